@@ -1,0 +1,73 @@
+"""Pictures and their keypoints as a COCO data set on disk."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose.errors import UserError
+from hrpose.files import write_atomically
+from hrpose.skeleton import COCO_17
+from hrpose.synthetic.picture import render_picture
+
+
+def write_dataset(
+    folder: Path,
+    pictures: int,
+    seed: int,
+    size_wh: tuple[int, int] = (320, 240),
+    people_per_picture: tuple[int, int] = (1, 2),
+) -> Path:
+    """Write a COCO keypoints data set: `folder`/annotations.json and images/000001.jpg, ...
+
+    The same arguments give the same files, and a longer set begins with the shorter one. The
+    number of people lies between the two of `people_per_picture`, both included. Returns the
+    path of annotations.json, which is written last. Raises UserError for numbers that make no
+    sense and for a folder that cannot be written.
+    """
+    least, most = people_per_picture
+    if pictures < 1 or seed < 0 or min(size_wh) < 32 or not 1 <= least <= most:
+        raise UserError(
+            "synthetic data: expected pictures >= 1, seed >= 0, a size of at least 32x32 and "
+            f"1 <= fewest people <= most, found pictures {pictures}, seed {seed}, "
+            f"size {size_wh[0]}x{size_wh[1]}, people {least} to {most}"
+        )
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
+    for number in range(1, pictures + 1):
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
+        picture = render_picture(rng, size_wh, int(rng.integers(least, most + 1)))
+        name = f"{number:06d}.jpg"
+        bgr = cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)
+        _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])
+        write_atomically(folder / "images" / name, data.tobytes())
+        images.append({"id": number, "file_name": name, "width": size_wh[0], "height": size_wh[1]})
+        for points, box, area in zip(picture.keypoints, picture.boxes, picture.areas, strict=True):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": 1,
+                    "iscrowd": 0,
+                    "area": float(area),
+                    "bbox": box.tolist(),
+                    "num_keypoints": int((points[:, 2] > 0).sum()),
+                    "keypoints": _plain(points),
+                }
+            )
+    data_set = {
+        "info": {"description": "Synthetic people, drawn by hrpose.synthetic", "seed": seed},
+        "images": images,
+        "annotations": annotations,
+        "categories": [COCO_17.to_coco_category()],
+    }
+    path = folder / "annotations.json"
+    write_atomically(path, json.dumps(data_set))
+    return path
+
+
+def _plain(points: NDArray[np.float64]) -> list[float]:
+    """(17, 3) to COCO's flat list; a hundredth of a pixel is exact enough for a file."""
+    return [int(v) if i % 3 == 2 else round(float(v), 2) for i, v in enumerate(points.flat)]

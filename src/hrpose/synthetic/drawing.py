@@ -1,0 +1,206 @@
+"""Painting: parts of a body with their paints, and what is behind them.
+
+No part is drawn differently on the left than on the right: as with real people, only where the
+figure faces (eyes and nose in front, hair behind) tells its left from its right. So a mirrored
+picture with swapped pairs is as true as the first.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose.synthetic.body import SIDES, Floats, Joints
+
+Pixels = NDArray[np.uint8]
+Window = tuple[slice, slice]
+
+_ANGLES = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
+# OpenCV draws to a sixteenth of a pixel where points are given as integers of 4 binary digits.
+_SUBPIXEL_BITS = 4
+
+_TRUNK = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
+_SIDED = (
+    *("hip", "knee", "ankle", "toes"),
+    *("shoulder", "elbow", "wrist", "fingers", "eye", "ear"),
+)
+
+
+class Part(NamedTuple):
+    """The convex hull of circles around joints, in one paint."""
+
+    paint: str
+    joints: tuple[str, ...]
+    radii: tuple[float, ...]  # in body heights
+    lift: float  # towards the viewer, where parts of the same depth touch
+    figure: int = 0
+
+
+def dress(rng: np.random.Generator, joints: Joints, figure: int) -> list[Part]:
+    """The parts of a figure, the farthest first; `figure` is written on each."""
+    sleeve, leg = rng.choice(["shirt", "skin"]), rng.choice(["trousers", "trousers", "skin"])
+    build = rng.uniform(0.9, 1.25)
+    parts = [
+        Part("shirt", _TRUNK, (0.045 * build, 0.045 * build, 0.055 * build, 0.055 * build), 0),
+        Part("skin", ("neck", "chin"), (0.04, 0.04), -0.02),
+        Part("skin", ("crown", "chin"), (0.07, 0.052), 0.03),
+        Part("hair", ("hair",), (0.084,), 0.03),
+        Part("dark", ("mouth",), (0.011,), 0.03),
+        Part("dark skin", ("nose",), (0.017,), 0.04),
+    ]
+    for side in SIDES:
+        hip, knee, ankle, toes, shoulder, elbow, wrist, fingers, eye, ear = (
+            f"{side}_{name}" for name in _SIDED
+        )
+        parts += [
+            Part("trousers", (hip, knee), (0.06 * build, 0.045 * build), -0.06),
+            Part(leg, (knee, ankle), (0.042 * build, 0.03 * build), -0.07),
+            Part("shoes", (ankle, toes), (0.03, 0.026), -0.06),
+            Part("shirt", (shoulder, elbow), (0.047 * build, 0.036 * build), 0.02),
+            Part(sleeve, (elbow, wrist), (0.036 * build, 0.027 * build), 0.03),
+            Part("skin", (wrist, fingers), (0.027, 0.024), 0.03),
+            Part("white", (eye,), (0.019,), 0.03),
+            Part("dark", (eye,), (0.01,), 0.031),
+            Part("dark skin", (ear,), (0.02,), 0.04),
+        ]
+
+    def nearness(part: Part) -> float:
+        return part.lift + float(np.mean([joints[name][2] for name in part.joints]))
+
+    return [part._replace(figure=figure) for part in sorted(parts, key=nearness)]
+
+
+class Paint(NamedTuple):
+    """A colour (3,), and for cloth a pattern (h, w) in [-1, 1] that adds so much of the tint.
+
+    All sums lie in [0, 255].
+    """
+
+    colour: Floats
+    pattern: NDArray[np.float32] | None = None
+    tint: Floats | None = None
+
+    def within(self, window: Window) -> NDArray[np.float32]:
+        """(h, w, 3), or (3,) for a plain paint."""
+        colour = self.colour.astype(np.float32)
+        if self.pattern is None or self.tint is None:
+            return colour
+        return colour + self.pattern[window][..., None] * self.tint.astype(np.float32)
+
+
+def wardrobe(rng: np.random.Generator, image: Pixels) -> dict[str, Paint]:
+    """A figure's paints by name, in colours that stand out from the picture."""
+    around = np.array(cv2.mean(image)[:3])
+    skin = (70, 45, 30) + rng.uniform(0.15, 1) * np.array([180, 165, 155]) + rng.normal(0, 8, 3)
+    shirt = _colour_unlike(rng, [around])
+    trousers = _colour_unlike(rng, [around, shirt])
+    return {
+        "skin": Paint(skin.clip(0, 255)),
+        "dark skin": Paint((skin * 0.6).clip(0, 255)),
+        "hair": Paint((skin * rng.uniform(0.1, 0.4) + rng.uniform(0, 30, 3)).clip(0, 255)),
+        "shoes": Paint(rng.uniform(0, 255, 3)),
+        "white": Paint(np.full(3, 245.0)),
+        "dark": Paint(np.array([25.0, 15.0, 15.0])),
+        "shirt": _cloth(rng, image.shape, shirt),
+        "trousers": _cloth(rng, image.shape, trousers),
+    }
+
+
+def _colour_unlike(rng: np.random.Generator, others: Sequence[Floats]) -> Floats:
+    """The one of eight random colours that is farthest from all the others."""
+    colours = rng.uniform(45, 210, (8, 3))
+    distances = np.linalg.norm(colours[:, None] - np.stack(others), axis=-1).min(1)
+    colour: Floats = colours[distances.argmax()]
+    return colour
+
+
+def _cloth(rng: np.random.Generator, shape: tuple[int, ...], colour: Floats) -> Paint:
+    """Plain, striped, checked or mottled cloth for a picture of this shape."""
+    kind, angle, wavelength = rng.integers(4), rng.uniform(0, np.pi), rng.uniform(5, 16)
+    tint = rng.uniform(-45, 45, 3)
+    if kind == 0:
+        return Paint(colour)
+    if kind == 1:
+        return Paint(colour, _blotches(rng, shape, int(wavelength)), tint)
+    cos, sin = (np.float32(f(angle) * 2 * np.pi / wavelength) for f in (np.cos, np.sin))
+    y, x = (np.arange(length, dtype=np.float32) for length in shape[:2])
+    stripes = np.sin(cos * x + sin * y[:, None])
+    if kind == 2:
+        return Paint(colour, stripes, tint)
+    return Paint(colour, np.sign(stripes * np.sin(cos * y[:, None] - sin * x)), tint)
+
+
+def _blotches(rng: np.random.Generator, shape: tuple[int, ...], period: int) -> NDArray[np.float32]:
+    """(h, w) smooth noise in [-1, 1] whose grains are about `period` pixels wide."""
+    grid = rng.uniform(-1, 1, (shape[0] // period + 2, shape[1] // period + 2))
+    noise = cv2.resize(grid.astype(np.float32), shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return noise  # type: ignore[return-value]
+
+
+def paint(
+    image: Pixels,
+    joints: Joints,
+    part: Part,
+    colour: Paint,
+    light: Floats,
+) -> tuple[Window, NDArray[np.bool_]]:
+    """Paint one part over `image`, its rim darker; the window it lies in and its mask there.
+
+    `light` (2,) moves the bright inner side, in radii.
+    """
+    ends = np.stack([joints[name] for name in part.joints])
+    radii = np.array(part.radii)[:, None] * ends[:, 3:]
+    outline = _hull(ends[:, :2], radii)
+    corners = np.stack([outline.min(0) - 1, outline.max(0) + 2]).astype(int)
+    (left, top), (right, bottom) = corners.clip(0, (image.shape[1], image.shape[0]))
+    window = slice(top, bottom), slice(left, right)
+    view = image[window]
+    inner = _hull(ends[:, :2] + light * radii, 0.72 * radii)
+    if not view.size:
+        return window, np.zeros(view.shape[:2], np.bool_)
+    whole, bright = (_coverage(view.shape[:2], shape - (left, top)) for shape in (outline, inner))
+    painted = colour.within(window) * (0.68 + 0.32 * bright)
+    view[:] = (view + (painted - view) * whole + 0.5).astype(np.uint8)
+    return window, whole[..., 0] >= 0.5
+
+
+def _hull(centres: Floats, radii: Floats) -> Floats:
+    """The convex polygon (m, 2) around circles with `centres` (n, 2) and `radii` (n, 1)."""
+    points = centres[:, None] + _CIRCLE * radii[..., None]
+    hull: Floats = cv2.convexHull(points.reshape(-1, 2).astype(np.float32))[:, 0].astype(np.float64)
+    return hull
+
+
+def _coverage(shape: tuple[int, ...], polygon: Floats) -> NDArray[np.float32]:
+    """(h, w, 1): how much of each pixel lies in the polygon, 0 to 1."""
+    mask = np.zeros(shape, np.uint8)
+    points = np.round(polygon * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+    cv2.fillConvexPoly(mask, points, 255, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return mask[..., None] * np.float32(1 / 255)
+
+
+def background(rng: np.random.Generator, size_wh: tuple[int, int]) -> Pixels:
+    """(h, w, 3): a gradient with blotches, and boxes, discs and lines on it."""
+    width, height = size_wh
+    corners = rng.uniform(20, 235, (2, 2, 3)) * 0.5 + rng.uniform(20, 235, 3) * 0.5
+    smooth = cv2.resize(corners.astype(np.float32), size_wh, interpolation=cv2.INTER_LINEAR)
+    blotches = _blotches(rng, (height, width), int(rng.integers(4, 40)))
+    image: Pixels = np.clip(smooth + 20 * blotches[..., None], 0, 255).astype(np.uint8)
+    middle = np.array(cv2.mean(image)[:3])
+    for _ in range(rng.integers(3, 12)):
+        colour = (0.5 * rng.uniform(0, 255, 3) + 0.5 * middle).tolist()
+        (x, y), (w, h) = rng.integers(0, size_wh), rng.integers(4, [width // 3, height // 2])
+        kind = rng.integers(3)
+        if kind == 0:
+            cv2.rectangle(image, (int(x), int(y), int(w), int(h)), colour, -1)
+        elif kind == 1:
+            turn = float(rng.uniform(0, 180))
+            box = ((float(x), float(y)), (float(w), float(h)), turn)
+            cv2.ellipse(image, box, colour, -1, cv2.LINE_AA)
+        else:
+            end, thickness = rng.integers(0, size_wh), int(rng.integers(1, 12))
+            cv2.line(image, (int(x), int(y)), end.tolist(), colour, thickness, cv2.LINE_AA)
+    return image

@@ -1,0 +1,82 @@
+"""One picture: figures on a background, and the truth about them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose.skeleton import COCO_17
+from hrpose.synthetic.body import Floats, Joints, place, pose
+from hrpose.synthetic.drawing import Part, Pixels, background, dress, paint, wardrobe
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticPicture:
+    """One picture and the truth about its n figures.
+
+    `image` (h, w, 3) uint8 RGB. `keypoints` (n, 17, 3) as (x, y, visibility) in COCO's order and
+    COCO's meaning: 2 seen, 1 covered by another part or figure, 0 outside the picture, then with
+    x = y = 0. `masks` (n, h, w) bool: the silhouettes, also where another figure covers them.
+    `boxes` (n, 4) as [x, y, w, h] and `areas` (n,) are those of the masks, in pixels.
+    """
+
+    image: Pixels
+    keypoints: Floats
+    boxes: Floats
+    areas: Floats
+    masks: NDArray[np.bool_]
+
+
+def render_picture(
+    rng: np.random.Generator, size_wh: tuple[int, int] = (320, 240), people: int | None = None
+) -> SyntheticPicture:
+    """Draw one picture with `people` figures, or one or two where it is None.
+
+    Everything random comes from `rng`. Figures stand side by side and may overlap; the later ones
+    are in front. Raises ValueError for a picture under 32 pixels or without people.
+    """
+    width, height = size_wh
+    count = int(rng.integers(1, 3)) if people is None else people
+    if min(size_wh) < 32 or count < 1:
+        raise ValueError(
+            f"a synthetic picture: expected at least 32x32 pixels and one figure, "
+            f"found {width}x{height} and {count}"
+        )
+    image = background(rng, size_wh)
+    light = rng.uniform(-0.25, 0.25, 2)
+    # The number of the part that is seen at each pixel, counted through all figures.
+    owner = np.full((height, width), -1, np.int32)
+    masks = np.zeros((count, height, width), np.bool_)
+    parts: list[Part] = []
+    figures: list[Joints] = []
+    for mask, slot in zip(masks, rng.permutation(count), strict=True):
+        joints = place(rng, pose(rng), size_wh, (slot + 0.5) / count, count)
+        paints = wardrobe(rng, image)
+        for part in dress(rng, joints, len(figures)):
+            window, inside = paint(image, joints, part, paints[part.paint], light)
+            mask[window] |= inside
+            owner[window][inside] = len(parts)
+            parts.append(part)
+        figures.append(joints)
+    keypoints = np.stack([_truth(f, joints, owner, parts) for f, joints in enumerate(figures)])
+    grain = rng.standard_normal((height, width), np.float32) * np.float32(rng.uniform(1, 6))
+    image = cv2.add(image, cv2.merge([grain] * 3), dtype=cv2.CV_8U)  # type: ignore[assignment]
+    boxes = np.array([cv2.boundingRect(mask.astype(np.uint8)) for mask in masks], np.float64)
+    areas = masks.sum(axis=(1, 2)).astype(np.float64)
+    return SyntheticPicture(image, keypoints, boxes, areas, masks)
+
+
+def _truth(figure: int, joints: Joints, owner: NDArray[np.int32], parts: Sequence[Part]) -> Floats:
+    """(17, 3): a keypoint is seen where a part that it belongs to is the topmost."""
+    height, width = owner.shape
+    keypoints = np.zeros((len(COCO_17), 3))
+    for index, name in enumerate(COCO_17.keypoints):
+        x, y = joints[name][:2]
+        column, row = round(float(x)), round(float(y))
+        if 0 <= column < width and 0 <= row < height:
+            top = parts[owner[row, column]] if owner[row, column] >= 0 else None
+            seen = top is not None and top.figure == figure and name in top.joints
+            keypoints[index] = x, y, 2 if seen else 1
+    return keypoints
