@@ -1,0 +1,46 @@
+# Every target does its own set-up: a fresh clone needs only make and Python 3.11 or newer.
+# `make PYTHON=python3.12 test` chooses another Python.
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Pins both what is installed and what builds the package (older and newer pip read one each).
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check format bench lock
+
+demo: .venv-demo/installed  ## draw the joints of the people in examples/, without PyTorch
+	.venv-demo/bin/hrpose predict examples/*.jpg --out out/demo
+	@echo "The pictures are in out/demo."
+
+test: .venv/installed
+	$(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed
+	$(BIN)/python -m benchmarks
+
+# Choose the newest allowed versions again. A local suffix such as +cpu names a build, not a version.
+lock:
+	$(PYTHON) -m venv --clear .venv-lock
+	PIP_CONSTRAINT= PIP_BUILD_CONSTRAINT= .venv-lock/bin/pip install -q -e ".[dev]"
+	.venv-lock/bin/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' > constraints.txt
+	rm -rf .venv-lock
+
+# The stamps: a second run is quick, a changed pyproject.toml or constraints.txt installs again.
+.venv/installed: EXTRAS := [dev]
+.venv-demo/installed: EXTRAS :=
+.venv/installed .venv-demo/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "hrpose needs Python 3.11 or newer, found " + sys.version.split()[0] + "; try make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q -e ".$(EXTRAS)"
+	@touch $@

@@ -1,0 +1,167 @@
+"""Reading pictures that nobody has looked at yet: bounded, upright, always RGB."""
+
+import io
+import threading
+import warnings
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from hrpose.errors import UserError
+
+MAX_BYTES = 200_000_000
+MAX_PIXELS = 100_000_000
+
+# Pillow knows many more; each one is code that hostile bytes could reach.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+
+# What brings a picture upright, by its EXIF orientation.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)
+
+# Python's warning filters belong to the whole process, so only one thread may change them.
+_filters = threading.Lock()
+
+
+def read_image(
+    source: str | PathLike[str] | bytes,
+    name: str | None = None,
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[np.uint8]:
+    """A picture as (h, w, 3) uint8 RGB, upright, from a path or from the bytes of a file.
+
+    The first picture of a file with several. The EXIF orientation is honoured, transparency shown
+    on white, 16-bit grey scaled from [0, 65535] to [0, 255]; colour profiles are not applied.
+    `name` stands in messages for bytes.
+
+    Raises UserError, naming the file, where it cannot be read, is not of `FORMATS`, is damaged or
+    cut off, or has more than `max_bytes` or `max_pixels`; both are checked before decoding.
+    """
+    label = _label(source, name)
+    image, orientation = _open(source, label, max_bytes, max_pixels)
+    with image:
+        try:
+            pixels = _to_rgb(image, label)
+        except UserError:
+            raise
+        except Exception as error:  # a decoder may raise anything at damaged bytes
+            raise _damaged(label, error) from error
+        if orientation in _UPRIGHT:
+            pixels = pixels.transpose(_UPRIGHT[orientation])
+        return np.array(pixels)
+
+
+def image_size(source: str | PathLike[str] | bytes, name: str | None = None) -> tuple[int, int]:
+    """(w, h) of the upright picture that `read_image` would give, from the file's header alone.
+
+    Raises UserError as `read_image` does, except for damage behind the header.
+    """
+    image, orientation = _open(source, _label(source, name), MAX_BYTES, MAX_PIXELS)
+    with image:
+        width, height = image.size
+    return (height, width) if orientation in _SIDEWAYS else (width, height)
+
+
+def _label(source: str | PathLike[str] | bytes, name: str | None) -> str:
+    """The picture's name for a message of one line, whatever characters it has."""
+    text = name or ("picture" if isinstance(source, bytes) else str(Path(source)))
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _open(
+    source: str | PathLike[str] | bytes, label: str, max_bytes: int, max_pixels: int
+) -> tuple[Image.Image, int]:
+    """The picture with its header read and its size checked, and its EXIF orientation."""
+    data = source if isinstance(source, bytes) else _read_bytes(Path(source), label, max_bytes)
+    if not data:
+        raise UserError(f"{label}: expected a picture, found an empty file; copy it here again")
+    _bound(label, "bytes", len(data), max_bytes)
+    with _filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about size, which is checked here, and odd metadata
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except UnidentifiedImageError:
+            raise UserError(
+                f"{label}: expected a picture ({', '.join(FORMATS)}), found something else; "
+                "convert it to JPEG or PNG"
+            ) from None
+        except Image.DecompressionBombError:
+            raise UserError(
+                f"{label}: expected at most {max_pixels:,} pixels, found far more; make it smaller"
+            ) from None
+        except Exception as error:  # a decoder may raise anything at damaged bytes
+            raise _damaged(label, error) from error
+        _bound(label, "pixels", image.width * image.height, max_pixels)
+        return image, _orientation(image, label)
+
+
+def _read_bytes(path: Path, label: str, max_bytes: int) -> bytes:
+    try:
+        if path.is_dir():
+            raise UserError(f"{label}: expected a picture, found a folder; name the files in it")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{label}: expected a picture, found a device or pipe; name a file")
+        with path.open("rb") as file:
+            return file.read(max_bytes + 1)
+    except FileNotFoundError:
+        raise UserError(f"{label}: no such file; check the name") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        reason = getattr(error, "strerror", None) or error
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{label}: cannot be read ({reason}); check the file") from error
+
+
+def _bound(label: str, unit: str, found: int, most: int) -> None:
+    if found > most:
+        # A file is read only to its bound, so how many bytes it has is not known.
+        said = f"{found:,}" if unit == "pixels" else "more"
+        raise UserError(f"{label}: expected at most {most:,} {unit}, found {said}; make it smaller")
+
+
+def _orientation(image: Image.Image, label: str) -> int:
+    """The EXIF orientation that is still to be applied; 1 where there is none."""
+    if image.format == "TIFF":
+        # Pillow turns these while it decodes, and reads further tags, which may warn.
+        try:
+            image.load()
+        except Exception as error:
+            raise _damaged(label, error) from error
+        return 1
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # damaged metadata do not spoil the picture
+        return 1
+
+
+def _to_rgb(image: Image.Image, label: str) -> Image.Image:
+    """Decode, and bring every kind of pixel to 8-bit RGB."""
+    image.load()
+    if image.mode.startswith("I;16"):
+        wide = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        # Nothing says which values are black and white.
+        raise UserError(f"{label}: expected 8 or 16 bits a channel, found 32; convert it to 8 bits")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _damaged(label: str, error: Exception) -> UserError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return UserError(f"{label}: damaged or cut off ({reason}); copy or download it again")

@@ -1,0 +1,100 @@
+"""The house as docs/architecture.md draws it: its floors, and what the base install may import."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hrpose
+
+PACKAGE = Path(hrpose.__file__).parent
+
+# Ground floor: one room, the words that everybody speaks. Above it, rooms of one floor do not
+# know each other.
+FLOORS = (
+    {"skeleton", "geometry", "heatmap", "poses", "image", "errors", "passport", "files"},
+    {"network", "data", "synthetic"},
+    {"runtime", "metrics", "draw", "video", "track", "weights"},
+    {"training", "export", "serve"},
+    {"cli"},
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+# The front door opens every room, lazily.
+OUTSIDE = {"__init__", "__main__"}
+
+# Comes with the train extra, so it must not be needed to import or to predict.
+TRAIN_ONLY = (
+    "faster_coco_eval",
+    "lightning",
+    "onnx",
+    "onnxscript",
+    "pydantic",
+    "safetensors",
+    "scipy",
+    "tensorboard",
+    "torch",
+    "yaml",
+)
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported_rooms(file: Path) -> Iterator[tuple[int, str]]:
+    """(line, room) of every import of this package, inside functions too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno}: write the import from hrpose on"
+            names = (
+                [f"hrpose.{alias.name}" for alias in node.names]
+                if node.module == "hrpose"
+                else [node.module or ""]
+            )
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "hrpose" and len(parts) > 1:
+                yield node.lineno, parts[1]
+
+
+FILES = [file for file in sorted(PACKAGE.rglob("*.py")) if room_of(file) not in OUTSIDE]
+
+
+def test_every_room_has_a_floor() -> None:
+    assert {room_of(file) for file in FILES} <= FLOOR.keys()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_come_from_lower_floors(file: Path) -> None:
+    room = room_of(file)
+    for line, other in imported_rooms(file):
+        if other in FLOOR and other != room:
+            allowed = FLOOR[other] < FLOOR[room] or FLOOR[other] == FLOOR[room] == 0
+            assert allowed, f"line {line}: {room} (floor {FLOOR[room]}) imports {other}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import hrpose",
+        "import hrpose.cli.main",
+        "import hrpose.runtime.estimator, hrpose.draw, hrpose.image, hrpose.weights",
+        "import hrpose; hrpose.load, hrpose.PoseEstimator, hrpose.Poses, hrpose.Skeleton",
+        "import hrpose; hrpose.Crop, hrpose.draw",
+        "import hrpose, numpy as np; hrpose.load('w16-small')(np.zeros((64, 48, 3), np.uint8))",
+    ],
+)
+def test_predicting_needs_only_the_base_install(code: str) -> None:
+    # An entry of None makes an import fail, as on a machine without the package.
+    block = f"import sys; sys.modules.update(dict.fromkeys({TRAIN_ONLY!r})); "
+    done = subprocess.run(
+        [sys.executable, "-c", block + code], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
