@@ -82,11 +82,11 @@ def place(
 ) -> Joints:
     """Bring joints to pixels: (4,) as (x, y, towards the viewer, pixels per body height)."""
     size = np.array(size_wh, np.float64)
-    height = min(size[1], 1.5 * size[0] / count) * rng.uniform(0.6, 1.0)
+    height = min(size[1], 2 * size[0] / count) * rng.uniform(0.6, 1.0)
     points = np.stack(list(joints.values()))
     scale = height * _CAMERA / (_CAMERA - points[:, 2:])
     points = np.concatenate([points[:, :2] * scale, points[:, 2:], scale], axis=1)
     middle = (points[:, :2].min(0) + points[:, :2].max(0)) / 2
-    target = (across, 0.5) + rng.uniform(-1, 1, 2) * (0.15 / count, 0.12)
+    target = (across, 0.5) + rng.uniform(-1, 1, 2) * (0.3 / count, 0.12)
     points[:, :2] += target * size - middle
     return dict(zip(joints, points, strict=True))
