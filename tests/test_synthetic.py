@@ -66,6 +66,16 @@ def test_labelled_keypoints_lie_on_the_figure(pictures: list[SyntheticPicture]):
             assert mask[rows, columns].all()
 
 
+@pytest.mark.parametrize("size_wh", [(64, 64), (64, 400), (400, 64), (101, 97)])
+def test_the_truth_holds_in_small_and_narrow_pictures(size_wh: tuple[int, int]):
+    for seed in range(20):
+        picture = render_picture(np.random.default_rng(seed), size_wh, people=1)
+        points = picture.keypoints[0]
+        columns, rows = np.rint(points[points[:, 2] > 0, :2]).astype(int).T
+        assert picture.areas[0] > 50
+        assert picture.masks[0][rows, columns].all()
+
+
 def test_all_visibilities_occur_and_outside_is_zero(pictures: list[SyntheticPicture]):
     points = np.concatenate([picture.keypoints.reshape(-1, 3) for picture in pictures])
     assert set(points[:, 2]) == {0, 1, 2}
@@ -169,6 +179,8 @@ def test_a_longer_data_set_begins_with_the_shorter_one(tmp_path: Path):
         {"pictures": 0},
         {"seed": -1},
         {"size_wh": (320, 8)},
+        {"size_wh": (100, 100)},
+        {"size_wh": (5000, 100)},
         {"people_per_picture": (0, 1)},
         {"people_per_picture": (2, 1)},
     ],
@@ -179,7 +191,7 @@ def test_numbers_without_sense_are_the_users_mistake(tmp_path: Path, wrong: dict
     assert not (tmp_path / "set").exists()
 
 
-@pytest.mark.parametrize("wrong", [{"people": 0}, {"size_wh": (16, 240)}])
+@pytest.mark.parametrize("wrong", [{"people": 0}, {"size_wh": (63, 240)}, {"people": 6}])
 def test_a_picture_without_room_or_people_is_refused(wrong: dict):
-    with pytest.raises(ValueError, match="at least 32x32 pixels and one figure"):
+    with pytest.raises(ValueError, match="at least one figure and 64x64"):
         render_picture(np.random.default_rng(0), **wrong)

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
 from hrpose.skeleton import COCO_17
-from hrpose.synthetic.picture import render_picture
+from hrpose.synthetic.picture import LEAST_ROOM, render_picture
+
+_LARGEST = 4096
 
 
 def write_dataset(
@@ -28,11 +30,13 @@ def write_dataset(
     sense and for a folder that cannot be written.
     """
     least, most = people_per_picture
-    if pictures < 1 or seed < 0 or min(size_wh) < 32 or not 1 <= least <= most:
+    width, height = size_wh
+    room = LEAST_ROOM * most <= width <= _LARGEST and LEAST_ROOM <= height <= _LARGEST
+    if pictures < 1 or seed < 0 or not 1 <= least <= most or not room:
         raise UserError(
-            "synthetic data: expected pictures >= 1, seed >= 0, a size of at least 32x32 and "
-            f"1 <= fewest people <= most, found pictures {pictures}, seed {seed}, "
-            f"size {size_wh[0]}x{size_wh[1]}, people {least} to {most}"
+            "synthetic data: expected pictures >= 1, seed >= 0, 1 <= fewest people <= most, and a "
+            f"size from {LEAST_ROOM}x{LEAST_ROOM} for each person to {_LARGEST}x{_LARGEST}, found "
+            f"pictures {pictures}, seed {seed}, people {least} to {most}, size {width}x{height}"
         )
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
@@ -43,7 +47,7 @@ def write_dataset(
         bgr = cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)
         _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])
         write_atomically(folder / "images" / name, data.tobytes())
-        images.append({"id": number, "file_name": name, "width": size_wh[0], "height": size_wh[1]})
+        images.append({"id": number, "file_name": name, "width": width, "height": height})
         for points, box, area in zip(picture.keypoints, picture.boxes, picture.areas, strict=True):
             annotations.append(
                 {

@@ -11,6 +11,9 @@ from hrpose.skeleton import COCO_17
 from hrpose.synthetic.body import Floats, Joints, place, pose
 from hrpose.synthetic.drawing import Part, Pixels, background, dress, paint, wardrobe
 
+# Pixels of width and height for one figure: with fewer, hands and eyes are smaller than a pixel.
+LEAST_ROOM = 64
+
 
 @dataclass(frozen=True, slots=True)
 class SyntheticPicture:
@@ -35,14 +38,14 @@ def render_picture(
     """Draw one picture with `people` figures, or one or two where it is None.
 
     Everything random comes from `rng`. Figures stand side by side and may overlap; the later ones
-    are in front. Raises ValueError for a picture under 32 pixels or without people.
+    are in front. Raises ValueError where a figure has less than 64 pixels of width or height.
     """
     width, height = size_wh
     count = int(rng.integers(1, 3)) if people is None else people
-    if min(size_wh) < 32 or count < 1:
+    if count < 1 or width < LEAST_ROOM * count or height < LEAST_ROOM:
         raise ValueError(
-            f"a synthetic picture: expected at least 32x32 pixels and one figure, "
-            f"found {width}x{height} and {count}"
+            f"a synthetic picture: expected at least one figure and {LEAST_ROOM}x{LEAST_ROOM} "
+            f"pixels for each, found {count} in {width}x{height}"
         )
     image = background(rng, size_wh)
     light = rng.uniform(-0.25, 0.25, 2)
