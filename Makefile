@@ -14,8 +14,9 @@ demo: .venv-demo/installed  ## draw the joints of the people in examples/, witho
 	.venv-demo/bin/hrpose predict examples/*.jpg --out out/demo
 	@echo "The pictures are in out/demo."
 
+# One thread for each of the processes that share the work, or they wait for one another.
 test: .venv/installed
-	$(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 check: .venv/installed
 	$(BIN)/ruff check .
