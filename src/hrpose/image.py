@@ -15,8 +15,9 @@ from hrpose.errors import UserError
 MAX_BYTES = 200_000_000
 MAX_PIXELS = 100_000_000
 
-# Pillow knows many more; each one is code that hostile bytes could reach.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+# Pillow knows many more; each one is code that hostile bytes could reach. JPEG includes MPO, the
+# several views that some cameras write.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
 # What brings a picture upright, by its EXIF orientation.
 _UPRIGHT = {

@@ -1,0 +1,256 @@
+"""Reading pictures: every good kind comes out upright RGB, every bad file as one clear line."""
+
+import contextlib
+import io
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from hrpose.errors import UserError
+from hrpose.image import image_size, read_image
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def gradient(width: int = 40, height: int = 30) -> Image.Image:
+    """Every corner differs, so that a turn shows."""
+    y, x = np.mgrid[0:height, 0:width]
+    rgb = np.stack([x * 255 // (width - 1), y * 255 // (height - 1), 0 * x + 128], axis=-1)
+    return Image.fromarray(rgb.astype(np.uint8))
+
+
+PIXELS = np.array(gradient())
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "tolerance"),
+    [
+        ("PNG", {}, 0),
+        ("BMP", {}, 0),
+        ("TIFF", {}, 0),
+        ("TIFF", {"compression": "tiff_lzw"}, 0),
+        ("WEBP", {"lossless": True}, 0),
+        ("JPEG", {"quality": 95}, 12),
+        ("MPO", {"quality": 95, "save_all": True, "append_images": [gradient()]}, 12),
+        ("GIF", {}, 40),
+    ],
+)
+def test_every_kind_of_file(kind: str, options: dict[str, Any], tolerance: int) -> None:
+    data = encoded(gradient(), kind, **options)
+    found = read_image(data)
+    assert found.dtype == np.uint8
+    assert found.flags.writeable
+    assert found.flags.c_contiguous
+    assert np.abs(found.astype(int) - PIXELS).max() <= tolerance
+    assert image_size(data) == (40, 30)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "expected"),
+    [
+        (Image.new("L", (4, 3), 77), "PNG", (77, 77, 77)),
+        (Image.new("L", (16, 16), 77), "JPEG", (77, 77, 77)),
+        (Image.new("1", (4, 3), 1), "PNG", (255, 255, 255)),
+        (Image.new("RGB", (4, 3), (9, 8, 7)).quantize(4), "PNG", (9, 8, 7)),
+        (Image.new("RGB", (16, 16), (200, 100, 50)).convert("CMYK"), "JPEG", (200, 100, 50)),
+        (Image.new("I;16", (4, 3), 65535), "PNG", (255, 255, 255)),
+        (Image.new("I;16", (4, 3), 32896), "PNG", (128, 128, 128)),
+        (Image.new("I;16", (4, 3), 257), "TIFF", (1, 1, 1)),
+        (Image.new("RGBA", (4, 3), (10, 20, 30, 255)), "PNG", (10, 20, 30)),
+        (Image.new("RGBA", (4, 3), (10, 20, 30, 0)), "PNG", (255, 255, 255)),
+        (Image.new("RGBA", (4, 3), (0, 0, 0, 51)), "PNG", (204, 204, 204)),
+        (Image.new("LA", (4, 3), (100, 0)), "PNG", (255, 255, 255)),
+        (Image.new("RGB", (1, 1), (1, 2, 3)), "PNG", (1, 2, 3)),
+    ],
+    ids=lambda value: f"{value.mode}{value.size}" if isinstance(value, Image.Image) else None,
+)
+def test_every_kind_of_pixel_becomes_rgb(
+    image: Image.Image, kind: str, expected: tuple[int, int, int]
+) -> None:
+    found = read_image(encoded(image, kind))
+    assert found.shape == (image.height, image.width, 3)
+    assert np.abs(found.astype(int) - expected).max() <= 2
+
+
+def test_a_transparent_colour_of_a_palette_is_white() -> None:
+    image = Image.new("P", (4, 3), 1)
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    found = read_image(encoded(image, transparency=b"\xff\x00"))
+    assert (found == 255).all()
+
+
+def test_sixteen_bit_colour() -> None:
+    # Pillow cannot write it, so here is the file by hand: one pixel, three channels.
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + checksum
+
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    pixel = zlib.compress(b"\0" + struct.pack(">HHH", 65535, 32768, 0))
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixel)
+    found = read_image(data + chunk(b"IEND", b""))
+    assert found.tolist() == [[[255, 128, 0]]]
+
+
+# How each orientation stores the upright picture: the inverse of what brings it upright.
+STORED: dict[int, Callable[[Any], Any]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: np.rot90(a, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG", "WEBP"])
+def test_exif_orientation_is_honoured(orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](PIXELS)))
+    options = {"PNG": {}, "TIFF": {}, "JPEG": {"quality": 95}, "WEBP": {"lossless": True}}[kind]
+    data = encoded(stored, kind, exif=exif, **options)
+    found = read_image(data)
+    assert found.shape == PIXELS.shape
+    assert np.abs(found.astype(int) - PIXELS).max() <= (12 if kind == "JPEG" else 0)
+    assert image_size(data) == (40, 30)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 4711])
+def test_an_orientation_that_does_not_exist_is_none(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    np.testing.assert_array_equal(read_image(encoded(gradient(), exif=exif)), PIXELS)
+
+
+def test_damaged_metadata_do_not_spoil_the_picture() -> None:
+    data = encoded(
+        gradient(), "JPEG", quality=95, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\xff" + 9 * b"\xff"
+    )
+    assert read_image(data).shape == (30, 40, 3)
+
+
+def test_the_first_picture_of_several() -> None:
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+    for kind in ("GIF", "TIFF", "PNG", "WEBP"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+        assert (read_image(data) == (255, 0, 0)).all(), kind
+
+
+JPEG = encoded(gradient(400, 300), "JPEG", quality=90)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "expected a picture, found an empty file"),
+        (b"these are words, not a picture", "expected a picture (JPEG, "),
+        (JPEG[: len(JPEG) // 2], "damaged or cut off"),
+        (JPEG[:-20], "damaged or cut off"),
+        (JPEG[:10], "damaged or cut off"),
+        (encoded(gradient())[:-40], "damaged or cut off"),
+        (encoded(gradient())[:60], "damaged or cut off"),
+        (encoded(gradient(), "WEBP")[:-30], "damaged or cut off"),
+        (encoded(gradient(), "BMP")[:-30], "damaged or cut off"),
+        (encoded(gradient(), "TIFF")[:-30], "damaged or cut off"),
+        (encoded(gradient(), "TIFF")[:40], ""),
+        (encoded(gradient(), "GIF")[:-300], "damaged or cut off"),
+        (encoded(gradient(), "PPM"), "expected a picture (JPEG, "),
+        (encoded(gradient(), "PDF"), "expected a picture (JPEG, "),
+        (encoded(Image.new("F", (4, 3), 0.5), "TIFF"), "expected 8 or 16 bits a channel"),
+        (encoded(Image.new("I", (4, 3), 70000), "TIFF"), "expected 8 or 16 bits a channel"),
+        (encoded(Image.new("1", (20000, 20000))), "expected at most 100,000,000 pixels"),
+        (
+            encoded(Image.new("1", (10001, 10001))),
+            "expected at most 100,000,000 pixels, found 100,020,001",
+        ),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_line_that_names_it(
+    data: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(data)
+    with pytest.raises(UserError) as caught:
+        read_image(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_large_picture_within_the_bound_is_read_without_a_warning() -> None:
+    found = image_size(encoded(Image.new("1", (10000, 9999))))
+    assert found == (10000, 9999)
+
+
+@pytest.mark.parametrize("bounds", [{"max_bytes": 100}, {"max_pixels": 100}])
+def test_bounds_can_be_tighter(bounds: dict[str, int], tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(encoded(gradient()))
+    for source in (path, path.read_bytes()):
+        with pytest.raises(UserError, match="expected at most 100 "):
+            read_image(source, **bounds)
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.jpg"
+    os.mkfifo(pipe)
+    for path, message in (
+        (tmp_path / "missing.jpg", "no such file"),
+        (tmp_path, "found a folder"),
+        (pipe, "found a device or pipe"),
+        ("null\0.jpg", "cannot be read"),
+        (tmp_path / ("long" * 100), "cannot be read"),
+    ):
+        with pytest.raises(UserError, match=message):
+            read_image(path)
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(JPEG)
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=r"photo\.jpg: cannot be read \(Permission denied\)"):
+        read_image(path)
+
+
+def test_a_name_stays_on_one_line() -> None:
+    with pytest.raises(UserError) as caught:
+        read_image(b"words", name="two\nlines\x1b[31m.jpg")
+    assert str(caught.value).startswith("two\\nlines\\x1b[31m.jpg: expected a picture")
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(
+    st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "MPO"]),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=30),
+)
+def test_damaged_bytes_give_a_picture_or_a_clear_error(
+    kind: str, changes: list[tuple[int, int]]
+) -> None:
+    data = bytearray(encoded(gradient(), kind))
+    for place, value in changes:
+        data[place % len(data)] = value
+    # Warnings are errors in tests: none may leak out of a decoder either.
+    with contextlib.suppress(UserError):
+        assert read_image(bytes(data), max_pixels=10**6).ndim == 3

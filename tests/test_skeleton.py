@@ -1,0 +1,103 @@
+"""Skeletons: what fits together is accepted, what does not is named."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hrpose.skeleton import COCO_17, DEFAULT_SIGMA, Skeleton, guess_flip_pairs
+
+
+def test_coco() -> None:
+    assert len(COCO_17) == 17
+    assert len(COCO_17.limbs) == 19
+    for left, right in COCO_17.flip_pairs:
+        twin = COCO_17.keypoints[left].replace("left", "right")
+        assert COCO_17.keypoints[right] == twin
+        assert COCO_17.sigmas[left] == COCO_17.sigmas[right]
+        assert COCO_17.weights[left] == COCO_17.weights[right]
+    assert len(COCO_17.flip_pairs) == 8
+    assert COCO_17.lower_body == (11, 12, 13, 14, 15, 16)
+
+
+@pytest.mark.parametrize("pairs", [(), ((0, 1),), ((0, 3), (1, 2))])
+def test_mirroring_twice_is_the_identity(pairs: tuple[tuple[int, int], ...]) -> None:
+    skeleton = Skeleton("four", ("a", "b", "c", "d"), flip_pairs=pairs)
+    order = skeleton.flip_permutation
+    np.testing.assert_array_equal(order[order], range(4))
+    for left, right in pairs:
+        assert order[left] == right
+
+
+def test_what_is_left_out_has_defaults() -> None:
+    skeleton = Skeleton("two", ("a", "b"))
+    assert skeleton.sigmas == (DEFAULT_SIGMA, DEFAULT_SIGMA)
+    assert skeleton.weights == (1.0, 1.0)
+    assert skeleton.lower_body == ()
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"keypoints": ()}, "keypoints: expected at least one name"),
+        ({"keypoints": ("a", "a")}, "no name twice"),
+        ({"sigmas": (0.1,)}, "sigmas: expected 3 positive numbers"),
+        ({"sigmas": (0.1, 0.1, 0)}, "sigmas: expected 3 positive numbers"),
+        ({"weights": (1, 1, float("nan"))}, "weights: expected 3 positive numbers"),
+        ({"flip_pairs": ((0, 3),)}, "flip_pairs: expected pairs of different indices below 3"),
+        ({"flip_pairs": ((1, 1),)}, "flip_pairs: expected pairs of different indices"),
+        ({"flip_pairs": ((0, 1), (1, 2))}, "each keypoint in at most one pair"),
+        ({"limbs": ((-1, 2),)}, "limbs: expected pairs"),
+        ({"limbs": ((0, 1, 2),)}, "limbs: expected pairs"),
+        ({"upper_body": (3,)}, "upper_body: expected indices below 3"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(parts: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"skeleton 'odd', .*{message}"):
+        Skeleton(**{"name": "odd", "keypoints": ("a", "b", "c"), **parts})
+
+
+def test_cocos_own_category_is_coco() -> None:
+    assert Skeleton.from_coco_category(COCO_17.to_coco_category()) is COCO_17
+
+
+def test_a_category_of_ones_own() -> None:
+    category = {
+        "name": "horse",
+        "keypoints": ["nose", "l_ear", "r_ear", "tail"],
+        "skeleton": [[1, 2], [1, 3]],
+    }
+    horse = Skeleton.from_coco_category(category)
+    assert horse.name == "horse"
+    assert horse.flip_pairs == ((1, 2),)
+    assert horse.limbs == ((0, 1), (0, 2))
+    assert horse.to_coco_category(7) == {"id": 7, **category}
+
+
+def test_a_category_without_limbs() -> None:
+    assert Skeleton.from_coco_category({"keypoints": ["a"], "skeleton": None}).limbs == ()
+
+
+@pytest.mark.parametrize("skeleton", [COCO_17, Skeleton("one", ("a",))], ids=lambda s: s.name)
+def test_a_dictionary_and_back(skeleton: Skeleton) -> None:
+    assert Skeleton.from_dict(skeleton.to_dict()) == skeleton
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (("left_ear", "right_ear", "nose"), ((0, 1),)),
+        (("right_ear", "left_ear"), ((1, 0),)),
+        (("LeftHip", "RightHip"), ((0, 1),)),
+        (("l_hip", "r_hip"), ((0, 1),)),
+        (("hip_l", "hip_r"), ((0, 1),)),
+        (("lhip", "rhip", "lank", "rank"), ((0, 1), (2, 3))),
+        (("lip", "nose"), ()),
+        (("left_ear", "nose"), ()),
+        ((), ()),
+    ],
+)
+def test_flip_pairs_are_guessed_by_name(
+    names: tuple[str, ...], pairs: tuple[tuple[int, int], ...]
+) -> None:
+    assert guess_flip_pairs(names) == pairs
