@@ -12,13 +12,13 @@ import hrpose
 
 PACKAGE = Path(hrpose.__file__).parent
 
-# Ground floor: one room, the words that everybody speaks. Above it, rooms of one floor do not
-# know each other.
+# The ground floor is one room. Above it, rooms of one floor do not know each other.
 FLOORS = (
     {"skeleton", "geometry", "heatmap", "poses", "image", "errors", "passport", "files"},
     {"network", "data", "synthetic"},
-    {"runtime", "metrics", "draw", "video", "track", "weights"},
-    {"training", "export", "serve"},
+    {"runtime", "metrics", "drawing", "weights"},
+    {"training", "evaluation", "onnx_export"},
+    {"api"},
     {"cli"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -85,9 +85,9 @@ def test_imports_come_from_lower_floors(file: Path) -> None:
     [
         "import hrpose",
         "import hrpose.cli.main",
-        "import hrpose.runtime.estimator, hrpose.draw, hrpose.image, hrpose.weights",
+        "import hrpose.runtime.estimator, hrpose.drawing, hrpose.image",
         "import hrpose; hrpose.load, hrpose.PoseEstimator, hrpose.Poses, hrpose.Skeleton",
-        "import hrpose; hrpose.Crop, hrpose.draw",
+        "import hrpose; hrpose.Crop, hrpose.draw, hrpose.UserError",
         "import hrpose, numpy as np; hrpose.load('w16-small')(np.zeros((64, 48, 3), np.uint8))",
     ],
 )
