@@ -1,0 +1,107 @@
+"""Where a crop lies in its picture, and the one warp that cuts it out.
+
+Points are (x, y), pixel centres at integers; sizes (w, h) in pixels; boxes [x, y, w, h]; matrices
+(2, 3) float64, to be applied to (x, y, 1). Directions are said: `matrix` leads from the image to
+the crop, `inverse_matrix` back.
+"""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """An upright or rotated rectangle of the image, and the size of the input it fills.
+
+    `center` (x, y) and `size` (w, h) in image pixels, `input_wh` in input pixels, `rotation_deg`
+    turns the picture clockwise in the crop, `mirrored` swaps left and right before it turns.
+    """
+
+    center: tuple[float, float]
+    size: tuple[float, float]
+    input_wh: tuple[int, int]
+    rotation_deg: float = 0.0
+    mirrored: bool = False
+
+    @classmethod
+    def from_box(
+        cls,
+        box_xywh: ArrayLike,
+        input_wh: tuple[int, int],
+        padding: float = 1.25,
+        rotation_deg: float = 0.0,
+    ) -> "Crop":
+        """The crop around a person's box [x, y, w, h] (paper, section 4.1).
+
+        The box grows around its centre, in width or in height, to the aspect ratio of the input,
+        and then by `padding`. It may reach outside the image. Raises ValueError where the box is
+        not four finite numbers with positive width and height.
+        """
+        box = np.asarray(box_xywh, dtype=np.float64)
+        if box.shape != (4,) or not np.isfinite(box).all() or (box[2:] <= 0).any():
+            raise ValueError(
+                "box: expected four finite numbers [x, y, w, h] with w, h > 0, "
+                f"found {box.tolist()}"
+            )
+        x, y, w, h = (float(value) for value in box)
+        aspect = input_wh[0] / input_wh[1]
+        size = (max(w, h * aspect) * padding, max(h, w / aspect) * padding)
+        return cls((x + w / 2, y + h / 2), size, input_wh, rotation_deg)
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """(2, 3), image pixels to input pixels. One scale for both axes, taken from the width."""
+        linear = self._rotation() * (self.input_wh[0] / self.size[0])
+        if self.mirrored:
+            linear = linear * [-1.0, 1.0]
+        return self._affine(linear, source=self.center, target=self._input_center())
+
+    @property
+    def inverse_matrix(self) -> NDArray[np.float64]:
+        """(2, 3), input pixels to image pixels: the exact inverse of `matrix`."""
+        linear = self._rotation().T * (self.size[0] / self.input_wh[0])
+        if self.mirrored:
+            linear = linear * [[-1.0], [1.0]]
+        return self._affine(linear, source=self._input_center(), target=self.center)
+
+    def resized(self, input_wh: tuple[int, int]) -> "Crop":
+        """The same rectangle of the image, shown on another input size of the same aspect."""
+        return replace(self, input_wh=input_wh)
+
+    def _input_center(self) -> tuple[float, float]:
+        return self.input_wh[0] / 2, self.input_wh[1] / 2
+
+    def _rotation(self) -> NDArray[np.float64]:
+        angle = np.deg2rad(self.rotation_deg)
+        cos, sin = np.cos(angle), np.sin(angle)
+        return np.array([[cos, sin], [-sin, cos]])
+
+    @staticmethod
+    def _affine(
+        linear: NDArray[np.float64], source: tuple[float, float], target: tuple[float, float]
+    ) -> NDArray[np.float64]:
+        """The affine map with this linear part that takes `source` to `target`."""
+        shift = np.asarray(target) - linear @ np.asarray(source)
+        return np.column_stack([linear, shift])
+
+
+def transform(points_xy: ArrayLike, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Apply (2, 3) matrices to points (..., 2). Matrices (n, 2, 3) go with points (n, k, 2)."""
+    points = np.asarray(points_xy, dtype=np.float64)
+    linear, shift = matrix[..., :2], matrix[..., None, :, 2]
+    if matrix.ndim == 2:
+        shift = matrix[:, 2]
+    result: NDArray[np.float64] = points @ np.swapaxes(linear, -1, -2) + shift
+    return result
+
+
+def warp(image: NDArray[np.uint8], crop: Crop) -> NDArray[np.uint8]:
+    """Cut `crop` out of an (h, w, 3) uint8 image: (input h, input w, 3) uint8.
+
+    Bilinear; black outside the image.
+    """
+    warped = cv2.warpAffine(image, crop.matrix, crop.input_wh, flags=cv2.INTER_LINEAR)
+    return warped  # type: ignore[return-value]

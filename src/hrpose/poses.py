@@ -1,0 +1,70 @@
+"""The result type: the poses of the people in one picture."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose.skeleton import Skeleton
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Poses:
+    """n people with k keypoints each, in pixels of the picture they were found in.
+
+    `keypoints` (n, k, 3) float32: x, y, score; scores in [0, 1]. `boxes` (n, 4) float32:
+    [x, y, w, h]. `scores` (n,) float32 in [0, 1]: how sure the whole pose is. `track_ids` (n,)
+    int64 where people were followed through a video, else None.
+    """
+
+    keypoints: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    skeleton: Skeleton
+    track_ids: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        n, k = len(self.keypoints), len(self.skeleton)
+        expected = {"keypoints": (n, k, 3), "boxes": (n, 4), "scores": (n,)}
+        if self.track_ids is not None:
+            expected["track_ids"] = (n,)
+        for field, shape in expected.items():
+            if (found := getattr(self, field).shape) != shape:
+                raise ValueError(f"Poses.{field}: expected shape {shape}, found {found}")
+
+    @classmethod
+    def empty(cls, skeleton: Skeleton) -> "Poses":
+        zeros = np.zeros(0, np.float32)
+        return cls(zeros.reshape(0, len(skeleton), 3), zeros.reshape(0, 4), zeros, skeleton)
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    def __getitem__(self, chosen: Any) -> "Poses":
+        """The people that `chosen` selects: an index, a slice, a mask or an array of indices."""
+        if isinstance(chosen, int | np.integer):
+            chosen = [chosen]
+        ids = None if self.track_ids is None else self.track_ids[chosen]
+        return Poses(
+            self.keypoints[chosen], self.boxes[chosen], self.scores[chosen], self.skeleton, ids
+        )
+
+    def __iter__(self) -> Iterator["Poses"]:
+        return (self[i] for i in range(len(self)))
+
+    def to_coco(self, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:
+        """Entries of a COCO keypoint results file, one per person."""
+        entries = []
+        for keypoints, box, score in zip(self.keypoints, self.boxes, self.scores, strict=True):
+            entries.append(
+                {
+                    "image_id": image_id,
+                    "category_id": category_id,
+                    "keypoints": [round(float(v), 4) for v in keypoints.ravel()],
+                    "score": round(float(score), 6),
+                    "bbox": [round(float(v), 3) for v in box],
+                }
+            )
+        return entries
