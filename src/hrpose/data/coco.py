@@ -1,0 +1,190 @@
+"""COCO keypoints JSON to a `PersonTable`, checked once, at the door."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose.data.persons import PersonTable
+from hrpose.errors import UserError
+from hrpose.skeleton import Skeleton
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file. Raises UserError where it is missing or not JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{path}: expected JSON, found {error}") from error
+
+
+def load_persons(annotations: Path) -> PersonTable:
+    """The people with at least one labelled keypoint, by the rules of the official code.
+
+    Crowds are left out; boxes are cut to the picture. The skeleton is the one of the category
+    that has keypoints. Raises UserError, naming the file and the entry, where something is not of
+    the COCO form.
+    """
+    document = read_json(annotations)
+    reader = _Reader(annotations)
+    skeleton, category_id = reader.skeleton(document)
+    pictures = reader.pictures(document)
+    rows = {int(image_id): row for row, image_id in enumerate(pictures["image_ids"])}
+    people = [
+        annotation
+        for annotation in reader.entries(document, "annotations")
+        if annotation.get("category_id") == category_id
+        and not annotation.get("iscrowd")
+        and any(annotation.get("keypoints") or ())
+    ]
+    columns = reader.people(people, len(skeleton), rows)
+    boxes, kept = _inside(columns["boxes"], pictures["image_wh"][columns["image_index"]])
+    kept &= columns["keypoints"][..., 2].any(axis=1) & (columns["areas"] > 0)
+    table = PersonTable(skeleton=skeleton, **pictures, **{**columns, "boxes": boxes})
+    return table.select(kept)
+
+
+class _Reader:
+    """Reads the parts of one COCO document and names the file in every complaint."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def error(self, where: str, expected: str, found: object) -> UserError:
+        shown = str(found)
+        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+        return UserError(f"{self.path}: {where}: expected {expected}, found {shown}")
+
+    def entries(self, document: Any, key: str) -> list[dict[str, Any]]:
+        entries = document.get(key) if isinstance(document, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+            found = "nothing" if entries is None else type(entries).__name__
+            raise self.error(f"'{key}'", "a list of objects, as in COCO keypoints JSON", found)
+        return entries
+
+    def skeleton(self, document: Any) -> tuple[Skeleton, int]:
+        categories = [c for c in self.entries(document, "categories") if c.get("keypoints")]
+        if len(categories) != 1:
+            raise self.error("'categories'", "one category with 'keypoints'", len(categories))
+        try:
+            return Skeleton.from_coco_category(categories[0]), int(categories[0]["id"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{self.path}: 'categories': {error}") from error
+
+    def pictures(self, document: Any) -> dict[str, NDArray[Any]]:
+        entries = self.entries(document, "images")
+        names = []
+        for entry in entries:
+            name = entry.get("file_name")
+            inside = isinstance(name, str) and _stays_inside(name)
+            if not inside:
+                where = f"image {entry.get('id')}: 'file_name'"
+                raise self.error(where, "a relative path without '..'", name)
+            names.append(str(name).encode())
+        sizes = self._column(
+            "image", entries, lambda e: (int(e["width"]), int(e["height"])), "'width' and 'height'"
+        )
+        ids = self._column("image", entries, lambda e: int(e["id"]), "a whole 'id'")
+        self._distinct("image", ids)
+        return {
+            "image_ids": np.asarray(ids, np.int64).reshape(-1),
+            "file_names": np.asarray(names, np.bytes_).reshape(-1),
+            "image_wh": np.asarray(sizes, np.int32).reshape(-1, 2),
+            "sources": np.asarray(
+                [str(e.get("source", "")).encode() for e in entries], np.bytes_
+            ).reshape(-1),
+        }
+
+    def people(
+        self, people: Sequence[dict[str, Any]], k: int, rows: dict[int, int]
+    ) -> dict[str, NDArray[Any]]:
+        def column(read: Callable[[dict[str, Any]], Any], expected: str) -> list[Any]:
+            return self._column("annotation", people, read, expected)
+
+        ids = column(lambda a: int(a["id"]), "a whole 'id'")
+        self._distinct("annotation", ids)
+        index = column(lambda a: rows[a["image_id"]], "an 'image_id' that is in 'images'")
+        boxes = self._numbers(people, "bbox", 4)
+        keypoints = self._numbers(people, "keypoints", 3 * k).reshape(-1, k, 3)
+        areas = np.asarray(
+            column(lambda a: float(a.get("area", a["bbox"][2] * a["bbox"][3])), "a number 'area'"),
+            np.float64,
+        )
+        for annotation, area in zip(people, areas, strict=True):
+            if not np.isfinite(area) or area < 0:
+                raise self.error(f"annotation {annotation['id']}: 'area'", "at least 0", area)
+        trust = column(lambda a: float(a.get("trust", 1)), "a number 'trust'")
+        return {
+            "image_index": np.asarray(index, np.int32),
+            "annotation_ids": np.asarray(ids, np.int64),
+            "boxes": boxes,
+            "keypoints": keypoints.astype(np.float32),
+            "areas": areas,
+            "trust": np.asarray(trust, np.float32),
+            "box_scores": np.ones(len(people), np.float32),
+        }
+
+    def _column(
+        self,
+        kind: str,
+        entries: Sequence[dict[str, Any]],
+        read: Callable[[dict[str, Any]], Any],
+        expected: str,
+    ) -> list[Any]:
+        values = []
+        for entry in entries:
+            try:
+                values.append(read(entry))
+            except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+                raise self.error(f"{kind} {entry.get('id')}", expected, repr(error)) from error
+        return values
+
+    def _numbers(
+        self, people: Sequence[dict[str, Any]], key: str, length: int
+    ) -> NDArray[np.float64]:
+        expected = f"{length} finite numbers"
+        rows = []
+        for annotation in people:
+            values = annotation.get(key)
+            if not isinstance(values, list) or len(values) != length:
+                found = len(values) if isinstance(values, list) else values
+                raise self.error(f"annotation {annotation['id']}: '{key}'", expected, found)
+            rows.append(values)
+        try:
+            numbers = np.asarray(rows, np.float64).reshape(-1, length)
+        except (TypeError, ValueError) as error:
+            raise self.error(f"annotations: '{key}'", expected, error) from error
+        for annotation, row in zip(people, numbers, strict=True):
+            if not np.isfinite(row).all():
+                where = f"annotation {annotation['id']}: '{key}'"
+                raise self.error(where, expected, row.tolist())
+        return numbers
+
+    def _distinct(self, kind: str, ids: list[int]) -> None:
+        if len(set(ids)) != len(ids):
+            seen: set[int] = set()
+            twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+            raise self.error(f"{kind} ids", "each id once", f"{twice} twice")
+
+
+def _stays_inside(name: str) -> bool:
+    path = PurePosixPath(name.replace("\\", "/"))
+    return bool(name) and not path.is_absolute() and ".." not in path.parts and ":" not in name
+
+
+def _inside(
+    boxes: NDArray[np.float64], image_wh: NDArray[np.int32]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Cut boxes to their pictures as the official code does, and say which are left.
+
+    The last pixel column is width - 1 and a box of width w ends at x + w - 1, so every box loses
+    one pixel in width and height.
+    """
+    start = np.maximum(boxes[:, :2], 0)
+    end = np.minimum(image_wh - 1, start + np.maximum(boxes[:, 2:] - 1, 0))
+    return np.concatenate([start, end - start], axis=1), (end > start).all(axis=1)

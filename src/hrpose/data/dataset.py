@@ -1,0 +1,154 @@
+"""From a row of a `PersonTable` to a training or evaluation sample.
+
+The dataset is a pure function of a `Draw`; all randomness is in the seeds that the sampler hands
+out. A sample therefore does not depend on the number of workers, nor on which one makes it.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from hrpose.data.augment import Augmentation, draw_crop, photometric
+from hrpose.data.persons import PersonTable
+from hrpose.geometry import Crop, transform, warp
+from hrpose.image import read_image
+
+
+class Draw(NamedTuple):
+    """Which person, and the seed of the sample's generator; no seed means no augmentation."""
+
+    person: int
+    seed: tuple[int, ...] | None = None
+
+
+class Sample(NamedTuple):
+    """One person as the network sees it; after collation, a batch with a leading n.
+
+    `image` uint8 (h, w, 3) RGB, `points` float32 (k, 2) in input pixels, `visible` float32 (k,) 1
+    where labelled, `trust` float32 (), `person` int64 () the row in the table, `to_image` float64
+    (2, 3) from input to image pixels.
+    """
+
+    image: Tensor
+    points: Tensor
+    visible: Tensor
+    trust: Tensor
+    person: Tensor
+    to_image: Tensor
+
+
+class PoseDataset(Dataset[Sample]):
+    """The people of a table as samples, indexed by `Draw`."""
+
+    def __init__(
+        self,
+        table: PersonTable,
+        images: Path,
+        input_wh: tuple[int, int],
+        padding: float = 1.25,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        self.table = table
+        self.images = images
+        self.input_wh = input_wh
+        self.padding = padding
+        self.augmentation = augmentation or Augmentation()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def crop_of(self, draw: Draw) -> tuple[Crop, np.random.Generator | None]:
+        """The crop of a draw, and the generator that goes on to the photometric changes."""
+        crop = Crop.from_box(self.table.boxes[draw.person], self.input_wh, self.padding)
+        if draw.seed is None:
+            return crop, None
+        rng = np.random.default_rng(draw.seed)
+        keypoints = self.table.keypoints[draw.person]
+        return draw_crop(crop, keypoints, self.table.skeleton, self.augmentation, rng), rng
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        crop, rng = self.crop_of(draw)
+        image = warp(read_image(self.table.image_path(self.images, draw.person)), crop)
+        if rng is not None:
+            image = photometric(image, self.augmentation.photometric, rng)
+        points, visible = self._keypoints(draw.person, crop)
+        return Sample(
+            torch.from_numpy(image),
+            torch.from_numpy(points),
+            torch.from_numpy(visible),
+            torch.tensor(self.table.trust[draw.person]),
+            torch.tensor(draw.person),
+            torch.from_numpy(crop.inverse_matrix),
+        )
+
+    def _keypoints(
+        self, person: int, crop: Crop
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        keypoints = self.table.keypoints[person]
+        if crop.mirrored:
+            keypoints = keypoints[self.table.skeleton.flip_permutation]
+        points = transform(keypoints[:, :2], crop.matrix).astype(np.float32)
+        return points, (keypoints[:, 2] > 0).astype(np.float32)
+
+
+class TrainingSampler(Sampler[Draw]):
+    """Each epoch, `samples` draws; a person's share follows its weight.
+
+    With equal weights every person comes once before any comes again. The order and the seeds
+    follow from (seed, epoch) alone.
+    """
+
+    def __init__(self, weights: NDArray[np.float64], seed: int, samples: int | None = None) -> None:
+        self.weights = weights / weights.sum()
+        self.seed = seed
+        self.samples = samples or len(weights)
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __iter__(self) -> Iterator[Draw]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        # Systematic sampling: whole shares are certain, only what is left over is drawn.
+        ends = np.cumsum(self.weights[(shuffled := rng.permutation(len(self.weights)))])
+        places = (np.arange(self.samples) + rng.uniform()) / self.samples
+        people = shuffled[np.searchsorted(ends, places * ends[-1], side="right")]
+        for position, person in enumerate(rng.permutation(people)):
+            yield Draw(int(person), (self.seed, self.epoch, position))
+
+
+class EvaluationSampler(Sampler[Draw]):
+    """Every person once, in the table's order, without augmentation."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Draw]:
+        return (Draw(person) for person in range(self.count))
+
+
+def sampling_weights(table: PersonTable, by_source: dict[str, float]) -> NDArray[np.float64]:
+    """(n,): how often each person is drawn; `by_source` scales the people of a source."""
+    weights = np.ones(len(table), np.float64)
+    sources = table.person_sources()
+    for source, weight in by_source.items():
+        weights[sources == source.encode()] = weight
+    return weights
+
+
+def collate(samples: Sequence[Sample]) -> Sample:
+    """Stack samples into a batch."""
+    return Sample(*(torch.stack(field) for field in zip(*samples, strict=True)))
