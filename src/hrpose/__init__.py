@@ -1,0 +1,54 @@
+"""hrpose: human pose estimation with HRNet.
+
+import hrpose
+
+estimator = hrpose.load("w16-small")
+poses = estimator("photo.jpg")
+poses.keypoints  # (n, 17, 3): x, y, score
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hrpose.api import evaluate, export, load, train
+    from hrpose.drawing import draw
+    from hrpose.errors import UserError
+    from hrpose.geometry import Crop
+    from hrpose.network.hrnet import HRNet
+    from hrpose.poses import Poses
+    from hrpose.runtime.estimator import PoseEstimator
+    from hrpose.skeleton import Skeleton
+
+__version__ = "0.1.0"
+
+# Where each public name lives. They are imported on first use: importing hrpose stays light, and
+# nothing of PyTorch is touched before it is needed.
+_HOMES = {
+    "load": "hrpose.api",
+    "train": "hrpose.api",
+    "evaluate": "hrpose.api",
+    "export": "hrpose.api",
+    "draw": "hrpose.drawing",
+    "PoseEstimator": "hrpose.runtime.estimator",
+    "Poses": "hrpose.poses",
+    "Skeleton": "hrpose.skeleton",
+    "Crop": "hrpose.geometry",
+    "HRNet": "hrpose.network.hrnet",
+    "UserError": "hrpose.errors",
+}
+
+__all__ = [
+    "Crop", "HRNet", "PoseEstimator", "Poses", "Skeleton", "UserError",
+    "draw", "evaluate", "export", "load", "train",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hrpose' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

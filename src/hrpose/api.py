@@ -1,0 +1,67 @@
+"""The short way in: one function for each thing to do."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hrpose import weights
+from hrpose.runtime.estimator import PoseEstimator
+from hrpose.runtime.session import open_session
+
+if TYPE_CHECKING:
+    from hrpose.metrics.coco import KeypointScores
+    from hrpose.onnx_export import ExportReport
+
+
+def load(
+    name_or_file: str | Path = "w16-small",
+    *,
+    flip_test: bool = False,
+    batch_size: int = 16,
+    threads: int | None = None,
+) -> PoseEstimator:
+    """Load weights by name (`w16-small` is inside the package) or from a file.
+
+    See `PoseEstimator` for what it does. Raises UserError where there are no such weights.
+    """
+    session = open_session(weights.find(name_or_file), threads)
+    return PoseEstimator(session, flip_test=flip_test, batch_size=batch_size)
+
+
+def train(
+    recipe: str | Path,
+    data: str | Path,
+    out: str | Path,
+    *,
+    overrides: Iterable[str] = (),
+    resume: bool = False,
+) -> Path:
+    """Train by a recipe file; returns the path of the best weights. Needs `hrpose[train]`."""
+    from hrpose.training.recipe import load_recipe
+    from hrpose.training.run import train
+
+    return train(load_recipe(Path(recipe), overrides), Path(data), Path(out), resume)
+
+
+def evaluate(
+    name_or_file: str | Path,
+    annotations: str | Path,
+    images: str | Path,
+    *,
+    boxes: str | Path = "ground-truth",
+    flip_test: bool = True,
+    out: str | Path | None = None,
+) -> "KeypointScores":
+    """The ten COCO figures of weights on a data set. Needs `hrpose[train]`."""
+    from hrpose.evaluation import evaluate
+
+    estimator = load(name_or_file, flip_test=flip_test, batch_size=64)
+    destination = None if out is None else Path(out)
+    return evaluate(estimator, Path(annotations), Path(images), boxes, destination).scores
+
+
+def export(weights_file: str | Path, out: str | Path) -> "ExportReport":
+    """Write trained weights as ONNX, proven equal to PyTorch first. Needs `hrpose[train]`."""
+    from hrpose.onnx_export import export
+
+    return export(Path(weights_file), Path(out))

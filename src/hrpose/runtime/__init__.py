@@ -1,0 +1,1 @@
+"""Running trained weights: sessions (crops to heatmaps) and the estimator (pictures to poses)."""

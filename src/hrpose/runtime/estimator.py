@@ -1,0 +1,180 @@
+"""From pictures and boxes to poses: crop, network, heatmaps, keypoints, the way back."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hrpose import heatmap
+from hrpose.errors import UserError
+from hrpose.geometry import Crop, transform, warp
+from hrpose.image import read_image
+from hrpose.passport import Passport
+from hrpose.poses import Poses
+from hrpose.runtime.session import Session
+
+# The official code's threshold for the keypoints that count in a pose's score.
+COUNTED_SCORE = 0.2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A picture and the people in it: `image` (h, w, 3) uint8 RGB, `boxes` (n, 4) [x, y, w, h]
+    in pixels, `box_scores` (n,) in [0, 1]. Without boxes the whole picture is one person's box.
+    """
+
+    image: NDArray[np.uint8]
+    boxes: NDArray[np.float64]
+    box_scores: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        image: NDArray[np.uint8] | str | Path,
+        boxes: ArrayLike | None = None,
+        box_scores: ArrayLike | None = None,
+    ) -> "Picture":
+        """Read and check. Raises UserError that says which box is wrong, and how."""
+        pixels = read_image(image) if isinstance(image, str | Path) else image
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+            raise UserError(
+                "image: expected uint8 RGB of shape (h, w, 3), "
+                f"found {pixels.dtype} of shape {pixels.shape}"
+            )
+        height, width = pixels.shape[:2]
+        checked = _check_boxes([[0, 0, width, height]] if boxes is None else boxes, width, height)
+        scores = np.ones(len(checked)) if box_scores is None else np.asarray(box_scores, np.float64)
+        if scores.shape != (len(checked),):
+            raise UserError(f"box_scores: expected {len(checked)}, found shape {scores.shape}")
+        return cls(pixels, checked, scores)
+
+
+def _check_boxes(boxes: ArrayLike, width: int, height: int) -> NDArray[np.float64]:
+    try:
+        checked = np.asarray(boxes, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"boxes: expected rows of four numbers [x, y, w, h] ({error})") from error
+    if checked.size == 0:
+        return np.zeros((0, 4))
+    if checked.ndim != 2 or checked.shape[1] != 4:
+        raise UserError(f"boxes: expected shape (n, 4) [x, y, w, h], found {checked.shape}")
+    x, y, w, h = checked.T
+    finite = np.isfinite(checked).all(axis=1)
+    faults = (
+        (~finite, "four finite numbers [x, y, w, h]"),
+        (finite & ((w <= 0) | (h <= 0)), "a width and a height above 0"),
+        (
+            finite & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0)),
+            f"a box that touches the picture of {width} x {height}",
+        ),
+        (finite & (np.abs(checked) > 1e6).any(axis=1), "numbers below a million"),
+    )
+    for wrong, expected in faults:
+        if wrong.any():
+            first = int(np.argmax(wrong))
+            raise UserError(f"box {first}: expected {expected}, found {checked[first].tolist()}")
+    return checked
+
+
+class PoseEstimator:
+    """Finds the keypoints of the people in a picture, whose boxes are known.
+
+    `flip_test` averages the heatmaps of each crop and of its mirror image: a little better, and
+    twice the work. At most `batch_size` crops go through the network at once.
+    """
+
+    def __init__(self, session: Session, *, flip_test: bool = False, batch_size: int = 16) -> None:
+        if batch_size < 1:
+            raise UserError(f"batch_size: expected at least 1, found {batch_size}")
+        self.session = session
+        self.flip_test = flip_test
+        self.batch_size = batch_size
+
+    @property
+    def passport(self) -> Passport:
+        return self.session.passport
+
+    def __call__(
+        self,
+        image: NDArray[np.uint8] | str | Path,
+        boxes: ArrayLike | None = None,
+        box_scores: ArrayLike | None = None,
+    ) -> Poses:
+        """The poses in one picture, a file or uint8 RGB (h, w, 3), one for each box.
+
+        `boxes` (n, 4) [x, y, w, h] in pixels; without them the whole picture is one person's box.
+        """
+        (poses,) = self.stream([Picture.of(image, boxes, box_scores)])
+        return poses
+
+    def stream(self, pictures: Iterable[Picture]) -> Iterator[Poses]:
+        """The poses of each picture, in order; crops of neighbouring pictures share batches."""
+        waiting: list[tuple[Picture, list[Crop]]] = []
+        images: list[NDArray[np.uint8]] = []
+        for picture in pictures:
+            crops = [
+                Crop.from_box(box, self.passport.input_wh, self.passport.padding)
+                for box in picture.boxes
+            ]
+            waiting.append((picture, crops))
+            images += [warp(picture.image, crop) for crop in crops]
+            if len(images) >= self.batch_size:
+                yield from self._finish(waiting, images)
+                waiting, images = [], []
+        yield from self._finish(waiting, images)
+
+    def _finish(
+        self, waiting: list[tuple[Picture, list[Crop]]], images: list[NDArray[np.uint8]]
+    ) -> Iterator[Poses]:
+        points, scores = self.keypoints_in_crops(images)
+        start = 0
+        for picture, crops in waiting:
+            rows = slice(start, start := start + len(crops))
+            yield self._poses(picture, crops, points[rows], scores[rows])
+
+    def keypoints_in_crops(
+        self, images: list[NDArray[np.uint8]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Crops to points (n, k, 2) in input pixels and scores (n, k), batch by batch."""
+        k = len(self.passport.skeleton)
+        points, scores = [np.zeros((0, k, 2))], [np.zeros((0, k), np.float32)]
+        for start in range(0, len(images), self.batch_size):
+            found, score = heatmap.decode(
+                self.heatmaps(np.stack(images[start : start + self.batch_size]))
+            )
+            points.append(found.astype(np.float64) * self.passport.codec.stride)
+            scores.append(score)
+        return np.concatenate(points), np.concatenate(scores)
+
+    def heatmaps(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Crops (n, h, w, 3) to heatmaps (n, k, h/4, w/4), with the flip test where it is on."""
+        if not self.flip_test:
+            return self.session(crops)
+        both = self.session(np.concatenate([crops, crops[:, :, ::-1]]))
+        direct, mirrored = both[: len(crops)], both[len(crops) :]
+        merged: NDArray[np.float32] = heatmap.merge_flipped(
+            direct, mirrored, self.passport.skeleton.flip_permutation
+        )
+        return merged
+
+    def _poses(
+        self,
+        picture: Picture,
+        crops: list[Crop],
+        points: NDArray[np.float64],
+        scores: NDArray[np.float32],
+    ) -> Poses:
+        if not crops:
+            return Poses.empty(self.passport.skeleton)
+        in_image = transform(points, np.stack([crop.inverse_matrix for crop in crops]))
+        confidence = np.clip(scores, 0, 1)
+        counted = confidence > COUNTED_SCORE
+        mean = (confidence * counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
+        return Poses(
+            np.concatenate([in_image, confidence[..., None]], axis=-1).astype(np.float32),
+            picture.boxes.astype(np.float32),
+            (mean * picture.box_scores).astype(np.float32),
+            self.passport.skeleton,
+        )
