@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 Joints = dict[str, Floats]
 
 SIDES = {"left": 1.0, "right": -1.0}
-_FRONT_SHARE = 0.8
+_FRONT_SHARE = 0.85
 # The camera's distance in body heights: near hands look larger, but not by much.
 _CAMERA = 4.0
 
@@ -23,11 +23,11 @@ def pose(rng: np.random.Generator) -> Joints:
     joints = {"neck": np.array([0, 0.17, 0])}
     for side, s in SIDES.items():
         arm, bend, stride, knee = np.deg2rad(rng.uniform((8, 0, -15, 0), (110, 100, 35, 45)))
-        swing, spread = np.deg2rad(rng.uniform((-20, 2), (45, 20)))
+        swing, spread = np.deg2rad(rng.uniform((-15, 2), (35, 20)))
         shoulder, hip = np.array([s * 0.12, 0.2, 0]), np.array([s * 0.075, 0.51, 0])
         upper = _direction(s * arm, swing)
         # An elbow bends forwards, inwards or up: some mixture of these.
-        towards = np.array([-s, -1, 1]) * rng.uniform((0, 0, 0.1), (0.7, 1, 0.7))
+        towards = np.array([-s, -1, 1]) * rng.uniform((0, 0, 0.1), (0.4, 1, 0.5))
         towards -= upper * (towards @ upper)
         lower = np.cos(bend) * upper + np.sin(bend) * towards / np.linalg.norm(towards)
         shin = _direction(s * spread, stride - knee)
@@ -41,7 +41,7 @@ def pose(rng: np.random.Generator) -> Joints:
         joints[f"{side}_ankle"] = ankle = kneecap + 0.215 * shin
         joints[f"{side}_toes"] = ankle + 0.06 * ahead / np.linalg.norm(ahead)
     yaw, pitch, roll, glance, nod = np.deg2rad(
-        rng.uniform((-50, -10, -15, -20, -12), (50, 12, 15, 20, 15))
+        rng.uniform((-40, -8, -12, -15, -10), (40, 10, 12, 15, 12))
     )
     # The head turns on the neck; its points are given from its centre.
     head = {"crown": (0.0, -0.03, 0.0), "chin": (0.0, 0.04, 0.01)}
@@ -87,6 +87,6 @@ def place(
     scale = height * _CAMERA / (_CAMERA - points[:, 2:])
     points = np.concatenate([points[:, :2] * scale, points[:, 2:], scale], axis=1)
     middle = (points[:, :2].min(0) + points[:, :2].max(0)) / 2
-    target = (across, 0.5) + rng.uniform(-1, 1, 2) * (0.3 / count, 0.12)
+    target = (across, 0.5) + rng.uniform(-1, 1, 2) * (0.3 / count, 0.08)
     points[:, :2] += target * size - middle
     return dict(zip(joints, points, strict=True))

@@ -42,7 +42,7 @@ class Part(NamedTuple):
 def dress(rng: np.random.Generator, joints: Joints, figure: int) -> list[Part]:
     """The parts of a figure, the farthest first; `figure` is written on each."""
     sleeve, leg = rng.choice(["shirt", "skin"]), rng.choice(["trousers", "trousers", "skin"])
-    build = rng.uniform(0.9, 1.25)
+    build = rng.uniform(1.0, 1.35)
     parts = [
         Part("shirt", _TRUNK, (0.045 * build, 0.045 * build, 0.055 * build, 0.055 * build), 0),
         Part("skin", ("neck", "chin"), (0.04, 0.04), -0.02),
