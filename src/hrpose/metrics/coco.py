@@ -1,0 +1,254 @@
+"""From scored poses to COCO results and the ten figures of the COCO keypoint evaluation.
+
+The way of the paper's evaluation (section 4.1): `rescore` each pose, drop repeated ones by OKS-NMS,
+write the results, evaluate. `select_results` does the first three. Everything here needs NumPy
+alone, except `evaluate_keypoints`, which needs faster-coco-eval (extra `train`).
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hrpose.errors import UserError
+from hrpose.files import write_atomically
+from hrpose.metrics.oks import oks_nms_per_image, soft_oks_nms_per_image
+from hrpose.skeleton import COCO_17, Skeleton
+
+Results = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class KeypointScores:
+    """COCO's ten figures in [0, 1]; -1, as COCO has it, where no person of that size is labelled.
+
+    AP and AR are means over OKS 0.50, 0.55 ... 0.95; M: 32^2 to 96^2 square pixels, L: above.
+    """
+
+    AP: float
+    AP50: float
+    AP75: float
+    APM: float
+    APL: float
+    AR: float
+    AR50: float
+    AR75: float
+    ARM: float
+    ARL: float
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def rescore(keypoints: ArrayLike, box_scores: ArrayLike, above: float = 0.2) -> NDArray[np.float64]:
+    """(n,) pose scores: the box's score times the mean of the joint scores above `above`.
+
+    `keypoints` (n, k, 3) with joint scores last, `box_scores` (n,). A pose without a joint above
+    it gets 0.
+    """
+    joints = np.asarray(keypoints, np.float64)[:, :, 2]
+    sure = joints > above
+    mean = np.where(sure, joints, 0).sum(axis=1) / np.maximum(sure.sum(axis=1), 1)
+    result: NDArray[np.float64] = mean * np.asarray(box_scores, np.float64)
+    return result
+
+
+def select_results(
+    image_ids: ArrayLike,
+    keypoints: ArrayLike,
+    box_scores: ArrayLike,
+    areas: ArrayLike,
+    *,
+    sigmas: ArrayLike = COCO_17.sigmas,
+    threshold: float = 0.9,
+    soft: bool = False,
+    category_id: int = 1,
+) -> list[dict[str, Any]]:
+    """Rescored results without repeated poses, for a whole data set at once.
+
+    `image_ids` (n,), `keypoints` (n, k, 3) in image pixels with joint scores, `box_scores` (n,): 1
+    for ground-truth boxes. `areas` (n,): the area of each person's crop (its width times its height
+    in image pixels, padding included), which the official code takes for OKS-NMS at `threshold`.
+    """
+    ids, poses = np.asarray(image_ids), np.asarray(keypoints)
+    scores = rescore(poses, box_scores)
+    suppress = soft_oks_nms_per_image if soft else oks_nms_per_image
+    kept = suppress(ids, poses, areas, scores, threshold, sigmas)
+    return to_results(ids[kept], poses[kept], scores[kept], category_id)
+
+
+def to_results(
+    image_ids: ArrayLike, keypoints: ArrayLike, scores: ArrayLike, category_id: int = 1
+) -> list[dict[str, Any]]:
+    """Entries of a COCO keypoint results file, in the given order.
+
+    Points are rounded to a thousandth of a pixel. There is no `bbox`: with one, COCO's evaluator
+    would sort unmatched poses into medium and large by the box instead of by the pose.
+    """
+    poses = np.asarray(keypoints, np.float64)
+    rows = poses.reshape(len(poses), -1).round(3).tolist()
+    ids, values = np.asarray(image_ids).tolist(), np.asarray(scores, np.float64).tolist()
+    return [
+        {"image_id": image, "category_id": category_id, "keypoints": row, "score": score}
+        for image, row, score in zip(ids, rows, values, strict=True)
+    ]
+
+
+def write_results(path: Path, results: Results) -> None:
+    """Write a COCO results file, whole or not at all."""
+    write_atomically(path, json.dumps(results, separators=(",", ":"), allow_nan=False))
+
+
+def evaluate_keypoints(
+    ground_truth: Path | str | Mapping[str, Any],
+    results: Path | str | Results,
+    sigmas: ArrayLike | None = None,
+    image_ids: Iterable[int] | None = None,
+) -> KeypointScores:
+    """COCO's ten figures of `results` against `ground_truth` (paths or what is in the files).
+
+    `sigmas` (k,) are the OKS constants; without them those of the ground truth's own skeleton.
+    With `image_ids` only these pictures count, on both sides. Nothing is printed and no argument is
+    changed. Raises UserError where the files do not fit the COCO format or each other.
+    """
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    truth, truth_name = _read(ground_truth, "ground truth")
+    found, found_name = _read(results, "results")
+    if not isinstance(truth, Mapping) or not isinstance(found, Sequence):
+        raise UserError(
+            f"{truth_name}, {found_name}: expected COCO annotations (an object) and COCO results "
+            "(a list); are they the other way round?"
+        )
+    _require([truth], {"images", "annotations", "categories"}, truth_name, "top level, entry")
+    _require(truth["images"], {"id"}, truth_name, "image")
+    _require(truth["annotations"], {"image_id", "category_id"}, truth_name, "annotation")
+    _require(found, {"image_id", "category_id", "keypoints", "score"}, found_name, "result")
+    categories = [entry for entry in truth["categories"] if entry.get("keypoints")]
+    if not categories:
+        raise UserError(f"{truth_name}: expected a category with keypoints, found none")
+    constants = np.asarray(
+        Skeleton.from_coco_category(categories[0]).sigmas if sigmas is None else sigmas, np.float64
+    )
+    category_ids = [entry["id"] for entry in categories]
+    images = [entry["id"] for entry in truth["images"]]
+    if strange := [image for image in images if not isinstance(image, int)]:
+        raise UserError(f"{truth_name}: image ids must be whole numbers, found {strange[0]!r}")
+    chosen = set(images) if image_ids is None else set(images) & set(image_ids)
+    people = [
+        entry
+        for entry in truth["annotations"]
+        if entry["image_id"] in chosen and entry["category_id"] in category_ids
+    ]
+    if image_ids is None and (unknown := {entry["image_id"] for entry in found} - chosen):
+        raise UserError(
+            f"{found_name}: image_id {min(unknown, key=str)} is not in {truth_name}; "
+            "evaluate against the annotations of the same pictures"
+        )
+    poses = [entry for entry in found if entry["image_id"] in chosen]
+    header = {"images": [{"id": image} for image in sorted(chosen)], "categories": categories}
+    evaluation = COCOeval_faster(
+        COCO({**header, "annotations": _labels(people, len(constants), truth_name)}),
+        COCO({**header, "annotations": _poses(poses, len(constants), found_name)}),
+        "keypoints",
+        kpt_oks_sigmas=constants,
+        print_function=_silent,
+    )
+    evaluation.params.imgIds = sorted(chosen)
+    evaluation.params.catIds = category_ids
+    evaluation.run()
+    return KeypointScores(*(float(value) for value in evaluation.stats))
+
+
+def _silent(_: object) -> None:
+    """The evaluator reports its progress here."""
+
+
+def _read(source: Any, what: str) -> tuple[Any, str]:
+    """What is in a JSON file, or the given object itself; and a name for messages."""
+    if not isinstance(source, Path | str):
+        return source, what
+    try:
+        return json.loads(Path(source).read_bytes()), str(source)
+    except OSError as error:
+        raise UserError(f"{source}: cannot read the {what} ({error.strerror or error})") from error
+    except ValueError as error:
+        raise UserError(f"{source}: expected JSON for the {what} ({error})") from error
+
+
+def _labels(people: Results, joints: int, name: str) -> list[dict[str, Any]]:
+    """The part of the annotations that counts, with fresh ids: the evaluator reserves id 0."""
+    _require(people, {"keypoints", "area", "bbox"}, name, "person")
+    keypoints = _matrix(people, joints, name)
+    visible = (keypoints[:, 2::3] > 0).sum(axis=1).tolist()
+    labels = []
+    for index, (person, row, count) in enumerate(zip(people, keypoints, visible, strict=True)):
+        labels.append(
+            {
+                "id": index + 1,
+                "image_id": person["image_id"],
+                "category_id": person["category_id"],
+                "keypoints": row,
+                "num_keypoints": person.get("num_keypoints", count),
+                "area": person["area"],
+                "bbox": person["bbox"],
+                "iscrowd": int(person.get("iscrowd", 0)),
+            }
+        )
+    return labels
+
+
+def _poses(poses: Results, joints: int, name: str) -> list[dict[str, Any]]:
+    """Results as the evaluator wants them; a pose's area is that of the box around its joints."""
+    keypoints = _matrix(poses, joints, name)
+    extents = np.ptp(keypoints[:, 0::3], axis=1) * np.ptp(keypoints[:, 1::3], axis=1)
+    return [
+        {
+            "id": index + 1,
+            "image_id": pose["image_id"],
+            "category_id": pose["category_id"],
+            "keypoints": row,
+            "area": area,
+            "score": pose["score"],
+        }
+        for index, (pose, row, area) in enumerate(
+            zip(poses, keypoints, extents.tolist(), strict=True)
+        )
+    ]
+
+
+def _matrix(entries: Results, joints: int, name: str) -> NDArray[np.float64]:
+    """(n, 3 k): the keypoints of all entries, checked."""
+    for entry in entries:
+        if (found := len(entry["keypoints"] or ())) != 3 * joints:
+            raise UserError(
+                f"{name}: a person of image {entry['image_id']}: expected {3 * joints} keypoint "
+                f"numbers for {joints} joints, found {found}; is it another skeleton's file?"
+            )
+    try:
+        matrix = np.array([entry["keypoints"] for entry in entries], np.float64)
+        numbers = np.array([entry.get("score", 0.0) for entry in entries], np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: keypoints and scores must be numbers ({error})") from error
+    matrix = matrix.reshape(len(entries), 3 * joints)
+    if not (sound := np.isfinite(matrix).all(axis=1) & np.isfinite(numbers)).all():
+        entry = entries[int(np.argmin(sound))]
+        raise UserError(
+            f"{name}: a person of image {entry['image_id']}: expected finite keypoints and score, "
+            "found NaN or infinity"
+        )
+    return cast(NDArray[np.float64], matrix)
+
+
+def _require(entries: Iterable[Any], fields: set[str], name: str, what: str) -> None:
+    """Say which entry lacks which field, before anything is computed."""
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, Mapping) or (missing := fields - entry.keys()):
+            lacking = sorted(missing) if isinstance(entry, Mapping) else "a JSON object"
+            raise UserError(
+                f"{name}: {what} {index}: expected {', '.join(sorted(fields))}, missing {lacking}"
+            )

@@ -1,0 +1,203 @@
+"""Object keypoint similarity, and the suppression of poses that repeat a better one.
+
+OKS is COCO's (cocodataset.org, "keypoints evaluation"): for joints at distance d, on a person of
+area s^2 in square pixels, the mean over the joints of exp(-d^2 / (2 s^2 (2 sigma)^2)).
+Keypoints are (n, k, 3): x, y in pixels and a score or visibility; only `oks` looks at the third.
+
+Convention of `oks`: the truth's area and the truth's labelled joints count. Convention of the
+suppression (HRNet's official code): between two predictions every joint counts, and the area is
+the mean of both.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hrpose.skeleton import COCO_17
+
+# Pairs of poses compared at once: few enough for the processor's cache. No effect on the result.
+_BLOCK = 4096
+_EPSILON = float(np.spacing(1))
+
+
+def oks(
+    predicted: ArrayLike,
+    truth: ArrayLike,
+    truth_areas: ArrayLike,
+    sigmas: ArrayLike = COCO_17.sigmas,
+) -> NDArray[np.float64]:
+    """(n, m) similarity in [0, 1] of n predicted poses to m labelled people.
+
+    `predicted` (n, k, 2 or 3); `truth` (m, k, 3) with visibility, above 0 where labelled;
+    `truth_areas` (m,) in square pixels. A person without a labelled joint is like nobody: 0.
+    """
+    people, areas = np.asarray(truth, np.float64), np.asarray(truth_areas, np.float64)
+    found, wanted = _in_sigmas(predicted, sigmas), _in_sigmas(truth, sigmas)
+    if areas.shape != (len(people),) or people.shape[2] != 3:
+        raise ValueError(
+            "oks: expected truth (m, k, 3) and truth_areas (m,), "
+            f"found {people.shape} and {areas.shape}"
+        )
+    labelled = (people[:, :, 2] > 0).astype(np.float64)
+    weights = labelled / np.maximum(labelled.sum(axis=1, keepdims=True), 1)
+    distances = np.square(found[:, :, :, None] - wanted[:, :, None, :]).sum(axis=0)
+    result: NDArray[np.float64] = np.einsum(
+        "knm,mk->nm", np.exp(-distances / (areas + _EPSILON)), weights
+    )
+    return result
+
+
+def oks_nms(
+    keypoints: ArrayLike,
+    areas: ArrayLike,
+    scores: ArrayLike,
+    threshold: float,
+    sigmas: ArrayLike = COCO_17.sigmas,
+) -> NDArray[np.int64]:
+    """Indices of the poses of one picture that stay, the best score first.
+
+    `keypoints` (n, k, 3), `areas` (n,) in square pixels, `scores` (n,). A pose goes where its OKS
+    to a better one that stayed is above `threshold` (the paper's evaluation: 0.9). Of equal scores
+    the later one counts as better, as in the official code.
+    """
+    one_picture = np.zeros(len(np.asarray(scores)), np.int64)
+    return oks_nms_per_image(one_picture, keypoints, areas, scores, threshold, sigmas)
+
+
+def oks_nms_per_image(
+    image_ids: ArrayLike,
+    keypoints: ArrayLike,
+    areas: ArrayLike,
+    scores: ArrayLike,
+    threshold: float,
+    sigmas: ArrayLike = COCO_17.sigmas,
+) -> NDArray[np.int64]:
+    """`oks_nms` in each picture of a whole set of results, in one go.
+
+    `image_ids` (n,) says in which picture each pose is; the rest as in `oks_nms`. Returns the
+    indices that stay, picture by picture in ascending order of the ids, the best first in each.
+    """
+    points, sizes, ranks = _checked(keypoints, areas, scores, sigmas)
+    ids = np.asarray(image_ids)
+    if ids.shape != ranks.shape:
+        raise ValueError(f"image_ids: expected shape {ranks.shape}, found {ids.shape}")
+    order = np.lexsort((-np.arange(len(ids)), -ranks, ids))
+    ids = ids[order]
+    last = np.flatnonzero(np.append(ids[1:] != ids[:-1], True)[: len(ids)]) + 1
+    stops = np.repeat(last, np.diff(last, prepend=0))
+    stays = np.ones(len(ids), np.bool_)
+    for better, worse, similar in _pairs(points.take(order, axis=2), sizes[order], stops):
+        above = similar > threshold
+        # Better poses come first: whether one stays is settled before it removes others.
+        for i, j in zip(better[above].tolist(), worse[above].tolist(), strict=True):
+            if stays[i]:
+                stays[j] = False
+    return order[stays]
+
+
+def soft_oks_nms(
+    keypoints: ArrayLike,
+    areas: ArrayLike,
+    scores: ArrayLike,
+    threshold: float,
+    sigmas: ArrayLike = COCO_17.sigmas,
+    max_kept: int = 20,
+) -> NDArray[np.int64]:
+    """Indices of at most `max_kept` poses of one picture, in the order of being kept.
+
+    Arguments as in `oks_nms`. No pose goes for being similar: each that is kept multiplies the
+    scores of the rest by exp(-OKS^2 / threshold), and the best of those is next.
+    """
+    points, sizes, ranks = _checked(keypoints, areas, scores, sigmas)
+    penalty = np.ones((len(ranks), len(ranks)))
+    for i, j, similar in _pairs(points, sizes, np.full(len(ranks), len(ranks))):
+        penalty[i, j] = penalty[j, i] = np.exp(-np.square(similar) / threshold)
+    left = ranks.argsort()[::-1]
+    left_scores = ranks[left]
+    kept: list[int] = []
+    while len(left) and len(kept) < max_kept:
+        best, left = left[0], left[1:]
+        kept.append(int(best))
+        left_scores = left_scores[1:] * penalty[best, left]
+        again = left_scores.argsort()[::-1]
+        left, left_scores = left[again], left_scores[again]
+    return np.array(kept, np.int64)
+
+
+def soft_oks_nms_per_image(
+    image_ids: ArrayLike,
+    keypoints: ArrayLike,
+    areas: ArrayLike,
+    scores: ArrayLike,
+    threshold: float,
+    sigmas: ArrayLike = COCO_17.sigmas,
+    max_kept: int = 20,
+) -> NDArray[np.int64]:
+    """`soft_oks_nms` in each picture of a whole set; arguments and order as `oks_nms_per_image`."""
+    poses = np.asarray(keypoints, np.float64)
+    sizes, ranks = np.asarray(areas, np.float64), np.asarray(scores, np.float64)
+    ids = np.asarray(image_ids)
+    if not len(ids) == len(poses) == len(sizes) == len(ranks):
+        found = [len(values) for values in (ids, poses, sizes, ranks)]
+        raise ValueError(f"expected as many ids as keypoints, areas and scores, found {found}")
+    order = ids.argsort(kind="stable")
+    cuts = np.flatnonzero(ids[order][1:] != ids[order][:-1]) + 1
+    return np.concatenate(
+        [
+            own[soft_oks_nms(poses[own], sizes[own], ranks[own], threshold, sigmas, max_kept)]
+            for own in np.split(order, cuts)
+        ]
+    )
+
+
+def _pairs(
+    points: NDArray[np.float64], areas: NDArray[np.float64], stops: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
+    """Blocks of (i, j, their OKS) for every pose i and every later j below stops[i], in order.
+
+    `points` (2, k, n) as from `_in_sigmas`.
+    """
+    joints, n = points.shape[1:]
+    counts = stops - np.arange(n) - 1
+    total = np.cumsum(counts)
+    cuts = np.flatnonzero(np.diff(total // _BLOCK)) + 1 if n else total
+    for start, stop in pairwise([0, *cuts.tolist(), n]):
+        own = counts[start:stop]
+        i = np.repeat(np.arange(start, stop), own)
+        # Within each i's run of pairs, j counts up from i + 1.
+        j = i + 1 + np.arange(len(i)) - np.repeat(np.cumsum(own) - own, own)
+        # In place: fresh memory would cost more than the arithmetic.
+        across = points.take(i, axis=2)
+        across -= points.take(j, axis=2)
+        across *= across
+        exponent = across.sum(axis=0)
+        exponent /= -(areas[i] + areas[j]) / 2 - _EPSILON
+        yield i, j, np.exp(exponent, out=exponent).sum(axis=0) / joints
+
+
+def _in_sigmas(keypoints: ArrayLike, sigmas: ArrayLike) -> NDArray[np.float64]:
+    """Points (2, k, n), scaled so that the exponent of OKS is -distance^2 / area."""
+    poses, constants = np.asarray(keypoints, np.float64), np.asarray(sigmas, np.float64)
+    if poses.ndim != 3 or poses.shape[1] != len(constants) or poses.shape[2] not in (2, 3):
+        raise ValueError(
+            f"keypoints: expected shape (n, {len(constants)}, 3), one joint for each sigma, "
+            f"found {poses.shape}"
+        )
+    scaled = poses[:, :, :2] / (np.sqrt(8) * constants[:, None])
+    # Poses last, so that what is added up over the joints lies in long rows.
+    return np.ascontiguousarray(scaled.transpose(2, 1, 0))
+
+
+def _checked(
+    keypoints: ArrayLike, areas: ArrayLike, scores: ArrayLike, sigmas: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    points = _in_sigmas(keypoints, sigmas)
+    sizes, ranks = np.asarray(areas, np.float64), np.asarray(scores, np.float64)
+    n = points.shape[2]
+    if not sizes.shape == ranks.shape == (n,):
+        raise ValueError(
+            f"areas and scores: expected shape ({n},), found {sizes.shape} and {ranks.shape}"
+        )
+    return points, sizes, ranks

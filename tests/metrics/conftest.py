@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+
+def make(seed, images=12, joints=17):
+    """A made-up ground truth with crowds, unlabelled people and absent joints; and results."""
+    rng = np.random.default_rng(seed)
+    names = None if joints == 17 else [f"joint_{i}" for i in range(joints)]
+    if names is None:
+        from hrpose.skeleton import COCO_17
+
+        names = list(COCO_17.keypoints)
+    annotations, results = [], []
+    for image in range(1, images + 1):
+        for _ in range(rng.integers(1, 6)):
+            size = float(np.exp(rng.uniform(np.log(20), np.log(300))))
+            corner = rng.uniform(0, 300, 2)
+            points = corner + rng.uniform(0, size, (joints, 2))
+            visible = rng.integers(0, 3, joints) * (rng.random() > 0.15)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image,
+                    "category_id": 1,
+                    "keypoints": np.column_stack([points, visible]).ravel().tolist(),
+                    "num_keypoints": int((visible > 0).sum()),
+                    "area": size * size * 0.6,
+                    "bbox": [*corner.tolist(), size, size],
+                    "iscrowd": int(rng.random() < 0.1),
+                }
+            )
+            for _ in range(rng.integers(0, 4)):
+                noisy = points + rng.normal(0, size * rng.uniform(0.01, 0.2), points.shape)
+                results.append(
+                    {
+                        "image_id": image,
+                        "category_id": 1,
+                        "keypoints": np.column_stack([noisy, np.ones(joints)]).ravel().tolist(),
+                        "score": float(rng.random()),
+                    }
+                )
+    truth = {
+        "images": [{"id": i, "width": 640, "height": 640} for i in range(1, images + 1)],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person", "keypoints": names, "skeleton": []}],
+    }
+    return truth, results
+
+
+@pytest.fixture
+def random_coco():
+    return make
