@@ -1,0 +1,136 @@
+"""Trained weights to one ONNX file that needs neither PyTorch nor hrpose to be read rightly."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from hrpose import heatmap
+from hrpose.errors import UserError
+from hrpose.files import write_atomically
+from hrpose.network import checkpoint
+from hrpose.network.preprocess import Normalise
+from hrpose.passport import METADATA_KEY, Passport
+
+# In units of the heatmaps' standard deviation, as for the golden vectors of the reference.
+TOLERANCE = 1e-4
+
+
+class CropsToKeypoints(nn.Module):
+    """uint8 crops (n, h, w, 3) to heatmaps (n, k, h/4, w/4) and keypoints (n, k, 3): x, y in
+    crop pixels, score.
+    """
+
+    def __init__(self, network: nn.Module, passport: Passport) -> None:
+        super().__init__()
+        self.normalise = Normalise(passport.mean, passport.std)
+        self.network = network
+        self.stride = passport.codec.stride
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        heatmaps = self.network(self.normalise(crops))
+        points, scores = heatmap.decode(heatmaps)
+        return heatmaps, torch.cat([points * self.stride, scores[..., None]], dim=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was written, and how far it is from PyTorch: the greatest difference of a heatmap
+    value (in standard deviations of the heatmaps) and of a keypoint (in crop pixels).
+    """
+
+    path: Path
+    heatmap_difference: float
+    keypoint_difference: float
+    crops: int
+
+
+def export(weights: Path, out: Path, opset: int = 18) -> ExportReport:
+    """Write `weights` (.safetensors or .ckpt) as ONNX, proven equal to PyTorch first.
+
+    Input `crops`: uint8 RGB (batch, h, w, 3), any batch size. Outputs `heatmaps` and `keypoints`.
+    The passport goes into the file's metadata. Raises UserError, and writes nothing, where ONNX
+    Runtime's results differ from PyTorch's.
+    """
+    if out.suffix != ".onnx":
+        raise UserError(f"{out}: expected a name that ends with .onnx")
+    network, passport = checkpoint.load(weights)
+    model = CropsToKeypoints(network, passport).eval()
+    content = _to_onnx(model, passport, opset)
+    report = _compare(model, passport, content, out)
+    if report.heatmap_difference > TOLERANCE or report.keypoint_difference > 0:
+        raise UserError(
+            f"{weights}: ONNX Runtime differs from PyTorch by {report.heatmap_difference:.1e} "
+            f"standard deviations (at most {TOLERANCE:.0e} expected) and by "
+            f"{report.keypoint_difference:.2f} px; nothing was written"
+        )
+    write_atomically(out, content)
+    return report
+
+
+def _to_onnx(model: CropsToKeypoints, passport: Passport, opset: int) -> bytes:
+    width, height = passport.input_wh
+    example = torch.zeros((2, height, width, 3), dtype=torch.uint8)
+    with warnings.catch_warnings():
+        # The exporter warns of its own insides; what counts is compared afterwards.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            verbose=False,
+            opset_version=opset,
+            input_names=["crops"],
+            output_names=["heatmaps", "keypoints"],
+            dynamic_shapes={"crops": {0: torch.export.Dim("batch")}},
+        )
+    assert program is not None
+    proto = program.model_proto
+    # Notes of the exporter (stack traces with paths of this machine) have no business in a file
+    # that is passed on.
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        del value.metadata_props[:]
+    for initializer in proto.graph.initializer:
+        del initializer.metadata_props[:]
+    del proto.graph.metadata_props[:]
+    onnx.helper.set_model_props(proto, {METADATA_KEY: passport.to_json()})
+    onnx.checker.check_model(proto)
+    content: bytes = proto.SerializeToString()
+    return content
+
+
+def _compare(
+    model: CropsToKeypoints, passport: Passport, content: bytes, out: Path, batch: int = 3
+) -> ExportReport:
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    width, height = passport.input_wh
+    # Smooth random pictures: noise alone leaves every heatmap near zero and proves little.
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.uniform(0, 255, (batch, 3, 8, 6)).astype(np.float32))
+    smooth = nn.functional.interpolate(coarse, (height, width), mode="bicubic")
+    crops = smooth.clamp(0, 255).permute(0, 2, 3, 1).to(torch.uint8).contiguous()
+    with torch.inference_mode():
+        heatmaps, keypoints = (tensor.numpy() for tensor in model(crops))
+    found_heatmaps, found_keypoints = session.run(
+        ["heatmaps", "keypoints"], {"crops": crops.numpy()}
+    )
+    # A keypoint may jump only where two pixels of its heatmap are equal to rounding; decode the
+    # very heatmaps that the file gave, so that the decoding in the graph is what is compared.
+    points, _ = heatmap.decode(found_heatmaps)
+    difference = np.abs(found_keypoints[..., :2] - points * passport.codec.stride)
+    spread = max(float(heatmaps.std()), 1e-12)
+    return ExportReport(
+        out,
+        heatmap_difference=float(np.abs(found_heatmaps - heatmaps).max()) / spread,
+        keypoint_difference=float(difference.max()),
+        crops=len(keypoints),
+    )

@@ -1,0 +1,1 @@
+"""Training: a recipe (`recipe`), the loss, a Lightning module and its data, one `run`."""

@@ -1,0 +1,96 @@
+"""The people that a recipe trains on and those it is evaluated on."""
+
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+from torch.utils.data import DataLoader
+
+from hrpose.data.coco import load_persons
+from hrpose.data.dataset import (
+    EvaluationSampler,
+    PoseDataset,
+    Sample,
+    TrainingSampler,
+    collate,
+    sampling_weights,
+)
+from hrpose.data.persons import PersonTable
+from hrpose.errors import UserError
+from hrpose.training.recipe import DataSet, Recipe
+
+
+class PoseData(L.LightningDataModule):
+    """Reads both tables at once: whatever is wrong with the data is said before training starts."""
+
+    def __init__(self, recipe: Recipe, root: Path) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.root = root
+        self.train_table = self._load(recipe.data.train)
+        self.val_table = self._load(recipe.data.val)
+        self.val_annotations = root / recipe.data.val.annotations
+        if self.train_table.skeleton != self.val_table.skeleton:
+            raise UserError(
+                f"{recipe.data.val.annotations}: expected the keypoints of the training data "
+                f"({', '.join(self.train_table.skeleton.keypoints)}), "
+                f"found {', '.join(self.val_table.skeleton.keypoints)}"
+            )
+
+    def _load(self, part: DataSet) -> PersonTable:
+        table = load_persons(self.root / part.annotations)
+        images = self.root / part.images
+        if not images.is_dir():
+            raise UserError(f"{images}: expected the folder of the pictures, found none")
+        present = {str(path.relative_to(images)) for path in images.rglob("*") if path.is_file()}
+        used = np.unique(table.file_names[table.image_index])
+        missing = [name.decode() for name in used if name.decode() not in present]
+        if missing:
+            raise UserError(
+                f"{self.root / part.annotations}: {len(missing)} of {len(used)} pictures are not "
+                f"in {images}, such as {missing[0]}"
+            )
+        if len(table) == 0:
+            raise UserError(f"{self.root / part.annotations}: expected labelled people, found none")
+        return table
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        settings = self.recipe.training
+        dataset = PoseDataset(
+            self.train_table,
+            self.root / self.recipe.data.train.images,
+            self.recipe.input_wh,
+            self.recipe.data.padding,
+            self.recipe.augmentation.augmentation(),
+        )
+        weights = sampling_weights(self.train_table, self.recipe.data.sampling)
+        sampler = TrainingSampler(weights, settings.seed, settings.samples_per_epoch)
+        return self._loader(dataset, sampler, settings.batch_size, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        dataset = PoseDataset(
+            self.val_table,
+            self.root / self.recipe.data.val.images,
+            self.recipe.input_wh,
+            self.recipe.data.padding,
+        )
+        sampler = EvaluationSampler(len(dataset))
+        return self._loader(dataset, sampler, self.recipe.evaluation.batch_size, drop_last=False)
+
+    def _loader(
+        self,
+        dataset: PoseDataset,
+        sampler: TrainingSampler | EvaluationSampler,
+        batch_size: int,
+        drop_last: bool,
+    ) -> DataLoader[Sample]:
+        workers = self.recipe.training.workers
+        return DataLoader(
+            dataset,
+            batch_size=min(batch_size, len(sampler)),
+            sampler=sampler,
+            num_workers=workers,
+            collate_fn=collate,
+            drop_last=drop_last,
+            persistent_workers=workers > 0,
+        )

@@ -1,0 +1,193 @@
+"""A recipe says everything about a training; one YAML file each, checked before anything starts."""
+
+import contextlib
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hrpose.data.augment import Augmentation
+from hrpose.errors import UserError
+from hrpose.network.spec import NETWORKS
+from hrpose.passport import Codec
+
+PAPER = Augmentation()
+
+
+class Part(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSet(Part):
+    """A COCO keypoints file and its pictures, relative to `--data`."""
+
+    annotations: Path
+    images: Path
+
+
+class Data(Part):
+    train: DataSet
+    val: DataSet
+    padding: Annotated[float, Field(gt=0)] = 1.25
+    sampling: dict[str, float] = {}
+    """How often people of a picture `source` are drawn, relative to 1."""
+    trust: bool = False
+    """Scale each person's loss by the `trust` of the labels."""
+    description: str = "unknown"
+    """What the weights were trained on, for the passport."""
+    licence: str = "unknown"
+
+
+class CodecPart(Part):
+    name: Literal["gaussian"] = "gaussian"
+    sigma: Annotated[float, Field(gt=0)] = 2.0
+
+    def codec(self) -> Codec:
+        return Codec(self.name, self.sigma)
+
+
+class AugmentationPart(Part):
+    """See `hrpose.data.augment.Augmentation`, whose defaults are the paper's for COCO."""
+
+    scale: Annotated[float, Field(ge=0, lt=1)] = PAPER.scale
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = PAPER.rotation_deg
+    rotation_probability: Annotated[float, Field(ge=0, le=1)] = PAPER.rotation_probability
+    flip_probability: Annotated[float, Field(ge=0, le=1)] = PAPER.flip_probability
+    half_body_probability: Annotated[float, Field(ge=0, le=1)] = PAPER.half_body_probability
+    half_body_min_keypoints: Annotated[int, Field(ge=0)] = PAPER.half_body_min_keypoints
+    half_body_upper_probability: Annotated[float, Field(ge=0, le=1)] = (
+        PAPER.half_body_upper_probability
+    )
+    half_body_padding: Annotated[float, Field(gt=0)] = PAPER.half_body_padding
+    shift: Annotated[float, Field(ge=0, le=1)] = PAPER.shift
+    photometric: Annotated[float, Field(ge=0, le=1)] = PAPER.photometric
+
+    def augmentation(self) -> Augmentation:
+        return Augmentation(**self.model_dump())
+
+
+class Optimizer(Part):
+    name: Literal["adam", "adamw"] = "adam"
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Schedule(Part):
+    """`steps` multiplies the rate by `gamma` at each of `milestones` (epochs); `cosine` lets it
+    fall to zero over the whole training. Either starts with `warmup_steps` of linear growth.
+    """
+
+    name: Literal["steps", "cosine"] = "steps"
+    milestones: tuple[int, ...] = (170, 200)
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+
+
+class Training(Part):
+    epochs: Annotated[int, Field(ge=1)] = 210
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    samples_per_epoch: Annotated[int, Field(ge=1)] | None = None
+    """Draws in an epoch; without it, one for each person."""
+    workers: Annotated[int, Field(ge=0)] = 4
+    precision: Literal["auto", "32", "bf16", "fp16"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Average the weights over the steps with this decay, and evaluate and keep the average."""
+    seed: int = 0
+
+
+class Evaluation(Part):
+    every_epochs: Annotated[int, Field(ge=1)] = 1
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    flip_test: bool = True
+
+
+class Recipe(Part):
+    name: str
+    network: str
+    input_wh: tuple[int, int]
+    weights: Path | None = None
+    """A checkpoint to start from; its backbone is taken where the keypoints differ."""
+    data: Data
+    codec: CodecPart = CodecPart()
+    augmentation: AugmentationPart = AugmentationPart()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Recipe":
+        if self.network not in NETWORKS:
+            raise ValueError(f"network: expected one of {', '.join(NETWORKS)}")
+        if any(v < 32 or v % 32 for v in self.input_wh):
+            raise ValueError("input_wh: expected multiples of 32, as the coarsest branch needs")
+        return self
+
+
+def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a YAML recipe and apply `overrides` such as `optimizer.lr=5e-4`.
+
+    Raises UserError with one line per fault; a misspelled key comes with a suggestion.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        first = " ".join(str(error).split())
+        raise UserError(f"{path}: expected YAML, found: {first}") from error
+    if not isinstance(document, dict):
+        raise UserError(f"{path}: expected a mapping of keys, found {type(document).__name__}")
+    for override in overrides:
+        _override(document, override)
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        lines = [_explain(fault) for fault in error.errors()]
+        raise UserError("\n".join(f"{path}: {line}" for line in lines)) from error
+
+
+def _override(document: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise UserError(f"--set {override}: expected KEY=VALUE, such as optimizer.lr=5e-4")
+    *parents, last = key.split(".")
+    node = document
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise UserError(f"--set {override}: '{parent}' is a value and has no keys of its own")
+        node = child
+    value = yaml.safe_load(text)
+    # YAML 1.1 reads 5e-4 as text, because it has no dot.
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    node[last] = value
+
+
+def _explain(fault: Any) -> str:
+    location = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] != "extra_forbidden":
+        message = str(fault["msg"]).removeprefix("Value error, ")
+        found = "" if isinstance(fault["input"], dict) else f", found {fault['input']!r}"
+        return f"{location}: {message}{found}" if location else f"{message}{found}"
+    *parents, key = fault["loc"]
+    known = _keys_at(parents)
+    close = difflib.get_close_matches(str(key), known, n=1)
+    hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(sorted(known))}"
+    return f"unknown key '{location}'; {hint}"
+
+
+def _keys_at(parents: list[Any]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for parent in parents:
+        model = model.model_fields[str(parent)].annotation  # type: ignore[assignment]
+    return list(model.model_fields)

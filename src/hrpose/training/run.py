@@ -1,0 +1,106 @@
+"""`hrpose train`: a recipe and data in, checkpoints, logs and weights out."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import (
+    Callback,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+)
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from hrpose.errors import UserError
+from hrpose.network import checkpoint
+from hrpose.network.hrnet import HRNet
+from hrpose.passport import Passport
+from hrpose.training.datamodule import PoseData
+from hrpose.training.module import PoseModule
+from hrpose.training.recipe import Recipe
+
+
+def train(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Path:
+    """Train by `recipe` on the data below `data`; everything is written below `out`.
+
+    `out/checkpoints` has the last and the best (by AP) checkpoint, `out` the logs and, at the end,
+    the best weights with their passport, whose path is returned. `resume` goes on from the last
+    checkpoint in `out`. Raises UserError for bad data, and where `out` holds another training.
+    """
+    last = out / "checkpoints" / "last.ckpt"
+    if last.exists() and not resume:
+        raise UserError(f"{out}: holds a training already; add --resume or choose another --out")
+    datamodule = PoseData(recipe, data)
+    passport = Passport(
+        name=recipe.name,
+        network=recipe.network,
+        input_wh=recipe.input_wh,
+        skeleton=datamodule.train_table.skeleton,
+        codec=recipe.codec.codec(),
+        padding=recipe.data.padding,
+        training_data=recipe.data.description,
+        licence=recipe.data.licence,
+    )
+    L.seed_everything(recipe.training.seed, verbose=False)
+    torch.set_flush_denormal(True)  # Faint activations would slow a CPU down several times.
+    network = build_network(recipe, len(passport.skeleton))
+    module = PoseModule(network, recipe, passport)
+    best = ModelCheckpoint(
+        out / "checkpoints", filename="best", monitor="val/AP", mode="max", save_last=True,
+        enable_version_counter=False,
+    )  # fmt: skip
+    callbacks: list[Callback] = [best]
+    if recipe.training.ema_decay is not None:
+        callbacks.append(EMAWeightAveraging(decay=recipe.training.ema_decay))
+    trainer = L.Trainer(
+        default_root_dir=out,
+        max_epochs=recipe.training.epochs,
+        precision=_precision(recipe.training.precision),
+        callbacks=callbacks,
+        logger=[
+            CSVLogger(out, name="", version="csv"),
+            TensorBoardLogger(out, name="", version="tensorboard"),
+        ],
+        check_val_every_n_epoch=recipe.evaluation.every_epochs,
+        num_sanity_val_steps=0,
+        log_every_n_steps=20,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    with warnings.catch_warnings():
+        # Two cores need no more workers; the recipe says how many there are.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        trainer.fit(
+            module, datamodule=datamodule, ckpt_path=last if resume and last.exists() else None
+        )
+    trained, _ = checkpoint.load(Path(best.best_model_path or best.last_model_path))
+    weights = out / f"{recipe.name}.safetensors"
+    checkpoint.save(weights, trained, passport)
+    return weights
+
+
+def build_network(recipe: Recipe, num_keypoints: int) -> HRNet:
+    """The recipe's network, with the weights it starts from."""
+    network = HRNet.from_name(recipe.network, num_keypoints)
+    if recipe.weights is not None:
+        start, _ = checkpoint.load(recipe.weights)
+        checkpoint.load_state(network, start.state_dict(), recipe.weights)
+    if recipe.training.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if recipe.training.compile:
+        network.compile()
+    return network
+
+
+def _precision(choice: str) -> Any:
+    """Lightning's name for a recipe's precision; `auto` is bfloat16 where the device has it."""
+    if choice == "auto":
+        has_bf16 = (
+            torch.cuda.is_bf16_supported()
+            if torch.cuda.is_available()
+            else torch.cpu._is_avx512_bf16_supported()
+        )
+        choice = "bf16" if has_bf16 else "fp16" if torch.cuda.is_available() else "32"
+    return {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[choice]
