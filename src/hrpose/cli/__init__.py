@@ -1,0 +1,1 @@
+"""The command line. One file for each command; `main` joins them."""

@@ -1,0 +1,55 @@
+"""`hrpose`: the entry point. Commands import what they need when they run."""
+
+import sys
+
+import typer
+
+from hrpose import __version__
+from hrpose.cli import data, evaluate, export, predict, train
+from hrpose.errors import UserError
+
+app = typer.Typer(
+    name="hrpose",
+    help="Human pose estimation with HRNet.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("predict")(predict.predict)
+app.command("evaluate")(evaluate.evaluate)
+app.command("train")(train.train)
+app.command("export")(export.export)
+app.add_typer(data.app, name="data")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"hrpose {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and stop."
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run a command. What the user can mend is said in one line, with exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"hrpose: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "hrpose":
+            raise
+        print(
+            f"hrpose: this needs the package '{error.name}', which is not installed; "
+            "pip install 'hrpose[train]'",
+            file=sys.stderr,
+        )
+        sys.exit(2)

@@ -1,0 +1,146 @@
+"""`hrpose predict`: pictures in; drawn pictures and poses.json out."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hrpose.cli.options import BatchSize, FlipTest, Weights
+from hrpose.errors import UserError
+
+if TYPE_CHECKING:
+    from hrpose.poses import Poses
+    from hrpose.runtime.estimator import Picture
+
+# The formats that can be read. A drawn picture keeps its format where OpenCV can write it.
+READABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".mpo")
+WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def predict(
+    pictures: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")],
+    weights: Weights = "w16-small",
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            help="COCO JSON: detections (file_name or image_id, bbox, score) or annotations. "
+            "Without it the whole picture is one person's box."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("out"),
+    flip_test: FlipTest = False,
+    batch_size: BatchSize = 16,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Keypoints with a lower score are not drawn.")
+    ] = 0.3,
+) -> None:
+    """Find the keypoints of the people in photos; writes drawn photos and poses.json."""
+    from hrpose.api import load
+    from hrpose.cli.boxes import boxes_by_picture
+    from hrpose.files import write_atomically
+
+    failures: list[str] = []
+    files = _files(pictures, failures)
+    targets = _targets(files, out)
+    given = None if boxes is None else boxes_by_picture(boxes, [file for file, _ in files])
+    estimator = load(weights, flip_test=flip_test, batch_size=batch_size)
+
+    done: list[tuple[Path, int]] = []
+    entries: list[dict[str, Any]] = []
+    opened: list[tuple[Path, int, Picture]] = []
+
+    def read() -> Iterator["Picture"]:
+        from hrpose.runtime.estimator import Picture
+
+        for file, image_id in files:
+            try:
+                rows, scores = (None, None) if given is None else given[file]
+                picture = Picture.of(file, rows, scores)
+            except UserError as error:
+                failures.append(str(error) if str(file) in str(error) else f"{file}: {error}")
+                continue
+            opened.append((file, image_id, picture))
+            yield picture
+
+    for poses in estimator.stream(read()):
+        file, image_id, picture = opened.pop(0)
+        write_atomically(targets[file], _drawn(picture, poses, threshold, targets[file]))
+        for entry in poses.to_coco(image_id):
+            entries.append({"file_name": file.name, **entry})
+        done.append((file, len(poses)))
+    write_atomically(out / "poses.json", json.dumps(entries))
+
+    people = sum(count for _, count in done)
+    typer.echo(f"{len(done)} pictures, {people} people: {out / 'poses.json'} and drawn pictures")
+    for failure in failures:
+        print(f"hrpose: {failure}", file=sys.stderr)
+    if failures:
+        raise typer.Exit(2)
+
+
+def _files(pictures: list[Path], failures: list[str]) -> list[tuple[Path, int]]:
+    """The files to read, each with its image id; what is missing goes to `failures`.
+
+    A picture named by a number, as COCO's are, has that number as its id.
+    """
+    found: dict[Path, None] = {}
+    for given in pictures:
+        if given.is_dir():
+            inside = sorted(p for p in given.iterdir() if p.suffix.lower() in READABLE)
+            if not inside:
+                failures.append(f"{given}: expected pictures ({', '.join(READABLE)}), found none")
+            found.update(dict.fromkeys(inside))
+        elif given.exists():
+            found[given] = None
+        else:
+            failures.append(f"{given}: no such file")
+    if not found:
+        raise UserError("; ".join(failures))
+    files = list(found)
+    stems = [file.stem for file in files]
+    if all(stem.isascii() and stem.isdigit() for stem in stems) and len(set(stems)) == len(stems):
+        return [(file, int(file.stem)) for file in files]
+    return [(file, position) for position, file in enumerate(files, start=1)]
+
+
+def _targets(files: list[tuple[Path, int]], out: Path) -> dict[Path, Path]:
+    """Where each drawn picture goes: its own name in `out`. No input is ever written over."""
+    targets: dict[Path, Path] = {}
+    sources = {file.resolve() for file, _ in files}
+    for file, _ in files:
+        writable = file.suffix.lower() in WRITABLE
+        target = out / (file.name if writable else f"{file.name}.png")
+        if target.resolve() in sources:
+            raise UserError(f"{target}: would be written over; choose another --out")
+        if target in targets.values():
+            raise UserError(f"{file}: a second picture named {file.name}; predict them one by one")
+        targets[file] = target
+    _check_writable(out)
+    return targets
+
+
+def _check_writable(out: Path) -> None:
+    """Find out before the work is done, not after."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{out}: cannot be written ({error.strerror}); choose another --out"
+        ) from error
+
+
+def _drawn(picture: "Picture", poses: "Poses", threshold: float, target: Path) -> bytes:
+    """The picture with its poses, encoded in the format of `target`."""
+    import cv2
+
+    from hrpose.drawing import draw
+
+    canvas = draw(picture.image, poses, threshold)
+    _, encoded = cv2.imencode(target.suffix, cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
+    return encoded.tobytes()
