@@ -79,13 +79,18 @@ def decode(heatmaps: Array) -> tuple[Array, Array]:
     inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
     # Where the offset does not apply any pixel will do; the peak itself is always there.
     centre = xp.where(inside, index, xp.full_like(index, width + 1))
+    # Neighbours are read from one flat array: simpler to export than a gather along an axis.
+    count = math.prod(index.shape)
+    pixels = xp.reshape(heatmaps, (-1,))
+    firsts = xp.arange(count, dtype=index.dtype, device=device(index)) * (height * width)
+    places = firsts + xp.reshape(centre, (-1,))
 
     def offset(step: int) -> Array:
         if height < 3 or width < 3:
             return xp.zeros_like(scores)
-        ahead = xp.take_along_axis(flat, (centre + step)[..., None], axis=-1)[..., 0]
-        behind = xp.take_along_axis(flat, (centre - step)[..., None], axis=-1)[..., 0]
-        return xp.where(inside, 0.25 * xp.sign(ahead - behind), xp.zeros_like(scores))
+        difference = xp.take(pixels, places + step, axis=0) - xp.take(pixels, places - step, axis=0)
+        direction = xp.reshape(xp.sign(difference), index.shape)
+        return xp.where(inside, 0.25 * direction, xp.zeros_like(scores))
 
     x, y = xp.astype(x, scores.dtype), xp.astype(y, scores.dtype)
     points = xp.stack([x + offset(1), y + offset(width)], axis=-1)
