@@ -17,6 +17,7 @@ from hrpose.errors import UserError
 from hrpose.network import checkpoint
 from hrpose.network.hrnet import HRNet
 from hrpose.passport import Passport
+from hrpose.training.checkpoint_io import WholeFiles
 from hrpose.training.datamodule import PoseData
 from hrpose.training.module import PoseModule
 from hrpose.training.recipe import Recipe
@@ -59,8 +60,10 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Path:
         max_epochs=recipe.training.epochs,
         precision=_precision(recipe.training.precision),
         callbacks=callbacks,
+        plugins=[WholeFiles()],
         logger=[
-            CSVLogger(out, name="", version="csv"),
+            # Each start has its own version, for the logger would empty a folder it finds.
+            CSVLogger(out, name="csv"),
             TensorBoardLogger(out, name="", version="tensorboard"),
         ],
         check_val_every_n_epoch=recipe.evaluation.every_epochs,
