@@ -8,7 +8,7 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check format bench lock
+.PHONY: demo test check format bench lock model
 
 demo: .venv-demo/installed  ## draw the joints of the people in examples/, without PyTorch
 	.venv-demo/bin/hrpose predict examples/*.jpg --out out/demo
@@ -29,6 +29,13 @@ format: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks
+
+# Make the embedded model again: DATA is the folder with people/ and coco-mini/ (docs/models).
+DATA ?= data
+model: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/hrpose train recipes/w16-small-1.yaml --data $(DATA) --resume
+	OMP_NUM_THREADS=1 $(BIN)/hrpose train recipes/w16-small-2.yaml --data $(DATA) --resume
+	$(BIN)/hrpose export --weights runs/w16-small/w16-small.safetensors --out src/hrpose/weights/w16-small.onnx
 
 # Choose the newest allowed versions again. A local suffix such as +cpu names a build, not a version.
 lock:

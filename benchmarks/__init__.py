@@ -1,0 +1,1 @@
+"""Ours against the plain way, in one process, in turn; the ratio and its spread. Not tests."""
