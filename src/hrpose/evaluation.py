@@ -97,7 +97,9 @@ def _detections(path: Path, table: PersonTable) -> People:
             row = rows[entry["image_id"]]
             x, y, w, h = (float(value) for value in entry["bbox"])
             score = float(entry["score"])
-        except (KeyError, TypeError, ValueError) as error:
+            if not np.isfinite([x, y, w, h, score]).all():
+                raise ValueError("NaN or infinity")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"{path}: entry {position}: expected 'image_id' of a picture of the annotations, "
                 f"'bbox' [x, y, w, h] and 'score', found {error!r}"

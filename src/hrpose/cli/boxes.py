@@ -18,9 +18,12 @@ def boxes_by_picture(path: Path, files: Sequence[Path]) -> dict[Path, Boxes]:
     or by the number in it (000000000785.jpg is image 785). Raises UserError for another form.
     """
     document = read_json(path)
-    names: dict[Any, str] = {}
+    names: dict[str | int, str | int] = {}
     if isinstance(document, Mapping):
-        names = {e.get("id"): str(e.get("file_name")) for e in _list(path, document, "images")}
+        for row, image in enumerate(_list(path, document, "images")):
+            names[_key(path, "image", row, image, "id")] = _key(
+                path, "image", row, image, "file_name", "id"
+            )
         entries = _list(path, document, "annotations")
     else:
         entries = _list(path, {"detections": document}, "detections")
@@ -33,10 +36,9 @@ def boxes_by_picture(path: Path, files: Sequence[Path]) -> dict[Path, Boxes]:
                 f"{path}: entry {row}: expected 'bbox' [x, y, w, h] and a number 'score', "
                 f"found {box} and {score}"
             )
-        image = entry.get("file_name") or names.get(entry.get("image_id")) or entry.get("image_id")
-        if image is None:
-            raise UserError(f"{path}: entry {row}: found no 'file_name' or 'image_id'")
-        file = keys.get(Path(image).name if isinstance(image, str) else image)
+        key = _key(path, "entry", row, entry, "file_name", "image_id")
+        key = names.get(key, key)
+        file = keys.get(Path(key).name if isinstance(key, str) else key)
         if file is not None:
             found[file][0].append(box)
             found[file][1].append(score)
@@ -51,6 +53,16 @@ def boxes_by_picture(path: Path, files: Sequence[Path]) -> dict[Path, Boxes]:
 def _keys(file: Path) -> list[str | int]:
     stem = file.stem
     return [file.name, int(stem)] if stem.isascii() and stem.isdigit() else [file.name]
+
+
+def _key(path: Path, kind: str, row: int, entry: Mapping[str, Any], *keys: str) -> str | int:
+    """The first of `keys` that `entry` has: a name or a number."""
+    for key in keys:
+        value = entry.get(key)
+        if isinstance(value, str | int) and not isinstance(value, bool):
+            return value
+    expected = " or ".join(f"'{key}'" for key in keys)
+    raise UserError(f"{path}: {kind} {row}: expected {expected}, a name or a number, found none")
 
 
 def _is_number(value: object) -> bool:

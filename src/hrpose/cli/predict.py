@@ -46,6 +46,8 @@ def predict(
     failures: list[str] = []
     files = _files(pictures, failures)
     targets = _targets(files, out)
+    if boxes is not None and boxes.resolve() == (out / "poses.json").resolve():
+        raise UserError(f"{boxes}: would be written over; choose another --out")
     given = None if boxes is None else boxes_by_picture(boxes, [file for file, _ in files])
     estimator = load(weights, flip_test=flip_test, batch_size=batch_size)
 

@@ -45,16 +45,14 @@ class Picture:
             )
         height, width = pixels.shape[:2]
         checked = _check_boxes([[0, 0, width, height]] if boxes is None else boxes, width, height)
-        scores = np.ones(len(checked)) if box_scores is None else np.asarray(box_scores, np.float64)
-        if scores.shape != (len(checked),):
-            raise UserError(f"box_scores: expected {len(checked)}, found shape {scores.shape}")
+        scores = _check_scores(np.ones(len(checked)) if box_scores is None else box_scores, checked)
         return cls(pixels, checked, scores)
 
 
 def _check_boxes(boxes: ArrayLike, width: int, height: int) -> NDArray[np.float64]:
     try:
         checked = np.asarray(boxes, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"boxes: expected rows of four numbers [x, y, w, h] ({error})") from error
     if checked.size == 0:
         return np.zeros((0, 4))
@@ -75,6 +73,21 @@ def _check_boxes(boxes: ArrayLike, width: int, height: int) -> NDArray[np.float6
         if wrong.any():
             first = int(np.argmax(wrong))
             raise UserError(f"box {first}: expected {expected}, found {checked[first].tolist()}")
+    return checked
+
+
+def _check_scores(scores: ArrayLike, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    try:
+        checked = np.asarray(scores, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"box_scores: expected a number for each box ({error})") from error
+    if checked.shape != (len(boxes),):
+        raise UserError(f"box_scores: expected {len(boxes)}, found shape {checked.shape}")
+    # Written so that NaN is wrong too.
+    wrong = ~((checked >= 0) & (checked <= 1))
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise UserError(f"box_scores: box {first}: expected 0 to 1, found {checked[first]}")
     return checked
 
 

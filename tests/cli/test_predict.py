@@ -1,0 +1,418 @@
+"""`hrpose predict` from its arguments to its files: good pictures, and every bad one."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hrpose.cli.main import main
+from tiny_weights import write_tiny_weights
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left behind."""
+
+    code: int
+    said: str
+    complained: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.onnx")
+
+
+@pytest.fixture
+def run(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`hrpose predict ...` with the tiny weights, unless others are named."""
+
+    def run(*arguments: object) -> Ran:
+        words = [str(argument) for argument in arguments]
+        if "--weights" not in words:
+            words += ["--weights", str(weights)]
+        monkeypatch.setattr(sys, "argv", ["hrpose", "predict", *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        said, complained = capsys.readouterr()
+        return Ran(int(stopped.value.code or 0), said, complained)
+
+    return run
+
+
+def picture(width: int = 64, height: int = 80, seed: int = 0) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    return small.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def saved(path: Path, image: Image.Image | None = None) -> Path:
+    (image or picture()).save(path)
+    return path
+
+
+def poses_in(out: Path) -> list[dict[str, Any]]:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    entries: list[dict[str, Any]] = json.loads(
+        (out / "poses.json").read_text(encoding="utf-8"), parse_constant=refuse
+    )
+    return entries
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*"))
+
+
+def one_line_about(ran: Ran, *words: object) -> None:
+    """Exit code 2, and one line that says all of `words`."""
+    assert ran.code == 2
+    (line,) = ran.complained.splitlines()
+    assert line.startswith("hrpose: ")
+    for word in words:
+        assert str(word) in line
+
+
+def test_results_have_the_coco_form_and_file_names(run: Run, tmp_path: Path) -> None:
+    photo = saved(tmp_path / "photo.jpg")
+    out = tmp_path / "out"
+    ran = run(photo, "--out", out)
+    assert (ran.code, ran.complained) == (0, "")
+    assert "1 pictures, 1 people" in ran.said
+    (entry,) = poses_in(out)
+    assert entry.keys() == {"file_name", "image_id", "category_id", "keypoints", "score", "bbox"}
+    assert entry["file_name"] == "photo.jpg"
+    assert (entry["image_id"], entry["category_id"]) == (1, 1)
+    assert entry["bbox"] == [0, 0, 64, 80]
+    keypoints = np.array(entry["keypoints"]).reshape(17, 3)
+    assert np.isfinite(keypoints).all()
+    assert 0 < entry["score"] <= 1
+    assert names_in(out) == ["photo.jpg", "poses.json"]
+    with Image.open(out / "photo.jpg") as drawn:
+        assert (drawn.format, drawn.size) == ("JPEG", (64, 80))
+
+
+def test_pictures_named_by_numbers_keep_them_as_ids(run: Run, tmp_path: Path) -> None:
+    for number in (785, 12):
+        saved(tmp_path / f"{number:012d}.png")
+    assert run(tmp_path, "--out", tmp_path / "out").code == 0
+    found = [(entry["file_name"], entry["image_id"]) for entry in poses_in(tmp_path / "out")]
+    assert found == [("000000000012.png", 12), ("000000000785.png", 785)]
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "drawn_name"),
+    [
+        ("one_pixel.png", Image.new("RGB", (1, 1), (9, 9, 9)), "one_pixel.png"),
+        ("thin.png", Image.new("RGB", (1, 300), (9, 200, 9)), "thin.png"),
+        ("deep.png", Image.new("I;16", (40, 50), 40000), "deep.png"),
+        ("print.jpg", picture().convert("CMYK"), "print.jpg"),
+        ("grey.jpg", picture().convert("L"), "grey.jpg"),
+        ("grey.png", picture().convert("L"), "grey.png"),
+        ("black_and_white.png", picture().convert("1"), "black_and_white.png"),
+        ("alpha.png", Image.new("RGBA", (40, 50), (200, 10, 10, 90)), "alpha.png"),
+        ("web.webp", picture(), "web.webp"),
+        ("scan.tif", picture(), "scan.tif"),
+        ("loud.JPG", picture(), "loud.JPG"),
+        ("moving.gif", picture(), "moving.gif.png"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_odd_pictures_are_drawn(
+    run: Run, tmp_path: Path, name: str, image: Image.Image, drawn_name: str
+) -> None:
+    ran = run(saved(tmp_path / name, image), "--out", tmp_path / "out")
+    assert (ran.code, ran.complained) == (0, "")
+    assert names_in(tmp_path / "out") == sorted([drawn_name, "poses.json"])
+    assert [entry["file_name"] for entry in poses_in(tmp_path / "out")] == [name]
+    with Image.open(tmp_path / "out" / drawn_name) as drawn:
+        assert drawn.size == image.size
+
+
+def test_a_picture_on_its_side_comes_out_upright(run: Run, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(80, 40).save(tmp_path / "phone.jpg", exif=exif)
+    assert run(tmp_path / "phone.jpg", "--out", tmp_path / "out").code == 0
+    assert poses_in(tmp_path / "out")[0]["bbox"] == [0, 0, 40, 80]
+    with Image.open(tmp_path / "out" / "phone.jpg") as drawn:
+        assert drawn.size == (40, 80)
+
+
+def missing(path: Path) -> None:
+    assert not path.exists()
+
+
+def text(path: Path) -> None:
+    path.write_text("not a picture", encoding="utf-8")
+
+
+def truncated(path: Path) -> None:
+    file = io.BytesIO()
+    picture(400, 300).save(file, "JPEG")
+    path.write_bytes(file.getvalue()[: len(file.getvalue()) // 2])
+
+
+def empty(path: Path) -> None:
+    path.touch()
+
+
+def one_byte(path: Path) -> None:
+    path.write_bytes(b"\xff")
+
+
+BAD = pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (missing, "no such file"),
+        (text, "expected a picture"),
+        (truncated, "damaged or cut off"),
+        (empty, "empty file"),
+        (one_byte, "expected a picture"),
+    ],
+)
+
+
+@BAD
+def test_a_bad_picture_is_one_line(
+    run: Run, tmp_path: Path, spoil: Callable[[Path], None], reason: str
+) -> None:
+    photo = tmp_path / "bad.jpg"
+    spoil(photo)
+    one_line_about(run(photo, "--out", tmp_path / "out"), photo, reason)
+    # At most an empty list of poses; no drawn picture and no temporary file.
+    left = names_in(tmp_path / "out")
+    assert left == ([] if reason == "no such file" else ["poses.json"])
+
+
+@BAD
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_the_good_pictures_are_still_done(
+    run: Run, tmp_path: Path, spoil: Callable[[Path], None], reason: str, batch_size: int
+) -> None:
+    photos = [saved(tmp_path / f"{name}.jpg", picture(seed=ord(name))) for name in "acde"]
+    bad = tmp_path / "b.jpg"
+    spoil(bad)
+    given = [photos[0], bad, *photos[1:]]
+    out = tmp_path / "out"
+    one_line_about(run(*given, "--out", out, "--batch-size", batch_size), bad, reason)
+    names = [photo.name for photo in photos]
+    assert [entry["file_name"] for entry in poses_in(out)] == names
+    # Neither the bad picture nor any temporary file.
+    assert names_in(out) == sorted([*names, "poses.json"])
+
+
+def test_every_bad_picture_is_listed(run: Run, tmp_path: Path) -> None:
+    saved(tmp_path / "good.png")
+    text(tmp_path / "words.jpg")
+    truncated(tmp_path / "half.jpg")
+    ran = run(tmp_path, tmp_path / "nothing.jpg", "--out", tmp_path / "out")
+    assert ran.code == 2
+    lines = ran.complained.splitlines()
+    assert len(lines) == 3
+    for name in ("words.jpg", "half.jpg", "nothing.jpg"):
+        assert sum(name in line for line in lines) == 1
+    assert "1 pictures" in ran.said
+
+
+def test_an_empty_folder(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "notes.txt").touch()
+    one_line_about(run(folder, "--out", tmp_path / "out"), folder, "found none")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["w99-huge", "nothing.onnx"])
+def test_unknown_weights(run: Run, tmp_path: Path, name: str) -> None:
+    photo = saved(tmp_path / "photo.jpg")
+    ran = run(photo, "--out", tmp_path / "out", "--weights", name)
+    one_line_about(ran, name, "no such weights", "w16-small")
+
+
+def test_weights_of_another_kind(run: Run, tmp_path: Path) -> None:
+    photo = saved(tmp_path / "photo.jpg")
+    stranger = write_tiny_weights(tmp_path / "stranger.onnx", passport=None)
+    one_line_about(run(photo, "--out", tmp_path / "out", "--weights", stranger), "no hrpose pass")
+    broken = tmp_path / "broken.onnx"
+    broken.write_text("not a network", encoding="utf-8")
+    one_line_about(run(photo, "--out", tmp_path / "out", "--weights", broken), "broken.onnx")
+    one_line_about(run(photo, "--out", tmp_path / "out", "--weights", photo), "expected weights")
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_an_output_folder_that_cannot_be_written(run: Run, tmp_path: Path, below: str) -> None:
+    # A file in the folder's place; permissions would not stop root.
+    (tmp_path / "out").touch()
+    out = tmp_path / "out" / below
+    one_line_about(run(saved(tmp_path / "photo.jpg"), "--out", out), out, "cannot be written")
+    assert names_in(tmp_path) == ["out", "photo.jpg"]
+
+
+def test_no_input_is_written_over(run: Run, tmp_path: Path) -> None:
+    photo = saved(tmp_path / "photo.jpg")
+    before = photo.read_bytes()
+    one_line_about(run(photo, "--out", tmp_path), photo, "written over")
+    boxes = tmp_path / "poses.json"
+    boxes.write_text('[{"file_name": "photo.jpg", "bbox": [1, 1, 9, 9]}]', encoding="utf-8")
+    moved = saved(tmp_path / "elsewhere.jpg")
+    photo.unlink()
+    (tmp_path / "in").mkdir()
+    moved.rename(tmp_path / "in" / "photo.jpg")
+    ran = run(tmp_path / "in" / "photo.jpg", "--boxes", boxes, "--out", tmp_path)
+    one_line_about(ran, boxes, "written over")
+    assert before[:2] == b"\xff\xd8"
+    assert "photo.jpg" in boxes.read_text(encoding="utf-8")
+
+
+def test_two_pictures_of_one_name(run: Run, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        saved(tmp_path / folder / "photo.jpg")
+    ran = run(tmp_path / "one", tmp_path / "two", "--out", tmp_path / "out")
+    one_line_about(ran, tmp_path / "two" / "photo.jpg", "second picture")
+    assert not (tmp_path / "out").exists()
+
+
+def test_running_again_replaces_the_results(run: Run, tmp_path: Path) -> None:
+    photo = saved(tmp_path / "photo.jpg")
+    for _ in range(2):
+        assert run(photo, "--out", tmp_path / "out").code == 0
+    assert names_in(tmp_path / "out") == ["photo.jpg", "poses.json"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        [
+            {"file_name": "000785.jpg", "bbox": [5, 6, 20, 30], "score": 0.5},
+            {"file_name": "000785.jpg", "bbox": [30, 6, 20, 30], "score": 1},
+        ],
+        [
+            {"image_id": 785, "bbox": [5, 6, 20, 30], "score": 0.5},
+            {"image_id": 785, "bbox": [30, 6, 20, 30], "score": 1},
+            {"image_id": 4, "bbox": [1, 1, 1, 1], "score": 1},
+        ],
+        {
+            "images": [{"id": 9, "file_name": "val/000785.jpg"}],
+            "annotations": [
+                {"image_id": 9, "bbox": [5, 6, 20, 30]},
+                {"image_id": 9, "bbox": [30, 6, 20, 30]},
+            ],
+        },
+    ],
+    ids=["file_name", "image_id", "annotations"],
+)
+def test_boxes_find_their_picture(run: Run, tmp_path: Path, document: Any) -> None:
+    photos = [saved(tmp_path / "000785.jpg"), saved(tmp_path / "000012.jpg")]
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps(document), encoding="utf-8")
+    ran = run(*photos, "--boxes", boxes, "--out", tmp_path / "out")
+    assert (ran.code, ran.complained) == (0, "")
+    entries = poses_in(tmp_path / "out")
+    assert [entry["bbox"] for entry in entries] == [[5, 6, 20, 30], [30, 6, 20, 30]]
+    assert {(entry["file_name"], entry["image_id"]) for entry in entries} == {("000785.jpg", 785)}
+    # A picture without a box has no people, but it is drawn.
+    assert names_in(tmp_path / "out") == ["000012.jpg", "000785.jpg", "poses.json"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        ('"bbox": [100, 5, 20, 30]', "box 0: expected a box that touches the picture of 64 x 80"),
+        ('"bbox": [-90, 5, 20, 30]', "touches the picture"),
+        ('"bbox": [NaN, 5, 20, 30]', "box 0: expected four finite numbers"),
+        ('"bbox": [0, 5, Infinity, 30]', "box 0: expected four finite numbers"),
+        ('"bbox": [0, 5, 0, 30]', "a width and a height above 0"),
+        ('"bbox": [0, 5, 1e9, 30]', "below a million"),
+        (f'"bbox": [0, 5, 1{"0" * 400}, 30]', "boxes: expected"),
+        ('"bbox": [0, 5, 20, 30], "score": NaN', "box_scores"),
+        ('"bbox": [0, 5, 20, 30], "score": 7', "box_scores"),
+    ],
+)
+def test_a_bad_box_spoils_its_picture_alone(
+    run: Run, tmp_path: Path, entry: str, reason: str
+) -> None:
+    bad, good = saved(tmp_path / "bad.jpg"), saved(tmp_path / "good.jpg")
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(
+        f'[{{"file_name": "bad.jpg", {entry}}},'
+        ' {"file_name": "good.jpg", "bbox": [5, 6, 20, 30]}]',
+        encoding="utf-8",
+    )
+    out = tmp_path / "out"
+    one_line_about(run(bad, good, "--boxes", boxes, "--out", out), bad, reason)
+    assert [entry["file_name"] for entry in poses_in(out)] == ["good.jpg"]
+    assert names_in(out) == ["good.jpg", "poses.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "cannot be read"),
+        ("", "expected JSON"),
+        ("[1, 2]", "list of objects"),
+        ("7", "list of objects"),
+        ('{"annotations": []}', "'images'"),
+        (
+            '{"images": [{"id": 1, "file_name": {}}], '
+            '"annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4]}]}',
+            "none of its 1 boxes",
+        ),
+        ('{"images": [{"id": [1]}], "annotations": []}', "'id'"),
+        ('[{"file_name": "photo.jpg"}]', "entry 0: expected 'bbox'"),
+        ('[{"file_name": "photo.jpg", "bbox": [1, 2, 3]}]', "expected 'bbox'"),
+        ('[{"file_name": "photo.jpg", "bbox": [1, 2, 3, "4"]}]', "expected 'bbox'"),
+        ('[{"file_name": "photo.jpg", "bbox": [1, 2, 3, 4], "score": null}]', "'score'"),
+        ('[{"bbox": [1, 2, 3, 4]}]', "found none"),
+        ('[{"image_id": [1], "bbox": [1, 2, 3, 4]}]', "'image_id'"),
+        ('[{"file_name": {}, "image_id": {}, "bbox": [1, 2, 3, 4]}]', "'image_id'"),
+        ('[{"file_name": "other.jpg", "bbox": [1, 2, 3, 4]}]', "none of its 1 boxes"),
+    ],
+)
+def test_a_boxes_file_of_another_form(
+    run: Run, tmp_path: Path, content: str | None, reason: str
+) -> None:
+    photo = saved(tmp_path / "photo.jpg")
+    boxes = tmp_path / "boxes.json"
+    if content is not None:
+        boxes.write_text(content, encoding="utf-8")
+    one_line_about(run(photo, "--boxes", boxes, "--out", tmp_path / "out"), boxes, reason)
+
+
+def test_a_threshold_out_of_range(run: Run, tmp_path: Path) -> None:
+    ran = run(saved(tmp_path / "photo.jpg"), "--out", tmp_path / "out", "--threshold", "2")
+    assert ran.code == 2
+    assert "threshold" in ran.complained
+
+
+def test_as_a_program_of_its_own(tmp_path: Path, weights: Path) -> None:
+    """The way a user runs it: the installed entry point, no test double, no traceback."""
+    saved(tmp_path / "good.jpg")
+    truncated(tmp_path / "half.jpg")
+    program = [sys.executable, "-c", "from hrpose.cli.main import main; main()", "predict"]
+    words = ["good.jpg", "half.jpg", "--weights", str(weights), "--flip-test"]
+    ran = subprocess.run(
+        [*program, *words],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    one_line_about(Ran(ran.returncode, ran.stdout, ran.stderr), "half.jpg", "cut off")
+    assert names_in(tmp_path / "out") == ["good.jpg", "poses.json"]
+    assert len(poses_in(tmp_path / "out")) == 1

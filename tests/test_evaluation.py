@@ -1,0 +1,200 @@
+"""Evaluation: the whole way from a data set's files to figures, with a network that knows."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hrpose import heatmap
+from hrpose.data.coco import load_persons
+from hrpose.errors import UserError
+from hrpose.evaluation import evaluate
+from hrpose.geometry import Crop, transform
+from hrpose.metrics.coco import evaluate_keypoints
+from hrpose.passport import Passport
+from hrpose.runtime.estimator import PoseEstimator
+from hrpose.skeleton import Skeleton
+from hrpose.synthetic import write_dataset
+
+PASSPORT = Passport(network="oracle", input_wh=(192, 256))
+
+
+class Oracle:
+    """A session that answers with the targets of a data set's people, in their order."""
+
+    passport = PASSPORT
+
+    def __init__(self, annotations: Path) -> None:
+        table = load_persons(annotations)
+        crops = [Crop.from_box(box, PASSPORT.input_wh) for box in table.boxes]
+        matrices = np.stack([crop.matrix for crop in crops])
+        points = transform(table.keypoints[..., :2].astype(np.float64), matrices)
+        self.targets, _ = heatmap.encode(
+            points, table.keypoints[..., 2], PASSPORT.heatmap_wh, sigma=2.0
+        )
+        self.next = 0
+
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        start, self.next = self.next, self.next + len(crops)
+        answer: NDArray[np.float32] = self.targets[start : self.next]
+        return answer
+
+
+@dataclass(frozen=True)
+class DataSet:
+    annotations: Path
+    images: Path
+
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.annotations.read_bytes())
+        return document
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    folder = tmp_path_factory.mktemp("synthetic")
+    return DataSet(write_dataset(folder, pictures=6, seed=3), folder / "images")
+
+
+def estimator(data: DataSet) -> PoseEstimator:
+    return PoseEstimator(Oracle(data.annotations), batch_size=4)
+
+
+def detections(data: DataSet, tmp_path: Path, **changes: Any) -> Path:
+    """Each person's own box as a detector would give it."""
+    entries = [
+        {
+            "image_id": person["image_id"],
+            "category_id": 1,
+            "bbox": person["bbox"],
+            "score": 0.5,
+            **changes,
+        }
+        for person in data.document()["annotations"]
+    ]
+    path = tmp_path / "detections.json"
+    path.write_text(json.dumps(entries), encoding="utf-8")
+    return path
+
+
+def test_a_network_that_knows_is_nearly_perfect(data: DataSet, tmp_path: Path) -> None:
+    out = tmp_path / "scores"
+    report = evaluate(estimator(data), data.annotations, data.images, out=out)
+    assert report.scores.AP > 0.95
+    assert pytest.approx(1) == report.scores.AP50
+    assert report.boxes == "ground-truth"
+    assert not report.flip_test
+    assert report.pictures == 6
+    assert report.people == len(data.document()["annotations"])
+
+    assert sorted(path.name for path in out.iterdir()) == ["metrics.json", "results.json"]
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics == report.as_dict()
+    figures = {"AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"}
+    assert figures <= metrics.keys()
+    assert metrics["boxes"] == "ground-truth"
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert {entry["image_id"] for entry in results} == set(range(1, 7))
+    assert all(len(entry["keypoints"]) == 51 for entry in results)
+    # The written results are those that were scored.
+    assert evaluate_keypoints(data.annotations, out / "results.json") == report.scores
+
+
+def test_without_a_folder_nothing_is_written(data: DataSet) -> None:
+    before = sorted(data.annotations.parent.rglob("*"))
+    evaluate(estimator(data), data.annotations, data.images)
+    assert sorted(data.annotations.parent.rglob("*")) == before
+
+
+def test_a_network_that_knows_nothing_scores_nothing(data: DataSet) -> None:
+    oracle = Oracle(data.annotations)
+    oracle.targets = np.zeros_like(oracle.targets)
+    report = evaluate(PoseEstimator(oracle), data.annotations, data.images)
+    assert report.scores.AP < 0.05
+
+
+def test_the_boxes_of_a_detector_are_said(data: DataSet, tmp_path: Path) -> None:
+    boxes = detections(data, tmp_path)
+    report = evaluate(estimator(data), data.annotations, data.images, boxes, tmp_path / "out")
+    assert report.boxes == f"detections: {boxes}"
+    assert json.loads((tmp_path / "out" / "metrics.json").read_bytes())["boxes"] == report.boxes
+    # A detector's box is one pixel larger than the data set's, so the targets lie a little off.
+    assert report.scores.AP > 0.9
+    results = json.loads((tmp_path / "out" / "results.json").read_bytes())
+    assert max(entry["score"] for entry in results) <= 0.5
+
+
+def test_detections_of_nobody(data: DataSet, tmp_path: Path) -> None:
+    boxes = detections(data, tmp_path, category_id=3)
+    report = evaluate(estimator(data), data.annotations, data.images, boxes, tmp_path / "out")
+    assert (report.people, report.scores.AP) == (0, 0)
+    assert json.loads((tmp_path / "out" / "results.json").read_bytes()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_id": 99}, "entry 0: expected 'image_id' of a picture"),
+        ({"image_id": [1]}, "entry 0: expected 'image_id' of a picture"),
+        ({"bbox": [1, 2, 3]}, "entry 0: .*'bbox'"),
+        ({"bbox": [1, 2, float("nan"), 4]}, "entry 0: .*NaN"),
+        ({"bbox": [1, 2, 3, float("inf")]}, "entry 0: .*infinity"),
+        ({"score": None}, "entry 0: .*'score'"),
+        ({"score": float("nan")}, "entry 0: .*NaN"),
+    ],
+)
+def test_bad_detections(
+    data: DataSet, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    boxes = detections(data, tmp_path, **changes)
+    with pytest.raises(UserError, match=message) as raised:
+        evaluate(estimator(data), data.annotations, data.images, boxes, tmp_path / "out")
+    assert str(boxes) in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]"])
+def test_files_that_are_no_detections(data: DataSet, tmp_path: Path, content: str) -> None:
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=r"boxes\.json: expected"):
+        evaluate(estimator(data), data.annotations, data.images, boxes)
+
+
+def test_a_detections_file_that_is_missing(data: DataSet, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nothing\.json: cannot be read"):
+        evaluate(estimator(data), data.annotations, data.images, tmp_path / "nothing.json")
+
+
+def test_weights_of_another_skeleton(data: DataSet) -> None:
+    session = Oracle(data.annotations)
+    session.passport = Passport(
+        network="fish", input_wh=(192, 256), skeleton=Skeleton("fish", ("head", "tail"))
+    )
+    with pytest.raises(UserError, match=r"expected the keypoints of the weights .*head, tail"):
+        evaluate(PoseEstimator(session), data.annotations, data.images)
+
+
+def without_a_picture(folder: Path) -> str:
+    (folder / "images" / "000002.jpg").unlink()
+    return "000002.jpg: no such file"
+
+
+def with_a_damaged_picture(folder: Path) -> str:
+    picture = folder / "images" / "000003.jpg"
+    picture.write_bytes(picture.read_bytes()[:900])
+    return "000003.jpg: damaged"
+
+
+@pytest.mark.parametrize("spoil", [without_a_picture, with_a_damaged_picture])
+def test_pictures_that_cannot_be_read(tmp_path: Path, spoil: Callable[[Path], str]) -> None:
+    data = DataSet(write_dataset(tmp_path / "set", 3, seed=0), tmp_path / "set" / "images")
+    message = spoil(tmp_path / "set")
+    with pytest.raises(UserError, match=message):
+        evaluate(estimator(data), data.annotations, data.images, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
