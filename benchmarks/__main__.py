@@ -81,7 +81,7 @@ def main() -> None:
         f"are medians of {ROUNDS} rounds in CPU milliseconds. The ratio is the median of the",
         "rounds' ratios, with the least and the greatest behind it.",
         "",
-        f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python "
+        f"{platform.machine()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}, NumPy {np.__version__}, OpenCV {cv2.__version__}, "
         f"ONNX Runtime {onnxruntime.__version__}, hrpose {hrpose.__version__}",
         "",

@@ -30,7 +30,7 @@ class OnnxSession:
 
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = threads or _usable_cores()
         # The graph is a chain of large nodes: running several at once gains nothing.
         options.inter_op_num_threads = 1
         try:
@@ -54,6 +54,13 @@ class OnnxSession:
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         heatmaps: NDArray[np.float32] = self._session.run(["heatmaps"], {self._input: crops})[0]
         return heatmaps
+
+
+def _usable_cores() -> int:
+    """The cores this process may use; not every system can tell, then all of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def open_session(path: Path, threads: int | None = None) -> Session:
