@@ -129,6 +129,28 @@ def test_the_boxes_of_a_detector_are_said(data: DataSet, tmp_path: Path) -> None
     assert max(entry["score"] for entry in results) <= 0.5
 
 
+def test_people_may_be_any_category(data: DataSet, tmp_path: Path) -> None:
+    document = data.document()
+    document["categories"] = [
+        {"id": 1, "name": "dog"},
+        {**document["categories"][0], "id": 7},
+    ]
+    for person in document["annotations"]:
+        person["category_id"] = 7
+    annotations = tmp_path / "annotations.json"
+    annotations.write_text(json.dumps(document), encoding="utf-8")
+    changed = DataSet(annotations, data.images)
+    for boxes in ("ground-truth", detections(changed, tmp_path, category_id=7)):
+        report = evaluate(estimator(changed), annotations, data.images, boxes, tmp_path / "out")
+        assert report.scores.AP > 0.9
+        results = json.loads((tmp_path / "out" / "results.json").read_bytes())
+        assert {entry["category_id"] for entry in results} == {7}
+    dogs = evaluate(
+        estimator(changed), annotations, data.images, detections(changed, tmp_path, category_id=1)
+    )
+    assert dogs.people == 0
+
+
 def test_detections_of_nobody(data: DataSet, tmp_path: Path) -> None:
     boxes = detections(data, tmp_path, category_id=3)
     report = evaluate(estimator(data), data.annotations, data.images, boxes, tmp_path / "out")

@@ -228,6 +228,13 @@ def test_every_bad_picture_is_listed(run: Run, tmp_path: Path) -> None:
     assert "1 pictures" in ran.said
 
 
+def test_a_name_longer_than_any_file_has(run: Run, tmp_path: Path) -> None:
+    good = saved(tmp_path / "good.jpg")
+    ran = run(good, tmp_path / f"{'x' * 5000}.jpg", "--out", tmp_path / "out")
+    one_line_about(ran, "xxx.jpg")
+    assert names_in(tmp_path / "out") == ["good.jpg", "poses.json"]
+
+
 def test_an_empty_folder(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()

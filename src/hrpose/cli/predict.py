@@ -91,12 +91,18 @@ def _files(pictures: list[Path], failures: list[str]) -> list[tuple[Path, int]]:
     """
     found: dict[Path, None] = {}
     for given in pictures:
-        if given.is_dir():
-            inside = sorted(p for p in given.iterdir() if p.suffix.lower() in READABLE)
+        try:
+            inside = sorted(given.iterdir()) if given.is_dir() else None
+            exists = given.exists()
+        except OSError as error:  # a folder of somebody else, or too long a name
+            failures.append(f"{given}: cannot be read ({error.strerror})")
+            continue
+        if inside is not None:
+            inside = [file for file in inside if file.suffix.lower() in READABLE]
             if not inside:
                 failures.append(f"{given}: expected pictures ({', '.join(READABLE)}), found none")
             found.update(dict.fromkeys(inside))
-        elif given.exists():
+        elif exists:
             found[given] = None
         else:
             failures.append(f"{given}: no such file")
