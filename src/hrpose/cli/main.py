@@ -1,5 +1,6 @@
 """`hrpose`: the entry point. Commands import what they need when they run."""
 
+import logging
 import sys
 
 import typer
@@ -39,6 +40,8 @@ def _root(
 
 def main() -> None:
     """Run a command. What the user can mend is said in one line, with exit code 2."""
+    # Pillow logs what it also raises; the user gets one line, not two.
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     try:
         app()
     except UserError as error:
