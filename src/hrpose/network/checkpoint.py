@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ def load(path: Path) -> tuple[HRNet, Passport]:
     Raises UserError where the file is missing, broken, not from hrpose, or does not fit.
     """
     state, passport = _read_ckpt(path) if path.suffix == ".ckpt" else _read_safetensors(path)
-    network = HRNet.from_name(passport.network, len(passport.skeleton))
+    try:
+        network = HRNet.from_name(passport.network, len(passport.skeleton))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
     load_state(network, state, path)
     return network.eval(), passport
 
@@ -59,7 +63,10 @@ def read_torch(path: Path) -> Any:
     Raises UserError, naming what a file asks for, where it would need more than that.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # PyTorch warns of a pickle's age; what matters is whether it can be read safely.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except pickle.UnpicklingError as error:
@@ -87,8 +94,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Passport]:
 
 def _read_ckpt(path: Path) -> tuple[dict[str, Tensor], Passport]:
     checkpoint = read_torch(path)
-    if not isinstance(checkpoint, dict) or METADATA_KEY not in checkpoint:
-        found = json.dumps(sorted(checkpoint)[:5]) if isinstance(checkpoint, dict) else "no dict"
+    entries = checkpoint if isinstance(checkpoint, dict) else {}
+    if METADATA_KEY not in entries or not isinstance(entries.get("state_dict"), dict):
+        found = json.dumps(sorted(map(str, entries))[:5])
         raise UserError(
             f"{path}: expected a checkpoint of `hrpose train`, found the entries {found}; "
             "bring other files in with `hrpose convert`"
@@ -96,7 +104,7 @@ def _read_ckpt(path: Path) -> tuple[dict[str, Tensor], Passport]:
     prefix = "network."
     state = {
         key.removeprefix(prefix): value
-        for key, value in checkpoint["state_dict"].items()
-        if key.startswith(prefix)
+        for key, value in entries["state_dict"].items()
+        if key.startswith(prefix) and isinstance(value, Tensor)
     }
-    return state, Passport.from_json(checkpoint[METADATA_KEY], path)
+    return state, Passport.from_json(entries[METADATA_KEY], path)

@@ -18,9 +18,9 @@ PAPER = Augmentation()
 
 
 class Part(BaseModel):
-    """Frozen, and an unknown key is an error."""
+    """Frozen; an unknown key is an error, and so is a number that is not finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataSet(Part):
@@ -34,7 +34,7 @@ class Data(Part):
     train: DataSet
     val: DataSet
     padding: Annotated[float, Field(gt=0)] = 1.25
-    sampling: dict[str, float] = {}
+    sampling: dict[str, Annotated[float, Field(ge=0)]] = {}
     """How often people of a picture `source` are drawn, relative to 1."""
     trust: bool = False
     """Scale each person's loss by the `trust` of the labels."""
@@ -165,7 +165,10 @@ def _override(document: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise UserError(f"--set {override}: '{parent}' is a value and has no keys of its own")
         node = child
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: expected a YAML value, found '{text}'") from error
     # YAML 1.1 reads 5e-4 as text, because it has no dot.
     if isinstance(value, str):
         with contextlib.suppress(ValueError):

@@ -1,0 +1,93 @@
+"""The ONNX file: equal to PyTorch, of any batch size, with its passport."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+
+import golden_rules
+from hrpose import onnx_export
+from hrpose.errors import UserError
+from hrpose.network import HRNet, checkpoint
+from hrpose.onnx_export import CropsToKeypoints, ExportReport, export
+from hrpose.passport import METADATA_KEY, Codec, Passport
+
+PASSPORT = Passport("w16-small", (64, 96), codec=Codec(sigma=1.5), name="test")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights and statistics, so that nothing in the graph is zero or one by chance."""
+    network = HRNet.from_name("w16-small")
+    state = {
+        key: torch.from_numpy(golden_rules.weight(key, tuple(value.shape)))
+        for key, value in network.state_dict().items()
+    }
+    network.load_state_dict(state)
+    path = tmp_path_factory.mktemp("export") / "test.safetensors"
+    checkpoint.save(path, network, PASSPORT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def report(weights: Path) -> ExportReport:
+    return export(weights, weights.with_suffix(".onnx"))
+
+
+@pytest.fixture(scope="module")
+def session(report: ExportReport) -> Any:
+    return ort.InferenceSession(report.path, providers=["CPUExecutionProvider"])
+
+
+def test_the_report_says_that_both_agree(report: ExportReport) -> None:
+    assert report.heatmap_difference <= onnx_export.TOLERANCE
+    assert report.keypoint_difference == 0
+    assert report.crops > 0
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_any_batch_equals_pytorch(weights: Path, session: Any, batch: int) -> None:
+    crops = np.stack([golden_rules.picture(seed, 96, 64) for seed in range(batch)])
+    heatmaps, keypoints = session.run(["heatmaps", "keypoints"], {"crops": crops})
+    with torch.inference_mode():
+        expected = CropsToKeypoints(*checkpoint.load(weights))(torch.from_numpy(crops))
+    assert heatmaps.shape == (batch, 17, 24, 16)
+    assert np.abs(heatmaps - expected[0].numpy()).max() <= 1e-4 * float(expected[0].std())
+    np.testing.assert_allclose(keypoints, expected[1].numpy(), rtol=0, atol=1e-3)
+
+
+def test_the_passport_travels_along(session: Any) -> None:
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert Passport.from_json(metadata[METADATA_KEY]) == PASSPORT
+
+
+def test_the_input_is_raw_crops_of_any_number(session: Any) -> None:
+    (crops,) = session.get_inputs()
+    assert (crops.name, crops.type) == ("crops", "tensor(uint8)")
+    assert isinstance(crops.shape[0], str)
+    assert crops.shape[1:] == [96, 64, 3]
+
+
+def test_the_file_tells_nothing_of_the_machine(report: ExportReport) -> None:
+    content = report.path.read_bytes()
+    for trace in (b".py", b"site-packages", str(Path.home()).encode() + b"/"):
+        assert trace not in content
+    onnx.checker.check_model(str(report.path), full_check=True)
+
+
+def test_another_ending_is_refused(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"expected a name that ends with \.onnx"):
+        export(weights, tmp_path / "w.pb")
+
+
+def test_a_difference_writes_nothing(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_export, "TOLERANCE", -1.0)
+    with pytest.raises(UserError, match="ONNX Runtime differs from PyTorch.*nothing was written"):
+        export(weights, tmp_path / "w.onnx")
+    assert list(tmp_path.iterdir()) == []

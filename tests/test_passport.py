@@ -1,0 +1,76 @@
+"""The passport: JSON and back, and what is said of a wrong one."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hrpose.errors import UserError
+from hrpose.passport import Codec, Passport
+from hrpose.skeleton import COCO_17
+
+PLAIN = Passport("w32", (192, 256))
+finite = st.floats(0.1, 10)
+
+
+@given(
+    st.builds(
+        Passport,
+        network=st.text(),
+        input_wh=st.tuples(st.integers(32, 512), st.integers(32, 512)),
+        codec=st.builds(Codec, sigma=finite),
+        padding=finite,
+        mean=st.tuples(finite, finite, finite),
+        std=st.tuples(finite, finite, finite),
+        name=st.text(),
+        training_data=st.text(),
+        licence=st.text(),
+        scores=st.dictionaries(st.text(), finite),
+    )
+)
+def test_json_and_back(passport: Passport) -> None:
+    assert Passport.from_json(passport.to_json()) == passport
+
+
+def test_the_skeleton_comes_back_as_the_known_one() -> None:
+    assert Passport.from_json(PLAIN.to_json()).skeleton is COCO_17
+
+
+def test_heatmaps_are_a_quarter_of_the_input() -> None:
+    assert PLAIN.heatmap_wh == (48, 64)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", '"text"', "{}"])
+def test_what_is_no_passport(text: str) -> None:
+    with pytest.raises(UserError, match="weights.onnx"):
+        Passport.from_json(text, "weights.onnx")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("version", 2),
+        ("network", None),
+        ("input_wh", [192]),
+        ("input_wh", ["a", 2]),
+        ("input_wh", 3),
+        ("codec", {}),
+        ("codec", []),
+        ("mean", [0.1, 0.2]),
+        ("std", "abc"),
+        ("padding", "wide"),
+        ("skeleton", {}),
+        ("skeleton", 3),
+        ("scores", []),
+        ("scores", {"AP": "high"}),
+    ],
+)
+def test_a_wrong_or_missing_entry(key: str, value: Any) -> None:
+    wrong = json.loads(PLAIN.to_json())
+    wrong[key] = value
+    if value is None:
+        del wrong[key]
+    with pytest.raises(UserError, match="weights.onnx"):
+        Passport.from_json(json.dumps(wrong), "weights.onnx")

@@ -1,0 +1,42 @@
+"""The loss against the numbers of the official code."""
+
+import pytest
+import torch
+
+import golden_rules
+from hrpose.training.loss import weighted_mse
+
+
+def golden_loss_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    arrays = golden_rules.arrays("pipeline")
+    names = ("loss_output", "target_256x192_heatmaps", "target_256x192_weights")
+    output, targets, weights = (torch.from_numpy(arrays[name][:3].copy()) for name in names)
+    return output, targets, weights
+
+
+def test_golden_loss() -> None:
+    output, targets, weights = golden_loss_inputs()
+    expected = golden_rules.facts("pipeline")["loss_mse"]
+    assert float(weighted_mse(output, targets, weights)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_golden_loss_with_equal_weights() -> None:
+    output, targets, weights = golden_loss_inputs()
+    expected = golden_rules.facts("pipeline")["loss_mse_unweighted"]
+    loss = weighted_mse(output, targets, torch.ones_like(weights))
+    assert float(loss) == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_unlabelled_keypoint_teaches_nothing() -> None:
+    output, targets, weights = golden_loss_inputs()
+    weights[:, 3] = 0
+    output.requires_grad_()
+    weighted_mse(output, targets, weights).backward()
+    assert output.grad is not None
+    assert not output.grad[:, 3].any()
+    assert output.grad[:, 4].any()
+
+
+def test_a_perfect_output_costs_nothing() -> None:
+    _, targets, weights = golden_loss_inputs()
+    assert weighted_mse(targets, targets, weights) == 0
