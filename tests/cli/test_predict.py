@@ -269,6 +269,17 @@ def test_an_output_folder_that_cannot_be_written(run: Run, tmp_path: Path, below
     assert names_in(tmp_path) == ["out", "photo.jpg"]
 
 
+@pytest.mark.parametrize("name", ["photo.jpg", "poses.json"])
+def test_a_result_that_cannot_be_written_leaves_no_half(
+    run: Run, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "out"
+    (out / name / "full").mkdir(parents=True)
+    ran = run(saved(tmp_path / "photo.jpg"), "--out", out)
+    one_line_about(ran, out / name, "cannot be written")
+    assert {path.name for path in out.iterdir()} <= {"photo.jpg", "poses.json"}
+
+
 def test_no_input_is_written_over(run: Run, tmp_path: Path) -> None:
     photo = saved(tmp_path / "photo.jpg")
     before = photo.read_bytes()
