@@ -88,6 +88,6 @@ def test_a_difference_writes_nothing(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx_export, "TOLERANCE", -1.0)
-    with pytest.raises(UserError, match="ONNX Runtime differs from PyTorch.*nothing was written"):
+    with pytest.raises(UserError, match=r"ONNX Runtime differs from PyTorch.*nothing was written"):
         export(weights, tmp_path / "w.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -44,7 +44,7 @@ def test_heatmaps_are_a_quarter_of_the_input() -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", '"text"', "{}"])
 def test_what_is_no_passport(text: str) -> None:
-    with pytest.raises(UserError, match="weights.onnx"):
+    with pytest.raises(UserError, match=r"weights\.onnx"):
         Passport.from_json(text, "weights.onnx")
 
 
@@ -72,5 +72,5 @@ def test_a_wrong_or_missing_entry(key: str, value: Any) -> None:
     wrong[key] = value
     if value is None:
         del wrong[key]
-    with pytest.raises(UserError, match="weights.onnx"):
+    with pytest.raises(UserError, match=r"weights\.onnx"):
         Passport.from_json(json.dumps(wrong), "weights.onnx")

@@ -107,7 +107,7 @@ def test_other_contents_are_refused(tmp_path: Path, content: object) -> None:
 
 def test_a_checkpoint_without_weights_is_refused(tmp_path: Path) -> None:
     torch.save({METADATA_KEY: PASSPORT.to_json()}, tmp_path / "w.ckpt")
-    with pytest.raises(UserError, match="w.ckpt"):
+    with pytest.raises(UserError, match=r"w\.ckpt"):
         checkpoint.load(tmp_path / "w.ckpt")
 
 

@@ -12,6 +12,9 @@ from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
 from hrpose.skeleton import Skeleton
 
+_LARGEST = 65535  # pixels, the most that a JPEG can have
+_LARGEST_ID = 2**63 - 1
+
 
 def read_json(path: Path) -> Any:
     """Parse a JSON file. Raises UserError where it is missing or not JSON."""
@@ -40,7 +43,7 @@ def load_persons(annotations: Path) -> PersonTable:
         for annotation in reader.entries(document, "annotations")
         if annotation.get("category_id") == category_id
         and not annotation.get("iscrowd")
-        and any(annotation.get("keypoints") or ())
+        and _labelled(annotation.get("keypoints"))
     ]
     columns = reader.people(people, len(skeleton), rows)
     boxes, kept = _inside(columns["boxes"], pictures["image_wh"][columns["image_index"]])
@@ -87,9 +90,14 @@ class _Reader:
                 raise self.error(where, "a relative path without '..'", name)
             names.append(str(name).encode())
         sizes = self._column(
-            "image", entries, lambda e: (int(e["width"]), int(e["height"])), "'width' and 'height'"
+            "image",
+            entries,
+            lambda e: (_whole(e["width"], 1, _LARGEST), _whole(e["height"], 1, _LARGEST)),
+            f"'width' and 'height' from 1 to {_LARGEST}",
         )
-        ids = self._column("image", entries, lambda e: int(e["id"]), "a whole 'id'")
+        ids = self._column(
+            "image", entries, lambda e: _whole(e["id"], 0, _LARGEST_ID), "a whole 'id'"
+        )
         self._distinct("image", ids)
         return {
             "image_ids": np.asarray(ids, np.int64).reshape(-1),
@@ -106,7 +114,7 @@ class _Reader:
         def column(read: Callable[[dict[str, Any]], Any], expected: str) -> list[Any]:
             return self._column("annotation", people, read, expected)
 
-        ids = column(lambda a: int(a["id"]), "a whole 'id'")
+        ids = column(lambda a: _whole(a["id"], 0, _LARGEST_ID), "a whole 'id'")
         self._distinct("annotation", ids)
         index = column(lambda a: rows[a["image_id"]], "an 'image_id' that is in 'images'")
         boxes = self._numbers(people, "bbox", 4)
@@ -119,6 +127,9 @@ class _Reader:
             if not np.isfinite(area) or area < 0:
                 raise self.error(f"annotation {annotation['id']}: 'area'", "at least 0", area)
         trust = column(lambda a: float(a.get("trust", 1)), "a number 'trust'")
+        for annotation, value in zip(people, trust, strict=True):
+            if not 0 <= value <= 1:
+                raise self.error(f"annotation {annotation['id']}: 'trust'", "0 to 1", value)
         return {
             "image_index": np.asarray(index, np.int32),
             "annotation_ids": np.asarray(ids, np.int64),
@@ -157,12 +168,16 @@ class _Reader:
             rows.append(values)
         try:
             numbers = np.asarray(rows, np.float64).reshape(-1, length)
-        except (TypeError, ValueError) as error:
-            raise self.error(f"annotations: '{key}'", expected, error) from error
-        for annotation, row in zip(people, numbers, strict=True):
-            if not np.isfinite(row).all():
+        except (TypeError, ValueError):
+            for annotation, row in zip(people, rows, strict=True):
+                if not all(isinstance(value, int | float) for value in row):
+                    where = f"annotation {annotation['id']}: '{key}'"
+                    raise self.error(where, expected, row) from None
+            raise
+        for annotation, numeric in zip(people, numbers, strict=True):
+            if not np.isfinite(numeric).all():
                 where = f"annotation {annotation['id']}: '{key}'"
-                raise self.error(where, expected, row.tolist())
+                raise self.error(where, expected, numeric.tolist())
         return numbers
 
     def _distinct(self, kind: str, ids: list[int]) -> None:
@@ -172,9 +187,26 @@ class _Reader:
             raise self.error(f"{kind} ids", "each id once", f"{twice} twice")
 
 
+def _labelled(keypoints: Any) -> bool:
+    """False for a person without keypoints; what is no list is complained about later."""
+    return any(keypoints) if isinstance(keypoints, list) else keypoints is not None
+
+
+def _whole(value: Any, least: int, most: int) -> int:
+    number = int(value)
+    if not least <= number <= most:
+        raise ValueError(number)
+    return number
+
+
 def _stays_inside(name: str) -> bool:
     path = PurePosixPath(name.replace("\\", "/"))
-    return bool(name) and not path.is_absolute() and ".." not in path.parts and ":" not in name
+    return (
+        bool(name)
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and not any(c in ":\0" or "\ud800" <= c <= "\udfff" for c in name)
+    )
 
 
 def _inside(

@@ -1,0 +1,164 @@
+"""COCO files: what is read, and what is said of a bad one."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hrpose.data.coco import load_persons
+from hrpose.errors import UserError
+from hrpose.skeleton import COCO_17
+
+
+def document() -> dict[str, Any]:
+    keypoints = [float(v) for i in range(17) for v in (10 + i, 20 + i, 2)]
+    person = {"image_id": 7, "category_id": 1, "iscrowd": 0, "area": 600.0, "keypoints": keypoints}
+    return {
+        "images": [{"id": 7, "file_name": "a/b.jpg", "width": 64, "height": 48}],
+        "annotations": [
+            {"id": 1, "bbox": [5, 6, 30.5, 40], **person},
+            {"id": 2, "bbox": [-5, 40, 100, 100], **person},
+        ],
+        "categories": [COCO_17.to_coco_category()],
+    }
+
+
+def write(folder: Path, content: Any) -> Path:
+    path = folder / "people.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_people_are_read_as_columns(tmp_path: Path) -> None:
+    table = load_persons(write(tmp_path, document()))
+    assert table.skeleton.keypoints == COCO_17.keypoints
+    assert len(table) == 2
+    assert table.annotation_ids.tolist() == [1, 2]
+    assert table.keypoints[0, :2].tolist() == [[10, 20, 2], [11, 21, 2]]
+    assert table.image_path(Path("root"), 1) == Path("root/a/b.jpg")
+    assert table.trust.tolist() == [1, 1]
+    # By the rule of the official code: the last pixel of a box is at x + w - 1, within the picture.
+    np.testing.assert_allclose(table.boxes, [[5, 6, 29.5, 39], [0, 40, 63, 7]])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iscrowd": 1},
+        {"category_id": 2},
+        {"area": 0},
+        {"keypoints": [0] * 51},
+        {"keypoints": [5, 5, 0] * 17},
+        {"keypoints": []},
+        {"bbox": [70, 5, 10, 10]},
+        {"bbox": [5, 5, 0, 10]},
+        {"bbox": [5, 5, 1, 10]},
+    ],
+)
+def test_who_is_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
+    content = document()
+    content["annotations"][0].update(changes)
+    assert load_persons(write(tmp_path, content)).annotation_ids.tolist() == [2]
+
+
+def test_an_empty_data_set_is_read(tmp_path: Path) -> None:
+    content = {**document(), "images": [], "annotations": []}
+    assert len(load_persons(write(tmp_path, content))) == 0
+
+
+def on_person(**changes: Any) -> Callable[[Any], None]:
+    return lambda content: content["annotations"][1].update(changes)
+
+
+def on_picture(**changes: Any) -> Callable[[Any], None]:
+    return lambda content: content["images"][0].update(changes)
+
+
+def without(*path: Any) -> Callable[[Any], None]:
+    def change(content: Any) -> None:
+        *parents, last = path
+        for key in parents:
+            content = content[key]
+        del content[last]
+
+    return change
+
+
+BAD = [
+    (without("images"), "'images'"),
+    (without("annotations"), "'annotations'"),
+    (without("categories"), "'categories'"),
+    (lambda c: c.update(images={}), "'images'"),
+    (lambda c: c.update(annotations=[3]), "'annotations'"),
+    (lambda c: c.update(categories=[{"id": 1}]), "'categories'"),
+    (lambda c: c.update(categories=c["categories"] * 2), "'categories'"),
+    (without("categories", 0, "id"), "'categories'"),
+    (lambda c: c["categories"][0].update(keypoints=["a", "a"]), "'categories'"),
+    (lambda c: c["categories"][0].update(keypoints=3), "'categories'"),
+    (without("images", 0, "id"), "image None"),
+    (on_picture(id="seven"), "image seven"),
+    (on_picture(id=2**70), f"image {2**70}"),
+    (lambda c: c.update(images=c["images"] * 2), "image ids"),
+    (without("images", 0, "file_name"), "image 7: 'file_name'"),
+    (on_picture(file_name=""), "image 7: 'file_name'"),
+    (on_picture(file_name=3), "image 7: 'file_name'"),
+    (on_picture(file_name="/etc/passwd"), "image 7: 'file_name'"),
+    (on_picture(file_name="../a.jpg"), "image 7: 'file_name'"),
+    (on_picture(file_name="a\\..\\..\\b.jpg"), "image 7: 'file_name'"),
+    (on_picture(file_name="C:\\a.jpg"), "image 7: 'file_name'"),
+    (on_picture(file_name="a\0"), "image 7: 'file_name'"),
+    (on_picture(file_name="\ud800"), "image 7: 'file_name'"),
+    (without("images", 0, "width"), "image 7"),
+    (on_picture(height="tall"), "image 7"),
+    (on_picture(height=0), "image 7"),
+    (on_picture(width=2**40), "image 7"),
+    (on_picture(width=float("nan")), "image 7"),
+    (without("annotations", 1, "id"), "annotation None"),
+    (on_person(id=1), "annotation ids"),
+    (on_person(image_id=8), "annotation 2"),
+    (on_person(image_id=[]), "annotation 2"),
+    (without("annotations", 1, "image_id"), "annotation 2"),
+    (without("annotations", 1, "bbox"), "annotation 2: 'bbox'"),
+    (on_person(bbox=[1, 2, 3]), "annotation 2: 'bbox'"),
+    (on_person(bbox=[1, 2, 3, float("inf")]), "annotation 2: 'bbox'"),
+    (on_person(bbox=[1, 2, 3, "wide"]), "annotation 2: 'bbox'"),
+    (on_person(bbox=[1, 2, 3, [4]]), "annotation 2: 'bbox'"),
+    (on_person(keypoints=[1, 2, 2] * 16), "annotation 2: 'keypoints'"),
+    (on_person(keypoints=[1, 2, None] * 17), "annotation 2: 'keypoints'"),
+    (on_person(keypoints=[1, 2, float("nan")] * 17), "annotation 2: 'keypoints'"),
+    (on_person(keypoints=5), "annotation 2: 'keypoints'"),
+    (on_person(area=-1), "annotation 2: 'area'"),
+    (on_person(area=float("nan")), "annotation 2: 'area'"),
+    (on_person(area="large"), "annotation 2"),
+    (on_person(trust=-1), "annotation 2: 'trust'"),
+    (on_person(trust=float("nan")), "annotation 2: 'trust'"),
+]
+
+
+@pytest.mark.parametrize(("change", "entry"), BAD, ids=range(len(BAD)))
+def test_a_bad_file_is_refused_with_its_name_and_the_entry(
+    tmp_path: Path, change: Callable[[Any], None], entry: str
+) -> None:
+    content = document()
+    change(content)
+    path = write(tmp_path, content)
+    with pytest.raises(UserError, match=re.escape(f"{path}: {entry}")) as caught:
+        load_persons(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"3", b"[]", b"null"])
+def test_what_is_no_coco_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "people.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(str(path))):
+        load_persons(path)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.json: cannot be read"):
+        load_persons(tmp_path / "none.json")

@@ -1,0 +1,116 @@
+"""Samples: a pure function of the draw, whoever makes them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from hrpose.data.augment import Augmentation
+from hrpose.data.coco import load_persons
+from hrpose.data.dataset import (
+    Draw,
+    EvaluationSampler,
+    PoseDataset,
+    Sample,
+    TrainingSampler,
+    collate,
+    sampling_weights,
+)
+from hrpose.geometry import transform
+from hrpose.synthetic import write_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> PoseDataset:
+    folder = tmp_path_factory.mktemp("people")
+    table = load_persons(write_dataset(folder, 6, seed=5))
+    strong = Augmentation(shift=0.05, photometric=1.0)
+    return PoseDataset(table, folder / "images", (48, 64), augmentation=strong)
+
+
+def equal(one: Sample, other: Sample) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_the_same_draw_is_the_same_sample(dataset: PoseDataset) -> None:
+    one, other = dataset[Draw(2, (1, 2, 3))], dataset[Draw(2, (1, 2, 3))]
+    assert equal(one, other)
+    assert not equal(one, dataset[Draw(2, (1, 2, 4))])
+
+
+def test_the_form_of_a_sample(dataset: PoseDataset) -> None:
+    sample = dataset[Draw(1, (0, 0, 0))]
+    assert (sample.image.shape, sample.image.dtype) == ((64, 48, 3), torch.uint8)
+    assert (sample.points.shape, sample.points.dtype) == ((17, 2), torch.float32)
+    assert sample.visible.shape == (17,)
+    assert (sample.trust, sample.person) == (1, 1)
+    assert (sample.to_image.shape, sample.to_image.dtype) == ((2, 3), torch.float64)
+
+
+@pytest.mark.parametrize("seed", [None, *((1, 0, i) for i in range(12))])
+def test_the_way_back_leads_to_the_labelled_points(
+    dataset: PoseDataset, seed: tuple[int, ...] | None
+) -> None:
+    sample = dataset[Draw(3, seed)]
+    back = transform(sample.points.numpy().astype(float), sample.to_image.numpy())
+    crop, _ = dataset.crop_of(Draw(3, seed))
+    labels = dataset.table.keypoints[3]
+    if crop.mirrored:  # the left wrist of the mirrored person is the right one of the labels
+        labels = labels[dataset.table.skeleton.flip_permutation]
+    np.testing.assert_allclose(back, labels[:, :2], atol=1e-2)
+    assert sample.visible.tolist() == (labels[:, 2] > 0).tolist()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_workers_changes_nothing(dataset: PoseDataset, workers: int) -> None:
+    def batches(count: int) -> list[Sample]:
+        sampler = TrainingSampler(np.ones(len(dataset)), seed=3, samples=10)
+        sampler.set_epoch(2)
+        loader = DataLoader(
+            dataset, batch_size=4, sampler=sampler, num_workers=count, collate_fn=collate
+        )
+        return list(loader)
+
+    expected, found = batches(0), batches(workers)
+    assert [len(batch.image) for batch in expected] == [4, 4, 2]
+    assert all(equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def people(sampler: TrainingSampler) -> list[int]:
+    return [draw.person for draw in sampler]
+
+
+def test_an_epoch_is_a_permutation_and_the_next_another() -> None:
+    sampler = TrainingSampler(np.ones(50), seed=0)
+    first, again = list(sampler), list(sampler)
+    assert first == again
+    assert sorted(draw.person for draw in first) == list(range(50))
+    sampler.set_epoch(1)
+    assert [draw.person for draw in sampler] != [draw.person for draw in first]
+    assert {draw.seed for draw in sampler}.isdisjoint(draw.seed for draw in first)
+    assert people(TrainingSampler(np.ones(50), seed=1)) != [draw.person for draw in first]
+
+
+def test_shares_follow_the_weights() -> None:
+    sampler = TrainingSampler(np.array([1.0, 2.0, 0.0, 5.0]), seed=0, samples=800)
+    counts = np.bincount(people(sampler), minlength=4)
+    np.testing.assert_allclose(counts, [100, 200, 0, 500], atol=1)
+
+
+def test_evaluation_takes_everyone_once_in_order() -> None:
+    assert list(EvaluationSampler(3)) == [Draw(0), Draw(1), Draw(2)]
+    assert len(EvaluationSampler(3)) == 3
+
+
+def test_sources_scale_the_weights(dataset: PoseDataset) -> None:
+    assert sampling_weights(dataset.table, {}).tolist() == [1] * len(dataset)
+    assert sampling_weights(dataset.table, {"": 3}).tolist() == [3] * len(dataset)
+    assert sampling_weights(dataset.table, {"other": 3}).tolist() == [1] * len(dataset)
+
+
+def test_a_missing_picture_is_named(dataset: PoseDataset, tmp_path: Path) -> None:
+    lost = PoseDataset(dataset.table, tmp_path, (48, 64))
+    with pytest.raises(Exception, match=r"000001\.jpg"):
+        lost[Draw(0)]
