@@ -1,5 +1,6 @@
 """`hrpose train`: a recipe and data in, checkpoints, logs and weights out."""
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Path:
         training_data=recipe.data.description,
         licence=recipe.data.licence,
     )
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips about products
     L.seed_everything(recipe.training.seed, verbose=False)
     torch.set_flush_denormal(True)  # Faint activations would slow a CPU down several times.
     network = build_network(recipe, len(passport.skeleton))
@@ -75,6 +77,8 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Path:
     with warnings.catch_warnings():
         # Two cores need no more workers; the recipe says how many there are.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Lightning's own use of PyTorch, which is not ours to mend.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         trainer.fit(
             module, datamodule=datamodule, ckpt_path=last if resume and last.exists() else None
         )

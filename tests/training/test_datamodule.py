@@ -1,0 +1,67 @@
+"""Bad data is refused before a training starts."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from hrpose.errors import UserError
+from hrpose.synthetic import write_dataset
+from hrpose.training.datamodule import PoseData
+from hrpose.training.recipe import Recipe, load_recipe
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return load_recipe(ROOT / "recipes" / "synthetic.yaml", ["training.samples_per_epoch=null"])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for seed, part in enumerate(("train", "val")):
+        write_dataset(tmp_path / part, 3, seed)
+    return tmp_path
+
+
+def test_good_data_is_read(recipe: Recipe, data: Path) -> None:
+    loaded = PoseData(recipe, data)
+    people = len(loaded.train_table)
+    # Fewer people than a batch has: one batch of all of them.
+    (batch,) = loaded.train_dataloader()
+    assert batch.image.shape == (people, 128, 96, 3)
+    assert sum(len(b.image) for b in loaded.val_dataloader()) == len(loaded.val_table)
+
+
+def edited(path: Path, edit: Callable[[dict], None]) -> None:  # type: ignore[type-arg]
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def test_missing_pictures_are_counted_and_one_is_named(recipe: Recipe, data: Path) -> None:
+    (data / "train" / "images" / "000002.jpg").unlink()
+    with pytest.raises(UserError, match=r"1 of 3 pictures are not in .*, such as 000002\.jpg"):
+        PoseData(recipe, data)
+
+
+def test_a_missing_folder(recipe: Recipe, data: Path) -> None:
+    (data / "val" / "images").rename(data / "val" / "elsewhere")
+    with pytest.raises(UserError, match=r"val.images: expected the folder of the pictures"):
+        PoseData(recipe, data)
+
+
+def test_no_people(recipe: Recipe, data: Path) -> None:
+    edited(data / "val" / "annotations.json", lambda content: content.update(annotations=[]))
+    with pytest.raises(UserError, match="expected labelled people, found none"):
+        PoseData(recipe, data)
+
+
+def test_two_different_skeletons(recipe: Recipe, data: Path) -> None:
+    def rename(content: dict) -> None:  # type: ignore[type-arg]
+        content["categories"][0]["keypoints"][0] = "beak"
+
+    edited(data / "val" / "annotations.json", rename)
+    with pytest.raises(UserError, match=r"expected the keypoints of the training data .*beak"):
+        PoseData(recipe, data)
