@@ -1,5 +1,6 @@
 """Trained weights to one ONNX file that needs neither PyTorch nor hrpose to be read rightly."""
 
+import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,7 @@ def _to_onnx(model: CropsToKeypoints, passport: Passport, opset: int) -> bytes:
     with warnings.catch_warnings():
         # The exporter warns of its own insides; what counts is compared afterwards.
         warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             model,
             (example,),
