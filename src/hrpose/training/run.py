@@ -23,6 +23,8 @@ from hrpose.training.datamodule import PoseData
 from hrpose.training.module import PoseModule
 from hrpose.training.recipe import Recipe
 
+HEAD = "final_layer."
+
 
 def train(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Path:
     """Train by `recipe` on the data below `data`; everything is written below `out`.
@@ -77,6 +79,7 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Path:
     with warnings.catch_warnings():
         # Two cores need no more workers; the recipe says how many there are.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # when resuming
         # Lightning's own use of PyTorch, which is not ours to mend.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         trainer.fit(
@@ -93,7 +96,11 @@ def build_network(recipe: Recipe, num_keypoints: int) -> HRNet:
     network = HRNet.from_name(recipe.network, num_keypoints)
     if recipe.weights is not None:
         start, _ = checkpoint.load(recipe.weights)
-        checkpoint.load_state(network, start.state_dict(), recipe.weights)
+        state = start.state_dict()
+        if start.num_keypoints != num_keypoints:
+            head = {key: v for key, v in network.state_dict().items() if key.startswith(HEAD)}
+            state = {**state, **head}
+        checkpoint.load_state(network, state, recipe.weights)
     if recipe.training.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if recipe.training.compile:
