@@ -62,13 +62,8 @@ def evaluate(
             f"({', '.join(estimator.passport.skeleton.keypoints)}), "
             f"found {', '.join(table.skeleton.keypoints)}"
         )
-    category_id = _category_id(annotations)
-    people = (
-        _ground_truth(table)
-        if str(boxes) == GROUND_TRUTH
-        else _detections(Path(boxes), table, category_id)
-    )
-    results = _predict(estimator, table, people, images, category_id)
+    people = _ground_truth(table) if str(boxes) == GROUND_TRUTH else _detections(Path(boxes), table)
+    results = _predict(estimator, table, people, images)
     report = Report(
         scores=evaluate_keypoints(annotations, results, table.skeleton.sigmas),
         boxes=GROUND_TRUTH if str(boxes) == GROUND_TRUTH else f"detections: {boxes}",
@@ -86,17 +81,11 @@ def evaluate(
 People = dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
-def _category_id(annotations: Path) -> int:
-    """People's category: `load_persons` has seen to it that just one has keypoints."""
-    categories = read_json(annotations)["categories"]
-    return next(int(category["id"]) for category in categories if category.get("keypoints"))
-
-
 def _ground_truth(table: PersonTable) -> People:
     return _grouped(table.image_index, table.boxes, table.box_scores.astype(np.float64))
 
 
-def _detections(path: Path, table: PersonTable, category_id: int) -> People:
+def _detections(path: Path, table: PersonTable) -> People:
     """Boxes of a COCO detections file; other categories and empty boxes are left out."""
     entries = read_json(path)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -115,7 +104,7 @@ def _detections(path: Path, table: PersonTable, category_id: int) -> People:
                 f"{path}: entry {position}: expected 'image_id' of a picture of the annotations, "
                 f"'bbox' [x, y, w, h] and 'score', found {error!r}"
             ) from error
-        if entry.get("category_id", category_id) == category_id and w > 0 and h > 0:
+        if entry.get("category_id", table.category_id) == table.category_id and w > 0 and h > 0:
             index.append(row)
             boxes.append([x, y, w, h])
             scores.append(score)
@@ -136,7 +125,7 @@ def _grouped(
 
 
 def _predict(
-    estimator: PoseEstimator, table: PersonTable, people: People, images: Path, category_id: int
+    estimator: PoseEstimator, table: PersonTable, people: People, images: Path
 ) -> list[dict[str, Any]]:
     """Rescored and thinned results for all the people."""
 
@@ -163,5 +152,5 @@ def _predict(
         np.concatenate(box_scores),
         areas,
         sigmas=table.skeleton.sigmas,
-        category_id=category_id,
+        category_id=table.category_id,
     )

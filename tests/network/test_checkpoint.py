@@ -90,11 +90,11 @@ def test_weights_cut_short_are_refused(network: HRNet, tmp_path: Path) -> None:
         checkpoint.load(path)
 
 
-def test_weights_without_a_passport_are_sent_to_convert(tmp_path: Path) -> None:
+def test_weights_without_a_passport_are_refused(tmp_path: Path) -> None:
     safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "w.safetensors")
     torch.save({"a": torch.ones(1)}, tmp_path / "w.ckpt")
     for name in ("w.safetensors", "w.ckpt"):
-        with pytest.raises(UserError, match="hrpose convert"):
+        with pytest.raises(UserError, match="hrpose train"):
             checkpoint.load(tmp_path / name)
 
 

@@ -48,7 +48,8 @@ def load_persons(annotations: Path) -> PersonTable:
     columns = reader.people(people, len(skeleton), rows)
     boxes, kept = _inside(columns["boxes"], pictures["image_wh"][columns["image_index"]])
     kept &= columns["keypoints"][..., 2].any(axis=1) & (columns["areas"] > 0)
-    table = PersonTable(skeleton=skeleton, **pictures, **{**columns, "boxes": boxes})
+    columns["boxes"] = boxes
+    table = PersonTable(skeleton=skeleton, category_id=category_id, **pictures, **columns)
     return table.select(kept)
 
 

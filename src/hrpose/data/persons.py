@@ -19,7 +19,8 @@ class PersonTable:
     empty). Per person: `image_index` (n,) int32 into the pictures, `annotation_ids` (n,) int64,
     `boxes` (n, 4) float64 [x, y, w, h], `keypoints` (n, k, 3) float32 (x, y, visibility 0, 1 or
     2), `areas` (n,) float64, `trust` (n,) float32 (how far the labels are to be trusted, 1 for
-    human ones), `box_scores` (n,) float32 (1 for ground truth).
+    human ones), `box_scores` (n,) float32 (1 for ground truth). `category_id` is the people's
+    category in the COCO file, which results must carry.
     """
 
     skeleton: Skeleton
@@ -34,6 +35,7 @@ class PersonTable:
     areas: NDArray[np.float64]
     trust: NDArray[np.float32]
     box_scores: NDArray[np.float32]
+    category_id: int = 1
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -52,5 +54,5 @@ class PersonTable:
         """The people that a mask or an array of indices chooses; the pictures stay."""
         columns = ("image_index", "annotation_ids", "boxes", "keypoints", "areas", "trust")
         people = {name: getattr(self, name)[chosen] for name in (*columns, "box_scores")}
-        pictures = ("skeleton", "image_ids", "file_names", "image_wh", "sources")
+        pictures = ("skeleton", "image_ids", "file_names", "image_wh", "sources", "category_id")
         return PersonTable(**{name: getattr(self, name) for name in pictures}, **people)

@@ -87,7 +87,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Passport]:
     if METADATA_KEY not in metadata:
         raise UserError(
             f"{path}: carries no hrpose passport, so its input size and keypoints are unknown; "
-            "bring it in with `hrpose convert`"
+            "expected weights written by `hrpose train`"
         )
     return state, Passport.from_json(metadata[METADATA_KEY], path)
 
@@ -98,8 +98,7 @@ def _read_ckpt(path: Path) -> tuple[dict[str, Tensor], Passport]:
     if METADATA_KEY not in entries or not isinstance(entries.get("state_dict"), dict):
         found = json.dumps(sorted(map(str, entries))[:5])
         raise UserError(
-            f"{path}: expected a checkpoint of `hrpose train`, found the entries {found}; "
-            "bring other files in with `hrpose convert`"
+            f"{path}: expected a checkpoint of `hrpose train`, found the entries {found}"
         )
     prefix = "network."
     state = {

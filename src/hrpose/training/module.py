@@ -97,6 +97,7 @@ class PoseModule(L.LightningModule):
             table.box_scores[people],
             [crop.size[0] * crop.size[1] for crop in crops],
             sigmas=table.skeleton.sigmas,
+            category_id=table.category_id,
         )
         return evaluate_keypoints(data.val_annotations, results, table.skeleton.sigmas)
 
