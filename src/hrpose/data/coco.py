@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.data.persons import PersonTable
+from hrpose.data.pictures import stays_inside
 from hrpose.errors import UserError
 from hrpose.skeleton import Skeleton
 
@@ -85,7 +86,7 @@ class _Reader:
         names = []
         for entry in entries:
             name = entry.get("file_name")
-            inside = isinstance(name, str) and _stays_inside(name)
+            inside = isinstance(name, str) and stays_inside(name)
             if not inside:
                 where = f"image {entry.get('id')}: 'file_name'"
                 raise self.error(where, "a relative path without '..'", name)
@@ -198,16 +199,6 @@ def _whole(value: Any, least: int, most: int) -> int:
     if not least <= number <= most:
         raise ValueError(number)
     return number
-
-
-def _stays_inside(name: str) -> bool:
-    path = PurePosixPath(name.replace("\\", "/"))
-    return (
-        bool(name)
-        and not path.is_absolute()
-        and ".." not in path.parts
-        and not any(c in ":\0" or "\ud800" <= c <= "\udfff" for c in name)
-    )
 
 
 def _inside(

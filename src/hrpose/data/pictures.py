@@ -1,0 +1,167 @@
+"""Where a data set's pictures are: in a folder, or inside a zip file that is never unpacked."""
+
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose.errors import UserError
+from hrpose.image import MAX_BYTES, image_size, read_image
+
+# A member's own header: signature, version, flags, method, time, date, CRC, sizes, name's length
+# and extra field's length. Both lengths may differ from those in the index of the whole file.
+_LOCAL_HEADER = 30
+_LOCAL_SIGNATURE = b"PK\x03\x04"
+_ENCRYPTED = 0x1
+
+
+class PictureSource:
+    """The pictures below `place`, known by their names.
+
+    `place` is a folder, a zip file (`val2017.zip`) or a folder inside one (`val2017.zip@/val2017`).
+    A name is looked up in a zip file as it is and, without `@`, in the one folder that holds all
+    the pictures, as archives are often made. Only names are kept, no open file: worker processes
+    and threads may share a source. Raises UserError where there is no such place.
+    """
+
+    def __init__(self, place: str | Path) -> None:
+        self.place = Path(place)
+        archive, at, inside = str(place).partition(".zip@")
+        self._zip: _Zip | None = None
+        if at and not self.place.is_dir():
+            self._zip = _Zip(Path(f"{archive}.zip"), inside.replace("\\", "/").strip("/"))
+        elif self.place.is_file():
+            self._zip = _Zip(self.place, None)
+        elif not self.place.is_dir():
+            raise UserError(
+                f"{place}: expected the folder of the pictures or a zip file of them, found none; "
+                "check the path"
+            )
+
+    def __contains__(self, name: str) -> bool:
+        if self._zip is not None:
+            return self._zip.member(name) is not None
+        return stays_inside(name) and (self.place / name).is_file()
+
+    def read(self, name: str) -> NDArray[np.uint8]:
+        """The picture as `hrpose.image.read_image` gives it, with the same bounds and errors."""
+        data, label = self._bytes(name)
+        return read_image(data, label)
+
+    def size(self, name: str) -> tuple[int, int]:
+        """(w, h) of the picture, from its header alone."""
+        data, label = self._bytes(name)
+        return image_size(data, label)
+
+    def _bytes(self, name: str) -> tuple[bytes | Path, str]:
+        """The picture's bytes, or the file that holds them, and its name for messages."""
+        if self._zip is not None:
+            return self._zip.read(name), f"{self._zip.path}@/{name}"
+        if not stays_inside(name):
+            raise UserError(f"{self.place}: expected a name inside the folder, found {name!r}")
+        return self.place / name, str(self.place / name)
+
+
+def stays_inside(name: str) -> bool:
+    """Whether a relative path leads nowhere out of its folder, on any system."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return (
+        bool(name)
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and not any(c in ":\0" or "\ud800" <= c <= "\udfff" for c in name)
+    )
+
+
+class _Zip:
+    """The index of a zip file, and its members read one by one, each with an open of its own."""
+
+    def __init__(self, path: Path, folder: str | None) -> None:
+        self.path = path
+        try:
+            with zipfile.ZipFile(path) as archive:
+                found = archive.infolist()
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file; check the name") from None
+        except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+            raise UserError(
+                f"{path}: expected a folder of pictures or a zip file of them, found neither "
+                f"({error}); check the path or download it again"
+            ) from error
+        # What macOS adds is no part of the set.
+        self._members = {
+            member.filename: member
+            for member in found
+            if not member.is_dir() and not member.filename.startswith("__MACOSX/")
+        }
+        if folder is None:
+            self._folders = ("", f"{top}/") if (top := self._top()) else ("",)
+        else:
+            self._folders = (f"{folder}/",) if folder else ("",)
+            if not any(name.startswith(self._folders[0]) for name in self._members):
+                raise UserError(
+                    f"{path}: expected a folder '{folder}' inside, found none; "
+                    f"its files are like {next(iter(self._members), 'nothing')}"
+                )
+
+    def _top(self) -> str:
+        """The folder that holds all the files; empty where there are several."""
+        parents = [PurePosixPath(name).parent.parts for name in self._members]
+        if not parents:
+            return ""
+        # What the first and the last in order share, all share.
+        first, last = min(parents), max(parents)
+        shared = 0
+        while shared < min(len(first), len(last)) and first[shared] == last[shared]:
+            shared += 1
+        return "/".join(first[:shared])
+
+    def member(self, name: str) -> zipfile.ZipInfo | None:
+        for folder in self._folders:
+            if (found := self._members.get(folder + name)) is not None:
+                return found
+        return None
+
+    def read(self, name: str) -> bytes:
+        """A member's bytes: bounded before they are unpacked, and checked against its CRC."""
+        member, label = self.member(name), f"{self.path}@/{name}"
+        if member is None:
+            raise UserError(f"{label}: no such file in the zip file; check the annotations")
+        if member.file_size > MAX_BYTES:
+            raise UserError(
+                f"{label}: expected at most {MAX_BYTES:,} bytes, found {member.file_size:,}"
+            )
+        if member.flag_bits & _ENCRYPTED:
+            raise UserError(f"{label}: expected a file without a password, found an encrypted one")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise UserError(
+                f"{label}: expected a stored or deflated file, found compression "
+                f"{member.compress_type}; pack the pictures again"
+            )
+        try:
+            content = self._unpacked(member)
+        except (OSError, ValueError, zlib.error) as error:
+            raise UserError(
+                f"{label}: damaged or cut off ({error}); copy or download it again"
+            ) from error
+        return content
+
+    def _unpacked(self, member: zipfile.ZipInfo) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(member.header_offset)
+            header = file.read(_LOCAL_HEADER)
+            if len(header) < _LOCAL_HEADER or not header.startswith(_LOCAL_SIGNATURE):
+                raise ValueError("no file begins where the index says")
+            lengths = (int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
+            file.seek(sum(lengths), 1)
+            content = file.read(min(member.compress_size, MAX_BYTES))
+        if member.compress_type == zipfile.ZIP_DEFLATED:
+            # One byte more than promised would show a promise that is not kept.
+            content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, member.file_size + 1)
+        if len(content) != member.file_size:
+            raise ValueError(f"expected {member.file_size:,} bytes, found {len(content):,}")
+        if zlib.crc32(content) != member.CRC:
+            raise ValueError("its checksum does not fit")
+        return content
