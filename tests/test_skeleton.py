@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hrpose.skeleton import COCO_17, DEFAULT_SIGMA, Skeleton, guess_flip_pairs
+from hrpose.skeleton import COCO_17, DEFAULT_SIGMA, MPII_16, Skeleton, guess_flip_pairs
 
 
 def test_coco() -> None:
@@ -18,6 +18,21 @@ def test_coco() -> None:
         assert COCO_17.weights[left] == COCO_17.weights[right]
     assert len(COCO_17.flip_pairs) == 8
     assert COCO_17.lower_body == (11, 12, 13, 14, 15, 16)
+
+
+def test_mpii() -> None:
+    assert len(MPII_16) == 16
+    for right, left in MPII_16.flip_pairs:
+        assert MPII_16.keypoints[left].replace("left", "right") == MPII_16.keypoints[right]
+        assert MPII_16.sigmas[left] == MPII_16.sigmas[right]
+    # The pairs of the official code are all pairs that the names have.
+    assert set(guess_flip_pairs(MPII_16.keypoints)) == {(b, a) for a, b in MPII_16.flip_pairs}
+    assert MPII_16.lower_body == tuple(range(7))
+    shared = set(COCO_17.keypoints) & set(MPII_16.keypoints)
+    assert len(shared) == 12
+    for name in shared:
+        ours, cocos = MPII_16.keypoints.index(name), COCO_17.keypoints.index(name)
+        assert MPII_16.sigmas[ours] == COCO_17.sigmas[cocos]
 
 
 @pytest.mark.parametrize("pairs", [(), ((0, 1),), ((0, 3), (1, 2))])
@@ -57,8 +72,9 @@ def test_parts_that_do_not_fit_are_refused(parts: dict[str, Any], message: str) 
         Skeleton(**{"name": "odd", "keypoints": ("a", "b", "c"), **parts})
 
 
-def test_cocos_own_category_is_coco() -> None:
-    assert Skeleton.from_coco_category(COCO_17.to_coco_category()) is COCO_17
+@pytest.mark.parametrize("known", [COCO_17, MPII_16])
+def test_a_known_category_is_its_skeleton(known: Skeleton) -> None:
+    assert Skeleton.from_coco_category(known.to_coco_category()) is known
 
 
 def test_a_category_of_ones_own() -> None:

@@ -74,12 +74,14 @@ class Skeleton:
     def from_coco_category(cls, category: Mapping[str, Any]) -> "Skeleton":
         """Read a COCO category with `keypoints` and, where present, `skeleton` (1-based pairs).
 
-        A category with COCO's own seventeen names is COCO_17. Flip pairs of others are found by
-        their left/right names (`left_ear`/`right_ear`, `l_hip`/`r_hip`, `lhip`/`rhip` ...).
+        A category with the names of COCO_17 or MPII_16 is that skeleton. Flip pairs of others are
+        found by their left/right names (`left_ear`/`right_ear`, `l_hip`/`r_hip`, `lhip`/`rhip`
+        ...).
         """
         names = tuple(str(name) for name in category["keypoints"])
-        if names == COCO_17.keypoints:
-            return COCO_17
+        for known in (COCO_17, MPII_16):
+            if names == known.keypoints:
+                return known
         limbs = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ())
         name = str(category.get("name", "unnamed"))
         return cls(name, names, flip_pairs=guess_flip_pairs(names), limbs=limbs)
@@ -184,4 +186,38 @@ COCO_17 = Skeleton(
     ),
     weights=(1, 1, 1, 1, 1, 1, 1, 1.2, 1.2, 1.5, 1.5, 1, 1, 1.2, 1.2, 1.5, 1.5),
     upper_body=tuple(range(11)),
+)  # fmt: skip
+
+# MPII's order. Its measure is PCKh; the OKS constants are COCO's where COCO has the keypoint, and
+# for the four on the body's axis those of the nearest that it has.
+MPII_16 = Skeleton(
+    name="mpii-16",
+    keypoints=(
+        "right_ankle",
+        "right_knee",
+        "right_hip",
+        "left_hip",
+        "left_knee",
+        "left_ankle",
+        "pelvis",
+        "thorax",
+        "upper_neck",
+        "head_top",
+        "right_wrist",
+        "right_elbow",
+        "right_shoulder",
+        "left_shoulder",
+        "left_elbow",
+        "left_wrist",
+    ),
+    flip_pairs=((0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)),
+    limbs=(
+        (0, 1), (1, 2), (2, 6), (6, 3), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9), (10, 11), (11, 12),
+        (12, 7), (7, 13), (13, 14), (14, 15),
+    ),
+    sigmas=(
+        0.089, 0.087, 0.107, 0.107, 0.087, 0.089, 0.107, 0.079, 0.079, 0.035, 0.062, 0.072, 0.079,
+        0.079, 0.072, 0.062,
+    ),
+    upper_body=tuple(range(7, 16)),
 )  # fmt: skip
