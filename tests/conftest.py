@@ -4,7 +4,12 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# How long an example takes says nothing on a shared machine.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("HRPOSE_SHARED", ROOT.parent / "shared"))

@@ -11,10 +11,11 @@ import torch
 
 import golden_rules
 from hrpose import onnx_export
+from hrpose.codec import Codec
 from hrpose.errors import UserError
 from hrpose.network import HRNet, checkpoint
 from hrpose.onnx_export import CropsToKeypoints, ExportReport, export
-from hrpose.passport import METADATA_KEY, Codec, Passport
+from hrpose.passport import METADATA_KEY, Passport
 
 PASSPORT = Passport("w16-small", (64, 96), codec=Codec(sigma=1.5), name="test")
 

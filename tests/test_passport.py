@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hrpose.codec import Codec
 from hrpose.errors import UserError
-from hrpose.passport import Codec, Passport
+from hrpose.passport import Passport
 from hrpose.skeleton import COCO_17
 
 PLAIN = Passport("w32", (192, 256))

@@ -13,7 +13,6 @@ from hrpose.data.coco import load_persons, read_json
 from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
-from hrpose.geometry import Crop
 from hrpose.image import read_image
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints, select_results, write_results
 from hrpose.runtime.estimator import Picture, PoseEstimator
@@ -141,9 +140,7 @@ def _predict(
         ids += [int(table.image_ids[row])] * len(boxes)
         keypoints.append(poses.keypoints)
         box_scores.append(scores)
-        for box in boxes:
-            crop = Crop.from_box(box, estimator.passport.input_wh, estimator.passport.padding)
-            areas.append(crop.size[0] * crop.size[1])
+        areas += [estimator.passport.crop(box).area for box in boxes]
     if not ids:
         return []
     return select_results(

@@ -17,7 +17,9 @@ class Crop:
     """An upright or rotated rectangle of the image, and the size of the input it fills.
 
     `center` (x, y) and `size` (w, h) in image pixels, `input_wh` in input pixels, `rotation_deg`
-    turns the picture clockwise in the crop, `mirrored` swaps left and right before it turns.
+    turns the picture clockwise in the crop, `mirrored` swaps left and right before it turns. With
+    `unit_lengths` the input's n pixels are n - 1 long, from the centre of the first to that of the
+    last, and mirroring reverses the columns exactly (UDP); else n, as in the official code.
     """
 
     center: tuple[float, float]
@@ -25,6 +27,7 @@ class Crop:
     input_wh: tuple[int, int]
     rotation_deg: float = 0.0
     mirrored: bool = False
+    unit_lengths: bool = False
 
     @classmethod
     def from_box(
@@ -33,6 +36,7 @@ class Crop:
         input_wh: tuple[int, int],
         padding: float = 1.25,
         rotation_deg: float = 0.0,
+        unit_lengths: bool = False,
     ) -> "Crop":
         """The crop around a person's box [x, y, w, h] (paper, section 4.1).
 
@@ -49,12 +53,18 @@ class Crop:
         x, y, w, h = (float(value) for value in box)
         aspect = input_wh[0] / input_wh[1]
         size = (max(w, h * aspect) * padding, max(h, w / aspect) * padding)
-        return cls((x + w / 2, y + h / 2), size, input_wh, rotation_deg)
+        center = (x + w / 2, y + h / 2)
+        return cls(center, size, input_wh, rotation_deg, unit_lengths=unit_lengths)
+
+    @property
+    def area(self) -> float:
+        """In square pixels of the image; the area that OKS-NMS and rescoring take for a person."""
+        return self.size[0] * self.size[1]
 
     @property
     def matrix(self) -> NDArray[np.float64]:
-        """(2, 3), image pixels to input pixels. One scale for both axes, taken from the width."""
-        linear = self._rotation() * (self.input_wh[0] / self.size[0])
+        """(2, 3), image pixels to input pixels."""
+        linear = self._rotation() * self._scales()[:, None]
         if self.mirrored:
             linear = linear * [-1.0, 1.0]
         return self._affine(linear, source=self.center, target=self._input_center())
@@ -62,7 +72,7 @@ class Crop:
     @property
     def inverse_matrix(self) -> NDArray[np.float64]:
         """(2, 3), input pixels to image pixels: the exact inverse of `matrix`."""
-        linear = self._rotation().T * (self.size[0] / self.input_wh[0])
+        linear = self._rotation().T / self._scales()
         if self.mirrored:
             linear = linear * [[-1.0], [1.0]]
         return self._affine(linear, source=self._input_center(), target=self.center)
@@ -71,8 +81,19 @@ class Crop:
         """The same rectangle of the image, shown on another input size of the same aspect."""
         return replace(self, input_wh=input_wh)
 
-    def _input_center(self) -> tuple[float, float]:
-        return self.input_wh[0] / 2, self.input_wh[1] / 2
+    def _input_length(self) -> NDArray[np.float64]:
+        return np.asarray(self.input_wh, np.float64) - self.unit_lengths
+
+    def _input_center(self) -> NDArray[np.float64]:
+        return self._input_length() / 2
+
+    def _scales(self) -> NDArray[np.float64]:
+        """Input pixels per image pixel along x and y: (2,). One for both, taken from the width,
+        as in the official code; with `unit_lengths` each axis has its own.
+        """
+        if self.unit_lengths:
+            return self._input_length() / self.size
+        return np.full(2, self.input_wh[0] / self.size[0])
 
     def _rotation(self) -> NDArray[np.float64]:
         angle = np.deg2rad(self.rotation_deg)
@@ -81,7 +102,7 @@ class Crop:
 
     @staticmethod
     def _affine(
-        linear: NDArray[np.float64], source: tuple[float, float], target: tuple[float, float]
+        linear: NDArray[np.float64], source: ArrayLike, target: ArrayLike
     ) -> NDArray[np.float64]:
         """The affine map with this linear part that takes `source` to `target`."""
         shift = np.asarray(target) - linear @ np.asarray(source)

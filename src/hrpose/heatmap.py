@@ -22,13 +22,16 @@ def encode(
     visible: Array,
     heatmap_wh: tuple[int, int],
     sigma: float,
-    stride: float = 4,
+    strides: tuple[float, float] = (4, 4),
+    *,
+    exact: bool = False,
 ) -> tuple[Array, Array]:
-    """Target heatmaps: one unnormalised Gaussian of peak 1 per keypoint (paper, section 3).
+    """Target heatmaps: one unnormalised Gaussian per keypoint (paper, section 3).
 
     `points_xy` (..., k, 2) in input pixels, `visible` (..., k) above 0 where labelled, `sigma` in
-    heatmap pixels. Each Gaussian is centred on the whole pixel nearest to the point and cut to the
-    square of 3 sigma around it.
+    heatmap pixels, `strides` input pixels per heatmap pixel along x and y. Each Gaussian is centred
+    on the whole pixel nearest to the point, where it is 1, and cut to the square of 3 sigma around
+    it. With `exact` it is centred on the point itself and not cut (DARK, section 3.3).
 
     Returns float32 heatmaps (..., k, h, w) in [0, 1] and weights (..., k): 1 for a labelled
     keypoint whose square touches the heatmap, else 0, and then its heatmap is zero.
@@ -37,13 +40,16 @@ def encode(
     width, height = heatmap_wh
     reach = 3 * sigma
     # Truncation, not floor, as the official code: it differs only left of and above the picture.
-    centre = xp.trunc(points_xy / stride + 0.5)
+    place = scaled(points_xy, (1 / strides[0], 1 / strides[1]))
+    centre = xp.trunc(place + 0.5)
     cx, cy = centre[..., 0], centre[..., 1]
     # Written so that NaN, like a point far away, gives weight 0.
     touches = (
         (cx - reach < width) & (cy - reach < height) & (cx + reach + 1 >= 0) & (cy + reach + 1 >= 0)
     )
     labelled = (visible > 0) & touches
+    if exact:
+        cx, cy = place[..., 0], place[..., 1]
     cx, cy = (xp.where(labelled, c, xp.zeros_like(c)) for c in (cx, cy))
 
     def profile(centre: Array, length: int) -> Array:
@@ -51,7 +57,8 @@ def encode(
         pixels = xp.arange(length, dtype=centre.dtype, device=device(centre))
         distance = pixels - centre[..., None]
         value = xp.exp(-(distance**2) / (2 * sigma**2))
-        value = xp.where(xp.abs(distance) <= reach, value, xp.zeros_like(value))
+        if not exact:
+            value = xp.where(xp.abs(distance) <= reach, value, xp.zeros_like(value))
         return xp.astype(value, xp.float32)
 
     weights = xp.astype(labelled, xp.float32)
@@ -98,21 +105,109 @@ def decode(heatmaps: Array) -> tuple[Array, Array]:
     return xp.where(found, points, xp.zeros_like(points)), scores
 
 
+def decode_taylor(heatmaps: Array, sigma: float) -> tuple[Array, Array]:
+    """Each heatmap's maximum between the pixels (DARK, section 3.2).
+
+    The heatmap is smoothed by the Gaussian it was trained with (`sigma` in heatmap pixels), so that
+    it has one maximum; its logarithm is then nearly a parabola, whose top one Newton step from the
+    highest pixel reaches. Without a maximum there, or within two pixels of the border, the highest
+    pixel stays; the step is at most one pixel.
+
+    `heatmaps` (..., k, h, w). Returns points (..., k, 2) in heatmap pixels, as (x, y), and scores
+    (..., k): the highest pixel. One that is not above 0 gives the point (0, 0).
+    """
+    xp = array_namespace(heatmaps)
+    height, width = heatmaps.shape[-2:]
+    flat = xp.reshape(heatmaps, (-1, height * width))
+    index, scores = xp.argmax(flat, axis=-1), xp.max(flat, axis=-1)
+    x, y = index % width, index // width
+    smooth = _smoothed_around(flat, x, y, (width, height), sigma)
+    # As official DARK: no logarithm of what is not above zero.
+    log = xp.log(xp.maximum(smooth, xp.full_like(smooth, 1e-10)))
+    dx, dy = (log[:, 2, 3] - log[:, 2, 1]) / 2, (log[:, 3, 2] - log[:, 1, 2]) / 2
+    dxx = (log[:, 2, 4] - 2 * log[:, 2, 2] + log[:, 2, 0]) / 4
+    dyy = (log[:, 4, 2] - 2 * log[:, 2, 2] + log[:, 0, 2]) / 4
+    dxy = (log[:, 3, 3] - log[:, 1, 3] - log[:, 3, 1] + log[:, 1, 1]) / 4
+    determinant = dxx * dyy - dxy * dxy
+    inside = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2)
+    peak = inside & (dxx < 0) & (determinant > 1e-12)
+    safe = xp.where(peak, determinant, xp.ones_like(determinant))
+
+    def step(numerator: Array) -> Array:
+        limited = xp.clip(numerator / safe, -1.0, 1.0)
+        return xp.where(peak, limited, xp.zeros_like(limited))
+
+    x = xp.astype(x, scores.dtype) + step(dxy * dy - dyy * dx)
+    y = xp.astype(y, scores.dtype) + step(dxy * dx - dxx * dy)
+    points = xp.stack([x, y], axis=-1)
+    points = xp.where((scores > 0)[:, None], points, xp.zeros_like(points))
+    leading = tuple(heatmaps.shape[:-2])
+    return xp.reshape(points, (*leading, 2)), xp.reshape(scores, leading)
+
+
+def _smoothed_around(
+    flat: Array, x: Array, y: Array, size_wh: tuple[int, int], sigma: float
+) -> Array:
+    """The 5x5 pixels around (x, y) of smoothed heatmaps: `flat` (m, h w) to (m, 5, 5).
+
+    Only what those pixels need is smoothed; outside the heatmap there is nothing.
+    """
+    xp = array_namespace(flat)
+    width, height = size_wh
+    # The widths that DARK's authors chose: 11 pixels for sigma 2, 17 for 3.
+    radius = math.ceil(2.5 * sigma)
+    spread = 0.3 * (radius - 1) + 0.8
+    kernel = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * spread**2))
+    kernel /= kernel.sum()
+    weights = np.zeros((5, 2 * radius + 5))
+    for row in range(5):
+        weights[row, row : row + len(kernel)] = kernel
+    smoother = xp.asarray(weights, dtype=flat.dtype, device=device(flat))
+    around = xp.arange(-radius - 2, radius + 3, dtype=x.dtype, device=device(flat))
+    rows, columns = y[:, None] + around, x[:, None] + around
+    there = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
+        :, None, :
+    ]
+    places = (
+        xp.clip(rows, 0, height - 1)[:, :, None] * width
+        + xp.clip(columns, 0, width - 1)[:, None, :]
+    )
+    firsts = xp.arange(flat.shape[0], dtype=x.dtype, device=device(flat)) * (height * width)
+    places = places + firsts[:, None, None]
+    patch = xp.reshape(
+        xp.take(xp.reshape(flat, (-1,)), xp.reshape(places, (-1,)), axis=0), tuple(places.shape)
+    )
+    patch = xp.where(there, patch, xp.zeros_like(patch))
+    return smoother @ patch @ smoother.T
+
+
+def scaled(points_xy: Array, factors_xy: tuple[float, float]) -> Array:
+    """Points (..., 2) times a factor for x and one for y, in their own type."""
+    xp = array_namespace(points_xy)
+    dtype = points_xy.dtype if xp.isdtype(points_xy.dtype, "real floating") else xp.float64
+    return points_xy * xp.asarray(factors_xy, dtype=dtype, device=device(points_xy))
+
+
 def merge_flipped(
-    direct: Array, mirrored: Array, flip_permutation: Sequence[int] | NDArray[np.int64]
+    direct: Array,
+    mirrored: Array,
+    flip_permutation: Sequence[int] | NDArray[np.int64],
+    *,
+    shift: bool = True,
 ) -> Array:
     """The flip test: the mean of the heatmaps of a crop and of its mirror image.
 
     `direct` and `mirrored` (..., k, h, w); `mirrored` is the network's output for the crop with
-    its columns reversed. It is mirrored back, left and right keypoints change places, and it moves
-    one pixel to the right, because with a stride of 4 the two grids of heatmap pixels do not
-    coincide (the official code's SHIFT_HEATMAP; the first column stays).
+    its columns reversed. It is mirrored back, left and right keypoints change places, and with
+    `shift` it moves one pixel to the right, because with a stride of 4 the two grids of heatmap
+    pixels do not coincide (the official code's SHIFT_HEATMAP; the first column stays).
     """
     xp = array_namespace(direct, mirrored)
     order = xp.asarray(flip_permutation, device=device(mirrored))
     back = xp.flip(xp.take(mirrored, order, axis=mirrored.ndim - 3), axis=-1)
-    shifted = xp.concat([back[..., :1], back[..., :-1]], axis=-1)
-    return (direct + shifted) * 0.5
+    if shift:
+        back = xp.concat([back[..., :1], back[..., :-1]], axis=-1)
+    return (direct + back) * 0.5
 
 
 def sigma_for(input_wh: tuple[int, int]) -> float:

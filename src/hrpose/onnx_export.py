@@ -10,7 +10,6 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from hrpose import heatmap
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
 from hrpose.network import checkpoint
@@ -30,12 +29,12 @@ class CropsToKeypoints(nn.Module):
         super().__init__()
         self.normalise = Normalise(passport.mean, passport.std)
         self.network = network
-        self.stride = passport.codec.stride
+        self.codec = passport.codec
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         heatmaps = self.network(self.normalise(crops))
-        points, scores = heatmap.decode(heatmaps)
-        return heatmaps, torch.cat([points * self.stride, scores[..., None]], dim=-1)
+        points, scores = self.codec.decode(heatmaps)
+        return heatmaps, torch.cat([points, scores[..., None]], dim=-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +126,8 @@ def _compare(
     )
     # A keypoint may jump only where two pixels of its heatmap are equal to rounding; decode the
     # very heatmaps that the file gave, so that the decoding in the graph is what is compared.
-    points, _ = heatmap.decode(found_heatmaps)
-    difference = np.abs(found_keypoints[..., :2] - points * passport.codec.stride)
+    points, _ = passport.codec.decode(found_heatmaps)
+    difference = np.abs(found_keypoints[..., :2] - points)
     spread = max(float(heatmaps.std()), 1e-12)
     return ExportReport(
         out,

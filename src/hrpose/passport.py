@@ -8,7 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from numpy.typing import ArrayLike
+
+from hrpose.codec import PAPER_CODEC, Codec
 from hrpose.errors import UserError
+from hrpose.geometry import Crop
 from hrpose.skeleton import COCO_17, Skeleton
 
 METADATA_KEY = "hrpose.passport"
@@ -16,15 +20,6 @@ METADATA_KEY = "hrpose.passport"
 # The mean and standard deviation of ImageNet, RGB in [0, 1], as the official code uses them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """How points become heatmaps and heatmaps points. `sigma` in heatmap pixels."""
-
-    name: str = "gaussian"
-    sigma: float = 2.0
-    stride: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +34,7 @@ class Passport:
     network: str
     input_wh: tuple[int, int]
     skeleton: Skeleton = COCO_17
-    codec: Codec = Codec()
+    codec: Codec = PAPER_CODEC
     padding: float = 1.25
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -50,7 +45,13 @@ class Passport:
 
     @property
     def heatmap_wh(self) -> tuple[int, int]:
-        return self.input_wh[0] // self.codec.stride, self.input_wh[1] // self.codec.stride
+        return self.codec.heatmap_wh(self.input_wh)
+
+    def crop(self, box_xywh: ArrayLike) -> Crop:
+        """The crop around a person's box [x, y, w, h] that these weights expect."""
+        return Crop.from_box(
+            box_xywh, self.input_wh, self.padding, unit_lengths=self.codec.unit_lengths
+        )
 
     def to_json(self) -> str:
         return json.dumps(

@@ -7,9 +7,10 @@ import pytest
 import safetensors.torch
 import torch
 
+from hrpose.codec import Codec
 from hrpose.errors import UserError
 from hrpose.network import HRNet, checkpoint
-from hrpose.passport import METADATA_KEY, Codec, Passport
+from hrpose.passport import METADATA_KEY, Passport
 
 PASSPORT = Passport(
     "w16-small", (96, 128), codec=Codec(sigma=1.5), name="test", scores={"val AP": 0.5}

@@ -53,19 +53,26 @@ class PoseDataset(Dataset[Sample]):
         input_wh: tuple[int, int],
         padding: float = 1.25,
         augmentation: Augmentation | None = None,
+        unit_lengths: bool = False,
     ) -> None:
         self.table = table
         self.images = images
         self.input_wh = input_wh
         self.padding = padding
         self.augmentation = augmentation or Augmentation()
+        self.unit_lengths = unit_lengths
 
     def __len__(self) -> int:
         return len(self.table)
 
     def crop_of(self, draw: Draw) -> tuple[Crop, np.random.Generator | None]:
         """The crop of a draw, and the generator that goes on to the photometric changes."""
-        crop = Crop.from_box(self.table.boxes[draw.person], self.input_wh, self.padding)
+        crop = Crop.from_box(
+            self.table.boxes[draw.person],
+            self.input_wh,
+            self.padding,
+            unit_lengths=self.unit_lengths,
+        )
         if draw.seed is None:
             return crop, None
         rng = np.random.default_rng(draw.seed)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose import heatmap
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, transform, warp
 from hrpose.image import read_image
@@ -127,10 +126,7 @@ class PoseEstimator:
         waiting: list[tuple[Picture, list[Crop]]] = []
         images: list[NDArray[np.uint8]] = []
         for picture in pictures:
-            crops = [
-                Crop.from_box(box, self.passport.input_wh, self.passport.padding)
-                for box in picture.boxes
-            ]
+            crops = [self.passport.crop(box) for box in picture.boxes]
             waiting.append((picture, crops))
             images += [warp(picture.image, crop) for crop in crops]
             if len(images) >= self.batch_size:
@@ -154,10 +150,10 @@ class PoseEstimator:
         k = len(self.passport.skeleton)
         points, scores = [np.zeros((0, k, 2))], [np.zeros((0, k), np.float32)]
         for start in range(0, len(images), self.batch_size):
-            found, score = heatmap.decode(
+            found, score = self.passport.codec.decode(
                 self.heatmaps(np.stack(images[start : start + self.batch_size]))
             )
-            points.append(found.astype(np.float64) * self.passport.codec.stride)
+            points.append(found.astype(np.float64))
             scores.append(score)
         return np.concatenate(points), np.concatenate(scores)
 
@@ -167,7 +163,7 @@ class PoseEstimator:
             return self.session(crops)
         both = self.session(np.concatenate([crops, crops[:, :, ::-1]]))
         direct, mirrored = both[: len(crops)], both[len(crops) :]
-        merged: NDArray[np.float32] = heatmap.merge_flipped(
+        merged: NDArray[np.float32] = self.passport.codec.merge_flipped(
             direct, mirrored, self.passport.skeleton.flip_permutation
         )
         return merged

@@ -62,6 +62,7 @@ class PoseData(L.LightningDataModule):
             self.recipe.input_wh,
             self.recipe.data.padding,
             self.recipe.augmentation.augmentation(),
+            unit_lengths=self.recipe.codec.codec().unit_lengths,
         )
         weights = sampling_weights(self.train_table, self.recipe.data.sampling)
         sampler = TrainingSampler(weights, settings.seed, settings.samples_per_epoch)
@@ -73,6 +74,7 @@ class PoseData(L.LightningDataModule):
             self.root / self.recipe.data.val.images,
             self.recipe.input_wh,
             self.recipe.data.padding,
+            unit_lengths=self.recipe.codec.codec().unit_lengths,
         )
         sampler = EvaluationSampler(len(dataset))
         return self._loader(dataset, sampler, self.recipe.evaluation.batch_size, drop_last=False)

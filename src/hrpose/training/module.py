@@ -9,10 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hrpose import heatmap
 from hrpose.data.dataset import Sample
 from hrpose.data.persons import PersonTable
-from hrpose.geometry import Crop, transform
+from hrpose.geometry import transform
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints, select_results
 from hrpose.network.hrnet import HRNet
 from hrpose.network.preprocess import Normalise
@@ -44,12 +43,8 @@ class PoseModule(L.LightningModule):
         return heatmaps.float()
 
     def training_step(self, batch: Sample, _index: int) -> Tensor:
-        targets, weights = heatmap.encode(
-            batch.points,
-            batch.visible,
-            self.passport.heatmap_wh,
-            self.passport.codec.sigma,
-            self.passport.codec.stride,
+        targets, weights = self.passport.codec.encode(
+            batch.points, batch.visible, self.passport.input_wh
         )
         weights = weights * self.keypoint_weights
         if self.recipe.data.trust:
@@ -67,10 +62,9 @@ class PoseModule(L.LightningModule):
         heatmaps = self(batch.image)
         if self.recipe.evaluation.flip_test:
             mirrored = self(torch.flip(batch.image, dims=[2]))
-            heatmaps = heatmap.merge_flipped(heatmaps, mirrored, self.flip_permutation)
-        points, scores = heatmap.decode(heatmaps)
-        in_input = points.cpu().numpy() * self.passport.codec.stride
-        in_image = transform(in_input, batch.to_image.cpu().numpy())
+            heatmaps = self.passport.codec.merge_flipped(heatmaps, mirrored, self.flip_permutation)
+        points, scores = self.passport.codec.decode(heatmaps)
+        in_image = transform(points.cpu().numpy(), batch.to_image.cpu().numpy())
         keypoints = np.concatenate([in_image, scores.cpu().numpy()[..., None]], axis=-1)
         self.predictions.append((batch.person.cpu().numpy(), keypoints))
 
@@ -87,15 +81,11 @@ class PoseModule(L.LightningModule):
         keypoints = np.concatenate([keypoints for _, keypoints in self.predictions])
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         table: PersonTable = data.val_table
-        crops = [
-            Crop.from_box(box, self.passport.input_wh, self.passport.padding)
-            for box in table.boxes[people]
-        ]
         results = select_results(
             table.image_ids[table.image_index[people]],
             keypoints,
             table.box_scores[people],
-            [crop.size[0] * crop.size[1] for crop in crops],
+            [self.passport.crop(box).area for box in table.boxes[people]],
             sigmas=table.skeleton.sigmas,
             category_id=table.category_id,
         )

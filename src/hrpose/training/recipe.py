@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hrpose.codec import Codec
 from hrpose.data.augment import Augmentation
 from hrpose.errors import UserError
 from hrpose.network.spec import NETWORKS
-from hrpose.passport import Codec
 
 PAPER = Augmentation()
 
@@ -44,7 +44,9 @@ class Data(Part):
 
 
 class CodecPart(Part):
-    name: Literal["gaussian"] = "gaussian"
+    """See `hrpose.codec.Codec`."""
+
+    name: Literal["gaussian", "dark", "udp"] = "gaussian"
     sigma: Annotated[float, Field(gt=0)] = 2.0
 
     def codec(self) -> Codec:
