@@ -1,0 +1,51 @@
+"""Detectors without a model: the whole picture, and a function of the user's."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hrpose.detection.detector import Boxes
+from hrpose.errors import UserError
+
+
+class WholePicture:
+    """One person, as large as the picture: right for portraits, and the last resort."""
+
+    name = "the whole picture"
+
+    def __call__(self, image: NDArray[np.uint8]) -> Boxes:
+        height, width = image.shape[:2]
+        return Boxes(np.array([[0.0, 0.0, width, height]]), np.ones(1))
+
+
+class FunctionDetector:
+    """A function of the user's: a picture (h, w, 3) uint8 RGB in, boxes out.
+
+    It may give `Boxes`, rows [x, y, w, h], or rows [x, y, w, h, score] with scores in [0, 1].
+    """
+
+    def __init__(self, find: Callable[[NDArray[np.uint8]], Boxes | ArrayLike]) -> None:
+        self.find = find
+        self.name = str(getattr(find, "name", None) or getattr(find, "__name__", "own detector"))
+
+    def __call__(self, image: NDArray[np.uint8]) -> Boxes:
+        """Raises UserError where the function gives something else."""
+        found = self.find(image)
+        return found if isinstance(found, Boxes) else _from_rows(found, self.name)
+
+
+def _from_rows(found: ArrayLike, name: str) -> Boxes:
+    try:
+        rows: NDArray[Any] = np.asarray(found, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"detector {name}: expected rows [x, y, w, h] ({error})") from error
+    if rows.size == 0:
+        return Boxes.empty()
+    if rows.ndim != 2 or rows.shape[1] not in (4, 5):
+        raise UserError(
+            f"detector {name}: expected rows [x, y, w, h] or [x, y, w, h, score], "
+            f"found shape {rows.shape}"
+        )
+    return Boxes(rows[:, :4], rows[:, 4] if rows.shape[1] == 5 else np.ones(len(rows)))
