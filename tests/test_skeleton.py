@@ -22,11 +22,11 @@ def test_coco() -> None:
 
 def test_mpii() -> None:
     assert len(MPII_16) == 16
-    for right, left in MPII_16.flip_pairs:
+    for left, right in MPII_16.flip_pairs:
         assert MPII_16.keypoints[left].replace("left", "right") == MPII_16.keypoints[right]
         assert MPII_16.sigmas[left] == MPII_16.sigmas[right]
     # The pairs of the official code are all pairs that the names have.
-    assert set(guess_flip_pairs(MPII_16.keypoints)) == {(b, a) for a, b in MPII_16.flip_pairs}
+    assert set(guess_flip_pairs(MPII_16.keypoints)) == set(MPII_16.flip_pairs)
     assert MPII_16.lower_body == tuple(range(7))
     shared = set(COCO_17.keypoints) & set(MPII_16.keypoints)
     assert len(shared) == 12

@@ -16,10 +16,11 @@ DEFAULT_SIGMA = 0.05
 class Skeleton:
     """The keypoints of one kind of body, in the order of every array's keypoint axis.
 
-    `flip_pairs` and `limbs` are pairs of indices, `sigmas` the OKS constants of COCO's definition
-    (its k is 2 sigma), `weights` scale each keypoint's loss, `upper_body` are the keypoints of one
-    half for the half-body augmentation (the others form the other half). `sigmas` and `weights`
-    may be left empty for 0.05 and 1 everywhere. Raises ValueError where the parts do not fit.
+    `flip_pairs` (left first: drawings colour the sides) and `limbs` are pairs of indices, `sigmas`
+    the OKS constants of COCO's definition (its k is 2 sigma), `weights` scale each keypoint's loss,
+    `upper_body` are the keypoints of one half for the half-body augmentation (the others form the
+    other half). `sigmas` and `weights` may be left empty for 0.05 and 1 everywhere. Raises
+    ValueError where the parts do not fit.
     """
 
     name: str
@@ -89,7 +90,7 @@ class Skeleton:
     def to_coco_category(self, category_id: int = 1) -> dict[str, Any]:
         return {
             "id": category_id,
-            "name": "person" if self is COCO_17 else self.name,
+            "name": "person" if self in (COCO_17, MPII_16) else self.name,
             "keypoints": list(self.keypoints),
             "skeleton": [[a + 1, b + 1] for a, b in self.limbs],
         }
@@ -210,7 +211,7 @@ MPII_16 = Skeleton(
         "left_elbow",
         "left_wrist",
     ),
-    flip_pairs=((0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)),
+    flip_pairs=((5, 0), (4, 1), (3, 2), (15, 10), (14, 11), (13, 12)),
     limbs=(
         (0, 1), (1, 2), (2, 6), (6, 3), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9), (10, 11), (11, 12),
         (12, 7), (7, 13), (13, 14), (14, 15),

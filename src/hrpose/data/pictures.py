@@ -96,6 +96,7 @@ class _Zip:
             for member in found
             if not member.is_dir() and not member.filename.startswith("__MACOSX/")
         }
+        self._folders: tuple[str, ...]
         if folder is None:
             self._folders = ("", f"{top}/") if (top := self._top()) else ("",)
         else:
