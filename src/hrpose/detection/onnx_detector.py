@@ -51,15 +51,15 @@ class OnnxDetector:
 
     def _size_of_input(self, path: Path) -> tuple[int, int]:
         """(w, h): the model's own, or the usual one where it takes any."""
-        shapes = [list(entry.shape) for entry in self._inputs]
-        picture = self._inputs[0]
-        pair = len(shapes) == 2 and len(shapes[1]) == 2
-        if len(shapes) > 1 + pair or len(shapes[0]) not in (3, 4) or picture.type not in _DTYPES:
+        picture, *others = self._inputs
+        channels = picture.shape[-3] if len(picture.shape) in (3, 4) else 1
+        size_alone = len(others) == 0 or (len(others) == 1 and len(others[0].shape) == 2)
+        if not size_alone or (_fixed(channels) or 3) != 3 or picture.type not in _DTYPES:
             found = ", ".join(f"{entry.type} {entry.shape}" for entry in self._inputs)
             raise UserError(
                 f"{path}: expected a detector with one input of floats (1, 3, h, w), found {found}"
             )
-        height, width = shapes[0][-2:]
+        height, width = picture.shape[-2:]
         return _fixed(width) or USUAL_WH[0], _fixed(height) or USUAL_WH[1]
 
     def _recognise(self, path: Path) -> Layout:
@@ -114,7 +114,7 @@ def place(
     size = np.array([image.shape[1], image.shape[0]])
     target = np.array(input_wh)
     if not stretched:
-        target = np.maximum((size * (target / size).min()).astype(int), 1)
+        target = np.maximum(np.rint(size * (target / size).min()).astype(int), 1)
     resized = cv2.resize(image, target.tolist(), interpolation=cv2.INTER_LINEAR)
     canvas = np.full((input_wh[1], input_wh[0], 3), GREY, np.uint8)
     canvas[: target[1], : target[0]] = resized
