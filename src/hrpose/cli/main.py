@@ -6,7 +6,7 @@ import sys
 import typer
 
 from hrpose import __version__
-from hrpose.cli import data, evaluate, export, predict, train
+from hrpose.cli import convert, data, evaluate, export, predict, serve, train
 from hrpose.errors import UserError
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("train")(train.train)
 app.command("export")(export.export)
+app.command("convert")(convert.convert)
+app.command("serve")(serve.serve)
 app.add_typer(data.app, name="data")
 
 

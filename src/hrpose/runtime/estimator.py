@@ -1,6 +1,6 @@
 """From pictures and boxes to poses: crop, network, heatmaps, keypoints, the way back."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,7 +141,7 @@ class PoseEstimator:
         start = 0
         for picture, crops in waiting:
             rows = slice(start, start := start + len(crops))
-            yield self._poses(picture, crops, points[rows], scores[rows])
+            yield place(self.passport, picture, crops, points[rows], scores[rows])
 
     def keypoints_in_crops(
         self, images: list[NDArray[np.uint8]]
@@ -168,22 +168,27 @@ class PoseEstimator:
         )
         return merged
 
-    def _poses(
-        self,
-        picture: Picture,
-        crops: list[Crop],
-        points: NDArray[np.float64],
-        scores: NDArray[np.float32],
-    ) -> Poses:
-        if not crops:
-            return Poses.empty(self.passport.skeleton)
-        in_image = transform(points, np.stack([crop.inverse_matrix for crop in crops]))
-        confidence = np.clip(scores, 0, 1)
-        counted = confidence > COUNTED_SCORE
-        mean = (confidence * counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
-        return Poses(
-            np.concatenate([in_image, confidence[..., None]], axis=-1).astype(np.float32),
-            picture.boxes.astype(np.float32),
-            (mean * picture.box_scores).astype(np.float32),
-            self.passport.skeleton,
-        )
+
+def place(
+    passport: Passport,
+    picture: Picture,
+    crops: Sequence[Crop],
+    points: NDArray[np.float64],
+    scores: NDArray[np.float32],
+) -> Poses:
+    """The poses of a picture: `points` (n, k, 2) in the pixels of its n `crops`, led back to it.
+
+    `scores` (n, k) are peaks of heatmaps; they are clipped to [0, 1].
+    """
+    if not crops:
+        return Poses.empty(passport.skeleton)
+    in_image = transform(points, np.stack([crop.inverse_matrix for crop in crops]))
+    confidence = np.clip(scores, 0, 1)
+    counted = confidence > COUNTED_SCORE
+    mean = (confidence * counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
+    return Poses(
+        np.concatenate([in_image, confidence[..., None]], axis=-1).astype(np.float32),
+        picture.boxes.astype(np.float32),
+        (mean * picture.box_scores).astype(np.float32),
+        passport.skeleton,
+    )

@@ -30,7 +30,7 @@ class OnnxSession:
 
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = threads or _usable_cores()
+        options.intra_op_num_threads = threads or usable_cores()
         # The graph is a chain of large nodes: running several at once gains nothing.
         options.inter_op_num_threads = 1
         try:
@@ -56,7 +56,7 @@ class OnnxSession:
         return heatmaps
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """The cores this process may use; not every system can tell, then all of them."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -1,0 +1,231 @@
+"""The routes, as an ASGI application."""
+
+import secrets
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from hrpose import __version__
+from hrpose.serve import upload
+from hrpose.serve.door import Door
+from hrpose.serve.figures import Figures
+from hrpose.serve.limits import Refusal, busy
+from hrpose.serve.page_files import PageFile, load_page
+from hrpose.serve.schemas import (
+    Health,
+    LimitsInfo,
+    ModelInfo,
+    ModelsAnswer,
+    Options,
+    PosesAnswer,
+    Problem,
+)
+from hrpose.serve.service import Service
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def create_app(service: Service, figures: Figures, token: str | None = None) -> ASGIApp:
+    """The server for a service. With a `token`, `/v1` and `/metrics` ask for it."""
+    app = FastAPI(
+        title="hrpose",
+        version=__version__,
+        description="Human poses in pictures.",
+        # The interactive pages load scripts from elsewhere; /openapi.json stays.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.include_router(_api(service, figures, token))
+    app.include_router(_health(service))
+    app.include_router(_page(load_page()))
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(RequestValidationError, _wrong_options)
+    app.add_exception_handler(HTTPException, _no_such_thing)
+    app.add_exception_handler(Exception, _broken)
+    return Door(app, figures, service.limits.requests)
+
+
+def _api(service: Service, figures: Figures, token: str | None) -> APIRouter:
+    router = APIRouter(
+        dependencies=[Depends(_guard(token))] if token else [],
+        responses={401: {"model": Problem}} if token else {},
+    )
+    uploads = upload.Uploads(service.limits)
+
+    @router.post(
+        "/v1/poses",
+        response_model=PosesAnswer,
+        responses=_problems(400, 408, 413, 415, 422, 500, 503),
+        openapi_extra={"requestBody": _request_body()},
+    )
+    async def find_poses(request: Request, options: Annotated[Options, Query()]) -> Response:
+        """Find the keypoints of the people in a picture.
+
+        Send a form with a file `image`, or the picture's bytes as they are.
+        """
+        if service.batcher.full:
+            raise busy()
+        with uploads.body() as body:
+            content_type = request.headers.get("content-type", "")
+            data, options = await upload.parse(
+                await body.read(request), content_type, options, service.limits
+            )
+            answer = await service.poses(data, options)
+        figures.people.inc(len(answer.people))
+        return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
+
+    @router.get("/v1/models", responses=_problems(500))
+    async def list_models() -> ModelsAnswer:
+        """What this server runs, and what a request may bring."""
+        return _models(service)
+
+    @router.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}, "description": "Prometheus's text."}},
+    )
+    async def metrics() -> Response:
+        """Figures for Prometheus."""
+        figures.waiting.set(service.batcher.waiting)
+        return Response(figures.text(), media_type=METRICS_TYPE)
+
+    return router
+
+
+def _health(service: Service) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/healthz")
+    async def healthy() -> Health:
+        """The process answers."""
+        return Health(status="ok")
+
+    @router.get("/readyz", responses=_problems(503))
+    async def ready() -> Health:
+        """The network takes pictures."""
+        if not service.batcher.ready or service.batcher.full:
+            raise busy()
+        return Health(status="ok")
+
+    return router
+
+
+def _page(files: dict[str, PageFile]) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    def send(request: Request, name: str) -> Response:
+        file = files.get(name)
+        if file is None:
+            raise HTTPException(404)
+        headers = {"ETag": file.etag, "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == file.etag:
+            return Response(status_code=304, headers=headers)
+        return Response(file.content, media_type=file.media_type, headers=headers)
+
+    @router.get("/")
+    async def index(request: Request) -> Response:
+        return send(request, "index.html")
+
+    @router.get("/page/{name}")
+    async def page_file(request: Request, name: str) -> Response:
+        return send(request, name)
+
+    return router
+
+
+def _guard(token: str) -> Any:
+    """A dependency that lets only those in who know the token."""
+    scheme = HTTPBearer(auto_error=False, description="The token the server was started with.")
+
+    async def check(
+        given: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)],
+    ) -> None:
+        if given is None or not secrets.compare_digest(given.credentials.encode(), token.encode()):
+            reason = "expected the header 'Authorization: Bearer TOKEN' with this server's token"
+            raise Refusal(401, "wrong_token", reason, {"WWW-Authenticate": "Bearer"})
+
+    return check
+
+
+def _models(service: Service) -> ModelsAnswer:
+    passport, limits = service.passport, service.limits
+    model = ModelInfo(
+        name=passport.name or passport.network,
+        network=passport.network,
+        input_width=passport.input_wh[0],
+        input_height=passport.input_wh[1],
+        keypoints=list(passport.skeleton.keypoints),
+        limbs=list(passport.skeleton.limbs),
+        flip_pairs=list(passport.skeleton.flip_pairs),
+        codec=passport.codec.name,
+        training_data=passport.training_data,
+        licence=passport.licence,
+        scores=dict(passport.scores),
+    )
+    return ModelsAnswer(
+        version=__version__,
+        models=[model],
+        detector=service.detector.name,
+        limits=LimitsInfo(
+            max_bytes=limits.max_bytes, max_pixels=limits.max_pixels, max_boxes=limits.max_boxes
+        ),
+    )
+
+
+def _request_body() -> dict[str, Any]:
+    form = Options.model_json_schema()
+    form["properties"] = {
+        "image": {"type": "string", "format": "binary", "description": "The picture's file."},
+        **form["properties"],
+    }
+    form["required"] = ["image"]
+    picture = {"schema": {"type": "string", "format": "binary"}}
+    return {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": form},
+            "image/*": picture,
+            "application/octet-stream": picture,
+        },
+    }
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": Problem} for status in statuses}
+
+
+def _problem(
+    status: int, error: str, reason: str, headers: dict[str, str] | None = None
+) -> Response:
+    content = Problem(error=error, reason=reason).model_dump()
+    return JSONResponse(content, status, headers)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return _problem(error.status, error.code, error.reason, error.headers)
+
+
+async def _wrong_options(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return await _refused(request, upload.bad_options(error.errors()))
+
+
+async def _no_such_thing(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _problem(
+        error.status_code,
+        "not_found" if error.status_code == 404 else "not_allowed",
+        f"{request.method} {request.url.path[:200]}: {error.detail}; see /openapi.json",
+        dict(error.headers or {}),
+    )
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    # What went wrong is for the log, not for the client.
+    return _problem(500, "broken", "the server failed; its log says why")

@@ -1,0 +1,160 @@
+"""From a picture's bytes to the answer: decode, find people, cut them out, wait for the network."""
+
+import asyncio
+import base64
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hrpose.detection.detector import Detector
+from hrpose.errors import UserError
+from hrpose.geometry import Crop, warp
+from hrpose.image import read_image
+from hrpose.poses import Poses
+from hrpose.runtime.estimator import Picture, place
+from hrpose.serve.batcher import Batcher, Found, QueueFull
+from hrpose.serve.limits import Limits, Refusal, busy
+from hrpose.serve.schemas import Heatmaps, Keypoint, Options, Person, PosesAnswer
+from hrpose.serve.upload import parse_boxes
+
+T = TypeVar("T")
+
+# Decoding pictures in more threads than this takes the network's cores.
+DECODERS = 2
+
+
+# A picture whose people are cut out is not kept: it may be large, and many wait.
+NOTHING = np.zeros((1, 1, 3), np.uint8)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cut:
+    """The people cut out of a picture of `size` (w, h): one crop and one image for each."""
+
+    size: tuple[int, int]
+    picture: Picture
+    boxes_from: str
+    crops: list[Crop]
+    images: list[NDArray[np.uint8]]
+
+
+class Service:
+    """Answers for pictures. A context manager, around the batcher's life."""
+
+    def __init__(self, batcher: Batcher, detector: Detector, limits: Limits) -> None:
+        self.batcher = batcher
+        self.passport = batcher.passport
+        self.detector = detector
+        self.limits = limits
+        self._one_detection = threading.Lock()
+        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._decoders.shutdown(wait=True, cancel_futures=True)
+
+    async def poses(self, data: bytes, options: Options) -> PosesAnswer:
+        """The people in the picture of a file. Raises a Refusal that says what is wrong."""
+        boxes = parse_boxes(options.boxes, self.limits)
+        try:
+            async with asyncio.timeout(self.limits.answer_seconds):
+                cut = await self._in_decoder(lambda: self._cut(data, boxes))
+                if not cut.crops:
+                    return self._answer(cut, Poses.empty(self.passport.skeleton), None, options)
+                job = self.batcher.submit(
+                    np.stack(cut.images), flip_test=options.flip_test, heatmaps=options.heatmaps
+                )
+                found = await asyncio.wrap_future(job)
+        except (QueueFull, TimeoutError):
+            raise busy() from None
+        poses = place(self.passport, cut.picture, cut.crops, found.points, found.scores)
+        if options.heatmaps:
+            return await self._in_decoder(lambda: self._answer(cut, poses, found, options))
+        return self._answer(cut, poses, found, options)
+
+    async def _in_decoder(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+
+    def _cut(self, data: bytes, boxes: list[tuple[float, float, float, float]] | None) -> _Cut:
+        try:
+            image = read_image(
+                data, max_bytes=self.limits.max_bytes, max_pixels=self.limits.max_pixels
+            )
+        except UserError as error:
+            raise Refusal(422, "bad_picture", str(error)) from error
+        rows: ArrayLike | None = boxes
+        scores, boxes_from = None, "request"
+        if boxes is None:
+            with self._one_detection:
+                people = self.detector(image).best(self.limits.max_boxes)
+            rows, scores, boxes_from = people.xywh, people.scores, self.detector.name
+        try:
+            picture = Picture.of(image, rows, scores)
+        except UserError as error:
+            raise Refusal(422, "bad_boxes", str(error)) from error
+        crops = [self.passport.crop(box) for box in picture.boxes]
+        images = [warp(image, crop) for crop in crops]
+        size = (image.shape[1], image.shape[0])
+        return _Cut(size, replace(picture, image=NOTHING), boxes_from, crops, images)
+
+    def _answer(
+        self, cut: _Cut, poses: Poses, found: Found | None, options: Options
+    ) -> PosesAnswer:
+        names = self.passport.skeleton.keypoints
+        people = []
+        boxes = cut.picture.boxes.tolist()
+        for person, keypoints in enumerate(poses.keypoints.tolist()):
+            maps = None
+            if found is not None and found.heatmaps is not None:
+                maps = self._heatmaps(found.heatmaps[person], cut.crops[person])
+            joints = [
+                Keypoint(
+                    name=name,
+                    x=round(x, 2),
+                    y=round(y, 2),
+                    score=round(s, 4),
+                    present=s >= options.threshold,
+                )
+                for name, (x, y, s) in zip(names, keypoints, strict=True)
+            ]
+            score = round(float(poses.scores[person]), 4)
+            people.append(Person(box=boxes[person], score=score, keypoints=joints, heatmaps=maps))
+        width, height = cut.size
+        return PosesAnswer(
+            model=self.passport.name or self.passport.network,
+            width=width,
+            height=height,
+            boxes_from=cut.boxes_from,
+            threshold=options.threshold,
+            people=people,
+        )
+
+    def _heatmaps(self, heatmaps: NDArray[np.float32], crop: Crop) -> Heatmaps:
+        k, height, width = heatmaps.shape
+        grey = np.rint(np.clip(heatmaps, 0, 1) * 255).astype(np.uint8)
+        _, png = cv2.imencode(".png", grey.reshape(k * height, width))
+        # As the codec does: UDP counts lengths between the centres of pixels.
+        less = 1 if self.passport.codec.unit_lengths else 0
+        wide, high = crop.input_wh
+        steps = ((wide - less) / (width - less), (high - less) / (height - less), 1)
+        matrix = crop.inverse_matrix * steps
+        return Heatmaps(
+            png=base64.b64encode(png.tobytes()).decode(),
+            width=width,
+            height=height,
+            to_picture=matrix.tolist(),
+        )
