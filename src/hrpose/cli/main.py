@@ -6,7 +6,7 @@ import sys
 import typer
 
 from hrpose import __version__
-from hrpose.cli import convert, data, evaluate, export, predict, serve, train
+from hrpose.cli import convert_weights, data, evaluate, export, predict, serve, train, weights
 from hrpose.errors import UserError
 
 app = typer.Typer(
@@ -20,9 +20,10 @@ app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("train")(train.train)
 app.command("export")(export.export)
-app.command("convert")(convert.convert)
+app.command("convert")(convert_weights.convert)
 app.command("serve")(serve.serve)
 app.add_typer(data.app, name="data")
+app.add_typer(weights.app, name="weights")
 
 
 def _version(asked: bool) -> None:

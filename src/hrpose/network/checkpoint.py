@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +40,15 @@ def load(path: Path) -> tuple[HRNet, Passport]:
     return network.eval(), passport
 
 
-def load_state(network: HRNet, state: dict[str, Tensor], where: object) -> None:
+def load_state(network: HRNet, state: Mapping[str, Tensor], where: object) -> None:
     """Fill `network`; every key and shape must fit. Raises UserError that says which do not."""
-    expected = network.state_dict()
+    fit = f"{where}: does not fit the network {network.spec.name} with {network.num_keypoints}"
+    check_state(network.state_dict(), state, f"{fit} keypoints")
+    network.load_state_dict(state)
+
+
+def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], error: str) -> None:
+    """Raises UserError, which starts with `error`, where keys or shapes differ."""
     wrong = [f"{key} is missing" for key in expected.keys() - state.keys()]
     wrong += [f"{key} is not of this network" for key in state.keys() - expected.keys()]
     wrong += [
@@ -50,44 +58,93 @@ def load_state(network: HRNet, state: dict[str, Tensor], where: object) -> None:
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(
-            f"{where}: does not fit the network {network.spec.name} with "
-            f"{network.num_keypoints} keypoints: {'; '.join(sorted(wrong)[:3])}{more}"
-        )
-    network.load_state_dict(state)
+        raise UserError(f"{error}: {'; '.join(sorted(wrong)[:3])}{more}")
+
+
+def read_content(path: Path) -> tuple[Any, Passport | None]:
+    """What a file holds, whoever wrote it, and its passport where it is from hrpose.
+
+    safetensors, or a PyTorch file of any name. Raises UserError where it cannot be read safely.
+    """
+    passport: Any
+    if path.suffix == ".safetensors":
+        content, metadata = _open_safetensors(path)
+        passport = metadata.get(METADATA_KEY)
+    else:
+        content = read_torch(path)
+        passport = content.get(METADATA_KEY) if isinstance(content, dict) else None
+    return content, Passport.from_json(passport, path) if isinstance(passport, str) else None
+
+
+class _Notes:
+    """Stands for the NumPy values that training programs note beside the weights.
+
+    It takes anything and keeps nothing. NumPy's own functions would have to be trusted with the
+    file's bytes.
+    """
+
+    def __new__(cls, *_parts: object) -> "_Notes":
+        return object.__new__(cls)
+
+    def __setstate__(self, _state: object) -> None:
+        pass
+
+
+_NUMPY_NAMES = (
+    "numpy.ndarray",
+    "numpy.dtype",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+)
 
 
 def read_torch(path: Path) -> Any:
     """Unpickle a PyTorch file with nothing but tensors and plain values in it.
 
-    Raises UserError, naming what a file asks for, where it would need more than that.
+    NumPy values are read as notes without content. Raises UserError, naming what a file asks for,
+    where it would need more than that.
     """
+    safe = torch.serialization.safe_globals([(_Notes, name) for name in _NUMPY_NAMES])
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), safe:
             # PyTorch warns of a pickle's age; what matters is whether it can be read safely.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except pickle.UnpicklingError as error:
-        first = str(error).split("\n")[0]
-        raise UserError(f"{path}: refused, because it is not only tensors: {first}") from error
-    except (RuntimeError, EOFError, KeyError, ValueError) as error:
-        first = str(error).split("\n")[0]
-        raise UserError(f"{path}: expected a PyTorch file, found a broken one ({first})") from error
+    except Exception as error:  # A broken pickle can raise anything.
+        raise _explained(path, error) from error
+
+
+def _explained(path: Path, error: Exception) -> UserError:
+    asked = re.search(r"GLOBAL (\S+)", str(error))
+    if isinstance(error, pickle.UnpicklingError) and (asked or path.read_bytes()[:1] == b"\x80"):
+        what = f"it asks for {asked[1]}, which is code" if asked else "it is another kind of pickle"
+        return UserError(
+            f"{path}: refused, because it is not only tensors and plain values: {what}; expected "
+            "a PyTorch file with the state dict alone"
+        )
+    return UserError(
+        f"{path}: expected a PyTorch file, found another or a broken one ({type(error).__name__})"
+    )
+
+
+def _open_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: expected a safetensors file, found: {error}") from error
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Passport]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: expected a safetensors file, found: {error}") from error
+    state, metadata = _open_safetensors(path)
     if METADATA_KEY not in metadata:
         raise UserError(
             f"{path}: carries no hrpose passport, so its input size and keypoints are unknown; "
-            "expected weights written by `hrpose train`"
+            "expected weights written by `hrpose train` or `hrpose convert`"
         )
     return state, Passport.from_json(metadata[METADATA_KEY], path)
 
