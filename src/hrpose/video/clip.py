@@ -1,0 +1,234 @@
+"""Reading clips that nobody has looked at yet, and cameras: upright RGB frames with their times."""
+
+import queue
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from numpy.typing import NDArray
+
+from hrpose.errors import UserError
+
+# A frame of 8192 x 6144: more than any camera for people gives.
+MAX_PIXELS = 50_331_648
+
+# FFmpeg's names of the containers that are opened. It knows hundreds more, some of which are play
+# lists that lead to other files or into the net.
+CONTAINERS = ("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "avi", "matroska", "webm", "mpegts")
+
+# By platform: FFmpeg's input device, and how it calls camera number n.
+CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One frame of a clip: `image` (h, w, 3) uint8 RGB, upright.
+
+    `index` counts from 0. `time` and `duration` in seconds; the clip starts at time 0.
+    """
+
+    image: NDArray[np.uint8]
+    index: int
+    time: float
+    duration: float
+
+
+class Clip:
+    """An open clip or camera; iterate over it once for its frames.
+
+    Times are the clip's own, so a variable frame rate stays one. Frames are turned upright as the
+    clip's metadata say, and all have the size of the first. A damaged frame is left out; `damage`
+    then says so in one line. Of a camera (`live`) only the newest frame is given: what was not
+    fetched in time is lost, and nothing lags behind.
+    """
+
+    def __init__(self, container: InputContainer, name: str, live: bool = False) -> None:
+        """Use `Clip.open`."""
+        self.name = name
+        self.live = live
+        self.damage: str | None = None
+        self._container = container
+        stream = container.streams.best("video")
+        if not isinstance(stream, av.VideoStream):
+            raise UserError(
+                f"{name}: expected a clip, found no pictures in it; choose another file"
+            )
+        self._stream = stream
+        stream.thread_type = "AUTO"
+        if stream.width * stream.height > MAX_PIXELS:
+            raise UserError(
+                f"{name}: expected frames of at most {MAX_PIXELS:,} pixels, found "
+                f"{stream.width} x {stream.height}; make it smaller"
+            )
+        # The header may say little and a frame much.
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+
+    @classmethod
+    def open(cls, source: str | Path) -> "Clip":
+        """Open a file, or camera number n with "camera:n".
+
+        Raises UserError, naming the source, where it cannot be opened, is no clip or too large.
+        """
+        name = str(source)
+        if name.startswith("camera:"):
+            return cls(_open_camera(name), name, live=True)
+        container = open_container(Path(source))
+        try:
+            return cls(container, name)
+        except BaseException:
+            container.close()
+            raise
+
+    @property
+    def rate(self) -> float:
+        """Frames per second, on the average; 30 where the clip does not say."""
+        return float(self._stream.average_rate or self._stream.guessed_rate or 30)
+
+    @property
+    def frame_count(self) -> int | None:
+        """About how many frames there are; None where nobody knows, as with a camera."""
+        if self.live:
+            return None
+        if self._stream.frames:
+            return self._stream.frames
+        duration = self._container.duration
+        return round(duration / av.time_base * self.rate) if duration else None
+
+    def close(self) -> None:
+        self._container.close()
+
+    def __enter__(self) -> "Clip":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        return _newest(self._frames()) if self.live else self._frames()
+
+    def _frames(self) -> Iterator[Frame]:
+        size: tuple[int, int] | None = None
+        start = (self._container.start_time or 0) / av.time_base
+        index, end = 0, 0.0
+        for decoded in self._decoded():
+            if size is None:
+                size = decoded.width, decoded.height
+                start = decoded.time or 0.0 if self.live else start
+            step = float(decoded.duration * (decoded.time_base or 0)) or 1 / self.rate
+            time = end if decoded.time is None else decoded.time - start
+            yield Frame(_upright(decoded, size), index, time, step)
+            index, end = index + 1, time + step
+        if index == 0:
+            raise UserError(f"{self.name}: expected frames, found none that can be read")
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        lost = 0
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    break
+                for frame in packet.decode():
+                    if frame.is_corrupt:
+                        lost += 1
+                    else:
+                        yield frame
+            except av.FFmpegError as error:
+                if isinstance(error, av.EOFError):
+                    break
+                lost += 1
+                if not isinstance(error, av.InvalidDataError):
+                    break
+        if lost:
+            self.damage = f"{self.name}: damaged or cut off; {lost} frames could not be read"
+
+
+def open_container(path: Path) -> InputContainer:
+    """Open a clip's file for reading; only the file itself is read, whatever it refers to.
+
+    Raises UserError, naming the file, where it is missing or of another kind.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file; check the name")
+    if not path.is_file():
+        raise UserError(f"{path}: expected a clip, found a folder or device; name a file")
+    options = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
+    try:
+        # "file:" keeps a name with a colon from being taken for a protocol.
+        return av.open(f"file:{path}", "r", options=options, metadata_errors="replace")
+    except (av.FFmpegError, ValueError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{path}: expected a clip (MP4, MOV, AVI, MKV, WebM), found: {reason}; one that was "
+            "cut off may lack its index: copy or record it again"
+        ) from error
+
+
+def _open_camera(name: str) -> InputContainer:
+    number = name.removeprefix("camera:")
+    if not (number.isascii() and number.isdigit()):
+        raise UserError(f"{name}: expected camera:0, camera:1 ..., found '{number}' as the number")
+    if sys.platform not in CAMERAS:
+        raise UserError(f"{name}: cameras can be read on Linux and macOS; record a clip instead")
+    device, pattern = CAMERAS[sys.platform]
+    try:
+        return av.open(pattern.format(int(number)), "r", format=device)
+    except (av.FFmpegError, ValueError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{name}: cannot be opened ({reason}); check that it is plugged in and free"
+        ) from error
+
+
+def _upright(decoded: av.VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(h, w, 3) RGB of the first frame's size, turned as the clip's metadata say."""
+    width, height = size
+    pixels: NDArray[Any] = decoded.to_ndarray(format="rgb24", width=width, height=height)
+    # FFmpeg's angle is counter-clockwise, as NumPy's is.
+    return np.ascontiguousarray(np.rot90(pixels, round(decoded.rotation / 90)))
+
+
+def _newest(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """Read in a thread as fast as frames come; give the newest one whenever asked."""
+    latest: queue.Queue[Frame | BaseException | None] = queue.Queue(maxsize=1)
+    stopped = threading.Event()
+
+    def put(item: Frame | BaseException | None) -> None:
+        while True:
+            try:
+                latest.put_nowait(item)
+                return
+            except queue.Full:
+                try:
+                    latest.get_nowait()
+                except queue.Empty:
+                    continue
+
+    def read() -> None:
+        try:
+            for frame in frames:
+                put(frame)
+                if stopped.is_set():
+                    return
+            end: BaseException | None = None
+        except BaseException as error:
+            end = error
+        put(end)
+
+    reader = threading.Thread(target=read, daemon=True, name="hrpose-camera")
+    reader.start()
+    try:
+        while isinstance(item := latest.get(), Frame):
+            yield item
+        if item is not None:
+            raise item
+    finally:
+        stopped.set()
+        reader.join(timeout=5)
