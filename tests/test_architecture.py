@@ -14,8 +14,20 @@ PACKAGE = Path(hrpose.__file__).parent
 
 # The ground floor is one room. Above it, rooms of one floor do not know each other.
 FLOORS = (
-    {"skeleton", "geometry", "heatmap", "codec", "poses", "image", "errors", "passport", "files"},
-    {"network", "data", "synthetic", "tables"},
+    {
+        "skeleton",
+        "geometry",
+        "heatmap",
+        "codec",
+        "poses",
+        "image",
+        "errors",
+        "passport",
+        "files",
+        "tables",
+        "adapters",
+    },
+    {"network", "data", "synthetic"},
     {"runtime", "metrics", "drawing", "weights", "detection"},
     {"training", "evaluation", "onnx_export", "video", "explain"},
     {"api", "verification"},

@@ -76,6 +76,16 @@ def image_size(source: str | PathLike[str] | bytes, name: str | None = None) -> 
     return (height, width) if orientation in _SIDEWAYS else (width, height)
 
 
+def is_upright(source: str | PathLike[str] | bytes, name: str | None = None) -> bool:
+    """Whether the file's pixels lie as `read_image` gives them, with no EXIF turn to be done.
+
+    Raises UserError as `image_size` does.
+    """
+    image, orientation = _open(source, _label(source, name), MAX_BYTES, MAX_PIXELS)
+    with image:
+        return orientation not in _UPRIGHT
+
+
 def _label(source: str | PathLike[str] | bytes, name: str | None) -> str:
     """The picture's name for a message of one line, whatever characters it has."""
     text = name or ("picture" if isinstance(source, bytes) else str(Path(source)))

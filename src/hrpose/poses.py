@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.skeleton import Skeleton
+
+if TYPE_CHECKING:
+    import pandas as pd  # type: ignore[import-untyped]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,3 +71,15 @@ class Poses:
                 }
             )
         return entries
+
+    def to_pandas(self, threshold: float = 0.3) -> "pd.DataFrame":
+        """One row per joint, see `hrpose.tables.Row`. Needs `hrpose[tables]`."""
+        from hrpose import tables
+
+        return tables.to_pandas(tables.rows(self, threshold=threshold))
+
+    def to_supervision(self, threshold: float = 0.3) -> Any:
+        """`supervision.KeyPoints`, see `hrpose.adapters.to_supervision`."""
+        from hrpose.adapters import to_supervision
+
+        return to_supervision(self, threshold)

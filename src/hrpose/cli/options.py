@@ -11,4 +11,30 @@ FlipTest = Annotated[
     bool,
     typer.Option(help="Average over the picture and its mirror image: better, and twice the work."),
 ]
+Threshold = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="Joints with a lower score are absent: they are not drawn."),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Crops that go through the network at once.")]
+
+# What `--save` knows, and what each is.
+KINDS = {
+    "pictures": "drawn pictures",
+    "coco": "poses.json, COCO keypoint results",
+    "csv": "poses.csv, one row per joint",
+    "parquet": "poses.parquet, the same (needs hrpose[tables])",
+    "dataset": "dataset/, the pictures and COCO annotations, for CVAT and FiftyOne",
+}
+Save = Annotated[
+    str,
+    typer.Option(
+        help="What to write, commas between: "
+        + "; ".join(f"{kind} ({what})" for kind, what in KINDS.items())
+    ),
+]
+# What `--mark` knows: the words that `hrpose.draw` has for it.
+MARKS = ("boxes", "ids", "scores", "names")
+Mark = Annotated[
+    str,
+    typer.Option(help=f"What to draw beside the skeletons, commas between: {', '.join(MARKS)}."),
+]

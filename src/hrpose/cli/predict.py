@@ -1,20 +1,21 @@
 """`hrpose predict`: pictures in; drawn pictures and poses.json out."""
 
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.options import BatchSize, FlipTest, Weights
+from hrpose.cli.options import KINDS, MARKS, BatchSize, FlipTest, Mark, Save, Threshold, Weights
 from hrpose.errors import UserError
 
 if TYPE_CHECKING:
-    from hrpose.poses import Poses
-    from hrpose.runtime.estimator import Picture
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hrpose.runtime.estimator import Picture, PoseEstimator
 
 # The formats that can be read. A drawn picture keeps its format where OpenCV can write it.
 READABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".mpo")
@@ -34,15 +35,21 @@ def predict(
     out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("out"),
     flip_test: FlipTest = False,
     batch_size: BatchSize = 16,
-    threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Keypoints with a lower score are not drawn.")
-    ] = 0.3,
+    threshold: Threshold = 0.3,
+    save: Save = "pictures,coco",
+    mark: Mark = "",
+    side_by_side: Annotated[
+        str | None, typer.Option(help="Other weights, whose poses are drawn beside the first.")
+    ] = None,
 ) -> None:
-    """Find the keypoints of the people in photos; writes drawn photos and poses.json."""
+    """Find the keypoints of the people in photos; writes drawn photos and results."""
     from hrpose.api import load
     from hrpose.cli.boxes import boxes_by_picture
+    from hrpose.cli.outputs import Outputs, chosen
+    from hrpose.drawing import draw
     from hrpose.files import write_atomically
 
+    kinds, marks = chosen("--save", save, KINDS), chosen("--mark", mark, MARKS)
     failures: list[str] = []
     files = _files(pictures, failures)
     targets = _targets(files, out)
@@ -50,9 +57,10 @@ def predict(
         raise UserError(f"{boxes}: would be written over; choose another --out")
     given = None if boxes is None else boxes_by_picture(boxes, [file for file, _ in files])
     estimator = load(weights, flip_test=flip_test, batch_size=batch_size)
+    other = None if side_by_side is None else load(side_by_side, flip_test=flip_test)
+    results = Outputs(out, kinds, estimator.passport.skeleton, threshold)
 
     done: list[tuple[Path, int]] = []
-    entries: list[dict[str, Any]] = []
     opened: list[tuple[Path, int, Picture]] = []
 
     def read() -> Iterator["Picture"]:
@@ -70,14 +78,18 @@ def predict(
 
     for poses in estimator.stream(read()):
         file, image_id, picture = opened.pop(0)
-        write_atomically(targets[file], _drawn(picture, poses, threshold, targets[file]))
-        for entry in poses.to_coco(image_id):
-            entries.append({"file_name": file.name, **entry})
+        if "pictures" in kinds:
+            canvas = draw(picture.image, poses, threshold, **dict.fromkeys(marks, True))
+            if other is not None:
+                canvas = _beside(canvas, estimator, other, picture, threshold, marks)
+            write_atomically(targets[file], _encoded(canvas, targets[file]))
+        results.add(file, image_id, picture.image, poses)
         done.append((file, len(poses)))
-    write_atomically(out / "poses.json", json.dumps(entries))
+    written = results.finish()
 
     people = sum(count for _, count in done)
-    typer.echo(f"{len(done)} pictures, {people} people: {out / 'poses.json'} and drawn pictures")
+    what = ", ".join([*map(str, written), *["drawn pictures"] * ("pictures" in kinds)])
+    typer.echo(f"{len(done)} pictures, {people} people: {what or 'nothing saved'}")
     for failure in failures:
         print(f"hrpose: {failure}", file=sys.stderr)
     if failures:
@@ -143,12 +155,26 @@ def _check_writable(out: Path) -> None:
         ) from error
 
 
-def _drawn(picture: "Picture", poses: "Poses", threshold: float, target: Path) -> bytes:
-    """The picture with its poses, encoded in the format of `target`."""
+def _beside(
+    canvas: "NDArray[np.uint8]",
+    estimator: "PoseEstimator",
+    other: "PoseEstimator",
+    picture: "Picture",
+    threshold: float,
+    marks: frozenset[str],
+) -> "NDArray[np.uint8]":
+    """The drawn picture, and the same one with the other weights' poses, under their names."""
+    from hrpose.drawing import draw, side_by_side
+
+    (poses,) = other.stream([picture])
+    theirs = draw(picture.image, poses, threshold, **dict.fromkeys(marks, True))
+    names = [each.passport.name or each.passport.network for each in (estimator, other)]
+    return side_by_side([canvas, theirs], names)
+
+
+def _encoded(canvas: "NDArray[np.uint8]", target: Path) -> bytes:
+    """A picture in the format of `target`."""
     import cv2
 
-    from hrpose.drawing import draw
-
-    canvas = draw(picture.image, poses, threshold)
     _, encoded = cv2.imencode(target.suffix, cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
     return encoded.tobytes()
