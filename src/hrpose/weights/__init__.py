@@ -1,4 +1,4 @@
-"""Weights by name: those inside the package."""
+"""Weights by name: those inside the package, and released ones in the user's cache."""
 
 from importlib import resources
 from pathlib import Path
@@ -10,12 +10,22 @@ EMBEDDED = ("w16-small",)
 
 def find(name_or_file: str | Path) -> Path:
     """The file of weights given by name or as a file. Raises UserError where there is none."""
-    if str(name_or_file) in EMBEDDED:
-        return Path(str(resources.files("hrpose.weights") / f"{name_or_file}.onnx"))
+    name = str(name_or_file)
+    if name in EMBEDDED:
+        return Path(str(resources.files("hrpose.weights") / f"{name}.onnx"))
     path = Path(name_or_file)
     if path.is_file():
         return path
-    raise UserError(
-        f"{name_or_file}: no such weights; expected a file (.onnx, .safetensors, .ckpt) or one of: "
-        f"{', '.join(EMBEDDED)}"
-    )
+    # Here, because the table is not needed for what is in the package.
+    from hrpose.weights.cache import usable_file
+    from hrpose.weights.registry import RELEASED
+
+    if name not in RELEASED:
+        raise UserError(
+            f"{name}: no such weights; expected a file (.onnx, .safetensors, .ckpt), "
+            f"{', '.join(EMBEDDED)}, or a name of `hrpose weights list`"
+        )
+    usable = usable_file(RELEASED[name])
+    if not usable.is_file():
+        raise UserError(f"{name}: not there yet; `hrpose weights download {name}` fetches it")
+    return usable

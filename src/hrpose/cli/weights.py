@@ -1,0 +1,133 @@
+"""`hrpose weights`: released weights in the user's cache."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    pass
+
+app = typer.Typer(
+    help="Released weights: what there is, and the copies on this machine.", no_args_is_help=True
+)
+
+Names = Annotated[list[str], typer.Argument(help="Names of `hrpose weights list`.")]
+
+
+@app.command("list")
+def list_weights() -> None:
+    """Every released model with its published score, and which are on this machine."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from hrpose.weights import EMBEDDED
+    from hrpose.weights.cache import home, published_file, usable_file
+    from hrpose.weights.registry import RELEASED
+
+    table = Table(
+        Column("name", no_wrap=True),
+        "kind",
+        "score",
+        "by",
+        "here",
+        caption=f"downloads: {home()}",
+        caption_justify="left",
+    )
+    for name in EMBEDDED:
+        table.add_row(name, "pose", "", "hrpose", "built in")
+    for row in RELEASED.values():
+        usable, there = usable_file(row).is_file(), published_file(row).is_file()
+        state = "yes" if usable else "not converted" if there else ""
+        score = "" if row.score is None else f"{row.figure} {row.score:.3f}"
+        table.add_row(row.name, row.kind, score, row.source, state)
+    Console(width=max(80, Console().width)).print(table)
+
+
+@app.command()
+def download(
+    names: Names,
+    origin: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="Another address, or a file that was fetched elsewhere (for one name)."
+        ),
+    ] = None,
+) -> None:
+    """Fetch weights into the cache, verified; pose networks are made ready to run."""
+    from hrpose.errors import UserError
+    from hrpose.weights.cache import fetch, released
+
+    rows = [released(name) for name in names]
+    if origin is not None and len(rows) > 1:
+        raise UserError(f"--from {origin}: is one file; expected one name, found {len(rows)}")
+    for row in rows:
+        with _Bar(row.name) as bar:
+            path = fetch(row, origin, bar.show)
+        typer.echo(f"{row.name}: {path}")
+        score = "" if row.score is None else f"; {row.score:.3f} {row.measured}"
+        typer.echo(f"licence: {row.licence}{score}")
+
+
+@app.command()
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names; without them, all that are here.")
+    ] = None,
+) -> None:
+    """Compare the hashes of downloaded files with the published ones."""
+    from hrpose.weights.cache import is_sound, published_file, released
+    from hrpose.weights.registry import RELEASED
+
+    asked = [released(name) for name in names] if names else list(RELEASED.values())
+    wrong = False
+    for row in asked:
+        sound = is_sound(row)
+        if sound is None and not names:
+            continue
+        wrong |= not sound
+        remedy = f"delete {published_file(row)} and download it again"
+        said = {True: f"sha256 {row.sha256}, as published", False: f"another file; {remedy}"}
+        typer.echo(f"{row.name}: {said[sound] if sound is not None else 'not downloaded'}")
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
+def path(name: Annotated[str, typer.Argument(help="A name, or a file.")]) -> None:
+    """Print where the file is that `--weights NAME` uses."""
+    from hrpose.weights import find
+
+    typer.echo(find(name))
+
+
+class _Bar:
+    """A progress bar that shows itself with the first byte."""
+
+    def __init__(self, name: str) -> None:
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._task = self._progress.add_task(name, visible=False)
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, there: int, total: int | None) -> None:
+        self._progress.update(self._task, completed=there, total=total, visible=True)

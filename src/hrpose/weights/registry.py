@@ -1,0 +1,188 @@
+"""The table of released weights: where they are, what they reach, and how to know them.
+
+Addresses, scores and hashes are those that the publishers state; the check is the sha256 of the
+file, or its first eight digits, which MMPose writes into the name of every file it publishes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from hrpose.codec import Codec
+from hrpose.heatmap import sigma_for
+from hrpose.passport import Passport
+from hrpose.skeleton import COCO_17, MPII_16
+
+Kind = Literal["pose", "backbone", "detector"]
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """One published file.
+
+    `addresses` are tried in turn; whatever comes must have `sha256` (the whole hash or its first
+    digits). `score` is the publishers' own `figure`, of what `measured` says. `passport` is how the
+    weights are to be used: for pose networks only.
+    """
+
+    name: str
+    kind: Kind
+    addresses: tuple[str, ...]
+    sha256: str
+    licence: str
+    source: str
+    score: float | None
+    figure: str
+    measured: str
+    passport: Passport | None = None
+
+    @property
+    def file_name(self) -> str:
+        return urlsplit(self.addresses[0]).path.rpartition("/")[2]
+
+
+_MMPOSE = "https://download.openmmlab.com/mmpose"
+_V0 = f"{_MMPOSE}/top_down/hrnet"
+_V1 = f"{_MMPOSE}/v1/body_2d_keypoint/topdown_heatmap/coco"
+_YOLOX = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0"
+_W48_SMALL = "b9e0b3ab0439cb68e166c7543e59d2587cd8d7e9acf5ea62a8378eeb82fb50e5"
+_WHOLE_SHA256 = {_W48_SMALL[:8]: _W48_SMALL}
+# MMPose's server has been away for days; whoever else serves a file, its hash is what counts.
+_MIRRORS = {
+    _W48_SMALL: (
+        "https://huggingface.co/spaces/fffiloni/mmpose-estimation/resolve/main/"
+        "hrnet_w48_coco_256x192-b9e0b3ab_20200708.pth",
+    )
+}
+_MMPOSE_LICENCE = "Apache-2.0 (MMPose); trained on {}, whose pictures have their own terms"
+
+
+def _sha256(address: str) -> str:
+    """The whole hash where it is known, else what stands in the name: ...-c78dce93_20200708.pth."""
+    prefix = address.rpartition("-")[2].partition("_")[0].partition(".")[0]
+    return _WHOLE_SHA256.get(prefix, prefix)
+
+
+def _coco(network: str, input_wh: tuple[int, int], codec: str, ap: float, address: str) -> Released:
+    width, height = input_wh
+    middle = "" if codec == "gaussian" else f"-{codec}"
+    name = f"{network}-coco-{height}x{width}{middle}"
+    licence = _MMPOSE_LICENCE.format("COCO train2017")
+    measured = "AP on COCO val2017, boxes of a detector with person AP 56.4, flip test"
+    return Released(
+        name,
+        "pose",
+        (address, *_MIRRORS.get(_sha256(address), ())),
+        _sha256(address),
+        licence,
+        "MMPose",
+        ap,
+        "COCO AP",
+        measured,
+        Passport(
+            network=network,
+            input_wh=input_wh,
+            skeleton=COCO_17,
+            codec=Codec(codec, sigma_for(input_wh)),
+            name=name,
+            training_data="COCO train2017, by MMPose",
+            licence=licence,
+            scores={f"published {measured}": ap},
+        ),
+    )
+
+
+def _mpii(network: str, codec: str, pckh: float, file_name: str) -> Released:
+    middle = "" if codec == "gaussian" else f"-{codec}"
+    name = f"{network}-mpii-256x256{middle}"
+    licence = _MMPOSE_LICENCE.format("MPII")
+    measured = "PCKh@0.5 on MPII val, flip test"
+    return Released(
+        name,
+        "pose",
+        (f"{_V0}/{file_name}",),
+        _sha256(file_name),
+        licence,
+        "MMPose",
+        pckh,
+        "MPII PCKh",
+        measured,
+        Passport(
+            network=network,
+            input_wh=(256, 256),
+            skeleton=MPII_16,
+            codec=Codec(codec, 2.0),
+            name=name,
+            training_data="MPII, by MMPose",
+            licence=licence,
+            scores={f"published {measured}": pckh},
+        ),
+    )
+
+
+def _backbone(network: str, file_name: str) -> Released:
+    return Released(
+        f"{network}-imagenet",
+        "backbone",
+        (f"{_MMPOSE}/pretrain_models/{file_name}",),
+        _sha256(file_name),
+        "MIT (the paper's authors); trained on ImageNet, whose pictures have their own terms",
+        "the authors",
+        None,
+        "",
+        "a start for training",
+    )
+
+
+def _yolox(size: str, ap: float, sha256: str) -> Released:
+    return Released(
+        f"yolox-{size}",
+        "detector",
+        (f"{_YOLOX}/yolox_{size}.onnx",),
+        sha256,
+        "Apache-2.0 (Megvii); trained on COCO, whose pictures have their own terms",
+        "Megvii",
+        ap,
+        "COCO box AP",
+        "box AP of all 80 classes on COCO val2017",
+    )
+
+
+def _rows() -> tuple[Released, ...]:
+    small, large = (192, 256), (288, 384)
+    return (
+        *(
+            _coco(network, size, "gaussian", ap, f"{_V0}/hrnet_{network}_coco_{run}.pth")
+            for network, size, ap, run in (
+                ("w32", small, 0.746, "256x192-c78dce93_20200708"),
+                ("w32", large, 0.760, "384x288-d9f0d786_20200708"),
+                ("w48", small, 0.756, "256x192-b9e0b3ab_20200708"),
+                ("w48", large, 0.767, "384x288-314c8528_20200708"),
+            )
+        ),
+        *(
+            _coco(network, size, codec, ap, f"{_V1}/td-hm_hrnet-{network}_{codec}-{run}.pth")
+            for network, size, codec, ap, run in (
+                ("w32", small, "dark", 0.757, "8xb64-210e_coco-256x192-0e00bf12_20220914"),
+                ("w32", large, "dark", 0.766, "8xb64-210e_coco-384x288-9bab4c9b_20220917"),
+                ("w48", small, "dark", 0.764, "8xb32-210e_coco-256x192-e1ebdd6f_20220913"),
+                ("w48", large, "dark", 0.772, "8xb32-210e_coco-384x288-39c3c381_20220916"),
+                ("w32", small, "udp", 0.762, "8xb64-210e_coco-256x192-73ede547_20220914"),
+                ("w32", large, "udp", 0.768, "8xb64-210e_coco-384x288-9a3f7c85_20220914"),
+                ("w48", small, "udp", 0.768, "8xb32-210e_coco-256x192-3feaef8f_20220913"),
+                ("w48", large, "udp", 0.773, "8xb32-210e_coco-384x288-70d7ab01_20220913"),
+            )
+        ),
+        _mpii("w32", "gaussian", 0.900, "hrnet_w32_mpii_256x256-6c4f923f_20200812.pth"),
+        _mpii("w48", "gaussian", 0.901, "hrnet_w48_mpii_256x256-92cab7bd_20200812.pth"),
+        _mpii("w32", "dark", 0.904, "hrnet_w32_mpii_256x256_dark-f1601c5b_20200927.pth"),
+        _mpii("w48", "dark", 0.905, "hrnet_w48_mpii_256x256_dark-0decd39f_20200927.pth"),
+        _backbone("w32", "hrnet_w32-36af842e.pth"),
+        _backbone("w48", "hrnet_w48-8ef0771d.pth"),
+        _yolox("nano", 0.258, "c789161ed43c8269fcd4e67c67eeeb4e80c622da2eb296a20bc6007bd18a0b7d"),
+        _yolox("tiny", 0.328, "427cc366d34e27ff7a03e2899b5e3671425c262ea2291f88bb942bc1cc70b0f7"),
+        _yolox("s", 0.405, "c5c2d13e59ae883e6af3b45daea64af4833a4951c92d116ec270d9ddbe998063"),
+    )
+
+
+RELEASED: dict[str, Released] = {row.name: row for row in _rows()}
