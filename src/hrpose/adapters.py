@@ -19,9 +19,9 @@ def to_supervision(poses: "Poses", threshold: float) -> Any:
     """
     try:
         from supervision import KeyPoints  # type: ignore[import-not-found, unused-ignore]
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise UserError(
-            "to_supervision: needs the package supervision, which is not installed; "
+            f"to_supervision: needs the package {error.name}, which is not installed; "
             "pip install 'supervision>=0.29'"
         ) from error
     n = len(poses)

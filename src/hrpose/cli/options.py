@@ -22,7 +22,7 @@ KINDS = {
     "pictures": "drawn pictures",
     "coco": "poses.json, COCO keypoint results",
     "csv": "poses.csv, one row per joint",
-    "parquet": "poses.parquet, the same (needs hrpose[tables])",
+    "parquet": "poses.parquet, the same (needs pyarrow)",
     "dataset": "dataset/, the pictures and COCO annotations, for CVAT and FiftyOne",
 }
 Save = Annotated[
