@@ -27,12 +27,13 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: expected JSON, found {error}") from error
 
 
-def load_persons(annotations: Path) -> PersonTable:
+def load_persons(annotations: Path, unlabelled: bool = False) -> PersonTable:
     """The people with at least one labelled keypoint, by the rules of the official code.
 
-    Crowds are left out; boxes are cut to the picture. The skeleton is the one of the category
-    that has keypoints. Raises UserError, naming the file and the entry, where something is not of
-    the COCO form.
+    Crowds are left out; boxes are cut to the picture, except those that an annotation calls
+    `bbox_exact` (MPII's). The skeleton is the one of the category that has keypoints. With
+    `unlabelled`, people without a labelled keypoint are there too. Raises UserError, naming the
+    file and the entry, where something is not of the COCO form.
     """
     document = read_json(annotations)
     reader = _Reader(annotations)
@@ -44,12 +45,14 @@ def load_persons(annotations: Path) -> PersonTable:
         for annotation in reader.entries(document, "annotations")
         if annotation.get("category_id") == category_id
         and not annotation.get("iscrowd")
-        and _labelled(annotation.get("keypoints"))
+        and (unlabelled or _labelled(annotation.get("keypoints")))
     ]
     columns = reader.people(people, len(skeleton), rows)
+    exact = np.asarray([person.get("bbox_exact") is True for person in people], bool)
     boxes, kept = _inside(columns["boxes"], pictures["image_wh"][columns["image_index"]])
-    kept &= columns["keypoints"][..., 2].any(axis=1) & (columns["areas"] > 0)
-    columns["boxes"] = boxes
+    kept |= exact & (columns["boxes"][:, 2:] > 0).all(axis=1)
+    kept &= (unlabelled | columns["keypoints"][..., 2].any(axis=1)) & (columns["areas"] > 0)
+    columns["boxes"] = np.where(exact[:, None], columns["boxes"], boxes)
     table = PersonTable(skeleton=skeleton, category_id=category_id, **pictures, **columns)
     return table.select(kept)
 

@@ -1,0 +1,312 @@
+"""MPII as the official code has it (`annot/*.json`, `gt_*.mat`) to COCO keypoints JSON, and back.
+
+MPII counts pixels from 1 and gives each person a centre and a scale, the person's height in units
+of 200 pixels, which the official code moves a little down and enlarges by 1.25. The box of our form
+is chosen so that `Crop.from_box` with the usual padding of 1.25 is that very crop. Three entries of
+an annotation are not COCO's own:
+
+- `head_box` [x, y, w, h]: the labelled head, whose size PCKh measures with.
+- `pckh_keypoints`: what PCKh compares with, where that is not `keypoints`.
+- `mpii`: the centre and scale, for the way back.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose.data.coco import read_json
+from hrpose.data.matlab import read_mat, write_mat
+from hrpose.data.pictures import PictureSource, stays_inside
+from hrpose.errors import UserError
+from hrpose.files import write_atomically
+from hrpose.skeleton import MPII_16
+
+SETS = ("train", "valid", "trainval", "test")
+
+_UNIT = 200.0  # pixels of a scale of 1
+_DOWN = 15.0  # pixels that the centre moves down, at a scale of 1
+_PADDING = 1.25
+_UNLABELLED = [-1.0, -1.0]
+_DIGITS = 9  # rounds away what adding and taking 1 leave in the last place
+# The names of MPII_16 in the official `gt_valid.mat`.
+_SHORT_NAMES = "rank rkne rhip lhip lkne lank pelv thor neck head rwri relb rsho lsho lelb lwri"
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """One file that was written: its people, their pictures, and how many of those were found."""
+
+    path: Path
+    people: int
+    pictures: int
+    pictures_found: int
+    heads: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PckhTruth:
+    """What PCKh compares n people with, as `hrpose.metrics.pckh.pckh` takes it (from 1 on).
+
+    `points` (n, 16, 2), `missing` (n, 16), `head_boxes` (n, 2, 2) two corners; `known` (n,) tells
+    who has a head box, the others cannot be measured.
+    """
+
+    points: NDArray[np.float64]
+    missing: NDArray[np.bool_]
+    head_boxes: NDArray[np.float64]
+    known: NDArray[np.bool_]
+
+
+def convert(annot: Path, out: Path, images: Path | None = None) -> list[Converted]:
+    """Convert all the sets in the folder `annot` to `out`/train.json and so on.
+
+    `images` (a folder or zip file; by default beside `annot`) is read for the pictures' sizes.
+    Raises UserError, naming the file and the entry, before anything of that set is written.
+    """
+    if images is None:
+        beside = (annot.resolve().parent / name for name in ("images", "images.zip"))
+        images = next((place for place in beside if place.exists()), None)
+    source = None if images is None else PictureSource(images)
+    present = [name for name in SETS if (annot / f"{name}.json").is_file()]
+    if not present:
+        expected = ", ".join(f"{name}.json" for name in SETS)
+        raise UserError(f"{annot}: expected MPII's {expected} in this folder, found none of them")
+    done = []
+    for name in present:
+        path, heads = annot / f"{name}.json", annot / f"gt_{name}.mat"
+        document = to_coco(path, heads if heads.is_file() else None, source)
+        write_atomically(out / path.name, json.dumps(document))
+        people = document["annotations"]
+        done.append(
+            Converted(
+                path=out / path.name,
+                people=len(people),
+                pictures=len(document["images"]),
+                pictures_found=sum("size_guessed" not in entry for entry in document["images"]),
+                heads=sum("head_box" in person for person in people),
+            )
+        )
+    return done
+
+
+def to_coco(
+    path: Path, heads: Path | None = None, images: PictureSource | None = None
+) -> dict[str, Any]:
+    """The COCO form of one official JSON file, people in its order, numbered from 1.
+
+    `heads` is its `gt_*.mat`. The size of a picture that is not in `images` is the smallest that
+    holds what is labelled, and marked by `size_guessed`.
+    """
+    entries = read_json(path)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f"{path}: expected MPII annotations, a list of objects, found another form")
+    pictures: dict[str, int] = {}
+    people = []
+    for row, entry in enumerate(entries):
+        person = _person(f"{path}: entry {row}", entry)
+        image_id = pictures.setdefault(entry["image"], len(pictures) + 1)
+        people.append({"id": row + 1, "image_id": image_id, "category_id": 1, **person})
+    if heads is not None:
+        _add_heads(heads, people)
+    return {
+        "info": {"description": f"MPII {path.stem}, converted by hrpose"},
+        "images": _pictures(pictures, people, images),
+        "annotations": people,
+        "categories": [MPII_16.to_coco_category()],
+    }
+
+
+def from_coco(annotations: Path, out: Path) -> list[Path]:
+    """Write the official form of a converted file: `out`/NAME.json and, with heads, gt_NAME.mat.
+
+    What PCKh does not look at is not kept: the points of missing joints in the .mat file.
+    """
+    document = read_json(annotations)
+    try:
+        names = {entry["id"]: entry["file_name"] for entry in document["images"]}
+        people = sorted(document["annotations"], key=lambda person: person["id"])
+        entries = [_entry(person, names) for person in people]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{annotations}: expected what 'hrpose data convert mpii' writes, found {error!r}"
+        ) from error
+    written = [out / annotations.name]
+    write_atomically(written[0], json.dumps(entries))
+    truth = pckh_truth(annotations, [person["id"] for person in people])
+    if truth is not None and truth.known.all():
+        written.append(out / f"gt_{annotations.stem}.mat")
+        points = np.where(truth.missing[..., None], _UNLABELLED[0], truth.points)
+        names_cell = np.array(_SHORT_NAMES.split(), dtype=object)[None]
+        mat = {
+            "dataset_joints": names_cell,
+            "jnt_missing": truth.missing.T.astype(np.float64),
+            "pos_gt_src": points.transpose(1, 2, 0),
+            "headboxes_src": truth.head_boxes.transpose(1, 2, 0),
+        }
+        write_mat(written[1], mat)
+    return written
+
+
+def pckh_truth(annotations: Path, ids: Sequence[int] | NDArray[np.int64]) -> PckhTruth | None:
+    """The truth for the people with these annotation ids, in their order.
+
+    None where nobody in the file has a `head_box`, so that nothing can be measured.
+    """
+    document = read_json(annotations)
+    people = {person.get("id"): person for person in document["annotations"]}
+    if not any("head_box" in person for person in people.values()):
+        return None
+    points = np.zeros((len(ids), 16, 3))
+    boxes = np.full((len(ids), 4), np.nan)
+    for row, person in enumerate(people[int(i)] for i in ids):
+        where = f"{annotations}: annotation {person['id']}"
+        key = "pckh_keypoints" if "pckh_keypoints" in person else "keypoints"
+        points[row] = _numbers(where, person, key, (48,)).reshape(16, 3)
+        if "head_box" in person:
+            boxes[row] = _numbers(where, person, "head_box", (4,))
+    corners = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1) + 1
+    return PckhTruth(
+        points=(points[..., :2] + 1).round(_DIGITS),
+        missing=points[..., 2] <= 0,
+        head_boxes=corners.round(_DIGITS),
+        known=np.isfinite(boxes).all(axis=1),
+    )
+
+
+def _person(where: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The COCO entries of one official entry."""
+    name = entry.get("image")
+    if not isinstance(name, str) or not stays_inside(name):
+        raise UserError(f"{where}: 'image': expected a relative path without '..', found {name!r}")
+    center = _numbers(where, entry, "center", (2,)).tolist()
+    scale = float(_numbers(where, entry, "scale", ()))
+    if not 0 < scale <= 1000:
+        raise UserError(f"{where}: 'scale': expected a number above 0, found {scale}")
+    kept: dict[str, Any] = {"center": center, "scale": scale}
+    joints = np.zeros((16, 3))
+    if "joints" in entry or "joints_vis" in entry:  # the test set has none
+        points = _numbers(where, entry, "joints", (16, 2))
+        labelled = _numbers(where, entry, "joints_vis", (16,))
+        if not np.isin(labelled, (0, 1)).all():
+            raise UserError(f"{where}: 'joints_vis': expected 0 and 1, found {labelled.tolist()}")
+        joints[:, :2] = np.where(labelled[:, None] > 0, (points - 1).round(_DIGITS), 0)
+        joints[:, 2] = 2 * labelled
+        odd = [j for j in range(16) if not labelled[j] and points[j].tolist() != _UNLABELLED]
+        if odd:
+            kept["unlabelled"] = {str(j): points[j].tolist() for j in odd}
+    else:
+        kept["test"] = True
+    box = _box(center, scale)
+    return {
+        "iscrowd": 0,
+        "num_keypoints": int((joints[:, 2] > 0).sum()),
+        "keypoints": joints.ravel().tolist(),
+        "bbox": box,
+        # The crop may reach outside the picture, and must not be cut to it.
+        "bbox_exact": True,
+        "area": box[2] * box[3],
+        "mpii": kept,
+    }
+
+
+def _box(center: Sequence[float], scale: float) -> list[float]:
+    """The box [x, y, w, h], counted from 0, that becomes the official crop with 1.25 around it."""
+    x, y = center
+    if x == -1:  # The official code leaves an unknown centre as it is, and does not enlarge.
+        side = _UNIT * scale / _PADDING
+    else:
+        side, y = _UNIT * scale, y + _DOWN * scale
+    return [x - 1 - side / 2, y - 1 - side / 2, side, side]
+
+
+def _entry(person: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
+    """The official entry of one COCO annotation."""
+    kept = person["mpii"]
+    entry = {
+        "image": names[person["image_id"]],
+        "center": kept["center"],
+        "scale": kept["scale"],
+    }
+    if kept.get("test"):
+        return entry
+    odd = kept.get("unlabelled", {})
+    joints = np.asarray(person["keypoints"], np.float64).reshape(16, 3)
+    points = [
+        [round(x + 1, _DIGITS), round(y + 1, _DIGITS)] if v > 0 else odd.get(str(j), _UNLABELLED)
+        for j, (x, y, v) in enumerate(joints.tolist())
+    ]
+    return {**entry, "joints": points, "joints_vis": [int(v > 0) for v in joints[:, 2]]}
+
+
+def _add_heads(path: Path, people: list[dict[str, Any]]) -> None:
+    """Give each person the `head_box`, and where they differ the points, of a `gt_*.mat`."""
+    shapes: dict[str, tuple[int | str, ...]] = {
+        "headboxes_src": (2, 2, "n"),
+        "pos_gt_src": (16, 2, "n"),
+        "jnt_missing": (16, "n"),
+    }
+    mat = read_mat(path, shapes)
+    boxes, points, missing = (np.moveaxis(mat[name], -1, 0).astype(np.float64) for name in shapes)
+    if len(boxes) != len(people):
+        raise UserError(
+            f"{path}: expected the {len(people)} people of the JSON file, found {len(boxes)}"
+        )
+    faulty = ~(np.isfinite(boxes).all(axis=(1, 2)) & np.isin(missing, (0, 1)).all(axis=1))
+    faulty |= ~(np.isfinite(points) | (missing[..., None] > 0)).all(axis=(1, 2))
+    if faulty.any():
+        row = int(np.argmax(faulty))
+        raise UserError(f"{path}: person {row}: expected finite numbers, missing 0 or 1, found NaN")
+    for person, box, own, gone in zip(people, boxes, points, missing, strict=True):
+        (x, y), (right, bottom) = box.tolist()
+        person["head_box"] = [x - 1, y - 1, right - x, bottom - y]
+        truth = np.zeros((16, 3))
+        truth[gone == 0] = np.insert((own[gone == 0] - 1).round(_DIGITS), 2, 2, axis=1)
+        if not np.allclose(truth.ravel(), person["keypoints"], rtol=0, atol=1e-6):
+            person["pckh_keypoints"] = truth.ravel().tolist()
+
+
+def _pictures(
+    ids: Mapping[str, int], people: Sequence[Mapping[str, Any]], source: PictureSource | None
+) -> list[dict[str, Any]]:
+    reach = dict.fromkeys(ids.values(), (1, 1))
+    for person in people:
+        joints = np.asarray(person["keypoints"]).reshape(-1, 3)
+        x, y, w, h = person.get("head_box", (0, 0, 0, 0))
+        others = [person["mpii"]["center"], [x + w, y + h]]
+        far = np.concatenate([joints[joints[:, 2] > 0, :2], others]).max(axis=0)
+        old = reach[person["image_id"]]
+        reach[person["image_id"]] = (
+            max(old[0], math.ceil(far[0]) + 1),
+            max(old[1], math.ceil(far[1]) + 1),
+        )
+    entries = []
+    for name, image_id in ids.items():
+        found = source is not None and name in source
+        width, height = source.size(name) if source is not None and found else reach[image_id]
+        guessed = {} if found else {"size_guessed": True}
+        entries.append(
+            {"id": image_id, "file_name": name, "width": width, "height": height, **guessed}
+        )
+    return entries
+
+
+def _numbers(
+    where: str, entry: Mapping[str, Any], key: str, shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """An entry's finite numbers of this shape. Raises UserError."""
+    value = entry.get(key)
+    form = f"numbers of shape {shape}" if shape else "a number"
+    try:
+        numbers = np.asarray(value, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{where}: '{key}': expected {form}, found {error}") from error
+    if numbers.shape != shape or not (np.abs(numbers) < 1e6).all():
+        found = f"shape {numbers.shape}" if numbers.shape != shape else "NaN, infinity or far away"
+        raise UserError(f"{where}: '{key}': expected {form}, found {found}")
+    return numbers
