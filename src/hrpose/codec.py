@@ -49,7 +49,7 @@ class Codec:
     ) -> tuple[Array, Array]:
         """Points (..., k, 2) in input pixels to heatmaps (..., k, h, w) and weights (..., k)."""
         size = self.heatmap_wh(input_wh)
-        strides = self._strides(size)
+        strides = self.strides(size)
         exact = self.name != "gaussian"
         return heatmap.encode(points_xy, visible, size, self.sigma, strides, exact=exact)
 
@@ -60,7 +60,7 @@ class Codec:
         else:
             points, scores = heatmap.decode_taylor(heatmaps, self.sigma)
         height, width = heatmaps.shape[-2:]
-        return heatmap.scaled(points, self._strides((width, height))), scores
+        return heatmap.scaled(points, self.strides((width, height))), scores
 
     def merge_flipped(
         self, direct: Array, mirrored: Array, flip_permutation: Sequence[int] | NDArray[np.int64]
@@ -70,7 +70,7 @@ class Codec:
             direct, mirrored, flip_permutation, shift=not self.unit_lengths
         )
 
-    def _strides(self, heatmap_wh: tuple[int, int]) -> tuple[float, float]:
+    def strides(self, heatmap_wh: tuple[int, int]) -> tuple[float, float]:
         """Input pixels per heatmap pixel, along x and y."""
         if not self.unit_lengths:
             return self.stride, self.stride
