@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hrpose import weights
+from hrpose.detection.open import AnyDetector, open_detector
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.runtime.session import open_session
 
@@ -16,16 +17,27 @@ if TYPE_CHECKING:
 def load(
     name_or_file: str | Path = "w16-small",
     *,
+    detector: AnyDetector = "auto",
+    box_threshold: float | None = None,
     flip_test: bool = False,
+    refine: bool = False,
     batch_size: int = 16,
     threads: int | None = None,
 ) -> PoseEstimator:
     """Load weights by name (`w16-small` is inside the package) or from a file.
 
-    See `PoseEstimator` for what it does. Raises UserError where there are no such weights.
+    `detector` finds people where no boxes are given: `auto`, `finder`, `whole`, `torchvision`, an
+    ONNX file, or a function of your own; see `hrpose.detection.open_detector`. It leaves out boxes
+    with a score below `box_threshold`. See `PoseEstimator` for the rest. Raises UserError where
+    there are no such weights or no such detector.
     """
-    session = open_session(weights.find(name_or_file), threads)
-    return PoseEstimator(session, flip_test=flip_test, batch_size=batch_size)
+    return PoseEstimator(
+        open_session(weights.find(name_or_file), threads),
+        detector=open_detector(detector, box_threshold, threads),
+        flip_test=flip_test,
+        refine=refine,
+        batch_size=batch_size,
+    )
 
 
 def train(
@@ -55,7 +67,7 @@ def evaluate(
     """The ten COCO figures of weights on a data set. Needs `hrpose[train]`."""
     from hrpose.evaluation import evaluate
 
-    estimator = load(name_or_file, flip_test=flip_test, batch_size=64)
+    estimator = load(name_or_file, detector="whole", flip_test=flip_test, batch_size=64)
     destination = None if out is None else Path(out)
     return evaluate(estimator, Path(annotations), Path(images), boxes, destination).scores
 

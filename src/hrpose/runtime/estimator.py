@@ -1,21 +1,27 @@
 """From pictures and boxes to poses: crop, network, heatmaps, keypoints, the way back."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hrpose.detection.detector import Detector
+from hrpose.detection.simple import WholePicture
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, transform, warp
 from hrpose.image import read_image
 from hrpose.passport import Passport
 from hrpose.poses import Poses
+from hrpose.runtime.refine import boxes_around
 from hrpose.runtime.session import Session
 
 # The official code's threshold for the keypoints that count in a pose's score.
 COUNTED_SCORE = 0.2
+# A detector's boxes beyond these are the least likely ones; boxes that are given are all done.
+MOST_PEOPLE = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,17 +97,30 @@ def _check_scores(scores: ArrayLike, boxes: NDArray[np.float64]) -> NDArray[np.f
 
 
 class PoseEstimator:
-    """Finds the keypoints of the people in a picture, whose boxes are known.
+    """Finds the keypoints of the people in a picture.
 
-    `flip_test` averages the heatmaps of each crop and of its mirror image: a little better, and
-    twice the work. At most `batch_size` crops go through the network at once.
+    `detector` finds the people where no boxes are given; without one, the whole picture is one
+    person's box. `flip_test` averages the heatmaps of each crop and of its mirror image: a little
+    better, and twice the work. `refine` looks a second time, into the boxes around the keypoints of
+    the first: better where boxes are loose or off, and twice the work. At most `batch_size` crops
+    go through the network at once.
     """
 
-    def __init__(self, session: Session, *, flip_test: bool = False, batch_size: int = 16) -> None:
+    def __init__(
+        self,
+        session: Session,
+        *,
+        detector: Detector | None = None,
+        flip_test: bool = False,
+        refine: bool = False,
+        batch_size: int = 16,
+    ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size: expected at least 1, found {batch_size}")
         self.session = session
+        self.detector: Detector = detector or WholePicture()
         self.flip_test = flip_test
+        self.refine = refine
         self.batch_size = batch_size
 
     @property
@@ -116,46 +135,70 @@ class PoseEstimator:
     ) -> Poses:
         """The poses in one picture, a file or uint8 RGB (h, w, 3), one for each box.
 
-        `boxes` (n, 4) [x, y, w, h] in pixels; without them the whole picture is one person's box.
+        `boxes` (n, 4) [x, y, w, h] in pixels; without them, those that the detector finds.
         """
-        (poses,) = self.stream([Picture.of(image, boxes, box_scores)])
+        (poses,) = self.stream([self.picture(image, boxes, box_scores)])
         return poses
+
+    def picture(
+        self,
+        image: NDArray[np.uint8] | str | Path,
+        boxes: ArrayLike | None = None,
+        box_scores: ArrayLike | None = None,
+    ) -> Picture:
+        """Read and check, as `Picture.of`; without boxes, with the people that the detector finds.
+
+        Of those at most 100, the surest first. May be called from several threads.
+        """
+        if boxes is not None or box_scores is not None:
+            return Picture.of(image, boxes, box_scores)
+        pixels = Picture.of(image).image
+        found = self.detector(pixels).best(MOST_PEOPLE)
+        try:
+            return Picture.of(pixels, found.xywh, found.scores)
+        except UserError as error:
+            raise UserError(f"detector {self.detector.name}: {error}") from error
 
     def stream(self, pictures: Iterable[Picture]) -> Iterator[Poses]:
         """The poses of each picture, in order; crops of neighbouring pictures share batches."""
-        waiting: list[tuple[Picture, list[Crop]]] = []
+        found = self._look(pictures)
+        if self.refine:
+            found = self._look(_closer(picture, poses) for picture, poses in found)
+        for _, poses in found:
+            yield poses
+
+    def _look(self, pictures: Iterable[Picture]) -> Iterator[tuple[Picture, Poses]]:
+        """Each picture with its poses. Crops are cut when their batch is due, not all at once."""
+        waiting: deque[tuple[Picture, list[Crop]]] = deque()
         images: list[NDArray[np.uint8]] = []
+        points: list[NDArray[np.float64]] = []
+        scores: list[NDArray[np.float32]] = []
+
+        def run() -> None:
+            if images:
+                found, peaks = self.passport.codec.decode(self.heatmaps(np.stack(images)))
+                points.extend(found.astype(np.float64))
+                scores.extend(peaks)
+                images.clear()
+
+        def finished() -> Iterator[tuple[Picture, Poses]]:
+            while waiting and len(waiting[0][1]) <= len(points):
+                picture, crops = waiting.popleft()
+                n = len(crops)
+                rows = np.array(points[:n]), np.array(scores[:n])
+                yield picture, place(self.passport, picture, crops, *rows)
+                del points[:n], scores[:n]
+
         for picture in pictures:
             crops = [self.passport.crop(box) for box in picture.boxes]
             waiting.append((picture, crops))
-            images += [warp(picture.image, crop) for crop in crops]
-            if len(images) >= self.batch_size:
-                yield from self._finish(waiting, images)
-                waiting, images = [], []
-        yield from self._finish(waiting, images)
-
-    def _finish(
-        self, waiting: list[tuple[Picture, list[Crop]]], images: list[NDArray[np.uint8]]
-    ) -> Iterator[Poses]:
-        points, scores = self.keypoints_in_crops(images)
-        start = 0
-        for picture, crops in waiting:
-            rows = slice(start, start := start + len(crops))
-            yield place(self.passport, picture, crops, points[rows], scores[rows])
-
-    def keypoints_in_crops(
-        self, images: list[NDArray[np.uint8]]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Crops to points (n, k, 2) in input pixels and scores (n, k), batch by batch."""
-        k = len(self.passport.skeleton)
-        points, scores = [np.zeros((0, k, 2))], [np.zeros((0, k), np.float32)]
-        for start in range(0, len(images), self.batch_size):
-            found, score = self.passport.codec.decode(
-                self.heatmaps(np.stack(images[start : start + self.batch_size]))
-            )
-            points.append(found.astype(np.float64))
-            scores.append(score)
-        return np.concatenate(points), np.concatenate(scores)
+            for crop in crops:
+                images.append(warp(picture.image, crop))
+                if len(images) == self.batch_size:
+                    run()
+            yield from finished()
+        run()
+        yield from finished()
 
     def heatmaps(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Crops (n, h, w, 3) to heatmaps (n, k, h/4, w/4), with the flip test where it is on."""
@@ -167,6 +210,12 @@ class PoseEstimator:
             direct, mirrored, self.passport.skeleton.flip_permutation
         )
         return merged
+
+
+def _closer(picture: Picture, poses: Poses) -> Picture:
+    """The same picture with boxes around the poses."""
+    height, width = picture.image.shape[:2]
+    return replace(picture, boxes=boxes_around(poses.keypoints, picture.boxes, (width, height)))
 
 
 def place(
