@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import golden_rules
-from hrpose.training.loss import weighted_mse
+from hrpose.training.loss import ohkm, weighted_mse
 
 
 def golden_loss_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -25,6 +25,29 @@ def test_golden_loss_with_equal_weights() -> None:
     expected = golden_rules.facts("pipeline")["loss_mse_unweighted"]
     loss = weighted_mse(output, targets, torch.ones_like(weights))
     assert float(loss) == pytest.approx(expected, abs=1e-5)
+
+
+def test_golden_loss_of_hard_keypoints() -> None:
+    expected = golden_rules.facts("pipeline")["loss_ohkm_top8"]
+    assert float(ohkm(*golden_loss_inputs(), top=8)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_only_each_persons_worst_keypoints_learn() -> None:
+    output, targets, weights = golden_loss_inputs()
+    output.requires_grad_()
+    ohkm(output, targets, weights, top=3).backward()
+    assert output.grad is not None
+    learns = output.grad.abs().sum(dim=(2, 3)) > 0
+    assert learns.sum(dim=1).tolist() == [3, 3, 3]
+    worst = ((output - targets) * weights[..., None, None]).square().mean(dim=(2, 3)).topk(3)
+    assert learns.gather(1, worst.indices).all()
+
+
+def test_all_keypoints_mined_are_the_plain_loss() -> None:
+    output, targets, weights = golden_loss_inputs()
+    torch.testing.assert_close(
+        ohkm(output, targets, weights, top=17), weighted_mse(output, targets, weights)
+    )
 
 
 def test_an_unlabelled_keypoint_teaches_nothing() -> None:

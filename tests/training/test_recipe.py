@@ -100,6 +100,8 @@ def test_the_last_override_counts(minimal: Path) -> None:
         ("network=w64", "network: expected one of w32, w48, w16-small"),
         ("input_wh=[190, 256]", "input_wh: expected multiples of 32"),
         ("input_wh=[192]", "input_wh.1: Field required"),
+        ("loss.name=l1", "loss.name: Input should be 'mse' or 'ohkm', found 'l1'"),
+        ("loss.top=0", "loss.top: Input should be greater than or equal to 1"),
         ("optimizer=fast", "optimizer: Input should be a valid dictionary"),
         ("name=null", "name: Input should be a valid string"),
         ("optimizer.lr", "--set optimizer.lr: expected KEY=VALUE"),

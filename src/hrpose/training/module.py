@@ -11,12 +11,13 @@ from torch import Tensor
 
 from hrpose.data.dataset import Sample
 from hrpose.data.persons import PersonTable
+from hrpose.errors import UserError
 from hrpose.geometry import transform
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints, select_results
 from hrpose.network.hrnet import HRNet
 from hrpose.network.preprocess import Normalise
 from hrpose.passport import METADATA_KEY, Passport
-from hrpose.training.loss import weighted_mse
+from hrpose.training.loss import ohkm, weighted_mse
 from hrpose.training.recipe import Recipe
 
 
@@ -32,6 +33,11 @@ class PoseModule(L.LightningModule):
         weights = torch.tensor(passport.skeleton.weights)
         self.register_buffer("keypoint_weights", weights, persistent=False)
         self.flip_permutation = passport.skeleton.flip_permutation.tolist()
+        if recipe.loss.name == "ohkm" and recipe.loss.top > len(passport.skeleton):
+            raise UserError(
+                f"loss.top: expected at most the skeleton's {len(passport.skeleton)} keypoints, "
+                f"found {recipe.loss.top}"
+            )
         self.predictions: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
 
     def forward(self, images: Tensor) -> Tensor:
@@ -49,11 +55,16 @@ class PoseModule(L.LightningModule):
         weights = weights * self.keypoint_weights
         if self.recipe.data.trust:
             weights = weights * batch.trust[:, None]
-        loss = weighted_mse(self(batch.image), targets, weights)
+        loss = self._loss(self(batch.image), targets, weights)
         self.log(
             "train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(targets)
         )
         return loss
+
+    def _loss(self, heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        if self.recipe.loss.name == "ohkm":
+            return ohkm(heatmaps, targets, weights, self.recipe.loss.top)
+        return weighted_mse(heatmaps, targets, weights)
 
     def on_validation_epoch_start(self) -> None:
         self.predictions.clear()

@@ -73,6 +73,12 @@ class AugmentationPart(Part):
         return Augmentation(**self.model_dump())
 
 
+class Loss(Part):
+    name: Literal["mse", "ohkm"] = "mse"
+    top: Annotated[int, Field(ge=1)] = 8
+    """For `ohkm`: how many of each person's keypoints count, the worst first."""
+
+
 class Optimizer(Part):
     name: Literal["adam", "adamw"] = "adam"
     lr: Annotated[float, Field(gt=0)] = 1e-3
@@ -119,6 +125,7 @@ class Recipe(Part):
     data: Data
     codec: CodecPart = CodecPart()
     augmentation: AugmentationPart = AugmentationPart()
+    loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     training: Training = Training()
