@@ -1,0 +1,188 @@
+// The people's boxes over the picture: moved, resized, added and removed with pointer or keys.
+
+import { t } from "./words.js";
+
+const CORNERS = { nw: [0, 0], ne: [1, 0], sw: [0, 1], se: [1, 1] };
+const LEAST = 8; // pixels of the picture
+
+export class BoxLayer {
+  /** `changed(boxes)` is called when an edit is done. */
+  constructor(element, changed) {
+    this.element = element;
+    this.changed = changed;
+    this.boxes = [];
+    this.size = [1, 1];
+    this.scale = 1;
+    this.keyTimer = 0;
+    element.addEventListener("pointerdown", (event) => this.#drawNew(event));
+  }
+
+  /** Show boxes [x, y, w, h] of a picture of `size`, at `scale` CSS pixels to a pixel. */
+  show(boxes, size, scale) {
+    this.boxes = boxes.map((box) => [...box]);
+    this.size = size;
+    const focused = [...this.element.children].indexOf(document.activeElement);
+    this.element.replaceChildren(...this.boxes.map((_, index) => this.#make(index)));
+    this.rescale(scale);
+    if (focused >= 0) this.element.children[Math.min(focused, this.boxes.length - 1)]?.focus();
+  }
+
+  rescale(scale) {
+    this.scale = scale;
+    this.boxes.forEach((_, index) => this.#place(index));
+  }
+
+  /** A new box in the middle, focused. */
+  add() {
+    const [width, height] = this.size;
+    const box = [width / 4, height / 8, width / 2, (height * 3) / 4];
+    this.show([...this.boxes, box], this.size, this.scale);
+    this.element.lastElementChild.focus();
+    this.changed(this.boxes);
+  }
+
+  remove(index) {
+    this.show(this.boxes.filter((_, other) => other !== index), this.size, this.scale);
+    this.element.children[Math.min(index, this.boxes.length - 1)]?.focus();
+    this.changed(this.boxes);
+  }
+
+  #make(index) {
+    const box = document.createElement("div");
+    box.className = "box";
+    box.tabIndex = 0;
+    box.role = "group";
+    box.setAttribute("aria-describedby", "box-help");
+    const number = document.createElement("span");
+    number.className = "number";
+    number.textContent = String(index + 1);
+    const remove = document.createElement("button");
+    remove.type = "button";
+    remove.className = "remove";
+    remove.textContent = "×";
+    remove.setAttribute("aria-label", t("remove", { n: index + 1 }));
+    remove.addEventListener("pointerdown", (event) => event.stopPropagation());
+    remove.addEventListener("click", () => this.remove(index));
+    box.append(number, remove);
+    for (const corner of Object.keys(CORNERS)) {
+      const handle = document.createElement("span");
+      handle.className = `handle ${corner}`;
+      handle.addEventListener("pointerdown", (event) => this.#drag(event, index, CORNERS[corner]));
+      box.append(handle);
+    }
+    box.addEventListener("pointerdown", (event) => this.#drag(event, index, null));
+    box.addEventListener("keydown", (event) => this.#key(event, index));
+    return box;
+  }
+
+  #place(index) {
+    const [x, y, w, h] = this.boxes[index];
+    const element = this.element.children[index];
+    const place = { left: x, top: y, width: w, height: h };
+    for (const [side, value] of Object.entries(place)) element.style[side] = `${value * this.scale}px`;
+    const [rx, ry, rw, rh] = [x, y, w, h].map(Math.round);
+    element.setAttribute("aria-label", t("boxOf", { n: index + 1, x: rx, y: ry, w: rw, h: rh }));
+  }
+
+  /** Follow a pointer: a corner [0 or 1, 0 or 1] resizes, null moves the whole box. */
+  #drag(event, index, corner) {
+    if (event.button !== 0) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const target = event.currentTarget;
+    this.element.children[index].focus({ preventScroll: true });
+    const start = [...this.boxes[index]];
+    const from = [event.clientX, event.clientY];
+    let moved = false;
+    const move = (now) => {
+      const by = [now.clientX - from[0], now.clientY - from[1]].map((v) => v / this.scale);
+      if (Math.hypot(...by) * this.scale > 2) moved = true;
+      if (moved) this.#set(index, corner ? resized(start, by, corner) : shifted(start, by));
+    };
+    const end = (now) => {
+      target.removeEventListener("pointermove", move);
+      target.removeEventListener("pointerup", end);
+      target.removeEventListener("pointercancel", end);
+      if (now.type === "pointercancel") this.#set(index, start);
+      else if (moved) this.changed(this.boxes);
+    };
+    target.setPointerCapture(event.pointerId);
+    target.addEventListener("pointermove", move);
+    target.addEventListener("pointerup", end);
+    target.addEventListener("pointercancel", end);
+  }
+
+  /** Dragging over free ground draws a new box; a finger there scrolls the page instead. */
+  #drawNew(event) {
+    if (event.target !== this.element || event.button !== 0 || event.pointerType === "touch") return;
+    event.preventDefault();
+    const frame = this.element.getBoundingClientRect();
+    const start = [(event.clientX - frame.left) / this.scale, (event.clientY - frame.top) / this.scale];
+    const ghost = document.createElement("div");
+    ghost.className = "ghost";
+    this.element.append(ghost);
+    let box = null;
+    const move = (now) => {
+      const to = [(now.clientX - frame.left) / this.scale, (now.clientY - frame.top) / this.scale];
+      const corner = [Math.min(start[0], to[0]), Math.min(start[1], to[1])];
+      box = [...corner, Math.abs(to[0] - start[0]), Math.abs(to[1] - start[1])];
+      ["left", "top", "width", "height"].forEach((side, i) => {
+        ghost.style[side] = `${box[i] * this.scale}px`;
+      });
+    };
+    const end = () => {
+      this.element.removeEventListener("pointermove", move);
+      this.element.removeEventListener("pointerup", end);
+      this.element.removeEventListener("pointercancel", end);
+      ghost.remove();
+      if (!box || box[2] < LEAST || box[3] < LEAST) return;
+      this.show([...this.boxes, this.#inside(box)], this.size, this.scale);
+      this.changed(this.boxes);
+    };
+    this.element.setPointerCapture(event.pointerId);
+    this.element.addEventListener("pointermove", move);
+    this.element.addEventListener("pointerup", end);
+    this.element.addEventListener("pointercancel", end);
+  }
+
+  #key(event, index) {
+    const step = Math.max(1, Math.round(Math.max(...this.size) / 100));
+    const by = {
+      ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step],
+    }[event.key];
+    if (event.target !== event.currentTarget) return;
+    if (event.key === "Delete" || event.key === "Backspace") {
+      event.preventDefault();
+      this.remove(index);
+    } else if (by) {
+      event.preventDefault();
+      const box = this.boxes[index];
+      this.#set(index, event.shiftKey ? resized(box, by, CORNERS.se) : shifted(box, by));
+      // Several presses are one edit.
+      clearTimeout(this.keyTimer);
+      this.keyTimer = setTimeout(() => this.changed(this.boxes), 350);
+    }
+  }
+
+  #set(index, box) {
+    this.boxes[index] = this.#inside(box);
+    this.#place(index);
+  }
+
+  /** A box must touch the picture, or the server refuses it; a part may lie outside. */
+  #inside([x, y, w, h]) {
+    const [width, height] = this.size;
+    const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
+    return [clamp(x, LEAST - w, width - LEAST), clamp(y, LEAST - h, height - LEAST), w, h];
+  }
+}
+
+function shifted([x, y, w, h], [dx, dy]) {
+  return [x + dx, y + dy, w, h];
+}
+
+function resized([x, y, w, h], [dx, dy], [right, bottom]) {
+  const width = Math.max(LEAST, right ? w + dx : w - dx);
+  const height = Math.max(LEAST, bottom ? h + dy : h - dy);
+  return [right ? x : x + w - width, bottom ? y : y + h - height, width, height];
+}

@@ -1,0 +1,105 @@
+// Drawing on a canvas: the picture, heatmaps, skeletons. A pixel's centre lies at whole numbers, as
+// on the server; the canvas counts from a pixel's corner, hence the halves.
+
+const COLOURS = { left: "#009eff", right: "#ff8c00", middle: "#5adc78" };
+const RIM = "rgb(20 20 20 / 85%)";
+
+/** Each joint's side, by the model's pairs. */
+export function sidesOf(model) {
+  const sides = Array(model.keypoints.length).fill("middle");
+  for (const [left, right] of model.flip_pairs) {
+    sides[left] = "left";
+    sides[right] = "right";
+  }
+  return sides;
+}
+
+/** Draw everything at `scale` canvas pixels to a pixel of the picture. */
+export function drawScene(context, scene, scale) {
+  const { picture, people, model, threshold, joint, strength, overlays, marked } = scene;
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(picture, 0, 0, picture.width * scale, picture.height * scale);
+  if (joint !== null) {
+    context.fillStyle = "rgb(0 0 0 / 35%)";
+    context.fillRect(0, 0, context.canvas.width, context.canvas.height);
+    for (const overlay of overlays) drawHeatmap(context, overlay, joint, strength, scale);
+  }
+  const sides = sidesOf(model);
+  people.forEach((person, index) => {
+    if (scene.skeletons) drawPerson(context, person, model, sides, threshold, scale);
+    if (scene.names) drawNames(context, person, threshold, scale, scene.nameOf);
+    if (marked?.person === index) drawMark(context, person.keypoints[marked.joint], scale);
+  });
+}
+
+function drawHeatmap(context, overlay, joint, strength, scale) {
+  const [[a, c, e], [b, d, f]] = overlay.toPicture;
+  // From the corner of a heatmap's pixel to its centre, to the picture, and back to a corner.
+  context.setTransform(
+    a * scale, b * scale, c * scale, d * scale,
+    (e - (a + c) / 2 + 0.5) * scale, (f - (b + d) / 2 + 0.5) * scale,
+  );
+  context.globalAlpha = strength;
+  context.drawImage(overlay.layer(joint), 0, 0);
+  context.globalAlpha = 1;
+  context.setTransform(1, 0, 0, 1, 0, 0);
+}
+
+function widthFor(person, threshold) {
+  const shown = person.keypoints.filter((point) => point.score >= threshold);
+  const spread = (axis) => Math.max(...shown.map((p) => p[axis])) - Math.min(...shown.map((p) => p[axis]));
+  const size = shown.length > 1 ? Math.max(spread("x"), spread("y")) : Math.max(person.box[2], person.box[3]) / 2;
+  return Math.min(12, Math.max(1, size / 80));
+}
+
+function drawPerson(context, person, model, sides, threshold, scale) {
+  const points = person.keypoints;
+  // Thin lines cannot be seen on a small screen, whatever the picture's size.
+  const width = Math.max(widthFor(person, threshold) * scale, 2 * (window.devicePixelRatio || 1));
+  context.lineCap = "round";
+  const limbs = model.limbs.filter(([i, j]) => Math.min(points[i].score, points[j].score) >= threshold);
+  for (const rim of [true, false]) {
+    for (const [i, j] of limbs) {
+      context.strokeStyle = rim ? RIM : COLOURS[sides[i] === sides[j] ? sides[i] : "middle"];
+      context.lineWidth = rim ? width * 1.5 : width;
+      context.beginPath();
+      context.moveTo((points[i].x + 0.5) * scale, (points[i].y + 0.5) * scale);
+      context.lineTo((points[j].x + 0.5) * scale, (points[j].y + 0.5) * scale);
+      context.stroke();
+    }
+  }
+  points.forEach((point, index) => {
+    if (point.score < threshold) return;
+    for (const [radius, fill] of [[width * 1.25, RIM], [width, COLOURS[sides[index]]]]) {
+      context.fillStyle = fill;
+      context.beginPath();
+      context.arc((point.x + 0.5) * scale, (point.y + 0.5) * scale, radius, 0, 2 * Math.PI);
+      context.fill();
+    }
+  });
+}
+
+function drawNames(context, person, threshold, scale, nameOf) {
+  const size = 12 * (window.devicePixelRatio || 1);
+  context.font = `600 ${size}px system-ui, sans-serif`;
+  context.lineWidth = size / 4;
+  context.lineJoin = "round";
+  for (const point of person.keypoints) {
+    if (point.score < threshold) continue;
+    const place = [(point.x + 0.5) * scale + size * 0.7, (point.y + 0.5) * scale + size * 0.3];
+    context.strokeStyle = RIM;
+    context.strokeText(nameOf(point.name), ...place);
+    context.fillStyle = "white";
+    context.fillText(nameOf(point.name), ...place);
+  }
+}
+
+function drawMark(context, point, scale) {
+  const ratio = window.devicePixelRatio || 1;
+  context.strokeStyle = "white";
+  context.lineWidth = 2.5 * ratio;
+  context.beginPath();
+  context.arc((point.x + 0.5) * scale, (point.y + 0.5) * scale, 11 * ratio, 0, 2 * Math.PI);
+  context.stroke();
+}

@@ -1,0 +1,59 @@
+// Talking to the server that sent this page.
+
+/** A refusal: `code` for the words to say, `message` the server's own reason. */
+export class Refused extends Error {
+  constructor(code, reason, status = 0, retryAfter = 0) {
+    super(reason);
+    this.code = code;
+    this.status = status;
+    this.retryAfter = retryAfter;
+  }
+}
+
+// Kept for as long as the page is open, and nowhere else.
+let token = "";
+
+export function useToken(given) {
+  token = given;
+}
+
+export async function askModels() {
+  return await send("/v1/models", {});
+}
+
+/** The poses in a picture; without `boxes` the server's detector finds people. */
+export async function askPoses(picture, { boxes = null, heatmaps = false, flipTest = false, signal }) {
+  const form = new FormData();
+  form.append("image", picture, "picture");
+  if (boxes) form.append("boxes", JSON.stringify(boxes));
+  if (heatmaps) form.append("heatmaps", "true");
+  if (flipTest) form.append("flip_test", "true");
+  const request = { method: "POST", body: form, signal };
+  for (let tries = 3; ; tries -= 1) {
+    try {
+      return await send("/v1/poses", request);
+    } catch (error) {
+      if (tries <= 1 || error.status !== 503) throw error;
+      await new Promise((done) => setTimeout(done, Math.max(1, error.retryAfter) * 1000));
+      signal?.throwIfAborted();
+    }
+  }
+}
+
+async function send(path, request) {
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  let answer;
+  try {
+    answer = await fetch(path, { ...request, headers });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused("noServer", "");
+  }
+  if (answer.ok) return await answer.json();
+  let problem = {};
+  try {
+    problem = await answer.json();
+  } catch { /* something between the page and the server answered */ }
+  const retryAfter = Number(answer.headers.get("Retry-After")) || 0;
+  throw new Refused(problem.error ?? "refused", problem.reason ?? "", answer.status, retryAfter);
+}
