@@ -61,13 +61,27 @@ def evaluate(
     images: str | Path,
     *,
     boxes: str | Path = "ground-truth",
+    detector: AnyDetector = "auto",
+    box_threshold: float | None = None,
     flip_test: bool = True,
+    refine: bool = False,
     out: str | Path | None = None,
 ) -> "KeypointScores":
-    """The ten COCO figures of weights on a data set. Needs `hrpose[train]`."""
+    """The ten COCO figures of weights on a data set. Needs `hrpose[train]`.
+
+    `boxes` is "ground-truth", a COCO detections file, or "detector", which scores the weights and
+    `detector` together.
+    """
     from hrpose.evaluation import evaluate
 
-    estimator = load(name_or_file, detector="whole", flip_test=flip_test, batch_size=64)
+    estimator = load(
+        name_or_file,
+        detector=detector if boxes == "detector" else "whole",
+        box_threshold=box_threshold,
+        flip_test=flip_test,
+        refine=refine,
+        batch_size=64,
+    )
     destination = None if out is None else Path(out)
     return evaluate(estimator, Path(annotations), Path(images), boxes, destination).scores
 

@@ -1,6 +1,7 @@
 """`hrpose evaluate`: weights and a data set in; COCO's figures and results out."""
 
 import json
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from hrpose.metrics.coco import KeypointScores, evaluate_keypoints, select_resul
 from hrpose.runtime.estimator import Picture, PoseEstimator
 
 GROUND_TRUTH = "ground-truth"
+DETECTOR = "detector"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Report:
     scores: KeypointScores
     boxes: str
     flip_test: bool
+    refine: bool
     people: int
     pictures: int
 
@@ -35,6 +38,7 @@ class Report:
             **self.scores.as_dict(),
             "boxes": self.boxes,
             "flip_test": self.flip_test,
+            "refine": self.refine,
             "people": self.people,
             "pictures": self.pictures,
         }
@@ -49,10 +53,11 @@ def evaluate(
 ) -> Report:
     """COCO's ten figures (paper, section 4.1, "Testing").
 
-    `boxes` is "ground-truth" or a COCO detections file, and is part of the report: the two give
-    figures that must not be compared. Poses are rescored (the box's score times the mean of the
-    keypoint scores above 0.2) and thinned by OKS-NMS at 0.9. With `out`, writes `metrics.json`
-    and `results.json` there. Raises UserError where files do not fit.
+    `boxes` is "ground-truth", "detector" (the estimator's own, looking at every picture) or a COCO
+    detections file, and is part of the report: they give figures that must not be compared. Poses
+    are rescored (the box's score times the mean of the keypoint scores above 0.2) and thinned by
+    OKS-NMS at 0.9. With `out`, writes `metrics.json` and `results.json` there. Raises UserError
+    where files do not fit.
     """
     table = load_persons(annotations)
     if table.skeleton.keypoints != estimator.passport.skeleton.keypoints:
@@ -61,14 +66,20 @@ def evaluate(
             f"({', '.join(estimator.passport.skeleton.keypoints)}), "
             f"found {', '.join(table.skeleton.keypoints)}"
         )
-    people = _ground_truth(table) if str(boxes) == GROUND_TRUTH else _detections(Path(boxes), table)
-    results = _predict(estimator, table, people, images)
+    if str(boxes) == GROUND_TRUTH:
+        people, source = _ground_truth(table), GROUND_TRUTH
+    elif str(boxes) == DETECTOR:
+        people, source = None, f"detector: {estimator.detector.name}"
+    else:
+        people, source = _detections(Path(boxes), table), f"detections: {boxes}"
+    counts, results = _predict(estimator, table, people, images)
     report = Report(
         scores=evaluate_keypoints(annotations, results, table.skeleton.sigmas),
-        boxes=GROUND_TRUTH if str(boxes) == GROUND_TRUTH else f"detections: {boxes}",
+        boxes=source,
         flip_test=estimator.flip_test,
-        people=sum(len(rows) for rows, _ in people.values()),
-        pictures=len(people),
+        refine=estimator.refine,
+        people=sum(counts),
+        pictures=len(counts),
     )
     if out is not None:
         write_results(out / "results.json", results)
@@ -123,27 +134,40 @@ def _grouped(
     return {int(p): (boxes[r], scores[r]) for p, r in zip(pictures, parts, strict=True)}
 
 
+def _pictures(
+    estimator: PoseEstimator, table: PersonTable, people: People | None, images: Path
+) -> Iterator[tuple[int, Picture]]:
+    """Rows of the table with their pictures; without `people` all, with whom the detector finds."""
+    for row in range(len(table.image_ids)) if people is None else people:
+        path = images / table.file_names[row].decode()
+        if people is None:
+            yield row, estimator.picture(path)
+        else:
+            yield row, Picture(read_image(path), *people[row])
+
+
 def _predict(
-    estimator: PoseEstimator, table: PersonTable, people: People, images: Path
-) -> list[dict[str, Any]]:
-    """Rescored and thinned results for all the people."""
+    estimator: PoseEstimator, table: PersonTable, people: People | None, images: Path
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """How many people each picture has, and rescored and thinned results for all of them."""
+    waiting: deque[tuple[int, NDArray[np.float64]]] = deque()
 
     def pictures() -> Iterator[Picture]:
-        for row, (boxes, scores) in people.items():
-            path = images / table.file_names[row].decode()
-            yield Picture(read_image(path), boxes, scores)
+        for row, picture in _pictures(estimator, table, people, images):
+            waiting.append((row, picture.box_scores))
+            yield picture
 
-    ids, keypoints, box_scores, areas = [], [], [], []
-    for (row, (boxes, scores)), poses in zip(
-        people.items(), estimator.stream(pictures()), strict=True
-    ):
-        ids += [int(table.image_ids[row])] * len(boxes)
+    counts, ids, keypoints, box_scores, areas = [], [], [], [], []
+    for poses in estimator.stream(pictures()):
+        row, scores = waiting.popleft()
+        counts.append(len(poses))
+        ids += [int(table.image_ids[row])] * len(poses)
         keypoints.append(poses.keypoints)
         box_scores.append(scores)
-        areas += [estimator.passport.crop(box).area for box in boxes]
+        areas += [estimator.passport.crop(box).area for box in poses.boxes]
     if not ids:
-        return []
-    return select_results(
+        return counts, []
+    return counts, select_results(
         ids,
         np.concatenate(keypoints),
         np.concatenate(box_scores),

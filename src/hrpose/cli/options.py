@@ -11,6 +11,23 @@ FlipTest = Annotated[
     bool,
     typer.Option(help="Average over the picture and its mirror image: better, and twice the work."),
 ]
+Detector = Annotated[
+    str,
+    typer.Option(
+        help="Who finds people: auto (the best that is here), finder (inside the package), whole "
+        "(the picture is one person's box), torchvision, or an ONNX file."
+    ),
+]
+BoxThreshold = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Boxes with a lower score are left out. [default: the detector's own]"
+    ),
+]
+Refine = Annotated[
+    bool,
+    typer.Option(help="Look twice, the second time around the first keypoints: for loose boxes."),
+]
 Threshold = Annotated[
     float,
     typer.Option(min=0, max=1, help="Joints with a lower score are absent: they are not drawn."),
