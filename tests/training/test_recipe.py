@@ -34,21 +34,59 @@ def test_every_recipe_of_the_project_loads(path: Path) -> None:
     assert recipe.data.licence != "unknown"
 
 
-@pytest.mark.parametrize("network", ["w32", "w48"])
-def test_the_recipes_of_the_paper(network: str) -> None:
-    # Section 4.1, "Training": the figures are the paper's.
-    recipe = load_recipe(ROOT / "recipes" / f"{network}-coco-256x192.yaml")
-    assert (recipe.network, recipe.input_wh) == (network, (192, 256))
-    assert (recipe.optimizer.name, recipe.optimizer.lr, recipe.optimizer.weight_decay) == (
-        "adam",
-        1e-3,
-        0,
-    )
-    assert (recipe.training.epochs, recipe.schedule.milestones) == (210, (170, 200))
-    assert (recipe.schedule.gamma, recipe.schedule.warmup_steps) == (0.1, 0)
-    assert recipe.augmentation.rotation_deg == 45
-    assert recipe.augmentation.scale == 0.35
-    assert recipe.codec.sigma == 2
+# Network, input (height x width), sigma, the batch of four GPUs, and the published figure.
+COCO = [
+    ("w32", (256, 192), 2, 128, "AP 74.4 on val2017"),
+    ("w48", (256, 192), 2, 128, "AP 75.1 on val2017"),
+    ("w32", (384, 288), 3, 128, "AP 75.8 on val2017"),
+    ("w48", (384, 288), 3, 96, "AP 76.3 on val2017"),
+]
+MPII = [("w32", "PCKh@0.5 90.3 and PCKh@0.1 37.7"), ("w48", "PCKh@0.5 90.1 and PCKh@0.1 33.7")]
+
+
+def check_training(recipe: Recipe, path: Path) -> None:
+    """What all set-ups of the paper and of the official code share."""
+    assert path.stem == recipe.name
+    optimizer, schedule, augmentation = recipe.optimizer, recipe.schedule, recipe.augmentation
+    assert (optimizer.name, optimizer.lr, optimizer.weight_decay) == ("adam", 1e-3, 0)
+    assert (schedule.name, schedule.milestones, schedule.gamma) == ("steps", (170, 200), 0.1)
+    assert (recipe.training.epochs, schedule.warmup_steps) == (210, 0)
+    assert (augmentation.flip_probability, augmentation.rotation_probability) == (0.5, 0.6)
+    assert (augmentation.shift, augmentation.photometric) == (0, 0)
+    assert (recipe.loss.name, recipe.loss.keypoint_weights) == ("mse", False)
+    assert (recipe.data.padding, recipe.codec.name) == (1.25, "gaussian")
+    assert recipe.evaluation.flip_test
+    assert recipe.weights == Path(f"{recipe.network}-imagenet")
+
+
+@pytest.mark.parametrize(("network", "size", "sigma", "batch", "published"), COCO)
+def test_the_recipes_of_the_paper_for_coco(
+    network: str, size: tuple[int, int], sigma: float, batch: int, published: str
+) -> None:
+    height, width = size
+    path = ROOT / "recipes" / f"{network}-coco-{height}x{width}.yaml"
+    recipe = load_recipe(path)
+    check_training(recipe, path)
+    assert (recipe.network, recipe.input_wh) == (network, (width, height))
+    assert (recipe.codec.sigma, recipe.training.batch_size) == (sigma, batch)
+    augmentation = recipe.augmentation
+    assert (augmentation.scale, augmentation.rotation_deg) == (0.35, 45)
+    half_body = (augmentation.half_body_probability, augmentation.half_body_upper_probability)
+    assert half_body == (0.3, 0.69)
+    assert published in path.read_text()
+
+
+@pytest.mark.parametrize(("network", "published"), MPII)
+def test_the_recipes_for_mpii(network: str, published: str) -> None:
+    path = ROOT / "recipes" / f"{network}-mpii-256x256.yaml"
+    recipe = load_recipe(path)
+    check_training(recipe, path)
+    assert (recipe.network, recipe.input_wh) == (network, (256, 256))
+    assert (recipe.codec.sigma, recipe.training.batch_size) == (2, 128)
+    augmentation = recipe.augmentation
+    assert (augmentation.scale, augmentation.rotation_deg) == (0.25, 30)
+    assert augmentation.half_body_probability == 0
+    assert published in " ".join(path.read_text().replace("#", "").split())
 
 
 def test_a_short_recipe_gets_the_defaults(minimal: Path) -> None:
@@ -98,7 +136,11 @@ def test_the_last_override_counts(minimal: Path) -> None:
         ("optimizer.name=sgd", "optimizer.name: Input should be 'adam' or 'adamw', found 'sgd'"),
         ("augmentation.flip_probability=2", "augmentation.flip_probability: Input should be"),
         ("network=w64", "network: expected one of w32, w48, w16-small"),
-        ("input_wh=[190, 256]", "input_wh: expected multiples of 32"),
+        (
+            "input_wh=[190, 250]",
+            "input_wh: expected multiples of 32, as the coarsest branch needs; the nearest are "
+            "[192, 256]",
+        ),
         ("input_wh=[192]", "input_wh.1: Field required"),
         ("loss.name=l1", "loss.name: Input should be 'mse' or 'ohkm', found 'l1'"),
         ("loss.top=0", "loss.top: Input should be greater than or equal to 1"),

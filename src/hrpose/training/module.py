@@ -31,6 +31,8 @@ class PoseModule(L.LightningModule):
         self.passport = passport
         self.normalise = Normalise(passport.mean, passport.std)
         weights = torch.tensor(passport.skeleton.weights)
+        if not recipe.loss.keypoint_weights:
+            weights = torch.ones_like(weights)
         self.register_buffer("keypoint_weights", weights, persistent=False)
         self.flip_permutation = passport.skeleton.flip_permutation.tolist()
         if recipe.loss.name == "ohkm" and recipe.loss.top > len(passport.skeleton):

@@ -77,6 +77,8 @@ class Loss(Part):
     name: Literal["mse", "ohkm"] = "mse"
     top: Annotated[int, Field(ge=1)] = 8
     """For `ohkm`: how many of each person's keypoints count, the worst first."""
+    keypoint_weights: bool = True
+    """Scale each keypoint's loss by the skeleton's weight; the official trainings do not."""
 
 
 class Optimizer(Part):
@@ -121,7 +123,8 @@ class Recipe(Part):
     network: str
     input_wh: tuple[int, int]
     weights: Path | None = None
-    """A checkpoint to start from; its backbone is taken where the keypoints differ."""
+    """What to start from: a checkpoint of hrpose, the official code, mmpose or timm, or a name of
+    `hrpose weights list`. Its backbone is taken where the keypoints differ."""
     data: Data
     codec: CodecPart = CodecPart()
     augmentation: AugmentationPart = AugmentationPart()
@@ -136,7 +139,11 @@ class Recipe(Part):
         if self.network not in NETWORKS:
             raise ValueError(f"network: expected one of {', '.join(NETWORKS)}")
         if any(v < 32 or v % 32 for v in self.input_wh):
-            raise ValueError("input_wh: expected multiples of 32, as the coarsest branch needs")
+            near = [max(32, round(v / 32) * 32) for v in self.input_wh]
+            raise ValueError(
+                "input_wh: expected multiples of 32, as the coarsest branch needs; "
+                f"the nearest are {near}"
+            )
         return self
 
 
