@@ -4,7 +4,7 @@ import queue
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,19 +133,21 @@ class Clip:
         while True:
             try:
                 packet = next(packets, None)
-                if packet is None:
-                    break
-                for frame in packet.decode():
-                    if frame.is_corrupt:
-                        lost += 1
-                    else:
-                        yield frame
-            except av.FFmpegError as error:
-                if isinstance(error, av.EOFError):
-                    break
+            except av.FFmpegError:  # the file itself cannot be read on
                 lost += 1
-                if not isinstance(error, av.InvalidDataError):
-                    break
+                break
+            if packet is None:
+                break
+            try:
+                decoded = packet.decode()
+            except av.FFmpegError:  # decoders have many words for damage
+                lost += 1
+                continue
+            for frame in decoded:
+                if frame.is_corrupt:
+                    lost += 1
+                else:
+                    yield frame
         if lost:
             self.damage = f"{self.name}: damaged or cut off; {lost} frames could not be read"
 
@@ -196,7 +198,7 @@ def _upright(decoded: av.VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]
 
 
 def _newest(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """Read in a thread as fast as frames come; give the newest one whenever asked."""
+    """Read in a thread as fast as frames come; give the newest one whenever asked, and count."""
     latest: queue.Queue[Frame | BaseException | None] = queue.Queue(maxsize=1)
     stopped = threading.Event()
 
@@ -225,8 +227,10 @@ def _newest(frames: Iterator[Frame]) -> Iterator[Frame]:
     reader = threading.Thread(target=read, daemon=True, name="hrpose-camera")
     reader.start()
     try:
+        index = 0
         while isinstance(item := latest.get(), Frame):
-            yield item
+            yield replace(item, index=index)
+            index += 1
         if item is not None:
             raise item
     finally:

@@ -38,7 +38,7 @@ class Smoother:
     """
 
     def __init__(
-        self, still: float = 0.7, quick: float = 6.0, sure: float = 0.2, keep: float = 0.5
+        self, still: float = 0.5, quick: float = 6.0, sure: float = 0.2, keep: float = 0.5
     ) -> None:
         self.still = still
         self.quick = quick
