@@ -6,7 +6,17 @@ import sys
 import typer
 
 from hrpose import __version__
-from hrpose.cli import convert_weights, data, evaluate, export, predict, serve, train, weights
+from hrpose.cli import (
+    convert_weights,
+    data,
+    evaluate,
+    explain,
+    export,
+    predict,
+    serve,
+    train,
+    weights,
+)
 from hrpose.errors import UserError
 
 app = typer.Typer(
@@ -17,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("predict")(predict.predict)
+app.command("explain")(explain.explain)
 app.command("evaluate")(evaluate.evaluate)
 app.command("train")(train.train)
 app.command("export")(export.export)

@@ -1,0 +1,82 @@
+"""`hrpose explain`: a photo in, a page out that shows how its pose was found."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hrpose.cli.options import Threshold, Weights
+from hrpose.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def explain(
+    picture: Annotated[Path, typer.Argument(help="A photo.")],
+    weights: Weights = "w16-small",
+    box: Annotated[
+        str | None, typer.Option(help="The person's box: x,y,w,h in pixels of the photo.")
+    ] = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(help="COCO JSON with the photo's boxes; the largest is explained."),
+    ] = None,
+    detector: Annotated[
+        str,
+        typer.Option(help="Finds people where no box is given; the largest is explained."),
+    ] = "auto",
+    joint: Annotated[
+        str | None, typer.Option(help="The joint that is shown pixel by pixel, as left_wrist.")
+    ] = None,
+    threshold: Threshold = 0.3,
+    out: Annotated[Path, typer.Option(help="Where the page and its pictures go.")] = Path("out"),
+) -> None:
+    """Make a page that walks through the method with a photo: box, crop, heatmaps, joints."""
+    from hrpose import weights as shelf
+    from hrpose.explain import trace, write
+    from hrpose.image import read_image
+    from hrpose.runtime.session import open_session
+
+    if box is not None and boxes is not None:
+        raise UserError("--box and --boxes: expected one of them, found both")
+    image = read_image(picture)
+    chosen, origin = _box(picture, image, box, boxes, detector)
+    traced = trace(open_session(shelf.find(weights)), image, chosen, origin, joint)
+    written = write(traced, picture.name, out, threshold)
+    typer.echo(f"{written.page} (open it in a browser), {written.sheet}")
+
+
+def _box(
+    picture: Path,
+    image: "NDArray[np.uint8]",
+    box: str | None,
+    boxes: Path | None,
+    detector: str,
+) -> tuple["NDArray[np.float64]", str]:
+    """The box [x, y, w, h] to explain, and the words for where it is from."""
+    import numpy as np
+
+    from hrpose.cli.boxes import boxes_by_picture
+    from hrpose.detection.open import open_detector
+
+    if box is not None:
+        try:
+            x, y, w, h = (float(value) for value in box.split(","))
+        except ValueError as error:
+            raise UserError(
+                f"--box: expected four numbers x,y,w,h such as 40,20,180,400, found '{box}'"
+            ) from error
+        return np.array([x, y, w, h]), "you"
+    if boxes is not None:
+        rows, _ = boxes_by_picture(boxes, [picture])[picture]
+        found, origin = np.array(rows, np.float64).reshape(-1, 4), f"the file {boxes.name}"
+    else:
+        finder = open_detector(detector)
+        found, origin = finder(image).xywh, f"the detector '{finder.name}'"
+    if not len(found):
+        raise UserError(f"{picture}: no person was found; give the box with --box x,y,w,h")
+    if len(found) > 1:
+        origin += f", which has {len(found)} people in this photo; the largest is shown"
+    return found[int(np.argmax(found[:, 2] * found[:, 3]))], origin

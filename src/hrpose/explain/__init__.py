@@ -1,0 +1,45 @@
+"""`hrpose explain`: one page that walks through the method with a photo of one's own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hrpose.drawing import heatmap_sheet
+from hrpose.explain import page, sheet
+from hrpose.explain.lesson import tell
+from hrpose.explain.pictures import encode
+from hrpose.explain.trace import Trace, trace
+from hrpose.files import write_atomically
+
+__all__ = ["Written", "trace", "write"]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The files of one explanation: the page, the same as a picture, and the parts in full size."""
+
+    page: Path
+    sheet: Path
+    crop: Path
+    heatmaps: Path
+
+
+def write(traced: Trace, name: str, folder: Path, threshold: float = 0.3) -> Written:
+    """Write the explanation of a traced person in the photo called `name` into `folder`.
+
+    `crop` is the network's input, pixel for pixel; `heatmaps` has one tile per joint. Raises
+    UserError where the files cannot be written.
+    """
+    stem = Path(name).stem
+    files = Written(
+        *(folder / f"{stem}-{part}" for part in
+          ("explained.html", "explained.png", "crop.png", "heatmaps.png"))
+    )  # fmt: skip
+    story = tell(traced, name, threshold)
+    heatmaps = heatmap_sheet(
+        traced.view, traced.merged, traced.passport.skeleton, traced.in_crop, traced.strides
+    )
+    write_atomically(files.page, page.render(story))
+    write_atomically(files.sheet, encode(sheet.render(story), ".png"))
+    write_atomically(files.crop, encode(traced.view, ".png"))
+    write_atomically(files.heatmaps, encode(heatmaps, ".png"))
+    return files
