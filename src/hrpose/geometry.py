@@ -81,6 +81,12 @@ class Crop:
         """The same rectangle of the image, shown on another input size of the same aspect."""
         return replace(self, input_wh=input_wh)
 
+    def inside(self, origin: tuple[float, float], shrunk: float) -> "Crop":
+        """The same crop in a picture where a point p of the image is (p - origin) / shrunk."""
+        (x, y), (w, h) = self.center, self.size
+        center = ((x - origin[0]) / shrunk, (y - origin[1]) / shrunk)
+        return replace(self, center=center, size=(w / shrunk, h / shrunk))
+
     def _input_length(self) -> NDArray[np.float64]:
         return np.asarray(self.input_wh, np.float64) - self.unit_lengths
 

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from hrpose.data.augment import Augmentation
 from hrpose.data.coco import load_persons
+from hrpose.data.cutouts import open_cutouts
 from hrpose.data.dataset import (
     Draw,
     EvaluationSampler,
@@ -18,6 +19,7 @@ from hrpose.data.dataset import (
     collate,
     sampling_weights,
 )
+from hrpose.errors import UserError
 from hrpose.geometry import transform
 from hrpose.synthetic import write_dataset
 
@@ -27,7 +29,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> PoseDataset:
     folder = tmp_path_factory.mktemp("people")
     table = load_persons(write_dataset(folder, 6, seed=5))
     strong = Augmentation(shift=0.05, photometric=1.0)
-    return PoseDataset(table, folder / "images", (48, 64), augmentation=strong)
+    cutouts = open_cutouts(folder / "images", table)
+    return PoseDataset(table, cutouts, (48, 64), augmentation=strong)
 
 
 def equal(one: Sample, other: Sample) -> bool:
@@ -111,6 +114,5 @@ def test_sources_scale_the_weights(dataset: PoseDataset) -> None:
 
 
 def test_a_missing_picture_is_named(dataset: PoseDataset, tmp_path: Path) -> None:
-    lost = PoseDataset(dataset.table, tmp_path, (48, 64))
-    with pytest.raises(Exception, match=r"000001\.jpg"):
-        lost[Draw(0)]
+    with pytest.raises(UserError, match=r"6 of 6 pictures are not in .*000001\.jpg"):
+        open_cutouts(tmp_path, dataset.table)

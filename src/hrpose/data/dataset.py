@@ -5,7 +5,6 @@ out. A sample therefore does not depend on the number of workers, nor on which o
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +14,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from hrpose.data.augment import Augmentation, draw_crop, photometric
+from hrpose.data.cutouts import Cutouts
 from hrpose.data.persons import PersonTable
 from hrpose.geometry import Crop, transform, warp
-from hrpose.image import read_image
 
 
 class Draw(NamedTuple):
@@ -49,14 +48,14 @@ class PoseDataset(Dataset[Sample]):
     def __init__(
         self,
         table: PersonTable,
-        images: Path,
+        cutouts: Cutouts,
         input_wh: tuple[int, int],
         padding: float = 1.25,
         augmentation: Augmentation | None = None,
         unit_lengths: bool = False,
     ) -> None:
         self.table = table
-        self.images = images
+        self.cutouts = cutouts
         self.input_wh = input_wh
         self.padding = padding
         self.augmentation = augmentation or Augmentation()
@@ -81,7 +80,8 @@ class PoseDataset(Dataset[Sample]):
 
     def __getitem__(self, draw: Draw) -> Sample:
         crop, rng = self.crop_of(draw)
-        image = warp(read_image(self.table.image_path(self.images, draw.person)), crop)
+        cutout = self.cutouts.read(draw.person)
+        image = warp(cutout.image, crop.inside(cutout.origin, cutout.shrunk))
         if rng is not None:
             image = photometric(image, self.augmentation.photometric, rng)
         points, visible = self._keypoints(draw.person, crop)

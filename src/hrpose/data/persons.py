@@ -1,7 +1,6 @@
 """The people of a data set as columns."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,10 +39,10 @@ class PersonTable:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def image_path(self, folder: Path, person: int) -> Path:
-        """The picture of a person (the file names were checked to stay inside their folder)."""
+    def picture_name(self, person: int) -> str:
+        """The file name of a person's picture."""
         name: bytes = self.file_names[self.image_index[person]]
-        return folder / name.decode()
+        return name.decode()
 
     def person_sources(self) -> NDArray[np.bytes_]:
         """(n,): the source of each person's picture."""

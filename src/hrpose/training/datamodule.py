@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import lightning as L
-import numpy as np
 from torch.utils.data import DataLoader
 
 from hrpose.data.coco import load_persons
+from hrpose.data.cutouts import Cutouts, open_cutouts
 from hrpose.data.dataset import (
     EvaluationSampler,
     PoseDataset,
@@ -15,6 +15,7 @@ from hrpose.data.dataset import (
     collate,
     sampling_weights,
 )
+from hrpose.data.pack import Pack
 from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
 from hrpose.training.recipe import DataSet, Recipe
@@ -29,6 +30,8 @@ class PoseData(L.LightningDataModule):
         self.root = root
         self.train_table = self._load(recipe.data.train)
         self.val_table = self._load(recipe.data.val)
+        self.train_cutouts = self._cutouts(recipe.data.train, self.train_table)
+        self.val_cutouts = self._cutouts(recipe.data.val, self.val_table)
         self.val_annotations = root / recipe.data.val.annotations
         if self.train_table.skeleton != self.val_table.skeleton:
             raise UserError(
@@ -39,26 +42,27 @@ class PoseData(L.LightningDataModule):
 
     def _load(self, part: DataSet) -> PersonTable:
         table = load_persons(self.root / part.annotations)
-        images = self.root / part.images
-        if not images.is_dir():
-            raise UserError(f"{images}: expected the folder of the pictures, found none")
-        present = {str(path.relative_to(images)) for path in images.rglob("*") if path.is_file()}
-        used = np.unique(table.file_names[table.image_index])
-        missing = [name.decode() for name in used if name.decode() not in present]
-        if missing:
-            raise UserError(
-                f"{self.root / part.annotations}: {len(missing)} of {len(used)} pictures are not "
-                f"in {images}, such as {missing[0]}"
-            )
         if len(table) == 0:
             raise UserError(f"{self.root / part.annotations}: expected labelled people, found none")
         return table
+
+    def _cutouts(self, part: DataSet, table: PersonTable) -> Cutouts:
+        cutouts = open_cutouts(self.root / part.images, table, self.root / part.annotations)
+        recipe = self.recipe
+        size, padding, scale = recipe.input_wh, recipe.data.padding, recipe.augmentation.scale
+        if isinstance(cutouts, Pack) and not cutouts.covers(size, padding, scale):
+            raise UserError(
+                f"{self.root / part.images}: expected a pack with crops of {size[0]}x{size[1]} "
+                f"at padding {padding} and scale {scale}, found one for {cutouts.settings}; "
+                "make it again with --aspect, --padding and --reach"
+            )
+        return cutouts
 
     def train_dataloader(self) -> DataLoader[Sample]:
         settings = self.recipe.training
         dataset = PoseDataset(
             self.train_table,
-            self.root / self.recipe.data.train.images,
+            self.train_cutouts,
             self.recipe.input_wh,
             self.recipe.data.padding,
             self.recipe.augmentation.augmentation(),
@@ -71,7 +75,7 @@ class PoseData(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Sample]:
         dataset = PoseDataset(
             self.val_table,
-            self.root / self.recipe.data.val.images,
+            self.val_cutouts,
             self.recipe.input_wh,
             self.recipe.data.padding,
             unit_lengths=self.recipe.codec.codec().unit_lengths,

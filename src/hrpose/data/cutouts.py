@@ -1,0 +1,51 @@
+"""Where a training finds the picture of a person: in the photos themselves, or in a pack."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from hrpose.data.pack import Cutout, Pack, is_pack
+from hrpose.data.persons import PersonTable
+from hrpose.data.pictures import PictureSource
+from hrpose.errors import UserError
+
+
+class Cutouts(Protocol):
+    """The pictures of the people of a table, by row."""
+
+    def read(self, person: int) -> Cutout:
+        """A photo, or the part of one, in which every crop of the person lies."""
+        ...
+
+
+class Photos:
+    """Whole photos, from a folder or a zip file."""
+
+    def __init__(self, table: PersonTable, source: PictureSource) -> None:
+        self.table = table
+        self.source = source
+
+    def read(self, person: int) -> Cutout:
+        """The person's photo."""
+        return Cutout(self.source.read(self.table.picture_name(person)))
+
+
+def open_cutouts(place: str | Path, table: PersonTable, where: object = "annotations") -> Cutouts:
+    """Open a folder, a zip file or a pack, and see that every person's picture is in it.
+
+    Raises UserError that says what is missing; `where` names the annotations in it.
+    """
+    if is_pack(place):
+        pack = Pack(Path(place))
+        pack.check(table, where)
+        return pack
+    source = PictureSource(place)
+    used = np.unique(table.file_names[table.image_index])
+    missing = [name.decode() for name in used if name.decode() not in source]
+    if missing:
+        raise UserError(
+            f"{where}: {len(missing)} of {len(used)} pictures are not in {place}, "
+            f"such as {missing[0]}"
+        )
+    return Photos(table, source)

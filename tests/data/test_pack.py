@@ -1,0 +1,172 @@
+"""Packs: the same samples as from the photos, up to JPEG; made once, whole or resumable."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from hrpose.cli.main import app
+from hrpose.data.augment import Augmentation
+from hrpose.data.coco import load_persons
+from hrpose.data.cutouts import open_cutouts
+from hrpose.data.dataset import Draw, PoseDataset
+from hrpose.data.pack import Pack, PackSettings, part_file, write_pack
+from hrpose.errors import UserError
+from hrpose.geometry import Crop, warp
+from hrpose.synthetic import write_dataset
+
+LOSSLESS = PackSettings(quality=100)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    write_dataset(folder, 5, seed=7)
+    return folder
+
+
+def packed(photos: Path, out: Path, settings: PackSettings = LOSSLESS) -> Path:
+    *_, (done, total) = write_pack(photos / "annotations.json", photos / "images", out, settings)
+    assert done == total == len(load_persons(photos / "annotations.json"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def pack(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return packed(photos, tmp_path_factory.mktemp("packs") / "pack")
+
+
+def test_samples_equal_those_of_the_photos_up_to_jpeg(photos: Path, pack: Path) -> None:
+    table = load_persons(photos / "annotations.json")
+    paper = Augmentation()
+    one, other = (
+        PoseDataset(table, open_cutouts(place, table), (192, 256), augmentation=paper)
+        for place in (photos / "images", pack)
+    )
+    for person in range(len(table)):
+        for seed in range(8):
+            draw = Draw(person, (3, seed))
+            a, b = one[draw], other[draw]
+            assert a.points.equal(b.points)
+            assert a.to_image.equal(b.to_image)
+            difference = (a.image.int() - b.image.int()).abs().float()
+            # Quality 100 still halves the resolution of colour; light is nearly exact.
+            assert difference.mean() < 2.5
+            assert (difference > 60).float().mean() < 0.005
+
+
+def test_large_people_are_shrunk_by_a_whole_factor_and_stay_in_place(tmp_path: Path) -> None:
+    # A smooth picture, so that shrinking loses nothing that counts.
+    y, x = np.mgrid[0:900, 0:700].astype(float)
+    waves = [127 + 100 * np.sin(x / 60 + i) * np.cos(y / 75 - i) for i in range(3)]
+    image = np.stack(waves, axis=-1).astype(np.uint8)
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "000001.png"), image[..., ::-1])
+    document = json.loads(write_dataset(tmp_path / "template", 1, seed=0).read_text())
+    person = {**document["annotations"][0], "bbox": [100, 60, 420, 760], "image_id": 1}
+    person["keypoints"] = [v for i in range(17) for v in (200 + 9 * i, 150 + 30 * i, 2)]
+    document["images"] = [{"id": 1, "file_name": "000001.png", "width": 700, "height": 900}]
+    document["annotations"] = [person]
+    (tmp_path / "annotations.json").write_text(json.dumps(document))
+    table = load_persons(tmp_path / "annotations.json")
+    pack = Pack(packed(tmp_path, tmp_path / "pack", replace(LOSSLESS, height=200)))
+    cutout = pack.read(0)
+    assert cutout.shrunk == 4  # the crop is 950 pixels high
+    crop = Crop.from_box(table.boxes[0], (96, 128), rotation_deg=20)
+    direct = warp(image, crop).astype(int)
+    through = warp(cutout.image, crop.inside(cutout.origin, cutout.shrunk)).astype(int)
+    inner = (direct > 0).all(axis=-1) & (through > 0).all(axis=-1)
+    assert inner.mean() > 0.5
+    # A shift by half a pixel of the photo would show as a mean difference of about 1.
+    assert np.abs(direct - through)[inner].mean() < 2
+    shifted = warp(cutout.image, crop.inside((cutout.origin[0] + 8, cutout.origin[1]), 4))
+    assert np.abs(direct - shifted)[inner].mean() > 4
+
+
+def test_a_stopped_pack_goes_on_where_it_was(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hrpose.data.pack.PEOPLE_IN_A_PART", 4)
+    out = tmp_path / "pack"
+    making = write_pack(photos / "annotations.json", photos / "images", out, LOSSLESS)
+    assert next(making)[0] == 0
+    first, _ = next(making)
+    making.close()
+    assert first == 4
+    with pytest.raises(UserError, match="expected a finished pack"):
+        Pack(out)
+    when = part_file(out, 0).stat().st_mtime_ns
+    again = write_pack(photos / "annotations.json", photos / "images", out, LOSSLESS)
+    assert next(again)[0] >= 4
+    for _ in again:
+        pass
+    assert part_file(out, 0).stat().st_mtime_ns == when
+    table = load_persons(photos / "annotations.json")
+    whole = Pack(packed(photos, tmp_path / "whole"))
+    for person in range(len(table)):
+        np.testing.assert_array_equal(Pack(out).read(person).image, whole.read(person).image)
+    assert not list(out.glob("*.rows.npy"))
+
+
+def test_other_settings_do_not_mix(photos: Path, tmp_path: Path) -> None:
+    making = write_pack(photos / "annotations.json", photos / "images", tmp_path, LOSSLESS)
+    next(making)
+    making.close()
+    other = write_pack(photos / "annotations.json", photos / "images", tmp_path, PackSettings())
+    with pytest.raises(UserError, match="made with other settings"):
+        next(other)
+
+
+def test_a_finished_pack_is_not_written_over(photos: Path, pack: Path) -> None:
+    with pytest.raises(UserError, match="holds a finished pack already"):
+        next(write_pack(photos / "annotations.json", photos / "images", pack, LOSSLESS))
+
+
+def test_other_annotations_are_refused(pack: Path, tmp_path: Path) -> None:
+    table = load_persons(write_dataset(tmp_path, 2, seed=1))
+    with pytest.raises(UserError, match=r"expected the annotations that .* was made from"):
+        open_cutouts(pack, table)
+
+
+@pytest.mark.parametrize(
+    ("input_wh", "padding", "scale", "fits"),
+    [
+        ((192, 256), 1.25, 0.35, True),
+        ((192, 256), 1.25, 0.4, False),
+        ((192, 256), 1.5, 0.1, True),
+        ((256, 256), 1.25, 0.25, False),
+    ],
+)
+def test_what_a_pack_covers(
+    pack: Path, input_wh: tuple[int, int], padding: float, scale: float, fits: bool
+) -> None:
+    assert Pack(pack).covers(input_wh, padding, scale) is fits
+
+
+@pytest.mark.parametrize("damage", ["cut", "index", "json"])
+def test_damage_is_said_in_one_line(photos: Path, tmp_path: Path, damage: str) -> None:
+    out = packed(photos, tmp_path / "pack")
+    if damage == "cut":
+        content = part_file(out, 0).read_bytes()
+        part_file(out, 0).write_bytes(content[: len(content) // 2])
+    elif damage == "index":
+        (out / "index.npy").write_bytes(b"\x93NUMPY")
+    else:
+        (out / "pack.json").write_text("{")
+    last = len(load_persons(out / "annotations.json")) - 1
+    with pytest.raises(UserError) as caught:
+        Pack(out).read(last)
+    assert "\n" not in str(caught.value)
+    assert str(out) in str(caught.value)
+
+
+def test_the_command(photos: Path, tmp_path: Path) -> None:
+    arguments = [photos / "annotations.json", photos / "images", tmp_path / "pack", "--workers", 1]
+    done = CliRunner().invoke(app, ["data", "pack", *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    assert "people" in done.output
+    assert Pack(tmp_path / "pack").settings == PackSettings()
