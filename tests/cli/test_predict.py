@@ -42,6 +42,8 @@ def run(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         words = [str(argument) for argument in arguments]
         if "--weights" not in words:
             words += ["--weights", str(weights)]
+        if "--detector" not in words and "--boxes" not in words:
+            words += ["--detector", "whole"]
         monkeypatch.setattr(sys, "argv", ["hrpose", "predict", *words])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
@@ -422,7 +424,15 @@ def test_as_a_program_of_its_own(tmp_path: Path, weights: Path) -> None:
     saved(tmp_path / "good.jpg")
     truncated(tmp_path / "half.jpg")
     program = [sys.executable, "-c", "from hrpose.cli.main import main; main()", "predict"]
-    words = ["good.jpg", "half.jpg", "--weights", str(weights), "--flip-test"]
+    words = [
+        "good.jpg",
+        "half.jpg",
+        "--weights",
+        str(weights),
+        "--flip-test",
+        "--detector",
+        "whole",
+    ]
     ran = subprocess.run(
         [*program, *words],
         cwd=tmp_path,
