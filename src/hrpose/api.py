@@ -11,6 +11,7 @@ from hrpose.runtime.session import open_session
 
 if TYPE_CHECKING:
     from hrpose.metrics.coco import KeypointScores
+    from hrpose.metrics.pckh import PCKhScores
     from hrpose.onnx_export import ExportReport
 
 
@@ -63,27 +64,39 @@ def evaluate(
     boxes: str | Path = "ground-truth",
     detector: AnyDetector = "auto",
     box_threshold: float | None = None,
+    nms: str = "hard",
+    metric: str = "auto",
     flip_test: bool = True,
     refine: bool = False,
     out: str | Path | None = None,
-) -> "KeypointScores":
-    """The ten COCO figures of weights on a data set. Needs `hrpose[train]`.
+) -> "KeypointScores | PCKhScores | None":
+    """COCO's ten figures of weights on a data set, or MPII's PCKh. Needs `hrpose[train]`.
 
-    `boxes` is "ground-truth", a COCO detections file, or "detector", which scores the weights and
-    `detector` together.
+    `images` is a folder, `images.zip` or `images.zip@/folder`. `boxes` is "ground-truth", a COCO
+    detections file, or "detector", which scores the weights and `detector` together. None where
+    the pictures have no labels; then `out` has the results. See `hrpose.evaluation.evaluate`.
     """
-    from hrpose.evaluation import evaluate
+    from hrpose.evaluation import DETECTOR, evaluate
 
+    found = str(boxes) == DETECTOR
     estimator = load(
         name_or_file,
-        detector=detector if boxes == "detector" else "whole",
-        box_threshold=box_threshold,
+        detector=detector if found else "whole",
+        box_threshold=box_threshold if found else None,
         flip_test=flip_test,
         refine=refine,
         batch_size=64,
     )
-    destination = None if out is None else Path(out)
-    return evaluate(estimator, Path(annotations), Path(images), boxes, destination).scores
+    return evaluate(
+        estimator,
+        Path(annotations),
+        images,
+        boxes,
+        None if out is None else Path(out),
+        box_threshold=box_threshold or 0.0,
+        nms=nms,
+        metric=metric,
+    ).scores
 
 
 def export(weights_file: str | Path, out: str | Path) -> "ExportReport":

@@ -1,5 +1,7 @@
 """`hrpose evaluate`."""
 
+import math
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,52 +11,94 @@ from hrpose.cli.options import BatchSize, BoxThreshold, Detector, FlipTest, Refi
 from hrpose.errors import UserError
 
 
+class Nms(StrEnum):
+    """How repeated poses of one person are thinned."""
+
+    hard = "hard"
+    soft = "soft"
+
+
+class Metric(StrEnum):
+    """COCO's AP or MPII's PCKh; auto looks at the annotations."""
+
+    auto = "auto"
+    ap = "ap"
+    pckh = "pckh"
+
+
 def evaluate(
-    annotations: Annotated[Path, typer.Option(help="COCO keypoints JSON.")],
-    images: Annotated[Path, typer.Option(help="The folder of its pictures.")],
+    annotations: Annotated[
+        Path, typer.Option(help="COCO keypoints JSON, or a test set's image_info JSON.")
+    ],
+    images: Annotated[
+        str, typer.Option(help="Its pictures: a folder, images.zip or images.zip@/folder.")
+    ],
     weights: Weights = "w16-small",
     boxes: Annotated[
         str, typer.Option(help="ground-truth, detector, or a COCO detections file.")
     ] = "ground-truth",
     detector: Detector = "auto",
     box_threshold: BoxThreshold = None,
-    flip_test: FlipTest = True,
     refine: Refine = False,
+    nms: Annotated[
+        Nms, typer.Option(help="OKS-NMS: drop repeated poses, or lower their scores.")
+    ] = Nms.hard,
+    metric: Annotated[
+        Metric, typer.Option(help="auto is PCKh where the annotations have head boxes, else AP.")
+    ] = Metric.auto,
+    flip_test: FlipTest = True,
     batch_size: BatchSize = 64,
-    out: Annotated[
-        Path | None, typer.Option(help="Where metrics.json and results.json go.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the figures and the results go.")] = None,
 ) -> None:
-    """Score weights on a data set: COCO's ten figures."""
+    """Score weights on a data set: COCO's ten figures or MPII's PCKh; or predict a test set."""
     from rich.console import Console
+    from rich.progress import Progress
     from rich.table import Table
 
     from hrpose.api import load
-    from hrpose.evaluation import DETECTOR, evaluate
+    from hrpose.evaluation import DETECTOR, GROUND_TRUTH, evaluate
 
-    if boxes != DETECTOR and (detector != "auto" or box_threshold is not None):
+    if boxes != DETECTOR and detector != "auto":
+        raise UserError(f"--detector: expected --boxes {DETECTOR}, found {boxes}; leave it out")
+    if boxes == GROUND_TRUTH and box_threshold is not None:
         raise UserError(
-            f"--detector and --box-threshold: expected --boxes {DETECTOR}, found {boxes}; "
-            "leave them out"
+            f"--box-threshold: expected --boxes {DETECTOR} or a file, found {boxes}; leave it out"
         )
     estimator = load(
         weights,
         detector=detector if boxes == DETECTOR else "whole",
-        box_threshold=box_threshold,
+        box_threshold=box_threshold if boxes == DETECTOR else None,
         flip_test=flip_test,
         refine=refine,
         batch_size=batch_size,
     )
-    report = evaluate(estimator, annotations, images, boxes, out)
-    table = Table(
-        title=f"{weights} on {annotations.name}: {report.people} people in {report.pictures} "
-        f"pictures\nboxes: {report.boxes}; flip test: {'on' if flip_test else 'off'}"
-        + (", second look" if refine else "")
+    # Progress is for a person who waits; it goes away when it is done.
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("pictures", total=None)
+        report = evaluate(
+            estimator,
+            annotations,
+            images,
+            boxes,
+            out,
+            box_threshold=box_threshold or 0.0,
+            nms=nms.value,
+            metric=metric.value,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    flip = f"flip test: {'on' if flip_test else 'off'}{', second look' if refine else ''}"
+    title = (
+        f"{weights} on {annotations.name}: {report.people} people in {report.pictures} pictures\n"
+        f"boxes: {report.boxes}; {flip}"
     )
-    figures = report.scores.as_dict()
-    for name in figures:
-        table.add_column(name, justify="right")
-    table.add_row(*(f"{value:.3f}" for value in figures.values()))
-    Console(width=110).print(table)
-    if out is not None:
-        typer.echo(f"wrote {out / 'metrics.json'} and {out / 'results.json'}")
+    if report.scores is None:
+        typer.echo(f"{title}\nno figures, for there are no labels")
+    else:
+        table = Table(title=title)
+        figures = report.scores.as_dict()
+        for name in figures:
+            table.add_column(name, justify="right")
+        table.add_row(*("-" if math.isnan(v) else f"{v:.3f}" for v in figures.values()))
+        Console(width=110).print(table)
+    if report.files:
+        typer.echo(f"wrote {' and '.join(map(str, report.files))}")

@@ -57,6 +57,22 @@ def load_persons(annotations: Path, unlabelled: bool = False) -> PersonTable:
     return table.select(kept)
 
 
+def load_pictures(annotations: Path, skeleton: Skeleton) -> PersonTable | None:
+    """The pictures of a file without annotations, as COCO publishes its test sets, and nobody.
+
+    None where the file has annotations. `skeleton` is that of the people to be found there.
+    """
+    document = read_json(annotations)
+    if not isinstance(document, dict) or "annotations" in document:
+        return None
+    reader = _Reader(annotations)
+    pictures = reader.pictures(document)
+    categories = reader.entries(document, "categories")
+    person = next((c["id"] for c in categories if c.get("name") == "person" and "id" in c), 1)
+    nobody = reader.people([], len(skeleton), {})
+    return PersonTable(skeleton=skeleton, category_id=int(person), **pictures, **nobody)
+
+
 class _Reader:
     """Reads the parts of one COCO document and names the file in every complaint."""
 
