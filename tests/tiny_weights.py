@@ -17,7 +17,7 @@ def write_tiny_weights(path: Path, passport: Passport | None = PASSPORT) -> Path
     Without a passport it is an ONNX file from somewhere else.
     """
     width, height = PASSPORT.input_wh
-    k = len(PASSPORT.skeleton)
+    k = len((passport or PASSPORT).skeleton)
     mix = np.random.default_rng(0).dirichlet(np.ones(3), k).astype(np.float32) / 255
     nodes = [
         helper.make_node("Cast", ["crops"], ["floats"], to=TensorProto.FLOAT),

@@ -2,57 +2,20 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from hrpose import heatmap
-from hrpose.data.coco import load_persons
+from evaluation.oracle import DataSet, Oracle, detections
 from hrpose.errors import UserError
 from hrpose.evaluation import evaluate
-from hrpose.geometry import Crop, transform
 from hrpose.metrics.coco import evaluate_keypoints
 from hrpose.passport import Passport
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.skeleton import Skeleton
 from hrpose.synthetic import write_dataset
-
-PASSPORT = Passport(network="oracle", input_wh=(192, 256))
-
-
-class Oracle:
-    """A session that answers with the targets of a data set's people, in their order."""
-
-    passport = PASSPORT
-
-    def __init__(self, annotations: Path) -> None:
-        table = load_persons(annotations)
-        crops = [Crop.from_box(box, PASSPORT.input_wh) for box in table.boxes]
-        matrices = np.stack([crop.matrix for crop in crops])
-        points = transform(table.keypoints[..., :2].astype(np.float64), matrices)
-        self.targets, _ = heatmap.encode(
-            points, table.keypoints[..., 2], PASSPORT.heatmap_wh, sigma=2.0
-        )
-        self.next = 0
-
-    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        start, self.next = self.next, self.next + len(crops)
-        answer: NDArray[np.float32] = self.targets[start : self.next]
-        return answer
-
-
-@dataclass(frozen=True)
-class DataSet:
-    annotations: Path
-    images: Path
-
-    def document(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.annotations.read_bytes())
-        return document
 
 
 @pytest.fixture(scope="module")
@@ -63,23 +26,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
 
 def estimator(data: DataSet) -> PoseEstimator:
     return PoseEstimator(Oracle(data.annotations), batch_size=4)
-
-
-def detections(data: DataSet, tmp_path: Path, **changes: Any) -> Path:
-    """Each person's own box as a detector would give it."""
-    entries = [
-        {
-            "image_id": person["image_id"],
-            "category_id": 1,
-            "bbox": person["bbox"],
-            "score": 0.5,
-            **changes,
-        }
-        for person in data.document()["annotations"]
-    ]
-    path = tmp_path / "detections.json"
-    path.write_text(json.dumps(entries), encoding="utf-8")
-    return path
 
 
 def test_a_network_that_knows_is_nearly_perfect(data: DataSet, tmp_path: Path) -> None:

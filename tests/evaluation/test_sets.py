@@ -1,0 +1,261 @@
+"""Evaluation on MPII, on test sets, from zip files, and with a detector's boxes: by command."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.io import loadmat
+from typer.testing import CliRunner
+
+from data.mpii_files import write_mpii
+from evaluation.oracle import DataSet, Oracle, detections
+from hrpose.cli.main import app
+from hrpose.data.mpii import convert
+from hrpose.errors import UserError
+from hrpose.evaluation import Report, evaluate
+from hrpose.metrics.pckh import PCKhScores, pckh
+from hrpose.passport import Passport
+from hrpose.runtime.estimator import PoseEstimator
+from hrpose.skeleton import MPII_16
+from hrpose.synthetic import write_dataset
+from tiny_weights import write_tiny_weights
+
+MPII_PASSPORT = Passport(network="oracle", input_wh=(256, 256), skeleton=MPII_16)
+
+
+@pytest.fixture(scope="module")
+def mpii(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A converted set: `ours`/valid.json and so on, `images`, `annot` with the official files."""
+    folder = tmp_path_factory.mktemp("mpii")
+    convert(write_mpii(folder), folder / "ours")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    folder = tmp_path_factory.mktemp("synthetic")
+    return DataSet(write_dataset(folder, pictures=6, seed=3), folder / "images")
+
+
+def run(mpii: Path, name: str = "valid", **options: Any) -> Report:
+    annotations = mpii / "ours" / f"{name}.json"
+    session = Oracle(annotations, MPII_PASSPORT, unlabelled=True)
+    return evaluate(PoseEstimator(session), annotations, mpii / "images", **options)
+
+
+def test_mpii_is_measured_by_pckh(mpii: Path, tmp_path: Path) -> None:
+    report = run(mpii, out=tmp_path)
+    assert isinstance(report.scores, PCKhScores)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "pred.mat"]
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert list(metrics)[:9] == [
+        *("Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle", "Mean", "Mean@0.1"),
+    ]
+    assert metrics["people"] == 9
+
+    # Whoever has MPII's own files gets the same figures from pred.mat.
+    preds = loadmat(tmp_path / "pred.mat")["preds"]
+    truth = loadmat(mpii / "annot" / "gt_valid.mat")
+    official = pckh(
+        preds - 1,
+        truth["pos_gt_src"].transpose(2, 0, 1),
+        truth["jnt_missing"].T,
+        truth["headboxes_src"].transpose(2, 0, 1),
+    )
+    assert metrics["Mean"] == pytest.approx(official.mean)
+    assert 0 < official.mean_at_01 < official.mean
+    assert report.scores == official
+
+
+def test_predictions_are_in_the_order_of_the_official_file(mpii: Path, tmp_path: Path) -> None:
+    run(mpii, out=tmp_path)
+    preds = loadmat(tmp_path / "pred.mat")["preds"]
+    people = json.loads((mpii / "annot" / "valid.json").read_text())
+    assert preds.shape == (len(people), 16, 2)
+    for found, person in zip(preds, people, strict=True):
+        side = person["scale"] * 250
+        x, y = person["center"]
+        start = np.array([x, y + 15 * person["scale"]]) - side / 2
+        joints = np.array(person["joints"])
+        inside = ((joints > start + 1) & (joints < start + side - 1)).all(axis=1)
+        inside &= np.array(person["joints_vis"]) > 0
+        # Half a heatmap pixel, of which a crop has 64.
+        np.testing.assert_allclose(found[inside], joints[inside], atol=0.6 * side / 64)
+
+
+def test_the_test_set_of_mpii_gives_predictions_alone(mpii: Path, tmp_path: Path) -> None:
+    report = run(mpii, "test", out=tmp_path)
+    assert report.scores is None
+    assert loadmat(tmp_path / "pred.mat")["preds"].shape == (3, 16, 2)
+
+
+def test_a_person_without_labels_has_a_prediction_too(mpii: Path, tmp_path: Path) -> None:
+    document = json.loads((mpii / "ours" / "valid.json").read_text())
+    document["annotations"][4]["keypoints"] = [0] * 48
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "valid.json").write_text(json.dumps(document))
+    (tmp_path / "images").symlink_to(mpii / "images")
+    assert run(tmp_path, out=tmp_path).people == 9
+    assert loadmat(tmp_path / "pred.mat")["preds"].shape == (9, 16, 2)
+
+
+def test_the_metric_may_be_chosen(mpii: Path, tmp_path: Path) -> None:
+    report = run(mpii, metric="ap", out=tmp_path)
+    assert not isinstance(report.scores, PCKhScores)
+    assert (tmp_path / "results.json").is_file()
+    # Without heads nothing says how large a person's head is.
+    assert not isinstance(run(mpii, "train").scores, PCKhScores)
+    with pytest.raises(UserError, match=r"train\.json: expected people with a 'head_box'"):
+        run(mpii, "train", metric="pckh")
+
+
+def test_what_does_not_go_with_pckh(mpii: Path, coco: DataSet) -> None:
+    with pytest.raises(UserError, match="PCKh compares person by person"):
+        run(mpii, boxes="detector")
+    with pytest.raises(UserError, match=r"PCKh is for MPII's 16 keypoints"):
+        knows(coco, metric="pckh")
+    for option in ("metric", "nms"):
+        with pytest.raises(UserError, match=f"{option}: expected one of .* found 'best'"):
+            run(mpii, **{option: "best"})
+
+
+def knows(coco: DataSet, **options: Any) -> Report:
+    return evaluate(
+        PoseEstimator(Oracle(coco.annotations)),
+        coco.annotations,
+        **{"images": coco.images, **options},
+    )
+
+
+def zipped(coco: DataSet, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for picture in sorted(coco.images.iterdir()):
+            archive.write(picture, f"val2017/{picture.name}")
+    return path
+
+
+def test_pictures_in_a_zip_file_give_the_same_figures(coco: DataSet, tmp_path: Path) -> None:
+    path = zipped(coco, tmp_path / "val2017.zip")
+    for place in (path, f"{path}@/val2017"):
+        assert knows(coco, images=place) == knows(coco)
+    with pytest.raises(UserError, match="expected a folder 'train2017' inside"):
+        knows(coco, images=f"{path}@/train2017")
+
+
+def test_soft_nms_keeps_repeated_poses(coco: DataSet, tmp_path: Path) -> None:
+    once = json.loads(detections(coco, tmp_path).read_text())
+    twice = [{**box, "score": score} for box in once for score in (0.9, 0.5)]
+    boxes = tmp_path / "twice.json"
+    boxes.write_text(json.dumps(twice))
+
+    class Twice(Oracle):
+        def __call__(self, crops: Any) -> Any:
+            return np.repeat(self.targets, 2, axis=0)[: len(crops)]
+
+    counts = {}
+    for nms in ("hard", "soft"):
+        session = Twice(coco.annotations)
+        estimator = PoseEstimator(session, batch_size=1000)
+        report = evaluate(estimator, coco.annotations, coco.images, boxes, tmp_path / nms, nms=nms)
+        assert report.as_dict()["nms"] == nms
+        counts[nms] = len(json.loads((tmp_path / nms / "results.json").read_text()))
+    assert counts == {"hard": len(once), "soft": len(twice)}
+
+
+def test_boxes_below_a_score_are_left_out(coco: DataSet, tmp_path: Path) -> None:
+    entries = json.loads(detections(coco, tmp_path).read_text())
+    for position, entry in enumerate(entries):
+        entry["score"] = position / len(entries)
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps(entries))
+    report = knows(coco, boxes=boxes, box_threshold=entries[3]["score"])
+    assert report.people == len(entries) - 3
+    assert report.boxes == f"detections: {boxes}, scored {entries[3]['score']:g} or more"
+    assert knows(coco, boxes=boxes).people == len(entries)
+
+
+def image_info(coco: DataSet, path: Path) -> Path:
+    """What COCO publishes for a test set: pictures and all the categories, without keypoints."""
+    document = {
+        "info": {"description": "COCO 2017 Dataset"},
+        "images": coco.document()["images"],
+        "licenses": [],
+        "categories": [
+            {"supercategory": "person", "id": 1, "name": "person"},
+            {"supercategory": "vehicle", "id": 2, "name": "bicycle"},
+        ],
+    }
+    path.write_text(json.dumps(document))
+    return path
+
+
+def hrpose(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+
+
+def test_a_test_set_gives_the_file_for_cocos_server(coco: DataSet, tmp_path: Path) -> None:
+    info = image_info(coco, tmp_path / "image_info_test-dev2017.json")
+    boxes = detections(coco, tmp_path)
+    weights = write_tiny_weights(tmp_path / "tiny.onnx")
+    out = tmp_path / "out"
+    done = hrpose(
+        *("--annotations", info, "--images", coco.images, "--weights", weights),
+        *("--boxes", boxes, "--out", out, "--no-flip-test"),
+    )
+    assert done.exit_code == 0, done.output
+    assert "no figures, for there are no labels" in done.stdout
+    (path,) = out.iterdir()
+    assert path.name == "person_keypoints_test-dev2017_hrpose_results.json"
+    entries = json.loads(path.read_text())
+    assert 0 < len(entries) <= len(coco.document()["annotations"])
+    for entry in entries:
+        assert set(entry) == {"image_id", "category_id", "keypoints", "score"}
+        assert entry["category_id"] == 1
+        assert len(entry["keypoints"]) == 51
+
+
+def test_a_test_set_needs_boxes_and_a_folder(coco: DataSet, tmp_path: Path) -> None:
+    info = image_info(coco, tmp_path / "image_info_test-dev2017.json")
+    estimator = PoseEstimator(Oracle(coco.annotations))
+    with pytest.raises(UserError, match="pictures and no people; add --boxes"):
+        evaluate(estimator, info, coco.images, out=tmp_path / "out")
+    with pytest.raises(UserError, match="no figures, only results; add --out"):
+        evaluate(estimator, info, coco.images, detections(coco, tmp_path))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_shows_pckh(mpii: Path, tmp_path: Path) -> None:
+    done = hrpose(
+        *("--annotations", mpii / "ours" / "valid.json", "--images", mpii / "images"),
+        *("--weights", write_mpii_weights(tmp_path / "tiny.onnx"), "--out", tmp_path / "out"),
+    )
+    assert done.exit_code == 0, done.output
+    for column in ("Head", "Wrist", "Mean@0.1"):
+        assert column in done.stdout
+    assert (tmp_path / "out" / "pred.mat").is_file()
+
+
+def write_mpii_weights(path: Path) -> Path:
+    passport = Passport(network="tiny", input_wh=(48, 64), name="tiny", skeleton=MPII_16)
+    return write_tiny_weights(path, passport)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--detector", "whole"], "--detector: expected --boxes detector, found ground-truth"),
+        (["--box-threshold", "0.5"], "--box-threshold: expected --boxes detector or a file"),
+    ],
+)
+def test_options_without_their_boxes(coco: DataSet, options: list[str], message: str) -> None:
+    done = hrpose("--annotations", coco.annotations, "--images", coco.images, *options)
+    assert message in str(done.exception)
+
+
+@pytest.mark.parametrize("options", [["--nms", "none"], ["--metric", "iou"]])
+def test_words_that_are_no_choice(coco: DataSet, options: list[str]) -> None:
+    done = hrpose("--annotations", coco.annotations, "--images", coco.images, *options)
+    assert done.exit_code == 2
