@@ -89,4 +89,6 @@ def test_coco_results() -> None:
         "keypoints": [6.0, 7.0, 8.0, 9.0, 10.0, 11.0],
         "score": 0.25,
         "bbox": [4.0, 5.0, 6.0, 7.0],
+        "track_id": 8,
     }
+    assert "track_id" not in three_people(track_ids=None).to_coco(image_id=42)[0]

@@ -58,8 +58,8 @@ class Poses:
         return (self[i] for i in range(len(self)))
 
     def to_coco(self, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:
-        """Entries of a COCO keypoint results file, one per person."""
-        entries = []
+        """Entries of a COCO keypoint results file, one per person; with `track_id` if followed."""
+        entries: list[dict[str, Any]] = []
         for keypoints, box, score in zip(self.keypoints, self.boxes, self.scores, strict=True):
             entries.append(
                 {
@@ -70,6 +70,9 @@ class Poses:
                     "bbox": [round(float(v), 3) for v in box],
                 }
             )
+        if self.track_ids is not None:
+            for entry, track_id in zip(entries, self.track_ids, strict=True):
+                entry["track_id"] = int(track_id)
         return entries
 
     def to_pandas(self, threshold: float = 0.3) -> "pd.DataFrame":

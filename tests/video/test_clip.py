@@ -34,8 +34,10 @@ def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     np.testing.assert_array_equal(read(path)[1].image, pictures[1])
 
 
-@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.avi", "mpeg4"),
-                                             ("a.mov", "libx264"), ("a.webm", "libvpx")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mp4", "libx264"), ("a.avi", "mpeg4"), ("a.mov", "libx264"), ("a.webm", "libvpx")],
+)
 def test_containers(tmp_path: Path, name: str, codec: str) -> None:
     pictures = colours(5)
     path = write_clip(tmp_path / name, pictures, times(5), codec=codec)

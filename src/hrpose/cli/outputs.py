@@ -72,8 +72,10 @@ class Outputs:
     ) -> None:
         """The people in one picture, or in one frame of a clip at `time` in seconds."""
         if "coco" in self.kinds:
-            for entry in poses.to_coco(image_id):
-                self.entries.append({"file_name": file.name, **entry})
+            about: dict[str, Any] = {"file_name": file.name}
+            if frame is not None and time is not None:
+                about |= {"frame": frame, "time": round(time, 6)}
+            self.entries += [{**about, **entry} for entry in poses.to_coco(image_id)]
         if self.kinds & {"csv", "parquet"}:
             self.rows += tables.rows(
                 poses, file=file.name, frame=frame, time=time, threshold=self.threshold

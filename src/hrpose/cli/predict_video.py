@@ -1,11 +1,10 @@
 """`hrpose predict clip.mp4` and `hrpose predict camera:0`: a drawn clip and poses.json out."""
 
-import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +24,9 @@ from rich.text import Text
 from hrpose.errors import UserError
 
 if TYPE_CHECKING:
-    from hrpose.detection.detector import Detector
     from hrpose.poses import Poses
     from hrpose.runtime.estimator import PoseEstimator
-    from hrpose.video import Recorder
+    from hrpose.video import Clip, Recorder
 
 CLIPS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 # What a shell expects of a program that ended by Ctrl-C.
@@ -43,20 +41,22 @@ def is_clip(source: str | Path) -> bool:
 def predict_clip(
     source: str | Path,
     estimator: "PoseEstimator",
-    detector: "Detector | None",
+    _: object,
     out: Path,
     *,
     every: int = 5,
     smooth: bool = True,
     threshold: float = 0.3,
     show: bool = False,
+    kinds: frozenset[str] = frozenset({"pictures", "coco"}),
+    marks: Collection[str] = (),
 ) -> None:
-    """Follow the people of a clip or of `camera:N`; writes a drawn clip and poses.json to `out`.
+    """Follow the people of a clip or of `camera:N`; writes the `kinds` of results to `out`.
 
-    `detector` finds people on every `every`-th frame; None takes the whole picture while nobody is
-    followed. `smooth` steadies the keypoints. Keypoints below `threshold` are not drawn. `show`
-    opens a window with what is drawn; closing it ends the work. So does Ctrl-C: what was done until
-    then is saved, and the exit code is 130.
+    The estimator's detector looks at every `every`-th frame. `smooth` steadies the keypoints. The
+    drawn clip shows the people's ids, and `marks` as `hrpose.draw` has them. `show` opens a window
+    with what is drawn; closing it ends the work. So does Ctrl-C: what was done until then is saved,
+    and the exit code is 130.
     """
     try:
         from hrpose.video import Clip, Recorder, follow
@@ -64,43 +64,46 @@ def predict_clip(
         raise UserError(
             f"{source}: clips need the package '{error.name}'; pip install 'hrpose[video]'"
         ) from error
+    from hrpose.cli.outputs import Outputs
     from hrpose.cli.window import Window
     from hrpose.drawing import draw
-    from hrpose.files import write_atomically
 
-    target, results_file = _target(source, out), out / "poses.json"
-    results: list[tuple[int, float, Poses]] = []
-    start = time.perf_counter()
-    with Clip.open(source) as clip:
+    outputs = Outputs(out, kinds, estimator.passport.skeleton, threshold)
+    name, target = Path(source), _target(source, out)
+    shown: dict[str, Any] = dict.fromkeys({"ids", *marks}, True)
+    count, people, start = 0, set[int](), time.perf_counter()
+    with Clip.open(source) as clip, _ctrl_c() as interrupted, ExitStack() as stack:
+        window = stack.enter_context(Window(clip.name)) if show else None
+        recorder = None
+        if "pictures" in kinds:
+            sound_of = None if clip.live else name
+            recorder = stack.enter_context(Recorder(target, clip.rate, sound_of))
+        progress = stack.enter_context(_progress())
+        bar = progress.add_task(target.name, total=clip.frame_count)
         try:
-            with (
-                _ctrl_c() as interrupted,
-                Window(clip.name) if show else nullcontext() as window,
-                Recorder(target, clip.rate, None if clip.live else Path(source)) as recorder,
-                _progress() as progress,
-            ):
-                bar = progress.add_task(Path(clip.name).name, total=clip.frame_count)
-                people = follow(estimator, clip, detector=detector, every=every, smooth=smooth)
-                for frame, poses in people:
-                    canvas = draw(frame.image, poses, threshold)
+            for frame, poses in follow(estimator, clip, every=every, smooth=smooth):
+                canvas = draw(frame.image, poses, threshold, **shown)
+                if recorder is not None:
                     recorder.write(canvas, frame.time, frame.duration)
-                    results.append((frame.index, frame.time, poses))
-                    progress.advance(bar)
-                    if interrupted() or (window is not None and not window.show(canvas)):
-                        break
-                else:
-                    progress.update(bar, total=len(results))
+                outputs.add(name, frame.index + 1, frame.image, poses, frame.index, frame.time)
+                count, people = frame.index + 1, people | set(_ids(poses))
+                progress.update(bar, completed=count)
+                if interrupted() or (window is not None and not window.show(canvas)):
+                    break
+            else:
+                progress.update(bar, total=count)
+                if recorder is not None:
                     recorder.close(rest_of_sound=True)
         finally:
-            if results:
-                write_atomically(results_file, json.dumps(list(_entries(target.name, results))))
-    count = len({int(id) for *_, poses in results for id in _ids(poses)})
-    speed = len(results) / (time.perf_counter() - start)
+            written = outputs.finish() if count else []
+    if recorder is not None:
+        written.insert(0, target)
+    speed = count / (time.perf_counter() - start)
     typer.echo(
-        f"{len(results)} frames at {speed:.1f} frames/s, {count} people followed: "
-        f"{target} and {results_file}"
+        f"{count} frames at {speed:.1f} frames/s, {len(people)} people followed: "
+        + (", ".join(map(str, written)) or "nothing saved")
     )
-    for note in _notes(clip.damage, recorder):
+    for note in _notes(clip, recorder):
         print(f"hrpose: {note}", file=sys.stderr)
     if interrupted():
         raise typer.Exit(STOPPED)
@@ -123,26 +126,13 @@ def _ids(poses: "Poses") -> list[int]:
     return [] if poses.track_ids is None else [int(id) for id in poses.track_ids]
 
 
-def _entries(name: str, results: list[tuple[int, float, "Poses"]]) -> Iterator[dict[str, Any]]:
-    """COCO results, with the frame (from 0), its time in seconds and the person's id."""
-    for index, seconds, poses in results:
-        for id, entry in zip(_ids(poses), poses.to_coco(index), strict=True):
-            yield {
-                "file_name": name,
-                "frame": index,
-                "time": round(seconds, 6),
-                "track_id": id,
-                **entry,
-            }
-
-
-def _notes(damage: str | None, recorder: "Recorder") -> Iterator[str]:
-    if damage is not None:
-        yield damage
-    if recorder.left_out:
+def _notes(clip: "Clip", recorder: "Recorder | None") -> Iterator[str]:
+    if clip.damage is not None:
+        yield clip.damage
+    if recorder is not None and recorder.left_out:
         kinds = ", ".join(recorder.left_out)
         yield f"{recorder.path}: an MP4 cannot hold sound of the kind {kinds}; it was left out"
-    if recorder.encoder == "mpeg4":
+    if recorder is not None and recorder.encoder == "mpeg4":
         yield f"{recorder.path}: this FFmpeg has no H.264 encoder; MPEG-4 part 2 was written"
 
 

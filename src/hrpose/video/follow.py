@@ -8,69 +8,64 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.detection.detector import Boxes, Detector
+from hrpose.detection.detector import Boxes
+from hrpose.detection.simple import WholePicture
 from hrpose.errors import UserError
 from hrpose.metrics import oks_nms
 from hrpose.poses import Poses
 from hrpose.runtime.estimator import Picture, PoseEstimator
+from hrpose.runtime.refine import boxes_around
 from hrpose.video.clip import Clip, Frame
 from hrpose.video.smoothing import Smoother
-from hrpose.video.tracker import SURE, Tracker
+from hrpose.video.tracker import Tracker
 
-# Frames whose people go through the network together, where a detector looks at each frame.
+# Frames whose people go through the network together, where the detector looks at every frame.
 CHUNK = 8
 # Two poses of one frame that are more alike than this (OKS) are the same person twice.
 SAME_PERSON = 0.7
-# A person with fewer sure joints is left to the detector.
-LEAST_JOINTS = 3
-# How far a person reaches beyond the joints: left and right, above and below, in shares of the
-# joints' longer side. The medians over COCO's people with all joints from nose to ankles labelled.
-MARGIN = np.array([0.06, 0.1])
 
 
 def follow(
-    estimator: PoseEstimator,
-    source: Clip | str | Path,
-    *,
-    detector: Detector | None = None,
-    every: int = 5,
-    smooth: bool = True,
+    estimator: PoseEstimator, source: Clip | str | Path, *, every: int = 5, smooth: bool = True
 ) -> Iterator[tuple[Frame, Poses]]:
     """Each frame of a clip or camera ("camera:0") with the poses of its people and their ids.
 
-    `detector` looks at every `every`-th frame; between, a person's box is what the keypoints of the
-    frame before take up. Without a detector the whole picture is one person's box, until somebody
-    is found in it. With `every` of 1 the people of several frames go through the network together.
-    `smooth` steadies the keypoints (`Smoother`). Raises UserError where the source cannot be read.
+    The estimator's detector looks at every `every`-th frame; between, people are sought around
+    their keypoints of the frame before. With `every` of 1 the people of several frames go through
+    the network together. Where the detector is no more than the whole picture, it is asked only
+    while nobody is followed. `smooth` steadies the keypoints (`Smoother`). Raises UserError where
+    the source cannot be read.
     """
     if every < 1:
         raise UserError(f"every: expected at least 1, found {every}")
     if isinstance(source, Clip):
-        yield from _follow(estimator, source, detector, every, smooth)
-        return
-    with Clip.open(source) as clip:
-        yield from _follow(estimator, clip, detector, every, smooth)
+        yield from _follow(estimator, source, every, smooth)
+    else:
+        with Clip.open(source) as clip:
+            yield from _follow(estimator, clip, every, smooth)
 
 
 def _follow(
-    estimator: PoseEstimator, clip: Clip, detector: Detector | None, every: int, smooth: bool
+    estimator: PoseEstimator, clip: Clip, every: int, smooth: bool
 ) -> Iterator[tuple[Frame, Poses]]:
     tracker, smoother = Tracker(), Smoother()
-    known = Boxes.empty()
-    chunk_size = CHUNK if detector is not None and every == 1 and not clip.live else 1
-    for frames in _chunks(clip, chunk_size):
-        pictures = []
-        for frame in frames:
-            if detector is None:
-                boxes = known if len(known) else _whole(frame.image)
-            else:
-                boxes = detector(frame.image) if frame.index % every == 0 else known
-            pictures.append(Picture.of(frame.image, boxes.xywh, boxes.scores))
+    blind = isinstance(estimator.detector, WholePicture)
+    people = Boxes.empty()
+
+    def picture(frame: Frame) -> Picture:
+        due = not len(people) if blind else frame.index % every == 0
+        if due:
+            return estimator.picture(frame.image)
+        return Picture.of(frame.image, people.xywh, people.scores)
+
+    together = CHUNK if every == 1 and not blind and not clip.live else 1
+    for frames in _chunks(clip, together):
+        pictures = [picture(frame) for frame in frames]
         found = estimator.stream(pictures)
-        for frame, picture, poses in zip(frames, pictures, found, strict=True):
+        for frame, seen, poses in zip(frames, pictures, found, strict=True):
             kept = _distinct(poses)
             poses = poses[kept]
-            known = boxes_of(poses, picture.box_scores[kept], frame.image.shape[:2])
+            people = _around(poses, seen.box_scores[kept], frame.image)
             poses = replace(poses, track_ids=tracker.update(poses, frame.time))
             yield frame, smoother(poses, frame.time) if smooth else poses
 
@@ -81,11 +76,6 @@ def _chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
         yield chunk
 
 
-def _whole(image: NDArray[np.uint8]) -> Boxes:
-    height, width = image.shape[:2]
-    return Boxes(np.array([[0.0, 0.0, width, height]]), np.ones(1))
-
-
 def _distinct(poses: Poses) -> NDArray[np.int64]:
     """The indices of the poses without repetitions: where people cross, two boxes find one."""
     areas = poses.boxes[:, 2:].prod(axis=1)
@@ -93,22 +83,12 @@ def _distinct(poses: Poses) -> NDArray[np.int64]:
     return np.sort(kept)
 
 
-def boxes_of(poses: Poses, scores: NDArray[np.float64], image_hw: tuple[int, ...]) -> Boxes:
-    """Where to look for these people in the next frame: around their sure joints.
+def _around(poses: Poses, scores: NDArray[np.float64], image: NDArray[np.uint8]) -> Boxes:
+    """Where to look for these people in the next frame; their boxes' `scores` go with them.
 
-    `scores` (n,) are those of the people's boxes and go with them. Who has fewer than three sure
-    joints, or is outside the picture, is left out.
+    Who has too few sure joints is left out, for the detector to find again.
     """
-    height, width = image_hw
-    sure = poses.keypoints[..., 2] >= SURE
-    kept = sure.sum(axis=1) >= LEAST_JOINTS
-    points = poses.keypoints[kept, :, :2].astype(np.float64)
-    hidden = ~sure[kept, :, None]
-    start = np.where(hidden, np.inf, points).min(axis=1)
-    end = np.where(hidden, -np.inf, points).max(axis=1)
-    margin = MARGIN * (end - start).max(axis=1, keepdims=True)
-    start = np.clip(start - margin, 0, (width, height))
-    end = np.clip(end + margin, 0, (width, height))
-    inside = (end - start > 1).all(axis=1)
-    boxes = np.concatenate([start, end - start], axis=1)
-    return Boxes(boxes[inside], scores[kept][inside])
+    nowhere = np.full((len(poses), 4), np.nan)
+    boxes = boxes_around(poses.keypoints, nowhere, (image.shape[1], image.shape[0]))
+    known = np.isfinite(boxes).all(axis=1)
+    return Boxes(boxes[known], scores[known])
