@@ -55,11 +55,12 @@ def _box(
     boxes: Path | None,
     detector: str,
 ) -> tuple["NDArray[np.float64]", str]:
-    """The box [x, y, w, h] to explain, and the words for where it is from."""
+    """The box [x, y, w, h] to explain, and a sentence about who gave it."""
     import numpy as np
 
     from hrpose.cli.boxes import boxes_by_picture
     from hrpose.detection.open import open_detector
+    from hrpose.detection.simple import WholePicture
 
     if box is not None:
         try:
@@ -68,15 +69,21 @@ def _box(
             raise UserError(
                 f"--box: expected four numbers x,y,w,h such as 40,20,180,400, found '{box}'"
             ) from error
-        return np.array([x, y, w, h]), "you"
+        return np.array([x, y, w, h]), "Here you gave the box."
     if boxes is not None:
         rows, _ = boxes_by_picture(boxes, [picture])[picture]
-        found, origin = np.array(rows, np.float64).reshape(-1, 4), f"the file {boxes.name}"
+        found, origin = np.array(rows, np.float64).reshape(-1, 4), f"the file {boxes.name} gave"
     else:
         finder = open_detector(detector)
-        found, origin = finder(image).xywh, f"the detector '{finder.name}'"
+        if isinstance(finder, WholePicture):
+            height, width = image.shape[:2]
+            return np.array(
+                [0, 0, width, height]
+            ), "Here no detector looked: it is the whole photo."
+        found, origin = finder(image).xywh, f"the detector {finder.name} found"
     if not len(found):
         raise UserError(f"{picture}: no person was found; give the box with --box x,y,w,h")
-    if len(found) > 1:
-        origin += f", which has {len(found)} people in this photo; the largest is shown"
-    return found[int(np.argmax(found[:, 2] * found[:, 3]))], origin
+    largest = found[int(np.argmax(found[:, 2] * found[:, 3]))]
+    if len(found) == 1:
+        return largest, f"Here {origin} the box."
+    return largest, f"Here {origin} {len(found)} people; this page follows the largest."

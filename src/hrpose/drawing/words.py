@@ -37,8 +37,8 @@ def write_words(
 
 
 def _text_size(size: float, canvas: NDArray[np.uint8]) -> int:
-    """Pixels: a fourteenth of the person, readable and not larger than the picture can bear."""
-    return int(np.clip(size / 14, 11, max(11, min(40, canvas.shape[0] / 14))))
+    """Pixels: an eighteenth of the person, readable and not larger than the picture can bear."""
+    return int(np.clip(size / 18, 11, max(11, min(32, canvas.shape[0] / 16))))
 
 
 def _write_label(

@@ -4,16 +4,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.drawing import LEFT, MIDDLE, RIGHT, keypoint_colours, shapes, text
+from hrpose.drawing import LEFT, MIDDLE, keypoint_colours, shapes, text
 from hrpose.drawing.heatmaps import colour_map, enlarged, overlay
 from hrpose.drawing.palette import INK, PAPER, Colour
 from hrpose.drawing.sheet import GROUND
 from hrpose.explain.scenes import pointed
 from hrpose.explain.trace import Floats, Trace
-
-CELL = 76
-# Pixels shown on each side of the peak.
-REACH = 3
 
 
 def scale_of(trace: Trace) -> int:
@@ -67,16 +63,18 @@ def pixels(trace: Trace, heatmap: Floats, *, arrow: bool = False) -> NDArray[np.
     The window is the same for every heatmap of a joint. The highest pixel has a white frame;
     `arrow` leads from it to the place that was found.
     """
-    left, top = (int(value) - REACH for value in trace.peaks[trace.joint])
-    count, rim = 2 * REACH + 1, 34
-    canvas = np.full((count * CELL + rim, count * CELL + rim, 3), GROUND, np.uint8)
+    # Fewer and larger pixels where an arrow must be seen.
+    reach, cell = (2, 128) if arrow else (3, 76)
+    left, top = (int(value) - reach for value in trace.peaks[trace.joint])
+    count, rim = 2 * reach + 1, 34
+    canvas = np.full((count * cell + rim, count * cell + rim, 3), GROUND, np.uint8)
     height, width = heatmap.shape
     row, column = divmod(int(heatmap.argmax()), width)
     top_value = float(max(trace.merged[trace.joint].max(), 1e-6))
     for step in range(count):
         for words, at in (
-            (str(left + step), (rim + (step + 0.5) * CELL, rim / 2)),
-            (str(top + step), (rim / 2, rim + (step + 0.5) * CELL)),
+            (str(left + step), (rim + (step + 0.5) * cell, rim / 2)),
+            (str(top + step), (rim / 2, rim + (step + 0.5) * cell)),
         ):
             _centred(canvas, words, at, 17, (150, 156, 170))
     for y in range(count):
@@ -86,18 +84,18 @@ def pixels(trace: Trace, heatmap: Floats, *, arrow: bool = False) -> NDArray[np.
             value = float(heatmap[top + y, left + x])
             # Relative to the peak, so that weak heatmaps show their form too.
             colour = colour_map(np.array([[0.08 + 0.9 * value / top_value]]))[0, 0]
-            corner = (rim + x * CELL, rim + y * CELL)
-            canvas[corner[1] + 1 : corner[1] + CELL, corner[0] + 1 : corner[0] + CELL] = colour
+            corner = (rim + x * cell, rim + y * cell)
+            canvas[corner[1] + 1 : corner[1] + cell, corner[0] + 1 : corner[0] + cell] = colour
             ink = INK if float(colour @ np.array([0.3, 0.6, 0.1])) > 140 else PAPER
-            middle = (corner[0] + CELL / 2, corner[1] + CELL / 2 + CELL * 0.28 * arrow)
+            middle = (corner[0] + cell / 2, corner[1] + cell * (0.82 if arrow else 0.5))
             _centred(canvas, f"{value:.2f}", middle, 19, ink)
 
     def on_canvas(place: Floats) -> Floats:
-        corner: Floats = rim + (place - [left, top] + 0.5) * CELL
+        corner: Floats = rim + (place - [left, top] + 0.5) * cell
         return corner
 
-    frame = on_canvas(np.array([column, row], np.float64)) - CELL / 2
-    shapes.box(canvas, [*frame, CELL, CELL], 4, PAPER)
+    frame = on_canvas(np.array([column, row], np.float64)) - cell / 2
+    shapes.box(canvas, [*frame, cell, cell], 4, PAPER)
     if arrow:
         start = on_canvas(trace.peaks[trace.joint].astype(np.float64))
         end = on_canvas(trace.in_heatmap[trace.joint])
@@ -130,7 +128,7 @@ def score_bars(trace: Trace, threshold: float) -> NDArray[np.uint8]:
 
 def network(trace: Trace) -> NDArray[np.uint8]:
     """HRNet as a drawing: four branches side by side, which exchange what they found."""
-    canvas = np.full((520, 1080, 3), GROUND, np.uint8)
+    canvas = np.full((476, 1080, 3), GROUND, np.uint8)
     width, height = trace.passport.input_wh
     tops, lefts = (60, 190, 305, 405), (150, 370, 590, 810)
     tall, wide = (84, 64, 50, 40), (150, 116, 92, 72)
@@ -150,15 +148,14 @@ def network(trace: Trace) -> NDArray[np.uint8]:
             corner = (round(centre[0] - wide[branch] / 2), tops[branch])
             shade = (LEFT, (48, 132, 205), (64, 108, 160), (70, 88, 122))[branch]
             far = (corner[0] + wide[branch], corner[1] + tall[branch])
-            cv2.rectangle(canvas, corner, far, shade, -1, cv2.LINE_AA)
+            cv2.rectangle(canvas, corner, far, shade, -1)
         _centred(canvas, f"stage {stage + 1}", (lefts[stage] + 75, 32), 21, PAPER)
     for branch in range(4):
         part = 4 * 2**branch
         words = f"{width // part} x {height // part}"
         _centred(canvas, words, (lefts[3] + 75, tops[branch] + tall[branch] / 2), 17, PAPER)
-        at = (lefts[branch] - 62, tops[branch] + tall[branch] / 2 + 36)
-        if branch:
-            _centred(canvas, f"1/{part}", at, 17, (150, 156, 170))
+        under = (lefts[branch] + 75, tops[branch] + tall[branch] + 13)
+        _centred(canvas, f"1/{part}", under, 15, (150, 156, 170))
     middle = tops[0] + tall[0] / 2
     _centred(canvas, "crop", (52, middle - 12), 20, PAPER)
     _centred(canvas, f"{width} x {height}", (52, middle + 14), 17, (150, 156, 170))
@@ -167,9 +164,6 @@ def network(trace: Trace) -> NDArray[np.uint8]:
     count = len(trace.passport.skeleton)
     _centred(canvas, f"{count}", (1036, middle - 12), 20, MIDDLE)
     _centred(canvas, "heatmaps", (1036, middle + 14), 15, MIDDLE)
-    note = "deep features, wide view: what is where, roughly"
-    _centred(canvas, note, (420, 490), 17, (150, 156, 170))
-    shapes.line(canvas, (102, middle + 56), (102, middle + 56), 1, RIGHT)
     return canvas
 
 

@@ -37,7 +37,7 @@ def _box(trace: Trace) -> Section:
             "HRNet looks at one person at a time. Another program, a person detector, looks at "
             "the whole photo first and puts a box around every person. This way is called "
             "top-down: first the people, then the joints of each.",
-            f"Here the box comes from {trace.box_from}. It starts at x = {x:.0f}, y = {y:.0f} and "
+            f"{trace.box_from} It starts at x = {x:.0f}, y = {y:.0f} and "
             f"is {w:.0f} pixels wide and {h:.0f} high. x counts to the right and y counts down; "
             "(0, 0) is the centre of the photo's first pixel.",
         ),
@@ -63,8 +63,8 @@ def _crop(trace: Trace) -> Section:
             f"that would make people thin or fat, so the box must get the same shape first. "
             f"{shape} (dashed blue).",
             f"Then it grows by a factor of {passport.padding:g} (orange), so that hands and feet "
-            "at the edge of the box stay in sight, and the network sees a little of what is around. "
-            "Where the crop reaches beyond the photo, the network sees black.",
+            "at the edge of the box stay in sight, and a little of what is around them. Where the "
+            "crop reaches beyond the photo, the network sees black.",
         ),
         (
             Figure(
@@ -75,7 +75,7 @@ def _crop(trace: Trace) -> Section:
         (
             f"box    {w:.1f} x {h:.1f}",
             f"shape  {even[0]:.1f} x {even[1]:.1f}   (width : height = {in_w} : {in_h})",
-            f"crop   {crop_w:.1f} x {crop_h:.1f}   (x {passport.padding:g})",
+            f"crop   {crop_w:.1f} x {crop_h:.1f}   ({passport.padding:g} times that)",
         ),
     )
 
@@ -149,7 +149,7 @@ def _heatmaps(trace: Trace) -> Section:
             "Each heatmap answers one question for every place in the crop: is the joint here? "
             "Bright means yes. In training the network was shown what to paint: a small round "
             f"hill of height 1 (a Gaussian, sigma {passport.codec.sigma:g} heatmap pixels) where "
-            "a human had marked the joint, and zero everywhere else.",
+            "the joint was marked, and zero everywhere else.",
             "A sure network paints one small bright spot. A wide, dim cloud means that it is not "
             "sure; two spots mean that it wavers between two places, often left and right. The "
             "ring is the place that is chosen, the number is the height of the highest pixel. "
@@ -234,19 +234,19 @@ def _way_back(trace: Trace) -> Section:
             f"The place is known in heatmap pixels. A heatmap pixel is {strides[0]:.4g} pixels of "
             "the input, so the place is multiplied by that. Then the map of step 3 is taken "
             "backwards. It is the exact inverse, so nothing is lost on the way.",
-            f"One heatmap pixel is {in_photo:.1f} pixels of this photo. That is why step 7 looks between the pixels, and why larger "
-            "inputs find more exact places.",
+            f"One heatmap pixel is {in_photo:.1f} pixels of this photo. That is why step 7 looks "
+            "between the pixels, and why networks with larger inputs find more exact places.",
         ),
         (
             Figure(closeups.place_in_heatmap(trace), "In the heatmap.", False),
             Figure(closeups.place_in_view(trace), "In the input."),
-            Figure(scenes.point_on_photo(trace), "In the photo; orange is the crop."),
+            Figure(scenes.point_on_photo(trace), "In the photo."),
         ),
         (
-            f"input  ({hx:.2f} x {strides[0]:.4g}, {hy:.2f} x {strides[1]:.4g})"
+            f"input  ({hx:.2f} * {strides[0]:.4g}, {hy:.2f} * {strides[1]:.4g})"
             f" = ({cx:.2f}, {cy:.2f})",
-            f"x = {a:.4f} x {cx:.2f} {_signed(b)} x {cy:.2f} {_signed(c, 2)} = {px:.2f}",
-            f"y = {d:.4f} x {cx:.2f} {_signed(e)} x {cy:.2f} {_signed(f, 2)} = {py:.2f}",
+            f"x = {a:.4f} * {cx:.2f} {_signed(b)} * {cy:.2f} {_signed(c, 2)} = {px:.2f}",
+            f"y = {d:.4f} * {cx:.2f} {_signed(e)} * {cy:.2f} {_signed(f, 2)} = {py:.2f}",
         ),
         columns=3,
     )
@@ -281,8 +281,8 @@ def _scores(trace: Trace, threshold: float) -> Section:
         "10. What the scores mean",
         (
             "A joint's score is the height of its heatmap's highest pixel, cut to 0 and 1. In "
-            "training the right hill had height 1, so a high peak says: this looks like the "
-            "joints I was taught. It is not a probability. 0.8 does not mean right in 80 of 100 "
+            "training the hill to paint was 1 high, so a high peak says: this looks like the "
+            "joints I was shown. It is not a probability. 0.8 does not mean right in 80 of 100 "
             "cases, other weights have other habits, and a network can be sure and wrong. Use it "
             "to compare joints, and choose a threshold by looking at photos of your own.",
             f"The pose as a whole gets the mean of its joints above {COUNTED_SCORE:g}, times the "

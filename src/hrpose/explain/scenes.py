@@ -77,21 +77,32 @@ def _corners(crop: Crop) -> NDArray[np.float64]:
     return _rectangle(crop.center, crop.size)
 
 
+def _around_person(trace: Trace) -> tuple[NDArray[np.uint8], NDArray[np.float64], float]:
+    """The part of the photo that the crop shows, its first pixel (x, y), and its enlargement."""
+    height, width = trace.image.shape[:2]
+    low, high = _corners(trace.crop)[[0, 2]]
+    left, top = np.floor(np.clip(low, 0, [width - 1, height - 1])).astype(int)
+    right, bottom = np.ceil(np.clip(high, [left + 1, top + 1], [width, height])).astype(int)
+    canvas, factor = _shown(trace.image[top:bottom, left:right])
+    return canvas, np.array([left, top], np.float64), factor
+
+
 def pose_on_photo(trace: Trace, threshold: float) -> NDArray[np.uint8]:
     """The finished skeleton, with its joints' names."""
-    canvas, factor = _shown(trace.image)
+    canvas, corner, factor = _around_person(trace)
     poses = trace.poses
-    keypoints = poses.keypoints * np.array([factor, factor, 1], np.float32)
-    larger = Poses(keypoints, poses.boxes * np.float32(factor), poses.scores, poses.skeleton)
+    keypoints = poses.keypoints.copy()
+    keypoints[..., :2] = (keypoints[..., :2] - corner) * factor
+    boxes = (poses.boxes - [*corner, 0, 0]) * factor
+    larger = Poses(keypoints, boxes.astype(np.float32), poses.scores, poses.skeleton)
     return draw(canvas, larger, threshold, names=True)
 
 
 def point_on_photo(trace: Trace) -> NDArray[np.uint8]:
     """The joint on the photo, with its coordinates."""
-    canvas, factor = _shown(trace.image)
-    shapes.outline(canvas, list(_corners(trace.crop) * factor), 2.5, RIGHT)
+    canvas, corner, factor = _around_person(trace)
     place = trace.poses.keypoints[0, trace.joint, :2]
-    return pointed(canvas, place * factor, f"({place[0]:.1f}, {place[1]:.1f})")
+    return pointed(canvas, (place - corner) * factor, f"({place[0]:.1f}, {place[1]:.1f})")
 
 
 def pointed(canvas: NDArray[np.uint8], at: ArrayLike, label: str) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ Floats = NDArray[np.floating[Any]]
 class Trace:
     """One person's way through the method.
 
-    `image` (H, W, 3) uint8 RGB, `box` [x, y, w, h] and `box_from`, the words for who found it;
+    `image` (H, W, 3) uint8 RGB, `box` [x, y, w, h] and `box_from`, a sentence about who gave it;
     `view` (h, w, 3) is what the network sees; `direct` and `mirrored` (k, h/4, w/4) are its
     heatmaps of the view and of its mirror image, `merged` the flip test's mean of both; `in_crop`
     (k, 2) are the joints in pixels of the view, `scores` (k,) their peaks; `poses` is the result.
