@@ -62,7 +62,7 @@ def predict(
 ) -> None:
     """Find the keypoints of the people in photos, clips and cameras; draws them and saves them."""
     from hrpose.api import load
-    from hrpose.cli.outputs import chosen
+    from hrpose.cli.outputs import Outputs, chosen
     from hrpose.cli.predict_pictures import predict_pictures
     from hrpose.cli.predict_video import is_clip, predict_clip
     from hrpose.detection.simple import WholePicture
@@ -73,10 +73,10 @@ def predict(
             "--boxes: given boxes need no --detector and no --box-threshold; leave them out"
         )
     clips = [path for path in pictures if is_clip(path)]
-    if clips and (len(pictures) > 1 or boxes or marks or side_by_side or save != SAVED):
+    if clips and (len(pictures) > 1 or boxes or side_by_side):
         raise UserError(
-            f"{clips[0]}: expected one clip alone, without --boxes, --mark, --save and "
-            "--side-by-side; predict it by itself"
+            f"{clips[0]}: expected one clip alone, without --boxes and --side-by-side; predict it "
+            "by itself"
         )
     estimator = load(
         weights,
@@ -94,16 +94,9 @@ def predict(
             file=sys.stderr,
         )
     if clips:
-        finder = None if whole else estimator.detector
+        results = Outputs(out, kinds, estimator.passport.skeleton, threshold)
         predict_clip(
-            clips[0],
-            estimator,
-            finder,
-            out,
-            every=every,
-            smooth=smooth,
-            threshold=threshold,
-            show=show,
+            clips[0], estimator, results, marks=marks, every=every, smooth=smooth, show=show
         )
         return
     other = None

@@ -24,6 +24,7 @@ from rich.text import Text
 from hrpose.errors import UserError
 
 if TYPE_CHECKING:
+    from hrpose.cli.outputs import Outputs
     from hrpose.poses import Poses
     from hrpose.runtime.estimator import PoseEstimator
     from hrpose.video import Clip, Recorder
@@ -41,17 +42,14 @@ def is_clip(source: str | Path) -> bool:
 def predict_clip(
     source: str | Path,
     estimator: "PoseEstimator",
-    _: object,
-    out: Path,
+    outputs: "Outputs",
     *,
+    marks: Collection[str] = (),
     every: int = 5,
     smooth: bool = True,
-    threshold: float = 0.3,
     show: bool = False,
-    kinds: frozenset[str] = frozenset({"pictures", "coco"}),
-    marks: Collection[str] = (),
 ) -> None:
-    """Follow the people of a clip or of `camera:N`; writes the `kinds` of results to `out`.
+    """Follow the people of a clip or of `camera:N`; writes what `outputs` asks for.
 
     The estimator's detector looks at every `every`-th frame. `smooth` steadies the keypoints. The
     drawn clip shows the people's ids, and `marks` as `hrpose.draw` has them. `show` opens a window
@@ -64,25 +62,23 @@ def predict_clip(
         raise UserError(
             f"{source}: clips need the package '{error.name}'; pip install 'hrpose[video]'"
         ) from error
-    from hrpose.cli.outputs import Outputs
     from hrpose.cli.window import Window
     from hrpose.drawing import draw
 
-    outputs = Outputs(out, kinds, estimator.passport.skeleton, threshold)
-    name, target = Path(source), _target(source, out)
+    name, target = Path(source), _target(source, outputs.folder)
     shown: dict[str, Any] = dict.fromkeys({"ids", *marks}, True)
     count, people, start = 0, set[int](), time.perf_counter()
     with Clip.open(source) as clip, _ctrl_c() as interrupted, ExitStack() as stack:
         window = stack.enter_context(Window(clip.name)) if show else None
         recorder = None
-        if "pictures" in kinds:
+        if "pictures" in outputs.kinds:
             sound_of = None if clip.live else name
             recorder = stack.enter_context(Recorder(target, clip.rate, sound_of))
         progress = stack.enter_context(_progress())
         bar = progress.add_task(target.name, total=clip.frame_count)
         try:
             for frame, poses in follow(estimator, clip, every=every, smooth=smooth):
-                canvas = draw(frame.image, poses, threshold, **shown)
+                canvas = draw(frame.image, poses, outputs.threshold, **shown)
                 if recorder is not None:
                     recorder.write(canvas, frame.time, frame.duration)
                 outputs.add(name, frame.index + 1, frame.image, poses, frame.index, frame.time)
