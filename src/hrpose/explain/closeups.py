@@ -88,7 +88,8 @@ def pixels(trace: Trace, heatmap: Floats, *, arrow: bool = False) -> NDArray[np.
             canvas[corner[1] + 1 : corner[1] + cell, corner[0] + 1 : corner[0] + cell] = colour
             ink = INK if float(colour @ np.array([0.3, 0.6, 0.1])) > 140 else PAPER
             middle = (corner[0] + cell / 2, corner[1] + cell * (0.82 if arrow else 0.5))
-            _centred(canvas, f"{value:.2f}", middle, 19, ink)
+            # + 0.0 makes of -0.0 a plain zero.
+            _centred(canvas, f"{round(value, 2) + 0.0:.2f}", middle, 19, ink)
 
     def on_canvas(place: Floats) -> Floats:
         corner: Floats = rim + (place - [left, top] + 0.5) * cell
@@ -99,11 +100,9 @@ def pixels(trace: Trace, heatmap: Floats, *, arrow: bool = False) -> NDArray[np.
     if arrow:
         start = on_canvas(trace.peaks[trace.joint].astype(np.float64))
         end = on_canvas(trace.in_heatmap[trace.joint])
-        shapes.disc(canvas, start, 5, INK)
-        shapes.arrow(canvas, start, end, 7, INK)
-        shapes.arrow(canvas, start, end, 4, LEFT)
-        shapes.ring(canvas, end, 9, 6, INK)
-        shapes.ring(canvas, end, 9, 3, LEFT)
+        shapes.disc(canvas, start, 6, INK)
+        shapes.arrow(canvas, start, end, 5, INK)
+        shapes.disc(canvas, start, 4, LEFT)
     return canvas
 
 

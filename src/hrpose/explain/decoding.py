@@ -18,7 +18,7 @@ def _figures(trace: Trace) -> tuple[Figure, ...]:
     return (
         Figure(
             closeups.pixels(trace, heatmap, arrow=True),
-            "The highest pixel has a white frame; the ring is the place.",
+            "The highest pixel has a white frame. The arrow leads from its middle to the place.",
             photo=False,
         ),
     )
