@@ -35,10 +35,10 @@ def open_detector(
         return WholePicture()
     options = {} if threshold is None else {"threshold": threshold}
     if name in ("auto", "finder"):
-        from hrpose.detection.finder import Finder
-
         if not finder_file().is_file():
             raise UserError("detector finder: not in this package; choose another --detector")
+        from hrpose.detection.finder import Finder
+
         return Finder(finder_file(), threads=threads, **options)
     if name == "torchvision":
         from hrpose.detection.torchvision_detector import TorchvisionDetector
