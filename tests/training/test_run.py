@@ -9,31 +9,83 @@ from conftest import ROOT
 from hrpose.errors import UserError
 from hrpose.network import HRNet, checkpoint
 from hrpose.passport import Passport
+from hrpose.skeleton import COCO_17, MPII_16, Skeleton
+from hrpose.synthetic import write_dataset
 from hrpose.training.recipe import Recipe, load_recipe
-from hrpose.training.run import build_network
+from hrpose.training.run import build_network, read_start, train
+
+FIVE = Skeleton("five", ("a", "b", "c", "d", "e"))
+OTHER_17 = Skeleton("other", tuple(f"point {i}" for i in range(17)))
+HEAD = ["final_layer.weight", "final_layer.bias"]
 
 
-@pytest.fixture
-def recipe(tmp_path: Path) -> Recipe:
-    """Starts from random weights for 17 keypoints."""
-    path = tmp_path / "start.safetensors"
-    checkpoint.save(path, HRNet.from_name("w16-small"), Passport("w16-small", (96, 128)))
-    return load_recipe(ROOT / "recipes" / "synthetic.yaml", [f"weights={path}"])
+def recipe_from(weights: Path | str) -> Recipe:
+    return load_recipe(ROOT / "recipes" / "synthetic.yaml", [f"weights={weights}"])
 
 
-@pytest.mark.parametrize("num_keypoints", [17, 5])
-def test_weights_to_start_from(recipe: Recipe, num_keypoints: int) -> None:
-    assert recipe.weights is not None
-    start = checkpoint.load(recipe.weights)[0].state_dict()
-    found = build_network(recipe, num_keypoints).state_dict()
-    other = [key for key in start if not torch.equal(start[key], found[key])]
+@pytest.fixture(scope="module")
+def start() -> HRNet:
+    """Random weights for COCO's keypoints."""
+    torch.manual_seed(0)
+    network = HRNet.from_name("w16-small")
+    torch.nn.init.ones_(network.final_layer.bias)
+    return network
+
+
+def write(form: str, folder: Path, network: HRNet) -> Path:
+    state = network.state_dict()
+    path = folder / ("start.safetensors" if form == "hrpose" else "start.pth")
+    if form == "hrpose":
+        checkpoint.save(path, network, Passport("w16-small", (96, 128)))
+    elif form == "official":
+        torch.save(state, path)
+    elif form == "mmpose":
+        renamed = {
+            f"{'head' if key in HEAD else 'backbone'}.{key}": value for key, value in state.items()
+        }
+        torch.save({"meta": {"epoch": 210}, "state_dict": renamed}, path)
+    else:
+        backbone = {key: value for key, value in state.items() if key not in HEAD}
+        torch.save({**backbone, "fc.bias": state["bn1.bias"]}, path)
+    return path
+
+
+@pytest.mark.parametrize("form", ["hrpose", "official", "mmpose", "imagenet"])
+@pytest.mark.parametrize("skeleton", [COCO_17, MPII_16, FIVE, OTHER_17], ids=lambda s: s.name)
+def test_weights_to_start_from(tmp_path: Path, start: HRNet, form: str, skeleton: Skeleton) -> None:
+    recipe = recipe_from(write(form, tmp_path, start))
+    before = start.state_dict()
+    found = build_network(recipe, skeleton, read_start(recipe)).state_dict()
+    other = [key for key in before if not torch.equal(before[key], found[key])]
     # The backbone is kept; a head for other keypoints has to learn anew.
-    expected = [] if num_keypoints == 17 else ["final_layer.weight", "final_layer.bias"]
-    assert other == expected
-    assert found["final_layer.weight"].shape[0] == num_keypoints
+    assert other == ([] if skeleton is COCO_17 and form != "imagenet" else HEAD)
+    assert found["final_layer.weight"].shape[0] == len(skeleton)
+    # ... from the official initialisation.
+    if other:
+        assert not found["final_layer.bias"].any()
+        assert float(found["final_layer.weight"].std()) < 0.002
 
 
-def test_weights_of_another_network_are_refused(recipe: Recipe) -> None:
-    other = recipe.model_copy(update={"network": "w32"})
-    with pytest.raises(UserError, match=r"start\.safetensors: does not fit the network w32"):
-        build_network(other, 17)
+def test_weights_of_another_network_are_refused(tmp_path: Path, start: HRNet) -> None:
+    recipe = recipe_from(write("official", tmp_path, start)).model_copy(update={"network": "w32"})
+    with pytest.raises(UserError, match=r"start\.pth: does not fit the network w32 .* w16-small"):
+        read_start(recipe)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("nowhere.safetensors", "weights: nowhere.safetensors: no such weights"),
+        ("w32-imagenet", "`hrpose weights download w32-imagenet` fetches it"),
+        ("w16-small", "expected a file to start a training from .* an ONNX file"),
+    ],
+)
+def test_weights_that_are_not_there_leave_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str, message: str
+) -> None:
+    monkeypatch.setenv("HRPOSE_HOME", str(tmp_path / "empty"))
+    for seed, part in enumerate(("train", "val")):
+        write_dataset(tmp_path / part, 1, seed)
+    with pytest.raises(UserError, match=message):
+        train(recipe_from(weights), tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

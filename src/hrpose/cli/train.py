@@ -1,9 +1,12 @@
 """`hrpose train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from hrpose.training.doctor import Finding
 
 
 def train(
@@ -23,12 +26,25 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint.")
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Only look the recipe, the data and the weights over."),
+    ] = False,
 ) -> None:
-    """Train a network by a recipe."""
+    """Train a network by a recipe. What may cost points is said first."""
+    from hrpose.training import run
     from hrpose.training.recipe import load_recipe
-    from hrpose.training.run import train
 
     loaded = load_recipe(recipe, overrides or ())
+    if check:
+        datamodule, _ = run.check(loaded, data, _say)
+        people = len(datamodule.train_table)
+        typer.echo(f"{loaded.name}: ready to train on {people} people")
+        return
     destination = out or Path("runs") / loaded.name
-    weights = train(loaded, data, destination, resume)
+    weights = run.train(loaded, data, destination, resume, _say)
     typer.echo(f"wrote {weights}")
+
+
+def _say(finding: "Finding") -> None:
+    typer.echo(str(finding), err=True)

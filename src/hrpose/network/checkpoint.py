@@ -67,6 +67,11 @@ def read_content(path: Path) -> tuple[Any, Passport | None]:
     safetensors, or a PyTorch file of any name. Raises UserError where it cannot be read safely.
     """
     passport: Any
+    if path.suffix == ".onnx":
+        raise UserError(
+            f"{path}: expected a file to start a training from or to convert (.safetensors, .pth), "
+            "found an ONNX file, which can only be run"
+        )
     if path.suffix == ".safetensors":
         content, metadata = _open_safetensors(path)
         passport = metadata.get(METADATA_KEY)

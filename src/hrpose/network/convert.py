@@ -69,10 +69,14 @@ class Weights:
     passport: Passport | None = None
 
     def fits_head(self, skeleton: Skeleton) -> bool:
-        """Whether the head is for these keypoints; by their number where nothing else is known."""
+        """Whether the head is for these keypoints.
+
+        Without a passport, 17 are COCO's and 16 are MPII's; other numbers say nothing else.
+        """
         if self.passport is not None:
             return self.passport.skeleton.keypoints == skeleton.keypoints
-        return self.num_keypoints == len(skeleton)
+        usual = next((s for s in _USUAL_INPUT if len(s) == self.num_keypoints), skeleton)
+        return self.num_keypoints == len(skeleton) and usual.keypoints == skeleton.keypoints
 
     def build(self, skeleton: Skeleton) -> HRNet:
         """A network with these weights; its head is a fresh one where the keypoints differ."""

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,50 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from hrpose import weights
 from hrpose.errors import UserError
-from hrpose.network import checkpoint
+from hrpose.network import checkpoint, convert
+from hrpose.network.convert import Weights
 from hrpose.network.hrnet import HRNet
 from hrpose.passport import Passport
+from hrpose.skeleton import Skeleton
 from hrpose.training.checkpoint_io import WholeFiles
 from hrpose.training.datamodule import PoseData
+from hrpose.training.doctor import Case, Finding, examine
 from hrpose.training.module import PoseModule
 from hrpose.training.recipe import Recipe
 
-HEAD = "final_layer."
+Say = Callable[[Finding], None]
 
 
-def train(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Path:
+def log(finding: Finding) -> None:
+    """Say a finding through the log of `hrpose`, which shows warnings unless told otherwise."""
+    level = logging.INFO if finding.level == "note" else logging.WARNING
+    logging.getLogger("hrpose").log(level, finding.text)
+
+
+def check(recipe: Recipe, data: Path, say: Say = log) -> tuple[PoseData, Weights | None]:
+    """Everything that can be wrong before a training: the data, the weights, the recipe.
+
+    `say` is told what the recipe doctor finds. Raises UserError for what keeps a training from
+    starting; writes nothing. Returns the data and the weights, read.
+    """
+    start = read_start(recipe)
+    datamodule = PoseData(recipe, data)
+    findings = examine(Case(recipe, datamodule.train_table, datamodule.val_table, start))
+    errors = [finding for finding in findings if finding.level == "error"]
+    for finding in findings:
+        if finding not in errors:
+            say(finding)
+    if errors:
+        raise UserError("\n".join(finding.text for finding in errors))
+    return datamodule, start
+
+
+def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say = log) -> Path:
     """Train by `recipe` on the data below `data`; everything is written below `out`.
 
+    First comes `check`, which tells `say` what it finds; a resumed training was checked before.
     `out/checkpoints` has the last and the best (by AP) checkpoint, `out` the logs and, at the end,
     the best weights with their passport, whose path is returned. `resume` goes on from the last
     checkpoint in `out`. Raises UserError for bad data, and where `out` holds another training.
@@ -36,7 +66,10 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Path:
     last = out / "checkpoints" / "last.ckpt"
     if last.exists() and not resume:
         raise UserError(f"{out}: holds a training already; add --resume or choose another --out")
-    datamodule = PoseData(recipe, data)
+    if last.exists():
+        datamodule, start = PoseData(recipe, data), None
+    else:
+        datamodule, start = check(recipe, data, say)
     passport = Passport(
         name=recipe.name,
         network=recipe.network,
@@ -50,7 +83,7 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Path:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips about products
     L.seed_everything(recipe.training.seed, verbose=False)
     torch.set_flush_denormal(True)  # Faint activations would slow a CPU down several times.
-    network = build_network(recipe, len(passport.skeleton))
+    network = build_network(recipe, passport.skeleton, start)
     module = PoseModule(network, recipe, passport)
     best = ModelCheckpoint(
         out / "checkpoints", filename="best", monitor="val/AP", mode="max", save_last=True,
@@ -86,21 +119,34 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False) -> Path:
             module, datamodule=datamodule, ckpt_path=last if resume and last.exists() else None
         )
     trained, _ = checkpoint.load(Path(best.best_model_path or best.last_model_path))
-    weights = out / f"{recipe.name}.safetensors"
-    checkpoint.save(weights, trained, passport)
-    return weights
+    written = out / f"{recipe.name}.safetensors"
+    checkpoint.save(written, trained, passport)
+    return written
 
 
-def build_network(recipe: Recipe, num_keypoints: int) -> HRNet:
-    """The recipe's network, with the weights it starts from."""
-    network = HRNet.from_name(recipe.network, num_keypoints)
-    if recipe.weights is not None:
-        start, _ = checkpoint.load(recipe.weights)
-        state = start.state_dict()
-        if start.num_keypoints != num_keypoints:
-            head = {key: v for key, v in network.state_dict().items() if key.startswith(HEAD)}
-            state = {**state, **head}
-        checkpoint.load_state(network, state, recipe.weights)
+def read_start(recipe: Recipe) -> Weights | None:
+    """The weights that the recipe starts from. Raises UserError where they cannot be it."""
+    if recipe.weights is None:
+        return None
+    try:
+        path = weights.find(recipe.weights)
+    except UserError as error:
+        raise UserError(f"weights: {error}; without any: --set weights=null") from error
+    start = convert.read(path)
+    if start.network != recipe.network:
+        raise UserError(
+            f"{path}: does not fit the network {recipe.network} of the recipe, it is a "
+            f"{start.network}"
+        )
+    return start
+
+
+def build_network(recipe: Recipe, skeleton: Skeleton, start: Weights | None) -> HRNet:
+    """The recipe's network, fresh or with the weights it starts from."""
+    if start is None:
+        network = HRNet.from_name(recipe.network, len(skeleton))
+    else:
+        network = start.build(skeleton)
     if recipe.training.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if recipe.training.compile:
