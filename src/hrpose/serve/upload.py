@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
@@ -113,8 +113,6 @@ async def parse(
 
 
 async def _parse_form(body: bytes, content_type: str, options: Options) -> tuple[bytes, Options]:
-    from starlette.datastructures import Headers
-
     async def once() -> AsyncGenerator[bytes, None]:
         yield body
 
@@ -133,6 +131,13 @@ async def _parse_form(body: bytes, content_type: str, options: Options) -> tuple
         detail = " ".join(str(error).split())[:200] or type(error).__name__
         reason = f"form: cannot be read ({detail}); send multipart/form-data with a file 'image'"
         raise Refusal(400, "bad_form", reason) from error
+    try:
+        return await _read_form(form, options)
+    finally:
+        await form.close()
+
+
+async def _read_form(form: FormData, options: Options) -> tuple[bytes, Options]:
     picture = form.get("image")
     if not isinstance(picture, UploadFile):
         names = ", ".join(sorted(form.keys()))[:200] or "nothing"
@@ -144,9 +149,7 @@ async def _parse_form(body: bytes, content_type: str, options: Options) -> tuple
         options = Options.model_validate({**options.model_dump(), **dict(fields)})
     except ValidationError as error:
         raise bad_options(error.errors()) from None
-    data = await picture.read()
-    await form.close()
-    return data, options
+    return await picture.read(), options
 
 
 def bad_options(errors: object) -> Refusal:

@@ -1,0 +1,189 @@
+"""A server inside this process, and one of its own; pictures that carry their answer."""
+
+import asyncio
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from starlette.types import ASGIApp
+
+from hrpose.detection import open_detector
+from hrpose.passport import Passport
+from hrpose.runtime.session import Session, open_session
+from hrpose.serve.app import create_app
+from hrpose.serve.batcher import Batcher
+from hrpose.serve.figures import Figures
+from hrpose.serve.limits import Limits
+from hrpose.serve.service import Service
+from tiny_weights import write_tiny_weights
+
+NUMBERS = 24
+SIZE = (96, 128)
+
+
+def place_of(number: int) -> tuple[int, int]:
+    """Where the light of a number's picture is: 20 pixels from the next number's."""
+    return 14 + 20 * (number % 4), 14 + 20 * (number // 4)
+
+
+def picture_of(number: int, kind: str = "PNG") -> bytes:
+    """A dark picture with one light. The tiny weights put every keypoint there."""
+    x, y = place_of(number)
+    pixels = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    pixels[y - 7 : y + 8, x - 7 : x + 8] = 90
+    pixels[y - 3 : y + 4, x - 3 : x + 4] = 250
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+def number_in(answer: dict[str, Any]) -> int:
+    """The number whose light all keypoints of the one person are nearest to."""
+    (person,) = answer["people"]
+    points = np.array([[point["x"], point["y"]] for point in person["keypoints"]])
+    places = np.array([place_of(number) for number in range(NUMBERS)])
+    nearest = np.linalg.norm(points[:, None] - places, axis=-1).argmin(axis=1)
+    assert len(set(nearest.tolist())) == 1
+    return int(nearest[0])
+
+
+@dataclass
+class Server:
+    """An application, called without a network."""
+
+    app: ASGIApp
+    limits: Limits
+    figures: Figures
+    batcher: Batcher
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return asyncio.run(self.ask(method, path, **options))
+
+    async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.request(method, path, **options)
+
+    def poses(self, picture: bytes, **fields: str) -> httpx.Response:
+        return self.request("POST", "/v1/poses", files={"image": picture}, data=fields)
+
+
+# A small server: every bound can be reached in a test.
+LIMITS = Limits(
+    max_bytes=300_000, max_pixels=1_000_000, max_boxes=20, idle_seconds=0.2, body_seconds=1
+)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.onnx")
+
+
+@pytest.fixture(scope="session")
+def session(weights: Path) -> Session:
+    return open_session(weights, threads=1)
+
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def serve(session: Session) -> Iterator[Serve]:
+    """Make servers, which end with the test."""
+    ends: list[Callable[[], None]] = []
+
+    def make(own: Session = session, token: str | None = None, limits: Limits = LIMITS) -> Server:
+        figures = Figures()
+        batcher = Batcher(
+            [own],
+            gather_seconds=limits.gather_seconds,
+            queue_crops=limits.queue_crops,
+            observe=figures.batch_crops.observe,
+        )
+        batcher.__enter__()
+        service = Service(batcher, open_detector("whole"), limits)
+        ends.append(lambda: service.__exit__(None, None, None))
+        ends.append(lambda: batcher.__exit__(None, None, None))
+        return Server(create_app(service, figures, token), limits, figures, batcher)
+
+    yield make
+    for end in ends:
+        end()
+
+
+@pytest.fixture
+def server(serve: Serve) -> Server:
+    return serve()
+
+
+@dataclass
+class SlowSession:
+    """Runs only while the gate is open."""
+
+    session: Session
+    gate: threading.Event
+    entered: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def passport(self) -> Passport:
+        return self.session.passport
+
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.entered.set()
+        assert self.gate.wait(10)
+        return self.session(crops)
+
+
+@dataclass
+class Process:
+    """A real `hrpose serve`."""
+
+    process: "subprocess.Popen[str]"
+    url: str
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def start(weights: Path) -> Iterator[Callable[..., Process]]:
+    """Start servers, which end with the module. `before` is Python that runs first."""
+    started: list[Process] = []
+
+    def start(*words: object, before: str = "") -> Process:
+        given = [str(word) for word in words]
+        if "--weights" not in given:
+            given += ["--weights", str(weights)]
+        code = f"{before}\nfrom hrpose.cli.main import main\nmain()"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, "serve", "--port", "0", "--detector", "whole", *given],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        )
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        assert "http://" in first, first + process.stdout.read()
+        started.append(Process(process, first.split(" at ")[1].split(";")[0]))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.stop()
+        assert one.process.stdout is not None
+        one.process.stdout.close()

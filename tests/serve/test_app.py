@@ -1,0 +1,225 @@
+"""The routes: what is answered, and that the OpenAPI document says so."""
+
+import asyncio
+import base64
+import io
+import json
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hrpose
+from hrpose.runtime.session import Session
+from hrpose.serve import schemas
+from hrpose.serve.limits import Limits
+
+from .conftest import LIMITS, NUMBERS, SIZE, Serve, Server, SlowSession, number_in, picture_of
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
+@pytest.mark.parametrize("raw", [True, False])
+def test_the_answer_is_that_of_the_library(
+    server: Server, weights: Any, kind: str, raw: bool
+) -> None:
+    picture = picture_of(5, kind)
+    boxes = [[2.0, 3.0, 80.0, 120.0], [-10.0, 0.0, 96.0, 100.5]]
+    options = {"boxes": json.dumps(boxes), "flip_test": "true", "threshold": "0.5"}
+    if raw:
+        response = server.request(
+            "POST",
+            "/v1/poses",
+            content=picture,
+            params=options,
+            headers={"content-type": f"image/{kind.lower()}"},
+        )
+    else:
+        response = server.poses(picture, **options)
+    assert response.status_code == 200, response.text
+    answer = schemas.PosesAnswer.model_validate_json(response.text)
+    assert (answer.width, answer.height) == SIZE
+    assert (answer.model, answer.boxes_from, answer.threshold) == ("tiny", "request", 0.5)
+    image = hrpose.image.read_image(picture)
+    expected = hrpose.load(weights, flip_test=True, threads=1)(image, boxes)
+    assert [person.box for person in answer.people] == boxes
+    for person, keypoints, score in zip(
+        answer.people, expected.keypoints, expected.scores, strict=True
+    ):
+        found = [[point.x, point.y, point.score] for point in person.keypoints]
+        np.testing.assert_allclose(found, keypoints, atol=0.006)
+        assert person.score == pytest.approx(float(score), abs=1e-4)
+        assert [point.name for point in person.keypoints] == list(expected.skeleton.keypoints)
+        assert [p.present for p in person.keypoints] == [p.score >= 0.5 for p in person.keypoints]
+
+
+def test_without_boxes_the_detector_is_asked(server: Server) -> None:
+    answer = server.poses(picture_of(7)).json()
+    assert answer["boxes_from"] == "the whole picture"
+    assert answer["people"][0]["box"] == [0, 0, *SIZE]
+    assert number_in(answer) == 7
+
+
+def test_no_boxes_are_nobody(server: Server) -> None:
+    assert server.poses(picture_of(7), boxes="[]").json()["people"] == []
+
+
+def test_options_may_stand_in_the_query_of_a_form(server: Server) -> None:
+    response = server.request(
+        "POST",
+        "/v1/poses?threshold=0.9&boxes=[]",
+        files={"image": picture_of(1)},
+        data={"threshold": "0.1"},
+    )
+    assert response.json()["threshold"] == 0.1
+    assert response.json()["people"] == []
+
+
+def test_clients_are_answered_together_each_with_its_own(server: Server) -> None:
+    async def all_at_once() -> list[int]:
+        asked = [
+            server.ask("POST", "/v1/poses", files={"image": picture_of(number % NUMBERS)})
+            for number in range(60)
+        ]
+        return [number_in(answer.json()) for answer in await asyncio.gather(*asked)]
+
+    assert asyncio.run(all_at_once()) == [number % NUMBERS for number in range(60)]
+    figures = server.request("GET", "/metrics").text
+    assert 'hrpose_requests_total{route="/v1/poses",status="200"} 60.0' in figures
+    runs = float(figures.split("hrpose_batch_crops_count ")[1].split()[0])
+    assert runs < 60
+
+
+def test_heatmaps_lie_where_the_keypoints_are(server: Server) -> None:
+    (person,) = server.poses(picture_of(14), heatmaps="true").json()["people"]
+    maps = person["heatmaps"]
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(maps["png"]))))
+    k = len(person["keypoints"])
+    assert sheet.shape == (k * maps["height"], maps["width"])
+    matrix = np.array(maps["to_picture"])
+    for heatmap, point in zip(np.split(sheet, k), person["keypoints"], strict=True):
+        y, x = np.unravel_index(heatmap.argmax(), heatmap.shape)
+        place = matrix @ [x, y, 1]
+        # The keypoint is a quarter of a heatmap's pixel further at most.
+        assert np.abs(place - [point["x"], point["y"]]).max() <= matrix[0, 0] / 4 + 0.01
+        assert heatmap.max() / 255 == pytest.approx(point["score"], abs=0.003)
+
+
+def test_heatmaps_are_sent_only_when_asked_for(server: Server) -> None:
+    assert "heatmaps" not in server.poses(picture_of(1)).json()["people"][0]
+
+
+def test_models_are_described(server: Server) -> None:
+    answer = schemas.ModelsAnswer.model_validate_json(server.request("GET", "/v1/models").text)
+    (model,) = answer.models
+    assert (model.name, model.input_width, model.input_height) == ("tiny", 48, 64)
+    assert model.keypoints[0] == "nose"
+    assert answer.detector == "the whole picture"
+    assert answer.limits.max_boxes == LIMITS.max_boxes
+
+
+def test_a_full_queue_is_503_and_what_was_taken_is_answered(serve: Serve, session: Session) -> None:
+    gate = threading.Event()
+    slow = SlowSession(session, gate)
+    server = serve(slow, limits=Limits(queue_crops=3, gather_seconds=0))
+
+    async def storm() -> list[Any]:
+        def ask(n: int) -> Any:
+            asked = server.ask("POST", "/v1/poses", files={"image": picture_of(n)})
+            return asyncio.create_task(asked)
+
+        asked = [ask(0)]
+        while not slow.entered.is_set():
+            await asyncio.sleep(0.01)
+        asked += [ask(n) for n in range(1, 12)]
+        while sum(task.done() for task in asked) < 8:
+            await asyncio.sleep(0.01)
+        ready = await server.ask("GET", "/readyz")
+        health = await server.ask("GET", "/healthz")
+        assert (ready.status_code, health.status_code) == (503, 200)
+        gate.set()
+        return await asyncio.gather(*asked)
+
+    answers = asyncio.run(storm())
+    taken = [(n, answer) for n, answer in enumerate(answers) if answer.status_code == 200]
+    assert len(taken) == 4  # one at the network and three in the queue
+    assert all(number_in(answer.json()) == n for n, answer in taken)
+    for answer in answers:
+        if answer.status_code != 200:
+            assert (answer.status_code, answer.json()["error"]) == (503, "busy")
+            assert int(answer.headers["retry-after"]) >= 1
+    assert server.request("GET", "/readyz").status_code == 200
+
+
+def test_too_many_requests_and_too_many_bytes_are_503(serve: Serve, session: Session) -> None:
+    gate = threading.Event()
+    picture = picture_of(1, "BMP")
+    many = serve(SlowSession(session, gate), limits=Limits(requests=2))
+    large = serve(SlowSession(session, gate), limits=Limits(upload_bytes=len(picture) * 2 + 900))
+
+    async def three(server: Server) -> list[int]:
+        asked = [
+            asyncio.create_task(server.ask("POST", "/v1/poses", files={"image": picture}))
+            for _ in range(3)
+        ]
+        while not any(task.done() for task in asked):
+            await asyncio.sleep(0.01)
+        gate.set()
+        return [answer.status_code for answer in await asyncio.gather(*asked)]
+
+    assert sorted(asyncio.run(three(many))) == [200, 200, 503]
+    gate.clear()
+    assert sorted(asyncio.run(three(large))) == [200, 200, 503]
+    # What was held is given back.
+    assert large.poses(picture).status_code == 200
+    assert many.poses(picture).status_code == 200
+
+
+def test_an_answer_that_takes_too_long_is_503(serve: Serve, session: Session) -> None:
+    gate = threading.Event()
+    server = serve(SlowSession(session, gate), limits=Limits(answer_seconds=0.2))
+    response = server.poses(picture_of(1))
+    gate.set()
+    assert (response.status_code, response.json()["error"]) == (503, "busy")
+
+
+def test_a_failure_of_the_server_tells_the_client_nothing(serve: Serve, session: Session) -> None:
+    class Broken(SlowSession):
+        def __call__(self, crops: Any) -> Any:
+            raise RuntimeError("secret path /home/me")
+
+    response = serve(Broken(session, threading.Event())).poses(picture_of(1))
+    assert response.status_code == 500
+    assert response.json() == {
+        "error": "broken", "reason": "the server failed; its log says why"
+    }  # fmt: skip
+
+
+def test_the_openapi_document_is_true(server: Server) -> None:
+    document = server.request("GET", "/openapi.json").json()
+    assert set(document["paths"]) == {
+        "/v1/poses", "/v1/models", "/metrics", "/healthz", "/readyz"
+    }  # fmt: skip
+    poses = document["paths"]["/v1/poses"]["post"]
+    options = set(schemas.Options.model_fields)
+    assert {parameter["name"] for parameter in poses["parameters"]} == options
+    form = poses["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert set(form["properties"]) == options | {"image"}
+    assert form["required"] == ["image"]
+    problem = document["components"]["schemas"]["Problem"]
+    for status in ("400", "408", "413", "415", "422", "503"):
+        schema = poses["responses"][status]["content"]["application/json"]["schema"]
+        assert schema["$ref"].endswith("/Problem")
+    assert set(problem["properties"]) == {"error", "reason"}
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    # Every example of a parameter is accepted.
+    for parameter in poses["parameters"]:
+        for example in parameter["schema"].get("examples", []):
+            response = server.poses(picture_of(3), **{parameter["name"]: example})
+            assert response.status_code in (200, 422)
+
+
+def test_interactive_docs_from_elsewhere_are_off(server: Server) -> None:
+    for path in ("/docs", "/redoc"):
+        assert server.request("GET", path).status_code == 404

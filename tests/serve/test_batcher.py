@@ -1,0 +1,154 @@
+"""Crops of all callers in one batch: none lost, none mixed up, none after the end."""
+
+import threading
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from hrpose.passport import Passport
+from hrpose.serve.batcher import BATCH, Batcher, Found, QueueFull
+from tiny_weights import PASSPORT
+
+
+class Echo:
+    """Heatmaps with one peak, at the pixel that a crop's first value numbers."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    @property
+    def passport(self) -> Passport:
+        return PASSPORT
+
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        assert self.gate.wait(10)
+        self.batches.append(len(crops))
+        if (crops == 255).any():
+            raise RuntimeError("broken")
+        width, height = PASSPORT.heatmap_wh
+        heatmaps = np.zeros((len(crops), 17, height * width), np.float32)
+        heatmaps[np.arange(len(crops)), :, crops[:, 0, 0, 0]] = 1
+        return heatmaps.reshape(len(crops), 17, height, width)
+
+
+def crops_of(*numbers: int) -> NDArray[np.uint8]:
+    crops = np.zeros((len(numbers), PASSPORT.input_wh[1], PASSPORT.input_wh[0], 3), np.uint8)
+    crops[:] = np.array(numbers, np.uint8)[:, None, None, None]
+    return crops
+
+
+def numbers_in(found: Found) -> list[int]:
+    width = PASSPORT.heatmap_wh[0]
+    pixels = np.rint(found.points[:, 0] / PASSPORT.codec.stride).astype(int)
+    return [int(y * width + x) for x, y in pixels]
+
+
+def make(session: Echo | None = None, **options: Any) -> Batcher:
+    return Batcher([session or Echo()], **{"gather_seconds": 0.05, "queue_crops": 64, **options})
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.integers(0, 191), min_size=1, max_size=20), st.booleans(), st.booleans()
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    st.integers(1, 3),
+)
+def test_every_caller_gets_its_own_answer(
+    jobs: list[tuple[list[int], bool, bool]], workers: int
+) -> None:
+    sessions = [Echo() for _ in range(workers)]
+    with (
+        Batcher(sessions, gather_seconds=0.001, queue_crops=1000) as batcher,
+        ThreadPoolExecutor(4) as pool,
+    ):
+
+        def ask(job: tuple[list[int], bool, bool]) -> Found:
+            numbers, flip_test, heatmaps = job
+            crops = crops_of(*numbers)
+            return batcher.submit(crops, flip_test=flip_test, heatmaps=heatmaps).result(10)
+
+        for (numbers, flip_test, heatmaps), found in zip(jobs, pool.map(ask, jobs), strict=True):
+            assert len(found.points) == len(numbers)
+            assert (found.heatmaps is not None) is heatmaps
+            if not flip_test:  # else the mirrored peak is averaged in
+                assert numbers_in(found) == numbers
+    assert sum(sum(session.batches) for session in sessions) == sum(
+        len(numbers) * (1 + flip_test) for numbers, flip_test, _ in jobs
+    )
+
+
+def test_callers_share_a_batch() -> None:
+    session = Echo()
+    with make(session, gather_seconds=5) as batcher:
+        # The wait ends when the batch is full, long before the five seconds.
+        jobs = [batcher.submit(crops_of(number)) for number in range(BATCH)]
+        assert [numbers_in(job.result(2)) for job in jobs] == [[n] for n in range(BATCH)]
+    assert session.batches == [BATCH]
+
+
+def test_a_full_queue_says_so_and_takes_again_later() -> None:
+    session = Echo()
+    session.gate.clear()
+    with make(session, queue_crops=4, gather_seconds=0) as batcher:
+        first = batcher.submit(crops_of(1))
+        while batcher.waiting:  # until the thread has taken it
+            pass
+        second = batcher.submit(crops_of(2, 3, 4))
+        with pytest.raises(QueueFull):
+            batcher.submit(crops_of(5, 6))
+        third = batcher.submit(crops_of(7))
+        assert batcher.full
+        session.gate.set()
+        assert [numbers_in(job.result(5)) for job in (first, second, third)] == [
+            [1], [2, 3, 4], [7]
+        ]  # fmt: skip
+
+
+def test_a_failure_reaches_those_it_concerns_and_the_thread_lives_on() -> None:
+    with make(gather_seconds=0) as batcher:
+        with pytest.raises(RuntimeError, match="broken"):
+            batcher.submit(crops_of(255)).result(5)
+        assert numbers_in(batcher.submit(crops_of(9)).result(5)) == [9]
+        assert batcher.ready
+
+
+def test_a_cancelled_job_is_not_run() -> None:
+    session = Echo()
+    session.gate.clear()
+    with make(session, gather_seconds=0) as batcher:
+        running = batcher.submit(crops_of(1))
+        while batcher.waiting:
+            pass
+        waiting: list[Future[Found]] = [batcher.submit(crops_of(2)), batcher.submit(crops_of(3))]
+        assert waiting[0].cancel()
+        session.gate.set()
+        assert numbers_in(running.result(5)) == [1]
+        assert numbers_in(waiting[1].result(5)) == [3]
+        with pytest.raises(CancelledError):
+            waiting[0].result(5)
+    assert sum(session.batches) == 2
+
+
+def test_leaving_finishes_what_was_taken_and_takes_no_more() -> None:
+    session = Echo()
+    session.gate.clear()
+    batcher = make(session)
+    with batcher:
+        jobs = [batcher.submit(crops_of(number)) for number in range(20)]
+        threading.Timer(0.1, session.gate.set).start()
+    assert [numbers_in(job.result(0)) for job in jobs] == [[number] for number in range(20)]
+    assert not batcher.ready
+    with pytest.raises(QueueFull):
+        batcher.submit(crops_of(1))

@@ -1,0 +1,347 @@
+"""The page in a real browser: what a person does, and what is then to be seen."""
+
+import base64
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Process
+
+ROOT = Path(__file__).resolve().parents[2]
+ASTRONAUT = ROOT / "examples" / "astronaut.jpg"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+)  # fmt: skip
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-get install chromium)"),
+]
+
+LEFT, RIGHT, MIDDLE = (0, 158, 255), (255, 140, 0), (90, 220, 120)
+
+
+@pytest.fixture(scope="module")
+def url(start: Callable[..., Process]) -> str:
+    return start("--weights", "w16-small").url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        yield launched
+        launched.close()
+
+
+class Tab:
+    """A page with its answers, and with everything that must not happen."""
+
+    def __init__(self, browser: Any, url: str, **options: Any) -> None:
+        self.context = browser.new_context(
+            **{"viewport": {"width": 1200, "height": 850}, **options}
+        )
+        self.page = self.context.new_page()
+        self.url = url
+        self.faults: list[str] = []
+        self.answers: list[dict[str, Any]] = []
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        self.page.on("request", self._request)
+        self.page.goto(url)
+        self.page.wait_for_selector("#joint option:nth-child(3)", state="attached")
+
+    def _console(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.faults.append(f"console: {message.text}")
+
+    def _request(self, request: Any) -> None:
+        if not request.url.startswith((self.url, "blob:", "data:")):
+            self.faults.append(f"leaves the host: {request.url}")
+
+    def asking(self, deed: Callable[[], None]) -> dict[str, Any]:
+        """Do something after which the page asks the server; the answer, when it is shown."""
+        with self.page.expect_response("**/v1/poses") as waited:
+            deed()
+        answer: dict[str, Any] = waited.value.json()
+        self.page.wait_for_selector("#working", state="hidden")
+        self.page.wait_for_timeout(100)
+        return answer
+
+    def drop(self, file: Path, name: str = "photo.jpg") -> dict[str, Any]:
+        handle = self.page.evaluate_handle(
+            """([data, name]) => {
+                const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+                const transfer = new DataTransfer();
+                transfer.items.add(new File([bytes], name, { type: "image/jpeg" }));
+                return transfer;
+            }""",
+            [base64.b64encode(file.read_bytes()).decode(), name],
+        )
+        return self.asking(
+            lambda: self.page.dispatch_event("#stage", "drop", {"dataTransfer": handle})
+        )
+
+    def pixels(self, points: list[tuple[float, float]], width: int) -> list[tuple[int, ...]]:
+        """The canvas's colours at points of a picture of this width."""
+        found = self.page.evaluate(
+            """([points, width]) => {
+                const canvas = document.getElementById("canvas");
+                const scale = canvas.width / width;
+                const context = canvas.getContext("2d");
+                return points.map(([x, y]) => [...context.getImageData(
+                    (x + 0.5) * scale, (y + 0.5) * scale, 1, 1).data.slice(0, 3)]);
+            }""",
+            [points, width],
+        )
+        return [tuple(colour) for colour in found]
+
+    def summary(self) -> str:
+        return str(self.page.inner_text("#summary"))
+
+    def box(self) -> dict[str, float]:
+        place: dict[str, float] = self.page.locator(".box").first.bounding_box()
+        return place
+
+
+@pytest.fixture
+def tab(browser: Any, url: str) -> Iterator[Tab]:
+    tab = Tab(browser, url)
+    yield tab
+    tab.context.close()
+    assert tab.faults == []
+
+
+def joints(answer: dict[str, Any], least: float = 0.3) -> dict[str, tuple[float, float]]:
+    (person,) = answer["people"]
+    return {p["name"]: (p["x"], p["y"]) for p in person["keypoints"] if p["score"] >= least}
+
+
+def coloured(tab: Tab, answer: dict[str, Any], least: float = 0.3) -> dict[str, bool]:
+    """Whether the canvas has each joint's colour where the joint is."""
+    places = joints(answer, 0)
+    colours = tab.pixels(list(places.values()), answer["width"])
+    sides = {
+        name: LEFT if "left" in name else RIGHT if "right" in name else MIDDLE for name in places
+    }
+    return {
+        name: max(abs(a - b) for a, b in zip(colour, sides[name], strict=True)) < 12
+        for name, colour in zip(places, colours, strict=True)
+    }
+
+
+def test_a_dropped_picture_shows_its_skeleton(tab: Tab) -> None:
+    answer = tab.drop(ASTRONAUT)
+    shown = coloured(tab, answer)
+    present = joints(answer)
+    assert len(present) >= 8
+    assert [name for name in present if not shown[name]] == []
+    assert "1 person" in tab.summary()
+    # Without the skeleton the picture alone is there.
+    tab.page.uncheck("#show-skeletons")
+    assert sum(coloured(tab, answer).values()) <= 1
+
+
+def test_the_threshold_takes_joints_away(tab: Tab) -> None:
+    answer = tab.drop(ASTRONAUT)
+    scores = sorted(p["score"] for p in answer["people"][0]["keypoints"])
+    least = round(scores[-3] - 0.01, 2)
+    tab.page.fill("#threshold", str(least))
+    shown = coloured(tab, answer)
+    assert [name for name in joints(answer, least) if not shown[name]] == []
+    hidden = set(joints(answer, 0.3)) - set(joints(answer, least))
+    assert sum(shown[name] for name in hidden) <= 1  # one may lie under another
+    assert f"{len(joints(answer, least))} joints" in tab.summary()
+
+
+def test_a_dragged_box_is_looked_at_again(tab: Tab) -> None:
+    before = tab.drop(ASTRONAUT)
+    place = tab.box()
+    mouse = tab.page.mouse
+
+    def drag() -> None:
+        mouse.move(place["x"] + place["width"], place["y"] + place["height"])
+        mouse.down()
+        mouse.move(place["x"] + place["width"] * 0.7, place["y"] + place["height"] * 0.6, steps=4)
+        mouse.up()
+
+    after = tab.asking(drag)
+    assert after["boxes_from"] == "request"
+    (x, y, w, h), old = after["people"][0]["box"], before["people"][0]["box"]
+    assert (x, y) == pytest.approx(old[:2], abs=3)
+    assert (w, h) == pytest.approx((0.7 * old[2], 0.6 * old[3]), rel=0.03)
+    assert joints(after) != joints(before)
+    shown = coloured(tab, after)
+    assert [name for name in joints(after) if not shown[name]] == []
+    # Moved as a whole, its size stays.
+    place = tab.box()
+
+    def move() -> None:
+        mouse.move(place["x"] + 40, place["y"] + place["height"] / 2)
+        mouse.down()
+        mouse.move(place["x"] + 100, place["y"] + place["height"] / 2 + 30, steps=4)
+        mouse.up()
+
+    moved = tab.asking(move)["people"][0]["box"]
+    assert moved[2:] == pytest.approx([w, h])
+    assert moved[0] > x
+    assert moved[1] > y
+
+
+def test_a_box_is_drawn_on_free_ground_added_and_removed(tab: Tab) -> None:
+    tab.drop(ASTRONAUT)
+    answer = tab.asking(lambda: tab.page.click(".remove"))
+    assert answer["people"] == []
+    assert "Nobody" in tab.summary()
+    place = tab.page.locator("#boxes").bounding_box()
+    mouse = tab.page.mouse
+
+    def draw() -> None:
+        mouse.move(place["x"] + 100, place["y"] + 50)
+        mouse.down()
+        mouse.move(place["x"] + 400, place["y"] + 600, steps=4)
+        mouse.up()
+
+    assert len(tab.asking(draw)["people"]) == 1
+    assert len(tab.asking(lambda: tab.page.click("[data-do=add]"))["people"]) == 2
+    assert tab.page.locator(".box").count() == 2
+
+
+def test_everything_can_be_done_with_the_keyboard(tab: Tab) -> None:
+    before = tab.drop(ASTRONAUT)
+    page = tab.page
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.className") == "box":
+            break
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    label = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert "person 1" in label
+    after = tab.asking(lambda: [page.keyboard.press(k) for k in ("ArrowRight", "Shift+ArrowUp")][0])
+    (x, _, w, h), old = after["people"][0]["box"], before["people"][0]["box"]
+    assert x > old[0]
+    assert w == old[2]
+    assert h < old[3]
+    assert page.evaluate("document.activeElement.className") == "box"
+    answer = tab.asking(lambda: page.keyboard.press("Delete"))
+    assert answer["people"] == []
+
+
+def test_the_name_and_score_of_a_joint_on_hover(tab: Tab) -> None:
+    answer = tab.drop(ASTRONAUT)
+    nose = answer["people"][0]["keypoints"][0]
+    canvas = tab.page.locator("#canvas").bounding_box()
+    scale = canvas["width"] / answer["width"]
+    tab.page.mouse.move(canvas["x"] + nose["x"] * scale + 1, canvas["y"] + nose["y"] * scale + 1)
+    assert tab.page.inner_text("#tip") == f"nose {nose['score']:.2f}"
+    tab.page.click("[data-language=zh]")
+    tab.page.mouse.move(canvas["x"] + nose["x"] * scale, canvas["y"] + nose["y"] * scale)
+    assert tab.page.inner_text("#tip") == f"鼻子 {nose['score']:.2f}"
+
+
+def test_the_language_is_switched_and_kept(tab: Tab) -> None:
+    tab.drop(ASTRONAUT)
+    page = tab.page
+    page.click("[data-language=zh]")
+    assert page.get_attribute("html", "lang") == "zh"
+    assert "1 个人" in tab.summary()
+    assert page.inner_text("[data-t=threshold]") == "关节的最低分数"
+    assert page.get_attribute("[data-language=zh]", "aria-pressed") == "true"
+    page.reload()
+    page.wait_for_selector("text=将含有人物的图片拖到这里")
+    page.click("[data-language=en]")
+    page.wait_for_selector("text=Drop a picture of people here")
+
+
+def test_a_heatmap_lies_over_the_picture(tab: Tab) -> None:
+    answer = tab.drop(ASTRONAUT)
+    tab.page.uncheck("#show-skeletons")
+    place = joints(answer)["nose"]
+    (before,) = tab.pixels([place], answer["width"])
+    asked = tab.asking(lambda: tab.page.select_option("#joint", "0"))
+    assert "heatmaps" in asked["people"][0]
+    hot, cold = tab.pixels([place, (500, 500)], answer["width"])
+    assert hot != before
+    assert hot[0] > 200
+    assert max(cold) < 120
+    tab.page.select_option("#joint", "")
+    assert tab.pixels([place], answer["width"]) == [before]
+
+
+def test_results_are_saved(tab: Tab, tmp_path: Path) -> None:
+    answer = tab.drop(ASTRONAUT, "she.jpg")
+    with tab.page.expect_download() as waited:
+        tab.page.click("[data-do=json]")
+    waited.value.save_as(tmp_path / "a.json")
+    assert waited.value.suggested_filename == "she.jpg.poses.json"
+    assert json.loads((tmp_path / "a.json").read_text())["people"] == answer["people"]
+    with tab.page.expect_download() as waited:
+        tab.page.click("[data-do=png]")
+    waited.value.save_as(tmp_path / "a.png")
+    from hrpose.image import read_image
+
+    saved = read_image(tmp_path / "a.png")
+    assert saved.shape[1::-1] == (answer["width"], answer["height"])
+    x, y = joints(answer)["left_shoulder"]
+    assert max(abs(saved[round(y), round(x)].astype(int) - LEFT)) < 12
+
+
+def test_the_camera(tab: Tab) -> None:
+    # Chromium's own moving picture stands in for a camera.
+    tab.asking(lambda: tab.page.click("#empty [data-do=camera]"))
+    tab.page.wait_for_selector("#view", state="visible")
+    tab.page.wait_for_selector("[data-do=stop]", state="visible")
+    tab.page.click("[data-do=stop]")
+    tab.page.wait_for_selector(".source [data-do=camera]", state="visible")
+
+
+def test_what_is_no_picture_gets_the_servers_reason(browser: Any, url: str, tmp_path: Path) -> None:
+    tab = Tab(browser, url)
+    html = tmp_path / "a.html"
+    html.write_text("<script>alert(1)</script>")
+    problem = tab.drop(html, "photo.jpg")
+    assert problem["error"] == "bad_picture"
+    assert "expected a picture (JPEG" in tab.page.inner_text("#notice")
+    # Chromium notes each answer that is no 200 on its console; there is nothing else.
+    assert [fault for fault in tab.faults if "status of 422" not in fault] == []
+    tab.context.close()
+
+
+def test_a_token_is_asked_for_and_used(browser: Any, start: Callable[..., Process]) -> None:
+    server = start("--token", "s3cret")
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(server.url)
+    page.wait_for_selector("#ask[open]")
+    page.fill("#token", "s3cret")
+    page.click("#ask button[type=submit]")
+    page.wait_for_selector("#joint option:nth-child(3)", state="attached")
+    assert page.is_hidden("#notice")
+    with page.expect_response("**/v1/poses") as waited:
+        page.set_input_files("#file", str(ASTRONAUT))
+    assert waited.value.status == 200
+    context.close()
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_it_fits_a_phone(browser: Any, url: str, language: str) -> None:
+    viewport = {"width": 390, "height": 844}
+    tab = Tab(browser, url, viewport=viewport, has_touch=True, color_scheme="dark")
+    tab.page.click(f"[data-language={language}]")
+    for _ in range(2):
+        width = tab.page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 390
+        tab.asking(lambda: tab.page.set_input_files("#file", str(ASTRONAUT)))
+    ground = tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(int(v) for v in ground.removeprefix("rgb(").removesuffix(")").split(",")) < 60
+    assert tab.faults == []
+    tab.context.close()

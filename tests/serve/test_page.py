@@ -1,0 +1,59 @@
+"""The page as files: whole, from here only, and with every word in both languages."""
+
+import re
+
+import pytest
+
+from hrpose.serve.page_files import load_page
+
+from .conftest import Server
+
+PAGE = load_page()
+
+
+def test_every_file_is_sent_with_its_type_and_strict_headers(server: Server) -> None:
+    assert {"index.html", "style.css", "main.js", "words.js", "icon.svg"} <= set(PAGE)
+    for name, file in PAGE.items():
+        response = server.request("GET", "/" if name == "index.html" else f"/page/{name}")
+        assert (response.status_code, response.content) == (200, file.content)
+        assert response.headers["content-type"] == file.media_type
+        policy = response.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "http" not in policy
+
+
+def test_a_file_that_is_known_is_not_sent_again(server: Server) -> None:
+    etag = server.request("GET", "/").headers["etag"]
+    response = server.request("GET", "/", headers={"if-none-match": etag})
+    assert (response.status_code, response.content) == (304, b"")
+
+
+@pytest.mark.parametrize("name", PAGE)
+def test_nothing_comes_from_elsewhere(name: str) -> None:
+    text = PAGE[name].content.decode()
+    addresses = set(re.findall(r"(?:https?:)?//[a-z0-9.]+\.[a-z]+[^\s\"']*", text))
+    assert addresses <= {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"\b(eval|innerHTML|document\.write)\b", text)
+    for imported in re.findall(r"from \"\./([^\"]+)\"", text):
+        assert imported in PAGE
+    for linked in re.findall(r"(?:src|href)=\"/page/([^\"]+)\"", text):
+        assert linked in PAGE
+
+
+def test_every_word_is_there_in_both_languages() -> None:
+    source = PAGE["words.js"].content.decode()
+    english, chinese = re.findall(r"^  (?:en|zh): \{\n(.*?)^  \},", source, re.M | re.S)
+    words = [dict(re.findall(r"^    (\w+): \"(.*)\",$", part, re.M)) for part in (english, chinese)]
+    assert words[0].keys() == words[1].keys()
+    for key, text in words[0].items():
+        places = [sorted(re.findall(r"\{\w+\}", part[key])) for part in words]
+        assert places[0] == places[1], key
+        assert re.search("[\u4e00-\u9fff]|JSON|PNG", words[1][key]), key
+        assert text
+    page = PAGE["index.html"].content.decode()
+    code = "".join(file.content.decode() for name, file in PAGE.items() if name.endswith(".js"))
+    used = set(re.findall(r"data-t(?:-label)?=\"(\w+)\"", page)) | set(
+        re.findall(r"\bt\(\"(\w+)\"", code)
+    )
+    assert used <= words[0].keys()

@@ -1,0 +1,171 @@
+"""A real `hrpose serve`: its sockets, its clocks, its end."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from hrpose.cli.main import main
+
+from .conftest import NUMBERS, Process, number_in, picture_of
+
+Start = Callable[..., Process]
+
+
+@pytest.fixture(scope="module")
+def running(start: Start) -> Process:
+    return start("--workers", 2, before="from hrpose.serve import run; run.HEAD_SECONDS = 0.5")
+
+
+def connect(server: Process) -> socket.socket:
+    url = httpx.URL(server.url)
+    return socket.create_connection((url.host, url.port or 80), timeout=10)
+
+
+def answer_on(connection: socket.socket) -> tuple[int, dict[str, object]]:
+    """What comes until the server closes: status and JSON."""
+    received = b""
+    while data := connection.recv(65536):
+        received += data
+    head, _, body = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)
+
+
+def test_it_listens_on_this_machine_only(running: Process) -> None:
+    assert running.url.startswith("http://127.0.0.1:")
+
+
+def test_many_clients_good_and_bad_get_their_own_answers(running: Process) -> None:
+    def ask(n: int) -> None:
+        with httpx.Client(base_url=running.url, timeout=20) as client:
+            for i in range(10):
+                number = (n * 7 + i) % NUMBERS
+                good = client.post("/v1/poses", files={"image": picture_of(number, "JPEG")})
+                assert number_in(good.json()) == number
+                bad = client.post(
+                    "/v1/poses", content=b"<html>", headers={"content-type": "image/png"}
+                )
+                assert (bad.status_code, bad.json()["error"]) == (422, "bad_picture")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, range(8)))
+
+
+def test_uploads_beyond_the_bound_get_their_reason(running: Process) -> None:
+    def endless():  # type: ignore[no-untyped-def]
+        for _ in range(400):
+            yield bytes(65536)
+
+    for content in (bytes(25_000_000), endless()):
+        headers = {"content-type": "image/png"}
+        answer = httpx.post(f"{running.url}/v1/poses", content=content, headers=headers, timeout=30)
+        assert (answer.status_code, answer.json()["error"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize("head", [b"", b"POST /v1/poses HT", b"GET / HTTP/1.1\r\nHost: a\r\nX"])
+def test_a_head_that_never_ends_is_closed(running: Process, head: bytes) -> None:
+    with connect(running) as connection:
+        connection.sendall(head)
+        status, problem = answer_on(connection)
+    assert (status, problem["error"]) == (408, "too_slow")
+
+
+def test_what_is_no_http_gets_a_reason(running: Process) -> None:
+    with connect(running) as connection:
+        connection.sendall(b"hello\r\n\r\n")
+        status, problem = answer_on(connection)
+    assert (status, problem["error"]) == (400, "bad_request")
+
+
+def test_sigterm_finishes_what_was_taken_and_takes_no_more(start: Start) -> None:
+    server = start()
+    pictures = [picture_of(number, "BMP") for number in range(NUMBERS)]
+    open_ones = []
+    # Each request has begun and waits for the second half of its picture.
+    for picture in pictures:
+        connection = connect(server)
+        head = (
+            "POST /v1/poses HTTP/1.1\r\nHost: a\r\nContent-Type: image/bmp\r\n"
+            f"Content-Length: {len(picture)}\r\n\r\n"
+        )
+        connection.sendall(head.encode() + picture[:1000])
+        open_ones.append(connection)
+    while True:
+        figures = httpx.get(f"{server.url}/metrics").text
+        if float(re.findall(r"^hrpose_requests_under_way (\S+)", figures, re.M)[0]) > NUMBERS:
+            break
+        time.sleep(0.02)
+    ended: list[int] = []
+    stopper = threading.Thread(target=lambda: ended.append(server.stop()))
+    stopper.start()
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            connect(server).close()
+        except OSError:
+            break
+        time.sleep(0.02)
+    else:
+        raise AssertionError("new connections are still taken")
+    for number, connection in enumerate(open_ones):
+        connection.sendall(pictures[number][1000:])
+    for number, connection in enumerate(open_ones):
+        with connection:
+            status, answer = answer_on(connection)
+        assert status == 200
+        assert number_in(answer) == number
+    stopper.join(20)
+    assert ended == [0]
+
+
+def test_a_token_comes_from_the_environment_or_the_command(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HRPOSE_TOKEN", "from-environment")
+    server = start()
+    url = f"{server.url}/v1/models"
+    assert httpx.get(url).status_code == 401
+    right = {"authorization": "Bearer from-environment"}
+    assert httpx.get(url, headers=right).status_code == 200
+
+
+def test_what_cannot_be_served_is_said_in_one_line(
+    running: Process,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    for words, reason in (
+        (("--port", str(httpx.URL(running.url).port)), "in use"),
+        (("--host", "256.1.1.1"), "cannot listen"),
+        (("--weights", str(tmp_path / "broken.onnx")), "expected an ONNX model"),
+        (("--weights", "nothing"), "no such weights"),
+        (("--detector", "nobody"), "detector"),
+        (("--token", "a\nb"), "--token"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["hrpose", "serve", "--weights", str(weights), *words])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        said = capsys.readouterr().err
+        assert stopped.value.code == 2
+        assert reason in said
+        assert said.count("\n") == 1
+
+
+def test_without_its_extra_it_says_what_to_install() -> None:
+    code = "import sys; sys.modules['fastapi'] = None; from hrpose.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "serve"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "hrpose[serve]" in done.stderr
