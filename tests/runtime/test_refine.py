@@ -36,6 +36,13 @@ def test_with_few_sure_keypoints_the_box_stays(sure: int, moves: bool) -> None:
     assert (found != OLD).any() == moves
 
 
+def test_keypoints_on_one_spot_do_not_make_a_speck() -> None:
+    first = np.array([[0.0, 0, 80, 120]])
+    np.testing.assert_allclose(
+        boxes_around(person(*[(50.0, 60.0, 0.9)] * 17), first, WH), [[44, 54, 12, 12]]
+    )
+
+
 def test_nobody() -> None:
     found = boxes_around(np.zeros((0, 17, 3), np.float32), np.zeros((0, 4)), WH)
     assert found.shape == (0, 4)

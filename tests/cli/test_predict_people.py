@@ -1,0 +1,175 @@
+"""`hrpose predict --detector`: people found, the last resort said, many files at once."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from hrpose.cli import predict_pictures
+from hrpose.cli.main import app
+from hrpose.detection import open as opening
+from hrpose.errors import UserError
+from hrpose.poses import Poses
+from tiny_detectors import scored_outputs, write_detector
+from tiny_weights import write_tiny_weights
+
+Run = Callable[..., Result]
+# In pictures of 128 x 96, the input of 64 x 64 shows them at half their size.
+PEOPLE = [[4, 4, 20, 40], [30, 8, 50, 44]]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_tiny_weights(folder / "tiny.onnx")
+    write_detector(folder / "rtmdet.onnx", scored_outputs(PEOPLE, [0.9, 0.5]))
+    return folder
+
+
+@pytest.fixture
+def run(files: Path, tmp_path: Path) -> Run:
+    def run(*arguments: object) -> Result:
+        words = ["predict", *map(str, arguments), "--weights", str(files / "tiny.onnx")]
+        return CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
+
+    return run
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    return saved(tmp_path / "photo.png")
+
+
+def saved(path: Path, seed: int = 0) -> Path:
+    pixels = np.random.default_rng(seed).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def entries(tmp_path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((tmp_path / "out" / "poses.json").read_bytes())
+    return found
+
+
+def refused(result: Result, said: str) -> None:
+    assert isinstance(result.exception, UserError)
+    assert said in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("more", "boxes"),
+    [
+        ([], [[8, 8, 32, 72], [60, 16, 40, 72]]),
+        (["--box-threshold", "0.6"], [[8, 8, 32, 72]]),
+        (["--box-threshold", "0.95"], []),
+    ],
+)
+def test_a_detector_finds_the_people(
+    run: Run, photo: Path, files: Path, tmp_path: Path, more: list[str], boxes: list[Any]
+) -> None:
+    ran = run(photo, "--detector", files / "rtmdet.onnx", *more)
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    assert [entry["bbox"] for entry in entries(tmp_path)] == boxes
+    nobody = "" if boxes else " (1 with nobody)"
+    assert f"1 pictures{nobody}, {len(boxes)} people by rtmdet.onnx (RTMDet)" in ran.stdout
+
+
+def test_the_last_resort_is_said_in_one_line(
+    run: Run, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "finder_file", lambda: tmp_path / "finder.onnx")
+    ran = run(photo)
+    assert ran.exit_code == 0
+    (line,) = ran.stderr.splitlines()
+    assert "the whole picture is one person's box" in line
+    assert [entry["bbox"] for entry in entries(tmp_path)] == [[0, 0, 128, 96]]
+    # Who asks for it need not be told.
+    assert run(photo, "--detector", "whole").stderr == ""
+    refused(run(photo, "--detector", "finder"), "not in this package")
+
+
+def test_a_second_look_moves_the_boxes(run: Run, photo: Path, files: Path, tmp_path: Path) -> None:
+    assert run(photo, "--detector", files / "rtmdet.onnx", "--refine").exit_code == 0
+    closer = [entry["bbox"] for entry in entries(tmp_path)]
+    assert len(closer) == 2
+    assert closer != [[8, 8, 32, 72], [60, 16, 40, 72]]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--boxes", "b.json", "--detector", "whole"], "given boxes need no --detector"),
+        (["--boxes", "b.json", "--box-threshold", "0.5"], "given boxes need no --detector"),
+        (["--detector", "yolo"], "one of: auto, finder, whole, torchvision"),
+        (["clip.mp4"], "clip.mp4: expected one clip alone"),
+    ],
+)
+def test_words_that_do_not_go_together(run: Run, photo: Path, words: list[str], said: str) -> None:
+    refused(run(photo, *words), said)
+
+
+@pytest.mark.parametrize("words", [["--boxes", "b.json"], ["--side-by-side", "x"]])
+def test_a_clip_takes_no_options_of_pictures(run: Run, words: list[str]) -> None:
+    refused(run("clip.mp4", *words), "expected one clip alone")
+
+
+def test_many_files_keep_their_order(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(40):
+        saved(folder / f"{i:03d}.png", seed=i)
+    for i in (7, 8, 39):
+        (folder / f"{i:03d}.png").write_bytes(b"no picture")
+    ran = run(folder, "--detector", "whole", "--batch-size", 3)
+    assert ran.exit_code == 2
+    good = [i for i in range(40) if i not in (7, 8, 39)]
+    assert [entry["image_id"] for entry in entries(tmp_path)] == good
+    lines = ran.stderr.splitlines()
+    assert [line.split(":")[1].split("/")[-1] for line in lines] == [
+        "007.png",
+        "008.png",
+        "039.png",
+    ]
+    # Each picture has its own poses, not its neighbour's.
+    alone = run(folder / "023.png", "--detector", "whole")
+    assert alone.exit_code == 0
+    (expected,) = entries(tmp_path)
+    run(folder, "--detector", "whole", "--batch-size", 3)
+    (found,) = (entry for entry in entries(tmp_path) if entry["image_id"] == 23)
+    np.testing.assert_allclose(found["keypoints"], expected["keypoints"], atol=1e-3)
+
+
+def test_ctrl_c_keeps_what_was_done(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = [saved(tmp_path / f"{i}.png", seed=i) for i in range(6)]
+
+    def interrupted(work: Iterator[Poses], total: int) -> Iterator[Poses]:
+        assert total == 6
+        yield next(work)
+        yield next(work)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict_pictures, "_progress", interrupted)
+    ran = run(*photos, "--detector", "whole", "--batch-size", 1)
+    assert ran.exit_code == 130
+    assert [entry["file_name"] for entry in entries(tmp_path)] == ["0.png", "1.png"]
+    assert "2 pictures" in ran.stdout
+
+
+def test_the_python_door_finds_people_too(
+    files: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hrpose
+
+    monkeypatch.delitem(sys.modules, "hrpose.api", raising=False)
+    estimator = hrpose.load(files / "tiny.onnx", detector=files / "rtmdet.onnx", box_threshold=0.6)
+    assert estimator(photo).boxes.tolist() == [[8, 8, 32, 72]]
+    own = hrpose.load(files / "tiny.onnx", detector=lambda image: [[1, 2, 30, 40, 0.5]])
+    assert own(photo).boxes.tolist() == [[1, 2, 30, 40]]
