@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hrpose.cli.options import InputSize, parse_input_size
 from hrpose.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ def convert(
     to: Annotated[
         Form, typer.Option(help="hrpose: safetensors. official: a bare PyTorch state dict.")
     ] = Form.hrpose,
-    input_size: Annotated[
-        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="In pixels, such as 192x256.")
-    ] = None,
+    input_size: InputSize = None,
     skeleton: Annotated[
         str | None, typer.Option(help="coco, mpii, or a COCO keypoints JSON that names them.")
     ] = None,
@@ -71,7 +70,7 @@ def convert(
     if weights.added:
         typer.echo(f"  set {weights.added} to zero: counters of BatchNorm that nothing reads")
     known = convert.Known(
-        input_wh=_size(input_size),
+        input_wh=parse_input_size(input_size),
         skeleton=_skeleton(skeleton),
         codec=codec.value if codec else None,
         sigma=sigma,
@@ -91,19 +90,6 @@ def convert(
         convert.write_official(out, weights)
     use = "; a recipe can start from it (weights: ...)" if k is None else ""
     typer.echo(f"wrote {out}{use}")
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) == 2 and all(part.isascii() and part.isdigit() for part in parts):
-        width, height = (int(part) for part in parts)
-        if width and height and not width % 32 and not height % 32 and max(width, height) <= 4096:
-            return width, height
-    raise UserError(
-        f"--input-size {text}: expected WIDTHxHEIGHT in multiples of 32, such as 192x256"
-    )
 
 
 def _skeleton(name: str | None) -> "Skeleton | None":

@@ -14,7 +14,9 @@ from hrpose.cli import (
     export,
     predict,
     serve,
+    summary,
     train,
+    verify,
     weights,
 )
 from hrpose.errors import UserError
@@ -32,6 +34,8 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("train")(train.train)
 app.command("export")(export.export)
 app.command("convert")(convert_weights.convert)
+app.command("verify")(verify.verify)
+app.command("summary")(summary.summary)
 app.command("serve")(serve.serve)
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")

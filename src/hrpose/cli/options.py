@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from hrpose.errors import UserError
+
 Weights = Annotated[
     str, typer.Option(help="A name (w16-small) or a file (.onnx, .safetensors, .ckpt).")
 ]
@@ -32,6 +34,9 @@ Threshold = Annotated[
     float,
     typer.Option(min=0, max=1, help="Joints with a lower score are absent: they are not drawn."),
 ]
+InputSize = Annotated[
+    str | None, typer.Option(metavar="WIDTHxHEIGHT", help="In pixels, such as 192x256.")
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Crops that go through the network at once.")]
 
 # What `--save` knows, and what each is.
@@ -55,3 +60,17 @@ Mark = Annotated[
     str,
     typer.Option(help=f"What to draw beside the skeletons, commas between: {', '.join(MARKS)}."),
 ]
+
+
+def parse_input_size(text: str | None) -> tuple[int, int] | None:
+    """What `--input-size` says, as (w, h)."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) == 2 and all(part.isascii() and part.isdigit() for part in parts):
+        width, height = (int(part) for part in parts)
+        if width and height and not width % 32 and not height % 32 and max(width, height) <= 4096:
+            return width, height
+    raise UserError(
+        f"--input-size {text}: expected WIDTHxHEIGHT in multiples of 32, such as 192x256"
+    )

@@ -1,0 +1,162 @@
+"""`hrpose verify`: the parity certificate."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hrpose.cli.options import FlipTest
+
+if TYPE_CHECKING:
+    from hrpose.verification import Certificate, Check
+
+
+def verify(
+    golden: Annotated[
+        Path | None, typer.Option(help="Golden vectors, instead of those in the package.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the certificate goes, as JSON.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weights to check too: a name or a file.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="What an exported --weights came from, to compare with.")
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="A data set for --weights: COCO keypoints JSON.")
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(help="Its pictures: a folder, images.zip or images.zip@/folder.")
+    ] = None,
+    boxes: Annotated[
+        str, typer.Option(help="ground-truth, or a COCO detections file.")
+    ] = "ground-truth",
+    published: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="The AP (or PCKh) that --weights should reach."),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1, help="How far from it is still equal.")
+    ] = 0.001,
+    flip_test: FlipTest = True,
+) -> None:
+    """Compare this installation with the official code's numbers; exit code 1 if not equal.
+
+    With --weights also a model: against the figure published for it, or an exported model against
+    its origin.
+    """
+    from rich.console import Console
+
+    from hrpose.errors import UserError
+    from hrpose.files import write_atomically
+    from hrpose.verification import Certificate, Golden
+    from hrpose.verification.run import verify
+
+    if weights is None and any(v is not None for v in (against, annotations, images, published)):
+        raise UserError("--against, --annotations and --published are about weights; add --weights")
+    if (annotations is None) != (images is None):
+        raise UserError("--annotations and --images go together; found only one of them")
+    vectors = Golden.open(golden)
+    console = Console(stderr=True)
+    with console.status("comparing with the golden vectors"):
+        certificate = verify(vectors)
+    if weights is not None:
+        data = None if annotations is None or images is None else (annotations, images, boxes)
+        more = _model(console, weights, against, data, published, tolerance, flip_test)
+        certificate = Certificate((*certificate.checks, *more), certificate.not_run)
+    _show(certificate, vectors.is_part)
+    if out is not None:
+        write_atomically(out, certificate.to_json() + "\n")
+        typer.echo(f"wrote {out}")
+    if not certificate.equal:
+        raise typer.Exit(1)
+
+
+def _model(
+    console: object,
+    weights: str,
+    against: str | None,
+    data: tuple[Path, str, str] | None,
+    published: float | None,
+    tolerance: float,
+    flip_test: bool,
+) -> "list[Check]":
+    from rich.progress import Progress
+
+    from hrpose.errors import UserError
+    from hrpose.verification import Check
+    from hrpose.verification.models import (
+        compare_models,
+        drawn_people,
+        figure,
+        open_estimator,
+        people_of,
+    )
+    from hrpose.weights.registry import RELEASED
+
+    if published is None and against is None and weights in RELEASED:
+        published = RELEASED[weights].score
+    if published is not None and data is None:
+        raise UserError(
+            f"--weights {weights}: to measure its figure, add --annotations and --images"
+        )
+    if published is None and against is None:
+        raise UserError(
+            f"--weights {weights}: add --published AP to compare with, or --against the weights "
+            "it was exported from"
+        )
+    checks: list[Check] = []
+    found = open_estimator(weights, flip_test)
+    expected = None if published is None else ("published", published)
+    with Progress(console=console, transient=True) as bar:  # type: ignore[arg-type]
+        task = bar.add_task("pictures", total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        name = Path(weights).name
+        if against is not None:
+            origin = open_estimator(against, flip_test)
+            pictures = drawn_people() if data is None else people_of(*data[:2])
+            checks += compare_models(name, found, origin, pictures)
+            if data is not None and expected is None:
+                expected = (Path(against).name, figure(origin, *data, progress=show)[1])
+        if data is not None and expected is not None:
+            what, value = figure(found, *data, progress=show)
+            label = f"{what}: {value:.4f}, {expected[0]} {expected[1]:.4f}"
+            checks.append(Check(label, name, abs(value - expected[1]), tolerance))
+    return checks
+
+
+def _show(certificate: "Certificate", is_part: bool) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from hrpose.verification.certificate import library_versions
+
+    table = Table(
+        "what",
+        Column("on", no_wrap=True),
+        Column("difference", justify="right", no_wrap=True),
+        Column("at most", justify="right", no_wrap=True),
+        Column("equal", no_wrap=True),
+    )
+    for check in certificate.checks:
+        table.add_row(
+            check.what,
+            check.on,
+            f"{check.difference:.1e} {check.unit}".strip() if check.difference else "0",
+            f"{check.tolerance:.0e}" if check.tolerance else "0",
+            "[green]yes[/]" if check.equal else "[bold red]NO[/]",
+        )
+    console = Console(width=max(100, Console().width), highlight=False)
+    console.print(table)
+    for what, why in certificate.not_run:
+        console.print(f"not run: {what} ({why})")
+    versions = (f"{name} {version}" for name, version in library_versions().items())
+    console.print(", ".join(versions), soft_wrap=True)
+    if is_part:
+        console.print("golden vectors: the part that the package carries; --golden DIR for others")
+    unequal = sum(not check.equal for check in certificate.checks)
+    verdict = "all equal" if not unequal else f"{unequal} not equal"
+    console.print(f"{len(certificate.checks)} comparisons, {verdict}")

@@ -1,0 +1,97 @@
+"""Whole models: their AP against the published one, and an exported model against its origin."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from hrpose.data.coco import load_persons
+from hrpose.data.pictures import PictureSource
+from hrpose.errors import UserError
+from hrpose.evaluation import GROUND_TRUTH, evaluate
+from hrpose.geometry import transform
+from hrpose.metrics.pckh import PCKhScores
+from hrpose.runtime.estimator import Picture, PoseEstimator
+from hrpose.runtime.session import open_session
+from hrpose.synthetic import render_picture
+from hrpose.verification.certificate import Check
+from hrpose.weights import find
+
+Progress = Callable[[int, int], None]
+
+# Rounding moves a keypoint where two pixels of a heatmap are all but equal: that may be rare.
+_MOVED_PX, _MOVED_SHARE = 0.1, 1e-3
+_COMPARED_PEOPLE = 256
+
+
+def open_estimator(weights: str, flip_test: bool) -> PoseEstimator:
+    """Weights by name or file."""
+    return PoseEstimator(open_session(find(weights)), flip_test=flip_test, batch_size=32)
+
+
+def figure(
+    estimator: PoseEstimator,
+    annotations: Path,
+    images: str,
+    boxes: str = GROUND_TRUTH,
+    progress: Progress | None = None,
+) -> tuple[str, float]:
+    """The one figure that a model is known by: COCO's AP, or MPII's mean PCKh; in [0, 1]."""
+    report = evaluate(estimator, annotations, images, boxes, progress=progress)
+    if report.scores is None:
+        raise UserError(f"{annotations}: has no labels, so there is no figure to compare")
+    if isinstance(report.scores, PCKhScores):
+        return "PCKh@0.5", report.scores.mean / 100
+    return f"AP, boxes: {report.boxes}", report.scores.AP
+
+
+def compare_models(
+    name: str, found: PoseEstimator, origin: PoseEstimator, pictures: list[Picture]
+) -> Iterator[Check]:
+    """Keypoints and scores of two forms of one model on the same people.
+
+    Raises UserError where they do not read pictures in the same way.
+    """
+    ours, theirs = found.passport, origin.passport
+    for part in ("network", "input_wh", "skeleton", "codec", "padding", "mean", "std"):
+        a, b = getattr(ours, part), getattr(theirs, part)
+        if a != b:
+            raise UserError(
+                f"{name}: expected another form of the same model, found {part} {a} instead of {b}"
+            )
+    moved, scores = [], []
+    for picture, one, other in zip(
+        pictures, found.stream(pictures), origin.stream(pictures), strict=True
+    ):
+        matrices = np.stack([ours.crop(box).matrix for box in picture.boxes])
+        a, b = (transform(poses.keypoints[..., :2], matrices) for poses in (one, other))
+        moved.append(np.linalg.norm(a - b, axis=-1).ravel())
+        scores.append(np.abs(one.keypoints[..., 2] - other.keypoints[..., 2]).ravel())
+    distances = np.concatenate(moved)
+    share = float((distances > _MOVED_PX).mean())
+    yield Check(
+        f"keypoints: moved by over {_MOVED_PX} input px", name, share, _MOVED_SHARE, "of all"
+    )
+    median = float(np.median(distances))
+    yield Check("keypoints: median distance", name, median, 1e-3, "input px")
+    yield Check("keypoints: scores", name, float(np.concatenate(scores).max()), 1e-3)
+
+
+def people_of(annotations: Path, images: str) -> list[Picture]:
+    """The first few hundred people of a data set, with their boxes."""
+    table = load_persons(annotations)
+    source = PictureSource(images)
+    rows = table.image_index[:_COMPARED_PEOPLE]
+    return [
+        Picture.of(
+            source.read(table.file_names[row].decode()), table.boxes[: len(rows)][rows == row]
+        )
+        for row in np.unique(rows)
+    ]
+
+
+def drawn_people() -> list[Picture]:
+    """Synthetic people, where there is no data set."""
+    rng = np.random.default_rng(0)
+    drawn = (render_picture(rng) for _ in range(16))
+    return [Picture.of(one.image, one.boxes) for one in drawn]
