@@ -122,26 +122,24 @@ def test_a_clip_takes_no_options_of_pictures(run: Run, words: list[str]) -> None
 def test_many_files_keep_their_order(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
-    for i in range(40):
+    for i in range(20):
         saved(folder / f"{i:03d}.png", seed=i)
-    for i in (7, 8, 39):
+    for i in (7, 8, 19):
         (folder / f"{i:03d}.png").write_bytes(b"no picture")
     ran = run(folder, "--detector", "whole", "--batch-size", 3)
     assert ran.exit_code == 2
-    good = [i for i in range(40) if i not in (7, 8, 39)]
+    good = [i for i in range(20) if i not in (7, 8, 19)]
     assert [entry["image_id"] for entry in entries(tmp_path)] == good
     lines = ran.stderr.splitlines()
     assert [line.split(":")[1].split("/")[-1] for line in lines] == [
         "007.png",
         "008.png",
-        "039.png",
+        "019.png",
     ]
     # Each picture has its own poses, not its neighbour's.
-    alone = run(folder / "023.png", "--detector", "whole")
-    assert alone.exit_code == 0
+    (found,) = (entry for entry in entries(tmp_path) if entry["image_id"] == 13)
+    run(folder / "013.png", "--detector", "whole")
     (expected,) = entries(tmp_path)
-    run(folder, "--detector", "whole", "--batch-size", 3)
-    (found,) = (entry for entry in entries(tmp_path) if entry["image_id"] == 23)
     np.testing.assert_allclose(found["keypoints"], expected["keypoints"], atol=1e-3)
 
 
