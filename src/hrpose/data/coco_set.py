@@ -54,6 +54,8 @@ class CocoSet:
                     "bbox": [round(value, 2) for value in box],
                     "area": round(box[2] * box[3], 2),
                     "iscrowd": 0,
+                    # Readers ask for it, and may find it empty.
+                    "segmentation": [],
                     # Not COCO's, but both tools keep it as an attribute.
                     "score": round(score, 4),
                 }
