@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.poses import Poses
+from hrpose.runtime.refine import SURE_SCORE
 
 
 @dataclass(slots=True)
@@ -28,17 +29,17 @@ class Smoother:
     """One-Euro filter for each joint of each person; times may be spaced in any way.
 
     The cutoff is `still` Hz for a joint at rest and rises by `quick` Hz for each body height per
-    second, a body height being the longer side of the person's box. What comes out lags by about
-    1 / (2 pi cutoff) seconds: by the defaults XX ms at one body height per second (walking) and YY
-    at four (a kick); a joint at rest settles within ZZ s. There is no delay in frames: nothing
-    waits for the future.
+    second, a body height being the longer side of the person's box. No frame waits for a later one,
+    but a moving joint lags behind by 1 / (2 pi cutoff) seconds. Measured at the defaults: 145 ms at
+    a tenth of a body height per second, 24 ms at one (walking), 7 ms at four (a kick); never more
+    than 2.7% of a body height.
 
     A joint with a score below `sure` passes as it is, and starts anew when it is seen again. So
     does a person who was away for more than `keep` seconds.
     """
 
     def __init__(
-        self, still: float = 0.5, quick: float = 6.0, sure: float = 0.2, keep: float = 0.5
+        self, still: float = 0.5, quick: float = 6.0, sure: float = SURE_SCORE, keep: float = 0.5
     ) -> None:
         self.still = still
         self.quick = quick

@@ -13,9 +13,8 @@ from scipy.optimize import linear_sum_assignment
 
 from hrpose.metrics.oks import oks
 from hrpose.poses import Poses
+from hrpose.runtime.refine import SURE_SCORE
 
-# A joint with a lower score says nothing about where a person is.
-SURE = 0.2
 # With fewer sure joints a pose is compared by its box.
 SURE_JOINTS = 4
 # A pair with less similarity is not the same person.
@@ -84,20 +83,20 @@ class Tracker:
         truth[..., :2] += shifts[:, None]
         boxes = np.stack([person.box for person in self._people])
         boxes[:, :2] += shifts
-        sure = truth[..., 2] >= SURE
+        sure = truth[..., 2] >= SURE_SCORE
         truth[..., 2] = sure
         # Where someone is becomes less certain with every second out of sight.
         unseen = np.array([time - person.time for person in self._people])
         areas = boxes[:, 2] * boxes[:, 3] * np.square(1 + unseen)
         similar = oks(poses.keypoints, truth, areas, poses.skeleton.sigmas)
-        enough = (poses.keypoints[..., 2] >= SURE).sum(axis=1) >= SURE_JOINTS
+        enough = (poses.keypoints[..., 2] >= SURE_SCORE).sum(axis=1) >= SURE_JOINTS
         similar *= enough[:, None] & (sure.sum(axis=1) >= SURE_JOINTS)
         return np.maximum(similar, overlap(poses.boxes, boxes) / 2)
 
 
 def _follow(person: _Person, poses: Poses, row: int, time: float) -> None:
     keypoints = poses.keypoints[row].astype(np.float64)
-    both = (keypoints[:, 2] >= SURE) & (person.keypoints[:, 2] >= SURE)
+    both = (keypoints[:, 2] >= SURE_SCORE) & (person.keypoints[:, 2] >= SURE_SCORE)
     if time > person.time and both.sum() >= SURE_JOINTS:
         moved = np.median(keypoints[both, :2] - person.keypoints[both, :2], axis=0)
         # Half old, half new: joints tremble, people do not.

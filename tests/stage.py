@@ -1,0 +1,101 @@
+"""Two drawn people who cross each other's way, and an estimator that knows where they are."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clips import times, write_clip
+from hrpose.detection.detector import Boxes
+from hrpose.poses import Poses
+from hrpose.runtime.estimator import Picture, PoseEstimator
+from hrpose.skeleton import COCO_17
+from hrpose.synthetic import render_picture
+from hrpose.video.tracker import overlap
+from tiny_weights import PASSPORT
+
+RATE = 30
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """t frames of two people. `keypoints` (t, 2, 17, 3), `boxes` (t, 2, 4), `seen` (t, 2): whether
+    more than half of the person is in front. The number of a frame is the red of its first pixel.
+    """
+
+    images: list[NDArray[np.uint8]]
+    keypoints: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+    seen: NDArray[np.bool_]
+
+    def write(self, path: Path) -> Path:
+        return write_clip(path, self.images, times(len(self.images), RATE), codec="ffv1",
+                          pixels="bgr0")  # fmt: skip
+
+
+def crossing(seed: int, frames: int = 60) -> Scene:
+    """One walks to the right, one to the left; they pass each other in the middle."""
+    rng = np.random.default_rng(seed)
+    actors = [render_picture(rng, (128, 160), 1) for _ in range(2)]
+    images, keypoints, boxes, seen = [], [], [], []
+    for index in range(frames):
+        image = np.full((160, 400, 3), 90, np.uint8)
+        owner = np.full((160, 400), -1)
+        share = index / (frames - 1)
+        places = [round(136 * 2 * share), round(136 * 2 * (1 - share))]
+        for number, (actor, x) in enumerate(zip(actors, places, strict=True)):
+            mask = actor.masks[0]
+            image[:, x : x + 128][mask] = actor.image[mask]
+            owner[:, x : x + 128][mask] = number
+        image[0, 0, 0] = index
+        images.append(image)
+        moved = [(x, 0) for x in places]
+        keypoints.append([a.keypoints[0] + (*m, 0) for a, m in zip(actors, moved, strict=True)])
+        boxes.append([a.boxes[0] + (*m, 0, 0) for a, m in zip(actors, moved, strict=True)])
+        seen.append([(owner == n).sum() > a.areas[0] / 2 for n, a in enumerate(actors)])
+    return Scene(images, np.array(keypoints), np.array(boxes), np.array(seen))
+
+
+class Knowing(PoseEstimator):
+    """Gives the truth with noise of 1% of a person's height; who is hidden is taken for who is in
+    front, as a network does. Its detector finds who is seen, in any order.
+    """
+
+    def __init__(self, scene: Scene, seed: int = 0) -> None:
+        super().__init__(_no_session, detector=self)  # type: ignore[arg-type]
+        self.name = "stand-in"
+        self.scene = scene
+        self.rng = np.random.default_rng(seed)
+        self.asked: list[int] = []
+
+    @property
+    def passport(self):  # type: ignore[no-untyped-def]
+        return PASSPORT
+
+    def __call__(self, image):  # type: ignore[no-untyped-def,override]
+        frame = int(image[0, 0, 0])
+        self.asked.append(frame)
+        seen = self.rng.permutation(np.flatnonzero(self.scene.seen[frame]))
+        boxes = self.scene.boxes[frame][seen] + self.rng.normal(0, 2, (len(seen), 4))
+        return Boxes(boxes, np.full(len(seen), 0.9))
+
+    def stream(self, pictures: Iterable[Picture]) -> Iterator[Poses]:
+        for picture in pictures:
+            frame = int(picture.image[0, 0, 0])
+            alike = overlap(picture.boxes, self.scene.boxes[frame])
+            who = np.where(self.scene.seen[frame], alike, -1).argmax(axis=1)
+            keypoints = self.scene.keypoints[frame][who].copy()
+            heights = self.scene.boxes[frame][who][:, 3]
+            noise = self.rng.normal(0, 0.01, keypoints[..., :2].shape)
+            keypoints[..., :2] += noise * heights[:, None, None]
+            keypoints[..., 2] = 0.9
+            yield Poses(
+                keypoints.astype(np.float32), picture.boxes.astype(np.float32),
+                np.full(len(who), 0.8, np.float32), COCO_17,
+            )  # fmt: skip
+
+
+def _no_session(crops: object) -> None:
+    raise AssertionError("the stand-in has no network")

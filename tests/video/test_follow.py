@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hrpose
+from clips import colours, times, write_clip
+from hrpose.detection.simple import FunctionDetector
+from hrpose.errors import UserError
+from hrpose.video import Clip, follow
+from stage import Knowing, Scene, crossing
+from tiny_weights import write_tiny_weights
+
+
+@pytest.fixture(scope="module", params=range(6))
+def scene(request: pytest.FixtureRequest) -> Scene:
+    return crossing(request.param)
+
+
+@pytest.fixture
+def clip(scene: Scene, tmp_path: Path) -> Path:
+    return scene.write(tmp_path / "crossing.mkv")
+
+
+def who_is_who(scene: Scene, results: list) -> list[set[int]]:
+    """The ids that each of the two people had."""
+    ids: list[set[int]] = [set(), set()]
+    for frame, poses in results:
+        truth = scene.keypoints[frame.index, :, :, :2]
+        for pose, track_id in zip(poses.keypoints, poses.track_ids, strict=True):
+            distances = np.linalg.norm(truth - pose[:, :2], axis=2).mean(axis=1)
+            ids[int(distances.argmin())].add(int(track_id))
+    return ids
+
+
+@pytest.mark.parametrize("every", [1, 2, 5, 10])
+def test_people_who_cross_keep_their_ids(scene: Scene, clip: Path, every: int) -> None:
+    estimator = Knowing(scene)
+    results = list(follow(estimator, clip, every=every, smooth=False))
+    assert [frame.index for frame, _ in results] == list(range(60))
+    assert sorted(map(sorted, who_is_who(scene, results))) == [[1], [2]]
+    assert estimator.asked == list(range(0, 60, every))
+
+
+def test_both_are_there_again_after_they_crossed(scene: Scene, clip: Path) -> None:
+    results = list(follow(Knowing(scene), clip, every=5))
+    assert not scene.seen.all(), "nobody was hidden: the scene proves nothing"
+    assert all(len(poses) == 2 for frame, poses in results if frame.index < 20)
+    assert all(len(poses) == 2 for frame, poses in results if frame.index >= 45)
+
+
+def test_without_a_detector_the_whole_picture_is_asked_until_somebody_is_found(
+    tmp_path: Path,
+) -> None:
+    path = write_clip(tmp_path / "a.mp4", colours(6), times(6))
+    estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector="whole")
+    results = list(follow(estimator, path))
+    assert len(results) == 6
+    np.testing.assert_array_equal(results[0][1].boxes, [[0, 0, 64, 48]])
+    assert results[0][1].track_ids.tolist() == [1]
+    # The tiny network is sure of every joint, so the second look is around them.
+    assert (results[1][1].boxes != results[0][1].boxes).any()
+
+
+def test_frames_share_batches_where_the_detector_sees_each(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", colours(20), times(20))
+    detector = FunctionDetector(lambda image: np.array([[4, 4, 30, 40], [30, 4, 30, 40]]))
+    estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector=detector)
+    sizes: list[int] = []
+    session = estimator.session
+
+    class Counting:
+        passport = session.passport
+
+        def __call__(self, crops: np.ndarray) -> np.ndarray:
+            sizes.append(len(crops))
+            return session(crops)
+
+    estimator.session = Counting()
+    assert len(list(follow(estimator, path, every=1))) == 20
+    assert sizes == [16, 16, 8]
+
+
+def test_nobody_in_the_picture(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", colours(12), times(12))
+    nobody = FunctionDetector(lambda image: np.zeros((0, 4)))
+    estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector=nobody)
+    for every in (1, 5):
+        results = list(follow(estimator, path, every=every))
+        assert [len(poses) for _, poses in results] == [0] * 12
+        assert all(poses.track_ids.shape == (0,) for _, poses in results)
+
+
+def test_an_open_clip_stays_the_callers(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", colours(6), times(6))
+    estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector="whole")
+    with Clip.open(path) as clip:
+        results = follow(estimator, clip)
+        next(results)
+        results.close()
+        assert clip.frame_count == 6
+
+
+def test_every_counts_from_one(tmp_path: Path) -> None:
+    estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector="whole")
+    with pytest.raises(UserError, match="at least 1, found 0"):
+        next(follow(estimator, tmp_path / "a.mp4", every=0))
