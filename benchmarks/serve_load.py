@@ -1,0 +1,288 @@
+"""`python -m benchmarks.serve_load`: a real server under good and bad requests; writes SERVER.md.
+
+Every good picture has an answer of its own, known from the library beforehand. The yardstick is the
+bare session on the same crops in full batches, run before and after in the same process, while the
+server is idle.
+"""
+
+import argparse
+import http.client
+import json
+import multiprocessing
+import os
+import platform
+import signal
+import statistics
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+import hrpose
+from hrpose import weights as registry
+from hrpose.geometry import warp
+from hrpose.runtime.session import open_session
+from hrpose.serve.batcher import BATCH
+from hrpose.synthetic import render_picture
+
+PICTURES = 48
+# One request of so many is bad.
+BAD_EVERY = 8
+# Joints that are surely found: two heights of nearly the same size may change places.
+SURE = 0.4
+PROCESSES = 4
+
+
+@dataclass(frozen=True)
+class Good:
+    """A request, and the joints (n, 3) its answer must have; those below SURE do not count."""
+
+    path: str
+    body: bytes
+    joints: NDArray[np.float32]
+
+    def answered_by(self, answer: dict[str, Any]) -> bool:
+        (person,) = answer["people"]
+        found = np.array([[p["x"], p["y"]] for p in person["keypoints"]])
+        sure = self.joints[:, 2] > SURE
+        return bool(np.abs(found - self.joints[:, :2])[sure].max() < 1)
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A request that must be refused."""
+
+    path: str
+    body: bytes
+    content_type: str = "image/jpeg"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What one client saw."""
+
+    good: int
+    wrong: int
+    bad: int
+    unrefused: int
+    busy: int
+    lost: int
+    seconds: tuple[float, ...]
+
+
+def make_good(weights: str, count: int) -> tuple[list[Good], list[NDArray[np.uint8]]]:
+    """Requests with their answers, and the crops that the network sees for them."""
+    estimator = hrpose.load(weights, threads=1)
+    rng = np.random.default_rng(0)
+    made: list[Good] = []
+    crops: list[NDArray[np.uint8]] = []
+    while len(made) < count:
+        picture = render_picture(rng, (320, 240), people=1)
+        _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR))
+        body = encoded.tobytes()
+        image = hrpose.image.read_image(body)
+        poses = estimator(image, picture.boxes)
+        if (poses.keypoints[0, :, 2] > SURE).sum() < 6:
+            continue
+        path = f"/v1/poses?boxes={quote(json.dumps(picture.boxes.tolist()))}"
+        made.append(Good(path, body, poses.keypoints[0]))
+        crops.append(warp(image, estimator.passport.crop(picture.boxes[0])))
+    return made, crops
+
+
+def make_bad(picture: bytes) -> list[Bad]:
+    """Requests of every bad kind."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    pixels = zlib.compress(bytes(30_000 * 3751), 9)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(
+        b"IHDR", struct.pack(">IIBBBBB", 30000, 30000, 1, 0, 0, 0, 0)
+    )
+    bomb += chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    many = json.dumps([[1, 2, 30, 40]] * 10_000)
+    form = f'--b\r\ncontent-disposition: form-data; name="boxes"\r\n\r\n{many}\r\n'.encode()
+    form += b'--b\r\ncontent-disposition: form-data; name="image"; filename="a"\r\n\r\n'
+    form += picture + b"\r\n--b--\r\n"
+    return [
+        Bad("/v1/poses", bomb),
+        Bad("/v1/poses", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
+        Bad("/v1/poses", b"<!doctype html><title>a</title>"),
+        Bad("/v1/poses", picture[: len(picture) // 2]),
+        Bad("/v1/poses", b""),
+        Bad("/v1/poses", picture, "application/json"),
+        Bad("/v1/poses?boxes=[[1,2,-3,4]]", picture),
+        Bad("/v1/poses?boxes=[[NaN,2,3,4]]", picture),
+        Bad("/v1/poses?threshold=7", picture),
+        Bad("/v1/poses", form, "multipart/form-data; boundary=b"),
+        Bad("/nothing", picture),
+    ]
+
+
+def client(url: str, goods: list[Good], bads: list[Bad], seed: int, until: float) -> Tally:
+    """Ask until the time is up, one request after the other."""
+    rng = np.random.default_rng(seed)
+    good = wrong = bad = unrefused = busy = lost = 0
+    seconds: list[float] = []
+    place = urlsplit(url)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=60)
+    while time.time() < until:
+        request: Good | Bad = goods[int(rng.integers(len(goods)))]
+        if rng.integers(BAD_EVERY) == 0:
+            request = bads[int(rng.integers(len(bads)))]
+        kind = request.content_type if isinstance(request, Bad) else "image/jpeg"
+        start = time.perf_counter()
+        try:
+            connection.request("POST", request.path, request.body, {"Content-Type": kind})
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError):
+            lost += 1
+            connection.close()
+            continue
+        if response.status == 503 and response.getheader("retry-after"):
+            busy += 1
+            time.sleep(0.05)
+        elif isinstance(request, Bad):
+            bad += 1
+            unrefused += not (400 <= response.status < 500 and answer.get("reason"))
+        else:
+            good += 1
+            seconds.append(time.perf_counter() - start)
+            wrong += response.status != 200 or not request.answered_by(answer)
+    return Tally(good, wrong, bad, unrefused, busy, lost, tuple(seconds))
+
+
+def clients(
+    url: str, goods: list[Good], bads: list[Bad], seeds: list[int], until: float
+) -> list[Tally]:
+    """Several clients, each in a thread of this process."""
+    tallies: list[Tally] = []
+    threads = [
+        threading.Thread(target=lambda s=seed: tallies.append(client(url, goods, bads, s, until)))
+        for seed in seeds
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return tallies
+
+
+def bare(
+    weights: str, crops: list[NDArray[np.uint8]], threads: int, seconds: float
+) -> tuple[float, float]:
+    """The session alone, in the server's batches: crops a second, and CPU seconds for a crop."""
+    session = open_session(registry.find(weights), threads)
+    batches = [np.stack(crops[i : i + BATCH]) for i in range(0, len(crops) - BATCH + 1, BATCH)]
+    session(batches[0])
+    done, start, cpu = 0, time.perf_counter(), time.process_time()
+    while (spent := time.perf_counter() - start) < seconds:
+        session(batches[done % len(batches)])
+        done += 1
+    return done * BATCH / spent, (time.process_time() - cpu) / (done * BATCH)
+
+
+def resident(pid: int) -> float:
+    """Megabytes of memory of a process."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(status.split("VmRSS:")[1].split()[0]) / 1000
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used so far, in all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    """Run, print and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", default="w16-small")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "SERVER.md")
+    given = parser.parse_args()
+
+    goods, crops = make_good(given.weights, PICTURES)
+    for a, one in enumerate(goods):  # each answer is told from every other
+        for b, other in enumerate(goods):
+            answer = {"people": [{"keypoints": [{"x": x, "y": y} for x, y, _ in other.joints]}]}
+            assert one.answered_by(answer) is (a == b)
+    bads = make_bad(goods[0].body)
+    command = [sys.executable, "-c", "from hrpose.cli.main import main; main()", "serve"]
+    command += ["--port", "0", "--weights", given.weights, "--detector", "whole"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    url = server.stdout.readline().split(" at ")[1].split(";")[0]
+    threads = len(os.sched_getaffinity(0))
+    alone = given.seconds / 6
+    yardstick = [bare(given.weights, crops, threads, alone)]
+
+    memory: list[float] = []
+    parts = [list(range(given.clients))[i::PROCESSES] for i in range(PROCESSES)]
+    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
+        pool.map(time.sleep, [1] * PROCESSES)  # until each has started
+        cpu, start = cpu_seconds(server.pid), time.time()
+        until = start + given.seconds
+        work = pool.starmap_async(clients, [(url, goods, bads, seeds, until) for seeds in parts])
+        while not work.ready():
+            memory.append(resident(server.pid))
+            work.wait(1)
+        spent, cpu = time.time() - start, cpu_seconds(server.pid) - cpu
+        tallies = [tally for part in work.get() for tally in part]
+    yardstick.append(bare(given.weights, crops, threads, alone))
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(30) == 0
+
+    good = sum(t.good for t in tallies)
+    (before, _), (after, _) = yardstick
+    best, best_cpu = (statistics.mean(column) for column in zip(*yardstick, strict=True))
+    rate, used = good / spent, cpu / good
+    waits = sorted(s for t in tallies for s in t.seconds)
+    settled = memory[len(memory) // 6 :]
+    lines = [
+        "# The server under load",
+        "",
+        "Made by `python -m benchmarks.serve_load`. "
+        + " ".join((__doc__ or "").split("\n\n")[1].split()),
+        "",
+        f"{platform.machine()}, {threads} cores shared by server and clients, load of the machine "
+        f"{os.getloadavg()[1]:.1f}, hrpose {hrpose.__version__}",
+        "",
+        "| what | figure |",
+        "|---|---|",
+        f"| weights | {Path(given.weights).stem} |",
+        f"| clients, seconds | {given.clients}, {given.seconds:g} |",
+        f"| bare session, crops/s, before and after | {before:.1f}, {after:.1f} |",
+        f"| server, good answers/s | {rate:.1f} ({rate / best:.0%} of the session) |",
+        f"| CPU milliseconds: session for a crop, server for an answer, all bad requests counted | "
+        f"{best_cpu * 1000:.1f}, {used * 1000:.1f} ({best_cpu / used:.0%}) |",
+        f"| seconds to an answer, median and 99% | {waits[len(waits) // 2]:.3f}, "
+        f"{waits[len(waits) * 99 // 100]:.3f} |",
+        f"| good requests, wrong answers | {good}, {sum(t.wrong for t in tallies)} |",
+        f"| bad requests, not refused with a 4xx and a reason | {sum(t.bad for t in tallies)}, "
+        f"{sum(t.unrefused for t in tallies)} |",
+        f"| answered 503, lost | {sum(t.busy for t in tallies)}, {sum(t.lost for t in tallies)} |",
+        f"| memory in MB, after a sixth of the time, most, at the end | {settled[0]:.0f}, "
+        f"{max(settled):.0f}, {settled[-1]:.0f} |",
+    ]
+    print("\n".join(lines))
+    given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
