@@ -58,7 +58,7 @@ def predict(
         keypoints.append(poses.keypoints)
         if progress is not None:
             progress(done, len(groups))
-    found = People(*(np.concatenate(part) for part in (rows, boxes, scores)))
+    found = People(np.concatenate(rows), np.concatenate(boxes), np.concatenate(scores))
     every = np.concatenate(keypoints)
     if people is not None:
         order = np.argsort(np.concatenate([np.zeros(0, np.int64), *(m for _, m in groups)]))

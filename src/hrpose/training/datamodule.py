@@ -19,6 +19,7 @@ from hrpose.data.pack import Pack
 from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
 from hrpose.training.recipe import DataSet, Recipe
+from hrpose.training.validation import Validation
 
 
 class PoseData(L.LightningDataModule):
@@ -32,13 +33,13 @@ class PoseData(L.LightningDataModule):
         self.val_table = self._load(recipe.data.val)
         self.train_cutouts = self._cutouts(recipe.data.train, self.train_table)
         self.val_cutouts = self._cutouts(recipe.data.val, self.val_table)
-        self.val_annotations = root / recipe.data.val.annotations
         if self.train_table.skeleton != self.val_table.skeleton:
             raise UserError(
                 f"{recipe.data.val.annotations}: expected the keypoints of the training data "
                 f"({', '.join(self.train_table.skeleton.keypoints)}), "
                 f"found {', '.join(self.val_table.skeleton.keypoints)}"
             )
+        self.validation = Validation(root / recipe.data.val.annotations, self.val_table)
 
     def _load(self, part: DataSet) -> PersonTable:
         table = load_persons(self.root / part.annotations)

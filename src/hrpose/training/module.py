@@ -1,4 +1,4 @@
-"""The network in training: targets, loss, optimiser, and AP on the validation people."""
+"""The network in training: targets, loss, optimiser, and figures on the validation people."""
 
 import math
 from typing import Any
@@ -10,25 +10,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hrpose.data.dataset import Sample
-from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
 from hrpose.geometry import transform
-from hrpose.metrics.coco import KeypointScores, evaluate_keypoints, select_results
 from hrpose.network.hrnet import HRNet
 from hrpose.network.preprocess import Normalise
 from hrpose.passport import METADATA_KEY, Passport
+from hrpose.training.accuracy import accuracy
 from hrpose.training.loss import ohkm, weighted_mse
+from hrpose.training.pictures import DebugPictures
 from hrpose.training.recipe import Recipe
+from hrpose.training.validation import Validation
 
 
 class PoseModule(L.LightningModule):
-    """Trains `network` by `recipe`; targets and normalisation are made on the device."""
+    """Trains `network` by `recipe`; targets and normalisation are made on the device.
 
-    def __init__(self, network: HRNet, recipe: Recipe, passport: Passport) -> None:
+    `pictures` shows batches on their way.
+    """
+
+    def __init__(
+        self,
+        network: HRNet,
+        recipe: Recipe,
+        passport: Passport,
+        pictures: DebugPictures | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.recipe = recipe
         self.passport = passport
+        self.pictures = pictures
         self.normalise = Normalise(passport.mean, passport.std)
         weights = torch.tensor(passport.skeleton.weights)
         if not recipe.loss.keypoint_weights:
@@ -57,10 +68,14 @@ class PoseModule(L.LightningModule):
         weights = weights * self.keypoint_weights
         if self.recipe.data.trust:
             weights = weights * batch.trust[:, None]
-        loss = self._loss(self(batch.image), targets, weights)
-        self.log(
-            "train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(targets)
-        )
+        heatmaps = self(batch.image)
+        loss = self._loss(heatmaps, targets, weights)
+        size = len(targets)
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=size)
+        share = accuracy(heatmaps, targets)
+        self.log("train/accuracy", share, on_step=True, on_epoch=True, batch_size=size)
+        if self.pictures is not None and self.pictures.due(self.global_step):
+            self.pictures.write(self.global_step, batch, heatmaps, targets)
         return loss
 
     def _loss(self, heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -82,27 +97,11 @@ class PoseModule(L.LightningModule):
         self.predictions.append((batch.person.cpu().numpy(), keypoints))
 
     def on_validation_epoch_end(self) -> None:
-        scores = self._score()
-        self.log("val/AP", scores.AP, prog_bar=True)
-        for name, value in scores.as_dict().items():
-            if name != "AP":
-                self.log(f"val/{name}", value)
-
-    def _score(self) -> KeypointScores:
-        """As `hrpose evaluate` does with ground-truth boxes."""
         people = np.concatenate([people for people, _ in self.predictions])
         keypoints = np.concatenate([keypoints for _, keypoints in self.predictions])
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        table: PersonTable = data.val_table
-        results = select_results(
-            table.image_ids[table.image_index[people]],
-            keypoints,
-            table.box_scores[people],
-            [self.passport.crop(box).area for box in table.boxes[people]],
-            sigmas=table.skeleton.sigmas,
-            category_id=table.category_id,
-        )
-        return evaluate_keypoints(data.val_annotations, results, table.skeleton.sigmas)
+        validation: Validation = self.trainer.datamodule.validation  # type: ignore[attr-defined]
+        for name, value in validation.scores(people, keypoints, self.passport).items():
+            self.log(f"val/{name}", value, prog_bar=name == validation.figure)
 
     def configure_optimizers(self) -> Any:
         settings = self.recipe.optimizer

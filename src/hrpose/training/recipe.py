@@ -110,6 +110,8 @@ class Training(Part):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Average the weights over the steps with this decay, and evaluate and keep the average."""
     seed: int = 0
+    debug_pictures_every: Annotated[int, Field(ge=0)] = 0
+    """Steps between looks at a batch (`hrpose.training.pictures`); 0 is never."""
 
 
 class Evaluation(Part):

@@ -26,6 +26,7 @@ from hrpose.training.checkpoint_io import WholeFiles
 from hrpose.training.datamodule import PoseData
 from hrpose.training.doctor import Case, Finding, examine
 from hrpose.training.module import PoseModule
+from hrpose.training.pictures import DebugPictures
 from hrpose.training.recipe import Recipe
 
 Say = Callable[[Finding], None]
@@ -59,9 +60,10 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
     """Train by `recipe` on the data below `data`; everything is written below `out`.
 
     First comes `check`, which tells `say` what it finds; a resumed training was checked before.
-    `out/checkpoints` has the last and the best (by AP) checkpoint, `out` the logs and, at the end,
-    the best weights with their passport, whose path is returned. `resume` goes on from the last
-    checkpoint in `out`. Raises UserError for bad data, and where `out` holds another training.
+    `out/checkpoints` has the last and the best checkpoint (by AP; by PCKh where people have head
+    boxes), `out` the logs and, at the end, the best weights with their passport, whose path is
+    returned. `resume` goes on from the last checkpoint in `out`. Raises UserError for bad data, and
+    where `out` holds another training.
     """
     last = out / "checkpoints" / "last.ckpt"
     if last.exists() and not resume:
@@ -84,10 +86,11 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
     L.seed_everything(recipe.training.seed, verbose=False)
     torch.set_flush_denormal(True)  # Faint activations would slow a CPU down several times.
     network = build_network(recipe, passport.skeleton, start)
-    module = PoseModule(network, recipe, passport)
+    pictures = DebugPictures(out / "pictures", passport, recipe.training.debug_pictures_every)
+    module = PoseModule(network, recipe, passport, pictures)
     best = ModelCheckpoint(
-        out / "checkpoints", filename="best", monitor="val/AP", mode="max", save_last=True,
-        enable_version_counter=False,
+        out / "checkpoints", filename="best", monitor=f"val/{datamodule.validation.figure}",
+        mode="max", save_last=True, enable_version_counter=False,
     )  # fmt: skip
     callbacks: list[Callback] = [best]
     if recipe.training.ema_decay is not None:
