@@ -58,7 +58,8 @@ def test_what_stands_still_stays_where_it_is(rate: int, place: float, count: int
 @given(st.integers(0, 10_000), st.floats(-500, 500), st.floats(-500, 500))
 def test_a_shifted_clip_gives_shifted_points(seed: int, x: float, y: float) -> None:
     path = np.random.default_rng(seed).normal(300, 20, (10, 17, 2))
-    np.testing.assert_allclose(run(path + (x, y), 30), run(path, 30) + (x, y), atol=1e-2)
+    shift = np.array([x, y])
+    np.testing.assert_allclose(run(path + shift, 30), run(path, 30) + shift, atol=1e-2)
 
 
 @given(st.integers(0, 10_000), st.lists(st.floats(1e-3, 2.0), min_size=1, max_size=15))

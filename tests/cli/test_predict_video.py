@@ -1,0 +1,189 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from clips import colours, duration, frames, sound_packets, times, write_clip
+from hrpose.cli.main import app
+from hrpose.cli.predict_video import is_clip
+from hrpose.errors import UserError
+from hrpose.video import clip as clip_module
+from tiny_weights import write_tiny_weights
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return write_tiny_weights(tmp_path / "tiny.onnx")
+
+
+def noise(count: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(count)]
+
+
+def predict(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["predict", "--detector", "whole", *map(str, arguments)])
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [("a.mp4", True), ("A.MOV", True), ("b.webm", True), ("camera:0", True), ("camera:x", True),
+     ("a.jpg", False), ("mp4", False), ("folder", False), ("a.mp4.jpg", False)],
+)  # fmt: skip
+def test_what_is_a_clip(source: str, expected: bool) -> None:
+    assert is_clip(source) is expected
+
+
+def test_a_clip_in_a_drawn_clip_and_results_out(tmp_path: Path, weights: Path) -> None:
+    source = write_clip(tmp_path / "a.mp4", colours(25), times(25), sound="aac")
+    done = predict(source, "--weights", weights, "--out", tmp_path / "out", "--save",
+                   "pictures,coco,csv", "--threshold", 0)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "25 frames at" in done.output
+    target = tmp_path / "out" / "a.mp4"
+    assert [data for _, data in sound_packets(target)] == [d for _, d in sound_packets(source)]
+    assert duration(target) == pytest.approx(duration(source), abs=0.01)
+    before, after = frames(source)[5], frames(target)[5]
+    assert (before.to_ndarray(format="rgb24") != after.to_ndarray(format="rgb24")).any()
+
+    entries = json.loads((tmp_path / "out" / "poses.json").read_text())
+    assert [entry["frame"] for entry in entries] == list(range(25))
+    assert [entry["image_id"] for entry in entries] == list(range(1, 26))
+    assert [entry["time"] for entry in entries] == pytest.approx(times(25), abs=1e-3)
+    assert {entry["track_id"] for entry in entries} == {1}
+    assert {entry["file_name"] for entry in entries} == {"a.mp4"}
+    rows = (tmp_path / "out" / "poses.csv").read_text().splitlines()
+    assert rows[0].startswith("file,frame,time,track_id,person,joint")
+    assert len(rows) == 1 + 25 * 17
+    assert rows[18].startswith("a.mp4,1,0.04,1,0,nose,")
+
+
+@pytest.mark.parametrize("name", ["a.mov", "a.avi", "a.mkv", "a.webm"])
+def test_other_clips_become_mp4_beside_their_name(tmp_path: Path, weights: Path, name: str) -> None:
+    codec = {"a.avi": "mpeg4", "a.webm": "libvpx"}.get(name, "libx264")
+    source = write_clip(tmp_path / name, colours(5), times(5), codec=codec)
+    done = predict(source, "--weights", weights, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert len(frames(tmp_path / "out" / f"{name}.mp4")) == 5
+
+
+def test_turned_and_odd(tmp_path: Path, weights: Path) -> None:
+    source = write_clip(tmp_path / "a.mp4", colours(3, (64, 48)), times(3), rotation=90)
+    assert predict(source, "--weights", weights, "--out", tmp_path / "out").exit_code == 0
+    assert frames(tmp_path / "out" / "a.mp4")[0].width == 48
+    odd = write_clip(
+        tmp_path / "odd.mkv", colours(3, (61, 47)), times(3), codec="ffv1", pixels="bgr0"
+    )
+    assert predict(odd, "--weights", weights, "--out", tmp_path / "out").exit_code == 0
+    frame = frames(tmp_path / "out" / "odd.mkv.mp4")[0]
+    assert (frame.width, frame.height) == (62, 48)
+
+
+def test_a_clip_cut_in_the_middle_gives_what_is_there_and_says_so(
+    tmp_path: Path, weights: Path
+) -> None:
+    source = write_clip(tmp_path / "a.mkv", noise(25), times(25), codec="mpeg4")
+    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    done = predict(source, "--weights", weights, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert 3 < len(frames(tmp_path / "out" / "a.mkv.mp4")) < 25
+
+
+def test_only_results_and_no_clip_where_none_is_asked_for(tmp_path: Path, weights: Path) -> None:
+    source = write_clip(tmp_path / "a.mp4", colours(3), times(3))
+    done = predict(source, "--weights", weights, "--out", tmp_path / "out", "--save", "coco")
+    assert done.exit_code == 0, done.output
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["poses.json"]
+
+
+def test_smoothing_and_the_detector_stride_are_options(tmp_path: Path, weights: Path) -> None:
+    source = write_clip(tmp_path / "a.mp4", noise(10), times(10))
+    found = {}
+    for option in ("--smooth", "--no-smooth"):
+        out = tmp_path / option
+        done = predict(source, "--weights", weights, "--out", out, option, "--every", 1)
+        assert done.exit_code == 0, done.output
+        found[option] = json.loads((out / "poses.json").read_text())
+    points = [np.array([e["keypoints"] for e in found[o]]) for o in ("--smooth", "--no-smooth")]
+    assert np.abs(np.diff(points[0], axis=0)).mean() < np.abs(np.diff(points[1], axis=0)).mean()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no such file"), (b"", "expected a clip"), (b"not a clip" * 100, "expected a clip")],
+)
+def test_bad_clips(tmp_path: Path, weights: Path, content: bytes | None, message: str) -> None:
+    source = tmp_path / "a.mp4"
+    if content is not None:
+        source.write_bytes(content)
+    done = predict(source, "--weights", weights, "--out", tmp_path / "out")
+    assert isinstance(done.exception, UserError)
+    assert message in str(done.exception)
+    assert not (tmp_path / "out" / "poses.json").exists()
+    assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+
+
+def test_no_clip_is_written_over(tmp_path: Path, weights: Path) -> None:
+    source = write_clip(tmp_path / "a.mp4", colours(3), times(3))
+    before = source.read_bytes()
+    done = predict(source, "--weights", weights, "--out", tmp_path)
+    assert "would be written over" in str(done.exception)
+    assert source.read_bytes() == before
+
+
+def test_a_camera(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clip stands in for the camera, through the same interface."""
+    write_clip(tmp_path / "0.mkv", colours(20), times(20))
+    monkeypatch.setattr(clip_module, "CAMERAS", {sys.platform: (None, f"{tmp_path}/{{}}.mkv")})
+    done = predict("camera:0", "--weights", weights, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    shown = frames(tmp_path / "out" / "camera-0.mp4")
+    entries = json.loads((tmp_path / "out" / "poses.json").read_text())
+    assert [entry["frame"] for entry in entries] == list(range(len(shown)))
+
+
+def test_a_window_needs_a_display(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tkinter")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    source = write_clip(tmp_path / "a.mp4", colours(3), times(3))
+    done = predict(source, "--weights", weights, "--out", tmp_path / "out", "--show")
+    assert "needs a display" in str(done.exception)
+
+
+def test_ctrl_c_saves_everything_so_far(tmp_path: Path, weights: Path) -> None:
+    """A real process and a real signal, while it works."""
+    source = write_clip(tmp_path / "a.mp4", noise(400), times(400), sound="aac")
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", "from hrpose.cli.main import main; main()", "predict",
+               source, "--weights", weights, "--out", out, "--detector", "whole"]  # fmt: skip
+    process = subprocess.Popen(
+        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        # It has begun when the unfinished clip has grown.
+        while not any(path.stat().st_size > 0 for path in out.glob(".a.mp4.*")):
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    shown = frames(out / "a.mp4")
+    entries = json.loads((out / "poses.json").read_text())
+    assert 0 < len(shown) < 400
+    assert f"{len(shown)} frames at" in output
+    assert entries[-1]["frame"] == len(shown) - 1
+    assert sound_packets(out / "a.mp4")[-1][0] == pytest.approx(shown[-1].time, abs=0.07)
+    assert sorted(path.name for path in out.iterdir()) == ["a.mp4", "poses.json"]
