@@ -84,6 +84,7 @@ def test_the_last_resort_is_said_in_one_line(
     run: Run, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(opening, "finder_file", lambda: tmp_path / "finder.onnx")
+    monkeypatch.setenv("HRPOSE_HOME", str(tmp_path / "home"))
     ran = run(photo)
     assert ran.exit_code == 0
     (line,) = ran.stderr.splitlines()

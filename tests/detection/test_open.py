@@ -15,9 +15,16 @@ from hrpose.detection import Boxes, open_detector
 from hrpose.detection import open as opening
 from hrpose.detection.simple import FunctionDetector, WholePicture
 from hrpose.errors import UserError
-from tiny_detectors import scored_outputs, write_detector
+from tiny_detectors import grid_outputs, scored_outputs, write_detector
 
 PICTURE = np.zeros((30, 40, 3), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A cache without downloads, whatever this user has."""
+    monkeypatch.setenv("HRPOSE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "weights"
 
 
 @pytest.fixture
@@ -35,6 +42,17 @@ def test_the_whole_picture_is_the_last_resort(name: str) -> None:
     np.testing.assert_array_equal(found.scores, [1])
 
 
+def test_auto_takes_the_best_that_was_downloaded(own_cache: Path) -> None:
+    own_cache.mkdir(parents=True)
+    for name in ("yolox_nano.onnx", "yolox_tiny.onnx"):
+        write_detector(own_cache / name, grid_outputs([[1, 1, 9, 9]], [0.9]))
+        assert open_detector("auto").name == f"{name} (YOLOX)"
+    assert open_detector("yolox-nano").name == "yolox_nano.onnx (YOLOX)"
+    # What is not there is not fetched.
+    with pytest.raises(UserError, match="hrpose weights download yolox-s"):
+        open_detector("yolox-s")
+
+
 def test_a_file_by_its_name(tmp_path: Path) -> None:
     path = write_detector(tmp_path / "rtmdet.onnx", scored_outputs([[1, 1, 9, 9]], [0.3]))
     image = np.zeros((64, 64, 3), np.uint8)
@@ -47,7 +65,7 @@ def test_a_file_by_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("yolo", "expected a file .* or one of: auto, finder, whole, torchvision"),
+        ("yolo", "expected a file .* or one of: auto, .*torchvision, yolox-s"),
         ("nothing.onnx", "no such file"),
         ("finder", "not in this package"),
         ("", "expected a file"),

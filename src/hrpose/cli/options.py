@@ -17,7 +17,8 @@ Detector = Annotated[
     str,
     typer.Option(
         help="Who finds people: auto (the best that is here), finder (inside the package), whole "
-        "(the picture is one person's box), torchvision, or an ONNX file."
+        "(the picture is one person's box), torchvision, yolox-s and others of `hrpose weights "
+        "list`, or an ONNX file."
     ),
 ]
 BoxThreshold = Annotated[

@@ -1,4 +1,4 @@
-"""Detectors by name: `auto`, `finder`, `whole`, `torchvision`, or an ONNX file."""
+"""Detectors by name: `auto`, `finder`, `whole`, `torchvision`, released ones, or an ONNX file."""
 
 from collections.abc import Callable
 from importlib import resources
@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from hrpose.detection.detector import Boxes, Detector
 from hrpose.detection.simple import FunctionDetector, WholePicture
 from hrpose.errors import UserError
+from hrpose.weights import find
+from hrpose.weights.cache import usable_file
+from hrpose.weights.registry import RELEASED
 
 NAMES = ("auto", "finder", "whole", "torchvision")
 
@@ -22,19 +25,22 @@ def open_detector(
 ) -> Detector:
     """The detector of this name, ONNX file or function.
 
-    `auto` is the finder inside the package where there is one, else the whole picture; its name
-    says which. `threshold` is the least score of a box, in [0, 1]; without it the detector's own.
-    Raises UserError for an unknown name or a file that is no detector.
+    `auto` is the best that is here: a detector of `hrpose weights`, if one was downloaded, else the
+    finder inside the package, else the whole picture; its name says which. Nothing is fetched.
+    `threshold` is the least score of a box, in [0, 1]; without it the detector's own. Raises
+    UserError for an unknown name or a file that is no detector.
     """
     if threshold is not None and not 0 <= threshold <= 1:
         raise UserError(f"box threshold: expected 0 to 1, found {threshold}")
     if not isinstance(name_or_file, str | Path):
         return FunctionDetector(name_or_file)
-    name = str(name_or_file)
-    if name == "whole" or (name == "auto" and not finder_file().is_file()):
-        return WholePicture()
     options = {} if threshold is None else {"threshold": threshold}
-    if name in ("auto", "finder"):
+    name = str(name_or_file)
+    if name == "auto":
+        name = _best_here()
+    if name == "whole":
+        return WholePicture()
+    if name == "finder":
         if not finder_file().is_file():
             raise UserError("detector finder: not in this package; choose another --detector")
         from hrpose.detection.finder import Finder
@@ -44,11 +50,27 @@ def open_detector(
         from hrpose.detection.torchvision_detector import TorchvisionDetector
 
         return TorchvisionDetector(**options)
-    if Path(name).suffix == ".onnx":
+    released = released_detectors()
+    if name in released or Path(name).suffix == ".onnx":
         from hrpose.detection.onnx_detector import OnnxDetector
 
-        return OnnxDetector(Path(name), threads=threads, **options)
-    raise UserError(f"detector {name}: expected a file (.onnx) or one of: {', '.join(NAMES)}")
+        file = find(name) if name in released else Path(name)
+        return OnnxDetector(file, threads=threads, **options)
+    known = ", ".join((*NAMES, *released))
+    raise UserError(f"detector {name}: expected a file (.onnx) or one of: {known}")
+
+
+def _best_here() -> str:
+    for name in released_detectors():
+        if usable_file(RELEASED[name]).is_file():
+            return name
+    return "finder" if finder_file().is_file() else "whole"
+
+
+def released_detectors() -> list[str]:
+    """Names of the detectors that `hrpose weights` can fetch, the best first."""
+    rows = [row for row in RELEASED.values() if row.kind == "detector"]
+    return [row.name for row in sorted(rows, key=lambda row: -(row.score or 0))]
 
 
 def finder_file() -> Path:
