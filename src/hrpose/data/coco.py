@@ -36,7 +36,7 @@ def load_persons(annotations: Path, unlabelled: bool = False) -> PersonTable:
     file and the entry, where something is not of the COCO form.
     """
     document = read_json(annotations)
-    reader = _Reader(annotations)
+    reader = Reader(annotations)
     skeleton, category_id = reader.skeleton(document)
     pictures = reader.pictures(document)
     rows = {int(image_id): row for row, image_id in enumerate(pictures["image_ids"])}
@@ -65,7 +65,7 @@ def load_pictures(annotations: Path, skeleton: Skeleton) -> PersonTable | None:
     document = read_json(annotations)
     if not isinstance(document, dict) or "annotations" in document:
         return None
-    reader = _Reader(annotations)
+    reader = Reader(annotations)
     pictures = reader.pictures(document)
     categories = reader.entries(document, "categories")
     person = next((c["id"] for c in categories if c.get("name") == "person" and "id" in c), 1)
@@ -73,7 +73,7 @@ def load_pictures(annotations: Path, skeleton: Skeleton) -> PersonTable | None:
     return PersonTable(skeleton=skeleton, category_id=int(person), **pictures, **nobody)
 
 
-class _Reader:
+class Reader:
     """Reads the parts of one COCO document and names the file in every complaint."""
 
     def __init__(self, path: Path) -> None:
@@ -137,8 +137,7 @@ class _Reader:
 
         ids = column(lambda a: _whole(a["id"], 0, _LARGEST_ID), "a whole 'id'")
         self._distinct("annotation", ids)
-        index = column(lambda a: rows[a["image_id"]], "an 'image_id' that is in 'images'")
-        boxes = self._numbers(people, "bbox", 4)
+        index, boxes = self.boxes(people, rows)
         keypoints = self._numbers(people, "keypoints", 3 * k).reshape(-1, k, 3)
         areas = np.asarray(
             column(lambda a: float(a.get("area", a["bbox"][2] * a["bbox"][3])), "a number 'area'"),
@@ -152,7 +151,7 @@ class _Reader:
             if not 0 <= value <= 1:
                 raise self.error(f"annotation {annotation['id']}: 'trust'", "0 to 1", value)
         return {
-            "image_index": np.asarray(index, np.int32),
+            "image_index": index,
             "annotation_ids": np.asarray(ids, np.int64),
             "boxes": boxes,
             "keypoints": keypoints.astype(np.float32),
@@ -160,6 +159,18 @@ class _Reader:
             "trust": np.asarray(trust, np.float32),
             "box_scores": np.ones(len(people), np.float32),
         }
+
+    def boxes(
+        self, people: Sequence[dict[str, Any]], rows: dict[int, int]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """The row of each one's picture (n,), and the boxes (n, 4)."""
+        index = self._column(
+            "annotation",
+            people,
+            lambda a: rows[a["image_id"]],
+            "an 'image_id' that is in 'images'",
+        )
+        return np.asarray(index, np.int32), self._numbers(people, "bbox", 4)
 
     def _column(
         self,
@@ -195,10 +206,11 @@ class _Reader:
                     where = f"annotation {annotation['id']}: '{key}'"
                     raise self.error(where, expected, row) from None
             raise
-        for annotation, numeric in zip(people, numbers, strict=True):
-            if not np.isfinite(numeric).all():
-                where = f"annotation {annotation['id']}: '{key}'"
-                raise self.error(where, expected, numeric.tolist())
+        finite = np.isfinite(numbers).all(axis=1)
+        if not finite.all():
+            first = int(np.argmin(finite))
+            where = f"annotation {people[first]['id']}: '{key}'"
+            raise self.error(where, expected, numbers[first].tolist())
         return numbers
 
     def _distinct(self, kind: str, ids: list[int]) -> None:

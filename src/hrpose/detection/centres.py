@@ -1,0 +1,87 @@
+"""People as centres: boxes to the maps that the finder learns, and maps back to boxes.
+
+Zhou et al., "Objects as Points": a person is a peak of one heatmap. As in Liu et al.,
+"Training-Time-Friendly Network for Real-Time Object Detection", the Gaussian has the shape of the
+box, and every cell near the centre, not the peak alone, learns the distances to the box's sides.
+
+Maps have one cell for `STRIDE` x `STRIDE` input pixels; cell j sits at pixel STRIDE * j + 1.5.
+Boxes are [x, y, w, h] in input pixels.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+STRIDE = 4
+
+# The Gaussian's standard deviation: this part of the box, and at least so many cells.
+_SPREAD = 0.09
+_SMALLEST_SIGMA = 0.7
+# Cells whose Gaussian is higher learn the box.
+_REGION = 0.1
+
+
+class Targets(NamedTuple):
+    """Of one picture: `heat` (h, w) in [0, 1], `distances` (4, h, w) in input pixels, at least 1,
+    and `weights` (h, w), which sum to 1 over the cells of each person.
+    """
+
+    heat: NDArray[np.float32]
+    distances: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+
+def cell_positions(map_wh: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """X of the columns and y of the rows, in input pixels."""
+    columns, rows = (np.arange(cells, dtype=np.float64) for cells in map_wh)
+    return columns * STRIDE + (STRIDE - 1) / 2, rows * STRIDE + (STRIDE - 1) / 2
+
+
+def encode(boxes_xywh: NDArray[np.float64], input_wh: tuple[int, int]) -> Targets:
+    """The maps of boxes (n, 4), whose centres lie in the input."""
+    w, h = input_wh[0] // STRIDE, input_wh[1] // STRIDE
+    # Smallest first: where two people share a centre, the smaller, in front or farther, owns it.
+    boxes = boxes_xywh[np.argsort(boxes_xywh[:, 2] * boxes_xywh[:, 3], kind="stable")]
+    if len(boxes) == 0:
+        zeros = np.zeros((h, w), np.float32)
+        return Targets(zeros, np.ones((4, h, w), np.float32), zeros)
+    sides, sizes = boxes[:, :2], boxes[:, 2:]
+    x, y = cell_positions((w, h))
+    middle = (sides + sizes / 2 - (STRIDE - 1) / 2) / STRIDE
+    column, row = np.clip(np.rint(middle), 0, [w - 1, h - 1]).T
+    sigma_x, sigma_y = np.maximum(_SPREAD * sizes / STRIDE, _SMALLEST_SIGMA).T
+    across = ((np.arange(w) - column[:, None]) / sigma_x[:, None]) ** 2
+    down = ((np.arange(h) - row[:, None]) / sigma_y[:, None]) ** 2
+    gauss = np.exp(-0.5 * (down[:, :, None] + across[:, None, :]))
+    owner, heat = gauss.argmax(axis=0), gauss.max(axis=0)
+    near = np.where(heat > _REGION, heat, 0.0)
+    total = np.bincount(owner.ravel(), near.ravel(), len(boxes))
+    weights = near / np.maximum(total, 1e-9)[owner]
+    left, top = sides[owner, 0], sides[owner, 1]
+    right, bottom = left + sizes[owner, 0], top + sizes[owner, 1]
+    columns, rows = np.broadcast_arrays(x[None, :], y[:, None])
+    distances = np.stack([columns - left, rows - top, right - columns, bottom - rows])
+    return Targets(
+        heat.astype(np.float32),
+        np.maximum(distances, 1.0).astype(np.float32),
+        weights.astype(np.float32),
+    )
+
+
+def decode(
+    heat: NDArray[np.float32], distances: NDArray[np.float32], threshold: float, most: int = 100
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The peaks of `heat` (h, w) at or above `threshold`, best first and at most `most`.
+
+    Returns boxes (n, 4) in input pixels, by `distances` (4, h, w), and scores (n,).
+    """
+    peak = (heat >= cv2.dilate(heat, np.ones((3, 3), np.uint8))) & (heat >= threshold)
+    rows, columns = np.nonzero(peak)
+    order = np.argsort(-heat[rows, columns], kind="stable")[:most]
+    rows, columns = rows[order], columns[order]
+    x, y = cell_positions((heat.shape[1], heat.shape[0]))
+    left, top, right, bottom = distances[:, rows, columns].astype(np.float64)
+    boxes = np.stack([x[columns] - left, y[rows] - top, left + right, top + bottom], axis=1)
+    return boxes, heat[rows, columns].astype(np.float64)

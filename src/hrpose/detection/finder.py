@@ -1,0 +1,77 @@
+"""The package's own detector: a small HRNet that finds people as centres with sizes."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose.detection import centres
+from hrpose.detection.detector import Boxes
+from hrpose.detection.inference import open_onnx
+from hrpose.detection.onnx_detector import thinned
+from hrpose.errors import UserError
+from hrpose.finder_passport import FINDER_KEY, FinderPassport
+from hrpose.geometry import Crop, transform, warp
+
+# Two people rarely overlap more.
+SAME_PERSON_IOU = 0.5
+# The warp takes single pixels and would miss what lies between; so a picture longer than this
+# many inputs is first made smaller by averages.
+_SHARPEST = 2
+# The coarsest branch of the network sees one pixel of so many.
+_MULTIPLE = 32
+
+
+class Finder:
+    """People by an ONNX file that `hrpose export` wrote from a finder's weights.
+
+    Boxes with a score of at least `threshold` (without one, the passport's), cut at the picture's
+    edges, best first. Raises UserError for a file that is no finder.
+    """
+
+    name = "finder"
+
+    def __init__(
+        self, path: Path, threshold: float | None = None, threads: int | None = None
+    ) -> None:
+        self._session = open_onnx(path, threads)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if FINDER_KEY not in metadata:
+            raise UserError(f"{path}: expected a finder of hrpose, found a file without passport")
+        self.passport = FinderPassport.from_json(metadata[FINDER_KEY], path)
+        self.threshold = self.passport.threshold if threshold is None else threshold
+
+    def __call__(self, image: NDArray[np.uint8]) -> Boxes:
+        """The people in an RGB picture (h, w, 3)."""
+        pixels, crop = look(image, self.passport.side)
+        heat, distances = self._session.run(["heat", "distances"], {"pictures": pixels[None]})
+        boxes, scores = centres.decode(heat[0], distances[0], self.threshold)
+        corners = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+        corners = transform(corners, crop.inverse_matrix).clip(0, image.shape[1::-1])
+        boxes = np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0]], axis=1)
+        good = (boxes[:, 2:] > 0).all(axis=1)
+        return thinned(Boxes(boxes[good], scores[good]), SAME_PERSON_IOU)
+
+
+def look(image: NDArray[np.uint8], side: int) -> tuple[NDArray[np.uint8], Crop]:
+    """The input (h, w, 3), `side` long and no higher or wider than the picture needs; and where
+    it lies in the picture.
+    """
+    wh = (image.shape[1], image.shape[0])
+    crop = letterbox(wh, side)
+    shrink = _SHARPEST * side / max(wh)
+    if shrink >= 1:
+        return warp(image, crop), crop
+    size = [max(1, round(length * shrink)) for length in wh]
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return warp(small, Crop.from_box([0, 0, *size], crop.input_wh, padding=1.0)), crop
+
+
+def letterbox(image_wh: tuple[int, int], side: int) -> Crop:
+    """The whole picture in the middle of an input that is `side` long, in its proportions."""
+    # In whole numbers, so that the longer side is `side` and not the next multiple.
+    width, height = (
+        max(1, -(-length * side // (max(image_wh) * _MULTIPLE))) * _MULTIPLE for length in image_wh
+    )
+    return Crop.from_box([0, 0, *image_wh], (width, height), padding=1.0)

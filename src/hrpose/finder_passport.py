@@ -1,0 +1,63 @@
+"""What a finder's weights carry, so that they are fed and read as they were trained."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from hrpose.errors import UserError
+from hrpose.passport import IMAGENET_MEAN, IMAGENET_STD
+
+# Another one than a pose network's, so that neither is taken for the other.
+FINDER_KEY = "hrpose.finder"
+
+
+@dataclass(frozen=True, slots=True)
+class FinderPassport:
+    """The identity of a trained finder of people.
+
+    `side` is the longer side of the input in pixels, `threshold` the least score of a person, in
+    [0, 1]; the other fields as in `hrpose.passport.Passport`.
+    """
+
+    network: str
+    side: int
+    threshold: float = 0.3
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    name: str = ""
+    training_data: str = "unknown"
+    licence: str = "unknown"
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.side < 32 or self.side % 32:
+            raise ValueError(f"side: expected a multiple of 32, found {self.side}")
+
+    def to_json(self) -> str:
+        return json.dumps({"version": 1, "kind": "finder", **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str, where: object = "passport") -> "FinderPassport":
+        """Read what `to_json` wrote. Raises UserError, naming `where`, for anything else."""
+        try:
+            data: dict[str, Any] = json.loads(text)
+            if data["version"] != 1:
+                raise ValueError(f"version: expected 1, found {data['version']}")
+            (r, g, b), (dr, dg, db) = data["mean"], data["std"]
+            return cls(
+                network=str(data["network"]),
+                side=int(data["side"]),
+                threshold=float(data["threshold"]),
+                mean=(float(r), float(g), float(b)),
+                std=(float(dr), float(dg), float(db)),
+                name=str(data["name"]),
+                training_data=str(data["training_data"]),
+                licence=str(data["licence"]),
+                scores={str(k): float(v) for k, v in data["scores"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{where}: expected a finder's passport, written by hrpose, found {error!r}; "
+                "export the weights again"
+            ) from error

@@ -1,0 +1,90 @@
+"""How well boxes of people are found: recall and precision at IoU 0.5, and the curve's area."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoxScores:
+    """`thresholds`, `recall` and `precision` (n,), from the most to the least certain box.
+
+    `AP` is the area under the curve, `best_f1` its highest harmonic mean, reached at `threshold`.
+    """
+
+    thresholds: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    people: int
+
+    @property
+    def AP(self) -> float:
+        envelope = np.maximum.accumulate(self.precision[::-1])[::-1]
+        return float(np.sum(np.diff(self.recall, prepend=0.0) * envelope))
+
+    def at(self, threshold: float) -> tuple[float, float]:
+        """(recall, precision) of the boxes that score at least `threshold`."""
+        count = int(np.searchsorted(-self.thresholds, -threshold, side="right"))
+        return (0.0, 1.0) if count == 0 else (self.recall[count - 1], self.precision[count - 1])
+
+    @property
+    def best_threshold(self) -> float:
+        """Where the harmonic mean of recall and precision is highest."""
+        if len(self.thresholds) == 0:
+            return 0.5
+        f1 = 2 * self.recall * self.precision / np.maximum(self.recall + self.precision, 1e-9)
+        return float(self.thresholds[f1.argmax()])
+
+
+def iou(a_xywh: NDArray[np.float64], b_xywh: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, m) intersection over union of boxes (n, 4) and (m, 4)."""
+    a, b = a_xywh[:, None], b_xywh[None]
+    low = np.maximum(a[..., :2], b[..., :2])
+    high = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
+    common = np.clip(high - low, 0, None).prod(axis=-1)
+    union = a[..., 2:].prod(axis=-1) + b[..., 2:].prod(axis=-1) - common
+    result: NDArray[np.float64] = common / np.maximum(union, 1e-9)
+    return result
+
+
+def evaluate_boxes(
+    truth: Sequence[NDArray[np.float64]],
+    found: Sequence[NDArray[np.float64]],
+    scores: Sequence[NDArray[np.float64]],
+    min_height: float = 0.0,
+    min_iou: float = 0.5,
+) -> BoxScores:
+    """Compare boxes (n, 4) found in each picture with the true ones, in the same order.
+
+    In a picture, boxes are matched from the most certain on, each to the free person it covers
+    best. People lower than `min_height` count neither way, as COCO does with sizes: neither do
+    the boxes that match them, nor unmatched boxes that are lower themselves.
+    """
+    certain, right, people = [np.zeros(0)], [np.zeros(0)], 0
+    for boxes, guesses, score in zip(truth, found, scores, strict=True):
+        counts = boxes[:, 3] >= min_height
+        people += int(counts.sum())
+        order = np.argsort(-score, kind="stable")
+        overlap = iou(guesses[order], boxes)
+        outcome = np.where(guesses[order, 3] >= min_height, 0.0, np.nan)
+        for i in range(len(order)):
+            # People that count go first, as in COCO's matching.
+            fits = overlap[i] >= min_iou
+            if fits.any():
+                best = int(np.argmax(np.where(fits, overlap[i] + 2.0 * counts, -1.0)))
+                outcome[i] = 1.0 if counts[best] else np.nan
+                overlap[:, best] = 0.0
+        certain.append(score[order])
+        right.append(outcome)
+    certainty, hit = np.concatenate(certain), np.concatenate(right)
+    certainty, hit = certainty[~np.isnan(hit)], hit[~np.isnan(hit)]
+    order = np.argsort(-certainty, kind="stable")
+    hits = np.cumsum(hit[order])
+    return BoxScores(
+        certainty[order],
+        hits / max(people, 1),
+        hits / np.arange(1, len(hits) + 1),
+        people,
+    )

@@ -1,0 +1,72 @@
+"""The finder's network: an HRNet with five channels, read as centres of people and their boxes."""
+
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from hrpose.errors import UserError
+from hrpose.files import write_atomically
+from hrpose.finder_passport import FINDER_KEY, FinderPassport
+from hrpose.network import convert
+from hrpose.network.hrnet import HRNet
+
+CHANNELS = 5
+# The network gives logarithms of distances in units of this many input pixels.
+UNIT = 16.0
+# A centre's probability is 0.1 at first: most cells have none ("Objects as Points", section 4).
+CENTRE_BIAS = -2.19
+
+
+def read_maps(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """The network's (n, 5, h, w) as logits of centres (n, h, w), and distances to the left, top,
+    right and bottom side (n, 4, h, w) in input pixels.
+    """
+    return maps[:, 0], UNIT * torch.exp(maps[:, 1:].clamp(-5, 5))
+
+
+def build(name: str, start: Path | None = None) -> HRNet:
+    """A finder's network by its name in the table, with the weights of `start`.
+
+    The head of a pose network, or of none, is not taken. Raises UserError where `start` is of
+    another network.
+    """
+    network = HRNet.from_name(name, CHANNELS)
+    torch.nn.init.constant_(network.get_parameter("final_layer.bias")[:1], CENTRE_BIAS)
+    if start is None:
+        return network
+    weights = convert.read(start)
+    if weights.network != name:
+        raise UserError(f"{start}: expected weights of {name}, found {weights.network}")
+    is_finder = weights.passport is None and weights.num_keypoints == CHANNELS
+    taken = {k: v for k, v in weights.state.items() if is_finder or not k.startswith(convert.HEAD)}
+    network.load_state_dict({**network.state_dict(), **taken})
+    return network
+
+
+def save(path: Path, network: HRNet, passport: FinderPassport) -> None:
+    """Write a safetensors file whose metadata hold the passport."""
+    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    write_atomically(path, safetensors.torch.save(state, {FINDER_KEY: passport.to_json()}))
+
+
+def load(path: Path) -> tuple[HRNet, FinderPassport]:
+    """Read what `save` wrote, ready for evaluation. Raises UserError for anything else."""
+    weights = convert.read(path)
+    passport = read_passport(path)
+    if passport is None or weights.num_keypoints != CHANNELS:
+        raise UserError(f"{path}: expected a finder written by `hrpose train-finder`")
+    network = HRNet.from_name(weights.network, CHANNELS)
+    network.load_state_dict(weights.state)
+    return network.eval(), passport
+
+
+def read_passport(path: Path) -> FinderPassport | None:
+    """The passport in a safetensors file; None where it has none. Raises UserError if broken."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get(FINDER_KEY)
+    return None if text is None else FinderPassport.from_json(text, path)

@@ -1,0 +1,68 @@
+"""Pictures in which every person is boxed: read, split, and refused by name where broken."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hrpose.data.boxes import load_boxes
+from hrpose.errors import UserError
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    return {
+        "images": [
+            {"id": i, "file_name": f"{i}.jpg", "width": 64, "height": 48} for i in range(1, 6)
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 2, "category_id": 7, "bbox": [1, 2, 10, 20]},
+            {"id": 2, "image_id": 2, "category_id": 7, "bbox": [30, 2, 10, 20]},
+            {"id": 3, "image_id": 5, "category_id": 7, "bbox": [0, 0, 64, 48], "iscrowd": 1},
+            {"id": 4, "image_id": 5, "category_id": 8, "bbox": [0, 0, 9, 9]},
+        ],
+        "categories": [{"id": 7, "name": "person"}, {"id": 8, "name": "dog"}],
+        **changes,
+    }
+
+
+def write(tmp_path: Path, content: Any) -> Path:
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_people_are_read_crowds_and_dogs_are_not(tmp_path: Path) -> None:
+    table = load_boxes(write(tmp_path, document()))
+    assert len(table) == 5
+    assert [len(boxes) for boxes in table.boxes] == [0, 2, 0, 0, 0]
+    np.testing.assert_array_equal(table.boxes[1], [[1, 2, 10, 20], [30, 2, 10, 20]])
+    assert table.image_wh[1].tolist() == [64, 48]
+
+
+def test_the_held_out_pictures_are_not_among_the_others(tmp_path: Path) -> None:
+    rest, held_out = load_boxes(write(tmp_path, document())).held_out(2)
+    assert held_out.file_names == ("1.jpg", "3.jpg", "5.jpg")
+    assert rest.file_names == ("2.jpg", "4.jpg")
+    assert len(rest.boxes[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"categories": [{"id": 1, "name": "dog"}]}, r"'categories'.*'person', found dog"),
+        ({"images": None}, "'images'"),
+        (
+            {"annotations": [{"id": 1, "image_id": 9, "category_id": 7, "bbox": [1, 2, 3, 4]}]},
+            "annotation 1.*image_id",
+        ),
+        (
+            {"annotations": [{"id": 1, "image_id": 2, "category_id": 7, "bbox": [1, 2, 3]}]},
+            "annotation 1.*bbox",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_boxes(write(tmp_path, document(**changes)))

@@ -1,0 +1,118 @@
+"""The finder: any picture, boxes in its pixels, and files that are something else."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from hrpose.detection.finder import Finder, letterbox, look
+from hrpose.errors import UserError
+from hrpose.finder_passport import FINDER_KEY, FinderPassport
+from tiny_weights import write_tiny_weights
+
+SIDE = 64
+REACH = 8.0  # px of the input from a centre to each side
+PASSPORT = FinderPassport("tiny", SIDE, threshold=0.5)
+
+
+def write_tiny_finder(path: Path, passport: FinderPassport | None = PASSPORT) -> Path:
+    """Finds red: the heat is the mean of red in a cell, less half of green and blue."""
+    mix = np.array([1, -0.5, -0.5], np.float32).reshape(1, 3, 1, 1) / 255
+    constants = [
+        numpy_helper.from_array(mix, "mix"),
+        numpy_helper.from_array(np.zeros((4, 1, 1, 1), np.float32), "nothing"),
+        numpy_helper.from_array(np.full(4, REACH, np.float32), "reach"),
+        numpy_helper.from_array(np.array([1], np.int64), "channel"),
+    ]
+    nodes = [
+        helper.make_node("Cast", ["pictures"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["planes"], ["small"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Conv", ["small", "mix"], ["map"]),
+        helper.make_node("Squeeze", ["map", "channel"], ["heat"]),
+        helper.make_node("Conv", ["map", "nothing", "reach"], ["distances"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["n", "h", "w", 3])],
+        [
+            helper.make_tensor_value_info("heat", TensorProto.FLOAT, ["n", "a", "b"]),
+            helper.make_tensor_value_info("distances", TensorProto.FLOAT, ["n", 4, "a", "b"]),
+        ],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    if passport is not None:
+        helper.set_model_props(model, {FINDER_KEY: passport.to_json()})
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture(scope="module")
+def finder(tmp_path_factory: pytest.TempPathFactory) -> Finder:
+    return Finder(write_tiny_finder(tmp_path_factory.mktemp("finder") / "tiny.onnx"), threads=1)
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (640, 427), (427, 640), (2000, 1500)])
+def test_boxes_are_in_the_pixels_of_the_picture(finder: Finder, width: int, height: int) -> None:
+    image = np.zeros((height, width, 3), np.uint8)
+    scale = max(width, height) / SIDE
+    x, y, half = width * 0.6, height * 0.4, round(3 * scale)
+    image[round(y) - half : round(y) + half, round(x) - half : round(x) + half, 0] = 255
+    found = finder(image)
+    assert len(found) == 1
+    expected = [x - REACH * scale, y - REACH * scale, 2 * REACH * scale, 2 * REACH * scale]
+    np.testing.assert_allclose(found.xywh[0], expected, atol=3 * scale)
+
+
+def test_a_box_ends_at_the_edge_of_the_picture(finder: Finder) -> None:
+    image = np.zeros((640, 640, 3), np.uint8)
+    image[:60, :60, 0] = 255
+    (box,) = finder(image).xywh
+    assert box[:2].tolist() == [0, 0]
+    assert (box[2:] < 2 * REACH * 10).all()
+
+
+def test_nobody_is_no_box(finder: Finder) -> None:
+    assert len(finder(np.zeros((48, 64, 3), np.uint8))) == 0
+
+
+@pytest.mark.parametrize("wh", [(1, 1), (3, 5000), (5000, 3), (33, 32)])
+def test_odd_sizes_are_looked_at(finder: Finder, wh: tuple[int, int]) -> None:
+    found = finder(np.full((wh[1], wh[0], 3), (255, 0, 0), np.uint8))
+    inside = found.xywh[:, :2] + found.xywh[:, 2:]
+    assert (found.xywh[:, :2] >= 0).all()
+    assert (inside <= np.array(wh) + 1e-9).all()
+
+
+@pytest.mark.parametrize(
+    ("wh", "input_wh"),
+    [((640, 427), (64, 64)), ((1000, 300), (64, 32)), ((416, 416), (64, 64)), ((9, 999), (32, 64))],
+)
+def test_the_input_is_no_larger_than_the_picture_needs(
+    wh: tuple[int, int], input_wh: tuple[int, int]
+) -> None:
+    assert letterbox(wh, SIDE).input_wh == input_wh
+
+
+def test_a_large_picture_is_averaged_not_sampled() -> None:
+    stripes = np.zeros((1024, 1024, 3), np.uint8)
+    stripes[:, ::2] = 255
+    pixels, _ = look(stripes, SIDE)
+    np.testing.assert_allclose(pixels[4:-4, 4:-4], 127.5, atol=2)
+
+
+def test_the_threshold_is_the_passports_unless_given(tmp_path: Path) -> None:
+    path = write_tiny_finder(tmp_path / "tiny.onnx")
+    assert Finder(path).threshold == PASSPORT.threshold
+    assert Finder(path, threshold=0.9).threshold == 0.9
+
+
+def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
+    pose = write_tiny_weights(tmp_path / "pose.onnx")
+    with pytest.raises(UserError, match=r"pose\.onnx: expected a finder of hrpose"):
+        Finder(pose)
