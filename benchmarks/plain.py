@@ -1,24 +1,33 @@
 """The plain way: one person, one keypoint, one pair at a time, written from its description."""
 
+import contextlib
+import io
+import json
 import math
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from hrpose.data.persons import PersonTable
+from hrpose.geometry import Crop
 
 Floats = NDArray[Any]
 
 
 def targets(points: Floats, wh: tuple[int, int], sigma: float) -> Floats:
-    """(n, k, 2) heatmap pixels to (n, k, h, w): each Gaussian is pasted by itself."""
+    """(n, k, 2) heatmap pixels to (n, k, h, w): a Gaussian is made and pasted for each joint."""
     width, height = wh
     reach = int(3 * sigma)
-    patch = np.arange(-reach, reach + 1)
-    gaussian = np.exp(-(patch[:, None] ** 2 + patch[None, :] ** 2) / (2 * sigma**2))
     out = np.zeros((*points.shape[:2], height, width), np.float32)
     for person in range(points.shape[0]):
         for joint in range(points.shape[1]):
             x, y = (int(v + 0.5) for v in points[person, joint])
+            patch = np.arange(-reach, reach + 1, dtype=np.float32)
+            gaussian = np.exp(-(patch[:, None] ** 2 + patch[None, :] ** 2) / (2 * sigma**2))
             x0, x1 = max(0, x - reach), min(width, x + reach + 1)
             y0, y1 = max(0, y - reach), min(height, y + reach + 1)
             if x0 < x1 and y0 < y1:
@@ -40,9 +49,23 @@ def decode(heatmaps: Floats) -> Floats:
                 continue
             points[person, joint] = x, y
             if 1 < x < width - 1 and 1 < y < height - 1:
-                points[person, joint, 0] += 0.25 * np.sign(one[y, x + 1] - one[y, x - 1])
-                points[person, joint, 1] += 0.25 * np.sign(one[y + 1, x] - one[y - 1, x])
+                slope = np.array([one[y, x + 1] - one[y, x - 1], one[y + 1, x] - one[y - 1, x]])
+                points[person, joint] += np.sign(slope) * 0.25
     return points
+
+
+def to_image(points: Floats, crops: list[Crop]) -> Floats:
+    """(n, k, 2) heatmap pixels to image pixels, each point by itself."""
+    out = np.zeros(points.shape)
+    for person, crop in enumerate(crops):
+        (x, y), (_, h) = crop.center, crop.size
+        corners = np.array([[x, y], [x, y - h / 2], [x - h / 2, y]], np.float32)
+        middle = np.array([24, 32], np.float32)
+        inside = np.array([middle, middle - [0, 32], middle - [32, 0]], np.float32)
+        matrix = cv2.getAffineTransform(inside, corners)
+        for joint in range(points.shape[1]):
+            out[person, joint] = matrix @ np.array([*points[person, joint], 1.0])
+    return out
 
 
 def oks_nms(
@@ -64,3 +87,124 @@ def oks_nms(
                 rest.append(other)
         order = rest
     return kept
+
+
+def oks_nms_per_image(
+    images: Floats,
+    keypoints: Floats,
+    areas: Floats,
+    scores: Floats,
+    threshold: float,
+    sigmas: Floats,
+) -> list[int]:
+    """Each picture's poses by themselves, as a list of indices."""
+    by_image: dict[int, list[int]] = {}
+    for index, image in enumerate(images):
+        by_image.setdefault(int(image), []).append(index)
+    kept = []
+    for rows in by_image.values():
+        chosen = oks_nms(keypoints[rows], areas[rows], scores[rows], threshold, sigmas)
+        kept += [rows[i] for i in chosen]
+    return kept
+
+
+def person_dicts(path: Path) -> list[dict[str, Any]]:
+    """The people of a COCO file as a list of dicts of lists and arrays."""
+    document = json.loads(path.read_text())
+    names = {image["id"]: image["file_name"] for image in document["images"]}
+    entries = []
+    for person in document["annotations"]:
+        joints = np.array(person["keypoints"], float).reshape(-1, 3)
+        entries.append(
+            {
+                "image": f"images/{names[person['image_id']]}",
+                "center": np.array(person["bbox"][:2]) + np.array(person["bbox"][2:]) / 2,
+                "scale": np.array(person["bbox"][2:]) / 200,
+                "box": person["bbox"],
+                "joints": joints * [1, 1, 0],
+                "visible": np.minimum(joints[:, 2:], 1) * [1, 1, 0],
+            }
+        )
+    return entries
+
+
+def evaluate(
+    truth_file: Path,
+    results_file: Path,
+    images: Floats,
+    keypoints: Floats,
+    scores: Floats,
+    areas: Floats,
+    sigmas: Floats,
+) -> float:
+    """Load, rescore one pose at a time, suppress, write, and let pycocotools find the AP."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    person_dicts(truth_file)
+    rescored = np.zeros(len(scores))
+    for pose in range(len(scores)):
+        total, count = 0.0, 0
+        for joint in range(keypoints.shape[1]):
+            if keypoints[pose, joint, 2] > 0.2:
+                total, count = total + keypoints[pose, joint, 2], count + 1
+        rescored[pose] = scores[pose] * (total / count if count else 0)
+    kept = oks_nms_per_image(images, keypoints, areas, rescored, 0.9, sigmas)
+    results = [
+        {
+            "image_id": int(images[i]),
+            "category_id": 1,
+            "keypoints": keypoints[i].ravel().tolist(),
+            "score": float(rescored[i]),
+        }
+        for i in kept
+    ]
+    results_file.write_text(json.dumps(results))
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(truth_file))
+        evaluation = COCOeval(truth, truth.loadRes(str(results_file)), "keypoints")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return float(evaluation.stats[0])
+
+
+def sample(
+    table: PersonTable, images: Path, person: int, rng: np.random.Generator
+) -> tuple[Floats, ...]:
+    """A training sample of 256x192: whole photo, one warp, floats, one target at a time."""
+    image = cv2.imread(str(images / table.picture_name(person)))
+    assert image is not None
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    crop = Crop.from_box(table.boxes[person], (192, 256))
+    zoom, angle = np.clip(rng.normal(1, 0.35), 0.65, 1.35), np.clip(rng.normal(0, 45), -90, 90)
+    joints, mirrored = table.keypoints[person].astype(float), rng.uniform() < 0.5
+    (x, y), (w, h) = crop.center, crop.size
+    if mirrored:
+        image = np.ascontiguousarray(image[:, ::-1])
+        joints = joints[table.skeleton.flip_permutation]
+        joints[:, 0] = image.shape[1] - joints[:, 0] - 1
+        x = image.shape[1] - x - 1
+    turned = Crop((x, y), (w * zoom, h * zoom), (192, 256), float(angle))
+    warped = cv2.warpAffine(image, turned.matrix, (192, 256), flags=cv2.INTER_LINEAR)
+    points = np.zeros((17, 2))
+    for joint in range(17):
+        points[joint] = turned.matrix @ np.array([*joints[joint, :2], 1.0])
+    floats = torch.from_numpy(warped).permute(2, 0, 1).float().div(255)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    normal = floats.sub_(mean[:, None, None]).div_(std[:, None, None])
+    return normal.numpy(), targets(points[None] / 4, (48, 64), 2)[0], joints[:, 2]
+
+
+@torch.no_grad()
+def predict(network: torch.nn.Module, photo: Path, crops: list[Crop]) -> Floats:
+    """Whole photo, one crop at a time, an eager network, one joint at a time."""
+    image = cv2.cvtColor(cv2.imread(str(photo)), cv2.COLOR_BGR2RGB)  # type: ignore[arg-type]
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    inputs = []
+    for crop in crops:
+        warped = cv2.warpAffine(image, crop.matrix, crop.input_wh, flags=cv2.INTER_LINEAR)
+        floats = torch.from_numpy(warped).permute(2, 0, 1).float().div(255)
+        inputs.append(floats.sub_(mean[:, None, None]).div_(std[:, None, None]))
+    heatmaps = network(torch.stack(inputs)).numpy()
+    return to_image(decode(heatmaps), crops)

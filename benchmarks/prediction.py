@@ -1,0 +1,92 @@
+"""Prediction on a CPU: a big network on a group photo, and the command from a cold start."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from benchmarks import plain
+from benchmarks.rows import Fact, Row, timed
+from hrpose.geometry import Crop
+from hrpose.network import checkpoint
+from hrpose.network.hrnet import HRNet
+from hrpose.onnx_export import export
+from hrpose.passport import Passport
+from hrpose.runtime.estimator import PoseEstimator
+from hrpose.runtime.session import OnnxSession
+
+PEOPLE = 16
+EXAMPLE = Path(__file__).parents[1] / "examples" / "astronaut.jpg"
+
+
+def rows() -> Iterator[Row | Fact]:
+    """The weights are random: time does not depend on them."""
+    with tempfile.TemporaryDirectory() as name:
+        yield from _w32(Path(name))
+        yield from _cold(Path(name))
+
+
+def _w32(folder: Path) -> Iterator[Row]:
+    torch.manual_seed(0)
+    network, passport = HRNet.from_name("w32").eval(), Passport("w32", (192, 256))
+    for parameter in network.parameters():
+        if parameter.ndim == 4:  # the published initialisation fades to denormal numbers
+            torch.nn.init.kaiming_normal_(parameter)
+    checkpoint.save(folder / "w32.safetensors", network, passport)
+    export(folder / "w32.safetensors", folder / "w32.onnx")
+    session = OnnxSession(folder / "w32.onnx")
+    estimator = PoseEstimator(session, batch_size=PEOPLE)
+    rng = np.random.default_rng(0)
+    image = cv2.resize(rng.integers(0, 256, (48, 64, 3), np.uint8), (1280, 960))
+    photo = folder / "photo.jpg"
+    cv2.imwrite(str(photo), image)
+    corners, sizes = rng.uniform(0, 700, (PEOPLE, 2)), rng.uniform(100, 250, (PEOPLE, 2))
+    boxes = np.concatenate([corners, sizes], axis=1)
+    crops = [Crop.from_box(box, (192, 256)) for box in boxes]
+    ready = rng.integers(0, 256, (PEOPLE, 256, 192, 3), np.uint8)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+    yield Row(
+        f"W32 256x192, {PEOPLE} people of a photo, flip test off",
+        "PyTorch eager, float32, one crop and joint at a time",
+        lambda: estimator(photo, boxes),
+        lambda: plain.predict(network, photo, crops),
+        2.2,
+        rounds=5,
+        wall=True,
+        per=PEOPLE,
+    )
+    yield Row(
+        "the same",
+        "a bare `session.run` on ready crops",
+        lambda: estimator(photo, boxes),
+        lambda: session(ready),
+        0.95,
+        rounds=5,
+        wall=True,
+        per=PEOPLE,
+    )
+
+
+def _cold(folder: Path) -> Iterator[Fact]:
+    command = [str(Path(sys.executable).with_name("hrpose")), "predict", str(EXAMPLE)]
+    importing = [sys.executable, "-c", "import hrpose"]
+    alone = [sys.executable, "-c", "pass"]
+    for what, wanted, arguments in (
+        ("`hrpose predict` on one photo, cold process", "under 1.5 s", command),
+        ("`import hrpose`, cold process", "under 0.2 s", importing),
+        ("Python alone", "", alone),
+    ):
+        seconds = []
+        for _ in range(5):
+            with timed() as taken, contextlib.chdir(folder):
+                subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
+            seconds += taken
+        yield Fact(what, f"{np.median(seconds):.2f} s", wanted)
