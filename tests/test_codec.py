@@ -129,7 +129,7 @@ def test_the_step_stays_within_a_pixel_of_the_peak(name: str) -> None:
     heatmaps = np.random.default_rng(2).normal(0, 1, (4, 17, 16, 12)).astype(np.float32)
     codec = Codec(name, sigma=1.0)
     points, _ = codec.decode(heatmaps)
-    places = points / codec._strides((12, 16))
+    places = points / codec.strides((12, 16))
     peak = heatmaps.reshape(4, 17, -1).argmax(axis=-1)
     assert np.abs(places - np.stack([peak % 12, peak // 12], axis=-1)).max() <= 1 + 1e-5
 

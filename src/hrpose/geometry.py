@@ -5,6 +5,7 @@ Points are (x, y), pixel centres at integers; sizes (w, h) in pixels; boxes [x, 
 the crop, `inverse_matrix` back.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import cv2
@@ -64,18 +65,16 @@ class Crop:
     @property
     def matrix(self) -> NDArray[np.float64]:
         """(2, 3), image pixels to input pixels."""
-        linear = self._rotation() * self._scales()[:, None]
-        if self.mirrored:
-            linear = linear * [-1.0, 1.0]
-        return self._affine(linear, source=self.center, target=self._input_center())
+        cos, sin, (sx, sy), mirror = *self._turn(), self._scales(), -1 if self.mirrored else 1
+        a, b, c, d = mirror * sx * cos, sx * sin, -mirror * sy * sin, sy * cos
+        return _affine(a, b, c, d, source=self.center, target=self._input_center())
 
     @property
     def inverse_matrix(self) -> NDArray[np.float64]:
         """(2, 3), input pixels to image pixels: the exact inverse of `matrix`."""
-        linear = self._rotation().T / self._scales()
-        if self.mirrored:
-            linear = linear * [[-1.0], [1.0]]
-        return self._affine(linear, source=self._input_center(), target=self.center)
+        cos, sin, (sx, sy), mirror = *self._turn(), self._scales(), -1 if self.mirrored else 1
+        a, b, c, d = mirror * cos / sx, -mirror * sin / sy, sin / sx, cos / sy
+        return _affine(a, b, c, d, source=self._input_center(), target=self.center)
 
     def resized(self, input_wh: tuple[int, int]) -> "Crop":
         """The same rectangle of the image, shown on another input size of the same aspect."""
@@ -87,32 +86,32 @@ class Crop:
         center = ((x - origin[0]) / shrunk, (y - origin[1]) / shrunk)
         return replace(self, center=center, size=(w / shrunk, h / shrunk))
 
-    def _input_length(self) -> NDArray[np.float64]:
-        return np.asarray(self.input_wh, np.float64) - self.unit_lengths
+    def _input_length(self) -> tuple[float, float]:
+        return self.input_wh[0] - self.unit_lengths, self.input_wh[1] - self.unit_lengths
 
-    def _input_center(self) -> NDArray[np.float64]:
-        return self._input_length() / 2
+    def _input_center(self) -> tuple[float, float]:
+        width, height = self._input_length()
+        return width / 2, height / 2
 
-    def _scales(self) -> NDArray[np.float64]:
-        """Input pixels per image pixel along x and y: (2,). One for both, taken from the width,
-        as in the official code; with `unit_lengths` each axis has its own.
+    def _scales(self) -> tuple[float, float]:
+        """Input pixels per image pixel along x and y. One for both, taken from the width, as in the
+        official code; with `unit_lengths` each axis has its own.
         """
-        if self.unit_lengths:
-            return self._input_length() / self.size
-        return np.full(2, self.input_wh[0] / self.size[0])
+        (width, height), (w, h) = self._input_length(), self.size
+        return width / w, height / h if self.unit_lengths else width / w
 
-    def _rotation(self) -> NDArray[np.float64]:
-        angle = np.deg2rad(self.rotation_deg)
-        cos, sin = np.cos(angle), np.sin(angle)
-        return np.array([[cos, sin], [-sin, cos]])
+    def _turn(self) -> tuple[float, float]:
+        """Cosine and sine of the rotation."""
+        angle = math.radians(self.rotation_deg)
+        return math.cos(angle), math.sin(angle)
 
-    @staticmethod
-    def _affine(
-        linear: NDArray[np.float64], source: ArrayLike, target: ArrayLike
-    ) -> NDArray[np.float64]:
-        """The affine map with this linear part that takes `source` to `target`."""
-        shift = np.asarray(target) - linear @ np.asarray(source)
-        return np.column_stack([linear, shift])
+
+def _affine(
+    a: float, b: float, c: float, d: float, source: tuple[float, float], target: tuple[float, float]
+) -> NDArray[np.float64]:
+    """The affine map with the linear part [[a, b], [c, d]] that takes `source` to `target`."""
+    (x, y), (u, v) = source, target
+    return np.array([[a, b, u - a * x - b * y], [c, d, v - c * x - d * y]])
 
 
 def transform(points_xy: ArrayLike, matrix: NDArray[np.float64]) -> NDArray[np.float64]:

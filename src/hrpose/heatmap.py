@@ -82,15 +82,16 @@ def decode(heatmaps: Array) -> tuple[Array, Array]:
     height, width = heatmaps.shape[-2:]
     flat = xp.reshape(heatmaps, (*heatmaps.shape[:-2], height * width))
     index = xp.argmax(flat, axis=-1)
-    scores = xp.max(flat, axis=-1)
     x, y = index % width, index // width
     inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
     # Where the offset does not apply any pixel will do; the peak itself is always there.
     centre = xp.where(inside, index, xp.full_like(index, width + 1))
-    # Neighbours are read from one flat array: simpler to export than a gather along an axis.
+    # Pixels are read from one flat array: simpler to export than a gather along an axis.
     count = math.prod(index.shape)
     pixels = xp.reshape(heatmaps, (-1,))
     firsts = xp.arange(count, dtype=index.dtype, device=device(index)) * (height * width)
+    peaks = xp.take(pixels, firsts + xp.reshape(index, (-1,)), axis=0)
+    scores = xp.reshape(peaks, index.shape)
     places = firsts + xp.reshape(centre, (-1,))
 
     def offset(step: int) -> Array:
@@ -120,7 +121,9 @@ def decode_taylor(heatmaps: Array, sigma: float) -> tuple[Array, Array]:
     xp = array_namespace(heatmaps)
     height, width = heatmaps.shape[-2:]
     flat = xp.reshape(heatmaps, (-1, height * width))
-    index, scores = xp.argmax(flat, axis=-1), xp.max(flat, axis=-1)
+    index = xp.argmax(flat, axis=-1)
+    firsts = xp.arange(flat.shape[0], dtype=index.dtype, device=device(flat)) * (height * width)
+    scores = xp.take(xp.reshape(flat, (-1,)), firsts + index, axis=0)
     x, y = index % width, index // width
     smooth = _smoothed_around(flat, x, y, (width, height), sigma)
     # As official DARK: no logarithm of what is not above zero.

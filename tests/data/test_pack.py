@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from hrpose.cli.main import app
@@ -14,7 +16,7 @@ from hrpose.data.augment import Augmentation
 from hrpose.data.coco import load_persons
 from hrpose.data.cutouts import open_cutouts
 from hrpose.data.dataset import Draw, PoseDataset
-from hrpose.data.pack import Pack, PackSettings, part_file, write_pack
+from hrpose.data.pack import Pack, PackSettings, jpeg_size, part_file, write_pack
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, warp
 from hrpose.synthetic import write_dataset
@@ -170,3 +172,28 @@ def test_the_command(photos: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "people" in done.output
     assert Pack(tmp_path / "pack").settings == PackSettings()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (480, 640, 3), (333, 7, 3)])
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_the_size_of_a_jpeg(shape: tuple[int, int, int], progressive: int) -> None:
+    flags = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
+    content = cv2.imencode(".jpg", np.zeros(shape, np.uint8), flags)[1].tobytes()
+    assert jpeg_size(content) == (shape[1], shape[0])
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_break_the_reading_of_a_size(tail: bytes) -> None:
+    jpeg_size(tail)
+    jpeg_size(b"\xff\xd8\xff" + tail)
+
+
+def test_a_picture_that_claims_to_be_huge_is_refused(photos: Path, tmp_path: Path) -> None:
+    out = packed(photos, tmp_path / "pack")
+    content = bytearray(part_file(out, 0).read_bytes())
+    start = content.index(b"\xff\xc0")
+    content[start + 5 : start + 9] = b"\xff\xff\xff\xff"
+    part_file(out, 0).write_bytes(bytes(content))
+    first = int(np.argmin(Pack(out).index["offset"]))
+    with pytest.raises(UserError, match="expected a JPEG picture"):
+        Pack(out).read(first)

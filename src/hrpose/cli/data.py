@@ -42,7 +42,7 @@ def pack(
     reach: Annotated[
         float, typer.Option(min=1, help="Room for augmentation: 1.35 for a scale of 0.35.")
     ] = 1.35,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEG files.")] = 90,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEG files.")] = 85,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
     """Cut every person out once, so that training reads small pictures; can be stopped and resumed.

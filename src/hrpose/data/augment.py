@@ -56,9 +56,8 @@ def draw_crop(
         crop = half_body(
             crop, keypoints, skeleton, a, prefer_upper=upper < a.half_body_upper_probability
         )
-    factor = float(np.clip(1 + a.scale * zoom, 1 - a.scale, 1 + a.scale))
-    limit = 2 * a.rotation_deg
-    rotation = float(np.clip(a.rotation_deg * angle, -limit, limit))
+    factor = 1 + a.scale * min(1.0, max(-1.0, float(zoom)))
+    rotation = a.rotation_deg * min(2.0, max(-2.0, float(angle)))
     (x, y), (w, h) = crop.center, crop.size
     return replace(
         crop,

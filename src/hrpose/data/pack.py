@@ -28,9 +28,12 @@ from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
 from hrpose.geometry import Crop
-from hrpose.image import read_image
 
 PEOPLE_IN_A_PART = 1000
+MAX_PIXELS = 10_000_000
+
+# The JPEG markers that begin a frame and hold its size: SOF0 to SOF15 without DHT, JPG and DAC.
+_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 # One row for each person: the part, where its bytes lie, and the left, top and shrinking factor
 # that lead from the photo to the person's picture.
@@ -60,7 +63,7 @@ class PackSettings:
     padding: float = 1.25
     height: int = 256
     reach: float = 1.35
-    quality: int = 90
+    quality: int = 85
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,7 +124,35 @@ class Pack:
         # Shrinking takes the mean of squares of pixels; their centres lie between the pixels.
         middle = (shrunk - 1) / 2
         origin = (int(row["left"]) + middle, int(row["top"]) + middle)
-        return Cutout(read_image(content, f"{path}, person {person}"), origin, shrunk)
+        return Cutout(_decode(content, f"{path}, person {person}"), origin, shrunk)
+
+
+def _decode(content: bytes, label: str) -> NDArray[np.uint8]:
+    """A JPEG file as a pack has it: OpenCV reads it in half the time of `read_image`.
+
+    Its size is read from the header first, so that a pack of unknown origin stays bounded.
+    """
+    size = jpeg_size(content)
+    if size is None or not 0 < size[0] * size[1] <= MAX_PIXELS:
+        raise UserError(f"{label}: expected a JPEG picture, found something else; make it again")
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise UserError(f"{label}: expected a JPEG picture, found a damaged one; make it again")
+    return image  # type: ignore[return-value]
+
+
+def jpeg_size(content: bytes) -> tuple[int, int] | None:
+    """(w, h) from the header of a JPEG file, None where there is none."""
+    position = 2
+    while content[:2] == b"\xff\xd8" and position + 9 <= len(content) and content[position] == 0xFF:
+        marker = content[position + 1]
+        if marker in _FRAMES:
+            height, width = (
+                int.from_bytes(content[i : i + 2], "big") for i in (position + 5, position + 7)
+            )
+            return width, height
+        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+    return None
 
 
 def is_pack(place: str | Path) -> bool:
