@@ -104,6 +104,12 @@ def test_a_function_is_a_detector(find: Callable[[Any], Any], scores: list[float
     np.testing.assert_array_equal(found.xywh, np.array([[1, 2, 20, 4]])[: len(scores)])
 
 
+def test_unsure_boxes_of_a_function_are_left_out() -> None:
+    rows = [[1, 2, 20, 4, 0.25], [1, 2, 20, 4, 0.5], [1, 2, 20, 4, 0.75]]
+    found = open_detector(lambda image: rows, threshold=0.5)(PICTURE)
+    np.testing.assert_array_equal(found.scores, [0.5, 0.75])
+
+
 @pytest.mark.parametrize("answer", [None, "people", [[1, 2, 3]], np.zeros((2, 2, 4)), [[1, "a"]]])
 def test_a_function_that_gives_something_else(answer: Any) -> None:
     def my_finder(image: NDArray[np.uint8]) -> Any:

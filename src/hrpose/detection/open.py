@@ -32,9 +32,9 @@ def open_detector(
     """
     if threshold is not None and not 0 <= threshold <= 1:
         raise UserError(f"box threshold: expected 0 to 1, found {threshold}")
-    if not isinstance(name_or_file, str | Path):
-        return FunctionDetector(name_or_file)
     options = {} if threshold is None else {"threshold": threshold}
+    if not isinstance(name_or_file, str | Path):
+        return FunctionDetector(name_or_file, **options)
     name = str(name_or_file)
     if name == "auto":
         name = _best_here()

@@ -24,16 +24,21 @@ class FunctionDetector:
     """A function of the user's: a picture (h, w, 3) uint8 RGB in, boxes out.
 
     It may give `Boxes`, rows [x, y, w, h], or rows [x, y, w, h, score] with scores in [0, 1].
+    Those with a score below `threshold` are left out.
     """
 
-    def __init__(self, find: Callable[[NDArray[np.uint8]], Boxes | ArrayLike]) -> None:
+    def __init__(
+        self, find: Callable[[NDArray[np.uint8]], Boxes | ArrayLike], threshold: float = 0.0
+    ) -> None:
         self.find = find
+        self.threshold = threshold
         self.name = str(getattr(find, "name", None) or getattr(find, "__name__", "own detector"))
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
         """Raises UserError where the function gives something else."""
-        found = self.find(image)
-        return found if isinstance(found, Boxes) else _from_rows(found, self.name)
+        given = self.find(image)
+        found = given if isinstance(given, Boxes) else _from_rows(given, self.name)
+        return found[~(found.scores < self.threshold)]
 
 
 def _from_rows(found: ArrayLike, name: str) -> Boxes:
