@@ -117,13 +117,13 @@ def read_torch(path: Path) -> Any:
             # PyTorch warns of a pickle's age; what matters is whether it can be read safely.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # A broken pickle can raise anything.
+    except Exception as error:  # A broken file can raise anything.
         raise _explained(path, error) from error
 
 
 def _explained(path: Path, error: Exception) -> UserError:
+    if isinstance(error, OSError) and error.filename is not None:
+        return UserError(f"{path}: cannot be read ({error.strerror})")
     asked = re.search(r"GLOBAL (\S+)", str(error))
     if isinstance(error, pickle.UnpicklingError) and (asked or path.read_bytes()[:1] == b"\x80"):
         what = f"it asks for {asked[1]}, which is code" if asked else "it is another kind of pickle"

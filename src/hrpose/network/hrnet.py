@@ -76,7 +76,8 @@ def _stage(spec: StageSpec, outputs: int) -> nn.Sequential:
 
 def _initialise(module: nn.Module) -> None:
     """Normal, standard deviation 0.001, biases zero: the official code's initialisation."""
-    if isinstance(module, nn.Conv2d):
+    # On the meta device there is nothing to initialise, and trying takes seconds.
+    if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
         nn.init.normal_(module.weight, std=0.001)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
