@@ -1,5 +1,6 @@
 """The estimator and its detector: who is looked at, how often, and how many at most."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,6 +110,20 @@ def test_thousands_of_boxes_go_through_in_batches() -> None:
     assert max(session.batches) == 64
     # Every one of them sees the spot, as exactly as a cell of its heatmap allows.
     np.testing.assert_allclose(poses.keypoints[:, 0, :2], [[162, 202]] * 2000, atol=24)
+
+
+def test_pictures_with_nobody_do_not_pile_up() -> None:
+    read: list[int] = []
+
+    def pictures() -> Iterator[Picture]:
+        for i in range(100):
+            read.append(i)
+            yield spotted(1 if i == 0 else 0)
+
+    stream = PoseEstimator(Bright(), batch_size=4).stream(pictures())
+    assert len(next(stream)) == 1
+    assert len(read) <= 5
+    assert sum(1 for _ in stream) == 99
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])

@@ -196,6 +196,9 @@ class PoseEstimator:
                 images.append(warp(picture.image, crop))
                 if len(images) == self.batch_size:
                     run()
+            # Pictures with nobody fill no batch, but they must not pile up behind one that waits.
+            if len(waiting) > self.batch_size:
+                run()
             yield from finished()
         run()
         yield from finished()
