@@ -51,8 +51,8 @@ def main() -> None:
         "# Benchmarks",
         "",
         "Made by `make bench`. Each row runs ours and its yardstick in turn, in one process; times",
-        "are medians in CPU milliseconds (of a sample, a person or the whole), by the clock for whole",
-        "networks. The ratio is the median of the rounds' ratios, with the least and the",
+        "are medians in CPU milliseconds (of a sample, a person or the whole), by the clock for",
+        "whole networks. The ratio is the median of the rounds' ratios, with the least and the",
         "greatest behind it. The yardsticks are in `plain.py`: the official way, written plainly.",
         "",
         f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, "

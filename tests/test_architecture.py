@@ -47,6 +47,7 @@ EXTRAS = (
     "fastapi",
     "faster_coco_eval",
     "lightning",
+    "msgspec",
     "onnx",
     "onnxscript",
     "pandas",
