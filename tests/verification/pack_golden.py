@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WHOLE = Path(__file__).resolve().parents[1] / "golden"
-PART = Path(__file__).resolve().parents[2] / "src" / "hrpose" / "verification" / "golden"
+PART = Path(__file__).resolve().parents[2] / "src" / "hrpose" / "verification" / "vectors"
 
 EVERY = [None, None, 1]
 KEPT: dict[str, dict[str, list[list[int | None]]]] = {

@@ -130,6 +130,7 @@ def _model(
 
 def _show(certificate: "Certificate", is_part: bool) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Column, Table
 
     from hrpose.verification.certificate import library_versions
@@ -143,8 +144,8 @@ def _show(certificate: "Certificate", is_part: bool) -> None:
     )
     for check in certificate.checks:
         table.add_row(
-            check.what,
-            check.on,
+            escape(check.what),
+            escape(check.on),
             f"{check.difference:.1e} {check.unit}".strip() if check.difference else "0",
             f"{check.tolerance:.0e}" if check.tolerance else "0",
             "[green]yes[/]" if check.equal else "[bold red]NO[/]",
@@ -152,7 +153,7 @@ def _show(certificate: "Certificate", is_part: bool) -> None:
     console = Console(width=max(100, Console().width), highlight=False)
     console.print(table)
     for what, why in certificate.not_run:
-        console.print(f"not run: {what} ({why})")
+        console.print(f"not run: {what} ({why})", markup=False)
     versions = (f"{name} {version}" for name, version in library_versions().items())
     console.print(", ".join(versions), soft_wrap=True)
     if is_part:

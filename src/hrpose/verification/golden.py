@@ -29,7 +29,7 @@ class Golden:
     @classmethod
     def open(cls, folder: Path | None = None) -> "Golden":
         """The vectors in `folder`, or the package's own. Raises UserError where there are none."""
-        where = folder or Path(str(resources.files("hrpose.verification") / "golden"))
+        where = folder or Path(str(resources.files("hrpose.verification") / "vectors"))
         if not (where / "pipeline.npz").is_file():
             raise UserError(
                 f"{where}: expected golden vectors (pipeline.npz), found none; they are in "
@@ -49,17 +49,20 @@ class Golden:
         return self._read[file]
 
     def arrays(self, name: str) -> dict[str, NDArray[Any]]:
-        """The NPZ file of this name. Its arrays are not to be written to."""
+        """The NPZ file of this name; its arrays cannot be written to."""
         file = f"{name}.npz"
         if file not in self._read:
             self._bytes(file)
             try:
                 with np.load(self.folder / file, allow_pickle=False) as archive:
-                    self._read[file] = dict(archive)
+                    found = dict(archive)
             except (OSError, ValueError, zlib.error) as error:
                 raise UserError(f"{self.folder / file}: cannot be read ({error})") from error
-        found: dict[str, NDArray[Any]] = self._read[file]
-        return found
+            for array in found.values():
+                array.flags.writeable = False  # They are shared.
+            self._read[file] = found
+        arrays: dict[str, NDArray[Any]] = self._read[file]
+        return arrays
 
     def cut(self, name: str, file: str, result: NDArray[Any]) -> NDArray[Any]:
         """The part of a whole result that array `name` of `file` holds."""

@@ -1,0 +1,149 @@
+"""`hrpose verify`, as a user runs it."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from typer.testing import CliRunner
+
+from hrpose.cli.main import app
+from hrpose.errors import UserError
+from hrpose.synthetic import write_dataset
+from hrpose.verification import Certificate, Check
+from tiny_weights import PASSPORT, write_tiny_weights
+
+QUICK = Certificate((Check("one", "numpy", 0, 0), Check("two", "numpy", 1e-6, 1e-5, "px")))
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["verify", *map(str, arguments)])
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the golden vectors, which tests/verification compares."""
+    monkeypatch.setattr("hrpose.verification.run.verify", lambda _: QUICK)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("data")
+    write_dataset(folder, pictures=3, seed=0)
+    return ["--annotations", f"{folder}/annotations.json", "--images", f"{folder}/images"]
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return write_tiny_weights(tmp_path / "a.onnx")
+
+
+def other_weights(path: Path) -> Path:
+    """The same passport, other numbers."""
+    model = onnx.load(write_tiny_weights(path))
+    (mix,) = model.graph.initializer
+    turned = numpy_helper.to_array(mix)[:, ::-1].copy()
+    mix.CopyFrom(numpy_helper.from_array(turned, "mix"))
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_without_the_extra_the_numpy_part_runs(tmp_path: Path) -> None:
+    extras = ("torch", "faster_coco_eval", "lightning", "onnx", "safetensors", "scipy", "yaml")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({extras!r}))\n"
+        "from hrpose.cli.main import main; sys.argv[0] = 'hrpose'; main()"
+    )
+    out = tmp_path / "certificate.json"
+    ran = subprocess.run(
+        [sys.executable, "-c", code, "verify", "--out", str(out)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "not run: COCO's ten figures (needs hrpose[train])" in ran.stdout
+    assert "13 comparisons, all equal" in ran.stdout
+    written = json.loads(out.read_text())
+    assert written["equal"] is True
+    assert {check["on"] for check in written["checks"]} == {"numpy", "opencv"}
+    assert written["libraries"]["numpy"] == np.__version__
+    assert len(written["not_run"]) == 2
+
+
+def test_what_is_not_equal_is_said_and_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    worse = Certificate((*QUICK.checks, Check("three", "numpy", float("nan"), 1e-5)))
+    monkeypatch.setattr("hrpose.verification.run.verify", lambda _: worse)
+    ran = run("--out", tmp_path / "c.json")
+    assert ran.exit_code == 1
+    assert "NO" in ran.output
+    assert "3 comparisons, 1 not equal" in ran.output
+    written = json.loads((tmp_path / "c.json").read_text())
+    assert written["equal"] is False
+    assert written["checks"][2]["difference"] is None
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_export_equals_its_origin(weights: Path, data: list[str]) -> None:
+    ran = run("--weights", weights, "--against", weights, *data)
+    assert ran.exit_code == 0, ran.output
+    assert "keypoints: moved" in ran.output
+    assert "6 comparisons, all equal" in ran.output
+
+
+@pytest.mark.usefixtures("quick")
+def test_another_model_is_not_equal(weights: Path, tmp_path: Path) -> None:
+    ran = run("--weights", other_weights(tmp_path / "b.onnx"), "--against", weights)
+    assert ran.exit_code == 1, ran.output
+    assert "not equal" in ran.output
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("published", "code"), [(0.0, 0), (0.9, 1)])
+def test_the_published_figure_is_compared(
+    weights: Path, data: list[str], published: float, code: int
+) -> None:
+    ran = run("--weights", weights, *data, "--published", published, "--tolerance", 0.3)
+    assert ran.exit_code == code, ran.output
+    assert f"published {published:.4f}" in " ".join(ran.output.split())
+
+
+@pytest.mark.usefixtures("quick")
+def test_models_that_read_pictures_differently_are_not_compared(
+    weights: Path, tmp_path: Path
+) -> None:
+    other = write_tiny_weights(tmp_path / "b.onnx", replace(PASSPORT, padding=1.5))
+    ran = run("--weights", other, "--against", weights)
+    assert isinstance(ran.exception, UserError)
+    assert "found padding 1.5 instead of 1.25" in str(ran.exception)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--against", "x.onnx"], "add --weights"),
+        (["--published", "0.7"], "add --weights"),
+        (["--weights", "w16-small"], "add --published AP to compare with, or --against"),
+        (["--weights", "w16-small", "--published", "0.3"], "add --annotations and --images"),
+        (["--weights", "w32-coco-256x192"], "add --annotations and --images"),
+        (["--weights", "w16-small", "--images", "x"], "--annotations and --images go together"),
+        (["--weights", "no.onnx", "--against", "w16-small"], "no.onnx: no such weights"),
+        (["--golden", "nowhere"], "nowhere: expected golden vectors"),
+    ],
+)
+def test_wrong_options_are_one_line(arguments: list[str], message: str) -> None:
+    ran = run(*arguments)
+    assert isinstance(ran.exception, UserError)
+    assert message in str(ran.exception)
+    assert "\n" not in str(ran.exception)

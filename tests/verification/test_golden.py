@@ -1,0 +1,57 @@
+"""The golden vectors in the package are a part of those of the repository."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import golden_rules
+from hrpose.errors import UserError
+from hrpose.verification import Golden
+from verification.pack_golden import COPIED, KEPT, packed_arrays, packed_facts
+
+PART = Golden.open()
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_the_packages_arrays_are_slices_of_the_whole(name: str) -> None:
+    expected, found = packed_arrays(name), PART.arrays(name)
+    assert list(found) == list(expected) == list(golden_rules.arrays(name))
+    for key, array in expected.items():
+        np.testing.assert_array_equal(found[key], array)
+        assert found[key].dtype == array.dtype
+        assert found[key].size > 0
+
+
+@pytest.mark.parametrize("name", [*KEPT, *COPIED])
+def test_the_packages_facts_are_those_of_the_whole(name: str) -> None:
+    assert PART.facts(name) == packed_facts(name)
+
+
+def test_the_part_knows_that_it_is_one_and_is_small() -> None:
+    assert PART.is_part
+    assert not Golden.open(golden_rules.GOLDEN).is_part
+    assert sum(file.stat().st_size for file in PART.folder.iterdir()) < 1_600_000
+
+
+def test_a_result_is_cut_as_the_arrays_were() -> None:
+    whole = golden_rules.arrays("pipeline")["crop3_image"]
+    cut = PART.cut("crop3_image", "pipeline", whole)
+    np.testing.assert_array_equal(cut, PART.arrays("pipeline")["crop3_image"])
+    assert PART.cut("crop3_matrix", "pipeline", whole) is not None
+    assert PART.cut("crop3_matrix", "pipeline", whole).shape == whole.shape
+
+
+def test_a_folder_without_vectors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"expected golden vectors \(pipeline.npz\), found none"):
+        Golden.open(tmp_path)
+
+
+def test_broken_vectors_are_named(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.npz").write_bytes(b"PK no archive")
+    (tmp_path / "pipeline.json").write_text(json.dumps({}))
+    with pytest.raises(UserError, match=r"pipeline\.npz: cannot be read"):
+        Golden.open(tmp_path).arrays("pipeline")
+    with pytest.raises(UserError, match=r"hrnet\.json: cannot be read \(No such file"):
+        Golden.open(tmp_path).facts("hrnet")
