@@ -149,7 +149,7 @@ def test_results_file_round_trip(tmp_path):
 
 def test_results_that_are_not_finite_are_not_written(tmp_path):
     results = to_results([1], np.full((1, 17, 3), np.nan), [0.3])
-    with pytest.raises(ValueError, match="JSON compliant"):
+    with pytest.raises(ValueError, match="expected finite numbers"):
         write_results(tmp_path / "results.json", results)
     assert list(tmp_path.iterdir()) == []
 
