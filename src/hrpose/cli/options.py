@@ -24,7 +24,7 @@ Detector = Annotated[
 BoxThreshold = Annotated[
     float | None,
     typer.Option(
-        min=0, max=1, help="Boxes with a lower score are left out. [default: the detector's own]"
+        min=0, max=1, help="Boxes with a lower score are left out; without it the detector's own."
     ),
 ]
 Refine = Annotated[
