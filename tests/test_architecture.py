@@ -33,7 +33,7 @@ FLOORS = (
     {"detection"},
     {"runtime"},
     {"training", "evaluation", "onnx_export", "video", "explain"},
-    {"api", "verification"},
+    {"api", "quantization", "verification"},
     {"serve"},
     {"cli"},
 )

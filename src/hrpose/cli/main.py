@@ -10,12 +10,15 @@ from hrpose.cli import (
     convert_weights,
     data,
     evaluate,
+    evaluate_boxes,
     explain,
     export,
     predict,
+    quantize,
     serve,
     summary,
     train,
+    train_finder,
     verify,
     weights,
 )
@@ -31,8 +34,11 @@ app = typer.Typer(
 app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
 app.command("evaluate")(evaluate.evaluate)
+app.command("evaluate-boxes")(evaluate_boxes.evaluate_boxes)
 app.command("train")(train.train)
+app.command("train-finder")(train_finder.train_finder)
 app.command("export")(export.export)
+app.command("quantize")(quantize.quantize)
 app.command("convert")(convert_weights.convert)
 app.command("verify")(verify.verify)
 app.command("summary")(summary.summary)

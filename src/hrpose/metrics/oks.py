@@ -49,6 +49,23 @@ def oks(
     return result
 
 
+def keypoint_similarities(
+    predicted: ArrayLike,
+    truth: ArrayLike,
+    truth_areas: ArrayLike,
+    sigmas: ArrayLike = COCO_17.sigmas,
+) -> NDArray[np.float64]:
+    """(n, k) in [0, 1]: each keypoint's term of the OKS, pose by pose of n pairs.
+
+    Shapes as in `oks`, with m = n; labels are not looked at.
+    """
+    found, wanted = _in_sigmas(predicted, sigmas), _in_sigmas(truth, sigmas)
+    areas = np.asarray(truth_areas, np.float64)
+    distances = np.square(found - wanted).sum(axis=0)
+    result: NDArray[np.float64] = np.exp(-distances / (areas + _EPSILON)).T
+    return result
+
+
 def oks_nms(
     keypoints: ArrayLike,
     areas: ArrayLike,
