@@ -136,7 +136,10 @@ def test_the_list_names_everything(released: Released) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["download", "w64"], "w64: no such released weights; expected one of w32-coco-256x192"),
+        (
+            ["download", "w64"],
+            "w64: no such released weights; expected one of w32-coco-256x192-official",
+        ),
         (["download", "yolox-s", "yolox-nano", "--from", "x"], "expected one name, found 2"),
         (["path", "w64"], "w64: no such weights; expected a file"),
         (["verify", "w64"], "w64: no such released weights"),

@@ -17,6 +17,7 @@ Names = Annotated[list[str], typer.Argument(help="Names of `hrpose weights list`
 @app.command("list")
 def list_weights() -> None:
     """Every released model with its published score, and which are on this machine."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -27,9 +28,10 @@ def list_weights() -> None:
     table = Table(
         Column("name", no_wrap=True),
         "kind",
-        "score",
+        Column("score", no_wrap=True),
         "by",
         "here",
+        box=SIMPLE_HEAD,
         caption=f"downloads: {home()}",
         caption_justify="left",
     )

@@ -54,6 +54,9 @@ _MIRRORS = {
         "hrnet_w48_coco_256x192-b9e0b3ab_20200708.pth",
     )
 }
+# The authors' own files; their own place for them has no direct address.
+_OFFICIAL = "https://huggingface.co/Prophetetc/cocopose/resolve/main"
+_OFFICIAL_LICENCE = "MIT (the paper's authors); trained on {}, whose pictures have their own terms"
 _MMPOSE_LICENCE = "Apache-2.0 (MMPose); trained on {}, whose pictures have their own terms"
 
 
@@ -63,19 +66,30 @@ def _sha256(address: str) -> str:
     return _WHOLE_SHA256.get(prefix, prefix)
 
 
-def _coco(network: str, input_wh: tuple[int, int], codec: str, ap: float, address: str) -> Released:
+def _coco(
+    network: str,
+    input_wh: tuple[int, int],
+    ap: float,
+    address: str,
+    *,
+    codec: str = "gaussian",
+    official_sha256: str = "",
+) -> Released:
+    """Weights for COCO: MMPose's, or with their hash those of the paper's authors."""
     width, height = input_wh
-    middle = "" if codec == "gaussian" else f"-{codec}"
-    name = f"{network}-coco-{height}x{width}{middle}"
-    licence = _MMPOSE_LICENCE.format("COCO train2017")
+    ending = "-official" if official_sha256 else "" if codec == "gaussian" else f"-{codec}"
+    name = f"{network}-coco-{height}x{width}{ending}"
+    sha256 = official_sha256 or _sha256(address)
+    source = "the authors" if official_sha256 else "MMPose"
+    licence = (_OFFICIAL_LICENCE if official_sha256 else _MMPOSE_LICENCE).format("COCO train2017")
     measured = "AP on COCO val2017, boxes of a detector with person AP 56.4, flip test"
     return Released(
         name,
         "pose",
-        (address, *_MIRRORS.get(_sha256(address), ())),
-        _sha256(address),
+        (address, *_MIRRORS.get(sha256, ())),
+        sha256,
         licence,
-        "MMPose",
+        source,
         ap,
         "COCO AP",
         measured,
@@ -85,7 +99,7 @@ def _coco(network: str, input_wh: tuple[int, int], codec: str, ap: float, addres
             skeleton=COCO_17,
             codec=Codec(codec, sigma_for(input_wh)),
             name=name,
-            training_data="COCO train2017, by MMPose",
+            training_data=f"COCO train2017, by {source}",
             licence=licence,
             scores={f"published {measured}": ap},
         ),
@@ -126,7 +140,7 @@ def _backbone(network: str, file_name: str) -> Released:
         "backbone",
         (f"{_MMPOSE}/pretrain_models/{file_name}",),
         _sha256(file_name),
-        "MIT (the paper's authors); trained on ImageNet, whose pictures have their own terms",
+        _OFFICIAL_LICENCE.format("ImageNet"),
         "the authors",
         None,
         "",
@@ -151,8 +165,22 @@ def _yolox(size: str, ap: float, sha256: str) -> Released:
 def _rows() -> tuple[Released, ...]:
     small, large = (192, 256), (288, 384)
     return (
+        _coco(
+            "w32",
+            small,
+            0.744,
+            f"{_OFFICIAL}/pose_hrnet_w32_256x192.pth",
+            official_sha256="19bc083708bb8d873211e50d85d56344c10290c6e8b564c813fdde09645c4c1c",
+        ),
+        _coco(
+            "w48",
+            large,
+            0.763,
+            f"{_OFFICIAL}/pose_hrnet_w48_384x288.pth",
+            official_sha256="95e0fec3194826d5e3f806ea89be68bbb84517b114c3a32b3058c56610b5ef61",
+        ),
         *(
-            _coco(network, size, "gaussian", ap, f"{_V0}/hrnet_{network}_coco_{run}.pth")
+            _coco(network, size, ap, f"{_V0}/hrnet_{network}_coco_{run}.pth")
             for network, size, ap, run in (
                 ("w32", small, 0.746, "256x192-c78dce93_20200708"),
                 ("w32", large, 0.760, "384x288-d9f0d786_20200708"),
@@ -161,7 +189,7 @@ def _rows() -> tuple[Released, ...]:
             )
         ),
         *(
-            _coco(network, size, codec, ap, f"{_V1}/td-hm_hrnet-{network}_{codec}-{run}.pth")
+            _coco(network, size, ap, f"{_V1}/td-hm_hrnet-{network}_{codec}-{run}.pth", codec=codec)
             for network, size, codec, ap, run in (
                 ("w32", small, "dark", 0.757, "8xb64-210e_coco-256x192-0e00bf12_20220914"),
                 ("w32", large, "dark", 0.766, "8xb64-210e_coco-384x288-9bab4c9b_20220917"),
