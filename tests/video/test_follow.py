@@ -62,6 +62,19 @@ def test_without_a_detector_the_whole_picture_is_asked_until_somebody_is_found(
     assert (results[1][1].boxes != results[0][1].boxes).any()
 
 
+def test_who_is_hardly_seen_is_sought_where_the_detector_saw_somebody(tmp_path: Path) -> None:
+    dark = [np.full((48, 64, 3), 20, np.uint8)] * 7
+    path = write_clip(tmp_path / "a.mp4", dark, times(7))
+    box = [4.0, 4.0, 30.0, 40.0]
+    estimator = hrpose.load(
+        write_tiny_weights(tmp_path / "tiny.onnx"), detector=FunctionDetector(lambda image: [box])
+    )
+    for _, poses in follow(estimator, path, every=5):
+        assert poses.keypoints[..., 2].max() < 0.2
+        assert poses.boxes.tolist() == [box]
+        assert poses.track_ids.tolist() == [1]
+
+
 def test_frames_share_batches_where_the_detector_sees_each(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", colours(20), times(20))
     detector = FunctionDetector(lambda image: np.array([[4, 4, 30, 40], [30, 4, 30, 40]]))

@@ -7,7 +7,7 @@ for frame, poses in hrpose.video.follow(estimator, "clip.mp4"):
 """
 
 from hrpose.video.clip import Clip, Frame
-from hrpose.video.follow import follow
+from hrpose.video.following import follow
 from hrpose.video.recorder import Recorder
 from hrpose.video.smoothing import Smoother
 from hrpose.video.tracker import Tracker

@@ -65,7 +65,7 @@ def _follow(
         for frame, seen, poses in zip(frames, pictures, found, strict=True):
             kept = _distinct(poses)
             poses = poses[kept]
-            people = _around(poses, seen.box_scores[kept], frame.image)
+            people = _next_boxes(poses, seen.box_scores[kept], frame.image, blind)
             poses = replace(poses, track_ids=tracker.update(poses, frame.time))
             yield frame, smoother(poses, frame.time) if smooth else poses
 
@@ -83,12 +83,17 @@ def _distinct(poses: Poses) -> NDArray[np.int64]:
     return np.sort(kept)
 
 
-def _around(poses: Poses, scores: NDArray[np.float64], image: NDArray[np.uint8]) -> Boxes:
+def _next_boxes(
+    poses: Poses, scores: NDArray[np.float64], image: NDArray[np.uint8], blind: bool
+) -> Boxes:
     """Where to look for these people in the next frame; their boxes' `scores` go with them.
 
-    Who has too few sure joints is left out, for the detector to find again.
+    Who has few sure joints is sought in the same box again: a detector saw somebody there. Of the
+    whole picture (`blind`) nobody said so.
     """
-    nowhere = np.full((len(poses), 4), np.nan)
-    boxes = boxes_around(poses.keypoints, nowhere, (image.shape[1], image.shape[0]))
-    known = np.isfinite(boxes).all(axis=1)
-    return Boxes(boxes[known], scores[known])
+    before = poses.boxes.astype(np.float64)
+    boxes = boxes_around(poses.keypoints, before, (image.shape[1], image.shape[0]))
+    if not blind:
+        return Boxes(boxes, scores)
+    found = (boxes != before).any(axis=1)
+    return Boxes(boxes[found], scores[found])
