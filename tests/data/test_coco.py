@@ -55,7 +55,7 @@ def test_people_are_read_as_columns(tmp_path: Path) -> None:
         {"keypoints": [5, 5, 0] * 17},
         {"keypoints": []},
         {"bbox": [70, 5, 10, 10]},
-        {"bbox": [5, 5, 0, 10]},
+        {"bbox": [5, 5, 0, 10], "keypoints": [0] * 51},
         {"bbox": [5, 5, 1, 10]},
     ],
 )
@@ -127,6 +127,8 @@ BAD = [
     (on_person(bbox=[1, 2, 3, float("inf")]), "annotation 2: 'bbox'"),
     (on_person(bbox=[1, 2, 3, "wide"]), "annotation 2: 'bbox'"),
     (on_person(bbox=[1, 2, 3, [4]]), "annotation 2: 'bbox'"),
+    (on_person(bbox=[5, 5, 0, 10]), "annotation 2: 'bbox': expected a width and a height above 0"),
+    (on_person(bbox=[5, 5, 10, -1]), "annotation 2: 'bbox': expected a width and a height above 0"),
     (on_person(keypoints=[1, 2, 2] * 16), "annotation 2: 'keypoints'"),
     (on_person(keypoints=[1, 2, None] * 17), "annotation 2: 'keypoints'"),
     (on_person(keypoints=[1, 2, float("nan")] * 17), "annotation 2: 'keypoints'"),

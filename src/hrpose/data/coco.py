@@ -139,6 +139,11 @@ class Reader:
         self._distinct("annotation", ids)
         index, boxes = self.boxes(people, rows)
         keypoints = self._numbers(people, "keypoints", 3 * k).reshape(-1, k, 3)
+        # COCO labels keypoints of large people only; a box without size is a mistake there.
+        empty = keypoints[..., 2].any(axis=1) & (boxes[:, 2:] <= 0).any(axis=1)
+        for row in np.flatnonzero(empty)[:1]:
+            where = f"annotation {people[row]['id']}: 'bbox'"
+            raise self.error(where, "a width and a height above 0", boxes[row].tolist())
         areas = np.asarray(
             column(lambda a: float(a.get("area", a["bbox"][2] * a["bbox"][3])), "a number 'area'"),
             np.float64,
