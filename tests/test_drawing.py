@@ -1,10 +1,28 @@
 """Drawing: something appears where a keypoint is sure, nothing where it is not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hrpose.drawing import LEFT, RIGHT, draw, keypoint_colours
+from hrpose.drawing import (
+    LEFT,
+    MIDDLE,
+    RIGHT,
+    draw,
+    heatmap_sheet,
+    keypoint_colours,
+    limb_colours,
+    overlay,
+    shapes,
+    side_by_side,
+    text,
+)
+from hrpose.drawing.heatmaps import enlarged
+from hrpose.drawing.poses import line_width
 from hrpose.poses import Poses
 from hrpose.skeleton import COCO_17, Skeleton
 
@@ -107,3 +125,131 @@ def test_points_far_outside_do_no_harm() -> None:
 
 def test_one_pixel_is_enough() -> None:
     assert draw(np.zeros((1, 1, 3), np.uint8), poses(spread(n=3))).shape == (1, 1, 3)
+
+
+def marked(mark: str, n: int = 1) -> NDArray[np.bool_]:
+    return changed(draw(canvas(), poses(spread(n=n)), **{mark: True})) & ~changed(
+        draw(canvas(), poses(spread(n=n)))
+    )
+
+
+@pytest.mark.parametrize("mark", ["ids", "scores", "names"])
+def test_words_stand_where_asked(mark: str) -> None:
+    assert marked(mark).sum() > 40
+    nobody = Poses.empty(COCO_17)
+    assert not changed(draw(canvas(), nobody, ids=True, scores=True, names=True)).any()
+
+
+def test_absent_joints_have_no_names() -> None:
+    sure, unsure = poses(spread(1.0)), poses(spread(0.1))
+    assert changed(draw(canvas(), sure, names=True)).any()
+    assert not changed(draw(canvas(), unsure, names=True)).any()
+
+
+def test_the_label_names_the_track() -> None:
+    labelled = [
+        draw(canvas(), replace(poses(spread()), track_ids=np.array([track])), ids=True)
+        for track in (3, 4, 3)
+    ]
+    np.testing.assert_array_equal(labelled[0], labelled[2])
+    assert (labelled[0] != labelled[1]).any()
+
+
+def test_labels_of_one_place_do_not_cover_each_other() -> None:
+    """Two people in one place need about twice the room of one."""
+    assert marked("ids", 2).sum() > 1.6 * marked("ids").sum()
+
+
+def test_lines_grow_with_the_person() -> None:
+    widths = [line_width(size) for size in (1, 60, 120, 240, 480, 5000)]
+    assert widths == sorted(widths)
+    assert widths[0] >= 1
+    assert widths[-1] <= 16
+    ink = []
+    for factor in (3, 6):
+        points = spread() * [factor, factor, 1]
+        large = np.full((200 * factor, 160 * factor, 3), GREY, np.uint8)
+        ink.append(changed(draw(large, poses(points))).mean())
+    assert ink[0] == pytest.approx(ink[1], rel=0.25)
+
+
+@pytest.mark.parametrize("width", [2.0, 2.5, 4.0, 7.25])
+def test_a_line_is_as_wide_as_said(width: float) -> None:
+    black = np.zeros((60, 60, 3), np.uint8)
+    shapes.line(black, (10, 30.3), (50, 30.3), width, (255, 255, 255))
+    assert black[:, 30, 0].sum() / 255 == pytest.approx(width, abs=0.4)
+
+
+def test_a_limb_has_the_colour_of_its_side() -> None:
+    colours = dict(zip(COCO_17.limbs, limb_colours(COCO_17), strict=True))
+    assert colours[5, 7] == LEFT
+    assert colours[6, 8] == RIGHT
+    assert colours[5, 6] == MIDDLE
+    # The nose has no side; the eye it is joined to has.
+    assert colours[0, 1] == LEFT
+
+
+def test_a_rim_is_dark_around_a_limb() -> None:
+    drawn = draw(np.full((200, 160, 3), 255, np.uint8), poses(spread() * [1, 1, 1]))
+    assert drawn.min() < 40
+
+
+@pytest.mark.parametrize("at", [(-500, 5), (5, -500), (9999, 9999), (70, 50), (-8, 55)])
+def test_text_beyond_the_canvas_does_no_harm(at: tuple[int, int]) -> None:
+    pixels = np.zeros((60, 80, 3), np.uint8)
+    text.write(pixels, at, "left wrist", 20)
+    text.chip(pixels, at, "#12 a label wider than the picture", 20)
+    assert pixels.any()
+
+
+@given(st.text(max_size=200), st.integers(1, 400))
+def test_wrapped_text_keeps_every_word(words: str, width: int) -> None:
+    lines = text.wrapped(words, 14, width)
+    assert " ".join(lines).split() == words.split()
+    for line in lines:
+        assert text.extent(line, 14)[0] <= width or len(line.split()) == 1
+
+
+def test_shortened_text_fits() -> None:
+    assert text.shortened("left wrist", 16, 400) == "left wrist"
+    short = text.shortened("a very long name of a joint", 16, 100)
+    assert short.startswith("a very")
+    assert short.endswith("...")
+    assert text.extent(short, 16)[0] <= 100
+
+
+def test_a_heatmap_lies_where_its_codec_says() -> None:
+    """The brightest place of the overlay is the crop's pixel that the heatmap's peak stands for."""
+    crop = np.zeros((64, 48, 3), np.uint8)
+    heatmap = np.zeros((16, 12), np.float32)
+    heatmap[5, 7] = 1
+    for strides, scale in (((4.0, 4.0), 1), ((4.0, 4.0), 3), ((47 / 11, 63 / 15), 2)):
+        shown = overlay(crop, heatmap, strides, scale)
+        assert shown.shape == (64 * scale, 48 * scale, 3)
+        heat = shown.sum(axis=-1).astype(float)
+        y, x = np.mgrid[: heat.shape[0], : heat.shape[1]]
+        centre = [(x * heat).sum() / heat.sum(), (y * heat).sum() / heat.sum()]
+        expected = enlarged(np.array([7, 5]) * strides, scale)
+        np.testing.assert_allclose(centre, expected, atol=0.3 * scale)
+
+
+def test_a_heatmap_of_nothing_shows_the_dimmed_crop_alone() -> None:
+    crop = np.full((64, 48, 3), 200, np.uint8)
+    shown = overlay(crop, np.zeros((16, 12), np.float32))
+    assert len(np.unique(shown)) == 1
+    assert 60 < shown[0, 0, 0] < 200
+
+
+def test_the_sheet_has_a_tile_for_every_joint() -> None:
+    crop = np.zeros((64, 48, 3), np.uint8)
+    sheet = heatmap_sheet(crop, np.zeros((17, 16, 12), np.float32), COCO_17, columns=6)
+    one = heatmap_sheet(crop, np.zeros((1, 16, 12), np.float32), Skeleton("dot", ("dot",)))
+    assert sheet.shape[0] > 2.5 * one.shape[0]
+    assert sheet.shape[1] > 5 * one.shape[1] - 60
+
+
+def test_pictures_side_by_side_have_one_height() -> None:
+    first, second = np.full((100, 60, 3), 9, np.uint8), np.full((50, 40, 3), 200, np.uint8)
+    both = side_by_side([first, second], ["one", "two"])
+    assert (both == 9).all(axis=-1).sum() == 100 * 60
+    assert (both == 200).all(axis=-1).sum() == 100 * 80

@@ -41,8 +41,8 @@ def draw(
 
 
 def line_width(size: float) -> float:
-    """Pixels for a person whose joints reach over `size` pixels: a seventieth, from 1.2 to 14."""
-    return float(np.clip(size / 70, 1.2, 14))
+    """Pixels for a person whose joints reach over `size` pixels: a seventieth, from 1.8 to 14."""
+    return float(np.clip(size / 70, 1.8, 14))
 
 
 def _draw_skeleton(

@@ -10,6 +10,8 @@ from hrpose.drawing.palette import Colour
 
 # Shapes are placed to 1/16 of a pixel: whole pixels make thin limbs jump from frame to frame.
 _SHIFT = 4
+# OpenCV's anti-aliased polygons are this much wider than their corners say (measured).
+_EXTRA = 1.45
 # Far outside the picture OpenCV's fixed-point numbers would overflow.
 _FAR = 1e5
 
@@ -17,14 +19,13 @@ _FAR = 1e5
 def line(
     canvas: NDArray[np.uint8], start: ArrayLike, end: ArrayLike, width: float, colour: Colour
 ) -> None:
-    """A straight line from (x, y) to (x, y). `width` in pixels need not be whole."""
+    """A straight line from (x, y) to (x, y). `width` in pixels need not be whole; at least 1.8."""
     a, b = _point(start), _point(end)
     along = b - a
     length = float(np.hypot(*along))
     if length < 1e-6:
         return
-    # OpenCV's polygons are about half a pixel fatter than their corners on each side.
-    across = np.array([-along[1], along[0]]) / length * max(width / 2 - 0.5, 0.05)
+    across = np.array([-along[1], along[0]]) / length * max(width - _EXTRA, 0.1) / 2
     corners = np.array([a + across, b + across, b - across, a - across])
     cv2.fillConvexPoly(canvas, _fixed(corners), colour, cv2.LINE_AA, _SHIFT)
 
