@@ -56,7 +56,8 @@ def test_the_recipes_of_the_published_set_ups_are_healthy(
 ) -> None:
     loaded = load_recipe(recipe)
     start = replace(BACKBONE, network=loaded.network)
-    findings = examine(Case(loaded, people, people, start))
+    val = replace(people, file_names=np.char.add(b"val-", people.file_names))
+    findings = examine(Case(loaded, people, val, start))
     assert [f.level for f in findings if f.level != "note"] == []
 
 
@@ -170,9 +171,10 @@ def skeleton(*names: str, pairs: tuple[tuple[int, int], ...] = ()) -> Skeleton:
     return Skeleton("mine", names, flip_pairs=pairs)
 
 
-@pytest.mark.parametrize(
-    "known", [COCO_17, MPII_16, skeleton("nose", "l_ear", "r_ear", pairs=((1, 2),))]
-)
+SHORT_NAMES = skeleton("nose", "l_ear", "r_ear", pairs=((1, 2),))
+
+
+@pytest.mark.parametrize("known", [COCO_17, MPII_16, SHORT_NAMES])
 def test_pairs_that_match_their_names(known: Skeleton) -> None:
     assert list(flip_findings(known)) == []
 
@@ -237,7 +239,8 @@ def test_errors_keep_a_training_from_starting(
     found = [Finding("error", "one"), Finding("error", "two"), Finding("warning", "three")]
     monkeypatch.setattr(run, "examine", lambda _case: found)
     recipe = load_recipe(ROOT / "recipes" / "synthetic.yaml")
-    with pytest.raises(UserError, match="^one\ntwo$"):
+    with pytest.raises(UserError) as caught:
         run.train(recipe, tmp_path, tmp_path / "out", say=told.append)
+    assert str(caught.value) == "one\ntwo"
     assert told == found[2:]
     assert not (tmp_path / "out").exists()
