@@ -46,6 +46,7 @@ def test_it_shows(browser: Any, page: Path, width: int, scheme: str) -> None:
     view.on("console", lambda message: complaints.append(message.text))
     view.on("pageerror", lambda error: complaints.append(str(error)))
     view.on("request", lambda request: requests.append(request.url))
+    view.set_default_timeout(120_000)  # a busy machine is slow, not wrong
     view.goto(page.as_uri())
     assert view.locator("section").count() == 10
     shown = "() => [...document.images].every(image => image.complete && image.naturalWidth > 0)"
