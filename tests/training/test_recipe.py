@@ -26,7 +26,10 @@ def minimal(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.name)
+POSE_RECIPES = sorted((ROOT / "recipes").glob("[!f]*.yaml"))  # but not finder.yaml
+
+
+@pytest.mark.parametrize("path", POSE_RECIPES, ids=lambda p: p.name)
 def test_every_recipe_of_the_project_loads(path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe.name

@@ -1,6 +1,5 @@
 """The network in training: targets, loss, optimiser, and figures on the validation people."""
 
-import math
 from typing import Any
 
 import lightning as L
@@ -16,6 +15,7 @@ from hrpose.network.hrnet import HRNet
 from hrpose.network.preprocess import Normalise
 from hrpose.passport import METADATA_KEY, Passport
 from hrpose.training.accuracy import accuracy
+from hrpose.training.fit import optimizers
 from hrpose.training.loss import ohkm, weighted_mse
 from hrpose.training.pictures import DebugPictures
 from hrpose.training.recipe import Recipe
@@ -104,26 +104,8 @@ class PoseModule(L.LightningModule):
             self.log(f"val/{name}", value, prog_bar=name == validation.figure)
 
     def configure_optimizers(self) -> Any:
-        settings = self.recipe.optimizer
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
-        optimizer = kind(
-            self.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
-        )
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
-
-    def _rate(self, step: int) -> float:
-        """The factor on the learning rate at a step."""
-        schedule, epochs = self.recipe.schedule, self.recipe.training.epochs
-        steps = int(self.trainer.estimated_stepping_batches)
-        warmup = min(1.0, (step + 1) / schedule.warmup_steps) if schedule.warmup_steps else 1.0
-        if schedule.name == "cosine":
-            return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
-        epoch = step * epochs / steps
-        return warmup * float(schedule.gamma ** sum(epoch >= m for m in schedule.milestones))
+        recipe = self.recipe
+        return optimizers(self, recipe.optimizer, recipe.schedule, recipe.training.epochs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[METADATA_KEY] = self.passport.to_json()

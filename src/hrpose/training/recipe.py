@@ -4,7 +4,7 @@ import contextlib
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -21,6 +21,9 @@ class Part(BaseModel):
     """Frozen; an unknown key is an error, and so is a number that is not finite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+P = TypeVar("P", bound=Part)
 
 
 class DataSet(Part):
@@ -150,7 +153,12 @@ class Recipe(Part):
 
 
 def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Read a YAML recipe and apply `overrides` such as `optimizer.lr=5e-4`.
+    """Read a YAML recipe of a pose network; see `load_as`."""
+    return load_as(path, overrides, Recipe)
+
+
+def load_as(path: Path, overrides: Iterable[str], kind: type[P]) -> P:
+    """Read a YAML recipe of this kind and apply `overrides` such as `optimizer.lr=5e-4`.
 
     Raises UserError with one line per fault; a misspelled key comes with a suggestion.
     """
@@ -166,9 +174,9 @@ def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     for override in overrides:
         _override(document, override)
     try:
-        return Recipe.model_validate(document)
+        return kind.model_validate(document)
     except ValidationError as error:
-        lines = [_explain(fault) for fault in error.errors()]
+        lines = [_explain(fault, kind) for fault in error.errors()]
         raise UserError("\n".join(f"{path}: {line}" for line in lines)) from error
 
 
@@ -194,21 +202,20 @@ def _override(document: dict[str, Any], override: str) -> None:
     node[last] = value
 
 
-def _explain(fault: Any) -> str:
+def _explain(fault: Any, kind: type[BaseModel]) -> str:
     location = ".".join(str(part) for part in fault["loc"])
     if fault["type"] != "extra_forbidden":
         message = str(fault["msg"]).removeprefix("Value error, ")
         found = "" if isinstance(fault["input"], dict) else f", found {fault['input']!r}"
         return f"{location}: {message}{found}" if location else f"{message}{found}"
     *parents, key = fault["loc"]
-    known = _keys_at(parents)
+    known = _keys_at(parents, kind)
     close = difflib.get_close_matches(str(key), known, n=1)
     hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(sorted(known))}"
     return f"unknown key '{location}'; {hint}"
 
 
-def _keys_at(parents: list[Any]) -> list[str]:
-    model: type[BaseModel] = Recipe
+def _keys_at(parents: list[Any], model: type[BaseModel]) -> list[str]:
     for parent in parents:
         model = model.model_fields[str(parent)].annotation  # type: ignore[assignment]
     return list(model.model_fields)

@@ -1,12 +1,9 @@
-"""Trained weights to one ONNX file that needs neither PyTorch nor hrpose to be read rightly."""
+"""A pose network as an ONNX file for `hrpose.runtime.session`."""
 
-import logging
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +11,7 @@ from hrpose.errors import UserError
 from hrpose.files import write_atomically
 from hrpose.network import checkpoint
 from hrpose.network.preprocess import Normalise
+from hrpose.onnx_export.graph import smooth_pictures, to_onnx
 from hrpose.passport import METADATA_KEY, Passport
 
 # In units of the heatmaps' standard deviation, as for the golden vectors of the reference.
@@ -60,7 +58,17 @@ def export(weights: Path, out: Path, opset: int = 18) -> ExportReport:
         raise UserError(f"{out}: expected a name that ends with .onnx")
     network, passport = checkpoint.load(weights)
     model = CropsToKeypoints(network, passport).eval()
-    content = _to_onnx(model, passport, opset)
+    width, height = passport.input_wh
+    graph = to_onnx(
+        model,
+        torch.zeros((2, height, width, 3), dtype=torch.uint8),
+        input_name="crops",
+        output_names=["heatmaps", "keypoints"],
+        dynamic={0: torch.export.Dim("batch")},
+        metadata={METADATA_KEY: passport.to_json()},
+        opset=opset,
+    )
+    content = graph.SerializeToString()
     report = _compare(model, passport, content, out)
     if report.heatmap_difference > TOLERANCE or report.keypoint_difference > 0:
         raise UserError(
@@ -72,41 +80,6 @@ def export(weights: Path, out: Path, opset: int = 18) -> ExportReport:
     return report
 
 
-def _to_onnx(model: CropsToKeypoints, passport: Passport, opset: int) -> bytes:
-    width, height = passport.input_wh
-    example = torch.zeros((2, height, width, 3), dtype=torch.uint8)
-    with warnings.catch_warnings():
-        # The exporter warns of its own insides; what counts is compared afterwards.
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            model,
-            (example,),
-            dynamo=True,
-            verbose=False,
-            opset_version=opset,
-            input_names=["crops"],
-            output_names=["heatmaps", "keypoints"],
-            dynamic_shapes={"crops": {0: torch.export.Dim("batch")}},
-        )
-    assert program is not None
-    proto = program.model_proto
-    # Notes of the exporter (stack traces with paths of this machine) have no business in a file
-    # that is passed on.
-    for node in proto.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output):
-        del value.metadata_props[:]
-    for initializer in proto.graph.initializer:
-        del initializer.metadata_props[:]
-    del proto.graph.metadata_props[:]
-    onnx.helper.set_model_props(proto, {METADATA_KEY: passport.to_json()})
-    onnx.checker.check_model(proto)
-    content: bytes = proto.SerializeToString()
-    return content
-
-
 def _compare(
     model: CropsToKeypoints, passport: Passport, content: bytes, out: Path, batch: int = 3
 ) -> ExportReport:
@@ -114,11 +87,7 @@ def _compare(
 
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
     width, height = passport.input_wh
-    # Smooth random pictures: noise alone leaves every heatmap near zero and proves little.
-    rng = np.random.default_rng(0)
-    coarse = torch.from_numpy(rng.uniform(0, 255, (batch, 3, 8, 6)).astype(np.float32))
-    smooth = nn.functional.interpolate(coarse, (height, width), mode="bicubic")
-    crops = smooth.clamp(0, 255).permute(0, 2, 3, 1).to(torch.uint8).contiguous()
+    crops = smooth_pictures(batch, height, width)
     with torch.inference_mode():
         heatmaps, keypoints = (tensor.numpy() for tensor in model(crops))
     found_heatmaps, found_keypoints = session.run(

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import golden_rules
-from hrpose import onnx_export
 from hrpose.codec import Codec
 from hrpose.errors import UserError
 from hrpose.network import HRNet, checkpoint
-from hrpose.onnx_export import CropsToKeypoints, ExportReport, export
+from hrpose.onnx_export import pose
+from hrpose.onnx_export.pose import CropsToKeypoints, ExportReport, export
 from hrpose.passport import METADATA_KEY, Passport
 
 PASSPORT = Passport("w16-small", (64, 96), codec=Codec(sigma=1.5), name="test")
@@ -45,7 +45,7 @@ def session(report: ExportReport) -> Any:
 
 
 def test_the_report_says_that_both_agree(report: ExportReport) -> None:
-    assert report.heatmap_difference <= onnx_export.TOLERANCE
+    assert report.heatmap_difference <= pose.TOLERANCE
     assert report.keypoint_difference == 0
     assert report.crops > 0
 
@@ -88,7 +88,7 @@ def test_another_ending_is_refused(weights: Path, tmp_path: Path) -> None:
 def test_a_difference_writes_nothing(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_export, "TOLERANCE", -1.0)
+    monkeypatch.setattr(pose, "TOLERANCE", -1.0)
     with pytest.raises(UserError, match=r"ONNX Runtime differs from PyTorch.*nothing was written"):
         export(weights, tmp_path / "w.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,6 @@
+"""Trained weights to one ONNX file that needs neither PyTorch nor hrpose to be read rightly."""
+
+from hrpose.onnx_export.finder import FinderReport, export_finder
+from hrpose.onnx_export.pose import ExportReport, export
+
+__all__ = ["ExportReport", "FinderReport", "export", "export_finder"]

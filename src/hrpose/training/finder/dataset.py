@@ -1,0 +1,160 @@
+"""From a picture with every person boxed to a training or validation sample of the finder."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from hrpose.data.augment import photometric
+from hrpose.data.boxes import BoxTable
+from hrpose.data.pictures import PictureSource
+from hrpose.detection import centres
+from hrpose.geometry import Crop, transform, warp
+
+# Lower people, in input pixels, are neither people nor background: too hard to see for a small
+# network. The same goes for people of whom less than this part is inside.
+LOWEST, NARROWEST = 12.0, 4.0
+LEAST_INSIDE = 0.3
+
+
+class FinderSample(NamedTuple):
+    """One frame as the network sees it; after collation, a batch with a leading n.
+
+    `image` uint8 (h, w, 3) RGB. The rest is on the maps' cells: `heat` (h/4, w/4), `distances`
+    (4, h/4, w/4) and `weights` (h/4, w/4) as in `centres.Targets`; `counts` (h/4, w/4) is 0 where
+    neither a person nor background is to be learnt, else 1.
+    """
+
+    image: Tensor
+    heat: Tensor
+    distances: Tensor
+    weights: Tensor
+    counts: Tensor
+
+
+class Draw(NamedTuple):
+    """Which picture, and the seed of the frame's generator; no seed means the whole picture."""
+
+    picture: int
+    seed: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How far training frames stray. `zoom`: the frame's width relative to the picture's longer
+    side, drawn log-uniformly from this range. `photometric` as in `hrpose.data.augment`.
+    """
+
+    zoom: tuple[float, float] = (0.45, 1.2)
+    photometric: float = 0.4
+
+
+class FinderDataset(Dataset[FinderSample]):
+    """The pictures of a table as samples, indexed by `Draw`; decoded once and kept."""
+
+    def __init__(
+        self,
+        table: BoxTable,
+        images: PictureSource,
+        input_wh: tuple[int, int],
+        framing: Framing | None = None,
+    ) -> None:
+        self.table = table
+        self.images = images
+        self.input_wh = input_wh
+        self.framing = framing or Framing()
+        self._kept: dict[int, NDArray[np.uint8]] = {}
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, draw: Draw) -> FinderSample:
+        pixels, boxes = self.frame(draw)
+        targets, counts = learnable(boxes, self.input_wh)
+        return FinderSample(*(torch.from_numpy(array) for array in (pixels, *targets, counts)))
+
+    def frame(self, draw: Draw) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """The input's pixels (h, w, 3), and all boxes (n, 4) in it, which may reach outside."""
+        image = self._picture(draw.picture)
+        wh = (image.shape[1], image.shape[0])
+        boxes = self.table.boxes[draw.picture]
+        if draw.seed is None:
+            crop = Crop.from_box([0, 0, *wh], self.input_wh, padding=1.0)
+            return warp(image, crop), boxes_in_input(boxes, crop)
+        rng = np.random.default_rng(draw.seed)
+        crop = draw_frame(wh, self.input_wh, self.framing, rng)
+        pixels = photometric(warp(image, crop), self.framing.photometric, rng)
+        return pixels, boxes_in_input(boxes, crop)
+
+    def _picture(self, row: int) -> NDArray[np.uint8]:
+        if row not in self._kept:
+            self._kept[row] = self.images.read(self.table.file_names[row])
+        return self._kept[row]
+
+
+class FrameSampler(Sampler[Draw]):
+    """Draws `samples` frames an epoch; every epoch has other ones, the same in every run."""
+
+    def __init__(self, pictures: int, samples: int, seed: int) -> None:
+        self.pictures, self.samples, self.seed = pictures, samples, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning says the epoch, also when it resumes."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __iter__(self) -> Iterator[Draw]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        for sample, picture in enumerate(rng.integers(self.pictures, size=self.samples)):
+            yield Draw(int(picture), (self.seed, self.epoch, sample))
+
+
+def draw_frame(
+    image_wh: tuple[int, int], input_wh: tuple[int, int], framing: Framing, rng: np.random.Generator
+) -> Crop:
+    """A frame of the input's proportions: inside the picture along an axis where it is smaller,
+    around it where it is larger; mirrored half of the time.
+    """
+    # Every number is drawn whether it is used or not, so that one choice never shifts the others.
+    zoom, across, down, mirror = rng.uniform(size=4)
+    low, high = np.log(framing.zoom)
+    width = float(np.exp(low + zoom * (high - low))) * max(image_wh)
+    height = width * input_wh[1] / input_wh[0]
+    x, y = (
+        image / 2 + (2 * part - 1) * abs(image - size) / 2
+        for image, size, part in zip(image_wh, (width, height), (across, down), strict=True)
+    )
+    return Crop((x, y), (width, height), input_wh, mirrored=bool(mirror < 0.5))
+
+
+def boxes_in_input(boxes: NDArray[np.float64], crop: Crop) -> NDArray[np.float64]:
+    """Boxes (n, 4) of the picture, where an upright crop shows them; not cut at its edges."""
+    corners = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    moved = transform(corners, crop.matrix)
+    low = moved.min(axis=1)
+    return np.concatenate([low, moved.max(axis=1) - low], axis=1)
+
+
+def learnable(
+    boxes: NDArray[np.float64], input_wh: tuple[int, int]
+) -> tuple[centres.Targets, NDArray[np.float32]]:
+    """The targets of boxes (n, 4) in the input, cut at its edges, and where they count."""
+    low = np.clip(boxes[:, :2], 0, input_wh)
+    size = np.clip(boxes[:, :2] + boxes[:, 2:], 0, input_wh) - low
+    inside = size.prod(axis=1) / np.maximum(boxes[:, 2:].prod(axis=1), 1e-9)
+    people = (inside >= LEAST_INSIDE) & (size >= (NARROWEST, LOWEST)).all(axis=1)
+    targets = centres.encode(np.concatenate([low, size], axis=1)[people], input_wh)
+    counts = np.ones_like(targets.heat)
+    for x, y, w, h in np.concatenate([low, size], axis=1)[~people] / centres.STRIDE:
+        counts[int(y) : int(np.ceil(y + h)), int(x) : int(np.ceil(x + w))] = 0
+    # What a person teaches counts even where somebody else is hidden behind.
+    counts[targets.weights > 0] = 1
+    return targets, counts

@@ -1,0 +1,110 @@
+"""The finder in training: loss, optimiser, and AP on the held-out pictures."""
+
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hrpose.detection import centres
+from hrpose.detection.detector import Boxes
+from hrpose.detection.finder import SAME_PERSON_IOU
+from hrpose.detection.onnx_detector import thinned
+from hrpose.finder_passport import FINDER_KEY, FinderPassport
+from hrpose.metrics.boxes import BoxScores, evaluate_boxes
+from hrpose.network.finder import read_maps
+from hrpose.network.hrnet import HRNet
+from hrpose.network.preprocess import Normalise
+from hrpose.training.finder.dataset import FinderSample
+from hrpose.training.finder.loss import box_loss, centre_loss
+from hrpose.training.finder.recipe import FinderRecipe
+from hrpose.training.fit import optimizers
+
+# Brings both losses to about the same size.
+BOX_WEIGHT = 3.0
+# The least score that the curve of recall and precision looks at.
+FAINTEST = 0.02
+# As high, relative to the input, as 96 px in a picture of 640.
+TALL = 0.15
+
+
+class FinderModule(L.LightningModule):
+    """Trains `network` by `recipe`. Chooses on the held-out pictures by AP at IoU 0.5."""
+
+    def __init__(self, network: HRNet, recipe: FinderRecipe, passport: FinderPassport) -> None:
+        super().__init__()
+        self.network = network
+        self.recipe = recipe
+        self.passport = passport
+        self.normalise = Normalise(passport.mean, passport.std)
+        self.truth: list[NDArray[np.float64]] = []
+        self.found: list[Boxes] = []
+        if recipe.freeze_stem:
+            self._stem().requires_grad_(False)
+
+    def _stem(self) -> nn.ModuleList:
+        net = self.network
+        return nn.ModuleList([net.conv1, net.bn1, net.conv2, net.bn2, net.layer1])
+
+    def train(self, mode: bool = True) -> "FinderModule":
+        super().train(mode)
+        if self.recipe.freeze_stem:
+            self._stem().eval()  # so that its running statistics stay, too
+        return self
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 pictures (n, h, w, 3) to logits (n, h/4, w/4) and distances (n, 4, h/4, w/4)."""
+        inputs = self.normalise(images)
+        if self.recipe.training.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return read_maps(self.network(inputs).float())
+
+    def training_step(self, batch: FinderSample, _index: int) -> Tensor:
+        logits, distances = self(batch.image)
+        centre = centre_loss(logits, batch.heat, batch.counts)
+        box = box_loss(distances, batch.distances, batch.weights)
+        n = len(batch.image)
+        for name, loss in (("centre", centre), ("box", box)):
+            self.log(
+                f"train/{name}", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=n
+            )
+        return centre + BOX_WEIGHT * box
+
+    def on_validation_epoch_start(self) -> None:
+        self.truth.clear()
+        self.found.clear()
+
+    def validation_step(self, batch: tuple[Tensor, list[NDArray[np.float64]]], _i: int) -> None:
+        images, truth = batch
+        logits, distances = self(images)
+        heat = torch.sigmoid(logits).cpu().numpy()
+        for maps in zip(heat, distances.cpu().numpy(), strict=True):
+            self.found.append(thinned(Boxes(*centres.decode(*maps, FAINTEST)), SAME_PERSON_IOU))
+        self.truth.extend(truth)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val/AP", self.score(0.0).AP, prog_bar=True)
+        tall = self.tall()
+        recall, precision = tall.at(tall.best_threshold)
+        self.log("val/AP_tall", tall.AP, prog_bar=True)
+        self.log("val/threshold", tall.best_threshold)
+        self.log("val/recall", recall, prog_bar=True)
+        self.log("val/precision", precision, prog_bar=True)
+
+    def score(self, min_height: float) -> BoxScores:
+        """Of the last validation."""
+        boxes = [found.xywh for found in self.found]
+        return evaluate_boxes(self.truth, boxes, [found.scores for found in self.found], min_height)
+
+    def tall(self) -> BoxScores:
+        """Of the last validation, people who are not small in the input."""
+        return self.score(TALL * max(self.recipe.input_wh))
+
+    def configure_optimizers(self) -> Any:
+        recipe = self.recipe
+        return optimizers(self, recipe.optimizer, recipe.schedule, recipe.training.epochs)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[FINDER_KEY] = self.passport.to_json()

@@ -1,0 +1,59 @@
+"""What a recipe for a finder says; its parts that train are those of a pose recipe."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from hrpose.network.spec import NETWORKS
+from hrpose.training.finder.dataset import Framing
+from hrpose.training.recipe import DataSet, Optimizer, Part, Schedule, Training
+
+USUAL = Framing()
+
+
+class FinderData(Part):
+    train: DataSet
+    """COCO JSON in which every person of each picture is boxed."""
+    held_out_every: Annotated[int, Field(ge=2)] = 20
+    """Each so-many-th picture is not trained on but chooses the checkpoint and the threshold."""
+    description: str = "unknown"
+    """What the weights were trained on, for the passport."""
+    licence: str = "unknown"
+
+
+class FramingPart(Part):
+    """See `hrpose.training.finder.dataset.Framing`."""
+
+    zoom: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = USUAL.zoom
+    photometric: Annotated[float, Field(ge=0, le=1)] = USUAL.photometric
+
+    def framing(self) -> Framing:
+        return Framing(self.zoom, self.photometric)
+
+
+class FinderRecipe(Part):
+    name: str
+    network: str
+    input_wh: tuple[int, int]
+    weights: Path | None = None
+    """A checkpoint to start from: a finder, or a pose network, whose backbone is taken."""
+    freeze_stem: bool = False
+    """Keep the layers before stage 2 as they are; makes steps a third cheaper."""
+    data: FinderData
+    framing: FramingPart = FramingPart()
+    optimizer: Optimizer = Optimizer(name="adamw")
+    schedule: Schedule = Schedule(name="cosine")
+    training: Training
+
+    @model_validator(mode="after")
+    def _fits(self) -> "FinderRecipe":
+        if self.network not in NETWORKS:
+            raise ValueError(f"network: expected one of {', '.join(NETWORKS)}")
+        if any(v < 32 or v % 32 for v in self.input_wh):
+            raise ValueError("input_wh: expected multiples of 32, as the coarsest branch needs")
+        if self.framing.zoom[0] > self.framing.zoom[1]:
+            raise ValueError("framing.zoom: expected the smaller side first")
+        if self.training.samples_per_epoch is None:
+            raise ValueError("training.samples_per_epoch: expected a number of frames to draw")
+        return self

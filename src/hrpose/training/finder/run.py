@@ -1,0 +1,141 @@
+"""`hrpose train-finder`: a recipe and boxed pictures in, checkpoints, logs and weights out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from hrpose.data.boxes import BoxTable, load_boxes
+from hrpose.data.pictures import PictureSource
+from hrpose.errors import UserError
+from hrpose.finder_passport import FinderPassport
+from hrpose.network import checkpoint, finder
+from hrpose.training.finder.dataset import (
+    Draw,
+    FinderDataset,
+    FinderSample,
+    FrameSampler,
+)
+from hrpose.training.finder.module import FinderModule
+from hrpose.training.finder.recipe import FinderRecipe
+from hrpose.training.fit import fit, last_checkpoint
+
+
+class FinderData(L.LightningDataModule):
+    """The pictures that a recipe trains on and those held out, in one process: decoding happens
+    once, and warping costs little beside the network.
+    """
+
+    def __init__(self, recipe: FinderRecipe, root: Path) -> None:
+        super().__init__()
+        self.recipe = recipe
+        part = recipe.data.train
+        table = load_boxes(root / part.annotations)
+        self.train_table, self.held_out = table.held_out(recipe.data.held_out_every)
+        if len(self.train_table) == 0:
+            raise UserError(f"{root / part.annotations}: expected at least 2 pictures, found none")
+        self.images = PictureSource(root / part.images)
+        missing = [name for name in table.file_names if name not in self.images]
+        if missing:
+            raise UserError(
+                f"{root / part.annotations}: {len(missing)} of {len(table)} pictures are not in "
+                f"{root / part.images}, such as {missing[0]}"
+            )
+
+    def dataset(self, table: BoxTable) -> FinderDataset:
+        recipe = self.recipe
+        return FinderDataset(table, self.images, recipe.input_wh, recipe.framing.framing())
+
+    def train_dataloader(self) -> DataLoader[FinderSample]:
+        settings = self.recipe.training
+        samples = settings.samples_per_epoch or len(self.train_table)
+        return DataLoader(
+            self.dataset(self.train_table),
+            batch_size=min(settings.batch_size, samples),
+            sampler=FrameSampler(len(self.train_table), samples, settings.seed),
+            drop_last=True,
+        )
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, NDArray[np.float64]]]:
+        whole = WholePictures(self.dataset(self.held_out))
+        return DataLoader(whole, batch_size=16, collate_fn=_together)
+
+
+class WholePictures(Dataset[tuple[Tensor, NDArray[np.float64]]]):
+    """Each picture as a letterbox, uint8 (h, w, 3), with all its boxes (n, 4) in the input."""
+
+    def __init__(self, dataset: FinderDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, NDArray[np.float64]]:
+        pixels, boxes = self.dataset.frame(Draw(index))
+        return torch.from_numpy(pixels), boxes
+
+
+def _together(
+    pictures: Sequence[tuple[Tensor, NDArray[np.float64]]],
+) -> tuple[Tensor, list[NDArray[np.float64]]]:
+    return torch.stack([pixels for pixels, _ in pictures]), [boxes for _, boxes in pictures]
+
+
+def train(recipe: FinderRecipe, data: Path, out: Path, resume: bool = False) -> Path:
+    """Train by `recipe` on the data below `data`; everything is written below `out`.
+
+    `out/checkpoints` has the last and the best checkpoint (by AP of tall people on the pictures
+    held out), `out` the logs and, at the end, the best weights, whose path is returned. Their
+    passport has the threshold with the best balance of recall and precision there. `resume` goes
+    on from the last checkpoint. Raises UserError for bad data, and where `out` holds another
+    training.
+    """
+    last = last_checkpoint(out, resume)
+    datamodule = FinderData(recipe, data)
+    passport = FinderPassport(
+        name=recipe.name,
+        network=recipe.network,
+        side=max(recipe.input_wh),
+        training_data=recipe.data.description,
+        licence=recipe.data.licence,
+    )
+    L.seed_everything(recipe.training.seed, verbose=False)
+    network = finder.build(recipe.network, recipe.weights)
+    if recipe.training.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = FinderModule(network, recipe, passport)
+    best = fit(module, datamodule, recipe.training, out, monitor="val/AP_tall", resume_from=last)
+    weights = out / f"{recipe.name}.safetensors"
+    return write_weights(best, recipe, datamodule, passport, weights)
+
+
+def write_weights(
+    best: Path,
+    recipe: FinderRecipe,
+    datamodule: FinderData,
+    passport: FinderPassport,
+    weights: Path,
+) -> Path:
+    """The weights of a checkpoint, scored once more for the passport."""
+    network = finder.build(recipe.network)
+    entries = checkpoint.read_torch(best)["state_dict"]
+    prefix = "network."
+    state = {k.removeprefix(prefix): v for k, v in entries.items() if k.startswith(prefix)}
+    checkpoint.load_state(network, state, best)
+    module = FinderModule(network.eval(), recipe, passport)
+    with torch.inference_mode():
+        for batch in datamodule.val_dataloader():
+            module.validation_step(batch, 0)
+    scores = module.tall()
+    recall, precision = scores.at(scores.best_threshold)
+    figures = {"held-out AP": scores.AP, "held-out recall": recall}
+    figures["held-out precision"] = precision
+    passport = replace(passport, threshold=scores.best_threshold, scores=figures)
+    finder.save(weights, network, passport)
+    return weights

@@ -1,0 +1,115 @@
+"""Running a Lightning module to the end: checkpoints, logs, averaged weights."""
+
+import logging
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from hrpose.errors import UserError
+from hrpose.training.checkpoint_io import WholeFiles
+from hrpose.training.recipe import Optimizer, Schedule, Training
+
+
+def last_checkpoint(out: Path, resume: bool) -> Path | None:
+    """Where to go on, if `out` holds a training. Raises UserError unless `resume` says to."""
+    last = out / "checkpoints" / "last.ckpt"
+    if last.exists() and not resume:
+        raise UserError(f"{out}: holds a training already; add --resume or choose another --out")
+    return last if last.exists() else None
+
+
+def fit(
+    module: L.LightningModule,
+    datamodule: L.LightningDataModule,
+    training: Training,
+    out: Path,
+    *,
+    monitor: str,
+    every_epochs: int = 1,
+    resume_from: Path | None = None,
+) -> Path:
+    """Train, validate every `every_epochs`, and return the checkpoint with the highest `monitor`.
+
+    `out/checkpoints` has the last and the best checkpoint, `out` the logs.
+    """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips about products
+    torch.set_flush_denormal(True)  # Faint activations would slow a CPU down several times.
+    best = ModelCheckpoint(
+        out / "checkpoints", filename="best", monitor=monitor, mode="max", save_last=True,
+        enable_version_counter=False,
+    )  # fmt: skip
+    callbacks: list[Callback] = [best]
+    if training.ema_decay is not None:
+        callbacks.append(EMAWeightAveraging(decay=training.ema_decay))
+    trainer = L.Trainer(
+        default_root_dir=out,
+        max_epochs=training.epochs,
+        precision=_precision(training.precision),
+        callbacks=callbacks,
+        plugins=[WholeFiles()],
+        logger=[
+            # Each start has its own version, for the logger would empty a folder it finds.
+            CSVLogger(out, name="csv"),
+            TensorBoardLogger(out, name="", version="tensorboard"),
+        ],
+        check_val_every_n_epoch=every_epochs,
+        num_sanity_val_steps=0,
+        log_every_n_steps=20,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    with warnings.catch_warnings():
+        # Two cores need no more workers; the recipe says how many there are.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # when resuming
+        # Lightning's own use of PyTorch, which is not ours to mend.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        trainer.fit(module, datamodule=datamodule, ckpt_path=resume_from)
+    return Path(best.best_model_path or best.last_model_path)
+
+
+def optimizers(
+    module: L.LightningModule, settings: Optimizer, schedule: Schedule, epochs: int
+) -> Any:
+    """What `configure_optimizers` of a module returns, by the recipe; frozen weights stay."""
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
+    optimizer = kind(
+        [weights for weights in module.parameters() if weights.requires_grad],
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+    def rate(step: int) -> float:
+        steps = int(module.trainer.estimated_stepping_batches)
+        return rate_at(step, steps, schedule, epochs)
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def rate_at(step: int, steps: int, schedule: Schedule, epochs: int) -> float:
+    """The factor on the learning rate at a step of `steps`, which make `epochs`."""
+    warmup = min(1.0, (step + 1) / schedule.warmup_steps) if schedule.warmup_steps else 1.0
+    if schedule.name == "cosine":
+        return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+    epoch = step * epochs / steps
+    return warmup * float(schedule.gamma ** sum(epoch >= m for m in schedule.milestones))
+
+
+def _precision(choice: str) -> Any:
+    """Lightning's name for a recipe's precision; `auto` is bfloat16 where the device has it."""
+    if choice == "auto":
+        has_bf16 = (
+            torch.cuda.is_bf16_supported()
+            if torch.cuda.is_available()
+            else torch.cpu._is_avx512_bf16_supported()
+        )
+        choice = "bf16" if has_bf16 else "fp16" if torch.cuda.is_available() else "32"
+    return {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[choice]

@@ -1,0 +1,99 @@
+"""Frames of boxed pictures: inside the picture, boxes where the people are, repeatable."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from hrpose.data.boxes import BoxTable
+from hrpose.data.pictures import PictureSource
+from hrpose.geometry import Crop
+from hrpose.training.finder.dataset import (
+    Draw,
+    FinderDataset,
+    FrameSampler,
+    Framing,
+    boxes_in_input,
+    draw_frame,
+    learnable,
+)
+
+INPUT = (64, 64)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> FinderDataset:
+    """One picture with one person, who is the only bright thing in it."""
+    folder = tmp_path_factory.mktemp("pictures")
+    pixels = np.zeros((96, 128, 3), np.uint8)
+    pixels[30:80, 40:60] = 255
+    Image.fromarray(pixels).save(folder / "a.png")
+    boxes = (np.array([[40.0, 30.0, 20.0, 50.0]]),)
+    table = BoxTable(("a.png",), np.array([[128, 96]], np.int32), boxes)
+    return FinderDataset(table, PictureSource(folder), INPUT, Framing((0.7, 1.3), 0.0))
+
+
+@given(st.integers(0, 10_000))
+def test_the_box_lies_where_the_person_is(dataset: FinderDataset, seed: int) -> None:
+    pixels, (box,) = dataset.frame(Draw(0, (seed,)))
+    rows, columns = np.nonzero(pixels[..., 0] > 127)
+    seen = np.clip([box[0], box[1], box[0] + box[2], box[1] + box[3]], 0, 64)
+    if len(rows) and (seen[2:] - seen[:2]).min() > 3:
+        found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose(seen, found, atol=1.6)
+
+
+def test_a_draw_is_always_the_same_frame(dataset: FinderDataset) -> None:
+    first, second, other = (dataset[Draw(0, (seed,))].image for seed in (1, 1, 2))
+    assert (first == second).all()
+    assert not (first == other).all()
+
+
+def test_without_a_seed_it_is_the_whole_picture(dataset: FinderDataset) -> None:
+    _, (box,) = dataset.frame(Draw(0))
+    np.testing.assert_allclose(box, [20, 15 + 8, 10, 25])
+
+
+@given(st.integers(50, 900), st.integers(50, 900), st.floats(0.3, 1.0), st.integers(0, 10_000))
+def test_a_smaller_frame_is_inside_the_picture(
+    width: int, height: int, zoom: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    crop = draw_frame((width, height), INPUT, Framing((zoom, zoom)), rng)
+    for middle, size, image in zip(crop.center, crop.size, (width, height), strict=True):
+        low, high = middle - size / 2, middle + size / 2
+        inside = low >= -1e-6 and high <= image + 1e-6
+        around = low <= 1e-6 and high >= image - 1e-6
+        assert inside or around
+
+
+def test_a_mirrored_box_is_still_a_box() -> None:
+    crop = Crop((50, 50), (100, 100), INPUT, mirrored=True)
+    (box,) = boxes_in_input(np.array([[10.0, 20.0, 30.0, 40.0]]), crop)
+    np.testing.assert_allclose(box, [64 - 0.4 * 64, 12.8, 19.2, 25.6])
+
+
+@pytest.mark.parametrize(
+    ("box", "person", "ignored"),
+    [
+        ([10.0, 10.0, 20.0, 40.0], True, False),
+        ([10.0, 10.0, 4.0, 8.0], False, True),  # too small
+        ([-18.0, 10.0, 20.0, 40.0], False, True),  # nearly outside
+        ([-10.0, 10.0, 20.0, 40.0], True, False),
+        ([80.0, 10.0, 20.0, 40.0], False, False),  # outside
+    ],
+)
+def test_who_is_learnt(box: list[float], person: bool, ignored: bool) -> None:
+    targets, counts = learnable(np.array([box]), INPUT)
+    assert bool(targets.heat.max() == 1) is person
+    assert bool(counts.min() == 0) is ignored
+
+
+def test_every_epoch_draws_others_the_same_in_every_run() -> None:
+    sampler, again = FrameSampler(10, 30, seed=3), FrameSampler(10, 30, seed=3)
+    first = list(sampler)
+    assert first == list(again)
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    assert len(first) == len(sampler) == 30

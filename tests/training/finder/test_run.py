@@ -1,0 +1,120 @@
+"""A finder's training from the command line, to weights with their passport."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from typer.testing import CliRunner
+
+from hrpose.cli.main import app
+from hrpose.errors import UserError
+from hrpose.network import finder
+from hrpose.training.finder.recipe import FinderRecipe
+from hrpose.training.recipe import load_as
+
+RECIPE = {
+    "name": "tiny",
+    "network": "w16-small",
+    "input_wh": [64, 64],
+    "data": {
+        "train": {"annotations": "boxes.json", "images": "images"},
+        "held_out_every": 2,
+        "description": "white bars",
+        "licence": "Apache-2.0",
+    },
+    "optimizer": {"name": "adamw", "lr": 1e-3},
+    "training": {"epochs": 1, "batch_size": 2, "samples_per_epoch": 4, "precision": "32"},
+}
+
+
+# Lightning's: two steps are enough for a test.
+pytestmark = pytest.mark.filterwarnings("ignore:.*smaller than the logging interval")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four pictures with one white bar each, and the recipe."""
+    root = tmp_path_factory.mktemp("data")
+    (root / "images").mkdir()
+    images, annotations = [], []
+    for i in range(4):
+        pixels = np.zeros((60, 80, 3), np.uint8)
+        pixels[10:50, 10 + 10 * i : 30 + 10 * i] = 255
+        Image.fromarray(pixels).save(root / "images" / f"{i}.png")
+        images.append({"id": i, "file_name": f"{i}.png", "width": 80, "height": 60})
+        box = [10 + 10 * i, 10, 20, 40]
+        annotations.append({"id": i, "image_id": i, "category_id": 1, "bbox": box})
+    document = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    (root / "boxes.json").write_text(json.dumps(document))
+    (root / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    return root
+
+
+def test_from_a_recipe_to_weights_and_on_with_resume(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = ["train-finder", str(data / "recipe.yaml"), "--data", str(data), "--out", str(out)]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    network, passport = finder.load(out / "tiny.safetensors")
+    assert not network.training
+    assert (passport.side, passport.training_data) == (64, "white bars")
+    assert 0 <= passport.threshold <= 1
+    assert "held-out AP" in passport.scores
+
+    again = CliRunner().invoke(app, command)
+    assert isinstance(again.exception, UserError)
+    assert "--resume" in str(again.exception)
+    more = [*command, "--resume", "--set", "training.epochs=2"]
+    done = CliRunner().invoke(app, more, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+
+
+def test_a_frozen_stem_stays_as_it_is(data: Path) -> None:
+    from hrpose.finder_passport import FinderPassport
+    from hrpose.training.finder.module import FinderModule
+
+    recipe = load_as(data / "recipe.yaml", ["freeze_stem=true"], FinderRecipe)
+    module = FinderModule(finder.build("w16-small"), recipe, FinderPassport("w16-small", 64))
+    module.train()
+    assert not module.network.bn1.training
+    assert module.network.stage2.training
+    learnt = {name.split(".")[1] for name, w in module.named_parameters() if w.requires_grad}
+    assert not learnt & {"conv1", "bn1", "conv2", "bn2", "layer1"}
+    assert {"stage2", "final_layer"} <= learnt
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("network=w99", "network: expected one of"),
+        ("input_wh=[60, 64]", "multiples of 32"),
+        ("framing.zoom=[2, 1]", "smaller side first"),
+        ("framing.zom=[1, 2]", "did you mean 'zoom'"),
+        ("training.samples_per_epoch=null", "number of frames"),
+    ],
+)
+def test_what_is_wrong_in_a_recipe_is_named(data: Path, override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_as(data / "recipe.yaml", [override], FinderRecipe)
+
+
+def test_missing_pictures_are_named(data: Path, tmp_path: Path) -> None:
+    from hrpose.training.finder.run import FinderData
+
+    (tmp_path / "images").mkdir()
+    (tmp_path / "boxes.json").write_bytes((data / "boxes.json").read_bytes())
+    with pytest.raises(UserError, match=r"4 of 4 pictures.*0\.png"):
+        FinderData(load_as(data / "recipe.yaml", [], FinderRecipe), tmp_path)
+
+
+def test_the_shipped_recipes_are_valid() -> None:
+    folder = Path(__file__).parents[3] / "recipes"
+    recipes = [load_as(path, [], FinderRecipe) for path in sorted(folder.glob("finder*.yaml"))]
+    assert [recipe.name for recipe in recipes] == ["finder-1", "finder"]
