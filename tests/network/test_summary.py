@@ -9,8 +9,8 @@ from hrpose.cli.main import app
 from hrpose.network import HRNet
 from hrpose.network.summary import summarise
 
-# The paper (Table 1) has 28.5 M and 63.6 M parameters; its GFLOPs, 7.10 and 14.6 at 256x192, leave
-# out a part of the exchange units.
+# The paper (Table 1) has the same parameters; its GFLOPs, 7.10 and 14.6 at 256x192, were counted in
+# another way.
 KNOWN = [
     ("w32", (192, 256), 28.5, 7.6),
     ("w32", (288, 384), 28.5, 17.2),

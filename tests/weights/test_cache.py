@@ -130,7 +130,7 @@ def test_the_list_names_everything(released: Released) -> None:
     output = run("list").output
     assert all(name in output for name in (*RELEASED, "w16-small"))
     assert "0.746" in output
-    assert "built in" in output
+    assert "inside" in output
 
 
 @pytest.mark.parametrize(

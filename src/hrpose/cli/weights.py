@@ -36,7 +36,7 @@ def list_weights() -> None:
         caption_justify="left",
     )
     for name in EMBEDDED:
-        table.add_row(name, "pose", "", "hrpose", "built in")
+        table.add_row(name, "pose", "", "hrpose", "inside")
     for row in RELEASED.values():
         usable, there = usable_file(row).is_file(), published_file(row).is_file()
         state = "yes" if usable else "not converted" if there else ""

@@ -20,7 +20,7 @@ Kind = Literal["pose", "backbone", "detector"]
 class Released:
     """One published file.
 
-    `addresses` are tried in turn; whatever comes must have `sha256` (the whole hash or its first
+    `source` is the project that published it. `addresses` are tried in turn; whatever comes must have `sha256` (the whole hash or its first
     digits). `score` is the publishers' own `figure`, of what `measured` says. `passport` is how the
     weights are to be used: for pose networks only.
     """
@@ -80,7 +80,7 @@ def _coco(
     ending = "-official" if official_sha256 else "" if codec == "gaussian" else f"-{codec}"
     name = f"{network}-coco-{height}x{width}{ending}"
     sha256 = official_sha256 or _sha256(address)
-    source = "the authors" if official_sha256 else "MMPose"
+    source = "HRNet" if official_sha256 else "MMPose"
     licence = (_OFFICIAL_LICENCE if official_sha256 else _MMPOSE_LICENCE).format("COCO train2017")
     measured = "AP on COCO val2017, boxes of a detector with person AP 56.4, flip test"
     return Released(
@@ -141,7 +141,7 @@ def _backbone(network: str, file_name: str) -> Released:
         (f"{_MMPOSE}/pretrain_models/{file_name}",),
         _sha256(file_name),
         _OFFICIAL_LICENCE.format("ImageNet"),
-        "the authors",
+        "HRNet",
         None,
         "",
         "a start for training",
