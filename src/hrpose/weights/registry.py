@@ -20,9 +20,9 @@ Kind = Literal["pose", "backbone", "detector"]
 class Released:
     """One published file.
 
-    `source` is the project that published it. `addresses` are tried in turn; whatever comes must have `sha256` (the whole hash or its first
-    digits). `score` is the publishers' own `figure`, of what `measured` says. `passport` is how the
-    weights are to be used: for pose networks only.
+    `source` is the project that published it. `addresses` are tried in turn; whatever comes must
+    have `sha256`, the whole hash or its first digits. `score` is the publishers' own `figure`, of
+    what `measured` says. `passport` is how the weights are to be used, for pose networks only.
     """
 
     name: str
