@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -136,3 +138,33 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot be written"):
         Recorder(tmp_path / "file" / "out.mp4", 25)
+
+
+FILL = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from hrpose.errors import UserError
+from hrpose.video import Recorder
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+rng = np.random.default_rng(0)
+try:
+    with Recorder(Path(sys.argv[1]), 25) as recorder:
+        for index in range(300):
+            recorder.write(rng.integers(0, 255, (48, 64, 3), np.uint8), index / 25, 0.04)
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits on file sizes")
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for it."""
+    target = tmp_path / "new" / "out.mp4"
+    done = subprocess.run(
+        [sys.executable, "-c", FILL, str(target)], capture_output=True, text=True, timeout=60
+    )
+    assert "out.mp4: cannot be written" in done.stdout, done.stderr
+    assert done.stdout.count("\n") == 1
+    assert list(target.parent.iterdir()) == []

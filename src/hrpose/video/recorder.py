@@ -70,7 +70,7 @@ class Recorder:
                 self._video = self._start(frame.width, frame.height)
             self._mux(self._video.encode(frame))
             self._copy_sound(self._end)
-        except OSError as error:  # a full disk
+        except (OSError, av.FFmpegError) as error:  # a full disk
             raise self._failed(error) from error
 
     def close(self, rest_of_sound: bool = False) -> None:
@@ -88,7 +88,7 @@ class Recorder:
             if self._video is not None:
                 self._unfinished.chmod(0o644)
                 self._unfinished.replace(self.path)
-        except OSError as error:
+        except (OSError, av.FFmpegError) as error:
             raise self._failed(error) from error
         finally:
             self._unfinished.unlink(missing_ok=True)
@@ -130,7 +130,7 @@ class Recorder:
             packet.time_base = CLOCK
             self._container.mux(packet)
 
-    def _failed(self, error: OSError) -> UserError:
+    def _failed(self, error: OSError | av.FFmpegError) -> UserError:
         return UserError(
             f"{self.path}: cannot be written ({error.strerror or error}); choose another folder"
         )
