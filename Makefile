@@ -33,9 +33,11 @@ bench: .venv/installed
 # Make the embedded model again: DATA is the folder with people/ and coco-mini/ (docs/models).
 DATA ?= data
 model: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/hrpose train recipes/w16-small-1.yaml --data $(DATA) --resume
-	OMP_NUM_THREADS=1 $(BIN)/hrpose train recipes/w16-small-2.yaml --data $(DATA) --resume
-	$(BIN)/hrpose export --weights runs/w16-small/w16-small.safetensors --out src/hrpose/weights/w16-small.onnx
+	for walk in 1 2 3; do \
+	  OMP_NUM_THREADS=1 $(BIN)/hrpose train recipes/w16-small-$$walk.yaml --data $(DATA) \
+	    --out runs/w16-small-$$walk --resume || exit; \
+	done
+	$(BIN)/hrpose export --weights runs/w16-small-3/w16-small.safetensors --out src/hrpose/weights/w16-small.onnx
 
 # Choose the newest allowed versions again. A local suffix such as +cpu names a build, not a version.
 lock:
