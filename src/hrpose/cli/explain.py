@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.options import Threshold, Weights
+from hrpose.cli.options import Detector, Threshold, Weights
 from hrpose.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from hrpose.runtime.estimator import PoseEstimator
 
 
 def explain(
@@ -23,10 +25,7 @@ def explain(
         Path | None,
         typer.Option(help="COCO JSON with the photo's boxes; the largest is explained."),
     ] = None,
-    detector: Annotated[
-        str,
-        typer.Option(help="Finds people where no box is given; the largest is explained."),
-    ] = "auto",
+    detector: Detector = "auto",
     joint: Annotated[
         str | None, typer.Option(help="The joint that is shown pixel by pixel, as left_wrist.")
     ] = None,
@@ -34,16 +33,17 @@ def explain(
     out: Annotated[Path, typer.Option(help="Where the page and its pictures go.")] = Path("out"),
 ) -> None:
     """Make a page that walks through the method with a photo: box, crop, heatmaps, joints."""
-    from hrpose import weights as shelf
+    from hrpose.api import load
     from hrpose.explain import trace, write
     from hrpose.image import read_image
-    from hrpose.runtime.session import open_session
 
     if box is not None and boxes is not None:
         raise UserError("--box and --boxes: expected one of them, found both")
     image = read_image(picture)
-    chosen, origin = _box(picture, image, box, boxes, detector)
-    traced = trace(open_session(shelf.find(weights)), image, chosen, origin, joint)
+    given = box is not None or boxes is not None
+    estimator = load(weights, detector="whole" if given else detector)
+    chosen, origin = _box(picture, image, box, boxes, estimator)
+    traced = trace(estimator.session, image, chosen, origin, joint)
     written = write(traced, picture.name, out, threshold)
     typer.echo(f"{written.page} (open it in a browser), {written.sheet}")
 
@@ -53,13 +53,12 @@ def _box(
     image: "NDArray[np.uint8]",
     box: str | None,
     boxes: Path | None,
-    detector: str,
+    estimator: "PoseEstimator",
 ) -> tuple["NDArray[np.float64]", str]:
     """The box [x, y, w, h] to explain, and a sentence about who gave it."""
     import numpy as np
 
     from hrpose.cli.boxes import boxes_by_picture
-    from hrpose.detection.open import open_detector
     from hrpose.detection.simple import WholePicture
 
     if box is not None:
@@ -74,13 +73,10 @@ def _box(
         rows, _ = boxes_by_picture(boxes, [picture])[picture]
         found, origin = np.array(rows, np.float64).reshape(-1, 4), f"the file {boxes.name} gave"
     else:
-        finder = open_detector(detector)
-        if isinstance(finder, WholePicture):
-            height, width = image.shape[:2]
-            return np.array(
-                [0, 0, width, height]
-            ), "Here no detector looked: it is the whole photo."
-        found, origin = finder(image).xywh, f"the detector {finder.name} found"
+        found = estimator.picture(image).boxes
+        origin = f"the detector {estimator.detector.name} found"
+        if isinstance(estimator.detector, WholePicture):
+            return found[0], "Here no detector looked: it is the whole photo."
     if not len(found):
         raise UserError(f"{picture}: no person was found; give the box with --box x,y,w,h")
     largest = found[int(np.argmax(found[:, 2] * found[:, 3]))]
