@@ -1,0 +1,121 @@
+"""`hrpose convert` and `hrpose train --check` from their arguments to what they say."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import ROOT
+from hrpose.cli.main import main
+from hrpose.network import HRNet, checkpoint
+from hrpose.skeleton import COCO_17
+from hrpose.synthetic import write_dataset
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left behind."""
+
+    code: int
+    said: str
+    complained: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["hrpose", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        said, complained = capsys.readouterr()
+        return Ran(int(stopped.value.code or 0), said, complained)
+
+    return run
+
+
+@pytest.fixture
+def released(tmp_path: Path) -> Path:
+    """A file as mmpose publishes them."""
+    state = HRNet.from_name("w16-small").state_dict()
+    renamed = {
+        f"{'head' if key.startswith('final_layer') else 'backbone'}.{key}": value
+        for key, value in state.items()
+    }
+    path = tmp_path / "td-hm_hrnet_udp-8xb64-210e_coco-256x192-aa_20220914.pth"
+    renamed["data_preprocessor.mean"] = torch.ones(3, 1, 1)
+    torch.save({"meta": {}, "state_dict": renamed}, path)
+    return path
+
+
+def test_a_released_file_is_taken_over_and_given_back(
+    tmp_path: Path, run: Run, released: Path
+) -> None:
+    ours, back = tmp_path / "ours.safetensors", tmp_path / "back.pth"
+    ran = run("convert", released, ours, "--training-data", "COCO", "--licence", "Apache-2.0")
+    assert (ran.code, ran.complained) == (0, "")
+    entries = len(HRNet.from_name("w16-small").state_dict())
+    assert ran.said.splitlines() == [
+        f"{released}: mmpose 1.x, network w16-small, 17 keypoints",
+        f"  matched {entries} entries",
+        "  dropped 1: mmpose's preprocessing, which the passport has here",
+        "  keypoints: coco-17 (because there are 17)",
+        "  input size: 192x256, width x height (from the file's name)",
+        "  codec: udp (from the file's name), sigma 2 (the paper's for this size)",
+        f"wrote {ours}",
+    ]
+    network, passport = checkpoint.load(ours)
+    assert (passport.input_wh, passport.codec.name) == ((192, 256), "udp")
+    assert passport.skeleton is COCO_17
+    assert (passport.training_data, passport.licence) == ("COCO", "Apache-2.0")
+    assert run("convert", ours, back, "--to", "official").code == 0
+    official = torch.load(back, weights_only=True)
+    assert all(torch.equal(official[key], value) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["out.onnx"], "out.onnx: expected a file name that ends in .safetensors"),
+        (["out.safetensors", "--to", "official"], "expected a file name that ends in .pth or .pt"),
+        (["out.safetensors", "--input-size", "190x256"], "--input-size 190x256"),
+        (["out.safetensors", "--skeleton", "mpii"], "expected a skeleton of 17 keypoints"),
+        (["out.safetensors", "--skeleton", "none.json"], "none.json: cannot be read"),
+        (["out.pth", "--to", "official", "--sigma", "2"], "out.pth: will have no passport"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line_and_nothing_is_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Run,
+    released: Path,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = run("convert", released.name, *arguments)
+    assert ran.code == 2
+    assert message in ran.complained
+    assert len(ran.complained.splitlines()) == 1
+    assert not (tmp_path / arguments[0]).exists()
+
+
+def test_a_recipe_is_looked_over_without_training(tmp_path: Path, run: Run) -> None:
+    for seed, part in enumerate(("train", "val")):
+        write_dataset(tmp_path / part, 2, seed)
+    recipe = ROOT / "recipes" / "synthetic.yaml"
+    arguments = ["train", recipe, "--data", tmp_path, "--out", tmp_path / "out", "--check"]
+    ran = run(*arguments, "--set", "optimizer.name=adam", "--set", "optimizer.weight_decay=0.1")
+    assert ran.code == 0
+    assert ran.said.startswith("synthetic: ready to train on ")
+    first, *others = ran.complained.splitlines()
+    assert first.startswith("warning: optimizer.weight_decay is 0.1 with plain Adam")
+    assert [other.split(":")[0] for other in others] == ["note"] * len(others)
+    assert run(*arguments, "--set", "weights=gone.pth").code == 2
+    assert not (tmp_path / "out").exists()
