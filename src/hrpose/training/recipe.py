@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hrpose.codec import Codec
 from hrpose.data.augment import Augmentation
@@ -107,7 +107,9 @@ class Training(Part):
     samples_per_epoch: Annotated[int, Field(ge=1)] | None = None
     """Draws in an epoch; without it, one for each person."""
     workers: Annotated[int, Field(ge=0)] = 4
-    precision: Literal["auto", "32", "bf16", "fp16"] = "auto"
+    precision: Annotated[
+        Literal["auto", "32", "bf16", "fp16"], BeforeValidator(lambda v: "32" if v == 32 else v)
+    ] = "auto"
     channels_last: bool = True
     compile: bool = False
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
