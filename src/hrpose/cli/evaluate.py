@@ -73,7 +73,8 @@ def evaluate(
         batch_size=batch_size,
     )
     # Progress is for a person who waits; it goes away when it is done.
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("pictures", total=None)
         report = evaluate(
             estimator,
