@@ -18,7 +18,8 @@ from hrpose.training.recipe import load_as
 RECIPE = {
     "name": "tiny",
     "network": "w16-small",
-    "input_wh": [64, 64],
+    "frame_wh": [64, 64],
+    "side": 96,
     "data": {
         "train": {"annotations": "boxes.json", "images": "images"},
         "held_out_every": 2,
@@ -64,7 +65,7 @@ def test_from_a_recipe_to_weights_and_on_with_resume(data: Path, tmp_path: Path)
     assert done.exit_code == 0, done.output
     network, passport = finder.load(out / "tiny.safetensors")
     assert not network.training
-    assert (passport.side, passport.training_data) == (64, "white bars")
+    assert (passport.side, passport.training_data) == (96, "white bars")
     assert 0 <= passport.threshold <= 1
     assert "held-out AP" in passport.scores
 
@@ -94,7 +95,8 @@ def test_a_frozen_stem_stays_as_it_is(data: Path) -> None:
     ("override", "message"),
     [
         ("network=w99", "network: expected one of"),
-        ("input_wh=[60, 64]", "multiples of 32"),
+        ("frame_wh=[60, 64]", "multiples of 32"),
+        ("side=100", "multiples of 32"),
         ("framing.zoom=[2, 1]", "smaller side first"),
         ("framing.zom=[1, 2]", "did you mean 'zoom'"),
         ("training.samples_per_epoch=null", "number of frames"),
@@ -117,4 +119,4 @@ def test_missing_pictures_are_named(data: Path, tmp_path: Path) -> None:
 def test_the_shipped_recipes_are_valid() -> None:
     folder = Path(__file__).parents[3] / "recipes"
     recipes = [load_as(path, [], FinderRecipe) for path in sorted(folder.glob("finder*.yaml"))]
-    assert [recipe.name for recipe in recipes] == ["finder-1", "finder"]
+    assert [recipe.name for recipe in recipes] == ["finder-1", "finder-2", "finder"]

@@ -26,7 +26,7 @@ from hrpose.training.fit import optimizers
 BOX_WEIGHT = 3.0
 # The least score that the curve of recall and precision looks at.
 FAINTEST = 0.02
-# As high, relative to the input, as 96 px in a picture of 640.
+# As high, relative to the longer side, as 96 px in a picture of 640.
 TALL = 0.15
 
 
@@ -99,8 +99,8 @@ class FinderModule(L.LightningModule):
         return evaluate_boxes(self.truth, boxes, [found.scores for found in self.found], min_height)
 
     def tall(self) -> BoxScores:
-        """Of the last validation, people who are not small in the input."""
-        return self.score(TALL * max(self.recipe.input_wh))
+        """Of the last validation, people who are not small in their picture."""
+        return self.score(TALL * self.recipe.side)
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe

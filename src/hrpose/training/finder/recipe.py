@@ -35,7 +35,10 @@ class FramingPart(Part):
 class FinderRecipe(Part):
     name: str
     network: str
-    input_wh: tuple[int, int]
+    frame_wh: tuple[int, int]
+    """Of what is trained on, in pixels: parts of pictures, or whole ones."""
+    side: int
+    """The longer side of whole pictures, when validating and later when finding."""
     weights: Path | None = None
     """A checkpoint to start from: a finder, or a pose network, whose backbone is taken."""
     freeze_stem: bool = False
@@ -50,8 +53,8 @@ class FinderRecipe(Part):
     def _fits(self) -> "FinderRecipe":
         if self.network not in NETWORKS:
             raise ValueError(f"network: expected one of {', '.join(NETWORKS)}")
-        if any(v < 32 or v % 32 for v in self.input_wh):
-            raise ValueError("input_wh: expected multiples of 32, as the coarsest branch needs")
+        if any(v < 32 or v % 32 for v in (*self.frame_wh, self.side)):
+            raise ValueError("frame_wh, side: expected multiples of 32, for the coarsest branch")
         if self.framing.zoom[0] > self.framing.zoom[1]:
             raise ValueError("framing.zoom: expected the smaller side first")
         if self.training.samples_per_epoch is None:

@@ -48,22 +48,21 @@ class FinderData(L.LightningDataModule):
                 f"{root / part.images}, such as {missing[0]}"
             )
 
-    def dataset(self, table: BoxTable) -> FinderDataset:
-        recipe = self.recipe
-        return FinderDataset(table, self.images, recipe.input_wh, recipe.framing.framing())
+    def dataset(self, table: BoxTable, input_wh: tuple[int, int]) -> FinderDataset:
+        return FinderDataset(table, self.images, input_wh, self.recipe.framing.framing())
 
     def train_dataloader(self) -> DataLoader[FinderSample]:
         settings = self.recipe.training
         samples = settings.samples_per_epoch or len(self.train_table)
         return DataLoader(
-            self.dataset(self.train_table),
+            self.dataset(self.train_table, self.recipe.frame_wh),
             batch_size=min(settings.batch_size, samples),
             sampler=FrameSampler(len(self.train_table), samples, settings.seed),
             drop_last=True,
         )
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, NDArray[np.float64]]]:
-        whole = WholePictures(self.dataset(self.held_out))
+        whole = WholePictures(self.dataset(self.held_out, (self.recipe.side, self.recipe.side)))
         return DataLoader(whole, batch_size=16, collate_fn=_together)
 
 
@@ -101,7 +100,7 @@ def train(recipe: FinderRecipe, data: Path, out: Path, resume: bool = False) -> 
     passport = FinderPassport(
         name=recipe.name,
         network=recipe.network,
-        side=max(recipe.input_wh),
+        side=recipe.side,
         training_data=recipe.data.description,
         licence=recipe.data.licence,
     )
