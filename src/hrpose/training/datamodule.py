@@ -1,5 +1,6 @@
 """The people that a recipe trains on and those it is evaluated on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -45,7 +46,7 @@ class PoseData(L.LightningDataModule):
         table = load_persons(self.root / part.annotations)
         if len(table) == 0:
             raise UserError(f"{self.root / part.annotations}: expected labelled people, found none")
-        return table
+        return replace(table, skeleton=self.recipe.data.skeleton(table.skeleton))
 
     def _cutouts(self, part: DataSet, table: PersonTable) -> Cutouts:
         cutouts = open_cutouts(self.root / part.images, table, self.root / part.annotations)

@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,6 +14,7 @@ from hrpose.codec import Codec
 from hrpose.data.augment import Augmentation
 from hrpose.errors import UserError
 from hrpose.network.spec import NETWORKS
+from hrpose.skeleton import Skeleton
 
 PAPER = Augmentation()
 
@@ -41,9 +43,31 @@ class Data(Part):
     """How often people of a picture `source` are drawn, relative to 1."""
     trust: bool = False
     """Scale each person's loss by the `trust` of the labels."""
+    flip_pairs: tuple[tuple[str, str], ...] | None = None
+    """The keypoints that change places in a mirror image, where their names do not tell."""
+    upper_body: tuple[str, ...] | None = None
+    """The keypoints of the upper half, for half-body crops."""
     description: str = "unknown"
     """What the weights were trained on, for the passport."""
     licence: str = "unknown"
+
+    def skeleton(self, found: Skeleton) -> Skeleton:
+        """The annotations' skeleton with what is said of it here. Raises UserError."""
+        index = {name: i for i, name in enumerate(found.keypoints)}
+        pairs, upper = self.flip_pairs, self.upper_body
+        for key, names in (("flip_pairs", sum(pairs or (), ())), ("upper_body", upper or ())):
+            unknown = next((name for name in names if name not in index), None)
+            if unknown is not None:
+                known = ", ".join(found.keypoints)
+                raise UserError(f"data.{key}: expected keypoints ({known}), found {unknown}")
+        try:
+            if pairs is not None:
+                found = replace(found, flip_pairs=tuple((index[a], index[b]) for a, b in pairs))
+            if upper is not None:
+                found = replace(found, upper_body=tuple(index[name] for name in upper))
+        except ValueError as error:
+            raise UserError(f"data: {error}") from error
+        return found
 
 
 class CodecPart(Part):
