@@ -235,6 +235,16 @@ def test_another_file_is_not_taken_back(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_nothing_is_written_over(annot: Path, tmp_path: Path) -> None:
+    before = (annot / "train.json").read_bytes()
+    with pytest.raises(UserError, match="would be written over; choose another folder"):
+        convert(annot, annot.parent / "images" / ".." / "annot")
+    assert (annot / "train.json").read_bytes() == before
+    ours = convert(annot, tmp_path)[0].path
+    with pytest.raises(UserError, match="would be written over; choose another folder"):
+        from_coco(ours, tmp_path)
+
+
 def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda heads: {key: value for key, value in heads.items() if key != name}
 

@@ -69,6 +69,7 @@ def convert(annot: Path, out: Path, images: Path | None = None) -> list[Converte
     `images` (a folder or zip file; by default beside `annot`) is read for the pictures' sizes.
     Raises UserError, naming the file and the entry, before anything of that set is written.
     """
+    _keep_apart(annot, out)
     if images is None:
         beside = (annot.resolve().parent / name for name in ("images", "images.zip"))
         images = next((place for place in beside if place.exists()), None)
@@ -127,6 +128,7 @@ def from_coco(annotations: Path, out: Path) -> list[Path]:
 
     What PCKh does not look at is not kept: the points of missing joints in the .mat file.
     """
+    _keep_apart(annotations.parent, out)
     document = read_json(annotations)
     try:
         names = {entry["id"]: entry["file_name"] for entry in document["images"]}
@@ -177,6 +179,12 @@ def pckh_truth(annotations: Path, ids: Sequence[int] | NDArray[np.int64]) -> Pck
         head_boxes=corners.round(_DIGITS),
         known=np.isfinite(boxes).all(axis=1),
     )
+
+
+def _keep_apart(source: Path, out: Path) -> None:
+    """Both forms have the same file names."""
+    if source.resolve() == out.resolve():
+        raise UserError(f"{out}: its files would be written over; choose another folder")
 
 
 def _person(where: str, entry: Mapping[str, Any]) -> dict[str, Any]:
