@@ -72,8 +72,7 @@ class Tab:
         with self.page.expect_response("**/v1/poses") as waited:
             deed()
         answer: dict[str, Any] = waited.value.json()
-        self.page.wait_for_selector("#working", state="hidden")
-        self.page.wait_for_timeout(100)
+        self.page.wait_for_selector("#stage[aria-busy=false]", state="attached")
         return answer
 
     def drop(self, file: Path, name: str = "photo.jpg") -> dict[str, Any]:
@@ -274,6 +273,7 @@ def test_a_heatmap_lies_over_the_picture(tab: Tab) -> None:
     (before,) = tab.pixels([place], answer["width"])
     asked = tab.asking(lambda: tab.page.select_option("#joint", "0"))
     assert "heatmaps" in asked["people"][0]
+    assert asked["boxes_from"] == "the whole picture"  # nobody has drawn one
     hot, cold = tab.pixels([place, (500, 500)], answer["width"])
     assert hot != before
     assert hot[0] > 200

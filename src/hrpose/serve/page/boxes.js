@@ -6,9 +6,10 @@ const CORNERS = { nw: [0, 0], ne: [1, 0], sw: [0, 1], se: [1, 1] };
 const LEAST = 8; // pixels of the picture
 
 export class BoxLayer {
-  /** `changed(boxes)` is called when an edit is done. */
-  constructor(element, changed) {
+  /** `began()` is called when an edit begins, `changed(boxes)` when it is done. */
+  constructor(element, { began, changed }) {
     this.element = element;
+    this.began = began;
     this.changed = changed;
     this.boxes = [];
     this.size = [1, 1];
@@ -89,6 +90,7 @@ export class BoxLayer {
     if (event.button !== 0) return;
     event.preventDefault();
     event.stopPropagation();
+    this.began();
     const target = event.currentTarget;
     this.element.children[index].focus({ preventScroll: true });
     const start = [...this.boxes[index]];
@@ -156,6 +158,7 @@ export class BoxLayer {
       this.remove(index);
     } else if (by) {
       event.preventDefault();
+      this.began();
       const box = this.boxes[index];
       this.#set(index, event.shiftKey ? resized(box, by, CORNERS.se) : shifted(box, by));
       // Several presses are one edit.

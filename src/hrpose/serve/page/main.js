@@ -11,7 +11,10 @@ import { finderName, firstLanguage, jointName, knows, setLanguage, t } from "./w
 const $ = (id) => document.getElementById(id);
 const canvas = $("canvas");
 const camera = new Camera();
-const boxLayer = new BoxLayer($("boxes"), (boxes) => look(boxes));
+const boxLayer = new BoxLayer($("boxes"), {
+  began: () => state.asking?.abort(), // its answer would move what is being dragged
+  changed: (boxes) => look(boxes),
+});
 
 const state = {
   model: null, // of /v1/models
@@ -71,6 +74,7 @@ async function look(boxes, file = state.file, otherwise = null) {
   state.asking?.abort();
   const asking = new AbortController();
   state.asking = asking;
+  $("stage").setAttribute("aria-busy", "true");
   const later = setTimeout(() => { $("working").hidden = false; }, 150);
   try {
     const answer = await askPoses(file, {
@@ -91,14 +95,16 @@ async function look(boxes, file = state.file, otherwise = null) {
     clearTimeout(later);
     if (state.asking === asking) {
       state.asking = null;
+      $("stage").setAttribute("aria-busy", "false");
       $("working").hidden = true;
     }
   }
 }
 
-/** Look again with the boxes there are; without any yet, as at first. */
+/** Look again: in the boxes that somebody drew, or where the detector finds people. */
 function lookAgain() {
-  if (state.file && !camera.on) look(state.answer ? boxLayer.boxes : null);
+  if (!state.file || camera.on) return;
+  look(state.answer?.boxes_from === "request" ? boxLayer.boxes : null);
 }
 
 /** Say what went wrong; null takes it back. */
@@ -254,6 +260,7 @@ async function film() {
       tell(answer);
       break;
     }
+    if (!camera.on) break;
     const first = state.picture?.width !== picture.width || state.picture?.height !== picture.height;
     const overlays = await readHeatmaps(answer.people);
     Object.assign(state, { file, name: "camera", picture, answer, overlays });
@@ -268,6 +275,7 @@ async function film() {
 }
 
 function showCamera() {
+  $("boxes").inert = camera.on;
   for (const button of document.querySelectorAll("[data-do=camera], [data-do=stop]")) {
     button.hidden = (button.dataset.do === "stop") !== camera.on;
   }
