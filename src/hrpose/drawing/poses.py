@@ -49,8 +49,9 @@ def _draw_skeleton(
     canvas: NDArray[np.uint8], poses: Poses, person: int, width: float, threshold: float
 ) -> None:
     """First the whole rim, then the colours, so that no rim cuts through a neighbouring limb."""
-    keypoints = poses.keypoints[person]
-    present = keypoints[:, 2] >= threshold
+    # Plain numbers: many small shapes are drawn faster without arrays.
+    keypoints = poses.keypoints[person].tolist()
+    present = (poses.keypoints[person, :, 2] >= threshold).tolist()
     limbs = [
         (start, end, colour)
         for (start, end), colour in zip(

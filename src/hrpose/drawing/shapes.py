@@ -1,6 +1,8 @@
 """Lines, discs and boxes between the pixels: anti-aliased, of any width, with a rim."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -8,40 +10,44 @@ from numpy.typing import ArrayLike, NDArray
 
 from hrpose.drawing.palette import Colour
 
+# x and y; what follows them, as a keypoint's score, is not looked at.
+Point = Sequence[float] | NDArray[np.floating[Any]]
+
 # Shapes are placed to 1/16 of a pixel: whole pixels make thin limbs jump from frame to frame.
 _SHIFT = 4
+_UNIT = 2**_SHIFT
 # OpenCV's anti-aliased polygons are this much wider than their corners say (measured).
 _EXTRA = 1.45
 # Far outside the picture OpenCV's fixed-point numbers would overflow.
 _FAR = 1e5
 
 
-def line(
-    canvas: NDArray[np.uint8], start: ArrayLike, end: ArrayLike, width: float, colour: Colour
-) -> None:
+def line(canvas: NDArray[np.uint8], start: Point, end: Point, width: float, colour: Colour) -> None:
     """A straight line from (x, y) to (x, y). `width` in pixels need not be whole; at least 1.8."""
-    a, b = _point(start), _point(end)
-    along = b - a
-    length = float(np.hypot(*along))
+    (ax, ay), (bx, by) = _point(start), _point(end)
+    length = math.hypot(bx - ax, by - ay)
     if length < 1e-6:
         return
-    across = np.array([-along[1], along[0]]) / length * max(width - _EXTRA, 0.1) / 2
-    corners = np.array([a + across, b + across, b - across, a - across])
-    cv2.fillConvexPoly(canvas, _fixed(corners), colour, cv2.LINE_AA, _SHIFT)
+    reach = max(width - _EXTRA, 0.1) / 2 / length
+    x, y = (ay - by) * reach, (bx - ax) * reach
+    corners = ((ax + x, ay + y), (bx + x, by + y), (bx - x, by - y), (ax - x, ay - y))
+    _fill(canvas, corners, colour)
 
 
-def disc(canvas: NDArray[np.uint8], centre: ArrayLike, radius: float, colour: Colour) -> None:
+def disc(canvas: NDArray[np.uint8], centre: Point, radius: float, colour: Colour) -> None:
     """A filled circle around (x, y)."""
-    x, y = (int(value) for value in _fixed(_point(centre)))
-    cv2.circle(canvas, (x, y), round(radius * 2**_SHIFT), colour, -1, cv2.LINE_AA, _SHIFT)
+    x, y = _point(centre)
+    at = (round(x * _UNIT), round(y * _UNIT))
+    cv2.circle(canvas, at, round(radius * _UNIT), colour, -1, cv2.LINE_AA, _SHIFT)
 
 
 def ring(
-    canvas: NDArray[np.uint8], centre: ArrayLike, radius: float, width: int, colour: Colour
+    canvas: NDArray[np.uint8], centre: Point, radius: float, width: int, colour: Colour
 ) -> None:
     """A circle around (x, y), its middle left open."""
-    x, y = (int(value) for value in _fixed(_point(centre)))
-    cv2.circle(canvas, (x, y), round(radius * 2**_SHIFT), colour, width, cv2.LINE_AA, _SHIFT)
+    x, y = _point(centre)
+    at = (round(x * _UNIT), round(y * _UNIT))
+    cv2.circle(canvas, at, round(radius * _UNIT), colour, width, cv2.LINE_AA, _SHIFT)
 
 
 def box(canvas: NDArray[np.uint8], xywh: ArrayLike, width: float, colour: Colour) -> None:
@@ -51,7 +57,7 @@ def box(canvas: NDArray[np.uint8], xywh: ArrayLike, width: float, colour: Colour
 
 
 def outline(
-    canvas: NDArray[np.uint8], corners: Sequence[ArrayLike], width: float, colour: Colour
+    canvas: NDArray[np.uint8], corners: Sequence[Point], width: float, colour: Colour
 ) -> None:
     """A closed polygon's sides through its corners (x, y)."""
     for start, end in zip(corners, [*corners[1:], corners[0]], strict=True):
@@ -61,40 +67,52 @@ def outline(
 
 def dashed(
     canvas: NDArray[np.uint8],
-    start: ArrayLike,
-    end: ArrayLike,
+    start: Point,
+    end: Point,
     width: float,
     colour: Colour,
     dash: float,
 ) -> None:
     """A line of dashes that are `dash` pixels long, with gaps as long."""
-    a, b = _point(start), _point(end)
-    count = max(1, round(float(np.hypot(*(b - a))) / dash / 2))
+    (ax, ay), (bx, by) = _point(start), _point(end)
+    count = max(1, round(math.hypot(bx - ax, by - ay) / dash / 2))
+    x, y = (bx - ax) / count, (by - ay) / count
     for step in range(count):
-        line(canvas, a + (b - a) * step / count, a + (b - a) * (step + 0.5) / count, width, colour)
+        middle = step + 0.5
+        line(
+            canvas,
+            (ax + x * step, ay + y * step),
+            (ax + x * middle, ay + y * middle),
+            width,
+            colour,
+        )
 
 
 def arrow(
-    canvas: NDArray[np.uint8], start: ArrayLike, end: ArrayLike, width: float, colour: Colour
+    canvas: NDArray[np.uint8], start: Point, end: Point, width: float, colour: Colour
 ) -> None:
     """A line with a filled head that ends exactly at `end`."""
-    a, b = _point(start), _point(end)
-    length = float(np.hypot(*(b - a)))
+    (ax, ay), (bx, by) = _point(start), _point(end)
+    length = math.hypot(bx - ax, by - ay)
     if length < 1e-6:
         return
-    forward = (b - a) / length
-    across = np.array([-forward[1], forward[0]])
     reach = min(width * 4, length * 0.6)
-    back = b - forward * reach
-    line(canvas, a, back, width, colour)
-    head = np.array([b, back + across * reach * 0.55, back - across * reach * 0.55])
-    cv2.fillConvexPoly(canvas, _fixed(head), colour, cv2.LINE_AA, _SHIFT)
+    x, y = (bx - ax) / length * reach, (by - ay) / length * reach
+    back = (bx - x, by - y)
+    line(canvas, (ax, ay), back, width, colour)
+    wide = 0.55
+    sides = ((back[0] - y * wide, back[1] + x * wide), (back[0] + y * wide, back[1] - x * wide))
+    _fill(canvas, ((bx, by), *sides), colour)
 
 
-def _point(value: ArrayLike) -> NDArray[np.float64]:
-    return np.clip(np.asarray(value, np.float64)[:2], -_FAR, _FAR)
+def _fill(
+    canvas: NDArray[np.uint8], corners: Sequence[tuple[float, float]], colour: Colour
+) -> None:
+    """A filled convex polygon."""
+    fixed = np.array([(round(x * _UNIT), round(y * _UNIT)) for x, y in corners], np.int32)
+    cv2.fillConvexPoly(canvas, fixed, colour, cv2.LINE_AA, _SHIFT)
 
 
-def _fixed(points: NDArray[np.float64]) -> NDArray[np.int32]:
-    fixed: NDArray[np.int32] = np.rint(points * 2**_SHIFT).astype(np.int32)
-    return fixed
+def _point(value: Point) -> tuple[float, float]:
+    x, y = float(value[0]), float(value[1])
+    return min(max(x, -_FAR), _FAR), min(max(y, -_FAR), _FAR)
