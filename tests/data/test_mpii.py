@@ -19,8 +19,10 @@ from data.mpii_files import NAMES, entries, truth, write_mpii
 from golden_rules import arrays, facts
 from hrpose.cli.main import app
 from hrpose.data.coco import load_persons
+from hrpose.data.heads import pckh_truth
 from hrpose.data.matlab import read_mat
-from hrpose.data.mpii import convert, from_coco, pckh_truth
+from hrpose.data.mpii import convert
+from hrpose.data.mpii_back import from_coco
 from hrpose.errors import UserError
 from hrpose.geometry import Crop
 from hrpose.metrics.pckh import pckh

@@ -38,7 +38,7 @@ def to_mpii(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
 ) -> None:
     """Back to the official code's JSON, and gt_NAME.mat where there are head boxes."""
-    from hrpose.data.mpii import from_coco
+    from hrpose.data.mpii_back import from_coco
 
     for path in from_coco(annotations, out):
         typer.echo(f"wrote {path}")

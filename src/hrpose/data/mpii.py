@@ -1,12 +1,13 @@
-"""MPII as the official code has it (`annot/*.json`, `gt_*.mat`) to COCO keypoints JSON, and back.
+"""MPII as the official code has it (`annot/*.json`, `gt_*.mat`) to COCO keypoints JSON.
 
 MPII counts pixels from 1 and gives each person a centre and a scale, the person's height in units
 of 200 pixels, which the official code moves a little down and enlarges by 1.25. The box of our form
-is chosen so that `Crop.from_box` with the usual padding of 1.25 is that very crop. Three entries of
+is chosen so that `Crop.from_box` with the usual padding of 1.25 is that very crop. Four entries of
 an annotation are not COCO's own:
 
 - `head_box` [x, y, w, h]: the labelled head, whose size PCKh measures with.
 - `pckh_keypoints`: what PCKh compares with, where that is not `keypoints`.
+- `bbox_exact`: the box may reach outside the picture, and is not to be cut to it.
 - `mpii`: the centre and scale, for the way back.
 """
 
@@ -18,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hrpose.data.coco import read_json
-from hrpose.data.matlab import read_mat, write_mat
+from hrpose.data.heads import DIGITS, numbers_of
+from hrpose.data.matlab import read_mat
 from hrpose.data.pictures import PictureSource, stays_inside
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
@@ -32,10 +33,7 @@ SETS = ("train", "valid", "trainval", "test")
 _UNIT = 200.0  # pixels of a scale of 1
 _DOWN = 15.0  # pixels that the centre moves down, at a scale of 1
 _PADDING = 1.25
-_UNLABELLED = [-1.0, -1.0]
-_DIGITS = 9  # rounds away what adding and taking 1 leave in the last place
-# The names of MPII_16 in the official `gt_valid.mat`.
-_SHORT_NAMES = "rank rkne rhip lhip lkne lank pelv thor neck head rwri relb rsho lsho lelb lwri"
+UNLABELLED = [-1.0, -1.0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +47,13 @@ class Converted:
     heads: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PckhTruth:
-    """What PCKh compares n people with, as `hrpose.metrics.pckh.pckh` takes it (from 1 on).
-
-    `points` (n, 16, 2), `missing` (n, 16), `head_boxes` (n, 2, 2) two corners; `known` (n,) tells
-    who has a head box, the others cannot be measured.
-    """
-
-    points: NDArray[np.float64]
-    missing: NDArray[np.bool_]
-    head_boxes: NDArray[np.float64]
-    known: NDArray[np.bool_]
-
-
 def convert(annot: Path, out: Path, images: Path | None = None) -> list[Converted]:
     """Convert all the sets in the folder `annot` to `out`/train.json and so on.
 
     `images` (a folder or zip file; by default beside `annot`) is read for the pictures' sizes.
     Raises UserError, naming the file and the entry, before anything of that set is written.
     """
-    _keep_apart(annot, out)
+    keep_apart(annot, out)
     if images is None:
         beside = (annot.resolve().parent / name for name in ("images", "images.zip"))
         images = next((place for place in beside if place.exists()), None)
@@ -123,65 +107,7 @@ def to_coco(
     }
 
 
-def from_coco(annotations: Path, out: Path) -> list[Path]:
-    """Write the official form of a converted file: `out`/NAME.json and, with heads, gt_NAME.mat.
-
-    What PCKh does not look at is not kept: the points of missing joints in the .mat file.
-    """
-    _keep_apart(annotations.parent, out)
-    document = read_json(annotations)
-    try:
-        names = {entry["id"]: entry["file_name"] for entry in document["images"]}
-        people = sorted(document["annotations"], key=lambda person: person["id"])
-        entries = [_entry(person, names) for person in people]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{annotations}: expected what 'hrpose data convert mpii' writes, found {error!r}"
-        ) from error
-    written = [out / annotations.name]
-    write_atomically(written[0], json.dumps(entries))
-    truth = pckh_truth(annotations, [person["id"] for person in people])
-    if truth is not None and truth.known.all():
-        written.append(out / f"gt_{annotations.stem}.mat")
-        points = np.where(truth.missing[..., None], _UNLABELLED[0], truth.points)
-        names_cell = np.array(_SHORT_NAMES.split(), dtype=object)[None]
-        mat = {
-            "dataset_joints": names_cell,
-            "jnt_missing": truth.missing.T.astype(np.float64),
-            "pos_gt_src": points.transpose(1, 2, 0),
-            "headboxes_src": truth.head_boxes.transpose(1, 2, 0),
-        }
-        write_mat(written[1], mat)
-    return written
-
-
-def pckh_truth(annotations: Path, ids: Sequence[int] | NDArray[np.int64]) -> PckhTruth | None:
-    """The truth for the people with these annotation ids, in their order.
-
-    None where nobody in the file has a `head_box`, so that nothing can be measured.
-    """
-    document = read_json(annotations)
-    people = {person.get("id"): person for person in document["annotations"]}
-    if not any("head_box" in person for person in people.values()):
-        return None
-    points = np.zeros((len(ids), 16, 3))
-    boxes = np.full((len(ids), 4), np.nan)
-    for row, person in enumerate(people[int(i)] for i in ids):
-        where = f"{annotations}: annotation {person['id']}"
-        key = "pckh_keypoints" if "pckh_keypoints" in person else "keypoints"
-        points[row] = _numbers(where, person, key, (48,)).reshape(16, 3)
-        if "head_box" in person:
-            boxes[row] = _numbers(where, person, "head_box", (4,))
-    corners = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1) + 1
-    return PckhTruth(
-        points=(points[..., :2] + 1).round(_DIGITS),
-        missing=points[..., 2] <= 0,
-        head_boxes=corners.round(_DIGITS),
-        known=np.isfinite(boxes).all(axis=1),
-    )
-
-
-def _keep_apart(source: Path, out: Path) -> None:
+def keep_apart(source: Path, out: Path) -> None:
     """Both forms have the same file names."""
     if source.resolve() == out.resolve():
         raise UserError(f"{out}: its files would be written over; choose another folder")
@@ -192,20 +118,20 @@ def _person(where: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     name = entry.get("image")
     if not isinstance(name, str) or not stays_inside(name):
         raise UserError(f"{where}: 'image': expected a relative path without '..', found {name!r}")
-    center = _numbers(where, entry, "center", (2,)).tolist()
-    scale = float(_numbers(where, entry, "scale", ()))
+    center = numbers_of(where, entry, "center", (2,)).tolist()
+    scale = float(numbers_of(where, entry, "scale", ()))
     if not 0 < scale <= 1000:
         raise UserError(f"{where}: 'scale': expected a number above 0, found {scale}")
     kept: dict[str, Any] = {"center": center, "scale": scale}
     joints = np.zeros((16, 3))
     if "joints" in entry or "joints_vis" in entry:  # the test set has none
-        points = _numbers(where, entry, "joints", (16, 2))
-        labelled = _numbers(where, entry, "joints_vis", (16,))
+        points = numbers_of(where, entry, "joints", (16, 2))
+        labelled = numbers_of(where, entry, "joints_vis", (16,))
         if not np.isin(labelled, (0, 1)).all():
             raise UserError(f"{where}: 'joints_vis': expected 0 and 1, found {labelled.tolist()}")
-        joints[:, :2] = np.where(labelled[:, None] > 0, (points - 1).round(_DIGITS), 0)
+        joints[:, :2] = np.where(labelled[:, None] > 0, (points - 1).round(DIGITS), 0)
         joints[:, 2] = 2 * labelled
-        odd = [j for j in range(16) if not labelled[j] and points[j].tolist() != _UNLABELLED]
+        odd = [j for j in range(16) if not labelled[j] and points[j].tolist() != UNLABELLED]
         if odd:
             kept["unlabelled"] = {str(j): points[j].tolist() for j in odd}
     else:
@@ -233,25 +159,6 @@ def _box(center: Sequence[float], scale: float) -> list[float]:
     return [x - 1 - side / 2, y - 1 - side / 2, side, side]
 
 
-def _entry(person: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
-    """The official entry of one COCO annotation."""
-    kept = person["mpii"]
-    entry = {
-        "image": names[person["image_id"]],
-        "center": kept["center"],
-        "scale": kept["scale"],
-    }
-    if kept.get("test"):
-        return entry
-    odd = kept.get("unlabelled", {})
-    joints = np.asarray(person["keypoints"], np.float64).reshape(16, 3)
-    points = [
-        [round(x + 1, _DIGITS), round(y + 1, _DIGITS)] if v > 0 else odd.get(str(j), _UNLABELLED)
-        for j, (x, y, v) in enumerate(joints.tolist())
-    ]
-    return {**entry, "joints": points, "joints_vis": [int(v > 0) for v in joints[:, 2]]}
-
-
 def _add_heads(path: Path, people: list[dict[str, Any]]) -> None:
     """Give each person the `head_box`, and where they differ the points, of a `gt_*.mat`."""
     shapes: dict[str, tuple[int | str, ...]] = {
@@ -274,7 +181,7 @@ def _add_heads(path: Path, people: list[dict[str, Any]]) -> None:
         (x, y), (right, bottom) = box.tolist()
         person["head_box"] = [x - 1, y - 1, right - x, bottom - y]
         truth = np.zeros((16, 3))
-        truth[gone == 0] = np.insert((own[gone == 0] - 1).round(_DIGITS), 2, 2, axis=1)
+        truth[gone == 0] = np.insert((own[gone == 0] - 1).round(DIGITS), 2, 2, axis=1)
         if not np.allclose(truth.ravel(), person["keypoints"], rtol=0, atol=1e-6):
             person["pckh_keypoints"] = truth.ravel().tolist()
 
@@ -302,19 +209,3 @@ def _pictures(
             {"id": image_id, "file_name": name, "width": width, "height": height, **guessed}
         )
     return entries
-
-
-def _numbers(
-    where: str, entry: Mapping[str, Any], key: str, shape: tuple[int, ...]
-) -> NDArray[np.float64]:
-    """An entry's finite numbers of this shape. Raises UserError."""
-    value = entry.get(key)
-    form = f"numbers of shape {shape}" if shape else "a number"
-    try:
-        numbers = np.asarray(value, np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{where}: '{key}': expected {form}, found {error}") from error
-    if numbers.shape != shape or not (np.abs(numbers) < 1e6).all():
-        found = f"shape {numbers.shape}" if numbers.shape != shape else "NaN, infinity or far away"
-        raise UserError(f"{where}: '{key}': expected {form}, found {found}")
-    return numbers

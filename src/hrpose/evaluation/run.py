@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.data.coco import load_persons, load_pictures
+from hrpose.data.heads import PckhTruth, pckh_truth
 from hrpose.data.matlab import write_mat
-from hrpose.data.mpii import PckhTruth, pckh_truth
 from hrpose.data.persons import PersonTable
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError

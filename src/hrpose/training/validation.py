@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.data.mpii import pckh_truth
+from hrpose.data.heads import pckh_truth
 from hrpose.data.persons import PersonTable
 from hrpose.metrics.coco import evaluate_keypoints, select_results
 from hrpose.metrics.pckh import pckh
