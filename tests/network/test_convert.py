@@ -16,7 +16,7 @@ from torch import Tensor
 import golden_rules
 from hrpose.errors import UserError
 from hrpose.network import HRNet, checkpoint, convert
-from hrpose.network.convert import Known
+from hrpose.network.conclude import Known, passport_for
 from hrpose.passport import Passport
 from hrpose.skeleton import COCO_17, MPII_16, Skeleton
 
@@ -192,7 +192,7 @@ def test_official_to_ours_to_official_is_bitwise_the_same(
     torch.save(official, tmp_path / "official.pth")
     weights = convert.read(tmp_path / "official.pth")
     assert (weights.network, weights.num_keypoints, dict(weights.dropped)) == (name, k, {})
-    passport, _ = convert.passport_for(weights, Path("official.pth"), Known())
+    passport, _ = passport_for(weights, Path("official.pth"), Known())
     convert.write_hrpose(tmp_path / "ours.safetensors", weights, passport)
     _, loaded = checkpoint.load(tmp_path / "ours.safetensors")
     assert loaded == passport
@@ -222,7 +222,7 @@ def test_what_a_released_files_name_says(
     tmp_path: Path, name: str, k: int, input_wh: tuple[int, int], codec: str, sigma: float
 ) -> None:
     weights = written(tmp_path / f"{name}.pth", state_by_rule("w16-small", k))
-    passport, reasons = convert.passport_for(weights, tmp_path / f"{name}.pth", Known())
+    passport, reasons = passport_for(weights, tmp_path / f"{name}.pth", Known())
     assert passport.input_wh == input_wh
     assert (passport.codec.name, passport.codec.sigma) == (codec, sigma)
     assert passport.skeleton is (COCO_17 if k == 17 else MPII_16)
@@ -241,7 +241,7 @@ def test_what_the_user_knows_comes_first(tmp_path: Path, state: State) -> None:
     path = tmp_path / "pose_hrnet_w32_256x192_udp.pth"
     skeleton = Skeleton("mine", tuple(f"k{i}" for i in range(17)))
     known = Known((64, 96), skeleton, "dark", 1.5, "my data", "mine")
-    passport, _ = convert.passport_for(written(path, state), path, known)
+    passport, _ = passport_for(written(path, state), path, known)
     assert (passport.input_wh, passport.skeleton) == ((64, 96), skeleton)
     assert (passport.codec.name, passport.codec.sigma) == ("dark", 1.5)
     assert (passport.training_data, passport.licence) == ("my data", "mine")
@@ -253,9 +253,9 @@ def test_weights_of_hrpose_keep_their_passport(tmp_path: Path, state: State) -> 
     own = Passport("w16-small", (96, 128), name="own")
     checkpoint.save(tmp_path / "own.safetensors", network, own)
     weights = convert.read(tmp_path / "own.safetensors")
-    assert convert.passport_for(weights, Path("own"), Known()) == (own, ["passport: its own"])
+    assert passport_for(weights, Path("own"), Known()) == (own, ["passport: its own"])
     with pytest.raises(UserError, match="has its own passport"):
-        convert.passport_for(weights, Path("own"), Known(sigma=3))
+        passport_for(weights, Path("own"), Known(sigma=3))
 
 
 @pytest.mark.parametrize(
@@ -272,13 +272,13 @@ def test_what_can_only_be_guessed_is_asked_for(
     path = tmp_path / "w.pth"
     weights = written(path, state_by_rule("w16-small", k))
     with pytest.raises(UserError, match=message):
-        convert.passport_for(weights, path, known)
+        passport_for(weights, path, known)
 
 
 def test_a_backbone_has_no_passport(tmp_path: Path, state: State) -> None:
     path = tmp_path / "w.pth"
     with pytest.raises(UserError, match="is a backbone without a head"):
-        convert.passport_for(written(path, backbone(state)), path, Known())
+        passport_for(written(path, backbone(state)), path, Known())
 
 
 def change(state: State, **changes: Tensor | None) -> State:

@@ -56,6 +56,7 @@ def convert(
     What a file does not say is concluded from its name and its shapes, and printed.
     """
     from hrpose.network import convert
+    from hrpose.network.conclude import Known, passport_for
 
     expected = {Form.hrpose: (".safetensors",), Form.official: (".pth", ".pt")}[to]
     if out.suffix not in expected:
@@ -69,7 +70,7 @@ def convert(
         typer.echo(f"  dropped {count}: {reason}")
     if weights.added:
         typer.echo(f"  set {weights.added} to zero: counters of BatchNorm that nothing reads")
-    known = convert.Known(
+    known = Known(
         input_wh=parse_input_size(input_size),
         skeleton=_skeleton(skeleton),
         codec=codec.value if codec else None,
@@ -78,11 +79,11 @@ def convert(
         licence=licence,
     )
     if to is Form.hrpose and k is not None:
-        passport, reasons = convert.passport_for(weights, source, known)
+        passport, reasons = passport_for(weights, source, known)
         for reason in reasons:
             typer.echo(f"  {reason}")
         convert.write_hrpose(out, weights, passport)
-    elif known != convert.Known():
+    elif known != Known():
         raise UserError(f"{out}: will have no passport; leave out the options that describe it")
     elif to is Form.hrpose:
         convert.write_hrpose(out, weights, None)
