@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from hrpose.detection import open_detector
 from hrpose.detection.finder import Finder, letterbox, look
 from hrpose.errors import UserError
 from hrpose.finder_passport import FINDER_KEY, FinderPassport
@@ -116,3 +117,13 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     pose = write_tiny_weights(tmp_path / "pose.onnx")
     with pytest.raises(UserError, match=r"pose\.onnx: expected a finder of hrpose"):
         Finder(pose)
+
+
+def test_a_file_with_a_finders_passport_is_opened_as_one(tmp_path: Path) -> None:
+    path = write_tiny_finder(tmp_path / "own.onnx")
+    detector = open_detector(path, threshold=0.7)
+    assert isinstance(detector, Finder)
+    assert detector.threshold == 0.7
+    bare = write_tiny_finder(tmp_path / "bare.onnx", passport=None)
+    with pytest.raises(UserError, match=r"bare\.onnx"):
+        open_detector(bare)

@@ -1,5 +1,6 @@
 """Detectors by name: `auto`, `finder`, `whole`, `torchvision`, released ones, or an ONNX file."""
 
+import mmap
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from hrpose.detection.detector import Boxes, Detector
 from hrpose.detection.simple import FunctionDetector, WholePicture
 from hrpose.errors import UserError
+from hrpose.finder_passport import FINDER_KEY
 from hrpose.weights import find
 from hrpose.weights.cache import usable_file
 from hrpose.weights.registry import RELEASED
@@ -50,6 +52,10 @@ def open_detector(
         from hrpose.detection.torchvision_detector import TorchvisionDetector
 
         return TorchvisionDetector(**options)
+    if _is_finder(Path(name)):
+        from hrpose.detection.finder import Finder
+
+        return Finder(Path(name), threads=threads, **options)
     released = released_detectors()
     if name in released or Path(name).suffix == ".onnx":
         from hrpose.detection.onnx_detector import OnnxDetector
@@ -58,6 +64,14 @@ def open_detector(
         return OnnxDetector(file, threads=threads, **options)
     known = ", ".join((*NAMES, *released))
     raise UserError(f"detector {name}: expected a file (.onnx) or one of: {known}")
+
+
+def _is_finder(path: Path) -> bool:
+    """Whether a file is an ONNX file with a finder's passport, whose key stands in it as text."""
+    if path.suffix != ".onnx" or not path.is_file() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(FINDER_KEY.encode()) >= 0
 
 
 def _best_here() -> str:
