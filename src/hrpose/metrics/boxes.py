@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 class BoxScores:
     """`thresholds`, `recall` and `precision` (n,), from the most to the least certain box.
 
-    `AP` is the area under the curve, `best_f1` its highest harmonic mean, reached at `threshold`.
+    `people` counts the true ones. `AP` is the area under the curve, made falling as usual.
     """
 
     thresholds: NDArray[np.float64]
@@ -31,11 +31,10 @@ class BoxScores:
 
     @property
     def best_threshold(self) -> float:
-        """Where the harmonic mean of recall and precision is highest."""
+        """Where the lesser of recall and precision is highest; 0.5 where nothing was found."""
         if len(self.thresholds) == 0:
             return 0.5
-        f1 = 2 * self.recall * self.precision / np.maximum(self.recall + self.precision, 1e-9)
-        return float(self.thresholds[f1.argmax()])
+        return float(self.thresholds[np.minimum(self.recall, self.precision).argmax()])
 
 
 def iou(a_xywh: NDArray[np.float64], b_xywh: NDArray[np.float64]) -> NDArray[np.float64]:
