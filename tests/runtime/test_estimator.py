@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from hrpose import heatmap
 from hrpose.errors import UserError
 from hrpose.passport import Passport
-from hrpose.runtime.estimator import Picture, PoseEstimator
+from hrpose.runtime.estimator import PoseEstimator
+from hrpose.runtime.picture import Picture
 from hrpose.runtime.session import OnnxSession, open_session
 from tiny_weights import PASSPORT, write_tiny_weights
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from hrpose.detection.detector import Boxes
 from hrpose.errors import UserError
 from hrpose.passport import Passport
-from hrpose.runtime.estimator import MOST_PEOPLE, Picture, PoseEstimator
+from hrpose.runtime.estimator import MOST_PEOPLE, PoseEstimator
+from hrpose.runtime.picture import Picture
 
 PASSPORT = Passport(network="bright", input_wh=(48, 64))
 K = len(PASSPORT.skeleton)

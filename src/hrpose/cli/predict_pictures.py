@@ -19,7 +19,8 @@ from hrpose.drawing import draw, side_by_side
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
 from hrpose.poses import Poses
-from hrpose.runtime.estimator import Picture, PoseEstimator
+from hrpose.runtime.estimator import PoseEstimator
+from hrpose.runtime.picture import Picture
 
 # What a shell expects of a program that ended by Ctrl-C.
 STOPPED = 130

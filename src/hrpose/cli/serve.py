@@ -53,7 +53,8 @@ def serve(
         ) from error
     from hrpose import weights as registry
     from hrpose.detection import open_detector
-    from hrpose.runtime.session import open_session, usable_cores
+    from hrpose.onnx_file import usable_cores
+    from hrpose.runtime.session import open_session
 
     if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
         raise UserError("--token: expected printable ASCII characters; choose another")

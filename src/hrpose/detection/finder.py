@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from hrpose.detection import centres
 from hrpose.detection.detector import Boxes
-from hrpose.detection.inference import open_onnx
 from hrpose.detection.onnx_detector import thinned
 from hrpose.errors import UserError
 from hrpose.finder_passport import FINDER_KEY, FinderPassport
 from hrpose.geometry import Crop, transform, warp
+from hrpose.onnx_file import open_onnx
 
 # Two people rarely overlap more.
 SAME_PERSON_IOU = 0.5
@@ -35,7 +35,7 @@ class Finder:
     def __init__(
         self, path: Path, threshold: float | None = None, threads: int | None = None
     ) -> None:
-        self._session = open_onnx(path, threads)
+        self._session = open_onnx(path, "detector", threads)
         metadata = self._session.get_modelmeta().custom_metadata_map
         if FINDER_KEY not in metadata:
             raise UserError(f"{path}: expected a finder of hrpose, found a file without passport")

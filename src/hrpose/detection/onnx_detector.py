@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.detection.detector import Boxes
-from hrpose.detection.inference import open_onnx
 from hrpose.detection.layouts import Layout, recognise
 from hrpose.errors import UserError
+from hrpose.onnx_file import open_onnx
 
 # Where a model takes any size: what most detectors were trained with.
 USUAL_WH = (640, 640)
@@ -29,7 +29,7 @@ class OnnxDetector:
     """
 
     def __init__(self, path: Path, threshold: float = 0.4, threads: int | None = None) -> None:
-        self._session = open_onnx(path, threads)
+        self._session = open_onnx(path, "detector", threads)
         self.threshold = threshold
         self._inputs = self._session.get_inputs()
         self._input_wh = self._size_of_input(path)

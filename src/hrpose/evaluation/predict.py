@@ -11,7 +11,8 @@ from hrpose.data.persons import PersonTable
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
 from hrpose.evaluation.people import People
-from hrpose.runtime.estimator import Picture, PoseEstimator
+from hrpose.runtime.estimator import PoseEstimator
+from hrpose.runtime.picture import Picture
 
 Progress = Callable[[int, int], None]
 # Rows of pictures, each with the rows of its people where these are known beforehand.

@@ -18,7 +18,8 @@ from hrpose.errors import UserError
 from hrpose.geometry import Crop, warp
 from hrpose.image import read_image
 from hrpose.poses import Poses
-from hrpose.runtime.estimator import Picture, place
+from hrpose.runtime.estimator import place
+from hrpose.runtime.picture import Picture
 from hrpose.serve.batcher import Batcher, Found, QueueFull
 from hrpose.serve.limits import Limits, Refusal, busy
 from hrpose.serve.schemas import Heatmaps, Keypoint, Options, Person, PosesAnswer

@@ -11,7 +11,8 @@ from hrpose.errors import UserError
 from hrpose.evaluation import GROUND_TRUTH, evaluate
 from hrpose.geometry import transform
 from hrpose.metrics.pckh import PCKhScores
-from hrpose.runtime.estimator import Picture, PoseEstimator
+from hrpose.runtime.estimator import PoseEstimator
+from hrpose.runtime.picture import Picture
 from hrpose.runtime.session import open_session
 from hrpose.synthetic import render_picture
 from hrpose.verification.certificate import Check

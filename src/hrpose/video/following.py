@@ -13,7 +13,8 @@ from hrpose.detection.simple import WholePicture
 from hrpose.errors import UserError
 from hrpose.metrics import oks_nms
 from hrpose.poses import Poses
-from hrpose.runtime.estimator import Picture, PoseEstimator
+from hrpose.runtime.estimator import PoseEstimator
+from hrpose.runtime.picture import Picture
 from hrpose.runtime.refine import boxes_around
 from hrpose.video.clip import Clip, Frame
 from hrpose.video.smoothing import Smoother
