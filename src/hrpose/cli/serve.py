@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from hrpose.cli.options import Weights
+from hrpose.cli.options import Detector, Weights
 from hrpose.errors import UserError
 
 
@@ -14,13 +14,7 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
     weights: Weights = "w16-small",
-    detector: Annotated[
-        str,
-        typer.Option(
-            help="Who finds people where a request has no boxes: auto, finder, whole (the whole "
-            "picture is one person), torchvision, or an ONNX file."
-        ),
-    ] = "auto",
+    detector: Detector = "auto",
     workers: Annotated[
         int,
         typer.Option(min=1, max=64, help="Batches that run at once; they share the cores."),
