@@ -1,0 +1,63 @@
+"""`hrpose evaluate-boxes`: figures that can be counted by hand."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from hrpose.cli.main import app
+from hrpose.errors import UserError
+from tiny_finder import REACH, SIDE, write_tiny_finder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three pictures of 128 x 128: a red person, a red ghost, and a person who is not red."""
+    (tmp_path / "images").mkdir()
+    size = 2 * REACH * 128 / SIDE
+    person = {"category_id": 1, "bbox": [64 - size / 2, 64 - size / 2, size, size]}
+    for i in range(3):
+        pixels = np.zeros((128, 128, 3), np.uint8)
+        pixels[56:72, 56:72, 0] = 255 if i < 2 else 0
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{i}.png")
+    document = {
+        "images": [
+            {"id": i, "file_name": f"{i}.png", "width": 128, "height": 128} for i in range(3)
+        ],
+        "annotations": [{"id": 1, "image_id": 0, **person}, {"id": 2, "image_id": 2, **person}],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(document))
+    write_tiny_finder(tmp_path / "tiny.onnx")
+    return tmp_path
+
+
+def run(data: Path, *options: str) -> str:
+    done = CliRunner().invoke(
+        app,
+        [
+            *("evaluate-boxes", "--annotations", str(data / "boxes.json")),
+            *("--images", str(data / "images"), "--detector", str(data / "tiny.onnx"), *options),
+        ],
+        catch_exceptions=False,
+    )
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_recall_and_precision(data: Path) -> None:
+    output = run(data, "--min-height", "20")
+    assert "3 pictures with 2 people at least 20 px high" in output
+    assert "threshold 0.50: recall 0.500, precision 0.500, 0.7 boxes a picture" in output
+
+
+def test_low_people_do_not_count(data: Path) -> None:
+    assert "with 0 people at least 96 px high" in run(data)
+
+
+def test_a_file_that_is_not_there_is_named(data: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.onnx"):
+        run(data, "--detector", str(data / "none.onnx"))
