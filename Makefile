@@ -8,7 +8,7 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check format bench lock model
+.PHONY: demo test check format bench lock model finder
 
 demo: .venv-demo/installed  ## draw the joints of the people in examples/, without PyTorch
 	.venv-demo/bin/hrpose predict examples/*.jpg --out out/demo
@@ -38,6 +38,14 @@ model: .venv/installed
 	    --out runs/w16-small-$$walk --resume || exit; \
 	done
 	$(BIN)/hrpose export --weights runs/w16-small-3/w16-small.safetensors --out src/hrpose/weights/w16-small.onnx
+
+# Make the embedded finder again, after the model: DATA is the folder with finder/.
+finder: .venv/installed
+	for walk in finder-1 finder-2 finder; do \
+	  OMP_NUM_THREADS=1 $(BIN)/hrpose train-finder recipes/$$walk.yaml --data $(DATA) \
+	    --out runs/$$walk --resume || exit; \
+	done
+	$(BIN)/hrpose export --weights runs/finder/finder.safetensors --out src/hrpose/weights/finder.onnx
 
 # Choose the newest allowed versions again. A local suffix such as +cpu names a build, not a version.
 lock:
