@@ -7,7 +7,11 @@ import typer
 from hrpose.errors import UserError
 
 Weights = Annotated[
-    str, typer.Option(help="A name (w16-small) or a file (.onnx, .safetensors, .ckpt).")
+    str,
+    typer.Option(
+        help="A name (w16-small, or one of `hrpose weights list`) or a file (.onnx, .safetensors, "
+        ".ckpt)."
+    ),
 ]
 FlipTest = Annotated[
     bool,

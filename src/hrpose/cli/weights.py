@@ -106,6 +106,7 @@ class _Bar:
     """A progress bar that shows itself with the first byte."""
 
     def __init__(self, name: str) -> None:
+        from rich.console import Console
         from rich.progress import (
             BarColumn,
             DownloadColumn,
@@ -121,6 +122,8 @@ class _Bar:
             DownloadColumn(),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
         )
         self._task = self._progress.add_task(name, visible=False)
 

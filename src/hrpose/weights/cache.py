@@ -74,7 +74,7 @@ def _fetch_anywhere(row: Released, target: Path, progress: Progress | None) -> N
             return download(address, target, row.sha256, progress)
         except UserError as error:
             faults.append(error)
-    raise UserError("\n".join(str(fault) for fault in faults))
+    raise UserError("; ".join(str(fault) for fault in faults))
 
 
 def _copy(origin: Path, target: Path, sha256: str) -> None:
