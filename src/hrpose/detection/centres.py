@@ -108,4 +108,5 @@ def _alike(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.bo
     common = np.minimum(high, high[:, :1]) - np.maximum(low, low[:, :1])
     overlap = common.clip(0).prod(axis=2)
     areas = (high - low).prod(axis=2)
-    return overlap > 0.5 * (areas + areas[:, :1] - overlap)
+    alike: NDArray[np.bool_] = overlap > 0.5 * (areas + areas[:, :1] - overlap)
+    return alike
