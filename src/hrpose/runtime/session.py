@@ -57,4 +57,7 @@ def open_session(path: Path, threads: int | None = None) -> Session:
                 f"{path}: needs PyTorch; install hrpose[train], or export the weights to ONNX"
             ) from error
         return TorchSession(path)
-    raise UserError(f"{path}: expected weights (.onnx, .safetensors or .ckpt)")
+    raise UserError(
+        f"{path}: expected weights (.onnx, .safetensors or .ckpt); `hrpose convert` makes them of "
+        "other checkpoints"
+    )
