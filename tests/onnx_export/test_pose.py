@@ -1,5 +1,6 @@
 """The ONNX file: equal to PyTorch, of any batch size, with its passport."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,15 @@ def test_the_report_says_that_both_agree(report: ExportReport) -> None:
     assert report.heatmap_difference <= pose.TOLERANCE
     assert report.keypoint_difference == 0
     assert report.crops > 0
+
+
+@pytest.mark.parametrize("name", ["dark", "udp"])
+def test_the_taylor_step_is_exported_too(weights: Path, tmp_path: Path, name: str) -> None:
+    network, passport = checkpoint.load(weights)
+    origin = tmp_path / f"{name}.safetensors"
+    checkpoint.save(origin, network, replace(passport, codec=Codec(name, 1.5)))
+    report = export(origin, tmp_path / f"{name}.onnx")
+    assert report.keypoint_difference <= pose.KEYPOINT_TOLERANCE
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
