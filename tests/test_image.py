@@ -9,14 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
 
 from hrpose.errors import UserError
-from hrpose.image import image_size, read_image
+from hrpose.image import image_size, read_image, read_reduced
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -254,3 +256,77 @@ def test_damaged_bytes_give_a_picture_or_a_clear_error(
     # Warnings are errors in tests: none may leak out of a decoder either.
     with contextlib.suppress(UserError):
         assert read_image(bytes(data), max_pixels=10**6).ndim == 3
+
+
+def smooth(width: int, height: int) -> Image.Image:
+    """One slow wave for each axis, so that a mean of neighbours is their middle's value."""
+    y, x = np.mgrid[0:height, 0:width]
+    planes = [127 + 120 * np.sin(x / 40), 127 + 120 * np.sin(y / 30), 127 + 90 * np.cos(x / 50)]
+    return Image.fromarray(np.stack(planes, axis=-1).round().astype(np.uint8))
+
+
+def between(image: NDArray[np.uint8], factor: int, wh: tuple[int, int]) -> NDArray[np.uint8]:
+    """What a picture of `wh` shows whose pixel i has its centre at f * i + (f - 1) / 2."""
+    x, y = (
+        np.minimum(factor * np.arange(n) + (factor - 1) / 2, whole - 1)
+        for n, whole in zip(wh, image.shape[1::-1], strict=True)
+    )
+    columns, rows = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
+    return np.asarray(cv2.remap(image, columns, rows, cv2.INTER_LINEAR), np.uint8)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("most", [1, 1.9, 2, 3, 4, 7, 8, 100])
+@pytest.mark.parametrize("size", [(320, 240), (325, 243)])
+def test_reduced_pictures_show_the_same(
+    size: tuple[int, int], most: float, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    data = encoded(smooth(*size), "JPEG", quality=97, subsampling=0, exif=exif)
+    whole = read_image(data)
+    reduced, factor = read_reduced(data, most)
+    if size == (320, 240) or orientation == 1:
+        assert factor == max(f for f in (1, 2, 4, 8) if f <= most)
+    else:
+        assert factor == 1, "an odd edge would come to lie at the other side"
+    height, width = whole.shape[:2]
+    assert reduced.shape == (-(-height // factor), -(-width // factor), 3)
+    difference = reduced.astype(int) - between(whole, factor, (reduced.shape[1], reduced.shape[0]))
+    # What reaches over an edge is padding, which is the encoder's choice.
+    assert np.abs(difference[: height // factor, : width // factor]).max() <= 6
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.floats(1, 20))
+def test_reduced_pictures_of_every_size(width: int, height: int, most: float) -> None:
+    data = encoded(Image.new("RGB", (width, height), (200, 100, 50)), "JPEG")
+    reduced, factor = read_reduced(data, most)
+    assert factor <= most
+    assert reduced.shape == (-(-height // factor), -(-width // factor), 3)
+    assert np.abs(reduced.astype(int) - (200, 100, 50)).max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "expected"),
+    [
+        ("L", "JPEG", 4),
+        ("CMYK", "JPEG", 4),
+        ("RGB", "MPO", 4),
+        ("RGB", "PNG", 1),
+        ("RGB", "WEBP", 1),
+        ("RGB", "TIFF", 1),
+    ],
+)
+def test_which_kinds_of_files_can_be_reduced(mode: str, kind: str, expected: int) -> None:
+    options = {"save_all": True, "append_images": [smooth(64, 48)]} if kind == "MPO" else {}
+    data = encoded(smooth(64, 48).convert(mode), kind, **options)
+    reduced, factor = read_reduced(data, 4)
+    assert factor == expected
+    assert reduced.shape == (48 // factor, 64 // factor, 3)
+    assert np.abs(reduced.mean(axis=(0, 1)) - read_image(data).mean(axis=(0, 1))).max() < 2
+
+
+def test_a_damaged_file_is_refused_reduced_too() -> None:
+    data = encoded(smooth(320, 240), "JPEG")
+    with pytest.raises(UserError, match=r"wave.jpg: damaged or cut off"):
+        read_reduced(data[: len(data) // 2], 4, "wave.jpg")

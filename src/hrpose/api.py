@@ -22,6 +22,7 @@ def load(
     box_threshold: float | None = None,
     flip_test: bool = False,
     refine: bool = False,
+    exact: bool = False,
     batch_size: int = 16,
     threads: int | None = None,
 ) -> PoseEstimator:
@@ -29,14 +30,16 @@ def load(
 
     `detector` finds people where no boxes are given: `auto`, `finder`, `whole`, `torchvision`, an
     ONNX file, or a function of your own; see `hrpose.detection.open_detector`. It leaves out boxes
-    with a score below `box_threshold`. See `PoseEstimator` for the rest. Raises UserError where
-    there are no such weights or no such detector.
+    with a score below `box_threshold`. Large JPEG files are decoded at a part of their size where
+    crops are small anyway; `exact` decodes them whole, as `evaluate` does. See `PoseEstimator` for
+    the rest. Raises UserError where there are no such weights or no such detector.
     """
     return PoseEstimator(
         open_session(weights.find(name_or_file), threads),
         detector=open_detector(detector, box_threshold, threads),
         flip_test=flip_test,
         refine=refine,
+        exact=exact,
         batch_size=batch_size,
     )
 

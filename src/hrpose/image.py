@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from hrpose.errors import UserError
 
@@ -54,15 +55,50 @@ def read_image(
     label = _label(source, name)
     image, orientation = _open(source, label, max_bytes, max_pixels)
     with image:
-        try:
-            pixels = _to_rgb(image, label)
-        except UserError:
-            raise
-        except Exception as error:  # a decoder may raise anything at damaged bytes
-            raise _damaged(label, error) from error
-        if orientation in _UPRIGHT:
-            pixels = pixels.transpose(_UPRIGHT[orientation])
-        return np.array(pixels)
+        return _decoded(image, orientation, label)
+
+
+def read_reduced(
+    source: str | PathLike[str] | bytes, most: float, name: str | None = None
+) -> tuple[NDArray[np.uint8], int]:
+    """A picture as `read_image` gives it, and how many times smaller: 1, 2, 4 or 8, at most `most`.
+
+    A JPEG file, whose decoder does less work then; others are whole. Pixel i of each axis is the
+    mean of the pixels f * i to f * i + f - 1 of the whole picture, so their centre is at
+    f * i + (f - 1) / 2; the last one may reach over the edge. Raises UserError as `read_image`.
+    """
+    label = _label(source, name)
+    image, orientation = _open(source, label, MAX_BYTES, MAX_PIXELS)
+    with image:
+        factor = _factor(image, orientation, most)
+        if factor > 1:
+            image.draft(None, (image.width // factor, image.height // factor))
+        return _decoded(image, orientation, label), factor
+
+
+def _factor(image: Image.Image, orientation: int, most: float) -> int:
+    """How many times smaller than its file a picture may be decoded."""
+    if not isinstance(image, JpegImageFile):
+        return 1
+    for factor in (8, 4, 2):
+        fits = factor <= min(most, *image.size)
+        # What reaches over an edge would come to lie at the other one.
+        whole = image.width % factor == image.height % factor == 0
+        if fits and (whole or orientation not in _UPRIGHT):
+            return factor
+    return 1
+
+
+def _decoded(image: Image.Image, orientation: int, label: str) -> NDArray[np.uint8]:
+    try:
+        pixels = _to_rgb(image, label)
+    except UserError:
+        raise
+    except Exception as error:  # a decoder may raise anything at damaged bytes
+        raise _damaged(label, error) from error
+    if orientation in _UPRIGHT:
+        pixels = pixels.transpose(_UPRIGHT[orientation])
+    return np.array(pixels)
 
 
 def image_size(source: str | PathLike[str] | bytes, name: str | None = None) -> tuple[int, int]:
@@ -170,7 +206,7 @@ def _to_rgb(image: Image.Image, label: str) -> Image.Image:
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _damaged(label: str, error: Exception) -> UserError:

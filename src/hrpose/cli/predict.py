@@ -84,6 +84,7 @@ def predict(
         box_threshold=box_threshold,
         flip_test=flip_test,
         refine=refine,
+        exact=True,  # poses are drawn on the whole picture, so there is nothing to save
         batch_size=batch_size,
     )
     whole = isinstance(estimator.detector, WholePicture)

@@ -40,6 +40,7 @@ class Finder:
         if FINDER_KEY not in metadata:
             raise UserError(f"{path}: expected a finder of hrpose, found a file without passport")
         self.passport = FinderPassport.from_json(metadata[FINDER_KEY], path)
+        self.input_wh = (self.passport.side, self.passport.side)
         self.threshold = self.passport.threshold if threshold is None else threshold
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:

@@ -32,14 +32,14 @@ class OnnxDetector:
         self._session = open_onnx(path, "detector", threads)
         self.threshold = threshold
         self._inputs = self._session.get_inputs()
-        self._input_wh = self._size_of_input(path)
+        self.input_wh = self._size_of_input(path)
         self._layout = self._recognise(path)
         self.name = f"{path.name} ({self._layout.name})"
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
         """The people in an RGB picture (h, w, 3)."""
-        pixels, scale = place(image, self._input_wh, self._layout.stretched)
-        xyxy, scores = self._layout.read(self._run(prepare(pixels, self._layout)), self._input_wh)
+        pixels, scale = place(image, self.input_wh, self._layout.stretched)
+        xyxy, scores = self._layout.read(self._run(prepare(pixels, self._layout)), self.input_wh)
         height, width = image.shape[:2]
         corners = (xyxy.astype(np.float64).reshape(-1, 2, 2) / scale).clip(0, (width, height))
         boxes = np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0]], axis=1)
@@ -64,7 +64,7 @@ class OnnxDetector:
 
     def _recognise(self, path: Path) -> Layout:
         # Declared shapes often have gaps; those of a picture have none.
-        width, height = self._input_wh
+        width, height = self.input_wh
         try:
             outputs = self._run(np.full((1, 3, height, width), GREY, np.float32))
         except Exception as error:  # ONNX Runtime's exceptions have no common public base.
@@ -72,7 +72,7 @@ class OnnxDetector:
             raise UserError(f"{path}: expected an ONNX detector, it fails with: {first}") from error
         layout = recognise(
             outputs,
-            self._input_wh,
+            self.input_wh,
             asks_for_size=len(self._inputs) == 2,
             plain="yolox" in path.name.lower(),
         )
@@ -95,7 +95,7 @@ class OnnxDetector:
         fed: dict[str, NDArray[Any]] = {entry.name: tensor}
         if len(self._inputs) == 2:
             # Said to be as large as the input, so that boxes come in its pixels.
-            fed[self._inputs[1].name] = np.array([self._input_wh], np.int64)
+            fed[self._inputs[1].name] = np.array([self.input_wh], np.int64)
         return [np.asarray(output) for output in self._session.run(None, fed)]
 
 

@@ -7,37 +7,78 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose.errors import UserError
-from hrpose.image import read_image
+from hrpose.geometry import Crop, warp
+from hrpose.image import image_size, read_image, read_reduced
+from hrpose.passport import Passport
+
+File = str | Path | bytes
+# What a user may give for a picture: a file, its bytes, or its pixels.
+Source = NDArray[np.uint8] | File
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
     """A picture and the people in it: `image` (h, w, 3) uint8 RGB, `boxes` (n, 4) [x, y, w, h]
     in pixels, `box_scores` (n,) in [0, 1]. Without boxes the whole picture is one person's box.
+
+    `image` may be `shrunk` by a whole factor; boxes, crops and poses are in pixels of the whole.
     """
 
     image: NDArray[np.uint8]
     boxes: NDArray[np.float64]
     box_scores: NDArray[np.float64]
+    shrunk: int = 1
 
     @classmethod
     def of(
         cls,
-        image: NDArray[np.uint8] | str | Path,
+        image: Source,
         boxes: ArrayLike | None = None,
         box_scores: ArrayLike | None = None,
     ) -> "Picture":
         """Read and check. Raises UserError that says which box is wrong, and how."""
-        pixels = read_image(image) if isinstance(image, str | Path) else image
+        pixels = image if isinstance(image, np.ndarray) else read_image(image)
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
             raise UserError(
                 "image: expected uint8 RGB of shape (h, w, 3), "
                 f"found {pixels.dtype} of shape {pixels.shape}"
             )
         height, width = pixels.shape[:2]
-        checked = _check_boxes([[0, 0, width, height]] if boxes is None else boxes, width, height)
-        scores = _check_scores(np.ones(len(checked)) if box_scores is None else box_scores, checked)
-        return cls(pixels, checked, scores)
+        return cls(pixels, *_check(boxes, box_scores, width, height))
+
+    @classmethod
+    def reduced(
+        cls,
+        file: File,
+        passport: Passport,
+        boxes: ArrayLike | None = None,
+        box_scores: ArrayLike | None = None,
+        overview: "Picture | None" = None,
+    ) -> "Picture":
+        """As `of`, shrunk as far as the decoder can do it and no crop has to be enlarged then.
+
+        `overview` is the same file shrunk, if it was read before: where it does, it is taken.
+        """
+        checked, scores = _check(boxes, box_scores, *image_size(file))
+        crops = [passport.crop(box) for box in checked]
+        most = min((min(np.divide(crop.size, crop.input_wh)) for crop in crops), default=np.inf)
+        if overview is not None and overview.shrunk <= max(1, most):
+            return cls(overview.image, checked, scores, overview.shrunk)
+        image, shrunk = read_reduced(file, most)
+        return cls(image, checked, scores, shrunk)
+
+    def cut(self, crop: Crop) -> NDArray[np.uint8]:
+        """What `crop` of the whole picture shows: (input h, input w, 3) uint8."""
+        # The first pixel of a shrunk picture is the mean of a square; its centre lies between them.
+        middle = (self.shrunk - 1) / 2
+        return warp(self.image, crop.inside((middle, middle), self.shrunk))
+
+
+def _check(
+    boxes: ArrayLike | None, scores: ArrayLike | None, width: int, height: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    checked = _check_boxes([[0, 0, width, height]] if boxes is None else boxes, width, height)
+    return checked, _check_scores(np.ones(len(checked)) if scores is None else scores, checked)
 
 
 def _check_boxes(boxes: ArrayLike, width: int, height: int) -> NDArray[np.float64]:
