@@ -14,6 +14,7 @@ import torch
 
 from benchmarks import plain
 from benchmarks.rows import Fact, Row, timed
+from hrpose.api import load
 from hrpose.geometry import Crop
 from hrpose.network import checkpoint
 from hrpose.network.hrnet import HRNet
@@ -30,6 +31,7 @@ def rows() -> Iterator[Row | Fact]:
     """The weights are random: time does not depend on them."""
     with tempfile.TemporaryDirectory() as name:
         yield from _w32(Path(name))
+        yield from _large_file(Path(name))
         yield from _cold(Path(name))
 
 
@@ -72,6 +74,23 @@ def _w32(folder: Path) -> Iterator[Row]:
         rounds=5,
         wall=True,
         per=PEOPLE,
+    )
+
+
+def _large_file(folder: Path) -> Iterator[Row]:
+    """One person who fills the height of a photo as telephones take them."""
+    photo = folder / "large.jpg"
+    image = cv2.resize(cv2.imread(str(EXAMPLE)), (4000, 3000), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(photo), image)
+    box = [[800, 100, 2400, 2800]]
+    reduced, exact = (load(detector="whole", exact=choice) for choice in (False, True))
+    yield Row(
+        "`w16-small`, one person in a JPEG file of 4000 x 3000",
+        "the same with `exact`",
+        lambda: reduced(photo, box),
+        lambda: exact(photo, box),
+        2.0,
+        rounds=9,
     )
 
 
