@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hrpose.detection import Boxes, open_detector
 from hrpose.detection import open as opening
-from hrpose.detection.simple import FunctionDetector, WholePicture
+from hrpose.detection.simple import FunctionDetector, OrWholePicture, WholePicture
 from hrpose.errors import UserError
 from tiny_detectors import grid_outputs, scored_outputs, write_detector
 
@@ -40,6 +40,17 @@ def test_the_whole_picture_is_the_last_resort(name: str) -> None:
     found = detector(PICTURE)
     np.testing.assert_array_equal(found.xywh, [[0, 0, 40, 30]])
     np.testing.assert_array_equal(found.scores, [1])
+
+
+def test_auto_is_the_finder_and_the_whole_picture_where_it_finds_nobody() -> None:
+    detector = open_detector("auto")
+    assert detector.name == "finder, or the whole picture where it finds nobody"
+    found = detector(PICTURE)
+    np.testing.assert_array_equal(found.xywh, [[0, 0, 40, 30]])
+    assert found.scores[0] < 0.5  # a guess ranks below people who were found
+    somebody = OrWholePicture(FunctionDetector(lambda _: [[1, 2, 3, 4, 0.9]]))
+    np.testing.assert_array_equal(somebody(PICTURE).xywh, [[1, 2, 3, 4]])
+    assert len(open_detector("finder")(PICTURE)) == 0
 
 
 def test_auto_takes_the_best_that_was_downloaded(own_cache: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose.detection.detector import Boxes, Detector
-from hrpose.detection.simple import FunctionDetector, WholePicture
+from hrpose.detection.simple import FunctionDetector, OrWholePicture, WholePicture
 from hrpose.errors import UserError
 from hrpose.finder_passport import FINDER_KEY
 from hrpose.weights import find
@@ -28,7 +28,8 @@ def open_detector(
     """The detector of this name, ONNX file or function.
 
     `auto` is the best that is here: a detector of `hrpose weights`, if one was downloaded, else the
-    finder inside the package, else the whole picture; its name says which. Nothing is fetched.
+    finder inside the package, and the whole picture where that finds nobody; its name says which.
+    Nothing is fetched.
     `threshold` is the least score of a box, in [0, 1]; without it the detector's own. Raises
     UserError for an unknown name or a file that is no detector.
     """
@@ -40,6 +41,8 @@ def open_detector(
     name = str(name_or_file)
     if name == "auto":
         name = _best_here()
+        if name == "finder":
+            return OrWholePicture(open_detector(name, threshold, threads))
     if name == "whole":
         return WholePicture()
     if name == "finder":
