@@ -31,7 +31,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> FinderDataset:
     Image.fromarray(pixels).save(folder / "a.png")
     boxes = (np.array([[40.0, 30.0, 20.0, 50.0]]),)
     table = BoxTable(("a.png",), np.array([[128, 96]], np.int32), boxes)
-    return FinderDataset(table, PictureSource(folder), INPUT, Framing((0.7, 1.3), 0.0))
+    return FinderDataset(
+        table, PictureSource(folder), INPUT, Framing((0.7, 1.3), close=0.5, photometric=0.0)
+    )
 
 
 @given(st.integers(0, 10_000))
@@ -60,12 +62,23 @@ def test_a_smaller_frame_is_inside_the_picture(
     width: int, height: int, zoom: float, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    crop = draw_frame((width, height), INPUT, Framing((zoom, zoom)), rng)
+    people = np.array([[0.2, 0.3, 0.3, 0.6]]) * [width, height, width, height]
+    crop = draw_frame((width, height), people, INPUT, Framing((zoom, zoom), close=0.5), rng)
     for middle, size, image in zip(crop.center, crop.size, (width, height), strict=True):
         low, high = middle - size / 2, middle + size / 2
         inside = low >= -1e-6 and high <= image + 1e-6
         around = low <= 1e-6 and high >= image - 1e-6
         assert inside or around
+
+
+@given(st.integers(0, 10_000))
+def test_a_close_frame_shows_most_of_its_person(seed: int) -> None:
+    person = np.array([[100.0, 60.0, 80.0, 200.0]])
+    crop = draw_frame((640, 480), person, INPUT, Framing(close=1.0), np.random.default_rng(seed))
+    ((x, y, w, h),) = boxes_in_input(person, crop)
+    assert 0.3 * 64 <= h <= 1.15 * 64
+    shown = (min(x + w, 64) - max(x, 0)) * (min(y + h, 64) - max(y, 0))
+    assert shown >= 0.4 * w * h
 
 
 def test_a_mirrored_box_is_still_a_box() -> None:

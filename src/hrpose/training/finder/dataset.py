@@ -20,6 +20,8 @@ from hrpose.geometry import Crop, transform, warp
 # network. The same goes for people of whom less than this part is inside.
 LOWEST, NARROWEST = 12.0, 4.0
 LEAST_INSIDE = 0.3
+# Lower people, relative to the picture's longer side, would be blurred in a frame of their own.
+CLOSE_UP = 0.2
 
 
 class FinderSample(NamedTuple):
@@ -47,10 +49,12 @@ class Draw(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Framing:
     """How far training frames stray. `zoom`: the frame's width relative to the picture's longer
-    side, drawn log-uniformly from this range. `photometric` as in `hrpose.data.augment`.
+    side, drawn log-uniformly from this range. `close`: the probability of a frame around one of
+    the people instead, as portraits are taken. `photometric` as in `hrpose.data.augment`.
     """
 
     zoom: tuple[float, float] = (0.45, 1.2)
+    close: float = 0.0
     photometric: float = 0.4
 
 
@@ -87,7 +91,7 @@ class FinderDataset(Dataset[FinderSample]):
             crop = Crop.from_box([0, 0, *wh], self.input_wh, padding=1.0)
             return warp(image, crop), boxes_in_input(boxes, crop)
         rng = np.random.default_rng(draw.seed)
-        crop = draw_frame(wh, self.input_wh, self.framing, rng)
+        crop = draw_frame(wh, boxes, self.input_wh, self.framing, rng)
         pixels = photometric(warp(image, crop), self.framing.photometric, rng)
         return pixels, boxes_in_input(boxes, crop)
 
@@ -118,21 +122,35 @@ class FrameSampler(Sampler[Draw]):
 
 
 def draw_frame(
-    image_wh: tuple[int, int], input_wh: tuple[int, int], framing: Framing, rng: np.random.Generator
+    image_wh: tuple[int, int],
+    boxes: NDArray[np.float64],
+    input_wh: tuple[int, int],
+    framing: Framing,
+    rng: np.random.Generator,
 ) -> Crop:
     """A frame of the input's proportions: inside the picture along an axis where it is smaller,
     around it where it is larger; mirrored half of the time.
     """
     # Every number is drawn whether it is used or not, so that one choice never shifts the others.
-    zoom, across, down, mirror = rng.uniform(size=4)
-    low, high = np.log(framing.zoom)
-    width = float(np.exp(low + zoom * (high - low))) * max(image_wh)
-    height = width * input_wh[1] / input_wh[0]
-    x, y = (
-        image / 2 + (2 * part - 1) * abs(image - size) / 2
-        for image, size, part in zip(image_wh, (width, height), (across, down), strict=True)
-    )
-    return Crop((x, y), (width, height), input_wh, mirrored=bool(mirror < 0.5))
+    zoom, across, down, mirror, close, who = rng.uniform(size=6)
+    image, part = np.array(image_wh, np.float64), np.array([across, down])
+    proportions = np.array([1.0, input_wh[1] / input_wh[0]])
+    tall = boxes[boxes[:, 3] >= CLOSE_UP * max(image_wh)]
+    if close < framing.close and len(tall):
+        x, y, w, h = tall[int(who * len(tall))]
+        # The person takes a third of the frame, or all of it and a little more.
+        low, high = np.log(0.9), np.log(3.0)
+        size = proportions * max(w, h / proportions[1]) * np.exp(low + zoom * (high - low))
+        middle = np.array([x + w / 2, y + h / 2]) + (part - 0.5) * 0.6 * size
+    else:
+        low, high = np.log(framing.zoom)
+        size = proportions * max(image_wh) * np.exp(low + zoom * (high - low))
+        middle = image / 2 + (part - 0.5) * np.abs(image - size)
+    room = np.abs(image - size) / 2
+    x, y = np.clip(middle, image / 2 - room, image / 2 + room)
+    width, height = size
+    center = (float(x), float(y))
+    return Crop(center, (float(width), float(height)), input_wh, mirrored=bool(mirror < 0.5))
 
 
 def boxes_in_input(boxes: NDArray[np.float64], crop: Crop) -> NDArray[np.float64]:

@@ -26,10 +26,11 @@ class FramingPart(Part):
     """See `hrpose.training.finder.dataset.Framing`."""
 
     zoom: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = USUAL.zoom
+    close: Annotated[float, Field(ge=0, le=1)] = USUAL.close
     photometric: Annotated[float, Field(ge=0, le=1)] = USUAL.photometric
 
     def framing(self) -> Framing:
-        return Framing(self.zoom, self.photometric)
+        return Framing(self.zoom, self.close, self.photometric)
 
 
 class FinderRecipe(Part):
