@@ -43,7 +43,7 @@ def test_what_is_a_clip(source: str, expected: bool) -> None:
 def test_a_clip_in_a_drawn_clip_and_results_out(tmp_path: Path, weights: Path) -> None:
     source = write_clip(tmp_path / "a.mp4", colours(25), times(25), sound="aac")
     done = predict(source, "--weights", weights, "--out", tmp_path / "out", "--save",
-                   "pictures,coco,csv", "--threshold", 0)  # fmt: skip
+                   "pictures,coco,csv", "--threshold", 0, "--every", 1)  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "25 frames at" in done.output
     target = tmp_path / "out" / "a.mp4"
