@@ -1,11 +1,8 @@
-"""What every training shares: the rate at each step, and not writing over another training."""
-
-from pathlib import Path
+"""What every training shares: the rate at each step."""
 
 import pytest
 
-from hrpose.errors import UserError
-from hrpose.training.fit import last_checkpoint, rate_at
+from hrpose.training.fit import rate_at
 from hrpose.training.recipe import Schedule
 
 STEPS = Schedule(name="steps", milestones=(2, 3), gamma=0.1)
@@ -32,13 +29,3 @@ def test_the_rate_at_a_step_of_forty_in_four_epochs(
     schedule: Schedule, step: int, rate: float
 ) -> None:
     assert rate_at(step, steps=40, schedule=schedule, epochs=4) == pytest.approx(rate, abs=1e-6)
-
-
-def test_a_training_is_not_written_over(tmp_path: Path) -> None:
-    assert last_checkpoint(tmp_path, resume=True) is None
-    last = tmp_path / "checkpoints" / "last.ckpt"
-    last.parent.mkdir()
-    last.touch()
-    assert last_checkpoint(tmp_path, resume=True) == last
-    with pytest.raises(UserError, match="--resume"):
-        last_checkpoint(tmp_path, resume=False)

@@ -104,7 +104,29 @@ class PoseDataset(Dataset[Sample]):
         return points, (keypoints[:, 2] > 0).astype(np.float32)
 
 
-class TrainingSampler(Sampler[Draw]):
+class Epochs:
+    """The part of a sampler that knows the epoch, and how much of it was drawn before."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self._resumed = (0, 0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer at the start of each epoch."""
+        self.epoch = epoch
+
+    def resume(self, epoch: int, draws: int) -> None:
+        """Leave out the first `draws` of this epoch, which a training had before it stopped."""
+        self.epoch, self._resumed = epoch, (epoch, draws)
+
+    @property
+    def start(self) -> int:
+        """The first draw of the present epoch."""
+        epoch, draws = self._resumed
+        return draws if epoch == self.epoch else 0
+
+
+class TrainingSampler(Epochs, Sampler[Draw]):
     """Each epoch, `samples` draws; a person's share follows its weight.
 
     With equal weights every person comes once before any comes again. The order and the seeds
@@ -112,25 +134,21 @@ class TrainingSampler(Sampler[Draw]):
     """
 
     def __init__(self, weights: NDArray[np.float64], seed: int, samples: int | None = None) -> None:
+        super().__init__()
         self.weights = weights / weights.sum()
         self.seed = seed
         self.samples = samples or len(weights)
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer at the start of each epoch."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return self.samples
 
     def __iter__(self) -> Iterator[Draw]:
-        rng = np.random.default_rng((self.seed, self.epoch))
+        rng, start = np.random.default_rng((self.seed, self.epoch)), self.start
         # Systematic sampling: whole shares are certain, only what is left over is drawn.
         ends = np.cumsum(self.weights[(shuffled := rng.permutation(len(self.weights)))])
         places = (np.arange(self.samples) + rng.uniform()) / self.samples
         people = shuffled[np.searchsorted(ends, places * ends[-1], side="right")]
-        for position, person in enumerate(rng.permutation(people)):
+        for position, person in enumerate(rng.permutation(people)[start:], start):
             yield Draw(int(person), (self.seed, self.epoch, position))
 
 

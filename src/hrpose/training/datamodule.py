@@ -1,5 +1,6 @@
 """The people that a recipe trains on and those it is evaluated on."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,17 @@ from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
 from hrpose.training.recipe import DataSet, Recipe
 from hrpose.training.validation import Validation
+
+
+class TrainingLoader(DataLoader[Sample]):
+    """Asks the sampler for nothing before the first batch is wanted.
+
+    Lightning makes the first iterator before it has read the checkpoint that it resumes from, and
+    workers would start on the wrong epoch.
+    """
+
+    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
+        yield from super().__iter__()
 
 
 class PoseData(L.LightningDataModule):
@@ -93,7 +105,8 @@ class PoseData(L.LightningDataModule):
         drop_last: bool,
     ) -> DataLoader[Sample]:
         workers = self.recipe.training.workers
-        return DataLoader(
+        loader = TrainingLoader if isinstance(sampler, TrainingSampler) else DataLoader
+        return loader(
             dataset,
             batch_size=min(batch_size, len(sampler)),
             sampler=sampler,

@@ -11,17 +11,9 @@ import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from hrpose.errors import UserError
 from hrpose.training.checkpoint_io import WholeFiles
 from hrpose.training.recipe import Optimizer, Schedule, Training
-
-
-def last_checkpoint(out: Path, resume: bool) -> Path | None:
-    """Where to go on, if `out` holds a training. Raises UserError unless `resume` says to."""
-    last = out / "checkpoints" / "last.ckpt"
-    if last.exists() and not resume:
-        raise UserError(f"{out}: holds a training already; add --resume or choose another --out")
-    return last if last.exists() else None
+from hrpose.training.survive import GoOnInEpoch, LastCheckpoints
 
 
 def fit(
@@ -36,15 +28,17 @@ def fit(
 ) -> Path:
     """Train, validate every `every_epochs`, and return the checkpoint with the highest `monitor`.
 
-    `out/checkpoints` has the last and the best checkpoint, `out` the logs.
+    `out/checkpoints` has the last checkpoints and the best, `out` the logs.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips about products
     torch.set_flush_denormal(True)  # Faint activations would slow a CPU down several times.
+    folder = out / "checkpoints"
     best = ModelCheckpoint(
-        out / "checkpoints", filename="best", monitor=monitor, mode="max", save_last=True,
-        enable_version_counter=False,
-    )  # fmt: skip
-    callbacks: list[Callback] = [best]
+        folder, filename="best", monitor=monitor, mode="max", enable_version_counter=False
+    )
+    last = LastCheckpoints(folder, training.keep_checkpoints, training.checkpoint_every_steps)
+    # The last checkpoint knows of the best, which is therefore written before it.
+    callbacks: list[Callback] = [GoOnInEpoch(), best, last]
     if training.ema_decay is not None:
         callbacks.append(EMAWeightAveraging(decay=training.ema_decay))
     trainer = L.Trainer(
@@ -68,10 +62,12 @@ def fit(
         # Two cores need no more workers; the recipe says how many there are.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # when resuming
+        # GoOnInEpoch takes care of it.
+        warnings.filterwarnings("ignore", message=".*ended before the epoch ended.*")
         # Lightning's own use of PyTorch, which is not ours to mend.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         trainer.fit(module, datamodule=datamodule, ckpt_path=resume_from)
-    return Path(best.best_model_path or best.last_model_path)
+    return Path(best.best_model_path) if best.best_model_path else folder / "last.ckpt"
 
 
 def optimizers(

@@ -139,6 +139,10 @@ class Training(Part):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Average the weights over the steps with this decay, and evaluate and keep the average."""
     seed: int = 0
+    checkpoint_every_steps: Annotated[int, Field(ge=1)] | None = None
+    """Write where to go on after so many steps too, not only at the end of each epoch."""
+    keep_checkpoints: Annotated[int, Field(ge=1)] = 2
+    """How many of these are kept, for the newest may get damaged."""
     debug_pictures_every: Annotated[int, Field(ge=0)] = 0
     """Steps between looks at a batch (`hrpose.training.pictures`); 0 is never."""
 

@@ -16,10 +16,11 @@ from hrpose.passport import Passport
 from hrpose.skeleton import Skeleton
 from hrpose.training.datamodule import PoseData
 from hrpose.training.doctor import Case, Finding, examine
-from hrpose.training.fit import fit, last_checkpoint
+from hrpose.training.fit import fit
 from hrpose.training.module import PoseModule
 from hrpose.training.pictures import DebugPictures
 from hrpose.training.recipe import Recipe
+from hrpose.training.survive import last_checkpoint
 
 Say = Callable[[Finding], None]
 

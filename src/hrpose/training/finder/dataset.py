@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, Sampler
 
 from hrpose.data.augment import photometric
 from hrpose.data.boxes import BoxTable
+from hrpose.data.dataset import Epochs
 from hrpose.data.pictures import PictureSource
 from hrpose.detection import centres
 from hrpose.geometry import Crop, transform, warp
@@ -101,23 +102,20 @@ class FinderDataset(Dataset[FinderSample]):
         return self._kept[row]
 
 
-class FrameSampler(Sampler[Draw]):
+class FrameSampler(Epochs, Sampler[Draw]):
     """Draws `samples` frames an epoch; every epoch has other ones, the same in every run."""
 
     def __init__(self, pictures: int, samples: int, seed: int) -> None:
+        super().__init__()
         self.pictures, self.samples, self.seed = pictures, samples, seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning says the epoch, also when it resumes."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return self.samples
 
     def __iter__(self) -> Iterator[Draw]:
-        rng = np.random.default_rng((self.seed, self.epoch))
-        for sample, picture in enumerate(rng.integers(self.pictures, size=self.samples)):
+        rng, start = np.random.default_rng((self.seed, self.epoch)), self.start
+        pictures = rng.integers(self.pictures, size=self.samples)
+        for sample, picture in enumerate(pictures[start:], start):
             yield Draw(int(picture), (self.seed, self.epoch, sample))
 
 

@@ -24,7 +24,8 @@ from hrpose.training.finder.dataset import (
 )
 from hrpose.training.finder.module import FinderModule
 from hrpose.training.finder.recipe import FinderRecipe
-from hrpose.training.fit import fit, last_checkpoint
+from hrpose.training.fit import fit
+from hrpose.training.survive import last_checkpoint
 
 
 class FinderData(L.LightningDataModule):

@@ -1,0 +1,105 @@
+"""What lets a training survive a kill, a full disk and a damaged file: where it goes on from."""
+
+import logging
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from hrpose.errors import UserError
+from hrpose.network.checkpoint import read_torch
+
+
+def last_checkpoint(out: Path, resume: bool) -> Path | None:
+    """Where to go on, if `out` holds a training. Raises UserError unless `resume` says to.
+
+    A damaged checkpoint is set aside as `NAME.damaged`, with a warning, for the one before it.
+    Raises UserError where all are damaged.
+    """
+    folder = out / "checkpoints"
+    # A training killed while it renamed its checkpoints leaves the newest as `next.ckpt`.
+    numbered = sorted(folder.glob("last-*.ckpt"), key=lambda path: (len(path.name), path.name))
+    found = [p for p in (folder / "next.ckpt", folder / "last.ckpt", *numbered) if p.exists()]
+    if found and not resume:
+        raise UserError(f"{out}: holds a training already; add --resume or choose another --out")
+    for path in found:
+        try:
+            _check(path)
+        except UserError as error:
+            if path == found[-1]:
+                raise
+            path.replace(path.with_name(f"{path.name}.damaged"))
+            logging.getLogger("hrpose").warning("%s; going on from the one before", error)
+        else:
+            return path
+    return None
+
+
+def _check(path: Path) -> None:
+    content = read_torch(path)
+    if not isinstance(content, dict) or "loops" not in content:
+        raise UserError(f"{path}: expected a checkpoint of a training, found another file")
+    # PyTorch does not compare what it reads with the sums that it wrote.
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise UserError(f"{path}: damaged, the sum of its part {damaged} is wrong")
+
+
+class LastCheckpoints(Checkpoint):
+    """Writes where to go on, and keeps the newest `keep`: `last.ckpt`, `last-1.ckpt`, ...
+
+    Written at the end of each epoch, after each `every_steps`, and at SIGTERM.
+    """
+
+    def __init__(self, folder: Path, keep: int, every_steps: int | None) -> None:
+        super().__init__()
+        self.folder = folder
+        self.names = ["last.ckpt", *(f"last-{i}.ckpt" for i in range(1, keep))]
+        self.every_steps = every_steps
+        self.saved_step = 0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_batch: Any
+    ) -> None:
+        # The last step of an epoch is saved at its end, when the figures of validation are known.
+        due = self.every_steps is not None and trainer.global_step % self.every_steps == 0
+        if due and not trainer.is_last_batch:
+            self.save(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.save(trainer)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        # Any other exception may come in the middle of a step, from where nothing can go on.
+        if isinstance(exception, SIGTERMException) and self.saved_step != trainer.global_step:
+            self.save(trainer)
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Nothing that is there is touched before the new checkpoint is whole."""
+        written = self.folder / "next.ckpt"
+        trainer.save_checkpoint(written)
+        self.saved_step = trainer.global_step
+        if trainer.is_global_zero:
+            paths = [self.folder / name for name in self.names]
+            for older, newer in zip(paths[:0:-1], paths[-2::-1], strict=True):
+                if newer.exists():
+                    newer.replace(older)
+            written.replace(paths[0])
+
+
+class GoOnInEpoch(Callback):
+    """Tells the sampler of a resumed training which draws of the epoch were trained on before.
+
+    Lightning asks for the first batches before it has read where a checkpoint was written.
+    """
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        loader: Any = trainer.train_dataloader
+        batches = trainer.global_step - trainer.current_epoch * int(trainer.num_training_batches)
+        loader.sampler.resume(trainer.current_epoch, batches * loader.batch_size)

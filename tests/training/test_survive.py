@@ -1,0 +1,166 @@
+"""A training that is killed ends with the weights of the undisturbed one, bit for bit."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import ROOT
+from hrpose.errors import UserError
+from hrpose.network.checkpoint import read_torch
+from hrpose.synthetic import write_dataset
+from hrpose.training.survive import last_checkpoint
+
+# Trains by the arguments, dying by SIGKILL in each of the steps named first, and then to the end.
+# It forks, for most of the time would go into importing PyTorch.
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+from hrpose.training import run, survive
+from hrpose.training.recipe import load_recipe
+
+kills, recipe, data, out, *overrides = sys.argv[1:]
+
+def train(dies_at=None):
+    def die(self, trainer, module, loss):
+        if trainer.global_step == dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    survive.GoOnInEpoch.on_before_backward = die
+    run.train(load_recipe(Path(recipe), overrides), Path(data), Path(out), resume=True)
+
+for step in kills.split():
+    child = os.fork()
+    if child == 0:
+        train(int(step))
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL, step
+train()
+"""
+EPOCHS, STEPS = 3, 5
+SMALL = [
+    *("input_wh=[32, 32]", f"training.epochs={EPOCHS}", "training.batch_size=2"),
+    *(f"training.samples_per_epoch={2 * STEPS}", "training.checkpoint_every_steps=2"),
+    *("training.ema_decay=0.9", "schedule.warmup_steps=3"),
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for seed, part in enumerate(("train", "val")):
+        write_dataset(folder / part, 3, seed)
+    return folder
+
+
+def train(data: Path, out: Path, kills: list[int], *overrides: str) -> None:
+    recipe = ROOT / "recipes" / "synthetic.yaml"
+    arguments = [" ".join(map(str, kills)), recipe, data, out, *SMALL, *overrides]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def assert_same(one: object, other: object, where: str = "") -> None:
+    """Every tensor and number in two checkpoints."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where  # type: ignore[arg-type]
+    elif isinstance(one, dict):
+        assert isinstance(other, dict), where
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_same(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, list | tuple):
+        assert isinstance(other, list | tuple), where
+        for index, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{where}/{index}")
+    else:
+        assert one == other, where
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole")
+    train(data, out, [])
+    return out
+
+
+def check(data: Path, undisturbed: Path, out: Path, kills: list[int], *overrides: str) -> None:
+    train(data, out, kills, *overrides)
+    mine, theirs = (
+        read_torch(folder / "checkpoints" / "last.ckpt") for folder in (out, undisturbed)
+    )
+    for part in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers"):
+        assert_same(mine[part], theirs[part], part)
+    assert mine["global_step"] == theirs["global_step"] == EPOCHS * STEPS
+    name = "synthetic.safetensors"
+    assert (out / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+def test_three_kills_in_the_middle_of_epochs_change_nothing(
+    data: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    # In an epoch after a checkpoint; long after one; with a worker that runs ahead.
+    check(data, undisturbed, tmp_path, [3, 7, 13], "training.workers=1")
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    undisturbed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(undisturbed / "checkpoints", folder)
+    newest, before = folder / "last.ckpt", folder / "last-1.ckpt"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1  # in the middle of the weights
+    newest.write_bytes(content)
+    assert last_checkpoint(tmp_path, resume=True) == before
+    assert "last.ckpt: damaged" in caplog.text
+    assert (folder / "last.ckpt.damaged").read_bytes() == content
+    # The last one left is not set aside: there is nothing to go on from, and that is said.
+    before.write_bytes(content[:1000])
+    with pytest.raises(UserError, match=r"last-1\.ckpt: expected a PyTorch file"):
+        last_checkpoint(tmp_path, resume=True)
+    assert before.exists()
+
+
+def test_the_newest_is_what_a_kill_while_renaming_left(undisturbed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(undisturbed / "checkpoints", folder)
+    (folder / "last.ckpt").rename(folder / "next.ckpt")
+    assert last_checkpoint(tmp_path, resume=True) == folder / "next.ckpt"
+    with pytest.raises(UserError, match="holds a training already; add --resume"):
+        last_checkpoint(tmp_path, resume=False)
+
+
+def test_an_empty_folder_holds_no_training(tmp_path: Path) -> None:
+    assert last_checkpoint(tmp_path, resume=True) is None
+    assert last_checkpoint(tmp_path, resume=False) is None
+
+
+def test_as_many_are_kept_as_the_recipe_says(undisturbed: Path) -> None:
+    folder = undisturbed / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "best.ckpt",
+        "last-1.ckpt",
+        "last.ckpt",
+    ]
+    # The end of the last epoch, and the last second step before it.
+    steps = [read_torch(folder / name)["global_step"] for name in ("last.ckpt", "last-1.ckpt")]
+    assert steps == [EPOCHS * STEPS, EPOCHS * STEPS - 1]
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    rng = random.Random(0)
+    kills = sorted(rng.choices(range(EPOCHS * STEPS), k=20))
+    check(data, undisturbed, tmp_path, kills)
