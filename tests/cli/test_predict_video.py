@@ -43,7 +43,7 @@ def test_what_is_a_clip(source: str, expected: bool) -> None:
 def test_a_clip_in_a_drawn_clip_and_results_out(tmp_path: Path, weights: Path) -> None:
     source = write_clip(tmp_path / "a.mp4", colours(25), times(25), sound="aac")
     done = predict(source, "--weights", weights, "--out", tmp_path / "out", "--save",
-                   "pictures,coco,csv", "--threshold", 0, "--every", 1)  # fmt: skip
+                   "pictures,coco,csv", "--threshold", 0)  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "25 frames at" in done.output
     target = tmp_path / "out" / "a.mp4"
@@ -56,7 +56,10 @@ def test_a_clip_in_a_drawn_clip_and_results_out(tmp_path: Path, weights: Path) -
     assert [entry["frame"] for entry in entries] == list(range(25))
     assert [entry["image_id"] for entry in entries] == list(range(1, 26))
     assert [entry["time"] for entry in entries] == pytest.approx(times(25), abs=1e-3)
-    assert {entry["track_id"] for entry in entries} == {1}
+    # The joints of these weights jump about, so that one may be taken for a new person.
+    ids = [entry["track_id"] for entry in entries]
+    assert ids[0] == 1
+    assert set(ids) == set(range(1, max(ids) + 1))
     assert {entry["file_name"] for entry in entries} == {"a.mp4"}
     rows = (tmp_path / "out" / "poses.csv").read_text().splitlines()
     assert rows[0].startswith("file,frame,time,track_id,person,joint")
