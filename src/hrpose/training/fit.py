@@ -3,6 +3,8 @@
 import logging
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,6 @@ def fit(
     `out/checkpoints` has the last checkpoints and the best, `out` the logs.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips about products
-    torch.set_flush_denormal(True)  # Faint activations would slow a CPU down several times.
     folder = out / "checkpoints"
     best = ModelCheckpoint(
         folder, filename="best", monitor=monitor, mode="max", enable_version_counter=False
@@ -58,7 +59,7 @@ def fit(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    with warnings.catch_warnings():
+    with _without_denormals(), warnings.catch_warnings():
         # Two cores need no more workers; the recipe says how many there are.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # when resuming
@@ -68,6 +69,19 @@ def fit(
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         trainer.fit(module, datamodule=datamodule, ckpt_path=resume_from)
     return Path(best.best_model_path) if best.best_model_path else folder / "last.ckpt"
+
+
+@contextmanager
+def _without_denormals() -> Iterator[None]:
+    """Take numbers next to zero for zero: faint activations would slow a CPU down several times.
+
+    The switch belongs to the thread, so it goes back afterwards.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def optimizers(
