@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,8 @@ from hrpose.network.checkpoint import read_torch
 from hrpose.synthetic import write_dataset
 from hrpose.training.survive import last_checkpoint
 
-# Trains by the arguments, dying by SIGKILL in each of the steps named first, and then to the end.
+# Trains by the arguments, dying in each of the steps named first, and then to the end. The status
+# after each death is printed.
 # It forks, for most of the time would go into importing PyTorch.
 PROGRAM = """
 import os, signal, sys
@@ -24,12 +26,12 @@ from pathlib import Path
 from hrpose.training import run, survive
 from hrpose.training.recipe import load_recipe
 
-kills, recipe, data, out, *overrides = sys.argv[1:]
+how, kills, recipe, data, out, *overrides = sys.argv[1:]
 
 def train(dies_at=None):
     def die(self, trainer, module, loss):
         if trainer.global_step == dies_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.Signals[how])
 
     survive.GoOnInEpoch.on_before_backward = die
     run.train(load_recipe(Path(recipe), overrides), Path(data), Path(out), resume=True)
@@ -37,9 +39,11 @@ def train(dies_at=None):
 for step in kills.split():
     child = os.fork()
     if child == 0:
-        train(int(step))
-        os._exit(1)
-    assert os.waitpid(child, 0)[1] == signal.SIGKILL, step
+        try:
+            train(int(step))
+        except SystemExit as left:
+            os._exit(left.code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 train()
 """
 EPOCHS, STEPS = 3, 5
@@ -58,9 +62,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(data: Path, out: Path, kills: list[int], *overrides: str) -> None:
+def train(
+    data: Path, out: Path, kills: list[int], *overrides: str, how: str = "SIGKILL"
+) -> tuple[list[int], str]:
+    """The exit statuses of the trainings that died, and what was said on the way."""
     recipe = ROOT / "recipes" / "synthetic.yaml"
-    arguments = [" ".join(map(str, kills)), recipe, data, out, *SMALL, *overrides]
+    arguments = [how, " ".join(map(str, kills)), recipe, data, out, *SMALL, *overrides]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *map(str, arguments)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
@@ -69,6 +76,8 @@ def train(data: Path, out: Path, kills: list[int], *overrides: str) -> None:
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
+    statuses = [int(line) for line in done.stdout.splitlines() if line.lstrip("-").isdigit()]
+    return statuses, done.stderr
 
 
 def assert_same(one: object, other: object, where: str = "") -> None:
@@ -95,8 +104,7 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def check(data: Path, undisturbed: Path, out: Path, kills: list[int], *overrides: str) -> None:
-    train(data, out, kills, *overrides)
+def assert_same_end(out: Path, undisturbed: Path) -> None:
     mine, theirs = (
         read_torch(folder / "checkpoints" / "last.ckpt") for folder in (out, undisturbed)
     )
@@ -111,7 +119,19 @@ def test_three_kills_in_the_middle_of_epochs_change_nothing(
     data: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     # In an epoch after a checkpoint; long after one; with a worker that runs ahead.
-    check(data, undisturbed, tmp_path, [3, 7, 13], "training.workers=1")
+    statuses, _ = train(data, tmp_path, [3, 7, 13], "training.workers=1")
+    assert statuses == [-signal.SIGKILL] * 3
+    assert_same_end(tmp_path, undisturbed)
+
+
+def test_sigterm_saves_before_leaving(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    # Nothing is saved on the way but by the signal, in the middle of the first epoch.
+    statuses, said = train(
+        data, tmp_path, [2], "training.checkpoint_every_steps=null", how="SIGTERM"
+    )
+    assert statuses == [128 + signal.SIGTERM]
+    assert "stopped by SIGTERM and saved after step 3; --resume goes on there" in said
+    assert_same_end(tmp_path, undisturbed)
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
@@ -163,4 +183,6 @@ def test_as_many_are_kept_as_the_recipe_says(undisturbed: Path) -> None:
 def test_twenty_kills_change_nothing(data: Path, undisturbed: Path, tmp_path: Path) -> None:
     rng = random.Random(0)
     kills = sorted(rng.choices(range(EPOCHS * STEPS), k=20))
-    check(data, undisturbed, tmp_path, kills)
+    statuses, _ = train(data, tmp_path, kills)
+    assert statuses == [-signal.SIGKILL] * 20
+    assert_same_end(tmp_path, undisturbed)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from hrpose.training.checkpoint_io import WholeFiles
 from hrpose.training.recipe import Optimizer, Schedule, Training
@@ -30,7 +32,8 @@ def fit(
 ) -> Path:
     """Train, validate every `every_epochs`, and return the checkpoint with the highest `monitor`.
 
-    `out/checkpoints` has the last checkpoints and the best, `out` the logs.
+    `out/checkpoints` has the last checkpoints and the best, `out` the logs. After SIGTERM the step
+    is finished and saved; it ends in SystemExit(143).
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips about products
     folder = out / "checkpoints"
@@ -67,7 +70,15 @@ def fit(
         warnings.filterwarnings("ignore", message=".*ended before the epoch ended.*")
         # Lightning's own use of PyTorch, which is not ours to mend.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-        trainer.fit(module, datamodule=datamodule, ckpt_path=resume_from)
+        try:
+            trainer.fit(module, datamodule=datamodule, ckpt_path=resume_from)
+        except SIGTERMException as stop:
+            step = trainer.global_step
+            logging.getLogger("hrpose").warning(
+                "%s: stopped by SIGTERM and saved after step %d; --resume goes on there", out, step
+            )
+            # Lightning would leave with 0, which says that the training is done.
+            raise SystemExit(128 + signal.SIGTERM) from stop
     return Path(best.best_model_path) if best.best_model_path else folder / "last.ckpt"
 
 
