@@ -16,7 +16,7 @@ demo: .venv-demo/installed  ## draw the joints of the people in examples/, witho
 
 # One thread for each of the processes that share the work, or they wait for one another.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: .venv/installed
 	$(BIN)/ruff check .
