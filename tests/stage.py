@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from clips import times, write_clip
 from hrpose.detection.detector import Boxes
+from hrpose.metrics.boxes import iou
 from hrpose.poses import Poses
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.runtime.picture import Picture
 from hrpose.skeleton import COCO_17
 from hrpose.synthetic import render_picture
-from hrpose.video.tracker import overlap
 from tiny_weights import PASSPORT
 
 RATE = 30
@@ -85,7 +85,7 @@ class Knowing(PoseEstimator):
     def stream(self, pictures: Iterable[Picture]) -> Iterator[Poses]:
         for picture in pictures:
             frame = int(picture.image[0, 0, 0])
-            alike = overlap(picture.boxes, self.scene.boxes[frame])
+            alike = iou(picture.boxes.astype(np.float64), self.scene.boxes[frame])
             who = np.where(self.scene.seen[frame], alike, -1).argmax(axis=1)
             keypoints = self.scene.keypoints[frame][who].copy()
             heights = self.scene.boxes[frame][who][:, 3]

@@ -125,7 +125,7 @@ def decode_taylor(heatmaps: Array, sigma: float) -> tuple[Array, Array]:
     firsts = xp.arange(flat.shape[0], dtype=index.dtype, device=device(flat)) * (height * width)
     scores = xp.take(xp.reshape(flat, (-1,)), firsts + index, axis=0)
     x, y = index % width, index // width
-    smooth = _smoothed_around(flat, x, y, (width, height), sigma)
+    smooth = _smoothed_around(flat, firsts, x, y, (width, height), sigma)
     # As official DARK: no logarithm of what is not above zero.
     log = xp.log(xp.maximum(smooth, xp.full_like(smooth, 1e-10)))
     dx, dy = (log[:, 2, 3] - log[:, 2, 1]) / 2, (log[:, 3, 2] - log[:, 1, 2]) / 2
@@ -150,11 +150,12 @@ def decode_taylor(heatmaps: Array, sigma: float) -> tuple[Array, Array]:
 
 
 def _smoothed_around(
-    flat: Array, x: Array, y: Array, size_wh: tuple[int, int], sigma: float
+    flat: Array, firsts: Array, x: Array, y: Array, size_wh: tuple[int, int], sigma: float
 ) -> Array:
     """The 5x5 pixels around (x, y) of smoothed heatmaps: `flat` (m, h w) to (m, 5, 5).
 
-    Only what those pixels need is smoothed; outside the heatmap there is nothing.
+    `firsts` (m,) is where each heatmap begins among all pixels. Only what those pixels need is
+    smoothed; outside the heatmap there is nothing.
     """
     xp = array_namespace(flat)
     width, height = size_wh
@@ -176,7 +177,6 @@ def _smoothed_around(
         xp.clip(rows, 0, height - 1)[:, :, None] * width
         + xp.clip(columns, 0, width - 1)[:, None, :]
     )
-    firsts = xp.arange(flat.shape[0], dtype=x.dtype, device=device(flat)) * (height * width)
     places = places + firsts[:, None, None]
     patch = xp.reshape(
         xp.take(xp.reshape(flat, (-1,)), xp.reshape(places, (-1,)), axis=0), tuple(places.shape)

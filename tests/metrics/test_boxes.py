@@ -65,7 +65,17 @@ def test_nothing_found_is_no_error() -> None:
     assert scores.at(0.5) == (0.0, 1.0)
 
 
-def test_iou() -> None:
-    a = np.array([[0.0, 0.0, 10.0, 10.0]])
-    b = np.array([[0.0, 0.0, 10.0, 10.0], [5.0, 0.0, 10.0, 10.0], [20.0, 0.0, 5.0, 5.0]])
-    np.testing.assert_allclose(iou(a, b), [[1.0, 1 / 3, 0.0]])
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ([0, 0, 10, 10], [0, 0, 10, 10], 1.0),
+        ([0, 0, 10, 10], [5, 0, 10, 10], 1 / 3),
+        ([0, 0, 10, 10], [10, 0, 10, 10], 0.0),
+        ([0, 0, 10, 10], [50, 50, 1, 1], 0.0),
+        ([0, 0, 10, 10], [2, 2, 5, 4], 0.2),
+        ([0, 0, 0, 0], [0, 0, 0, 0], 0.0),
+    ],
+)
+def test_iou(one: list[float], other: list[float], expected: float) -> None:
+    found = iou(np.array([one], float), np.array([other], float))
+    assert found == pytest.approx(np.array([[expected]]))

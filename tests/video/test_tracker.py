@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from hrpose.poses import Poses
 from hrpose.skeleton import COCO_17
 from hrpose.video import Tracker
-from hrpose.video.tracker import overlap
 
 RATE = 30
 # A standing person, 60 x 160 pixels: a column of joints with some width.
@@ -98,19 +97,3 @@ def test_ids_are_different_and_counted(seed: int, counts: list[int]) -> None:
         new = [id_ for id_ in ids if id_ > highest]
         assert sorted(new) == list(range(highest + 1, highest + 1 + len(new)))
         highest = max([highest, *ids])
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "expected"),
-    [
-        ([0, 0, 10, 10], [0, 0, 10, 10], 1.0),
-        ([0, 0, 10, 10], [5, 0, 10, 10], 1 / 3),
-        ([0, 0, 10, 10], [10, 0, 10, 10], 0.0),
-        ([0, 0, 10, 10], [50, 50, 1, 1], 0.0),
-        ([0, 0, 10, 10], [2, 2, 5, 4], 0.2),
-        ([0, 0, 0, 0], [0, 0, 0, 0], 0.0),
-    ],
-)
-def test_overlap(one: list[float], other: list[float], expected: float) -> None:
-    found = overlap(np.array([one], float), np.array([other], float))
-    assert found == pytest.approx(np.array([[expected]]))

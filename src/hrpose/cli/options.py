@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -42,6 +43,13 @@ Threshold = Annotated[
 InputSize = Annotated[
     str | None, typer.Option(metavar="WIDTHxHEIGHT", help="In pixels, such as 192x256.")
 ]
+Data = Annotated[Path, typer.Option(help="The folder that the recipe's data paths start from.")]
+RunFolder = Annotated[Path | None, typer.Option(help="Checkpoints and logs; by default runs/NAME.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: optimizer.lr=5e-4."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Crops that go through the network at once.")]
 
 # What `--save` knows, and what each is.

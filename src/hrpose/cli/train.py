@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hrpose.cli.options import Data, Overrides, Resume, RunFolder
+
 if TYPE_CHECKING:
     from hrpose.training.doctor import Finding
 
@@ -13,19 +15,10 @@ def train(
     recipe: Annotated[
         Path, typer.Argument(help="A recipe, such as recipes/w32-coco-256x192.yaml.")
     ],
-    data: Annotated[
-        Path, typer.Option(help="The folder that the recipe's data paths start from.")
-    ] = Path("data"),
-    out: Annotated[
-        Path | None, typer.Option(help="Checkpoints and logs; by default runs/NAME.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: optimizer.lr=5e-4."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint.")
-    ] = False,
+    data: Data = Path("data"),
+    out: RunFolder = None,
+    overrides: Overrides = None,
+    resume: Resume = False,
     check: Annotated[
         bool,
         typer.Option("--check", help="Only look the recipe, the data and the weights over."),

@@ -5,22 +5,15 @@ from typing import Annotated
 
 import typer
 
+from hrpose.cli.options import Data, Overrides, Resume, RunFolder
+
 
 def train_finder(
     recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/finder.yaml.")],
-    data: Annotated[
-        Path, typer.Option(help="The folder that the recipe's data paths start from.")
-    ] = Path("data"),
-    out: Annotated[
-        Path | None, typer.Option(help="Checkpoints and logs; by default runs/NAME.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: optimizer.lr=5e-4."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint.")
-    ] = False,
+    data: Data = Path("data"),
+    out: RunFolder = None,
+    overrides: Overrides = None,
+    resume: Resume = False,
 ) -> None:
     """Train a finder of people on pictures in which every person is boxed."""
     from hrpose.training.finder.recipe import FinderRecipe

@@ -6,7 +6,7 @@ from hrpose.explain import closeups, scenes
 from hrpose.explain.decoding import decoding
 from hrpose.explain.story import Figure, Section, Story
 from hrpose.explain.trace import Trace
-from hrpose.runtime.estimator import COUNTED_SCORE
+from hrpose.metrics.coco import COUNTED_SCORE
 
 
 def tell(trace: Trace, name: str, threshold: float = 0.3) -> Story:

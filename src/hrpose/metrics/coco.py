@@ -44,7 +44,13 @@ class KeypointScores:
         return asdict(self)
 
 
-def rescore(keypoints: ArrayLike, box_scores: ArrayLike, above: float = 0.2) -> NDArray[np.float64]:
+# The official code's threshold for the joints that count in a pose's score.
+COUNTED_SCORE = 0.2
+
+
+def rescore(
+    keypoints: ArrayLike, box_scores: ArrayLike, above: float = COUNTED_SCORE
+) -> NDArray[np.float64]:
     """(n,) pose scores: the box's score times the mean of the joint scores above `above`.
 
     `keypoints` (n, k, 3) with joint scores last, `box_scores` (n,). A pose without a joint above

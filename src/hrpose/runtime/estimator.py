@@ -12,14 +12,13 @@ from hrpose.detection.simple import WholePicture
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, transform
 from hrpose.image import image_size, read_reduced
+from hrpose.metrics.coco import rescore
 from hrpose.passport import Passport
 from hrpose.poses import Poses
 from hrpose.runtime.picture import File, Picture, Source
 from hrpose.runtime.refine import boxes_around
 from hrpose.runtime.session import Session
 
-# The official code's threshold for the keypoints that count in a pose's score.
-COUNTED_SCORE = 0.2
 # A detector's boxes beyond these are the least likely ones; boxes that are given are all done.
 MOST_PEOPLE = 100
 
@@ -189,11 +188,10 @@ def place(
         return Poses.empty(passport.skeleton)
     in_image = transform(points, np.stack([crop.inverse_matrix for crop in crops]))
     confidence = np.clip(scores, 0, 1)
-    counted = confidence > COUNTED_SCORE
-    mean = (confidence * counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
+    keypoints = np.concatenate([in_image, confidence[..., None]], axis=-1).astype(np.float32)
     return Poses(
-        np.concatenate([in_image, confidence[..., None]], axis=-1).astype(np.float32),
+        keypoints,
         picture.boxes.astype(np.float32),
-        (mean * picture.box_scores).astype(np.float32),
+        rescore(keypoints, picture.box_scores).astype(np.float32),
         passport.skeleton,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from hrpose.metrics.boxes import iou
 from hrpose.metrics.oks import oks
 from hrpose.poses import Poses
 from hrpose.runtime.refine import SURE_SCORE
@@ -91,7 +92,7 @@ class Tracker:
         similar = oks(poses.keypoints, truth, areas, poses.skeleton.sigmas)
         enough = (poses.keypoints[..., 2] >= SURE_SCORE).sum(axis=1) >= SURE_JOINTS
         similar *= enough[:, None] & (sure.sum(axis=1) >= SURE_JOINTS)
-        return np.maximum(similar, overlap(poses.boxes, boxes) / 2)
+        return np.maximum(similar, iou(poses.boxes.astype(np.float64), boxes) / 2)
 
 
 def _follow(person: _Person, poses: Poses, row: int, time: float) -> None:
@@ -103,14 +104,3 @@ def _follow(person: _Person, poses: Poses, row: int, time: float) -> None:
         person.velocity = (person.velocity + moved / (time - person.time)) / 2
     person.keypoints, person.time = keypoints, time
     person.box = poses.boxes[row].astype(np.float64)
-
-
-def overlap(boxes: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(n, m) intersection over union of boxes (n, 4) and (m, 4), [x, y, w, h]."""
-    a, b = np.asarray(boxes, np.float64)[:, None], np.asarray(others, np.float64)[None]
-    start = np.maximum(a[..., :2], b[..., :2])
-    end = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
-    shared = np.clip(end - start, 0, None).prod(axis=-1)
-    union = a[..., 2:].prod(axis=-1) + b[..., 2:].prod(axis=-1) - shared
-    result: NDArray[np.float64] = shared / np.maximum(union, 1e-9)
-    return result
