@@ -41,7 +41,7 @@ model: .venv/installed
 
 # Make the embedded finder again, after the model: DATA is the folder with finder/.
 finder: .venv/installed
-	for walk in finder-1 finder-2 finder; do \
+	for walk in finder-1 finder-2 finder-3 finder; do \
 	  OMP_NUM_THREADS=1 $(BIN)/hrpose train-finder recipes/$$walk.yaml --data $(DATA) \
 	    --out runs/$$walk --resume || exit; \
 	done
