@@ -8,13 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from conftest import ROOT
+from hrpose.data.dataset import Sample
 from hrpose.errors import UserError
 from hrpose.network.checkpoint import read_torch
 from hrpose.synthetic import write_dataset
+from hrpose.training import run
+from hrpose.training.recipe import load_recipe
 from hrpose.training.survive import last_checkpoint
 
 # Trains by the arguments, dying in each of the steps named first, and then to the end. The status
@@ -177,6 +181,21 @@ def test_as_many_are_kept_as_the_recipe_says(undisturbed: Path) -> None:
     # The end of the last epoch, and the last second step before it.
     steps = [read_torch(folder / name)["global_step"] for name in ("last.ckpt", "last-1.ckpt")]
     assert steps == [EPOCHS * STEPS, EPOCHS * STEPS - 1]
+
+
+def test_a_loss_that_is_not_a_number_stops_before_it_spoils_the_weights(
+    data: Path, tmp_path: Path
+) -> None:
+    overrides = [*SMALL, "optimizer.lr=1e30", "schedule.warmup_steps=0", "training.precision=32"]
+    recipe = load_recipe(ROOT / "recipes" / "synthetic.yaml", overrides)
+    found = r"step \d+: the loss is (nan|inf), expected a finite number; its batch is in .*npz; "
+    with pytest.raises(UserError, match=found) as error:
+        run.train(recipe, data, tmp_path)
+    step = int(str(error.value).split(":")[0].removeprefix("step "))
+    assert 0 < step < STEPS  # the first loss is an ordinary one
+    with np.load(tmp_path / "not-finite.npz", allow_pickle=False) as batch:
+        assert batch.keys() == set(Sample._fields)
+        assert batch["image"].shape == (2, 32, 32, 3)
 
 
 @pytest.mark.slow

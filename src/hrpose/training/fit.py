@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from hrpose.training.checkpoint_io import WholeFiles
 from hrpose.training.recipe import Optimizer, Schedule, Training
-from hrpose.training.survive import GoOnInEpoch, LastCheckpoints
+from hrpose.training.survive import GoOnInEpoch, LastCheckpoints, StopAtNotFinite
 
 
 def fit(
@@ -42,7 +42,7 @@ def fit(
     )
     last = LastCheckpoints(folder, training.keep_checkpoints, training.checkpoint_every_steps)
     # The last checkpoint knows of the best, which is therefore written before it.
-    callbacks: list[Callback] = [GoOnInEpoch(), best, last]
+    callbacks: list[Callback] = [GoOnInEpoch(), StopAtNotFinite(out), best, last]
     if training.ema_decay is not None:
         callbacks.append(EMAWeightAveraging(decay=training.ema_decay))
     trainer = L.Trainer(
@@ -66,6 +66,8 @@ def fit(
         # Two cores need no more workers; the recipe says how many there are.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # when resuming
+        # Small data have a figure for each epoch, which is enough.
+        warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
         # GoOnInEpoch takes care of it.
         warnings.filterwarnings("ignore", message=".*ended before the epoch ended.*")
         # Lightning's own use of PyTorch, which is not ours to mend.

@@ -1,15 +1,22 @@
-"""What lets a training survive a kill, a full disk and a damaged file: where it goes on from."""
+"""What lets a training survive a kill, a full disk and a damaged file: where it goes on from.
 
+And what stops it before a loss that is not a number spoils the weights.
+"""
+
+import io
 import logging
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
+import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from hrpose.errors import UserError
+from hrpose.files import write_atomically
 from hrpose.network.checkpoint import read_torch
 
 
@@ -103,3 +110,36 @@ class GoOnInEpoch(Callback):
         loader: Any = trainer.train_dataloader
         batches = trainer.global_step - trainer.current_epoch * int(trainer.num_training_batches)
         loader.sampler.resume(trainer.current_epoch, batches * loader.batch_size)
+
+
+class StopAtNotFinite(Callback):
+    """Ends the training before a step whose loss is infinite or not a number.
+
+    The step changes no weights. Its batch (a NamedTuple of tensors) is written to
+    `out/not-finite.npz`, one array for each field. Raises UserError.
+    """
+
+    def __init__(self, out: Path) -> None:
+        super().__init__()
+        self.path = out / "not-finite.npz"
+        self.batch: Any = None
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.batch = batch
+
+    def on_before_backward(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, loss: torch.Tensor
+    ) -> None:
+        if torch.isfinite(loss):
+            return
+        content = io.BytesIO()
+        arrays = {name: field.cpu().numpy() for name, field in self.batch._asdict().items()}
+        np.savez(content, allow_pickle=False, **arrays)
+        write_atomically(self.path, content.getvalue())
+        raise UserError(
+            f"step {trainer.global_step}: the loss is {loss.item()}, expected a finite number; its "
+            f"batch is in {self.path}; look at its labels, and lower optimizer.lr or set "
+            "training.precision=32"
+        )
