@@ -49,7 +49,9 @@ class Finder:
         heat, distances = self._session.run(["heat", "distances"], {"pictures": pixels[None]})
         boxes, scores = centres.decode(heat[0], distances[0], self.threshold)
         corners = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-        corners = transform(corners, crop.inverse_matrix).clip(0, image.shape[1::-1])
+        # A box ends at the edges of pixels, while the matrix moves their centres.
+        corners = transform(corners - 0.5, crop.inverse_matrix) + 0.5
+        corners = corners.clip(0, image.shape[1::-1])
         boxes = np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0]], axis=1)
         good = (boxes[:, 2:] > 0).all(axis=1)
         return thinned(Boxes(boxes[good], scores[good]), SAME_PERSON_IOU)

@@ -154,7 +154,9 @@ def draw_frame(
 def boxes_in_input(boxes: NDArray[np.float64], crop: Crop) -> NDArray[np.float64]:
     """Boxes (n, 4) of the picture, where an upright crop shows them; not cut at its edges."""
     corners = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-    moved = transform(corners, crop.matrix)
+    # A box ends at the edges of pixels, while the matrix moves their centres: mirrored without the
+    # half, a box would lie a whole pixel beside the person.
+    moved = transform(corners - 0.5, crop.matrix) + 0.5
     low = moved.min(axis=1)
     return np.concatenate([low, moved.max(axis=1) - low], axis=1)
 
