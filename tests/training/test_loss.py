@@ -1,10 +1,11 @@
 """The loss against the numbers of the official code."""
 
+import numpy as np
 import pytest
 import torch
 
 import golden_rules
-from hrpose.training.loss import ohkm, weighted_mse
+from hrpose.training.loss import ohkm, peak, weighted_mse
 
 
 def golden_loss_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -63,3 +64,25 @@ def test_an_unlabelled_keypoint_teaches_nothing() -> None:
 def test_a_perfect_output_costs_nothing() -> None:
     _, targets, weights = golden_loss_inputs()
     assert weighted_mse(targets, targets, weights) == 0
+
+
+def test_the_peak_loss_pulls_towards_the_keypoint_where_nothing_is_said_yet() -> None:
+    _, targets, weights = golden_loss_inputs()
+    silent = torch.zeros_like(targets, requires_grad=True)
+    loss = peak(silent, targets, weights)
+    loss.backward()
+    # Nothing said: every cell is as likely as another.
+    cells = targets[0, 0].numel()
+    share = targets.sum(dim=(2, 3)).sign() * weights
+    assert loss.item() == pytest.approx(float(np.log(cells) * share.mean()), rel=1e-5)
+    assert silent.grad is not None
+    for person, keypoint in share.nonzero().tolist():
+        strongest = silent.grad[person, keypoint].argmin()
+        assert targets[person, keypoint].flatten()[strongest] == targets[person, keypoint].max()
+
+
+def test_the_peak_loss_falls_as_the_right_place_stands_out() -> None:
+    _, targets, weights = golden_loss_inputs()
+    losses = [float(peak(height * targets, targets, weights)) for height in (0.0, 0.5, 1.0)]
+    assert losses == sorted(losses, reverse=True)
+    assert float(peak(targets, targets, torch.zeros_like(weights))) == 0

@@ -22,3 +22,16 @@ def ohkm(heatmaps: Tensor, targets: Tensor, weights: Tensor, top: int = 8) -> Te
     difference = (heatmaps - targets) * weights[..., None, None]
     per_keypoint = 0.5 * difference.square().mean(dim=(-2, -1))
     return per_keypoint.topk(top, dim=-1).values.mean()
+
+
+def peak(heatmaps: Tensor, targets: Tensor, weights: Tensor, sharpness: float = 10.0) -> Tensor:
+    """How surely each heatmap's highest place is the right one: a cross-entropy over its cells.
+
+    Shapes as in `weighted_mse`. The softmax of `sharpness` times a heatmap is held against the
+    target as a distribution. The squared error is small wherever the network says nothing, and so
+    pulls weakly on what it has not learnt yet; this pulls there most.
+    """
+    target = targets.flatten(2)
+    log_share = (sharpness * heatmaps.flatten(2)).log_softmax(-1)
+    share = target / target.sum(-1, keepdim=True).clamp_min(1e-6)
+    return -((share * log_share).sum(-1) * weights).mean()

@@ -16,7 +16,7 @@ from hrpose.network.preprocess import Normalise
 from hrpose.passport import METADATA_KEY, Passport
 from hrpose.training.accuracy import accuracy
 from hrpose.training.fit import optimizers
-from hrpose.training.loss import ohkm, weighted_mse
+from hrpose.training.loss import ohkm, peak, weighted_mse
 from hrpose.training.pictures import DebugPictures
 from hrpose.training.recipe import Recipe
 from hrpose.training.validation import Validation
@@ -81,7 +81,10 @@ class PoseModule(L.LightningModule):
     def _loss(self, heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         if self.recipe.loss.name == "ohkm":
             return ohkm(heatmaps, targets, weights, self.recipe.loss.top)
-        return weighted_mse(heatmaps, targets, weights)
+        loss = weighted_mse(heatmaps, targets, weights)
+        if self.recipe.loss.peak:
+            loss = loss + self.recipe.loss.peak * peak(heatmaps, targets, weights)
+        return loss
 
     def on_validation_epoch_start(self) -> None:
         self.predictions.clear()

@@ -104,6 +104,8 @@ class Loss(Part):
     name: Literal["mse", "ohkm"] = "mse"
     top: Annotated[int, Field(ge=1)] = 8
     """For `ohkm`: how many of each person's keypoints count, the worst first."""
+    peak: Annotated[float, Field(ge=0)] = 0.0
+    """For `mse`: this much of `hrpose.training.loss.peak` is added."""
     keypoint_weights: bool = True
     """Scale each keypoint's loss by the skeleton's weight; the official trainings do not."""
 
