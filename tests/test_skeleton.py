@@ -5,7 +5,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hrpose.skeleton import COCO_17, DEFAULT_SIGMA, MPII_16, Skeleton, guess_flip_pairs
+from hrpose.skeleton import (
+    AP_10K,
+    COCO_17,
+    CROWDPOSE_14,
+    DEFAULT_SIGMA,
+    HAND_21,
+    LSP_14,
+    MPII_16,
+    SHIPPED,
+    WHOLEBODY_133,
+    Skeleton,
+    guess_flip_pairs,
+)
 
 
 def test_coco() -> None:
@@ -33,6 +45,41 @@ def test_mpii() -> None:
     for name in shared:
         ours, cocos = MPII_16.keypoints.index(name), COCO_17.keypoints.index(name)
         assert MPII_16.sigmas[ours] == COCO_17.sigmas[cocos]
+
+
+@pytest.mark.parametrize("skeleton", SHIPPED.values(), ids=SHIPPED)
+def test_the_shipped_skeletons(skeleton: Skeleton) -> None:
+    assert skeleton.name.endswith(str(len(skeleton))) or skeleton is AP_10K
+    assert skeleton.has_sigmas
+    # Every pair that the names have, and beside them only the points of a face, which have numbers.
+    guessed, pairs = set(guess_flip_pairs(skeleton.keypoints)), set(skeleton.flip_pairs)
+    assert guessed <= pairs
+    for pair in pairs - guessed:
+        assert all(skeleton.keypoints[index].startswith("face-") for index in pair)
+    # Mirrored, the limbs are the same limbs.
+    order = skeleton.flip_permutation
+    limbs = {frozenset(limb) for limb in skeleton.limbs}
+    assert {frozenset(int(order[end]) for end in limb) for limb in limbs} == limbs
+    connected = {index for limb in limbs for index in limb}
+    loose = {skeleton.keypoints[index] for index in set(range(len(skeleton))) - connected}
+    assert all(name.startswith("face-") for name in loose)
+    upper = {int(order[index]) for index in skeleton.upper_body}
+    assert upper == set(skeleton.upper_body)
+
+
+def test_a_joint_of_two_skeletons_has_one_sigma() -> None:
+    for skeleton in (MPII_16, LSP_14, CROWDPOSE_14, WHOLEBODY_133):
+        for name in set(COCO_17.keypoints) & set(skeleton.keypoints):
+            sigma = skeleton.sigmas[skeleton.keypoints.index(name)]
+            assert sigma == COCO_17.sigmas[COCO_17.keypoints.index(name)]
+
+
+def test_whole_body() -> None:
+    assert WHOLEBODY_133.keypoints[:17] == COCO_17.keypoints
+    assert len(WHOLEBODY_133.flip_pairs) == 8 + 3 + 29 + 21
+    # The tip of the nose and the chin are in the middle of a face.
+    assert [int(WHOLEBODY_133.flip_permutation[23 + i]) - 23 for i in (8, 30, 0)] == [8, 30, 16]
+    assert WHOLEBODY_133.sigmas[91:112] == WHOLEBODY_133.sigmas[112:] == HAND_21.sigmas
 
 
 @pytest.mark.parametrize("pairs", [(), ((0, 1),), ((0, 3), (1, 2))])
@@ -65,6 +112,8 @@ def test_what_is_left_out_has_defaults() -> None:
         ({"limbs": ((-1, 2),)}, "limbs: expected pairs"),
         ({"limbs": ((0, 1, 2),)}, "limbs: expected pairs"),
         ({"upper_body": (3,)}, "upper_body: expected indices below 3"),
+        ({"colours": ((0, 0, 0),)}, "colours: expected 3 of red, green and blue"),
+        ({"colours": ((0, 0, 256),) * 3}, "colours: expected 3 of red, green and blue"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(parts: dict[str, Any], message: str) -> None:
@@ -72,7 +121,7 @@ def test_parts_that_do_not_fit_are_refused(parts: dict[str, Any], message: str) 
         Skeleton(**{"name": "odd", "keypoints": ("a", "b", "c"), **parts})
 
 
-@pytest.mark.parametrize("known", [COCO_17, MPII_16])
+@pytest.mark.parametrize("known", SHIPPED.values(), ids=SHIPPED)
 def test_a_known_category_is_its_skeleton(known: Skeleton) -> None:
     assert Skeleton.from_coco_category(known.to_coco_category()) is known
 
@@ -94,7 +143,9 @@ def test_a_category_without_limbs() -> None:
     assert Skeleton.from_coco_category({"keypoints": ["a"], "skeleton": None}).limbs == ()
 
 
-@pytest.mark.parametrize("skeleton", [COCO_17, Skeleton("one", ("a",))], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "skeleton", [COCO_17, HAND_21, Skeleton("one", ("a",))], ids=lambda s: s.name
+)
 def test_a_dictionary_and_back(skeleton: Skeleton) -> None:
     assert Skeleton.from_dict(skeleton.to_dict()) == skeleton
 
@@ -108,6 +159,9 @@ def test_a_dictionary_and_back(skeleton: Skeleton) -> None:
         (("l_hip", "r_hip"), ((0, 1),)),
         (("hip_l", "hip_r"), ((0, 1),)),
         (("lhip", "rhip", "lank", "rank"), ((0, 1), (2, 3))),
+        (("hip.L", "hip.R"), ((0, 1),)),
+        (("L_Eye", "R_Eye", "Root of tail"), ((0, 1),)),
+        (("左耳", "右耳", "鼻"), ((0, 1),)),
         (("lip", "nose"), ()),
         (("left_ear", "nose"), ()),
         ((), ()),

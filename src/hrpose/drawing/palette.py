@@ -1,10 +1,8 @@
-"""The colours: one for each side of a person, the same in every picture."""
+"""The colours: the skeleton's own, or one for each side, the same in every picture."""
 
 import colorsys
 
-from hrpose.skeleton import Skeleton
-
-Colour = tuple[int, int, int]
+from hrpose.skeleton import Colour, Skeleton
 
 # After Okabe and Ito: told apart by most colour-blind people, and bright on photos. RGB.
 LEFT, RIGHT, MIDDLE = (0, 158, 255), (255, 140, 0), (90, 220, 120)
@@ -14,10 +12,12 @@ PAPER: Colour = (255, 255, 255)
 
 
 def keypoint_colours(skeleton: Skeleton) -> list[Colour]:
-    """One RGB colour per keypoint, by its side: the pairs' first keypoint is the left one.
+    """One RGB colour per keypoint: the skeleton's, or its side's, the pairs' first one being left.
 
-    A skeleton without pairs gets as many hues as it has keypoints.
+    A skeleton without either gets as many hues as it has keypoints.
     """
+    if skeleton.colours:
+        return list(skeleton.colours)
     if not skeleton.flip_pairs:
         hues = [index / len(skeleton) for index in range(len(skeleton))]
         rgb = [colorsys.hsv_to_rgb(hue, 0.8, 1.0) for hue in hues]
@@ -29,9 +29,9 @@ def keypoint_colours(skeleton: Skeleton) -> list[Colour]:
 
 
 def limb_colours(skeleton: Skeleton) -> list[Colour]:
-    """One RGB colour per limb: its side's, and the middle's where it joins both sides."""
+    """One RGB colour per limb: its end's, or the side's and the middle's where it joins both."""
     colours = keypoint_colours(skeleton)
-    if not skeleton.flip_pairs:
+    if skeleton.colours or not skeleton.flip_pairs:
         return [colours[end] for _, end in skeleton.limbs]
     found: list[Colour] = []
     for start, end in skeleton.limbs:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose.drawing.palette import Colour
+from hrpose.skeleton import Colour
 
 # x and y; what follows them, as a keypoint's score, is not looked at.
 Point = Sequence[float] | NDArray[np.floating[Any]]

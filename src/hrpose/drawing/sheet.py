@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.drawing import text
-from hrpose.drawing.palette import Colour
+from hrpose.skeleton import Colour
 
 GROUND: Colour = (24, 27, 34)
 

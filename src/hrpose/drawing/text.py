@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from hrpose.drawing.palette import INK, PAPER, Colour
+from hrpose.drawing.palette import INK, PAPER
+from hrpose.skeleton import Colour
 
 
 @cache

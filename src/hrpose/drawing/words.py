@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.drawing import shapes, text
-from hrpose.drawing.palette import PAPER, Colour, keypoint_colours
+from hrpose.drawing.palette import PAPER, keypoint_colours
 from hrpose.drawing.people import person_size, shown_joints
 from hrpose.poses import Poses
+from hrpose.skeleton import Colour
 
 # [left, top, right, bottom]
 Place = tuple[float, float, float, float]

@@ -6,10 +6,11 @@ from numpy.typing import NDArray
 
 from hrpose.drawing import LEFT, MIDDLE, keypoint_colours, shapes, text
 from hrpose.drawing.heatmaps import colour_map, enlarged, overlay
-from hrpose.drawing.palette import INK, PAPER, Colour
+from hrpose.drawing.palette import INK, PAPER
 from hrpose.drawing.sheet import GROUND
 from hrpose.explain.scenes import pointed
 from hrpose.explain.trace import Floats, Trace
+from hrpose.skeleton import Colour
 
 
 def scale_of(trace: Trace) -> int:

@@ -5,11 +5,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose.drawing import LEFT, MIDDLE, RIGHT, draw, shapes, text
-from hrpose.drawing.palette import INK, PAPER, Colour
+from hrpose.drawing.palette import INK, PAPER
 from hrpose.drawing.sheet import GROUND
 from hrpose.explain.trace import Trace
 from hrpose.geometry import Crop, transform
 from hrpose.poses import Poses
+from hrpose.skeleton import Colour
 
 # The long side of what is shown, in pixels.
 LONG_SIDE = 840

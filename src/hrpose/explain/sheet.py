@@ -5,8 +5,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.drawing import text
-from hrpose.drawing.palette import LEFT, Colour
+from hrpose.drawing.palette import LEFT
 from hrpose.explain.story import Figure, Section, Story
+from hrpose.skeleton import Colour
 
 WIDTH, GAP, MARGIN = 900, 20, 48
 GROUND: Colour = (255, 255, 255)

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from hrpose import __version__
+from hrpose.drawing import keypoint_colours, limb_colours
 from hrpose.serve import upload
 from hrpose.serve.door import Door
 from hrpose.serve.figures import Figures
@@ -162,6 +163,8 @@ def _models(service: Service) -> ModelsAnswer:
         keypoints=list(passport.skeleton.keypoints),
         limbs=list(passport.skeleton.limbs),
         flip_pairs=list(passport.skeleton.flip_pairs),
+        keypoint_colours=keypoint_colours(passport.skeleton),
+        limb_colours=limb_colours(passport.skeleton),
         codec=passport.codec.name,
         training_data=passport.training_data,
         licence=passport.licence,

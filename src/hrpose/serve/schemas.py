@@ -79,6 +79,8 @@ class ModelInfo(BaseModel):
     keypoints: list[str]
     limbs: list[tuple[int, int]]
     flip_pairs: list[tuple[int, int]]
+    keypoint_colours: list[tuple[int, int, int]]
+    limb_colours: list[tuple[int, int, int]]
     codec: str
     training_data: str
     licence: str

@@ -1,18 +1,7 @@
 // Drawing on a canvas: the picture, heatmaps, skeletons. A pixel's centre lies at whole numbers, as
 // on the server; the canvas counts from a pixel's corner, hence the halves.
 
-const COLOURS = { left: "#009eff", right: "#ff8c00", middle: "#5adc78" };
 const RIM = "rgb(20 20 20 / 85%)";
-
-/** Each joint's side, by the model's pairs. */
-export function sidesOf(model) {
-  const sides = Array(model.keypoints.length).fill("middle");
-  for (const [left, right] of model.flip_pairs) {
-    sides[left] = "left";
-    sides[right] = "right";
-  }
-  return sides;
-}
 
 /** Draw everything at `scale` canvas pixels to a pixel of the picture. */
 export function drawScene(context, scene, scale) {
@@ -25,9 +14,8 @@ export function drawScene(context, scene, scale) {
     context.fillRect(0, 0, context.canvas.width, context.canvas.height);
     for (const overlay of overlays) drawHeatmap(context, overlay, joint, strength, scale);
   }
-  const sides = sidesOf(model);
   people.forEach((person, index) => {
-    if (scene.skeletons) drawPerson(context, person, model, sides, threshold, scale);
+    if (scene.skeletons) drawPerson(context, person, model, threshold, scale);
     if (scene.names) drawNames(context, person, threshold, scale, scene.nameOf);
     if (marked?.person === index) drawMark(context, person.keypoints[marked.joint], scale);
   });
@@ -53,25 +41,27 @@ function widthFor(person, threshold) {
   return Math.min(12, Math.max(1, size / 80));
 }
 
-function drawPerson(context, person, model, sides, threshold, scale) {
+const css = (rgb) => `rgb(${rgb.join(" ")})`;
+
+function drawPerson(context, person, model, threshold, scale) {
   const points = person.keypoints;
   // Thin lines cannot be seen on a small screen, whatever the picture's size.
   const width = Math.max(widthFor(person, threshold) * scale, 2 * (window.devicePixelRatio || 1));
   context.lineCap = "round";
-  const limbs = model.limbs.filter(([i, j]) => Math.min(points[i].score, points[j].score) >= threshold);
   for (const rim of [true, false]) {
-    for (const [i, j] of limbs) {
-      context.strokeStyle = rim ? RIM : COLOURS[sides[i] === sides[j] ? sides[i] : "middle"];
+    model.limbs.forEach(([i, j], limb) => {
+      if (Math.min(points[i].score, points[j].score) < threshold) return;
+      context.strokeStyle = rim ? RIM : css(model.limb_colours[limb]);
       context.lineWidth = rim ? width * 1.5 : width;
       context.beginPath();
       context.moveTo((points[i].x + 0.5) * scale, (points[i].y + 0.5) * scale);
       context.lineTo((points[j].x + 0.5) * scale, (points[j].y + 0.5) * scale);
       context.stroke();
-    }
+    });
   }
   points.forEach((point, index) => {
     if (point.score < threshold) return;
-    for (const [radius, fill] of [[width * 1.25, RIM], [width, COLOURS[sides[index]]]]) {
+    for (const [radius, fill] of [[width * 1.25, RIM], [width, css(model.keypoint_colours[index])]]) {
       context.fillStyle = fill;
       context.beginPath();
       context.arc((point.x + 0.5) * scale, (point.y + 0.5) * scale, radius, 0, 2 * Math.PI);

@@ -1,4 +1,4 @@
-"""What the keypoints are: names, left-right pairs, limbs, OKS constants, weights, body halves."""
+"""`Skeleton`: names, left-right pairs, limbs, OKS constants, weights, body halves, colours."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+Colour = tuple[int, int, int]
 
 # For a keypoint without a constant of its own; COCO's lie between 0.025 and 0.107.
 DEFAULT_SIGMA = 0.05
@@ -19,8 +21,9 @@ class Skeleton:
     `flip_pairs` (left first: drawings colour the sides) and `limbs` are pairs of indices, `sigmas`
     the OKS constants of COCO's definition (its k is 2 sigma), `weights` scale each keypoint's loss,
     `upper_body` are the keypoints of one half for the half-body augmentation (the others form the
-    other half). `sigmas` and `weights` may be left empty for 0.05 and 1 everywhere. Raises
-    ValueError where the parts do not fit.
+    other half). `sigmas` and `weights` may be left empty for 0.05 and 1 everywhere, `colours` (RGB
+    of each keypoint) for drawings by side. `category` is what COCO files call the bodies, where it
+    is not the name. Raises ValueError where the parts do not fit.
     """
 
     name: str
@@ -30,6 +33,8 @@ class Skeleton:
     sigmas: tuple[float, ...] = ()
     weights: tuple[float, ...] = ()
     upper_body: tuple[int, ...] = ()
+    colours: tuple[Colour, ...] = ()
+    category: str = ""
 
     def __post_init__(self) -> None:
         k = len(self.keypoints)
@@ -49,6 +54,11 @@ class Skeleton:
             raise self._error("flip_pairs", "each keypoint in at most one pair", self.flip_pairs)
         if not all(0 <= i < k for i in self.upper_body):
             raise self._error("upper_body", f"indices below {k}", self.upper_body)
+        if self.colours and (
+            len(self.colours) != k
+            or not all(len(c) == 3 and all(0 <= v <= 255 for v in c) for c in self.colours)
+        ):
+            raise self._error("colours", f"{k} of red, green and blue, 0 to 255", self.colours)
 
     def _error(self, field: str, expected: str, found: object) -> ValueError:
         return ValueError(f"skeleton '{self.name}', {field}: expected {expected}, found {found}")
@@ -64,6 +74,11 @@ class Skeleton:
             order[[left, right]] = right, left
         return order
 
+    @property
+    def has_sigmas(self) -> bool:
+        """Whether anybody gave OKS constants; an OKS by the default ones compares to nothing."""
+        return any(sigma != DEFAULT_SIGMA for sigma in self.sigmas)
+
     @cached_property
     def lower_body(self) -> tuple[int, ...]:
         """The keypoints outside `upper_body`; empty where no halves are defined."""
@@ -75,12 +90,14 @@ class Skeleton:
     def from_coco_category(cls, category: Mapping[str, Any]) -> "Skeleton":
         """Read a COCO category with `keypoints` and, where present, `skeleton` (1-based pairs).
 
-        A category with the names of COCO_17 or MPII_16 is that skeleton. Flip pairs of others are
-        found by their left/right names (`left_ear`/`right_ear`, `l_hip`/`r_hip`, `lhip`/`rhip`
-        ...).
+        A category with the names of a shipped skeleton is that skeleton. Flip pairs of others are
+        found by their left/right names (see `guess_flip_pairs`).
         """
+        # The shipped ones are made of this class.
+        from hrpose.skeleton.shipped import SHIPPED
+
         names = tuple(str(name) for name in category["keypoints"])
-        for known in (COCO_17, MPII_16):
+        for known in SHIPPED.values():
             if names == known.keypoints:
                 return known
         limbs = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ())
@@ -90,7 +107,7 @@ class Skeleton:
     def to_coco_category(self, category_id: int = 1) -> dict[str, Any]:
         return {
             "id": category_id,
-            "name": "person" if self in (COCO_17, MPII_16) else self.name,
+            "name": self.category or self.name,
             "keypoints": list(self.keypoints),
             "skeleton": [[a + 1, b + 1] for a, b in self.limbs],
         }
@@ -105,6 +122,8 @@ class Skeleton:
             "sigmas": list(self.sigmas),
             "weights": list(self.weights),
             "upper_body": list(self.upper_body),
+            "colours": [list(colour) for colour in self.colours],
+            "category": self.category,
         }
 
     @classmethod
@@ -117,6 +136,8 @@ class Skeleton:
             sigmas=tuple(data.get("sigmas", ())),
             weights=tuple(data.get("weights", ())),
             upper_body=tuple(data.get("upper_body", ())),
+            colours=tuple((int(r), int(g), int(b)) for r, g, b in data.get("colours", ())),
+            category=str(data.get("category", "")),
         )
 
 
@@ -130,6 +151,11 @@ _SIDES = (
     ("l_", "r_"),
     ("L_", "R_"),
     ("_l", "_r"),
+    ("_L", "_R"),
+    (".l", ".r"),
+    (".L", ".R"),
+    ("LEFT", "RIGHT"),
+    ("左", "右"),
     ("l", "r"),
 )
 
@@ -145,80 +171,10 @@ def guess_flip_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
                 right + name[1:]
                 if left == "l" and name.startswith("l")
                 else name.replace(left, right, 1)
-                if len(left) > 1
+                if left != "l"
                 else name
             )
             j = index.get(twin, i)
             if j != i and i not in pairs and i not in pairs.values() and j not in pairs.values():
                 pairs[i] = j
     return tuple(pairs.items())
-
-
-COCO_17 = Skeleton(
-    name="coco-17",
-    keypoints=(
-        "nose",
-        "left_eye",
-        "right_eye",
-        "left_ear",
-        "right_ear",
-        "left_shoulder",
-        "right_shoulder",
-        "left_elbow",
-        "right_elbow",
-        "left_wrist",
-        "right_wrist",
-        "left_hip",
-        "right_hip",
-        "left_knee",
-        "right_knee",
-        "left_ankle",
-        "right_ankle",
-    ),
-    flip_pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
-    limbs=(
-        (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8),
-        (7, 9), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
-    ),
-    # cocodataset.org, "keypoints evaluation": measured on 5,000 images annotated twice.
-    sigmas=(
-        0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107,
-        0.087, 0.087, 0.089, 0.089,
-    ),
-    weights=(1, 1, 1, 1, 1, 1, 1, 1.2, 1.2, 1.5, 1.5, 1, 1, 1.2, 1.2, 1.5, 1.5),
-    upper_body=tuple(range(11)),
-)  # fmt: skip
-
-# MPII's order. Its measure is PCKh; the OKS constants are COCO's where COCO has the keypoint, and
-# for the four on the body's axis those of the nearest that it has.
-MPII_16 = Skeleton(
-    name="mpii-16",
-    keypoints=(
-        "right_ankle",
-        "right_knee",
-        "right_hip",
-        "left_hip",
-        "left_knee",
-        "left_ankle",
-        "pelvis",
-        "thorax",
-        "upper_neck",
-        "head_top",
-        "right_wrist",
-        "right_elbow",
-        "right_shoulder",
-        "left_shoulder",
-        "left_elbow",
-        "left_wrist",
-    ),
-    flip_pairs=((5, 0), (4, 1), (3, 2), (15, 10), (14, 11), (13, 12)),
-    limbs=(
-        (0, 1), (1, 2), (2, 6), (6, 3), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9), (10, 11), (11, 12),
-        (12, 7), (7, 13), (13, 14), (14, 15),
-    ),
-    sigmas=(
-        0.089, 0.087, 0.107, 0.107, 0.087, 0.089, 0.107, 0.079, 0.079, 0.035, 0.062, 0.072, 0.079,
-        0.079, 0.072, 0.062,
-    ),
-    upper_body=tuple(range(7, 16)),
-)  # fmt: skip
