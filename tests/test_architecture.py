@@ -27,6 +27,7 @@ FLOORS = (
         "files",
         "onnx_file",
         "tables",
+        "yaml_file",
         "adapters",
     },
     {"network", "data", "synthetic"},

@@ -67,38 +67,18 @@ def test_two_different_skeletons(recipe: Recipe, data: Path) -> None:
         PoseData(recipe, data)
 
 
-def with_skeleton(recipe: Recipe, **said: object) -> Recipe:
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=said)})
-
-
-def test_what_the_recipe_says_of_the_skeleton(recipe: Recipe, data: Path) -> None:
+def test_a_file_completes_the_skeleton(recipe: Recipe, data: Path) -> None:
     def rename(content: dict) -> None:  # type: ignore[type-arg]
         content["categories"][0]["keypoints"] = [f"p{i}" for i in range(17)]
 
     for part in ("train", "val"):
         edited(data / part / "annotations.json", rename)
-    told = with_skeleton(recipe, flip_pairs=(("p1", "p2"), ("p4", "p3")), upper_body=("p0", "p1"))
+    (data / "horse.yaml").write_text("flip_pairs: [[p1, p2], [p4, p3]]\nupper_body: [p0, p1]")
+    told = recipe.model_copy(
+        update={"data": recipe.data.model_copy(update={"skeleton": Path("horse.yaml")})}
+    )
     loaded = PoseData(told, data)
     assert loaded.train_table.skeleton == loaded.val_table.skeleton
     assert loaded.train_table.skeleton.flip_permutation[:6].tolist() == [0, 2, 1, 4, 3, 5]
     assert loaded.train_table.skeleton.upper_body == (0, 1)
     assert PoseData(recipe, data).train_table.skeleton.flip_pairs == ()
-
-
-@pytest.mark.parametrize(
-    ("said", "message"),
-    [
-        ({"flip_pairs": (("left_eye", "beak"),)}, r"data.flip_pairs: expected .*, found beak"),
-        ({"upper_body": ("wing",)}, r"data.upper_body: expected .*, found wing"),
-        (
-            {"flip_pairs": (("left_eye", "right_eye"), ("right_eye", "nose"))},
-            "data: .*flip_pairs: expected each keypoint in at most one pair",
-        ),
-        ({"flip_pairs": (("nose", "nose"),)}, "expected pairs of different indices"),
-    ],
-)
-def test_a_skeleton_that_cannot_be(
-    recipe: Recipe, data: Path, said: dict[str, object], message: str
-) -> None:
-    with pytest.raises(UserError, match=message):
-        PoseData(with_skeleton(recipe, **said), data)

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from hrpose.cli import convert
+from hrpose.cli import convert, skeleton
 
 app = typer.Typer(help="Make and change data sets.", no_args_is_help=True)
 app.add_typer(convert.app, name="convert")
+app.command("skeleton")(skeleton.skeleton)
 
 
 @app.callback()

@@ -18,7 +18,7 @@ def train_finder(
     """Train a finder of people on pictures in which every person is boxed."""
     from hrpose.training.finder.recipe import FinderRecipe
     from hrpose.training.finder.run import train
-    from hrpose.training.recipe import load_as
+    from hrpose.yaml_file import load_as
 
     loaded = load_as(recipe, overrides or (), FinderRecipe)
     weights = train(loaded, data, out or Path("runs") / loaded.name, resume)

@@ -19,6 +19,7 @@ from hrpose.data.dataset import (
 )
 from hrpose.data.pack import Pack
 from hrpose.data.persons import PersonTable
+from hrpose.data.skeleton_file import complete_skeleton
 from hrpose.errors import UserError
 from hrpose.training.recipe import DataSet, Recipe
 from hrpose.training.validation import Validation
@@ -58,7 +59,10 @@ class PoseData(L.LightningDataModule):
         table = load_persons(self.root / part.annotations)
         if len(table) == 0:
             raise UserError(f"{self.root / part.annotations}: expected labelled people, found none")
-        return replace(table, skeleton=self.recipe.data.skeleton(table.skeleton))
+        said = self.recipe.data.skeleton
+        if said is None:
+            return table
+        return replace(table, skeleton=complete_skeleton(table.skeleton, self.root / said))
 
     def _cutouts(self, part: DataSet, table: PersonTable) -> Cutouts:
         cutouts = open_cutouts(self.root / part.images, table, self.root / part.annotations)

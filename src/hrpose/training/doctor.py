@@ -145,7 +145,7 @@ def _flip(case: Case) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"no keypoint of '{skeleton.name}' has a left or right partner; if some do, name them "
-            "so (left_ear, right_ear) or in data.flip_pairs, or set "
+            "so (left_ear, right_ear) or in the file of data.skeleton, or set "
             "augmentation.flip_probability=0 and evaluation.flip_test=false",
         )
 
@@ -175,8 +175,8 @@ def flip_findings(skeleton: Skeleton) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"{names[pair[0]]} and {names[pair[1]]} look like left and right but are no flip pair: "
-            "mirrored pictures would teach the wrong side; add them to data.flip_pairs or rename "
-            "them",
+            "mirrored pictures would teach the wrong side; add them to the flip_pairs of "
+            "data.skeleton or rename them",
         )
     paired = by_name | {index for pair in used for index in pair}
     for index, name in enumerate(names):
@@ -184,7 +184,7 @@ def flip_findings(skeleton: Skeleton) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 f"{name} has no partner on the other side: mirrored pictures would teach the wrong "
-                "side; name its partner alike, or pair it in data.flip_pairs",
+                "side; name its partner alike, or pair it in the file of data.skeleton",
             )
 
 
@@ -224,7 +224,8 @@ def _halves(case: Case) -> Iterator[Finding]:
         yield Finding(
             "note",
             f"'{case.train.skeleton.name}' has no upper body, so that half-body crops do nothing; "
-            "name its keypoints in data.upper_body, or set augmentation.half_body_probability=0",
+            "name its upper_body in the file of data.skeleton, or set "
+            "augmentation.half_body_probability=0",
         )
 
 

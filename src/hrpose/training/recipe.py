@@ -1,31 +1,17 @@
 """A recipe says everything about a training; one YAML file each, checked before anything starts."""
 
-import contextlib
-import difflib
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from hrpose.codec import Codec
 from hrpose.data.augment import Augmentation
-from hrpose.errors import UserError
 from hrpose.network.spec import NETWORKS
-from hrpose.skeleton import Skeleton
+from hrpose.yaml_file import Part, load_as
 
 PAPER = Augmentation()
-
-
-class Part(BaseModel):
-    """Frozen; an unknown key is an error, and so is a number that is not finite."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-P = TypeVar("P", bound=Part)
 
 
 class DataSet(Part):
@@ -39,35 +25,16 @@ class Data(Part):
     train: DataSet
     val: DataSet
     padding: Annotated[float, Field(gt=0)] = 1.25
-    sampling: dict[str, Annotated[float, Field(ge=0)]] = {}
+    sampling: dict[str, Annotated[float, Field(ge=0)]] = Field(default={})
     """How often people of a picture `source` are drawn, relative to 1."""
     trust: bool = False
     """Scale each person's loss by the `trust` of the labels."""
-    flip_pairs: tuple[tuple[str, str], ...] | None = None
-    """The keypoints that change places in a mirror image, where their names do not tell."""
-    upper_body: tuple[str, ...] | None = None
-    """The keypoints of the upper half, for half-body crops."""
+    skeleton: Path | None = None
+    """A file that completes the annotations' skeleton (`hrpose.data.skeleton_file`), relative to
+    `--data`."""
     description: str = "unknown"
     """What the weights were trained on, for the passport."""
     licence: str = "unknown"
-
-    def skeleton(self, found: Skeleton) -> Skeleton:
-        """The annotations' skeleton with what is said of it here. Raises UserError."""
-        index = {name: i for i, name in enumerate(found.keypoints)}
-        pairs, upper = self.flip_pairs, self.upper_body
-        for key, names in (("flip_pairs", sum(pairs or (), ())), ("upper_body", upper or ())):
-            unknown = next((name for name in names if name not in index), None)
-            if unknown is not None:
-                known = ", ".join(found.keypoints)
-                raise UserError(f"data.{key}: expected keypoints ({known}), found {unknown}")
-        try:
-            if pairs is not None:
-                found = replace(found, flip_pairs=tuple((index[a], index[b]) for a, b in pairs))
-            if upper is not None:
-                found = replace(found, upper_body=tuple(index[name] for name in upper))
-        except ValueError as error:
-            raise UserError(f"data: {error}") from error
-        return found
 
 
 class CodecPart(Part):
@@ -187,67 +154,3 @@ class Recipe(Part):
 def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     """Read a YAML recipe of a pose network; see `load_as`."""
     return load_as(path, overrides, Recipe)
-
-
-def load_as(path: Path, overrides: Iterable[str], kind: type[P]) -> P:
-    """Read a YAML recipe of this kind and apply `overrides` such as `optimizer.lr=5e-4`.
-
-    Raises UserError with one line per fault; a misspelled key comes with a suggestion.
-    """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first = " ".join(str(error).split())
-        raise UserError(f"{path}: expected YAML, found: {first}") from error
-    if not isinstance(document, dict):
-        raise UserError(f"{path}: expected a mapping of keys, found {type(document).__name__}")
-    for override in overrides:
-        _override(document, override)
-    try:
-        return kind.model_validate(document)
-    except ValidationError as error:
-        lines = [_explain(fault, kind) for fault in error.errors()]
-        raise UserError("\n".join(f"{path}: {line}" for line in lines)) from error
-
-
-def _override(document: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not all(key.split(".")):
-        raise UserError(f"--set {override}: expected KEY=VALUE, such as optimizer.lr=5e-4")
-    *parents, last = key.split(".")
-    node = document
-    for parent in parents:
-        child = node.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise UserError(f"--set {override}: '{parent}' is a value and has no keys of its own")
-        node = child
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {override}: expected a YAML value, found '{text}'") from error
-    # YAML 1.1 reads 5e-4 as text, because it has no dot.
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    node[last] = value
-
-
-def _explain(fault: Any, kind: type[BaseModel]) -> str:
-    location = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] != "extra_forbidden":
-        message = str(fault["msg"]).removeprefix("Value error, ")
-        found = "" if isinstance(fault["input"], dict) else f", found {fault['input']!r}"
-        return f"{location}: {message}{found}" if location else f"{message}{found}"
-    *parents, key = fault["loc"]
-    known = _keys_at(parents, kind)
-    close = difflib.get_close_matches(str(key), known, n=1)
-    hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(sorted(known))}"
-    return f"unknown key '{location}'; {hint}"
-
-
-def _keys_at(parents: list[Any], model: type[BaseModel]) -> list[str]:
-    for parent in parents:
-        model = model.model_fields[str(parent)].annotation  # type: ignore[assignment]
-    return list(model.model_fields)

@@ -13,7 +13,7 @@ from hrpose.cli.main import app
 from hrpose.errors import UserError
 from hrpose.network import finder
 from hrpose.training.finder.recipe import FinderRecipe
-from hrpose.training.recipe import load_as
+from hrpose.yaml_file import load_as
 
 RECIPE = {
     "name": "tiny",

@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 
 from hrpose.network.spec import NETWORKS
 from hrpose.training.finder.dataset import Framing
-from hrpose.training.recipe import DataSet, Optimizer, Part, Schedule, Training
+from hrpose.training.recipe import DataSet, Optimizer, Schedule, Training
+from hrpose.yaml_file import Part
 
 USUAL = Framing()
 

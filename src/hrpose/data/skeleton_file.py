@@ -1,0 +1,128 @@
+"""A small YAML file that completes the skeleton of a COCO category.
+
+COCO's categories have names and limbs. What else a training needs is said here, by name:
+
+    flip_pairs: [[left_ear, right_ear], [left_hoof, right_hoof]]   # left first
+    limbs: [[nose, left_ear], [nose, right_ear]]
+    sigmas: {nose: 0.03, left_ear: 0.04, right_ear: 0.04}          # or one number for all
+    weights: {left_hoof: 1.5, right_hoof: 1.5}
+    upper_body: [nose, left_ear, right_ear]
+    colours: {nose: "#5adc78"}
+
+All keys may be left out; what is left out stays as it was found.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import ConfigDict, Field
+
+from hrpose.errors import UserError
+from hrpose.skeleton import Colour, Skeleton
+from hrpose.yaml_file import Part, load_as
+
+Positive = Annotated[float, Field(gt=0)]
+Pairs = tuple[tuple[str, str], ...]
+
+# Of keypoints without a colour, where others have one.
+_GREY: Colour = (190, 190, 190)
+
+
+class SkeletonFile(Part):
+    """See the head of this file. With `keypoints`, they must be the annotations' in their order."""
+
+    # A keypoint may be called 1.
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    name: str | None = None
+    keypoints: tuple[str, ...] | None = None
+    flip_pairs: Pairs | None = None
+    limbs: Pairs | None = None
+    sigmas: Positive | dict[str, Positive] | None = None
+    weights: Positive | dict[str, Positive] | None = None
+    upper_body: tuple[str, ...] | None = None
+    colours: dict[str, Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]] | None = None
+
+
+def complete_skeleton(found: Skeleton, path: Path) -> Skeleton:
+    """The skeleton of annotations with what the file at `path` says of it. Raises UserError."""
+    said = load_as(path, (), SkeletonFile)
+    if said.keypoints is not None and said.keypoints != found.keypoints:
+        raise UserError(
+            f"{path}: keypoints: expected those of the annotations "
+            f"({', '.join(found.keypoints)}), found {', '.join(said.keypoints)}"
+        )
+    index = {name: i for i, name in enumerate(found.keypoints)}
+
+    def at(key: str, name: str) -> int:
+        if name not in index:
+            known = ", ".join(found.keypoints)
+            raise UserError(f"{path}: {key}: expected keypoints ({known}), found {name}")
+        return index[name]
+
+    def pairs(key: str, named: Pairs) -> tuple[tuple[int, int], ...]:
+        return tuple((at(key, a), at(key, b)) for a, b in named)
+
+    def numbers(
+        key: str, given: float | dict[str, float], old: tuple[float, ...]
+    ) -> tuple[float, ...]:
+        if not isinstance(given, dict):
+            return (given,) * len(old)
+        by_index = {at(key, name): value for name, value in given.items()}
+        return tuple(by_index.get(i, value) for i, value in enumerate(old))
+
+    parts: dict[str, Any] = {}
+    if said.name is not None:
+        parts["name"] = said.name
+    if said.flip_pairs is not None:
+        parts["flip_pairs"] = pairs("flip_pairs", said.flip_pairs)
+    if said.limbs is not None:
+        parts["limbs"] = pairs("limbs", said.limbs)
+    if said.sigmas is not None:
+        parts["sigmas"] = numbers("sigmas", said.sigmas, found.sigmas)
+    if said.weights is not None:
+        parts["weights"] = numbers("weights", said.weights, found.weights)
+    if said.upper_body is not None:
+        parts["upper_body"] = tuple(at("upper_body", name) for name in said.upper_body)
+    if said.colours is not None:
+        rgb = {at("colours", name): _rgb(text) for name, text in said.colours.items()}
+        old = found.colours or (_GREY,) * len(found)
+        parts["colours"] = tuple(rgb.get(i, colour) for i, colour in enumerate(old))
+    try:
+        return replace(found, **parts)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def to_yaml(skeleton: Skeleton) -> str:
+    """The file that says of the skeleton what it is; `complete_skeleton` reads it."""
+    names = skeleton.keypoints
+
+    def named(pairs: tuple[tuple[int, int], ...]) -> list[list[str]]:
+        return [[names[a], names[b]] for a, b in pairs]
+
+    parts: dict[str, Any] = {
+        "name": skeleton.name,
+        "keypoints": list(names),
+        "flip_pairs": named(skeleton.flip_pairs),
+        "limbs": named(skeleton.limbs),
+    }
+    if skeleton.has_sigmas:
+        parts["sigmas"] = dict(zip(names, skeleton.sigmas, strict=True))
+    if set(skeleton.weights) != {1.0}:
+        parts["weights"] = dict(zip(names, skeleton.weights, strict=True))
+    parts["upper_body"] = [names[i] for i in skeleton.upper_body]
+    if skeleton.colours:
+        colours = ("#{:02x}{:02x}{:02x}".format(*colour) for colour in skeleton.colours)
+        parts["colours"] = dict(zip(names, colours, strict=True))
+    written: str = yaml.safe_dump(
+        parts, sort_keys=False, allow_unicode=True, default_flow_style=None, width=85
+    )
+    return written.rstrip() + "\n"
+
+
+def _rgb(text: str) -> Colour:
+    red, green, blue = bytes.fromhex(text[1:])
+    return red, green, blue

@@ -1,0 +1,85 @@
+"""YAML files with known keys (recipes, skeletons), checked on reading; a wrong one is explained."""
+
+import contextlib
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hrpose.errors import UserError
+
+
+class Part(BaseModel):
+    """Frozen; an unknown key is an error, and so is a number that is not finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+P = TypeVar("P", bound=Part)
+
+
+def load_as(path: Path, overrides: Iterable[str], kind: type[P]) -> P:
+    """Read a YAML file of this kind and apply `overrides` such as `optimizer.lr=5e-4`.
+
+    Raises UserError with one line per fault; a misspelled key comes with a suggestion.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        first = " ".join(str(error).split())
+        raise UserError(f"{path}: expected YAML, found: {first}") from error
+    if not isinstance(document, dict):
+        raise UserError(f"{path}: expected a mapping of keys, found {type(document).__name__}")
+    for override in overrides:
+        _override(document, override)
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        lines = [_explain(fault, kind) for fault in error.errors()]
+        raise UserError("\n".join(f"{path}: {line}" for line in lines)) from error
+
+
+def _override(document: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise UserError(f"--set {override}: expected KEY=VALUE, such as optimizer.lr=5e-4")
+    *parents, last = key.split(".")
+    node = document
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise UserError(f"--set {override}: '{parent}' is a value and has no keys of its own")
+        node = child
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: expected a YAML value, found '{text}'") from error
+    # YAML 1.1 reads 5e-4 as text, because it has no dot.
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    node[last] = value
+
+
+def _explain(fault: Any, kind: type[BaseModel]) -> str:
+    location = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] != "extra_forbidden":
+        message = str(fault["msg"]).removeprefix("Value error, ")
+        found = "" if isinstance(fault["input"], dict) else f", found {fault['input']!r}"
+        return f"{location}: {message}{found}" if location else f"{message}{found}"
+    *parents, key = fault["loc"]
+    known = _keys_at(parents, kind)
+    close = difflib.get_close_matches(str(key), known, n=1)
+    hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(sorted(known))}"
+    return f"unknown key '{location}'; {hint}"
+
+
+def _keys_at(parents: list[Any], model: type[BaseModel]) -> list[str]:
+    for parent in parents:
+        model = model.model_fields[str(parent)].annotation  # type: ignore[assignment]
+    return list(model.model_fields)
