@@ -122,10 +122,10 @@ def test_weights_with_another_codec(people: PersonTable) -> None:
     ("start", "message"),
     [
         (COCO_MODEL, "they are taken for coco-17, in its order"),
-        (replace(BACKBONE, num_keypoints=16), "their backbone is taken, the head learns anew"),
+        (replace(BACKBONE, num_keypoints=16), "the head knows left_shoulder, right_shoulder"),
         (
             replace(COCO_MODEL, passport=Passport("w32", (256, 256), skeleton=MPII_16)),
-            "their backbone is taken, the head learns anew",
+            "the head knows left_shoulder, right_shoulder",
         ),
     ],
 )

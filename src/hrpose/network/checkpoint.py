@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
+from hrpose.network.folded import read_onnx
 from hrpose.network.hrnet import HRNet
 from hrpose.passport import METADATA_KEY, Passport
 
@@ -64,14 +65,12 @@ def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], err
 def read_content(path: Path) -> tuple[Any, Passport | None]:
     """What a file holds, whoever wrote it, and its passport where it is from hrpose.
 
-    safetensors, or a PyTorch file of any name. Raises UserError where it cannot be read safely.
+    safetensors, ONNX of `hrpose export`, or a PyTorch file of any name. Raises UserError where it
+    cannot be read safely.
     """
     passport: Any
     if path.suffix == ".onnx":
-        raise UserError(
-            f"{path}: expected a file to start a training from or to convert (.safetensors, .pth), "
-            "found an ONNX file, which can only be run"
-        )
+        return read_onnx(path)
     if path.suffix == ".safetensors":
         content, metadata = _open_safetensors(path)
         passport = metadata.get(METADATA_KEY)

@@ -69,24 +69,44 @@ class Weights:
     def fits_head(self, skeleton: Skeleton) -> bool:
         """Whether the head is for these keypoints.
 
-        Without a passport, 17 are COCO's and 16 are MPII's; other numbers say nothing else.
+        Without a passport, a number that is not usual says nothing against them.
         """
-        if self.passport is not None:
-            return self.passport.skeleton.keypoints == skeleton.keypoints
-        usual = next((s for s in USUAL_INPUT if len(s) == self.num_keypoints), skeleton)
+        usual = self.skeleton or skeleton
         return self.num_keypoints == len(skeleton) and usual.keypoints == skeleton.keypoints
 
+    @property
+    def skeleton(self) -> Skeleton | None:
+        """The keypoints of the head, where they are known; 17 are COCO's and 16 are MPII's."""
+        if self.passport is not None:
+            return self.passport.skeleton
+        return next((s for s in USUAL_INPUT if len(s) == self.num_keypoints), None)
+
     def build(self, skeleton: Skeleton) -> HRNet:
-        """A network with these weights; its head is a fresh one where the keypoints differ."""
+        """A network with these weights.
+
+        Where the keypoints differ its head is a fresh one, in which those with a name that the
+        weights know keep their rows.
+        """
         network = HRNet.from_name(self.network, len(skeleton))
-        fresh = {key: value for key, value in network.state_dict().items() if _is_head(key)}
-        state = self.state if self.fits_head(skeleton) else {**self.state, **fresh}
-        network.load_state_dict(state)
+        head = {key: value for key, value in network.state_dict().items() if _is_head(key)}
+        if self.fits_head(skeleton):
+            head = {}
+        elif self.skeleton is not None:
+            for name in self.shared(skeleton):
+                new, old = skeleton.keypoints.index(name), self.skeleton.keypoints.index(name)
+                for key, rows in head.items():
+                    rows[new] = self.state[key][old]
+        network.load_state_dict({**self.state, **head})
         return network
+
+    def shared(self, skeleton: Skeleton) -> list[str]:
+        """The names of keypoints that the head knows and the skeleton has."""
+        known = () if self.skeleton is None else self.skeleton.keypoints
+        return [name for name in skeleton.keypoints if name in known]
 
 
 def read(path: Path) -> Weights:
-    """Read `.safetensors`, or a PyTorch file of any name.
+    """Read `.safetensors`, ONNX of `hrpose export`, or a PyTorch file of any name.
 
     Raises UserError for what is no HRNet of `hrpose.network.spec.NETWORKS`, naming what is
     missing, superfluous or of another shape; and for files that would run code.

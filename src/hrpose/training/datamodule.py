@@ -53,7 +53,9 @@ class PoseData(L.LightningDataModule):
                 f"({', '.join(self.train_table.skeleton.keypoints)}), "
                 f"found {', '.join(self.val_table.skeleton.keypoints)}"
             )
-        self.validation = Validation(root / recipe.data.val.annotations, self.val_table)
+        self.validation = Validation(
+            root / recipe.data.val.annotations, self.val_table, recipe.evaluation.metric
+        )
 
     def _load(self, part: DataSet) -> PersonTable:
         table = load_persons(self.root / part.annotations)
@@ -76,9 +78,8 @@ class PoseData(L.LightningDataModule):
             )
         return cutouts
 
-    def train_dataloader(self) -> DataLoader[Sample]:
-        settings = self.recipe.training
-        dataset = PoseDataset(
+    def train_dataset(self) -> PoseDataset:
+        return PoseDataset(
             self.train_table,
             self.train_cutouts,
             self.recipe.input_wh,
@@ -86,6 +87,9 @@ class PoseData(L.LightningDataModule):
             self.recipe.augmentation.augmentation(),
             unit_lengths=self.recipe.codec.codec().unit_lengths,
         )
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        settings, dataset = self.recipe.training, self.train_dataset()
         weights = sampling_weights(self.train_table, self.recipe.data.sampling)
         sampler = TrainingSampler(weights, settings.seed, settings.samples_per_epoch)
         return self._loader(dataset, sampler, settings.batch_size, drop_last=True)

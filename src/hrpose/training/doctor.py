@@ -81,10 +81,12 @@ def _start(case: Case) -> Iterator[Finding]:
         return
     if not case.fine_tunes:
         if start.num_keypoints is not None:
+            shared = start.shared(case.train.skeleton)
             yield Finding(
                 "note",
                 f"the weights are for other keypoints than the data's {len(case.train.skeleton)}: "
-                "their backbone is taken, the head learns anew",
+                f"their backbone is taken, and the head knows {', '.join(shared) or 'none'} by "
+                "name; the others learn anew",
             )
         return
     if recipe.optimizer.lr > FINE_TUNING_RATE:

@@ -7,13 +7,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+)
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
 
 from hrpose.training.checkpoint_io import WholeFiles
 from hrpose.training.recipe import Optimizer, Schedule, Training
@@ -27,10 +33,11 @@ def fit(
     out: Path,
     *,
     monitor: str,
+    mode: Literal["max", "min"] = "max",
     every_epochs: int = 1,
     resume_from: Path | None = None,
 ) -> Path:
-    """Train, validate every `every_epochs`, and return the checkpoint with the highest `monitor`.
+    """Train, validate every `every_epochs`, and return the checkpoint with the best `monitor`.
 
     `out/checkpoints` has the last checkpoints and the best, `out` the logs. After SIGTERM the step
     is finished and saved; it ends in SystemExit(143).
@@ -38,11 +45,18 @@ def fit(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips about products
     folder = out / "checkpoints"
     best = ModelCheckpoint(
-        folder, filename="best", monitor=monitor, mode="max", enable_version_counter=False
+        folder, filename="best", monitor=monitor, mode=mode, enable_version_counter=False
     )
     last = LastCheckpoints(folder, training.keep_checkpoints, training.checkpoint_every_steps)
-    # The last checkpoint knows of the best, which is therefore written before it.
-    callbacks: list[Callback] = [GoOnInEpoch(), StopAtNotFinite(out), best, last]
+    callbacks: list[Callback] = [GoOnInEpoch(), StopAtNotFinite(out), best]
+    if training.early_stopping is not None:
+        callbacks.append(
+            EarlyStopping(
+                monitor, mode=mode, patience=training.early_stopping, check_on_train_epoch_end=False
+            )
+        )
+    # The last checkpoint knows what the others have seen, and is therefore written after them.
+    callbacks.append(last)
     if training.ema_decay is not None:
         callbacks.append(EMAWeightAveraging(decay=training.ema_decay))
     trainer = L.Trainer(
@@ -101,9 +115,17 @@ def optimizers(
     module: L.LightningModule, settings: Optimizer, schedule: Schedule, epochs: int
 ) -> Any:
     """What `configure_optimizers` of a module returns, by the recipe; frozen weights stay."""
+    groups: dict[int, list[Tensor]] = {}
+    for name, weights in module.named_parameters():
+        if weights.requires_grad:
+            depth = 0 if settings.layer_decay == 1 else stages_from_the_head(name)
+            groups.setdefault(depth, []).append(weights)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
     optimizer = kind(
-        [weights for weights in module.parameters() if weights.requires_grad],
+        [
+            {"params": weights, "lr": settings.lr * settings.layer_decay**depth}
+            for depth, weights in groups.items()
+        ],
         lr=settings.lr,
         weight_decay=settings.weight_decay,
         fused=True,
@@ -115,6 +137,14 @@ def optimizers(
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def stages_from_the_head(name: str) -> int:
+    """0 for weights of the head, 1 for those of the last stage, up to 5 for the stem."""
+    stages = (("transition3", "stage4"), ("transition2", "stage3"), ("transition1", "stage2"))
+    rows = (*stages, ("layer1",), ("conv1", "bn1", "conv2", "bn2"))
+    part = name.removeprefix("network.").partition(".")[0]
+    return next((depth for depth, parts in enumerate(rows, 1) if part in parts), 0)
 
 
 def rate_at(step: int, steps: int, schedule: Schedule, epochs: int) -> float:

@@ -1,6 +1,6 @@
 """The network in training: targets, loss, optimiser, and figures on the validation people."""
 
-from typing import Any
+from typing import Any, Self
 
 import lightning as L
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 from hrpose.data.dataset import Sample
 from hrpose.errors import UserError
 from hrpose.geometry import transform
+from hrpose.network.folded import norms
 from hrpose.network.hrnet import HRNet
 from hrpose.network.preprocess import Normalise
 from hrpose.passport import METADATA_KEY, Passport
@@ -51,7 +52,18 @@ class PoseModule(L.LightningModule):
                 f"loss.top: expected at most the skeleton's {len(passport.skeleton)} keypoints, "
                 f"found {recipe.loss.top}"
             )
+        if recipe.training.frozen_norms:
+            for _, _, _, norm in norms(network):
+                norm.requires_grad_(False)
         self.predictions: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
+
+    def train(self, mode: bool = True) -> Self:
+        """As any module's; frozen BatchNorms do not follow into training."""
+        super().train(mode)
+        if self.recipe.training.frozen_norms:
+            for _, _, _, norm in norms(self.network):
+                norm.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 crops (n, h, w, 3) to heatmaps (n, k, h/4, w/4)."""

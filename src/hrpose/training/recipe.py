@@ -81,6 +81,8 @@ class Optimizer(Part):
     name: Literal["adam", "adamw"] = "adam"
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each stage before the head has the rate of the one after it times this."""
 
 
 class Schedule(Part):
@@ -105,6 +107,10 @@ class Training(Part):
     ] = "auto"
     channels_last: bool = True
     compile: bool = False
+    frozen_norms: bool = False
+    """Leave every BatchNorm as the weights brought it: statistics, scale and shift."""
+    early_stopping: Annotated[int, Field(ge=1)] | None = None
+    """Stop after so many evaluations in a row without a better figure."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Average the weights over the steps with this decay, and evaluate and keep the average."""
     seed: int = 0
@@ -120,6 +126,8 @@ class Evaluation(Part):
     every_epochs: Annotated[int, Field(ge=1)] = 1
     batch_size: Annotated[int, Field(ge=1)] = 64
     flip_test: bool = True
+    metric: Literal["auto", "AP", "PCKh", "PCK", "NME", "EPE"] = "auto"
+    """The figure that says which weights are best; `auto` goes by what the data have."""
 
 
 class Recipe(Part):
@@ -127,8 +135,9 @@ class Recipe(Part):
     network: str
     input_wh: tuple[int, int]
     weights: Path | None = None
-    """What to start from: a checkpoint of hrpose, the official code, mmpose or timm, or a name of
-    `hrpose weights list`. Its backbone is taken where the keypoints differ."""
+    """What to start from: a checkpoint of hrpose, the official code, mmpose or timm, an ONNX file
+    of `hrpose export`, or a name (`w16-small`, or one of `hrpose weights list`). Where the
+    keypoints differ, its backbone is taken, and the head's rows of those with the same names."""
     data: Data
     codec: CodecPart = CodecPart()
     augmentation: AugmentationPart = AugmentationPart()

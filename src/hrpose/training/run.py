@@ -1,17 +1,22 @@
 """`hrpose train`: a recipe and data in, checkpoints, logs and weights out."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import torch
+from torch import Tensor
 
 from hrpose import weights
+from hrpose.data.dataset import Draw, collate
 from hrpose.errors import UserError
 from hrpose.network import checkpoint, convert
 from hrpose.network.convert import Weights
+from hrpose.network.folded import is_folded, unfold
 from hrpose.network.hrnet import HRNet
+from hrpose.network.preprocess import Normalise
 from hrpose.passport import Passport
 from hrpose.skeleton import Skeleton
 from hrpose.training.datamodule import PoseData
@@ -23,6 +28,8 @@ from hrpose.training.recipe import Recipe
 from hrpose.training.survive import last_checkpoint
 
 Say = Callable[[Finding], None]
+# How many people tell the BatchNorms of exported weights their statistics.
+_UNFOLDING_CROPS = 256
 
 
 def log(finding: Finding) -> None:
@@ -53,10 +60,10 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
     """Train by `recipe` on the data below `data`; everything is written below `out`.
 
     First comes `check`, which tells `say` what it finds; a resumed training was checked before.
-    `out/checkpoints` has the last and the best checkpoint (by AP; by PCKh where people have head
-    boxes), `out` the logs and, at the end, the best weights with their passport, whose path is
-    returned. `resume` goes on from the last checkpoint in `out`. Raises UserError for bad data, and
-    where `out` holds another training.
+    `out/checkpoints` has the last and the best checkpoint (by the figure of `Validation`), `out`
+    the logs and, at the end, the best weights with their passport, whose path is returned. `resume`
+    goes on from the last checkpoint in `out`. Raises UserError for bad data, and where `out` holds
+    another training.
     """
     last = last_checkpoint(out, resume)
     if last is not None:
@@ -76,6 +83,8 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
     L.seed_everything(recipe.training.seed, verbose=False)
     network = build_network(recipe, passport.skeleton, start)
     pictures = DebugPictures(out / "pictures", passport, recipe.training.debug_pictures_every)
+    if start is not None and is_folded(network):
+        unfold(network, _crops(datamodule, passport))
     module = PoseModule(network, recipe, passport, pictures)
     best = fit(
         module,
@@ -83,6 +92,7 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
         recipe.training,
         out,
         monitor=f"val/{datamodule.validation.figure}",
+        mode="max" if datamodule.validation.more_is_better else "min",
         every_epochs=recipe.evaluation.every_epochs,
         resume_from=last,
     )
@@ -90,6 +100,16 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
     written = out / f"{recipe.name}.safetensors"
     checkpoint.save(written, trained, passport)
     return written
+
+
+def _crops(datamodule: PoseData, passport: Passport) -> Iterator[Tensor]:
+    """Crops of training people, spread evenly, as the network takes them in: batches of 16."""
+    dataset = datamodule.train_dataset()
+    seed = datamodule.recipe.training.seed
+    people = np.unique(np.linspace(0, len(dataset) - 1, _UNFOLDING_CROPS).astype(int))
+    normalise = Normalise(passport.mean, passport.std)
+    for some in np.array_split(people, max(1, len(people) // 16)):
+        yield normalise(collate([dataset[Draw(int(i), (seed, int(i)))] for i in some]).image)
 
 
 def read_start(recipe: Recipe) -> Weights | None:

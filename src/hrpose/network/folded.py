@@ -1,0 +1,128 @@
+"""Weights whose BatchNorm was folded into the convolutions (an export), made trainable again.
+
+An ONNX file of `hrpose export` has one weight and one bias for each convolution and its BatchNorm.
+`read_onnx` reads them as a network whose BatchNorms only add the bias; it computes the same.
+`unfold` then gives every BatchNorm the statistics of real inputs, so that it computes the same
+still, and as well when it trains.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+
+from hrpose.errors import UserError
+from hrpose.network.hrnet import HRNet
+from hrpose.passport import METADATA_KEY, Passport
+
+_PREFIX = "network."
+# Of a channel that hardly varies, whose weights would grow without bound.
+_LEAST_VARIANCE = 1e-6
+
+
+def norms(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d, str, BatchNorm]]:
+    """Every convolution that a BatchNorm follows, and that BatchNorm, with their names."""
+    kinds = (nn.Conv2d, BatchNorm)
+    modules = [(name, m) for name, m in network.named_modules() if isinstance(m, kinds)]
+    for (conv_name, conv), (norm_name, norm) in pairwise(modules):
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNorm):
+            yield conv_name, conv, norm_name, norm
+
+
+def read_onnx(path: Path) -> tuple[dict[str, Tensor], Passport]:
+    """The state dict and the passport of an ONNX file that `hrpose export` wrote.
+
+    Raises UserError for other ONNX files, and for those with eight-bit weights.
+    """
+    import onnx  # Here, because most weights come in other files.
+
+    try:
+        model: Any = onnx.load(path)
+    except Exception as error:  # A broken file can raise anything.
+        raise UserError(f"{path}: expected an ONNX file, found: {error}") from error
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if METADATA_KEY not in metadata:
+        raise UserError(
+            f"{path}: carries no hrpose passport; expected an ONNX file that `hrpose export` wrote"
+        )
+    passport = Passport.from_json(metadata[METADATA_KEY], path)
+    found = {
+        entry.name.removeprefix(_PREFIX).removesuffix(".half"): torch.from_numpy(
+            onnx.numpy_helper.to_array(entry).astype("float32")
+        )
+        for entry in model.graph.initializer
+        if entry.name.startswith(_PREFIX)
+        and onnx.helper.tensor_dtype_to_np_dtype(entry.data_type).kind == "f"
+    }
+    try:
+        with torch.device("meta"):
+            network = HRNet.from_name(passport.network, len(passport.skeleton))
+        state = {key: found[key] for key in ("final_layer.weight", "final_layer.bias")}
+        for conv_name, _, norm_name, norm in norms(network):
+            bias = found[f"{conv_name}.weight_bias"]
+            state[f"{conv_name}.weight"] = found[f"{conv_name}.weight"]
+            state[f"{norm_name}.weight"] = torch.ones_like(bias)
+            state[f"{norm_name}.bias"] = bias
+            state[f"{norm_name}.running_mean"] = torch.zeros_like(bias)
+            state[f"{norm_name}.running_var"] = torch.full_like(bias, 1 - norm.eps)
+            state[f"{norm_name}.num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"{path}: expected the weights of a network as `hrpose export` writes them, did not "
+            f"find {error}; take the weights that it was made from"
+        ) from error
+    return state, passport
+
+
+def is_folded(network: HRNet) -> bool:
+    """Whether the BatchNorms have no statistics, only what a folded network is read with."""
+    return all(
+        not norm.running_mean.any() and (norm.running_var == 1 - norm.eps).all()  # type: ignore[union-attr]
+        for _, _, _, norm in norms(network)
+    )
+
+
+@torch.no_grad()
+def unfold(network: HRNet, batches: Iterable[Tensor]) -> None:
+    """Give the BatchNorms the statistics of `batches`, normalised inputs (n, 3, h, w).
+
+    The network computes the same as before. Each convolution is scaled to outputs of variance 1
+    and its BatchNorm scales them back, as if they had been trained together: the size of a step of
+    the optimiser, relative to the weights, is then like any network's.
+    """
+    sums = {
+        name: torch.zeros(3, conv.out_channels, dtype=torch.float64)
+        for name, conv, _, _ in norms(network)
+    }
+
+    def watch(name: str) -> Any:
+        def add(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            values = output.double().transpose(0, 1).flatten(1)
+            count = torch.full((len(values),), values.shape[1], dtype=torch.float64)
+            sums[name] += torch.stack([count, values.sum(1).cpu(), values.square().sum(1).cpu()])
+
+        return add
+
+    hooks = [conv.register_forward_hook(watch(name)) for name, conv, _, _ in norms(network)]
+    training = network.training
+    network.eval()
+    for batch in batches:
+        network(batch)
+    network.train(training)
+    for hook in hooks:
+        hook.remove()
+    for name, conv, _, norm in norms(network):
+        count, total, squares = sums[name].to(conv.weight.device)
+        mean = total / count
+        variance = squares / count - mean.square()
+        scale = variance.clamp_min(_LEAST_VARIANCE).rsqrt()
+        conv.weight.mul_(scale.float()[:, None, None, None])
+        variance = (variance * scale.square()).clamp_min(0)
+        norm.running_mean = (mean * scale).float()
+        norm.running_var = variance.float()
+        norm.weight.copy_((variance + norm.eps).sqrt() / scale)
+        norm.bias.add_(mean.float())
