@@ -3,17 +3,19 @@
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hrpose.codec import Codec
 from hrpose.errors import UserError
-from hrpose.passport import Passport
+from hrpose.passport import Calibration, Passport
 from hrpose.skeleton import COCO_17
 
 PLAIN = Passport("w32", (192, 256))
 finite = st.floats(0.1, 10)
+calibrations = st.builds(Calibration, finite, st.floats(-3, 3))
 
 
 @given(
@@ -29,6 +31,7 @@ finite = st.floats(0.1, 10)
         training_data=st.text(),
         licence=st.text(),
         scores=st.dictionaries(st.text(), finite),
+        calibration=st.none() | calibrations,
     )
 )
 def test_json_and_back(passport: Passport) -> None:
@@ -75,3 +78,34 @@ def test_a_wrong_or_missing_entry(key: str, value: Any) -> None:
         del wrong[key]
     with pytest.raises(UserError, match=r"weights\.onnx"):
         Passport.from_json(json.dumps(wrong), "weights.onnx")
+
+
+def test_without_a_calibration_scores_are_the_peaks() -> None:
+    assert "calibration" not in PLAIN.to_json()  # as before there was one
+    peaks = np.array([[-0.1, 0.0, 0.3], [0.7, 1.0, 1.2]], np.float32)
+    assert np.array_equal(PLAIN.joint_scores(peaks), np.clip(peaks, 0, 1))
+
+
+@given(calibrations, calibrations)
+def test_calibrations_follow_each_other(first: Calibration, second: Calibration) -> None:
+    scores = np.linspace(0.05, 0.95, 19)
+    middle = first(scores)
+    kept = (middle > 1e-3) & (middle < 1 - 1e-3)
+    assert np.allclose(second(middle)[kept], first.then(second)(scores)[kept])
+    assert np.all(np.diff(middle) >= 0)
+    assert np.all((middle >= 0) & (middle <= 1))
+
+
+def test_a_temperature_above_one_makes_scores_less_sure() -> None:
+    cold = Calibration(temperature=2)
+    assert cold(np.array([0.1, 0.5, 0.9])) == pytest.approx([0.25, 0.5, 0.75])
+
+
+@pytest.mark.parametrize("values", [(0, 0), (-1, 0), (float("nan"), 0), (1, float("inf"))])
+def test_what_is_no_calibration(values: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="temperature above 0"):
+        Calibration(*values)
+    data = json.loads(PLAIN.to_json())
+    data["calibration"] = {"temperature": values[0], "offset": values[1]}
+    with pytest.raises(UserError, match=r"w\.onnx"):
+        Passport.from_json(json.dumps(data), "w.onnx")

@@ -5,10 +5,11 @@ The passport travels as JSON in the metadata of safetensors and ONNX files and i
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from hrpose.codec import PAPER_CODEC, Codec
 from hrpose.errors import UserError
@@ -23,12 +24,51 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """What makes joint scores honest: logit(calibrated) = logit(score) / temperature + offset.
+
+    `hrpose analyze` fits it, so that a score is the keypoint similarity to be expected. The order
+    of a joint's scores stays; 0 and 1 count as 0.001 and 0.999. Raises ValueError where the
+    temperature is not positive.
+    """
+
+    temperature: float = 1.0
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite([self.temperature, self.offset]).all() and self.temperature > 0):
+            raise ValueError(
+                "calibration: expected a temperature above 0 and a finite offset, "
+                f"found {self.temperature} and {self.offset}"
+            )
+
+    def __call__(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Scores in [0, 1] of any shape, calibrated."""
+        z = self.logit(scores) / self.temperature + self.offset
+        result: NDArray[np.float64] = 1 / (1 + np.exp(-z))
+        return result
+
+    @staticmethod
+    def logit(scores: NDArray[np.floating]) -> NDArray[np.float64]:
+        kept = np.clip(np.asarray(scores, np.float64), 1e-3, 1 - 1e-3)
+        result: NDArray[np.float64] = np.log(kept / (1 - kept))
+        return result
+
+    def then(self, second: "Calibration") -> "Calibration":
+        """The one calibration that does this and then `second`."""
+        return Calibration(
+            self.temperature * second.temperature, self.offset / second.temperature + second.offset
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Passport:
     """The identity of trained weights.
 
     `input_wh` in pixels, `padding` the factor around a person's box, `mean` and `std` of RGB in
     [0, 1]. `training_data` says in words what the weights were trained on, `licence` what that
     allows, `scores` what they reach: figure to value, with the data set in the figure's name.
+    `calibration`, where there is one, is applied to the heights of heatmaps to make joint scores.
     """
 
     network: str
@@ -42,6 +82,7 @@ class Passport:
     training_data: str = "unknown"
     licence: str = "unknown"
     scores: Mapping[str, float] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     @property
     def heatmap_wh(self) -> tuple[int, int]:
@@ -53,7 +94,16 @@ class Passport:
             box_xywh, self.input_wh, self.padding, unit_lengths=self.codec.unit_lengths
         )
 
+    def joint_scores(self, peaks: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Joint scores in [0, 1] from the heights of heatmaps, of any shape."""
+        scores = np.clip(peaks, 0, 1)
+        if self.calibration is not None:
+            scores = self.calibration(scores)
+        return scores.astype(np.float32)
+
     def to_json(self) -> str:
+        # Passports without a calibration stay as they were before there was one.
+        calibration = {} if self.calibration is None else {"calibration": asdict(self.calibration)}
         return json.dumps(
             {
                 "version": 1,
@@ -72,6 +122,7 @@ class Passport:
                 "training_data": self.training_data,
                 "licence": self.licence,
                 "scores": dict(self.scores),
+                **calibration,
             }
         )
 
@@ -97,12 +148,20 @@ class Passport:
                 training_data=str(data["training_data"]),
                 licence=str(data["licence"]),
                 scores={str(k): float(v) for k, v in data["scores"].items()},
+                calibration=_calibration(data.get("calibration")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"{where}: expected a passport written by hrpose, found {error!r}; "
                 "export the weights again"
             ) from error
+
+
+def _calibration(data: Mapping[str, Any] | None) -> Calibration | None:
+    """None in passports from before there were calibrations."""
+    if data is None:
+        return None
+    return Calibration(float(data["temperature"]), float(data["offset"]))
 
 
 def _three(values: list[float]) -> tuple[float, float, float]:

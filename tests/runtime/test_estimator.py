@@ -1,7 +1,7 @@
 """The estimator: pictures and boxes in, poses in the picture's own pixels out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hrpose import heatmap
 from hrpose.errors import UserError
-from hrpose.passport import Passport
+from hrpose.passport import Calibration, Passport
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.runtime.picture import Picture
 from hrpose.runtime.session import OnnxSession, open_session
@@ -114,6 +114,17 @@ def test_scores_count_clear_keypoints_only_and_stay_in_range() -> None:
     np.testing.assert_allclose(poses.keypoints[0, :5, 2], [0.8, 0.4, 0.1, 1, 0])
     # 0.1 lies below the threshold of 0.2, and 1.7 counts as 1.
     np.testing.assert_allclose(poses.scores, [(0.8 + 0.4 + 1) / 3], rtol=1e-6)
+
+
+def test_a_calibration_changes_scores_and_not_places() -> None:
+    image = np.zeros((64, 48, 3), np.uint8)
+    calibration = Calibration(temperature=2, offset=-1)
+    plain = PoseEstimator(Scripted(lambda crops: 0.8 * in_the_middle(crops)))(image)
+    passport = replace(PASSPORT, calibration=calibration)
+    honest = PoseEstimator(Scripted(lambda crops: 0.8 * in_the_middle(crops), passport))(image)
+    assert np.array_equal(honest.keypoints[..., :2], plain.keypoints[..., :2])
+    assert np.allclose(honest.keypoints[..., 2], calibration(plain.keypoints[..., 2]))
+    assert honest.scores == pytest.approx(calibration(plain.scores))
 
 
 def test_the_flip_test_mirrors_back_swaps_sides_and_moves_one_pixel() -> None:

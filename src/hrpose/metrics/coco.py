@@ -126,6 +126,37 @@ def evaluate_keypoints(
     With `image_ids` only these pictures count, on both sides. Nothing is printed and no argument is
     changed. Raises UserError where the files do not fit the COCO format or each other.
     """
+    evaluation = _evaluated(ground_truth, results, sigmas, image_ids)
+    return KeypointScores(*(float(value) for value in evaluation.stats))
+
+
+# Of `precision_curves`: the OKS thresholds of its rows and the recalls of its columns.
+OKS_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0, 1, 101)
+
+
+def precision_curves(
+    ground_truth: Path | str | Mapping[str, Any],
+    results: Path | str | Results,
+    sigmas: ArrayLike | None = None,
+) -> NDArray[np.float64]:
+    """(10, 101) precision in [0, 1] at each of `OKS_THRESHOLDS` and `RECALLS`; AP is its mean.
+
+    Arguments and errors as in `evaluate_keypoints`.
+    """
+    precision = _evaluated(ground_truth, results, sigmas, None).eval["precision"]
+    # Thresholds, recalls, categories, sizes of people (the first is all), poses in a picture.
+    curves: NDArray[np.float64] = np.asarray(precision)[:, :, :, 0, -1].mean(axis=2)
+    return curves
+
+
+def _evaluated(
+    ground_truth: Path | str | Mapping[str, Any],
+    results: Path | str | Results,
+    sigmas: ArrayLike | None,
+    image_ids: Iterable[int] | None,
+) -> Any:
+    """COCO's evaluator when it is done."""
     from faster_coco_eval import COCO, COCOeval_faster
 
     truth, truth_name = _read(ground_truth, "ground truth")
@@ -172,7 +203,7 @@ def evaluate_keypoints(
     evaluation.params.imgIds = sorted(chosen)
     evaluation.params.catIds = category_ids
     evaluation.run()
-    return KeypointScores(*(float(value) for value in evaluation.stats))
+    return evaluation
 
 
 def _silent(_: object) -> None:

@@ -182,12 +182,12 @@ def place(
 ) -> Poses:
     """The poses of a picture: `points` (n, k, 2) in the pixels of its n `crops`, led back to it.
 
-    `scores` (n, k) are peaks of heatmaps; they are clipped to [0, 1].
+    `scores` (n, k) are peaks of heatmaps; the passport makes joint scores of them.
     """
     if not crops:
         return Poses.empty(passport.skeleton)
     in_image = transform(points, np.stack([crop.inverse_matrix for crop in crops]))
-    confidence = np.clip(scores, 0, 1)
+    confidence = passport.joint_scores(scores)
     keypoints = np.concatenate([in_image, confidence[..., None]], axis=-1).astype(np.float32)
     return Poses(
         keypoints,
