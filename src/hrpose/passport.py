@@ -99,7 +99,8 @@ class Passport:
         scores = np.clip(peaks, 0, 1)
         if self.calibration is not None:
             scores = self.calibration(scores)
-        return scores.astype(np.float32)
+        result: NDArray[np.float32] = scores.astype(np.float32)
+        return result
 
     def to_json(self) -> str:
         # Passports without a calibration stay as they were before there was one.
