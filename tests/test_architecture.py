@@ -35,7 +35,7 @@ FLOORS = (
     {"detection"},
     {"runtime"},
     {"training", "evaluation", "onnx_export", "video", "explain"},
-    {"api", "quantization", "verification"},
+    {"api", "analysis", "quantization", "verification"},
     {"serve"},
     {"cli"},
 )

@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from hrpose.cli import convert, skeleton
+from hrpose.cli import convert, sigmas, skeleton
 
 app = typer.Typer(help="Make and change data sets.", no_args_is_help=True)
 app.add_typer(convert.app, name="convert")
 app.command("skeleton")(skeleton.skeleton)
+app.command("sigmas")(sigmas.sigmas)
 
 
 @app.callback()

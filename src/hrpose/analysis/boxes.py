@@ -1,0 +1,90 @@
+"""How much the boxes matter: the labelled boxes, shaken by several amounts, predicted again."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose.data.coco import load_persons, read_json
+from hrpose.data.pictures import PictureSource
+from hrpose.evaluation.people import People
+from hrpose.evaluation.predict import predict
+from hrpose.metrics.boxes import iou
+from hrpose.metrics.coco import evaluate_keypoints, select_results
+from hrpose.runtime.estimator import PoseEstimator
+
+AMOUNTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
+# Enough for a curve; more people would be drawn by chance and looked at as often as there are
+# amounts.
+MOST_PEOPLE = 500
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BoxNoise:
+    """AP with labelled boxes that are off by `amount`; `iou` is their mean overlap with the true
+    ones, by which a detector's boxes can be compared.
+    """
+
+    amount: float
+    iou: float
+    AP: float
+
+
+def shaken(
+    boxes: NDArray[np.float64],
+    amount: float,
+    image_wh: NDArray[np.integer],
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Boxes (n, 4) [x, y, w, h] whose centres move by `amount` times their size and whose width and
+    height change by the factor exp(`amount`), all as standard deviations of normal errors. Their
+    centres stay in their pictures of `image_wh` (n, 2).
+    """
+    centre, size = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:]
+    moved = np.clip(centre + amount * rng.normal(size=size.shape) * size, 1, image_wh - 1)
+    grown = size * np.exp(amount * rng.normal(size=size.shape))
+    return np.concatenate([moved - grown / 2, grown], axis=1)
+
+
+def box_noise(
+    estimator: PoseEstimator,
+    annotations: Path,
+    source: PictureSource,
+    sigmas: Sequence[float],
+    progress: Progress,
+    seed: int = 0,
+) -> list[BoxNoise]:
+    """AP of `estimator` at each of `AMOUNTS`, on pictures drawn until there are 500 people.
+
+    The boxes and the poses are those of `hrpose evaluate`.
+    """
+    rng = np.random.default_rng(seed)
+    document, table = read_json(annotations), load_persons(annotations)
+    pictures = rng.permutation(np.unique(table.image_index))
+    people_of = np.bincount(table.image_index, minlength=len(table.image_ids))[pictures]
+    pictures = pictures[np.cumsum(people_of) - people_of < MOST_PEOPLE]
+    table = table.select(np.isin(table.image_index, pictures))
+    sizes = table.image_wh[table.image_index]
+    points = []
+    for step, amount in enumerate(AMOUNTS):
+        boxes = shaken(table.boxes, amount, sizes, rng)
+        people = People(table.image_index, boxes, np.ones(len(boxes)))
+        people, keypoints = predict(estimator, table, people, source, None)
+        results = select_results(
+            table.image_ids[people.picture],
+            keypoints,
+            people.scores,
+            [estimator.passport.crop(box).area for box in people.boxes],
+            sigmas=sigmas,
+            category_id=table.category_id,
+        )
+        ids = table.image_ids[pictures].tolist()
+        scores = evaluate_keypoints(document, results, sigmas, ids)
+        overlap = float(iou(boxes, table.boxes).diagonal().mean())
+        points.append(BoxNoise(amount, overlap, scores.AP))
+        progress(step + 1, len(AMOUNTS))
+    return points

@@ -1,0 +1,158 @@
+"""Whether joint scores are honest, and what would make them so.
+
+A calibrated joint score is the keypoint similarity that is to be expected there, so that the mean
+over a pose is the OKS that is to be expected (Gu et al., "On the Calibration of Human Pose
+Estimation", ICML 2024). Heatmap peaks are not that by themselves. `fit` finds the `Calibration`
+that comes closest: logit(calibrated) = logit(score) / temperature + offset, as in Guo et al.,
+"On Calibration of Modern Neural Networks", ICML 2017, and with the offset of Platt: peaks that lie
+above or below one half all together cannot be mended by a temperature alone.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose.analysis.errors import JointErrors
+from hrpose.analysis.matching import Matches
+from hrpose.analysis.read import Found
+from hrpose.errors import UserError
+from hrpose.passport import Calibration
+
+BINS = 10
+# Fewer labelled joints than this say nothing about scores.
+FEWEST_JOINTS = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reliability:
+    """Joints in ten bins of equal width by their score: `score` and `similarity` (b,) their means,
+    `count` (b,); empty bins are left out. `error` is the expected calibration error: the mean
+    distance of the two, weighted by the count.
+    """
+
+    score: NDArray[np.float64]
+    similarity: NDArray[np.float64]
+    count: NDArray[np.int64]
+
+    @property
+    def error(self) -> float:
+        return float(np.average(np.abs(self.score - self.similarity), weights=self.count))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Presence:
+    """How well the joint score tells labelled joints from those without a label.
+
+    `area` under the ROC curve: the chance that a labelled joint scores above one without a label.
+    `threshold`: where the mean of `recall` (labelled joints above it) and `specificity` (the others
+    below it) is greatest. A joint of score s is there with probability 1 / (1 + exp(-(slope *
+    logit(s) + offset))), as often as in these annotations. `labelled` and `unlabelled` count them.
+    """
+
+    area: float
+    threshold: float
+    recall: float
+    specificity: float
+    slope: float
+    offset: float
+    labelled: int
+    unlabelled: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """Of the matched poses' labelled joints, `before` and `after` the calibration.
+
+    `presence` is None where all joints or none are labelled.
+    """
+
+    calibration: Calibration
+    before: Reliability
+    after: Reliability
+    presence: Presence | None
+
+
+def examine(found: Found, matches: Matches, errors: JointErrors) -> Scores:
+    """How honest the joint scores are, and what would mend them.
+
+    Raises UserError where there are too few joints, or where scores are not in [0, 1].
+    """
+    scores = found.keypoints[matches.poses, :, 2]
+    labelled = errors.kinds >= 0
+    if labelled.sum() < FEWEST_JOINTS:
+        raise UserError(
+            f"calibration: expected at least {FEWEST_JOINTS} labelled joints of matched people, "
+            f"found {labelled.sum()}"
+        )
+    if scores.min() < 0 or scores.max() > 1:
+        raise UserError(
+            "calibration: expected joint scores in [0, 1], found "
+            f"{scores.min():g} to {scores.max():g}"
+        )
+    own, similar = scores[labelled], errors.similarities[labelled]
+    calibration = fit(own, similar)
+    return Scores(
+        calibration,
+        reliability(own, similar),
+        reliability(calibration(own), similar),
+        None if labelled.all() else presence(own, scores[~labelled]),
+    )
+
+
+def fit(scores: NDArray[np.float64], target: NDArray[np.float64]) -> Calibration:
+    """The calibration of least cross-entropy; scores and targets (n,) in [0, 1]."""
+    slope, offset = _logistic(Calibration.logit(scores), target)
+    # Scores that rise where the similarity falls, or say nothing, have no temperature.
+    return Calibration(1 / max(slope, 1e-2), offset)
+
+
+def reliability(scores: NDArray[np.float64], similar: NDArray[np.float64]) -> Reliability:
+    """Bin scores (n,) in [0, 1] and compare them with the similarities (n,)."""
+    bins = np.minimum((scores * BINS).astype(int), BINS - 1)
+    count = np.bincount(bins, minlength=BINS)
+    there = count > 0
+    means = [np.bincount(bins, v, BINS)[there] / count[there] for v in (scores, similar)]
+    return Reliability(means[0], means[1], count[there])
+
+
+def presence(labelled: NDArray[np.float64], unlabelled: NDArray[np.float64]) -> Presence:
+    """Tell scores (n,) of labelled joints from scores (m,) of joints without a label."""
+    scores = np.concatenate([labelled, unlabelled])
+    there = np.arange(len(scores)) < len(labelled)
+    values = np.unique(scores)
+    low = np.sort(unlabelled)
+    # The share of the others below each labelled one, ties half.
+    below = np.searchsorted(low, labelled) + np.searchsorted(low, labelled, side="right")
+    recall = 1 - np.searchsorted(np.sort(labelled), values) / len(labelled)
+    specificity = np.searchsorted(low, values) / len(low)
+    best = int(np.argmax(recall + specificity))
+    slope, offset = _logistic(Calibration.logit(scores), there.astype(np.float64))
+    return Presence(
+        area=float(below.mean() / 2 / len(low)),
+        threshold=float(values[best]),
+        recall=float(recall[best]),
+        specificity=float(specificity[best]),
+        slope=slope,
+        offset=offset,
+        labelled=len(labelled),
+        unlabelled=len(unlabelled),
+    )
+
+
+def _logistic(x: NDArray[np.float64], target: NDArray[np.float64]) -> tuple[float, float]:
+    """(slope, offset) of the logistic regression of targets in [0, 1] on x, a little ridged so that
+    it exists where the two are separable.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        z = parameters[0] * x + parameters[1]
+        error = expit(z) - target
+        ridge = 1e-4 * parameters
+        value = np.mean(np.logaddexp(0, z) - target * z) + ridge @ parameters / 2
+        return float(value), np.array([np.mean(error * x), np.mean(error)]) + ridge
+
+    slope, offset = minimize(loss, np.array([1.0, 0.0]), jac=True).x
+    return float(slope), float(offset)
