@@ -9,10 +9,17 @@ import pytest
 from pycocotools.coco import COCO
 
 from hrpose.errors import UserError
-from hrpose.skeleton import COCO_17
-from hrpose.synthetic import SyntheticPicture, render_picture, write_dataset
-from hrpose.synthetic.body import Joints, pose
-from hrpose.synthetic.drawing import dress, paint, wardrobe
+from hrpose.skeleton import COCO_17, Skeleton
+from hrpose.synthetic import (
+    ANIMAL,
+    PERSON,
+    Figure,
+    SyntheticPicture,
+    render_picture,
+    write_dataset,
+)
+from hrpose.synthetic.body import Joints
+from hrpose.synthetic.drawing import paint
 
 LEFT_SHOULDER, RIGHT_SHOULDER = 5, 6
 NOSE = 0
@@ -112,23 +119,25 @@ def test_who_faces_the_viewer_shows_the_nose_and_the_left_on_the_right(
     assert (figures[~front, NOSE, 2] == 1).all()
 
 
-def silhouette(joints: Joints) -> np.ndarray:
+def silhouette(figure: Figure, joints: Joints) -> np.ndarray:
     """The painted figure alone, every garment plain and the light from the front."""
     image = np.full((240, 240, 3), 128, np.uint8)
     plain = {
         name: colour._replace(pattern=None)
-        for name, colour in wardrobe(np.random.default_rng(1), image).items()
+        for name, colour in figure.wardrobe(np.random.default_rng(1), image).items()
     }
-    for part in dress(np.random.default_rng(2), joints, figure=0):
+    for part in figure.dress(np.random.default_rng(2), joints, 0):
         paint(image, joints, part, plain[part.paint], np.zeros(2))
     return image
 
 
+@pytest.mark.parametrize("figure", [PERSON, ANIMAL], ids=lambda f: f.plural)
 @pytest.mark.parametrize("seed", range(8))
-def test_the_mirrored_figure_with_swapped_pairs_is_the_mirrored_picture(seed: int):
+def test_the_mirrored_figure_with_swapped_pairs_is_the_mirrored_picture(seed: int, figure: Figure):
+    top = 20 if figure is PERSON else 100
     joints = {
-        name: np.array([119.5 + 200 * point[0], 20 + 200 * point[1], point[2], 200.0])
-        for name, point in pose(np.random.default_rng(seed)).items()
+        name: np.array([119.5 + 200 * point[0], top + 200 * point[1], point[2], 200.0])
+        for name, point in figure.pose(np.random.default_rng(seed)).items()
     }
     other_side = {"left": "right", "right": "left"}
     mirrored = {}
@@ -136,8 +145,8 @@ def test_the_mirrored_figure_with_swapped_pairs_is_the_mirrored_picture(seed: in
         side, _, rest_of_name = name.partition("_")
         twin = f"{other_side[side]}_{rest_of_name}" if side in other_side else name
         mirrored[twin] = np.array([239 - x, *rest])
-    assert {COCO_17.keypoints[i] for i in COCO_17.flip_permutation} <= set(mirrored)
-    difference = cv2.absdiff(silhouette(mirrored), silhouette(joints)[:, ::-1])
+    assert set(figure.skeleton.keypoints) <= set(mirrored)
+    difference = cv2.absdiff(silhouette(figure, mirrored), silhouette(figure, joints)[:, ::-1])
     # Only the rounding of smooth edges may differ.
     assert (difference.max(axis=2) > 40).mean() < 0.002
 
@@ -159,6 +168,29 @@ def test_data_set_is_valid_coco(tmp_path: Path):
         x, y, w, h = annotation["bbox"]
         assert (points[points[:, 2] > 0, :2] >= (x - 0.5, y - 0.5)).all()
         assert (points[points[:, 2] > 0, :2] <= (x + w - 0.5, y + h - 0.5)).all()
+
+
+def test_animals_have_joints_of_their_own(tmp_path: Path):
+    path = write_dataset(tmp_path / "set", pictures=3, seed=3, figure=ANIMAL)
+    (category,) = json.loads(path.read_text())["categories"]
+    assert category["name"] == "animal"
+    assert category["keypoints"] == list(ANIMAL.skeleton.keypoints)
+    # What a COCO file cannot say is found by the names.
+    read = Skeleton.from_coco_category(category)
+    assert read.flip_pairs == ANIMAL.skeleton.flip_pairs
+    assert read.limbs == ANIMAL.skeleton.limbs
+
+
+def test_an_animals_joints_lie_on_it():
+    seen = []
+    for seed in range(30):
+        picture = render_picture(np.random.default_rng(seed), figure=ANIMAL)
+        for points, mask in zip(picture.keypoints, picture.masks, strict=True):
+            columns, rows = np.rint(points[points[:, 2] > 0, :2]).astype(int).T
+            assert mask[rows, columns].all()
+            seen.append(points[:, 2] == 2)
+    # Each joint is often seen, and those of both sides equally so.
+    assert (np.mean(seen, axis=0) > 0.4).all()
 
 
 def test_a_longer_data_set_begins_with_the_shorter_one(tmp_path: Path):

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
-from hrpose.skeleton import COCO_17
+from hrpose.synthetic.figure import Figure
+from hrpose.synthetic.person import PERSON
 from hrpose.synthetic.picture import LEAST_ROOM, render_picture
 
 _LARGEST = 4096
@@ -21,11 +22,12 @@ def write_dataset(
     seed: int,
     size_wh: tuple[int, int] = (320, 240),
     people_per_picture: tuple[int, int] = (1, 2),
+    figure: Figure = PERSON,
 ) -> Path:
     """Write a COCO keypoints data set: `folder`/annotations.json and images/000001.jpg, ...
 
     The same arguments give the same files, and a longer set begins with the shorter one. The
-    number of people lies between the two of `people_per_picture`, both included. Returns the
+    number of figures lies between the two of `people_per_picture`, both included. Returns the
     path of annotations.json, which is written last. Raises UserError for numbers that make no
     sense and for a folder that cannot be written.
     """
@@ -42,7 +44,7 @@ def write_dataset(
     annotations: list[dict[str, object]] = []
     for number in range(1, pictures + 1):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
-        picture = render_picture(rng, size_wh, int(rng.integers(least, most + 1)))
+        picture = render_picture(rng, size_wh, int(rng.integers(least, most + 1)), figure)
         name = f"{number:06d}.jpg"
         bgr = cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)
         _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])
@@ -62,10 +64,13 @@ def write_dataset(
                 }
             )
     data_set = {
-        "info": {"description": "Synthetic people, drawn by hrpose.synthetic", "seed": seed},
+        "info": {
+            "description": f"Synthetic {figure.plural}, drawn by hrpose",
+            "seed": seed,
+        },
         "images": images,
         "annotations": annotations,
-        "categories": [COCO_17.to_coco_category()],
+        "categories": [figure.skeleton.to_coco_category()],
     }
     path = folder / "annotations.json"
     write_atomically(path, json.dumps(data_set))
@@ -73,5 +78,5 @@ def write_dataset(
 
 
 def _plain(points: NDArray[np.float64]) -> list[float]:
-    """(17, 3) to COCO's flat list; a hundredth of a pixel is exact enough for a file."""
+    """(k, 3) to COCO's flat list; a hundredth of a pixel is exact enough for a file."""
     return [int(v) if i % 3 == 2 else round(float(v), 2) for i, v in enumerate(points.flat)]

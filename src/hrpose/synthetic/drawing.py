@@ -1,9 +1,4 @@
-"""Painting: parts of a body with their paints, and what is behind them.
-
-No part is drawn differently on the left than on the right: as with real people, only where the
-figure faces (eyes and nose in front, hair behind) tells its left from its right. So a mirrored
-picture with swapped pairs is as true as the first.
-"""
+"""Painting: parts of a body with their paints, and what is behind them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.synthetic.body import SIDES, Floats, Joints
+from hrpose.synthetic.body import Floats, Joints
 
 Pixels = NDArray[np.uint8]
 Window = tuple[slice, slice]
@@ -21,12 +16,6 @@ _ANGLES = np.linspace(0, 2 * np.pi, 20, endpoint=False)
 _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 # OpenCV draws to a sixteenth of a pixel where points are given as integers of 4 binary digits.
 _SUBPIXEL_BITS = 4
-
-_TRUNK = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
-_SIDED = (
-    *("hip", "knee", "ankle", "toes"),
-    *("shoulder", "elbow", "wrist", "fingers", "eye", "ear"),
-)
 
 
 class Part(NamedTuple):
@@ -37,40 +26,6 @@ class Part(NamedTuple):
     radii: tuple[float, ...]  # in body heights
     lift: float  # towards the viewer, where parts of the same depth touch
     figure: int = 0
-
-
-def dress(rng: np.random.Generator, joints: Joints, figure: int) -> list[Part]:
-    """The parts of a figure, the farthest first; `figure` is written on each."""
-    sleeve, leg = rng.choice(["shirt", "skin"]), rng.choice(["trousers", "trousers", "skin"])
-    build = rng.uniform(1.0, 1.35)
-    parts = [
-        Part("shirt", _TRUNK, (0.045 * build, 0.045 * build, 0.055 * build, 0.055 * build), 0),
-        Part("skin", ("neck", "chin"), (0.04, 0.04), -0.02),
-        Part("skin", ("crown", "chin"), (0.07, 0.052), 0.03),
-        Part("hair", ("hair",), (0.084,), 0.03),
-        Part("dark", ("mouth",), (0.011,), 0.03),
-        Part("dark skin", ("nose",), (0.017,), 0.04),
-    ]
-    for side in SIDES:
-        hip, knee, ankle, toes, shoulder, elbow, wrist, fingers, eye, ear = (
-            f"{side}_{name}" for name in _SIDED
-        )
-        parts += [
-            Part("trousers", (hip, knee), (0.06 * build, 0.045 * build), -0.06),
-            Part(leg, (knee, ankle), (0.042 * build, 0.03 * build), -0.07),
-            Part("shoes", (ankle, toes), (0.03, 0.026), -0.06),
-            Part("shirt", (shoulder, elbow), (0.047 * build, 0.036 * build), 0.02),
-            Part(sleeve, (elbow, wrist), (0.036 * build, 0.027 * build), 0.03),
-            Part("skin", (wrist, fingers), (0.027, 0.024), 0.03),
-            Part("white", (eye,), (0.019,), 0.03),
-            Part("dark", (eye,), (0.01,), 0.031),
-            Part("dark skin", (ear,), (0.02,), 0.04),
-        ]
-
-    def nearness(part: Part) -> float:
-        return part.lift + float(np.mean([joints[name][2] for name in part.joints]))
-
-    return [part._replace(figure=figure) for part in sorted(parts, key=nearness)]
 
 
 class Paint(NamedTuple):
@@ -91,25 +46,7 @@ class Paint(NamedTuple):
         return colour + self.pattern[window][..., None] * self.tint.astype(np.float32)
 
 
-def wardrobe(rng: np.random.Generator, image: Pixels) -> dict[str, Paint]:
-    """A figure's paints by name, in colours that stand out from the picture."""
-    around = np.array(cv2.mean(image)[:3])
-    skin = (70, 45, 30) + rng.uniform(0.15, 1) * np.array([180, 165, 155]) + rng.normal(0, 8, 3)
-    shirt = _colour_unlike(rng, [around])
-    trousers = _colour_unlike(rng, [around, shirt])
-    return {
-        "skin": Paint(skin.clip(0, 255)),
-        "dark skin": Paint((skin * 0.6).clip(0, 255)),
-        "hair": Paint((skin * rng.uniform(0.1, 0.4) + rng.uniform(0, 30, 3)).clip(0, 255)),
-        "shoes": Paint(rng.uniform(0, 255, 3)),
-        "white": Paint(np.full(3, 245.0)),
-        "dark": Paint(np.array([25.0, 15.0, 15.0])),
-        "shirt": _cloth(rng, image.shape, shirt),
-        "trousers": _cloth(rng, image.shape, trousers),
-    }
-
-
-def _colour_unlike(rng: np.random.Generator, others: Sequence[Floats]) -> Floats:
+def colour_unlike(rng: np.random.Generator, others: Sequence[Floats]) -> Floats:
     """The one of eight random colours that is farthest from all the others."""
     colours = rng.uniform(45, 210, (8, 3))
     distances = np.linalg.norm(colours[:, None] - np.stack(others), axis=-1).min(1)
@@ -117,7 +54,7 @@ def _colour_unlike(rng: np.random.Generator, others: Sequence[Floats]) -> Floats
     return colour
 
 
-def _cloth(rng: np.random.Generator, shape: tuple[int, ...], colour: Floats) -> Paint:
+def cloth(rng: np.random.Generator, shape: tuple[int, ...], colour: Floats) -> Paint:
     """Plain, striped, checked or mottled cloth for a picture of this shape."""
     kind, angle, wavelength = rng.integers(4), rng.uniform(0, np.pi), rng.uniform(5, 16)
     tint = rng.uniform(-45, 45, 3)

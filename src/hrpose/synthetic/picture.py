@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.skeleton import COCO_17
-from hrpose.synthetic.body import Floats, Joints, place, pose
-from hrpose.synthetic.drawing import Part, Pixels, background, dress, paint, wardrobe
+from hrpose.synthetic.body import Floats, Joints, place
+from hrpose.synthetic.drawing import Part, Pixels, background, paint
+from hrpose.synthetic.figure import Figure
+from hrpose.synthetic.person import PERSON
 
 # Pixels of width and height for one figure: with fewer, hands and eyes are smaller than a pixel.
 LEAST_ROOM = 64
@@ -19,10 +20,10 @@ LEAST_ROOM = 64
 class SyntheticPicture:
     """One picture and the truth about its n figures.
 
-    `image` (h, w, 3) uint8 RGB. `keypoints` (n, 17, 3) as (x, y, visibility) in COCO's order and
-    COCO's meaning: 2 seen, 1 covered by another part or figure, 0 outside the picture, then with
-    x = y = 0. `masks` (n, h, w) bool: the silhouettes, also where another figure covers them.
-    `boxes` (n, 4) as [x, y, w, h] and `areas` (n,) are those of the masks, in pixels.
+    `image` (h, w, 3) uint8 RGB. `keypoints` (n, k, 3) as (x, y, visibility) in the skeleton's
+    order and COCO's meaning: 2 seen, 1 covered by another part or figure, 0 outside the picture,
+    then with x = y = 0. `masks` (n, h, w) bool: the silhouettes, also where another figure covers
+    them. `boxes` (n, 4) as [x, y, w, h] and `areas` (n,) are those of the masks, in pixels.
     """
 
     image: Pixels
@@ -33,9 +34,12 @@ class SyntheticPicture:
 
 
 def render_picture(
-    rng: np.random.Generator, size_wh: tuple[int, int] = (320, 240), people: int | None = None
+    rng: np.random.Generator,
+    size_wh: tuple[int, int] = (320, 240),
+    people: int | None = None,
+    figure: Figure = PERSON,
 ) -> SyntheticPicture:
-    """Draw one picture with `people` figures, or one or two where it is None.
+    """Draw one picture with `people` figures of a kind, or one or two where it is None.
 
     Everything random comes from `rng`. Figures stand side by side and may overlap; the later ones
     are in front. Raises ValueError where a figure has less than 64 pixels of width or height.
@@ -55,15 +59,18 @@ def render_picture(
     parts: list[Part] = []
     figures: list[Joints] = []
     for mask, slot in zip(masks, rng.permutation(count), strict=True):
-        joints = place(rng, pose(rng), size_wh, (slot + 0.5) / count, count)
-        paints = wardrobe(rng, image)
-        for part in dress(rng, joints, len(figures)):
+        joints = place(rng, figure.pose(rng), size_wh, (slot + 0.5) / count, count, figure.room)
+        paints = figure.wardrobe(rng, image)
+        for part in figure.dress(rng, joints, len(figures)):
             window, inside = paint(image, joints, part, paints[part.paint], light)
             mask[window] |= inside
             owner[window][inside] = len(parts)
             parts.append(part)
         figures.append(joints)
-    keypoints = np.stack([_truth(f, joints, owner, parts) for f, joints in enumerate(figures)])
+    names = figure.skeleton.keypoints
+    keypoints = np.stack(
+        [_truth(f, joints, names, owner, parts) for f, joints in enumerate(figures)]
+    )
     grain = rng.standard_normal((height, width), np.float32) * np.float32(rng.uniform(1, 6))
     image = cv2.add(image, cv2.merge([grain] * 3), dtype=cv2.CV_8U)  # type: ignore[assignment]
     boxes = np.array([cv2.boundingRect(mask.astype(np.uint8)) for mask in masks], np.float64)
@@ -71,11 +78,17 @@ def render_picture(
     return SyntheticPicture(image, keypoints, boxes, areas, masks)
 
 
-def _truth(figure: int, joints: Joints, owner: NDArray[np.int32], parts: Sequence[Part]) -> Floats:
-    """(17, 3): a keypoint is seen where a part that it belongs to is the topmost."""
+def _truth(
+    figure: int,
+    joints: Joints,
+    names: Sequence[str],
+    owner: NDArray[np.int32],
+    parts: Sequence[Part],
+) -> Floats:
+    """(k, 3): a keypoint is seen where a part that it belongs to is the topmost."""
     height, width = owner.shape
-    keypoints = np.zeros((len(COCO_17), 3))
-    for index, name in enumerate(COCO_17.keypoints):
+    keypoints = np.zeros((len(names), 3))
+    for index, name in enumerate(names):
         x, y = joints[name][:2]
         column, row = round(float(x)), round(float(y))
         if 0 <= column < width and 0 <= row < height:
