@@ -10,8 +10,7 @@ from hrpose.runtime.estimator import PoseEstimator
 from hrpose.runtime.session import open_session
 
 if TYPE_CHECKING:
-    from hrpose.metrics.coco import KeypointScores
-    from hrpose.metrics.pckh import PCKhScores
+    from hrpose.evaluation.run import Scores
     from hrpose.onnx_export import ExportReport
 
 
@@ -72,8 +71,8 @@ def evaluate(
     flip_test: bool = True,
     refine: bool = False,
     out: str | Path | None = None,
-) -> "KeypointScores | PCKhScores | None":
-    """COCO's ten figures of weights on a data set, or MPII's PCKh. Needs `hrpose[train]`.
+) -> "Scores | None":
+    """COCO's ten figures of weights on a data set, MPII's PCKh or PCK. Needs `hrpose[train]`.
 
     `images` is a folder, `images.zip` or `images.zip@/folder`. `boxes` is "ground-truth", a COCO
     detections file, or "detector", which scores the weights and `detector` together. None where

@@ -35,13 +35,18 @@ def load_as(path: Path, overrides: Iterable[str], kind: type[P]) -> P:
         raise UserError(f"{path}: expected YAML, found: {first}") from error
     if not isinstance(document, dict):
         raise UserError(f"{path}: expected a mapping of keys, found {type(document).__name__}")
+    return checked(document, overrides, kind, path)
+
+
+def checked(document: dict[str, Any], overrides: Iterable[str], kind: type[P], where: object) -> P:
+    """As `load_as`, of what is read already; `where` is named in what is raised."""
     for override in overrides:
         _override(document, override)
     try:
         return kind.model_validate(document)
     except ValidationError as error:
         lines = [_explain(fault, kind) for fault in error.errors()]
-        raise UserError("\n".join(f"{path}: {line}" for line in lines)) from error
+        raise UserError("\n".join(f"{where}: {line}" for line in lines)) from error
 
 
 def _override(document: dict[str, Any], override: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,17 @@ import numpy as np
 import pytest
 
 from evaluation.oracle import DataSet, Oracle, detections
+from hrpose.api import load
+from hrpose.data.coco import load_persons
 from hrpose.errors import UserError
 from hrpose.evaluation import evaluate
 from hrpose.metrics.coco import evaluate_keypoints
+from hrpose.metrics.distance import distances
 from hrpose.passport import Passport
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.skeleton import Skeleton
-from hrpose.synthetic import write_dataset
+from hrpose.synthetic import ANIMAL, write_dataset
+from tiny_weights import PASSPORT, write_tiny_weights
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +171,27 @@ def test_pictures_that_cannot_be_read(tmp_path: Path, spoil: Callable[[Path], st
     with pytest.raises(UserError, match=message):
         evaluate(estimator(data), data.annotations, data.images, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_without_oks_constants_the_measure_is_pck(tmp_path: Path) -> None:
+    annotations = write_dataset(tmp_path / "set", 2, seed=0, figure=ANIMAL)
+    passport = replace(PASSPORT, skeleton=ANIMAL.skeleton)
+    weights = write_tiny_weights(tmp_path / "tiny.onnx", passport)
+    estimator = load(weights, detector="whole")
+    images = annotations.parent / "images"
+    report = evaluate(estimator, annotations, images, out=tmp_path / "out")
+    assert list(report.as_dict())[:4] == ["PCK@0.2", "PCK@0.1", "NME", "EPE"]
+    assert "nms" not in report.as_dict()
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(results) == report.people
+    truth = load_persons(annotations)
+    found = np.reshape([entry["keypoints"] for entry in results], (-1, 9, 3))
+    by_hand = distances(found, truth.keypoints, truth.boxes)
+    assert report.as_dict()["EPE"] == pytest.approx(by_hand.epe, abs=1e-2)
+    assert "AP" in evaluate(estimator, annotations, images, metric="ap").as_dict()
+    # Weights that know the constants are measured by them.
+    knowing = replace(passport, skeleton=replace(ANIMAL.skeleton, sigmas=(0.08,) * 9))
+    other = load(write_tiny_weights(tmp_path / "knowing.onnx", knowing), detector="whole")
+    assert "AP" in evaluate(other, annotations, images).as_dict()
+    with pytest.raises(UserError, match="PCK compares person by person"):
+        evaluate(estimator, annotations, images, "detector", metric="pck")

@@ -1,5 +1,7 @@
 """One training step: which loss a recipe chooses."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -57,3 +59,30 @@ def test_a_recipe_chooses_its_loss(
 def test_more_hard_keypoints_than_there_are() -> None:
     with pytest.raises(UserError, match=r"loss.top: expected at most the skeleton's 17 .*found 18"):
         module("loss.name=ohkm", "loss.top=18")
+
+
+def test_frozen_norms_stay_as_they_are() -> None:
+    trained, sample = module("training.frozen_norms=true"), batch()
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    trained.train()
+    optimizer = torch.optim.SGD([w for w in trained.parameters() if w.requires_grad], lr=1.0)
+    trained(sample.image).square().mean().backward()
+    optimizer.step()
+    changed = {n for n, value in trained.state_dict().items() if not torch.equal(value, before[n])}
+    assert changed
+    assert not any(".bn" in name or "running" in name for name in changed)
+    # Without the switch the statistics follow the batch.
+    free = module().train()
+    free(sample.image)
+    assert not torch.equal(free.network.bn1.running_mean, before["network.bn1.running_mean"])
+
+
+def test_rates_fall_from_the_head_to_the_stem(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = module("optimizer.layer_decay=0.5", "optimizer.lr=0.8")
+    monkeypatch.setattr(trained, "_trainer", SimpleNamespace(estimated_stepping_batches=10))
+    chosen = trained.configure_optimizers()["optimizer"]
+    rates = {id(w): group["initial_lr"] for group in chosen.param_groups for w in group["params"]}
+    assert rates[id(trained.network.final_layer.weight)] == 0.8
+    assert rates[id(trained.network.stage4[0].branches[0][0].conv1.weight)] == 0.4
+    assert rates[id(trained.network.conv1.weight)] == pytest.approx(0.8 / 32)
+    assert len(rates) == len(list(trained.parameters()))

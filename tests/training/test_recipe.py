@@ -130,7 +130,7 @@ def test_the_last_override_counts(minimal: Path) -> None:
     ("override", "message"),
     [
         ("optimiser.lr=1e-3", "unknown key 'optimiser'; did you mean 'optimizer'?"),
-        ("optimizer.learning=1", "unknown key 'optimizer.learning'; known here: layer_decay, lr, name, "),
+        ("optimizer.learning=1", "unknown key 'optimizer.learning'; known here: "),
         ("training.epoch=1", "unknown key 'training.epoch'; did you mean 'epochs'?"),
         ("data.train.image=x", "unknown key 'data.train.image'; did you mean 'images'?"),
         ("training.epochs=0", "training.epochs: Input should be greater than or equal to 1, found"),

@@ -9,14 +9,15 @@ import pytest
 from data.mpii_files import entries, write_mpii
 from hrpose.data.coco import load_persons
 from hrpose.data.mpii import convert
+from hrpose.errors import UserError
 from hrpose.passport import Passport
 from hrpose.skeleton import COCO_17, MPII_16
-from hrpose.synthetic import write_dataset
+from hrpose.synthetic import ANIMAL, write_dataset
 from hrpose.training.validation import Validation
 
 
-def validation(annotations: Path) -> Validation:
-    return Validation(annotations, load_persons(annotations))
+def validation(annotations: Path, metric: str = "auto") -> Validation:
+    return Validation(annotations, load_persons(annotations), metric)
 
 
 def scores(chosen: Validation, moved: float = 0.0) -> dict[str, float]:
@@ -64,3 +65,28 @@ def test_everybody_else_has_ap(tmp_path: Path) -> None:
     (tmp_path / "annot" / "train.json").write_text(json.dumps(entries(3)))
     (mpii,) = convert(tmp_path / "annot", tmp_path / "ours")
     assert validation(mpii.path).figure == "AP"
+
+
+def test_without_oks_constants_it_is_pck(tmp_path: Path) -> None:
+    annotations = write_dataset(tmp_path, 3, seed=0, figure=ANIMAL)
+    chosen = validation(annotations)
+    assert (chosen.figure, chosen.more_is_better) == ("PCK@0.1", True)
+    assert scores(chosen) == {"PCK@0.2": 100, "PCK@0.1": 100, "NME": 0, "EPE": 0}
+    assert scores(chosen, 3)["EPE"] == pytest.approx(3)
+    # Asked for, there is an AP by the default constants.
+    assert scores(validation(annotations, "AP"))["AP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "figure", "more"),
+    [("AP", "AP", True), ("PCK", "PCK@0.1", True), ("NME", "NME", False), ("EPE", "EPE", False)],
+)
+def test_a_recipe_may_choose(tmp_path: Path, metric: str, figure: str, more: bool) -> None:
+    chosen = validation(write_dataset(tmp_path, 2, seed=0), metric)
+    assert (chosen.figure, chosen.more_is_better) == (figure, more)
+    assert figure in scores(chosen)
+
+
+def test_pckh_needs_heads(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="PCKh needs MPII's keypoints and head boxes"):
+        validation(write_dataset(tmp_path, 2, seed=0), "PCKh")

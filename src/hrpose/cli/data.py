@@ -1,5 +1,6 @@
 """`hrpose data ...`: making and changing data sets."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,13 @@ app.command("skeleton")(skeleton.skeleton)
 app.command("sigmas")(sigmas.sigmas)
 
 
+class Figure(StrEnum):
+    """What can be drawn."""
+
+    person = "person"
+    animal = "animal"
+
+
 @app.callback()
 def _data() -> None:
     pass
@@ -23,11 +31,15 @@ def synthetic(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
     pictures: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 1000,
     seed: Annotated[int, typer.Option(help="The same seed makes the same pictures.")] = 0,
+    figure: Annotated[
+        Figure, typer.Option(help="People with COCO's joints, or animals with nine of their own.")
+    ] = Figure.person,
 ) -> None:
     """Draw pictures of simple figures with exact keypoints, as a COCO data set."""
-    from hrpose.synthetic import write_dataset
+    from hrpose.synthetic import ANIMAL, PERSON, write_dataset
 
-    annotations = write_dataset(out, pictures, seed)
+    drawn = {Figure.person: PERSON, Figure.animal: ANIMAL}[figure]
+    annotations = write_dataset(out, pictures, seed, figure=drawn)
     typer.echo(f"wrote {annotations}")
 
 

@@ -19,11 +19,12 @@ class Nms(StrEnum):
 
 
 class Metric(StrEnum):
-    """COCO's AP or MPII's PCKh; auto looks at the annotations."""
+    """COCO's AP, MPII's PCKh, or PCK with NME and EPE; auto looks at the annotations."""
 
     auto = "auto"
     ap = "ap"
     pckh = "pckh"
+    pck = "pck"
 
 
 def evaluate(
@@ -44,13 +45,13 @@ def evaluate(
         Nms, typer.Option(help="OKS-NMS: drop repeated poses, or lower their scores.")
     ] = Nms.hard,
     metric: Annotated[
-        Metric, typer.Option(help="auto is PCKh where the annotations have head boxes, else AP.")
+        Metric, typer.Option(help="auto: PCKh with head boxes, PCK without OKS constants, else AP.")
     ] = Metric.auto,
     flip_test: FlipTest = True,
     batch_size: BatchSize = 64,
     out: Annotated[Path | None, typer.Option(help="Where the figures and the results go.")] = None,
 ) -> None:
-    """Score weights on a data set: COCO's ten figures or MPII's PCKh; or predict a test set."""
+    """Score weights on a data set: COCO's ten figures, PCKh or PCK; or predict a test set."""
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table

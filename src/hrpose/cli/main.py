@@ -13,6 +13,7 @@ from hrpose.cli import (
     evaluate_boxes,
     explain,
     export,
+    finetune,
     predict,
     quantize,
     serve,
@@ -36,6 +37,7 @@ app.command("explain")(explain.explain)
 app.command("evaluate")(evaluate.evaluate)
 app.command("evaluate-boxes")(evaluate_boxes.evaluate_boxes)
 app.command("train")(train.train)
+app.command("finetune")(finetune.finetune)
 app.command("train-finder")(train_finder.train_finder)
 app.command("export")(export.export)
 app.command("quantize")(quantize.quantize)

@@ -30,14 +30,15 @@ def train(
 
     loaded = load_recipe(recipe, overrides or ())
     if check:
-        datamodule, _ = run.check(loaded, data, _say)
+        datamodule, _ = run.check(loaded, data, say)
         people = len(datamodule.train_table)
         typer.echo(f"{loaded.name}: ready to train on {people} people")
         return
     destination = out or Path("runs") / loaded.name
-    weights = run.train(loaded, data, destination, resume, _say)
+    weights = run.train(loaded, data, destination, resume, say)
     typer.echo(f"wrote {weights}")
 
 
-def _say(finding: "Finding") -> None:
+def say(finding: "Finding") -> None:
+    """A finding of the recipe doctor, for the eye."""
     typer.echo(str(finding), err=True)

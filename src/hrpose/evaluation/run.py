@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,27 @@ from hrpose.evaluation.people import DETECTOR, GROUND_TRUTH, People, people_of
 from hrpose.evaluation.predict import Progress, predict
 from hrpose.files import write_atomically
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints, select_results, write_results
+from hrpose.metrics.distance import DistanceScores, distances
 from hrpose.metrics.pckh import PCKhScores, pckh
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.skeleton import MPII_16
 
-METRICS = ("auto", "ap", "pckh")
+METRICS = ("auto", "ap", "pckh", "pck")
 NMS = ("hard", "soft")
+
+
+Scores = KeypointScores | PCKhScores | DistanceScores
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """The figures, and under which conditions they came about.
 
-    `scores` are COCO's ten figures or MPII's PCKh, None where the pictures have no labels. `files`
-    are those that were written.
+    `scores` are COCO's ten figures, MPII's PCKh, or PCK, NME and EPE; None where the pictures have
+    no labels. `files` are those that were written.
     """
 
-    scores: KeypointScores | PCKhScores | None
+    scores: Scores | None
     boxes: str
     flip_test: bool
     refine: bool
@@ -52,7 +56,7 @@ class Report:
             "boxes": self.boxes,
             "flip_test": self.flip_test,
             "refine": self.refine,
-            **({} if isinstance(self.scores, PCKhScores) else {"nms": self.nms}),
+            **({"nms": self.nms} if isinstance(self.scores, KeypointScores | None) else {}),
             "people": self.people,
             "pictures": self.pictures,
         }
@@ -70,16 +74,18 @@ def evaluate(
     metric: str = "auto",
     progress: Progress | None = None,
 ) -> Report:
-    """COCO's ten figures, or MPII's PCKh (paper, sections 4.1 and 4.2, "Testing").
+    """COCO's ten figures, MPII's PCKh (paper, sections 4.1 and 4.2, "Testing"), or PCK.
 
     `images` is a folder, `images.zip` or `images.zip@/folder`. `boxes` is "ground-truth",
     "detector" (the estimator's own, looking at every picture) or a COCO detections file, of which
     boxes scored below `box_threshold` are left out; it is part of the report, for they give figures
-    that must not be compared. `metric` is "ap", "pckh" or "auto":
-    PCKh where the annotations have head boxes.
+    that must not be compared. `metric` is "ap", "pckh", "pck" or
+    "auto": PCKh where the annotations have head boxes, PCK where nobody gave the skeleton OKS
+    constants and the boxes are the labelled ones, else AP.
 
     - AP: poses are rescored (the box's score times the mean of the keypoint scores above 0.2) and
       thinned by hard or soft OKS-NMS at 0.9. With `out`, writes `metrics.json` and `results.json`.
+    - PCK, with NME and EPE: every person has one pose. With `out`, as AP, nobody thinned out.
     - PCKh: every person has one pose. With `out`, writes `metrics.json` and `pred.mat`.
     - Pictures without annotations (COCO's test sets): writes the results file that COCO's server
       takes, and there are no figures. MPII's test set gives `pred.mat`.
@@ -115,6 +121,11 @@ def evaluate(
     if mpii:
         scores = None if truth is None else _pckh(keypoints, truth)
         return _finished(out, scores, conditions, keypoints)
+    if labelled and (metric == "pck" or (metric == "auto" and _in_pixels(table, boxes))):
+        own = str(boxes) == GROUND_TRUTH
+        _check(own, f"--boxes {boxes}: PCK compares person by person, so leave it out")
+        distant = distances(keypoints, table.keypoints, table.boxes)
+        return _finished(out, distant, conditions, _everybody(table, keypoints))
     results = _results(estimator, table, people, keypoints, soft=nms == "soft")
     if not labelled:
         assert out is not None
@@ -148,12 +159,32 @@ def _table(annotations: Path, estimator: PoseEstimator) -> tuple[PersonTable, bo
             f"({', '.join(skeleton.keypoints)}), found {', '.join(table.skeleton.keypoints)}"
         )
     # MPII's predictions are one for each person, labelled or not.
-    return load_persons(annotations, unlabelled=True) if _is_mpii(table) else table, True
+    table = load_persons(annotations, unlabelled=True) if _is_mpii(table) else table
+    # The weights may know more of the skeleton than a COCO file can say.
+    return replace(table, skeleton=skeleton) if skeleton.has_sigmas else table, True
+
+
+def _in_pixels(table: PersonTable, boxes: str | Path) -> bool:
+    """Whether PCK says more than AP: there are no OKS constants."""
+    return not table.skeleton.has_sigmas and str(boxes) == GROUND_TRUTH
+
+
+def _everybody(table: PersonTable, keypoints: NDArray[np.float32]) -> list[dict[str, Any]]:
+    """COCO results with one pose for each person."""
+    return [
+        {
+            "image_id": int(table.image_ids[picture]),
+            "category_id": table.category_id,
+            "keypoints": pose.ravel().astype(float).round(3).tolist(),
+            "score": float(pose[:, 2].mean()),
+        }
+        for picture, pose in zip(table.image_index, keypoints, strict=True)
+    ]
 
 
 def _truth(annotations: Path, table: PersonTable, metric: str) -> PckhTruth | None:
     """What PCKh compares with, or None for AP."""
-    if metric == "ap" or (metric == "auto" and not _is_mpii(table)):
+    if metric in ("ap", "pck") or (metric == "auto" and not _is_mpii(table)):
         return None
     _check(_is_mpii(table), f"{annotations}: PCKh is for MPII's 16 keypoints, found others")
     truth = pckh_truth(annotations, table.annotation_ids)
@@ -196,7 +227,7 @@ def _results(
 
 def _finished(
     out: Path | None,
-    scores: KeypointScores | PCKhScores | None,
+    scores: Scores | None,
     conditions: dict[str, Any],
     found: list[dict[str, Any]] | NDArray[np.float32],
 ) -> Report:

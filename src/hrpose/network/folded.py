@@ -101,9 +101,10 @@ def unfold(network: HRNet, batches: Iterable[Tensor]) -> None:
 
     def watch(name: str) -> Any:
         def add(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            values = output.double().transpose(0, 1).flatten(1)
-            count = torch.full((len(values),), values.shape[1], dtype=torch.float64)
-            sums[name] += torch.stack([count, values.sum(1).cpu(), values.square().sum(1).cpu()])
+            parts = torch.var_mean(output, dim=(0, 2, 3), correction=0)
+            variance, mean = (part.double().cpu() for part in parts)
+            moments = torch.stack([torch.ones_like(mean), mean, variance + mean.square()])
+            sums[name] += moments * (output.numel() // output.shape[1])
 
         return add
 

@@ -89,7 +89,7 @@ def _start(case: Case) -> Iterator[Finding]:
                 "name; the others learn anew",
             )
         return
-    if recipe.optimizer.lr > FINE_TUNING_RATE:
+    if recipe.network in PAPER_NETWORKS and recipe.optimizer.lr > FINE_TUNING_RATE:
         yield Finding(
             "warning",
             f"optimizer.lr is {recipe.optimizer.lr:g}, but the weights already know these "
@@ -253,7 +253,8 @@ def _evaluation(case: Case) -> Iterator[Finding]:
             f"{both} of {len(val)} validation pictures are training pictures too: the figures will "
             "be too good, and the best epoch wrongly chosen; take them out of one of the two",
         )
-    if case.val.skeleton != MPII_16:  # whose protocol gives the boxes
+    # MPII's protocol gives the boxes, and nobody publishes an AP for unknown constants.
+    if case.val.skeleton != MPII_16 and case.val.skeleton.has_sigmas:
         yield Finding(
             "note",
             "val/AP is measured with ground-truth boxes; published figures are mostly with a "

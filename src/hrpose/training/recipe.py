@@ -1,13 +1,16 @@
 """A recipe says everything about a training; one YAML file each, checked before anything starts."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
+import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from hrpose.codec import Codec
 from hrpose.data.augment import Augmentation
+from hrpose.files import write_atomically
 from hrpose.network.spec import NETWORKS
 from hrpose.yaml_file import Part, load_as
 
@@ -158,6 +161,13 @@ class Recipe(Part):
                 f"the nearest are {near}"
             )
         return self
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write what differs from the defaults, as YAML that `load_recipe` reads."""
+    document = json.loads(recipe.model_dump_json(exclude_defaults=True))
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    write_atomically(path, text)
 
 
 def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:

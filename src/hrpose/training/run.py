@@ -24,12 +24,12 @@ from hrpose.training.doctor import Case, Finding, examine
 from hrpose.training.fit import fit
 from hrpose.training.module import PoseModule
 from hrpose.training.pictures import DebugPictures
-from hrpose.training.recipe import Recipe
+from hrpose.training.recipe import Recipe, write_recipe
 from hrpose.training.survive import last_checkpoint
 
 Say = Callable[[Finding], None]
 # How many people tell the BatchNorms of exported weights their statistics.
-_UNFOLDING_CROPS = 256
+_UNFOLDING_CROPS = 128
 
 
 def log(finding: Finding) -> None:
@@ -60,6 +60,7 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
     """Train by `recipe` on the data below `data`; everything is written below `out`.
 
     First comes `check`, which tells `say` what it finds; a resumed training was checked before.
+    `out/recipe.yaml` is the recipe as it was given, overrides included.
     `out/checkpoints` has the last and the best checkpoint (by the figure of `Validation`), `out`
     the logs and, at the end, the best weights with their passport, whose path is returned. `resume`
     goes on from the last checkpoint in `out`. Raises UserError for bad data, and where `out` holds
@@ -70,6 +71,7 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
         datamodule, start = PoseData(recipe, data), None
     else:
         datamodule, start = check(recipe, data, say)
+        write_recipe(recipe, out / "recipe.yaml")
     passport = Passport(
         name=recipe.name,
         network=recipe.network,

@@ -1,0 +1,72 @@
+"""`hrpose finetune`."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hrpose.cli.options import InputSize, Overrides, Resume, RunFolder, parse_input_size
+from hrpose.cli.train import say
+
+
+def finetune(
+    train: Annotated[Path, typer.Argument(help="COCO keypoints JSON of the people to train on.")],
+    val: Annotated[Path, typer.Argument(help="The same, of those to judge by.")],
+    start: Annotated[
+        str,
+        typer.Option("--from", help="A name (w16-small, `hrpose weights list`) or a file."),
+    ] = "w16-small",
+    images: Annotated[
+        Path | None, typer.Option(help="Pictures to train on; by default images beside TRAIN.")
+    ] = None,
+    val_images: Annotated[
+        Path | None, typer.Option(help="Pictures to judge by; by default images beside VAL.")
+    ] = None,
+    skeleton: Annotated[
+        Path | None, typer.Option(help="What `hrpose data skeleton` wrote, corrected.")
+    ] = None,
+    input_size: InputSize = None,
+    out: RunFolder = None,
+    overrides: Overrides = None,
+    resume: Resume = False,
+) -> None:
+    """Teach a trained model joints of your own, without a recipe: a sensible one is written.
+
+    Joints that the model knows by name keep what it knows of them. OUT/recipe.yaml is what was
+    done; `hrpose train OUT/recipe.yaml --data .` does it again.
+    """
+    from hrpose import weights
+    from hrpose.data.coco import load_persons
+    from hrpose.data.skeleton_file import complete_skeleton
+    from hrpose.network import convert
+    from hrpose.training import run
+    from hrpose.training.finetune import recipe_for
+    from hrpose.training.recipe import Data, DataSet, Recipe
+    from hrpose.yaml_file import checked
+
+    found = convert.read(weights.find(start))
+    people = load_persons(train)
+    if skeleton is not None:
+        people = replace(people, skeleton=complete_skeleton(people.skeleton, skeleton))
+    category = re.sub(r"[^\w-]+", "-", people.skeleton.name)
+    licence = "unknown" if found.passport is None else found.passport.licence
+    recipe = recipe_for(
+        out.name if out else category,
+        Path(start),
+        found,
+        Data(
+            train=DataSet(annotations=train, images=images or train.parent / "images"),
+            val=DataSet(annotations=val, images=val_images or val.parent / "images"),
+            skeleton=skeleton,
+            description=f"{len(people)} people of {train.name}, starting from {start}",
+            licence=f"unknown; that of {start}: {licence}",
+        ),
+        people,
+        parse_input_size(input_size),
+    )
+    given = recipe.model_dump(mode="json", exclude_defaults=True)
+    recipe = checked(given, overrides or (), Recipe, "the recipe")
+    written = run.train(recipe, Path(), out or Path("runs") / recipe.name, resume, say)
+    typer.echo(f"wrote {written}")

@@ -1,0 +1,100 @@
+"""A recipe for joints of one's own, written by itself: from a trained model, with sensible rates.
+
+What collapses a fine-tuning is a rate for fresh weights on trained ones, statistics of BatchNorm
+from small batches, and going on after the best epoch. So the head learns at full rate and each
+stage before it more slowly, BatchNorm keeps what it knows where there are few people, and the
+training stops when the validation people no longer gain.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose.codec import Codec
+from hrpose.data.persons import PersonTable
+from hrpose.heatmap import sigma_for
+from hrpose.network.convert import Weights
+from hrpose.passport import Passport
+from hrpose.training.recipe import (
+    AugmentationPart,
+    CodecPart,
+    Data,
+    Evaluation,
+    Optimizer,
+    Recipe,
+    Schedule,
+    Training,
+)
+
+BATCH = 16
+# Steps in all: more people need more, but not in proportion.
+FEWEST_STEPS, MOST_STEPS, STEPS_PER_PERSON = 600, 6000, 2
+# With fewer people than that, their statistics are worse than those that the weights bring.
+ENOUGH_FOR_NORMS = 1000
+EVALUATIONS = 20
+
+
+def recipe_for(
+    name: str,
+    weights: Path,
+    start: Weights,
+    data: Data,
+    people: PersonTable,
+    input_wh: tuple[int, int] | None = None,
+) -> Recipe:
+    """The recipe of a fine-tuning from `start`, which `weights` names.
+
+    `people` are those to train on. Input size and codec are what the weights were trained with, as
+    far as they say; a size for upright bodies is turned for others.
+    """
+    known = start.passport or Passport(start.network, (192, 256), codec=Codec("dark"))
+    size = input_wh or fitting_size(known.input_wh, people.boxes)
+    sigma = sigma_for(size) if input_wh else known.codec.sigma
+    batch = min(BATCH, max(1, len(people)))
+    steps = min(max(FEWEST_STEPS, STEPS_PER_PERSON * len(people)), MOST_STEPS)
+    epoch_steps = steps // EVALUATIONS
+    return Recipe(
+        name=name,
+        network=start.network,
+        input_wh=size,
+        weights=weights,
+        data=data,
+        codec=CodecPart.model_validate({"name": known.codec.name, "sigma": sigma}),
+        augmentation=AugmentationPart(
+            scale=0.25,
+            rotation_deg=20,
+            half_body_probability=0.1 if people.skeleton.upper_body else 0,
+            photometric=0.3,
+        ),
+        optimizer=Optimizer(name="adamw", lr=2e-3, weight_decay=0.01, layer_decay=0.7),
+        schedule=Schedule(name="cosine", warmup_steps=max(1, steps // 20)),
+        training=Training(
+            epochs=EVALUATIONS,
+            batch_size=batch,
+            samples_per_epoch=epoch_steps * batch,
+            workers=1,
+            ema_decay=0.98,
+            frozen_norms=len(people) < ENOUGH_FOR_NORMS,
+            early_stopping=6,
+        ),
+        evaluation=Evaluation(flip_test=False),
+    )
+
+
+def fitting_size(usual: tuple[int, int], boxes: NDArray[np.float64]) -> tuple[int, int]:
+    """An input size of about the usual number of pixels, for boxes (n, 4) of another shape.
+
+    It stays as it is where half of the boxes are at most half as wide, or high, again.
+    """
+    sizes = boxes[(boxes[:, 2:] > 0).all(axis=1), 2:]
+    if len(sizes) == 0:
+        return usual
+    aspect = float(np.clip(np.median(sizes[:, 0] / sizes[:, 1]), 0.4, 2.5))
+    if abs(math.log(aspect * usual[1] / usual[0])) <= math.log(1.5):
+        return usual
+    root = math.sqrt(usual[0] * usual[1])
+    sides = (root * math.sqrt(aspect), root / math.sqrt(aspect))
+    width, height = (max(32, round(side / 32) * 32) for side in sides)
+    return width, height

@@ -1,0 +1,120 @@
+"""`hrpose finetune`: one command from the embedded model to other joints."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hrpose import weights
+from hrpose.cli.main import app
+from hrpose.data.coco import load_persons
+from hrpose.network import checkpoint, convert
+from hrpose.synthetic import ANIMAL, write_dataset
+from hrpose.training.finetune import fitting_size, recipe_for
+from hrpose.training.recipe import Data, DataSet, Recipe, load_recipe, write_recipe
+
+QUICK = [
+    *("--set", "training.samples_per_epoch=8", "--set", "training.batch_size=4"),
+    *("--set", "training.workers=0", "--set", "training.epochs=2"),
+]
+
+
+@pytest.fixture(scope="module")
+def animals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("animals")
+    for seed, part in enumerate(("train", "val")):
+        write_dataset(folder / part, 4, seed, figure=ANIMAL)
+    (folder / "animal.yaml").write_text("name: beast\nsigmas: 0.08\nupper_body: [nose, withers]\n")
+    return folder
+
+
+def recipe(folder: Path) -> Recipe:
+    train, val = (
+        DataSet(annotations=folder / part / "annotations.json", images=folder / part / "images")
+        for part in ("train", "val")
+    )
+    found = convert.read(weights.find("w16-small"))
+    people = load_persons(train.annotations)
+    return recipe_for("a", Path("w16-small"), found, Data(train=train, val=val), people)
+
+
+@pytest.mark.slow
+def test_from_a_name_to_other_joints(animals: Path, tmp_path: Path) -> None:
+    train, val = (str(animals / part / "annotations.json") for part in ("train", "val"))
+    out = tmp_path / "beast"
+    skeleton = str(animals / "animal.yaml")
+    command = ["finetune", train, val, "--skeleton", skeleton, "--input-size", "64x64", *QUICK]
+    done = CliRunner().invoke(app, [*command, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "the head knows nose, left_ear, right_ear by name" in done.stderr
+    _, passport = checkpoint.load(out / "beast.safetensors")
+    assert passport.skeleton.keypoints == ANIMAL.skeleton.keypoints
+    assert passport.skeleton.sigmas == (0.08,) * 9
+    assert passport.skeleton.upper_body == (0, 3)
+    assert "research" in passport.licence
+    # With constants of its own it was judged by AP.
+    with (out / "csv" / "version_0" / "metrics.csv").open() as log:
+        assert any(row.get("val/AP") for row in csv.DictReader(log))
+    written = load_recipe(out / "recipe.yaml")
+    assert (written.input_wh, written.training.epochs) == ((64, 64), 2)
+    # The same again is what `hrpose train` makes of the recipe.
+    again = ["train", str(out / "recipe.yaml"), "--data", ".", "--out", str(tmp_path / "again")]
+    assert CliRunner().invoke(app, again).exit_code == 0
+    first, second = (
+        checkpoint.load(path)[0].state_dict()
+        for path in (out / "beast.safetensors", tmp_path / "again" / "beast.safetensors")
+    )
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_the_recipe_is_sensible(animals: Path, tmp_path: Path) -> None:
+    made = recipe(animals)
+    assert made.network == "w16-small"
+    assert made.codec.name == "dark"
+    assert made.training.frozen_norms
+    assert made.training.early_stopping is not None
+    # Nobody said which half is the upper one.
+    assert made.augmentation.half_body_probability == 0
+    write_recipe(made, tmp_path / "recipe.yaml")
+    assert load_recipe(tmp_path / "recipe.yaml") == made
+
+
+@pytest.mark.parametrize(
+    ("wh", "size"),
+    [
+        ((50, 100), (128, 192)),
+        ((100, 100), (128, 192)),
+        ((130, 100), (192, 128)),
+        ((300, 100), (256, 96)),
+        ((100, 9000), (96, 256)),
+        ((0, 100), (128, 192)),
+    ],
+)
+def test_the_input_has_the_shape_of_the_boxes(wh: tuple[int, int], size: tuple[int, int]) -> None:
+    assert fitting_size((128, 192), np.array([[0.0, 0, *wh]] * 3)) == size
+
+
+def test_bad_input_writes_nothing(animals: Path, tmp_path: Path) -> None:
+    train = animals / "train" / "annotations.json"
+    for arguments, message in (
+        ([str(train), str(tmp_path / "no.json")], "no.json: cannot be read"),
+        ([str(train), str(train), "--from", "w99"], "w99: no such weights"),
+        ([str(train), str(train), "--set", "optimizer.lrr=1"], "did you mean 'lr'"),
+    ):
+        done = CliRunner().invoke(app, ["finetune", *arguments, "--out", str(tmp_path / "out")])
+        assert message in str(done.exception)
+        assert not (tmp_path / "out").exists()
+
+
+def test_nobody_to_train_on(animals: Path, tmp_path: Path) -> None:
+    document = json.loads((animals / "train" / "annotations.json").read_text())
+    empty = tmp_path / "empty.json"
+    empty.write_text(json.dumps({**document, "annotations": []}))
+    done = CliRunner().invoke(
+        app, ["finetune", str(empty), str(empty), "--images", str(animals / "train" / "images")]
+    )
+    assert "expected labelled people, found none" in str(done.exception)
