@@ -26,18 +26,16 @@ FEWEST_JOINTS = 100
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reliability:
-    """Joints in ten bins of equal width by their score: `score` and `similarity` (b,) their means,
-    `count` (b,); empty bins are left out. `error` is the expected calibration error: the mean
-    distance of the two, weighted by the count.
+    """Joints in ten bins of as many joints each, by their score: `score` and `similarity` (b,) are
+    their means. `error` is the expected calibration error: the mean distance of the two.
     """
 
     score: NDArray[np.float64]
     similarity: NDArray[np.float64]
-    count: NDArray[np.int64]
 
     @property
     def error(self) -> float:
-        return float(np.average(np.abs(self.score - self.similarity), weights=self.count))
+        return float(np.abs(self.score - self.similarity).mean())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,11 +107,9 @@ def fit(scores: NDArray[np.float64], target: NDArray[np.float64]) -> Calibration
 
 def reliability(scores: NDArray[np.float64], similar: NDArray[np.float64]) -> Reliability:
     """Bin scores (n,) in [0, 1] and compare them with the similarities (n,)."""
-    bins = np.minimum((scores * BINS).astype(int), BINS - 1)
-    count = np.bincount(bins, minlength=BINS)
-    there = count > 0
-    means = [np.bincount(bins, v, BINS)[there] / count[there] for v in (scores, similar)]
-    return Reliability(means[0], means[1], count[there])
+    bins = np.array_split(np.argsort(scores, kind="stable"), BINS)
+    means = [np.array([values[rows].mean() for rows in bins]) for values in (scores, similar)]
+    return Reliability(means[0], means[1])
 
 
 def presence(labelled: NDArray[np.float64], unlabelled: NDArray[np.float64]) -> Presence:

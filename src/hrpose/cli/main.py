@@ -7,6 +7,7 @@ import typer
 
 from hrpose import __version__
 from hrpose.cli import (
+    analyze,
     convert_weights,
     data,
     evaluate,
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
 app.command("evaluate")(evaluate.evaluate)
+app.command("analyze")(analyze.analyze)
 app.command("evaluate-boxes")(evaluate_boxes.evaluate_boxes)
 app.command("train")(train.train)
 app.command("finetune")(finetune.finetune)

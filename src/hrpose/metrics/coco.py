@@ -6,6 +6,7 @@ alone, except `evaluate_keypoints`, which needs faster-coco-eval (extra `train`)
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ def to_results(
     would sort unmatched poses into medium and large by the box instead of by the pose.
     """
     poses = np.asarray(keypoints, np.float64)
-    rows = poses.reshape(len(poses), -1).round(3).tolist()
+    rows = poses.reshape(len(poses), math.prod(poses.shape[1:])).round(3).tolist()
     ids, values = np.asarray(image_ids).tolist(), np.asarray(scores, np.float64).tolist()
     return [
         {"image_id": image, "category_id": category_id, "keypoints": row, "score": score}

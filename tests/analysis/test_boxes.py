@@ -1,0 +1,77 @@
+"""Shaken boxes: as far off as was asked for; and an AP that falls with them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hrpose.analysis.boxes import AMOUNTS, box_noise, shaken
+from hrpose.data.pictures import PictureSource
+from hrpose.geometry import Crop
+from hrpose.passport import Passport
+from hrpose.runtime.estimator import PoseEstimator
+from hrpose.skeleton import COCO_17
+from hrpose.synthetic import write_dataset
+
+
+def test_boxes_are_off_by_as_much_as_was_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    boxes = np.tile([400.0, 300, 100, 200], (20000, 1))
+    sizes = np.tile([1000, 1000], (20000, 1))
+    assert np.allclose(shaken(boxes, 0, sizes, rng), boxes)
+    off = shaken(boxes, 0.1, sizes, rng)
+    centres = off[:, :2] + off[:, 2:] / 2
+    assert centres.mean(axis=0) == pytest.approx([450, 400], abs=1)
+    assert centres.std(axis=0) == pytest.approx([10, 20], rel=0.03)
+    assert np.log(off[:, 2:] / [100, 200]).std(axis=0) == pytest.approx([0.1, 0.1], rel=0.03)
+
+
+def test_centres_stay_in_the_picture() -> None:
+    boxes = np.tile([0.0, 0, 40, 40], (1000, 1))
+    off = shaken(boxes, 2.0, np.tile([50, 60], (1000, 1)), np.random.default_rng(0))
+    centres = off[:, :2] + off[:, 2:] / 2
+    assert (centres >= 1).all()
+    assert (centres <= [49, 59]).all()
+    assert (off[:, 2:] > 0).all()
+
+
+class Template:
+    """A session that finds every joint at its usual place in the crop, whatever is in it: as good
+    as the boxes are.
+    """
+
+    def __init__(self, places: np.ndarray) -> None:
+        self.passport = Passport("template", (48, 64))
+        points = places * self.passport.input_wh
+        self.answer, _ = self.passport.codec.encode(points, np.ones(17), self.passport.input_wh)
+
+    def __call__(self, crops: np.ndarray) -> np.ndarray:
+        return np.repeat(self.answer[None], len(crops), axis=0)
+
+
+def test_ap_falls_with_the_boxes(tmp_path: Path) -> None:
+    annotations = write_dataset(tmp_path, pictures=12, seed=0)
+    document = json.loads(annotations.read_bytes())
+    places = np.random.default_rng(0).uniform(0.2, 0.8, (17, 2))
+    for person in document["annotations"]:
+        crop = Crop.from_box(person["bbox"], (48, 64))
+        points = places * crop.size + np.array(crop.center) - np.array(crop.size) / 2
+        keypoints = np.concatenate([points, np.full((17, 1), 2)], axis=1)
+        person.update(keypoints=keypoints.ravel().tolist(), num_keypoints=17)
+    annotations.write_text(json.dumps(document), encoding="utf-8")
+    steps: list[int] = []
+    points = box_noise(
+        PoseEstimator(Template(places)),
+        annotations,
+        PictureSource(tmp_path / "images"),
+        COCO_17.sigmas,
+        lambda done, total: steps.append(done),
+    )
+    assert [point.amount for point in points] == list(AMOUNTS)
+    assert steps == list(range(1, len(AMOUNTS) + 1))
+    assert points[0].iou == pytest.approx(1)
+    assert points[0].AP > 0.6
+    assert points[0].iou > points[2].iou > points[5].iou > 0
+    assert points[0].AP > points[2].AP > points[5].AP
+    assert points[5].AP < 0.3

@@ -1,0 +1,154 @@
+"""The analysis finds the errors that were put in, and mending them all gives an AP of 1."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.known_errors import Case, write_case
+from hrpose.analysis import matching
+from hrpose.analysis.corrections import ERRORS
+from hrpose.analysis.errors import KINDS, joint_errors
+from hrpose.analysis.read import read_found, read_truth
+from hrpose.analysis.run import Analysis, analyze
+from hrpose.errors import UserError
+from hrpose.metrics.coco import evaluate_keypoints
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return write_case(tmp_path_factory.mktemp("known"))
+
+
+@pytest.fixture(scope="module")
+def analysis(case: Case) -> Analysis:
+    return analyze(case.results, case.annotations)
+
+
+def test_every_joint_is_classified_as_it_was_made(case: Case) -> None:
+    truth = read_truth(case.annotations)
+    found = read_found(case.results, truth)
+    matches = matching.match(truth, found)
+    kinds = joint_errors(truth, found, matches).kinds[np.argsort(matches.people)]
+    assert (kinds == case.kinds).mean() > 0.999
+
+
+def test_the_shares_are_those_that_were_put_in(case: Case, analysis: Analysis) -> None:
+    labelled = (case.kinds >= 0).sum()
+    for kind in KINDS:
+        share = (case.kinds == kind).sum() / labelled
+        assert share > 0.03
+        assert analysis.all_joints.shares[kind.name.lower()] == pytest.approx(share, abs=0.02)
+    for joint, part in enumerate(analysis.joints.values()):
+        column = case.kinds[:, joint]
+        assert part.joints == (column >= 0).sum()
+        for kind in KINDS:
+            share = (column == kind).sum() / part.joints
+            assert part.shares[kind.name.lower()] == pytest.approx(share, abs=0.02)
+    counts = analysis.counts
+    assert (counts.missed, counts.background) == (case.missed, case.background)
+    assert counts.repeats == case.repeats > 0
+    assert counts.people == 300
+    assert sum(part.joints for part in analysis.sizes.values()) == labelled
+    assert analysis.sizes["small"].joints == 0
+    assert analysis.sizes["medium"].joints > 1000
+
+
+def test_mending_everything_gives_an_ap_of_1(case: Case, analysis: Analysis) -> None:
+    assert analysis.scores == evaluate_keypoints(case.annotations, case.results)
+    assert 0.05 < analysis.scores.AP < 0.6
+    assert [gain.error for gain in analysis.gains] == list(ERRORS)
+    assert list(analysis.gains[-1].so_far.as_dict().values()) == pytest.approx([1] * 10)
+    for gain in analysis.gains:
+        assert gain.scores.AP >= analysis.scores.AP - 1e-9, gain.error
+        assert gain.so_far.AP >= gain.scores.AP - 1e-9, gain.error
+    by_error = {gain.error: gain.scores.AP - analysis.scores.AP for gain in analysis.gains}
+    # Twice as many misses as inversions or swaps.
+    assert by_error["miss"] > max(by_error["inversion"], by_error["swap"]) > 0
+    assert by_error["missed"] > 0
+    for part in analysis.joints.values():
+        assert part.AP is not None
+        assert part.AP >= analysis.scores.AP - 1e-9
+    assert analysis.curves.shape == (10, 101)
+    assert analysis.curves.mean() == pytest.approx(analysis.scores.AP)
+
+
+def test_perfect_results_have_no_errors(case: Case, tmp_path: Path) -> None:
+    document = json.loads(case.annotations.read_bytes())
+    keys = ("image_id", "category_id", "keypoints")
+    perfect = [
+        {**{key: person[key] for key in keys}, "score": 1.0} for person in document["annotations"]
+    ]
+    results = tmp_path / "perfect.json"
+    results.write_text(json.dumps(perfect), encoding="utf-8")
+    analysis = analyze(results, case.annotations)
+    assert pytest.approx(1) == analysis.scores.AP
+    assert analysis.all_joints.shares["good"] == 1
+    counts = analysis.counts
+    assert (counts.missed, counts.background, counts.misordered) == (0, 0, 0)
+    # Labels are no scores.
+    assert "[0, 1]" in str(analysis.calibration)
+
+
+def test_no_results_at_all(case: Case, tmp_path: Path) -> None:
+    results = tmp_path / "none.json"
+    results.write_text("[]", encoding="utf-8")
+    analysis = analyze(results, case.annotations)
+    assert analysis.scores.AP == 0
+    assert analysis.counts.missed == 300
+    assert pytest.approx(1) == analysis.gains[-1].so_far.AP
+    assert analysis.gains[0].so_far.AP == 0
+    json.dumps(analysis.as_dict(), allow_nan=False)
+
+
+def test_poses_on_crowds_and_on_people_without_labels_are_no_background(
+    case: Case, tmp_path: Path
+) -> None:
+    document = json.loads(case.annotations.read_bytes())
+    document["annotations"][0]["iscrowd"] = 1
+    document["annotations"][2].update(keypoints=[0] * 51, num_keypoints=0, bbox=[0, 0, 999, 999])
+    changed = tmp_path / "annotations.json"
+    changed.write_text(json.dumps(document), encoding="utf-8")
+    truth = read_truth(changed)
+    found = read_found(case.results, truth)
+    matches = matching.match(truth, found)
+    assert truth.counted.sum() == 298
+    assert not set(matches.people) & {0, 2}
+    first = (found.picture == 0) & (matches.person == matching.IGNORED)
+    assert first.any()
+    assert (found.picture[matches.person == matching.IGNORED] <= 1).all()
+    # The same people are ignored by COCO's evaluator, so mending still ends at 1.
+    assert pytest.approx(1) == analyze(case.results, changed).gains[-1].so_far.AP
+
+
+def test_only_the_best_twenty_poses_of_a_picture_count(case: Case, tmp_path: Path) -> None:
+    entries = json.loads(case.results.read_bytes())
+    many = [dict(entries[0], score=0.01 * i) for i in range(30)]
+    results = tmp_path / "many.json"
+    results.write_text(json.dumps(many), encoding="utf-8")
+    found = read_found(results, read_truth(case.annotations))
+    assert found.scores.tolist() == pytest.approx([0.01 * i for i in range(29, 9, -1)])
+
+
+@pytest.mark.parametrize(
+    ("results", "annotations", "said"),
+    [
+        ("{}", None, "other way round"),
+        ("[{}]", None, "result 0"),
+        ('[{"image_id": 1, "category_id": 1, "keypoints": [1], "score": 1}]', None, "51"),
+        ('[{"image_id": 9999, "category_id": 1, "keypoints": [], "score": 1}]', None, "9999"),
+        ("[", None, "JSON"),
+        ("[]", '{"images": [], "annotations": [], "categories": []}', "'categories'"),
+    ],
+)
+def test_bad_files(
+    case: Case, tmp_path: Path, results: str, annotations: str | None, said: str
+) -> None:
+    found, truth = tmp_path / "results.json", case.annotations
+    found.write_text(results, encoding="utf-8")
+    if annotations is not None:
+        truth = tmp_path / "annotations.json"
+        truth.write_text(annotations, encoding="utf-8")
+    with pytest.raises(UserError, match=said):
+        analyze(found, truth)

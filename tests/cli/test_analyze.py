@@ -1,0 +1,143 @@
+"""`hrpose analyze` end to end, its page in a browser, and bad input."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from hrpose.cli.main import app
+from hrpose.errors import UserError
+from hrpose.passport import Passport
+from hrpose.runtime.session import open_session
+from hrpose.skeleton import Skeleton
+from hrpose.synthetic import write_dataset
+from tiny_weights import write_tiny_weights
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set, weights, their results, and the analysis of these."""
+    folder = tmp_path_factory.mktemp("analysis")
+    write_dataset(folder / "data", pictures=12, seed=3)
+    write_tiny_weights(folder / "tiny.onnx")
+    # Bad weights find poses that no one is near: the results are labels, moved.
+    document = json.loads((folder / "data/annotations.json").read_bytes())
+    results = []
+    for person in document["annotations"]:
+        moved = [
+            value + 2 if i % 3 < 2 else 0.4 + 0.01 * i
+            for i, value in enumerate(person["keypoints"])
+        ]
+        entry = {"image_id": person["image_id"], "category_id": 1, "score": 0.5}
+        results.append({**entry, "keypoints": moved})
+    (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    done = run(
+        folder,
+        *("--images", folder / "data/images", "--weights", folder / "tiny.onnx"),
+        *("--out", folder / "page.html", "--json", folder / "page.json"),
+        *("--store-calibration", folder / "calibrated.onnx"),
+    )
+    assert done.exit_code == 0, done.output
+    assert "mended alone" in done.output
+    return folder
+
+
+def run(folder: Path, *options: Any) -> Any:
+    files = (folder / "results.json", folder / "data/annotations.json")
+    return CliRunner().invoke(app, ["analyze", *map(str, (*files, *options))])
+
+
+def test_it_writes_a_page_figures_and_weights(folder: Path) -> None:
+    figures = json.loads((folder / "page.json").read_bytes())
+    assert 0 < figures["AP"] < 1
+    assert len(figures["box_noise"]) == 6
+    assert len(figures["joints"]) == 17
+    assert set(figures["examples"]) == {"worst", "overrated", "underrated"}
+    page = (folder / "page.html").read_text(encoding="utf-8")
+    assert f"Why the AP is {figures['AP']:.3f}" in page
+    people = sum(len(each) for each in figures["examples"].values())
+    # Two drawings and three heatmaps for each.
+    assert page.count("data:image/jpeg") == 5 * people > 0
+    calibration = open_session(folder / "calibrated.onnx", 1).passport.calibration
+    assert calibration is not None
+    assert calibration.temperature == figures["calibration"]["temperature"]
+
+
+def test_without_pictures_there_is_a_page_too(folder: Path, tmp_path: Path) -> None:
+    done = run(folder, "--out", tmp_path / "page.html")
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "data:image" not in page
+    assert "How much the boxes matter" not in page
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--weights", "TINY"), "--images"),
+        (("--store-calibration", "x.onnx"), "--weights"),
+        (("--images", "nowhere"), "nowhere"),
+        (("--weights", "HAND", "--images", "IMAGES"), "keypoints of the annotations"),
+        (("--weights", "TINY", "--images", "IMAGES", "--store-calibration", "x.pt"), "same ending"),
+        (("--skeleton", "nowhere.yaml"), "nowhere.yaml"),
+    ],
+)
+def test_bad_input_is_said_and_nothing_written(
+    folder: Path, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    hand = Passport("tiny", (48, 64), skeleton=Skeleton("hand", ("thumb", "finger")))
+    named = {
+        "TINY": folder / "tiny.onnx",
+        "HAND": write_tiny_weights(tmp_path / "hand.onnx", hand),
+        "IMAGES": folder / "data/images",
+    }
+    out = tmp_path / "page.html"
+    done = run(folder, *(named.get(option, option) for option in options), "--out", out)
+    assert isinstance(done.exception, UserError)
+    assert said in str(done.exception)
+    assert not out.exists()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs a browser at {CHROMIUM}")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (360, "dark")])
+def test_the_page_shows(browser: Any, folder: Path, width: int, scheme: str) -> None:
+    view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    complaints: list[str] = []
+    requests: list[str] = []
+    view.on("console", lambda message: complaints.append(message.text))
+    view.on("pageerror", lambda error: complaints.append(str(error)))
+    view.on("request", lambda request: requests.append(request.url))
+    view.set_default_timeout(120_000)  # a busy machine is slow, not wrong
+    page = folder / "page.html"
+    view.goto(page.as_uri())
+    assert view.locator("section").count() == 9
+    assert view.locator("svg").count() == 4
+    shown = "() => [...document.images].every(image => image.complete && image.naturalWidth > 0)"
+    assert view.evaluate(shown)
+    # Nothing sticks out at the side; wide tables scroll by themselves.
+    assert view.evaluate("() => document.documentElement.scrollWidth") <= width
+    red, green, blue = view.evaluate(
+        "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+    )
+    assert (red + green + blue < 200) == (scheme == "dark")
+    assert complaints == []
+    assert [url for url in requests if not url.startswith("data:")] == [page.as_uri()]
+    view.close()
