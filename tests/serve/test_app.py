@@ -5,6 +5,8 @@ import base64
 import io
 import json
 import threading
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,11 @@ import pytest
 from PIL import Image
 
 import hrpose
-from hrpose.runtime.session import Session
+from hrpose.runtime.session import Session, open_session
 from hrpose.serve import schemas
 from hrpose.serve.limits import Limits
+from hrpose.skeleton import HAND_21, WHOLEBODY_133, Skeleton
+from tiny_weights import PASSPORT, write_tiny_weights
 
 from .conftest import LIMITS, NUMBERS, SIZE, Serve, Server, SlowSession, number_in, picture_of
 
@@ -117,6 +121,20 @@ def test_models_are_described(server: Server) -> None:
     assert model.keypoints[0] == "nose"
     assert answer.detector == "the whole picture"
     assert answer.limits.max_boxes == LIMITS.max_boxes
+
+
+@pytest.mark.parametrize(
+    "skeleton", [Skeleton("ball", ("centre",)), HAND_21, WHOLEBODY_133], ids=len
+)
+def test_any_number_of_joints(serve: Serve, tmp_path: Path, skeleton: Skeleton) -> None:
+    weights = write_tiny_weights(tmp_path / "own.onnx", replace(PASSPORT, skeleton=skeleton))
+    server = serve(open_session(weights, threads=1))
+    (model,) = server.request("GET", "/v1/models").json()["models"]
+    assert model["keypoints"] == list(skeleton.keypoints)
+    assert len(model["keypoint_colours"]) == len(skeleton)
+    assert len(model["limb_colours"]) == len(skeleton.limbs)
+    (person,) = server.poses(picture_of(3)).json()["people"]
+    assert [point["name"] for point in person["keypoints"]] == list(skeleton.keypoints)
 
 
 def test_a_full_queue_is_503_and_what_was_taken_is_answered(serve: Serve, session: Session) -> None:

@@ -1,0 +1,134 @@
+"""Any number of joints goes the whole way: trained, measured, drawn, tabled, explained, followed.
+
+That it is served is among the tests of the server.
+"""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+import pytest
+from typer.testing import CliRunner, Result
+
+from clips import colours, times, write_clip
+from hrpose.cli.main import app
+from hrpose.network import HRNet, checkpoint
+from hrpose.passport import Passport
+from hrpose.runtime.session import open_session
+from hrpose.skeleton import WHOLEBODY_133, Skeleton
+from hrpose.synthetic import ANIMAL
+from tiny_weights import PASSPORT, write_tiny_weights
+
+SKELETONS = (Skeleton("ball", ("centre",)), ANIMAL.skeleton, WHOLEBODY_133)
+
+
+def write_points(folder: Path, skeleton: Skeleton) -> Path:
+    """Four grey pictures with a person of random joints in each."""
+    rng = np.random.default_rng(len(skeleton))
+    (folder / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for number in range(1, 5):
+        name = f"{number}.png"
+        cv2.imwrite(str(folder / "images" / name), rng.integers(0, 256, (48, 40, 3), np.uint8))
+        images.append({"id": number, "file_name": name, "width": 40, "height": 48})
+        points = np.full((len(skeleton), 3), 2.0)
+        points[:, :2] = rng.uniform(4, 36, (len(skeleton), 2)).round(1)
+        annotations.append(
+            {
+                "id": number,
+                "image_id": number,
+                "category_id": 1,
+                "iscrowd": 0,
+                "bbox": [2, 2, 36, 44],
+                "area": 900.0,
+                "keypoints": points.ravel().tolist(),
+            }
+        )
+    path = folder / "annotations.json"
+    category = skeleton.to_coco_category()
+    path.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": [category]})
+    )
+    return path
+
+
+def run(*arguments: object) -> Result:
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, f"{done.output}{done.exception!r}"
+    return done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("skeleton", SKELETONS, ids=len)
+def test_from_a_data_set_to_figures(tmp_path: Path, skeleton: Skeleton) -> None:
+    annotations, images = write_points(tmp_path / "set", skeleton), tmp_path / "set" / "images"
+    k = len(skeleton)
+    named = run("data", "skeleton", annotations, "--out", tmp_path / "bones.yaml")
+    assert f"{k} keypoints of" in named.stderr
+    out = tmp_path / "out"
+    run("finetune", annotations, annotations, "--skeleton", tmp_path / "bones.yaml", "--out", out,
+        "--input-size", "32x32", "--set", "training.samples_per_epoch=4", "--set",
+        "training.epochs=1", "--set", "training.workers=0",
+        "--set", "training.debug_pictures_every=1")  # fmt: skip
+    weights = out / "out.safetensors"
+    network, passport = checkpoint.load(weights)
+    assert network.num_keypoints == len(passport.skeleton) == k
+    assert list((out / "pictures").iterdir())
+    for metric in ("auto", "ap", "pck"):
+        run("evaluate", "--annotations", annotations, "--images", images, "--weights", weights,
+            "--metric", metric, "--out", tmp_path / metric)  # fmt: skip
+        (first, *_) = json.loads((tmp_path / metric / "results.json").read_text())
+        assert len(first["keypoints"]) == 3 * k
+    # The whole body has OKS constants; the others are measured without.
+    assert ("AP" in json.loads((tmp_path / "auto" / "metrics.json").read_text())) == (k == 133)
+
+
+@pytest.mark.slow
+def test_one_joint_is_exported(tmp_path: Path) -> None:
+    passport = Passport("w16-small", (32, 32), SKELETONS[0])
+    checkpoint.save(tmp_path / "one.safetensors", HRNet.from_name("w16-small", 1), passport)
+    weights, out = tmp_path / "one.safetensors", tmp_path / "one.onnx"
+    run("export", "--weights", weights, "--out", out)
+    assert [output.shape[1] for output in ort.InferenceSession(out).get_outputs()] == [1, 1]
+
+
+@pytest.fixture(params=SKELETONS, ids=len)
+def weights(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    passport = replace(PASSPORT, skeleton=request.param)
+    return write_tiny_weights(tmp_path / "tiny.onnx", passport)
+
+
+def photo(folder: Path) -> Path:
+    path = folder / "photo.png"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (96, 72, 3), np.uint8))
+    return path
+
+
+def test_drawn_tabled_and_explained(weights: Path, tmp_path: Path) -> None:
+    k = len(open_session(weights).passport.skeleton)
+    out = tmp_path / "out"
+    run("predict", photo(tmp_path), "--weights", weights, "--detector", "whole", "--out", out,
+        "--threshold", 0, "--mark", "names,boxes,scores",
+        "--save", "pictures,coco,csv,parquet,dataset")  # fmt: skip
+    with (out / "poses.csv").open(newline="") as table:
+        assert len(list(csv.DictReader(table))) == k
+    ((entry),) = json.loads((out / "poses.json").read_text())
+    assert len(entry["keypoints"]) == 3 * k
+    drawn = cv2.imread(str(next(out.glob("photo*.png"))))
+    assert (drawn != cv2.imread(str(tmp_path / "photo.png"))).any()
+    run("explain", tmp_path / "photo.png", "--weights", weights, "--detector", "whole", "--out",
+        tmp_path / "explained")  # fmt: skip
+    assert (tmp_path / "explained" / "photo-explained.html").stat().st_size > 10_000
+
+
+def test_followed_through_a_clip(weights: Path, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", colours(5), times(5))
+    run("predict", clip, "--weights", weights, "--detector", "whole", "--out", tmp_path / "out",
+        "--threshold", 0, "--save", "pictures,coco")  # fmt: skip
+    entries = json.loads((tmp_path / "out" / "poses.json").read_text())
+    k = len(open_session(weights).passport.skeleton)
+    assert {len(entry["keypoints"]) for entry in entries} == {3 * k}
