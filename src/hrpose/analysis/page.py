@@ -103,8 +103,8 @@ def _errors(analysis: Analysis) -> str:
             [[_percent(share) for share in shares.values()]],
         ),
         "<p>By keypoint similarity (a joint's term of the OKS): good is 0.85 or more, jitter 0.5 "
-        "or more. Below that, inversion is within 0.5 of the left or right twin, swap of "
-        "another person's joint, and miss of none.</p>",
+        "or more. Below that it is an inversion where the similarity to the left or right twin is "
+        "0.5 or more, a swap where that to another person's joint is, and else a miss.</p>",
     )
 
 
