@@ -139,6 +139,7 @@ def test_only_the_best_twenty_poses_of_a_picture_count(case: Case, tmp_path: Pat
         ('[{"image_id": 1, "category_id": 1, "keypoints": [1], "score": 1}]', None, "51"),
         ('[{"image_id": 9999, "category_id": 1, "keypoints": [], "score": 1}]', None, "9999"),
         ("[", None, "JSON"),
+        ("{}", "[]", "annotations.json: .* other way round"),
         ("[]", '{"images": [], "annotations": [], "categories": []}', "'categories'"),
     ],
 )

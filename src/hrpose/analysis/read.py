@@ -57,6 +57,11 @@ def read_truth(annotations: Path, skeleton_file: Path | None = None) -> Truth:
     Raises UserError, naming the file and the entry, where something is not of the COCO form.
     """
     document = read_json(annotations)
+    if isinstance(document, list):
+        raise UserError(
+            f"{annotations}: expected COCO annotations (an object), found a list; are results and "
+            "annotations the other way round?"
+        )
     reader = Reader(annotations)
     skeleton, category_id = reader.skeleton(document)
     if skeleton_file is not None:
