@@ -91,7 +91,7 @@ def make_good(weights: str, count: int) -> tuple[list[Good], list[NDArray[np.uin
         _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR))
         body = encoded.tobytes()
         image = hrpose.image.read_image(body)
-        poses = estimator(image, picture.boxes)
+        poses = estimator(body, picture.boxes)
         if (poses.keypoints[0, :, 2] > SURE).sum() < 6:
             continue
         path = f"/v1/poses?boxes={quote(json.dumps(picture.boxes.tolist()))}"

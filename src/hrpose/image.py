@@ -36,6 +36,10 @@ _SIDEWAYS = (5, 6, 7, 8)
 _filters = threading.Lock()
 
 
+class PictureError(UserError):
+    """A file that is no usable picture: of another kind, damaged, or too large."""
+
+
 def read_image(
     source: str | PathLike[str] | bytes,
     name: str | None = None,
@@ -92,7 +96,7 @@ def _factor(image: Image.Image, orientation: int, most: float) -> int:
 def _decoded(image: Image.Image, orientation: int, label: str) -> NDArray[np.uint8]:
     try:
         pixels = _to_rgb(image, label)
-    except UserError:
+    except PictureError:
         raise
     except Exception as error:  # a decoder may raise anything at damaged bytes
         raise _damaged(label, error) from error
@@ -101,12 +105,14 @@ def _decoded(image: Image.Image, orientation: int, label: str) -> NDArray[np.uin
     return np.array(pixels)
 
 
-def image_size(source: str | PathLike[str] | bytes, name: str | None = None) -> tuple[int, int]:
+def image_size(
+    source: str | PathLike[str] | bytes, name: str | None = None, *, max_pixels: int = MAX_PIXELS
+) -> tuple[int, int]:
     """(w, h) of the upright picture that `read_image` would give, from the file's header alone.
 
     Raises UserError as `read_image` does, except for damage behind the header.
     """
-    image, orientation = _open(source, _label(source, name), MAX_BYTES, MAX_PIXELS)
+    image, orientation = _open(source, _label(source, name), MAX_BYTES, max_pixels)
     with image:
         width, height = image.size
     return (height, width) if orientation in _SIDEWAYS else (width, height)
@@ -134,19 +140,19 @@ def _open(
     """The picture with its header read and its size checked, and its EXIF orientation."""
     data = source if isinstance(source, bytes) else _read_bytes(Path(source), label, max_bytes)
     if not data:
-        raise UserError(f"{label}: expected a picture, found an empty file; copy it here again")
+        raise PictureError(f"{label}: expected a picture, found an empty file; copy it here again")
     _bound(label, "bytes", len(data), max_bytes)
     with _filters, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about size, which is checked here, and odd metadata
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         except UnidentifiedImageError:
-            raise UserError(
+            raise PictureError(
                 f"{label}: expected a picture ({', '.join(FORMATS)}), found something else; "
                 "convert it to JPEG or PNG"
             ) from None
         except Image.DecompressionBombError:
-            raise UserError(
+            raise PictureError(
                 f"{label}: expected at most {max_pixels:,} pixels, found far more; make it smaller"
             ) from None
         except Exception as error:  # a decoder may raise anything at damaged bytes
@@ -158,25 +164,27 @@ def _open(
 def _read_bytes(path: Path, label: str, max_bytes: int) -> bytes:
     try:
         if path.is_dir():
-            raise UserError(f"{label}: expected a picture, found a folder; name the files in it")
+            raise PictureError(f"{label}: expected a picture, found a folder; name the files in it")
         if path.exists() and not path.is_file():
-            raise UserError(f"{label}: expected a picture, found a device or pipe; name a file")
+            raise PictureError(f"{label}: expected a picture, found a device or pipe; name a file")
         with path.open("rb") as file:
             return file.read(max_bytes + 1)
     except FileNotFoundError:
-        raise UserError(f"{label}: no such file; check the name") from None
+        raise PictureError(f"{label}: no such file; check the name") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
         reason = getattr(error, "strerror", None) or error
-        if isinstance(error, UserError):
+        if isinstance(error, PictureError):
             raise
-        raise UserError(f"{label}: cannot be read ({reason}); check the file") from error
+        raise PictureError(f"{label}: cannot be read ({reason}); check the file") from error
 
 
 def _bound(label: str, unit: str, found: int, most: int) -> None:
     if found > most:
         # A file is read only to its bound, so how many bytes it has is not known.
         said = f"{found:,}" if unit == "pixels" else "more"
-        raise UserError(f"{label}: expected at most {most:,} {unit}, found {said}; make it smaller")
+        raise PictureError(
+            f"{label}: expected at most {most:,} {unit}, found {said}; make it smaller"
+        )
 
 
 def _orientation(image: Image.Image, label: str) -> int:
@@ -202,13 +210,15 @@ def _to_rgb(image: Image.Image, label: str) -> Image.Image:
         return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         # Nothing says which values are black and white.
-        raise UserError(f"{label}: expected 8 or 16 bits a channel, found 32; convert it to 8 bits")
+        raise PictureError(
+            f"{label}: expected 8 or 16 bits a channel, found 32; convert it to 8 bits"
+        )
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _damaged(label: str, error: Exception) -> UserError:
+def _damaged(label: str, error: Exception) -> PictureError:
     reason = " ".join(str(error).split()) or type(error).__name__
-    return UserError(f"{label}: damaged or cut off ({reason}); copy or download it again")
+    return PictureError(f"{label}: damaged or cut off ({reason}); copy or download it again")

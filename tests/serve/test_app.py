@@ -45,8 +45,7 @@ def test_the_answer_is_that_of_the_library(
     answer = schemas.PosesAnswer.model_validate_json(response.text)
     assert (answer.width, answer.height) == SIZE
     assert (answer.model, answer.boxes_from, answer.threshold) == ("tiny", "request", 0.5)
-    image = hrpose.image.read_image(picture)
-    expected = hrpose.load(weights, flip_test=True, threads=1)(image, boxes)
+    expected = hrpose.load(weights, flip_test=True, threads=1)(picture, boxes)
     assert [person.box for person in answer.people] == boxes
     for person, keypoints, score in zip(
         answer.people, expected.keypoints, expected.scores, strict=True

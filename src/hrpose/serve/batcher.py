@@ -57,7 +57,8 @@ class Batcher:
         queue_crops: int,
         observe: Callable[[int], None] = lambda crops: None,
     ) -> None:
-        self.passport = sessions[0].passport
+        self.session = sessions[0]
+        self.passport = self.session.passport
         self._gather_seconds = gather_seconds
         self._queue_crops = queue_crops
         self._observe = observe

@@ -11,14 +11,15 @@ from typing import Self, TypeVar
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from hrpose.detection.detector import Detector
+from hrpose.detection.detector import Boxes, Detector
+from hrpose.detection.simple import WholePicture
 from hrpose.errors import UserError
-from hrpose.geometry import Crop, warp
-from hrpose.image import read_image
+from hrpose.geometry import Crop
+from hrpose.image import PictureError, image_size
 from hrpose.poses import Poses
-from hrpose.runtime.estimator import place
+from hrpose.runtime.estimator import PoseEstimator, place
 from hrpose.runtime.picture import Picture
 from hrpose.serve.batcher import Batcher, Found, QueueFull
 from hrpose.serve.limits import Limits, Refusal, busy
@@ -46,6 +47,21 @@ class _Cut:
     images: list[NDArray[np.uint8]]
 
 
+class _OneAtATime:
+    """A detector that looks at one picture at a time, for it uses all cores; the surest boxes."""
+
+    def __init__(self, detector: Detector, most: int) -> None:
+        self.name = detector.name
+        self.input_wh: tuple[int, int] | None = getattr(detector, "input_wh", None)
+        self._detector = detector
+        self._most = most
+        self._turn = threading.Lock()
+
+    def __call__(self, image: NDArray[np.uint8]) -> Boxes:
+        with self._turn:
+            return self._detector(image).best(self._most)
+
+
 class Service:
     """Answers for pictures. A context manager, around the batcher's life."""
 
@@ -54,7 +70,10 @@ class Service:
         self.passport = batcher.passport
         self.detector = detector
         self.limits = limits
-        self._one_detection = threading.Lock()
+        # Reads, finds and cuts out people; the batcher runs the network.
+        if not isinstance(detector, WholePicture):
+            detector = _OneAtATime(detector, limits.max_boxes)
+        self._estimator = PoseEstimator(batcher.session, detector=detector)
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
 
     def __enter__(self) -> Self:
@@ -92,24 +111,15 @@ class Service:
 
     def _cut(self, data: bytes, boxes: list[tuple[float, float, float, float]] | None) -> _Cut:
         try:
-            image = read_image(
-                data, max_bytes=self.limits.max_bytes, max_pixels=self.limits.max_pixels
-            )
-        except UserError as error:
+            size = image_size(data, max_pixels=self.limits.max_pixels)
+            picture = self._estimator.picture(data, boxes)
+        except PictureError as error:
             raise Refusal(422, "bad_picture", str(error)) from error
-        rows: ArrayLike | None = boxes
-        scores, boxes_from = None, "request"
-        if boxes is None:
-            with self._one_detection:
-                people = self.detector(image).best(self.limits.max_boxes)
-            rows, scores, boxes_from = people.xywh, people.scores, self.detector.name
-        try:
-            picture = Picture.of(image, rows, scores)
         except UserError as error:
             raise Refusal(422, "bad_boxes", str(error)) from error
         crops = [self.passport.crop(box) for box in picture.boxes]
-        images = [warp(image, crop) for crop in crops]
-        size = (image.shape[1], image.shape[0])
+        images = [picture.cut(crop) for crop in crops]
+        boxes_from = self.detector.name if boxes is None else "request"
         return _Cut(size, replace(picture, image=NOTHING), boxes_from, crops, images)
 
     def _answer(
