@@ -161,7 +161,10 @@ def test_a_window_needs_a_display(
     assert "needs a display" in str(done.exception)
 
 
-def test_ctrl_c_saves_everything_so_far(tmp_path: Path, weights: Path) -> None:
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_everything_so_far(
+    asked: signal.Signals, tmp_path: Path, weights: Path
+) -> None:
     """A real process and a real signal, while it works."""
     source = write_clip(tmp_path / "a.mp4", noise(400), times(400), sound="aac")
     out = tmp_path / "out"
@@ -177,11 +180,11 @@ def test_ctrl_c_saves_everything_so_far(tmp_path: Path, weights: Path) -> None:
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(asked)
         output, errors = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert process.returncode == 130, errors
+    assert process.returncode == 128 + asked, errors
     assert "Traceback" not in errors
     shown = frames(out / "a.mp4")
     entries = json.loads((out / "poses.json").read_text())

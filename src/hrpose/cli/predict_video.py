@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from hrpose.video import Clip, Recorder
 
 CLIPS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
-# What a shell expects of a program that ended by Ctrl-C.
-STOPPED = 130
+# A shell expects this and the signal's number of a program that a signal ended.
+STOPPED = 128
 
 
 def is_clip(source: str | Path) -> bool:
@@ -53,8 +53,8 @@ def predict_clip(
 
     The estimator's detector looks at every `every`-th frame. `smooth` steadies the keypoints. The
     drawn clip shows the people's ids, and `marks` as `hrpose.draw` has them. `show` opens a window
-    with what is drawn; closing it ends the work. So does Ctrl-C: what was done until then is saved,
-    and the exit code is 130.
+    with what is drawn; closing it ends the work. So do Ctrl-C and SIGTERM: what was done until then
+    is saved, and the exit code is 130 or 143.
     """
     try:
         from hrpose.video import Clip, Recorder, follow
@@ -68,7 +68,7 @@ def predict_clip(
     name, target = Path(source), _target(source, outputs.folder)
     shown: dict[str, Any] = dict.fromkeys({"ids", *marks}, True)
     count, people, start = 0, set[int](), time.perf_counter()
-    with Clip.open(source) as clip, _ctrl_c() as interrupted, ExitStack() as stack:
+    with Clip.open(source) as clip, _asked_to_stop() as asked, ExitStack() as stack:
         window = stack.enter_context(Window(clip.name)) if show else None
         recorder = None
         if "pictures" in outputs.kinds:
@@ -84,7 +84,7 @@ def predict_clip(
                 outputs.add(name, frame.index + 1, frame.image, poses, frame.index, frame.time)
                 count, people = frame.index + 1, people | set(_ids(poses))
                 progress.update(bar, completed=count)
-                if interrupted() or (window is not None and not window.show(canvas)):
+                if asked() or (window is not None and not window.show(canvas)):
                     break
             else:
                 progress.update(bar, total=count)
@@ -101,8 +101,8 @@ def predict_clip(
     )
     for note in _notes(clip, recorder):
         print(f"hrpose: {note}", file=sys.stderr)
-    if interrupted():
-        raise typer.Exit(STOPPED)
+    if (number := asked()) is not None:
+        raise typer.Exit(STOPPED + number)
 
 
 def _target(source: str | Path, out: Path) -> Path:
@@ -133,23 +133,25 @@ def _notes(clip: "Clip", recorder: "Recorder | None") -> Iterator[str]:
 
 
 @contextmanager
-def _ctrl_c() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed; the first press only notes it, a second one interrupts.
+def _asked_to_stop() -> Iterator[Callable[[], int | None]]:
+    """The number of the signal, Ctrl-C's or SIGTERM, that came, if one did.
 
-    An interruption anywhere could leave the clip without its end.
+    It is only noted, for an interruption anywhere could leave the clip without its end. A second
+    Ctrl-C interrupts.
     """
-    pressed = False
+    came: int | None = None
 
-    def note(*_: object) -> None:
-        nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, before)
+    def note(number: int, _: object) -> None:
+        nonlocal came
+        came = number
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
 
-    before = signal.signal(signal.SIGINT, note)
+    before = {kind: signal.signal(kind, note) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: pressed
+        yield lambda: came
     finally:
-        signal.signal(signal.SIGINT, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 class _FramesPerSecond(ProgressColumn):
