@@ -8,7 +8,7 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check format bench lock model finder
+.PHONY: demo test check format fuzz bench lock model finder
 
 demo: .venv-demo/installed  ## draw the joints of the people in examples/, without PyTorch
 	.venv-demo/bin/hrpose predict examples/*.jpg --out out/demo
@@ -26,6 +26,9 @@ check: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+fuzz: .venv/installed  ## 100,000 damaged files into all that reads files of strangers
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m fuzz
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks

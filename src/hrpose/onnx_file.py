@@ -35,6 +35,17 @@ def open_onnx(path: Path, what: str = "model", threads: int | None = None) -> "I
         raise UserError(f"{path}: expected an ONNX {what}, found: {first}") from error
 
 
+def read_notes(session: "InferenceSession", path: Path) -> dict[str, str]:
+    """The texts that a file carries beside its model. Raises UserError where they are no texts."""
+    try:
+        notes: dict[str, str] = session.get_modelmeta().custom_metadata_map
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: damaged (its metadata are no text: {error}); copy it here again"
+        ) from error
+    return notes
+
+
 def usable_cores() -> int:
     """The cores this process may use; not every system can tell, then all of them.
 

@@ -12,7 +12,7 @@ from hrpose.detection.onnx_detector import thinned
 from hrpose.errors import UserError
 from hrpose.finder_passport import FINDER_KEY, FinderPassport
 from hrpose.geometry import Crop, transform, warp
-from hrpose.onnx_file import open_onnx
+from hrpose.onnx_file import open_onnx, read_notes
 
 # Two people rarely overlap more.
 SAME_PERSON_IOU = 0.5
@@ -36,7 +36,7 @@ class Finder:
         self, path: Path, threshold: float | None = None, threads: int | None = None
     ) -> None:
         self._session = open_onnx(path, "detector", threads)
-        metadata = self._session.get_modelmeta().custom_metadata_map
+        metadata = read_notes(self._session, path)
         if FINDER_KEY not in metadata:
             raise UserError(f"{path}: expected a finder of hrpose, found a file without passport")
         self.passport = FinderPassport.from_json(metadata[FINDER_KEY], path)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.errors import UserError
-from hrpose.onnx_file import open_onnx
+from hrpose.onnx_file import open_onnx, read_notes
 from hrpose.passport import METADATA_KEY, Passport
 
 
@@ -27,7 +27,7 @@ class OnnxSession:
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self._session = open_onnx(path, threads=threads)
-        metadata = self._session.get_modelmeta().custom_metadata_map
+        metadata = read_notes(self._session, path)
         if METADATA_KEY not in metadata:
             raise UserError(
                 f"{path}: carries no hrpose passport, so its input size and keypoints are "

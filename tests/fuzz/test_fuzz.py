@@ -1,0 +1,32 @@
+"""A short run of `make fuzz` (the long one has 100,000 files)."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fuzz.mutate import mutate
+from fuzz.targets import ALLOWED, TARGETS
+from hrpose.errors import UserError
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", TARGETS)
+def test_damaged_files_are_refused_by_one_line(name: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    seeds, read = TARGETS[name](tmp_path)
+    reasons = []
+    for _ in range(150):
+        try:
+            read(mutate(rng, seeds))
+        except ALLOWED as error:
+            reasons.append(str(error))
+    assert len(reasons) > 10
+    assert not any("\n" in reason for reason in reasons)
+
+
+def test_an_onnx_file_whose_metadata_are_no_text(tmp_path: Path) -> None:
+    (seed,), read = TARGETS["onnx"](tmp_path)
+    at = seed.index(b"hrpose") + 1
+    with pytest.raises(UserError, match="no text"):
+        read(seed[:at] + b"\xff" + seed[at + 1 :])
