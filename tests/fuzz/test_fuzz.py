@@ -30,3 +30,14 @@ def test_an_onnx_file_whose_metadata_are_no_text(tmp_path: Path) -> None:
     at = seed.index(b"hrpose") + 1
     with pytest.raises(UserError, match="no text"):
         read(seed[:at] + b"\xff" + seed[at + 1 :])
+
+
+def test_a_keypoint_too_large_for_a_float(tmp_path: Path) -> None:
+    (seed,), read = TARGETS["annotations"](tmp_path)
+    with pytest.raises(UserError, match="annotation 1: 'keypoints'"):
+        read(seed.replace(b"[1, 2, 2,", b"[1, 2, " + b"9" * 400 + b","))
+
+
+def test_a_source_that_is_no_text(tmp_path: Path) -> None:
+    (seed,), read = TARGETS["annotations"](tmp_path)
+    read(seed.replace(b'"id": 1, "file_name"', b'"source": "\\ud800", "id": 1, "file_name"'))

@@ -125,7 +125,7 @@ class Reader:
             "file_names": np.asarray(names, np.bytes_).reshape(-1),
             "image_wh": np.asarray(sizes, np.int32).reshape(-1, 2),
             "sources": np.asarray(
-                [str(e.get("source", "")).encode() for e in entries], np.bytes_
+                [str(e.get("source", "")).encode(errors="replace") for e in entries], np.bytes_
             ).reshape(-1),
         }
 
@@ -205,9 +205,9 @@ class Reader:
             rows.append(values)
         try:
             numbers = np.asarray(rows, np.float64).reshape(-1, length)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             for annotation, row in zip(people, rows, strict=True):
-                if not all(isinstance(value, int | float) for value in row):
+                if not all(isinstance(v, int | float) and abs(v) < 1e300 for v in row):
                     where = f"annotation {annotation['id']}: '{key}'"
                     raise self.error(where, expected, row) from None
             raise
