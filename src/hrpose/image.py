@@ -138,7 +138,7 @@ def _open(
     source: str | PathLike[str] | bytes, label: str, max_bytes: int, max_pixels: int
 ) -> tuple[Image.Image, int]:
     """The picture with its header read and its size checked, and its EXIF orientation."""
-    data = source if isinstance(source, bytes) else _read_bytes(Path(source), label, max_bytes)
+    data = source if isinstance(source, bytes) else read_bytes(source, label, max_bytes)
     if not data:
         raise PictureError(f"{label}: expected a picture, found an empty file; copy it here again")
     _bound(label, "bytes", len(data), max_bytes)
@@ -161,7 +161,14 @@ def _open(
         return image, _orientation(image, label)
 
 
-def _read_bytes(path: Path, label: str, max_bytes: int) -> bytes:
+def read_bytes(
+    source: str | PathLike[str], name: str | None = None, max_bytes: int = MAX_BYTES
+) -> bytes:
+    """The bytes of a picture's file, at most one more than `max_bytes`.
+
+    Raises UserError, naming the file or `name`, where it is missing, no file, or cannot be read.
+    """
+    path, label = Path(source), _label(source, name)
     try:
         if path.is_dir():
             raise PictureError(f"{label}: expected a picture, found a folder; name the files in it")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from hrpose.cli.ahead import ahead
+from hrpose.ahead import ahead
 from hrpose.cli.boxes import boxes_by_picture
 from hrpose.cli.outputs import Outputs
 from hrpose.cli.pictures import encoded, files_of, targets_of

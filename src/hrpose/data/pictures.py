@@ -1,14 +1,16 @@
 """Where a data set's pictures are: in a folder, or inside a zip file that is never unpacked."""
 
+import os
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.errors import UserError
-from hrpose.image import MAX_BYTES, image_size, read_image
+from hrpose.image import MAX_BYTES, image_size, read_bytes, read_image
 
 # A member's own header: signature, version, flags, method, time, date, CRC, sizes, name's length
 # and extra field's length. Both lengths may differ from those in the index of the whole file.
@@ -55,6 +57,18 @@ class PictureSource:
         data, label = self._bytes(name)
         return image_size(data, label)
 
+    def content(self, name: str) -> bytes:
+        """The bytes of the picture's file, at most one more than `hrpose.image.MAX_BYTES`."""
+        data, label = self._bytes(name)
+        return data if isinstance(data, bytes) else read_bytes(data, label)
+
+    def names(self) -> Iterator[str]:
+        """The names of all files below the place, whatever they hold, in an order that stays."""
+        if self._zip is not None:
+            yield from self._zip.names()
+        else:
+            yield from _names_below(self.place)
+
     def _bytes(self, name: str) -> tuple[bytes | Path, str]:
         """The picture's bytes, or the file that holds them, and its name for messages."""
         if self._zip is not None:
@@ -62,6 +76,24 @@ class PictureSource:
         if not stays_inside(name):
             raise UserError(f"{self.place}: expected a name inside the folder, found {name!r}")
         return self.place / name, str(self.place / name)
+
+
+def _names_below(folder: Path, above: str = "") -> Iterator[str]:
+    """Folder by folder, so that only one folder's names are in memory. Linked ones are not entered.
+
+    Folders that cannot be read raise UserError: an archive must not shrink unnoticed.
+    """
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror}); check the folder") from error
+    for entry in entries:
+        name = f"{above}{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            yield from _names_below(Path(entry.path), f"{name}/")
+        elif entry.is_file():
+            yield name
 
 
 def stays_inside(name: str) -> bool:
@@ -120,6 +152,10 @@ class _Zip:
         while shared < min(len(first), len(last)) and first[shared] == last[shared]:
             shared += 1
         return "/".join(first[:shared])
+
+    def names(self) -> Iterator[str]:
+        inside = self._folders[-1]
+        return (name.removeprefix(inside) for name in self._members if name.startswith(inside))
 
     def member(self, name: str) -> zipfile.ZipInfo | None:
         for folder in self._folders:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hrpose.cli.ahead import ahead
+from hrpose.ahead import ahead
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
