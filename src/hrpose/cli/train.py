@@ -26,6 +26,7 @@ def train(
 ) -> None:
     """Train a network by a recipe. What may cost points is said first."""
     from hrpose.training import run
+    from hrpose.training.processes import started
     from hrpose.training.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
@@ -36,7 +37,8 @@ def train(
         return
     destination = out or Path("runs") / loaded.name
     weights = run.train(loaded, data, destination, resume, say)
-    typer.echo(f"wrote {weights}")
+    if started().first:
+        typer.echo(f"wrote {weights}")
 
 
 def say(finding: "Finding") -> None:

@@ -130,39 +130,53 @@ class TrainingSampler(Epochs, Sampler[Draw]):
     """Each epoch, `samples` draws; a person's share follows its weight.
 
     With equal weights every person comes once before any comes again. The order and the seeds
-    follow from (seed, epoch) alone.
+    follow from (seed, epoch) alone. Of several processes each takes every so manieth draw and as
+    many as the others: together their batches are those of a single process.
     """
 
-    def __init__(self, weights: NDArray[np.float64], seed: int, samples: int | None = None) -> None:
+    def __init__(
+        self,
+        weights: NDArray[np.float64],
+        seed: int,
+        samples: int | None = None,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
         super().__init__()
         self.weights = weights / weights.sum()
         self.seed = seed
         self.samples = samples or len(weights)
+        self.rank, self.processes = rank, processes
 
     def __len__(self) -> int:
-        return self.samples
+        return self.samples // self.processes
 
     def __iter__(self) -> Iterator[Draw]:
-        rng, start = np.random.default_rng((self.seed, self.epoch)), self.start
+        rng = np.random.default_rng((self.seed, self.epoch))
         # Systematic sampling: whole shares are certain, only what is left over is drawn.
         ends = np.cumsum(self.weights[(shuffled := rng.permutation(len(self.weights)))])
         places = (np.arange(self.samples) + rng.uniform()) / self.samples
         people = shuffled[np.searchsorted(ends, places * ends[-1], side="right")]
-        for position, person in enumerate(rng.permutation(people)[start:], start):
-            yield Draw(int(person), (self.seed, self.epoch, position))
+        people = rng.permutation(people)
+        mine = range(self.rank, len(self) * self.processes, self.processes)
+        for position in mine[self.start :]:
+            yield Draw(int(people[position]), (self.seed, self.epoch, position))
 
 
 class EvaluationSampler(Sampler[Draw]):
-    """Every person once, in the table's order, without augmentation."""
+    """Every person once, in the table's order, without augmentation.
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    Of several processes each takes every so manieth person.
+    """
+
+    def __init__(self, count: int, rank: int = 0, processes: int = 1) -> None:
+        self.people = range(rank, count, processes)
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.people)
 
     def __iter__(self) -> Iterator[Draw]:
-        return (Draw(person) for person in range(self.count))
+        return map(Draw, self.people)
 
 
 def sampling_weights(table: PersonTable, by_source: dict[str, float]) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ from hrpose.data.pack import Pack
 from hrpose.data.persons import PersonTable
 from hrpose.data.skeleton_file import complete_skeleton
 from hrpose.errors import UserError
+from hrpose.training.processes import ALONE, Processes
 from hrpose.training.recipe import DataSet, Recipe
 from hrpose.training.validation import Validation
 
@@ -39,10 +40,12 @@ class TrainingLoader(DataLoader[Sample]):
 class PoseData(L.LightningDataModule):
     """Reads both tables at once: whatever is wrong with the data is said before training starts."""
 
-    def __init__(self, recipe: Recipe, root: Path) -> None:
+    def __init__(self, recipe: Recipe, root: Path, processes: Processes = ALONE) -> None:
         super().__init__()
         self.recipe = recipe
         self.root = root
+        self.processes = processes
+        self.batch_size = processes.share(recipe.training.batch_size)
         self.train_table = self._load(recipe.data.train)
         self.val_table = self._load(recipe.data.val)
         self.train_cutouts = self._cutouts(recipe.data.train, self.train_table)
@@ -61,6 +64,11 @@ class PoseData(L.LightningDataModule):
         table = load_persons(self.root / part.annotations)
         if len(table) == 0:
             raise UserError(f"{self.root / part.annotations}: expected labelled people, found none")
+        if len(table) < self.processes.count:
+            raise UserError(
+                f"{self.root / part.annotations}: expected people for {self.processes.count} "
+                f"processes, found {len(table)}"
+            )
         said = self.recipe.data.skeleton
         if said is None:
             return table
@@ -91,8 +99,14 @@ class PoseData(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Sample]:
         settings, dataset = self.recipe.training, self.train_dataset()
         weights = sampling_weights(self.train_table, self.recipe.data.sampling)
-        sampler = TrainingSampler(weights, settings.seed, settings.samples_per_epoch)
-        return self._loader(dataset, sampler, settings.batch_size, drop_last=True)
+        sampler = TrainingSampler(
+            weights,
+            settings.seed,
+            settings.samples_per_epoch,
+            self.processes.rank,
+            self.processes.count,
+        )
+        return self._loader(dataset, sampler, self.batch_size, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         dataset = PoseDataset(
@@ -102,7 +116,7 @@ class PoseData(L.LightningDataModule):
             self.recipe.data.padding,
             unit_lengths=self.recipe.codec.codec().unit_lengths,
         )
-        sampler = EvaluationSampler(len(dataset))
+        sampler = EvaluationSampler(len(dataset), self.processes.rank, self.processes.count)
         return self._loader(dataset, sampler, self.recipe.evaluation.batch_size, drop_last=False)
 
     def _loader(

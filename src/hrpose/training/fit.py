@@ -18,12 +18,15 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from hrpose.training.checkpoint_io import WholeFiles
+from hrpose.training.processes import ALONE, Processes, SameStatistics
 from hrpose.training.recipe import Optimizer, Schedule, Training
 from hrpose.training.survive import GoOnInEpoch, LastCheckpoints, StopAtNotFinite
+from hrpose.training.sync_batchnorm import SyncEverywhere
 
 
 def fit(
@@ -36,6 +39,7 @@ def fit(
     mode: Literal["max", "min"] = "max",
     every_epochs: int = 1,
     resume_from: Path | None = None,
+    processes: Processes = ALONE,
 ) -> Path:
     """Train, validate every `every_epochs`, and return the checkpoint with the best `monitor`.
 
@@ -59,12 +63,18 @@ def fit(
     callbacks.append(last)
     if training.ema_decay is not None:
         callbacks.append(EMAWeightAveraging(decay=training.ema_decay))
+    callbacks.append(SameStatistics())  # of the average, where there is one
+    sync = [SyncEverywhere()] if training.sync_batchnorm and processes.count > 1 else []
     trainer = L.Trainer(
         default_root_dir=out,
+        devices=processes.local,
+        num_nodes=processes.nodes,
+        # Buffers would be sent around in validation too, where a process may have a batch more.
+        strategy="auto" if processes.count == 1 else DDPStrategy(broadcast_buffers=False),
         max_epochs=training.epochs,
         precision=_precision(training.precision),
         callbacks=callbacks,
-        plugins=[WholeFiles()],
+        plugins=[WholeFiles(), *sync],
         logger=[
             # Each start has its own version, for the logger would empty a folder it finds.
             CSVLogger(out, name="csv"),
@@ -84,6 +94,10 @@ def fit(
         warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
         # GoOnInEpoch takes care of it.
         warnings.filterwarnings("ignore", message=".*ended before the epoch ended.*")
+        # Only newer versions of PyTorch have the other name.
+        warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated.*")
+        # All processes have the same figures of validation.
+        warnings.filterwarnings("ignore", message=".*It is recommended to use `self.log.*")
         # Lightning's own use of PyTorch, which is not ours to mend.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         try:
@@ -112,9 +126,10 @@ def _without_denormals() -> Iterator[None]:
 
 
 def optimizers(
-    module: L.LightningModule, settings: Optimizer, schedule: Schedule, epochs: int
+    module: L.LightningModule, settings: Optimizer, schedule: Schedule, training: Training
 ) -> Any:
     """What `configure_optimizers` of a module returns, by the recipe; frozen weights stay."""
+    lr = settings.rate(training.batch_size)
     groups: dict[int, list[Tensor]] = {}
     for name, weights in module.named_parameters():
         if weights.requires_grad:
@@ -123,17 +138,17 @@ def optimizers(
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
     optimizer = kind(
         [
-            {"params": weights, "lr": settings.lr * settings.layer_decay**depth}
+            {"params": weights, "lr": lr * settings.layer_decay**depth}
             for depth, weights in groups.items()
         ],
-        lr=settings.lr,
+        lr=lr,
         weight_decay=settings.weight_decay,
         fused=True,
     )
 
     def rate(step: int) -> float:
         steps = int(module.trainer.estimated_stepping_batches)
-        return rate_at(step, steps, schedule, epochs)
+        return rate_at(step, steps, schedule, training.epochs)
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,8 +1,8 @@
 """The network in training: targets, loss, optimiser, and figures on the validation people."""
 
+import math
 from typing import Any, Self
 
-import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,12 +18,14 @@ from hrpose.passport import METADATA_KEY, Passport
 from hrpose.training.accuracy import accuracy
 from hrpose.training.fit import optimizers
 from hrpose.training.loss import ohkm, peak, weighted_mse
+from hrpose.training.memory import MicroBatches
 from hrpose.training.pictures import DebugPictures
+from hrpose.training.processes import gather
 from hrpose.training.recipe import Recipe
 from hrpose.training.validation import Validation
 
 
-class PoseModule(L.LightningModule):
+class PoseModule(MicroBatches):
     """Trains `network` by `recipe`; targets and normalisation are made on the device.
 
     `pictures` shows batches on their way.
@@ -36,7 +38,7 @@ class PoseModule(L.LightningModule):
         passport: Passport,
         pictures: DebugPictures | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(recipe.training.micro_batches)
         self.network = network
         self.recipe = recipe
         self.passport = passport
@@ -55,7 +57,7 @@ class PoseModule(L.LightningModule):
         if recipe.training.frozen_norms:
             for _, _, _, norm in norms(network):
                 norm.requires_grad_(False)
-        self.predictions: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
+        self.predictions: list[NDArray[np.float64]] = []
 
     def train(self, mode: bool = True) -> Self:
         """As any module's; frozen BatchNorms do not follow into training."""
@@ -80,12 +82,12 @@ class PoseModule(L.LightningModule):
         weights = weights * self.keypoint_weights
         if self.recipe.data.trust:
             weights = weights * batch.trust[:, None]
-        heatmaps = self(batch.image)
+        heatmaps = self.in_parts(batch.image)
         loss = self._loss(heatmaps, targets, weights)
         size = len(targets)
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=size)
-        share = accuracy(heatmaps, targets)
-        self.log("train/accuracy", share, on_step=True, on_epoch=True, batch_size=size)
+        often: Any = {"on_step": True, "on_epoch": True, "batch_size": size, "sync_dist": True}
+        self.log("train/loss", loss, prog_bar=True, **often)
+        self.log("train/accuracy", accuracy(heatmaps, targets), **often)
         if self.pictures is not None and self.pictures.due(self.global_step):
             self.pictures.write(self.global_step, batch, heatmaps, targets)
         return loss
@@ -109,18 +111,20 @@ class PoseModule(L.LightningModule):
         points, scores = self.passport.codec.decode(heatmaps)
         in_image = transform(points.cpu().numpy(), batch.to_image.cpu().numpy())
         keypoints = np.concatenate([in_image, scores.cpu().numpy()[..., None]], axis=-1)
-        self.predictions.append((batch.person.cpu().numpy(), keypoints))
+        people = batch.person.cpu().numpy()[:, None]
+        self.predictions.append(np.concatenate([people, keypoints.reshape(len(people), -1)], 1))
 
     def on_validation_epoch_end(self) -> None:
-        people = np.concatenate([people for people, _ in self.predictions])
-        keypoints = np.concatenate([keypoints for _, keypoints in self.predictions])
         validation: Validation = self.trainer.datamodule.validation  # type: ignore[attr-defined]
+        most = math.ceil(len(validation.table) / self.trainer.world_size)
+        rows = gather(self, np.concatenate(self.predictions), most)
+        people, keypoints = rows[:, 0].astype(np.int64), rows[:, 1:].reshape(len(rows), -1, 3)
         for name, value in validation.scores(people, keypoints, self.passport).items():
             self.log(f"val/{name}", value, prog_bar=name == validation.figure)
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
-        return optimizers(self, recipe.optimizer, recipe.schedule, recipe.training.epochs)
+        return optimizers(self, recipe.optimizer, recipe.schedule, recipe.training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[METADATA_KEY] = self.passport.to_json()

@@ -1,6 +1,7 @@
 """A recipe says everything about a training; one YAML file each, checked before anything starts."""
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -83,9 +84,18 @@ class Loss(Part):
 class Optimizer(Part):
     name: Literal["adam", "adamw"] = "adam"
     lr: Annotated[float, Field(gt=0)] = 1e-3
+    base_batch_size: Annotated[int, Field(ge=1)] | None = None
+    """The batch that `lr` is for; for another one it is scaled by `scaling`. Without it, never."""
+    scaling: Literal["linear", "sqrt"] = "linear"
+    """With the batch (Goyal et al. 2017), or with its square root."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Each stage before the head has the rate of the one after it times this."""
+
+    def rate(self, batch_size: int) -> float:
+        """The learning rate for this batch."""
+        ratio = batch_size / (self.base_batch_size or batch_size)
+        return self.lr * (ratio if self.scaling == "linear" else math.sqrt(ratio))
 
 
 class Schedule(Part):
@@ -102,6 +112,11 @@ class Schedule(Part):
 class Training(Part):
     epochs: Annotated[int, Field(ge=1)] = 210
     batch_size: Annotated[int, Field(ge=1)] = 32
+    """People in a step, over all processes together."""
+    micro_batches: Annotated[int, Field(ge=1)] = 1
+    """Each process's batch goes through the network in so many parts, to need less memory."""
+    sync_batchnorm: bool = True
+    """With several processes, normalise over the whole batch, as one process does."""
     samples_per_epoch: Annotated[int, Field(ge=1)] | None = None
     """Draws in an epoch; without it, one for each person."""
     workers: Annotated[int, Field(ge=0)] = 4

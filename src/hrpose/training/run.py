@@ -24,6 +24,7 @@ from hrpose.training.doctor import Case, Finding, examine
 from hrpose.training.fit import fit
 from hrpose.training.module import PoseModule
 from hrpose.training.pictures import DebugPictures
+from hrpose.training.processes import ALONE, Processes, started
 from hrpose.training.recipe import Recipe, write_recipe
 from hrpose.training.survive import last_checkpoint
 
@@ -38,14 +39,20 @@ def log(finding: Finding) -> None:
     logging.getLogger("hrpose").log(level, finding.text)
 
 
-def check(recipe: Recipe, data: Path, say: Say = log) -> tuple[PoseData, Weights | None]:
+def _say_nothing(finding: Finding) -> None:
+    pass
+
+
+def check(
+    recipe: Recipe, data: Path, say: Say = log, processes: Processes = ALONE
+) -> tuple[PoseData, Weights | None]:
     """Everything that can be wrong before a training: the data, the weights, the recipe.
 
     `say` is told what the recipe doctor finds. Raises UserError for what keeps a training from
     starting; writes nothing. Returns the data and the weights, read.
     """
     start = read_start(recipe)
-    datamodule = PoseData(recipe, data)
+    datamodule = PoseData(recipe, data, processes)
     findings = examine(Case(recipe, datamodule.train_table, datamodule.val_table, start))
     errors = [finding for finding in findings if finding.level == "error"]
     for finding in findings:
@@ -65,13 +72,20 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
     the logs and, at the end, the best weights with their passport, whose path is returned. `resume`
     goes on from the last checkpoint in `out`. Raises UserError for bad data, and where `out` holds
     another training.
+
+    Of several processes that torchrun started each calls this; the first writes and speaks.
     """
-    last = last_checkpoint(out, resume)
+    processes = started()
+    say = say if processes.first else _say_nothing
+    last = last_checkpoint(out, resume, processes.first)
     if last is not None:
-        datamodule, start = PoseData(recipe, data), None
+        datamodule, start = PoseData(recipe, data, processes), None
     else:
-        datamodule, start = check(recipe, data, say)
-        write_recipe(recipe, out / "recipe.yaml")
+        datamodule, start = check(recipe, data, say, processes)
+        if processes.first:
+            write_recipe(recipe, out / "recipe.yaml")
+    if processes.count > 1:
+        say(Finding("note", processes.describe(recipe.training.batch_size)))
     passport = Passport(
         name=recipe.name,
         network=recipe.network,
@@ -87,7 +101,7 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
     pictures = DebugPictures(out / "pictures", passport, recipe.training.debug_pictures_every)
     if start is not None and is_folded(network):
         unfold(network, _crops(datamodule, passport))
-    module = PoseModule(network, recipe, passport, pictures)
+    module = PoseModule(network, recipe, passport, pictures if processes.first else None)
     best = fit(
         module,
         datamodule,
@@ -97,10 +111,12 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
         mode="max" if datamodule.validation.more_is_better else "min",
         every_epochs=recipe.evaluation.every_epochs,
         resume_from=last,
+        processes=processes,
     )
-    trained, _ = checkpoint.load(best)
     written = out / f"{recipe.name}.safetensors"
-    checkpoint.save(written, trained, passport)
+    if processes.first:
+        trained, _ = checkpoint.load(best)
+        checkpoint.save(written, trained, passport)
     return written
 
 

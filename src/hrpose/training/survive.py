@@ -5,6 +5,8 @@ And what stops it before a loss that is not a number spoils the weights.
 
 import io
 import logging
+import signal
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,12 @@ from hrpose.files import write_atomically
 from hrpose.network.checkpoint import read_torch
 
 
-def last_checkpoint(out: Path, resume: bool) -> Path | None:
+def last_checkpoint(out: Path, resume: bool, first: bool = True) -> Path | None:
     """Where to go on, if `out` holds a training. Raises UserError unless `resume` says to.
 
     A damaged checkpoint is set aside as `NAME.damaged`, with a warning, for the one before it.
-    Raises UserError where all are damaged.
+    Raises UserError where all are damaged. Of several processes only the `first` sets aside; the
+    others find the same checkpoint, whether they look before or after.
     """
     folder = out / "checkpoints"
     # A training killed while it renamed its checkpoints leaves the newest as `next.ckpt`.
@@ -38,8 +41,9 @@ def last_checkpoint(out: Path, resume: bool) -> Path | None:
         except UserError as error:
             if path == found[-1]:
                 raise
-            path.replace(path.with_name(f"{path.name}.damaged"))
-            logging.getLogger("hrpose").warning("%s; going on from the one before", error)
+            if first:
+                path.replace(path.with_name(f"{path.name}.damaged"))
+                logging.getLogger("hrpose").warning("%s; going on from the one before", error)
         else:
             return path
     return None
@@ -59,7 +63,8 @@ def _check(path: Path) -> None:
 class LastCheckpoints(Checkpoint):
     """Writes where to go on, and keeps the newest `keep`: `last.ckpt`, `last-1.ckpt`, ...
 
-    Written at the end of each epoch, after each `every_steps`, and at SIGTERM.
+    Written at the end of each epoch, after each `every_steps`, and at SIGTERM, which ends in
+    SIGTERMException after the step, or after the validation.
     """
 
     def __init__(self, folder: Path, keep: int, every_steps: int | None) -> None:
@@ -67,31 +72,42 @@ class LastCheckpoints(Checkpoint):
         self.folder = folder
         self.names = ["last.ckpt", *(f"last-{i}.ckpt" for i in range(1, keep))]
         self.every_steps = every_steps
-        self.saved_step = 0
+        self.told_to_leave = False
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Lightning's own handler talks to the other processes at once, wherever they are.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._leave)
+
+    def _leave(self, _signal: int, _frame: object) -> None:
+        self.told_to_leave = True
+
+    def _leaves(self, trainer: L.Trainer) -> bool:
+        """Whether any process was told to: all leave after the same step."""
+        decision: bool = trainer.strategy.reduce_boolean_decision(self.told_to_leave, all=False)
+        return decision
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *_batch: Any
     ) -> None:
         # The last step of an epoch is saved at its end, when the figures of validation are known.
-        due = self.every_steps is not None and trainer.global_step % self.every_steps == 0
-        if due and not trainer.is_last_batch:
+        if trainer.is_last_batch:
+            return
+        leaves = self._leaves(trainer)
+        if leaves or (self.every_steps is not None and trainer.global_step % self.every_steps == 0):
             self.save(trainer)
+        if leaves:
+            raise SIGTERMException
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.save(trainer)
-
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
-        # Any other exception may come in the middle of a step, from where nothing can go on.
-        if isinstance(exception, SIGTERMException) and self.saved_step != trainer.global_step:
-            self.save(trainer)
+        if self._leaves(trainer) and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            raise SIGTERMException
 
     def save(self, trainer: L.Trainer) -> None:
         """Nothing that is there is touched before the new checkpoint is whole."""
         written = self.folder / "next.ckpt"
         trainer.save_checkpoint(written)
-        self.saved_step = trainer.global_step
         if trainer.is_global_zero:
             paths = [self.folder / name for name in self.names]
             for older, newer in zip(paths[:0:-1], paths[-2::-1], strict=True):
@@ -107,6 +123,12 @@ class GoOnInEpoch(Callback):
     """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        steps = pl_module.all_gather(torch.tensor(trainer.global_step, device=pl_module.device))
+        if (steps != trainer.global_step).any():  # type: ignore[union-attr]
+            raise UserError(
+                f"--resume: expected all processes to go on from one step, found {steps.tolist()}; "  # type: ignore[union-attr]
+                "--out has to be a folder that all machines share"
+            )
         loader: Any = trainer.train_dataloader
         batches = trainer.global_step - trainer.current_epoch * int(trainer.num_training_batches)
         loader.sampler.resume(trainer.current_epoch, batches * loader.batch_size)
@@ -116,12 +138,12 @@ class StopAtNotFinite(Callback):
     """Ends the training before a step whose loss is infinite or not a number.
 
     The step changes no weights. Its batch (a NamedTuple of tensors) is written to
-    `out/not-finite.npz`, one array for each field. Raises UserError.
+    `out/not-finite.npz`, one array for each field. Raises UserError, in all processes.
     """
 
     def __init__(self, out: Path) -> None:
         super().__init__()
-        self.path = out / "not-finite.npz"
+        self.out = out
         self.batch: Any = None
 
     def on_train_batch_start(
@@ -132,14 +154,19 @@ class StopAtNotFinite(Callback):
     def on_before_backward(
         self, trainer: L.Trainer, pl_module: L.LightningModule, loss: torch.Tensor
     ) -> None:
-        if torch.isfinite(loss):
+        finite = bool(torch.isfinite(loss))
+        if trainer.strategy.reduce_boolean_decision(finite):
             return
+        if finite:
+            raise UserError(f"step {trainer.global_step}: another process's loss is not finite")
         content = io.BytesIO()
         arrays = {name: field.cpu().numpy() for name, field in self.batch._asdict().items()}
         np.savez(content, allow_pickle=False, **arrays)
-        write_atomically(self.path, content.getvalue())
+        rank = trainer.global_rank
+        path = self.out / ("not-finite.npz" if rank == 0 else f"not-finite-{rank}.npz")
+        write_atomically(path, content.getvalue())
         raise UserError(
             f"step {trainer.global_step}: the loss is {loss.item()}, expected a finite number; its "
-            f"batch is in {self.path}; look at its labels, and lower optimizer.lr or set "
+            f"batch is in {path}; look at its labels, and lower optimizer.lr or set "
             "training.precision=32"
         )

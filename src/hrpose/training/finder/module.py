@@ -104,7 +104,7 @@ class FinderModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
-        return optimizers(self, recipe.optimizer, recipe.schedule, recipe.training.epochs)
+        return optimizers(self, recipe.optimizer, recipe.schedule, recipe.training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[FINDER_KEY] = self.passport.to_json()

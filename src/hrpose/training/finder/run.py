@@ -25,6 +25,7 @@ from hrpose.training.finder.dataset import (
 from hrpose.training.finder.module import FinderModule
 from hrpose.training.finder.recipe import FinderRecipe
 from hrpose.training.fit import fit
+from hrpose.training.processes import started
 from hrpose.training.survive import last_checkpoint
 
 
@@ -96,6 +97,8 @@ def train(recipe: FinderRecipe, data: Path, out: Path, resume: bool = False) -> 
     on from the last checkpoint. Raises UserError for bad data, and where `out` holds another
     training.
     """
+    if started().count > 1:
+        raise UserError("train-finder: trains in one process; start it without torchrun")
     last = last_checkpoint(out, resume)
     datamodule = FinderData(recipe, data)
     passport = FinderPassport(

@@ -1,0 +1,110 @@
+"""The processes that train one network together, as torchrun starts them."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from numpy.typing import NDArray
+
+from hrpose.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """Which of how many processes this one is; `local` of them are on each machine."""
+
+    rank: int = 0
+    count: int = 1
+    local: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and speaks for all."""
+        return self.rank == 0
+
+    @property
+    def nodes(self) -> int:
+        """The number of machines."""
+        return self.count // self.local
+
+    def describe(self, batch_size: int) -> str:
+        """One line for people."""
+        machines = "" if self.nodes == 1 else f" on {self.nodes} machines"
+        return (
+            f"training in {self.count} processes{machines}, each with "
+            f"{self.share(batch_size)} of the {batch_size} people of a step"
+        )
+
+    def share(self, batch_size: int) -> int:
+        """How much of a batch is for each. Raises UserError where the parts would not be equal."""
+        if batch_size % self.count:
+            raise UserError(
+                f"training.batch_size: expected a multiple of the {self.count} processes, "
+                f"found {batch_size}"
+            )
+        return batch_size // self.count
+
+
+ALONE = Processes()
+
+
+def started(environment: Mapping[str, str] = os.environ) -> Processes:
+    """What torchrun says in the environment; without it, one process.
+
+    Raises UserError where something else started several, for each would train alone.
+    """
+    if "TORCHELASTIC_RUN_ID" not in environment:
+        for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
+            if int(environment.get(name) or 1) > 1:
+                raise UserError(
+                    f"{name} is {environment[name]}: expected several processes to be started by "
+                    "torchrun, one torchrun on each machine (docs/guide/many-machines.md)"
+                )
+        return ALONE
+    rank, count, local = (
+        int(environment[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+    )
+    if count % local:
+        raise UserError(
+            f"torchrun: expected as many processes on each machine, found {local} of {count} here; "
+            "give the same --nproc-per-node everywhere"
+        )
+    devices = torch.cuda.device_count()
+    if 0 < devices < local:
+        raise UserError(
+            f"torchrun: expected a GPU for each process, found {devices} for {local}; "
+            f"set --nproc-per-node {devices}"
+        )
+    return Processes(rank, count, local)
+
+
+def gather(module: L.LightningModule, rows: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """The rows (n, c) of all processes, in the order of their first column, which is not negative.
+
+    `most` is the largest n of a process. Rows are neither doubled nor dropped.
+    """
+    if module.trainer.world_size > 1:
+        # All send the same number of rows; those that fill up are known by their first column.
+        filled = np.full((most, rows.shape[1]), -1.0)
+        filled[: len(rows)] = rows
+        gathered = module.all_gather(torch.from_numpy(filled).to(module.device))
+        rows = gathered.flatten(0, 1).cpu().numpy()  # type: ignore[union-attr]
+        rows = rows[rows[:, 0] >= 0]
+    ordered: NDArray[np.float64] = rows[np.argsort(rows[:, 0], kind="stable")]
+    return ordered
+
+
+class SameStatistics(Callback):
+    """Validates with the running statistics of the first process, which are those that are saved.
+
+    Without SyncBN each process has its own.
+    """
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.world_size > 1:
+            for buffer in pl_module.buffers():
+                torch.distributed.broadcast(buffer, src=0)
