@@ -2,13 +2,15 @@
 # `make PYTHON=python3.12 test` chooses another Python.
 PYTHON ?= python3
 BIN := .venv/bin
+# Strict: a link that leads nowhere, or a page that no menu has, is an error. -m, for doctools/ here.
+DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # Pins both what is installed and what builds the package (older and newer pip read one each).
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check format fuzz bench lock model finder
+.PHONY: demo test check docs format fuzz bench lock model finder
 
 demo: .venv-demo/installed  ## draw the joints of the people in examples/, without PyTorch
 	.venv-demo/bin/hrpose predict examples/*.jpg --out out/demo
@@ -22,6 +24,11 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/typos
+	$(DOCS) --quiet
+
+docs: .venv/installed  ## the documentation as pages, in site/
+	$(DOCS)
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,1 @@
+"""What makes the documentation: its site, its pictures, and the check of its translations."""

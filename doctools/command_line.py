@@ -1,0 +1,55 @@
+"""The reference of the command line, written from the commands themselves."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from typer.main import get_command
+
+from hrpose.cli.main import app
+
+
+def page() -> str:
+    """Markdown: a section for each command, with its arguments and options."""
+    parts = ["# Command line\n\nMade from the help of each command (`hrpose COMMAND --help`).\n"]
+    parts += [_section(command, context) for command, context in commands()]
+    return "\n".join(parts)
+
+
+def commands() -> Iterator[tuple[Any, Any]]:
+    """Every command, with its context, in the order of the help."""
+    # Typer brings a click of its own, whose classes have no public names.
+    root: Any = get_command(app)
+    yield from _below(root, root.context_class(root, info_name="hrpose"))
+
+
+def _below(group: Any, context: Any) -> Iterator[tuple[Any, Any]]:
+    for name, command in group.commands.items():
+        inside = command.context_class(command, info_name=name, parent=context)
+        if hasattr(command, "commands"):
+            yield from _below(command, inside)
+        else:
+            yield command, inside
+
+
+def _section(command: Any, context: Any) -> str:
+    help_text = " ".join((command.help or "").replace("\f", " ").split())
+    usage = command.get_usage(context).removeprefix("Usage: ")
+    lines = [
+        f"## {context.command_path}",
+        "",
+        help_text,
+        "",
+        "```text",
+        " ".join(usage.split()),
+        "```",
+        "",
+        "| | |",
+        "|---|---|",
+    ]
+    for parameter in command.params:
+        record = parameter.get_help_record(context)
+        if record is None:
+            continue
+        name, text = (" ".join(part.split()).replace("|", r"\|") for part in record)
+        lines.append(f"| `{name}` | {text} |")
+    return "\n".join([*lines, ""])

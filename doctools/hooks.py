@@ -1,0 +1,106 @@
+"""What MkDocs calls while it builds the site.
+
+Files that live elsewhere in the repository (changelog, benchmarks, recipes) become pages, links to
+them are led there, and the page of the command line is written from the commands themselves.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from posixpath import normpath, relpath
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from doctools import command_line
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Files outside docs/ that are pages of the site.
+ADOPTED = {
+    "CHANGELOG.md": "changelog.md",
+    "benchmarks/RESULTS.md": "benchmarks.md",
+    "examples/README.md": "examples.md",
+}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are made, and fill the navigation's `folder/*`."""
+    for source, page in ADOPTED.items():
+        files.append(File.generated(config, page, content=(ROOT / source).read_text("utf-8")))
+    files.append(File.generated(config, "recipes.md", content=_recipes()))
+    files.append(File.generated(config, "reference/cli.md", content=command_line.page()))
+    pages = sorted(file.src_uri for file in files.documentation_pages())
+    config.nav = _filled(config.nav, pages, set(_named(config.nav)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Lead links out of docs/ to their page of the site; where there is none, keep the words."""
+    here = page.file.src_uri
+    origin = {page: source for source, page in ADOPTED.items()}.get(here, f"docs/{here}")
+
+    def led(match: re.Match[str]) -> str:
+        words, target, anchor = match["words"], match["target"], match["anchor"] or ""
+        path = normpath(f"{origin.rpartition('/')[0]}/{target}".lstrip("/"))
+        if path.startswith("docs/"):
+            return f"[{words}]({relpath(path[5:], here.rpartition('/')[0] or '.')}{anchor})"
+        if path in ADOPTED:
+            return f"[{words}]({relpath(ADOPTED[path], here.rpartition('/')[0] or '.')}{anchor})"
+        if path.startswith("recipes/"):
+            page = relpath("recipes.md", here.rpartition("/")[0] or ".")
+            return f"[{words}]({page}#{Path(path).stem})"
+        return words
+
+    return re.sub(
+        r"(?<!!)\[(?P<words>[^\]]*)\]\((?P<target>(?![a-z]+:)[^)#\s]+)(?P<anchor>#[^)\s]*)?\)",
+        led,
+        markdown,
+    )
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Say the language of Chinese pages, so that browsers choose fonts and line breaks for it."""
+    if page.file.src_uri.startswith("zh/"):
+        return output.replace('<html lang="en"', '<html lang="zh-CN"', 1)
+    return output
+
+
+def _recipes() -> str:
+    """One page with all recipes, each under its name."""
+    parts = ["# Recipes\n\nThe files of `recipes/`; `hrpose train recipes/NAME.yaml` runs one.\n"]
+    for file in sorted((ROOT / "recipes").glob("*.yaml")):
+        text = file.read_text("utf-8")
+        parts.append(f"## {file.stem} {{ #{file.stem} }}\n\n```yaml\n{text}```\n")
+    return "\n".join(parts)
+
+
+def _named(nav: Any) -> Iterator[str]:
+    """Every page that the navigation names."""
+    for entry in nav if isinstance(nav, list) else nav.values():
+        if isinstance(entry, str):
+            yield entry
+        else:
+            yield from _named(entry)
+
+
+def _filled(nav: list[Any], pages: list[str], named: set[str]) -> list[Any]:
+    """The navigation with each `folder/*` replaced; sections that stay empty are left out."""
+    full: list[Any] = []
+    for entry in nav:
+        if isinstance(entry, str) and entry.endswith("*"):
+            folder = entry[:-1]
+            full += [
+                page
+                for page in pages
+                if page not in named and page.startswith(folder) and "/" not in page[len(folder) :]
+            ]
+        elif isinstance(entry, dict):
+            ((title, part),) = entry.items()
+            inside = _filled(part, pages, named) if isinstance(part, list) else part
+            full += [{title: inside}] if inside else []
+        else:
+            full.append(entry)
+    return full
