@@ -5,6 +5,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def check(words: list[str]) -> None:
     tool, rest = words[0], words[1:]
     if tool == "hrpose":
         parse(words)
-        for option, value in zip(words, words[1:], strict=False):
+        for option, value in pairwise(words):
             if option == "--set" and "train-finder" not in words:
                 assert recipe_has(value.partition("=")[0]), f"--set {value}: no such key"
         for word in rest:
