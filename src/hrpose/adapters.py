@@ -26,7 +26,7 @@ def to_supervision(poses: "Poses", threshold: float) -> Any:
         ) from error
     n = len(poses)
     corners = np.concatenate([poses.boxes[:, :2], poses.boxes[:, :2] + poses.boxes[:, 2:]], axis=1)
-    data = {"xyxy": corners, "class_name": np.full(n, "person")}
+    data: dict[str, Any] = {"xyxy": corners, "class_name": np.full(n, "person")}
     if poses.track_ids is not None:
         data["tracker_id"] = poses.track_ids
     try:
