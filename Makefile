@@ -10,7 +10,7 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check docs format fuzz bench lock model finder
+.PHONY: demo test check docs format fuzz bench dist lock model finder
 
 demo: .venv-demo/installed  ## draw the joints of the people in examples/, without PyTorch
 	.venv-demo/bin/hrpose predict examples/*.jpg --out out/demo
@@ -40,6 +40,15 @@ fuzz: .venv/installed  ## 100,000 damaged files into all that reads files of str
 bench: .venv/installed
 	$(BIN)/python -m benchmarks
 
+# The wheel and the sdist, checked, installed into an empty environment and used there.
+# `make dist TAG=v1.2.3` checks too that this is the version, as a release does.
+DIST_TOOLS := "build>=1.2,<2" "twine>=6.1,<8"
+dist: .venv-dist/installed
+	rm -rf dist
+	.venv-dist/bin/python -m build
+	.venv-dist/bin/twine check --strict dist/*
+	.venv-dist/bin/python -m release.check_dist dist $(if $(TAG),--tag $(TAG))
+
 # Make the embedded model again: DATA is the folder with people/ and coco-mini/ (docs/models).
 DATA ?= data
 model: .venv/installed
@@ -60,9 +69,14 @@ finder: .venv/installed
 # Choose the newest allowed versions again. A local suffix such as +cpu names a build, not a version.
 lock:
 	$(PYTHON) -m venv --clear .venv-lock
-	PIP_CONSTRAINT= PIP_BUILD_CONSTRAINT= .venv-lock/bin/pip install -q -e ".[dev]"
+	PIP_CONSTRAINT= PIP_BUILD_CONSTRAINT= .venv-lock/bin/pip install -q -e ".[dev]" $(DIST_TOOLS)
 	.venv-lock/bin/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' > constraints.txt
 	rm -rf .venv-lock
+
+.venv-dist/installed: Makefile constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q $(DIST_TOOLS)
+	@touch $@
 
 # The stamps: a second run is quick, a changed pyproject.toml or constraints.txt installs again.
 .venv/installed: EXTRAS := [dev]
