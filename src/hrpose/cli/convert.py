@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from hrpose.cli import convert_formats
+
 app = typer.Typer(help="Convert data sets to COCO keypoints JSON, and back.", no_args_is_help=True)
 
 
@@ -42,3 +44,6 @@ def to_mpii(
 
     for path in from_coco(annotations, out):
         typer.echo(f"wrote {path}")
+
+
+convert_formats.add_to(app)

@@ -1,0 +1,79 @@
+"""Another tool's source to a folder of COCO keypoints, and COCO to folders for other tools."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from hrpose.data.formats import from_coco, yolo_back
+from hrpose.data.formats.people import Given, PoseSet
+from hrpose.data.formats.table import SOURCES, TARGETS
+from hrpose.data.formats.to_coco import Document, documents
+from hrpose.data.set_folder import Album, must_be_new, write_folder
+from hrpose.skeleton import SHIPPED
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What was written."""
+
+    found: PoseSet
+    documents: tuple[Document, ...]
+    files: tuple[str, ...]
+
+
+def to_coco(name: str, source: Path, out: Path, given: Given, copy: bool = False) -> Converted:
+    """Convert a source of the format `name` of the table to the new folder `out`.
+
+    A file of COCO keypoints for each subset, the pictures linked or copied, and, where the joints
+    are not those of a shipped skeleton, `skeleton.yaml` with what was found out about them. Raises
+    UserError, naming file and entry, before anything is written.
+    """
+    must_be_new(out)
+    found = SOURCES[name].read(source, given)
+    written = tuple(documents(found))
+    files = {f"{document.name}.json": json.dumps(document.content) for document in written}
+    if found.skeleton not in SHIPPED.values():
+        from hrpose.data.skeleton_file import to_yaml
+
+        files["skeleton.yaml"] = to_yaml(found.skeleton)
+    _write(out, files, {"images": found}, copy)
+    return Converted(found, written, tuple(files))
+
+
+def from_coco_to(
+    name: str, source: Path, out: Path, given: Given, prefix: str, copy: bool = False
+) -> Converted:
+    """Convert COCO keypoints to a tool's files in the new folder `out`; `name` is the table's."""
+    must_be_new(out)
+    found = from_coco.read(source, given)
+    files = TARGETS[name].files(found, prefix)
+    _write(out, files, {"images": found} if copy else {}, copy)
+    return Converted(found, (), tuple(files))
+
+
+def from_coco_to_yolo(
+    sources: dict[str, tuple[Path, Given]], out: Path, copy: bool = False
+) -> Converted:
+    """Convert COCO keypoints to YOLO-pose; `sources` are the subsets by name, `train` first."""
+    must_be_new(out)
+    sets = {name: from_coco.read(path, given) for name, (path, given) in sources.items()}
+    files = yolo_back.files(sets)
+    _write(out, files, {f"images/{name}": found for name, found in sets.items()}, copy, each=True)
+    return Converted(next(iter(sets.values())), (), tuple(files))
+
+
+def _write(
+    out: Path, files: dict[str, str], sets: dict[str, PoseSet], copy: bool, each: bool = False
+) -> None:
+    albums = []
+    for at, found in sets.items():
+        names = tuple(picture.name for picture in found.pictures)
+        if found.images is not None and (copy or pictures_found(found)):
+            albums.append(Album(at, found.images, names, each))
+    write_folder(out, files, albums, copy)
+
+
+def pictures_found(found: PoseSet) -> int:
+    """How many of the pictures are where they were looked for."""
+    images = found.images
+    return 0 if images is None else sum(picture.name in images for picture in found.pictures)

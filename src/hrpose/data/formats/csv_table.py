@@ -1,0 +1,94 @@
+"""A plain table, one row a joint: image, person, joint, x, y and, where known, visible.
+
+    image,person,joint,x,y,visible
+    a.jpg,0,nose,120.5,80,2
+
+`person` may be any text that tells the people of a picture apart. `visible` is COCO's 0 (not
+labelled), 1 (hidden) or 2, or true and false; empty is 2. Columns in any order, others are ignored;
+separated by commas, semicolons or tabs. Rows without x and y are joints that are not labelled.
+The tables of `hrpose predict` are of this form too: `file` is the image, `present` is visible.
+"""
+
+import csv
+import io
+from pathlib import Path
+
+from hrpose.data.formats.checks import joint_name, number, picture_name, printable, text_of, wrong
+from hrpose.data.formats.people import Given, Joint, Person, Picture, PoseSet, pose_set
+from hrpose.data.formats.places import beside
+from hrpose.errors import UserError
+
+_COLUMNS = ("image", "person", "joint", "x", "y")
+_ALIASES = {"file": "image", "file_name": "image", "present": "visible", "visibility": "visible"}
+_VISIBLE = {"": 2, "0": 0, "1": 1, "2": 2, "true": 2, "false": 0}
+
+
+def read(source: Path, given: Given) -> PoseSet:
+    """Read a table. Raises UserError, naming the file and the line."""
+    text = text_of(source)
+    header = text.partition("\n")[0]
+    separator = max(",;\t", key=header.count)
+    # Strict: what follows a closing quote is a fault, not part of the value.
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    people: dict[str, dict[str, dict[str, Joint]]] = {}
+    first: dict[tuple[str, str], str] = {}
+    try:
+        columns = _columns(source, next(rows, []))
+        for row in rows:
+            where = f"{source}: line {rows.line_num}"
+            if not any(row):
+                continue
+            if len(row) < max(columns.values()) + 1:
+                raise wrong(where, f"{len(columns)} values", len(row))
+            values = {name: row[place].strip() for name, place in columns.items()}
+            name = picture_name(values["image"], f"{where}: image")
+            first.setdefault((name, values["person"]), where)
+            joints = people.setdefault(name, {}).setdefault(values["person"], {})
+            joint = joint_name(values["joint"], f"{where}: joint")
+            labelled = _joint(values, where)
+            if joint in joints:
+                raise UserError(
+                    f"{where}: expected each joint of a person once, found "
+                    f"'{printable(joint)}' again"
+                )
+            if labelled:
+                joints[joint] = labelled
+    except csv.Error as error:
+        raise UserError(f"{source}: line {rows.line_num}: expected CSV, found {error}") from error
+    pictures = [
+        Picture(
+            name,
+            tuple(
+                Person(joints, where=first[name, person])
+                for person, joints in found.items()
+                if joints
+            ),
+        )
+        for name, found in people.items()
+    ]
+    return pose_set(
+        source, pictures, given, beside(source, given), category=given.category or "person"
+    )
+
+
+def _columns(source: Path, header: list[str]) -> dict[str, int]:
+    """The place of each known column."""
+    plain = [name.strip().lower() for name in header]
+    columns = {_ALIASES.get(name, name): place for place, name in enumerate(plain)}
+    missing = [name for name in _COLUMNS if name not in columns]
+    if missing:
+        raise UserError(
+            f"{source}: line 1: expected the columns {', '.join(_COLUMNS)} and perhaps visible, "
+            f"found {printable(', '.join(header)) or 'nothing'}"
+        )
+    wanted = (*_COLUMNS, "visible") if "visible" in columns else _COLUMNS
+    return {name: columns[name] for name in wanted}
+
+
+def _joint(values: dict[str, str], where: str) -> Joint | None:
+    visible = _VISIBLE.get(values.get("visible", "").lower())
+    if visible is None:
+        raise wrong(f"{where}: visible", "0, 1, 2, true or false", values["visible"])
+    if values["x"] == values["y"] == "" or not visible:
+        return None
+    return (number(values["x"], f"{where}: x"), number(values["y"], f"{where}: y"), visible)

@@ -1,0 +1,230 @@
+"""Label Studio's JSON: a list of tasks, each a picture with the results of its annotators.
+
+    [{"data": {"image": "/data/upload/1/0a1b2c3d-a.jpg"}, "annotations": [{"result": [
+       {"id": "r", "type": "rectanglelabels", "original_width": 640, "original_height": 480,
+        "value": {"x": 10, "y": 20, "width": 30, "height": 60, "rectanglelabels": ["person"]}},
+       {"id": "k", "parentID": "r", "type": "keypointlabels", "original_width": 640, ...
+        "value": {"x": 12.5, "y": 30, "width": 0.5, "keypointlabels": ["nose"]}}]}]}]
+
+Places are percentages of the picture. A keypoint belongs to the rectangle that is its parent or
+that a relation joins it to, else to the smallest one around it that lacks this joint; without
+rectangles a picture has one person. A keypoint with the note (`meta.text`) "occluded" is hidden. Of
+several annotators the one marked as ground truth counts, else the first.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from hrpose.data.coco import read_json
+from hrpose.data.formats.checks import (
+    entries,
+    entry,
+    joint_name,
+    number,
+    picture_name,
+    printable,
+    size_wh,
+    wrong,
+)
+from hrpose.data.formats.people import Box, Given, Joint, Person, Picture, PoseSet, pose_set
+from hrpose.data.formats.places import beside
+from hrpose.data.pictures import PictureSource
+from hrpose.errors import UserError
+
+_PICTURE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif)$", re.IGNORECASE)
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+
+
+@dataclass(slots=True)
+class _Body:
+    """A rectangle (None: the whole picture) and the joints that were found to be its."""
+
+    where: str
+    box: Box | None = None
+    joints: dict[str, Joint] = field(default_factory=dict)
+
+    def lacks(self, joint: str, x: float, y: float) -> bool:
+        if self.box is None:
+            return joint not in self.joints
+        left, top, w, h = self.box
+        inside = left <= x <= left + w and top <= y <= top + h
+        return inside and joint not in self.joints
+
+    @property
+    def area(self) -> float:
+        return self.box[2] * self.box[3] if self.box else float("inf")
+
+
+def read(source: Path, given: Given) -> PoseSet:
+    """Read an export of the kind "JSON". Raises UserError, naming the file and the task."""
+    tasks = read_json(source)
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise UserError(f"{source}: expected Label Studio's JSON, a list of tasks")
+    images = beside(source, given)
+    pictures, left_out, several, category = [], 0, 0, given.category
+    for row, task in enumerate(tasks, 1):
+        where = f"{source}: task {printable(str(task.get('id', row)))}"
+        if "annotations" not in task and "predictions" not in task:
+            raise wrong(where, "'annotations', as in the export JSON (not JSON-MIN)", None)
+        name = _name(task.get("data"), where, images)
+        results = _results(task, where)
+        if not results:
+            left_out += 1  # nobody has looked at it yet
+            continue
+        several += len(results) > 1
+        people, size, found = _people(results[0], where, given.category)
+        if category is None:
+            category = found
+        elif found is not None and found != category:
+            raise UserError(
+                f"{where}: expected rectangles of one label, found '{printable(found)}' and "
+                f"'{printable(category)}'; choose one with --category"
+            )
+        pictures.append(Picture(name, tuple(people), size))
+    notes = [f"{left_out} tasks without annotations were left out"] if left_out else []
+    if several:
+        notes.append(f"{several} tasks have several annotations, of which one was taken")
+    return pose_set(source, pictures, given, images, category=category or "person", notes=notes)
+
+
+def _name(data: object, where: str, images: PictureSource) -> str:
+    """The picture's name: that in `images`, whatever storage the task names."""
+    values = [v for v in entry(data, f"{where}: data").values() if isinstance(v, str)]
+    urls = [v for v in values if _PICTURE.search(_path(v))]
+    if len(urls) != 1:
+        raise wrong(f"{where}: data", "one picture", values)
+    path = picture_name(_path(urls[0]), f"{where}: data")
+    # As it is; the file alone; and without what an upload puts in front of it.
+    names = [path, PurePosixPath(path).name, _UPLOADED.sub("", PurePosixPath(path).name)]
+    return next((name for name in names if name in images), names[-1])
+
+
+def _path(url: str) -> str:
+    """The path of a picture in its storage: /data/local-files/?d=a/b.jpg has it as a/b.jpg."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
+    if parts.path.rstrip("/").endswith("/local-files"):
+        return parse_qs(parts.query).get("d", [""])[0]
+    if parts.scheme or parts.path.startswith("/data/"):
+        return unquote(parts.path).removeprefix("/data/upload").lstrip("/")
+    return unquote(parts.path)
+
+
+def _results(task: Mapping[str, Any], where: str) -> list[list[Any]]:
+    """The results of each annotator, the one to take first; else those of a prediction."""
+    for key in ("annotations", "predictions"):
+        found = [entry(a, f"{where}: {key}") for a in entries(task.get(key), f"{where}: {key}")]
+        found = [a for a in found if not a.get("was_cancelled")]
+        found.sort(key=lambda a: not a.get("ground_truth"))
+        if found:
+            return [entries(a.get("result"), f"{where}: {key}: result") for a in found]
+    return []
+
+
+def _people(
+    results: list[Any], where: str, category: str | None
+) -> tuple[list[Person], tuple[int, int] | None, str | None]:
+    """The people, the picture's size, and the label of the rectangles."""
+    regions = [entry(result, f"{where}: result") for result in results]
+    size: tuple[int, int] | None = None
+    label: str | None = None
+    bodies: dict[str, _Body] = {}
+    others: set[str] = set()
+    for row, region in enumerate(regions, 1):
+        if region.get("type") not in ("rectanglelabels", "keypointlabels"):
+            continue
+        at, key = f"{where}: result {row}", str(region.get("id", row))
+        own = size_wh(region.get("original_width"), region.get("original_height"), at)
+        if size is not None and own != size:
+            raise wrong(at, f"a picture of {size[0]} x {size[1]}", f"{own[0]} x {own[1]}")
+        size = own
+        if region.get("image_rotation"):
+            raise wrong(at, "a picture that is not turned", f"{region['image_rotation']} degrees")
+        if region["type"] == "rectanglelabels":
+            name, value = _labelled(region, "rectanglelabels", at)
+            if category not in (None, name):
+                others.add(key)
+                continue
+            if label not in (None, name):
+                raise UserError(
+                    f"{at}: expected rectangles of one label, found '{printable(name)}' and "
+                    f"'{printable(label or '')}'; choose one with --category"
+                )
+            label = name
+            bodies[key] = _Body(at, _box(value, size, at))
+    parents = _parents(regions, {*bodies, *others})
+    alone = _Body(where)
+    points = []
+    for row, region in enumerate(regions, 1):
+        if region.get("type") == "keypointlabels" and size is not None:
+            at, key = f"{where}: result {row}", str(region.get("id", row))
+            name, value = _labelled(region, "keypointlabels", at)
+            x = number(value.get("x"), f"{at}: x") * size[0] / 100
+            y = number(value.get("y"), f"{at}: y") * size[1] / 100
+            points.append((parents.get(key, ""), name, (x, y, _visible(region)), at))
+    # Those with a parent first: what is left finds its rectangle by place.
+    for parent, name, joint, at in sorted(points, key=lambda point: not point[0]):
+        if parent in others:
+            continue
+        body = bodies.get(parent)
+        if body is None:
+            around = [b for b in bodies.values() if b.lacks(name, joint[0], joint[1])]
+            if bodies and not around:
+                raise UserError(
+                    f"{at}: expected a rectangle around '{printable(name)}' that lacks this joint, "
+                    "found none; join it to its rectangle by a relation"
+                )
+            body = min(around, key=lambda b: b.area) if bodies else alone
+        if name in body.joints:
+            raise UserError(
+                f"{at}: expected each joint of a person once, found '{printable(name)}' again; "
+                "draw a rectangle around each person"
+            )
+        body.joints[name] = joint
+    found = [*bodies.values(), *([alone] if alone.joints else [])]
+    return [Person(body.joints, body.box, body.where) for body in found], size, label
+
+
+def _parents(regions: list[Mapping[str, Any]], rectangles: set[str]) -> dict[str, str]:
+    """The rectangle of each keypoint, as far as it is said."""
+    parents = {}
+    for row, region in enumerate(regions, 1):
+        if str(region.get("parentID")) in rectangles:
+            parents[str(region.get("id", row))] = str(region["parentID"])
+        if region.get("type") == "relation":
+            ends = (str(region.get("from_id")), str(region.get("to_id")))
+            for one, other in (ends, ends[::-1]):
+                if other in rectangles and one not in rectangles:
+                    parents[one] = other
+    return parents
+
+
+def _labelled(region: Mapping[str, Any], key: str, where: str) -> tuple[str, Mapping[str, Any]]:
+    value = entry(region.get("value"), f"{where}: value")
+    labels = entries(value.get(key), f"{where}: {key}")
+    if len(labels) != 1:
+        raise wrong(f"{where}: {key}", "one label", labels)
+    return joint_name(labels[0], f"{where}: {key}"), value
+
+
+def _box(value: Mapping[str, Any], size: tuple[int, int], where: str) -> Box:
+    if value.get("rotation"):
+        raise wrong(where, "a rectangle that is not turned", f"{value['rotation']} degrees")
+    x, y, w, h = (
+        number(value.get(key), f"{where}: {key}") for key in ("x", "y", "width", "height")
+    )
+    if w <= 0 or h <= 0:
+        raise wrong(where, "a width and a height above 0", (w, h))
+    return (x * size[0] / 100, y * size[1] / 100, w * size[0] / 100, h * size[1] / 100)
+
+
+def _visible(region: Mapping[str, Any]) -> int:
+    meta = region.get("meta")
+    notes = meta.get("text") if isinstance(meta, dict) else None
+    return 1 if isinstance(notes, list) and "occluded" in notes else 2

@@ -1,0 +1,124 @@
+"""labelme: a folder with a JSON file for each picture.
+
+    {"imagePath": "a.jpg", "imageWidth": 640, "imageHeight": 480, "shapes": [
+       {"label": "nose", "shape_type": "point", "points": [[120.5, 80]], "group_id": 1},
+       {"label": "person", "shape_type": "rectangle", "points": [[90, 60], [200, 400]],
+        "group_id": 1}]}
+
+The points of one `group_id` are one person; those without are one person too. A rectangle of the
+same group is the person's box. A point with the flag `occluded` (or `difficult`, as some tools
+write) is hidden. `imagePath` is taken from the JSON file on; it has to lie in the pictures' folder.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hrpose.data.coco import read_json
+from hrpose.data.formats.checks import (
+    entries,
+    entry,
+    joint_name,
+    number,
+    picture_name,
+    printable,
+    size_wh,
+    wrong,
+)
+from hrpose.data.formats.people import Box, Given, Joint, Person, Picture, PoseSet, pose_set
+from hrpose.data.pictures import PictureSource
+from hrpose.errors import UserError
+
+
+def read(source: Path, given: Given) -> PoseSet:
+    """Read all the JSON files below a folder, or one. Raises UserError, naming file and shape."""
+    files = sorted(source.rglob("*.json")) if source.is_dir() else [source]
+    if not files:
+        raise UserError(f"{source}: expected labelme's JSON files in this folder, found none")
+    folder = source if source.is_dir() else source.parent
+    images = given.images or PictureSource(folder)
+    pictures, left_out = [], 0
+    for path in files:
+        document = entry(read_json(path), str(path))
+        if "shapes" not in document:
+            left_out += 1
+            continue
+        name = _name(document.get("imagePath"), path, images)
+        size = size_wh(document.get("imageWidth"), document.get("imageHeight"), str(path))
+        pictures.append(
+            Picture(name, tuple(_people(document["shapes"], path, given.category)), size)
+        )
+    notes = [f"{left_out} JSON files are not labelme's and were left out"] if left_out else []
+    return pose_set(
+        source, pictures, given, images, category=given.category or "person", notes=notes
+    )
+
+
+def _name(image_path: object, path: Path, images: PictureSource) -> str:
+    """The picture's name in `images`; a path out of there is refused."""
+    where = f"{path}: imagePath"
+    if not isinstance(image_path, str) or not image_path or "\0" in image_path:
+        raise wrong(where, "the name of a picture", image_path)
+    text = image_path.replace("\\", "/")
+    if images.place.is_dir() and not text.startswith("/") and ":" not in text:
+        # Labels in a folder of their own say ../images/a.jpg, which may well be inside.
+        place = os.path.relpath(
+            os.path.normpath(path.parent.resolve() / text), images.place.resolve()
+        )
+        text = place.replace("\\", "/")
+    return picture_name(text, f"{where}, seen from {images.place}")
+
+
+def _people(shapes: object, path: Path, category: str | None) -> list[Person]:
+    joints: dict[str, dict[str, Joint]] = {}
+    boxes: dict[str, Box] = {}
+    first: dict[str, str] = {}
+    for row, shape in enumerate(entries(shapes, f"{path}: shapes"), 1):
+        where = f"{path}: shape {row}"
+        shape = entry(shape, where)
+        kind, group = shape.get("shape_type", "polygon"), str(shape.get("group_id"))
+        if kind not in ("point", "rectangle"):
+            continue
+        name = joint_name(shape.get("label"), f"{where}: label")
+        points = _points(shape, where, 1 if kind == "point" else 2)
+        if kind == "rectangle":
+            if category not in (None, name):
+                continue
+            if group in boxes:
+                raise UserError(
+                    f"{where}: expected one rectangle a person, found another in group "
+                    f"{printable(group)}; give each person a group_id"
+                )
+            (x1, y1), (x2, y2) = points[0], points[-1 if len(points) == 2 else 2]
+            boxes[group] = (min(x1, x2), min(y1, y2), abs(x1 - x2), abs(y1 - y2))
+            if x1 == x2 or y1 == y2:
+                raise wrong(where, "a width and a height above 0", points)
+            continue
+        own = joints.setdefault(group, {})
+        first.setdefault(group, where)
+        if name in own:
+            raise UserError(
+                f"{where}: expected each joint of a person once, found '{printable(name)}' again; "
+                "give each person a group_id"
+            )
+        own[name] = (*points[0], _visible(shape))
+    # A box without points is a body without labelled joints.
+    groups = dict.fromkeys([*joints, *boxes])
+    return [Person(joints.get(g, {}), boxes.get(g), first.get(g, str(path))) for g in groups]
+
+
+def _points(shape: Mapping[str, Any], where: str, least: int) -> list[tuple[float, float]]:
+    """The corners of a rectangle are two, or in newer files four."""
+    points = entries(shape.get("points"), f"{where}: points")
+    pairs = [entries(point, f"{where}: points") for point in points]
+    allowed = (1,) if least == 1 else (2, 4)
+    if len(pairs) not in allowed or not all(len(pair) == 2 for pair in pairs):
+        raise wrong(f"{where}: points", f"{least} of [x, y]", points)
+    return [(number(x, f"{where}: x"), number(y, f"{where}: y")) for x, y in pairs]
+
+
+def _visible(shape: Mapping[str, Any]) -> int:
+    flags = shape.get("flags")
+    hidden = shape.get("difficult") is True
+    return 1 if hidden or (isinstance(flags, dict) and flags.get("occluded") is True) else 2

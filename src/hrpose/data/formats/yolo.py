@@ -1,0 +1,242 @@
+"""YOLO-pose, as Ultralytics has it: `data.yaml`, `images/` and `labels/` with a text a picture.
+
+    path: ../animals             # the root; else the folder of data.yaml
+    train: images/train          # a folder, a text file of paths, or a list of both
+    val: images/val
+    kpt_shape: [9, 3]            # 2: x and y; 3: with a visibility
+    flip_idx: [0, 2, 1, ...]
+    names: {0: animal}
+    kpt_names: {0: [nose, ...]}  # where the joints have names
+
+A label is a line `class cx cy w h x y [v] x y [v] ...`, in shares of the picture's width and
+height. A joint is not labelled where v is 0, or, without v, where both places are 0 or one is below
+0. Joints without names are COCO's where there are 17 that mirror as COCO's do, else 1, 2, 3 ...
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from hrpose.data.formats.checks import (
+    entries,
+    entry,
+    joint_name,
+    number,
+    picture_name,
+    printable,
+    text_of,
+    whole,
+    wrong,
+)
+from hrpose.data.formats.people import Box, Given, Joint, Person, Picture, PoseSet, pose_set
+from hrpose.data.pictures import PictureSource
+from hrpose.errors import UserError
+from hrpose.skeleton import COCO_17, Skeleton, guess_flip_pairs
+
+_SUBSETS = ("train", "val", "test")
+_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+_MOST_JOINTS = 1000
+
+
+def read(source: Path, given: Given) -> PoseSet:
+    """Read a data set by its `data.yaml`. Raises UserError, naming file and line."""
+    said = entry(_yaml(source), str(source))
+    root = _root(source, said.get("path"))
+    images = PictureSource(root)
+    k, values = _shape(source, said.get("kpt_shape"))
+    classes = _named(said.get("names"), f"{source}: names")
+    chosen, category = _category(source, classes, given.category)
+    skeleton = _skeleton(source, said, given, k, category, chosen)
+    pictures = []
+    # Where nobody set pictures aside, val is train once more.
+    parts = {str(said[name]): (name, said[name]) for name in reversed(_SUBSETS) if said.get(name)}
+    if not parts:
+        raise wrong(f"{source}: train", "a folder of pictures", None)
+    for subset, place in sorted(parts.values(), key=lambda part: _SUBSETS.index(part[0])):
+        for name in _names(source, root, subset, place):
+            label = root / _label_of(name, source)
+            size = images.size(name)
+            # A picture without labels is one of nobody.
+            people = _people(label, skeleton, values, size, len(classes), chosen)
+            pictures.append(Picture(name, tuple(people) if label.is_file() else (), size, subset))
+    return pose_set(source, pictures, given, images, skeleton)
+
+
+def _yaml(path: Path) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text_of(path))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        first = " ".join(str(error).split())
+        raise UserError(f"{path}: expected YAML, found: {first[:200]}") from error
+
+
+def _root(source: Path, path: object) -> Path:
+    """The folder that everything is in. A `path` that is not there gives way to data.yaml's."""
+    if path is not None and not isinstance(path, str):
+        raise wrong(f"{source}: path", "a folder", path)
+    # Ultralytics looks for a relative one below its own data folder, which nobody else knows.
+    said = source.parent / path if path else source.parent
+    return said if "\0" not in str(said) and said.is_dir() else source.parent
+
+
+def _shape(source: Path, shape: object) -> tuple[int, int]:
+    where = f"{source}: kpt_shape"
+    if not isinstance(shape, list) or len(shape) != 2:
+        raise wrong(where, "[joints, 2 or 3], as YOLO-pose has it", shape)
+    return whole(shape[0], where, 1, _MOST_JOINTS), whole(shape[1], where, 2, 3)
+
+
+def _named(names: object, where: str) -> list[Any]:
+    """A list, or a mapping of 0, 1, 2 ..., as a list."""
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
+        return [names[i] for i in range(len(names))]
+    if isinstance(names, list):
+        return names
+    raise wrong(where, "a list, or a mapping of 0, 1, 2 ...", names)
+
+
+def _category(source: Path, classes: list[Any], wanted: str | None) -> tuple[int, str]:
+    """The class that is converted, as number and name."""
+    names = [joint_name(str(name), f"{source}: names") for name in classes]
+    if wanted is None and len(names) == 1:
+        return 0, names[0]
+    if wanted not in names:
+        known = printable(", ".join(names)) or "none"
+        raise UserError(
+            f"{source}: names: expected one class, or one of them as --category, found {known}"
+        )
+    return names.index(wanted), wanted
+
+
+def _skeleton(
+    source: Path, said: Mapping[str, Any], given: Given, k: int, category: str, chosen: int
+) -> Skeleton:
+    flips = entries(said.get("flip_idx"), f"{source}: flip_idx")
+    flips = [whole(i, f"{source}: flip_idx", 0, k - 1) for i in flips]
+    if flips and (len(flips) != k or any(flips[j] != i for i, j in enumerate(flips))):
+        raise wrong(f"{source}: flip_idx", f"{k} indices that are their own inverse", flips)
+    if given.skeleton is not None:
+        if len(given.skeleton) != k:
+            raise UserError(
+                f"{source}: kpt_shape: expected the {len(given.skeleton)} joints of --skeleton, "
+                f"found {k}"
+            )
+        return given.skeleton
+    where = f"{source}: kpt_names"
+    if said.get("kpt_names") is not None:
+        lists = _named(said["kpt_names"], where)
+        own = entries(lists[min(chosen, len(lists) - 1)] if lists else None, where)
+        names = [joint_name(name, where) for name in own]
+        if len(names) != k or len(set(names)) != k:
+            raise wrong(where, f"{k} different names", names)
+    elif flips == COCO_17.flip_permutation.tolist():
+        return COCO_17
+    else:
+        names = [str(i + 1) for i in range(k)]
+    if tuple(names) == COCO_17.keypoints:
+        return COCO_17
+    pairs = tuple((i, j) for i, j in enumerate(flips) if i < j)
+    return Skeleton(category, tuple(names), flip_pairs=_left_first(names, pairs))
+
+
+def _left_first(
+    names: list[str], pairs: tuple[tuple[int, int], ...]
+) -> tuple[tuple[int, int], ...]:
+    """The pairs as flip_idx has them, in the order that the names tell; else those of the names."""
+    guessed = set(guess_flip_pairs(names))
+    return tuple((j, i) if (j, i) in guessed else (i, j) for i, j in pairs) or tuple(
+        sorted(guessed)
+    )
+
+
+def _names(source: Path, root: Path, subset: str, place: object) -> Iterator[str]:
+    """The pictures of a subset, relative to the root, in an order that stays."""
+    where = f"{source}: {subset}"
+    for part in place if isinstance(place, list) else [place]:
+        text = part.removeprefix("./") if isinstance(part, str) else part
+        # Roboflow writes ../train/images for what is in train/images.
+        if isinstance(text, str) and text.startswith("../") and not (root / text).is_dir():
+            text = text.removeprefix("../")
+        name = picture_name(text, where).rstrip("/")
+        if (root / name).is_dir():
+            found = (f"{name}/{below}" for below in PictureSource(root / name).names())
+            yield from (file for file in found if PurePosixPath(file).suffix.lower() in _PICTURES)
+        elif name.endswith(".txt"):
+            for number_, line in enumerate(text_of(root / name).splitlines(), 1):
+                if line.strip():
+                    yield picture_name(
+                        line.strip().removeprefix("./"), f"{root / name}: line {number_}"
+                    )
+        else:
+            raise wrong(where, f"a folder of pictures below {root}, or a .txt list of them", part)
+
+
+def _label_of(name: str, source: Path) -> str:
+    """images/train/a.jpg has its labels in labels/train/a.txt."""
+    parts = list(PurePosixPath(name).parts)
+    if "images" not in parts[:-1]:
+        raise UserError(
+            f"{source}: expected pictures below a folder 'images' beside 'labels', found "
+            f"{printable(name)}"
+        )
+    last = len(parts) - 2 - parts[-2::-1].index("images")
+    parts[last] = "labels"
+    return str(PurePosixPath(*parts).with_suffix(".txt"))
+
+
+def _people(
+    label: Path,
+    skeleton: Skeleton,
+    values: int,
+    size: tuple[int, int],
+    classes: int,
+    chosen: int,
+) -> Iterator[Person]:
+    expected = 5 + len(skeleton) * values
+    w, h = size
+    for row, line in enumerate(text_of(label).splitlines(), 1):
+        words, where = line.split(), f"{label}: line {row}"
+        if not words:
+            continue
+        if len(words) != expected:
+            raise wrong(
+                where,
+                f"{expected} numbers: class, box, and {len(skeleton)} joints of {values}",
+                f"{len(words)} of them",
+            )
+        kind = whole(words[0], f"{where}: class", 0, classes - 1)
+        cx, cy, bw, bh = (_share(word, where, "the box") for word in words[1:5])
+        if kind == chosen:
+            box: Box = ((cx - bw / 2) * w, (cy - bh / 2) * h, bw * w, bh * h)
+            joints = dict(_joints(words[5:], skeleton, values, size, where))
+            yield Person(joints, box if bw > 0 and bh > 0 else None, where)
+
+
+def _joints(
+    words: list[str], skeleton: Skeleton, values: int, size: tuple[int, int], where: str
+) -> Iterator[tuple[str, Joint]]:
+    for place, name in enumerate(skeleton.keypoints):
+        x, y, *rest = (
+            number(word, f"{where}: {name}") for word in words[place * values :][:values]
+        )
+        if rest:
+            # Some tools write whether it is visible, others COCO's 0, 1, 2.
+            visible = whole(rest[0], f"{where}: {name}: visibility", 0, 2)
+        else:
+            visible = 0 if x == y == 0 or min(x, y) < 0 else 2
+        if visible:
+            for share in (x, y):
+                if not -1 <= share <= 2:
+                    raise wrong(f"{where}: {name}", "shares of the picture, from 0 to 1", share)
+            yield name, (x * size[0], y * size[1], visible)
+
+
+def _share(word: str, where: str, what: str) -> float:
+    value = number(word, f"{where}: {what}")
+    if not -1 <= value <= 2:
+        raise wrong(f"{where}: {what}", "shares of the picture, from 0 to 1", word)
+    return value

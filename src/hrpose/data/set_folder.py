@@ -1,0 +1,120 @@
+"""Writing a data set as a new folder: whole or not at all, its pictures linked or copied.
+
+    OUT/annotations.json, train.json ...
+    OUT/images -> the folder of the pictures, or a copy of those that are named
+
+A link keeps file names short and right without a copy, and commands look into `images` beside an
+annotation file. Pictures in a zip file are not linked; commands take the zip file itself.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hrpose.data.pictures import PictureSource, stays_inside
+from hrpose.errors import UserError
+from hrpose.image import MAX_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Album:
+    """Pictures `names` of a source, to be found below the folder `at` of the set.
+
+    With `each`, links are made for the pictures, not for their folder.
+    """
+
+    at: str
+    source: PictureSource
+    names: tuple[str, ...] = ()
+    each: bool = False
+
+
+def must_be_new(out: Path) -> None:
+    """Raises UserError where `out` holds something already."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: expected a new or empty folder, found files there; name another")
+
+
+def write_folder(
+    out: Path, files: Mapping[str, str], albums: Iterable[Album] = (), copy: bool = False
+) -> None:
+    """Write `files` (text by name) and the pictures to `out`, which appears when all is done.
+
+    Raises UserError, leaving nothing behind, where `out` is not new, a picture to copy is missing,
+    or the disk refuses.
+    """
+    must_be_new(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise _refused(out, error) from error
+    try:
+        for album in albums:
+            _add(staged, album, copy)
+        for name, text in files.items():
+            path = _inside(staged, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="\n")
+        staged.chmod(0o755)  # mkdtemp makes folders for their owner alone
+        if out.is_dir():
+            out.rmdir()
+        staged.rename(out)
+    except OSError as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise _refused(out, error) from error
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+
+
+def is_linked(album: Album) -> bool:
+    """Whether the pictures can be linked: they are in a folder."""
+    return album.source.place.is_dir()
+
+
+def _add(staged: Path, album: Album, copy: bool) -> None:
+    at = _inside(staged, album.at)
+    if copy:
+        for name in album.names:
+            content = album.source.content(name)
+            if len(content) > MAX_BYTES:
+                raise UserError(f"{name}: expected at most {MAX_BYTES:,} bytes, found more")
+            path = _inside(at, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    elif not is_linked(album):
+        return
+    elif album.each:
+        for name in album.names:
+            if name in album.source:
+                _link(_inside(at, name), album.source.place / name)
+    else:
+        _link(at, album.source.place)
+
+
+def _link(path: Path, target: Path) -> None:
+    """A relative link, so that a tree of data may move as a whole.
+
+    `path` is in the staged folder, which lies beside the folder that it becomes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        relative = os.path.relpath(target.resolve(), path.parent.resolve())
+        path.symlink_to(relative, target_is_directory=target.is_dir())
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise UserError(f"{target}: cannot be linked to ({error}); use --copy") from error
+
+
+def _inside(folder: Path, name: str) -> Path:
+    if not stays_inside(name):
+        raise UserError(f"{folder}: expected a name inside the folder, found {name!r}")
+    return folder / name
+
+
+def _refused(out: Path, error: OSError) -> UserError:
+    reason = error.strerror or error
+    return UserError(f"{out}: cannot be written ({reason}); choose another folder")

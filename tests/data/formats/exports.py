@@ -1,0 +1,188 @@
+"""Small sources as the tools export them, each of the same two people in the same two pictures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from scipy.io import savemat
+
+SIZE = (200, 100)
+# a.jpg: one body with all three joints, the tail hidden; b.jpg: one whose tail is not labelled.
+EXPECTED = {
+    "a.jpg": [[20.0, 30.0, 2, 60.0, 30.0, 2, 40.0, 80.0, 1]],
+    "b.jpg": [[100.0, 20.0, 2, 140.0, 50.0, 2, 0, 0, 0]],
+}
+JOINTS = ("left_ear", "right_ear", "tail")
+BOXES = {"a.jpg": [10.0, 20.0, 60.0, 70.0], "b.jpg": [90.0, 10.0, 60.0, 50.0]}
+
+
+def pictures(folder: Path, names: tuple[str, ...] = ("a.jpg", "b.jpg")) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.new("RGB", SIZE, "grey").save(folder / name)
+    return folder
+
+
+def yolo(root: Path, values: int = 3) -> Path:
+    pictures(root / "images" / "train", ("a.jpg",))
+    pictures(root / "images" / "val", ("b.jpg",))
+    for name, subset in (("a.jpg", "train"), ("b.jpg", "val")):
+        words = ["0"]
+        x, y, w, h = BOXES[name]
+        words += [str(v) for v in ((x + w / 2) / 200, (y + h / 2) / 100, w / 200, h / 100)]
+        for px, py, v in np.reshape(EXPECTED[name][0], (3, 3)).tolist():
+            words += [str(px / 200), str(py / 100), str(int(v))][:values]
+        label = root / "labels" / subset / f"{name[:-4]}.txt"
+        label.parent.mkdir(parents=True)
+        label.write_text(" ".join(words) + "\n")
+    (root / "data.yaml").write_text(
+        "path: ../datasets/somewhere-else\ntrain: images/train\nval: images/val\ntest:\n"
+        f"kpt_shape: [3, {values}]\nflip_idx: [1, 0, 2]\nnames:\n  0: animal\n"
+        "kpt_names:\n  0: [left_ear, right_ear, tail]\n"
+    )
+    return root / "data.yaml"
+
+
+_META = """<?xml version="1.0" encoding="utf-8"?>
+<annotations>
+  <version>1.1</version>
+  <meta>
+    <task>
+      <id>7</id><name>animals</name><size>2</size><mode>{mode}</mode>
+      <labels>
+        <label><name>animal</name><color>#5986b3</color><type>skeleton</type><attributes/>
+          <svg>&lt;line x1="1" y1="2" x2="3" y2="4" data-type="edge" data-node-from="1"
+            data-node-to="3"&gt;&lt;/line&gt;&lt;circle r="1.5" cx="1" cy="2" data-element-id="1"
+            data-node-id="1" data-label-name="left_ear"&gt;&lt;/circle&gt;&lt;circle
+            data-node-id="3" data-label-name="tail"&gt;&lt;/circle&gt;</svg></label>
+        <label><name>left_ear</name><type>points</type><attributes/><parent>animal</parent></label>
+        <label><name>right_ear</name><type>points</type><attributes/><parent>animal</parent></label>
+        <label><name>tail</name><type>points</type><attributes/><parent>animal</parent></label>
+      </labels>
+      <original_size><width>200</width><height>100</height></original_size>
+      <source>clip.mp4</source>
+    </task>
+    <dumped>2026-11-01 10:00:00+00:00</dumped>
+  </meta>
+"""
+
+
+def _cvat_joints(name: str) -> str:
+    triples = np.reshape(EXPECTED[name][0], (3, 3)).tolist()
+    return "".join(
+        f'<points label="{joint}" source="manual" outside="{int(v == 0)}" '
+        f'occluded="{int(v == 1)}" points="{x:.2f},{y:.2f}"></points>'
+        for joint, (x, y, v) in zip(JOINTS, triples, strict=True)
+    )
+
+
+def cvat_images(root: Path) -> Path:
+    pictures(root / "images")
+    text = _META.format(mode="annotation")
+    for row, (name, (x, y, w, h)) in enumerate(BOXES.items()):
+        text += (
+            f'<image id="{row}" name="{name}" width="200" height="100">'
+            f'<skeleton label="animal" source="manual" z_order="0" group_id="{row + 1}">'
+            f"{_cvat_joints(name)}</skeleton>"
+            f'<box label="body" group_id="{row + 1}" occluded="0" xtl="{x}" ytl="{y}" '
+            f'xbr="{x + w}" ybr="{y + h}"></box><tag label="dull"></tag></image>'
+        )
+    (root / "annotations.xml").write_text(text + "</annotations>")
+    return root / "annotations.xml"
+
+
+def cvat_video(root: Path) -> Path:
+    pictures(root / "images", ("frame_000000.png", "frame_000005.png"))
+    text = _META.format(mode="interpolation")
+    for row, (name, frame) in enumerate((("a.jpg", 0), ("b.jpg", 5))):
+        text += (
+            f'<track id="{row}" label="animal" source="manual"><skeleton frame="{frame}" '
+            f'keyframe="1" z_order="0">{_cvat_joints(name)}</skeleton></track>'
+        )
+    (root / "annotations.xml").write_text(text + "</annotations>")
+    return root / "annotations.xml"
+
+
+def label_studio_tasks() -> list[dict[str, Any]]:
+    tasks = []
+    for row, (name, (x, y, w, h)) in enumerate(BOXES.items(), 1):
+        common = {"original_width": 200, "original_height": 100, "image_rotation": 0}
+        results: list[dict[str, Any]] = [
+            {
+                **common, "id": "r1", "type": "rectanglelabels", "from_name": "body",
+                "to_name": "image",
+                "value": {"x": x / 2, "y": y, "width": w / 2, "height": h, "rotation": 0,
+                          "rectanglelabels": ["animal"]},
+            }
+        ]  # fmt: skip
+        triples = np.reshape(EXPECTED[name][0], (3, 3)).tolist()
+        for joint, (px, py, v) in zip(JOINTS, triples, strict=True):
+            point = {
+                **common, "id": f"k-{joint}", "type": "keypointlabels", "from_name": "joint",
+                "to_name": "image",
+                "value": {"x": px / 2, "y": py, "width": 0.4, "keypointlabels": [joint]},
+                **({"meta": {"text": ["occluded"]}} if v == 1 else {}),
+            }  # fmt: skip
+            if v:
+                results.append(point)
+        tasks.append(
+            {
+                "id": row,
+                "data": {"image": f"/data/upload/1/0a1b2c3d-{name}", "note": "morning"},
+                "annotations": [{"id": row, "was_cancelled": False, "result": results}],
+                "predictions": [],
+            }
+        )
+    return tasks
+
+
+def label_studio(root: Path) -> Path:
+    pictures(root / "images")
+    (root / "project-1.json").write_text(json.dumps(label_studio_tasks()))
+    return root / "project-1.json"
+
+
+def labelme(root: Path) -> Path:
+    pictures(root / "images")
+    (root / "labels").mkdir()
+    for name, (x, y, w, h) in BOXES.items():
+        triples = np.reshape(EXPECTED[name][0], (3, 3)).tolist()
+        shapes: list[dict[str, Any]] = [
+            {"label": "animal", "points": [[x, y], [x + w, y + h]], "group_id": 3,
+             "shape_type": "rectangle", "flags": {}}
+        ]  # fmt: skip
+        shapes += [
+            {"label": joint, "points": [[px, py]], "group_id": 3, "shape_type": "point",
+             "description": "", "flags": {"occluded": v == 1}, "mask": None}
+            for joint, (px, py, v) in zip(JOINTS, triples, strict=True)
+            if v
+        ]  # fmt: skip
+        document = {
+            "version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": f"..\\images\\{name}",
+            "imageData": None, "imageHeight": 100, "imageWidth": 200,
+        }  # fmt: skip
+        (root / "labels" / f"{name[:-4]}.json").write_text(json.dumps(document))
+    return root / "labels"
+
+
+def csv_table(root: Path) -> Path:
+    pictures(root / "images")
+    lines = ["image,person,joint,x,y,visible"]
+    for name, (values,) in EXPECTED.items():
+        for joint, (x, y, v) in zip(JOINTS, np.reshape(values, (3, 3)).tolist(), strict=True):
+            lines.append(f"{name},0,{joint},{x},{y},{int(v)}")
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    return root / "labels.csv"
+
+
+def lspet(root: Path, count: int = 2, lsp: bool = False) -> Path:
+    pattern = "im{:04d}.jpg" if lsp else "im{:05d}.jpg"
+    pictures(root / "images", tuple(pattern.format(i + 1) for i in range(count)))
+    joints = np.zeros((14, 3, count))
+    joints[:, 0] = np.arange(14)[:, None] * 10 + 5
+    joints[:, 1] = np.arange(14)[:, None] * 5 + 3
+    joints[:, 2] = np.arange(14)[:, None] % 2
+    savemat(root / "joints.mat", {"joints": joints.transpose(1, 0, 2) if lsp else joints})
+    return root / "joints.mat"

@@ -1,0 +1,234 @@
+"""Each format as its tool exports it, to the same COCO keypoints."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from data.formats import exports
+from data.formats.exports import BOXES, EXPECTED, JOINTS
+from hrpose.cli.main import app
+from hrpose.data.coco import load_persons
+from hrpose.data.formats.convert import to_coco
+from hrpose.data.formats.people import Given
+from hrpose.data.formats.skeletons import skeleton_called
+from hrpose.data.formats.to_coco import box_around
+from hrpose.data.pictures import PictureSource
+from hrpose.errors import UserError
+from hrpose.skeleton import COCO_17, LSP_14, Skeleton
+
+
+def documents(out: Path) -> dict[str, Any]:
+    return {path.stem: json.loads(path.read_text()) for path in sorted(out.glob("*.json"))}
+
+
+def people(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    names = {image["id"]: image["file_name"] for image in document["images"]}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names.values()}
+    for annotation in document["annotations"]:
+        found[names[annotation["image_id"]]].append(annotation)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "has_boxes"),
+    [
+        ("cvat", exports.cvat_images, True),
+        ("label-studio", exports.label_studio, True),
+        ("csv", exports.csv_table, False),
+    ],
+)
+def test_the_same_people_from_every_tool(
+    tmp_path: Path, name: str, write: Callable[[Path], Path], has_boxes: bool
+) -> None:
+    to_coco(name, write(tmp_path / "in"), tmp_path / "out", Given())
+    (document,) = documents(tmp_path / "out").values()
+    assert document["categories"][0]["keypoints"] == list(JOINTS)
+    for picture, found in people(document).items():
+        assert [person["keypoints"] for person in found] == EXPECTED[picture]
+        if has_boxes:
+            assert [person["bbox"] for person in found] == [BOXES[picture]]
+        assert all(("bbox_guessed" in person) != has_boxes for person in found)
+    assert all((i["width"], i["height"]) == exports.SIZE for i in document["images"])
+    # What follows finds the pictures beside the file.
+    table = load_persons(tmp_path / "out" / "annotations.json")
+    images = PictureSource(tmp_path / "out" / "images")
+    assert all(table.picture_name(row) in images for row in range(len(table)))
+    assert "flip_pairs:\n- [left_ear, right_ear]" in (tmp_path / "out/skeleton.yaml").read_text()
+
+
+def test_labelme_beside_its_pictures(tmp_path: Path) -> None:
+    source = exports.labelme(tmp_path / "in")
+    given = Given(PictureSource(tmp_path / "in" / "images"))
+    to_coco("labelme", source, tmp_path / "out", given)
+    (document,) = documents(tmp_path / "out").values()
+    for picture, found in people(document).items():
+        assert [person["keypoints"] for person in found] == EXPECTED[picture]
+        assert [person["bbox"] for person in found] == [BOXES[picture]]
+
+
+@pytest.mark.parametrize("values", [2, 3])
+def test_yolo_keeps_its_subsets(tmp_path: Path, values: int) -> None:
+    to_coco("yolo", exports.yolo(tmp_path / "in", values), tmp_path / "out", Given())
+    found = documents(tmp_path / "out")
+    assert set(found) == {"train", "val"}
+    for subset, name in (("train", "a.jpg"), ("val", "b.jpg")):
+        (picture, (person,)) = next(iter(people(found[subset]).items()))
+        assert picture == f"images/{subset}/{name}"
+        expected = np.reshape(EXPECTED[name][0], (3, 3))
+        if values == 2:  # nothing says who is hidden
+            expected[expected[:, 2] > 0, 2] = 2
+        assert person["keypoints"] == expected.ravel().tolist()
+        assert person["bbox"] == BOXES[name]
+    assert found["val"]["categories"][0]["name"] == "animal"
+
+
+def test_yolo_without_names_is_coco_where_it_mirrors_like_coco(tmp_path: Path) -> None:
+    source = exports.yolo(tmp_path / "in")
+    flips = COCO_17.flip_permutation.tolist()
+    source.write_text(
+        f"train: images/train\nkpt_shape: [17, 3]\nflip_idx: {flips}\nnames: [person]\n"
+    )
+    label = tmp_path / "in" / "labels" / "train" / "a.txt"
+    label.write_text("0 0.5 0.5 0.2 0.4 " + "0.5 0.5 2 " * 17 + "\n\n")
+    done = to_coco("yolo", source, tmp_path / "out", Given())
+    assert done.found.skeleton is COCO_17
+    assert done.files == ("train.json",)
+
+
+def test_clips_of_cvat(tmp_path: Path) -> None:
+    done = to_coco("cvat", exports.cvat_video(tmp_path / "in"), tmp_path / "out", Given())
+    (document,) = documents(tmp_path / "out").values()
+    assert [(i["file_name"], i["video"]) for i in document["images"]] == [
+        ("frame_000000.png", "clip.mp4"),
+        ("frame_000005.png", "clip.mp4"),
+    ]
+    assert [a["keypoints"] for a in document["annotations"]] == [
+        *EXPECTED["a.jpg"],
+        *EXPECTED["b.jpg"],
+    ]
+    assert [a["track_id"] for a in document["annotations"]] == [0, 1]
+    assert done.found.skeleton.limbs == ((0, 2),)
+    assert done.found.skeleton.flip_pairs == ((0, 1),)
+
+
+@pytest.mark.parametrize("lsp", [False, True])
+def test_leeds_sports_poses(tmp_path: Path, lsp: bool) -> None:
+    source = exports.lspet(tmp_path / "in", lsp=lsp)
+    to_coco("lsp", source, tmp_path / "out", Given())
+    table = load_persons(tmp_path / "out" / "annotations.json")
+    assert table.skeleton is LSP_14
+    assert table.picture_name(1) == ("im0002.jpg" if lsp else "im00002.jpg")
+    # LSP's third value says hidden, LSPET's usable.
+    expected = [2, 1] * 7 if lsp else [0, 2] * 7
+    assert table.keypoints[0, :, 2].tolist() == expected
+    assert table.keypoints[0, 13].tolist() == [135, 68, expected[13]]
+
+
+def test_points_of_cvat_without_skeletons(tmp_path: Path) -> None:
+    source = tmp_path / "a.xml"
+    shape = '<points label="{}" points="{}" occluded="0" group_id="{}"/>'
+    source.write_text(
+        '<annotations><image id="0" name="a.jpg" width="200" height="100">'
+        + shape.format("ear", "1,2", 1)
+        + shape.format("tail", "3,4", 1)
+        + shape.format("ear", "5,6", 2)
+        + "</image></annotations>"
+    )
+    to_coco("cvat", source, tmp_path / "out", Given())
+    (document,) = documents(tmp_path / "out").values()
+    found = [a["keypoints"] for a in document["annotations"]]
+    assert found == [[1, 2, 2, 3, 4, 2], [5, 6, 2, 0, 0, 0]]
+    source.write_text(
+        '<annotations><image id="0" name="a.jpg" width="200" height="100">'
+        + shape.format("animal", "1,2;3,4;5,6", 0)
+        + "</image></annotations>"
+    )
+    names = tmp_path / "three.yaml"
+    names.write_text("keypoints: [ear, back, tail]\n")
+    given = Given(skeleton=skeleton_called(str(names)))
+    to_coco("cvat", source, tmp_path / "again", given)
+    (document,) = documents(tmp_path / "again").values()
+    assert document["annotations"][0]["keypoints"] == [1, 2, 2, 3, 4, 2, 5, 6, 2]
+
+
+def test_whose_keypoints_label_studio_has(tmp_path: Path) -> None:
+    """By parent, by relation, and by place: the smallest rectangle that lacks the joint."""
+    common = {"original_width": 100, "original_height": 100}
+
+    def box(key: str, x: float, y: float, w: float, h: float) -> dict[str, Any]:
+        value = {"x": x, "y": y, "width": w, "height": h, "rectanglelabels": ["person"]}
+        return {**common, "id": key, "type": "rectanglelabels", "value": value}
+
+    def point(key: str, x: float, y: float, name: str, **more: Any) -> dict[str, Any]:
+        value = {"x": x, "y": y, "width": 1, "keypointlabels": [name]}
+        return {**common, "id": key, "type": "keypointlabels", "value": value, **more}
+
+    results = [
+        box("large", 0, 0, 90, 90),
+        box("small", 10, 10, 40, 40),
+        point("1", 20, 20, "nose"),
+        point("2", 30, 30, "nose"),  # the small one has its nose
+        point("3", 95, 95, "hand", parentID="small"),
+        point("4", 20, 22, "hand"),
+        point("5", 99, 1, "foot"),
+        {"type": "relation", "from_id": "5", "to_id": "large", "direction": "right"},
+    ]
+    tasks = [
+        {"id": 1, "data": {"img": "s3://bucket/x/a.jpg"}, "annotations": [{"result": results}]},
+        {"id": 2, "data": {"img": "s3://bucket/x/b.jpg"}, "annotations": []},
+    ]
+    source = tmp_path / "tasks.json"
+    source.write_text(json.dumps(tasks))
+    done = to_coco("label-studio", source, tmp_path / "out", Given())
+    (document,) = documents(tmp_path / "out").values()
+    assert document["images"][0]["file_name"] == "a.jpg"
+    assert done.found.notes == ("1 tasks without annotations were left out",)
+    names = document["categories"][0]["keypoints"]
+    found = [
+        dict(zip(names, np.reshape(a["keypoints"], (3, 3))[:, :2].tolist(), strict=True))
+        for a in document["annotations"]
+    ]
+    assert found == [
+        {"nose": [30, 30], "hand": [20, 22], "foot": [99, 1]},
+        {"nose": [20, 20], "hand": [95, 95], "foot": [0, 0]},
+    ]
+
+
+def test_boxes_that_are_made_from_joints() -> None:
+    assert box_around([(20, 30, 2), (60, 50, 1)], (200, 100)) == (16, 26, 48, 28)
+    assert box_around([(2, 2, 2), (198, 98, 2)], (200, 100)) == (0, 0, 200, 100)
+    assert box_around([(20, 30, 2)], (200, 100)) == (0, 0, 200, 100)
+    left, top, w, h = box_around([(-50, 5, 2), (-30, 9, 2)], (200, 100))
+    assert (left, top, w, h) == (-52, 3, 20, 4)
+
+
+def test_our_own_tables_of_poses_come_in(tmp_path: Path) -> None:
+    exports.pictures(tmp_path / "images")
+    source = tmp_path / "poses.csv"
+    source.write_text(
+        "file,frame,time,track_id,person,joint,x,y,score,present\n"
+        "a.jpg,,,,0,nose,1.5,2.5,0.9,true\na.jpg,,,,0,tail,3,4,0.1,false\n"
+    )
+    with pytest.raises(UserError, match="line 2: expected a joint of 'tails'"):
+        to_coco("csv", source, tmp_path / "out", Given(skeleton=Skeleton("tails", ("tail",))))
+    to_coco("csv", source, tmp_path / "out", Given())
+    (document,) = documents(tmp_path / "out").values()
+    assert document["annotations"][0]["keypoints"] == [1.5, 2.5, 2]
+
+
+def test_from_the_command_line(tmp_path: Path) -> None:
+    source, out = exports.csv_table(tmp_path / "in"), tmp_path / "out"
+    arguments = ["data", "convert", "csv", str(source), str(out)]
+    done = CliRunner().invoke(app, [*arguments, "--copy"])
+    assert done.exit_code == 0, done.stderr
+    assert "2 people in 2 pictures" in done.stdout
+    assert "boxes of 2 people were made from their joints" in done.stdout
+    assert not (out / "images").is_symlink()
+    assert (out / "images" / "a.jpg").read_bytes() == (tmp_path / "in/images/a.jpg").read_bytes()
+    again = CliRunner().invoke(app, arguments)
+    assert "expected a new or empty folder" in str(again.exception)
