@@ -18,8 +18,8 @@ def skeleton_called(text: str) -> Skeleton:
     path = Path(text)
     if not path.is_file():
         raise UserError(
-            f"--skeleton {text}: expected {', '.join(SHIPPED)}, a file (YAML, COCO JSON, Label Studio's XML), "
-            "found no such file"
+            f"--skeleton {text}: expected {', '.join(SHIPPED)}, or a file "
+            "(YAML, COCO JSON, Label Studio's XML), found no such file"
         )
     if path.suffix == ".json":
         return Reader(path).skeleton(read_json(path))[0]
