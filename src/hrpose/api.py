@@ -29,9 +29,11 @@ def load(
 
     `detector` finds people where no boxes are given: `auto`, `finder`, `whole`, `torchvision`, an
     ONNX file, or a function of your own; see `hrpose.detection.open_detector`. It leaves out boxes
-    with a score below `box_threshold`. Large JPEG files are decoded at a part of their size where
-    crops are small anyway; `exact` decodes them whole, as `evaluate` does. See `PoseEstimator` for
-    the rest. Raises UserError where there are no such weights or no such detector.
+    with a score below `box_threshold`, in [0, 1]; without it the detector's own. Large JPEG files
+    are decoded at a part of their size where crops are small anyway; `exact` decodes them whole, as
+    `evaluate` does. `flip_test`, `refine` and `batch_size` (crops) are those of `PoseEstimator`.
+    At most `threads` threads run the networks; without it, all usable cores. Raises UserError where
+    there are no such weights or no such detector.
     """
     return PoseEstimator(
         open_session(weights.find(name_or_file), threads),
@@ -51,7 +53,12 @@ def train(
     overrides: Iterable[str] = (),
     resume: bool = False,
 ) -> Path:
-    """Train by a recipe file; returns the path of the best weights. Needs `hrpose[train]`."""
+    """Train by a recipe file; returns the path of the best weights. Needs `hrpose[train]`.
+
+    The recipe's paths start from the folder `data`; checkpoints and logs are written below `out`,
+    and `resume` goes on from the last checkpoint there. `overrides` change the recipe, each as
+    `optimizer.lr=5e-4`. Raises UserError for a recipe or data with which training cannot start.
+    """
     from hrpose.training.recipe import load_recipe
     from hrpose.training.run import train
 
@@ -74,9 +81,14 @@ def evaluate(
 ) -> "Scores | None":
     """COCO's ten figures of weights on a data set, MPII's PCKh or PCK. Needs `hrpose[train]`.
 
-    `images` is a folder, `images.zip` or `images.zip@/folder`. `boxes` is "ground-truth", a COCO
-    detections file, or "detector", which scores the weights and `detector` together. None where
-    the pictures have no labels; then `out` has the results. See `hrpose.evaluation.evaluate`.
+    `annotations` is a COCO keypoints file, `images` a folder, `images.zip` or `images.zip@/folder`.
+    `boxes` is "ground-truth", a COCO detections file, or "detector", which scores the weights and
+    `detector` together; boxes scored below `box_threshold`, in [0, 1], are left out. `nms` is
+    "hard" or "soft", `metric` "ap", "pckh", "pck" or "auto", by the data. `flip_test` and `refine`
+    are those of `PoseEstimator`. Into the folder `out` go the results and figures as files.
+
+    Returns AP and AR in [0, 1], PCKh and PCK in percent; None where the pictures have no labels.
+    Raises UserError where files do not fit. See `hrpose.evaluation.evaluate`.
     """
     from hrpose.evaluation import DETECTOR, evaluate
 
@@ -102,7 +114,11 @@ def evaluate(
 
 
 def export(weights_file: str | Path, out: str | Path) -> "ExportReport":
-    """Write trained weights as ONNX, proven equal to PyTorch first. Needs `hrpose[train]`."""
+    """Write trained weights as ONNX, proven equal to PyTorch first. Needs `hrpose[train]`.
+
+    `out` ends with `.onnx`. Raises UserError, and writes nothing, where the weights cannot be read
+    or ONNX Runtime's results differ from PyTorch's by more than the report's bounds.
+    """
     from hrpose.onnx_export import export
 
     return export(Path(weights_file), Path(out))

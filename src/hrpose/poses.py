@@ -19,7 +19,8 @@ class Poses:
 
     `keypoints` (n, k, 3) float32: x, y, score; scores in [0, 1]. `boxes` (n, 4) float32:
     [x, y, w, h]. `scores` (n,) float32 in [0, 1]: how sure the whole pose is. `track_ids` (n,)
-    int64 where people were followed through a video, else None.
+    int64 where people were followed through a video, else None. `skeleton` names the k keypoints.
+    Raises ValueError where shapes do not fit.
     """
 
     keypoints: NDArray[np.float32]
@@ -39,6 +40,7 @@ class Poses:
 
     @classmethod
     def empty(cls, skeleton: Skeleton) -> "Poses":
+        """The poses of a picture with nobody in it."""
         zeros = np.zeros(0, np.float32)
         return cls(zeros.reshape(0, len(skeleton), 3), zeros.reshape(0, 4), zeros, skeleton)
 
@@ -58,7 +60,11 @@ class Poses:
         return (self[i] for i in range(len(self)))
 
     def to_coco(self, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:
-        """Entries of a COCO keypoint results file, one per person; with `track_id` if followed."""
+        """Entries of a COCO keypoint results file, one per person; with `track_id` if followed.
+
+        `keypoints` are x, y, score of each joint in one list, `bbox` is [x, y, w, h], in pixels.
+        `image_id` and `category_id` are those of the annotations they belong to.
+        """
         entries: list[dict[str, Any]] = []
         for keypoints, box, score in zip(self.keypoints, self.boxes, self.scores, strict=True):
             entries.append(
@@ -76,13 +82,19 @@ class Poses:
         return entries
 
     def to_pandas(self, threshold: float = 0.3) -> "pd.DataFrame":
-        """One row per joint, see `hrpose.tables.Row`. Needs `hrpose[tables]`."""
+        """One row per joint, see `hrpose.tables.Row`. Needs `hrpose[tables]`.
+
+        Joints with a score below `threshold`, in [0, 1], are not `present`.
+        """
         from hrpose import tables
 
         return tables.to_pandas(tables.rows(self, threshold=threshold))
 
     def to_supervision(self, threshold: float = 0.3) -> Any:
-        """`supervision.KeyPoints`, see `hrpose.adapters.to_supervision`."""
+        """`supervision.KeyPoints`, see `hrpose.adapters.to_supervision`.
+
+        Joints with a score below `threshold`, in [0, 1], are not `visible`.
+        """
         from hrpose.adapters import to_supervision
 
         return to_supervision(self, threshold)

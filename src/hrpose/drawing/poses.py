@@ -22,9 +22,10 @@ def draw(
     """A copy of an (h, w, 3) uint8 RGB image with the skeletons of `poses` on it.
 
     Left limbs are blue, right ones orange (the person's left and right), the others green.
-    Keypoints with a score below `threshold` are absent: they are left out, and so are limbs that
-    end in one. `boxes` draws the people's boxes, `ids` their track ids (or their place in `poses`
-    where nobody was followed), `scores` how sure each pose is, `names` what the joints are called.
+    Keypoints with a score below `threshold`, in [0, 1], are absent: they are left out, and so are
+    limbs that end in one. `boxes` draws the people's boxes, `ids` their track ids (or their place
+    in `poses` where nobody was followed), `scores` how sure each pose is, `names` what the joints
+    are called.
     Lines grow with the person; small people are drawn over large ones.
     """
     canvas = np.array(image, order="C")

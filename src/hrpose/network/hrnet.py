@@ -13,7 +13,8 @@ class HRNet(nn.Module):
     Each stage adds one branch of half the resolution and twice the width, and the branches
     exchange what they know after every few blocks.
 
-    State dict keys and their order equal those of the official code.
+    `spec` is a row of `hrpose.network.spec.NETWORKS` or one of your own, `num_keypoints` how many
+    heatmaps come out. State dict keys and their order equal those of the official code.
     """
 
     def __init__(self, spec: HRNetSpec, num_keypoints: int = 17) -> None:
@@ -42,7 +43,8 @@ class HRNet(nn.Module):
     def from_name(cls, name: str, num_keypoints: int = 17) -> "HRNet":
         """Build a network of the table in `hrpose.network.spec`, with fresh weights.
 
-        Raises ValueError, naming those that exist, where `name` is not in the table.
+        `num_keypoints` is how many heatmaps come out, 17 for COCO. Raises ValueError, naming those
+        that exist, where `name` is not in the table.
         """
         if name not in NETWORKS:
             raise ValueError(f"network: expected one of {', '.join(NETWORKS)}, found '{name}'")

@@ -24,7 +24,7 @@ MOST_PEOPLE = 100
 
 
 class PoseEstimator:
-    """Finds the keypoints of the people in a picture.
+    """Finds the keypoints of the people in a picture, with the weights of `session`.
 
     `detector` finds the people where no boxes are given; without one, the whole picture is one
     person's box. `flip_test` averages the heatmaps of each crop and of its mirror image: a little
@@ -59,6 +59,7 @@ class PoseEstimator:
 
     @property
     def passport(self) -> Passport:
+        """What the weights are: network, skeleton, input size, codec, licence, scores."""
         return self.session.passport
 
     def __call__(
@@ -70,6 +71,8 @@ class PoseEstimator:
         """The poses in one picture, a file, its bytes or uint8 RGB (h, w, 3).
 
         `boxes` (n, 4) [x, y, w, h] in pixels; without them, those that the detector finds.
+        `box_scores` (n,) in [0, 1] say how sure each box is, 1 where left out; they scale the
+        scores of the people. Raises UserError where the picture cannot be read or a box is wrong.
         """
         (poses,) = self.stream([self.picture(image, boxes, box_scores)])
         return poses
@@ -82,8 +85,9 @@ class PoseEstimator:
     ) -> Picture:
         """Read and check; without boxes, with the people that the detector finds.
 
-        Of those at most 100, the surest first. May be called from several threads. Raises
-        UserError that says which box is wrong, and how.
+        Of those at most 100, the surest first. `image`, `boxes` (n, 4) [x, y, w, h] in pixels and
+        `box_scores` (n,) in [0, 1] are those of calling the estimator. May be called from several
+        threads. Raises UserError that says which box is wrong, and how.
         """
         file = None if isinstance(image, np.ndarray) or self.exact or self.refine else image
         if boxes is not None or box_scores is not None or isinstance(self.detector, WholePicture):

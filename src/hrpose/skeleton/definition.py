@@ -18,8 +18,9 @@ DEFAULT_SIGMA = 0.05
 class Skeleton:
     """The keypoints of one kind of body, in the order of every array's keypoint axis.
 
-    `flip_pairs` (left first: drawings colour the sides) and `limbs` are pairs of indices, `sigmas`
-    the OKS constants of COCO's definition (its k is 2 sigma), `weights` scale each keypoint's loss,
+    `name` is the skeleton's own, `keypoints` are the joints' names. `flip_pairs` (left first:
+    drawings colour the sides) and `limbs` are pairs of indices, `sigmas` the OKS constants of
+    COCO's definition (its k is 2 sigma), `weights` scale each keypoint's loss,
     `upper_body` are the keypoints of one half for the half-body augmentation (the others form the
     other half). `sigmas` and `weights` may be left empty for 0.05 and 1 everywhere, `colours` (RGB
     of each keypoint) for drawings by side. `category` is what COCO files call the bodies, where it
@@ -105,6 +106,7 @@ class Skeleton:
         return cls(name, names, flip_pairs=guess_flip_pairs(names), limbs=limbs)
 
     def to_coco_category(self, category_id: int = 1) -> dict[str, Any]:
+        """The category of a COCO file: names, and limbs counted from 1."""
         return {
             "id": category_id,
             "name": self.category or self.name,
@@ -128,6 +130,7 @@ class Skeleton:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Skeleton":
+        """The skeleton that `to_dict` wrote as `data`; what is left out has its default."""
         return cls(
             name=str(data["name"]),
             keypoints=tuple(data["keypoints"]),

@@ -1,0 +1,212 @@
+"""What hrpose offers, all of it, and that its docstrings say what a user needs.
+
+A change here is a change for users: CHANGELOG.md says it; docs/guide/stability.md has the rules.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
+from typing import Any
+
+import pytest
+
+import hrpose
+
+SURFACE = """
+Crop(center, size, input_wh, rotation_deg=0.0, mirrored=False, unit_lengths=False)
+  .area
+  .from_box(box_xywh, input_wh, padding=1.25, rotation_deg=0.0, unit_lengths=False)
+  .inside(origin, shrunk)
+  .inverse_matrix
+  .matrix
+  .resized(input_wh)
+HRNet(spec, num_keypoints=17)
+  .forward(x)
+  .from_name(name, num_keypoints=17)
+PoseEstimator(session, *, detector=None, flip_test=False, refine=False, exact=False, batch_size=16)
+  .__call__(image, boxes=None, box_scores=None)
+  .heatmaps(crops)
+  .passport
+  .picture(image, boxes=None, box_scores=None)
+  .stream(pictures)
+Poses(keypoints, boxes, scores, skeleton, track_ids=None)
+  .__getitem__(chosen)
+  .__iter__()
+  .__len__()
+  .empty(skeleton)
+  .to_coco(image_id, category_id=1)
+  .to_pandas(threshold=0.3)
+  .to_supervision(threshold=0.3)
+Skeleton(name, keypoints, flip_pairs=(), limbs=(), sigmas=(), weights=(), upper_body=(), \
+colours=(), category='')
+  .__len__()
+  .flip_permutation
+  .from_coco_category(category)
+  .from_dict(data)
+  .has_sigmas
+  .lower_body
+  .to_coco_category(category_id=1)
+  .to_dict()
+UserError
+draw(image, poses, threshold=0.3, boxes=False, *, ids=False, scores=False, names=False)
+evaluate(name_or_file, annotations, images, *, boxes='ground-truth', detector='auto', \
+box_threshold=None, nms='hard', metric='auto', flip_test=True, refine=False, out=None)
+export(weights_file, out)
+load(name_or_file='w16-small', *, detector='auto', box_threshold=None, flip_test=False, \
+refine=False, exact=False, batch_size=16, threads=None)
+train(recipe, data, out, *, overrides=(), resume=False)
+"""
+
+_OPERATORS = {"__call__", "__getitem__", "__iter__", "__len__"}
+_EMPTY = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A public name, how it is called ("" for what is no call), and all that its user reads."""
+
+    name: str
+    call: Callable[..., Any] | None
+    doc: str
+    owners_doc: str = ""
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        if self.call is None:
+            return {}
+        found = inspect.signature(self.call).parameters
+        return {name: value for name, value in found.items() if name not in ("self", "cls")}
+
+    def line(self) -> str:
+        """The call without annotations."""
+        if self.call is None:
+            return self.name
+        bare = [value.replace(annotation=_EMPTY) for value in self.parameters.values()]
+        return f"{self.name}{inspect.Signature(bare)}"
+
+    def annotations(self) -> dict[str, str]:
+        """Each parameter, and `return`, with its type as text."""
+        if self.call is None:
+            return {}
+        found = {name: str(value.annotation) for name, value in self.parameters.items()}
+        result = inspect.signature(self.call).return_annotation
+        return found if result is _EMPTY else {**found, "return": str(result)}
+
+
+def entries() -> Iterator[Entry]:
+    """Every name of `hrpose`, each class followed by what it offers itself."""
+    for name in sorted(hrpose.__all__):
+        offered = getattr(hrpose, name)
+        doc = inspect.getdoc(offered) or ""
+        if not inspect.isclass(offered):
+            yield Entry(name, offered, doc)
+            continue
+        yield Entry(name, None if issubclass(offered, Exception) else offered, doc)
+        hidden = {f.name for f in fields(offered)} if is_dataclass(offered) else set()
+        for member, value in sorted(vars(offered).items()):
+            if member in hidden or (member.startswith("_") and member not in _OPERATORS):
+                continue
+            kind = value
+            if isinstance(value, classmethod | staticmethod):
+                value = kind = value.__func__
+            elif isinstance(value, property):
+                kind, value = None, value.fget
+            elif isinstance(value, cached_property):
+                kind, value = None, value.func
+            elif not inspect.isfunction(value):
+                continue
+            yield Entry(f"{name}.{member}", kind, inspect.getdoc(value) or "", doc)
+
+
+ENTRIES = list(entries())
+
+
+def test_this_is_all_that_hrpose_offers() -> None:
+    found = "\n".join(re.sub(r"^\w+\.(?=\w)", "  .", entry.line()) for entry in ENTRIES)
+    assert found == SURFACE.strip()
+
+
+def test_what_dir_says_is_there() -> None:
+    assert set(dir(hrpose)) == {*hrpose.__all__, "__version__"}
+    with pytest.raises(AttributeError, match="no attribute 'pose'"):
+        _ = hrpose.pose
+
+
+WORDED = [entry for entry in ENTRIES if not entry.name.endswith(("__iter__", "__len__"))]
+
+
+@pytest.mark.parametrize("entry", WORDED, ids=str)
+def test_a_docstring_says_each_argument(entry: Entry) -> None:
+    assert entry.doc
+    said = entry.doc + entry.owners_doc
+    missing = [name for name in entry.parameters if not re.search(rf"\b{name}\b", said)]
+    # One or two letters, and what the first line is about, need no sentence of their own.
+    first = entry.doc.partition("\n")[0].lower()
+    missing = [m for m in missing if len(m) > 1 and not any(w in first for w in m.split("_"))]
+    assert missing == []
+
+
+# An array's layout: (n, k, 3), (h, w, 3), (k,), [x, y, w, h].
+SHAPE = re.compile(r"[(\[]\w(?:[\w/]*)(?:, ?[\w/]+)*,?[)\]]")
+# A function that is given has arrays of its own, which its own page says.
+ARRAY = re.compile(r"^(?!.*Callable).*(NDArray|ndarray|ArrayLike|Tensor)")
+
+
+@pytest.mark.parametrize(
+    "entry", [e for e in ENTRIES if any(map(ARRAY.search, e.annotations().values()))], ids=str
+)
+def test_a_docstring_says_the_shapes_of_arrays(entry: Entry) -> None:
+    said = entry.doc + entry.owners_doc
+    assert SHAPE.search(said), said
+
+
+# What a quantity is measured in: which names ask for it, and what counts as an answer.
+UNITS = {
+    r"(^|_)(?<!batch_)(size|center|wh|boxes|xywh|origin)$": r"pixel",
+    r"_deg$": r"_deg|degree",
+    r"(^|_)(scores?|threshold)$": r"\[0, 1\]",
+    r"timeout": r"second",
+    r"^batch_size$": r"crops",
+}
+
+
+@pytest.mark.parametrize("entry", WORDED, ids=str)
+def test_a_docstring_says_units_and_ranges(entry: Entry) -> None:
+    said = entry.doc + entry.owners_doc
+    for name, parameter in entry.parameters.items():
+        # A switch has no unit, and neither has the name of a file.
+        if parameter.annotation is bool or re.search(r"\b(str|Path)\b", str(parameter.annotation)):
+            continue
+        for asks, answer in UNITS.items():
+            if re.search(asks, name):
+                assert re.search(answer, said), f"{name}: expected {answer} in the docstring"
+
+
+def raises_user_error(entry: Entry) -> bool:
+    """Whether it checks what it is given, which its user must know of."""
+    return entry.name in {"load", "train", "evaluate", "export", "from_pretrained", "push_to_hub"}
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if raises_user_error(e)], ids=str)
+def test_a_docstring_says_what_goes_wrong(entry: Entry) -> None:
+    assert "Raises UserError" in entry.doc
+
+
+@pytest.mark.parametrize(
+    ("doc", "shaped"),
+    [
+        ("uint8 crops (n, h, w, 3) to heatmaps", True),
+        ("(k,): the keypoint", True),
+        ("boxes [x, y, w, h]", True),
+        ("heatmaps (n, k, h/4, w/4)", True),
+        ("an array of points", False),
+        ("an array (of course)", False),
+    ],
+)
+def test_a_shape_is_known_when_it_is_seen(doc: str, shaped: bool) -> None:
+    assert bool(SHAPE.search(doc)) == shaped
