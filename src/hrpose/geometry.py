@@ -86,6 +86,16 @@ class Crop:
         center = ((x - origin[0]) / shrunk, (y - origin[1]) / shrunk)
         return replace(self, center=center, size=(w / shrunk, h / shrunk))
 
+    def bounds(self, margin: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The upright rectangle of whole pixels around all that the warp reads, `margin` wider on
+        each side: its first pixel (x, y), and the one behind its last.
+        """
+        (width, height), inverse = self.input_wh, self.inverse_matrix
+        corners = transform([(x, y) for x in (0, width - 1) for y in (0, height - 1)], inverse)
+        low, high = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0))
+        left, top, right, bottom = (int(n) for n in (*(low - margin), *(high + margin + 1)))
+        return (left, top), (right, bottom)
+
     def _input_length(self) -> tuple[float, float]:
         return self.input_wh[0] - self.unit_lengths, self.input_wh[1] - self.unit_lengths
 

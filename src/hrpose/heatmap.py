@@ -13,6 +13,9 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
+# Exponents of Gaussians below this are taken for zero: products of two such values would be
+# denormal numbers, on which processors are ten times slower.
+FAINTEST = -43.0
 # Any array of the Python array API standard; NumPy has no common base class with PyTorch.
 Array = Any
 
@@ -56,10 +59,9 @@ def encode(
         """The Gaussian along one axis: (..., k) to (..., k, length), float32."""
         centre = xp.astype(centre, xp.float32)[..., None]
         distance = xp.arange(length, dtype=xp.float32, device=device(centre)) - centre
-        value = xp.exp(distance * distance * (-0.5 / sigma**2))
-        if not exact:
-            value = xp.where(xp.abs(distance) <= reach, value, xp.zeros_like(value))
-        return value
+        exponent = distance * distance * (-0.5 / sigma**2)
+        near = exponent > FAINTEST if exact else xp.abs(distance) <= reach
+        return xp.exp(xp.where(near, exponent, xp.full_like(exponent, -math.inf)))
 
     weights = xp.astype(labelled, xp.float32)
     rows = profile(cy, height) * weights[..., None]

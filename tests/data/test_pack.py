@@ -16,7 +16,8 @@ from hrpose.data.augment import Augmentation
 from hrpose.data.coco import load_persons
 from hrpose.data.cutouts import open_cutouts
 from hrpose.data.dataset import Draw, PoseDataset
-from hrpose.data.pack import Pack, PackSettings, jpeg_size, part_file, write_pack
+from hrpose.data.pack import Pack, PackSettings, part_file, write_pack
+from hrpose.data.tiled_jpeg import jpeg_size
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, warp
 from hrpose.synthetic import write_dataset

@@ -9,13 +9,14 @@ from hrpose.data.pack import Cutout, Pack, is_pack
 from hrpose.data.persons import PersonTable
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
+from hrpose.geometry import Crop
 
 
 class Cutouts(Protocol):
     """The pictures of the people of a table, by row."""
 
-    def read(self, person: int) -> Cutout:
-        """A photo, or the part of one, in which every crop of the person lies."""
+    def read(self, person: int, crop: Crop | None = None) -> Cutout:
+        """A photo, or the part of one, in which `crop` lies; without, every crop of the person."""
         ...
 
 
@@ -26,7 +27,7 @@ class Photos:
         self.table = table
         self.source = source
 
-    def read(self, person: int) -> Cutout:
+    def read(self, person: int, crop: Crop | None = None) -> Cutout:
         """The person's photo."""
         return Cutout(self.source.read(self.table.picture_name(person)))
 

@@ -80,7 +80,7 @@ class PoseDataset(Dataset[Sample]):
 
     def __getitem__(self, draw: Draw) -> Sample:
         crop, rng = self.crop_of(draw)
-        cutout = self.cutouts.read(draw.person)
+        cutout = self.cutouts.read(draw.person, crop)
         image = warp(cutout.image, crop.inside(cutout.origin, cutout.shrunk))
         if rng is not None:
             image = photometric(image, self.augmentation.photometric, rng)
@@ -89,7 +89,7 @@ class PoseDataset(Dataset[Sample]):
             torch.from_numpy(image),
             torch.from_numpy(points),
             torch.from_numpy(visible),
-            torch.tensor(self.table.trust[draw.person]),
+            torch.tensor(float(self.table.trust[draw.person])),  # quicker than of NumPy's number
             torch.tensor(draw.person),
             torch.from_numpy(crop.inverse_matrix),
         )

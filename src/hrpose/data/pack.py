@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hrpose.data import tiled_jpeg
 from hrpose.data.augment import Augmentation, half_body
 from hrpose.data.coco import load_persons
 from hrpose.data.persons import PersonTable
@@ -31,9 +32,6 @@ from hrpose.geometry import Crop
 
 PEOPLE_IN_A_PART = 1000
 MAX_PIXELS = 10_000_000
-
-# The JPEG markers that begin a frame and hold its size: SOF0 to SOF15 without DHT, JPG and DAC.
-_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 # One row for each person: the part, where its bytes lie, and the left, top and shrinking factor
 # that lead from the photo to the person's picture.
@@ -110,8 +108,8 @@ class Pack:
         reach = settings.reach * settings.padding
         return same_aspect and (1 + scale) * padding <= reach * (1 + 1e-6)
 
-    def read(self, person: int) -> Cutout:
-        """The picture of a row of the table."""
+    def read(self, person: int, crop: Crop | None = None) -> Cutout:
+        """The picture of a row of the table; of it at least what `crop` of the photo shows."""
         row = self.index[person]
         path = part_file(self.folder, int(row["part"]))
         try:
@@ -124,6 +122,11 @@ class Pack:
         # Shrinking takes the mean of squares of pixels; their centres lie between the pixels.
         middle = (shrunk - 1) / 2
         origin = (int(row["left"]) + middle, int(row["top"]) + middle)
+        if crop is not None:
+            bounds = crop.inside(origin, shrunk).bounds(tiled_jpeg.SMOOTHED + 1)
+            if (part := tiled_jpeg.rectangle(content, *bounds)) is not None:
+                content, (x, y) = part
+                origin = (origin[0] + x * shrunk, origin[1] + y * shrunk)
         return Cutout(_decode(content, f"{path}, person {person}"), origin, shrunk)
 
 
@@ -132,27 +135,13 @@ def _decode(content: bytes, label: str) -> NDArray[np.uint8]:
 
     Its size is read from the header first, so that a pack of unknown origin stays bounded.
     """
-    size = jpeg_size(content)
+    size = tiled_jpeg.jpeg_size(content)
     if size is None or not 0 < size[0] * size[1] <= MAX_PIXELS:
         raise UserError(f"{label}: expected a JPEG picture, found something else; make it again")
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise UserError(f"{label}: expected a JPEG picture, found a damaged one; make it again")
     return image  # type: ignore[return-value]
-
-
-def jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """(w, h) from the header of a JPEG file, None where there is none."""
-    position = 2
-    while content[:2] == b"\xff\xd8" and position + 9 <= len(content) and content[position] == 0xFF:
-        marker = content[position + 1]
-        if marker in _FRAMES:
-            height, width = (
-                int.from_bytes(content[i : i + 2], "big") for i in (position + 5, position + 7)
-            )
-            return width, height
-        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
-    return None
 
 
 def is_pack(place: str | Path) -> bool:
@@ -241,11 +230,7 @@ def _write_part(
         if (picture := int(table.image_index[person])) != shown:
             image, shown = source.read(table.file_names[picture].decode()), picture
         left, top, shrunk, cutout = cut(image, *reach_of(table, person, settings), settings)
-        encoded = cv2.imencode(
-            ".jpg",
-            cv2.cvtColor(cutout, cv2.COLOR_RGB2BGR),
-            [cv2.IMWRITE_JPEG_QUALITY, settings.quality],
-        )[1].tobytes()
+        encoded = tiled_jpeg.encode(cutout, settings.quality)
         annotation_id = table.annotation_ids[person]
         rows[person] = number, offset, len(encoded), left, top, shrunk, annotation_id
         contents.append(encoded)
