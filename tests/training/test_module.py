@@ -77,6 +77,19 @@ def test_frozen_norms_stay_as_they_are() -> None:
     assert not torch.equal(free.network.bn1.running_mean, before["network.bn1.running_mean"])
 
 
+def test_a_frozen_stem_stays_as_it_is() -> None:
+    trained, sample = module("training.freeze_stem=true"), batch()
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    trained.train()
+    optimizer = torch.optim.SGD([w for w in trained.parameters() if w.requires_grad], lr=1.0)
+    trained(sample.image).square().mean().backward()
+    optimizer.step()
+    changed = {n for n, value in trained.state_dict().items() if not torch.equal(value, before[n])}
+    parts = {name.split(".")[1] for name in changed}
+    assert {"transition1", "stage2", "stage4", "final_layer"} <= parts
+    assert not parts & {"conv1", "bn1", "conv2", "bn2", "layer1"}
+
+
 def test_rates_fall_from_the_head_to_the_stem(monkeypatch: pytest.MonkeyPatch) -> None:
     trained = module("optimizer.layer_decay=0.5", "optimizer.lr=0.8")
     monkeypatch.setattr(trained, "_trainer", SimpleNamespace(estimated_stepping_batches=10))

@@ -17,6 +17,7 @@ from hrpose.network.preprocess import Normalise
 from hrpose.passport import METADATA_KEY, Passport
 from hrpose.training.accuracy import accuracy
 from hrpose.training.fit import optimizers
+from hrpose.training.frozen import stem
 from hrpose.training.loss import ohkm, peak, weighted_mse
 from hrpose.training.memory import MicroBatches
 from hrpose.training.pictures import DebugPictures
@@ -57,11 +58,15 @@ class PoseModule(MicroBatches):
         if recipe.training.frozen_norms:
             for _, _, _, norm in norms(network):
                 norm.requires_grad_(False)
+        if recipe.training.freeze_stem:
+            stem(network).requires_grad_(False)
         self.predictions: list[NDArray[np.float64]] = []
 
     def train(self, mode: bool = True) -> Self:
         """As any module's; frozen BatchNorms do not follow into training."""
         super().train(mode)
+        if self.recipe.training.freeze_stem:
+            stem(self.network).eval()  # so that its running statistics stay, too
         if self.recipe.training.frozen_norms:
             for _, _, _, norm in norms(self.network):
                 norm.eval()

@@ -125,6 +125,8 @@ class Training(Part):
     ] = "auto"
     channels_last: bool = True
     compile: bool = False
+    freeze_stem: bool = False
+    """Leave all layers before stage 2 as the weights brought them: a sample then costs less."""
     frozen_norms: bool = False
     """Leave every BatchNorm as the weights brought it: statistics, scale and shift."""
     early_stopping: Annotated[int, Field(ge=1)] | None = None

@@ -81,7 +81,7 @@ def test_a_frozen_stem_stays_as_it_is(data: Path) -> None:
     from hrpose.finder_passport import FinderPassport
     from hrpose.training.finder.module import FinderModule
 
-    recipe = load_as(data / "recipe.yaml", ["freeze_stem=true"], FinderRecipe)
+    recipe = load_as(data / "recipe.yaml", ["training.freeze_stem=true"], FinderRecipe)
     module = FinderModule(finder.build("w16-small"), recipe, FinderPassport("w16-small", 64))
     module.train()
     assert not module.network.bn1.training

@@ -6,7 +6,7 @@ import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from hrpose.detection import centres
 from hrpose.detection.detector import Boxes
@@ -21,6 +21,7 @@ from hrpose.training.finder.dataset import FinderSample
 from hrpose.training.finder.loss import box_loss, centre_loss
 from hrpose.training.finder.recipe import FinderRecipe
 from hrpose.training.fit import optimizers
+from hrpose.training.frozen import stem
 
 # Brings both losses to about the same size.
 BOX_WEIGHT = 3.0
@@ -41,17 +42,13 @@ class FinderModule(L.LightningModule):
         self.normalise = Normalise(passport.mean, passport.std)
         self.truth: list[NDArray[np.float64]] = []
         self.found: list[Boxes] = []
-        if recipe.freeze_stem:
-            self._stem().requires_grad_(False)
-
-    def _stem(self) -> nn.ModuleList:
-        net = self.network
-        return nn.ModuleList([net.conv1, net.bn1, net.conv2, net.bn2, net.layer1])
+        if recipe.training.freeze_stem:
+            stem(network).requires_grad_(False)
 
     def train(self, mode: bool = True) -> "FinderModule":
         super().train(mode)
-        if self.recipe.freeze_stem:
-            self._stem().eval()  # so that its running statistics stay, too
+        if self.recipe.training.freeze_stem:
+            stem(self.network).eval()  # so that its running statistics stay, too
         return self
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -43,8 +43,6 @@ class FinderRecipe(Part):
     """The longer side of whole pictures, when validating and later when finding."""
     weights: Path | None = None
     """A checkpoint to start from: a finder, or a pose network, whose backbone is taken."""
-    freeze_stem: bool = False
-    """Keep the layers before stage 2 as they are; makes steps a third cheaper."""
     data: FinderData
     framing: FramingPart = FramingPart()
     optimizer: Optimizer = Optimizer(name="adamw")
