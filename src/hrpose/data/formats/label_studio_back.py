@@ -9,7 +9,6 @@ from hrpose.data.formats.to_coco import box_around
 
 # Percentages; a millionth of a percent of the widest picture is less than 1/1000 pixel.
 _DIGITS = 6
-DEFAULT_PREFIX = "/data/local-files/?d="
 
 
 def files(found: PoseSet, prefix: str) -> dict[str, str]:

@@ -1,70 +1,75 @@
-"""The formats that hrpose reads and writes, by the name they have on the command line."""
+"""The formats that hrpose reads and writes, by the name they have on the command line.
 
-from collections.abc import Callable, Mapping
+Each is a module of this folder, imported when it is needed: the command line lists them all.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hrpose.data.formats import (
-    csv_table,
-    cvat,
-    cvat_back,
-    from_coco,
-    label_studio,
-    label_studio_back,
-    labelme,
-    lsp,
-    yolo,
-)
-from hrpose.data.formats.people import Given, PoseSet
+if TYPE_CHECKING:
+    from hrpose.data.formats.people import Given, PoseSet
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is read: the source that the user names, what it does, and the reader."""
+    """What is read: the module, the source that the user names, and what it does."""
 
+    module: str
     source: str
     help: str
-    read: Callable[[Path, Given], PoseSet]
+
+    def read(self, source: Path, given: "Given") -> "PoseSet":
+        """Read the source. Raises UserError, naming file and entry."""
+        found: PoseSet = import_module(f"{__package__}.{self.module}").read(source, given)
+        return found
 
 
 SOURCES: Mapping[str, Source] = {
-    "lsp": Source("joints.mat", "Leeds Sports Pose and its extension (LSPET).", lsp.read),
-    "yolo": Source("data.yaml", "YOLO-pose, as Ultralytics has it.", yolo.read),
+    "lsp": Source("lsp", "joints.mat", "Leeds Sports Pose and its extension (LSPET)."),
+    "yolo": Source("yolo", "data.yaml", "YOLO-pose, as Ultralytics has it."),
     "cvat": Source(
-        "annotations.xml, or the JSON of COCO keypoints", "CVAT: pictures and clips.", cvat.read
+        "cvat", "annotations.xml, or the JSON of COCO keypoints", "CVAT: pictures and clips."
     ),
-    "label-studio": Source("The export of the kind JSON", "Label Studio.", label_studio.read),
-    "labelme": Source("The folder of the JSON files", "labelme, a file a picture.", labelme.read),
+    "label-studio": Source("label_studio", "The export of the kind JSON", "Label Studio."),
+    "labelme": Source("labelme", "The folder of the JSON files", "labelme, a file a picture."),
     "csv": Source(
+        "csv_table",
         "The table, with a header",
-        "A table, one row a joint: image, person, joint, x, y[, visible].",
-        csv_table.read,
+        "A table, one row a joint: image, person, joint, x, y, and visible if known.",
     ),
     "coco": Source(
+        "from_coco",
         "COCO keypoints JSON",
         "COCO keypoints of other tools: one category, crowds left out.",
-        from_coco.read,
     ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is written for a tool: the files by name, from a set and what precedes the names."""
+    """What is written for a tool: the module, what it does, what precedes the pictures' names."""
 
+    module: str
     help: str
-    files: Callable[[PoseSet, str], dict[str, str]]
     prefix: str = ""
+
+    def files(self, found: "PoseSet", prefix: str) -> dict[str, str]:
+        """The files by name, as text."""
+        files: dict[str, str] = import_module(f"{__package__}.{self.module}").files(found, prefix)
+        return files
 
 
 TARGETS: Mapping[str, Target] = {
     "to-cvat": Target(
+        "cvat_back",
         "annotations.xml to upload into a task, and labels.json to make the task with.",
-        cvat_back.files,
     ),
     "to-label-studio": Target(
+        "label_studio_back",
         "tasks.json with predictions to correct, and config.xml for the labelling setup.",
-        label_studio_back.files,
-        label_studio_back.DEFAULT_PREFIX,
+        "/data/local-files/?d=",
     ),
 }

@@ -1,0 +1,222 @@
+"""`hrpose data merge, split, subset, stats`: whole sets of COCO keypoints."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hrpose.data.sets import Joints
+from hrpose.errors import UserError
+
+Coco = Annotated[Path, typer.Argument(help="COCO keypoints JSON.")]
+Out = Annotated[Path, typer.Argument(help="The folder to write, new or empty.")]
+Images = Annotated[
+    Path | None,
+    typer.Option(help="The pictures, a folder or zip file; by default images beside the file."),
+]
+Seed = Annotated[int, typer.Option(help="The same seed draws the same.")]
+Copy = Annotated[bool, typer.Option("--copy", help="Copy the pictures; else they are linked to.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to `hrpose data`."""
+    for command in (merge, split, subset, stats):
+        app.command()(command)
+
+
+def merge(
+    annotations: Annotated[list[Path], typer.Argument(help="Two or more COCO keypoints files.")],
+    out: Out,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(help="Their pictures, once for each file; by default images beside it."),
+    ] = None,
+    joints: Annotated[
+        Joints, typer.Option(help="Where they differ: none may, those of all sets, or every one.")
+    ] = Joints.same,
+    rename: Annotated[
+        list[str] | None, typer.Option(help="OLD=NEW: joints that other sets call otherwise.")
+    ] = None,
+    copy: Copy = False,
+) -> None:
+    """Make one set of several, with the same joints; each picture keeps or gets its `source`."""
+    from hrpose.data.sets import merge as merging
+
+    if images and len(images) != len(annotations):
+        raise UserError(
+            f"--images: expected one for each of the {len(annotations)} files, found {len(images)}"
+        )
+    places: list[Path | None] = list(images) if images else [None] * len(annotations)
+    sources = list(zip(annotations, places, strict=True))
+    done = merging.merge(sources, out, joints, _pairs("--rename", rename), copy)
+    typer.echo(
+        f"wrote {out / 'annotations.json'}: {done.people} people in {done.pictures} pictures"
+    )
+    for name, people, pictures in done.sets:
+        typer.echo(f"  {people} people in {pictures} pictures of {name}")
+    if done.shared:
+        typer.echo(f"  {done.shared} pictures are in several sets, and have the people of all")
+    typer.echo(f"  {len(done.skeleton)} joints: {', '.join(done.skeleton.keypoints)}")
+
+
+def split(
+    annotations: Coco,
+    out: Out,
+    parts: Annotated[
+        str, typer.Option(help="The files to write and their shares of the pictures.")
+    ] = "train=0.8,val=0.2",
+    group: Annotated[
+        str | None,
+        typer.Option(help="A field of the pictures (source, video) that is not to be torn apart."),
+    ] = None,
+    group_pattern: Annotated[
+        str | None,
+        typer.Option(help="The same from file names: '^(.+)_[0-9]+' groups the frames of clips."),
+    ] = None,
+    put: Annotated[
+        list[str] | None, typer.Option(help="GROUP=PART: where a group belongs.")
+    ] = None,
+    seed: Seed = 0,
+    images: Images = None,
+    copy: Copy = False,
+) -> None:
+    """Split a set into train and val, or more, by pictures or by groups of them."""
+    from hrpose.data.sets import split as splitting
+
+    done = splitting.split(
+        annotations,
+        out,
+        _shares(parts),
+        group,
+        group_pattern,
+        _pairs("--put", put),
+        seed,
+        images,
+        copy,
+    )
+    total = sum(part.pictures for part in done)
+    for part in done:
+        typer.echo(
+            f"wrote {out / part.name}.json: {part.people} people in {part.pictures} pictures, "
+            f"{part.pictures / max(total, 1):.1%} (asked for {part.wanted})"
+        )
+        if part.groups:
+            shown = ", ".join(part.groups[:8])
+            more = f" and {len(part.groups) - 8} more" if len(part.groups) > 8 else ""
+            typer.echo(f"  {len(part.groups)} groups: {shown}{more}")
+    _say_pictures(out, annotations, images)
+
+
+def subset(
+    annotations: Coco,
+    out: Out,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Only pictures of this source; may be repeated.")
+    ] = None,
+    pictures: Annotated[
+        int | None, typer.Option(min=1, help="So many pictures, drawn at random.")
+    ] = None,
+    min_size: Annotated[
+        float, typer.Option(min=0, help="The least longer side of a person's box, in pixels.")
+    ] = 0,
+    min_joints: Annotated[
+        int, typer.Option(min=0, help="The least number of labelled joints of a person.")
+    ] = 0,
+    seed: Seed = 0,
+    images: Images = None,
+    copy: Copy = False,
+) -> None:
+    """Take some of the pictures and people."""
+    from hrpose.data.sets import subset as taking
+
+    found, people = taking.subset(
+        annotations, out, source or (), pictures, min_size, min_joints, seed, images, copy
+    )
+    typer.echo(f"wrote {out / 'annotations.json'}: {people} people in {found} pictures")
+    _say_pictures(out, annotations, images)
+
+
+def stats(
+    annotations: Annotated[list[Path], typer.Argument(help="COCO keypoints files.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a list.")] = False,
+) -> None:
+    """Count what is in a set: people, sizes, joints, sources."""
+    from hrpose.data.sets import stats as counting
+
+    found = [counting.stats(path) for path in annotations]
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    for numbers in found:
+        _show(numbers)
+
+
+def _show(numbers: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("", "least", "10%", "50%", "90%", "most", title=numbers["file"])
+    for key in (
+        "people_per_picture",
+        "joints_per_person",
+        "box_longer_side",
+        "picture_width",
+        "picture_height",
+    ):
+        table.add_row(key.replace("_", " "), *(f"{value:g}" for value in numbers[key]))
+    console.print(table)
+    sizes = ", ".join(f"{count} {name}" for name, count in numbers["sizes"].items())
+    lines = [
+        f"{numbers['people']} people in {numbers['pictures']} pictures ({sizes})",
+        f"{numbers['pictures_without_people']} pictures without people, "
+        f"{numbers['people_without_joints']} people without joints, {numbers['crowds']} crowds",
+    ]
+    if numbers["boxes_made_from_joints"]:
+        lines.append(f"{numbers['boxes_made_from_joints']} boxes were made from joints")
+    console.print("\n".join(lines), markup=False, highlight=False)
+    people = max(numbers["people"], 1)
+    joints = Table(f"joint of {numbers['skeleton']}", "visible", "hidden", "not labelled")
+    for name, seen in numbers["joints"].items():
+        shares = (seen["visible"], seen["hidden"], people - seen["visible"] - seen["hidden"])
+        joints.add_row(name, *(f"{share / people:.1%}" for share in shares))
+    console.print(joints)
+    if numbers["sources"]:
+        sources = Table("source", "pictures", "people")
+        for name, count in numbers["sources"].items():
+            sources.add_row(name or "(none)", str(count["pictures"]), str(count["people"]))
+        console.print(sources)
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for text in given or ():
+        old, equals, new = text.rpartition("=")
+        if not equals or not old or not new:
+            raise UserError(f"{option} {text}: expected two names with = between them")
+        pairs[old] = new
+    return pairs
+
+
+def _shares(text: str) -> dict[str, float]:
+    shares = {}
+    for part in text.split(","):
+        name, _, share = part.strip().partition("=")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            shares[name] = 0.0
+        if not name.replace("-", "").isalnum() or not 0 < shares[name] < float("inf"):
+            raise UserError(f"--parts {text}: expected names and shares, train=0.8,val=0.2")
+    if len(shares) != text.count(",") + 1:
+        raise UserError(f"--parts {text}: expected each name once")
+    return shares
+
+
+def _say_pictures(out: Path, annotations: Path, images: Path | None) -> None:
+    if (out / "images").exists():
+        link = ", a link" if (out / "images").is_symlink() else ""
+        typer.echo(f"pictures: {out / 'images'}{link}")
+    else:
+        typer.echo(f"pictures: as before, {images or annotations.parent}; give --images")
