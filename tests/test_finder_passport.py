@@ -25,7 +25,10 @@ def test_there_and_back() -> None:
         "[]",
         "{}",
         Passport("w16-small", (96, 128)).to_json(),
+        "[" * 9999,
         PASSPORT.to_json().replace("256", "250"),
+        PASSPORT.to_json().replace("256", "1e999"),
+        PASSPORT.to_json().replace("256", "32000000"),
         PASSPORT.to_json().replace('"version": 1', '"version": 2'),
     ],
 )

@@ -46,7 +46,7 @@ def test_heatmaps_are_a_quarter_of_the_input() -> None:
     assert PLAIN.heatmap_wh == (48, 64)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", '"text"', "{}"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", '"text"', "{}", "[" * 9999])
 def test_what_is_no_passport(text: str) -> None:
     with pytest.raises(UserError, match=r"weights\.onnx"):
         Passport.from_json(text, "weights.onnx")
@@ -60,6 +60,9 @@ def test_what_is_no_passport(text: str) -> None:
         ("input_wh", [192]),
         ("input_wh", ["a", 2]),
         ("input_wh", 3),
+        ("input_wh", [0, 64]),
+        ("input_wh", [5000, 64]),
+        ("input_wh", [1e999, 64]),
         ("codec", {}),
         ("codec", []),
         ("mean", [0.1, 0.2]),

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hrpose.errors import UserError
-from hrpose.passport import IMAGENET_MEAN, IMAGENET_STD
+from hrpose.passport import BEYOND, IMAGENET_MEAN, IMAGENET_STD, LARGEST_SIDE
 
 # Another one than a pose network's, so that neither is taken for the other.
 FINDER_KEY = "hrpose.finder"
@@ -31,8 +31,10 @@ class FinderPassport:
     scores: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.side < 32 or self.side % 32:
-            raise ValueError(f"side: expected a multiple of 32, found {self.side}")
+        if not 32 <= self.side <= LARGEST_SIDE or self.side % 32:
+            raise ValueError(
+                f"side: expected a multiple of 32 up to {LARGEST_SIDE}, found {self.side}"
+            )
 
     def to_json(self) -> str:
         return json.dumps({"version": 1, "kind": "finder", **asdict(self)})
@@ -56,7 +58,7 @@ class FinderPassport:
                 licence=str(data["licence"]),
                 scores={str(k): float(v) for k, v in data["scores"].items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, *BEYOND) as error:
             raise UserError(
                 f"{where}: expected a finder's passport, written by hrpose, found {error!r}; "
                 "export the weights again"

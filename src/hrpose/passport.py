@@ -22,6 +22,12 @@ METADATA_KEY = "hrpose.passport"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+# A crop is made of this size for each person, whoever wrote the passport.
+LARGEST_SIDE = 4096
+
+# What JSON raises too: at lists in lists in lists, and at numbers that are no finite ones.
+BEYOND = (RecursionError, OverflowError)
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -137,6 +143,8 @@ class Passport:
             codec = data["codec"]
             skeleton = Skeleton.from_dict(data["skeleton"])
             width, height = (int(v) for v in data["input_wh"])
+            if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
+                raise ValueError(f"input_wh: expected 1 to {LARGEST_SIDE}, found {width}, {height}")
             return cls(
                 name=str(data["name"]),
                 network=str(data["network"]),
@@ -151,7 +159,7 @@ class Passport:
                 scores={str(k): float(v) for k, v in data["scores"].items()},
                 calibration=_calibration(data.get("calibration")),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, *BEYOND) as error:
             raise UserError(
                 f"{where}: expected a passport written by hrpose, found {error!r}; "
                 "export the weights again"

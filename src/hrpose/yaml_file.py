@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hrpose.errors import UserError
+
+# Of what is found: aliases make much of a little file.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 100, 100
 
 
 class Part(BaseModel):
@@ -30,7 +35,7 @@ def load_as(path: Path, overrides: Iterable[str], kind: type[P]) -> P:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of 2026-13-01
         first = " ".join(str(error).split())
         raise UserError(f"{path}: expected YAML, found: {first}") from error
     if not isinstance(document, dict):
@@ -62,7 +67,7 @@ def _override(document: dict[str, Any], override: str) -> None:
         node = child
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"--set {override}: expected a YAML value, found '{text}'") from error
     # YAML 1.1 reads 5e-4 as text, because it has no dot.
     if isinstance(value, str):
@@ -75,7 +80,7 @@ def _explain(fault: Any, kind: type[BaseModel]) -> str:
     location = ".".join(str(part) for part in fault["loc"])
     if fault["type"] != "extra_forbidden":
         message = str(fault["msg"]).removeprefix("Value error, ")
-        found = "" if isinstance(fault["input"], dict) else f", found {fault['input']!r}"
+        found = "" if isinstance(fault["input"], dict) else f", found {_SHORT.repr(fault['input'])}"
         return f"{location}: {message}{found}" if location else f"{message}{found}"
     *parents, key = fault["loc"]
     known = _keys_at(parents, kind)

@@ -167,6 +167,27 @@ def test_damage_is_said_in_one_line(photos: Path, tmp_path: Path, damage: str) -
     assert str(out) in str(caught.value)
 
 
+@pytest.mark.parametrize("header", [b"{(", b"'\0'", b"[}", b"\x80", b"'a"])
+def test_a_header_that_is_no_python(photos: Path, tmp_path: Path, header: bytes) -> None:
+    out = packed(photos, tmp_path / "pack")
+    length = len(header).to_bytes(2, "little")
+    (out / "index.npy").write_bytes(b"\x93NUMPY\x01\0" + length + header)
+    with pytest.raises(UserError, match="expected a finished pack"):
+        Pack(out)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("length", -1), ("length", 0), ("offset", -5), ("shrunk", 0)]
+)
+def test_an_index_that_leads_astray(photos: Path, tmp_path: Path, field: str, value: int) -> None:
+    out = packed(photos, tmp_path / "pack")
+    index = np.load(out / "index.npy")
+    index[field][0] = value
+    np.save(out / "index.npy", index)
+    with pytest.raises(UserError, match=r"index\.npy: person 0: damaged"):
+        Pack(out).read(0)
+
+
 def test_the_command(photos: Path, tmp_path: Path) -> None:
     arguments = [photos / "annotations.json", photos / "images", tmp_path / "pack", "--workers", 1]
     done = CliRunner().invoke(app, ["data", "pack", *map(str, arguments)])

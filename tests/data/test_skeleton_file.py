@@ -1,5 +1,6 @@
 """A YAML file completes a skeleton; one that does not fit is refused in one line."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -89,11 +90,23 @@ def test_any_names_survive(tmp_path_factory: pytest.TempPathFactory, names: list
         ("keypoints: [nose]", "keypoints: expected those of the annotations"),
         ("[1, 2]", "expected a mapping of keys, found list"),
         ("a: [", "expected YAML"),
+        ("a: " + "[" * 2000, "expected YAML"),
+        ("a: 2026-13-45", "expected YAML"),
+        ("a: " + "9" * 5000, "expected YAML"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=rf"horse\.yaml: .*{message}"):
         completed(tmp_path, text)
+
+
+def test_aliases_of_aliases_are_not_written_out(tmp_path: Path) -> None:
+    laughs = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+    for one, other in itertools.pairwise("abcdefgh"):
+        laughs += f"{other}: &{other} [{', '.join([f'*{one}'] * 10)}]\n"
+    with pytest.raises(UserError, match="sigmas") as caught:
+        completed(tmp_path, f"{laughs}sigmas: *h\n")
+    assert len(str(caught.value)) < 20_000
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

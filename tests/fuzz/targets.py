@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
+from fuzz import sets
+from fuzz.target import Target
 from hrpose.data.coco import load_persons
 from hrpose.errors import UserError
 from hrpose.image import image_size, read_image, read_reduced
@@ -18,8 +20,6 @@ from hrpose.network.checkpoint import read_content
 from hrpose.passport import METADATA_KEY
 from hrpose.runtime.session import open_session
 from tiny_weights import PASSPORT, write_tiny_weights
-
-Target = tuple[list[bytes], Callable[[bytes], Any]]
 
 
 class _Code:
@@ -137,6 +137,14 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "torch": torch_files,
     "safetensors": safetensors_files,
     "onnx": onnx_files,
+    "zips": sets.zips,
+    "packs": sets.packs,
+    "mat": sets.mat_files,
+    "clips": sets.video_files,
+    "recipes": sets.recipes,
+    "skeletons": sets.skeleton_files,
+    "passports": sets.passports,
+    "boxes": sets.box_files,
 }
 
 # Anything else is a defect.

@@ -22,7 +22,8 @@ def test_damaged_files_are_refused_by_one_line(name: str, tmp_path: Path) -> Non
         except ALLOWED as error:
             reasons.append(str(error))
     assert len(reasons) > 10
-    assert not any("\n" in reason for reason in reasons)
+    if name not in ("recipes", "skeletons"):  # a line for each fault
+        assert not any("\n" in reason for reason in reasons)
 
 
 def test_an_onnx_file_whose_metadata_are_no_text(tmp_path: Path) -> None:

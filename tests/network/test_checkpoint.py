@@ -1,6 +1,8 @@
 """Weights on disk: they come back whole with their passport, or are refused in one line."""
 
+import io
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,18 @@ def test_a_file_with_code_is_refused_and_not_run(tmp_path: Path, plain: bool) ->
     with pytest.raises(UserError, match=r"bad\.ckpt: refused, because it is not only tensors"):
         checkpoint.load(path)
     assert not trap.exists()
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    stored = io.BytesIO()
+    torch.save({"state_dict": {"a": torch.zeros(1_000_000)}}, stored)
+    path = tmp_path / "bomb.ckpt"
+    with zipfile.ZipFile(stored) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb:
+        for member in whole.infolist():
+            bomb.writestr(member.filename, whole.read(member))
+    assert path.stat().st_size < 10_000
+    with pytest.raises(UserError, match=r"bomb\.ckpt: refused, .* is compressed"):
+        checkpoint.read_torch(path)
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.ckpt"])

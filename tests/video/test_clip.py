@@ -129,9 +129,15 @@ def no_index(tmp_path: Path) -> bytes:
     return data[: data.index(b"moov") - 4]
 
 
+def unknown_codec(tmp_path: Path) -> bytes:
+    data = write_clip(tmp_path / "whole.avi", colours(3), times(3), codec="mpeg4").read_bytes()
+    return data.replace(b"FMP4", b"\x01??\x02").replace(b"fmp4", b"\x01??\x02")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (unknown_codec, "found no pictures in it"),
         (b"", "expected a clip"),
         (b"hello, this is no clip at all" * 40, "expected a clip"),
         (b"<html><body>" + b"x" * 4000, "expected a clip"),

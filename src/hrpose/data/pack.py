@@ -29,6 +29,7 @@ from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
 from hrpose.geometry import Crop
+from hrpose.image import MAX_BYTES
 
 PEOPLE_IN_A_PART = 1000
 MAX_PIXELS = 10_000_000
@@ -84,7 +85,7 @@ class Pack:
             document = json.loads((folder / "pack.json").read_bytes())
             self.settings = PackSettings(**document["settings"])
             self.index = np.load(folder / "index.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # NumPy and Python may raise anything at damaged bytes
             raise UserError(
                 f"{folder}: expected a finished pack of `hrpose data pack`, found {error!r}; "
                 "run it again, it goes on where it stopped"
@@ -112,6 +113,10 @@ class Pack:
         """The picture of a row of the table; of it at least what `crop` of the photo shows."""
         row = self.index[person]
         path = part_file(self.folder, int(row["part"]))
+        if row["offset"] < 0 or not 0 < row["length"] <= MAX_BYTES or row["shrunk"] < 1:
+            raise UserError(
+                f"{self.folder / 'index.npy'}: person {person}: damaged; make the pack again"
+            )
         try:
             with path.open("rb") as file:
                 file.seek(int(row["offset"]))

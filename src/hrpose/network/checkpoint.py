@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,10 @@ def read_torch(path: Path) -> Any:
     """Unpickle a PyTorch file with nothing but tensors and plain values in it.
 
     NumPy values are read as notes without content. Raises UserError, naming what a file asks for,
-    where it would need more than that.
+    where it would need more than that. Members of its zip file must be stored, as PyTorch writes
+    them: PyTorch unpacks others without a bound.
     """
+    _check_stored(path)
     safe = torch.serialization.safe_globals([(_Notes, name) for name in _NUMPY_NAMES])
     try:
         with warnings.catch_warnings(), safe:
@@ -118,6 +121,19 @@ def read_torch(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # A broken file can raise anything.
         raise _explained(path, error) from error
+
+
+def _check_stored(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = [m for m in archive.infolist() if m.compress_type != zipfile.ZIP_STORED]
+    except Exception:  # PyTorch's older form, or damage that is explained later
+        return
+    if packed:
+        raise UserError(
+            f"{path}: refused, because its member {packed[0].filename!r} is compressed; expected a "
+            "file as torch.save writes it"
+        )
 
 
 def _explained(path: Path, error: Exception) -> UserError:

@@ -5,6 +5,7 @@ repository (tests/golden, whose README says what each array is).
 """
 
 import json
+import zipfile
 import zlib
 from dataclasses import dataclass, field
 from importlib import resources
@@ -56,7 +57,7 @@ class Golden:
             try:
                 with np.load(self.folder / file, allow_pickle=False) as archive:
                     found = dict(archive)
-            except (OSError, ValueError, zlib.error) as error:
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise UserError(f"{self.folder / file}: cannot be read ({error})") from error
             for array in found.values():
                 array.flags.writeable = False  # They are shared.

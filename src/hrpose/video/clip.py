@@ -55,7 +55,8 @@ class Clip:
         self.damage: str | None = None
         self._container = container
         stream = container.streams.best("video")
-        if not isinstance(stream, av.VideoStream):
+        # A stream of an unknown codec has no context, nor a size.
+        if not isinstance(stream, av.VideoStream) or stream.codec_context is None:
             raise UserError(
                 f"{name}: expected a clip, found no pictures in it; choose another file"
             )

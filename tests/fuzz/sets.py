@@ -1,0 +1,147 @@
+"""What reads data sets and settings of strangers: zip files, packs, MATLAB files, clips, YAML."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from clips import colours, times, write_clip
+from fuzz.target import Target
+from hrpose.cli.boxes import boxes_by_picture
+from hrpose.data.matlab import read_mat, write_mat
+from hrpose.data.pack import Pack, PackSettings, write_pack
+from hrpose.data.pictures import PictureSource
+from hrpose.data.skeleton_file import complete_skeleton, to_yaml
+from hrpose.errors import UserError
+from hrpose.finder_passport import FinderPassport
+from hrpose.passport import Calibration, Passport
+from hrpose.skeleton import COCO_17
+from hrpose.synthetic import write_dataset
+from hrpose.training.recipe import load_recipe
+from hrpose.video.clip import Clip
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def zips(folder: Path) -> Target:
+    file = io.BytesIO()
+    Image.effect_noise((24, 17), 90).save(file, "PNG")
+    seeds = []
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", method) as archive:
+            for name in ("a/1.png", "a/2.png"):
+                archive.writestr(name, file.getvalue())
+        seeds.append(packed.getvalue())
+    path = folder / "a.zip"
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        source = PictureSource(path)
+        for name in [*source.names(), "1.png"]:
+            source.read(name)
+
+    return seeds, read
+
+
+def packs(folder: Path) -> Target:
+    """The three files of a pack, one behind the other, so that each is damaged now and then."""
+    write_dataset(folder / "photos", 1, seed=1)
+    photos, out = folder / "photos", folder / "pack"
+    for _ in write_pack(photos / "annotations.json", photos / "images", out, PackSettings()):
+        pass
+    files = [out / "index.npy", out / "pack.json", out / "part-00000.bin"]
+    seeds = [bytes([i]) + file.read_bytes() for i, file in enumerate(files)]
+    whole = [seed[1:] for seed in seeds]
+
+    def read(data: bytes) -> None:
+        which = data[0] % len(files) if data else 0
+        for i, file in enumerate(files):
+            file.write_bytes(data[1:] if i == which else whole[i])
+        pack = Pack(out)
+        for person in range(min(len(pack.index), 2)):
+            pack.read(person)
+
+    return seeds, read
+
+
+def mat_files(folder: Path) -> Target:
+    path = folder / "a.mat"
+    write_mat(path, {"headboxes_src": np.arange(8.0).reshape(2, 2, 2)})
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        read_mat(path, {"headboxes_src": (2, 2, "n")})
+
+    return [path.read_bytes()], read
+
+
+def video_files(folder: Path) -> Target:
+    seeds = []
+    for name, codec in (("a.mp4", "libx264"), ("a.avi", "mpeg4"), ("a.mkv", "libx264")):
+        path = write_clip(folder / name, colours(4), times(4), codec=codec)
+        seeds.append(path.read_bytes())
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        with Clip.open(path) as clip:
+            for number, _ in enumerate(clip):
+                if number == 8:
+                    break
+
+    return seeds, read
+
+
+def recipes(folder: Path) -> Target:
+    path = folder / "a.yaml"
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        load_recipe(path)
+
+    return [recipe.read_bytes() for recipe in sorted(RECIPES.glob("w*.yaml"))], read
+
+
+def skeleton_files(folder: Path) -> Target:
+    path = folder / "a.yaml"
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        complete_skeleton(COCO_17, path)
+
+    return [to_yaml(COCO_17).encode()], read
+
+
+def passports(folder: Path) -> Target:
+    pose = Passport("hrnet_w32", (192, 256), calibration=Calibration(), scores={"AP": 0.5})
+    seeds = [pose.to_json().encode(), FinderPassport("hrnet_w16", 256).to_json().encode()]
+
+    def read(data: bytes) -> None:
+        text = data.decode(errors="replace")
+        try:
+            passport = Passport.from_json(text)
+        except UserError:
+            FinderPassport.from_json(text)
+            return
+        # What an estimator does with it.
+        width, height = passport.crop([1, 2, 30, 40]).input_wh
+        assert width * height < 100_000_000
+        passport.joint_scores(np.ones(3))
+
+    return seeds, read
+
+
+def box_files(folder: Path) -> Target:
+    path = folder / "boxes.json"
+    entry = {"image_id": 1, "bbox": [1, 2, 30, 40], "score": 0.5}
+    pictures = [{"id": 1, "file_name": "1.jpg"}]
+    seeds = [[entry, entry], {"images": pictures, "annotations": [entry]}]
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        boxes_by_picture(path, [Path("1.jpg")])
+
+    return [json.dumps(seed).encode() for seed in seeds], read
