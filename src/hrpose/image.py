@@ -19,6 +19,8 @@ MAX_PIXELS = 100_000_000
 # Pillow knows many more; each one is code that hostile bytes could reach. JPEG includes MPO, the
 # several views that some cameras write.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+# What such files are called; in a folder, others are not looked at.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".mpo")
 
 # What brings a picture upright, by its EXIF orientation.
 _UPRIGHT = {

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hrpose.errors import UserError
+from hrpose.image import SUFFIXES
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# The formats that can be read. A drawn picture keeps its format where OpenCV can write it.
-READABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".mpo")
+# A drawn picture keeps its format where OpenCV can write it.
 WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -29,9 +29,9 @@ def files_of(pictures: list[Path], failures: list[str]) -> list[tuple[Path, int]
             failures.append(f"{given}: cannot be read ({error.strerror})")
             continue
         if inside is not None:
-            inside = [file for file in inside if file.suffix.lower() in READABLE]
+            inside = [file for file in inside if file.suffix.lower() in SUFFIXES]
             if not inside:
-                failures.append(f"{given}: expected pictures ({', '.join(READABLE)}), found none")
+                failures.append(f"{given}: expected pictures ({', '.join(SUFFIXES)}), found none")
             found.update(dict.fromkeys(inside))
         elif exists:
             found[given] = None

@@ -1,10 +1,9 @@
 """`hrpose predict clip.mp4` and `hrpose predict camera:0`: a drawn clip and poses.json out."""
 
-import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from hrpose.cli.signals import STOPPED, asked_to_stop
 from hrpose.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from hrpose.video import Clip, Recorder
 
 CLIPS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
-# A shell expects this and the signal's number of a program that a signal ended.
-STOPPED = 128
 
 
 def is_clip(source: str | Path) -> bool:
@@ -68,7 +66,7 @@ def predict_clip(
     name, target = Path(source), _target(source, outputs.folder)
     shown: dict[str, Any] = dict.fromkeys({"ids", *marks}, True)
     count, people, start = 0, set[int](), time.perf_counter()
-    with Clip.open(source) as clip, _asked_to_stop() as asked, ExitStack() as stack:
+    with Clip.open(source) as clip, asked_to_stop() as asked, ExitStack() as stack:
         window = stack.enter_context(Window(clip.name)) if show else None
         recorder = None
         if "pictures" in outputs.kinds:
@@ -130,28 +128,6 @@ def _notes(clip: "Clip", recorder: "Recorder | None") -> Iterator[str]:
         yield f"{recorder.path}: an MP4 cannot hold sound of the kind {kinds}; it was left out"
     if recorder is not None and recorder.encoder == "mpeg4":
         yield f"{recorder.path}: this FFmpeg has no H.264 encoder; MPEG-4 part 2 was written"
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], int | None]]:
-    """The number of the signal, Ctrl-C's or SIGTERM, that came, if one did.
-
-    It is only noted, for an interruption anywhere could leave the clip without its end. A second
-    Ctrl-C interrupts.
-    """
-    came: int | None = None
-
-    def note(number: int, _: object) -> None:
-        nonlocal came
-        came = number
-        signal.signal(signal.SIGINT, before[signal.SIGINT])
-
-    before = {kind: signal.signal(kind, note) for kind in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: came
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 class _FramesPerSecond(ProgressColumn):

@@ -69,6 +69,17 @@ def open_detector(
     raise UserError(f"detector {name}: expected a file (.onnx) or one of: {known}")
 
 
+def detector_file(name: str) -> Path | None:
+    """The file that `open_detector` reads for this name; None where it reads none of ours."""
+    if name == "auto":
+        name = _best_here()
+    if name == "finder":
+        return finder_file()
+    if name in RELEASED:
+        return find(name)
+    return Path(name) if Path(name).suffix == ".onnx" else None
+
+
 def _is_finder(path: Path) -> bool:
     """Whether a file is an ONNX file with a finder's passport, whose key stands in it as text."""
     if path.suffix != ".onnx" or not path.is_file() or path.stat().st_size == 0:
