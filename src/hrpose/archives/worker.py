@@ -66,7 +66,9 @@ class Opening:
         import cv2
 
         from hrpose.archives.place import open_place
+        from hrpose.archives.results import to_table
 
+        to_table([])  # pyarrow takes its time at first, which is no work's fault
         cv2.setNumThreads(self.threads)
         estimator = open_estimator(self.choices, self.batch_size, self.threads)
         for key, value in settings_of(estimator, self.choices).items():
