@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
+from filelock import FileLock, Timeout
 
 from hrpose import __version__
 from hrpose.errors import UserError
@@ -185,8 +186,6 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises UserError where another one is at it, or nothing can be written.
     """
-    from filelock import FileLock, Timeout
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock", timeout=0)
