@@ -17,8 +17,13 @@ from tiny_weights import write_tiny_weights
 
 CLUSTER = """
 import ray, sys
-ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR",
-         _node_ip_address="127.0.0.1")
+for _ in range(4):  # Ray gives its processes thirty seconds to start, which may be short
+    try:
+        ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR",
+                 _node_ip_address="127.0.0.1")
+        break
+    except Exception:
+        ray.shutdown()
 print(ray.get_runtime_context().gcs_address, flush=True)
 sys.stdin.read()
 """
@@ -33,7 +38,9 @@ def cluster() -> Iterator[tuple[int, str]]:
     ) as holder:
         assert holder.stdin is not None
         assert holder.stdout is not None
-        yield holder.pid, holder.stdout.readline().strip()
+        address = holder.stdout.readline().strip()
+        assert address, "Ray did not start"
+        yield holder.pid, address
         holder.stdin.close()
         holder.wait(60)
 

@@ -124,8 +124,7 @@ def _begin(ray: Any, address: str | None) -> None:
     except Exception as error:  # ConnectionError, RuntimeError, ValueError: all mean this
         first = " ".join(str(error).split())[:300]
         raise UserError(
-            f"--address {address or 'local'}: no Ray cluster can be reached ({first}); see "
-            "`ray status`"
+            f"--engine ray: no cluster at {address or 'this machine'} ({first}); see `ray status`"
         ) from error
 
 
