@@ -36,7 +36,7 @@ FLOORS = (
     {"detection"},
     {"runtime"},
     {"training", "evaluation", "onnx_export", "video", "explain", "archives"},
-    {"api", "analysis", "quantization", "verification"},
+    {"api", "analysis", "inspection", "quantization", "verification"},
     {"serve"},
     {"cli"},
 )

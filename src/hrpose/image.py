@@ -130,6 +130,17 @@ def is_upright(source: str | PathLike[str] | bytes, name: str | None = None) -> 
         return orientation not in _UPRIGHT
 
 
+def exif_orientation(source: str | PathLike[str] | bytes, name: str | None = None) -> int:
+    """The EXIF orientation that `read_image` undoes, 1 to 8: 1 is upright, from 5 on the stored
+    picture lies on its side. TIFF files are turned while they are decoded and say 1.
+
+    Raises UserError as `image_size` does.
+    """
+    image, orientation = _open(source, _label(source, name), MAX_BYTES, MAX_PIXELS)
+    with image:
+        return orientation if orientation in _UPRIGHT else 1
+
+
 def _label(source: str | PathLike[str] | bytes, name: str | None) -> str:
     """The picture's name for a message of one line, whatever characters it has."""
     text = name or ("picture" if isinstance(source, bytes) else str(Path(source)))

@@ -138,7 +138,7 @@ class Reader:
         ids = column(lambda a: _whole(a["id"], 0, _LARGEST_ID), "a whole 'id'")
         self._distinct("annotation", ids)
         index, boxes = self.boxes(people, rows)
-        keypoints = self._numbers(people, "keypoints", 3 * k).reshape(-1, k, 3)
+        keypoints = self._numbers(people, "keypoints", 3 * k).reshape(len(people), k, 3)
         # COCO labels keypoints of large people only; a box without size is a mistake there.
         empty = keypoints[..., 2].any(axis=1) & (boxes[:, 2:] <= 0).any(axis=1)
         for row in np.flatnonzero(empty)[:1]:
@@ -204,7 +204,7 @@ class Reader:
                 raise self.error(f"annotation {annotation['id']}: '{key}'", expected, found)
             rows.append(values)
         try:
-            numbers = np.asarray(rows, np.float64).reshape(-1, length)
+            numbers = np.asarray(rows, np.float64).reshape(len(rows), length)
         except (TypeError, ValueError, OverflowError):
             for annotation, row in zip(people, rows, strict=True):
                 if not all(isinstance(v, int | float) and abs(v) < 1e300 for v in row):

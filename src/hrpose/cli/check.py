@@ -1,0 +1,80 @@
+"""`hrpose data check`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hrpose.cli.options import BatchSize, FlipTest
+from hrpose.cli.outputs import chosen
+from hrpose.errors import UserError
+
+
+def check(
+    annotations: Annotated[Path, typer.Argument(help="COCO keypoints JSON.")],
+    images: Annotated[
+        str | None,
+        typer.Option(help="Its pictures: a folder, images.zip or images.zip@/DIR."),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Another set, such as val.json, whose pictures must not be in this one."),
+    ] = None,
+    against_images: Annotated[
+        str | None, typer.Option(help="The other set's pictures, if they are elsewhere.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weights for these joints, to compare labels with.")
+    ] = None,
+    skip: Annotated[
+        str, typer.Option("--ignore", help="Kinds of faults to leave out, commas between.")
+    ] = "",
+    flip_test: FlipTest = True,
+    batch_size: BatchSize = 64,
+    worst: Annotated[int, typer.Option(min=0, help="Of each kind, so many are printed.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Where all findings go as JSON.")] = None,
+) -> None:
+    """Find what spoils a training: bad labels, bad pictures, pictures that are in val too.
+
+    Ends with exit code 1 where faults were found, 0 where there are none.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from hrpose.api import load
+    from hrpose.files import write_atomically
+    from hrpose.inspection.check import check
+    from hrpose.inspection.findings import KINDS
+
+    ignored = chosen("--ignore", skip, KINDS)
+    if images is None and (against is not None or weights is not None):
+        raise UserError("--against and --weights: need the pictures; add --images")
+    if against_images is not None and against is None:
+        raise UserError("--against-images: whose? add --against FILE")
+    estimator = None
+    if weights is not None:
+        estimator = load(weights, detector="whole", flip_test=flip_test, batch_size=batch_size)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        report = check(
+            annotations,
+            images,
+            against=against,
+            against_images=against_images,
+            estimator=estimator,
+            ignore=ignored,
+            progress=lambda what, done, total: bar.update(
+                task, description=what, completed=done, total=total
+            ),
+        )
+    if out is not None:
+        entry = {"annotations": str(annotations), "images": images, **report.as_dict()}
+        write_atomically(out, json.dumps(entry, indent=1, ensure_ascii=False) + "\n")
+    for line in report.lines(worst):
+        typer.echo(line)
+    if out is not None:
+        typer.echo(f"wrote {out}")
+    if report.findings:
+        raise typer.Exit(1)

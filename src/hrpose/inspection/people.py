@@ -1,0 +1,118 @@
+"""Faults that the numbers of the labels show: joints that lie outside, empty boxes, doubles."""
+
+from collections.abc import Container, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose.inspection.findings import Finding
+from hrpose.inspection.labels import Labels
+
+# Rounding and half-pixel conventions put joints a little over the edge.
+EDGE = 1.0
+# A crop is a box grown by a quarter, an eighth on each side: beyond that a joint may not be seen.
+BEYOND_BOX = 0.125
+# Two labels of one person: joints this near, as a part of the person's size, or boxes this alike.
+SAME_JOINTS = 0.05
+SAME_BOX = 0.9
+
+
+def no_joints(labels: Labels) -> Iterator[Finding]:
+    """Boxes of people without a single labelled joint."""
+    if labels.skeleton is None:
+        return
+    for person in np.flatnonzero(~labels.labelled.any(axis=1)).tolist():
+        area = float(labels.boxes[person, 2:].prod())
+        width, height = labels.boxes[person, 2:]
+        yield labels.finding(
+            "no-joints", person, f"a box of {width:.0f} x {height:.0f} pixels, no joints", area
+        )
+
+
+def misplaced(labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(n, k) each, 0 where all is well: how many pixels a joint is outside the picture; and, of a
+    joint inside it, how far outside the box, as a part of the box's longer side.
+    """
+    points, mask = labels.keypoints[..., :2], labels.labelled
+    size = labels.image_wh[labels.image_index][:, None, :]
+    over = np.maximum(-points, points - size).max(axis=-1, initial=-np.inf)
+    out = mask & (over > EDGE)
+    low = labels.boxes[:, None, :2]
+    high = low + labels.boxes[:, None, 2:]
+    longer = np.maximum(labels.boxes[:, 2:].max(axis=1, initial=1), 1.0)
+    beyond = np.maximum(low - points, points - high).max(axis=-1, initial=-np.inf)
+    beyond = beyond / longer[:, None]
+    far = mask & ~out & (beyond > BEYOND_BOX)
+    return np.where(out, over, 0), np.where(far, beyond, 0)
+
+
+def outside(labels: Labels, faulty: Container[str] = ()) -> Iterator[Finding]:
+    """Joints outside the picture, and joints inside it that are far outside their box.
+
+    The pictures `faulty` are of another size than the labels say, so they are left out.
+    """
+    over, beyond = misplaced(labels)
+    sized = np.array([name not in faulty for name in labels.file_names], bool)
+    over, beyond = (x * sized[labels.image_index][:, None] for x in (over, beyond))
+    size = labels.image_wh[labels.image_index]
+    for person in np.flatnonzero(over.any(axis=1)).tolist():
+        joints = np.flatnonzero(over[person])
+        most = over[person, joints].max()
+        width, height = size[person]
+        said = f"{_named(labels, joints)} up to {most:.0f} pixels outside {width} x {height}"
+        yield labels.finding("joint-outside-picture", person, said, most, joints)
+    for person in np.flatnonzero(beyond.any(axis=1)).tolist():
+        joints = np.flatnonzero(beyond[person])
+        most = beyond[person, joints].max()
+        said = f"{_named(labels, joints)} outside the box by up to {100 * most:.0f} % of it"
+        yield labels.finding("joint-outside-box", person, said, most, joints)
+
+
+def doubles(labels: Labels) -> Iterator[Finding]:
+    """People of one picture with the same joints, or the same box where joints cannot tell."""
+    order = np.argsort(labels.image_index, kind="stable")
+    index = labels.image_index[order]
+    starts = np.flatnonzero(np.diff(index, prepend=-1))
+    for own in np.split(order, starts[1:]):
+        if len(own) < 2:
+            continue
+        alike = _alike(labels, own)
+        for later in range(1, len(own)):
+            first = int(np.argmax(alike[later, :later]))
+            if alike[later, first] > 0:
+                twin = int(labels.annotation_ids[own[first]])
+                yield labels.finding(
+                    "duplicate-person",
+                    int(own[later]),
+                    f"the same person as annotation {twin}",
+                    alike[later, first],
+                )
+
+
+def _alike(labels: Labels, own: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(m, m): above 0 where two people of one picture are one; 1 where they are equal."""
+    boxes, points, mask = labels.boxes[own], labels.keypoints[own, :, :2], labels.labelled[own]
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    ends = boxes[:, :2] + boxes[:, 2:]
+    high = np.minimum(ends[:, None], ends[None])
+    shared = np.maximum(high - low, 0).prod(axis=-1)
+    areas = boxes[:, 2:].prod(axis=1)
+    overlap = shared / np.maximum(areas[:, None] + areas[None] - shared, 1e-9)
+    if labels.skeleton is None:
+        return np.where(overlap >= SAME_BOX, overlap, 0)
+    both = mask[:, None] & mask[None]
+    common, fewest = both.sum(axis=-1), np.minimum(mask.sum(axis=1)[:, None], mask.sum(axis=1))
+    size = np.sqrt(np.maximum(np.maximum(areas[:, None], areas[None]), 1.0))
+    distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    mean = (distance * both).sum(axis=-1) / np.maximum(common, 1) / size
+    # One joint in the same place may be chance, and so may be a few of many.
+    told = (common >= 3) & (common >= 0.6 * fewest)
+    by_joints = np.where(told & (mean < SAME_JOINTS), 1 - mean, 0)
+    by_box = np.where((fewest < 3) & (overlap >= SAME_BOX), overlap, 0)
+    return np.maximum(by_joints, by_box)
+
+
+def _named(labels: Labels, joints: NDArray[np.int64]) -> str:
+    names = [labels.names[joint].replace("_", " ") for joint in joints[:3].tolist()]
+    more = f" and {len(joints) - 3} more" if len(joints) > 3 else ""
+    return f"{', '.join(names)}{more}"

@@ -1,0 +1,276 @@
+"""Faults put into a clean set on purpose, to measure how many of them `check` finds."""
+
+import copy
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from hrpose.data.coco import read_json
+from hrpose.files import write_atomically
+from hrpose.inspection.findings import Report
+from hrpose.inspection.labels import read_labels
+from hrpose.inspection.sides import Group, groups
+from hrpose.skeleton import Skeleton
+
+# Of what can be swapped, so much is everything at once; the rest is some joints.
+_WHOLE = 0.5
+# Sides are swapped where they lie apart by this part of the root of the box's area at least.
+_APART = 0.1
+
+
+@dataclass(slots=True)
+class Planted:
+    """Where the faults are: kind to the names of pictures, or to annotation ids. `groups` says of
+    each annotation with swapped sides what was swapped.
+    """
+
+    annotations: Path
+    images: Path
+    others: Path
+    faults: dict[str, set[Any]] = field(default_factory=dict)
+    groups: dict[int, Group] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Of one kind: how many were `planted`, `reported`, and both."""
+
+    kind: str
+    planted: int
+    reported: int
+    right: int
+
+    @property
+    def recall(self) -> float:
+        return self.right / max(self.planted, 1)
+
+    @property
+    def precision(self) -> float:
+        return self.right / max(self.reported, 1)
+
+
+def plant(
+    annotations: Path, images: Path, out: Path, each: int, rng: np.random.Generator
+) -> Planted:
+    """Copy a clean set into `out` with `each` faults of every kind, at most one for a person or a
+    picture. `out`/val.json and `out`/val are the other set, with copies of some pictures.
+    """
+    labels, _ = read_labels(annotations)
+    assert labels.skeleton is not None
+    document = read_json(annotations)
+    planted = Planted(out / "train.json", out / "train", out / "val.json")
+    names = {int(i): name for i, name in zip(labels.image_ids, labels.file_names, strict=True)}
+    for name in labels.file_names:
+        write_atomically(out / "train" / name, (images / name).read_bytes())
+    pictures = rng.permutation(len(document["images"])).tolist()
+    entries = document["images"]
+
+    def take() -> dict[str, Any]:
+        entry: dict[str, Any] = entries[pictures.pop()]
+        return entry
+
+    spoilt: dict[str, Callable[[Path, dict[str, Any]], None]] = {
+        "missing-file": lambda path, entry: path.unlink(),
+        "unreadable": lambda path, entry: _damage(path, rng),
+        "exif-turn": _turn,
+        "wrong-size": lambda path, entry: _resize(entry, rng),
+        "near-duplicate": lambda path, entry: _again(path, out / "val" / entry["file_name"], rng),
+    }
+    for kind, spoil in spoilt.items():
+        chosen = [take() for _ in range(each)]
+        for entry in chosen:
+            spoil(out / "train" / entry["file_name"], entry)
+        planted.faults[kind] = {entry["file_name"] for entry in chosen}
+    own = [take() for _ in range(each)]
+    free = {names[entries[row]["id"]] for row in pictures}
+    _write_val(document, planted, own, images, out)
+    people = document["annotations"]
+    whole = [i for i, person in enumerate(people) if names[person["image_id"]] in free]
+    waiting = rng.permutation([i for i in whole if any(people[i]["keypoints"][2::3])]).tolist()
+    last = max(person["id"] for person in people)
+    skeleton = labels.skeleton
+    sizes = {
+        int(i): (int(w), int(h))
+        for i, (w, h) in zip(labels.image_ids, labels.image_wh, strict=True)
+    }
+    moves: dict[str, Callable[[dict[str, Any]], bool]] = {
+        "joint-outside-picture": lambda person: _move_out(person, rng, sizes[person["image_id"]]),
+        "joint-outside-box": lambda person: _move_off(person, rng, sizes[person["image_id"]]),
+        "no-joints": _forget,
+        "malformed": lambda person: _spoil(person, rng),
+        "swapped-sides": lambda person: _swap(person, skeleton, planted, rng, each),
+    }
+    for kind, move in moves.items():
+        planted.faults[kind] = set()
+        while len(planted.faults[kind]) < each and waiting:
+            person = people[waiting.pop()]
+            if move(person):
+                planted.faults[kind].add(person["id"])
+    planted.faults["duplicate-person"] = set()
+    for _ in range(min(each, len(waiting))):
+        last += 1
+        people.append(_double(people[waiting.pop()], last, rng))
+        planted.faults["duplicate-person"].add(last)
+    write_atomically(planted.annotations, json.dumps(document))
+    return planted
+
+
+def score(planted: Planted, report: Report) -> list[Score]:
+    """How much of each kind was found; of a person labelled twice, either label counts."""
+    scores = []
+    for kind, wanted in planted.faults.items():
+        found = report.of(kind)
+        people = isinstance(next(iter(wanted), None), int)
+        keys = {finding.annotation if people else finding.file for finding in found}
+        scores.append(Score(kind, len(wanted), len(keys), len(keys & wanted)))
+    return scores
+
+
+def _damage(path: Path, rng: np.random.Generator) -> None:
+    data = path.read_bytes()
+    kinds = (data[: len(data) // 2], b"", b"<html>404 Not Found</html>")
+    path.write_bytes(kinds[rng.integers(3)])
+
+
+def _turn(path: Path, entry: dict[str, Any]) -> None:
+    """A camera held upright: the file says that its pixels are to be turned."""
+    with Image.open(path) as image:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", exif=exif, quality=90)
+    path.write_bytes(buffer.getvalue())
+
+
+def _resize(entry: dict[str, Any], rng: np.random.Generator) -> None:
+    """The annotations of a picture that was scaled, or turned, afterwards."""
+    width, height = entry["width"], entry["height"]
+    if rng.uniform() < 0.5 and width != height:
+        entry["width"], entry["height"] = height, width
+    else:
+        factor = rng.choice([0.5, 0.9, 1.25, 2])
+        entry["width"], entry["height"] = round(width * factor), round(height * factor)
+
+
+def _again(path: Path, copy_to: Path, rng: np.random.Generator) -> None:
+    """The picture scaled, brightened, cut a little, mirrored half of the time, and compressed."""
+    image = cv2.imread(str(path))
+    assert image is not None
+    height, width = image.shape[:2]
+    dx, dy = (int(rng.integers(0, max(length // 50, 1) + 1)) for length in (width, height))
+    image = image[dy : height - dy, dx : width - dx]
+    image = cv2.resize(image, None, fx=(f := rng.uniform(0.5, 1.2)), fy=f)
+    image = cv2.convertScaleAbs(image, alpha=rng.uniform(0.85, 1.15), beta=rng.uniform(-15, 15))
+    image = image[:, ::-1] if rng.uniform() < 0.5 else image
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 90))])
+    write_atomically(copy_to, data.tobytes())
+
+
+def _write_val(
+    document: dict[str, Any],
+    planted: Planted,
+    own: list[dict[str, Any]],
+    images: Path,
+    out: Path,
+) -> None:
+    """The other set: the copies, and pictures that leave the first set."""
+    for entry in own:
+        name = entry["file_name"]
+        write_atomically(out / "val" / name, (images / name).read_bytes())
+        (out / "train" / name).unlink()
+    shared = [e for e in document["images"] if e["file_name"] in planted.faults["near-duplicate"]]
+    gone = {entry["id"] for entry in own}
+    val = {**document, "images": [*shared, *own], "annotations": []}
+    write_atomically(planted.others, json.dumps(val))
+    document["images"][:] = [e for e in document["images"] if e["id"] not in gone]
+    document["annotations"][:] = [a for a in document["annotations"] if a["image_id"] not in gone]
+
+
+def _move_out(person: dict[str, Any], rng: np.random.Generator, wh: tuple[int, int]) -> bool:
+    """One joint out of the picture, by 3 to 60 pixels."""
+    x, y, w, h = person["bbox"]
+    middle, far = (x + w / 2, y + h / 2), rng.uniform(3, 60)
+    ways = (-far, middle[1]), (wh[0] + far, middle[1]), (middle[0], -far), (middle[0], wh[1] + far)
+    return _put(person, rng, ways[rng.integers(4)])
+
+
+def _move_off(person: dict[str, Any], rng: np.random.Generator, wh: tuple[int, int]) -> bool:
+    """One joint out of the box by a fifth to a half of its longer side, where there is room."""
+    x, y, w, h = person["bbox"]
+    middle, far = (x + w / 2, y + h / 2), rng.uniform(0.2, 0.5) * max(w, h)
+    ways = (
+        (x - far, middle[1]),
+        (x + w + far, middle[1]),
+        (middle[0], y - far),
+        (middle[0], y + h + far),
+    )
+    inside = [way for way in ways if 0 <= way[0] < wh[0] and 0 <= way[1] < wh[1]]
+    return bool(inside) and _put(person, rng, inside[rng.integers(len(inside))])
+
+
+def _put(person: dict[str, Any], rng: np.random.Generator, place: tuple[float, float]) -> bool:
+    points = np.array(person["keypoints"], float).reshape(-1, 3)
+    points[rng.choice(np.flatnonzero(points[:, 2] > 0)), :2] = place
+    person["keypoints"] = points.ravel().tolist()
+    return True
+
+
+def _forget(person: dict[str, Any]) -> bool:
+    person["keypoints"] = [0] * len(person["keypoints"])
+    person["num_keypoints"] = 0
+    return True
+
+
+def _spoil(person: dict[str, Any], rng: np.random.Generator) -> bool:
+    kind = rng.integers(4)
+    if kind == 0:
+        person["keypoints"] = person["keypoints"][:-3]
+    elif kind == 1:
+        person["keypoints"][0] = float("nan")
+    elif kind == 2:
+        person["bbox"] = [*person["bbox"][:2], 0, 0]
+    else:
+        person["image_id"] = 10**9 + int(person["id"])
+    return True
+
+
+def _swap(
+    person: dict[str, Any],
+    skeleton: Skeleton,
+    planted: Planted,
+    rng: np.random.Generator,
+    each: int,
+) -> bool:
+    """All pairs, or one of the groups of some; only where left and right lie apart."""
+    known = groups(skeleton)
+    whole = len(planted.groups) < _WHOLE * each
+    group = known[0] if whole else known[int(rng.integers(1, len(known)))]
+    points = np.array(person["keypoints"], float).reshape(-1, 3)
+    size = np.sqrt(max(person["bbox"][2] * person["bbox"][3], 1))
+    pairs = np.array([skeleton.flip_pairs[pair] for pair in group.pairs])
+    both = (points[pairs[:, 0], 2] > 0) & (points[pairs[:, 1], 2] > 0)
+    apart = np.linalg.norm(points[pairs[:, 0], :2] - points[pairs[:, 1], :2], axis=1) / size
+    if not (both & (apart > _APART)).any():
+        return False
+    person["keypoints"] = points[group.permutation(skeleton)].ravel().tolist()
+    planted.groups[person["id"]] = group
+    return True
+
+
+def _double(person: dict[str, Any], number: int, rng: np.random.Generator) -> dict[str, Any]:
+    """The same person by another annotator: everything a little off."""
+    twin = copy.deepcopy(person)
+    size = np.sqrt(max(person["bbox"][2] * person["bbox"][3], 1))
+    points = np.array(twin["keypoints"], float).reshape(-1, 3)
+    points[:, :2] += np.where(points[:, 2:] > 0, rng.normal(0, 0.015 * size, (len(points), 2)), 0)
+    twin["keypoints"] = points.ravel().tolist()
+    twin["bbox"] = (np.array(twin["bbox"]) + rng.normal(0, 0.01 * size, 4)).tolist()
+    twin["id"] = number
+    return twin

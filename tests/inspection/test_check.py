@@ -1,0 +1,145 @@
+"""`hrpose data check`: planted faults, clean sets of several skeletons, and the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from hrpose.cli.main import app
+from hrpose.errors import UserError
+from hrpose.inspection.check import check
+from hrpose.inspection.findings import KINDS
+from hrpose.inspection.planted import Planted, plant, score
+from hrpose.synthetic import ANIMAL, write_dataset
+from tiny_weights import write_tiny_weights
+
+EACH = 4
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clean")
+    return write_dataset(folder, pictures=130, seed=11, size_wh=(224, 168))
+
+
+@pytest.fixture(scope="module")
+def planted(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    out = tmp_path_factory.mktemp("planted")
+    return plant(clean, clean.parent / "images", out, EACH, np.random.default_rng(3))
+
+
+def run(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, ["data", "check", *map(str, arguments)])
+
+
+def test_planted_faults_are_found(planted: Planted, tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    done = run(
+        *(planted.annotations, "--images", planted.images, "--out", out),
+        *("--against", planted.others, "--against-images", planted.others.with_suffix("")),
+    )
+    assert done.exit_code == 1, done.output
+    report = json.loads(out.read_bytes())
+    assert set(report["counts"]) == set(KINDS)
+    for kind, count in report["counts"].items():
+        assert f"{kind}: {count} " in done.output
+    rows = score(
+        planted,
+        check(
+            planted.annotations,
+            str(planted.images),
+            against=planted.others,
+            against_images=str(planted.others.with_suffix("")),
+        ),
+    )
+    assert {row.kind for row in rows} == set(KINDS)
+    for row in rows:
+        assert row.planted == EACH
+        # A hundred people are few to learn left and right from.
+        assert row.right >= (EACH - 1 if row.kind == "swapped-sides" else EACH), row
+        assert row.reported <= row.right + 2, row
+
+
+def test_a_clean_set_is_clean(clean: Path) -> None:
+    done = run(clean, "--images", clean.parent / "images")
+    assert done.exit_code == 0, done.output
+    assert "no faults found" in done.output
+
+
+def test_kinds_can_be_ignored(planted: Planted) -> None:
+    done = run(
+        planted.annotations, "--ignore", ",".join(kind for kind in KINDS if kind != "no-joints")
+    )
+    assert done.exit_code == 1
+    assert "no-joints: 4" in done.output
+    assert "malformed" not in done.output
+    assert "pictures were not looked at" in done.output
+
+
+def test_other_skeletons_and_boxes_alone(tmp_path: Path) -> None:
+    animals = write_dataset(tmp_path, pictures=3, seed=1, figure=ANIMAL)
+    images = tmp_path / "images"
+    assert check(animals, str(images)).notes  # too few for left and right
+    document = json.loads(animals.read_bytes())
+    for category in document["categories"]:
+        del category["keypoints"], category["skeleton"]
+    for person in document["annotations"]:
+        del person["keypoints"]
+    document["annotations"].append({**document["annotations"][0], "id": 999})
+    (tmp_path / "boxes.json").write_text(json.dumps(document), encoding="utf-8")
+    report = check(tmp_path / "boxes.json", str(images))
+    assert report.counts == {"duplicate-person": 1}
+    assert report.findings[0].annotation == 999
+
+
+def test_a_model_finds_what_geometry_cannot(tmp_path: Path) -> None:
+    """One swapped person in a set too small to learn from, and a model that sees the truth."""
+    from hrpose.inspection.labels import read_labels
+    from hrpose.inspection.sides import groups
+    from hrpose.inspection.sides_seen import CLEARLY, evidence
+
+    path = write_dataset(tmp_path, pictures=4, seed=2, people_per_picture=(1, 1))
+    labels, _ = read_labels(path)
+    skeleton = labels.skeleton
+    assert skeleton is not None
+    truth = labels.keypoints.copy()
+    truth[..., 2] = 0.9
+    wrong = labels.keypoints.copy()
+    wrong[1] = wrong[1, skeleton.flip_permutation]
+    known = groups(skeleton)
+    sizes = np.sqrt(labels.areas)
+    seen = evidence(truth, wrong, sizes, skeleton, known)
+    assert (seen[:, 0] > CLEARLY).tolist() == [False, True, False, False]
+    assert (evidence(truth * np.nan, wrong, sizes, skeleton, known) == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--images", "nowhere"), "nowhere"),
+        (("--ignore", "typos"), "--ignore"),
+        (("--weights", "w16-small"), "--images"),
+        (("--against", "SELF"), "--images"),
+        (("--images", "IMAGES", "--against-images", "x"), "--against"),
+        (("--images", "IMAGES", "--against", "no.json"), "no.json"),
+    ],
+)
+def test_bad_input_is_said_and_nothing_written(
+    clean: Path, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    named = {"SELF": clean, "IMAGES": clean.parent / "images"}
+    out = tmp_path / "report.json"
+    done = run(clean, *(named.get(option, option) for option in options), "--out", out)
+    assert isinstance(done.exception, UserError)
+    assert said in str(done.exception)
+    assert not out.exists()
+
+
+def test_weights_of_other_joints_are_refused(tmp_path: Path) -> None:
+    animals = write_dataset(tmp_path, pictures=2, seed=1, figure=ANIMAL)
+    tiny = write_tiny_weights(tmp_path / "tiny.onnx")
+    done = run(animals, "--images", tmp_path / "images", "--weights", tiny)
+    assert "expected the keypoints of the annotations" in str(done.exception)
