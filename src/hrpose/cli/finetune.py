@@ -43,6 +43,7 @@ def finetune(
     from hrpose.network import convert
     from hrpose.training import run
     from hrpose.training.finetune import recipe_for
+    from hrpose.training.processes import started
     from hrpose.training.recipe import Data, DataSet, Recipe
     from hrpose.yaml_file import checked
 
@@ -69,4 +70,5 @@ def finetune(
     given = recipe.model_dump(mode="json", exclude_defaults=True)
     recipe = checked(given, overrides or (), Recipe, "the recipe")
     written = run.train(recipe, Path(), out or Path("runs") / recipe.name, resume, say)
-    typer.echo(f"wrote {written}")
+    if started().first:
+        typer.echo(f"wrote {written}")

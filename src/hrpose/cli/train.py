@@ -31,9 +31,10 @@ def train(
 
     loaded = load_recipe(recipe, overrides or ())
     if check:
-        datamodule, _ = run.check(loaded, data, say)
+        datamodule, _ = run.check(loaded, data, say, started())
         people = len(datamodule.train_table)
-        typer.echo(f"{loaded.name}: ready to train on {people} people")
+        if started().first:
+            typer.echo(f"{loaded.name}: ready to train on {people} people")
         return
     destination = out or Path("runs") / loaded.name
     weights = run.train(loaded, data, destination, resume, say)

@@ -1,5 +1,6 @@
 """Where a training finds the picture of a person: in the photos themselves, or in a pack."""
 
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,9 @@ from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
 from hrpose.geometry import Crop
 
+# Seconds between attempts to read a picture.
+_PAUSES = (0.1, 1.0)
+
 
 class Cutouts(Protocol):
     """The pictures of the people of a table, by row."""
@@ -18,6 +22,20 @@ class Cutouts(Protocol):
     def read(self, person: int, crop: Crop | None = None) -> Cutout:
         """A photo, or the part of one, in which `crop` lies; without, every crop of the person."""
         ...
+
+
+def read_patiently(cutouts: Cutouts, person: int, crop: Crop) -> Cutout:
+    """`cutouts.read`, and again after a moment where it failed.
+
+    Disks across a network fail for moments, and a training of days must not end for one. Raises
+    UserError where the picture stays unreadable.
+    """
+    for pause in _PAUSES:
+        try:
+            return cutouts.read(person, crop)
+        except UserError:
+            time.sleep(pause)
+    return cutouts.read(person, crop)
 
 
 class Photos:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from hrpose.data.augment import Augmentation, draw_crop, photometric
-from hrpose.data.cutouts import Cutouts
+from hrpose.data.cutouts import Cutouts, read_patiently
 from hrpose.data.persons import PersonTable
 from hrpose.geometry import Crop, transform, warp
 
@@ -80,7 +80,7 @@ class PoseDataset(Dataset[Sample]):
 
     def __getitem__(self, draw: Draw) -> Sample:
         crop, rng = self.crop_of(draw)
-        cutout = self.cutouts.read(draw.person, crop)
+        cutout = read_patiently(self.cutouts, draw.person, crop)
         image = warp(cutout.image, crop.inside(cutout.origin, cutout.shrunk))
         if rng is not None:
             image = photometric(image, self.augmentation.photometric, rng)

@@ -89,10 +89,11 @@ def _start(case: Case) -> Iterator[Finding]:
                 "name; the others learn anew",
             )
         return
-    if recipe.network in PAPER_NETWORKS and recipe.optimizer.lr > FINE_TUNING_RATE:
+    rate = recipe.optimizer.rate(recipe.training.batch_size)
+    if recipe.network in PAPER_NETWORKS and rate > FINE_TUNING_RATE:
         yield Finding(
             "warning",
-            f"optimizer.lr is {recipe.optimizer.lr:g}, but the weights already know these "
+            f"optimizer.lr is {rate:g}, but the weights already know these "
             "keypoints, and such a rate unlearns them first; set it to 1e-4 or less",
         )
     if start.passport is None:
@@ -117,10 +118,11 @@ def _batch(case: Case) -> Iterator[Finding]:
     ratio = recipe.training.batch_size / OFFICIAL_BATCH
     # The linear and the square-root rule are both in use; between them everything is fine.
     low, high = sorted((OFFICIAL_RATE * ratio, OFFICIAL_RATE * sqrt(ratio)))
-    if not low / 1.25 <= recipe.optimizer.lr <= high * 1.25:
+    rate = recipe.optimizer.rate(recipe.training.batch_size)
+    if not low / 1.25 <= rate <= high * 1.25:
         yield Finding(
             "warning",
-            f"optimizer.lr is {recipe.optimizer.lr:g} for a batch of {recipe.training.batch_size}; "
+            f"optimizer.lr is {rate:g} for a batch of {recipe.training.batch_size}; "
             f"the official 1e-3 is for {OFFICIAL_BATCH}, scaled along it is between {low:.2g} and "
             f"{high:.2g}",
         )

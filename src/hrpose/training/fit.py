@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
@@ -23,6 +24,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from hrpose.training.checkpoint_io import WholeFiles
+from hrpose.training.failures import explained
 from hrpose.training.processes import ALONE, Processes, SameStatistics
 from hrpose.training.recipe import Optimizer, Schedule, Training
 from hrpose.training.survive import GoOnInEpoch, LastCheckpoints, StopAtNotFinite
@@ -44,9 +46,10 @@ def fit(
     """Train, validate every `every_epochs`, and return the checkpoint with the best `monitor`.
 
     `out/checkpoints` has the last checkpoints and the best, `out` the logs. After SIGTERM the step
-    is finished and saved; it ends in SystemExit(143).
+    is finished and saved; it ends in SystemExit(143). Raises UserError for what `failures` knows.
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no tips about products
+    for name in ("lightning.pytorch", "lightning.fabric"):  # no tips about products
+        logging.getLogger(name).setLevel(logging.WARNING)
     folder = out / "checkpoints"
     best = ModelCheckpoint(
         folder, filename="best", monitor=monitor, mode=mode, enable_version_counter=False
@@ -64,7 +67,12 @@ def fit(
     if training.ema_decay is not None:
         callbacks.append(EMAWeightAveraging(decay=training.ema_decay))
     callbacks.append(SameStatistics())  # of the average, where there is one
-    sync = [SyncEverywhere()] if training.sync_batchnorm and processes.count > 1 else []
+    plugins: list[Any] = [WholeFiles()]
+    if processes.count == 1:
+        # Whatever a scheduler says in the environment, this process is alone.
+        plugins.append(LightningEnvironment())
+    elif training.sync_batchnorm:
+        plugins.append(SyncEverywhere())
     trainer = L.Trainer(
         default_root_dir=out,
         devices=processes.local,
@@ -74,7 +82,7 @@ def fit(
         max_epochs=training.epochs,
         precision=_precision(training.precision),
         callbacks=callbacks,
-        plugins=[WholeFiles(), *sync],
+        plugins=plugins,
         logger=[
             # Each start has its own version, for the logger would empty a folder it finds.
             CSVLogger(out, name="csv"),
@@ -103,12 +111,12 @@ def fit(
         try:
             trainer.fit(module, datamodule=datamodule, ckpt_path=resume_from)
         except SIGTERMException as stop:
-            step = trainer.global_step
-            logging.getLogger("hrpose").warning(
-                "%s: stopped by SIGTERM and saved after step %d; --resume goes on there", out, step
-            )
             # Lightning would leave with 0, which says that the training is done.
             raise SystemExit(128 + signal.SIGTERM) from stop
+        except Exception as error:
+            if (reason := explained(error, out)) is not None:
+                raise reason from error
+            raise
     return Path(best.best_model_path) if best.best_model_path else folder / "last.ckpt"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
+from torch import Tensor, distributed
 
 from hrpose.errors import UserError
 
@@ -50,6 +51,8 @@ class Processes:
 
 
 ALONE = Processes()
+# What says how many processes there are: PyTorch's own convention, srun, and two kinds of mpirun.
+_OTHER_STARTERS = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 
 
 def started(environment: Mapping[str, str] = os.environ) -> Processes:
@@ -58,7 +61,7 @@ def started(environment: Mapping[str, str] = os.environ) -> Processes:
     Raises UserError where something else started several, for each would train alone.
     """
     if "TORCHELASTIC_RUN_ID" not in environment:
-        for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
+        for name in _OTHER_STARTERS:
             if int(environment.get(name) or 1) > 1:
                 raise UserError(
                     f"{name} is {environment[name]}: expected several processes to be started by "
@@ -82,6 +85,13 @@ def started(environment: Mapping[str, str] = os.environ) -> Processes:
     return Processes(rank, count, local)
 
 
+def from_all(tensor: Tensor) -> Tensor:
+    """The tensors (...) of all processes, which have one shape: (processes, ...), by rank."""
+    parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, tensor)
+    return torch.stack(parts)
+
+
 def gather(module: L.LightningModule, rows: NDArray[np.float64], most: int) -> NDArray[np.float64]:
     """The rows (n, c) of all processes, in the order of their first column, which is not negative.
 
@@ -91,8 +101,8 @@ def gather(module: L.LightningModule, rows: NDArray[np.float64], most: int) -> N
         # All send the same number of rows; those that fill up are known by their first column.
         filled = np.full((most, rows.shape[1]), -1.0)
         filled[: len(rows)] = rows
-        gathered = module.all_gather(torch.from_numpy(filled).to(module.device))
-        rows = gathered.flatten(0, 1).cpu().numpy()  # type: ignore[union-attr]
+        gathered = from_all(torch.from_numpy(filled).to(module.device))
+        rows = gathered.flatten(0, 1).cpu().numpy()
         rows = rows[rows[:, 0] >= 0]
     ordered: NDArray[np.float64] = rows[np.argsort(rows[:, 0], kind="stable")]
     return ordered
@@ -107,4 +117,4 @@ class SameStatistics(Callback):
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.world_size > 1:
             for buffer in pl_module.buffers():
-                torch.distributed.broadcast(buffer, src=0)
+                distributed.broadcast(buffer, src=0)

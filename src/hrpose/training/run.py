@@ -53,6 +53,7 @@ def check(
     """
     start = read_start(recipe)
     datamodule = PoseData(recipe, data, processes)
+    say = say if processes.first else _say_nothing
     findings = examine(Case(recipe, datamodule.train_table, datamodule.val_table, start))
     errors = [finding for finding in findings if finding.level == "error"]
     for finding in findings:
@@ -76,7 +77,6 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
     Of several processes that torchrun started each calls this; the first writes and speaks.
     """
     processes = started()
-    say = say if processes.first else _say_nothing
     last = last_checkpoint(out, resume, processes.first)
     if last is not None:
         datamodule, start = PoseData(recipe, data, processes), None
@@ -84,8 +84,9 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
         datamodule, start = check(recipe, data, say, processes)
         if processes.first:
             write_recipe(recipe, out / "recipe.yaml")
-    if processes.count > 1:
-        say(Finding("note", processes.describe(recipe.training.batch_size)))
+    if processes.first:
+        for line in _course(recipe, processes):
+            say(Finding("note", line))
     passport = Passport(
         name=recipe.name,
         network=recipe.network,
@@ -118,6 +119,25 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
         trained, _ = checkpoint.load(best)
         checkpoint.save(written, trained, passport)
     return written
+
+
+def _course(recipe: Recipe, processes: Processes) -> Iterator[str]:
+    """How this start trains, where the recipe alone does not say."""
+    optimizer, batch = recipe.optimizer, recipe.training.batch_size
+    if optimizer.base_batch_size not in (None, batch):
+        yield (
+            f"the learning rate is {optimizer.rate(batch):.4g}: optimizer.lr {optimizer.lr:g} is "
+            f"for {optimizer.base_batch_size} people a step, and {batch} have it scaled by the "
+            f"{'linear' if optimizer.scaling == 'linear' else 'square-root'} rule"
+        )
+    devices = torch.cuda.device_count()
+    if processes.count > 1:
+        yield processes.describe(batch)
+    elif devices > 1:
+        yield (
+            f"training on one of {devices} GPUs; all of them: "
+            f"torchrun --nproc-per-node {devices} -m hrpose train ..."
+        )
 
 
 def _crops(datamodule: PoseData, passport: Passport) -> Iterator[Tensor]:

@@ -9,7 +9,7 @@ import signal
 import threading
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning as L
 import numpy as np
@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
 from hrpose.network.checkpoint import read_torch
+from hrpose.training.processes import from_all
 
 
 def last_checkpoint(out: Path, resume: bool, first: bool = True) -> Path | None:
@@ -54,8 +55,11 @@ def _check(path: Path) -> None:
     if not isinstance(content, dict) or "loops" not in content:
         raise UserError(f"{path}: expected a checkpoint of a training, found another file")
     # PyTorch does not compare what it reads with the sums that it wrote.
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except OSError as error:  # The first process may have set it aside in between.
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     if damaged is not None:
         raise UserError(f"{path}: damaged, the sum of its part {damaged} is wrong")
 
@@ -74,8 +78,9 @@ class LastCheckpoints(Checkpoint):
         self.every_steps = every_steps
         self.told_to_leave = False
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Lightning's own handler talks to the other processes at once, wherever they are.
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # In the place of Lightning's own, which talks to the other processes at once, wherever
+        # they are. Not earlier: Lightning would call this one after its own.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._leave)
 
@@ -97,12 +102,22 @@ class LastCheckpoints(Checkpoint):
         if leaves or (self.every_steps is not None and trainer.global_step % self.every_steps == 0):
             self.save(trainer)
         if leaves:
-            raise SIGTERMException
+            self._leave_after(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.save(trainer)
         if self._leaves(trainer) and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
-            raise SIGTERMException
+            self._leave_after(trainer)
+
+    def _leave_after(self, trainer: L.Trainer) -> NoReturn:
+        # Said now: torchrun ends the first process as soon as another one has left.
+        if trainer.is_global_zero:
+            logging.getLogger("hrpose").warning(
+                "%s: stopped by SIGTERM and saved after step %d; --resume goes on there",
+                self.folder.parent,
+                trainer.global_step,
+            )
+        raise SIGTERMException
 
     def save(self, trainer: L.Trainer) -> None:
         """Nothing that is there is touched before the new checkpoint is whole."""
@@ -114,6 +129,7 @@ class LastCheckpoints(Checkpoint):
                 if newer.exists():
                     newer.replace(older)
             written.replace(paths[0])
+        trainer.strategy.barrier()  # Nobody leaves before it is in its place.
 
 
 class GoOnInEpoch(Callback):
@@ -123,12 +139,13 @@ class GoOnInEpoch(Callback):
     """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        steps = pl_module.all_gather(torch.tensor(trainer.global_step, device=pl_module.device))
-        if (steps != trainer.global_step).any():  # type: ignore[union-attr]
-            raise UserError(
-                f"--resume: expected all processes to go on from one step, found {steps.tolist()}; "  # type: ignore[union-attr]
-                "--out has to be a folder that all machines share"
-            )
+        if trainer.world_size > 1:
+            steps = from_all(torch.tensor(trainer.global_step, device=pl_module.device)).tolist()
+            if len(set(steps)) > 1:
+                raise UserError(
+                    f"--resume: expected all processes to go on from one step, found {steps}; "
+                    "--out has to be a folder that all machines share"
+                )
         loader: Any = trainer.train_dataloader
         batches = trainer.global_step - trainer.current_epoch * int(trainer.num_training_batches)
         loader.sampler.resume(trainer.current_epoch, batches * loader.batch_size)

@@ -31,14 +31,18 @@ def _sum(local: Tensor) -> Tensor:
     return total
 
 
-class SyncBatchNorm(nn.SyncBatchNorm):
-    """As PyTorch's, for images (n, c, h, w). All processes have as many."""
+class CPUSyncBatchNorm(nn.BatchNorm2d):
+    """As PyTorch's SyncBatchNorm, for images (n, c, h, w) on the CPU. All processes have as many.
+
+    Sums have 64 bits, as in PyTorch's BatchNorm for CPUs: with 32 the gradients of a fresh network,
+    which are small beside what they are sums of, have other signs than those of a single process.
+    """
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.device.type != "cpu" or not self.training:
+        if not self.training:
             result: Tensor = super().forward(images)
             return result
-        values = images.float()
+        values = images.double()
         count = distributed.get_world_size() * values.numel() // values.shape[1]
         mean = _sum(values.sum((0, 2, 3))) / count
         centred = values - mean[:, None, None]
@@ -54,19 +58,21 @@ class SyncBatchNorm(nn.SyncBatchNorm):
         assert self.num_batches_tracked is not None
         assert self.momentum is not None
         self.num_batches_tracked.add_(1)
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance, self.momentum)
+        self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
+        self.running_var.lerp_(variance.to(self.running_var), self.momentum)
 
 
 class SyncEverywhere(TorchSyncBatchNorm):
-    """Puts `SyncBatchNorm` in the place of each BatchNorm; keys of the state dict stay."""
+    """Exchanges each BatchNorm for one over all processes; keys of the state dict stay."""
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """`model` itself, with its layers exchanged."""
+        """PyTorch's layers on a GPU; on the CPU `model` itself, with its layers exchanged."""
+        if next(model.parameters()).device.type != "cpu":
+            return super().apply(model)
         for parent in list(model.modules()):
             for name, layer in parent.named_children():
                 if isinstance(layer, nn.BatchNorm2d):
-                    synced = SyncBatchNorm(layer.num_features, layer.eps, layer.momentum)
+                    synced = CPUSyncBatchNorm(layer.num_features, layer.eps, layer.momentum)
                     synced.weight, synced.bias = layer.weight, layer.bias
                     synced.running_mean, synced.running_var = layer.running_mean, layer.running_var
                     synced.num_batches_tracked = layer.num_batches_tracked

@@ -1,0 +1,14 @@
+"""What tests of whole trainings share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from trainings import Trainings
+
+
+@pytest.fixture(scope="session")
+def trainings() -> Iterator[Trainings]:
+    server = Trainings()
+    yield server
+    server.close()
