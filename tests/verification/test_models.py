@@ -1,0 +1,39 @@
+"""The one figure that a model is known by, for skeletons with and without OKS constants."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hrpose.data.coco import load_persons
+from hrpose.evaluation import evaluate
+from hrpose.runtime.estimator import PoseEstimator
+from hrpose.skeleton import COCO_17
+from hrpose.synthetic import ANIMAL, PERSON, Figure, write_dataset
+from hrpose.verification.models import figure, open_estimator
+from tiny_weights import PASSPORT, write_tiny_weights
+
+
+def drawn(folder: Path, form: Figure) -> tuple[PoseEstimator, Path, str]:
+    annotations = write_dataset(folder / "set", 6, seed=0, figure=form)
+    passport = replace(PASSPORT, skeleton=load_persons(annotations).skeleton)
+    weights = write_tiny_weights(folder / "tiny.onnx", passport)
+    return open_estimator(str(weights), False), annotations, str(annotations.parent / "images")
+
+
+def test_without_oks_constants_the_figure_is_pck(tmp_path: Path) -> None:
+    estimator, *data = drawn(tmp_path, ANIMAL)
+    assert not estimator.passport.skeleton.has_sigmas
+    name, value = figure(estimator, *data)
+    assert name == "PCK@0.1"
+    # A share, not per cent: what `hrpose verify` prints with others of its kind.
+    assert value == pytest.approx(evaluate(estimator, *data).as_dict()["PCK@0.1"] / 100)
+    assert 0 < value < 1
+
+
+def test_with_oks_constants_the_figure_is_ap_and_says_whose_boxes(tmp_path: Path) -> None:
+    estimator, *data = drawn(tmp_path, PERSON)
+    assert estimator.passport.skeleton == COCO_17
+    name, value = figure(estimator, *data)
+    assert name == "AP, boxes: ground-truth"
+    assert value == evaluate(estimator, *data).as_dict()["AP"]
