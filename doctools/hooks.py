@@ -61,6 +61,22 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     )
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Lay drawings into the page, where its style sheet gives them the colours of light and dark."""
+
+    def laid(match: re.Match[str]) -> str:
+        url = re.search(r'src="([^"]+)"', match[0])
+        words = re.search(r'alt="([^"]*)"', match[0])
+        assert url is not None and words is not None
+        path = normpath(f"{page.file.src_uri.rpartition('/')[0]}/{url[1]}".lstrip("/"))
+        drawing = (ROOT / "docs" / path).read_text("utf-8")
+        drawing = re.sub(r"(?s)<style>.*?</style>|<title>.*?</title>", "", drawing)
+        drawing = drawing.replace("<svg ", f'<svg aria-label="{words[1]}" ', 1)
+        return f'<div class="drawing">{drawing}</div>'
+
+    return re.sub(r'<p><img [^>]*src="[^"]+\.svg"[^>]*></p>', laid, html)
+
+
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
     """Say the language of Chinese pages, so that browsers choose fonts and line breaks for it."""
     if page.file.src_uri.startswith("zh/"):

@@ -73,9 +73,9 @@ def encode(
 def decode(heatmaps: Array) -> tuple[Array, Array]:
     """Each heatmap's highest pixel, moved a quarter pixel towards its higher neighbour.
 
-    This is the paper's rule (section 3, "a quarter offset in the direction from the highest
-    response to the second highest"), as the official code reads it: per axis, and only where the
-    peak is more than one pixel away from the border.
+    This is the paper's rule (section 4.1, "Testing": a quarter offset from the highest response
+    towards the second highest), as the official code reads it: per axis, and only where the peak is
+    more than one pixel away from the border.
 
     `heatmaps` (..., k, h, w). Returns points (..., k, 2) in heatmap pixels, as (x, y), and scores
     (..., k): the height of the peak. A peak that is not above 0 gives the point (0, 0).
@@ -217,7 +217,7 @@ def merge_flipped(
 
 
 def sigma_for(input_wh: tuple[int, int]) -> float:
-    """The paper's Gaussian for an input size: 2 heatmap pixels at 192x256, 3 at 288x384.
+    """The official trainings' Gaussian for an input: 2 heatmap pixels at 192x256, 3 at 288x384.
 
     Other sizes follow the same proportion of the input's height, at least 1.
     """

@@ -1,6 +1,6 @@
 """The networks as rows of a table.
 
-The paper (section 4.1, "Network instantiation") writes an HRNet as four stages. Each stage runs
+The paper (section 3, "Network instantiation") writes an HRNet as four stages. Each stage runs
 `modules` exchange units; in a unit every parallel branch has `blocks` residual blocks of its
 width. Stage 1 is the stem followed by bottlenecks at one resolution.
 """

@@ -1,0 +1,40 @@
+"""The drawings are those that the code makes; the sliders compute what the code computes."""
+
+import re
+
+from doctools.figures import exchange, network
+from hrpose.network.spec import NETWORKS
+from hrpose.skeleton import COCO_17
+
+from .pages import ROOT
+
+FOLDER = ROOT / "docs" / "images" / "how"
+
+
+def test_drawings_are_up_to_date() -> None:
+    again = "`python -m doctools.figures` makes it again"
+    assert (FOLDER / "network.svg").read_text() == network.drawing(), again
+    assert (FOLDER / "exchange.svg").read_text() == exchange.drawing(), again
+
+
+def test_network_shows_every_block_of_the_table() -> None:
+    for name, spec in NETWORKS.items():
+        blocks = sum(stage.modules * len(stage.widths) for stage in spec.stages)
+        assert network.drawing(name).count(" x R<") == blocks
+
+
+def test_sliders_have_coco_s_constants() -> None:
+    script = (ROOT / "docs" / "assets" / "oks.js").read_text()
+    found = {name: float(sigma) for name, sigma in re.findall(r"(\w+): (0\.\d+)", script)}
+    assert found == dict(zip(COCO_17.keypoints, COCO_17.sigmas, strict=True))
+
+
+def test_pictures_are_small() -> None:
+    sizes = {file.name: file.stat().st_size for file in FOLDER.iterdir()}
+    assert sum(sizes.values()) < 1_000_000, sizes
+
+
+def test_nothing_is_loaded_from_elsewhere() -> None:
+    for file in (ROOT / "docs" / "assets").iterdir():
+        text = file.read_text().replace("http://www.w3.org/2000/svg", "")
+        assert "http" not in text and "//" not in text.replace("*/", ""), file.name
