@@ -62,12 +62,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lay drawings into the page, where its style sheet gives them the colours of light and dark."""
+    """Lay drawings into the page, whose style sheet gives them the colours of light and dark."""
 
     def laid(match: re.Match[str]) -> str:
         url = re.search(r'src="([^"]+)"', match[0])
         words = re.search(r'alt="([^"]*)"', match[0])
-        assert url is not None and words is not None
+        assert url is not None
+        assert words is not None
         path = normpath(f"{page.file.src_uri.rpartition('/')[0]}/{url[1]}".lstrip("/"))
         drawing = (ROOT / "docs" / path).read_text("utf-8")
         drawing = re.sub(r"(?s)<style>.*?</style>|<title>.*?</title>", "", drawing)
