@@ -108,6 +108,33 @@ def test_commands_exist(page: Path) -> None:
             pytest.fail(f"{place}: {shlex.join(words)}: {error!r}")
 
 
+GUIDE = ROOT / "docs" / "guide" / "coming-from.md"
+
+
+def becomes() -> list[str]:
+    """The code words in the right columns of its tables."""
+    rows = re.findall(r"(?m)^\|[^|]+\|([^|]+)\|$", GUIDE.read_text(encoding="utf-8"))
+    return [word for row in rows for word in re.findall(r"`([^`]+)`", row)]
+
+
+def test_keys_that_others_keys_become_exist() -> None:
+    """Recipe keys of "coming from"."""
+    words = becomes()
+    keys = [word for word in words if re.fullmatch(r"[a-z]+\.[a-z_]+(: \w+)?", word)]
+    keys = [key.partition(":")[0] for key in keys if key.partition(".")[0] in Recipe.model_fields]
+    assert len(keys) > 20
+    assert [key for key in keys if not recipe_has(key)] == []
+
+
+def test_commands_that_others_commands_become_exist() -> None:
+    commands = [word for word in becomes() if word.startswith("hrpose ")]
+    assert len(commands) > 20
+    for command in commands:
+        if "..." not in command:
+            words = shlex.split(command)
+            check(words) if len(words) > 2 else CLI.commands[words[1]]
+
+
 @pytest.mark.parametrize(
     "line",
     ["hrpose predikt a.jpg", "hrpose predict a.jpg --owt x", "hrpose train", "make coffee",
