@@ -1,0 +1,97 @@
+"""Whether the Chinese pages say what the English ones say, as far as a program can tell.
+
+    python -m doctools.languages             what has to be looked at
+    python -m doctools.languages --looked    record that the Chinese pages were looked at
+
+A Chinese page has the same headings, tables, links and blocks of code as its English one (comments
+in code may be translated), and its last line names the English text that it was written for.
+"""
+
+import hashlib
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAIRS = {
+    "README.md": "README.zh-CN.md",
+    "docs/index.md": "docs/zh/index.md",
+    "docs/how-it-works.md": "docs/zh/how-it-works.md",
+}
+MARK = re.compile(r"\n<!-- for the English text (\w+) -->\n$")
+AGAIN = "`python -m doctools.languages --looked` records that it was looked at"
+
+
+def fingerprint(text: str) -> str:
+    """A short hash of a text; how its lines are wrapped does not count."""
+    return hashlib.sha256(" ".join(text.split()).encode()).hexdigest()[:16]
+
+
+def shape(text: str) -> dict[str, list[str]]:
+    """What must be the same in both languages."""
+    fences = re.findall(r"(?ms)^```(\w*)\n(.*?)^```", text)
+    prose = re.sub(r"(?ms)^```.*?^```", "", text)
+    indented = re.findall(r"(?m)^ {4}\S.*$", prose)
+    targets = re.findall(r"\]\(([^)\s]+)\)", prose)
+    return {
+        "headings": re.findall(r"(?m)^(#+) ", prose),
+        "code": [language + "\n" + _without_comments(code) for language, code in fences]
+        + [_without_comments(line) for line in indented],
+        "rows of tables": re.findall(r"(?m)^(\|)", prose),
+        # A page of one's own language has another address.
+        "links and pictures": sorted({Path(target.partition("#")[0]).name for target in targets}
+                                     - set(LANGUAGE_LINKS)),
+    }  # fmt: skip
+
+
+LANGUAGE_LINKS = {Path(page).name for pair in PAIRS.items() for page in pair}
+
+
+def _without_comments(code: str) -> str:
+    lines = (re.sub(r"\s*#.*$", "", line) for line in code.splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+def faults(english: str, chinese: str, names: tuple[str, str]) -> list[str]:
+    """One line for each way in which the Chinese page does not fit the English one."""
+    found = []
+    mark = MARK.search(chinese)
+    ours, theirs = shape(chinese), shape(english)
+    for part, wanted in theirs.items():
+        if ours[part] != wanted:
+            lacks = [item for item in wanted if item not in ours[part]]
+            extra = [item for item in ours[part] if item not in wanted]
+            found.append(
+                f"{names[1]}: {part} differ from {names[0]}: expected {len(wanted)}, found "
+                f"{len(ours[part])}; missing {lacks}, not in English {extra}"
+            )
+    if mark is None or mark[1] != fingerprint(english):
+        found.append(
+            f"{names[1]}: {names[0]} has changed since; say the change in Chinese too, then {AGAIN}"
+        )
+    return found
+
+
+def all_faults() -> list[str]:
+    """The faults of every pair of the repository."""
+    return [
+        fault
+        for pair in PAIRS.items()
+        for fault in faults(*((ROOT / page).read_text("utf-8") for page in pair), pair)
+    ]
+
+
+def main() -> int:
+    """Print what has to be looked at; with `--looked`, record what was. 1 if something is left."""
+    if "--looked" in sys.argv[1:]:
+        for english, chinese in PAIRS.items():
+            text = MARK.sub("", (ROOT / chinese).read_text("utf-8")).rstrip() + "\n"
+            mark = fingerprint((ROOT / english).read_text("utf-8"))
+            (ROOT / chinese).write_text(f"{text}\n<!-- for the English text {mark} -->\n", "utf-8")
+    left = all_faults()
+    print("\n".join(left) or "The Chinese pages are in step.")
+    return 1 if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
