@@ -1,0 +1,97 @@
+"""The preview as one HTML page that needs nothing else: no file, no network.
+
+Its few lines of script turn the people's pages by buttons and keys; the policy in its head lets
+only this script run, by its hash. Without it all people are there, one below the other.
+"""
+
+import base64
+import hashlib
+from html import escape
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose.explain.pictures import encode
+from hrpose.inspection.preview import Person, Preview
+from hrpose.inspection.spread import bars, histograms, shares, visibility
+
+
+def render(preview: Preview) -> str:
+    """The whole page. Every word of the set is escaped."""
+    room = resources.files("hrpose.inspection")
+    style = (room / "page.css").read_text(encoding="utf-8")
+    script = (room / "page.js").read_text(encoding="utf-8")
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    labels, look = preview.labels, preview.look
+    width, height = look.input_wh
+    unread = "".join(f"<li>{escape(line)}</li>" for line in preview.unread)
+    people = "".join(_person(person) for person in preview.people)
+    charts = "".join(bars(histogram) for histogram in histograms(labels))
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline';
+ script-src 'sha256-{allowed}'">
+<link rel="icon" href="data:,">
+<title>{escape(preview.name)}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<header>
+<h1>{escape(preview.name)}</h1>
+<p>{len(labels.file_names)} pictures, {len(labels)} people, {int(labels.labelled.any(axis=1).sum())}
+of them with joints; {len(labels.names)} joints in the skeleton.</p>
+</header>
+<main>
+<section>
+<h2>People</h2>
+<p>{len(preview.people)} people chosen by the seed {look.seed}, as the network sees them in
+{width} x {height} pixels. Left limbs are blue and right ones orange, or in the skeleton's colours.
+<span class="keys">Keys: <kbd>&larr;</kbd> <kbd>&rarr;</kbd> one page back or on,
+<kbd>Home</kbd> <kbd>End</kbd> first and last.</span></p>
+<nav hidden aria-label="pages of people"><button id="back">&larr; back</button>
+<output id="place"></output><button id="on">on &rarr;</button></nav>
+<div id="people">{people}</div>
+{f"<p>Not shown:</p><ul>{unread}</ul>" if unread else ""}
+</section>
+<section>
+<h2>Distributions</h2>
+<p>Of all {len(labels)} people, not only those above.</p>
+<div class="charts">{charts}</div>
+</section>
+<section>
+<h2>Visibility</h2>
+<p><span class="key seen">seen</span><span class="key hidden">hidden, place labelled</span>
+<span class="key none">no label</span></p>
+{shares(visibility(labels))}
+</section>
+</main>
+<footer><p>Made by hrpose.</p></footer>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def _person(person: Person) -> str:
+    figures = "".join(
+        f'<figure><img src="{_jpeg(tile)}" width="{tile.shape[1]}" height="{tile.shape[0]}" '
+        f'alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption>'
+        "</figure>"
+        for caption, tile in person.tiles.items()
+    )
+    width, height = person.box_wh
+    return (
+        f"<article><p><b>{escape(person.picture)}</b>, annotation {person.annotation}: "
+        f"{person.joints} joints, box {width} x {height}</p>{figures}</article>"
+    )
+
+
+def _jpeg(tile: NDArray[np.uint8]) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(encode(tile, '.jpg')).decode()}"

@@ -1,0 +1,123 @@
+"""`hrpose data preview`: what is on the page, bad input, and the page in a browser."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from hrpose.cli.main import app
+from hrpose.errors import UserError
+from hrpose.synthetic import ANIMAL, write_dataset
+
+CHROMIUM = Path("/usr/bin/chromium")
+PEOPLE = 8
+
+
+def run(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, ["data", "preview", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of animals, one with a name that is no HTML, and its page."""
+    folder = tmp_path_factory.mktemp("preview")
+    path = write_dataset(folder, pictures=7, seed=3, figure=ANIMAL, people_per_picture=(2, 2))
+    document = json.loads(path.read_bytes())
+    odd = "<b>&.jpg"
+    (folder / "images/000001.jpg").rename(folder / "images" / odd)
+    document["images"][0]["file_name"] = odd
+    path.write_text(json.dumps(document), encoding="utf-8")
+    done = run(path, "--images", folder / "images", "--people", PEOPLE, "--out", folder / "p.html")
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_the_page_shows_people_and_distributions(folder: Path, tmp_path: Path) -> None:
+    page = (folder / "p.html").read_text(encoding="utf-8")
+    # The labels, the heatmaps and four augmented views of each.
+    assert page.count("data:image/jpeg") == 6 * PEOPLE
+    assert "14 people" in page
+    assert "root of tail" in page
+    assert "<b>&.jpg" not in page
+    again = run(
+        *(folder / "annotations.json", "--images", folder / "images"),
+        *("--people", PEOPLE, "--out", tmp_path / "again.html"),
+    )
+    assert again.exit_code == 0
+    assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
+
+
+def test_a_missing_picture_is_named_and_the_others_shown(folder: Path, tmp_path: Path) -> None:
+    document = json.loads((folder / "annotations.json").read_bytes())
+    document["images"][1]["file_name"] = "gone.jpg"
+    (tmp_path / "a.json").write_text(json.dumps(document), encoding="utf-8")
+    done = run(tmp_path / "a.json", "--images", folder / "images", "--out", tmp_path / "p.html")
+    assert done.exit_code == 0
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "gone.jpg" in page
+    assert page.count("<article") == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--images", "nowhere"), "nowhere"),
+        (("--images", "IMAGES", "--input-size", "100x100"), "--input-size"),
+        (("--images", "IMAGES", "--skeleton", "no.yaml"), "no.yaml"),
+    ],
+)
+def test_bad_input_is_said(
+    folder: Path, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    chosen = [str(folder / "images") if option == "IMAGES" else option for option in options]
+    done = run(folder / "annotations.json", *chosen, "--out", tmp_path / "p.html")
+    assert isinstance(done.exception, UserError)
+    assert said in str(done.exception)
+    assert not (tmp_path / "p.html").exists()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs a browser at {CHROMIUM}")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (360, "dark")])
+def test_the_page_works(browser: Any, folder: Path, width: int, scheme: str) -> None:
+    view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    complaints: list[str] = []
+    requests: list[str] = []
+    view.on("console", lambda message: complaints.append(message.text))
+    view.on("pageerror", lambda error: complaints.append(str(error)))
+    view.on("request", lambda request: requests.append(request.url))
+    view.set_default_timeout(120_000)  # a busy machine is slow, not wrong
+    page = folder / "p.html"
+    view.goto(page.as_uri())
+    assert view.locator("article:visible").count() == 6
+    view.keyboard.press("ArrowRight")
+    assert view.locator("#place").text_content() == "page 2 of 2"
+    assert view.locator("article:visible").count() == PEOPLE - 6
+    view.locator("#back").click()
+    assert view.locator("article:visible").count() == 6
+    assert view.locator("svg").count() == 4
+    shown = "() => [...document.images].every(image => image.complete && image.naturalWidth > 0)"
+    assert view.evaluate(shown)
+    assert view.evaluate("() => document.documentElement.scrollWidth") <= width
+    red, green, blue = view.evaluate(
+        "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+    )
+    assert (red + green + blue < 200) == (scheme == "dark")
+    assert complaints == []
+    assert [url for url in requests if not url.startswith("data:")] == [page.as_uri()]
+    view.close()
