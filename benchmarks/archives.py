@@ -7,6 +7,7 @@ moment (both by SIGKILL), and is given again until it ends. The tables have to b
 
 import argparse
 import os
+import pickle
 import random
 import resource
 import shutil
@@ -21,6 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from hrpose.archives.job import parquet
 from hrpose.archives.results import read_pictures
 from hrpose.archives.worker import Choices, Opening, open_estimator, settings_of
 from hrpose.synthetic.picture import render_picture
@@ -109,6 +111,15 @@ def costs(place: str, names: list[str], choices: Choices) -> None:
         f"one worker, {choices.weights}, {estimator.detector.name}: {milliseconds:.1f} ms of CPU "
         f"time a picture, {people / len(names):.2f} people each"
     )
+    size = sum((Path(place) / name).stat().st_size for name in names) / len(names)
+    print(
+        f"a picture has {size / 1000:.0f} kB, its row {len(parquet(table)) / len(names):.0f} bytes"
+    )
+    begun, answer = time.process_time(), pickle.dumps(table)
+    for _ in range(20):
+        parquet(pickle.loads(answer))
+    first = (time.process_time() - begun) / 20 / len(names) * 1e6
+    print(f"the first process takes {first:.0f} us of CPU time for it")
 
 
 def main() -> None:

@@ -15,6 +15,8 @@ from hrpose.archives.worker import Choices, Opening, open_estimator, settings_of
 from hrpose.errors import UserError
 from tiny_weights import write_tiny_weights
 
+# Who joins a cluster that Ray secures has to say so.
+TOKENS = {"RAY_AUTH_MODE": "token"}
 CLUSTER = """
 import ray, sys
 for _ in range(4):  # Ray gives its processes thirty seconds to start, which may be short
@@ -34,7 +36,11 @@ def cluster() -> Iterator[tuple[int, str]]:
     """The process that holds a cluster, and its address."""
     pytest.importorskip("ray")
     with subprocess.Popen(
-        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **TOKENS},
     ) as holder:
         assert holder.stdin is not None
         assert holder.stdout is not None
@@ -49,10 +55,12 @@ def cluster() -> Iterator[tuple[int, str]]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_a_hard_life_on_ray_ends_with_the_same_table(
-    tmp_path: Path, cluster: tuple[int, str]
+    tmp_path: Path, cluster: tuple[int, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGKILL and SIGTERM for the first process, SIGKILL twice for an actor."""
     holder, address = cluster
+    for key, value in TOKENS.items():
+        monkeypatch.setenv(key, value)
     broken = write_pictures(tmp_path / "pictures", 120, (640, 480))
     weights = write_tiny_weights(tmp_path / "tiny.onnx")
     out = tmp_path / "out"

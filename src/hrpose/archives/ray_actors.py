@@ -1,7 +1,9 @@
 """Workers as Ray actors, on this machine or on all of a cluster. Machines may leave it."""
 
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
@@ -119,13 +121,19 @@ def _begin(ray: Any, address: str | None) -> None:
         options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     else:
         options["address"] = address
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options)
     except Exception as error:  # ConnectionError, RuntimeError, ValueError: all mean this
         first = " ".join(str(error).split())[:300]
         raise UserError(
-            f"--engine ray: no cluster at {address or 'this machine'} ({first}); see `ray status`"
+            f"--engine ray: no cluster at {address or 'this machine'} ({first}); see "
+            "`ray status`, and set RAY_AUTH_MODE=token where it asks for tokens"
         ) from error
+    finally:
+        # Ray takes SIGTERM for itself; what it ends here is the caller's to say.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _room(resources: dict[str, float], cpus: int, gpus: float) -> int:
