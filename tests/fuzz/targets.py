@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from fuzz import sets
+from fuzz import labels, sets
 from fuzz.target import Target
 from hrpose.data.coco import load_persons
 from hrpose.errors import UserError
@@ -145,6 +145,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "skeletons": sets.skeleton_files,
     "passports": sets.passports,
     "boxes": sets.box_files,
+    **{name: labels.source(name) for name in labels.SOURCE_NAMES},
 }
 
 # Anything else is a defect.

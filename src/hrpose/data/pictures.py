@@ -45,7 +45,10 @@ class PictureSource:
     def __contains__(self, name: str) -> bool:
         if self._zip is not None:
             return self._zip.member(name) is not None
-        return stays_inside(name) and (self.place / name).is_file()
+        try:
+            return stays_inside(name) and (self.place / name).is_file()
+        except OSError:  # a name that no file can have
+            return False
 
     def read(self, name: str) -> NDArray[np.uint8]:
         """The picture as `hrpose.image.read_image` gives it, with the same bounds and errors."""

@@ -58,7 +58,7 @@ def write_folder(
         for name, text in files.items():
             path = _inside(staged, name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="\n")
+            path.write_bytes(text.encode())
         staged.chmod(0o755)  # mkdtemp makes folders for their owner alone
         if out.is_dir():
             out.rmdir()
@@ -66,6 +66,9 @@ def write_folder(
     except OSError as error:
         shutil.rmtree(staged, ignore_errors=True)
         raise _refused(out, error) from error
+    except UnicodeEncodeError as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise UserError(f"{out}: expected names of real characters, found {error}") from error
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         raise

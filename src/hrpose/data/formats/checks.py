@@ -11,6 +11,7 @@ from hrpose.errors import UserError
 
 _MOST = 1e6  # pixels; pictures have at most 65,535 a side, joints may lie outside
 _MAX_BYTES = 500_000_000
+_MOST_LETTERS = 1000
 
 
 def printable(text: str) -> str:
@@ -45,7 +46,7 @@ def number(value: object, where: str, most: float = _MOST) -> float:
 
 def whole(value: object, where: str, least: int, most: int) -> int:
     """A whole number between two others, from a number or its text."""
-    result = number(value, where, max(abs(least), abs(most)))
+    result = number(value, where, max(_MOST, most))
     if result != int(result) or not least <= result <= most:
         raise wrong(where, f"a whole number from {least} to {most}", value)
     return int(result)
@@ -60,12 +61,14 @@ def picture_name(name: object, where: str) -> str:
     """The name of a picture that leads nowhere out of its folder."""
     if not isinstance(name, str) or not name or not stays_inside(name):
         raise wrong(where, "the relative name of a picture, without '..'", name)
+    if len(name) > _MOST_LETTERS or any(len(part.encode()) > 255 for part in name.split("/")):
+        raise wrong(where, "a name that a file can have", name)
     return name
 
 
 def joint_name(name: object, where: str) -> str:
-    """The name of a joint: text, not empty."""
-    if not isinstance(name, str) or not name.strip():
+    """The name of a joint: text of one line, not empty."""
+    if not isinstance(name, str) or not name.strip() or not name.strip().isprintable():
         raise wrong(where, "the name of a joint", name)
     return name.strip()
 

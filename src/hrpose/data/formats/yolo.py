@@ -36,6 +36,7 @@ from hrpose.skeleton import COCO_17, Skeleton, guess_flip_pairs
 _SUBSETS = ("train", "val", "test")
 _PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 _MOST_JOINTS = 1000
+_MOST_BRACKETS = 200
 
 
 def read(source: Path, given: Given) -> PoseSet:
@@ -65,8 +66,12 @@ def read(source: Path, given: Given) -> PoseSet:
 def _yaml(path: Path) -> Any:
     import yaml
 
+    text = text_of(path)
+    # Lists inside lists take the parser a time that grows with the square of their depth.
+    if text.count("[") + text.count("{") > _MOST_BRACKETS:
+        raise UserError(f"{path}: expected YAML with at most {_MOST_BRACKETS} lists, found more")
     try:
-        return yaml.safe_load(text_of(path))
+        return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -79,8 +84,11 @@ def _root(source: Path, path: object) -> Path:
     if path is not None and not isinstance(path, str):
         raise wrong(f"{source}: path", "a folder", path)
     # Ultralytics looks for a relative one below its own data folder, which nobody else knows.
-    said = source.parent / path if path else source.parent
-    return said if "\0" not in str(said) and said.is_dir() else source.parent
+    try:
+        said = source.parent / (path or "")
+        return said if said.is_dir() else source.parent
+    except (OSError, ValueError):  # no name that a folder can have
+        return source.parent
 
 
 def _shape(source: Path, shape: object) -> tuple[int, int]:

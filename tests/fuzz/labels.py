@@ -1,0 +1,41 @@
+"""What annotation tools and tables say of people, damaged beside pictures that are not."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from data.formats import exports
+from fuzz.target import Target
+from hrpose.data.formats.people import Given
+from hrpose.data.formats.table import SOURCES
+from hrpose.data.formats.to_coco import documents
+from hrpose.data.pictures import PictureSource
+
+SOURCE_NAMES = ("yolo", "yolo-yaml", "cvat", "cvat-video", "label-studio", "labelme", "csv")
+
+
+def source(name: str) -> Callable[[Path], Target]:
+    """What annotation tools export, beside its pictures; the written file is the damaged one."""
+
+    def target(folder: Path) -> Target:
+        write, damaged = {
+            "yolo": (exports.yolo, "labels/train/a.txt"),
+            "yolo-yaml": (exports.yolo, "data.yaml"),
+            "cvat": (exports.cvat_images, "annotations.xml"),
+            "cvat-video": (exports.cvat_video, "annotations.xml"),
+            "label-studio": (exports.label_studio, "project-1.json"),
+            "labelme": (exports.labelme, "labels/a.json"),
+            "csv": (exports.csv_table, "labels.csv"),
+        }[name]
+        root = folder / "source"
+        made, path = write(root), root / damaged
+        given = Given(PictureSource(root / "images") if name == "labelme" else None)
+        read_source = SOURCES[name.removesuffix("-yaml").removesuffix("-video")].read
+
+        def read(data: bytes) -> None:
+            path.write_bytes(data)
+            json.dumps([d.content for d in documents(read_source(made, given))], allow_nan=False)
+
+        return [path.read_bytes()], read
+
+    return target
