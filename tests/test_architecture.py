@@ -51,6 +51,7 @@ EXTRAS = (
     "faster_coco_eval",
     "filelock",
     "fsspec",
+    "huggingface_hub",
     "lightning",
     "msgspec",
     "onnx",

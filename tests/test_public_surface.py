@@ -17,6 +17,7 @@ import hrpose
 SURFACE = """
 Crop(center, size, input_wh, rotation_deg=0.0, mirrored=False, unit_lengths=False)
   .area
+  .bounds(margin)
   .from_box(box_xywh, input_wh, padding=1.25, rotation_deg=0.0, unit_lengths=False)
   .inside(origin, shrunk)
   .inverse_matrix
@@ -54,8 +55,10 @@ draw(image, poses, threshold=0.3, boxes=False, *, ids=False, scores=False, names
 evaluate(name_or_file, annotations, images, *, boxes='ground-truth', detector='auto', \
 box_threshold=None, nms='hard', metric='auto', flip_test=True, refine=False, out=None)
 export(weights_file, out)
+from_pretrained(repo_id, *, revision=None, **options)
 load(name_or_file='w16-small', *, detector='auto', box_threshold=None, flip_test=False, \
 refine=False, exact=False, batch_size=16, threads=None)
+push_to_hub(weights_files, repo_id, *, private=True)
 train(recipe, data, out, *, overrides=(), resume=False)
 """
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hrpose.api import evaluate, export, load, train
+    from hrpose.api import evaluate, export, from_pretrained, load, push_to_hub, train
     from hrpose.drawing import draw
     from hrpose.errors import UserError
     from hrpose.geometry import Crop
@@ -26,6 +26,8 @@ __version__ = "0.1.0"
 # nothing of PyTorch is touched before it is needed.
 _HOMES = {
     "load": "hrpose.api",
+    "from_pretrained": "hrpose.api",
+    "push_to_hub": "hrpose.api",
     "train": "hrpose.api",
     "evaluate": "hrpose.api",
     "export": "hrpose.api",
@@ -40,7 +42,7 @@ _HOMES = {
 
 __all__ = [
     "Crop", "HRNet", "PoseEstimator", "Poses", "Skeleton", "UserError",
-    "draw", "evaluate", "export", "load", "train",
+    "draw", "evaluate", "export", "from_pretrained", "load", "push_to_hub", "train",
 ]  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """The short way in: one function for each thing to do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hrpose import weights
 from hrpose.detection.open import AnyDetector, open_detector
@@ -25,7 +25,7 @@ def load(
     batch_size: int = 16,
     threads: int | None = None,
 ) -> PoseEstimator:
-    """Load weights by name (`w16-small` is inside the package) or from a file.
+    """Load weights by name (`w16-small` is inside the package), from a file, or `hf:owner/name`.
 
     `detector` finds people where no boxes are given: `auto`, `finder`, `whole`, `torchvision`, an
     ONNX file, or a function of your own; see `hrpose.detection.open_detector`. It leaves out boxes
@@ -43,6 +43,36 @@ def load(
         exact=exact,
         batch_size=batch_size,
     )
+
+
+def from_pretrained(repo_id: str, *, revision: str | None = None, **options: Any) -> PoseEstimator:
+    """Load weights from the Hugging Face Hub. Needs `hrpose[hub]`; `hf:repo_id` does the same.
+
+    `repo_id` is "owner/name", `revision` a branch, tag or commit of it: a commit's hash always
+    gives the same weights. `options` are those of `load`. Only ONNX and safetensors files are read,
+    which hold no code; the latter need `hrpose[train]`. Raises UserError where there is no such
+    repository or revision, or no network when one is needed.
+    """
+    from hrpose.weights.hub import HubName
+
+    name = HubName.parse(repo_id if revision is None else f"{repo_id}@{revision}")
+    return load(str(name), **options)
+
+
+def push_to_hub(
+    weights_files: str | Path | Sequence[str | Path], repo_id: str, *, private: bool = True
+) -> str:
+    """Put weights on the Hugging Face Hub, with passport and model card. Needs `hrpose[hub]`.
+
+    `weights_files` are an .onnx file, a .safetensors file, or both of the same weights. `repo_id`
+    is "owner/name", of a repository that is made `private` where there is none. Returns the name
+    `hf:owner/name@commit`, which `load` takes. Raises UserError where a file is no weights of
+    hrpose, and where the Hub refuses.
+    """
+    from hrpose.weights.hub import HubName, push
+
+    files = [weights_files] if isinstance(weights_files, str | Path) else weights_files
+    return str(push([Path(file) for file in files], HubName.parse(repo_id), private=private))
 
 
 def train(

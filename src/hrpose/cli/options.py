@@ -10,8 +10,8 @@ from hrpose.errors import UserError
 Weights = Annotated[
     str,
     typer.Option(
-        help="A name (w16-small, or one of `hrpose weights list`) or a file (.onnx, .safetensors, "
-        ".ckpt)."
+        help="A name (w16-small, one of `hrpose weights list`, hf:owner/name@revision) or a file "
+        "(.onnx, .safetensors, .ckpt)."
     ),
 ]
 FlipTest = Annotated[

@@ -1,11 +1,9 @@
 """`hrpose weights`: released weights in the user's cache."""
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     help="Released weights: what there is, and the copies on this machine.", no_args_is_help=True
@@ -68,6 +66,24 @@ def download(
         typer.echo(f"{row.name}: {path}")
         score = "" if row.score is None else f"; {row.score:.3f} {row.measured}"
         typer.echo(f"licence: {row.licence}{score}")
+
+
+@app.command()
+def push(
+    files: Annotated[
+        list[Path], typer.Argument(help="An .onnx file, a .safetensors file, or both.")
+    ],
+    to: Annotated[str, typer.Option(metavar="OWNER/NAME", help="The repository.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="Where the repository is made now, for everybody.")
+    ] = False,
+) -> None:
+    """Put weights on the Hugging Face Hub, with their passport and a model card."""
+    from hrpose.weights.hub import HubName
+    from hrpose.weights.hub import push as push_files
+
+    done = push_files(files, HubName.parse(to), private=not public)
+    typer.echo(f"{done}: this commit; --weights takes it, and hf:{done.repo} takes the newest")
 
 
 @app.command()

@@ -1,0 +1,169 @@
+"""Weights on the Hugging Face Hub, by names such as `hf:owner/name@revision`.
+
+huggingface_hub keeps its own cache (HF_HOME), its own token (HF_TOKEN) and its own switch for
+working without a network (HF_HUB_OFFLINE); this adds nothing to them.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hrpose.errors import UserError
+from hrpose.onnx_file import open_onnx, read_notes
+from hrpose.passport import METADATA_KEY, Passport
+from hrpose.weights.card import model_card
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+PREFIX = "hf:"
+# What a repository may hold, the one that needs no PyTorch first. Neither can hold code.
+FILES = ("model.onnx", "model.safetensors")
+_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+_MOST_HEADER_BYTES = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class HubName:
+    """A repository, and a branch, tag or commit of it; without one, its main branch."""
+
+    repo: str
+    revision: str | None = None
+
+    @classmethod
+    def parse(cls, name: str) -> "HubName":
+        """Read `hf:owner/name` or `hf:owner/name@revision`. Raises UserError for anything else."""
+        # Where a name has become a path on Windows.
+        found = _NAME.fullmatch(name.removeprefix(PREFIX).replace("\\", "/"))
+        if found is None or ".." in name:
+            raise UserError(f"{name}: expected hf:owner/name or hf:owner/name@revision")
+        return cls(found["repo"], found["revision"])
+
+    def __str__(self) -> str:
+        return f"{PREFIX}{self.repo}" + (f"@{self.revision}" if self.revision else "")
+
+
+def fetch(name: HubName) -> Path:
+    """The repository's weights in huggingface_hub's cache, fetched where they are not there yet.
+
+    A revision that is a whole commit hash is never asked for twice. Raises UserError where there is
+    no such repository, revision or file, and where the network is needed and not there.
+    """
+    api, errors = _api()
+    with _explained(name):
+        for file in FILES:
+            try:
+                return Path(api.hf_hub_download(name.repo, file, revision=name.revision))
+            except errors.LocalEntryNotFoundError:
+                # Not there and the network neither: the other file may be in the cache.
+                if file == FILES[-1]:
+                    raise
+            except errors.EntryNotFoundError:
+                continue
+    raise UserError(f"{name}: has no {' and no '.join(FILES)}; expected weights of hrpose")
+
+
+def push(files: Sequence[Path], name: HubName, *, private: bool = True) -> HubName:
+    """Put weights, their passport and a model card into a repository, as one commit.
+
+    `files` are one .onnx, one .safetensors, or both of the same weights. The repository is made
+    where there is none: a `private` one, unless told otherwise. Returns the name with the commit,
+    which will always be these weights. Raises UserError where the files are no weights of hrpose,
+    and where the Hub refuses.
+    """
+    passport = _common_passport(files)
+    contents: dict[str, str | bytes] = {f"model{file.suffix}": str(file) for file in files}
+    contents["passport.json"] = passport.to_json().encode()
+    contents["README.md"] = model_card(passport, name.repo, tuple(contents)[: len(files)]).encode()
+    api, _ = _api()
+    from huggingface_hub import CommitOperationAdd
+
+    with _explained(name):
+        api.create_repo(name.repo, private=private, exist_ok=True)
+        done = api.create_commit(
+            name.repo,
+            [CommitOperationAdd(path, content) for path, content in contents.items()],
+            commit_message=f"Weights {passport.name or name.repo}, by hrpose",
+            revision=name.revision,
+        )
+    return HubName(name.repo, done.oid)
+
+
+def _common_passport(files: Sequence[Path]) -> Passport:
+    kinds = [file.suffix for file in files]
+    if not files or len(set(kinds)) != len(kinds) or not {".onnx", ".safetensors"} >= set(kinds):
+        found = ", ".join(map(str, files)) or "none"
+        raise UserError(
+            f"expected an .onnx file, a .safetensors file or one of each, found {found}; "
+            "`hrpose export` and `hrpose train` write them"
+        )
+    passports = [_passport(file) for file in files]
+    if passports[0] != passports[-1]:
+        raise UserError(f"{files[0]} and {files[-1]}: are not the same weights; push them apart")
+    return passports[0]
+
+
+def _passport(file: Path) -> Passport:
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    if file.suffix == ".onnx":
+        notes = read_notes(open_onnx(file, "model", threads=1), file)
+    else:
+        notes = _safetensors_notes(file)
+    if METADATA_KEY not in notes:
+        raise UserError(f"{file}: carries no hrpose passport; expected weights of hrpose")
+    return Passport.from_json(notes[METADATA_KEY], file)
+
+
+def _safetensors_notes(file: Path) -> dict[str, Any]:
+    """The notes at the head of the file, which needs no PyTorch."""
+    try:
+        with file.open("rb") as content:
+            length = int.from_bytes(content.read(8), "little")
+            if not 0 < length <= min(_MOST_HEADER_BYTES, file.stat().st_size):
+                raise ValueError("its head is longer than the file")
+            notes = json.loads(content.read(length)).get("__metadata__", {})
+        return dict(notes)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: expected a safetensors file, found: {error}") from error
+
+
+def _api() -> tuple["HfApi", Any]:
+    try:
+        from huggingface_hub import HfApi, errors
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{PREFIX}...: needs the package '{error.name}', which is not installed; "
+            "pip install 'hrpose[hub]'"
+        ) from error
+    return HfApi(library_name="hrpose"), errors
+
+
+@contextmanager
+def _explained(name: HubName) -> Iterator[None]:
+    """What the Hub says, as one line."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise UserError(
+            f"{name}: its owner lets in only those who asked; ask on its page, and set HF_TOKEN"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise UserError(
+            f"{name}: no such repository, or a private one; for those set HF_TOKEN"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise UserError(f"{name}: no such branch, tag or commit") from error
+    except errors.LocalEntryNotFoundError as error:
+        raise UserError(
+            f"{name}: not in the cache, and the Hub cannot be reached; try again when the network "
+            "is there (HF_HUB_OFFLINE=1 forbids it)"
+        ) from error
+    except Exception as error:  # The network library's own; which that is depends on the version.
+        raise UserError(f"{name}: {' '.join(str(error).split())[:300]}") from error

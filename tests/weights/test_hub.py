@@ -1,0 +1,202 @@
+"""Weights on the Hugging Face Hub, against a stand-in that speaks HTTP on this machine."""
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import hrpose
+from conftest import ROOT
+from hrpose.cli.main import app
+from hrpose.errors import UserError
+from hrpose.passport import Passport
+from hrpose.weights import find
+from hrpose.weights.card import model_card
+from hrpose.weights.hub import HubName
+from tiny_weights import PASSPORT, write_tiny_weights
+
+from .hub_server import Hub
+
+huggingface_hub = pytest.importorskip("huggingface_hub")
+constants = pytest.importorskip("huggingface_hub.constants")
+EXAMPLE = ROOT / "examples" / "astronaut.jpg"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with Hub() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+        monkeypatch.setenv("HF_TOKEN", "hf_test")
+        huggingface_hub.close_session()
+        yield server
+        huggingface_hub.close_session()
+        server.shutdown()
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return write_tiny_weights(tmp_path / "tiny.onnx", replace(PASSPORT, scores={"AP on x": 0.25}))
+
+
+def test_what_is_pushed_comes_back_the_same(hub: Hub, weights: Path) -> None:
+    name = hrpose.push_to_hub(weights, "ann/tiny")
+    assert hub.private == {"ann/tiny": True}
+    (_, files) = hub.repositories["ann/tiny"][-1]
+    assert sorted(files) == ["README.md", "model.onnx", "passport.json"]
+    assert files["model.onnx"] == weights.read_bytes()
+    assert Passport.from_json(files["passport.json"].decode()).scores == {"AP on x": 0.25}
+
+    ours = hrpose.load(weights, detector="whole")(EXAMPLE)
+    for theirs in (
+        hrpose.from_pretrained("ann/tiny", detector="whole"),
+        hrpose.load(name, detector="whole"),
+    ):
+        np.testing.assert_array_equal(theirs(EXAMPLE).keypoints, ours.keypoints)
+    assert {token for method, _, token in hub.asked if method == "POST"} == {"Bearer hf_test"}
+
+
+def test_a_revision_pins_the_weights(hub: Hub, weights: Path, tmp_path: Path) -> None:
+    first = hrpose.push_to_hub(weights, "ann/tiny")
+    hrpose.push_to_hub(write_tiny_weights(weights, replace(PASSPORT, name="newer")), "ann/tiny")
+    assert hrpose.from_pretrained("ann/tiny").passport.name == "newer"
+    pinned = first.partition("@")[2]
+    assert hrpose.from_pretrained("ann/tiny", revision=pinned).passport.name == "tiny"
+    # A commit never changes, so nobody is asked again.
+    hub.asked.clear()
+    assert hrpose.load(first).passport.name == "tiny"
+    assert hub.asked == []
+
+
+def test_what_is_in_the_cache_works_without_a_network(
+    hub: Hub, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hrpose.push_to_hub(weights, "ann/tiny")
+    file = find("hf:ann/tiny")
+    hub.asked.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    huggingface_hub.close_session()
+    assert find("hf:ann/tiny") == file
+    with pytest.raises(UserError, match="hf:ann/other: not in the cache, and the Hub cannot be"):
+        find("hf:ann/other")
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("hf:ann/nothing", "hf:ann/nothing: no such repository, or a private one"),
+        ("hf:ann/tiny@v9", "hf:ann/tiny@v9: no such branch, tag or commit"),
+        ("hf:ann/pickle", "hf:ann/pickle: has no model.onnx and no model.safetensors"),
+        ("hf:ann", "hf:ann: expected hf:owner/name or hf:owner/name@revision"),
+        ("hf:ann/../../etc", "expected hf:owner/name"),
+        ("hf:ann/tiny@../main", "expected hf:owner/name"),
+    ],
+)
+def test_what_cannot_be_had_is_said_in_a_line(
+    hub: Hub, weights: Path, name: str, said: str
+) -> None:
+    hub.commit("ann/tiny", {"model.onnx": weights.read_bytes()})
+    hub.commit("ann/pickle", {"pytorch_model.bin": b"\x80\x04"})
+    with pytest.raises(UserError) as caught:
+        find(name)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not any("pytorch_model" in path for _, path, _ in hub.asked)
+
+
+def test_a_hub_that_is_away_is_said_in_a_line(
+    hub: Hub, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match="hf:ann/tiny: "):
+        hrpose.push_to_hub(weights, "ann/tiny")
+
+
+def test_weights_of_strangers_are_not_pushed(hub: Hub, tmp_path: Path) -> None:
+    foreign = write_tiny_weights(tmp_path / "foreign.onnx", None)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"\xff" * 20)
+    checkpoint = tmp_path / "last.ckpt"
+    checkpoint.write_bytes(b"\x80\x04.")
+    for files, said in (
+        ([foreign], "carries no hrpose passport"),
+        ([broken], "expected a safetensors file, found: its head is longer than the file"),
+        ([checkpoint], "expected an .onnx file, a .safetensors file or one of each"),
+        ([foreign, foreign], "expected an .onnx file"),
+        ([], "found none"),
+        ([tmp_path / "none.onnx"], "no such file"),
+    ):
+        with pytest.raises(UserError, match=said):
+            hrpose.push_to_hub(files, "ann/tiny")
+    assert hub.asked == []
+
+
+def test_both_files_must_be_the_same_weights(hub: Hub, weights: Path, tmp_path: Path) -> None:
+    def safetensors(passport: Passport) -> Path:
+        head = json.dumps({"__metadata__": {"hrpose.passport": passport.to_json()}}).encode()
+        path = tmp_path / "tiny.safetensors"
+        path.write_bytes(len(head).to_bytes(8, "little") + head)
+        return path
+
+    with pytest.raises(UserError, match="are not the same weights"):
+        hrpose.push_to_hub([weights, safetensors(PASSPORT)], "ann/tiny")
+    same = safetensors(replace(PASSPORT, scores={"AP on x": 0.25}))
+    hrpose.push_to_hub([weights, same], "ann/tiny")
+    assert {"model.onnx", "model.safetensors"} < hub.repositories["ann/tiny"][-1][1].keys()
+
+
+def test_the_command_line_pushes_and_predicts(hub: Hub, weights: Path, tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    done = run(app, ["weights", "push", str(weights), "--to", "ann/tiny", "--public"])
+    assert done.exit_code == 0, done.output
+    assert hub.private == {"ann/tiny": False}
+    oid = hub.repositories["ann/tiny"][-1][0]
+    assert f"hf:ann/tiny@{oid}" in done.output
+    asked = ["predict", str(EXAMPLE), "--weights", f"hf:ann/tiny@{oid}", "--detector", "whole"]
+    done = run(app, [*asked, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "out" / "poses.json").is_file()
+
+
+def test_a_card_says_what_the_passport_says_and_nothing_breaks_out_of_it() -> None:
+    passport = replace(
+        PASSPORT,
+        name="# tiny <script>",
+        training_data="a\n---\n# heading | cell",
+        licence="research only",
+        scores={"AP | <b>": 0.5},
+    )
+    card = model_card(passport, "ann/tiny", ("model.onnx",))
+    _, head, body = card.split("---\n", 2)
+    assert yaml.safe_load(head)["library_name"] == "hrpose"
+    assert "onnx" in yaml.safe_load(head)["tags"]
+    assert 'hrpose.from_pretrained("ann/tiny")' in body
+    assert "research only" in body
+    assert "<script>" not in card
+    assert "<b>" not in card
+    assert [line for line in body.splitlines() if line.startswith("#")] == [
+        "# tiny &lt;script>",
+        "## Figures",
+        "## Joints",
+    ]
+    assert "0.500" in body
+
+
+def test_names_come_back_as_they_were_said() -> None:
+    for name in ("hf:ann/tiny", "hf:ann/tiny@v1.0", "hf:ann/tiny@refs/pr/1"):
+        assert str(HubName.parse(name)) == name
+    assert HubName.parse("ann/tiny") == HubName("ann/tiny", None)
+    # On Windows a recipe's path has the other slash.
+    assert HubName.parse("hf:ann\\tiny") == HubName("ann/tiny", None)
