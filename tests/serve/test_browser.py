@@ -140,7 +140,9 @@ def coloured(tab: Tab, answer: dict[str, Any], least: float = 0.3) -> dict[str, 
 def test_a_dropped_picture_shows_its_skeleton(tab: Tab) -> None:
     answer = tab.drop(ASTRONAUT)
     shown = coloured(tab, answer)
-    present = joints(answer)
+    width, height = answer["width"], answer["height"]
+    # Of a person who is cut off, joints may be found beyond the picture, where nothing is drawn.
+    present = [n for n, (x, y) in joints(answer).items() if 0 <= x < width and 0 <= y < height]
     assert len(present) >= 8
     # One may lie under another, or at the very edge of the picture.
     assert len([name for name in present if not shown[name]]) <= 1

@@ -32,6 +32,9 @@ class Sample(NamedTuple):
     `image` uint8 (h, w, 3) RGB, `points` float32 (k, 2) in input pixels, `visible` float32 (k,) 1
     where labelled, `trust` float32 (), `person` int64 () the row in the table, `to_image` float64
     (2, 3) from input to image pixels.
+
+    With `lies`, float64 (2, 3), the image is not warped yet: it leads from input pixels to those of
+    `image`, whose black edge in a batch stands for what is outside.
     """
 
     image: Tensor
@@ -40,10 +43,14 @@ class Sample(NamedTuple):
     trust: Tensor
     person: Tensor
     to_image: Tensor
+    lies: Tensor | None = None
 
 
 class PoseDataset(Dataset[Sample]):
-    """The people of a table as samples, indexed by `Draw`."""
+    """The people of a table as samples, indexed by `Draw`.
+
+    `warped` False leaves the warp to the device (`hrpose.training.device_warp`).
+    """
 
     def __init__(
         self,
@@ -53,6 +60,7 @@ class PoseDataset(Dataset[Sample]):
         padding: float = 1.25,
         augmentation: Augmentation | None = None,
         unit_lengths: bool = False,
+        warped: bool = True,
     ) -> None:
         self.table = table
         self.cutouts = cutouts
@@ -60,6 +68,7 @@ class PoseDataset(Dataset[Sample]):
         self.padding = padding
         self.augmentation = augmentation or Augmentation()
         self.unit_lengths = unit_lengths
+        self.warped = warped
 
     def __len__(self) -> int:
         return len(self.table)
@@ -81,9 +90,13 @@ class PoseDataset(Dataset[Sample]):
     def __getitem__(self, draw: Draw) -> Sample:
         crop, rng = self.crop_of(draw)
         cutout = read_patiently(self.cutouts, draw.person, crop)
-        image = warp(cutout.image, crop.inside(cutout.origin, cutout.shrunk))
-        if rng is not None:
-            image = photometric(image, self.augmentation.photometric, rng)
+        inside, image, lies = crop.inside(cutout.origin, cutout.shrunk), cutout.image, None
+        if self.warped:
+            image = warp(image, inside)
+            if rng is not None:
+                image = photometric(image, self.augmentation.photometric, rng)
+        else:
+            lies = torch.from_numpy(inside.inverse_matrix)
         points, visible = self._keypoints(draw.person, crop)
         return Sample(
             torch.from_numpy(image),
@@ -92,6 +105,7 @@ class PoseDataset(Dataset[Sample]):
             torch.tensor(float(self.table.trust[draw.person])),  # quicker than of NumPy's number
             torch.tensor(draw.person),
             torch.from_numpy(crop.inverse_matrix),
+            lies,
         )
 
     def _keypoints(
@@ -189,5 +203,12 @@ def sampling_weights(table: PersonTable, by_source: dict[str, float]) -> NDArray
 
 
 def collate(samples: Sequence[Sample]) -> Sample:
-    """Stack samples into a batch."""
-    return Sample(*(torch.stack(field) for field in zip(*samples, strict=True)))
+    """Stack samples into a batch; images that are not warped yet get black edges to one size."""
+    images, *fields, lies = zip(*samples, strict=True)
+    if lies[0] is None:
+        return Sample(torch.stack(images), *map(torch.stack, fields))
+    height, width = (-(-max(image.shape[axis] for image in images) // 32) * 32 for axis in (0, 1))
+    canvas = torch.zeros((len(images), height, width, 3), dtype=torch.uint8)
+    for place, image in zip(canvas, images, strict=True):
+        place[: image.shape[0], : image.shape[1]] = image
+    return Sample(canvas, *map(torch.stack, fields), torch.stack(lies))

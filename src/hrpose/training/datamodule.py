@@ -86,7 +86,7 @@ class PoseData(L.LightningDataModule):
             )
         return cutouts
 
-    def train_dataset(self) -> PoseDataset:
+    def train_dataset(self, warped: bool = True) -> PoseDataset:
         return PoseDataset(
             self.train_table,
             self.train_cutouts,
@@ -94,10 +94,12 @@ class PoseData(L.LightningDataModule):
             self.recipe.data.padding,
             self.recipe.augmentation.augmentation(),
             unit_lengths=self.recipe.codec.codec().unit_lengths,
+            warped=warped,
         )
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        settings, dataset = self.recipe.training, self.train_dataset()
+        settings = self.recipe.training
+        dataset = self.train_dataset(warped=not settings.warp_on_device)
         weights = sampling_weights(self.train_table, self.recipe.data.sampling)
         sampler = TrainingSampler(
             weights,

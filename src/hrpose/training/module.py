@@ -16,6 +16,7 @@ from hrpose.network.hrnet import HRNet
 from hrpose.network.preprocess import Normalise
 from hrpose.passport import METADATA_KEY, Passport
 from hrpose.training.accuracy import accuracy
+from hrpose.training.device_warp import warp_batch
 from hrpose.training.fit import optimizers
 from hrpose.training.frozen import stem
 from hrpose.training.loss import ohkm, peak, weighted_mse
@@ -77,8 +78,21 @@ class PoseModule(MicroBatches):
         inputs = self.normalise(images)
         if self.recipe.training.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        heatmaps: Tensor = self.network(inputs)
-        return heatmaps.float()
+        if not self.recipe.training.cuda_graphs:
+            heatmaps: Tensor = self.network(inputs)
+            return heatmaps.float()
+        # A graph writes its results to the same place each time, and two views of a flip test, or
+        # what is logged, must not change under whoever holds them.
+        if images.is_cuda:
+            torch.compiler.cudagraph_mark_step_begin()
+        return self.network(inputs).float().clone()
+
+    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
+        """The crops, where the workers left the warp to the device."""
+        if batch.lies is None:
+            return batch
+        crops = warp_batch(batch.image, batch.lies, self.passport.input_wh)
+        return batch._replace(image=crops, lies=None)
 
     def training_step(self, batch: Sample, _index: int) -> Tensor:
         targets, weights = self.passport.codec.encode(

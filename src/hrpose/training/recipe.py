@@ -124,7 +124,10 @@ class Training(Part):
         Literal["auto", "32", "bf16", "fp16"], BeforeValidator(lambda v: "32" if v == 32 else v)
     ] = "auto"
     channels_last: bool = True
-    compile: bool = False
+    compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = False
+    """`torch.compile`, and its mode; the last two replay CUDA graphs."""
+    warp_on_device: bool = False
+    """Workers only decode; the device cuts the training crops, all of a batch at once."""
     freeze_stem: bool = False
     """Leave all layers before stage 2 as the weights brought them: a sample then costs less."""
     frozen_norms: bool = False
@@ -140,6 +143,18 @@ class Training(Part):
     """How many of these are kept, for the newest may get damaged."""
     debug_pictures_every: Annotated[int, Field(ge=0)] = 0
     """Steps between looks at a batch (`hrpose.training.pictures`); 0 is never."""
+
+    @property
+    def compile_mode(self) -> str | None:
+        """What `torch.compile` calls it; None is not to compile."""
+        if isinstance(self.compile, str):
+            return self.compile
+        return "default" if self.compile else None
+
+    @property
+    def cuda_graphs(self) -> bool:
+        """Whether steps are replayed from graphs."""
+        return self.compile in ("reduce-overhead", "max-autotune")
 
 
 class Evaluation(Part):
@@ -169,6 +184,16 @@ class Recipe(Part):
 
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":
+        if self.training.warp_on_device and self.augmentation.photometric:
+            raise ValueError(
+                "training.warp_on_device: expected no photometric augmentation, which works on "
+                "warped crops in the workers; set augmentation.photometric=0"
+            )
+        if self.training.cuda_graphs and self.training.micro_batches > 1:
+            raise ValueError(
+                f"training.compile: expected 'default' with {self.training.micro_batches} "
+                f"micro-batches, found '{self.training.compile}', whose CUDA graphs keep one batch"
+            )
         if self.network not in NETWORKS:
             raise ValueError(f"network: expected one of {', '.join(NETWORKS)}")
         if any(v < 32 or v % 32 for v in self.input_wh):

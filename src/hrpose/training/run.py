@@ -175,6 +175,6 @@ def build_network(recipe: Recipe, skeleton: Skeleton, start: Weights | None) -> 
         network = start.build(skeleton)
     if recipe.training.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if recipe.training.compile:
-        network.compile()
+    if (mode := recipe.training.compile_mode) is not None:
+        network.compile(mode=mode)
     return network
