@@ -75,8 +75,9 @@ class Tab:
         self.page.wait_for_selector("#stage[aria-busy=false]", state="attached")
         return answer
 
-    def drop(self, file: Path, name: str = "photo.jpg") -> dict[str, Any]:
-        handle = self.page.evaluate_handle(
+    def transfer(self, file: Path, name: str = "photo.jpg") -> Any:
+        """A file as the page gets it from the desktop or the clipboard."""
+        return self.page.evaluate_handle(
             """([data, name]) => {
                 const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
                 const transfer = new DataTransfer();
@@ -85,6 +86,9 @@ class Tab:
             }""",
             [base64.b64encode(file.read_bytes()).decode(), name],
         )
+
+    def drop(self, file: Path, name: str = "photo.jpg") -> dict[str, Any]:
+        handle = self.transfer(file, name)
         return self.asking(
             lambda: self.page.dispatch_event("#stage", "drop", {"dataTransfer": handle})
         )
@@ -150,6 +154,39 @@ def test_a_dropped_picture_shows_its_skeleton(tab: Tab) -> None:
     # Without the skeleton the picture alone is there.
     tab.page.uncheck("#show-skeletons")
     assert sum(coloured(tab, answer).values()) <= 1
+
+
+def test_a_pasted_picture_shows_its_skeleton(tab: Tab) -> None:
+    clipboard = tab.transfer(ASTRONAUT, "image.jpg")
+    answer = tab.asking(
+        lambda: tab.page.evaluate(
+            """(clipboardData) => document.dispatchEvent(
+                new ClipboardEvent("paste", { clipboardData, bubbles: true }))""",
+            clipboard,
+        )
+    )
+    shown = coloured(tab, answer)
+    assert sum(shown[name] for name in joints(answer)) >= 8
+    assert "1 person" in tab.summary()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_follow_the_system(browser: Any, url: str, scheme: str) -> None:
+    tab = Tab(browser, url, color_scheme=scheme)
+    # Words on their ground, as the canvas reads colours: (red, green, blue).
+    ground, words = tab.page.evaluate(
+        """() => ["backgroundColor", "color"].map((part) => {
+            const context = document.createElement("canvas").getContext("2d");
+            context.fillStyle = getComputedStyle(document.body)[part];
+            context.fillRect(0, 0, 1, 1);
+            return [...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
+        })"""
+    )
+    darker, lighter = (words, ground) if scheme == "light" else (ground, words)
+    assert max(darker) < 90
+    assert min(lighter) > 180
+    tab.context.close()
+    assert tab.faults == []
 
 
 def test_the_threshold_takes_joints_away(tab: Tab) -> None:

@@ -211,4 +211,4 @@ def collate(samples: Sequence[Sample]) -> Sample:
     canvas = torch.zeros((len(images), height, width, 3), dtype=torch.uint8)
     for place, image in zip(canvas, images, strict=True):
         place[: image.shape[0], : image.shape[1]] = image
-    return Sample(canvas, *map(torch.stack, fields), torch.stack(lies))
+    return Sample(canvas, *map(torch.stack, fields))._replace(lies=torch.stack(lies))
