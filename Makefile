@@ -10,7 +10,7 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check docs format fuzz bench dist lock model finder
+.PHONY: demo test check docs format fuzz bench dist lock lowest model finder
 
 demo: .venv-demo/installed  ## draw the joints of the people in examples/, without PyTorch
 	.venv-demo/bin/hrpose predict examples/*.jpg --out out/demo
@@ -26,6 +26,7 @@ check: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/typos
 	$(DOCS) --quiet
+	$(BIN)/python tools/audit.py
 
 docs: .venv/installed  ## the documentation as pages, in site/
 	$(DOCS)
@@ -34,7 +35,7 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-fuzz: .venv/installed  ## 100,000 damaged files into all that reads files of strangers
+fuzz: .venv/installed  ## 100,000 damaged files and requests into what reads those of strangers
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m fuzz
 
 bench: .venv/installed
@@ -77,6 +78,17 @@ lock:
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install -q $(DIST_TOOLS)
 	@touch $@
+
+# The oldest versions that pyproject.toml allows, and the tests of what leans on them.
+LEANING := tests/test_image.py tests/test_onnx_file.py tests/test_tables.py tests/data \
+  tests/detection tests/network tests/onnx_export tests/runtime tests/serve tests/training/test_module.py \
+  tests/video
+lowest:
+	$(PYTHON) -m venv --clear .venv-lowest
+	$(PYTHON) tools/lowest.py pyproject.toml > .venv-lowest/lowest.txt
+	PIP_CONSTRAINT=.venv-lowest/lowest.txt .venv-lowest/bin/pip install -q \
+	  -e ".[train,video,serve,tables]" httpx hypothesis playwright pycocotools pytest pytest-xdist
+	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -q -m "not slow and not browser and not shared" $(LEANING)
 
 # The stamps: a second run is quick, a changed pyproject.toml or constraints.txt installs again.
 .venv/installed: EXTRAS := [dev]

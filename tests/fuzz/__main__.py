@@ -1,4 +1,4 @@
-"""`make fuzz`: many damaged files into everything that reads files of strangers.
+"""`make fuzz`: many damaged files and requests into everything that reads those of strangers.
 
 Each reader runs in a process of its own; a crash, a hang, an unknown exception or too much memory
 is reported with the file that did it, in out/fuzz.
@@ -7,9 +7,11 @@ is reported with the file that did it, in out/fuzz.
 import argparse
 import faulthandler
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 from pathlib import Path
@@ -17,16 +19,22 @@ from pathlib import Path
 import numpy as np
 
 from fuzz.mutate import mutate
+from fuzz.target import close
 from fuzz.targets import ALLOWED, TARGETS
 
-SECONDS = 5
+# For one file: of work, which a busy machine does not lengthen, and of waiting too.
+CPU_SECONDS = 5
+SECONDS = 60
 MEGABYTES = 1500
 
 
-def attack(name: str, count: int, seed: int, failures: Path) -> int:
-    """The number of defects that `count` damaged files show; each file is kept."""
+def attack(name: str, count: int, seed: int, failures: Path) -> tuple[int, float]:
+    """How many defects `count` damaged files show, and the most CPU seconds that one took.
+
+    Each file with a defect is kept, and that at which the process ended as `NAME-last`.
+    """
     rng = np.random.default_rng(seed)
-    defects = 0
+    defects, longest = 0, 0.0
     failures.mkdir(parents=True, exist_ok=True)
     last = failures / f"{name}-last"
     with tempfile.TemporaryDirectory() as folder:
@@ -35,6 +43,8 @@ def attack(name: str, count: int, seed: int, failures: Path) -> int:
             data = mutate(rng, seeds)
             last.write_bytes(data)
             faulthandler.dump_traceback_later(SECONDS, exit=True)
+            signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # ends the process
+            start = time.process_time()
             try:
                 read(data)
             except ALLOWED:
@@ -44,9 +54,12 @@ def attack(name: str, count: int, seed: int, failures: Path) -> int:
                 (failures / f"{name}-{seed}-{number}").write_bytes(data)
                 traceback.print_exc(limit=-4)
             finally:
+                signal.setitimer(signal.ITIMER_PROF, 0)
                 faulthandler.cancel_dump_traceback_later()
+                longest = max(longest, time.process_time() - start)
+        close(read)
     last.unlink()
-    return defects
+    return defects, longest
 
 
 def main() -> int:
@@ -60,9 +73,13 @@ def main() -> int:
     if given.only:
         warnings.simplefilter("ignore")
         faulthandler.enable()
-        defects = attack(given.only, given.count, given.seed, given.out)
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-        print(f"{given.only}: {given.count} files, {defects} defects, at most {most:.0f} MB")
+        defects, longest = attack(given.only, given.count, given.seed, given.out)
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        most = max(usage.ru_maxrss for usage in used) / 1000
+        print(
+            f"{given.only}: {given.count} files, {defects} defects, at most {longest:.2f} CPU "
+            f"seconds for one and {most:.0f} MB"
+        )
         return int(defects > 0 or most > MEGABYTES)
     share = given.count // len(TARGETS)
     failed = []

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from fuzz import labels, sets
+from fuzz import labels, over_http, sets
 from fuzz.target import Target
 from hrpose.data.coco import load_persons
 from hrpose.errors import UserError
@@ -146,6 +146,8 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "passports": sets.passports,
     "boxes": sets.box_files,
     **{name: labels.source(name) for name in labels.SOURCE_NAMES},
+    "requests": over_http.requests,
+    "sockets": over_http.raw_requests,
 }
 
 # Anything else is a defect.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fuzz.mutate import mutate
+from fuzz.target import close
 from fuzz.targets import ALLOWED, TARGETS
 from hrpose.errors import UserError
 
@@ -16,11 +17,14 @@ def test_damaged_files_are_refused_by_one_line(name: str, tmp_path: Path) -> Non
     rng = np.random.default_rng(7)
     seeds, read = TARGETS[name](tmp_path)
     reasons = []
-    for _ in range(150):
-        try:
-            read(mutate(rng, seeds))
-        except ALLOWED as error:
-            reasons.append(str(error))
+    try:
+        for _ in range(150):
+            try:
+                read(mutate(rng, seeds))
+            except ALLOWED as error:
+                reasons.append(str(error))
+    finally:
+        close(read)
     assert len(reasons) > 10
     if name not in ("recipes", "skeletons"):  # a line for each fault
         assert not any("\n" in reason for reason in reasons)
@@ -42,3 +46,13 @@ def test_a_keypoint_too_large_for_a_float(tmp_path: Path) -> None:
 def test_a_source_that_is_no_text(tmp_path: Path) -> None:
     (seed,), read = TARGETS["annotations"](tmp_path)
     read(seed.replace(b'"id": 1, "file_name"', b'"source": "\\ud800", "id": 1, "file_name"'))
+
+
+def test_a_query_that_is_no_text(tmp_path: Path) -> None:
+    _, read = TARGETS["requests"](tmp_path)
+    try:
+        for line in (b"GET /nothing?\xbd", b"POST ?a=\xff", b"POST /v1/poses/?\xe4"):
+            with pytest.raises(UserError, match="expected ASCII"):
+                read(line + b"\n\n")
+    finally:
+        close(read)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hrpose.passport import Passport
-from hrpose.serve.batcher import BATCH, Batcher, Found, QueueFull
+from hrpose.serve.batcher import BATCH, Batcher, Found, OutOfMemory, QueueFull
 from tiny_weights import PASSPORT
 
 
@@ -36,6 +36,17 @@ class Echo:
         heatmaps = np.zeros((len(crops), 17, height * width), np.float32)
         heatmaps[np.arange(len(crops)), :, crops[:, 0, 0, 0]] = 1
         return heatmaps.reshape(len(crops), 17, height, width)
+
+
+class Tight(Echo):
+    """Has memory for two crops at once; ends its thread where it can at a crop of 254."""
+
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if (crops == 254).any():
+            raise SystemExit
+        if len(crops) > 2 or (crops == 253).any():
+            raise RuntimeError("Failed to allocate memory for requested buffer of size 99")
+        return super().__call__(crops)
 
 
 def crops_of(*numbers: int) -> NDArray[np.uint8]:
@@ -152,3 +163,16 @@ def test_leaving_finishes_what_was_taken_and_takes_no_more() -> None:
     assert not batcher.ready
     with pytest.raises(QueueFull):
         batcher.submit(crops_of(1))
+
+
+def test_a_batch_that_fails_is_halved_and_only_the_guilty_fail() -> None:
+    numbers = [1, 254, 2, 255, 3, 253, 4]
+    with make(Tight()) as batcher:
+        answers = [batcher.submit(crops_of(number)) for number in numbers]
+        errors = {254: RuntimeError, 255: RuntimeError, 253: OutOfMemory}
+        for number, answer in zip(numbers, answers, strict=True):
+            if number in errors:
+                assert type(answer.exception(10)) is errors[number]
+            else:
+                assert numbers_in(answer.result(10)) == [number]
+        assert batcher.ready

@@ -18,12 +18,18 @@ from hrpose.cli.main import main
 
 from .conftest import NUMBERS, Process, number_in, picture_of
 
+QUICK = """from hrpose.serve import protocol
+protocol.HEAD_SECONDS = 0.5
+protocol.TAKE_SECONDS = 0.5
+protocol.CONNECTIONS = 40
+"""
+
 Start = Callable[..., Process]
 
 
 @pytest.fixture(scope="module")
 def running(start: Start) -> Process:
-    return start("--workers", 2, before="from hrpose.serve import run; run.HEAD_SECONDS = 0.5")
+    return start("--workers", 2, before=QUICK)
 
 
 def connect(server: Process) -> socket.socket:
@@ -77,6 +83,70 @@ def test_a_head_that_never_ends_is_closed(running: Process, head: bytes) -> None
         connection.sendall(head)
         status, problem = answer_on(connection)
     assert (status, problem["error"]) == (408, "too_slow")
+
+
+def test_a_head_without_end_is_cut_at_its_bound(running: Process) -> None:
+    with connect(running) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 60_000)
+        time.sleep(0.1)
+        connection.sendall(b"x" * 20_000)
+        status, problem = answer_on(connection)
+    assert (status, problem["error"]) == (431, "too_large")
+
+
+def test_too_many_connections_are_told_to_come_again(running: Process) -> None:
+    idle = [connect(running) for _ in range(45)]
+    try:
+        status, problem = answer_on(idle[-1])
+        assert (status, problem["error"]) == (503, "busy")
+    finally:
+        for connection in idle:
+            connection.close()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{running.url}/healthz").status_code == 200:
+                break
+        except httpx.HTTPError:
+            pass
+    assert httpx.get(f"{running.url}/healthz").status_code == 200
+
+
+def test_who_does_not_take_the_answer_is_let_go(running: Process) -> None:
+    request = b"GET /page/main.js HTTP/1.1\r\nHost: a\r\n\r\n"
+    with connect(running) as connection:
+        connection.settimeout(20)
+        with pytest.raises(ConnectionError):  # reset, or a broken pipe
+            send_without_end(connection, request * 100)
+
+
+def send_without_end(connection: socket.socket, data: bytes) -> None:
+    while True:
+        connection.sendall(data)
+
+
+def test_a_token_and_a_trace_stay_where_they_belong(start: Start) -> None:
+    broken = """
+from hrpose.serve.service import Service
+async def poses(self, data, options):
+    raise RuntimeError("a secret of the server")
+Service.poses = poses
+"""
+    server = start("--token", "s3cret-token", before=broken)
+    answer = httpx.post(
+        f"{server.url}/v1/poses",
+        files={"image": picture_of(1)},
+        headers={"authorization": "Bearer s3cret-token"},
+    )
+    assert (answer.status_code, answer.json()["error"]) == (500, "broken")
+    assert "secret" not in answer.text
+    assert "Traceback" not in answer.text
+    httpx.get(f"{server.url}/v1/models", headers={"authorization": "Bearer s3cret-tokem"})
+    server.stop()
+    assert server.process.stdout is not None
+    log = server.process.stdout.read()
+    assert "a secret of the server" in log  # why it failed
+    assert "s3cret" not in log
 
 
 def test_what_is_no_http_gets_a_reason(running: Process) -> None:

@@ -153,6 +153,7 @@ OPTIONS = [
     ({"flip_test": "perhaps"}, "flip_test"),
     ({"box": "[]"}, "box"),
     ({"a" * 500: "1"}, "aaa"),
+    ({"threshold": ["0.1", "0.2"]}, "twice"),
 ]
 
 
@@ -245,6 +246,23 @@ def test_a_body_without_end_is_cut_at_its_bound(server: Server) -> None:
     response = server.request("POST", "/v1/poses", content=endless(), headers=headers)
     assert_refused(response, 413, "at most 300,000 bytes")
     assert sent < LIMITS.max_bytes + 1_000_000 + 2 * 65536
+
+
+def test_another_sites_page_may_lead_here_but_not_send(server: Server) -> None:
+    theirs = {"sec-fetch-site": "cross-site"}
+    files = {"image": picture_of(1)}
+    response = server.request("POST", "/v1/poses", files=files, headers=theirs)
+    assert_refused(response, 403, "another site")
+    assert server.request("GET", "/", headers=theirs).status_code == 200
+    ours = {"sec-fetch-site": "same-origin"}
+    assert server.request("POST", "/v1/poses", files=files, headers=ours).status_code == 200
+
+
+def test_many_options_are_not_read(server: Server) -> None:
+    query = "&".join(f"a{i}=1" for i in range(5_000))
+    headers = {"content-type": "image/png"}
+    response = server.request("POST", f"/v1/poses?{query}", content=b"x", headers=headers)
+    assert_refused(response, 422, "fewer options")
 
 
 def test_the_token_is_asked_for(serve: Serve) -> None:

@@ -82,18 +82,21 @@ class PoseEstimator:
         image: Source,
         boxes: ArrayLike | None = None,
         box_scores: ArrayLike | None = None,
+        *,
+        size: tuple[int, int] | None = None,
     ) -> Picture:
         """Read and check; without boxes, with the people that the detector finds.
 
         Of those at most 100, the surest first. `image`, `boxes` (n, 4) [x, y, w, h] in pixels and
-        `box_scores` (n,) in [0, 1] are those of calling the estimator. May be called from several
+        `box_scores` (n,) in [0, 1] are those of calling the estimator. `size` (w, h) is what
+        `image_size` says of the file, where it was asked already. May be called from several
         threads. Raises UserError that says which box is wrong, and how.
         """
         file = None if isinstance(image, np.ndarray) or self.exact or self.refine else image
         if boxes is not None or box_scores is not None or isinstance(self.detector, WholePicture):
             if file is None:
                 return Picture.of(image, boxes, box_scores)
-            return Picture.reduced(file, self.passport, boxes, box_scores)
+            return Picture.reduced(file, self.passport, boxes, box_scores, size=size)
         seen = Picture.of(image) if file is None else self._overview(file)
         # The last pixels of a shrunk picture may reach over its edge, and boxes must not.
         width, height = (seen.boxes[0, 2:] // seen.shrunk).astype(int)
@@ -102,7 +105,7 @@ class PoseEstimator:
         try:
             if file is None:
                 return Picture.of(seen.image, *people)
-            return Picture.reduced(file, self.passport, *people, overview=seen)
+            return Picture.reduced(file, self.passport, *people, overview=seen, size=size)
         except UserError as error:
             raise UserError(f"detector {self.detector.name}: {error}") from error
 

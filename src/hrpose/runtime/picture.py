@@ -54,12 +54,14 @@ class Picture:
         boxes: ArrayLike | None = None,
         box_scores: ArrayLike | None = None,
         overview: "Picture | None" = None,
+        size: tuple[int, int] | None = None,
     ) -> "Picture":
         """As `of`, shrunk as far as the decoder can do it and no crop has to be enlarged then.
 
         `overview` is the same file shrunk, if it was read before: where it does, it is taken.
+        `size` (w, h) is that of the file, if it was asked for before.
         """
-        checked, scores = _check(boxes, box_scores, *image_size(file))
+        checked, scores = _check(boxes, box_scores, *(size or image_size(file)))
         crops = [passport.crop(box) for box in checked]
         most = min((min(np.divide(crop.size, crop.input_wh)) for crop in crops), default=np.inf)
         if overview is not None and overview.shrunk <= max(1, most):

@@ -23,6 +23,10 @@ class QueueFull(Exception):
     """More crops wait than may."""
 
 
+class OutOfMemory(Exception):
+    """Even one job alone found no memory now."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
     """Keypoints in n crops: `points` (n, k, 2) in input pixels, `scores` (n, k), and where they
@@ -44,6 +48,8 @@ class _Job:
 
 class Batcher:
     """Runs sessions, each in a thread of its own, on crops from any thread.
+
+    A batch that fails is tried again in halves, so that a job fails by its own fault only.
 
     A context manager: on leaving, what was submitted is finished. `observe` is told the number of
     crops of each batch.
@@ -159,12 +165,16 @@ class Batcher:
                     return taken
 
     def _run(self, estimator: PoseEstimator, jobs: list[_Job]) -> None:
-        crops = np.concatenate([job.crops for job in jobs])
         try:
+            crops = np.concatenate([job.crops for job in jobs])
             found = _find(estimator, crops, any(job.heatmaps for job in jobs), self._observe)
-        except Exception as error:
-            for job in jobs:
-                job.answer.set_exception(error)
+        except BaseException as error:  # nothing may end the thread while others wait for it
+            if len(jobs) > 1:  # one job's fault, or too much at once: not everybody's
+                half = len(jobs) // 2
+                self._run(estimator, jobs[:half])
+                self._run(estimator, jobs[half:])
+            else:
+                jobs[0].answer.set_exception(_explained(error))
             return
         start = 0
         for job in jobs:
@@ -173,6 +183,14 @@ class Batcher:
             if job.heatmaps and found.heatmaps is not None:
                 heatmaps = found.heatmaps[rows]
             job.answer.set_result(Found(found.points[rows], found.scores[rows], heatmaps))
+
+
+def _explained(error: BaseException) -> Exception:
+    """OutOfMemory for what says so, in NumPy's words or in ONNX Runtime's and PyTorch's."""
+    words = str(error).lower()
+    if isinstance(error, MemoryError) or "alloc" in words or "out of memory" in words:
+        return OutOfMemory(str(error))
+    return error if isinstance(error, Exception) else RuntimeError(repr(error))
 
 
 def _find(

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hrpose.serve.figures import Figures
-from hrpose.serve.limits import busy
+from hrpose.serve.limits import Refusal, busy
 
 HEADERS = {
     # Only what this server sends may run or load; a picture may also come from the page itself.
@@ -58,20 +58,30 @@ class Door:
         self._inside += 1
         self._figures.under_way.set(self._inside)
         try:
-            if self._inside > self._most and scope["path"] not in ALWAYS:
-                refusal = busy()
-                answer = JSONResponse(
-                    {"error": refusal.code, "reason": refusal.reason}, 503, refusal.headers
-                )
-                await answer(scope, receive, send_dressed)
-            else:
+            refusal = self._refusal(scope)
+            if refusal is None:
                 await self._app(scope, receive, send_dressed)
+            else:
+                content = {"error": refusal.code, "reason": refusal.reason}
+                answer = JSONResponse(content, refusal.status, refusal.headers)
+                await answer(scope, receive, send_dressed)
         finally:
             self._inside -= 1
             self._figures.under_way.set(self._inside)
             route = _route(scope)
             self._figures.requests.labels(route, str(status)).inc()
             self._figures.seconds.labels(route).observe(time.perf_counter() - start)
+
+    def _refusal(self, scope: Scope) -> Refusal | None:
+        if self._inside > self._most and scope["path"] not in ALWAYS:
+            return busy()
+        if not scope["query_string"].isascii():
+            return Refusal(400, "bad_request", "query: expected ASCII, others percent-encoded")
+        # A page elsewhere may lead here, but not have its visitors' browsers send requests.
+        if scope["method"] == "POST" and (b"sec-fetch-site", b"cross-site") in scope["headers"]:
+            reason = "expected a request of this server's page or of a program, not of another site"
+            return Refusal(403, "other_site", reason)
+        return None
 
 
 def _route(scope: Scope) -> str:

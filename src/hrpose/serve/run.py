@@ -1,7 +1,5 @@
 """A server process: its socket, its signals, its end."""
 
-import asyncio
-import json
 import logging
 import signal
 import socket
@@ -9,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from hrpose.detection.detector import Detector
 from hrpose.errors import UserError
@@ -18,12 +15,11 @@ from hrpose.serve.app import create_app
 from hrpose.serve.batcher import Batcher
 from hrpose.serve.figures import Figures
 from hrpose.serve.limits import Limits
+from hrpose.serve.protocol import Connection
 from hrpose.serve.service import Service
 
 # How long a stopping server waits for requests that are still under way.
 STOP_SECONDS = 90
-# From a connection's start, or a request's first byte, to the end of the request's head.
-HEAD_SECONDS = 10
 
 
 def serve(
@@ -82,13 +78,14 @@ def url_of(listener: socket.socket) -> str:
 def _run(app: ASGIApp, listener: socket.socket) -> None:
     config = uvicorn.Config(
         app,
-        http=_Protocol,
+        http=Connection,
         ws="none",
         lifespan="off",
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        log_level=logging.WARNING,
+        # Each request that is no HTTP would have a line of its own: clients could fill the disk.
+        log_level=logging.ERROR,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
     # Uvicorn raises the signal again after its end: here it has done its work by then.
@@ -102,53 +99,3 @@ def _run(app: ASGIApp, listener: socket.socket) -> None:
 
 def _ignore(number: int, frame: object) -> None:
     pass
-
-
-class _Protocol(H11Protocol):
-    """Uvicorn's, and a connection that sends no whole request's head is closed in time.
-
-    The same clock runs where a body goes on after it was refused.
-    """
-
-    _clock: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._watch()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._watch()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._stop()
-
-    def _watch(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._stop()
-        elif self._clock is None:
-            self._clock = self.loop.call_later(HEAD_SECONDS, self._give_up)
-
-    def _stop(self) -> None:
-        if self._clock is not None:
-            self._clock.cancel()
-            self._clock = None
-
-    def _give_up(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
-            self._send(408, "too_slow", f"expected a request within {HEAD_SECONDS} seconds")
-        self.transport.close()
-
-    def send_400_response(self, msg: str) -> None:
-        self._send(400, "bad_request", msg)
-        self.transport.close()
-
-    def _send(self, status: int, error: str, reason: str) -> None:
-        """An answer to what is no request, so that no application sees it."""
-        body = json.dumps({"error": error, "reason": reason}).encode()
-        head = (
-            f"HTTP/1.1 {status} {error}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)

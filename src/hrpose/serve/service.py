@@ -21,7 +21,7 @@ from hrpose.image import PictureError, image_size
 from hrpose.poses import Poses
 from hrpose.runtime.estimator import PoseEstimator, place
 from hrpose.runtime.picture import Picture
-from hrpose.serve.batcher import Batcher, Found, QueueFull
+from hrpose.serve.batcher import Batcher, Found, OutOfMemory, QueueFull
 from hrpose.serve.limits import Limits, Refusal, busy
 from hrpose.serve.schemas import Heatmaps, Keypoint, Options, Person, PosesAnswer
 from hrpose.serve.upload import parse_boxes
@@ -99,7 +99,7 @@ class Service:
                     np.stack(cut.images), flip_test=options.flip_test, heatmaps=options.heatmaps
                 )
                 found = await asyncio.wrap_future(job)
-        except (QueueFull, TimeoutError):
+        except (QueueFull, OutOfMemory, TimeoutError, MemoryError):
             raise busy() from None
         poses = place(self.passport, cut.picture, cut.crops, found.points, found.scores)
         if options.heatmaps:
@@ -112,7 +112,7 @@ class Service:
     def _cut(self, data: bytes, boxes: list[tuple[float, float, float, float]] | None) -> _Cut:
         try:
             size = image_size(data, max_pixels=self.limits.max_pixels)
-            picture = self._estimator.picture(data, boxes)
+            picture = self._estimator.picture(data, boxes, size=size)
         except PictureError as error:
             raise Refusal(422, "bad_picture", str(error)) from error
         except UserError as error:

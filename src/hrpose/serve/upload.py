@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
+from urllib.parse import parse_qsl
 
 from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
@@ -89,6 +90,21 @@ def too_large(limits: Limits) -> Refusal:
     return Refusal(413, "too_large", reason)
 
 
+def query_options(query: bytes) -> Options:
+    """The options of a URL. Raises a Refusal that says which is wrong."""
+    most = 2 * len(Options.model_fields)
+    try:
+        given = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=most)
+    except ValueError:
+        raise Refusal(422, "bad_options", "query: expected fewer options") from None
+    if len(dict(given)) != len(given):
+        raise Refusal(422, "bad_options", "query: expected each option once, found one twice")
+    try:
+        return Options.model_validate(dict(given))
+    except ValidationError as error:
+        raise bad_options(error.errors()) from None
+
+
 async def parse(
     body: bytes, content_type: str, options: Options, limits: Limits
 ) -> tuple[bytes, Options]:
@@ -155,7 +171,7 @@ async def _read_form(form: FormData, options: Options) -> tuple[bytes, Options]:
 def bad_options(errors: object) -> Refusal:
     """The refusal that names the first of pydantic's errors."""
     first = errors[0] if isinstance(errors, list | tuple) and errors else {}
-    where = ".".join(str(part) for part in first.get("loc", ()) if part != "query") or "options"
+    where = ".".join(str(part) for part in first.get("loc", ())) or "options"
     found = repr(first.get("input"))[:80]
     return Refusal(422, "bad_options", f"{where[:80]}: {first.get('msg', 'wrong')}, found {found}")
 

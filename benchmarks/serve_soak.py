@@ -1,0 +1,226 @@
+"""`python -m benchmarks.serve_soak`: a real server at saturation, with faults on purpose; SOAK.md.
+
+Clients ask without a pause; others break off, vanish before their answer, trickle, do not take
+answers, or send no HTTP. Inside the server batches of the two network threads fail, threads are
+told to end, memory runs out, and the clock jumps by a day. At the end comes SIGTERM, under load.
+Every good picture has an answer of its own, known beforehand.
+"""
+
+import argparse
+import collections
+import contextlib
+import http.client
+import json
+import multiprocessing
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+
+import hrpose
+from benchmarks.serve_load import BAD_EVERY, Bad, Good, make_bad, make_good, resident
+
+PICTURES = 24
+PROCESSES = 2
+# The end: SIGTERM comes so long before clients stop asking.
+LAST_SECONDS = 0.3
+
+FAULTS = """
+import random, threading, time
+from hrpose.runtime.session import OnnxSession
+from hrpose.serve import limits, protocol
+protocol.TAKE_SECONDS = 5
+protocol.HEAD_SECONDS = 3
+dice, call, now, jump = random.Random(0), OnnxSession.__call__, time.time, [0.0]
+def fail(self, crops):
+    luck = dice.random()
+    if luck < 0.01:
+        raise RuntimeError("Failed to allocate memory for requested buffer of size 1")
+    if luck < 0.02 and len(crops) > 1:
+        raise SystemExit("a worker is killed")
+    if luck < 0.03 and len(crops) > 1:
+        raise RuntimeError("a batch breaks")
+    if dice.random() < 0.02:
+        jump[0] = dice.choice([-86400.0, 0.0, 86400.0])
+    return call(self, crops)
+OnnxSession.__call__ = fail
+time.time = lambda: now() + jump[0]
+from hrpose.cli.main import main
+main()
+"""
+
+
+@dataclass
+class Seen:
+    """What one client saw: statuses of good and bad requests, and what should not be."""
+
+    good: collections.Counter[int] = field(default_factory=collections.Counter)
+    bad: collections.Counter[int] = field(default_factory=collections.Counter)
+    wrong: int = 0
+    unreasoned: int = 0
+    lost: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+
+def ask(url: str, goods: list[Good], bads: list[Bad], seed: int, until: float) -> Seen:
+    """Ask until the time is up, or the server takes no more at its end."""
+    rng, seen = np.random.default_rng(seed), Seen()
+    place = urlsplit(url)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=60)
+    while time.time() < until:
+        request: Good | Bad = goods[int(rng.integers(len(goods)))]
+        if rng.integers(BAD_EVERY) == 0:
+            request = bads[int(rng.integers(len(bads)))]
+        kind = request.content_type if isinstance(request, Bad) else "image/jpeg"
+        start = time.perf_counter()
+        try:
+            if connection.sock is None:
+                connection.connect()
+        except ConnectionRefusedError:
+            seen.lost += time.time() < until - LAST_SECONDS
+            break
+        try:
+            connection.request("POST", request.path, request.body, {"Content-Type": kind})
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError):
+            seen.lost += 1
+            connection.close()
+            continue
+        if isinstance(request, Bad):
+            seen.bad[response.status] += 1
+        else:
+            seen.good[response.status] += 1
+            if response.status == 200:
+                seen.seconds.append(time.perf_counter() - start)
+                seen.wrong += not request.answered_by(answer)
+        if response.status != 200:
+            seen.unreasoned += not answer.get("reason")
+        if response.status == 503:
+            time.sleep(0.05)
+    connection.close()
+    return seen
+
+
+def disturb(url: str, picture: bytes, seed: int, until: float) -> int:
+    """Be every kind of client that nobody wants; returns how often."""
+    rng, place, count = np.random.default_rng(seed), urlsplit(url), 0
+    head = f"POST /v1/poses HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n".encode()  # noqa: E501
+    while time.time() < until:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((place.hostname or "", place.port or 80), 5) as connection,
+        ):
+            count += 1
+            match rng.integers(5):
+                case 0:  # breaks off
+                    connection.sendall(head + picture[: int(rng.integers(len(picture)))])
+                case 1:  # vanishes before its answer
+                    connection.sendall(head + picture)
+                case 2:  # trickles
+                    connection.sendall(head)
+                    for byte in picture[:20]:
+                        connection.sendall(bytes([byte]))
+                        time.sleep(0.05)
+                case 3:  # asks and takes nothing
+                    connection.settimeout(1)
+                    for _ in range(200):
+                        connection.sendall(b"GET /page/main.js HTTP/1.1\r\nHost: a\r\n\r\n" * 20)
+                case _:  # speaks something else
+                    connection.sendall(rng.bytes(500))
+        time.sleep(0.02)
+    return count
+
+
+def several(
+    url: str, goods: list[Good], bads: list[Bad], seeds: list[int], until: float
+) -> list[Seen]:
+    """Several clients and a disturber, each in a thread of this process."""
+    found: list[Seen] = []
+    threads = [
+        threading.Thread(target=lambda s=seed: found.append(ask(url, goods, bads, s, until)))
+        for seed in seeds
+    ]
+    threads.append(threading.Thread(target=disturb, args=(url, goods[0].body, seeds[0], until)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def main() -> int:
+    """Run, print and write the figures; 1 where something is not as it has to be."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", default="w16-small")
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "SOAK.md")
+    given = parser.parse_args()
+
+    goods, _ = make_good(given.weights, PICTURES)
+    bads = make_bad(goods[0].body)
+    command = [sys.executable, "-c", FAULTS, "serve", "--port", "0", "--workers", "2"]
+    command += ["--weights", given.weights, "--detector", "whole"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert server.stdout is not None
+    url = server.stdout.readline().split(" at ")[1].split(";")[0]
+    memory: list[float] = []
+    parts = [list(range(given.clients))[i::PROCESSES] for i in range(PROCESSES)]
+    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
+        pool.map(time.sleep, [1] * PROCESSES)  # until each has started
+        until = time.time() + given.seconds
+        work = pool.starmap_async(several, [(url, goods, bads, seeds, until) for seeds in parts])
+        while time.time() < until - LAST_SECONDS:
+            memory.append(resident(server.pid))
+            time.sleep(min(1, max(0, until - LAST_SECONDS - time.time())))
+        server.send_signal(signal.SIGTERM)
+        found = [seen for part in work.get() for seen in part]
+    ended = server.wait(120)
+
+    good = sum((seen.good for seen in found), collections.Counter())
+    bad = sum((seen.bad for seen in found), collections.Counter())
+    waits = sorted(s for seen in found for s in seen.seconds)
+    failures = {status: n for status, n in (good + bad).items() if status >= 500 and status != 503}
+    settled = memory[len(memory) // 6 :]
+    wrong, lost = sum(seen.wrong for seen in found), sum(seen.lost for seen in found)
+    unreasoned = sum(seen.unreasoned for seen in found)
+    lines = [
+        "# The server with faults on purpose",
+        "",
+        "Made by `python -m benchmarks.serve_soak`. "
+        + " ".join((__doc__ or "").split("\n\n")[1].split()),
+        "",
+        f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores shared by server and clients, "
+        f"load of the machine {os.getloadavg()[1]:.1f}, hrpose {hrpose.__version__}",
+        "",
+        "| what | figure |",
+        "|---|---|",
+        f"| weights, clients, seconds | {Path(given.weights).stem}, {given.clients} and "
+        f"{PROCESSES} that disturb, {given.seconds:g} |",
+        f"| good requests by status | {dict(sorted(good.items()))} |",
+        f"| bad requests by status | {dict(sorted(bad.items()))} |",
+        f"| wrong answers, lost answers (SIGTERM included) | {wrong}, {lost} |",
+        f"| 5xx other than 503, refusals without a reason | {failures or 0}, {unreasoned} |",
+        f"| seconds to a good answer, median and 99% | {waits[len(waits) // 2]:.3f}, "
+        f"{waits[len(waits) * 99 // 100]:.3f} |",
+        f"| memory in MB, after a sixth of the time, most, at the end | {settled[0]:.0f}, "
+        f"{max(settled):.0f}, {settled[-1]:.0f} |",
+        f"| exit code after SIGTERM under load | {ended} |",
+    ]
+    print("\n".join(lines))
+    given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return int(bool(wrong or lost or unreasoned or failures or ended))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
