@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from hrpose.cli import check, convert, preview, sets, sigmas, skeleton
+from hrpose.cli import check, convert, preview, rank, sets, sigmas, skeleton
 
 app = typer.Typer(help="Make and change data sets.", no_args_is_help=True)
 app.add_typer(convert.app, name="convert")
 app.command("check")(check.check)
 app.command("preview")(preview.preview)
+app.command("rank")(rank.rank)
 app.command("skeleton")(skeleton.skeleton)
 app.command("sigmas")(sigmas.sigmas)
 sets.add_to(app)
