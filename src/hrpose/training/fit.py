@@ -18,13 +18,13 @@ from lightning.pytorch.callbacks import (
     EMAWeightAveraging,
     ModelCheckpoint,
 )
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from hrpose.training.checkpoint_io import WholeFiles
 from hrpose.training.failures import explained
+from hrpose.training.loggers import open_loggers
 from hrpose.training.processes import ALONE, Processes, SameStatistics
 from hrpose.training.recipe import Optimizer, Schedule, Training
 from hrpose.training.survive import GoOnInEpoch, LastCheckpoints, StopAtNotFinite
@@ -83,11 +83,7 @@ def fit(
         precision=_precision(training.precision),
         callbacks=callbacks,
         plugins=plugins,
-        logger=[
-            # Each start has its own version, for the logger would empty a folder it finds.
-            CSVLogger(out, name="csv"),
-            TensorBoardLogger(out, name="", version="tensorboard"),
-        ],
+        logger=open_loggers(training.loggers, out),
         check_val_every_n_epoch=every_epochs,
         num_sanity_val_steps=0,
         log_every_n_steps=20,

@@ -141,6 +141,8 @@ class Training(Part):
     """Write where to go on after so many steps too, not only at the end of each epoch."""
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
     """How many of these are kept, for the newest may get damaged."""
+    loggers: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = ("csv", "tensorboard")
+    """Where the figures go; the last two need `hrpose[wandb]` and `hrpose[mlflow]`."""
     debug_pictures_every: Annotated[int, Field(ge=0)] = 0
     """Steps between looks at a batch (`hrpose.training.pictures`); 0 is never."""
 

@@ -22,6 +22,7 @@ from hrpose.skeleton import Skeleton
 from hrpose.training.datamodule import PoseData
 from hrpose.training.doctor import Case, Finding, examine
 from hrpose.training.fit import fit
+from hrpose.training.loggers import check_loggers
 from hrpose.training.module import PoseModule
 from hrpose.training.pictures import DebugPictures
 from hrpose.training.processes import ALONE, Processes, started
@@ -51,6 +52,7 @@ def check(
     `say` is told what the recipe doctor finds. Raises UserError for what keeps a training from
     starting; writes nothing. Returns the data and the weights, read.
     """
+    check_loggers(recipe.training.loggers)
     start = read_start(recipe)
     datamodule = PoseData(recipe, data, processes)
     say = say if processes.first else _say_nothing
