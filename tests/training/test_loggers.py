@@ -1,4 +1,4 @@
-"""Trackers are wired as the recipe says. Stand-ins for those not installed note how they are made."""
+"""Trackers are wired as the recipe says; stand-ins note how those not installed are made."""
 
 from pathlib import Path
 from typing import Any
