@@ -94,6 +94,7 @@ FINE: list[tuple[list[str], Weights | None]] = [
     (["optimizer.name=adamw", "optimizer.weight_decay=1e-2"], BACKBONE),
     (["optimizer.lr=1e-4"], COCO_MODEL),
     (["training.batch_size=32", "optimizer.lr=2.5e-4"], BACKBONE),
+    (["training.batch_size=32", "optimizer.base_batch_size=128"], BACKBONE),
     (["training.batch_size=32", "optimizer.lr=5e-4"], BACKBONE),
     (["training.batch_size=512", "optimizer.lr=2e-3"], BACKBONE),
     (["input_wh=[288, 384]", "codec.sigma=3"], BACKBONE),
