@@ -1,0 +1,39 @@
+"""The angle of every elbow and knee, as a table: pandas takes it from there.
+
+pip install "hrpose[tables]"
+python examples/pandas_angles.py examples/*.jpg
+"""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import hrpose
+
+ANGLES = {
+    f"{side}_{middle}": (f"{side}_{first}", f"{side}_{middle}", f"{side}_{last}")
+    for side in ("left", "right")
+    for first, middle, last in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle"))
+}
+
+
+def angles(pictures: Iterable[Path], threshold: float = 0.3) -> pd.DataFrame:
+    """A row per person and angle in degrees, 180 is straight; NaN where a joint is absent."""
+    estimator = hrpose.load("w16-small")
+    rows = []
+    for picture in pictures:
+        table = estimator(picture).to_pandas(threshold)
+        for person, joints in table.groupby("person"):
+            at = joints.where(joints["present"]).set_index(joints["joint"])[["x", "y"]]
+            for name, (first, middle, last) in ANGLES.items():
+                one, other = (at.loc[end] - at.loc[middle] for end in (first, last))
+                cosine = one @ other / (np.linalg.norm(one) * np.linalg.norm(other))
+                rows.append((picture.name, person, name, np.degrees(np.arccos(cosine))))
+    return pd.DataFrame(rows, columns=["picture", "person", "joint", "degrees"])
+
+
+if __name__ == "__main__":
+    print(angles(map(Path, sys.argv[1:])).round(1).to_string(index=False))

@@ -1,0 +1,57 @@
+"""Who raises a hand? supervision draws, hrpose finds.
+
+pip install hrpose, and supervision as docs/guide/pictures.md says
+python examples/supervision_zones.py examples/astronaut.jpg out.png
+"""
+
+import sys
+from pathlib import Path
+
+import supervision as sv
+from PIL import Image
+
+import hrpose
+from hrpose.files import write_atomically
+from hrpose.image import read_image
+
+
+def annotate(picture: Path, threshold: float = 0.3) -> tuple[Image.Image, list[bool]]:
+    """The picture with supervision's skeletons, and for each person whether a hand is raised."""
+    image = read_image(picture)
+    poses = hrpose.load("w16-small")(image)
+    points = poses.to_supervision(threshold)
+    edges = sv.EdgeAnnotator(
+        color=sv.Color.GREEN,
+        thickness=3,
+        edges=[(a + 1, b + 1) for a, b in poses.skeleton.limbs],  # counted from 1
+    )
+    scene = edges.annotate(image.copy(), points)
+    scene = sv.VertexAnnotator(color=sv.Color.RED, radius=4).annotate(scene, points)
+    index = {name: i for i, name in enumerate(poses.skeleton.keypoints)}
+    raised = []
+    for keypoints in poses.keypoints:
+        pairs = [(index[f"{s}_wrist"], index[f"{s}_shoulder"]) for s in ("left", "right")]
+        raised.append(
+            any(
+                min(keypoints[w, 2], keypoints[s, 2]) >= threshold
+                and keypoints[w, 1] < keypoints[s, 1]
+                for w, s in pairs
+            )
+        )
+    return Image.fromarray(scene), raised
+
+
+def main() -> None:
+    """Annotate the first argument into the second."""
+    import io
+
+    picture, out = Path(sys.argv[1]), Path(sys.argv[2])
+    scene, raised = annotate(picture)
+    content = io.BytesIO()
+    scene.save(content, "PNG")
+    write_atomically(out, content.getvalue())
+    print(f"{out}: {sum(raised)} of {len(raised)} people raise a hand")
+
+
+if __name__ == "__main__":
+    main()
