@@ -131,6 +131,8 @@ def to_yolo(
         sources["val"] = (val, given(val_images))
     done = from_coco_to_yolo(sources, out, copy)
     typer.echo(f"wrote {out / 'data.yaml'} and {len(done.files) - 1} files of labels")
+    if done.left_out:
+        typer.echo(f"  {done.left_out} joints outside their pictures are written as not labelled")
     if val is None:
         typer.echo("  val is train, as Ultralytics asks for one; give another with --val")
     if not (out / "images").exists():

@@ -191,6 +191,24 @@ def test_pictures_that_yolo_could_not_tell_apart(tmp_path: Path) -> None:
         from_coco_to_yolo({"train": (source, Given())}, tmp_path / "out")
 
 
+def test_joints_that_yolo_cannot_hold_are_counted(tmp_path: Path) -> None:
+    document = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 10, "height": 10}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5],
+             "keypoints": [5, 5, 1, 11, 5, 2]}
+        ],
+        "categories": [{"id": 1, "name": "animal", "keypoints": ["a", "b"]}],
+    }  # fmt: skip
+    source = tmp_path / "a.json"
+    source.write_text(json.dumps(document))
+    arguments = ["data", "convert", "to-yolo", str(source), str(tmp_path / "out")]
+    said = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
+    assert "1 joints outside their pictures are written as not labelled" in said
+    label = (tmp_path / "out" / "labels" / "train" / "a.txt").read_text()
+    assert label == "0 0.25 0.25 0.5 0.5 0.5 0.5 1 0 0 0\n"
+
+
 def test_a_picture_that_cannot_be_copied_leaves_nothing(tmp_path: Path) -> None:
     source = exports.cvat_images(tmp_path / "in")
     (tmp_path / "in" / "images" / "b.jpg").unlink()

@@ -14,11 +14,12 @@ from hrpose.skeleton import SHIPPED
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What was written."""
+    """What was written; `left_out` are labelled joints that the form cannot hold."""
 
     found: PoseSet
     documents: tuple[Document, ...]
     files: tuple[str, ...]
+    left_out: int = 0
 
 
 def to_coco(name: str, source: Path, out: Path, given: Given, copy: bool = False) -> Converted:
@@ -59,7 +60,8 @@ def from_coco_to_yolo(
     sets = {name: from_coco.read(path, given) for name, (path, given) in sources.items()}
     files = yolo_back.files(sets)
     _write(out, files, {f"images/{name}": found for name, found in sets.items()}, copy, each=True)
-    return Converted(next(iter(sets.values())), (), tuple(files))
+    left_out = sum(yolo_back.joints_left_out(found) for found in sets.values())
+    return Converted(next(iter(sets.values())), (), tuple(files), left_out)
 
 
 def _write(

@@ -46,10 +46,24 @@ def _line(person: Person, skeleton: Skeleton, size: tuple[int, int]) -> str:
     words = ["0", *(_share(value) for value in values)]
     for name in skeleton.keypoints:
         x, y, visibility = person.joints.get(name, (0.0, 0.0, 0))
-        if not (0 <= x <= size[0] and 0 <= y <= size[1]):
+        if _is_outside(x, y, size):
             x, y, visibility = 0.0, 0.0, 0
         words += [_share(x / size[0]), _share(y / size[1]), str(visibility)]
     return " ".join(words)
+
+
+def joints_left_out(found: PoseSet) -> int:
+    """How many labelled joints lie outside their picture, and are written as not labelled."""
+    return sum(
+        _is_outside(x, y, picture.size_wh or (1, 1))
+        for picture in found.pictures
+        for person in picture.people
+        for x, y, _ in person.joints.values()
+    )
+
+
+def _is_outside(x: float, y: float, size: tuple[int, int]) -> bool:
+    return not (0 <= x <= size[0] and 0 <= y <= size[1])
 
 
 def _share(value: float) -> str:
