@@ -25,8 +25,10 @@ def annotate(picture: Path, threshold: float = 0.3) -> tuple[Image.Image, list[b
         thickness=3,
         edges=[(a + 1, b + 1) for a, b in poses.skeleton.limbs],  # counted from 1
     )
-    scene = edges.annotate(image.copy(), points)
+    # supervision's pictures are BGR.
+    scene = edges.annotate(image[..., ::-1].copy(), points)
     scene = sv.VertexAnnotator(color=sv.Color.RED, radius=4).annotate(scene, points)
+    scene = scene[..., ::-1].copy()
     index = {name: i for i, name in enumerate(poses.skeleton.keypoints)}
     raised = []
     for keypoints in poses.keypoints:
