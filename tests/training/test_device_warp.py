@@ -56,7 +56,7 @@ def difference(folder: Path, place: str, unit_lengths: bool, device: str) -> np.
     expected, batch = (collate([d[draw] for draw in draws]) for d in (workers, on_device))
     assert batch.lies is not None
     batch = batch._replace(image=batch.image.to(device), lies=batch.lies.to(device))
-    found = module("training.warp_on_device=true").on_after_batch_transfer(batch, 0)
+    found = module("training.warp_on_device=true").cropped(batch)
     assert found.lies is None
     assert found.image.dtype == torch.uint8
     for name in ("points", "visible", "trust", "person", "to_image"):
@@ -84,7 +84,7 @@ def test_crops_on_a_gpu_equal_those_of_the_workers(people: Path) -> None:
 def test_warped_batches_pass_through(people: Path) -> None:
     workers, _ = datasets(people, "pack", False)
     batch = collate([workers[Draw(0, (1, 1))]])
-    assert module().on_after_batch_transfer(batch, 0) is batch
+    assert module().cropped(batch) is batch
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ class PoseModule(MicroBatches):
         # what is logged, must not change under whoever holds them.
         return heatmaps.clone() if graphs else heatmaps
 
-    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
+    def cropped(self, batch: Sample) -> Sample:
         """The crops, where the workers left the warp to the device."""
         if batch.lies is None:
             return batch
@@ -94,6 +94,7 @@ class PoseModule(MicroBatches):
         return batch._replace(image=crops, lies=None)
 
     def training_step(self, batch: Sample, _index: int) -> Tensor:
+        batch = self.cropped(batch)
         targets, weights = self.passport.codec.encode(
             batch.points, batch.visible, self.passport.input_wh
         )
