@@ -30,7 +30,7 @@ PoseEstimator(session, *, detector=None, flip_test=False, refine=False, exact=Fa
   .__call__(image, boxes=None, box_scores=None)
   .heatmaps(crops)
   .passport
-  .picture(image, boxes=None, box_scores=None)
+  .picture(image, boxes=None, box_scores=None, *, size=None)
   .stream(pictures)
 Poses(keypoints, boxes, scores, skeleton, track_ids=None)
   .__getitem__(chosen)
