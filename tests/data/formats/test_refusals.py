@@ -81,7 +81,7 @@ FAULTS = [
     ("yolo", "data.yaml", "train:", "train: [", r"data\.yaml: expected YAML"),
     ("cvat", "annotations.xml", '<?xml version="1.0" encoding="utf-8"?>',
      '<!DOCTYPE a [<!ENTITY b "c">]>', r"annotations\.xml: .*document type"),
-    ("cvat", "annotations.xml", "</skeleton>", "</skelton>", r"mismatched tag"),
+    ("cvat", "annotations.xml", "</skeleton>", "</bones>", r"mismatched tag"),
     ("cvat", "annotations.xml", "<annotations>", "<labels>", r"expected XML with <annotations>"),
     ("cvat", "annotations.xml", 'width="200"', 'width="0"', r"a.jpg: width: expected a whole"),
     ("cvat", "annotations.xml", "b.jpg", "a.jpg", r"expected each picture once, found a\.jpg"),
