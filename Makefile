@@ -2,7 +2,7 @@
 # `make PYTHON=python3.12 test` chooses another Python.
 PYTHON ?= python3
 BIN := .venv/bin
-# Strict: a link that leads nowhere, or a page that no menu has, is an error. -m, for doctools/ here.
+# Strict: a link that leads nowhere, or a page that no menu has, is an error. -m, for tools/ here.
 DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # Pins both what is installed and what builds the package (older and newer pip read one each).
@@ -26,7 +26,7 @@ check: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/typos
 	$(DOCS) --quiet
-	$(BIN)/python tools/audit.py
+	$(BIN)/python -m tools.audit
 
 docs: .venv/installed  ## the documentation as pages, in site/
 	$(DOCS)
@@ -48,7 +48,7 @@ dist: .venv-dist/installed
 	rm -rf dist
 	.venv-dist/bin/python -m build
 	.venv-dist/bin/twine check --strict dist/*
-	.venv-dist/bin/python -m release.check_dist dist $(if $(TAG),--tag $(TAG))
+	.venv-dist/bin/python -m tools.check_dist dist $(if $(TAG),--tag $(TAG))
 
 # Make the embedded model again: DATA is the folder with people/ and coco-mini/ (docs/models).
 DATA ?= data
@@ -85,7 +85,7 @@ LEANING := tests/test_image.py tests/test_onnx_file.py tests/test_tables.py test
   tests/video
 lowest:
 	$(PYTHON) -m venv --clear .venv-lowest
-	$(PYTHON) tools/lowest.py pyproject.toml > .venv-lowest/lowest.txt
+	$(PYTHON) -m tools.lowest pyproject.toml > .venv-lowest/lowest.txt
 	PIP_CONSTRAINT=.venv-lowest/lowest.txt .venv-lowest/bin/pip install -q \
 	  -e ".[train,video,serve,tables]" httpx hypothesis playwright pycocotools pytest pytest-xdist
 	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -q -m "not slow and not browser and not shared" $(LEANING)

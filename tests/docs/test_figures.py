@@ -2,7 +2,7 @@
 
 import re
 
-from doctools.figures import exchange, network
+from tools.figures import exchange, network
 
 from hrpose.network.spec import NETWORKS
 from hrpose.skeleton import COCO_17
@@ -13,7 +13,7 @@ FOLDER = ROOT / "docs" / "images" / "how"
 
 
 def test_drawings_are_up_to_date() -> None:
-    again = "`python -m doctools.figures` makes it again"
+    again = "`python -m tools.figures` makes it again"
     assert (FOLDER / "network.svg").read_text() == network.drawing(), again
     assert (FOLDER / "exchange.svg").read_text() == exchange.drawing(), again
 

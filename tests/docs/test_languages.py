@@ -1,7 +1,8 @@
 """The Chinese pages are in step with the English ones."""
 
 import pytest
-from doctools import languages
+
+from tools import languages
 
 ENGLISH = "# A\n\nText [b](b.md).\n\n```bash\nhrpose verify  # is it equal?\n```\n\n| a |\n|---|\n"
 CHINESE = "# 甲\n\n文 [乙](b.md)。\n\n```bash\nhrpose verify  # 相等吗\n```\n\n| 甲 |\n|---|\n"

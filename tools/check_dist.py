@@ -1,6 +1,6 @@
 """Check what would be published: names, contents, size, and that it works where nothing else is.
 
-    python -m release.check_dist dist [--tag v1.2.3]
+    python -m tools.check_dist dist [--tag v1.2.3]
 
 `make dist` runs it. It ends with exit code 1 and a line for each thing that is wrong.
 """

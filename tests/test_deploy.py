@@ -62,7 +62,7 @@ def test_the_image_copies_what_is_there_and_is_not_root() -> None:
 
 
 def test_the_conda_recipe_asks_for_what_the_package_asks_for() -> None:
-    text = (ROOT / "release" / "conda-forge" / "recipe.yaml").read_text("utf-8")
+    text = (ROOT / "deploy" / "conda-forge" / "recipe.yaml").read_text("utf-8")
     recipe = yaml.safe_load(text)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     asked = {row.replace(" ", "") for row in recipe["requirements"]["run"][1:]}

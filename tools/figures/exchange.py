@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from doctools.figures.svg import Drawing
 from hrpose.network.blocks import Exchange
 from hrpose.network.spec import NETWORKS
+from tools.figures.svg import Drawing
 
 LEFT, TOP, ROW, CELL = 116, 44, 84, 176
 TALL = (56, 46, 38, 30)

@@ -1,9 +1,9 @@
-"""`python -m doctools.figures`: make the pictures of "How HRNet works" again."""
+"""`python -m tools.figures`: make the pictures of "How HRNet works" again."""
 
 from pathlib import Path
 
-from doctools.figures import exchange, network, photos
 from hrpose.files import write_atomically
+from tools.figures import exchange, network, photos
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "images" / "how"
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))  # `release` is beside the package, not inside it.
-from release import check_dist
+from tools import check_dist
 
 WHEEL = f"hrpose-{check_dist.version()}-py3-none-any.whl"
 INFO = f"hrpose-{check_dist.version()}.dist-info"

@@ -14,7 +14,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from doctools import command_line
+from tools import command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 

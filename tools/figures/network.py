@@ -1,7 +1,7 @@
 """HRNet-W32 as a drawing: its branches and exchanges, read from the table of networks."""
 
-from doctools.figures.svg import Drawing
 from hrpose.network.spec import NETWORKS
+from tools.figures.svg import Drawing
 
 LEFT, TOP, ROW, COLUMN, WIDE = 100, 74, 78, 74, 48
 TALL = (50, 40, 32, 26)

@@ -1,7 +1,7 @@
 """Whether the Chinese pages say what the English ones say, as far as a program can tell.
 
-    python -m doctools.languages             what has to be looked at
-    python -m doctools.languages --looked    record that the Chinese pages were looked at
+    python -m tools.languages             what has to be looked at
+    python -m tools.languages --looked    record that the Chinese pages were looked at
 
 A Chinese page has the same headings, tables, links and blocks of code as its English one (comments
 in code may be translated), and its last line names the English text that it was written for.
@@ -19,7 +19,7 @@ PAIRS = {
     "docs/how-it-works.md": "docs/zh/how-it-works.md",
 }
 MARK = re.compile(r"\n<!-- for the English text (\w+) -->\n$")
-AGAIN = "`python -m doctools.languages --looked` records that it was looked at"
+AGAIN = "`python -m tools.languages --looked` records that it was looked at"
 
 
 def fingerprint(text: str) -> str:

@@ -1,1 +1,0 @@
-"""What makes the documentation: its site, its pictures, and the check of its translations."""

@@ -1,1 +1,0 @@
-"""What makes and checks a release; `make dist` and the release workflow use it."""
