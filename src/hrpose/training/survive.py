@@ -177,7 +177,8 @@ class StopAtNotFinite(Callback):
         if finite:
             raise UserError(f"step {trainer.global_step}: another process's loss is not finite")
         content = io.BytesIO()
-        arrays = {name: field.cpu().numpy() for name, field in self.batch._asdict().items()}
+        fields = self.batch._asdict().items()
+        arrays = {name: field.cpu().numpy() for name, field in fields if field is not None}
         np.savez(content, allow_pickle=False, **arrays)
         rank = trainer.global_rank
         path = self.out / ("not-finite.npz" if rank == 0 else f"not-finite-{rank}.npz")
