@@ -53,11 +53,11 @@ dist: .venv-dist/installed
 # Make the embedded model again: DATA is the folder with people/ and coco-mini/ (docs/models).
 DATA ?= data
 model: .venv/installed
-	for walk in 1 2 3; do \
+	for walk in 1 2 3 4; do \
 	  OMP_NUM_THREADS=1 $(BIN)/hrpose train recipes/w16-small-$$walk.yaml --data $(DATA) \
 	    --out runs/w16-small-$$walk --resume || exit; \
 	done
-	$(BIN)/hrpose export --weights runs/w16-small-3/w16-small.safetensors --out src/hrpose/weights/w16-small.onnx
+	$(BIN)/hrpose export --weights runs/w16-small-4/w16-small.safetensors --out src/hrpose/weights/w16-small.onnx
 
 # Make the embedded finder again, after the model: DATA is the folder with finder/.
 finder: .venv/installed
