@@ -55,7 +55,8 @@ class Tab:
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
         self.page.on("request", self._request)
-        self.page.goto(url)
+        # The machine may be busy with other tests.
+        self.page.goto(url, timeout=120_000)
         self.page.wait_for_selector("#joint option:nth-child(3)", state="attached")
 
     def _console(self, message: Any) -> None:
