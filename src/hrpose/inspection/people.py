@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from hrpose.inspection.findings import Finding
 from hrpose.inspection.labels import Labels
+from hrpose.metrics.boxes import iou
 
 # Rounding and half-pixel conventions put joints a little over the edge.
 EDGE = 1.0
@@ -92,16 +93,12 @@ def doubles(labels: Labels) -> Iterator[Finding]:
 def _alike(labels: Labels, own: NDArray[np.int64]) -> NDArray[np.float64]:
     """(m, m): above 0 where two people of one picture are one; 1 where they are equal."""
     boxes, points, mask = labels.boxes[own], labels.keypoints[own, :, :2], labels.labelled[own]
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    ends = boxes[:, :2] + boxes[:, 2:]
-    high = np.minimum(ends[:, None], ends[None])
-    shared = np.maximum(high - low, 0).prod(axis=-1)
-    areas = boxes[:, 2:].prod(axis=1)
-    overlap = shared / np.maximum(areas[:, None] + areas[None] - shared, 1e-9)
+    overlap = iou(boxes, boxes)
     if labels.skeleton is None:
         return np.where(overlap >= SAME_BOX, overlap, 0)
     both = mask[:, None] & mask[None]
     common, fewest = both.sum(axis=-1), np.minimum(mask.sum(axis=1)[:, None], mask.sum(axis=1))
+    areas = boxes[:, 2:].prod(axis=1)
     size = np.sqrt(np.maximum(np.maximum(areas[:, None], areas[None]), 1.0))
     distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
     mean = (distance * both).sum(axis=-1) / np.maximum(common, 1) / size
