@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import re
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,10 @@ from hrpose.errors import UserError
 # Of what is found: aliases make much of a little file.
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 100, 100
+
+_MOST_BYTES = 10_000_000
+# Lists inside lists take the parser a time that grows with the square of their depth.
+_MOST_DEPTH = 100
 
 
 class Part(BaseModel):
@@ -31,16 +36,35 @@ def load_as(path: Path, overrides: Iterable[str], kind: type[P]) -> P:
 
     Raises UserError with one line per fault; a misspelled key comes with a suggestion.
     """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of 2026-13-01
-        first = " ".join(str(error).split())
-        raise UserError(f"{path}: expected YAML, found: {first}") from error
+    document = read_yaml(path)
     if not isinstance(document, dict):
         raise UserError(f"{path}: expected a mapping of keys, found {type(document).__name__}")
     return checked(document, overrides, kind, path)
+
+
+def read_yaml(path: Path) -> Any:
+    """The plain values of a YAML file, bounded in size and depth. Raises UserError."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise UserError(f"{path}: expected at most {_MOST_BYTES:,} bytes of YAML, found more")
+        text = content.decode("utf-8-sig")
+        depth = 0
+        for bracket in re.findall(r"[\[\]{}]", text):
+            depth = depth + 1 if bracket in "[{" else max(depth - 1, 0)
+            if depth > _MOST_DEPTH:
+                raise UserError(
+                    f"{path}: expected YAML with lists at most {_MOST_DEPTH} deep, found deeper"
+                )
+        return yaml.safe_load(text)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except UserError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of 2026-13-01
+        first = " ".join(str(error).split())
+        raise UserError(f"{path}: expected YAML, found: {first[:300]}") from error
 
 
 def checked(document: dict[str, Any], overrides: Iterable[str], kind: type[P], where: object) -> P:

@@ -186,6 +186,8 @@ def test_every_fault_has_its_line(minimal: Path) -> None:
         (b"name: [", "expected YAML, found:"),
         (b"name: \xff\n", "expected YAML, found:"),
         (b"name: !!python/object/apply:os.getpid []\n", "expected YAML, found:"),
+        (b"name: " + b"[" * 101, "lists at most 100 deep"),
+        (b"#" * 10_000_001, "at most 10,000,000 bytes"),
         (b"name: test\n", "network: Field required"),
     ],
 )

@@ -34,8 +34,8 @@ from hrpose.data.formats.people import Box, Given, Joint, Person, Picture, PoseS
 from hrpose.data.formats.places import beside
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
+from hrpose.image import SUFFIXES
 
-_PICTURE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif)$", re.IGNORECASE)
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 
@@ -94,7 +94,7 @@ def read(source: Path, given: Given) -> PoseSet:
 def _name(data: object, where: str, images: PictureSource) -> str:
     """The picture's name: that in `images`, whatever storage the task names."""
     values = [v for v in entry(data, f"{where}: data").values() if isinstance(v, str)]
-    urls = [v for v in values if _PICTURE.search(_path(v))]
+    urls = [v for v in values if _path(v).lower().endswith(SUFFIXES)]
     if len(urls) != 1:
         raise wrong(f"{where}: data", "one picture", values)
     path = picture_name(_path(urls[0]), f"{where}: data")

@@ -31,17 +31,18 @@ from hrpose.data.formats.checks import (
 from hrpose.data.formats.people import Box, Given, Joint, Person, Picture, PoseSet, pose_set
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
+from hrpose.image import SUFFIXES
 from hrpose.skeleton import COCO_17, Skeleton, guess_flip_pairs
 
 _SUBSETS = ("train", "val", "test")
-_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 _MOST_JOINTS = 1000
-_MOST_BRACKETS = 200
 
 
 def read(source: Path, given: Given) -> PoseSet:
     """Read a data set by its `data.yaml`. Raises UserError, naming file and line."""
-    said = entry(_yaml(source), str(source))
+    from hrpose.yaml_file import read_yaml
+
+    said = entry(read_yaml(source), str(source))
     root = _root(source, said.get("path"))
     images = PictureSource(root)
     k, values = _shape(source, said.get("kpt_shape"))
@@ -61,22 +62,6 @@ def read(source: Path, given: Given) -> PoseSet:
             people = _people(label, skeleton, values, size, len(classes), chosen)
             pictures.append(Picture(name, tuple(people) if label.is_file() else (), size, subset))
     return pose_set(source, pictures, given, images, skeleton)
-
-
-def _yaml(path: Path) -> Any:
-    import yaml
-
-    text = text_of(path)
-    # Lists inside lists take the parser a time that grows with the square of their depth.
-    if text.count("[") + text.count("{") > _MOST_BRACKETS:
-        raise UserError(f"{path}: expected YAML with at most {_MOST_BRACKETS} lists, found more")
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        first = " ".join(str(error).split())
-        raise UserError(f"{path}: expected YAML, found: {first[:200]}") from error
 
 
 def _root(source: Path, path: object) -> Path:
@@ -172,7 +157,7 @@ def _names(source: Path, root: Path, subset: str, place: object) -> Iterator[str
         name = picture_name(text, where).rstrip("/")
         if (root / name).is_dir():
             found = (f"{name}/{below}" for below in PictureSource(root / name).names())
-            yield from (file for file in found if PurePosixPath(file).suffix.lower() in _PICTURES)
+            yield from (file for file in found if file.lower().endswith(SUFFIXES))
         elif name.endswith(".txt"):
             for number_, line in enumerate(text_of(root / name).splitlines(), 1):
                 if line.strip():
@@ -217,7 +202,7 @@ def _people(
                 f"{len(words)} of them",
             )
         kind = whole(words[0], f"{where}: class", 0, classes - 1)
-        cx, cy, bw, bh = (_share(word, where, "the box") for word in words[1:5])
+        cx, cy, bw, bh = (_share(word, f"{where}: the box") for word in words[1:5])
         if kind == chosen:
             box: Box = ((cx - bw / 2) * w, (cy - bh / 2) * h, bw * w, bh * h)
             joints = dict(_joints(words[5:], skeleton, values, size, where))
@@ -237,14 +222,12 @@ def _joints(
         else:
             visible = 0 if x == y == 0 or min(x, y) < 0 else 2
         if visible:
-            for share in (x, y):
-                if not -1 <= share <= 2:
-                    raise wrong(f"{where}: {name}", "shares of the picture, from 0 to 1", share)
+            x, y = (_share(value, f"{where}: {name}") for value in (x, y))
             yield name, (x * size[0], y * size[1], visible)
 
 
-def _share(word: str, where: str, what: str) -> float:
-    value = number(word, f"{where}: {what}")
-    if not -1 <= value <= 2:
-        raise wrong(f"{where}: {what}", "shares of the picture, from 0 to 1", word)
-    return value
+def _share(value: float | str, where: str) -> float:
+    share = number(value, where)
+    if not -1 <= share <= 2:
+        raise wrong(where, "shares of the picture, from 0 to 1", value)
+    return share
