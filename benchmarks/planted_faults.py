@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from benchmarks.planted import plant, score
 from hrpose.api import load
 from hrpose.inspection.check import check
-from hrpose.inspection.planted import plant, score
 from hrpose.synthetic import ANIMAL, PERSON, write_dataset
 
 

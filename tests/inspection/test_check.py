@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks.planted import Planted, plant, score
 from typer.testing import CliRunner
 
 from hrpose.cli.main import app
 from hrpose.errors import UserError
 from hrpose.inspection.check import check
 from hrpose.inspection.findings import KINDS
-from hrpose.inspection.planted import Planted, plant, score
 from hrpose.synthetic import ANIMAL, write_dataset
 from tiny_weights import write_tiny_weights
 
