@@ -32,7 +32,7 @@ FLOORS = (
         "ahead",
     },
     {"network", "data", "synthetic"},
-    {"metrics", "drawing", "weights"},
+    {"metrics", "drawing", "pages", "weights"},
     {"detection"},
     {"runtime"},
     {"training", "evaluation", "onnx_export", "video", "explain", "archives"},

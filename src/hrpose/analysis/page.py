@@ -1,20 +1,17 @@
-"""The analysis as one HTML page that needs nothing else: no script, no file, no network."""
+"""The analysis as one HTML page."""
 
-import base64
 from html import escape
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hrpose.analysis.calibration import Reliability, Scores
-from hrpose.analysis.charts import Line, gain_bar, line_chart, share_bar, table
 from hrpose.analysis.errors import KINDS
 from hrpose.analysis.examples import Example
 from hrpose.analysis.run import Analysis, Part
-from hrpose.explain.pictures import encode
 from hrpose.metrics.coco import OKS_THRESHOLDS, RECALLS
+from hrpose.pages import document, source
+from hrpose.pages.charts import Line, gain_bar, line_chart, share_bar, table
 
 _MENDED = {
     "miss": "Miss: far from every likely place; put on the label",
@@ -35,8 +32,6 @@ _SHOWN = {
 
 def render(analysis: Analysis) -> str:
     """The whole page."""
-    style = (resources.files("hrpose.analysis") / "page.css").read_text(encoding="utf-8")
-    scores = analysis.scores
     sections = [
         _errors(analysis),
         _gains(analysis),
@@ -46,32 +41,14 @@ def render(analysis: Analysis) -> str:
         _calibration(analysis.calibration),
         *(_people(name, chosen) for name, chosen in analysis.examples.items() if chosen),
     ]
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<link rel="icon" href="data:,">
-<title>Why the AP is {scores.AP:.3f}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header>
-<h1>Why the AP is {scores.AP:.3f}</h1>
-<p>{escape(_names(analysis))}</p>
-</header>
-<main>
-{"".join(sections)}
-</main>
-<footer><p>After Ronchi and Perona: Benchmarking and Error Diagnosis in Multi-Instance Pose
-Estimation, ICCV 2017. Made by hrpose.</p></footer>
-</body>
-</html>
-"""
+    return document(
+        f"Why the AP is {analysis.scores.AP:.3f}",
+        "hrpose.analysis",
+        header=f"<p>{escape(_names(analysis))}</p>",
+        main="".join(sections),
+        footer="After Ronchi and Perona: Benchmarking and Error Diagnosis in Multi-Instance Pose "
+        "Estimation, ICCV 2017. Made by hrpose.",
+    )
 
 
 def _names(analysis: Analysis) -> str:
@@ -272,7 +249,7 @@ def _person(example: Example) -> str:
     tiles = {"labelled": example.labelled, "found": example.found}
     tiles |= {f"{n.replace('_', ' ')}, heatmap": tile for n, tile in example.heatmaps.items()}
     figures = "".join(
-        f'<figure><img src="{_jpeg(tile)}" width="{tile.shape[1]}" height="{tile.shape[0]}" '
+        f'<figure><img src="{source(tile)}" width="{tile.shape[1]}" height="{tile.shape[0]}" '
         f'alt="{escape(label)}"><figcaption>{escape(label)}</figcaption></figure>'
         for label, tile in tiles.items()
     )
@@ -281,10 +258,6 @@ def _person(example: Example) -> str:
         f"{escape(example.picture)}, annotation {example.annotation}. {escape(wrong)}</p>"
         f"{figures}</div>"
     )
-
-
-def _jpeg(tile: NDArray[np.uint8]) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(encode(tile, '.jpg')).decode()}"
 
 
 def _key() -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 from hrpose.drawing import heatmap_sheet
 from hrpose.explain import page, sheet
 from hrpose.explain.lesson import tell
-from hrpose.explain.pictures import encode
 from hrpose.explain.trace import Trace, trace
 from hrpose.files import write_atomically
+from hrpose.pages import encode
 
 __all__ = ["Written", "trace", "write"]
 

@@ -1,43 +1,21 @@
-"""The story as one HTML page that needs nothing else: no script, no file, no network."""
+"""The story as one HTML page."""
 
-import base64
 from html import escape
-from importlib import resources
 
-from hrpose.explain.pictures import encode
 from hrpose.explain.story import Figure, Section, Story
+from hrpose.pages import document, source
 
 
 def render(story: Story) -> str:
     """The whole page. Every word of the story is escaped."""
-    style = (resources.files("hrpose.explain") / "page.css").read_text(encoding="utf-8")
-    sections = "\n".join(_section(section) for section in story.sections)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<link rel="icon" href="data:,">
-<title>{escape(story.title)}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header>
-<h1>{escape(story.title)}</h1>
-<p>{escape(story.lead)}</p>
-</header>
-<main>
-{sections}
-</main>
-<footer><p>Method: Sun, Xiao, Liu, Wang: Deep High-Resolution Representation Learning for Human Pose
-Estimation, CVPR 2019. Made by hrpose.</p></footer>
-</body>
-</html>
-"""
+    return document(
+        story.title,
+        "hrpose.explain",
+        header=f"<p>{escape(story.lead)}</p>",
+        main="\n".join(_section(section) for section in story.sections),
+        footer="Method: Sun, Xiao, Liu, Wang: Deep High-Resolution Representation Learning for "
+        "Human Pose Estimation, CVPR 2019. Made by hrpose.",
+    )
 
 
 def _section(section: Section) -> str:
@@ -55,12 +33,10 @@ def _section(section: Section) -> str:
 
 
 def _figure(figure: Figure) -> str:
-    suffix = ".jpg" if figure.photo else ".png"
-    data = base64.b64encode(encode(figure.image, suffix)).decode()
-    kind = "jpeg" if figure.photo else "png"
+    data = source(figure.image, ".jpg" if figure.photo else ".png")
     height, width = figure.image.shape[:2]
     caption = escape(figure.caption)
     return (
-        f'<figure><img src="data:image/{kind};base64,{data}" width="{width}" height="{height}" '
+        f'<figure><img src="{data}" width="{width}" height="{height}" '
         f'alt="{caption}"><figcaption>{caption}</figcaption></figure>'
     )

@@ -4,52 +4,28 @@ Its few lines of script turn the people's pages by buttons and keys; the policy 
 only this script run, by its hash. Without it all people are there, one below the other.
 """
 
-import base64
-import hashlib
 from html import escape
 from importlib import resources
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hrpose.explain.pictures import encode
 from hrpose.inspection.preview import Person, Preview
 from hrpose.inspection.spread import bars, histograms, shares, visibility
+from hrpose.pages import document, source
 
 
 def render(preview: Preview) -> str:
     """The whole page. Every word of the set is escaped."""
-    room = resources.files("hrpose.inspection")
-    style = (room / "page.css").read_text(encoding="utf-8")
-    script = (room / "page.js").read_text(encoding="utf-8")
-    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    script = (resources.files("hrpose.inspection") / "page.js").read_text(encoding="utf-8")
     labels, look = preview.labels, preview.look
     width, height = look.input_wh
     unread = "".join(f"<li>{escape(line)}</li>" for line in preview.unread)
     people = "".join(_person(person) for person in preview.people)
     charts = "".join(bars(histogram) for histogram in histograms(labels))
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline';
- script-src 'sha256-{allowed}'">
-<link rel="icon" href="data:,">
-<title>{escape(preview.name)}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header>
-<h1>{escape(preview.name)}</h1>
-<p>{len(labels.file_names)} pictures, {len(labels)} people, {int(labels.labelled.any(axis=1).sum())}
-of them with joints; {len(labels.names)} joints in the skeleton.</p>
-</header>
-<main>
-<section>
+    posed = int(labels.labelled.any(axis=1).sum())
+    header = (
+        f"<p>{len(labels.file_names)} pictures, {len(labels)} people, {posed} of them with joints; "
+        f"{len(labels.names)} joints in the skeleton.</p>"
+    )
+    main = f"""<section>
 <h2>People</h2>
 <p>{len(preview.people)} people chosen by the seed {look.seed}, as the network sees them in
 {width} x {height} pixels. Left limbs are blue and right ones orange, or in the skeleton's colours.
@@ -70,18 +46,13 @@ of them with joints; {len(labels.names)} joints in the skeleton.</p>
 <p><span class="key seen">seen</span><span class="key hidden">hidden, place labelled</span>
 <span class="key none">no label</span></p>
 {shares(visibility(labels))}
-</section>
-</main>
-<footer><p>Made by hrpose.</p></footer>
-<script>{script}</script>
-</body>
-</html>
-"""
+</section>"""
+    return document(preview.name, "hrpose.inspection", header, main, "Made by hrpose.", script)
 
 
 def _person(person: Person) -> str:
     figures = "".join(
-        f'<figure><img src="{_jpeg(tile)}" width="{tile.shape[1]}" height="{tile.shape[0]}" '
+        f'<figure><img src="{source(tile)}" width="{tile.shape[1]}" height="{tile.shape[0]}" '
         f'alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption>'
         "</figure>"
         for caption, tile in person.tiles.items()
@@ -91,7 +62,3 @@ def _person(person: Person) -> str:
         f"<article><p><b>{escape(person.picture)}</b>, annotation {person.annotation}: "
         f"{person.joints} joints, box {width} x {height}</p>{figures}</article>"
     )
-
-
-def _jpeg(tile: NDArray[np.uint8]) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(encode(tile, '.jpg')).decode()}"

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.inspection.labels import Labels
+from hrpose.pages.charts import share_bar, table
 
 WIDTH, HEIGHT = 420, 240
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 14, 44
@@ -111,24 +112,13 @@ def bars(histogram: Histogram) -> str:
 
 def shares(rows: Sequence[tuple[str, int, int, int]]) -> str:
     """A table: for each joint a bar of seen, hidden and not labelled."""
-    lines = []
+    cells = []
     for name, *counts in rows:
         total = max(sum(counts), 1)
-        parts = "".join(
-            f'<i class="{kind}" style="width:{100 * count / total:.2f}%" '
-            f'title="{kind} {count}"></i>'
-            for kind, count in zip(("seen", "hidden", "none"), counts, strict=True)
-        )
-        cells = "".join(f"<td>{count}</td>" for count in counts)
-        lines.append(
-            f"<tr><td>{escape(name.replace('_', ' '))}</td>"
-            f'<td><div class="shares">{parts}</div></td>{cells}</tr>'
-        )
-    head = "<th></th><th></th><th>seen</th><th>hidden</th><th>no label</th>"
-    return (
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
-    )
+        parts = zip(("seen", "hidden", "none"), counts, strict=True)
+        bar = share_bar({kind: count / total for kind, count in parts})
+        cells.append([escape(name.replace("_", " ")), bar, *map(str, counts)])
+    return table(["", "", "seen", "hidden", "no label"], cells)
 
 
 def _span(low: float, high: float) -> str:
