@@ -42,6 +42,16 @@ class Lost:
 Event = Ready | Done | Refused | Lost
 
 
+def told(worker: int, answer: Any, ready: set[int]) -> Event:
+    """What a worker's answer means: the first one says where it is, and makes it `ready`."""
+    if isinstance(answer, UserError):
+        return Refused(worker, answer)
+    if worker not in ready:
+        ready.add(worker)
+        return Ready(worker, answer)
+    return Done(worker, answer)
+
+
 class Engine(Protocol):
     """Starts workers, which it numbers, and says what becomes of them."""
 

@@ -8,7 +8,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from hrpose.archives.engine import Done, Event, Lost, Ready, Refused
+from hrpose.archives.engine import Event, Lost, told
 from hrpose.archives.worker import Work
 from hrpose.errors import UserError
 
@@ -63,12 +63,7 @@ class Processes:
             code = process.exitcode
             self.end(worker)
             return Lost(worker, _how(code))
-        if isinstance(answer, UserError):
-            return Refused(worker, answer)
-        if worker not in self._ready:
-            self._ready.add(worker)
-            return Ready(worker, answer)
-        return Done(worker, answer)
+        return told(worker, answer, self._ready)
 
     def end(self, worker: int) -> None:
         process, pipe = self._workers.pop(worker)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from hrpose.archives.engine import Done, Event, Lost, Ready, Refused
+from hrpose.archives.engine import Event, Lost, told
 from hrpose.archives.worker import Work
 from hrpose.errors import UserError
 
@@ -81,12 +81,7 @@ class RayActors:
         except self._ray.exceptions.RayError as error:
             self.end(worker)
             return Lost(worker, _why(error))
-        if isinstance(answer, UserError):
-            return Refused(worker, answer)
-        if worker not in self._ready:
-            self._ready.add(worker)
-            return Ready(worker, answer)
-        return Done(worker, answer)
+        return told(worker, answer, self._ready)
 
     def end(self, worker: int) -> None:
         self._ready.discard(worker)
