@@ -1,7 +1,6 @@
 """`hrpose analyze` end to end, its page in a browser, and bad input."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ from hrpose.passport import Passport
 from hrpose.runtime.session import open_session
 from hrpose.skeleton import Skeleton
 from hrpose.synthetic import write_dataset
+from offline_page import opened
 from tiny_weights import write_tiny_weights
-
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 @pytest.fixture(scope="module")
@@ -103,41 +101,9 @@ def test_bad_input_is_said_and_nothing_written(
     assert not out.exists()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs a browser at {CHROMIUM}")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (360, "dark")])
 def test_the_page_shows(browser: Any, folder: Path, width: int, scheme: str) -> None:
-    view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    complaints: list[str] = []
-    requests: list[str] = []
-    view.on("console", lambda message: complaints.append(message.text))
-    view.on("pageerror", lambda error: complaints.append(str(error)))
-    view.on("request", lambda request: requests.append(request.url))
-    view.set_default_timeout(120_000)  # a busy machine is slow, not wrong
-    page = folder / "page.html"
-    view.goto(page.as_uri())
-    assert view.locator("section").count() == 9
-    assert view.locator("svg").count() == 4
-    shown = "() => [...document.images].every(image => image.complete && image.naturalWidth > 0)"
-    assert view.evaluate(shown)
-    # Nothing sticks out at the side; wide tables scroll by themselves.
-    assert view.evaluate("() => document.documentElement.scrollWidth") <= width
-    red, green, blue = view.evaluate(
-        "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
-    )
-    assert (red + green + blue < 200) == (scheme == "dark")
-    assert complaints == []
-    assert [url for url in requests if not url.startswith("data:")] == [page.as_uri()]
-    view.close()
+    with opened(browser, folder / "page.html", width, scheme) as view:
+        assert view.locator("section").count() == 9
+        assert view.locator("svg").count() == 4

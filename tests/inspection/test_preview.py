@@ -1,7 +1,6 @@
 """`hrpose data preview`: what is on the page, bad input, and the page in a browser."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ from typer.testing import CliRunner
 from hrpose.cli.main import app
 from hrpose.errors import UserError
 from hrpose.synthetic import ANIMAL, write_dataset
+from offline_page import opened
 
-CHROMIUM = Path("/usr/bin/chromium")
 PEOPLE = 8
 
 
@@ -79,45 +78,14 @@ def test_bad_input_is_said(
     assert not (tmp_path / "p.html").exists()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs a browser at {CHROMIUM}")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (360, "dark")])
 def test_the_page_works(browser: Any, folder: Path, width: int, scheme: str) -> None:
-    view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    complaints: list[str] = []
-    requests: list[str] = []
-    view.on("console", lambda message: complaints.append(message.text))
-    view.on("pageerror", lambda error: complaints.append(str(error)))
-    view.on("request", lambda request: requests.append(request.url))
-    view.set_default_timeout(120_000)  # a busy machine is slow, not wrong
-    page = folder / "p.html"
-    view.goto(page.as_uri())
-    assert view.locator("article:visible").count() == 6
-    view.keyboard.press("ArrowRight")
-    assert view.locator("#place").text_content() == "page 2 of 2"
-    assert view.locator("article:visible").count() == PEOPLE - 6
-    view.locator("#back").click()
-    assert view.locator("article:visible").count() == 6
-    assert view.locator("svg").count() == 4
-    shown = "() => [...document.images].every(image => image.complete && image.naturalWidth > 0)"
-    assert view.evaluate(shown)
-    assert view.evaluate("() => document.documentElement.scrollWidth") <= width
-    red, green, blue = view.evaluate(
-        "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
-    )
-    assert (red + green + blue < 200) == (scheme == "dark")
-    assert complaints == []
-    assert [url for url in requests if not url.startswith("data:")] == [page.as_uri()]
-    view.close()
+    with opened(browser, folder / "p.html", width, scheme) as view:
+        assert view.locator("article:visible").count() == 6
+        view.keyboard.press("ArrowRight")
+        assert view.locator("#place").text_content() == "page 2 of 2"
+        assert view.locator("article:visible").count() == PEOPLE - 6
+        view.locator("#back").click()
+        assert view.locator("article:visible").count() == 6
+        assert view.locator("svg").count() == 4
