@@ -127,3 +127,11 @@ def test_predicting_needs_only_the_base_install(code: str) -> None:
         [sys.executable, "-c", block + code], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_command_line_starts_light() -> None:
+    # `--help` and a misspelt option must not wait for libraries that only the work needs.
+    code = (
+        "import sys, hrpose.cli.main; sys.exit(bool({'numpy', 'cv2', 'PIL'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hrpose.cli.options import BatchSize, FlipTest
-from hrpose.cli.outputs import chosen
+from hrpose.cli.options import BatchSize, FlipTest, chosen
 from hrpose.errors import UserError
 
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from hrpose.cli.options import BoxThreshold, Detector
@@ -52,7 +51,7 @@ def evaluate_boxes(
     recall, precision = scores.at(threshold)
     best = scores.best_threshold
     best_recall, best_precision = scores.at(best)
-    count = np.mean([(boxes.scores >= threshold).sum() for boxes in found])
+    count = sum(int((boxes.scores >= threshold).sum()) for boxes in found) / max(len(found), 1)
     typer.echo(
         f"{usual.name} on {len(table)} pictures with {scores.people} people at least "
         f"{min_height:g} px high, IoU {min_iou:g}\n"

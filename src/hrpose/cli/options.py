@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -73,6 +74,16 @@ Mark = Annotated[
     str,
     typer.Option(help=f"What to draw beside the skeletons, commas between: {', '.join(MARKS)}."),
 ]
+
+
+def chosen(option: str, words: str, known: Collection[str]) -> frozenset[str]:
+    """The words, between commas, that an option was given. Raises UserError for unknown ones."""
+    found = frozenset(word.strip() for word in words.split(",") if word.strip())
+    if not found <= set(known):
+        raise UserError(
+            f"{option}: expected some of {', '.join(known)} with commas between, found '{words}'"
+        )
+    return found
 
 
 def parse_input_size(text: str | None) -> tuple[int, int] | None:

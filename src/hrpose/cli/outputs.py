@@ -1,7 +1,7 @@
 """`--save`: which results `hrpose predict` writes, collected picture by picture."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from hrpose import tables
 from hrpose.cli.options import KINDS
 from hrpose.data.coco_set import ANNOTATIONS, IMAGES, CocoSet
-from hrpose.errors import UserError
 from hrpose.files import write_atomically
 from hrpose.image import is_upright
 from hrpose.poses import Poses
@@ -22,16 +21,6 @@ from hrpose.skeleton import Skeleton
 _FILES = {"coco": "poses.json", "csv": "poses.csv", "parquet": "poses.parquet"}
 # Annotation tools show these; other formats are written anew as PNG.
 _COPIED = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-
-
-def chosen(option: str, words: str, known: Collection[str]) -> frozenset[str]:
-    """The words, between commas, that an option was given. Raises UserError for unknown ones."""
-    found = frozenset(word.strip() for word in words.split(",") if word.strip())
-    if not found <= set(known):
-        raise UserError(
-            f"{option}: expected some of {', '.join(known)} with commas between, found '{words}'"
-        )
-    return found
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from hrpose.cli.options import (
     Save,
     Threshold,
     Weights,
+    chosen,
 )
 from hrpose.errors import UserError
 
@@ -113,7 +114,7 @@ def predict(
     """Find the keypoints of the people in photos, clips and cameras; draws them and saves them."""
     from hrpose.api import load
     from hrpose.archives.worker import Choices
-    from hrpose.cli.outputs import Outputs, chosen
+    from hrpose.cli.outputs import Outputs
     from hrpose.cli.predict_archive import ArchiveOptions, predict_archive
     from hrpose.cli.predict_pictures import predict_pictures
     from hrpose.cli.predict_video import is_clip, predict_clip
