@@ -81,6 +81,15 @@ class PictureSource:
         return self.place / name, str(self.place / name)
 
 
+def pictures_beside(file: Path) -> PictureSource | None:
+    """The folder `images` or the file `images.zip` beside an annotation file, if there is one."""
+    folder = file if file.is_dir() else file.parent
+    for name in ("images", "images.zip"):
+        if (folder / name).exists():
+            return PictureSource(folder / name)
+    return None
+
+
 def _names_below(folder: Path, above: str = "") -> Iterator[str]:
     """Folder by folder, so that only one folder's names are in memory. Linked ones are not entered.
 

@@ -5,7 +5,7 @@ CVAT's skeletons have no boxes, so boxes are not written.
 
 import json
 from typing import Any
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
 from hrpose.data.formats.people import Person, PoseSet
 from hrpose.skeleton import Skeleton
@@ -24,12 +24,12 @@ def files(found: PoseSet, prefix: str) -> dict[str, str]:
     lines = ['<?xml version="1.0" encoding="utf-8"?>', "<annotations>", "  <version>1.1</version>"]
     lines += ["  <meta><task>", "    <mode>annotation</mode>", "    <labels>"]
     lines.append(
-        f"      <label><name>{_text(label)}</name><type>skeleton</type><attributes/>"
-        f"<svg>{_text(drawing)}</svg></label>"
+        f"      <label><name>{escape(label)}</name><type>skeleton</type><attributes/>"
+        f"<svg>{escape(drawing)}</svg></label>"
     )
     lines += [
-        f"      <label><name>{_text(name)}</name><type>points</type><attributes/>"
-        f"<parent>{_text(label)}</parent></label>"
+        f"      <label><name>{escape(name)}</name><type>points</type><attributes/>"
+        f"<parent>{escape(label)}</parent></label>"
         for name in skeleton.keypoints
     ]
     lines += ["    </labels>", "  </task></meta>"]
@@ -115,7 +115,3 @@ def _drawing(skeleton: Skeleton, layout: dict[str, tuple[float, float]]) -> str:
             f"data-label-name={quoteattr(name)}></circle>"
         )
     return "".join(parts)
-
-
-def _text(value: str) -> str:
-    return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hrpose.data.coco import Reader, read_json
-from hrpose.data.pictures import PictureSource
+from hrpose.data.pictures import PictureSource, pictures_beside
 from hrpose.errors import UserError
 from hrpose.skeleton import Skeleton
 
@@ -64,12 +64,7 @@ def read(path: Path) -> CocoFile:
 
 def pictures_of(path: Path, images: Path | None) -> PictureSource | None:
     """The pictures that the user names, else `images` or `images.zip` beside the file."""
-    if images is not None:
-        return PictureSource(images)
-    for name in ("images", "images.zip"):
-        if (path.parent / name).exists():
-            return PictureSource(path.parent / name)
-    return None
+    return pictures_beside(path) if images is None else PictureSource(images)
 
 
 def need_pictures(path: Path, images: Path | None) -> PictureSource:
