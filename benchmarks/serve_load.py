@@ -5,17 +5,13 @@ bare session on the same crops in full batches, run before and after in the same
 server is idle.
 """
 
-import argparse
 import http.client
 import json
 import multiprocessing
 import os
-import platform
 import signal
 import statistics
 import struct
-import subprocess
-import sys
 import threading
 import time
 import zlib
@@ -29,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hrpose
+from benchmarks.serving import begin, heading, options, remembered, resident, waiting, write
 from hrpose import weights as registry
 from hrpose.geometry import warp
 from hrpose.runtime.session import open_session
@@ -196,12 +193,6 @@ def bare(
     return done * BATCH / spent, (time.process_time() - cpu) / (done * BATCH)
 
 
-def resident(pid: int) -> float:
-    """Megabytes of memory of a process."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return int(status.split("VmRSS:")[1].split()[0]) / 1000
-
-
 def cpu_seconds(pid: int) -> float:
     """What a process has used so far, in all its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
@@ -210,12 +201,7 @@ def cpu_seconds(pid: int) -> float:
 
 def main() -> None:
     """Run, print and write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", default="w16-small")
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "SERVER.md")
-    given = parser.parse_args()
+    given = options(__doc__, 60, "SERVER.md")
 
     goods, crops = make_good(given.weights, PICTURES)
     for a, one in enumerate(goods):  # each answer is told from every other
@@ -223,11 +209,8 @@ def main() -> None:
             answer = {"people": [{"keypoints": [{"x": x, "y": y} for x, y, _ in other.joints]}]}
             assert one.answered_by(answer) is (a == b)
     bads = make_bad(goods[0].body)
-    command = [sys.executable, "-c", "from hrpose.cli.main import main; main()", "serve"]
-    command += ["--port", "0", "--weights", given.weights, "--detector", "whole"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    url = server.stdout.readline().split(" at ")[1].split(";")[0]
+    code = "from hrpose.cli.main import main; main()"
+    server, url = begin(code, given.weights)
     threads = len(os.sched_getaffinity(0))
     alone = given.seconds / 6
     yardstick = [bare(given.weights, crops, threads, alone)]
@@ -252,36 +235,23 @@ def main() -> None:
     (before, _), (after, _) = yardstick
     best, best_cpu = (statistics.mean(column) for column in zip(*yardstick, strict=True))
     rate, used = good / spent, cpu / good
-    waits = sorted(s for t in tallies for s in t.seconds)
-    settled = memory[len(memory) // 6 :]
+    waits = [s for t in tallies for s in t.seconds]
     lines = [
-        "# The server under load",
-        "",
-        "Made by `python -m benchmarks.serve_load`. "
-        + " ".join((__doc__ or "").split("\n\n")[1].split()),
-        "",
-        f"{platform.machine()}, {threads} cores shared by server and clients, load of the machine "
-        f"{os.getloadavg()[1]:.1f}, hrpose {hrpose.__version__}",
-        "",
-        "| what | figure |",
-        "|---|---|",
+        *heading("The server under load", __doc__, "serve_load"),
         f"| weights | {Path(given.weights).stem} |",
         f"| clients, seconds | {given.clients}, {given.seconds:g} |",
         f"| bare session, crops/s, before and after | {before:.1f}, {after:.1f} |",
         f"| server, good answers/s | {rate:.1f} ({rate / best:.0%} of the session) |",
         f"| CPU milliseconds: session for a crop, server for an answer, all bad requests counted | "
         f"{best_cpu * 1000:.1f}, {used * 1000:.1f} ({best_cpu / used:.0%}) |",
-        f"| seconds to an answer, median and 99% | {waits[len(waits) // 2]:.3f}, "
-        f"{waits[len(waits) * 99 // 100]:.3f} |",
+        f"| seconds to an answer, median and 99% | {waiting(waits)} |",
         f"| good requests, wrong answers | {good}, {sum(t.wrong for t in tallies)} |",
         f"| bad requests, not refused with a 4xx and a reason | {sum(t.bad for t in tallies)}, "
         f"{sum(t.unrefused for t in tallies)} |",
         f"| answered 503, lost | {sum(t.busy for t in tallies)}, {sum(t.lost for t in tallies)} |",
-        f"| memory in MB, after a sixth of the time, most, at the end | {settled[0]:.0f}, "
-        f"{max(settled):.0f}, {settled[-1]:.0f} |",
+        remembered(memory),
     ]
-    print("\n".join(lines))
-    given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write(lines, given.out)
 
 
 if __name__ == "__main__":

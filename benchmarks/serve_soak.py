@@ -6,17 +6,13 @@ told to end, memory runs out, and the clock jumps by a day. At the end comes SIG
 Every good picture has an answer of its own, known beforehand.
 """
 
-import argparse
 import collections
 import contextlib
 import http.client
 import json
 import multiprocessing
-import os
-import platform
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -26,8 +22,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-import hrpose
-from benchmarks.serve_load import BAD_EVERY, Bad, Good, make_bad, make_good, resident
+from benchmarks.serve_load import BAD_EVERY, Bad, Good, make_bad, make_good
+from benchmarks.serving import begin, heading, options, remembered, resident, waiting, write
 
 PICTURES = 24
 PROCESSES = 2
@@ -160,20 +156,11 @@ def several(
 
 def main() -> int:
     """Run, print and write the figures; 1 where something is not as it has to be."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", default="w16-small")
-    parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "SOAK.md")
-    given = parser.parse_args()
+    given = options(__doc__, 600, "SOAK.md")
 
     goods, _ = make_good(given.weights, PICTURES)
     bads = make_bad(goods[0].body)
-    command = [sys.executable, "-c", FAULTS, "serve", "--port", "0", "--workers", "2"]
-    command += ["--weights", given.weights, "--detector", "whole"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert server.stdout is not None
-    url = server.stdout.readline().split(" at ")[1].split(";")[0]
+    server, url = begin(FAULTS, given.weights, "--workers", "2", quiet=True)
     memory: list[float] = []
     parts = [list(range(given.clients))[i::PROCESSES] for i in range(PROCESSES)]
     with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
@@ -189,36 +176,23 @@ def main() -> int:
 
     good = sum((seen.good for seen in found), collections.Counter())
     bad = sum((seen.bad for seen in found), collections.Counter())
-    waits = sorted(s for seen in found for s in seen.seconds)
+    waits = [s for seen in found for s in seen.seconds]
     failures = {status: n for status, n in (good + bad).items() if status >= 500 and status != 503}
-    settled = memory[len(memory) // 6 :]
     wrong, lost = sum(seen.wrong for seen in found), sum(seen.lost for seen in found)
     unreasoned = sum(seen.unreasoned for seen in found)
     lines = [
-        "# The server with faults on purpose",
-        "",
-        "Made by `python -m benchmarks.serve_soak`. "
-        + " ".join((__doc__ or "").split("\n\n")[1].split()),
-        "",
-        f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores shared by server and clients, "
-        f"load of the machine {os.getloadavg()[1]:.1f}, hrpose {hrpose.__version__}",
-        "",
-        "| what | figure |",
-        "|---|---|",
+        *heading("The server with faults on purpose", __doc__, "serve_soak"),
         f"| weights, clients, seconds | {Path(given.weights).stem}, {given.clients} and "
         f"{PROCESSES} that disturb, {given.seconds:g} |",
         f"| good requests by status | {dict(sorted(good.items()))} |",
         f"| bad requests by status | {dict(sorted(bad.items()))} |",
         f"| wrong answers, lost answers (SIGTERM included) | {wrong}, {lost} |",
         f"| 5xx other than 503, refusals without a reason | {failures or 0}, {unreasoned} |",
-        f"| seconds to a good answer, median and 99% | {waits[len(waits) // 2]:.3f}, "
-        f"{waits[len(waits) * 99 // 100]:.3f} |",
-        f"| memory in MB, after a sixth of the time, most, at the end | {settled[0]:.0f}, "
-        f"{max(settled):.0f}, {settled[-1]:.0f} |",
+        f"| seconds to a good answer, median and 99% | {waiting(waits)} |",
+        remembered(memory),
         f"| exit code after SIGTERM under load | {ended} |",
     ]
-    print("\n".join(lines))
-    given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write(lines, given.out)
     return int(bool(wrong or lost or unreasoned or failures or ended))
 
 

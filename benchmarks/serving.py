@@ -1,0 +1,80 @@
+"""What the benchmarks of the server share: options, the server's start, the report's frame."""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import hrpose
+
+
+def options(doc: str | None, seconds: float, out: str) -> argparse.Namespace:
+    """`--weights`, `--seconds`, `--clients` and `--out`, by default the file `out` beside this."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--weights", default="w16-small")
+    parser.add_argument("--seconds", type=float, default=seconds)
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / out)
+    return parser.parse_args()
+
+
+def begin(
+    code: str, weights: str, *more: str, quiet: bool = False
+) -> tuple["subprocess.Popen[str]", str]:
+    """Start a server by Python code that takes a command line; the process and its address.
+
+    `quiet` drops what it says of faults.
+    """
+    command = [sys.executable, "-c", code, "serve", "--port", "0", "--weights", weights]
+    command += ["--detector", "whole", *more]
+    said = subprocess.DEVNULL if quiet else None
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
+    assert server.stdout is not None
+    return server, server.stdout.readline().split(" at ")[1].split(";")[0]
+
+
+def resident(pid: int) -> float:
+    """Megabytes of memory of a process."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(status.split("VmRSS:")[1].split()[0]) / 1000
+
+
+def heading(title: str, doc: str | None, module: str) -> list[str]:
+    """The report's first lines: what it is, how it was made, and where."""
+    return [
+        f"# {title}",
+        "",
+        f"Made by `python -m benchmarks.{module}`. "
+        + " ".join((doc or "").split("\n\n")[1].split()),
+        "",
+        f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores shared by server and clients, "
+        f"load of the machine {os.getloadavg()[1]:.1f}, hrpose {hrpose.__version__}",
+        "",
+        "| what | figure |",
+        "|---|---|",
+    ]
+
+
+def waiting(seconds: Sequence[float]) -> str:
+    """The median and the 99th percentile."""
+    ordered = sorted(seconds)
+    return f"{ordered[len(ordered) // 2]:.3f}, {ordered[len(ordered) * 99 // 100]:.3f}"
+
+
+def remembered(memory: Sequence[float]) -> str:
+    """A row on memory: once caches are full, the most, and at the end."""
+    settled = memory[len(memory) // 6 :]
+    return (
+        f"| memory in MB, after a sixth of the time, most, at the end | {settled[0]:.0f}, "
+        f"{max(settled):.0f}, {settled[-1]:.0f} |"
+    )
+
+
+def write(lines: Sequence[str], out: Path) -> None:
+    """Print the report and keep it."""
+    text = "\n".join(lines)
+    print(text)
+    out.write_text(f"{text}\n", encoding="utf-8")
