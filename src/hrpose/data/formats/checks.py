@@ -31,6 +31,14 @@ def wrong(where: str, expected: str, found: object) -> UserError:
     return UserError(f"{where}: expected {expected}, found {said}")
 
 
+def repeated(where: str, joint: str, remedy: str = "") -> UserError:
+    """The error for a joint that one person has twice."""
+    hint = f"; {remedy}" if remedy else ""
+    return UserError(
+        f"{where}: expected each joint of a person once, found '{printable(joint)}' again{hint}"
+    )
+
+
 def number(value: object, where: str, most: float = _MOST) -> float:
     """A finite number, from a number or its text."""
     try:

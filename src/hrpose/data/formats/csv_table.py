@@ -13,7 +13,15 @@ import csv
 import io
 from pathlib import Path
 
-from hrpose.data.formats.checks import joint_name, number, picture_name, printable, text_of, wrong
+from hrpose.data.formats.checks import (
+    joint_name,
+    number,
+    picture_name,
+    printable,
+    repeated,
+    text_of,
+    wrong,
+)
 from hrpose.data.formats.people import Given, Joint, Person, Picture, PoseSet, pose_set
 from hrpose.data.formats.places import beside
 from hrpose.errors import UserError
@@ -47,10 +55,7 @@ def read(source: Path, given: Given) -> PoseSet:
             joint = joint_name(values["joint"], f"{where}: joint")
             labelled = _joint(values, where)
             if joint in joints:
-                raise UserError(
-                    f"{where}: expected each joint of a person once, found "
-                    f"'{printable(joint)}' again"
-                )
+                raise repeated(where, joint)
             if labelled:
                 joints[joint] = labelled
     except csv.Error as error:

@@ -21,7 +21,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from hrpose.data.formats import from_coco
-from hrpose.data.formats.checks import joint_name, number, picture_name, printable, whole, wrong
+from hrpose.data.formats.checks import (
+    joint_name,
+    number,
+    picture_name,
+    printable,
+    repeated,
+    whole,
+    wrong,
+)
 from hrpose.data.formats.checks import size_wh as checked_size
 from hrpose.data.formats.cvat_labels import Labels, labels_of
 from hrpose.data.formats.people import Box, Given, Joint, Person, Picture, PoseSet, pose_set
@@ -100,7 +108,7 @@ def _joints(shape: ET.Element, where: str) -> dict[str, Joint]:
     for points in shape.findall("points"):
         name = joint_name(points.get("label"), f"{where}: label")
         if name in seen:
-            raise UserError(f"{where}: expected each joint once, found '{printable(name)}' again")
+            raise repeated(where, name)
         seen.add(name)
         if points.get("outside") == "1":
             continue
@@ -132,10 +140,7 @@ def _of_points(
             continue
         old = groups.get(group, Person({}, boxes.get(group), at))
         if name in old.joints:
-            raise UserError(
-                f"{at}: expected each joint of a person once, found '{printable(name)}' again; "
-                "group the points of each person"
-            )
+            raise repeated(at, name, "group the points of each person")
         groups[group] = replace(old, joints={**old.joints, name: (*places[0], _visible(points))})
     return [*people, *groups.values()]
 

@@ -27,6 +27,7 @@ from hrpose.data.formats.checks import (
     number,
     picture_name,
     printable,
+    repeated,
     size_wh,
     wrong,
 )
@@ -182,10 +183,7 @@ def _people(
                 )
             body = min(around, key=lambda b: b.area) if bodies else alone
         if name in body.joints:
-            raise UserError(
-                f"{at}: expected each joint of a person once, found '{printable(name)}' again; "
-                "draw a rectangle around each person"
-            )
+            raise repeated(at, name, "draw a rectangle around each person")
         body.joints[name] = joint
     found = [*bodies.values(), *([alone] if alone.joints else [])]
     return [Person(body.joints, body.box, body.where) for body in found], size, label

@@ -23,6 +23,7 @@ from hrpose.data.formats.checks import (
     number,
     picture_name,
     printable,
+    repeated,
     size_wh,
     wrong,
 )
@@ -98,10 +99,7 @@ def _people(shapes: object, path: Path, category: str | None) -> list[Person]:
         own = joints.setdefault(group, {})
         first.setdefault(group, where)
         if name in own:
-            raise UserError(
-                f"{where}: expected each joint of a person once, found '{printable(name)}' again; "
-                "give each person a group_id"
-            )
+            raise repeated(where, name, "give each person a group_id")
         own[name] = (*points[0], _visible(shape))
     # A box without points is a body without labelled joints.
     groups = dict.fromkeys([*joints, *boxes])
