@@ -17,7 +17,9 @@ SBATCH = LAUNCH / "slurm.sbatch"
 
 # Stand-ins for SLURM's programs. Each says what it was asked; `srun` waits as long as it is told.
 PROGRAMS = {
-    "scontrol": 'echo "scontrol $*" >> said; [ "$1" = show ] && printf "first\\nsecond\\n" || true',
+    # The second line is late: who has read the first must not leave `scontrol` with a broken pipe.
+    "scontrol": """echo "scontrol $*" >> said
+        if [ "$1" = show ]; then echo first; sleep 0.1; echo second; fi""",
     "scancel": 'echo "scancel $*" >> said; touch leave',
     "srun": 'echo "srun $*" >> said; eval "$SRUN"',
 }
