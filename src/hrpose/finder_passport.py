@@ -10,6 +10,8 @@ from hrpose.passport import BEYOND, IMAGENET_MEAN, IMAGENET_STD, LARGEST_SIDE
 
 # Another one than a pose network's, so that neither is taken for the other.
 FINDER_KEY = "hrpose.finder"
+# A map of centres, and the distances to four sides.
+CHANNELS = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
-from hrpose.finder_passport import FINDER_KEY, FinderPassport
+from hrpose.finder_passport import CHANNELS, FINDER_KEY, FinderPassport
 from hrpose.network import convert
 from hrpose.network.hrnet import HRNet
 
-CHANNELS = 5
 # The network gives logarithms of distances in units of this many input pixels.
 UNIT = 16.0
 # A centre's probability is 0.1 at first: most cells have none ("Objects as Points", section 4).

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from hrpose.errors import UserError
+from hrpose.finder_passport import CHANNELS, FINDER_KEY, FinderPassport
 from hrpose.network.hrnet import HRNet
 from hrpose.passport import METADATA_KEY, Passport
 
@@ -33,8 +34,8 @@ def norms(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d, str, BatchNorm]]
             yield conv_name, conv, norm_name, norm
 
 
-def read_onnx(path: Path) -> tuple[dict[str, Tensor], Passport]:
-    """The state dict and the passport of an ONNX file that `hrpose export` wrote.
+def read_onnx(path: Path) -> tuple[dict[str, Tensor], Passport | None]:
+    """The state dict of an ONNX file that `hrpose export` wrote; its passport if of poses.
 
     Raises UserError for other ONNX files, and for those with eight-bit weights.
     """
@@ -45,11 +46,16 @@ def read_onnx(path: Path) -> tuple[dict[str, Tensor], Passport]:
     except Exception as error:  # A broken file can raise anything.
         raise UserError(f"{path}: expected an ONNX file, found: {error}") from error
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    if METADATA_KEY not in metadata:
+    passport = None
+    if METADATA_KEY in metadata:
+        passport = Passport.from_json(metadata[METADATA_KEY], path)
+        name, channels = passport.network, len(passport.skeleton)
+    elif FINDER_KEY in metadata:
+        name, channels = FinderPassport.from_json(metadata[FINDER_KEY], path).network, CHANNELS
+    else:
         raise UserError(
             f"{path}: carries no hrpose passport; expected an ONNX file that `hrpose export` wrote"
         )
-    passport = Passport.from_json(metadata[METADATA_KEY], path)
     found = {
         entry.name.removeprefix(_PREFIX).removesuffix(".half"): torch.from_numpy(
             onnx.numpy_helper.to_array(entry).astype("float32")
@@ -60,7 +66,7 @@ def read_onnx(path: Path) -> tuple[dict[str, Tensor], Passport]:
     }
     try:
         with torch.device("meta"):
-            network = HRNet.from_name(passport.network, len(passport.skeleton))
+            network = HRNet.from_name(name, channels)
         state = {key: found[key] for key in ("final_layer.weight", "final_layer.bias")}
         for conv_name, _, norm_name, norm in norms(network):
             bias = found[f"{conv_name}.weight_bias"]

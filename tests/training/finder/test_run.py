@@ -5,13 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
+from hrpose import weights
 from hrpose.cli.main import app
+from hrpose.detection.open import finder_file
 from hrpose.errors import UserError
+from hrpose.finder_passport import FinderPassport
 from hrpose.network import finder
+from hrpose.network.folded import is_folded, unfold
+from hrpose.onnx_export.graph import smooth_pictures
+from hrpose.training.finder import run
 from hrpose.training.finder.recipe import FinderRecipe
 from hrpose.yaml_file import load_as
 
@@ -77,8 +84,21 @@ def test_from_a_recipe_to_weights_and_on_with_resume(data: Path, tmp_path: Path)
     assert done.exit_code == 0, done.output
 
 
+@pytest.mark.parametrize("exported", [finder_file(), weights.find("w16-small")])
+def test_exported_weights_train_on(data: Path, tmp_path: Path, exported: Path) -> None:
+    recipe = load_as(data / "recipe.yaml", [f"weights={exported}"], FinderRecipe)
+    network = finder.build("w16-small", exported).eval()
+    assert is_folded(network)
+    inputs = smooth_pictures(2, 96, 96).permute(0, 3, 1, 2).float() / 100 - 1
+    before = network(inputs)
+    unfold(network, run.FinderData(recipe, data).frames(FinderPassport("w16-small", 96)))
+    spread = float(before.detach().std())
+    torch.testing.assert_close(network(inputs), before, rtol=0, atol=1e-3 * spread)
+    trained, _ = finder.load(run.train(recipe, data, tmp_path))
+    assert not is_folded(trained)
+
+
 def test_a_frozen_stem_stays_as_it_is(data: Path) -> None:
-    from hrpose.finder_passport import FinderPassport
     from hrpose.training.finder.module import FinderModule
 
     recipe = load_as(data / "recipe.yaml", ["training.freeze_stem=true"], FinderRecipe)

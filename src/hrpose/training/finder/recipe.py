@@ -42,7 +42,7 @@ class FinderRecipe(Part):
     side: int
     """The longer side of whole pictures, when validating and later when finding."""
     weights: Path | None = None
-    """A checkpoint to start from: a finder, or a pose network, whose backbone is taken."""
+    """A name or a file to start from: a finder, or a pose network, whose backbone is taken."""
     data: FinderData
     framing: FramingPart = FramingPart()
     optimizer: Optimizer = Optimizer(name="adamw")

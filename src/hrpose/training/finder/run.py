@@ -1,7 +1,8 @@
 """`hrpose train-finder`: a recipe and boxed pictures in, checkpoints, logs and weights out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import lightning as L
@@ -11,11 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from hrpose import weights
 from hrpose.data.boxes import BoxTable, load_boxes
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
 from hrpose.finder_passport import FinderPassport
 from hrpose.network import checkpoint, finder
+from hrpose.network.folded import is_folded, unfold
+from hrpose.network.preprocess import Normalise
 from hrpose.training.finder.dataset import (
     Draw,
     FinderDataset,
@@ -27,6 +31,9 @@ from hrpose.training.finder.recipe import FinderRecipe
 from hrpose.training.fit import fit
 from hrpose.training.processes import started
 from hrpose.training.survive import last_checkpoint
+
+# Batches of frames that tell the BatchNorms of exported weights their statistics.
+_UNFOLDING_BATCHES = 32
 
 
 class FinderData(L.LightningDataModule):
@@ -62,6 +69,12 @@ class FinderData(L.LightningDataModule):
             sampler=FrameSampler(len(self.train_table), samples, settings.seed),
             drop_last=True,
         )
+
+    def frames(self, passport: FinderPassport) -> Iterator[Tensor]:
+        """Frames to train on, as the network takes them in."""
+        normalise = Normalise(passport.mean, passport.std)
+        for batch in islice(self.train_dataloader(), _UNFOLDING_BATCHES):
+            yield normalise(batch.image)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, NDArray[np.float64]]]:
         whole = WholePictures(self.dataset(self.held_out, (self.recipe.side, self.recipe.side)))
@@ -109,13 +122,18 @@ def train(recipe: FinderRecipe, data: Path, out: Path, resume: bool = False) -> 
         licence=recipe.data.licence,
     )
     L.seed_everything(recipe.training.seed, verbose=False)
-    network = finder.build(recipe.network, recipe.weights)
+    start = None if recipe.weights is None else weights.find(recipe.weights)
+    network = finder.build(recipe.network, start)
+    if start is not None and is_folded(network):
+        unfold(network, datamodule.frames(passport))
     if recipe.training.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if (mode := recipe.training.compile_mode) is not None:
+        network.compile(mode=mode)
     module = FinderModule(network, recipe, passport)
     best = fit(module, datamodule, recipe.training, out, monitor="val/AP_tall", resume_from=last)
-    weights = out / f"{recipe.name}.safetensors"
-    return write_weights(best, recipe, datamodule, passport, weights)
+    written = out / f"{recipe.name}.safetensors"
+    return write_weights(best, recipe, datamodule, passport, written)
 
 
 def write_weights(
@@ -123,7 +141,7 @@ def write_weights(
     recipe: FinderRecipe,
     datamodule: FinderData,
     passport: FinderPassport,
-    weights: Path,
+    written: Path,
 ) -> Path:
     """The weights of a checkpoint, scored once more for the passport."""
     network = finder.build(recipe.network)
@@ -140,5 +158,5 @@ def write_weights(
     figures = {"held-out AP": scores.AP, "held-out recall": recall}
     figures["held-out precision"] = precision
     passport = replace(passport, threshold=scores.best_threshold, scores=figures)
-    finder.save(weights, network, passport)
-    return weights
+    finder.save(written, network, passport)
+    return written
