@@ -56,15 +56,16 @@ def epochs_logged(out: Path) -> list[list[int]]:
 
 @pytest.mark.slow
 def test_the_example_learns_synthetic_people(tmp_path: Path) -> None:
-    data, out = synthetic(tmp_path / "data", 2500, 60), tmp_path / "out"
-    hrpose("train", RECIPE, "--data", data, "--out", out)
+    """Its first epoch alone, with the rate falling within it: the whole is twice as good."""
+    data, out = synthetic(tmp_path / "data", 1500, 60), tmp_path / "out"
+    hrpose("train", RECIPE, "--data", data, "--out", out, "--set", "training.epochs=1")
     hrpose("data", "synthetic", tmp_path / "unseen", "--pictures", 60, "--seed", 2)
     hrpose(
         *("evaluate", "--weights", out / "synthetic.safetensors", "--out", tmp_path / "scores"),
         *("--annotations", tmp_path / "unseen" / "annotations.json"),
         *("--images", tmp_path / "unseen" / "images"),
     )
-    assert json.loads((tmp_path / "scores" / "metrics.json").read_text())["AP"] >= 0.8
+    assert json.loads((tmp_path / "scores" / "metrics.json").read_text())["AP"] >= 0.4
 
 
 @pytest.mark.slow
