@@ -10,7 +10,7 @@ from hrpose.data.dataset import Sample
 from hrpose.errors import UserError
 from hrpose.network import HRNet
 from hrpose.passport import Passport
-from hrpose.training.loss import ohkm, weighted_mse
+from hrpose.training.loss import ohkm, peak, weighted_mse
 from hrpose.training.module import PoseModule
 from hrpose.training.recipe import load_recipe
 
@@ -36,13 +36,18 @@ def batch() -> Sample:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "top"),
-    [([], None), (["loss.name=ohkm"], 8), (["loss.name=ohkm", "loss.top=3"], 3)],
+    ("overrides", "top", "of_peak"),
+    [
+        ([], None, 0),
+        (["loss.peak=0.002"], None, 0.002),
+        (["loss.name=ohkm"], 8, 0),
+        (["loss.name=ohkm", "loss.top=3"], 3, 0),
+    ],
 )
 def test_a_recipe_chooses_its_loss(
-    monkeypatch: pytest.MonkeyPatch, overrides: list[str], top: int | None
+    monkeypatch: pytest.MonkeyPatch, overrides: list[str], top: int | None, of_peak: float
 ) -> None:
-    trained, sample = module(*overrides), batch()
+    trained, sample = module("loss.peak=0", *overrides), batch()
     monkeypatch.setattr(trained, "log", lambda *_, **__: None)  # needs a trainer
     targets, weights = PASSPORT.codec.encode(sample.points, sample.visible, PASSPORT.input_wh)
     weights = weights * trained.keypoint_weights
@@ -53,6 +58,7 @@ def test_a_recipe_chooses_its_loss(
         expected = weighted_mse(heatmaps, targets, weights)
     else:
         expected = ohkm(heatmaps, targets, weights, top)
+    expected = expected + of_peak * peak(heatmaps, targets, weights)
     torch.testing.assert_close(found, expected)
 
 

@@ -71,7 +71,7 @@ def test_two_processes_train_as_one(data: Path, trainings: Trainings, tmp_path: 
     # One voice, one log, one writer.
     for words in (
         "note: training in 2 processes, each with 2 of the 4 people of a step",
-        "note: the learning rate is 0.0015: optimizer.lr 0.003 is for 8 people a step, and 4 have "
+        "note: the learning rate is 0.001: optimizer.lr 0.002 is for 8 people a step, and 4 have "
         "it scaled by the linear rule",
         "wrote ",
     ):
@@ -137,7 +137,14 @@ def test_any_number_of_processes_finds_the_same_figures(
         assert ended.code == 0, ended.said
         (found[processes],) = figures(out)
     assert 0 < float(found[1]["val/AP"]) < 1
-    assert found[1] == found[2] == found[3]
+    for other in (found[2], found[3]):
+        assert other.keys() == found[1].keys()
+        for name, figure in found[1].items():
+            if name in ("val/EPE", "val/NME"):
+                # Lengths, and the last bit of a heatmap depends on the batch it is in.
+                assert float(other[name]) == pytest.approx(float(figure), rel=1e-5)
+            else:
+                assert other[name] == figure, name
 
 
 @pytest.mark.slow
