@@ -1,9 +1,7 @@
 """MPII's official form: the same crops, the same figures, and the way back."""
 
 import json
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from golden_rules import arrays, facts
 from hrpose.cli.main import app
 from hrpose.data.coco import load_persons
 from hrpose.data.heads import pckh_truth
-from hrpose.data.matlab import read_mat
 from hrpose.data.mpii import convert
 from hrpose.data.mpii_back import from_coco
 from hrpose.errors import UserError
@@ -259,8 +256,8 @@ def put(name: str, value: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
     ("spoil", "message"),
     [
         (without("headboxes_src"), "'headboxes_src': expected numbers .* found nothing"),
-        (put("headboxes_src", np.zeros((2, 2, 4))), "'pos_gt_src': .* found double of shape"),
-        (put("headboxes_src", "text"), "'headboxes_src': expected numbers .* found char"),
+        (put("headboxes_src", np.zeros((2, 2, 4))), "'pos_gt_src': .* found numbers of shape"),
+        (put("headboxes_src", "text"), "'headboxes_src': expected numbers .* found text"),
         (put("headboxes_src", np.full((2, 2, 3), np.nan)), "person 0: expected finite numbers"),
         (put("jnt_missing", np.full((16, 3), 2.0)), "person 0: .*missing 0 or 1"),
         (put("jnt_missing", np.array([[{}] * 3] * 16)), "'jnt_missing': expected numbers"),
@@ -278,51 +275,3 @@ def test_mat_files_of_another_form(
 def test_mat_files_of_other_people(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected the 3 people of the JSON file, found 4"):
         converted(tmp_path, entries(3), truth(entries(4)))
-
-
-def header(version: int = 0x0100) -> bytes:
-    return b"MATLAB 5.0".ljust(124) + struct.pack("<H", version) + b"IM"
-
-
-def packed(content: bytes) -> bytes:
-    data = zlib.compress(content, 9)
-    return struct.pack("<2I", 15, len(data)) + data
-
-
-def matrix(name: bytes, dims: tuple[int, ...], kind: int = 6, length: int = 8) -> bytes:
-    """The start of an array that claims `dims`, and has `length` bytes of numbers."""
-    shape = struct.pack(f"<2I{len(dims)}i", 5, 4 * len(dims), *dims)
-    shape += bytes(-len(shape) % 8)
-    named = struct.pack("<2I", 1, len(name)) + name + bytes(-len(name) % 8)
-    flags = struct.pack("<4I", 6, 8, kind, 0)
-    data = struct.pack("<2I", 9, length) + bytes(8)
-    body = flags + shape + named + data
-    return struct.pack("<2I", 14, len(body)) + body
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "expected a MATLAB file of version 5 to 7"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(200), "expected a MATLAB file of version 5 to 7"),
-        (header(0x0200) + bytes(400), "save it with MATLAB's option -v7"),
-        (header(), "'a': expected numbers of shape .* found nothing"),
-        (header() + b"\x0e\0", "cut off"),
-        (header() + struct.pack("<2I", 14, 1000) + bytes(8), "cut off"),
-        (header() + struct.pack("<2I", 15, 8) + bytes(8), "damaged"),
-        # 80 MB in 80 kB.
-        (header() + packed(bytes(80_000_000)), "at most 64,000,000 bytes unpacked, found more"),
-        # Claims that would fill the memory: a large array, and a large cell array.
-        (header() + matrix(b"a", (2, 1 << 30)), "'a': expected numbers of shape"),
-        (header() + matrix(b"a", (2, 1 << 30), kind=1), "'a': expected numbers .* found cell"),
-        (header() + packed(matrix(b"a", (2, 3))), "found damage"),
-        (header() + matrix(b"a", (2, 3), length=1 << 31), "found damage"),
-    ],
-)
-def test_hostile_mat_files(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "a.mat"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=message) as raised:
-        read_mat(path, {"a": (2, "n")})
-    assert str(path) in str(raised.value)
-    assert "\n" not in str(raised.value)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
 
 from clips import colours, times, write_clip
 from fuzz.target import Target
@@ -76,7 +77,9 @@ def mat_files(folder: Path) -> Target:
         path.write_bytes(data)
         read_mat(path, {"headboxes_src": (2, 2, "n")})
 
-    return [path.read_bytes()], read
+    packed = io.BytesIO()
+    savemat(packed, {"headboxes_src": np.arange(8.0).reshape(2, 2, 2)}, do_compression=True)
+    return [path.read_bytes(), packed.getvalue()], read
 
 
 def video_files(folder: Path) -> Target:

@@ -1,10 +1,15 @@
-"""MATLAB's .mat files, in which older data sets keep their labels. Needs SciPy (extra `train`)."""
+"""MATLAB's .mat files, in which older data sets keep their labels.
+
+They are read here and not by SciPy, in which some damaged files end the process. SciPy (extra
+`train`) writes them. Source: "MAT-File Format", chapter 1 (version 5).
+"""
 
 import io
 import struct
-import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +22,51 @@ from hrpose.files import write_atomically
 # MPII's heads and joints take 1 MB. Packed parts are counted unpacked.
 _MAX_BYTES = 64_000_000
 _HEADER = 128
-_COMPRESSED = 15
-_PLAIN = {
-    *("double", "single", "logical"),
-    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
-}
+
+# Types of elements: numbers as they are stored, and what holds other elements.
+_STORED = dict(zip((1, 2, 3, 4, 5, 6, 7, 9, 12, 13), "bBhHiIfdqQ", strict=True))
+_ARRAY, _COMPRESSED = 14, 15
+# Classes of arrays: numbers, whatever they are stored as, and others.
+_NUMBERS = dict(zip(range(6, 16), "dfbBhHiIqQ", strict=True))
+_OTHERS = {1: "cells", 2: "a struct", 3: "an object", 4: "text", 5: "a sparse array"}
+_COMPLEX = 0x800
+
+
+class _Damage(Exception):
+    """Says in which way the bytes are not what the format wants."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entry:
+    """One named array: its kind in words, and its numbers where they are plain."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    numbers: NDArray[Any] | None
 
 
 def read_mat(path: Path, shapes: Mapping[str, tuple[int | str, ...]]) -> dict[str, NDArray[Any]]:
-    """The named arrays of a .mat file, each with its expected shape; other entries are not read.
+    """The named arrays of a .mat file, each with its expected shape; other entries are passed over.
 
     A letter in a shape stands for any length, the same wherever it appears. Sizes are checked
     before anything is unpacked, and only plain numbers are read. Raises UserError, naming the file
     and the entry, where it is not such a file.
     """
-    from scipy.io import loadmat, whosmat
-
-    content = _bounded(path)
+    content, order = _bounded(path)
+    found: dict[str, _Entry] = {}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # about entries that are there twice
-            found = {name: (shape, kind) for name, shape, kind in whosmat(io.BytesIO(content))}
-            _check(path, found, shapes)
-            arrays = loadmat(io.BytesIO(content), variable_names=list(shapes))
-            # MATLAB drops a last axis of length 1.
-            return {
-                name: arrays[name].reshape(_padded(found[name][0], shapes[name])) for name in shapes
-            }
-    except UserError:
-        raise
-    except Exception as error:  # SciPy may raise anything at damaged bytes
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: expected a .mat file, found damage ({reason})") from error
+        for entry in _entries(content[_HEADER:], order):
+            if entry.name in found:
+                raise _Damage(f"'{entry.name}' is there twice")
+            found[entry.name] = entry
+    except _Damage as damage:
+        raise UserError(f"{path}: expected a .mat file, found damage ({damage})") from damage
+    lengths: dict[str, int] = {}
+    return {
+        name: _expected(path, found.get(name, _Entry(name, "nothing", (), None)), shape, lengths)
+        for name, shape in shapes.items()
+    }
 
 
 def write_mat(path: Path, entries: Mapping[str, ArrayLike]) -> None:
@@ -60,34 +78,94 @@ def write_mat(path: Path, entries: Mapping[str, ArrayLike]) -> None:
     write_atomically(path, content.getvalue())
 
 
-def _check(
-    path: Path,
-    found: Mapping[str, tuple[tuple[int, ...], str]],
-    expected: Mapping[str, tuple[int | str, ...]],
-) -> None:
-    lengths: dict[str, int] = {}
-    for name, shape in expected.items():
-        actual, kind = found.get(name, ((), "nothing"))
-        actual = _padded(actual, shape)
-        fits = kind in _PLAIN and len(actual) == len(shape)
-        for length, wanted in zip(actual, shape, strict=fits):
-            known = wanted if isinstance(wanted, int) else lengths.setdefault(wanted, length)
-            fits = fits and length == known
-        # Plain numbers of one byte at least, so no array is larger than the file's content.
-        if not fits or np.prod(actual, dtype=np.float64) > _MAX_BYTES:
-            form = ", ".join(str(lengths.get(str(wanted), wanted)) for wanted in shape)
-            raise UserError(
-                f"{path}: '{name}': expected numbers of shape ({form}), found {kind}"
-                f"{f' of shape {actual}' if actual else ''}"
-            )
+def _expected(
+    path: Path, entry: _Entry, wanted: tuple[int | str, ...], lengths: dict[str, int]
+) -> NDArray[Any]:
+    """The entry's numbers, of the wanted shape. `lengths` has those that letters stand for."""
+    # MATLAB drops a last axis of length 1.
+    shape = entry.shape + (1,) * (len(wanted) - len(entry.shape)) if entry.shape else ()
+    fits = entry.numbers is not None and len(shape) == len(wanted)
+    for length, known in zip(shape, wanted, strict=fits):
+        number = known if isinstance(known, int) else lengths.setdefault(known, length)
+        fits = fits and length == number
+    if entry.numbers is None or not fits:
+        form = ", ".join(str(lengths.get(str(known), known)) for known in wanted)
+        raise UserError(
+            f"{path}: '{entry.name}': expected numbers of shape ({form}), found {entry.kind}"
+            f"{f' of shape {shape}' if shape else ''}"
+        )
+    return entry.numbers.reshape(shape)
 
 
-def _padded(actual: tuple[int, ...], wanted: tuple[int | str, ...]) -> tuple[int, ...]:
-    return actual + (1,) * (len(wanted) - len(actual)) if actual else actual
+def _entries(content: bytes, order: str) -> Iterator[_Entry]:
+    for kind, data in _elements(content, order, aligned=False):
+        if kind != _COMPRESSED:
+            yield _entry(kind, data, order)
+            continue
+        try:
+            unpacked = zlib.decompress(data)
+        except zlib.error as error:
+            raise _Damage(str(error)) from error
+        for kind_within, data_within in _elements(unpacked, order, aligned=False):
+            yield _entry(kind_within, data_within, order)
 
 
-def _bounded(path: Path) -> bytes:
-    """The file's bytes, once it is known how large they are unpacked."""
+def _entry(kind: int, data: bytes, order: str) -> _Entry:
+    """An array: its flags, shape, name and numbers, each an element of its own."""
+    if kind != _ARRAY:
+        raise _Damage(f"an element of type {kind} where an array is expected")
+    parts = _elements(data, order)
+    head = [next(parts, (0, b"")) for _ in range(3)]
+    if [kind for kind, _ in head] != [6, 5, 1] or len(head[0][1]) != 8:
+        raise _Damage("an array without flags, shape and name")
+    flags = int(np.frombuffer(head[0][1], f"{order}u4")[0])
+    shape = tuple(int(n) for n in _plain(*head[1], order))
+    name = head[2][1].decode("latin-1")
+    which = flags & 0xFF
+    if which not in _NUMBERS:
+        return _Entry(name, _OTHERS.get(which, f"an array of class {which}"), shape, None)
+    if flags & _COMPLEX:
+        return _Entry(name, "complex numbers", shape, None)
+    numbers = _plain(*next(parts, (0, b"")), order)
+    if min(shape, default=-1) < 0 or prod(shape) != len(numbers):
+        raise _Damage(f"'{name}': {len(numbers)} numbers for the shape {shape}")
+    # As MATLAB counts: the first axis is the fastest.
+    numbers = numbers.astype(_NUMBERS[which]).reshape(shape, order="F")
+    return _Entry(name, "numbers", shape, numbers)
+
+
+def _plain(kind: int, data: bytes, order: str) -> NDArray[Any]:
+    stored = np.dtype(f"{order}{_STORED[kind]}") if kind in _STORED else None
+    if stored is None or len(data) % stored.itemsize:
+        raise _Damage(f"{len(data)} bytes of type {kind} where numbers are expected")
+    return np.frombuffer(data, stored)
+
+
+def _elements(content: bytes, order: str, aligned: bool = True) -> Iterator[tuple[int, bytes]]:
+    """The types of the elements in `content`, and their bytes.
+
+    Within an array each begins at a multiple of eight bytes, and those of up to four bytes take no
+    more than that with their type and length.
+    """
+    place = 0
+    while place + 8 <= len(content):
+        kind, length = struct.unpack(f"{order}2I", content[place : place + 8])
+        start = place + 8
+        if kind >> 16:
+            kind, length, start = kind & 0xFFFF, kind >> 16, place + 4
+            if length > 4:
+                raise _Damage(f"{length} bytes where at most 4 are")
+            end = place + 8
+        else:
+            end = start + length + (-length % 8 if aligned else 0)
+        if start + length > len(content):
+            raise _Damage(f"an element of {length} bytes where {len(content) - start} are left")
+        yield kind, content[start : start + length]
+        place = end
+
+
+def _bounded(path: Path) -> tuple[bytes, str]:
+    """The file's bytes and their order, once it is known how large they are unpacked."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
@@ -112,7 +190,7 @@ def _bounded(path: Path) -> bytes:
         place += 8 + length
     if left < 0:
         raise UserError(f"{path}: expected at most {_MAX_BYTES:,} bytes unpacked, found more")
-    return content
+    return content, order
 
 
 def _unpacked_length(path: Path, packed: bytes, most: int) -> int:
