@@ -91,6 +91,13 @@ def test_what_macos_adds_does_not_hide_the_folder(tmp_path: Path) -> None:
     assert "000001.png" in PictureSource(path)
 
 
+def test_a_member_without_a_name_is_passed_over(tmp_path: Path) -> None:
+    path = packed(tmp_path / "a.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(""), b"junk")
+    assert "000001.png" in PictureSource(path)
+
+
 def test_processes_and_threads_share_a_source(tmp_path: Path) -> None:
     source = PictureSource(packed(tmp_path / "a.zip", "val2017/", zipfile.ZIP_DEFLATED))
     expected = [picture(name) for name in NAMES]

@@ -136,11 +136,13 @@ class _Zip:
                 f"{path}: expected a folder of pictures or a zip file of them, found neither "
                 f"({error}); check the path or download it again"
             ) from error
-        # What macOS adds is no part of the set.
+        # What macOS adds is no part of the set, and what has no name cannot be asked for.
         self._members = {
             member.filename: member
             for member in found
-            if not member.is_dir() and not member.filename.startswith("__MACOSX/")
+            if member.filename
+            and not member.is_dir()
+            and not member.filename.startswith("__MACOSX/")
         }
         self._folders: tuple[str, ...]
         if folder is None:
