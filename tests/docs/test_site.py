@@ -1,0 +1,115 @@
+"""The documentation's site in a browser, wide and narrow: whole, and from no other host."""
+
+import math
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import ROOT
+from hrpose.skeleton import COCO_17
+
+PAGES = (
+    "index.html",
+    "how-it-works.html",
+    "guide/training.html",
+    "guide/security.html",
+    "reference/network.html",
+    "models/training-log.html",
+    "zh/index.html",
+)
+# Material shows pictures when they come near the window; here all are asked for.
+ALL_SHOWN = """async () => {
+  for (const image of document.images) image.loading = "eager";
+  await Promise.all([...document.images].map((image) => image.decode()));
+}"""
+GROUND = "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+# What is cut off at the side, and not within something that scrolls.
+BEYOND = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+MOVED_TO = """(slider, value) => {
+  slider.value = value;
+  slider.dispatchEvent(new Event("input", {bubbles: true}));
+}"""
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the site, built and served on this machine."""
+    pytest.importorskip("mkdocs")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(folder)]
+    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_pages_are_whole(browser: Any, site: str, width: int, scheme: str) -> None:
+    view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    complaints: list[str] = []
+    requests: list[str] = []
+    view.on("console", lambda message: complaints.append(message.text))
+    view.on("pageerror", lambda error: complaints.append(str(error)))
+    view.on("request", lambda request: requests.append(request.url))
+    view.set_default_timeout(120_000)
+    for page in PAGES:
+        answer = view.goto(f"{site}/{page}", wait_until="networkidle")
+        assert answer.status == 200, page
+        view.evaluate(ALL_SHOWN)
+        assert view.evaluate(BEYOND) <= 0, page
+        assert (sum(view.evaluate(GROUND)) < 300) == (scheme == "dark"), page
+        if folder := os.environ.get("HRPOSE_SCREENSHOTS"):  # to look at them
+            name = f"{page.replace('/', '-').removesuffix('.html')}-{width}-{scheme}.png"
+            view.screenshot(path=Path(folder) / name)
+    assert complaints == []
+    assert [url for url in requests if not url.startswith((site, "data:"))] == []
+    view.close()
+
+
+@pytest.mark.browser
+def test_the_sliders_show_the_similarity(browser: Any, site: str) -> None:
+    view = browser.new_page()
+    view.set_default_timeout(120_000)
+    view.goto(f"{site}/how-it-works.html")
+    view.select_option("#oks select", "left_wrist")
+    for name, value in (("d", 20), ("s", 100)):
+        slider = view.locator(f"#oks input[data-name={name}]")
+        slider.evaluate(MOVED_TO, value)
+    sigma = COCO_17.sigmas[COCO_17.keypoints.index("left_wrist")]
+    expected = math.exp(-(20**2) / (2 * 100**2 * (2 * sigma) ** 2))
+    assert float(view.inner_text("#oks [data-value]").split()[-1]) == pytest.approx(
+        expected, abs=0.006
+    )
+    view.close()
+
+
+@pytest.mark.browser
+def test_the_search_finds(browser: Any, site: str) -> None:
+    view = browser.new_page(viewport={"width": 1280, "height": 900})
+    view.set_default_timeout(120_000)
+    view.goto(f"{site}/index.html")
+    view.fill(".md-search__input", "quarter offset")
+    view.locator(".md-search-result__item").first.wait_for()
+    assert "how-it-works" in (
+        view.locator(".md-search-result__link").first.get_attribute("href") or ""
+    )
+    view.close()
