@@ -9,16 +9,22 @@ ALL_SHOWN = "() => [...document.images].every(image => image.complete && image.n
 GROUND = "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
 
 
-@contextmanager
-def opened(browser: Any, page: Path, width: int, scheme: str) -> Iterator[Any]:
-    """Playwright's view of the page; what holds for every page is asserted when it is left."""
-    view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+def watched(view: Any) -> tuple[list[str], list[str]]:
+    """What a view complains of and what it asks for, as two lists that grow."""
     complaints: list[str] = []
     requests: list[str] = []
     view.on("console", lambda message: complaints.append(message.text))
     view.on("pageerror", lambda error: complaints.append(str(error)))
     view.on("request", lambda request: requests.append(request.url))
     view.set_default_timeout(120_000)  # a busy machine is slow, not wrong
+    return complaints, requests
+
+
+@contextmanager
+def opened(browser: Any, page: Path, width: int, scheme: str) -> Iterator[Any]:
+    """Playwright's view of the page; what holds for every page is asserted when it is left."""
+    view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    complaints, requests = watched(view)
     view.goto(page.as_uri())
     yield view
     assert view.evaluate(ALL_SHOWN)

@@ -15,6 +15,7 @@ import pytest
 
 from conftest import ROOT
 from hrpose.skeleton import COCO_17
+from offline_page import GROUND, watched
 
 PAGES = (
     "index.html",
@@ -30,7 +31,6 @@ ALL_SHOWN = """async () => {
   for (const image of document.images) image.loading = "eager";
   await Promise.all([...document.images].map((image) => image.decode()));
 }"""
-GROUND = "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
 # What is cut off at the side, and not within something that scrolls.
 BEYOND = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
@@ -65,12 +65,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_pages_are_whole(browser: Any, site: str, width: int, scheme: str) -> None:
     view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    complaints: list[str] = []
-    requests: list[str] = []
-    view.on("console", lambda message: complaints.append(message.text))
-    view.on("pageerror", lambda error: complaints.append(str(error)))
-    view.on("request", lambda request: requests.append(request.url))
-    view.set_default_timeout(120_000)
+    complaints, requests = watched(view)
     for page in PAGES:
         answer = view.goto(f"{site}/{page}", wait_until="networkidle")
         assert answer.status == 200, page
