@@ -49,14 +49,15 @@ class _Entry:
 def read_mat(path: Path, shapes: Mapping[str, tuple[int | str, ...]]) -> dict[str, NDArray[Any]]:
     """The named arrays of a .mat file, each with its expected shape; other entries are passed over.
 
-    A letter in a shape stands for any length, the same wherever it appears. Sizes are checked
-    before anything is unpacked, and only plain numbers are read. Raises UserError, naming the file
+    A letter in a shape stands for any length, the same wherever it appears. Unpacking
+    stops at a bound, and only plain numbers are read. Raises UserError, naming the file
     and the entry, where it is not such a file.
     """
-    content, order = _bounded(path)
+    content, order = _read(path)
     found: dict[str, _Entry] = {}
     try:
-        for entry in _entries(content[_HEADER:], order):
+        for kind, data in _parts(path, content, order):
+            entry = _entry(kind, data, order)
             if entry.name in found:
                 raise _Damage(f"'{entry.name}' is there twice")
             found[entry.name] = entry
@@ -95,19 +96,6 @@ def _expected(
             f"{f' of shape {shape}' if shape else ''}"
         )
     return entry.numbers.reshape(shape)
-
-
-def _entries(content: bytes, order: str) -> Iterator[_Entry]:
-    for kind, data in _elements(content, order, aligned=False):
-        if kind != _COMPRESSED:
-            yield _entry(kind, data, order)
-            continue
-        try:
-            unpacked = zlib.decompress(data)
-        except zlib.error as error:
-            raise _Damage(str(error)) from error
-        for kind_within, data_within in _elements(unpacked, order, aligned=False):
-            yield _entry(kind_within, data_within, order)
 
 
 def _entry(kind: int, data: bytes, order: str) -> _Entry:
@@ -164,8 +152,8 @@ def _elements(content: bytes, order: str, aligned: bool = True) -> Iterator[tupl
         place = end
 
 
-def _bounded(path: Path) -> tuple[bytes, str]:
-    """The file's bytes and their order, once it is known how large they are unpacked."""
+def _read(path: Path) -> tuple[bytes, str]:
+    """The file's bytes, up to one more than is allowed, and their order."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
@@ -177,29 +165,38 @@ def _bounded(path: Path) -> tuple[bytes, str]:
             f"{path}: expected a MATLAB file of version 5 to 7, found something else; "
             "save it with MATLAB's option -v7"
         )
-    left, place = _MAX_BYTES, _HEADER
-    while place < len(content) and left >= 0:
-        head = content[place : place + 8]
-        if len(head) < 8:
-            raise UserError(f"{path}: cut off at byte {len(content):,}; copy or download it again")
-        kind, length = struct.unpack(f"{order}2I", head)
-        part = content[place + 8 : place + 8 + length]
-        if len(part) < length:
-            raise UserError(f"{path}: cut off at byte {len(content):,}; copy or download it again")
-        left -= _unpacked_length(path, part, left) if kind == _COMPRESSED else length
-        place += 8 + length
-    if left < 0:
-        raise UserError(f"{path}: expected at most {_MAX_BYTES:,} bytes unpacked, found more")
     return content, order
 
 
-def _unpacked_length(path: Path, packed: bytes, most: int) -> int:
-    """How many bytes a part unpacks to; counting stops soon above `most`."""
-    unpacker, length = zlib.decompressobj(), 0
+def _parts(path: Path, content: bytes, order: str) -> Iterator[tuple[int, bytes]]:
+    """The file's elements, unpacked, no more of them than `_MAX_BYTES`."""
+    left, place = _MAX_BYTES, _HEADER
+    while place < len(content):
+        head = content[place : place + 8].ljust(8, b"\0")
+        kind, length = struct.unpack(f"{order}2I", head)
+        end = place + 8 + length
+        if end > len(content):
+            raise UserError(f"{path}: cut off at byte {len(content):,}; copy or download it again")
+        data = content[place + 8 : end]
+        if kind == _COMPRESSED:
+            data = _unpacked(path, data, left)
+        left -= len(data)
+        if left < 0:
+            raise UserError(f"{path}: expected at most {_MAX_BYTES:,} bytes unpacked, found more")
+        if kind == _COMPRESSED:
+            yield from _elements(data, order, aligned=False)
+        else:
+            yield kind, data
+        place = end
+
+
+def _unpacked(path: Path, packed: bytes, most: int) -> bytes:
+    """What a part unpacks to; of more than `most` bytes, one more than that."""
+    unpacker = zlib.decompressobj()
     try:
-        while packed and length <= most:
-            length += len(unpacker.decompress(packed, 1 << 20))
-            packed = unpacker.unconsumed_tail
+        data = unpacker.decompress(packed, most + 1)
     except zlib.error as error:
         raise UserError(f"{path}: damaged ({error}); copy or download it again") from error
-    return length
+    if len(data) <= most and not unpacker.eof:
+        raise UserError(f"{path}: damaged (packed data cut off); copy or download it again")
+    return data
