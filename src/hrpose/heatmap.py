@@ -172,13 +172,12 @@ def _smoothed_around(
     smoother = xp.asarray(weights, dtype=flat.dtype, device=device(flat))
     around = xp.arange(-radius - 2, radius + 3, dtype=x.dtype, device=device(flat))
     rows, columns = y[:, None] + around, x[:, None] + around
-    there = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
-        :, None, :
-    ]
-    places = (
-        xp.clip(rows, 0, height - 1)[:, :, None] * width
-        + xp.clip(columns, 0, width - 1)[:, None, :]
-    )
+    # Places outside are read at 0 and blanked afterwards.
+    rows_there, columns_there = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+    rows = xp.where(rows_there, rows, xp.zeros_like(rows))
+    columns = xp.where(columns_there, columns, xp.zeros_like(columns))
+    there = rows_there[:, :, None] & columns_there[:, None, :]
+    places = rows[:, :, None] * width + columns[:, None, :]
     places = places + firsts[:, None, None]
     patch = xp.reshape(
         xp.take(xp.reshape(flat, (-1,)), xp.reshape(places, (-1,)), axis=0), tuple(places.shape)

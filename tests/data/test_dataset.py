@@ -67,6 +67,8 @@ def test_the_way_back_leads_to_the_labelled_points(
     assert sample.visible.tolist() == (labels[:, 2] > 0).tolist()
 
 
+# On a machine with one processor PyTorch advises against two workers.
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_number_of_workers_changes_nothing(dataset: PoseDataset, workers: int) -> None:
     def batches(count: int) -> list[Sample]:
