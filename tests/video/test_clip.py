@@ -1,5 +1,6 @@
 from fractions import Fraction
 from pathlib import Path
+from time import sleep
 
 import av
 import numpy as np
@@ -209,6 +210,15 @@ def test_a_camera_gives_the_newest_frame(camera: str) -> None:
     assert found[-1].time == pytest.approx(39 / 25, abs=1e-3)
     assert [frame.index for frame in found] == list(range(len(found)))
     assert np.all(np.diff([frame.time for frame in found]) > 0)
+
+
+def test_a_slow_reader_still_gets_a_cameras_last_frame(camera: str) -> None:
+    with Clip.open(camera) as opened:
+        frames = iter(opened)
+        next(frames)
+        sleep(0.5)  # meanwhile the stand-in comes to its end
+        *_, last = frames
+    assert last.time == pytest.approx(39 / 25, abs=1e-3)
 
 
 def test_a_camera_is_let_go(camera: str) -> None:

@@ -203,10 +203,10 @@ def _newest(frames: Iterator[Frame]) -> Iterator[Frame]:
     latest: queue.Queue[Frame | BaseException | None] = queue.Queue(maxsize=1)
     stopped = threading.Event()
 
-    def put(item: Frame | BaseException | None) -> None:
+    def put(frame: Frame) -> None:
         while True:
             try:
-                latest.put_nowait(item)
+                latest.put_nowait(frame)
                 return
             except queue.Full:
                 try:
@@ -223,7 +223,13 @@ def _newest(frames: Iterator[Frame]) -> Iterator[Frame]:
             end: BaseException | None = None
         except BaseException as error:
             end = error
-        put(end)
+        # Behind the last frame, not in its place; nobody may wait for it any more.
+        while not stopped.is_set():
+            try:
+                latest.put(end, timeout=0.1)
+                return
+            except queue.Full:
+                continue
 
     reader = threading.Thread(target=read, daemon=True, name="hrpose-camera")
     reader.start()
