@@ -54,6 +54,14 @@ def test_recall_and_precision(data: Path) -> None:
     assert "threshold 0.50: recall 0.500, precision 0.500, 0.7 boxes a picture" in output
 
 
+def test_auto_is_measured_by_what_it_finds(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HRPOSE_HOME", str(data / "no-downloads"))
+    output = run(data, "--detector", "auto", "--box-threshold", "0.5")
+    assert output.startswith("finder on 3 pictures")
+    # The whole picture, where it finds nobody, is no box that somebody found.
+    assert "threshold 0.50: recall 0.000, precision 1.000, 0.0 boxes a picture" in output
+
+
 def test_low_people_do_not_count(data: Path) -> None:
     assert "with 0 people at least 96 px high" in run(data)
 

@@ -1,6 +1,7 @@
 """`hrpose predict --detector`: people found, the last resort said, many files at once."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -144,22 +145,38 @@ def test_many_files_keep_their_order(run: Run, tmp_path: Path) -> None:
     np.testing.assert_allclose(found["keypoints"], expected["keypoints"], atol=1e-3)
 
 
-def test_ctrl_c_keeps_what_was_done(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_was_done(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: signal.Signals
 ) -> None:
     photos = [saved(tmp_path / f"{i}.png", seed=i) for i in range(6)]
 
     def interrupted(work: Iterator[Poses], total: int) -> Iterator[Poses]:
         assert total == 6
         yield next(work)
-        yield next(work)
-        raise KeyboardInterrupt
+        signal.raise_signal(asked)
+        yield from work
 
     monkeypatch.setattr(predict_pictures, "_progress", interrupted)
     ran = run(*photos, "--detector", "whole", "--batch-size", 1)
-    assert ran.exit_code == 130
+    assert ran.exit_code == 128 + asked
     assert [entry["file_name"] for entry in entries(tmp_path)] == ["0.png", "1.png"]
     assert "2 pictures" in ran.stdout
+
+
+def test_an_error_keeps_what_was_done(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = [saved(tmp_path / f"{i}.png", seed=i) for i in range(3)]
+
+    def full(work: Iterator[Poses], total: int) -> Iterator[Poses]:
+        yield next(work)
+        raise UserError(f"disk full after 1 of {total}")
+
+    monkeypatch.setattr(predict_pictures, "_progress", full)
+    ran = run(*photos, "--detector", "whole", "--batch-size", 1)
+    assert "disk full" in str(ran.exception)
+    assert [entry["file_name"] for entry in entries(tmp_path)] == ["0.png"]
 
 
 def test_the_python_door_finds_people_too(

@@ -91,7 +91,12 @@ def test_unknown_names(name: str, said: str) -> None:
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
 def test_a_threshold_out_of_range(threshold: float) -> None:
     with pytest.raises(UserError, match="expected 0 to 1"):
-        open_detector("whole", threshold)
+        open_detector("finder", threshold)
+
+
+def test_the_whole_picture_has_no_score() -> None:
+    with pytest.raises(UserError, match="expected a detector that scores its boxes"):
+        open_detector("whole", 0.5)
 
 
 def boxes(image: NDArray[np.uint8]) -> Boxes:

@@ -102,3 +102,13 @@ def test_a_difference_writes_nothing(
     with pytest.raises(UserError, match=r"ONNX Runtime differs from PyTorch.*nothing was written"):
         export(weights, tmp_path / "w.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nan_is_a_difference(weights: Path, tmp_path: Path) -> None:
+    network, passport = checkpoint.load(weights)
+    assert isinstance(network, HRNet)
+    torch.nn.init.constant_(network.final_layer.bias, float("nan"))
+    checkpoint.save(tmp_path / "broken.safetensors", network, passport)
+    with pytest.raises(UserError, match="differs from PyTorch by nan"):
+        export(tmp_path / "broken.safetensors", tmp_path / "broken.onnx")
+    assert not (tmp_path / "broken.onnx").exists()

@@ -33,11 +33,15 @@ def evaluate_boxes(
     from hrpose.data.boxes import load_boxes
     from hrpose.data.pictures import PictureSource
     from hrpose.detection import open_detector
+    from hrpose.detection.simple import OrWholePicture
     from hrpose.metrics import boxes as metric
 
     table = load_boxes(annotations)
     pictures = PictureSource(images)
     usual = open_detector(detector, box_threshold)
+    if isinstance(usual, OrWholePicture):
+        # Its last resort is no box that somebody found.
+        detector, usual = "finder", usual.detector
     threshold = float(getattr(usual, "threshold", 0.0))
     every = open_detector(detector, min(FAINTEST, threshold))
     found = [every(pictures.read(name)) for name in table.file_names]

@@ -15,15 +15,13 @@ from hrpose.ahead import ahead
 from hrpose.cli.boxes import boxes_by_picture
 from hrpose.cli.outputs import Outputs
 from hrpose.cli.pictures import encoded, files_of, targets_of
+from hrpose.cli.signals import STOPPED, asked_to_stop
 from hrpose.drawing import draw, side_by_side
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
 from hrpose.poses import Poses
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.runtime.picture import Picture
-
-# What a shell expects of a program that ended by Ctrl-C.
-STOPPED = 130
 
 
 def predict_pictures(
@@ -39,7 +37,7 @@ def predict_pictures(
     """Find the people of `pictures`, files and folders; writes drawn pictures and results to `out`.
 
     `boxes` is a COCO file that takes the detector's place. What cannot be read is said at the end,
-    with exit code 2. Ctrl-C saves what was done until then.
+    with exit code 2. Ctrl-C, SIGTERM and an error save what was done until then.
     """
     failures: list[str] = []
     files = files_of(pictures, failures)
@@ -68,20 +66,25 @@ def predict_pictures(
                 yield picture
 
     counts: list[int] = []
-    stopped = False
-    try:
-        for poses in _progress(estimator.stream(read_all()), len(files)):
-            file, image_id, picture = opened.popleft()
-            if "pictures" in kinds:
-                canvas = draw(picture.image, poses, threshold, **dict.fromkeys(marks, True))
-                if other is not None:
-                    canvas = _beside(canvas, estimator, other, picture, threshold, marks)
-                write_atomically(targets[file], encoded(canvas, targets[file]))
-            results.add(file, image_id, picture.image, poses)
-            counts.append(len(poses))
-    except KeyboardInterrupt:
-        stopped = True
-    written = results.finish()
+    with asked_to_stop() as stopped:
+        try:
+            for poses in _progress(estimator.stream(read_all()), len(files)):
+                file, image_id, picture = opened.popleft()
+                if "pictures" in kinds:
+                    canvas = draw(picture.image, poses, threshold, **dict.fromkeys(marks, True))
+                    if other is not None:
+                        canvas = _beside(canvas, estimator, other, picture, threshold, marks)
+                    write_atomically(targets[file], encoded(canvas, targets[file]))
+                results.add(file, image_id, picture.image, poses)
+                counts.append(len(poses))
+                if stopped() is not None:
+                    break
+        except BaseException:
+            if counts:
+                results.finish()
+            raise
+        written = results.finish()
+        signal = stopped()
 
     what = ", ".join([*map(str, written), *["drawn pictures"] * ("pictures" in kinds)])
     nobody = f" ({counts.count(0)} with nobody)" if 0 in counts else ""
@@ -92,8 +95,8 @@ def predict_pictures(
     )
     for failure in failures:
         print(f"hrpose: {failure}", file=sys.stderr)
-    if stopped:
-        raise typer.Exit(STOPPED)
+    if signal is not None:
+        raise typer.Exit(STOPPED + signal)
     if failures:
         raise typer.Exit(2)
 

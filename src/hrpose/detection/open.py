@@ -39,6 +39,10 @@ def open_detector(
     if not isinstance(name_or_file, str | Path):
         return FunctionDetector(name_or_file, **options)
     name = str(name_or_file)
+    if name == "whole" and threshold is not None:
+        raise UserError(
+            "box threshold: expected a detector that scores its boxes, found 'whole'; leave it out"
+        )
     if name == "auto":
         name = _best_here()
         if name == "finder":

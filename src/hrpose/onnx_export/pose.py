@@ -40,7 +40,8 @@ class CropsToKeypoints(nn.Module):
 @dataclass(frozen=True, slots=True)
 class ExportReport:
     """What was written, and how far it is from PyTorch: the greatest difference of a heatmap
-    value (in standard deviations of the heatmaps) and of a keypoint (in crop pixels).
+    value (in standard deviations of the heatmaps) and of a keypoint (x and y in crop pixels, and
+    its score).
     """
 
     path: Path
@@ -72,7 +73,9 @@ def export(weights: Path, out: Path, opset: int = 18) -> ExportReport:
     )
     content = graph.SerializeToString()
     report = _compare(model, passport, content, out)
-    if report.heatmap_difference > TOLERANCE or report.keypoint_difference > KEYPOINT_TOLERANCE:
+    # Written so that NaN is not equal.
+    equal = report.heatmap_difference <= TOLERANCE
+    if not (equal and report.keypoint_difference <= KEYPOINT_TOLERANCE):
         raise UserError(
             f"{weights}: ONNX Runtime differs from PyTorch by {report.heatmap_difference:.1e} "
             f"standard deviations (at most {TOLERANCE:.0e} expected) and by "
@@ -98,8 +101,8 @@ def _compare(
     )
     # A keypoint may jump only where two pixels of its heatmap are equal to rounding; decode the
     # very heatmaps that the file gave, so that the decoding in the graph is what is compared.
-    points, _ = passport.codec.decode(found_heatmaps)
-    difference = np.abs(found_keypoints[..., :2] - points)
+    points, scores = passport.codec.decode(found_heatmaps)
+    difference = np.abs(found_keypoints - np.concatenate([points, scores[..., None]], axis=-1))
     spread = max(float(heatmaps.std()), 1e-12)
     return ExportReport(
         out,
