@@ -1,6 +1,7 @@
 """The passport: JSON and back, and what is said of a wrong one."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,10 @@ def test_json_and_back(passport: Passport) -> None:
 
 def test_the_skeleton_comes_back_as_the_known_one() -> None:
     assert Passport.from_json(PLAIN.to_json()).skeleton is COCO_17
+
+
+def test_the_title_is_the_name_or_else_the_network() -> None:
+    assert (PLAIN.title, replace(PLAIN, name="mine").title) == ("w32", "mine")
 
 
 def test_heatmaps_are_a_quarter_of_the_input() -> None:

@@ -91,6 +91,11 @@ class Passport:
     calibration: Calibration | None = None
 
     @property
+    def title(self) -> str:
+        """The name to show: the weights' own, else the network's."""
+        return self.name or self.network
+
+    @property
     def heatmap_wh(self) -> tuple[int, int]:
         return self.codec.heatmap_wh(self.input_wh)
 

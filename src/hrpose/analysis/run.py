@@ -168,7 +168,7 @@ def analyze(
         names={
             "results": str(results),
             "annotations": str(annotations),
-            "weights": "" if estimator is None else estimator.passport.name,
+            "weights": "" if estimator is None else estimator.passport.title,
         },
         scores=scores,
         counts=_counts(truth, found, matches),

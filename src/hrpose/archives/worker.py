@@ -107,7 +107,7 @@ def settings_of(estimator: "PoseEstimator", choices: Choices) -> dict[str, Any]:
         **{key: value for key, value in asdict(choices).items() if key not in _NAMES},
         "weights_sha256": _sha256(find(choices.weights)),
         "passport_sha256": hashlib.sha256(passport.encode()).hexdigest(),
-        "model": estimator.passport.name or estimator.passport.network,
+        "model": estimator.passport.title,
         "detector": estimator.detector.name,
         "detector_sha256": None if file is None else _sha256(file),
         "hrpose": __version__,

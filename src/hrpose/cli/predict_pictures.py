@@ -119,5 +119,5 @@ def _beside(
     """The drawn picture, and the same one with the other weights' poses, under their names."""
     (poses,) = other.stream([picture])
     theirs = draw(picture.image, poses, threshold, **dict.fromkeys(marks, True))
-    names = [each.passport.name or each.passport.network for each in (estimator, other)]
+    names = [each.passport.title for each in (estimator, other)]
     return side_by_side([canvas, theirs], names)

@@ -13,13 +13,12 @@ def tell(trace: Trace, name: str, threshold: float = 0.3) -> Story:
     """The story of one person in the photo called `name`."""
     passport = trace.passport
     height, width = trace.image.shape[:2]
-    weights = passport.name or passport.network
     return Story(
         title=f"How HRNet finds a pose in {name}",
         lead=(
             f"A photo of {width} x {height} pixels goes in, the places of {len(passport.skeleton)} "
             f"joints come out. This page follows one person through every step, with the weights "
-            f"{weights}. All pictures and numbers below are the real ones of this photo."
+            f"{passport.title}. All pictures and numbers below are the real ones of this photo."
         ),
         sections=(
             _box(trace), _crop(trace), _view(trace), _network(trace), _heatmaps(trace),

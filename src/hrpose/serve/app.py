@@ -155,7 +155,7 @@ def _guard(token: str) -> Any:
 def _models(service: Service) -> ModelsAnswer:
     passport, limits = service.passport, service.limits
     model = ModelInfo(
-        name=passport.name or passport.network,
+        name=passport.title,
         network=passport.network,
         input_width=passport.input_wh[0],
         input_height=passport.input_wh[1],
