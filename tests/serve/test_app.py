@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import hrpose
 from hrpose.runtime.session import Session, open_session
 from hrpose.serve import schemas
 from hrpose.serve.limits import Limits
+from hrpose.serve.service import Service
 from hrpose.skeleton import HAND_21, WHOLEBODY_133, Skeleton
 from tiny_weights import PASSPORT, write_tiny_weights
 
@@ -199,6 +201,19 @@ def test_an_answer_that_takes_too_long_is_503(serve: Serve, session: Session) ->
     response = server.poses(picture_of(1))
     gate.set()
     assert (response.status_code, response.json()["error"]) == (503, "busy")
+
+
+def test_heatmaps_that_take_too_long_or_find_no_memory_are_503(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    ways: list[Callable[[], object]] = [lambda: gate.wait(5), lambda: bytearray(2**62)]
+    for way in ways:
+        monkeypatch.setattr(Service, "_heatmaps", lambda *given, way=way: way())
+        server = serve(limits=Limits(answer_seconds=0.2))
+        response = server.poses(picture_of(1), heatmaps="true")
+        assert (response.status_code, response.json()["error"]) == (503, "busy")
+    gate.set()
 
 
 def test_a_failure_of_the_server_tells_the_client_nothing(serve: Serve, session: Session) -> None:

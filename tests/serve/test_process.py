@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from hrpose.cli.main import main
+from hrpose.image import MAX_BYTES, MAX_PIXELS
 
 from .conftest import NUMBERS, Process, number_in, picture_of
 
@@ -231,6 +232,22 @@ def test_what_cannot_be_served_is_said_in_one_line(
         assert stopped.value.code == 2
         assert reason in said
         assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "most"), [("--max-megabytes", MAX_BYTES), ("--max-megapixels", MAX_PIXELS)]
+)
+def test_no_more_is_promised_than_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    most: int,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["hrpose", "serve", option, str(most / 1e6 + 1)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert option in capsys.readouterr().err
 
 
 def test_without_its_extra_it_says_what_to_install() -> None:

@@ -6,6 +6,7 @@ import typer
 
 from hrpose.cli.options import Detector, Weights
 from hrpose.errors import UserError
+from hrpose.image import MAX_BYTES, MAX_PIXELS
 
 
 def serve(
@@ -28,10 +29,10 @@ def serve(
         ),
     ] = None,
     max_megabytes: Annotated[
-        float, typer.Option(min=0.001, max=1000, help="The largest file of a picture.")
+        float, typer.Option(min=0.001, max=MAX_BYTES / 1e6, help="The largest file of a picture.")
     ] = 20,
     max_megapixels: Annotated[
-        float, typer.Option(min=0.001, max=100, help="The largest picture.")
+        float, typer.Option(min=0.001, max=MAX_PIXELS / 1e6, help="The largest picture.")
     ] = 40,
 ) -> None:
     """Answer requests for poses over HTTP; the page is at /. SIGTERM or Ctrl-C ends it."""

@@ -99,12 +99,12 @@ class Service:
                     np.stack(cut.images), flip_test=options.flip_test, heatmaps=options.heatmaps
                 )
                 found = await asyncio.wrap_future(job)
+                poses = place(self.passport, cut.picture, cut.crops, found.points, found.scores)
+                if options.heatmaps:
+                    return await self._in_decoder(lambda: self._answer(cut, poses, found, options))
+                return self._answer(cut, poses, found, options)
         except (QueueFull, OutOfMemory, TimeoutError, MemoryError):
             raise busy() from None
-        poses = place(self.passport, cut.picture, cut.crops, found.points, found.scores)
-        if options.heatmaps:
-            return await self._in_decoder(lambda: self._answer(cut, poses, found, options))
-        return self._answer(cut, poses, found, options)
 
     async def _in_decoder(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
@@ -146,7 +146,7 @@ class Service:
             people.append(Person(box=boxes[person], score=score, keypoints=joints, heatmaps=maps))
         width, height = cut.size
         return PosesAnswer(
-            model=self.passport.name or self.passport.network,
+            model=self.passport.title,
             width=width,
             height=height,
             boxes_from=cut.boxes_from,
