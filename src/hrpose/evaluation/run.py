@@ -18,7 +18,13 @@ from hrpose.errors import UserError
 from hrpose.evaluation.people import DETECTOR, GROUND_TRUTH, People, people_of
 from hrpose.evaluation.predict import Progress, predict
 from hrpose.files import write_atomically
-from hrpose.metrics.coco import KeypointScores, evaluate_keypoints, select_results, write_results
+from hrpose.metrics.coco import (
+    KeypointScores,
+    evaluate_keypoints,
+    select_results,
+    to_results,
+    write_results,
+)
 from hrpose.metrics.distance import DistanceScores, distances
 from hrpose.metrics.pckh import PCKhScores, pckh
 from hrpose.runtime.estimator import PoseEstimator
@@ -103,6 +109,8 @@ def evaluate(
         right = str(boxes) == GROUND_TRUTH
         _check(right, f"--boxes {boxes}: PCKh compares person by person, so leave it out")
     elif labelled:
+        right = metric != "pck" or str(boxes) == GROUND_TRUTH
+        _check(right, f"--boxes {boxes}: PCK compares person by person, so leave it out")
         table = table.select(table.keypoints[..., 2].any(axis=1))
     else:
         nobody = f"{annotations}: has pictures and no people"
@@ -122,10 +130,10 @@ def evaluate(
         scores = None if truth is None else _pckh(keypoints, truth)
         return _finished(out, scores, conditions, keypoints)
     if labelled and (metric == "pck" or (metric == "auto" and _in_pixels(table, boxes))):
-        own = str(boxes) == GROUND_TRUTH
-        _check(own, f"--boxes {boxes}: PCK compares person by person, so leave it out")
         distant = distances(keypoints, table.keypoints, table.boxes)
-        return _finished(out, distant, conditions, _everybody(table, keypoints))
+        ids, sure = table.image_ids[table.image_index], keypoints[..., 2].mean(axis=1)
+        everybody = to_results(ids, keypoints, sure, table.category_id)
+        return _finished(out, distant, conditions, everybody)
     results = _results(estimator, table, people, keypoints, soft=nms == "soft")
     if not labelled:
         assert out is not None
@@ -167,19 +175,6 @@ def _table(annotations: Path, estimator: PoseEstimator) -> tuple[PersonTable, bo
 def _in_pixels(table: PersonTable, boxes: str | Path) -> bool:
     """Whether PCK says more than AP: there are no OKS constants."""
     return not table.skeleton.has_sigmas and str(boxes) == GROUND_TRUTH
-
-
-def _everybody(table: PersonTable, keypoints: NDArray[np.float32]) -> list[dict[str, Any]]:
-    """COCO results with one pose for each person."""
-    return [
-        {
-            "image_id": int(table.image_ids[picture]),
-            "category_id": table.category_id,
-            "keypoints": pose.ravel().astype(float).round(3).tolist(),
-            "score": float(pose[:, 2].mean()),
-        }
-        for picture, pose in zip(table.image_index, keypoints, strict=True)
-    ]
 
 
 def _truth(annotations: Path, table: PersonTable, metric: str) -> PckhTruth | None:
