@@ -149,12 +149,13 @@ def test_the_command(tmp_path: Path) -> None:
         {**{key: person[key] for key in ("image_id", "category_id", "keypoints")}, "score": 1.0}
         for person in annotated(document, 7)["annotations"]
     ]
-    found = tmp_path / "results.json"
+    found = tmp_path / "[bold].json"
     found.write_text(json.dumps(results), encoding="utf-8")
     out = tmp_path / "sigmas.yaml"
     arguments = ["data", "sigmas", *map(str, files), "--results", str(found), "--out", str(out)]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
+    assert "AP of [bold].json" in done.output
     known = yaml.safe_load(out.read_text(encoding="utf-8"))["sigmas"]
     assert list(known) == list(COCO_17.keypoints)
     np.testing.assert_allclose(list(known.values()), SIGMAS, rtol=0.1)

@@ -103,16 +103,18 @@ def test_the_command_writes_both_lists(tmp_path: Path) -> None:
     gone = document["images"].pop()["id"]
     document["annotations"] = [a for a in document["annotations"] if a["image_id"] != gone]
     path.write_text(json.dumps(document), encoding="utf-8")
+    (tmp_path / "images/000003.jpg").rename(tmp_path / "images/[new].mpo")
     (tmp_path / "images/broken.jpg").write_bytes(b"no picture")
     tiny = write_tiny_weights(tmp_path / "tiny.onnx")
     options = ("--annotations", path, "--weights", tiny, "--detector", "whole")
     done = run(tmp_path / "images", *options, "--out", tmp_path / "rank.csv")
     assert done.exit_code == 0, done.output
     assert "what to label next, of 1 pictures" in done.output
+    assert "[new].mpo" in done.output
     assert "broken.jpg" in done.output
     with (tmp_path / "rank.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["file"] for row in rows if row["list"] == "unlabelled"] == ["000003.jpg"]
+    assert [row["file"] for row in rows if row["list"] == "unlabelled"] == ["[new].mpo"]
     assert {row["list"] for row in rows} == {"unlabelled", "doubtful"}
     done = run(tmp_path / "images", *options, "--out", tmp_path / "rank.json")
     lists = json.loads((tmp_path / "rank.json").read_bytes())

@@ -57,6 +57,7 @@ def evaluate(
     from rich.table import Table
 
     from hrpose.api import load
+    from hrpose.cli.console import plain_console
     from hrpose.evaluation import DETECTOR, GROUND_TRUTH, evaluate
 
     if boxes != DETECTOR and detector != "auto":
@@ -101,6 +102,6 @@ def evaluate(
         for name in figures:
             table.add_column(name, justify="right")
         table.add_row(*("-" if math.isnan(v) else f"{v:.3f}" for v in figures.values()))
-        Console(width=110).print(table)
+        plain_console(110).print(table)
     if report.files:
         typer.echo(f"wrote {' and '.join(map(str, report.files))}")

@@ -25,10 +25,10 @@ def quantize(
     flip_test: FlipTest = False,
 ) -> None:
     """Write weights with eight-bit arithmetic, if they are nearly as good."""
-    from rich.console import Console
     from rich.table import Table
 
     from hrpose import weights as store
+    from hrpose.cli.console import plain_console
     from hrpose.quantization import quantize
 
     if (calibration_annotations is None) != (calibration_images is None):
@@ -64,7 +64,7 @@ def quantize(
         report.keypoints, before.similarity, after.similarity, strict=True
     ):
         table.add_row(name, f"{value:.3f}", f"{other:.3f}", f"{value - other:.3f}")
-    Console(width=100).print(table)
+    plain_console(100).print(table)
     typer.echo(
         f"wrote {report.path}: {report.bytes_after / 1e6:.2f} MB instead of "
         f"{report.bytes_before / 1e6:.2f}; for each keypoint its mean term of the OKS"

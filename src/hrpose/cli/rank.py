@@ -37,8 +37,10 @@ def rank(
     from rich.table import Table
 
     from hrpose.api import load
+    from hrpose.cli.console import plain_console
     from hrpose.data.pictures import PictureSource
     from hrpose.files import write_atomically
+    from hrpose.image import SUFFIXES
     from hrpose.inspection.labels import read_labels
     from hrpose.inspection.poses import check_joints
     from hrpose.inspection.rank import as_dict, rank
@@ -47,8 +49,7 @@ def rank(
         raise UserError(f"--out {out}: expected a name that ends in .json or .csv")
     source = PictureSource(images)
     labels = None if annotations is None else read_labels(annotations)[0]
-    suffixes = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-    names = [name for name in source.names() if name.lower().endswith(suffixes)]
+    names = [name for name in source.names() if name.lower().endswith(SUFFIXES)]
     estimator = load(weights, detector=detector, batch_size=batch_size)
     if labels is not None and labels.skeleton is not None:
         check_joints(estimator, labels)
@@ -73,7 +74,7 @@ def rank(
         writer.writeheader()
         writer.writerows(rows)
         write_atomically(out, text.getvalue())
-    shown = Console(width=100)
+    shown = plain_console(100)
     titles = {
         "unlabelled": f"what to label next, of {len(ranking.unlabelled)} pictures",
         "doubtful": f"labels to look at, of {len(ranking.doubtful)} in doubt",

@@ -153,10 +153,11 @@ def stats(
 
 
 def _show(numbers: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from hrpose.cli.console import plain_console
+
+    console = plain_console()
     table = Table("", "least", "10%", "50%", "90%", "most", title=numbers["file"])
     for key in (
         "people_per_picture",
@@ -175,7 +176,7 @@ def _show(numbers: dict[str, Any]) -> None:
     ]
     if numbers["boxes_made_from_joints"]:
         lines.append(f"{numbers['boxes_made_from_joints']} boxes were made from joints")
-    console.print("\n".join(lines), markup=False, highlight=False)
+    console.print("\n".join(lines), highlight=False)
     people = max(numbers["people"], 1)
     joints = Table(f"joint of {numbers['skeleton']}", "visible", "hidden", "not labelled")
     for name, seen in numbers["joints"].items():

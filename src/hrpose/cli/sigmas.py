@@ -39,10 +39,10 @@ def sigmas(
     from dataclasses import replace
 
     import yaml
-    from rich.console import Console
     from rich.table import Table
 
     from hrpose.analysis.sigmas import LIMB_SHARE, ap_by_factor, from_limbs, from_repeats
+    from hrpose.cli.console import plain_console
     from hrpose.data.coco import load_persons
     from hrpose.data.persons import PersonTable
     from hrpose.data.skeleton_file import complete_skeleton
@@ -64,7 +64,7 @@ def sigmas(
         estimate = from_repeats(tables, None if truth is None else load(truth))
     else:
         estimate = from_limbs(tables[0], limb_share or LIMB_SHARE)
-    console = Console(width=100)
+    console = plain_console(100)
     shown = Table(title=estimate.method)
     for name in ("keypoint", "sigma", "95 % from", "to", "people", "so far"):
         shown.add_column(name, justify="left" if name == "keypoint" else "right")

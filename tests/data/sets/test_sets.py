@@ -227,6 +227,11 @@ def test_stats_count(tmp_path: Path) -> None:
     assert json.loads(run("stats", "--json", path)) == [numbers]
     said = run("stats", path)
     assert "3 people in 2 pictures (3 small, 0 medium, 0 large)" in said
+    # Names are strangers' words, not marks of the table.
+    document["categories"][0]["keypoints"][0] = "[/ear]"
+    document["images"][0]["source"] = "[/x]"
+    path.write_text(json.dumps(document))
+    assert {"[/ear]", "[/x]"} <= set(run("stats", path).split())
     empty = tmp_path / "empty.json"
     empty.write_text(json.dumps({**document, "images": [], "annotations": []}))
     assert "0 people in 0 pictures" in run("stats", empty)
