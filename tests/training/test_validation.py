@@ -87,6 +87,13 @@ def test_a_recipe_may_choose(tmp_path: Path, metric: str, figure: str, more: boo
     assert figure in scores(chosen)
 
 
+@pytest.mark.parametrize("metric", ["AP", "PCK", "NME", "EPE", "PCKh"])
+def test_a_recipe_may_choose_for_mpii_too(tmp_path: Path, metric: str) -> None:
+    convert(write_mpii(tmp_path), tmp_path / "ours")
+    chosen = validation(tmp_path / "ours" / "valid.json", metric)
+    assert chosen.figure in scores(chosen)
+
+
 def test_pckh_needs_heads(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="PCKh needs MPII's keypoints and head boxes"):
         validation(write_dataset(tmp_path, 2, seed=0), "PCKh")

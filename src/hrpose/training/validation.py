@@ -25,7 +25,7 @@ class Validation:
     def __init__(self, annotations: Path, table: PersonTable, metric: str = "auto") -> None:
         self.annotations = annotations
         self.table = table
-        mpii = table.skeleton.keypoints == MPII_16.keypoints
+        mpii = table.skeleton.keypoints == MPII_16.keypoints and metric in ("auto", "PCKh")
         self.truth = pckh_truth(annotations, table.annotation_ids) if mpii else None
         if metric == "PCKh" and self.truth is None:
             raise UserError(
