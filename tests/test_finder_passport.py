@@ -26,6 +26,8 @@ def test_there_and_back() -> None:
         "{}",
         Passport("w16-small", (96, 128)).to_json(),
         "[" * 9999,
+        PASSPORT.to_json().replace('"kind": "finder"', '"kind": "pose"'),
+        PASSPORT.to_json().replace('"threshold": 0.3', '"threshold": NaN'),
         PASSPORT.to_json().replace("256", "250"),
         PASSPORT.to_json().replace("256", "1e999"),
         PASSPORT.to_json().replace("256", "32000000"),

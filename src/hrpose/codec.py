@@ -14,6 +14,9 @@ from hrpose import heatmap
 from hrpose.heatmap import Array
 
 CODECS = ("gaussian", "dark", "udp")
+# Far beyond what anybody trains; a stranger's file may ask for more memory than there is.
+LARGEST_SIGMA = 100.0
+LARGEST_STRIDE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,10 @@ class Codec:
     def __post_init__(self) -> None:
         if self.name not in CODECS:
             raise ValueError(f"codec: expected one of {', '.join(CODECS)}, found '{self.name}'")
+        if not 0 < self.sigma <= LARGEST_SIGMA:
+            raise ValueError(f"sigma: expected up to {LARGEST_SIGMA:g}, found {self.sigma}")
+        if not 1 <= self.stride <= LARGEST_STRIDE:
+            raise ValueError(f"stride: expected 1 to {LARGEST_STRIDE}, found {self.stride}")
 
     @property
     def unit_lengths(self) -> bool:

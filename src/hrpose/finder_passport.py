@@ -6,7 +6,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hrpose.errors import UserError
-from hrpose.passport import BEYOND, IMAGENET_MEAN, IMAGENET_STD, LARGEST_SIDE
+from hrpose.passport import (
+    BEYOND,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    LARGEST_SIDE,
+    check_colours,
+)
 
 # Another one than a pose network's, so that neither is taken for the other.
 FINDER_KEY = "hrpose.finder"
@@ -37,6 +43,9 @@ class FinderPassport:
             raise ValueError(
                 f"side: expected a multiple of 32 up to {LARGEST_SIDE}, found {self.side}"
             )
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold: expected 0 to 1, found {self.threshold}")
+        check_colours(self.mean, self.std)
 
     def to_json(self) -> str:
         return json.dumps({"version": 1, "kind": "finder", **asdict(self)})
@@ -48,6 +57,8 @@ class FinderPassport:
             data: dict[str, Any] = json.loads(text)
             if data["version"] != 1:
                 raise ValueError(f"version: expected 1, found {data['version']}")
+            if data["kind"] != "finder":
+                raise ValueError(f"kind: expected finder, found {data['kind']}")
             (r, g, b), (dr, dg, db) = data["mean"], data["std"]
             return cls(
                 network=str(data["network"]),

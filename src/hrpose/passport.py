@@ -4,6 +4,7 @@ The passport travels as JSON in the metadata of safetensors and ONNX files and i
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # A crop is made of this size for each person, whoever wrote the passport.
 LARGEST_SIDE = 4096
+LARGEST_PADDING = 100.0
 
 # What JSON raises too: at lists in lists in lists, and at numbers that are no finite ones.
 BEYOND = (RecursionError, OverflowError)
@@ -89,6 +91,11 @@ class Passport:
     licence: str = "unknown"
     scores: Mapping[str, float] = field(default_factory=dict)
     calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.padding <= LARGEST_PADDING:
+            raise ValueError(f"padding: expected up to {LARGEST_PADDING:g}, found {self.padding}")
+        check_colours(self.mean, self.std)
 
     @property
     def title(self) -> str:
@@ -169,6 +176,14 @@ class Passport:
                 f"{where}: expected a passport written by hrpose, found {error!r}; "
                 "export the weights again"
             ) from error
+
+
+def check_colours(mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+    """Raises ValueError where RGB cannot be normalised by these."""
+    if not all(map(math.isfinite, mean)):
+        raise ValueError(f"mean: expected finite numbers, found {mean}")
+    if not all(0 < value < math.inf for value in std):
+        raise ValueError(f"std: expected numbers above 0, found {std}")
 
 
 def _calibration(data: Mapping[str, Any] | None) -> Calibration | None:

@@ -133,12 +133,12 @@ class Skeleton:
         """The skeleton that `to_dict` wrote as `data`; what is left out has its default."""
         return cls(
             name=str(data["name"]),
-            keypoints=tuple(data["keypoints"]),
+            keypoints=tuple(str(keypoint) for keypoint in data["keypoints"]),
             flip_pairs=_pairs(data.get("flip_pairs", ())),
             limbs=_pairs(data.get("limbs", ())),
             sigmas=tuple(data.get("sigmas", ())),
             weights=tuple(data.get("weights", ())),
-            upper_body=tuple(data.get("upper_body", ())),
+            upper_body=tuple(int(index) for index in data.get("upper_body", ())),
             colours=tuple((int(r), int(g), int(b)) for r, g, b in data.get("colours", ())),
             category=str(data.get("category", "")),
         )
