@@ -24,6 +24,7 @@ FLOORS = (
         "errors",
         "passport",
         "finder_passport",
+        "encoding",
         "files",
         "onnx_file",
         "tables",

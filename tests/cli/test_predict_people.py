@@ -179,6 +179,17 @@ def test_an_error_keeps_what_was_done(
     assert [entry["file_name"] for entry in entries(tmp_path)] == ["0.png"]
 
 
+def test_a_picture_too_large_for_its_kind_of_file_is_said(run: Run, tmp_path: Path) -> None:
+    # The content is a PNG: a WebP would end at 16,383 pixels.
+    wide = tmp_path / "wide.webp"
+    Image.new("RGB", (16_400, 4)).save(wide, "PNG")
+    ran = run(wide, saved(tmp_path / "small.png"), "--detector", "whole")
+    assert ran.exit_code == 2
+    assert "wide.webp: a picture of 16400 x 4 pixels cannot be written as .webp" in ran.stderr
+    assert [entry["file_name"] for entry in entries(tmp_path)] == ["wide.webp", "small.png"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["poses.json", "small.png"]
+
+
 def test_the_python_door_finds_people_too(
     files: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from hrpose import tables
 from hrpose.cli.options import KINDS
 from hrpose.data.coco_set import ANNOTATIONS, IMAGES, CocoSet
+from hrpose.encoding import encode
 from hrpose.files import write_atomically
 from hrpose.image import is_upright
 from hrpose.poses import Poses
@@ -94,6 +94,5 @@ class Outputs:
             write_atomically(folder / file.name, file.read_bytes())
             return file.name
         name = f"{file.name}.png" if frame is None else f"{file.stem}_{frame:06d}.png"
-        _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        write_atomically(folder / name, encoded.tobytes())
+        write_atomically(folder / name, encode(image, ".png"))
         return name

@@ -2,14 +2,9 @@
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hrpose.errors import UserError
 from hrpose.image import SUFFIXES
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 # A drawn picture keeps its format where OpenCV can write it.
 WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -74,11 +69,3 @@ def _check_writable(out: Path) -> None:
         raise UserError(
             f"{out}: cannot be written ({error.strerror}); choose another --out"
         ) from error
-
-
-def encoded(canvas: "NDArray[np.uint8]", target: Path) -> bytes:
-    """A picture in the format of `target`."""
-    import cv2
-
-    _, encoded = cv2.imencode(target.suffix, cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
-    return encoded.tobytes()

@@ -14,9 +14,10 @@ from rich.progress import track
 from hrpose.ahead import ahead
 from hrpose.cli.boxes import boxes_by_picture
 from hrpose.cli.outputs import Outputs
-from hrpose.cli.pictures import encoded, files_of, targets_of
+from hrpose.cli.pictures import files_of, targets_of
 from hrpose.cli.signals import STOPPED, asked_to_stop
 from hrpose.drawing import draw, side_by_side
+from hrpose.encoding import encode
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
 from hrpose.poses import Poses
@@ -74,7 +75,12 @@ def predict_pictures(
                     canvas = draw(picture.image, poses, threshold, **dict.fromkeys(marks, True))
                     if other is not None:
                         canvas = _beside(canvas, estimator, other, picture, threshold, marks)
-                    write_atomically(targets[file], encoded(canvas, targets[file]))
+                    try:
+                        content = encode(canvas, targets[file].suffix)
+                    except UserError as error:  # the others are drawn all the same
+                        failures.append(f"{targets[file]}: {error}")
+                    else:
+                        write_atomically(targets[file], content)
                 results.add(file, image_id, picture.image, poses)
                 counts.append(len(poses))
                 if stopped() is not None:

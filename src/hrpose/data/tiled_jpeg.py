@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hrpose.encoding import encode as encode_picture
+
 # Pixels in a square's width and height, where colour has half the resolution.
 SQUARE = 16
 SMOOTHED = 2
@@ -26,8 +28,7 @@ def encode(image: NDArray[np.uint8], quality: int) -> bytes:
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
         cv2.IMWRITE_JPEG_RST_INTERVAL: 1,
     }
-    flat = [value for pair in settings.items() for value in pair]
-    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flat)[1].tobytes()
+    return encode_picture(image, ".jpg", settings)
 
 
 def rectangle(

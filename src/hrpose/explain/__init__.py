@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hrpose.drawing import heatmap_sheet
+from hrpose.encoding import encode
 from hrpose.explain import page, sheet
 from hrpose.explain.lesson import tell
 from hrpose.explain.trace import Trace, trace
 from hrpose.files import write_atomically
-from hrpose.pages import encode
 
 __all__ = ["Written", "trace", "write"]
 

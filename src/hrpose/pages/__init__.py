@@ -1,6 +1,6 @@
 """What pages of hrpose are made of: one HTML file that needs nothing else, no file, no network."""
 
 from hrpose.pages.document import document
-from hrpose.pages.pictures import encode, source
+from hrpose.pages.pictures import source
 
-__all__ = ["document", "encode", "source"]
+__all__ = ["document", "source"]

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.detection.detector import Boxes, Detector
 from hrpose.detection.simple import WholePicture
+from hrpose.encoding import encode
 from hrpose.errors import UserError
 from hrpose.geometry import Crop
 from hrpose.image import PictureError, image_size
@@ -157,14 +157,14 @@ class Service:
     def _heatmaps(self, heatmaps: NDArray[np.float32], crop: Crop) -> Heatmaps:
         k, height, width = heatmaps.shape
         grey = np.rint(np.clip(heatmaps, 0, 1) * 255).astype(np.uint8)
-        _, png = cv2.imencode(".png", grey.reshape(k * height, width))
+        png = encode(grey.reshape(k * height, width), ".png")
         # As the codec does: UDP counts lengths between the centres of pixels.
         less = 1 if self.passport.codec.unit_lengths else 0
         wide, high = crop.input_wh
         steps = ((wide - less) / (width - less), (high - less) / (height - less), 1)
         matrix = crop.inverse_matrix * steps
         return Heatmaps(
-            png=base64.b64encode(png.tobytes()).decode(),
+            png=base64.b64encode(png).decode(),
             width=width,
             height=height,
             to_picture=matrix.tolist(),

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hrpose.encoding import encode
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
 from hrpose.synthetic.figure import Figure
@@ -46,9 +47,8 @@ def write_dataset(
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
         picture = render_picture(rng, size_wh, int(rng.integers(least, most + 1)), figure)
         name = f"{number:06d}.jpg"
-        bgr = cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)
-        _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])
-        write_atomically(folder / "images" / name, data.tobytes())
+        content = encode(picture.image, ".jpg", {cv2.IMWRITE_JPEG_QUALITY: 90})
+        write_atomically(folder / "images" / name, content)
         images.append({"id": number, "file_name": name, "width": width, "height": height})
         for points, box, area in zip(picture.keypoints, picture.boxes, picture.areas, strict=True):
             annotations.append(

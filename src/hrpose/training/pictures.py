@@ -7,13 +7,13 @@ and right swapped, augmentation that cuts people off.
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from hrpose.data.dataset import Sample
 from hrpose.drawing import draw, grid, overlay
+from hrpose.encoding import encode
 from hrpose.files import write_atomically
 from hrpose.passport import Passport
 from hrpose.poses import Poses
@@ -78,5 +78,4 @@ class DebugPictures:
         return grid(tiles, words, columns=1 + len(names))
 
     def _save(self, name: str, picture: NDArray[np.uint8]) -> None:
-        _, encoded = cv2.imencode(".jpg", picture[..., ::-1])
-        write_atomically(self.folder / name, encoded.tobytes())
+        write_atomically(self.folder / name, encode(picture, ".jpg"))
