@@ -26,7 +26,7 @@ from hrpose.training.checkpoint_io import WholeFiles
 from hrpose.training.failures import explained
 from hrpose.training.loggers import open_loggers
 from hrpose.training.processes import ALONE, Processes, SameStatistics
-from hrpose.training.recipe import Optimizer, Schedule, Training
+from hrpose.training.recipe import AnyTraining, Optimizer, Schedule
 from hrpose.training.survive import GoOnInEpoch, LastCheckpoints, StopAtNotFinite
 from hrpose.training.sync_batchnorm import SyncEverywhere
 
@@ -34,7 +34,7 @@ from hrpose.training.sync_batchnorm import SyncEverywhere
 def fit(
     module: L.LightningModule,
     datamodule: L.LightningDataModule,
-    training: Training,
+    training: AnyTraining,
     out: Path,
     *,
     monitor: str,
@@ -42,9 +42,11 @@ def fit(
     every_epochs: int = 1,
     resume_from: Path | None = None,
     processes: Processes = ALONE,
+    sync_batchnorm: bool = True,
 ) -> Path:
     """Train, validate every `every_epochs`, and return the checkpoint with the best `monitor`.
 
+    `sync_batchnorm` has several `processes` normalise over the whole batch, as one does.
     `out/checkpoints` has the last checkpoints and the best, `out` the logs. After SIGTERM the step
     is finished and saved; it ends in SystemExit(143). Raises UserError for what `failures` knows.
     """
@@ -71,7 +73,7 @@ def fit(
     if processes.count == 1:
         # Whatever a scheduler says in the environment, this process is alone.
         plugins.append(LightningEnvironment())
-    elif training.sync_batchnorm:
+    elif sync_batchnorm:
         plugins.append(SyncEverywhere())
     trainer = L.Trainer(
         default_root_dir=out,
@@ -130,7 +132,7 @@ def _without_denormals() -> Iterator[None]:
 
 
 def optimizers(
-    module: L.LightningModule, settings: Optimizer, schedule: Schedule, training: Training
+    module: L.LightningModule, settings: Optimizer, schedule: Schedule, training: AnyTraining
 ) -> Any:
     """What `configure_optimizers` of a module returns, by the recipe; frozen weights stay."""
     lr = settings.rate(training.batch_size)

@@ -109,29 +109,22 @@ class Schedule(Part):
     warmup_steps: Annotated[int, Field(ge=0)] = 0
 
 
-class Training(Part):
+class AnyTraining(Part):
+    """What every training takes, a finder's too."""
+
     epochs: Annotated[int, Field(ge=1)] = 210
     batch_size: Annotated[int, Field(ge=1)] = 32
-    """People in a step, over all processes together."""
-    micro_batches: Annotated[int, Field(ge=1)] = 1
-    """Each process's batch goes through the network in so many parts, to need less memory."""
-    sync_batchnorm: bool = True
-    """With several processes, normalise over the whole batch, as one process does."""
+    """People, or a finder's frames, in a step, over all processes together."""
     samples_per_epoch: Annotated[int, Field(ge=1)] | None = None
     """Draws in an epoch; without it, one for each person."""
-    workers: Annotated[int, Field(ge=0)] = 4
     precision: Annotated[
         Literal["auto", "32", "bf16", "fp16"], BeforeValidator(lambda v: "32" if v == 32 else v)
     ] = "auto"
     channels_last: bool = True
     compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = False
     """`torch.compile`, and its mode; the last two replay CUDA graphs."""
-    warp_on_device: bool = False
-    """Workers only decode; the device cuts the training crops, all of a batch at once."""
     freeze_stem: bool = False
     """Leave all layers before stage 2 as the weights brought them: a sample then costs less."""
-    frozen_norms: bool = False
-    """Leave every BatchNorm as the weights brought it: statistics, scale and shift."""
     early_stopping: Annotated[int, Field(ge=1)] | None = None
     """Stop after so many evaluations in a row without a better figure."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -143,8 +136,6 @@ class Training(Part):
     """How many of these are kept, for the newest may get damaged."""
     loggers: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = ("csv", "tensorboard")
     """Where the figures go; the last two need `hrpose[wandb]` and `hrpose[mlflow]`."""
-    debug_pictures_every: Annotated[int, Field(ge=0)] = 0
-    """Steps between looks at a batch (`hrpose.training.pictures`); 0 is never."""
 
     @property
     def compile_mode(self) -> str | None:
@@ -157,6 +148,22 @@ class Training(Part):
     def cuda_graphs(self) -> bool:
         """Whether steps are replayed from graphs."""
         return self.compile in ("reduce-overhead", "max-autotune")
+
+
+class Training(AnyTraining):
+    """What only the training of a pose network takes."""
+
+    micro_batches: Annotated[int, Field(ge=1)] = 1
+    """Each process's batch goes through the network in so many parts, to need less memory."""
+    sync_batchnorm: bool = True
+    """With several processes, normalise over the whole batch, as one process does."""
+    workers: Annotated[int, Field(ge=0)] = 4
+    warp_on_device: bool = False
+    """Workers only decode; the device cuts the training crops, all of a batch at once."""
+    frozen_norms: bool = False
+    """Leave every BatchNorm as the weights brought it: statistics, scale and shift."""
+    debug_pictures_every: Annotated[int, Field(ge=0)] = 0
+    """Steps between looks at a batch (`hrpose.training.pictures`); 0 is never."""
 
 
 class Evaluation(Part):
@@ -197,18 +204,20 @@ class Recipe(Part):
                 f"micro-batches, found '{self.training.compile}', whose CUDA graphs keep one batch"
             )
         if self.network not in NETWORKS:
-            raise ValueError(f"network: expected one of {', '.join(NETWORKS)}")
+            raise ValueError(
+                f"network: expected one of {', '.join(NETWORKS)}, found '{self.network}'"
+            )
         if any(v < 32 or v % 32 for v in self.input_wh):
             near = [max(32, round(v / 32) * 32) for v in self.input_wh]
             raise ValueError(
-                "input_wh: expected multiples of 32, as the coarsest branch needs; "
-                f"the nearest are {near}"
+                "input_wh: expected multiples of 32, as the coarsest branch needs, found "
+                f"{list(self.input_wh)}; the nearest are {near}"
             )
         return self
 
 
-def write_recipe(recipe: Recipe, path: Path) -> None:
-    """Write what differs from the defaults, as YAML that `load_recipe` reads."""
+def write_recipe(recipe: Part, path: Path) -> None:
+    """Write what differs from the defaults, as YAML that `load_as` reads."""
     document = json.loads(recipe.model_dump_json(exclude_defaults=True))
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None)
     write_atomically(path, text)

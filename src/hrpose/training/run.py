@@ -115,6 +115,7 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
         every_epochs=recipe.evaluation.every_epochs,
         resume_from=last,
         processes=processes,
+        sync_batchnorm=recipe.training.sync_batchnorm,
     )
     written = out / f"{recipe.name}.safetensors"
     if processes.first:

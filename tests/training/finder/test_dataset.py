@@ -10,8 +10,8 @@ from hrpose.data.boxes import BoxTable
 from hrpose.data.pictures import PictureSource
 from hrpose.geometry import Crop
 from hrpose.training.finder.dataset import (
-    Draw,
     FinderDataset,
+    FrameDraw,
     FrameSampler,
     Framing,
     boxes_in_input,
@@ -38,7 +38,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> FinderDataset:
 
 @given(st.integers(0, 10_000))
 def test_the_box_lies_where_the_person_is(dataset: FinderDataset, seed: int) -> None:
-    pixels, (box,) = dataset.frame(Draw(0, (seed,)))
+    pixels, (box,) = dataset.frame(FrameDraw(0, (seed,)))
     rows, columns = np.nonzero(pixels[..., 0] > 127)
     seen = np.clip([box[0], box[1], box[0] + box[2], box[1] + box[3]], 0, 64)
     if len(rows) and (seen[2:] - seen[:2]).min() > 3:
@@ -47,13 +47,13 @@ def test_the_box_lies_where_the_person_is(dataset: FinderDataset, seed: int) -> 
 
 
 def test_a_draw_is_always_the_same_frame(dataset: FinderDataset) -> None:
-    first, second, other = (dataset[Draw(0, (seed,))].image for seed in (1, 1, 2))
+    first, second, other = (dataset[FrameDraw(0, (seed,))].image for seed in (1, 1, 2))
     assert (first == second).all()
     assert not (first == other).all()
 
 
 def test_without_a_seed_it_is_the_whole_picture(dataset: FinderDataset) -> None:
-    _, (box,) = dataset.frame(Draw(0))
+    _, (box,) = dataset.frame(FrameDraw(0))
     np.testing.assert_allclose(box, [20.25, 15.25 + 8, 10, 25])
 
 

@@ -75,6 +75,7 @@ def test_from_a_recipe_to_weights_and_on_with_resume(data: Path, tmp_path: Path)
     assert (passport.side, passport.training_data) == (96, "white bars")
     assert 0 <= passport.threshold <= 1
     assert "held-out AP" in passport.scores
+    assert load_as(out / "recipe.yaml", [], FinderRecipe) == FinderRecipe.model_validate(RECIPE)
 
     again = CliRunner().invoke(app, command)
     assert isinstance(again.exception, UserError)
@@ -91,7 +92,7 @@ def test_exported_weights_train_on(data: Path, tmp_path: Path, exported: Path) -
     assert is_folded(network)
     inputs = smooth_pictures(2, 96, 96).permute(0, 3, 1, 2).float() / 100 - 1
     before = network(inputs)
-    unfold(network, run.FinderData(recipe, data).frames(FinderPassport("w16-small", 96)))
+    unfold(network, run.FinderDataModule(recipe, data).frames(FinderPassport("w16-small", 96)))
     spread = float(before.detach().std())
     torch.testing.assert_close(network(inputs), before, rtol=0, atol=1e-3 * spread)
     trained, _ = finder.load(run.train(recipe, data, tmp_path))
@@ -114,12 +115,23 @@ def test_a_frozen_stem_stays_as_it_is(data: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("network=w99", "network: expected one of"),
-        ("frame_wh=[60, 64]", "multiples of 32"),
+        ("network=w99", "network: expected one of .*, found 'w99'"),
+        ("frame_wh=[60, 64]", r"multiples of 32.*, found \[60, 64\] and 96"),
         ("side=100", "multiples of 32"),
-        ("framing.zoom=[2, 1]", "smaller side first"),
+        ("framing.zoom=[2, 1]", r"smaller side first, found \[2.0, 1.0\]"),
         ("framing.zom=[1, 2]", "did you mean 'zoom'"),
         ("training.samples_per_epoch=null", "number of frames"),
+        *(
+            (f"training.{key}=1", f"unknown key 'training.{key}'")
+            for key in (
+                "workers",
+                "micro_batches",
+                "sync_batchnorm",
+                "warp_on_device",
+                "frozen_norms",
+                "debug_pictures_every",
+            )
+        ),
     ],
 )
 def test_what_is_wrong_in_a_recipe_is_named(data: Path, override: str, message: str) -> None:
@@ -128,12 +140,12 @@ def test_what_is_wrong_in_a_recipe_is_named(data: Path, override: str, message: 
 
 
 def test_missing_pictures_are_named(data: Path, tmp_path: Path) -> None:
-    from hrpose.training.finder.run import FinderData
+    from hrpose.training.finder.run import FinderDataModule
 
     (tmp_path / "images").mkdir()
     (tmp_path / "boxes.json").write_bytes((data / "boxes.json").read_bytes())
     with pytest.raises(UserError, match=r"4 of 4 pictures.*0\.png"):
-        FinderData(load_as(data / "recipe.yaml", [], FinderRecipe), tmp_path)
+        FinderDataModule(load_as(data / "recipe.yaml", [], FinderRecipe), tmp_path)
 
 
 def test_the_shipped_recipes_are_valid() -> None:

@@ -40,7 +40,7 @@ class FinderSample(NamedTuple):
     counts: Tensor
 
 
-class Draw(NamedTuple):
+class FrameDraw(NamedTuple):
     """Which picture, and the seed of the frame's generator; no seed means the whole picture."""
 
     picture: int
@@ -60,7 +60,7 @@ class Framing:
 
 
 class FinderDataset(Dataset[FinderSample]):
-    """The pictures of a table as samples, indexed by `Draw`; decoded once and kept."""
+    """The pictures of a table as samples, indexed by `FrameDraw`; decoded once and kept."""
 
     def __init__(
         self,
@@ -78,12 +78,12 @@ class FinderDataset(Dataset[FinderSample]):
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, draw: Draw) -> FinderSample:
+    def __getitem__(self, draw: FrameDraw) -> FinderSample:
         pixels, boxes = self.frame(draw)
         targets, counts = learnable(boxes, self.input_wh)
         return FinderSample(*(torch.from_numpy(array) for array in (pixels, *targets, counts)))
 
-    def frame(self, draw: Draw) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    def frame(self, draw: FrameDraw) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """The input's pixels (h, w, 3), and all boxes (n, 4) in it, which may reach outside."""
         image = self._picture(draw.picture)
         wh = (image.shape[1], image.shape[0])
@@ -102,7 +102,7 @@ class FinderDataset(Dataset[FinderSample]):
         return self._kept[row]
 
 
-class FrameSampler(Epochs, Sampler[Draw]):
+class FrameSampler(Epochs, Sampler[FrameDraw]):
     """Draws `samples` frames an epoch; every epoch has other ones, the same in every run."""
 
     def __init__(self, pictures: int, samples: int, seed: int) -> None:
@@ -112,11 +112,11 @@ class FrameSampler(Epochs, Sampler[Draw]):
     def __len__(self) -> int:
         return self.samples
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[FrameDraw]:
         rng, start = np.random.default_rng((self.seed, self.epoch)), self.start
         pictures = rng.integers(self.pictures, size=self.samples)
         for sample, picture in enumerate(pictures[start:], start):
-            yield Draw(int(picture), (self.seed, self.epoch, sample))
+            yield FrameDraw(int(picture), (self.seed, self.epoch, sample))
 
 
 def draw_frame(

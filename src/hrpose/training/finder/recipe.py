@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from hrpose.network.spec import NETWORKS
 from hrpose.training.finder.dataset import Framing
-from hrpose.training.recipe import DataSet, Optimizer, Schedule, Training
+from hrpose.training.recipe import AnyTraining, DataSet, Optimizer, Schedule
 from hrpose.yaml_file import Part
 
 USUAL = Framing()
@@ -47,16 +47,25 @@ class FinderRecipe(Part):
     framing: FramingPart = FramingPart()
     optimizer: Optimizer = Optimizer(name="adamw")
     schedule: Schedule = Schedule(name="cosine")
-    training: Training
+    training: AnyTraining
 
     @model_validator(mode="after")
     def _fits(self) -> "FinderRecipe":
         if self.network not in NETWORKS:
-            raise ValueError(f"network: expected one of {', '.join(NETWORKS)}")
+            raise ValueError(
+                f"network: expected one of {', '.join(NETWORKS)}, found '{self.network}'"
+            )
         if any(v < 32 or v % 32 for v in (*self.frame_wh, self.side)):
-            raise ValueError("frame_wh, side: expected multiples of 32, for the coarsest branch")
+            raise ValueError(
+                "frame_wh, side: expected multiples of 32, for the coarsest branch, found "
+                f"{list(self.frame_wh)} and {self.side}"
+            )
         if self.framing.zoom[0] > self.framing.zoom[1]:
-            raise ValueError("framing.zoom: expected the smaller side first")
+            raise ValueError(
+                f"framing.zoom: expected the smaller side first, found {list(self.framing.zoom)}"
+            )
         if self.training.samples_per_epoch is None:
-            raise ValueError("training.samples_per_epoch: expected a number of frames to draw")
+            raise ValueError(
+                "training.samples_per_epoch: expected a number of frames to draw, found none"
+            )
         return self

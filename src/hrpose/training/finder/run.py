@@ -21,22 +21,23 @@ from hrpose.network import checkpoint, finder
 from hrpose.network.folded import is_folded, unfold
 from hrpose.network.preprocess import Normalise
 from hrpose.training.finder.dataset import (
-    Draw,
     FinderDataset,
     FinderSample,
+    FrameDraw,
     FrameSampler,
 )
 from hrpose.training.finder.module import FinderModule
 from hrpose.training.finder.recipe import FinderRecipe
 from hrpose.training.fit import fit
 from hrpose.training.processes import started
+from hrpose.training.recipe import write_recipe
 from hrpose.training.survive import last_checkpoint
 
 # Batches of frames that tell the BatchNorms of exported weights their statistics.
 _UNFOLDING_BATCHES = 32
 
 
-class FinderData(L.LightningDataModule):
+class FinderDataModule(L.LightningDataModule):
     """The pictures that a recipe trains on and those held out, in one process: decoding happens
     once, and warping costs little beside the network.
     """
@@ -91,7 +92,7 @@ class WholePictures(Dataset[tuple[Tensor, NDArray[np.float64]]]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[Tensor, NDArray[np.float64]]:
-        pixels, boxes = self.dataset.frame(Draw(index))
+        pixels, boxes = self.dataset.frame(FrameDraw(index))
         return torch.from_numpy(pixels), boxes
 
 
@@ -104,16 +105,18 @@ def _together(
 def train(recipe: FinderRecipe, data: Path, out: Path, resume: bool = False) -> Path:
     """Train by `recipe` on the data below `data`; everything is written below `out`.
 
-    `out/checkpoints` has the last and the best checkpoint (by AP of tall people on the pictures
-    held out), `out` the logs and, at the end, the best weights, whose path is returned. Their
-    passport has the threshold with the best balance of recall and precision there. `resume` goes
-    on from the last checkpoint. Raises UserError for bad data, and where `out` holds another
-    training.
+    `out/recipe.yaml` is the recipe as it was given, overrides included. `out/checkpoints` has the
+    last and the best checkpoint (by AP of tall people on the pictures held out), `out` the logs
+    and, at the end, the best weights, whose path is returned. Their passport has the threshold with
+    the best balance of recall and precision there. `resume` goes on from the last checkpoint.
+    Raises UserError for bad data, and where `out` holds another training.
     """
     if started().count > 1:
         raise UserError("train-finder: trains in one process; start it without torchrun")
     last = last_checkpoint(out, resume)
-    datamodule = FinderData(recipe, data)
+    datamodule = FinderDataModule(recipe, data)
+    if last is None:
+        write_recipe(recipe, out / "recipe.yaml")
     passport = FinderPassport(
         name=recipe.name,
         network=recipe.network,
@@ -139,7 +142,7 @@ def train(recipe: FinderRecipe, data: Path, out: Path, resume: bool = False) -> 
 def write_weights(
     best: Path,
     recipe: FinderRecipe,
-    datamodule: FinderData,
+    datamodule: FinderDataModule,
     passport: FinderPassport,
     written: Path,
 ) -> Path:
