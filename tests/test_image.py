@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
+from hrpose import image as image_module
 from hrpose.errors import UserError
-from hrpose.image import image_size, read_image, read_reduced
+from hrpose.image import exif_orientation, image_size, is_upright, read_image, read_reduced
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -94,12 +96,14 @@ def test_a_transparent_colour_of_a_palette_is_white() -> None:
     assert (found == 255).all()
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A part of a PNG file."""
+    checksum = struct.pack(">I", zlib.crc32(kind + data))
+    return struct.pack(">I", len(data)) + kind + data + checksum
+
+
 def test_sixteen_bit_colour() -> None:
     # Pillow cannot write it, so here is the file by hand: one pixel, three channels.
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        checksum = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + checksum
-
     header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
     pixel = zlib.compress(b"\0" + struct.pack(">HHH", 65535, 32768, 0))
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixel)
@@ -132,6 +136,103 @@ def test_exif_orientation_is_honoured(orientation: int, kind: str) -> None:
     assert found.shape == PIXELS.shape
     assert np.abs(found.astype(int) - PIXELS).max() <= (12 if kind == "JPEG" else 0)
     assert image_size(data) == (40, 30)
+
+
+# Where else a turn by a quarter may be said: in the file's text, and behind its pixels.
+XMP = '<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+EXIF = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+
+
+def png_that_says(parts: bytes, behind: bool, frames: int = 1) -> bytes:
+    stored = Image.fromarray(np.ascontiguousarray(STORED[6](PIXELS)))
+    data = encoded(stored, save_all=True, append_images=[gradient(30, 40)] * (frames - 1))
+    place = data.rindex(b"IEND") - 4 if behind else data.index(b"IDAT") - 4
+    return data[:place] + parts + data[place:]
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        chunk(b"eXIf", EXIF),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP.encode()),
+        chunk(
+            b"zTXt",
+            b"Raw profile type exif\0\0"
+            + zlib.compress(f"\nexif\n{len(EXIF)}\n{EXIF.hex()}\n".encode()),
+        ),
+        chunk(b"eXIf", EXIF)[:-4] + b"sum?",
+    ],
+    ids=["eXIf", "XMP", "text", "wrong sum"],
+)
+def test_png_files_may_say_their_turn_anywhere(parts: bytes, behind: bool) -> None:
+    data = png_that_says(parts, behind)
+    if parts.endswith(b"sum?") and not behind:
+        with pytest.raises(UserError):
+            image_size(data)
+        return
+    np.testing.assert_array_equal(read_image(data), PIXELS)
+    assert (image_size(data), exif_orientation(data)) == ((40, 30), 6)
+
+
+def test_what_png_files_say_behind_their_first_picture_is_of_the_next() -> None:
+    data = png_that_says(chunk(b"eXIf", EXIF), behind=True, frames=2)
+    assert read_image(data).shape == (40, 30, 3)
+    assert image_size(data) == (30, 40)
+
+
+def test_damage_behind_the_pixels_leaves_the_header_as_it_is() -> None:
+    data = png_that_says(chunk(b"eXIf", EXIF), behind=False)
+    text = chunk(b"iTXt", b"Title\0\0\0\xff\xff\0\0\xff")
+    assert image_size(data.replace(chunk(b"IEND", b""), text)) == (40, 30)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG", "WEBP", "BMP", "GIF"])
+def test_sizes_are_told_without_decoding(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(gradient(), kind, exif=exif)  # BMP and GIF have none
+
+    def load(_image: Image.Image) -> Any:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    monkeypatch.setattr(Image.Image, "load", load)
+    turned = kind not in ("BMP", "GIF")
+    assert image_size(data) == ((30, 40) if turned else (40, 30))
+    # TIFF files are turned while they are decoded.
+    assert is_upright(data) == (not turned or kind == "TIFF")
+    assert exif_orientation(data) == (6 if turned and kind != "TIFF" else 1)
+
+
+def test_odd_tags_of_a_tiff_file_give_no_warning() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = bytearray(encoded(gradient(), "TIFF", exif=exif))
+    tag = struct.pack("<HHI", 0x0112, 3, 1)
+    place = data.index(tag)
+    data[place : place + 8] = struct.pack("<HHI", 0x0112, 3, 2)  # two orientations
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert read_image(bytes(data)).shape[1::-1] == image_size(bytes(data)) == (30, 40)
+    assert not caught
+
+
+def test_pictures_are_decoded_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A lock that is held while one picture is decoded would let the other threads wait for it.
+    held = []
+    decode = ImageFile.ImageFile.load
+
+    def load(image: ImageFile.ImageFile) -> Any:
+        if image.tile:  # else it is decoded already
+            held.append(image_module._filters.locked())
+        return decode(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    for kind in ("PNG", "TIFF", "JPEG"):
+        read_image(encoded(gradient(), kind))
+    assert len(held) >= 3
+    assert not any(held)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 4711])

@@ -1,8 +1,12 @@
 """Reading pictures that nobody has looked at yet: bounded, upright, always RGB."""
 
+import contextlib
 import io
+import struct
 import threading
 import warnings
+import zlib
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 
@@ -10,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from hrpose.errors import UserError
 
@@ -33,8 +39,11 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
+# TIFF's tags of the stored size.
+_WIDTH, _HEIGHT = ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength
 
-# Python's warning filters belong to the whole process, so only one thread may change them.
+# Python's warning filters belong to the whole process, so only one thread may change them. Nothing
+# that takes long is done while the lock is held: other threads are decoding.
 _filters = threading.Lock()
 
 
@@ -59,9 +68,8 @@ def read_image(
     cut off, or has more than `max_bytes` or `max_pixels`; both are checked before decoding.
     """
     label = _label(source, name)
-    image, orientation = _open(source, label, max_bytes, max_pixels)
-    with image:
-        return _decoded(image, orientation, label)
+    with _open(_content(source, label, max_bytes), label, max_pixels) as image:
+        return _decoded(image, label)
 
 
 def read_reduced(
@@ -74,18 +82,18 @@ def read_reduced(
     f * i + (f - 1) / 2; the last one may reach over the edge. Raises UserError as `read_image`.
     """
     label = _label(source, name)
-    image, orientation = _open(source, label, MAX_BYTES, MAX_PIXELS)
-    with image:
-        factor = _factor(image, orientation, most)
+    with _open(_content(source, label, MAX_BYTES), label, MAX_PIXELS) as image:
+        factor = _factor(image, most)
         if factor > 1:
             image.draft(None, (image.width // factor, image.height // factor))
-        return _decoded(image, orientation, label), factor
+        return _decoded(image, label), factor
 
 
-def _factor(image: Image.Image, orientation: int, most: float) -> int:
+def _factor(image: Image.Image, most: float) -> int:
     """How many times smaller than its file a picture may be decoded."""
     if not isinstance(image, JpegImageFile):
         return 1
+    orientation = _orientation(image)
     for factor in (8, 4, 2):
         fits = factor <= min(most, *image.size)
         # What reaches over an edge would come to lie at the other one.
@@ -95,13 +103,15 @@ def _factor(image: Image.Image, orientation: int, most: float) -> int:
     return 1
 
 
-def _decoded(image: Image.Image, orientation: int, label: str) -> NDArray[np.uint8]:
+def _decoded(image: Image.Image, label: str) -> NDArray[np.uint8]:
     try:
         pixels = _to_rgb(image, label)
     except PictureError:
         raise
     except Exception as error:  # a decoder may raise anything at damaged bytes
         raise _damaged(label, error) from error
+    # Pillow turns TIFF files while it decodes them. PNG files may say theirs behind their pixels.
+    orientation = 1 if image.format == "TIFF" else _orientation(image)
     if orientation in _UPRIGHT:
         pixels = pixels.transpose(_UPRIGHT[orientation])
     return np.array(pixels)
@@ -114,9 +124,7 @@ def image_size(
 
     Raises UserError as `read_image` does, except for damage behind the header.
     """
-    image, orientation = _open(source, _label(source, name), MAX_BYTES, max_pixels)
-    with image:
-        width, height = image.size
+    (width, height), orientation, _ = _header(source, name, max_pixels)
     return (height, width) if orientation in _SIDEWAYS else (width, height)
 
 
@@ -125,9 +133,7 @@ def is_upright(source: str | PathLike[str] | bytes, name: str | None = None) -> 
 
     Raises UserError as `image_size` does.
     """
-    image, orientation = _open(source, _label(source, name), MAX_BYTES, MAX_PIXELS)
-    with image:
-        return orientation not in _UPRIGHT
+    return exif_orientation(source, name) == 1
 
 
 def exif_orientation(source: str | PathLike[str] | bytes, name: str | None = None) -> int:
@@ -136,9 +142,22 @@ def exif_orientation(source: str | PathLike[str] | bytes, name: str | None = Non
 
     Raises UserError as `image_size` does.
     """
-    image, orientation = _open(source, _label(source, name), MAX_BYTES, MAX_PIXELS)
-    with image:
-        return orientation if orientation in _UPRIGHT else 1
+    _, orientation, kind = _header(source, name, MAX_PIXELS)
+    return orientation if orientation in _UPRIGHT and kind != "TIFF" else 1
+
+
+def _header(
+    source: str | PathLike[str] | bytes, name: str | None, max_pixels: int
+) -> tuple[tuple[int, int], int, str | None]:
+    """The size (w, h) as it is stored, the EXIF orientation and the format; nothing is decoded."""
+    label = _label(source, name)
+    data = _content(source, label, MAX_BYTES)
+    with _open(data, label, max_pixels) as image:
+        if isinstance(image, TiffImageFile):
+            # Pillow has turned the size already, by some of the places where a turn may be said.
+            size = (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT])
+            return size, _orientation(image), image.format
+        return image.size, _orientation(image, data), image.format
 
 
 def _label(source: str | PathLike[str] | bytes, name: str | None) -> str:
@@ -147,18 +166,22 @@ def _label(source: str | PathLike[str] | bytes, name: str | None) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _open(
-    source: str | PathLike[str] | bytes, label: str, max_bytes: int, max_pixels: int
-) -> tuple[Image.Image, int]:
-    """The picture with its header read and its size checked, and its EXIF orientation."""
+def _content(source: str | PathLike[str] | bytes, label: str, max_bytes: int) -> bytes:
     data = source if isinstance(source, bytes) else read_bytes(source, label, max_bytes)
     if not data:
         raise PictureError(f"{label}: expected a picture, found an empty file; copy it here again")
     _bound(label, "bytes", len(data), max_bytes)
-    with _filters, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about size, which is checked here, and odd metadata
+    return data
+
+
+def _open(data: bytes, label: str, max_pixels: int) -> Image.Image:
+    """The picture with its header read and its size checked."""
+    with _quiet():  # of size, which is checked here, and of odd metadata
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
+            _bound(label, "pixels", image.width * image.height, max_pixels)
+            if isinstance(image, TiffImageFile):
+                _read_tags(image)
         except UnidentifiedImageError:
             raise PictureError(
                 f"{label}: expected a picture ({', '.join(FORMATS)}), found something else; "
@@ -168,10 +191,29 @@ def _open(
             raise PictureError(
                 f"{label}: expected at most {max_pixels:,} pixels, found far more; make it smaller"
             ) from None
+        except PictureError:
+            raise
         except Exception as error:  # a decoder may raise anything at damaged bytes
             raise _damaged(label, error) from error
-        _bound(label, "pixels", image.width * image.height, max_pixels)
-        return image, _orientation(image, label)
+        return image
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings of Pillow's; for what is done in no time."""
+    with _filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _read_tags(image: TiffImageFile) -> None:
+    """Read all that Pillow would read of a TIFF file's tags when it decodes, and may warn about."""
+    _ = image.is_animated  # counts the pictures
+    exif = image.getexif()
+    exif.get(ExifTags.Base.Orientation)
+    for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        if ifd in exif:
+            exif.get_ifd(ifd)
 
 
 def read_bytes(
@@ -207,19 +249,51 @@ def _bound(label: str, unit: str, found: int, most: int) -> None:
         )
 
 
-def _orientation(image: Image.Image, label: str) -> int:
-    """The EXIF orientation that is still to be applied; 1 where there is none."""
-    if image.format == "TIFF":
-        # Pillow turns these while it decodes, and reads further tags, which may warn.
+def _orientation(image: Image.Image, data: bytes | None = None) -> int:
+    """The EXIF orientation; 1 where there is none. A PNG file that is not decoded yet needs its
+    `data`.
+    """
+    notes = None
+    if data is not None and isinstance(image, PngImageFile):
+        notes = _without_pixels(data, image.is_animated)
+    with _quiet():
         try:
-            image.load()
-        except Exception as error:
-            raise _damaged(label, error) from error
-        return 1
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged metadata do not spoil the picture
-        return 1
+            if notes is not None:
+                with contextlib.suppress(Exception):  # then there is what the header says
+                    image = Image.open(io.BytesIO(notes), formats=("PNG",))
+                exif = Image.Image.getexif(image)  # a PNG file's own `getexif` would decode it
+            else:
+                exif = image.getexif()
+            return int(exif.get(ExifTags.Base.Orientation, 1))
+        except Exception:  # damaged metadata do not spoil the picture
+            return 1
+
+
+def _without_pixels(data: bytes, animated: bool) -> bytes:
+    """A PNG file with its metadata alone, those behind its pixels too."""
+    kept, place, behind = [data[:8]], 8, False
+    while place + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[place : place + 8])
+        end = place + 12 + length
+        if kind == b"IEND" or end > len(data) or not kind.isalpha():
+            break
+        if behind and animated and kind == b"fcTL":
+            break  # the second picture of several
+        if kind in (b"IDAT", b"fcTL", b"fdAT"):
+            behind |= kind == b"IDAT"
+        elif behind:
+            # Pillow does not check the sums of these.
+            kept.append(_chunk(kind, data[place + 8 : end - 4]))
+        else:
+            kept.append(data[place:end])
+        place = end
+    return b"".join([*kept, _chunk(b"IDAT"), _chunk(b"IEND")])
+
+
+def _chunk(kind: bytes, content: bytes = b"") -> bytes:
+    """One part of a PNG file."""
+    part = kind + content
+    return struct.pack(">I", len(content)) + part + struct.pack(">I", zlib.crc32(part))
 
 
 def _to_rgb(image: Image.Image, label: str) -> Image.Image:
