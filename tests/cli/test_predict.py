@@ -419,6 +419,53 @@ def test_a_threshold_out_of_range(run: Run, tmp_path: Path) -> None:
     assert "threshold" in ran.complained
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--show"], "--show: goes with a clip or camera, found photos; leave it out"),
+        (["--every", 2], "--every: goes with a clip or camera, found photos"),
+        (["--no-smooth"], "--no-smooth: goes with a clip or camera, found photos"),
+        (
+            ["--mark", "boxes", "--save", "coco"],
+            "--mark: expected pictures in --save, found 'coco'; add pictures",
+        ),
+        (
+            ["--side-by-side", "w16-small", "--save", "csv"],
+            "--side-by-side: expected pictures in --save, found 'csv'; add pictures",
+        ),
+    ],
+)
+def test_options_that_would_do_nothing(
+    run: Run, tmp_path: Path, words: list[object], said: str
+) -> None:
+    one_line_about(run(saved(tmp_path / "photo.jpg"), "--out", tmp_path / "out", *words), said)
+    assert not (tmp_path / "out").exists()
+
+
+def test_marks_of_a_clip_go_into_the_clip_or_the_window(run: Run, tmp_path: Path) -> None:
+    clip, words = tmp_path / "none.mp4", ["--mark", "boxes", "--save", "coco", "--out", tmp_path]
+    one_line_about(run(clip, *words), "--mark: expected pictures in --save")
+    one_line_about(run(clip, *words, "--show"), clip)  # which is not there
+
+
+def test_the_batch_size_is_for_both_weights(
+    run: Run, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hrpose import api
+
+    sizes, load = [], api.load
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        sizes.append(options["batch_size"])
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(api, "load", noted)
+    photo = saved(tmp_path / "photo.jpg")
+    ran = run(photo, "--side-by-side", weights, "--batch-size", 3, "--out", tmp_path / "out")
+    assert (ran.code, ran.complained) == (0, "")
+    assert sizes == [3, 3]
+
+
 def test_as_a_program_of_its_own(tmp_path: Path, weights: Path) -> None:
     """The way a user runs it: the installed entry point, no test double, no traceback."""
     saved(tmp_path / "good.jpg")

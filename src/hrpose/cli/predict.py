@@ -123,18 +123,16 @@ def predict(
     archive = ArchiveOptions(
         engine, address, workers, worker_cpus, worker_gpus, partition, retry_failed
     )
-    archive.check(
-        pictures,
-        {
-            "--boxes": boxes is not None,
-            "--save": save != SAVED,
-            "--mark": mark != "",
-            "--side-by-side": side_by_side is not None,
-            "--every": every != EVERY,
-            "--no-smooth": not smooth,
-            "--show": show,
-        },
-    )
+    given = {
+        "--boxes": boxes is not None,
+        "--save": save != SAVED,
+        "--mark": mark != "",
+        "--side-by-side": side_by_side is not None,
+        "--every": every != EVERY,
+        "--no-smooth": not smooth,
+        "--show": show,
+    }
+    archive.check(pictures, given)
     if engine is not None:
         choices = Choices(weights, detector, box_threshold, flip_test, refine, threshold)
         predict_archive(pictures[0], out, choices.portable(), batch_size, archive)
@@ -151,6 +149,12 @@ def predict(
             f"{clips[0]}: expected one clip alone, without --boxes and --side-by-side; predict it "
             "by itself"
         )
+    for option in ("--every", "--no-smooth", "--show"):
+        if given[option] and not clips:
+            raise UserError(f"{option}: goes with a clip or camera, found photos; leave it out")
+    for option in ("--side-by-side", "--mark"):
+        if given[option] and "pictures" not in kinds and not show:
+            raise UserError(f"{option}: expected pictures in --save, found '{save}'; add pictures")
     estimator = load(
         weights,
         detector="whole" if boxes is not None else detector,
@@ -176,5 +180,11 @@ def predict(
     other = None
     if side_by_side is not None:
         # It looks into the boxes of the first.
-        other = load(side_by_side, detector="whole", flip_test=flip_test, refine=refine)
+        other = load(
+            side_by_side,
+            detector="whole",
+            flip_test=flip_test,
+            refine=refine,
+            batch_size=batch_size,
+        )
     predict_pictures(files, estimator, boxes, out, threshold, kinds, marks, other)
