@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,21 @@ from .conftest import Process
 
 ROOT = Path(__file__).resolve().parents[2]
 ASTRONAUT = ROOT / "examples" / "astronaut.jpg"
+GRACE = ROOT / "examples" / "grace_hopper.jpg"
 pytestmark = pytest.mark.browser
+
+# The first picture is decoded only after finish().
+SLOW_DECODING = """() => {
+    const decode = createImageBitmap;
+    let calls = 0;
+    window.createImageBitmap = async (file) => {
+        calls += 1;
+        if (calls === 1) await new Promise((done) => { window.finish = done; });
+        const bitmap = await decode(file);
+        window.decoded = calls;
+        return bitmap;
+    };
+}"""
 
 LEFT, RIGHT, MIDDLE = (0, 158, 255), (255, 140, 0), (90, 220, 120)
 
@@ -87,6 +102,28 @@ class Tab:
             [points, width],
         )
         return [tuple(colour) for colour in found]
+
+    def hold(self, file: str = "v1/poses") -> list[Any]:
+        """Let the next request wait for ever; those after it go through. What was held."""
+        held: list[Any] = []
+        self.page.route(
+            f"**/{file}", lambda route: route.continue_() if held else held.append(route)
+        )
+        return held
+
+    def drag(self, start: tuple[float, float], by: tuple[float, float]) -> None:
+        """Drag with the mouse, and let go."""
+        self.page.mouse.move(*start)
+        self.page.mouse.down()
+        self.page.mouse.move(start[0] + by[0], start[1] + by[1], steps=4)
+        self.page.mouse.up()
+
+    def until(self, condition: str) -> None:
+        """Wait for JavaScript to be true; the page's policy forbids Playwright's own way."""
+        deadline = time.monotonic() + 60
+        while not self.page.evaluate(condition):
+            assert time.monotonic() < deadline, condition
+            self.page.wait_for_timeout(20)
 
     def summary(self) -> str:
         return str(self.page.inner_text("#summary"))
@@ -216,6 +253,80 @@ def test_a_dragged_box_is_looked_at_again(tab: Tab) -> None:
     assert moved[1] > y
 
 
+@pytest.mark.parametrize("choice", ["flip test", "heatmap"])
+def test_a_choice_while_an_edit_is_looked_at_keeps_the_edit(tab: Tab, choice: str) -> None:
+    before = tab.drop(ASTRONAUT)
+    place = tab.box()
+    held = tab.hold()
+    with tab.page.expect_request("**/v1/poses"):
+        tab.drag((place["x"] + place["width"], place["y"] + place["height"]), (-150, -200))
+    edited = tab.box()
+    assert edited["height"] == pytest.approx(place["height"] - 200, abs=2)
+    # What is only shown anew stays as it was edited.
+    tab.page.fill("#threshold", "0.5")
+    tab.page.click("[data-language=zh]")
+    assert tab.box() == edited
+    if choice == "flip test":
+        answer = tab.asking(lambda: tab.page.check("#flip-test"))
+    else:
+        answer = tab.asking(lambda: tab.page.select_option("#joint", "0"))
+    assert len(held) == 1
+    assert answer["boxes_from"] == "request"
+    assert answer["people"][0]["box"][3] < 0.8 * before["people"][0]["box"][3]
+    assert tab.box() == pytest.approx(edited, abs=0.1)
+
+
+@pytest.mark.parametrize("end", ["cancelled", "a click"])
+def test_what_changes_no_box_loses_no_answer(tab: Tab, end: str) -> None:
+    tab.drop(ASTRONAUT)
+    tab.asking(lambda: tab.page.click(".remove"))
+    place = tab.page.locator("#boxes").bounding_box()
+    tab.hold()
+    with tab.page.expect_request("**/v1/poses"):
+        tab.page.check("#flip-test")
+    mouse = tab.page.mouse
+
+    def draw() -> None:
+        mouse.move(place["x"] + 100, place["y"] + 50)
+        mouse.down()
+        if end == "cancelled":
+            mouse.move(place["x"] + 400, place["y"] + 600, steps=4)
+            tab.page.dispatch_event("#boxes", "pointercancel")
+        mouse.up()
+
+    assert tab.asking(draw)["people"] == []
+    assert tab.page.locator(".box, .ghost").count() == 0
+
+
+def test_an_answer_that_is_read_during_a_drag_does_not_end_it(tab: Tab) -> None:
+    tab.drop(ASTRONAUT)
+    place = tab.box()
+    tab.page.evaluate(SLOW_DECODING)
+    with tab.page.expect_response("**/v1/poses"):
+        tab.page.select_option("#joint", "0")
+    tab.until("'finish' in window")
+    mouse = tab.page.mouse
+    mouse.move(place["x"] + place["width"], place["y"] + place["height"])
+    mouse.down()
+    mouse.move(place["x"] + 500, place["y"] + 500)
+    tab.page.evaluate("decoded = 0, finish()")
+    tab.until("decoded")
+    tab.page.wait_for_timeout(100)
+    mouse.move(place["x"] + 400, place["y"] + 400)
+    assert tab.asking(mouse.up)["boxes_from"] == "request"
+    assert tab.box()["height"] == pytest.approx(400, abs=4)
+
+
+def test_an_edit_by_keys_ends_with_its_picture(tab: Tab) -> None:
+    tab.drop(ASTRONAUT)
+    tab.page.focus(".box")
+    tab.page.keyboard.press("ArrowRight")
+    assert tab.drop(GRACE)["boxes_from"] == "the whole picture"
+    tab.page.wait_for_timeout(500)  # by then the pause for more keys is over
+    tab.page.wait_for_selector("#stage[aria-busy=false]", state="attached")
+    assert "the whole picture" in tab.summary()
+
+
 def test_a_box_is_drawn_on_free_ground_added_and_removed(tab: Tab) -> None:
     tab.drop(ASTRONAUT)
     answer = tab.asking(lambda: tab.page.click(".remove"))
@@ -328,6 +439,122 @@ def test_the_camera(tab: Tab) -> None:
     tab.page.wait_for_selector("[data-do=stop]", state="visible")
     tab.page.click("[data-do=stop]")
     tab.page.wait_for_selector(".source [data-do=camera]", state="visible")
+
+
+WATCHED = """() => {
+    window.tracks = [];
+    window.bitmaps = [];
+    const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = async (wish) => {
+        await new Promise((done) => { window.permit = done; });
+        const stream = await ask(wish);
+        window.tracks.push(...stream.getTracks());
+        return stream;
+    };
+    const decode = createImageBitmap;
+    window.createImageBitmap = async (file) => {
+        window.bitmaps.push(await decode(file));
+        return window.bitmaps.at(-1);
+    };
+}"""
+
+
+def test_the_camera_is_started_once_and_frees_what_it_took(tab: Tab) -> None:
+    page = tab.page
+    page.evaluate(WATCHED)
+    for _ in range(2):
+        page.click("#empty [data-do=camera]")
+    page.evaluate("permit()")
+    tab.until("bitmaps.length > 2")
+    page.click("[data-do=stop]")
+    assert page.evaluate("tracks.map((track) => track.readyState)") == ["ended"]
+    tab.until("bitmaps.filter((bitmap) => bitmap.width).length === 1")
+
+
+def test_a_picture_that_is_opened_takes_back_the_wish_for_the_camera(tab: Tab) -> None:
+    tab.page.evaluate(WATCHED)
+    tab.page.click("#empty [data-do=camera]")
+    tab.drop(ASTRONAUT)
+    tab.page.evaluate("permit()")
+    tab.until("tracks.length === 1 && tracks[0].readyState === 'ended'")
+    assert tab.page.is_visible(".source [data-do=camera]")
+
+
+def test_a_frame_that_fails_ends_the_camera(tab: Tab) -> None:
+    page = tab.page
+    page.evaluate(WATCHED)
+    page.evaluate(
+        """() => {
+            OffscreenCanvas.prototype.convertToBlob = () => Promise.reject(new Error("lost"));
+        }"""
+    )
+    page.click("#empty [data-do=camera]")
+    page.evaluate("permit()")
+    page.wait_for_selector("#notice:has-text('lost')")
+    assert page.evaluate("tracks.map((track) => track.readyState)") == ["ended"]
+    assert page.is_visible("#empty [data-do=camera]")
+    assert "lost" in tab.faults.pop()  # for whoever looks why
+
+
+def test_a_refused_camera_says_why_in_both_languages(tab: Tab) -> None:
+    page = tab.page
+    page.evaluate(
+        """() => {
+            navigator.mediaDevices.getUserMedia = () => Promise.reject(new Error("Not allowed"));
+        }"""
+    )
+    page.click("#empty [data-do=camera]")
+    page.wait_for_selector("#notice", state="visible")
+    assert page.inner_text("#notice") == "The camera cannot be used. Not allowed"
+    page.click("[data-language=zh]")
+    assert page.inner_text("#notice") == "无法使用摄像头。 Not allowed"
+
+
+def test_a_refused_picture_shows_nothing_of_the_one_before(tab: Tab) -> None:
+    tab.drop(ASTRONAUT)
+    problem = json.dumps({"error": "too_large", "reason": "too many bytes"})
+    tab.page.route("**/v1/poses", lambda route: route.fulfill(status=413, body=problem))
+    tab.drop(GRACE)
+    assert "too many bytes" in tab.page.inner_text("#notice")
+    assert tab.summary() == ""
+    assert tab.page.locator("#people > *, .box").count() == 0
+    assert tab.page.get_attribute("#canvas", "aria-label") == "Picture"
+    assert "413" in tab.faults.pop()  # Chromium notes each answer that is no 200
+
+
+def test_of_two_pictures_the_last_is_shown(tab: Tab) -> None:
+    tab.page.evaluate(SLOW_DECODING)
+    slow = tab.transfer(ASTRONAUT)
+    tab.page.dispatch_event("#stage", "drop", {"dataTransfer": slow})
+    answer = tab.drop(GRACE)
+    asked: list[str] = []
+    tab.page.on("request", lambda request: asked.append(request.url))
+    tab.page.evaluate("decoded = 0, finish()")
+    tab.until("decoded")
+    tab.page.wait_for_timeout(100)
+    assert asked == []
+    width, height = tab.page.evaluate("[canvas.width, canvas.height]")
+    assert width / height == pytest.approx(answer["width"] / answer["height"], abs=0.01)
+
+
+def test_a_server_that_was_away_at_the_start_is_asked_again(tab: Tab) -> None:
+    away: list[Any] = []
+
+    def once(route: Any) -> None:
+        if away:
+            route.continue_()
+        else:
+            away.append(route)
+            route.abort()
+
+    tab.page.route("**/v1/models", once)
+    tab.page.reload()
+    tab.page.wait_for_selector("#notice:has-text('cannot be reached')")
+    answer = tab.drop(ASTRONAUT)
+    assert sum(coloured(tab, answer).values()) >= 8
+    assert "w16-small" in tab.page.inner_text("#model")
+    assert tab.page.is_hidden("#notice")
+    assert "ERR_FAILED" in tab.faults.pop()
 
 
 def test_what_is_no_picture_gets_the_servers_reason(browser: Any, url: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from hrpose.detection import open_detector
 from hrpose.serve.page_files import load_page
 
 from .conftest import Server
@@ -39,6 +40,11 @@ def test_nothing_comes_from_elsewhere(name: str) -> None:
         assert imported in PAGE
     for linked in re.findall(r"(?:src|href)=\"/page/([^\"]+)\"", text):
         assert linked in PAGE
+
+
+@pytest.mark.parametrize("detector", ["whole", "finder", "auto"])
+def test_our_detectors_have_a_chinese_name(detector: str) -> None:
+    assert f'"{open_detector(detector).name}": "' in PAGE["words.js"].content.decode()
 
 
 def test_every_word_is_there_in_both_languages() -> None:

@@ -6,15 +6,18 @@ const CORNERS = { nw: [0, 0], ne: [1, 0], sw: [0, 1], se: [1, 1] };
 const LEAST = 8; // pixels of the picture
 
 export class BoxLayer {
-  /** `began()` is called when an edit begins, `changed(boxes)` when it is done. */
-  constructor(element, { began, changed }) {
+  /**
+   * `began()` is called when a pointer goes down, then `changed(boxes, pause)`, or `left()` where
+   * nothing was changed. Keys and buttons call `changed` alone; for `pause` ms more may follow.
+   */
+  constructor(element, { began, changed, left }) {
     this.element = element;
     this.began = began;
     this.changed = changed;
+    this.left = left;
     this.boxes = [];
     this.size = [1, 1];
     this.scale = 1;
-    this.keyTimer = 0;
     element.addEventListener("pointerdown", (event) => this.#drawNew(event));
   }
 
@@ -105,8 +108,10 @@ export class BoxLayer {
       target.removeEventListener("pointermove", move);
       target.removeEventListener("pointerup", end);
       target.removeEventListener("pointercancel", end);
-      if (now.type === "pointercancel") this.#set(index, start);
-      else if (moved) this.changed(this.boxes);
+      const cancelled = now.type === "pointercancel";
+      if (cancelled) this.#set(index, start);
+      if (moved && !cancelled) this.changed(this.boxes);
+      else this.left();
     };
     target.setPointerCapture(event.pointerId);
     target.addEventListener("pointermove", move);
@@ -118,6 +123,7 @@ export class BoxLayer {
   #drawNew(event) {
     if (event.target !== this.element || event.button !== 0 || event.pointerType === "touch") return;
     event.preventDefault();
+    this.began();
     const frame = this.element.getBoundingClientRect();
     const start = [(event.clientX - frame.left) / this.scale, (event.clientY - frame.top) / this.scale];
     const ghost = document.createElement("div");
@@ -132,12 +138,15 @@ export class BoxLayer {
         ghost.style[side] = `${box[i] * this.scale}px`;
       });
     };
-    const end = () => {
+    const end = (now) => {
       this.element.removeEventListener("pointermove", move);
       this.element.removeEventListener("pointerup", end);
       this.element.removeEventListener("pointercancel", end);
       ghost.remove();
-      if (!box || box[2] < LEAST || box[3] < LEAST) return;
+      if (now.type === "pointercancel" || !box || box[2] < LEAST || box[3] < LEAST) {
+        this.left();
+        return;
+      }
       this.show([...this.boxes, this.#inside(box)], this.size, this.scale);
       this.changed(this.boxes);
     };
@@ -158,17 +167,14 @@ export class BoxLayer {
       this.remove(index);
     } else if (by) {
       event.preventDefault();
-      this.began();
       const box = this.boxes[index];
       this.#set(index, event.shiftKey ? resized(box, by, CORNERS.se) : shifted(box, by));
-      // Several presses are one edit.
-      clearTimeout(this.keyTimer);
-      this.keyTimer = setTimeout(() => this.changed(this.boxes), 350);
+      this.changed(this.boxes, 350);
     }
   }
 
   #set(index, box) {
-    this.boxes[index] = this.#inside(box);
+    this.boxes = this.boxes.with(index, this.#inside(box)); // who was told the old ones keeps them
     this.#place(index);
   }
 

@@ -1,26 +1,41 @@
 // Pictures from the camera, one after the other.
 
+import { Refused } from "./server.js";
+
 const LONGEST = 960; // pixels: more would only make each picture slower
 
+/** One use of the camera: once stopped, it stays so. */
 export class Camera {
   #stream = null;
+  #stopped = false;
   #video = document.createElement("video");
 
   get on() {
     return this.#stream !== null;
   }
 
+  /** Ask for the camera; it is not on where `stop` came first. Throws Refused. */
   async start() {
-    this.#stream = await navigator.mediaDevices.getUserMedia({
-      video: { width: { ideal: 1280 }, height: { ideal: 720 } },
-    });
-    this.#video.muted = true;
-    this.#video.playsInline = true;
-    this.#video.srcObject = this.#stream;
-    await this.#video.play();
+    if (!navigator.mediaDevices) throw new Refused("insecure", "");
+    try {
+      this.#stream = await navigator.mediaDevices.getUserMedia({
+        video: { width: { ideal: 1280 }, height: { ideal: 720 } },
+      });
+      if (this.#stopped) {
+        this.stop();
+        return;
+      }
+      this.#video.muted = true;
+      this.#video.playsInline = true;
+      this.#video.srcObject = this.#stream;
+      await this.#video.play();
+    } catch (error) {
+      throw new Refused("noCamera", error.message);
+    }
   }
 
   stop() {
+    this.#stopped = true;
     this.#stream?.getTracks().forEach((track) => track.stop());
     this.#stream = null;
     this.#video.srcObject = null;

@@ -11,6 +11,7 @@ async function readOne({ heatmaps, keypoints }) {
   const { width, height } = heatmaps;
   const sheet = new OffscreenCanvas(width, height * keypoints.length).getContext("2d");
   sheet.drawImage(bitmap, 0, 0);
+  bitmap.close();
   const grey = sheet.getImageData(0, 0, width, height * keypoints.length).data;
   const layers = new Map();
   return {

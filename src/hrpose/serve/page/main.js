@@ -10,10 +10,16 @@ import { finderName, firstLanguage, jointName, knows, setLanguage, t } from "./w
 
 const $ = (id) => document.getElementById(id);
 const canvas = $("canvas");
-const camera = new Camera();
 const boxLayer = new BoxLayer($("boxes"), {
-  began: () => state.asking?.abort(), // its answer would move what is being dragged
-  changed: (boxes) => look(boxes),
+  began: () => {
+    state.interrupted = state.asking !== null;
+    state.asking?.abort(); // its answer would move what is being dragged
+  },
+  changed: (boxes, pause) => {
+    state.boxes = boxes;
+    look({ pause });
+  },
+  left: () => state.interrupted && lookAgain(),
 });
 
 const state = {
@@ -22,61 +28,78 @@ const state = {
   file: null, // what is sent to the server
   name: "picture",
   picture: null, // the same, as a bitmap
+  boxes: null, // those that somebody drew; null: the detector's
   answer: null,
   overlays: [], // the heatmaps of each person, where they were asked for
   marked: null, // the joint that is pointed at
   scale: 1, // CSS pixels to a pixel of the picture
+  opened: 0, // how many pictures somebody opened: the last one is shown
+  camera: null, // from the moment it is asked for
   asking: null, // the AbortController of the request under way
+  interrupted: false, // whether the edit under way ended a request
   problem: null,
-  tokenWanted: false,
 };
 
 // ---- asking -----------------------------------------------------------------------------------
 
 async function start() {
-  setLanguage(firstLanguage());
   try {
-    const { models, detector } = await askModels();
-    [state.model] = models;
-    state.detector = detector;
-    tell(null);
+    await learn();
   } catch (error) {
     tell(error);
   }
+}
+
+/** Ask what the server runs: without that no answer can be drawn. */
+async function learn() {
+  const { models, detector } = await askModels();
+  [state.model] = models;
+  state.detector = detector;
+  tell(null);
   speak();
 }
 
+/** Show a picture, and look at it. */
 async function open(file, name = "picture") {
   if (!file) return;
-  camera.stop();
-  await show(file, name, null);
-}
-
-/** Show a picture, and look at it. */
-async function show(file, name, boxes) {
+  stopCamera();
+  state.opened += 1;
+  const turn = state.opened;
   let picture = null;
   try {
     picture = await createImageBitmap(file);
   } catch { /* the server may say better what is wrong */ }
-  if (picture) {
-    Object.assign(state, { file, name, picture, answer: null, overlays: [], marked: null });
-    $("empty").hidden = true;
-    $("view").hidden = false;
-    $("panel").hidden = false;
-    boxLayer.show([], [picture.width, picture.height], 1);
+  if (turn !== state.opened) {
+    picture?.close(); // a later one was faster
+  } else if (picture) {
+    take(file, name, picture);
     layout();
+    refresh();
+    await look();
+  } else {
+    await look({ file, boxes: null, otherwise: new Refused("unreadable", "") });
   }
-  await look(boxes, file, picture ? null : new Refused("unreadable", ""));
+}
+
+/** Have another picture, of which nothing is known. */
+function take(file, name, picture) {
+  state.picture?.close();
+  Object.assign(state, { file, name, picture, boxes: null, answer: null, overlays: [], marked: null });
+  $("empty").hidden = true;
+  for (const id of ["view", "panel"]) $(id).hidden = false;
 }
 
 /** Ask for the poses in the picture, in `boxes` or where the detector finds people. */
-async function look(boxes, file = state.file, otherwise = null) {
+async function look({ file = state.file, boxes = state.boxes, otherwise = null, pause = 0 } = {}) {
   state.asking?.abort();
   const asking = new AbortController();
   state.asking = asking;
   $("stage").setAttribute("aria-busy", "true");
-  const later = setTimeout(() => { $("working").hidden = false; }, 150);
+  const later = setTimeout(() => { $("working").hidden = false; }, pause + 150);
   try {
+    if (pause) await new Promise((done) => setTimeout(done, pause));
+    if (!state.model) await learn();
+    asking.signal.throwIfAborted();
     const answer = await askPoses(file, {
       boxes,
       heatmaps: chosenJoint() !== null,
@@ -85,12 +108,12 @@ async function look(boxes, file = state.file, otherwise = null) {
     });
     if (otherwise) throw otherwise;
     const overlays = await readHeatmaps(answer.people);
-    if (state.asking !== asking) return;
+    asking.signal.throwIfAborted();
     Object.assign(state, { answer, overlays, marked: null });
     tell(null);
     refresh();
   } catch (error) {
-    if (error.name !== "AbortError" && state.asking === asking) tell(error);
+    if (!asking.signal.aborted) tell(error);
   } finally {
     clearTimeout(later);
     if (state.asking === asking) {
@@ -101,10 +124,9 @@ async function look(boxes, file = state.file, otherwise = null) {
   }
 }
 
-/** Look again: in the boxes that somebody drew, or where the detector finds people. */
+/** Look again, with other choices. */
 function lookAgain() {
-  if (!state.file || camera.on) return;
-  look(state.answer?.boxes_from === "request" ? boxLayer.boxes : null);
+  if (state.file && !state.camera?.on) look();
 }
 
 /** Say what went wrong; null takes it back. */
@@ -158,34 +180,34 @@ function layout() {
 }
 
 function draw() {
-  if (state.picture && state.model) {
+  if (state.picture) {
     drawScene(canvas.getContext("2d"), scene(), canvas.width / state.picture.width);
   }
 }
 
-/** Everything that depends on the answer, the threshold or the language. */
+/** Everything that depends on the answer, the boxes, the threshold or the language. */
 function refresh() {
   draw();
-  const { answer } = state;
-  if (!answer) return;
+  const { answer, picture } = state;
+  const people = answer?.people ?? [];
+  const boxes = state.boxes ?? people.map((person) => person.box);
+  if (picture) boxLayer.show(boxes, [picture.width, picture.height], state.scale);
   const threshold = Number($("threshold").value);
-  boxLayer.show(answer.people.map((person) => person.box), [answer.width, answer.height], state.scale);
-  refreshList(threshold);
-  const joints = answer.people.flatMap((person) => person.keypoints).filter((p) => p.score >= threshold);
-  const people = answer.people.length;
-  const words = people === 0 ? "nobody" : people === 1 ? "one" : "many";
-  const by = document.createElement("small");
-  const from = answer.boxes_from === "request" ? t("byYou") : finderName(answer.boxes_from);
-  by.textContent = t("foundBy", { by: from });
-  $("summary").replaceChildren(t(words, { people, joints: joints.length }), by);
-  canvas.setAttribute("aria-label", $("summary").textContent);
-}
-
-function refreshList(threshold) {
-  listPeople($("people"), state.answer.people, threshold, (person, joint) => {
+  listPeople($("people"), people, threshold, (person, joint) => {
     state.marked = person === null ? null : { person, joint };
     draw();
   });
+  $("summary").replaceChildren(...(answer ? summary(answer, threshold) : []));
+  canvas.setAttribute("aria-label", answer ? $("summary").textContent : t("stage"));
+}
+
+/** How many people and joints there are, and where the boxes are from. */
+function summary({ people, boxes_from: from }, threshold) {
+  const joints = people.flatMap((person) => person.keypoints).filter((p) => p.score >= threshold);
+  const words = people.length === 0 ? "nobody" : people.length === 1 ? "one" : "many";
+  const by = document.createElement("small");
+  by.textContent = t("foundBy", { by: from === "request" ? t("byYou") : finderName(from) });
+  return [t(words, { people: people.length, joints: joints.length }), by];
 }
 
 /** Give every word anew, where they are not in the page's source. */
@@ -240,44 +262,52 @@ function point(event) {
 // ---- the camera -------------------------------------------------------------------------------
 
 async function film() {
+  if (state.camera) return; // perhaps permission is still being asked for
+  const camera = new Camera();
+  state.camera = camera;
   try {
-    if (!navigator.mediaDevices) throw new Error(t("insecure"));
     await camera.start();
-  } catch (error) {
-    camera.stop();
-    tell(new Refused("noCamera", ""));
-    $("notice").textContent = t("noCamera", { reason: error.message });
-    return;
-  }
-  showCamera();
-  while (camera.on) {
-    const file = await camera.frame();
-    const picture = await createImageBitmap(file);
-    if (!camera.on) break;
-    // The picture is shown with its answer, so that the skeleton lies on the person.
-    const answer = await askPoses(file, { heatmaps: chosenJoint() !== null }).catch((error) => error);
-    if (answer instanceof Error) {
-      tell(answer);
-      break;
+    if (!camera.on) return;
+    showCamera();
+    state.asking?.abort();
+    state.opened += 1;
+    if (!state.model) await learn();
+    while (camera.on) {
+      const file = await camera.frame();
+      if (!camera.on) return;
+      const answer = await askPoses(file, { heatmaps: chosenJoint() !== null });
+      const overlays = await readHeatmaps(answer.people);
+      const picture = await createImageBitmap(file);
+      if (!camera.on) {
+        picture.close();
+        return;
+      }
+      // The picture is shown with its answer, so that the skeleton lies on the person.
+      const same = state.picture?.width === picture.width && state.picture?.height === picture.height;
+      take(file, "camera", picture);
+      Object.assign(state, { answer, overlays });
+      tell(null);
+      if (!same) layout();
+      refresh();
     }
-    if (!camera.on) break;
-    const first = state.picture?.width !== picture.width || state.picture?.height !== picture.height;
-    const overlays = await readHeatmaps(answer.people);
-    Object.assign(state, { file, name: "camera", picture, answer, overlays });
-    for (const id of ["view", "panel"]) $(id).hidden = false;
-    $("empty").hidden = true;
-    tell(null);
-    if (first) layout();
-    refresh();
+  } catch (error) {
+    if (state.camera === camera) tell(error);
+  } finally {
+    if (state.camera === camera) stopCamera();
   }
-  camera.stop();
+}
+
+function stopCamera() {
+  state.camera?.stop();
+  state.camera = null;
   showCamera();
 }
 
 function showCamera() {
-  $("boxes").inert = camera.on;
+  const on = state.camera?.on ?? false;
+  $("boxes").inert = on;
   for (const button of document.querySelectorAll("[data-do=camera], [data-do=stop]")) {
-    button.hidden = (button.dataset.do === "stop") !== camera.on;
+    button.hidden = (button.dataset.do === "stop") !== on;
   }
 }
 
@@ -314,8 +344,8 @@ async function savePng() {
 const deeds = {
   choose: () => $("file").click(),
   camera: film,
-  stop: () => camera.stop(),
-  add: () => boxLayer.add(),
+  stop: stopCamera,
+  add: () => state.camera?.on || boxLayer.add(),
   json: () => state.answer && saveJson(),
   png: () => state.picture && savePng(),
   cancel: () => $("ask").close(),
@@ -387,9 +417,11 @@ $("ask-form").addEventListener("submit", async (event) => {
   useToken($("token").value);
   $("token").value = "";
   $("ask").close();
-  await start();
-  lookAgain();
+  if (state.file) lookAgain();
+  else await start();
 });
 
 new ResizeObserver(layout).observe($("stage"));
+setLanguage(firstLanguage());
+speak();
 start();

@@ -45,8 +45,8 @@ const WORDS = {
     scoreColumn: "Score",
     unreadable: "This browser cannot show that file.",
     noServer: "The server cannot be reached.",
-    noCamera: "The camera cannot be used: {reason}",
-    insecure: "a browser allows it only over https or on localhost",
+    noCamera: "The camera cannot be used.",
+    insecure: "The camera cannot be used: a browser allows it only over https or on localhost.",
     bad_picture: "The server cannot read this picture.",
     too_large: "This file is too large.",
     busy: "The server is busy. Try again in a moment.",
@@ -97,8 +97,8 @@ const WORDS = {
     scoreColumn: "分数",
     unreadable: "此浏览器无法显示该文件。",
     noServer: "无法连接服务器。",
-    noCamera: "无法使用摄像头：{reason}",
-    insecure: "浏览器只在 https 或 localhost 下允许",
+    noCamera: "无法使用摄像头。",
+    insecure: "无法使用摄像头：浏览器只在 https 或 localhost 下允许。",
     bad_picture: "服务器无法读取这张图片。",
     too_large: "文件太大。",
     busy: "服务器繁忙，请稍后再试。",
@@ -114,7 +114,11 @@ const JOINTS_ZH = {
 };
 
 // What a detector is called; other names are shown as they are.
-const FINDERS_ZH = { "the whole picture": "整张图片" };
+const FINDERS_ZH = {
+  "finder": "人体检测模型",
+  "finder, or the whole picture where it finds nobody": "人体检测模型，找不到人时用整张图片",
+  "the whole picture": "整张图片",
+};
 
 let language = "en";
 
