@@ -94,6 +94,14 @@ def test_a_recipe_may_choose_for_mpii_too(tmp_path: Path, metric: str) -> None:
     assert chosen.figure in scores(chosen)
 
 
+@pytest.mark.parametrize("metric", ["auto", "AP", "PCKh", "PCK", "NME", "EPE"])
+def test_mpii_may_be_scored_by_any_of_them(tmp_path: Path, metric: str) -> None:
+    convert(write_mpii(tmp_path), tmp_path / "ours")
+    chosen = validation(tmp_path / "ours" / "valid.json", metric)
+    assert chosen.figure == {"auto": "PCKh", "PCK": "PCK@0.1"}.get(metric, metric)
+    assert chosen.figure in scores(chosen)
+
+
 def test_pckh_needs_heads(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="PCKh needs MPII's keypoints and head boxes"):
         validation(write_dataset(tmp_path, 2, seed=0), "PCKh")

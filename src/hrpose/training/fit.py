@@ -53,7 +53,7 @@ def fit(
     for name in ("lightning.pytorch", "lightning.fabric"):  # no tips about products
         logging.getLogger(name).setLevel(logging.WARNING)
     folder = out / "checkpoints"
-    best = ModelCheckpoint(
+    best = BestCheckpoint(
         folder, filename="best", monitor=monitor, mode=mode, enable_version_counter=False
     )
     last = LastCheckpoints(folder, training.keep_checkpoints, training.checkpoint_every_steps)
@@ -116,6 +116,24 @@ def fit(
                 raise reason from error
             raise
     return Path(best.best_model_path) if best.best_model_path else folder / "last.ckpt"
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's own forgets how good the best was where the folder of the training has moved."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        super().load_state_dict(
+            {
+                **state_dict,
+                "dirpath": self.dirpath,
+                **{key: here(state_dict[key]) for key in paths},
+                "best_k_models": {here(p): v for p, v in state_dict["best_k_models"].items()},
+            }
+        )
 
 
 @contextmanager
