@@ -132,8 +132,20 @@ def test_models_that_read_pictures_differently_are_not_compared(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--against", "x.onnx"], "add --weights"),
-        (["--published", "0.7"], "add --weights"),
+        (["--against", "x.onnx"], "--against: is about weights; add --weights"),
+        (["--published", "0.7"], "--published: is about weights; add --weights"),
+        (["--images", "x"], "--images: is about weights; add --weights"),
+        (["--boxes", "x.json"], "--boxes: is about weights; add --weights"),
+        (["--tolerance", "0.1"], "--tolerance: is about weights; add --weights"),
+        (["--no-flip-test"], "--no-flip-test: is about weights; add --weights"),
+        (
+            ["--weights", "a.onnx", "--against", "b.onnx", "--boxes", "x.json"],
+            "--boxes: is about a data set; add --annotations and --images",
+        ),
+        (
+            ["--weights", "a", "--annotations", "b", "--images", "c", "--boxes", "detector"],
+            "--boxes: expected ground-truth or a COCO detections file, found detector; give a file",
+        ),
         (["--weights", "w16-small"], "add --published AP to compare with, or --against"),
         (["--weights", "w16-small", "--published", "0.3"], "add --annotations and --images"),
         (["--weights", "w32-coco-256x192"], "add --annotations and --images"),

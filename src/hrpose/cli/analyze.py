@@ -6,17 +6,14 @@ from typing import Annotated
 
 import typer
 
-from hrpose.cli.options import BatchSize, FlipTest
+from hrpose.cli.options import BatchSizeOfWeights, FlipTestOfWeights, ImagesIfAny
 from hrpose.errors import UserError
 
 
 def analyze(
     results: Annotated[Path, typer.Argument(help="COCO keypoint results, as of `evaluate --out`.")],
     annotations: Annotated[Path, typer.Argument(help="COCO keypoints JSON.")],
-    images: Annotated[
-        str | None,
-        typer.Option(help="Its pictures, to show people: a folder, images.zip or images.zip@/DIR."),
-    ] = None,
+    images: ImagesIfAny = None,
     weights: Annotated[
         str | None,
         typer.Option(help="The weights of the results, for heatmaps and AP against box noise."),
@@ -24,8 +21,8 @@ def analyze(
     skeleton: Annotated[
         Path | None, typer.Option(help="A YAML file that completes the annotations' skeleton.")
     ] = None,
-    flip_test: FlipTest = True,
-    batch_size: BatchSize = 64,
+    flip_test: FlipTestOfWeights = True,
+    batch_size: BatchSizeOfWeights = 64,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("analysis.html"),
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Where the figures go as JSON.")

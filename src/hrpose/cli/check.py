@@ -6,16 +6,13 @@ from typing import Annotated
 
 import typer
 
-from hrpose.cli.options import BatchSize, FlipTest, chosen
+from hrpose.cli.options import BatchSizeOfWeights, FlipTestOfWeights, ImagesIfAny, chosen
 from hrpose.errors import UserError
 
 
 def check(
     annotations: Annotated[Path, typer.Argument(help="COCO keypoints JSON.")],
-    images: Annotated[
-        str | None,
-        typer.Option(help="Its pictures: a folder, images.zip or images.zip@/DIR."),
-    ] = None,
+    images: ImagesIfAny = None,
     against: Annotated[
         Path | None,
         typer.Option(help="Another set, such as val.json, whose pictures must not be in this one."),
@@ -29,8 +26,8 @@ def check(
     skip: Annotated[
         str, typer.Option("--ignore", help="Kinds of faults to leave out, commas between.")
     ] = "",
-    flip_test: FlipTest = True,
-    batch_size: BatchSize = 64,
+    flip_test: FlipTestOfWeights = True,
+    batch_size: BatchSizeOfWeights = 64,
     worst: Annotated[int, typer.Option(min=0, help="Of each kind, so many are printed.")] = 3,
     out: Annotated[Path | None, typer.Option(help="Where all findings go as JSON.")] = None,
 ) -> None:
@@ -50,7 +47,7 @@ def check(
     if images is None and (against is not None or weights is not None):
         raise UserError("--against and --weights: need the pictures; add --images")
     if against_images is not None and against is None:
-        raise UserError("--against-images: whose? add --against FILE")
+        raise UserError("--against-images: expected --against FILE too, found none; add it")
     estimator = None
     if weights is not None:
         estimator = load(weights, detector="whole", flip_test=flip_test, batch_size=batch_size)

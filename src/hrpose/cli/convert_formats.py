@@ -6,13 +6,9 @@ from typing import Annotated
 
 import typer
 
+from hrpose.cli.options import Coco, Copy, CopyToo, ImagesBeside, ImagesToCopy, NewFolder
 from hrpose.data.formats.table import SOURCES, TARGETS, Source, Target
 
-Out = Annotated[Path, typer.Argument(help="The folder to write, new or empty.")]
-Images = Annotated[
-    Path | None,
-    typer.Option(help="The pictures, a folder or zip file; by default images beside the source."),
-]
 Skeleton = Annotated[
     str | None,
     typer.Option(
@@ -23,8 +19,6 @@ Skeleton = Annotated[
 Category = Annotated[
     str | None, typer.Option(help="Which class or label, where the source has several.")
 ]
-Copy = Annotated[bool, typer.Option("--copy", help="Copy the pictures; else they are linked to.")]
-Coco = Annotated[Path, typer.Argument(help="COCO keypoints JSON.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,8 +33,8 @@ def add_to(app: typer.Typer) -> None:
 def _reader(name: str, source: Source) -> Callable[..., None]:
     def convert(
         source: Annotated[Path, typer.Argument(help=source.source)],
-        out: Out,
-        images: Images = None,
+        out: NewFolder,
+        images: ImagesBeside = None,
         skeleton: Skeleton = None,
         category: Category = None,
         copy: Copy = False,
@@ -87,13 +81,13 @@ def _writer(name: str, target: Target) -> Callable[..., None]:
 
     def convert(
         annotations: Coco,
-        out: Out,
+        out: NewFolder,
         prefix: Annotated[
             str, typer.Option(help="What the tool finds the pictures below, before their names.")
         ] = default,
-        images: Images = None,
+        images: ImagesToCopy = None,
         category: Category = None,
-        copy: Copy = False,
+        copy: CopyToo = False,
     ) -> None:
         from hrpose.data.formats.convert import from_coco_to
         from hrpose.data.formats.people import Given
@@ -111,9 +105,9 @@ def _writer(name: str, target: Target) -> Callable[..., None]:
 
 def to_yolo(
     annotations: Coco,
-    out: Out,
+    out: NewFolder,
     val: Annotated[Path | None, typer.Option(help="The same, of what to judge by.")] = None,
-    images: Images = None,
+    images: ImagesBeside = None,
     val_images: Annotated[Path | None, typer.Option(help="The pictures of --val.")] = None,
     category: Category = None,
     copy: Copy = False,

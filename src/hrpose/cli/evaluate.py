@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hrpose.cli.options import BatchSize, BoxThreshold, Detector, FlipTest, Refine, Weights
+from hrpose.cli.options import BatchSize, BoxThreshold, Detector, FlipTest, Images, Refine, Weights
 from hrpose.errors import UserError
 
 
@@ -31,9 +31,7 @@ def evaluate(
     annotations: Annotated[
         Path, typer.Option(help="COCO keypoints JSON, or a test set's image_info JSON.")
     ],
-    images: Annotated[
-        str, typer.Option(help="Its pictures: a folder, images.zip or images.zip@/folder.")
-    ],
+    images: Images,
     weights: Weights = "w16-small",
     boxes: Annotated[
         str, typer.Option(help="ground-truth, detector, or a COCO detections file.")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hrpose.cli.options import BoxThreshold, Detector
+from hrpose.cli.options import BoxThreshold, Detector, Images
 
 # So faint boxes are looked at to draw the curve; below are no people.
 FAINTEST = 0.02
@@ -13,9 +13,7 @@ FAINTEST = 0.02
 
 def evaluate_boxes(
     annotations: Annotated[Path, typer.Option(help="COCO JSON with boxes of people.")],
-    images: Annotated[
-        str, typer.Option(help="Its pictures: a folder, images.zip or images.zip@/folder.")
-    ],
+    images: Images,
     detector: Detector = "finder",
     box_threshold: BoxThreshold = None,
     min_height: Annotated[

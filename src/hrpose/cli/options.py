@@ -19,6 +19,10 @@ FlipTest = Annotated[
     bool,
     typer.Option(help="Average over the picture and its mirror image: better, and twice the work."),
 ]
+FlipTestOfWeights = Annotated[
+    bool,
+    typer.Option(help="With --weights: average over the picture and its mirror image."),
+]
 Detector = Annotated[
     str,
     typer.Option(
@@ -52,6 +56,27 @@ Overrides = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Crops that go through the network at once.")]
+BatchSizeOfWeights = Annotated[
+    int, typer.Option(min=1, help="With --weights: crops that go through the network at once.")
+]
+Coco = Annotated[Path, typer.Argument(help="COCO keypoints JSON.")]
+NewFolder = Annotated[Path, typer.Argument(help="The folder to write, new or empty.")]
+Copy = Annotated[bool, typer.Option("--copy", help="Copy the pictures; else they are linked to.")]
+_PICTURES = "Its pictures: a folder, images.zip or images.zip@/folder"
+Images = Annotated[str, typer.Option(help=f"{_PICTURES}.")]
+ImagesIfAny = Annotated[str | None, typer.Option(help=f"{_PICTURES}.")]
+ImagesBeside = Annotated[
+    Path | None, typer.Option(help=f"{_PICTURES}; by default images beside the file.")
+]
+# Where the tool that gets the files has the pictures, and only a copy of them needs to find them.
+CopyToo = Annotated[
+    bool,
+    typer.Option("--copy", help="Copy the pictures too; else only the tool's files are written."),
+]
+ImagesToCopy = Annotated[
+    Path | None,
+    typer.Option(help=f"{_PICTURES}; by default images beside the file; used with --copy."),
+]
 
 # What `--save` knows, and what each is.
 KINDS = {
@@ -88,13 +113,17 @@ def chosen(option: str, words: str, known: Collection[str]) -> frozenset[str]:
 
 def parse_input_size(text: str | None) -> tuple[int, int] | None:
     """What `--input-size` says, as (w, h)."""
+    from hrpose.passport import LARGEST_SIDE
+
     if text is None:
         return None
     parts = text.lower().split("x")
     if len(parts) == 2 and all(part.isascii() and part.isdigit() for part in parts):
         width, height = (int(part) for part in parts)
-        if width and height and not width % 32 and not height % 32 and max(width, height) <= 4096:
+        fits = width and height and not width % 32 and not height % 32
+        if fits and max(width, height) <= LARGEST_SIDE:
             return width, height
     raise UserError(
-        f"--input-size {text}: expected WIDTHxHEIGHT in multiples of 32, such as 192x256"
+        f"--input-size {text}: expected WIDTHxHEIGHT in multiples of 32 up to {LARGEST_SIDE}, "
+        "such as 192x256"
     )

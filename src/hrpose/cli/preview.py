@@ -5,14 +5,12 @@ from typing import Annotated
 
 import typer
 
-from hrpose.cli.options import InputSize, parse_input_size
+from hrpose.cli.options import Images, InputSize, parse_input_size
 
 
 def preview(
     annotations: Annotated[Path, typer.Argument(help="COCO keypoints JSON.")],
-    images: Annotated[
-        str, typer.Option(help="Its pictures: a folder, images.zip or images.zip@/DIR.")
-    ],
+    images: Images,
     skeleton: Annotated[
         Path | None, typer.Option(help="A YAML file that completes the annotations' skeleton.")
     ] = None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hrpose.cli.options import FlipTest
+from hrpose.cli.options import FlipTest, Images
 from hrpose.errors import UserError
 
 
@@ -13,7 +13,7 @@ def quantize(
     weights: Annotated[str, typer.Argument(help="A name, or an ONNX file of `hrpose export`.")],
     out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
     annotations: Annotated[Path, typer.Option(help="COCO keypoints JSON of people who judge.")],
-    images: Annotated[str, typer.Option(help="Their pictures: a folder or a zip file.")],
+    images: Images,
     calibration_annotations: Annotated[
         Path | None, typer.Option(help="Other people, whose crops give the ranges of values.")
     ] = None,

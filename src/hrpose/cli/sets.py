@@ -6,17 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from hrpose.cli.options import Coco, Copy, ImagesBeside, NewFolder
 from hrpose.data.sets import Joints
 from hrpose.errors import UserError
 
-Coco = Annotated[Path, typer.Argument(help="COCO keypoints JSON.")]
-Out = Annotated[Path, typer.Argument(help="The folder to write, new or empty.")]
-Images = Annotated[
-    Path | None,
-    typer.Option(help="The pictures, a folder or zip file; by default images beside the file."),
-]
 Seed = Annotated[int, typer.Option(help="The same seed draws the same.")]
-Copy = Annotated[bool, typer.Option("--copy", help="Copy the pictures; else they are linked to.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 
 def merge(
     annotations: Annotated[list[Path], typer.Argument(help="Two or more COCO keypoints files.")],
-    out: Out,
+    out: NewFolder,
     images: Annotated[
         list[Path] | None,
         typer.Option(help="Their pictures, once for each file; by default images beside it."),
@@ -62,7 +56,7 @@ def merge(
 
 def split(
     annotations: Coco,
-    out: Out,
+    out: NewFolder,
     parts: Annotated[
         str, typer.Option(help="The files to write and their shares of the pictures.")
     ] = "train=0.8,val=0.2",
@@ -78,7 +72,7 @@ def split(
         list[str] | None, typer.Option(help="GROUP=PART: where a group belongs.")
     ] = None,
     seed: Seed = 0,
-    images: Images = None,
+    images: ImagesBeside = None,
     copy: Copy = False,
 ) -> None:
     """Split a set into train and val, or more, by pictures or by groups of them."""
@@ -110,7 +104,7 @@ def split(
 
 def subset(
     annotations: Coco,
-    out: Out,
+    out: NewFolder,
     source: Annotated[
         list[str] | None, typer.Option(help="Only pictures of this source; may be repeated.")
     ] = None,
@@ -124,7 +118,7 @@ def subset(
         int, typer.Option(min=0, help="The least number of labelled joints of a person.")
     ] = 0,
     seed: Seed = 0,
-    images: Images = None,
+    images: ImagesBeside = None,
     copy: Copy = False,
 ) -> None:
     """Take some of the pictures and people."""

@@ -5,10 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.options import FlipTest
+from hrpose.cli.options import FlipTestOfWeights, ImagesIfAny
 
 if TYPE_CHECKING:
     from hrpose.verification import Certificate, Check
+
+# As `hrpose.evaluation` calls them, which cannot be imported without the train extra.
+GROUND_TRUTH, DETECTOR = "ground-truth", "detector"
+TOLERANCE = 0.001
 
 
 def verify(
@@ -25,20 +29,18 @@ def verify(
     annotations: Annotated[
         Path | None, typer.Option(help="A data set for --weights: COCO keypoints JSON.")
     ] = None,
-    images: Annotated[
-        str | None, typer.Option(help="Its pictures: a folder, images.zip or images.zip@/folder.")
-    ] = None,
+    images: ImagesIfAny = None,
     boxes: Annotated[
         str, typer.Option(help="ground-truth, or a COCO detections file.")
-    ] = "ground-truth",
+    ] = GROUND_TRUTH,
     published: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="The AP (or PCKh) that --weights should reach."),
     ] = None,
     tolerance: Annotated[
         float, typer.Option(min=0, max=1, help="How far from it is still equal.")
-    ] = 0.001,
-    flip_test: FlipTest = True,
+    ] = TOLERANCE,
+    flip_test: FlipTestOfWeights = True,
 ) -> None:
     """Compare this installation with the official code's numbers; exit code 1 if not equal.
 
@@ -52,10 +54,28 @@ def verify(
     from hrpose.verification import Certificate, Golden
     from hrpose.verification.run import verify
 
-    if weights is None and any(v is not None for v in (against, annotations, images, published)):
-        raise UserError("--against, --annotations and --published are about weights; add --weights")
+    about_data = {"--boxes": boxes != GROUND_TRUTH, "--tolerance": tolerance != TOLERANCE}
+    about_weights = {
+        "--against": against is not None,
+        "--annotations": annotations is not None,
+        "--images": images is not None,
+        "--published": published is not None,
+        "--no-flip-test": not flip_test,
+        **about_data,
+    }
+    for option, was_given in about_weights.items():
+        if was_given and weights is None:
+            raise UserError(f"{option}: is about weights; add --weights")
     if (annotations is None) != (images is None):
         raise UserError("--annotations and --images go together; found only one of them")
+    for option, was_given in about_data.items():
+        if was_given and annotations is None:
+            raise UserError(f"{option}: is about a data set; add --annotations and --images")
+    if boxes == DETECTOR:
+        raise UserError(
+            f"--boxes: expected {GROUND_TRUTH} or a COCO detections file, found {boxes}; "
+            "give a file"
+        )
     vectors = Golden.open(golden)
     console = Console(stderr=True)
     with console.status("comparing with the golden vectors"):
