@@ -18,7 +18,9 @@ from hrpose.data.sets.merge import merge
 from hrpose.data.sets.split import assign, split
 from hrpose.data.sets.stats import stats
 from hrpose.data.sets.subset import subset
+from hrpose.data.skeleton_file import complete_skeleton
 from hrpose.errors import UserError
+from hrpose.skeleton import COCO_17, HAND_21
 
 
 def run(*arguments: object) -> str:
@@ -97,6 +99,29 @@ def test_sets_of_different_joints(tmp_path: Path, joints: Joints, expected: list
     assert (there["tail"], there["left_ear"]) == ((1, 2, 2), (11, 2, 2))
     assert there.get("right_ear", (0, 0, 0)) == (0, 0, 0)
     assert of_cat["num_keypoints"] == sum(v > 0 for _, _, v in there.values())
+
+
+def test_what_the_sets_know_of_their_joints_stays(tmp_path: Path) -> None:
+    people = write(tmp_path / "people", joints=COCO_17.keypoints)
+    hats = write(tmp_path / "hats", joints=("hat", "glove_left", "glove_right", "nose"))
+    renamed = {"left_ankle": "foot", "right_ankle": "other foot"}
+    merge([(people, None), (hats, None)], tmp_path / "out", Joints.all, renamed)
+    found = complete_skeleton(
+        load_persons(tmp_path / "out" / "annotations.json").skeleton,
+        tmp_path / "out" / "skeleton.yaml",
+    )
+    names = found.keypoints
+    pairs = {frozenset((names[a], names[b])) for a, b in found.flip_pairs}
+    assert len(pairs) == len(COCO_17.flip_pairs) + 1
+    assert {frozenset(renamed.values()), frozenset(("glove_left", "glove_right"))} <= pairs
+    assert found.weights == (*COCO_17.weights, 1, 1, 1)
+
+
+def test_colours_stay_where_all_joints_have_them(tmp_path: Path) -> None:
+    hand = write(tmp_path / "hand", joints=HAND_21.keypoints)
+    most = write(tmp_path / "most", joints=HAND_21.keypoints[1:])
+    done = merge([(hand, None), (most, None)], tmp_path / "out", Joints.common)
+    assert done.skeleton.colours == HAND_21.colours[1:]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from hrpose.data.set_folder import Album, must_be_new, write_folder
 from hrpose.data.sets import Joints
 from hrpose.data.sets.document import CocoFile, Entry, need_pictures, read
 from hrpose.errors import UserError
-from hrpose.skeleton import SHIPPED, Skeleton, guess_flip_pairs
+from hrpose.skeleton import SHIPPED, Colour, Skeleton, guess_flip_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,31 +120,51 @@ def _skeleton(
         kept = [name for name in first if all(name in own for own in names)]
     if not kept:
         raise UserError("expected joints that all the sets have, found none; use --joints all")
-    for known in SHIPPED.values():
-        if list(known.keypoints) == kept:
-            return known
+    for shipped in SHIPPED.values():
+        if list(shipped.keypoints) == kept:
+            return shipped
     limbs: dict[tuple[int, int], None] = {}
+    mirrored: dict[str, str] = {}
     sigmas: dict[str, float] = {}
+    weights: dict[str, float] = {}
+    colours: dict[str, Colour] = {}
     upper: set[str] = set()
     for file, own in zip(files, names, strict=True):
-        for a, b in file.skeleton.limbs:
+        known = file.skeleton
+        for a, b in known.limbs:
             if own[a] in kept and own[b] in kept:
                 pair = (kept.index(own[a]), kept.index(own[b]))
                 if pair[::-1] not in limbs:
                     limbs[pair] = None
-        upper.update(own[i] for i in file.skeleton.upper_body)
-        if file.skeleton.has_sigmas:
-            for name, sigma in zip(own, file.skeleton.sigmas, strict=True):
-                sigmas.setdefault(name, sigma)
+        for left, right in ((own[a], own[b]) for a, b in known.flip_pairs):
+            if {left, right} <= set(kept) - set(mirrored) - set(mirrored.values()):
+                mirrored[left] = right
+        upper.update(own[i] for i in known.upper_body)
+        # Of what several sets say, the first counts.
+        if known.has_sigmas:
+            sigmas = dict(zip(own, known.sigmas, strict=True)) | sigmas
+        if set(known.weights) != {1.0}:
+            weights = dict(zip(own, known.weights, strict=True)) | weights
+        if known.colours:
+            colours = dict(zip(own, known.colours, strict=True)) | colours
     skeleton = files[0].skeleton
     return Skeleton(
         name=skeleton.category or skeleton.name,
         keypoints=tuple(kept),
-        flip_pairs=guess_flip_pairs(kept),
+        flip_pairs=_flip_pairs(kept, mirrored),
         limbs=tuple(limbs),
         upper_body=tuple(i for i, name in enumerate(kept) if name in upper),
         sigmas=tuple(sigmas[name] for name in kept) if all(n in sigmas for n in kept) else (),
+        weights=tuple(weights.get(name, 1.0) for name in kept),
+        colours=tuple(colours[name] for name in kept) if all(n in colours for n in kept) else (),
     )
+
+
+def _flip_pairs(kept: Sequence[str], mirrored: Mapping[str, str]) -> tuple[tuple[int, int], ...]:
+    """The pairs that the sets know, and those that the names of the other joints say."""
+    pairs = [(kept.index(left), kept.index(right)) for left, right in mirrored.items()]
+    taken = {i for pair in pairs for i in pair}
+    return (*pairs, *(pair for pair in guess_flip_pairs(kept) if not taken & set(pair)))
 
 
 def _prefixes(places: Sequence[PictureSource]) -> list[str]:
