@@ -16,10 +16,10 @@ from hrpose.data.augment import Augmentation
 from hrpose.data.coco import load_persons
 from hrpose.data.cutouts import open_cutouts
 from hrpose.data.dataset import Draw, PoseDataset
-from hrpose.data.pack import Pack, PackSettings, part_file, write_pack
+from hrpose.data.pack import Pack, PackSettings, part_file, reach_of, write_pack
 from hrpose.data.tiled_jpeg import jpeg_size
 from hrpose.errors import UserError
-from hrpose.geometry import Crop, warp
+from hrpose.geometry import Crop, transform, warp
 from hrpose.synthetic import write_dataset
 
 LOSSLESS = PackSettings(quality=100)
@@ -136,18 +136,61 @@ def test_other_annotations_are_refused(pack: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("input_wh", "padding", "scale", "fits"),
+    ("input_wh", "padding", "changes", "lacking"),
     [
-        ((192, 256), 1.25, 0.35, True),
-        ((192, 256), 1.25, 0.4, False),
-        ((192, 256), 1.5, 0.1, True),
-        ((256, 256), 1.25, 0.25, False),
+        ((192, 256), 1.25, {}, []),
+        ((192, 256), 1.25, {"shift": 0.04}, []),
+        ((192, 256), 1.25, {"shift": 0.05}, ["--reach 1.65"]),
+        ((192, 256), 1.25, {"scale": 0.61}, ["--reach 1.61"]),
+        ((192, 256), 1.5, {"scale": 0.1}, []),
+        ((192, 256), 2.0, {"scale": 0.1}, ["--reach 1.76"]),
+        ((192, 256), 1.25, {"half_body_padding": 2.0}, ["--reach 1.8"]),
+        ((192, 256), 1.25, {"half_body_padding": 2.0, "half_body_probability": 0}, []),
+        (
+            (192, 256),
+            1.25,
+            {"half_body_min_keypoints": 4},
+            ["augmentation.half_body_min_keypoints=8"],
+        ),
+        ((256, 256), 1.25, {}, ["--aspect 1"]),
+        ((288, 384), 1.25, {}, ["--height 384"]),
+        ((192, 256), 1.0, {}, ["--height 320"]),
     ],
 )
-def test_what_a_pack_covers(
-    pack: Path, input_wh: tuple[int, int], padding: float, scale: float, fits: bool
+def test_what_a_pack_lacks(
+    pack: Path,
+    input_wh: tuple[int, int],
+    padding: float,
+    changes: dict[str, float],
+    lacking: list[str],
 ) -> None:
-    assert Pack(pack).covers(input_wh, padding, scale) is fits
+    assert Pack(pack).lacks(input_wh, padding, Augmentation(**changes)) == lacking
+
+
+def test_packs_of_before_there_was_room_for_a_shift(photos: Path, tmp_path: Path) -> None:
+    old = Pack(packed(photos, tmp_path / "pack", PackSettings(reach=1.35)))
+    assert old.lacks((192, 256), 1.25, Augmentation()) == []
+    assert old.lacks((192, 256), 1.25, Augmentation(shift=0.04)) == ["--reach 1.59"]
+
+
+@pytest.mark.parametrize("reach", [1.0, 1.6])
+def test_shifted_crops_stay_inside_a_pack_that_covers_them(
+    photos: Path, tmp_path: Path, reach: float
+) -> None:
+    settings = PackSettings(reach=reach)
+    augmentation = Augmentation(shift=0.04)
+    table = load_persons(photos / "annotations.json")
+    pack = Pack(packed(photos, tmp_path / "pack", settings))
+    dataset = PoseDataset(table, pack, (192, 256), augmentation=augmentation)
+    outside = 0
+    for person in range(len(table)):
+        straight, radius = reach_of(table, person, settings)
+        for seed in range(100):
+            crop, _ = dataset.crop_of(Draw(person, (seed,)))
+            corners = transform([(0, 0), (191, 0), (0, 255), (191, 255)], crop.inverse_matrix)
+            far = np.linalg.norm(corners - straight.center, axis=1).max()
+            outside += bool(far > radius)
+    assert (outside == 0) == (pack.lacks((192, 256), 1.25, augmentation) == [])
 
 
 @pytest.mark.parametrize("damage", ["cut", "index", "json"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
+from hrpose.data.pack import PackSettings, write_pack
 from hrpose.errors import UserError
 from hrpose.synthetic import write_dataset
 from hrpose.training.datamodule import PoseData
@@ -64,6 +65,19 @@ def test_two_different_skeletons(recipe: Recipe, data: Path) -> None:
 
     edited(data / "val" / "annotations.json", rename)
     with pytest.raises(UserError, match=r"expected the keypoints of the training data .*beak"):
+        PoseData(recipe, data)
+
+
+def test_a_pack_must_hold_what_the_recipe_draws(data: Path) -> None:
+    for part, reach in (("train", 1.6), ("val", 1.0)):
+        settings = PackSettings(height=128, reach=reach)
+        folder = data / part
+        *_, _ = write_pack(folder / "annotations.json", folder / "images", folder / "p", settings)
+    packs = ["data.train.images=train/p", "data.val.images=val/p"]
+    # Validation turns and shifts nobody, so that its pack needs no room.
+    PoseData(load_recipe(ROOT / "recipes" / "synthetic.yaml", packs), data)
+    recipe = load_recipe(ROOT / "recipes" / "synthetic.yaml", [*packs, "augmentation.shift=0.2"])
+    with pytest.raises(UserError, match=r"train.p: expected a pack .*, found .*: --reach 2\.35$"):
         PoseData(recipe, data)
 
 

@@ -58,8 +58,8 @@ def pack(
     aspect: Annotated[float, typer.Option(min=0.1, help="Width by height of the crops.")] = 0.75,
     padding: Annotated[float, typer.Option(min=0.5, help="Around the boxes.")] = 1.25,
     reach: Annotated[
-        float, typer.Option(min=1, help="Room for augmentation: 1.35 for a scale of 0.35.")
-    ] = 1.35,
+        float, typer.Option(min=1, help="Room for augmentation: 1 + its scale + 6 times its shift.")
+    ] = 1.6,
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEG files.")] = 85,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:

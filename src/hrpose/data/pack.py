@@ -33,6 +33,8 @@ from hrpose.image import MAX_BYTES
 
 PEOPLE_IN_A_PART = 1000
 MAX_PIXELS = 10_000_000
+# The half-body crops that a pack has room for.
+PAPER = Augmentation()
 
 # One row for each person: the part, where its bytes lie, and the left, top and shrinking factor
 # that lead from the photo to the person's picture.
@@ -55,13 +57,14 @@ class PackSettings:
 
     A person's crop, at `padding` around the box, is stored with at least `height` pixels where the
     photo has them: larger ones are shrunk by a whole factor. `reach` is how much larger than the
-    crop's diagonal the stored square is: 1 for every rotation, 1.35 for the paper's scale too.
+    crop's diagonal the stored square is: 1 for every rotation, 1.35 for the paper's scale too, and
+    the default has room for a shift of 0.04 as well.
     """
 
     aspect: float = 0.75
     padding: float = 1.25
     height: int = 256
-    reach: float = 1.35
+    reach: float = 1.6
     quality: int = 85
 
 
@@ -102,12 +105,32 @@ class Pack:
                 f"name {self.folder / 'annotations.json'}, or make the pack again"
             )
 
-    def covers(self, input_wh: tuple[int, int], padding: float, scale: float) -> bool:
-        """Whether it holds all that crops of this aspect, padding and scale augmentation show."""
-        settings = self.settings
-        same_aspect = math.isclose(input_wh[0] / input_wh[1], settings.aspect, rel_tol=0.01)
-        reach = settings.reach * settings.padding
-        return same_aspect and (1 + scale) * padding <= reach * (1 + 1e-6)
+    def lacks(
+        self, input_wh: tuple[int, int], padding: float, augmentation: Augmentation
+    ) -> list[str]:
+        """What would have to be otherwise for such crops to find in it all that they show.
+
+        Options of `hrpose data pack`, or a key of a recipe; a shift counts up to three times its
+        standard deviation. Nothing for crops that are not augmented up to the pack's padding.
+        """
+        settings, a = self.settings, augmentation
+        found = []
+        if not math.isclose(aspect := input_wh[0] / input_wh[1], settings.aspect, rel_tol=0.01):
+            found.append(f"--aspect {aspect:.4g}")
+        height = math.ceil(input_wh[1] * settings.padding / padding - 1e-6)
+        if height > settings.height:
+            found.append(f"--height {height}")
+        # Along each axis the centre strays by a part of the size, which is twice the radius.
+        strays = 1 + a.scale + 2 * 3 * a.shift
+        reach = strays * padding / settings.padding
+        if a.half_body_probability > 0:
+            reach = max(reach, strays * a.half_body_padding / PAPER.half_body_padding)
+            if a.half_body_min_keypoints < PAPER.half_body_min_keypoints:
+                least = PAPER.half_body_min_keypoints
+                found.append(f"augmentation.half_body_min_keypoints={least}")
+        if reach > settings.reach * (1 + 1e-6):
+            found.append(f"--reach {math.ceil(100 * reach - 1e-6) / 100:g}")
+        return found
 
     def read(self, person: int, crop: Crop | None = None) -> Cutout:
         """The picture of a row of the table; of it at least what `crop` of the photo shows."""
@@ -257,8 +280,7 @@ def reach_of(table: PersonTable, person: int, settings: PackSettings) -> tuple[C
     crop = Crop.from_box(table.boxes[person], input_wh, settings.padding)
     keypoints, skeleton = table.keypoints[person], table.skeleton
     halves = [
-        half_body(crop, keypoints, skeleton, Augmentation(), prefer_upper=upper)
-        for upper in (True, False)
+        half_body(crop, keypoints, skeleton, PAPER, prefer_upper=upper) for upper in (True, False)
     ]
     reach = max(
         math.dist(crop.center, other.center) + settings.reach * math.hypot(*other.size) / 2

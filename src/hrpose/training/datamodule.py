@@ -7,6 +7,7 @@ from pathlib import Path
 import lightning as L
 from torch.utils.data import DataLoader
 
+from hrpose.data.augment import Augmentation
 from hrpose.data.coco import load_persons
 from hrpose.data.cutouts import Cutouts, open_cutouts
 from hrpose.data.dataset import (
@@ -24,6 +25,9 @@ from hrpose.errors import UserError
 from hrpose.training.processes import ALONE, Processes
 from hrpose.training.recipe import DataSet, Recipe
 from hrpose.training.validation import Validation
+
+# Validation shows people as they are.
+_STILL = Augmentation(scale=0, half_body_probability=0)
 
 
 class TrainingLoader(DataLoader[Sample]):
@@ -48,8 +52,9 @@ class PoseData(L.LightningDataModule):
         self.batch_size = processes.share(recipe.training.batch_size)
         self.train_table = self._load(recipe.data.train)
         self.val_table = self._load(recipe.data.val)
-        self.train_cutouts = self._cutouts(recipe.data.train, self.train_table)
-        self.val_cutouts = self._cutouts(recipe.data.val, self.val_table)
+        drawn = recipe.augmentation.augmentation()
+        self.train_cutouts = self._cutouts(recipe.data.train, self.train_table, drawn)
+        self.val_cutouts = self._cutouts(recipe.data.val, self.val_table, _STILL)
         if self.train_table.skeleton != self.val_table.skeleton:
             raise UserError(
                 f"{recipe.data.val.annotations}: expected the keypoints of the training data "
@@ -74,15 +79,17 @@ class PoseData(L.LightningDataModule):
             return table
         return replace(table, skeleton=complete_skeleton(table.skeleton, self.root / said))
 
-    def _cutouts(self, part: DataSet, table: PersonTable) -> Cutouts:
-        cutouts = open_cutouts(self.root / part.images, table, self.root / part.annotations)
-        recipe = self.recipe
-        size, padding, scale = recipe.input_wh, recipe.data.padding, recipe.augmentation.scale
-        if isinstance(cutouts, Pack) and not cutouts.covers(size, padding, scale):
+    def _cutouts(self, part: DataSet, table: PersonTable, augmentation: Augmentation) -> Cutouts:
+        place = self.root / part.images
+        cutouts = open_cutouts(place, table, self.root / part.annotations)
+        (width, height), padding = self.recipe.input_wh, self.recipe.data.padding
+        if isinstance(cutouts, Pack) and (
+            lacking := cutouts.lacks((width, height), padding, augmentation)
+        ):
             raise UserError(
-                f"{self.root / part.images}: expected a pack with crops of {size[0]}x{size[1]} "
-                f"at padding {padding} and scale {scale}, found one for {cutouts.settings}; "
-                "make it again with --aspect, --padding and --reach"
+                f"{place}: expected a pack with all that crops of {width}x{height} at padding "
+                f"{padding:g} show with this augmentation, found one for {cutouts.settings}; make "
+                f"it again, or change the recipe: {', '.join(lacking)}"
             )
         return cutouts
 
