@@ -22,7 +22,6 @@ Crop(center, size, input_wh, rotation_deg=0.0, mirrored=False, unit_lengths=Fals
   .inside(origin, shrunk)
   .inverse_matrix
   .matrix
-  .resized(input_wh)
 HRNet(spec, num_keypoints=17)
   .forward(x)
   .from_name(name, num_keypoints=17)
@@ -54,7 +53,7 @@ UserError
 draw(image, poses, threshold=0.3, boxes=False, *, ids=False, scores=False, names=False)
 evaluate(name_or_file, annotations, images, *, boxes='ground-truth', detector='auto', \
 box_threshold=None, nms='hard', metric='auto', flip_test=True, refine=False, out=None)
-export(weights_file, out)
+export(name_or_file, out)
 from_pretrained(repo_id, *, revision=None, **options)
 load(name_or_file='w16-small', *, detector='auto', box_threshold=None, flip_test=False, \
 refine=False, exact=False, batch_size=16, threads=None)

@@ -11,7 +11,7 @@ from hrpose.runtime.session import open_session
 
 if TYPE_CHECKING:
     from hrpose.evaluation.run import Scores
-    from hrpose.onnx_export import ExportReport
+    from hrpose.onnx_export import ExportReport, FinderReport
 
 
 def load(
@@ -143,12 +143,14 @@ def evaluate(
     ).scores
 
 
-def export(weights_file: str | Path, out: str | Path) -> "ExportReport":
+def export(name_or_file: str | Path, out: str | Path) -> "ExportReport | FinderReport":
     """Write trained weights as ONNX, proven equal to PyTorch first. Needs `hrpose[train]`.
 
-    `out` ends with `.onnx`. Raises UserError, and writes nothing, where the weights cannot be read
-    or ONNX Runtime's results differ from PyTorch's by more than the report's bounds.
+    `name_or_file` is a .safetensors or .ckpt file of a pose network, or a finder's .safetensors, or
+    a name as `load` takes it; `out` ends with `.onnx`. Raises UserError, and writes nothing, where
+    the weights cannot be read or ONNX Runtime's results differ from PyTorch's by more than the
+    report's bounds.
     """
     from hrpose.onnx_export import export
 
-    return export(Path(weights_file), Path(out))
+    return export(weights.find(name_or_file), Path(out))

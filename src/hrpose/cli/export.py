@@ -7,21 +7,26 @@ import typer
 
 
 def export(
-    weights: Annotated[Path, typer.Option(help="Trained weights (.safetensors or .ckpt).")],
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="Trained weights: a file (.safetensors, .ckpt) or a name (one of `hrpose weights "
+            "list`, hf:owner/name@revision)."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The ONNX file to write.")],
 ) -> None:
     """Write weights as ONNX, proven equal to PyTorch before it is written."""
-    from hrpose.network.finder import read_passport
-    from hrpose.onnx_export import export, export_finder
+    from hrpose.api import export
+    from hrpose.onnx_export import FinderReport
 
-    if read_passport(weights) is not None:
-        written = export_finder(weights, out)
+    report = export(weights, out)
+    if isinstance(report, FinderReport):
         typer.echo(
-            f"wrote {written.path}: equal to PyTorch within {written.difference:.1e}; with weights "
-            f"rounded to float16, as they are in the file, within {written.file_difference:.1e}"
+            f"wrote {report.path}: equal to PyTorch within {report.difference:.1e}; with weights "
+            f"rounded to float16, as they are in the file, within {report.file_difference:.1e}"
         )
         return
-    report = export(weights, out)
     typer.echo(
         f"wrote {report.path}: heatmaps equal to PyTorch's within "
         f"{report.heatmap_difference:.1e} standard deviations, keypoints within "

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
 from hrpose.finder_passport import CHANNELS, FINDER_KEY, FinderPassport
-from hrpose.network import convert
+from hrpose.network import checkpoint, convert
 from hrpose.network.hrnet import HRNet
 
 # The network gives logarithms of distances in units of this many input pixels.
@@ -64,8 +63,7 @@ def load(path: Path) -> tuple[HRNet, FinderPassport]:
 
 def read_passport(path: Path) -> FinderPassport | None:
     """The passport in a safetensors file; None where it has none. Raises UserError if broken."""
-    if path.suffix != ".safetensors" or not path.is_file():
+    if path.suffix != ".safetensors":
         return None
-    with safe_open(path, framework="pt") as file:
-        text = (file.metadata() or {}).get(FINDER_KEY)
+    text = checkpoint.read_metadata(path).get(FINDER_KEY)
     return None if text is None else FinderPassport.from_json(text, path)
