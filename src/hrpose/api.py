@@ -107,21 +107,25 @@ def evaluate(
     metric: str = "auto",
     flip_test: bool = True,
     refine: bool = False,
+    batch_size: int = 64,
     out: str | Path | None = None,
 ) -> "Scores | None":
     """COCO's ten figures of weights on a data set, MPII's PCKh or PCK. Needs `hrpose[train]`.
 
     `annotations` is a COCO keypoints file, `images` a folder, `images.zip` or `images.zip@/folder`.
     `boxes` is "ground-truth", a COCO detections file, or "detector", which scores the weights and
-    `detector` together; boxes scored below `box_threshold`, in [0, 1], are left out. `nms` is
-    "hard" or "soft", `metric` "ap", "pckh", "pck" or "auto", by the data. `flip_test` and `refine`
-    are those of `PoseEstimator`. Into the folder `out` go the results and figures as files.
+    `detector` together; boxes of either, scored below `box_threshold`, in [0, 1], are left out.
+    `nms` is "hard" or "soft", `metric` "ap", "pckh", "pck" or "auto", by the data. `flip_test`,
+    `refine` and `batch_size` (crops) are those of `PoseEstimator`. Into the folder `out` go the
+    results and figures as files.
 
     Returns AP and AR in [0, 1], PCKh and PCK in percent; None where the pictures have no labels.
-    Raises UserError where files do not fit. See `hrpose.evaluation.evaluate`.
+    Raises UserError where files do not fit, and where `detector` or `box_threshold` do not go with
+    `boxes`. See `hrpose.evaluation.evaluate`.
     """
-    from hrpose.evaluation import DETECTOR, evaluate
+    from hrpose.evaluation import DETECTOR, check_boxes, evaluate
 
+    check_boxes(boxes, detector, box_threshold)
     found = str(boxes) == DETECTOR
     estimator = load(
         name_or_file,
@@ -129,7 +133,7 @@ def evaluate(
         box_threshold=box_threshold if found else None,
         flip_test=flip_test,
         refine=refine,
-        batch_size=64,
+        batch_size=batch_size,
     )
     return evaluate(
         estimator,

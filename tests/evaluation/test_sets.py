@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from data.mpii_files import write_mpii
 from evaluation.oracle import DataSet, Oracle, detections
+from hrpose import api
 from hrpose.cli.main import app
 from hrpose.data.mpii import convert
 from hrpose.errors import UserError
@@ -253,6 +254,38 @@ def write_mpii_weights(path: Path) -> Path:
 def test_options_without_their_boxes(coco: DataSet, options: list[str], message: str) -> None:
     done = hrpose("--annotations", coco.annotations, "--images", coco.images, *options)
     assert message in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"detector": "whole"}, "--detector: expected --boxes detector, found ground-truth"),
+        ({"box_threshold": 0.5}, "--box-threshold: expected --boxes detector or a file"),
+        ({"boxes": "a.json", "box_threshold": 1.5}, "--box-threshold: expected 0 to 1, found 1.5"),
+        ({"boxes": "a.json", "detector": lambda _: []}, "--detector: expected --boxes detector"),
+    ],
+)
+def test_python_refuses_what_the_command_does(
+    coco: DataSet, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        api.evaluate("w16-small", coco.annotations, coco.images, **options)
+
+
+def test_python_takes_a_batch_size(
+    coco: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, load = [], api.load
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        sizes.append(options["batch_size"])
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(api, "load", noted)
+    weights = write_tiny_weights(tmp_path / "tiny.onnx")
+    for options in ({}, {"batch_size": 3}):
+        assert api.evaluate(weights, coco.annotations, coco.images, **options) is not None
+    assert sizes == [64, 3]
 
 
 @pytest.mark.parametrize("options", [["--nms", "none"], ["--metric", "iou"]])

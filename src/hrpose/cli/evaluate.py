@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from hrpose.cli.options import BatchSize, BoxThreshold, Detector, FlipTest, Images, Refine, Weights
-from hrpose.errors import UserError
 
 
 class Nms(StrEnum):
@@ -56,14 +55,9 @@ def evaluate(
 
     from hrpose.api import load
     from hrpose.cli.console import plain_console
-    from hrpose.evaluation import DETECTOR, GROUND_TRUTH, evaluate
+    from hrpose.evaluation import DETECTOR, check_boxes, evaluate
 
-    if boxes != DETECTOR and detector != "auto":
-        raise UserError(f"--detector: expected --boxes {DETECTOR}, found {boxes}; leave it out")
-    if boxes == GROUND_TRUTH and box_threshold is not None:
-        raise UserError(
-            f"--box-threshold: expected --boxes {DETECTOR} or a file, found {boxes}; leave it out"
-        )
+    check_boxes(boxes, detector, box_threshold)
     estimator = load(
         weights,
         detector=detector if boxes == DETECTOR else "whole",

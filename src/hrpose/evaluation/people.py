@@ -15,6 +15,22 @@ GROUND_TRUTH = "ground-truth"
 DETECTOR = "detector"
 
 
+def check_boxes(boxes: str | Path, detector: object, box_threshold: float | None) -> None:
+    """Raises UserError where a detector, other than "auto", or a threshold would not count with
+    these `boxes`, and where the threshold is not in [0, 1].
+    """
+    if str(boxes) != DETECTOR and detector != "auto":
+        raise UserError(f"--detector: expected --boxes {DETECTOR}, found {boxes}; leave it out")
+    if box_threshold is None:
+        return
+    if str(boxes) == GROUND_TRUTH:
+        raise UserError(
+            f"--box-threshold: expected --boxes {DETECTOR} or a file, found {boxes}; leave it out"
+        )
+    if not 0 <= box_threshold <= 1:
+        raise UserError(f"--box-threshold: expected 0 to 1, found {box_threshold}")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class People:
     """n people: `picture` (n,) the row of their picture in the table, `boxes` (n, 4) [x, y, w, h]
