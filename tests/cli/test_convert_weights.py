@@ -86,7 +86,8 @@ def test_a_released_file_is_taken_over_and_given_back(
         (["out.safetensors", "--to", "official"], "expected a file name that ends in .pth or .pt"),
         (["out.safetensors", "--input-size", "190x256"], "--input-size 190x256"),
         (["out.safetensors", "--skeleton", "mpii"], "expected a skeleton of 17 keypoints"),
-        (["out.safetensors", "--skeleton", "none.json"], "none.json: cannot be read"),
+        (["out.safetensors", "--skeleton", "lsp-14"], "expected a skeleton of 17 keypoints"),
+        (["out.safetensors", "--skeleton", "none.json"], "found no such file"),
         (["out.pth", "--to", "official", "--sigma", "2"], "out.pth: will have no passport"),
     ],
 )
@@ -104,6 +105,16 @@ def test_what_cannot_be_is_said_in_one_line_and_nothing_is_written(
     assert message in ran.complained
     assert len(ran.complained.splitlines()) == 1
     assert not (tmp_path / arguments[0]).exists()
+
+
+@pytest.mark.parametrize("name", ["coco", "coco-17", "joints.yaml"])
+def test_a_skeleton_by_name_or_file(tmp_path: Path, run: Run, released: Path, name: str) -> None:
+    (tmp_path / "joints.yaml").write_text(f"keypoints: [{', '.join(COCO_17.keypoints)}]")
+    out = tmp_path / "out.safetensors"
+    given = tmp_path / name if name.endswith("yaml") else name
+    ran = run("convert", released, out, "--skeleton", given)
+    assert (ran.code, ran.complained) == (0, "")
+    assert checkpoint.load(out)[1].skeleton.keypoints == COCO_17.keypoints
 
 
 def test_a_recipe_is_looked_over_without_training(tmp_path: Path, run: Run) -> None:

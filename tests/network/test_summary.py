@@ -42,7 +42,7 @@ def test_it_counts_what_pytorch_counts() -> None:
     [
         (["w32"], ["w32: 17 keypoints, 192x256", "28,536,113", "7.645"]),
         (["w48", "--input-size", "288x384"], ["288x384", "63,595,745", "35.307"]),
-        (["w16-small"], ["stem", "stage 4", "head", "1,284,961"]),
+        (["w16-small"], ["17 keypoints, 128x192", "stem", "stage 4", "head", "1,284,961"]),
     ],
 )
 def test_the_command(arguments: list[str], said: list[str]) -> None:

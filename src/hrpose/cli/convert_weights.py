@@ -38,7 +38,11 @@ def convert(
     ] = Form.hrpose,
     input_size: InputSize = None,
     skeleton: Annotated[
-        str | None, typer.Option(help="coco, mpii, or a COCO keypoints JSON that names them.")
+        str | None,
+        typer.Option(
+            help="coco, mpii or another shipped one (lsp-14), or a file that names the joints: "
+            "COCO keypoints JSON, or YAML."
+        ),
     ] = None,
     codec: Annotated[
         CodecName | None, typer.Option(help="What the heatmaps were trained for.")
@@ -94,10 +98,11 @@ def convert(
 
 
 def _skeleton(name: str | None) -> "Skeleton | None":
-    from hrpose.data.coco import load_persons
+    from hrpose.data.formats.skeletons import skeleton_called
     from hrpose.skeleton import COCO_17, MPII_16
 
     if name is None:
         return None
-    known = {"coco": COCO_17, "mpii": MPII_16}
-    return known[name] if name in known else load_persons(Path(name)).skeleton
+    # As most papers call them.
+    short = {"coco": COCO_17, "mpii": MPII_16}
+    return short[name] if name in short else skeleton_called(name)

@@ -9,7 +9,7 @@ from hrpose.cli.options import InputSize, parse_input_size
 
 def summary(
     network: Annotated[
-        str, typer.Argument(help="A network (w32, w48, w16-small), or weights by name or file.")
+        str, typer.Argument(help="A network (w32, w48), or weights by name (w16-small) or file.")
     ],
     input_size: InputSize = None,
 ) -> None:
@@ -21,12 +21,12 @@ def summary(
     from hrpose.network.summary import summarise
     from hrpose.passport import Passport
     from hrpose.runtime.session import open_session
-    from hrpose.weights import find
+    from hrpose.weights import EMBEDDED, find
 
+    # `w16-small` is both: the weights say what they are used with.
+    only_network = network in NETWORKS and network not in EMBEDDED
     passport = (
-        Passport(network, (192, 256))
-        if network in NETWORKS
-        else open_session(find(network)).passport
+        Passport(network, (192, 256)) if only_network else open_session(find(network)).passport
     )
     input_wh = parse_input_size(input_size) or passport.input_wh
     model = HRNet.from_name(passport.network, len(passport.skeleton))
