@@ -142,6 +142,7 @@ def test_the_list_names_everything(released: Released) -> None:
         ),
         (["download", "yolox-s", "yolox-nano", "--from", "x"], "expected one name, found 2"),
         (["path", "w64"], "w64: no such weights; expected a file"),
+        (["path", "w64"], "w16-small, a name of `hrpose weights list`, or hf:owner/name"),
         (["verify", "w64"], "w64: no such released weights"),
     ],
 )

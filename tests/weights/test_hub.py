@@ -136,7 +136,7 @@ def test_weights_of_strangers_are_not_pushed(hub: Hub, tmp_path: Path) -> None:
         ([checkpoint], "expected an .onnx file, a .safetensors file or one of each"),
         ([foreign, foreign], "expected an .onnx file"),
         ([], "found none"),
-        ([tmp_path / "none.onnx"], "no such file"),
+        ([tmp_path / "none.onnx"], "no such file; check the name"),
     ):
         with pytest.raises(UserError, match=said):
             hrpose.push_to_hub(files, "ann/tiny")

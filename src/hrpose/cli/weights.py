@@ -92,7 +92,10 @@ def verify(
         list[str] | None, typer.Argument(help="Names; without them, all that are here.")
     ] = None,
 ) -> None:
-    """Compare the hashes of downloaded files with the published ones."""
+    """Compare the hashes of downloaded files with the published ones.
+
+    Exit code 1 where one is not.
+    """
     from hrpose.weights.cache import is_sound, published_file, released
     from hrpose.weights.registry import RELEASED
 

@@ -31,7 +31,7 @@ def find(name_or_file: str | Path) -> Path:
     if name not in RELEASED:
         raise UserError(
             f"{name}: no such weights; expected a file (.onnx, .safetensors, .ckpt), "
-            f"{', '.join(EMBEDDED)}, or a name of `hrpose weights list`"
+            f"{', '.join(EMBEDDED)}, a name of `hrpose weights list`, or hf:owner/name"
         )
     usable = usable_file(RELEASED[name])
     if not usable.is_file():

@@ -109,7 +109,7 @@ def _common_passport(files: Sequence[Path]) -> Passport:
 
 def _passport(file: Path) -> Passport:
     if not file.is_file():
-        raise UserError(f"{file}: no such file")
+        raise UserError(f"{file}: no such file; check the name")
     if file.suffix == ".onnx":
         notes = read_notes(open_onnx(file, "model", threads=1), file)
     else:
