@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hrpose.data.coco import load_persons
+from hrpose.data import coco
+from hrpose.data.coco import load_persons, load_pictures
 from hrpose.errors import UserError
 from hrpose.skeleton import COCO_17
 
@@ -97,11 +98,17 @@ BAD = [
     (lambda c: c.update(categories=[{"id": 1}]), "'categories'"),
     (lambda c: c.update(categories=c["categories"] * 2), "'categories'"),
     (without("categories", 0, "id"), "'categories'"),
+    (lambda c: c["categories"][0].update(id=float("inf")), "'categories'"),
+    (lambda c: c["categories"][0].update(id="1"), "'categories'"),
+    (lambda c: c["categories"][0].update(id=1.5), "'categories'"),
     (lambda c: c["categories"][0].update(keypoints=["a", "a"]), "'categories'"),
     (lambda c: c["categories"][0].update(keypoints=3), "'categories'"),
     (without("images", 0, "id"), "image None"),
     (on_picture(id="seven"), "image seven"),
     (on_picture(id=2**70), f"image {2**70}"),
+    (on_picture(id=7.5), "image 7.5"),
+    (on_picture(id="7"), "image 7"),
+    (on_picture(width="64"), "image 7"),
     (lambda c: c.update(images=c["images"] * 2), "image ids"),
     (without("images", 0, "file_name"), "image 7: 'file_name'"),
     (on_picture(file_name=""), "image 7: 'file_name'"),
@@ -133,9 +140,15 @@ BAD = [
     (on_person(keypoints=[1, 2, None] * 17), "annotation 2: 'keypoints'"),
     (on_person(keypoints=[1, 2, float("nan")] * 17), "annotation 2: 'keypoints'"),
     (on_person(keypoints=5), "annotation 2: 'keypoints'"),
+    (on_person(keypoints=[1, 2, "2"] * 17), "annotation 2: 'keypoints'"),
+    (on_person(keypoints=["1.5", "2", "2"] * 17), "annotation 2: 'keypoints'"),
+    (on_person(keypoints=[10**400, 2, 2] * 17), "annotation 2: 'keypoints'"),
     (on_person(area=-1), "annotation 2: 'area'"),
     (on_person(area=float("nan")), "annotation 2: 'area'"),
     (on_person(area="large"), "annotation 2"),
+    (on_person(area="700"), "annotation 2"),
+    (on_person(area=10**400), "annotation 2"),
+    (on_person(trust="1"), "annotation 2"),
     (on_person(trust=-1), "annotation 2: 'trust'"),
     (on_person(trust=float("nan")), "annotation 2: 'trust'"),
 ]
@@ -159,6 +172,32 @@ def test_what_is_no_coco_file(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(UserError, match=re.escape(str(path))):
         load_persons(path)
+
+
+def test_numbers_beyond_64_bits_are_numbers(tmp_path: Path) -> None:
+    content = document()
+    content["annotations"][1]["bbox"] = [1, 2, 2**70, 30]
+    content["annotations"][1]["bbox_exact"] = True
+    assert load_persons(write(tmp_path, content)).boxes[:, 2].max() == 2.0**70
+
+
+def test_a_file_beyond_the_bound_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, document())
+    monkeypatch.setattr(coco, "MAX_JSON", 10)
+    with pytest.raises(UserError, match="expected at most 10 bytes of JSON, found"):
+        load_persons(path)
+
+
+@pytest.mark.parametrize("category_id", [float("inf"), "1", [], 1.5])
+def test_the_category_of_pictures_without_people(tmp_path: Path, category_id: Any) -> None:
+    content = document()
+    del content["annotations"]
+    content["categories"] = [{"id": category_id, "name": "person"}]
+    path = write(tmp_path, content)
+    with pytest.raises(UserError, match=re.escape(f"{path}: 'categories': expected a whole 'id'")):
+        load_pictures(path, COCO_17)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def matrix(
         (header() + b"\x0e\0", "cut off"),
         (header() + struct.pack("<2I", 14, 1000) + bytes(8), "cut off"),
         (header() + struct.pack("<2I", 15, 8) + bytes(8), "damaged"),
+        (header() + struct.pack("<2I", 14, 70_000_000) + bytes(70_000_000), "at most 64,000,000 b"),
         # 80 MB in 80 kB.
         (header() + packed(bytes(80_000_000)), "at most 64,000,000 bytes unpacked, found more"),
         (header() + packed(matrix(b"a", (2, 3)))[:-4], "cut off"),

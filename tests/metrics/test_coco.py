@@ -165,7 +165,18 @@ def test_results_that_are_not_finite_are_not_written(tmp_path):
         (lambda t, r: r[0].pop("score"), r"result 0: expected .*missing \['score'\]"),
         (lambda t, r: r.append(3), "missing a JSON object"),
         (lambda t, r: t["annotations"][0].pop("area"), r"ground truth: person 0.*\['area'\]"),
-        (lambda t, r: t["images"][0].update(id="a"), "whole numbers, found 'a'"),
+        (lambda t, r: t["images"][0].update(id="a"), "image 0: expected a whole number as id"),
+        (lambda t, r: r[0].update(image_id=[1]), "result 0: expected a whole number as image_id"),
+        (lambda t, r: r[0].update(keypoints=5), "expected 51 keypoint numbers.*found 0"),
+        (lambda t, r: t["annotations"][0].update(image_id={}), "annotation 0: expected a whole"),
+        (lambda t, r: t["annotations"][0].update(area="big"), "expected numbers as area"),
+        (lambda t, r: t["annotations"][0].update(iscrowd=[1]), "expected numbers as area"),
+        (lambda t, r: t["categories"][0].pop("id"), r"category 0: expected id, missing \['id'\]"),
+        (lambda t, r: t["categories"].append(5), "category 1: .*missing a JSON object"),
+        (lambda t, r: t["categories"][0].update(keypoints=["a", "a"]), "no name twice"),
+        (lambda t, r: t["categories"][0].update(keypoints=5), "'categories': "),
+        (lambda t, r: t.update(images=5), "expected a list of each image, found int"),
+        (lambda t, r: t.update(annotations={}), "expected a list of each annotation, found dict"),
         (lambda t, r: t["categories"][0].pop("keypoints"), "expected a category with keypoints"),
         (lambda t, r: t.pop("images"), r"missing \['images'\]"),
     ],
@@ -179,10 +190,13 @@ def test_what_does_not_fit_is_named(random_coco, edit, message):
 
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(UserError, match=r"none\.json: cannot read the ground truth"):
+    with pytest.raises(UserError, match=r"none\.json: cannot be read"):
         evaluate_keypoints(tmp_path / "none.json", [])
-    with pytest.raises(UserError, match=r"bad\.json: expected JSON for the results"):
+    with pytest.raises(UserError, match=r"bad\.json: expected JSON, found"):
         evaluate_keypoints(TRUTH, tmp_path / "bad.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"deep\.json: expected JSON, found"):
+        evaluate_keypoints(TRUTH, tmp_path / "deep.json")
     with pytest.raises(UserError, match="other way round"):
         evaluate_keypoints(RESULTS, TRUTH)
 

@@ -132,3 +132,14 @@ def test_other_files_are_refused(exported: tuple[HRNet, Path], tmp_path: Path) -
     (tmp_path / "int8.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match=r"did not find 'conv2.weight'; take the weights"):
         convert.read(tmp_path / "int8.onnx")
+    for field, value in (("dims", [7]), ("data_type", 4711)):
+        model = onnx.load(exported[1])
+        entry = next(e for e in model.graph.initializer if e.name.startswith("network."))
+        entry.ClearField(field)
+        if field == "dims":
+            entry.dims.extend(value)
+        else:
+            entry.data_type = value
+        (tmp_path / "damaged.onnx").write_bytes(model.SerializeToString())
+        with pytest.raises(UserError, match=r"damaged.onnx: expected the weights of a network"):
+            convert.read(tmp_path / "damaged.onnx")

@@ -15,14 +15,18 @@ from hrpose.skeleton import Skeleton
 
 _LARGEST = 65535  # pixels, the most that a JPEG can have
 _LARGEST_ID = 2**63 - 1
+# Bytes of a JSON file: COCO's largest has half a gigabyte.
+MAX_JSON = 2_000_000_000
 
 
 def read_json(path: Path) -> Any:
-    """Parse a JSON file. Raises UserError where it is missing or not JSON."""
+    """Parse a JSON file. Raises UserError where it is missing, not JSON, or above `MAX_JSON`."""
     try:
+        if (size := path.stat().st_size) > MAX_JSON:
+            raise UserError(f"{path}: expected at most {MAX_JSON:,} bytes of JSON, found {size:,}")
         return json.loads(path.read_bytes())
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected JSON, found {error}") from error
 
@@ -68,9 +72,10 @@ def load_pictures(annotations: Path, skeleton: Skeleton) -> PersonTable | None:
     reader = Reader(annotations)
     pictures = reader.pictures(document)
     categories = reader.entries(document, "categories")
-    person = next((c["id"] for c in categories if c.get("name") == "person" and "id" in c), 1)
+    people = [c for c in categories if c.get("name") == "person" and "id" in c]
     nobody = reader.people([], len(skeleton), {})
-    return PersonTable(skeleton=skeleton, category_id=int(person), **pictures, **nobody)
+    category_id = reader.category_id(people[0]) if people else 1
+    return PersonTable(skeleton=skeleton, category_id=category_id, **pictures, **nobody)
 
 
 class Reader:
@@ -96,9 +101,16 @@ class Reader:
         if len(categories) != 1:
             raise self.error("'categories'", "one category with 'keypoints'", len(categories))
         try:
-            return Skeleton.from_coco_category(categories[0]), int(categories[0]["id"])
-        except (KeyError, TypeError, ValueError) as error:
+            skeleton = Skeleton.from_coco_category(categories[0])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{self.path}: 'categories': {error}") from error
+        return skeleton, self.category_id(categories[0])
+
+    def category_id(self, category: dict[str, Any]) -> int:
+        try:
+            return _whole(category["id"], 0, _LARGEST_ID)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise self.error("'categories'", "a whole 'id'", repr(error)) from error
 
     def pictures(self, document: Any) -> dict[str, NDArray[Any]]:
         entries = self.entries(document, "images")
@@ -145,13 +157,13 @@ class Reader:
             where = f"annotation {people[row]['id']}: 'bbox'"
             raise self.error(where, "a width and a height above 0", boxes[row].tolist())
         areas = np.asarray(
-            column(lambda a: float(a.get("area", a["bbox"][2] * a["bbox"][3])), "a number 'area'"),
+            column(lambda a: _real(a.get("area", a["bbox"][2] * a["bbox"][3])), "a number 'area'"),
             np.float64,
         )
         for annotation, area in zip(people, areas, strict=True):
             if not np.isfinite(area) or area < 0:
                 raise self.error(f"annotation {annotation['id']}: 'area'", "at least 0", area)
-        trust = column(lambda a: float(a.get("trust", 1)), "a number 'trust'")
+        trust = column(lambda a: _real(a.get("trust", 1)), "a number 'trust'")
         for annotation, value in zip(people, trust, strict=True):
             if not 0 <= value <= 1:
                 raise self.error(f"annotation {annotation['id']}: 'trust'", "0 to 1", value)
@@ -201,20 +213,22 @@ class Reader:
             values = annotation.get(key)
             if not isinstance(values, list) or len(values) != length:
                 found = len(values) if isinstance(values, list) else values
-                raise self.error(f"annotation {annotation['id']}: '{key}'", expected, found)
+                raise self.error(f"annotation {annotation.get('id')}: '{key}'", expected, found)
             rows.append(values)
         try:
-            numbers = np.asarray(rows, np.float64).reshape(len(rows), length)
-        except (TypeError, ValueError, OverflowError):
+            read: NDArray[Any] = np.asarray(rows)
+        except ValueError:  # lists among the numbers
+            read = np.asarray(None)
+        if read.dtype.kind not in "iuf":  # text, nothing, or numbers beyond 64 bits
             for annotation, row in zip(people, rows, strict=True):
                 if not all(isinstance(v, int | float) and abs(v) < 1e300 for v in row):
-                    where = f"annotation {annotation['id']}: '{key}'"
-                    raise self.error(where, expected, row) from None
-            raise
+                    raise self.error(f"annotation {annotation.get('id')}: '{key}'", expected, row)
+            read = np.asarray(rows, np.float64)
+        numbers = read.astype(np.float64).reshape(len(rows), length)
         finite = np.isfinite(numbers).all(axis=1)
         if not finite.all():
             first = int(np.argmin(finite))
-            where = f"annotation {people[first]['id']}: '{key}'"
+            where = f"annotation {people[first].get('id')}: '{key}'"
             raise self.error(where, expected, numbers[first].tolist())
         return numbers
 
@@ -231,10 +245,18 @@ def _labelled(keypoints: Any) -> bool:
 
 
 def _whole(value: Any, least: int, most: int) -> int:
-    number = int(value)
-    if not least <= number <= most:
-        raise ValueError(number)
+    number = int(_real(value))
+    if number != value or not least <= number <= most:
+        raise ValueError(value)
     return number
+
+
+def _real(value: Any) -> int | float:
+    """A number as JSON has it: text that looks like one is none."""
+    if not isinstance(value, int | float):
+        raise TypeError(value)
+    float(value)  # some are beyond all floats
+    return value
 
 
 def _inside(

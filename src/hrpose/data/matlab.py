@@ -153,12 +153,14 @@ def _elements(content: bytes, order: str, aligned: bool = True) -> Iterator[tupl
 
 
 def _read(path: Path) -> tuple[bytes, str]:
-    """The file's bytes, up to one more than is allowed, and their order."""
+    """The file's bytes, and their order."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(content) > _MAX_BYTES:
+        raise UserError(f"{path}: expected at most {_MAX_BYTES:,} bytes, found more")
     order = {b"IM": "<", b"MI": ">"}.get(content[126:_HEADER])
     if order is None or struct.unpack(f"{order}H", content[124:126]) != (0x0100,):
         raise UserError(

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from hrpose.data import tiled_jpeg
 from hrpose.data.augment import Augmentation, half_body
-from hrpose.data.coco import load_persons
+from hrpose.data.coco import load_persons, read_json
 from hrpose.data.persons import PersonTable
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
@@ -85,7 +85,7 @@ class Pack:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            document = json.loads((folder / "pack.json").read_bytes())
+            document = read_json(folder / "pack.json")
             self.settings = PackSettings(**document["settings"])
             self.index = np.load(folder / "index.npy", mmap_mode="r", allow_pickle=False)
         except Exception as error:  # NumPy and Python may raise anything at damaged bytes
@@ -233,8 +233,8 @@ def _same_plan(out: Path, plan: dict[str, Any]) -> None:
     if not (out / "plan.json").is_file():
         return
     try:
-        found = json.loads((out / "plan.json").read_bytes())
-    except ValueError:
+        found = read_json(out / "plan.json")
+    except UserError:
         found = None
     if found != plan:
         raise UserError(

@@ -5,7 +5,6 @@ write the results, evaluate. `select_results` does the first three. Everything h
 alone, except `evaluate_keypoints`, which needs faster-coco-eval (extra `train`).
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hrpose.data.coco import read_json
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
 from hrpose.metrics.oks import oks_nms_per_image, soft_oks_nms_per_image
@@ -168,19 +168,17 @@ def _evaluated(
             "(a list); are they the other way round?"
         )
     _require([truth], {"images", "annotations", "categories"}, truth_name, "top level, entry")
+    of_a_person = {"image_id", "category_id"}
     _require(truth["images"], {"id"}, truth_name, "image")
-    _require(truth["annotations"], {"image_id", "category_id"}, truth_name, "annotation")
-    _require(found, {"image_id", "category_id", "keypoints", "score"}, found_name, "result")
+    _require(truth["categories"], {"id"}, truth_name, "category")
+    _require(truth["annotations"], of_a_person, truth_name, "annotation")
+    _require(found, of_a_person | {"keypoints", "score"}, found_name, "result")
     categories = [entry for entry in truth["categories"] if entry.get("keypoints")]
     if not categories:
         raise UserError(f"{truth_name}: expected a category with keypoints, found none")
-    constants = np.asarray(
-        Skeleton.from_coco_category(categories[0]).sigmas if sigmas is None else sigmas, np.float64
-    )
+    constants = np.asarray(_sigmas(categories[0], truth_name) if sigmas is None else sigmas, float)
     category_ids = [entry["id"] for entry in categories]
     images = [entry["id"] for entry in truth["images"]]
-    if strange := [image for image in images if not isinstance(image, int)]:
-        raise UserError(f"{truth_name}: image ids must be whole numbers, found {strange[0]!r}")
     chosen = set(images) if image_ids is None else set(images) & set(image_ids)
     people = [
         entry
@@ -215,12 +213,14 @@ def _read(source: Any, what: str) -> tuple[Any, str]:
     """What is in a JSON file, or the given object itself; and a name for messages."""
     if not isinstance(source, Path | str):
         return source, what
+    return read_json(Path(source)), str(source)
+
+
+def _sigmas(category: Mapping[str, Any], name: str) -> tuple[float, ...]:
     try:
-        return json.loads(Path(source).read_bytes()), str(source)
-    except OSError as error:
-        raise UserError(f"{source}: cannot read the {what} ({error.strerror or error})") from error
-    except ValueError as error:
-        raise UserError(f"{source}: expected JSON for the {what} ({error})") from error
+        return Skeleton.from_coco_category(category).sigmas
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{name}: 'categories': {error}") from error
 
 
 def _labels(people: Results, joints: int, name: str) -> list[dict[str, Any]]:
@@ -230,6 +230,14 @@ def _labels(people: Results, joints: int, name: str) -> list[dict[str, Any]]:
     visible = (keypoints[:, 2::3] > 0).sum(axis=1).tolist()
     labels = []
     for index, (person, row, count) in enumerate(zip(people, keypoints, visible, strict=True)):
+        if not all(
+            isinstance(n, int | float | np.number)
+            for n in (person["area"], person.get("num_keypoints", 0), person.get("iscrowd", 0))
+        ):
+            raise UserError(
+                f"{name}: a person of image {person['image_id']}: expected numbers as area, "
+                "num_keypoints and iscrowd, found something else"
+            )
         labels.append(
             {
                 "id": index + 1,
@@ -267,7 +275,8 @@ def _poses(poses: Results, joints: int, name: str) -> list[dict[str, Any]]:
 def _matrix(entries: Results, joints: int, name: str) -> NDArray[np.float64]:
     """(n, 3 k): the keypoints of all entries, checked."""
     for entry in entries:
-        if (found := len(entry["keypoints"] or ())) != 3 * joints:
+        values = entry["keypoints"] or ()
+        if (found := len(values) if isinstance(values, list | tuple) else 0) != 3 * joints:
             raise UserError(
                 f"{name}: a person of image {entry['image_id']}: expected {3 * joints} keypoint "
                 f"numbers for {joints} joints, found {found}; is it another skeleton's file?"
@@ -287,11 +296,21 @@ def _matrix(entries: Results, joints: int, name: str) -> NDArray[np.float64]:
     return cast(NDArray[np.float64], matrix)
 
 
-def _require(entries: Iterable[Any], fields: set[str], name: str, what: str) -> None:
-    """Say which entry lacks which field, before anything is computed."""
+def _require(entries: Any, fields: set[str], name: str, what: str) -> None:
+    """Say which entry lacks which field, or has no whole number as an id, before anything is
+    computed.
+    """
+    if not isinstance(entries, Sequence):
+        raise UserError(f"{name}: expected a list of each {what}, found {type(entries).__name__}")
     for index, entry in enumerate(entries):
         if not isinstance(entry, Mapping) or (missing := fields - entry.keys()):
             lacking = sorted(missing) if isinstance(entry, Mapping) else "a JSON object"
             raise UserError(
                 f"{name}: {what} {index}: expected {', '.join(sorted(fields))}, missing {lacking}"
             )
+        for field in fields & {"id", "image_id", "category_id"}:
+            if not isinstance(entry[field], int | np.integer):
+                found = str(entry[field])[:80]
+                raise UserError(
+                    f"{name}: {what} {index}: expected a whole number as {field}, found {found}"
+                )

@@ -56,15 +56,15 @@ def read_onnx(path: Path) -> tuple[dict[str, Tensor], Passport | None]:
         raise UserError(
             f"{path}: carries no hrpose passport; expected an ONNX file that `hrpose export` wrote"
         )
-    found = {
-        entry.name.removeprefix(_PREFIX).removesuffix(".half"): torch.from_numpy(
-            onnx.numpy_helper.to_array(entry).astype("float32")
-        )
-        for entry in model.graph.initializer
-        if entry.name.startswith(_PREFIX)
-        and onnx.helper.tensor_dtype_to_np_dtype(entry.data_type).kind == "f"
-    }
     try:
+        found = {
+            entry.name.removeprefix(_PREFIX).removesuffix(".half"): torch.from_numpy(
+                onnx.numpy_helper.to_array(entry).astype("float32")
+            )
+            for entry in model.graph.initializer
+            if entry.name.startswith(_PREFIX)
+            and onnx.helper.tensor_dtype_to_np_dtype(entry.data_type).kind == "f"
+        }
         with torch.device("meta"):
             network = HRNet.from_name(name, channels)
         state = {key: found[key] for key in ("final_layer.weight", "final_layer.bias")}
@@ -76,7 +76,7 @@ def read_onnx(path: Path) -> tuple[dict[str, Tensor], Passport | None]:
             state[f"{norm_name}.running_mean"] = torch.zeros_like(bias)
             state[f"{norm_name}.running_var"] = torch.full_like(bias, 1 - norm.eps)
             state[f"{norm_name}.num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path}: expected the weights of a network as `hrpose export` writes them, did not "
             f"find {error}; take the weights that it was made from"

@@ -40,11 +40,11 @@ def read(source: Path, given: Given) -> PoseSet:
         Picture(
             entry["file_name"],
             tuple(own),
-            (entry["width"], entry["height"]),
+            (int(width), int(height)),
             source=str(entry.get("source", "")),
             video=str(entry.get("video", "")),
         )
-        for entry, own in zip(entries, people, strict=True)
+        for entry, own, (width, height) in zip(entries, people, pictures["image_wh"], strict=True)
     ]
     return pose_set(source, found, given, beside(source, given), skeleton)
 
