@@ -116,6 +116,11 @@ def test_sources_scale_the_weights(dataset: PoseDataset) -> None:
     assert sampling_weights(dataset.table, {"other": 3}).tolist() == [1] * len(dataset)
 
 
+def test_somebody_must_be_drawn(dataset: PoseDataset) -> None:
+    with pytest.raises(UserError, match=r"data\.sampling: expected a weight above 0 .* for all "):
+        sampling_weights(dataset.table, {"": 0})
+
+
 def test_a_missing_picture_is_named(dataset: PoseDataset, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"6 of 6 pictures are not in .*000001\.jpg"):
         open_cutouts(tmp_path, dataset.table)

@@ -112,6 +112,13 @@ def test_what_is_well_gives_no_warning(
     assert {finding.level for finding in findings} == {"note"}
 
 
+def test_more_hard_keypoints_than_there_are(people: PersonTable) -> None:
+    assert said(case(people, "loss.name=ohkm", "loss.top=18"))[0].startswith(
+        "error: loss.top: expected at most the skeleton's 17 keypoints, found 18"
+    )
+    assert not any("loss.top" in text for text in said(case(people, "loss.name=ohkm")))
+
+
 def test_weights_with_another_codec(people: PersonTable) -> None:
     own = Passport("w32", (192, 256), codec=Codec("udp"))
     start = replace(COCO_MODEL, passport=own)

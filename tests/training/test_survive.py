@@ -199,6 +199,20 @@ def test_a_loss_that_is_not_a_number_stops_before_it_spoils_the_weights(
         assert batch["image"].shape == (2, 32, 32, 3)
 
 
+@pytest.mark.parametrize("samples", [6, 20])
+def test_epochs_of_other_lengths_cannot_go_on(
+    data: Path, undisturbed: Path, tmp_path: Path, samples: int
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed, out)
+    # In the middle of the last epoch.
+    (out / "checkpoints" / "last-1.ckpt").replace(out / "checkpoints" / "last.ckpt")
+    overrides = [*SMALL, f"training.samples_per_epoch={samples}"]
+    recipe = load_recipe(ROOT / "recipes" / "synthetic.yaml", overrides)
+    with pytest.raises(UserError, match=r"--resume: expected the batch size .* step 14 in epoch"):
+        run.train(recipe, data, out, resume=True)
+
+
 @pytest.mark.slow
 def test_twenty_kills_change_nothing(data: Path, undisturbed: Path, tmp_path: Path) -> None:
     rng = random.Random(0)

@@ -87,13 +87,6 @@ def test_a_recipe_may_choose(tmp_path: Path, metric: str, figure: str, more: boo
     assert figure in scores(chosen)
 
 
-@pytest.mark.parametrize("metric", ["AP", "PCK", "NME", "EPE", "PCKh"])
-def test_a_recipe_may_choose_for_mpii_too(tmp_path: Path, metric: str) -> None:
-    convert(write_mpii(tmp_path), tmp_path / "ours")
-    chosen = validation(tmp_path / "ours" / "valid.json", metric)
-    assert chosen.figure in scores(chosen)
-
-
 @pytest.mark.parametrize("metric", ["auto", "AP", "PCKh", "PCK", "NME", "EPE"])
 def test_mpii_may_be_scored_by_any_of_them(tmp_path: Path, metric: str) -> None:
     convert(write_mpii(tmp_path), tmp_path / "ours")

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, Sampler
 from hrpose.data.augment import Augmentation, draw_crop, photometric
 from hrpose.data.cutouts import Cutouts, read_patiently
 from hrpose.data.persons import PersonTable
+from hrpose.errors import UserError
 from hrpose.geometry import Crop, transform, warp
 
 
@@ -194,11 +195,19 @@ class EvaluationSampler(Sampler[Draw]):
 
 
 def sampling_weights(table: PersonTable, by_source: dict[str, float]) -> NDArray[np.float64]:
-    """(n,): how often each person is drawn; `by_source` scales the people of a source."""
+    """(n,): how often each person is drawn; `by_source` scales the people of a source.
+
+    Raises UserError where nobody would be drawn.
+    """
     weights = np.ones(len(table), np.float64)
     sources = table.person_sources()
     for source, weight in by_source.items():
         weights[sources == source.encode()] = weight
+    if not weights.any():
+        raise UserError(
+            f"data.sampling: expected a weight above 0 for somebody, found 0 for all {len(table)} "
+            "training people"
+        )
     return weights
 
 

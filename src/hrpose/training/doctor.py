@@ -140,6 +140,14 @@ def _sigma(case: Case) -> Iterator[Finding]:
         )
 
 
+def _hard(case: Case) -> Iterator[Finding]:
+    loss, k = case.recipe.loss, len(case.train.skeleton)
+    if loss.name == "ohkm" and loss.top > k:
+        yield Finding(
+            "error", f"loss.top: expected at most the skeleton's {k} keypoints, found {loss.top}"
+        )
+
+
 def _flip(case: Case) -> Iterator[Finding]:
     if case.recipe.augmentation.flip_probability == 0 and not case.recipe.evaluation.flip_test:
         return
@@ -269,6 +277,7 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     _start,
     _batch,
     _sigma,
+    _hard,
     _flip,
     _annotations,
     _halves,

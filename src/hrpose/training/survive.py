@@ -147,7 +147,14 @@ class GoOnInEpoch(Callback):
                     "--out has to be a folder that all machines share"
                 )
         loader: Any = trainer.train_dataloader
-        batches = trainer.global_step - trainer.current_epoch * int(trainer.num_training_batches)
+        whole = int(trainer.num_training_batches)
+        batches = trainer.global_step - trainer.current_epoch * whole
+        if not 0 <= batches <= whole:
+            raise UserError(
+                f"--resume: expected the batch size and the people that the training began with, "
+                f"found epochs of {whole} steps for step {trainer.global_step} in epoch "
+                f"{trainer.current_epoch + 1}; give it the same recipe and data"
+            )
         loader.sampler.resume(trainer.current_epoch, batches * loader.batch_size)
 
 
@@ -179,7 +186,7 @@ class StopAtNotFinite(Callback):
         content = io.BytesIO()
         fields = self.batch._asdict().items()
         arrays = {name: field.cpu().numpy() for name, field in fields if field is not None}
-        np.savez(content, allow_pickle=False, **arrays)
+        np.savez(content, **arrays)
         rank = trainer.global_rank
         path = self.out / ("not-finite.npz" if rank == 0 else f"not-finite-{rank}.npz")
         write_atomically(path, content.getvalue())
