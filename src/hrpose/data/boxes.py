@@ -11,12 +11,9 @@ from hrpose.data.coco import Reader, read_json
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoxTable:
-    """n pictures: `file_names`, `image_wh` (n, 2) in pixels, and the people's `boxes`, for each
-    picture [x, y, w, h] (its people, 4).
-    """
+    """n pictures: `file_names`, and for each the `boxes` (p, 4) [x, y, w, h] of its p people."""
 
     file_names: tuple[str, ...]
-    image_wh: NDArray[np.int32]
     boxes: tuple[NDArray[np.float64], ...]
 
     def __len__(self) -> int:
@@ -25,7 +22,6 @@ class BoxTable:
     def select(self, rows: NDArray[np.intp]) -> "BoxTable":
         return BoxTable(
             tuple(self.file_names[row] for row in rows),
-            self.image_wh[rows],
             tuple(self.boxes[row] for row in rows),
         )
 
@@ -55,8 +51,9 @@ def load_boxes(annotations: Path) -> BoxTable:
         if entry.get("category_id") in person and not entry.get("iscrowd")
     ]
     owner, boxes = reader.boxes(people, rows)
+    counts = np.bincount(owner, minlength=len(rows))
+    in_order = boxes[np.argsort(owner, kind="stable")]
     return BoxTable(
         tuple(name.decode() for name in pictures["file_names"]),
-        pictures["image_wh"],
-        tuple(boxes[owner == row] for row in range(len(rows))),
+        tuple(np.split(in_order, np.cumsum(counts)[:-1])) if rows else (),
     )
