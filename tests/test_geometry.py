@@ -102,16 +102,6 @@ def test_rotation_turns_the_picture_clockwise() -> None:
     np.testing.assert_allclose((columns.mean(), rows.mean()), side, atol=1)
 
 
-def test_resized_shows_the_same_rectangle() -> None:
-    crop = golden_crop(3)
-    small = crop.resized((48, 64))
-    corner = [(12.0, 16.0)]
-    np.testing.assert_allclose(
-        transform(corner, small.inverse_matrix),
-        transform(np.multiply(corner, 4), crop.inverse_matrix),
-    )
-
-
 def test_outside_the_image_is_black() -> None:
     image = np.full((40, 30, 3), 200, np.uint8)
     assert not warp(image, Crop.from_box((500, 500, 20, 20), (96, 128))).any()

@@ -76,10 +76,6 @@ class Crop:
         a, b, c, d = mirror * cos / sx, -mirror * sin / sy, sin / sx, cos / sy
         return _affine(a, b, c, d, source=self._input_center(), target=self.center)
 
-    def resized(self, input_wh: tuple[int, int]) -> "Crop":
-        """The same rectangle of the image, shown on another input size of the same aspect."""
-        return replace(self, input_wh=input_wh)
-
     def inside(self, origin: tuple[float, float], shrunk: float) -> "Crop":
         """The same crop in a picture where a point p of the image is (p - origin) / shrunk."""
         (x, y), (w, h) = self.center, self.size
