@@ -2,7 +2,7 @@
 
 import importlib.util
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from hrpose.errors import UserError
 from hrpose.poses import Poses
-from hrpose.skeleton import COCO_17
+from hrpose.skeleton import AP_10K, COCO_17, Skeleton
 
 
 @dataclass
@@ -42,13 +42,13 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, kind: type) -> None:
     monkeypatch.setitem(sys.modules, "supervision", module)
 
 
-def poses(n: int = 2, ids: bool = True) -> Poses:
+def poses(n: int = 2, ids: bool = True, skeleton: Skeleton = COCO_17) -> Poses:
     rng = np.random.default_rng(0)
     return Poses(
         rng.random((n, 17, 3), np.float32),
         np.tile(np.array([10, 20, 30, 40], np.float32), (n, 1)),
         rng.random(n, np.float32),
-        COCO_17,
+        skeleton,
         np.arange(n) + 7 if ids else None,
     )
 
@@ -69,6 +69,17 @@ def check(found: Any, given: Poses, threshold: float) -> None:
 def test_supervision_gets_every_field(monkeypatch: pytest.MonkeyPatch, given: Poses) -> None:
     stand_in(monkeypatch, KeyPoints)
     check(given.to_supervision(0.5), given, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("skeleton", "name"),
+    [(AP_10K, "animal"), (replace(COCO_17, name="robot", category=""), "robot")],
+)
+def test_bodies_are_called_what_their_skeleton_says(
+    monkeypatch: pytest.MonkeyPatch, skeleton: Skeleton, name: str
+) -> None:
+    stand_in(monkeypatch, KeyPoints)
+    assert list(poses(skeleton=skeleton).to_supervision().data["class_name"]) == [name] * 2
 
 
 @pytest.mark.skipif(

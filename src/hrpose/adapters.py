@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hrpose.errors import UserError
+from hrpose.errors import UserError, missing
 
 if TYPE_CHECKING:
     from hrpose.poses import Poses
@@ -20,13 +20,11 @@ def to_supervision(poses: "Poses", threshold: float) -> Any:
     try:
         from supervision import KeyPoints  # type: ignore[import-not-found, unused-ignore]
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"to_supervision: needs the package {error.name}, which is not installed; "
-            "pip install 'supervision>=0.29'"
-        ) from error
+        raise missing("to_supervision", error, "supervision>=0.29") from error
     n = len(poses)
     corners = np.concatenate([poses.boxes[:, :2], poses.boxes[:, :2] + poses.boxes[:, 2:]], axis=1)
-    data: dict[str, Any] = {"xyxy": corners, "class_name": np.full(n, "person")}
+    name = poses.skeleton.category or poses.skeleton.name
+    data: dict[str, Any] = {"xyxy": corners, "class_name": np.full(n, name)}
     if poses.track_ids is not None:
         data["tracker_id"] = poses.track_ids
     try:

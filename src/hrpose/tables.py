@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from hrpose.errors import UserError
+from hrpose.errors import missing
 from hrpose.poses import Poses
 
 if TYPE_CHECKING:
@@ -94,10 +94,7 @@ def check_parquet() -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ModuleNotFoundError as error:
-        raise UserError(
-            "parquet: needs the package pyarrow, which is not installed; "
-            "pip install 'hrpose[tables]', or save csv"
-        ) from error
+        raise missing("parquet", error, "hrpose[tables]") from error
 
 
 def to_pandas(table: Sequence[Row]) -> "pd.DataFrame":
@@ -105,10 +102,7 @@ def to_pandas(table: Sequence[Row]) -> "pd.DataFrame":
     try:
         import pandas as pd
     except ModuleNotFoundError as error:
-        raise UserError(
-            "to_pandas: needs the package pandas, which is not installed; "
-            "pip install 'hrpose[tables]'"
-        ) from error
+        raise missing("to_pandas", error, "hrpose[tables]") from error
     frame = pd.DataFrame.from_records(table, columns=list(Row._fields))
     # Whole numbers that may be missing, and types that do not depend on the rows.
     return frame.astype(

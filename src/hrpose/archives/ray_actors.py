@@ -10,7 +10,7 @@ from typing import Any
 
 from hrpose.archives.engine import Event, Lost, told
 from hrpose.archives.worker import Work
-from hrpose.errors import UserError
+from hrpose.errors import UserError, missing
 
 
 class RayActors:
@@ -33,9 +33,7 @@ class RayActors:
         try:
             ray: Any = import_module("ray")
         except ModuleNotFoundError as error:
-            raise UserError(
-                f"--engine ray: needs the package '{error.name}'; pip install 'hrpose[ray]'"
-            ) from error
+            raise missing("--engine ray", error, "hrpose[ray]") from error
         self._ray = ray
         self._began = not ray.is_initialized()
         if self._began:

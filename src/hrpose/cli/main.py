@@ -24,7 +24,7 @@ from hrpose.cli import (
     verify,
     weights,
 )
-from hrpose.errors import UserError
+from hrpose.errors import UserError, missing
 
 app = typer.Typer(
     name="hrpose",
@@ -71,16 +71,10 @@ def main() -> None:
     # Pillow logs what it also raises; the user gets one line, not two.
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     try:
-        app()
+        try:
+            app()
+        except ModuleNotFoundError as error:
+            raise missing("this", error, "hrpose[train]") from error
     except UserError as error:
         print(f"hrpose: {error}", file=sys.stderr)
-        sys.exit(2)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "hrpose":
-            raise
-        print(
-            f"hrpose: this needs the package '{error.name}', which is not installed; "
-            "pip install 'hrpose[train]'",
-            file=sys.stderr,
-        )
         sys.exit(2)

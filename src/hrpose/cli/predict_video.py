@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 from hrpose.cli.signals import STOPPED, asked_to_stop
-from hrpose.errors import UserError
+from hrpose.errors import UserError, missing
 
 if TYPE_CHECKING:
     from hrpose.cli.outputs import Outputs
@@ -57,9 +57,7 @@ def predict_clip(
     try:
         from hrpose.video import Clip, Recorder, follow
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"{source}: clips need the package '{error.name}'; pip install 'hrpose[video]'"
-        ) from error
+        raise missing(str(source), error, "hrpose[video]") from error
     from hrpose.cli.window import Window
     from hrpose.drawing import draw
 

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import (
     WandbLogger,
 )
 
-from hrpose.errors import UserError
+from hrpose.errors import missing
 
 # Those that need a package which the train extra does not bring.
 _TRACKERS = ("wandb", "mlflow")
@@ -23,10 +23,8 @@ def check_loggers(names: Sequence[str]) -> None:
     """Raises UserError where a logger's package is missing, before anything is trained."""
     for name in names:
         if name in _TRACKERS and find_spec(name) is None:
-            raise UserError(
-                f"training.loggers: {name} needs the package '{name}', which is not installed; "
-                f"pip install 'hrpose[{name}]'"
-            )
+            what = f"training.loggers: {name}"
+            raise missing(what, ModuleNotFoundError(name=name), f"hrpose[{name}]")
 
 
 def open_loggers(names: Sequence[str], out: Path) -> list[Logger]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hrpose.errors import UserError
+from hrpose.errors import UserError, missing
 from hrpose.onnx_file import open_onnx, read_notes
 from hrpose.passport import METADATA_KEY, Passport
 from hrpose.weights.card import model_card
@@ -136,10 +136,7 @@ def _api() -> tuple["HfApi", Any]:
     try:
         from huggingface_hub import HfApi, errors
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"{PREFIX}...: needs the package '{error.name}', which is not installed; "
-            "pip install 'hrpose[hub]'"
-        ) from error
+        raise missing(f"{PREFIX}...", error, "hrpose[hub]") from error
     return HfApi(library_name="hrpose"), errors
 
 
