@@ -5,8 +5,10 @@ from typing import Annotated
 import typer
 
 from hrpose.cli.options import Detector, Weights
-from hrpose.errors import UserError
-from hrpose.image import MAX_BYTES, MAX_PIXELS
+from hrpose.errors import UserError, missing
+
+# What `hrpose.image` reads; importing it takes NumPy and OpenCV, for which `--help` need not wait.
+MOST_MEGABYTES, MOST_MEGAPIXELS = 200, 100
 
 
 def serve(
@@ -29,10 +31,10 @@ def serve(
         ),
     ] = None,
     max_megabytes: Annotated[
-        float, typer.Option(min=0.001, max=MAX_BYTES / 1e6, help="The largest file of a picture.")
+        float, typer.Option(min=0.001, max=MOST_MEGABYTES, help="The largest file of a picture.")
     ] = 20,
     max_megapixels: Annotated[
-        float, typer.Option(min=0.001, max=MAX_PIXELS / 1e6, help="The largest picture.")
+        float, typer.Option(min=0.001, max=MOST_MEGAPIXELS, help="The largest picture.")
     ] = 40,
 ) -> None:
     """Answer requests for poses over HTTP; the page is at /. SIGTERM or Ctrl-C ends it."""
@@ -40,12 +42,7 @@ def serve(
         from hrpose.serve.limits import Limits
         from hrpose.serve.run import listen, serve, url_of
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "hrpose":
-            raise
-        raise UserError(
-            f"serve: needs the package '{error.name}', which is not installed; "
-            "pip install 'hrpose[serve]'"
-        ) from error
+        raise missing("serve", error, "hrpose[serve]") from error
     from hrpose import weights as registry
     from hrpose.detection import open_detector
     from hrpose.onnx_file import usable_cores
