@@ -1,6 +1,9 @@
+from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 import av
 import numpy as np
@@ -236,3 +239,38 @@ def test_a_camera_is_let_go(camera: str) -> None:
 def test_a_camera_that_is_not_there(source: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Clip.open(source)
+
+
+class Breaks:
+    """A container whose file cannot be read on after so many packets."""
+
+    def __init__(self, container: Any, packets: int) -> None:
+        self.container, self.packets = container, packets
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.container, name)
+
+    def demux(self, stream: Any) -> Iterator[Any]:
+        yield from islice(self.container.demux(stream), self.packets)
+        raise av.FFmpegError(5, "Input/output error")
+
+
+def test_frames_before_a_break_are_all_given(tmp_path: Path) -> None:
+    """A decoder holds some back, to bring them into their order."""
+    path = write_clip(tmp_path / "a.mkv", colours(20), times(20))
+    with Clip.open(path) as opened:
+        opened._container = Breaks(opened._container, 12)  # type: ignore[assignment]
+        assert len(list(opened)) == 12
+        assert "1 frames could not be read" in (opened.damage or "")
+
+
+def test_a_camera_without_pictures_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = av.open(str(write_clip(tmp_path / "a.mkv", colours(1), times(1))))
+    monkeypatch.setattr(clip, "_open_camera", lambda _: container)
+    monkeypatch.setattr(clip, "MAX_PIXELS", 10)
+    with pytest.raises(UserError, match="make it smaller"):
+        Clip.open("camera:0")
+    with pytest.raises(AssertionError, match="not open"):
+        next(container.demux())

@@ -2,6 +2,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -168,3 +169,30 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     assert "out.mp4: cannot be written" in done.stdout, done.stderr
     assert done.stdout.count("\n") == 1
     assert list(target.parent.iterdir()) == []
+
+
+def test_sound_whose_times_run_back_is_left_out(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.ts", colours(10), times(10), sound="libmp3lame")
+    path.write_bytes(path.read_bytes() * 2)  # as joined clips are
+    copy(path, tmp_path / "out.mp4")
+    at = [time for time, _ in sound_packets(tmp_path / "out.mp4")]
+    assert len(at) > 10
+    assert (np.diff(at) > 0).all()
+
+
+def test_a_file_is_closed_where_its_end_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Recorder(tmp_path / "out.mp4", 25)
+    writer.write(colours(1)[0], 0, 0.04)
+
+    def full(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writer, "_mux", full)
+    closed = []
+    monkeypatch.setattr(writer, "_container", SimpleNamespace(close=lambda: closed.append(True)))
+    with pytest.raises(UserError, match="No space left"):
+        writer.close()
+    assert closed == [True]
+    assert list(tmp_path.iterdir()) == []

@@ -77,11 +77,10 @@ class Clip:
         Raises UserError, naming the source, where it cannot be opened, is no clip or too large.
         """
         name = str(source)
-        if name.startswith("camera:"):
-            return cls(_open_camera(name), name, live=True)
-        container = open_container(Path(source))
+        live = name.startswith("camera:")
+        container = _open_camera(name) if live else open_container(Path(source))
         try:
-            return cls(container, name)
+            return cls(container, name, live)
         except BaseException:
             container.close()
             raise
@@ -129,18 +128,19 @@ class Clip:
             raise UserError(f"{self.name}: expected frames, found none that can be read")
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        lost = 0
+        lost, ended = 0, False
         packets = self._container.demux(self._stream)
-        while True:
+        while not ended:
             try:
-                packet = next(packets, None)
+                packet = next(packets)
+            except StopIteration:
+                break
             except av.FFmpegError:  # the file itself cannot be read on
-                lost += 1
-                break
-            if packet is None:
-                break
+                lost, ended = lost + 1, True
+                packet = None
             try:
-                decoded = packet.decode()
+                # None asks for the frames that the decoder still holds.
+                decoded = self._stream.decode(packet)
             except av.FFmpegError:  # decoders have many words for damage
                 lost += 1
                 continue

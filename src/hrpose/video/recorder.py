@@ -81,10 +81,12 @@ class Recorder:
         if not self._unfinished.exists():
             return
         try:
-            if self._video is not None:
-                self._mux(self._video.encode(None))
-                self._copy_sound(float("inf") if rest_of_sound else self._end)
-            self._container.close()
+            try:
+                if self._video is not None:
+                    self._mux(self._video.encode(None))
+                    self._copy_sound(float("inf") if rest_of_sound else self._end)
+            finally:
+                self._container.close()
             if self._video is not None:
                 self._unfinished.chmod(0o644)
                 self._unfinished.replace(self.path)
@@ -125,7 +127,7 @@ class Recorder:
 
     def _mux(self, packets: list["Packet[av.VideoStream]"]) -> None:
         for packet in packets:
-            # Without frames between frames (see _add_video) packets come in the frames' order.
+            # Without frames between frames (see _start) packets come in the frames' order.
             packet.duration = self._durations.pop(0)
             packet.time_base = CLOCK
             self._container.mux(packet)
@@ -167,10 +169,15 @@ class _Sound:
         if not self._streams:
             return
         wanted = [self._source.streams[index] for index in self._streams]
+        last: dict[int, int] = {}
         try:
             for packet in self._source.demux(wanted):
                 if packet.pts is None or packet.dts is None:
                     continue
+                # Times of damaged or joined clips run back, which no MP4 can hold.
+                if packet.dts <= last.get(packet.stream_index, packet.dts - 1):
+                    continue
+                last[packet.stream_index] = packet.dts
                 shift = round(self._start / packet.time_base)
                 packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
                 packet.stream = self._streams[packet.stream_index]
