@@ -18,6 +18,7 @@ from hrpose.codec import CODECS, Codec
 from hrpose.errors import UserError
 from hrpose.explain import trace
 from hrpose.explain.lesson import tell
+from hrpose.passport import Calibration
 from hrpose.runtime.session import open_session
 from hrpose.skeleton import Skeleton
 from tiny_weights import PASSPORT, write_tiny_weights
@@ -116,6 +117,17 @@ def test_every_codec_tells_its_own_rule(tmp_path: Path, codec: str) -> None:
     assert ("quarter offset" in words) == (codec == "gaussian")
     assert ("Newton" in words) == (codec != "gaussian")
     assert ("whole pixel to the right" in words) == (codec != "udp")
+
+
+def test_scores_mean_something_else_with_a_calibration(tmp_path: Path) -> None:
+    image = np.zeros((80, 64, 3), np.uint8)
+    for calibration, expected in ((None, True), (Calibration(2.0, 0.5), False)):
+        passport = replace(PASSPORT, calibration=calibration)
+        session = open_session(write_tiny_weights(tmp_path / "tiny.onnx", passport), threads=1)
+        story = tell(trace(session, image, np.array([0.0, 0, 64, 80]), ""), "photo.jpg")
+        meaning = story.sections[-1].text[0]
+        assert ("not a probability" in meaning) is expected
+        assert ("carry a calibration" in meaning) is not expected
 
 
 def test_other_skeletons_are_explained(run: Run, tmp_path: Path) -> None:

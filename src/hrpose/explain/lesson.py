@@ -276,14 +276,27 @@ def _scores(trace: Trace, threshold: float) -> Section:
     scores = trace.poses.keypoints[0, :, 2]
     counted = scores[scores > COUNTED_SCORE]
     mean = float(np.mean(counted)) if len(counted) else 0.0
+    peak = (
+        "the height of its heatmap's highest pixel, cut to 0 and 1. In training the hill to paint "
+        "was 1 high, so a high peak says: this looks like the joints I was shown."
+    )
+    if trace.passport.calibration is None:
+        meaning = (
+            f"A joint's score is {peak} It is not a probability. 0.8 does not mean right in 80 of "
+            "100 cases, other weights have other habits, and a network can be sure and wrong. Use "
+            "it to compare joints, and choose a threshold by looking at photos of your own."
+        )
+    else:
+        meaning = (
+            f"A joint's score begins as {peak} These weights carry a calibration, which makes of "
+            "it how near to the truth the joint is to be expected, 1 being right on it: so it was "
+            "on the people whom it was fitted to. On other photos a network can still be sure and "
+            "wrong."
+        )
     return Section(
         "10. What the scores mean",
         (
-            "A joint's score is the height of its heatmap's highest pixel, cut to 0 and 1. In "
-            "training the hill to paint was 1 high, so a high peak says: this looks like the "
-            "joints I was shown. It is not a probability. 0.8 does not mean right in 80 of 100 "
-            "cases, other weights have other habits, and a network can be sure and wrong. Use it "
-            "to compare joints, and choose a threshold by looking at photos of your own.",
+            meaning,
             f"The pose as a whole gets the mean of its joints above {COUNTED_SCORE:g}, times the "
             f"score of the box: {mean:.2f} here, with {len(counted)} of {len(scores)} joints "
             "counted and a box score of 1.",

@@ -19,9 +19,13 @@ LONG_SIDE = 840
 def _shown(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
     """The photo at the size of the page, and the factor that brought it there."""
     factor = LONG_SIDE / max(image.shape[:2])
+    return _resized(image, factor), factor
+
+
+def _resized(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
     size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    return np.array(cv2.resize(image, size, interpolation=how), np.uint8), factor
+    return np.array(cv2.resize(image, size, interpolation=how), np.uint8)
 
 
 def box_on_photo(trace: Trace) -> NDArray[np.uint8]:
@@ -45,18 +49,21 @@ def crop_on_photo(trace: Trace) -> NDArray[np.uint8]:
     to_canvas = np.array([[factor, 0, -low[0] * factor], [0, factor, -low[1] * factor]])
     # The photo on plain ground: what lies outside of it is black to the network.
     canvas = np.full((size[1], size[0], 3), GROUND, np.uint8)
-    cv2.warpAffine(
-        trace.image, to_canvas, size, dst=canvas, flags=cv2.INTER_AREA,
-        borderMode=cv2.BORDER_TRANSPARENT,
-    )  # fmt: skip
+    photo, placed_photo = trace.image, to_canvas
+    if factor < 1:
+        # The warp takes single pixels and would miss what lies between.
+        photo = _resized(trace.image, factor)
+        sx, sy = width / photo.shape[1], height / photo.shape[0]
+        placed_photo = to_canvas @ [[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]]
+    cv2.warpAffine(photo, placed_photo, size, dst=canvas, borderMode=cv2.BORDER_TRANSPARENT)
     padding = trace.passport.padding
     x, y, w, h = trace.box
-    rectangles: tuple[tuple[NDArray[np.float64], Colour, str], ...] = (
-        (_rectangle((x + w / 2, y + h / 2), (w, h)), PAPER, "box"),
-        (_rectangle(trace.crop.center, np.array(trace.crop.size) / padding), LEFT, "at 1"),
-        (outer, RIGHT, "crop"),
+    rectangles: tuple[tuple[NDArray[np.float64], Colour], ...] = (
+        (_rectangle((x + w / 2, y + h / 2), (w, h)), PAPER),
+        (_rectangle(trace.crop.center, np.array(trace.crop.size) / padding), LEFT),
+        (outer, RIGHT),
     )
-    for corner_points, colour, _ in rectangles:
+    for corner_points, colour in rectangles:
         placed = transform(corner_points, to_canvas)
         shapes.outline(canvas, list(placed), 5, INK)
         if colour is LEFT:
@@ -88,12 +95,17 @@ def _around_person(trace: Trace) -> tuple[NDArray[np.uint8], NDArray[np.float64]
     return canvas, np.array([left, top], np.float64), factor
 
 
+def _enlarged(points: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
+    """Where points lie in a resized picture: it is the edges of pixels that are multiplied."""
+    return points * factor + (factor - 1) / 2
+
+
 def pose_on_photo(trace: Trace, threshold: float) -> NDArray[np.uint8]:
     """The finished skeleton, with its joints' names."""
     canvas, corner, factor = _around_person(trace)
     poses = trace.poses
     keypoints = poses.keypoints.copy()
-    keypoints[..., :2] = (keypoints[..., :2] - corner) * factor
+    keypoints[..., :2] = _enlarged(keypoints[..., :2] - corner, factor)
     boxes = (poses.boxes - [*corner, 0, 0]) * factor
     larger = Poses(keypoints, boxes.astype(np.float32), poses.scores, poses.skeleton)
     return draw(canvas, larger, threshold, names=True)
@@ -103,7 +115,7 @@ def point_on_photo(trace: Trace) -> NDArray[np.uint8]:
     """The joint on the photo, with its coordinates."""
     canvas, corner, factor = _around_person(trace)
     place = trace.poses.keypoints[0, trace.joint, :2]
-    return pointed(canvas, (place - corner) * factor, f"({place[0]:.1f}, {place[1]:.1f})")
+    return pointed(canvas, _enlarged(place - corner, factor), f"({place[0]:.1f}, {place[1]:.1f})")
 
 
 def pointed(canvas: NDArray[np.uint8], at: ArrayLike, label: str) -> NDArray[np.uint8]:
