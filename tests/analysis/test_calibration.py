@@ -101,3 +101,29 @@ def test_what_cannot_store_a_calibration(tmp_path: Path) -> None:
             store_calibration(weights_file, Calibration(), tmp_path / out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.onnx"]
     assert json.loads(PASSPORT.to_json()).get("calibration") is None
+
+
+@pytest.mark.parametrize("kind", ["onnx", "safetensors"])
+@pytest.mark.parametrize("content", [None, b"", b"no weights of any kind"])
+def test_weights_that_cannot_be_read_are_named(
+    tmp_path: Path, kind: str, content: bytes | None
+) -> None:
+    path = tmp_path / f"bad.{kind}"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"bad\.{kind}: "):
+        store_calibration(path, Calibration(), tmp_path / f"out.{kind}")
+    assert not (tmp_path / f"out.{kind}").exists()
+
+
+def test_weights_without_a_passport_are_named(tmp_path: Path) -> None:
+    path = write_tiny_weights(tmp_path / "other.onnx", passport=None)
+    with pytest.raises(UserError, match=r"other\.onnx: expected weights of hrpose"):
+        store_calibration(path, Calibration(), tmp_path / "out.onnx")
+
+
+def test_weights_are_not_written_over(tmp_path: Path) -> None:
+    path = write_tiny_weights(tmp_path / "tiny.onnx")
+    (tmp_path / "link.onnx").symlink_to(path)
+    with pytest.raises(UserError, match="would be written over"):
+        store_calibration(path, Calibration(), tmp_path / "link.onnx")

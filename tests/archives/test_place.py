@@ -1,11 +1,13 @@
 """Pictures where they are: folders, zip files, lists, tables, web servers with faults."""
 
 import http.server
+import io
 import threading
 import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -141,7 +143,7 @@ def test_lists_that_are_none(tmp_path: Path, name: str, content: object, reason:
         ("file:///etc", "expected an address that begins with http"),
         ("simplecache::s3://bucket/a", "expected an address that begins with http"),
         ("https://me:secret@host/a", "expected no password in an address"),
-        ("gs://bucket/a", "needs the package gcsfs; pip install 'gcsfs'"),
+        ("gs://bucket/a", "gs://bucket/a needs the package 'gcsfs', .*; pip install 'gcsfs'"),
     ],
 )
 def test_places_that_are_none(
@@ -218,3 +220,46 @@ def test_a_store_with_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     assert place.content("a.jpg") == b"bucket"
     with pytest.raises(UserError, match="no such folder"):
         list(open_place("memory://nothing").names())
+
+
+class Faulty(io.RawIOBase):
+    """A line without an end, which fails after so many bytes."""
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self.left <= 0:
+            raise RuntimeError("the store's own words")
+        buffer[:] = b"x" * len(buffer)
+        self.left -= len(buffer)
+        return len(buffer)
+
+
+@pytest.mark.parametrize("fault", ["opening", "reading"])
+def test_a_store_that_fails_at_a_list(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setitem(remote.PACKAGES, "memory", "fsspec")
+
+    def opened(*_: object, **__: object) -> Faulty:
+        if fault == "opening":
+            raise RuntimeError("the store's own words")
+        return Faulty(most=1)
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "open", opened)
+    place = open_place("memory://bucket/list.txt?key=secret.txt")
+    with pytest.raises(UserError, match=r"cannot be read \(the store's own words") as caught:
+        list(place.names())
+    assert "secret" not in str(caught.value)
+
+
+def test_a_line_without_an_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setitem(remote.PACKAGES, "memory", "fsspec")
+    store = type(fsspec.filesystem("memory"))
+    monkeypatch.setattr(store, "open", lambda *_, **__: Faulty(most=40_000))
+    with pytest.raises(UserError, match="line 1: expected the name of a picture"):
+        list(open_place("memory://bucket/list.txt").names())

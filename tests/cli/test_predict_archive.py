@@ -81,7 +81,8 @@ def test_a_missing_package_is_one_line(
     monkeypatch.setitem(sys.modules, "filelock", None)
     ran = predict(photos, *PROCESSES, "--out", tmp_path / "out")
     assert str(ran.exception) == (
-        "--engine: needs the package 'filelock'; pip install 'hrpose[archives]'"
+        "--engine needs the package 'filelock', which is not installed; "
+        "pip install 'hrpose[archives]'"
     )
 
 

@@ -16,6 +16,7 @@ from fuzz.target import Target
 from hrpose.data.coco import load_persons
 from hrpose.errors import UserError
 from hrpose.image import image_size, read_image, read_reduced
+from hrpose.inspection.labels import read_labels
 from hrpose.network.checkpoint import read_content
 from hrpose.passport import METADATA_KEY
 from hrpose.runtime.session import open_session
@@ -66,7 +67,7 @@ def _turned() -> Image.Exif:
     return exif
 
 
-def annotations(folder: Path) -> Target:
+def annotations(folder: Path, reader: Callable[[Path], object] = load_persons) -> Target:
     names = ["nose", "left_eye", "right_eye"]
     document = {
         "images": [{"id": 1, "file_name": "a.jpg", "width": 64, "height": 48}],
@@ -80,7 +81,7 @@ def annotations(folder: Path) -> Target:
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
-        load_persons(path)
+        reader(path)
 
     return [json.dumps(document).encode()], read
 
@@ -134,6 +135,7 @@ def onnx_files(folder: Path) -> Target:
 TARGETS: dict[str, Callable[[Path], Target]] = {
     "pictures": pictures,
     "annotations": annotations,
+    "checked": lambda folder: annotations(folder, read_labels),
     "torch": torch_files,
     "safetensors": safetensors_files,
     "onnx": onnx_files,

@@ -13,6 +13,7 @@ from hrpose.cli.main import app
 from hrpose.errors import UserError
 from hrpose.inspection.check import check
 from hrpose.inspection.findings import KINDS
+from hrpose.inspection.labels import read_labels
 from hrpose.synthetic import ANIMAL, write_dataset
 from tiny_weights import write_tiny_weights
 
@@ -123,7 +124,10 @@ def test_a_model_finds_what_geometry_cannot(tmp_path: Path) -> None:
         (("--ignore", "typos"), "--ignore"),
         (("--weights", "w16-small"), "--images"),
         (("--against", "SELF"), "--images"),
-        (("--images", "IMAGES", "--against-images", "x"), "--against"),
+        (
+            ("--images", "IMAGES", "--against-images", "x"),
+            "expected --against FILE too, found none",
+        ),
         (("--images", "IMAGES", "--against", "no.json"), "no.json"),
     ],
 )
@@ -143,3 +147,15 @@ def test_weights_of_other_joints_are_refused(tmp_path: Path) -> None:
     tiny = write_tiny_weights(tmp_path / "tiny.onnx")
     done = run(animals, "--images", tmp_path / "images", "--weights", tiny)
     assert "expected the keypoints of the annotations" in str(done.exception)
+
+
+@pytest.mark.parametrize("strange", [[1], {"id": 1}])
+def test_a_category_that_is_no_number_is_malformed(tmp_path: Path, strange: Any) -> None:
+    path = write_dataset(tmp_path, pictures=2, seed=1)
+    document = json.loads(path.read_bytes())
+    document["annotations"][0]["category_id"] = strange
+    path.write_text(json.dumps(document), encoding="utf-8")
+    labels, (finding,) = read_labels(path)
+    assert len(labels) == len(document["annotations"]) - 1
+    assert (finding.kind, finding.file) == ("malformed", "000001.jpg")
+    assert "annotation 1: expected 'category_id' as a number" in finding.detail

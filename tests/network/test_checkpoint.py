@@ -91,6 +91,20 @@ def test_a_broken_file_is_refused(tmp_path: Path, name: str, content: bytes) -> 
         checkpoint.load(path)
 
 
+def test_a_file_that_goes_away_while_it_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(path: Path, **_: object) -> None:
+        path.unlink()
+        raise pickle.UnpicklingError("odd")
+
+    path = tmp_path / "w.ckpt"
+    path.write_bytes(b"\x80")
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(UserError, match=r"w\.ckpt: expected a PyTorch file"):
+        checkpoint.read_torch(path)
+
+
 @pytest.mark.parametrize("name", ["w.safetensors", "w.ckpt"])
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=name):

@@ -1,7 +1,7 @@
 """Labelled people and found poses as columns, in the same pictures."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +110,3 @@ def best_of_each_picture(found: Found) -> Found:
     found = found.select(order)
     firsts = np.searchsorted(found.picture, found.picture)
     return found.select(np.arange(len(found)) - firsts < MOST_POSES)
-
-
-def counted_people(truth: Truth) -> Truth:
-    """Those that the evaluation counts."""
-    chosen = truth.counted
-    return replace(truth, table=truth.table.select(chosen), counted=chosen[chosen])

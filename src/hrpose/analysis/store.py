@@ -16,6 +16,8 @@ def check_copy(weights: Path, out: Path) -> None:
             f"{out}: a calibration is stored in a copy of .onnx or .safetensors weights, with the "
             f"same ending; found weights {weights.name}"
         )
+    if out.resolve() == weights.resolve():
+        raise UserError(f"{out}: would be written over; choose another name for the copy")
 
 
 def store_calibration(weights: Path, calibration: Calibration, out: Path) -> None:
@@ -26,7 +28,18 @@ def store_calibration(weights: Path, calibration: Calibration, out: Path) -> Non
     """
     check_copy(weights, out)
     copy = _onnx if weights.suffix == ".onnx" else _safetensors
-    write_atomically(out, copy(weights, calibration))
+    try:
+        content = copy(weights, calibration)
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{weights}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # protobuf has exceptions of its own
+        raise UserError(
+            f"{weights}: expected weights of hrpose with a passport "
+            f"({type(error).__name__}: {error}); export or convert them first"
+        ) from error
+    write_atomically(out, content)
 
 
 def _calibrated(passport: str, calibration: Calibration, weights: Path) -> str:

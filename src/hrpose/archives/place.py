@@ -1,5 +1,6 @@
 """Where an archive's pictures are: a folder, a zip file, a list, a table or an address."""
 
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from hrpose.image import SUFFIXES, read_bytes
 LISTS = (".txt", ".lst", ".parquet")
 # The column of a Parquet list that names the pictures: the first of these that is there.
 COLUMNS = ("file", "path", "url", "file_name")
+# In bytes.
 _LONGEST_NAME = 16_384
 
 
@@ -107,18 +109,22 @@ class _Listed:
 
     def _lines(self) -> Iterator[str]:
         with remote.opened(self._text) as file:
-            for number, line in enumerate(file, start=1):
+            # Files of fsspec read a line whole, however long it is.
+            buffered = io.BufferedReader(file)  # type: ignore[type-var]
+            lines = iter(lambda: buffered.readline(_LONGEST_NAME + 3), b"")
+            for number, line in enumerate(lines, start=1):
+                content = line.rstrip(b"\r\n")
+                if len(content) > _LONGEST_NAME or b"\0" in content:
+                    raise UserError(
+                        f"{self._text}: line {number}: expected the name of a picture, found "
+                        f"{content[:20]!r}...; a list is text with one name on each line"
+                    )
                 try:
-                    name = line.decode("utf-8").rstrip("\r\n")
+                    name = content.decode("utf-8")
                 except UnicodeDecodeError:
                     raise UserError(
                         f"{self._text}: line {number}: expected UTF-8, found other bytes"
                     ) from None
-                if len(name) > _LONGEST_NAME or "\0" in name:
-                    raise UserError(
-                        f"{self._text}: line {number}: expected the name of a picture, found "
-                        f"{name[:20]!r}...; a list is text with one name on each line"
-                    )
                 if name:
                     yield name
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from hrpose.errors import UserError
+from hrpose.errors import UserError, missing
 from hrpose.image import MAX_BYTES, PictureError
 
 # What fsspec may open, and the package that each needs. It knows many more: some run code that
@@ -92,19 +92,24 @@ def names_below(address: str) -> Iterator[str]:
 
 @contextmanager
 def opened(text: str) -> Iterator[IO[bytes]]:
-    """A file, local or at an address, open for reading. Raises UserError where it is not."""
-    with ExitStack() as stack:
-        try:
+    """A file, local or at an address, open for reading.
+
+    Raises UserError where it cannot be opened, or read by what is done with it.
+    """
+    label = text.partition("?")[0] if is_address(text) else text
+    try:
+        with ExitStack() as stack:
             if is_address(text):
                 files, path = _opened(text)
-                file = stack.enter_context(files.open(path, "rb"))
+                yield stack.enter_context(files.open(path, "rb"))
             else:
-                file = stack.enter_context(Path(text).open("rb"))
-        except FileNotFoundError:
-            raise UserError(f"{text}: no such file; check the name") from None
-        except OSError as error:
-            raise UserError(f"{text}: cannot be read ({_reason(error)}); check the file") from error
-        yield file
+                yield stack.enter_context(Path(text).open("rb"))
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{label}: no such file; check the name") from None
+    except Exception as error:  # every store has exceptions of its own
+        raise UserError(f"{label}: cannot be read ({_reason(error)}); check the file") from error
 
 
 def _opened(address: str) -> tuple[Any, str]:
@@ -135,9 +140,7 @@ def _opened(address: str) -> tuple[Any, str]:
         files, path = url_to_fs(address, **options)
     except ImportError as error:
         package = "hrpose[archives]" if error.name == "fsspec" else PACKAGES[parts.scheme]
-        raise UserError(
-            f"{label}: needs the package {error.name or package}; pip install '{package}'"
-        ) from error
+        raise missing(label, error, package) from error
     return files, path
 
 

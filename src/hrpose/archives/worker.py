@@ -188,7 +188,8 @@ class Worker:
 
         try:
             data = self._place.content(name)
-            return self._estimator.picture(data), image_size(data)
+            size = image_size(data)
+            return self._estimator.picture(data, size=size), size
         except UserError as error:
             said = str(error)
             # Bytes have no name of their own.

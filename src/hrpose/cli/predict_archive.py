@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from hrpose.cli.signals import STOPPED, asked_to_stop
-from hrpose.errors import UserError
+from hrpose.errors import UserError, missing
 
 if TYPE_CHECKING:
     from hrpose.archives.engine import Engine
@@ -83,11 +83,7 @@ def predict_archive(
         from hrpose.archives.run import run, to_do
         from hrpose.archives.worker import Opening, open_estimator, settings_of
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("hrpose"):
-            raise
-        raise UserError(
-            f"--engine: needs the package '{error.name}'; pip install 'hrpose[archives]'"
-        ) from error
+        raise missing("--engine", error, "hrpose[archives]") from error
     place = absolute(place)
     opened = open_place(place)
     # Here too, so that a mistake is one line, before anything is started.
@@ -139,7 +135,7 @@ def _engine(opening: "Opening", options: ArchiveOptions, most: int) -> "Engine":
 def _conclude(
     job: "Job", state: "State | None", failed: int, detector: str, seconds: float
 ) -> None:
-    """Say what is there now, and a few of the failures of this run."""
+    """Say what is there now and, where pictures failed in this run, the first that ever did."""
     from hrpose.archives.results import failures
 
     folder = job.folder / "poses"

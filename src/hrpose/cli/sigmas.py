@@ -53,6 +53,8 @@ def sigmas(
 
     def load(path: Path) -> PersonTable:
         table = load_persons(path)
+        if not len(table):
+            raise UserError(f"{path}: expected people with labelled keypoints, found none")
         if skeleton is None:
             return table
         return replace(table, skeleton=complete_skeleton(table.skeleton, skeleton))

@@ -70,20 +70,25 @@ def read_labels(path: Path) -> tuple[Labels, list[Finding]]:
     reader = Reader(path)
     categories = reader.entries(document, "categories")
     skeleton: Skeleton | None = None
-    wanted = {entry.get("id") for entry in categories}
+    wanted = [entry.get("id") for entry in categories]
     if any(entry.get("keypoints") for entry in categories):
         skeleton, category = reader.skeleton(document)
-        wanted = {category}
+        wanted = [category]
     k = 0 if skeleton is None else len(skeleton)
     pictures = reader.pictures(document)
     names = tuple(name.decode() for name in pictures["file_names"].tolist())
     rows = {int(image): row for row, image in enumerate(pictures["image_ids"])}
+    entries = reader.entries(document, "annotations")
     people = [
         {**entry, "keypoints": (entry.get("keypoints") or [0] * 3 * k) if k else []}
-        for entry in reader.entries(document, "annotations")
+        for entry in entries
         if entry.get("category_id") in wanted and not entry.get("iscrowd")
     ]
     people, findings = _wellformed(reader, people, k, rows, names)
+    for entry in entries:
+        if isinstance(kind := entry.get("category_id"), list | dict):
+            said = f"annotation {entry.get('id')}: expected 'category_id' as a number, found {kind}"
+            findings.append(_malformed(entry, said, rows, names))
     columns = reader.people(people, k, rows)
     labels = Labels(
         skeleton=skeleton,

@@ -67,7 +67,7 @@ def groups(skeleton: Skeleton) -> list[Group]:
     node = {joint: number for number, pair in enumerate(pairs) for joint in pair}
     for joint in range(len(skeleton)):
         node.setdefault(joint, len(pairs) + joint)
-    edges = {frozenset((node[a], node[b])) for a, b in skeleton.limbs} - {frozenset()}
+    edges = {frozenset((node[a], node[b])) for a, b in skeleton.limbs}
     edges = {edge for edge in edges if len(edge) == 2}
     every = frozenset(range(len(pairs)))
     parts = {frozenset([pair]) for pair in every}

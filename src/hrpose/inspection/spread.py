@@ -76,7 +76,7 @@ def _counted(
 def bars(histogram: Histogram) -> str:
     """One chart: bars side by side, the edges of some written below, counts at the left."""
     inner_w, inner_h = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-    most = max(*histogram.counts, 1) if len(histogram.counts) > 1 else max(histogram.counts[0], 1)
+    most = max(*histogram.counts, 1)
     wide = inner_w / len(histogram.counts)
     parts = []
     for share in (0.0, 0.5, 1.0):

@@ -141,7 +141,7 @@ def _explained(path: Path, error: Exception) -> UserError:
     if isinstance(error, OSError) and error.filename is not None:
         return UserError(f"{path}: cannot be read ({error.strerror})")
     asked = re.search(r"GLOBAL (\S+)", str(error))
-    if isinstance(error, pickle.UnpicklingError) and (asked or path.read_bytes()[:1] == b"\x80"):
+    if isinstance(error, pickle.UnpicklingError) and (asked or _first_byte(path) == b"\x80"):
         what = f"it asks for {asked[1]}, which is code" if asked else "it is another kind of pickle"
         return UserError(
             f"{path}: refused, because it is not only tensors and plain values: {what}; expected "
@@ -150,6 +150,15 @@ def _explained(path: Path, error: Exception) -> UserError:
     return UserError(
         f"{path}: expected a PyTorch file, found another or a broken one ({type(error).__name__})"
     )
+
+
+def _first_byte(path: Path) -> bytes:
+    """Nothing where it cannot be read: what went wrong before is said all the same."""
+    try:
+        with path.open("rb") as file:
+            return file.read(1)
+    except OSError:
+        return b""
 
 
 def read_metadata(path: Path) -> dict[str, str]:
