@@ -188,9 +188,10 @@ def test_torchvision_where_it_is_installed() -> None:
     assert len(open_detector("torchvision")(PICTURE)) == 0
 
 
-def test_torchvision_without_its_weights(torchvision: ModuleType) -> None:
+@pytest.mark.parametrize("kind", [OSError, RuntimeError])
+def test_torchvision_without_its_weights(torchvision: ModuleType, kind: type[Exception]) -> None:
     def no_network(weights: str) -> None:
-        raise OSError("no route to host")
+        raise kind("no route to host")
 
     torchvision.__dict__["fasterrcnn_mobilenet_v3_large_fpn"] = no_network
     with pytest.raises(UserError, match=r"cannot be fetched .*no route to host"):

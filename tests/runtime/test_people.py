@@ -149,3 +149,9 @@ def test_the_second_look_costs_as_much_as_the_first() -> None:
     session = Bright()
     list(PoseEstimator(session, refine=True, batch_size=4).stream([spotted(3), spotted(5)]))
     assert sum(session.batches) == 16
+
+
+def test_scores_without_their_boxes_are_refused() -> None:
+    detector = two()
+    with pytest.raises(UserError, match="expected the boxes"):
+        PoseEstimator(Bright(), detector=detector)(IMAGE, box_scores=[0.5])

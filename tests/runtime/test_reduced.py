@@ -174,3 +174,10 @@ def test_a_detector_never_finds_people_beside_an_odd_picture() -> None:
 def test_bad_boxes_are_named() -> None:
     with pytest.raises(UserError, match="box 0: expected a box that touches the picture"):
         estimator().picture(jpeg(spot()), [[1280, 0, 10, 10]])
+
+
+def test_a_size_that_is_known_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = jpeg(spot())
+    monkeypatch.delattr("hrpose.runtime.estimator.image_size")
+    monkeypatch.delattr("hrpose.runtime.picture.image_size")
+    assert estimator(detector=Lit((80, 60), 0.6)).picture(file, size=SIZE).shrunk == 8

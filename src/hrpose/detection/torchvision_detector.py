@@ -34,7 +34,7 @@ class TorchvisionDetector:
             model = detection.fasterrcnn_mobilenet_v3_large_fpn(
                 weights=detection.FasterRCNN_MobileNet_V3_Large_FPN_Weights.DEFAULT
             )
-        except OSError as error:  # no network, no room, a cut-off download
+        except (OSError, RuntimeError) as error:  # no network, no room, a damaged download
             raise UserError(
                 f"detector torchvision: its weights cannot be fetched ({error}); "
                 "choose another --detector"

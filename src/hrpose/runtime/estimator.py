@@ -92,12 +92,14 @@ class PoseEstimator:
         `image_size` says of the file, where it was asked already. May be called from several
         threads. Raises UserError that says which box is wrong, and how.
         """
+        if boxes is None and box_scores is not None:
+            raise UserError("box_scores: expected the boxes that they are of; add boxes")
         file = None if isinstance(image, np.ndarray) or self.exact or self.refine else image
-        if boxes is not None or box_scores is not None or isinstance(self.detector, WholePicture):
+        if boxes is not None or isinstance(self.detector, WholePicture):
             if file is None:
                 return Picture.of(image, boxes, box_scores)
             return Picture.reduced(file, self.passport, boxes, box_scores, size=size)
-        seen = Picture.of(image) if file is None else self._overview(file)
+        seen = Picture.of(image) if file is None else self._overview(file, size)
         # The last pixels of a shrunk picture may reach over its edge, and boxes must not.
         width, height = (seen.boxes[0, 2:] // seen.shrunk).astype(int)
         found = self.detector(seen.image[:height, :width]).best(MOST_PEOPLE)
@@ -109,12 +111,12 @@ class PoseEstimator:
         except UserError as error:
             raise UserError(f"detector {self.detector.name}: {error}") from error
 
-    def _overview(self, file: File) -> Picture:
+    def _overview(self, file: File, size: tuple[int, int] | None) -> Picture:
         """The picture at no less than twice the size that the detector sees, if it says which."""
         input_wh: tuple[int, int] | None = getattr(self.detector, "input_wh", None)
         if input_wh is None:
             return Picture.of(file)
-        size = image_size(file)
+        size = size or image_size(file)
         image, shrunk = read_reduced(file, min(np.divide(size, input_wh)) / 2)
         return Picture(image, np.array([[0.0, 0.0, *size]]), np.ones(1), shrunk)
 
