@@ -1,5 +1,6 @@
 """From a published file to weights that predict, through the command line."""
 
+import errno
 import hashlib
 import subprocess
 import sys
@@ -96,6 +97,23 @@ def test_a_file_fetched_elsewhere_is_taken_if_it_is_the_one(
     assert run("download", "w16-test", "--from", str(tmp_path / "published.pth")).exit_code == 0
     assert find("w16-test").is_file()
     assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    "failing", ["hrpose.weights.cache.shutil.copyfile", "hrpose.weights.download.os.replace"]
+)
+def test_a_full_disk_leaves_nothing_behind(
+    released: Released, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    def full(_origin: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(failing, full)
+    ran = run("download", "w16-test", "--from", str(tmp_path / "published.pth"))
+    assert isinstance(ran.exception, UserError)
+    assert "cannot be copied (No space left on device)" in str(ran.exception)
+    assert not list(home().rglob("*.copy"))
 
 
 def test_the_next_address_is_tried(released: Released, server: Any) -> None:

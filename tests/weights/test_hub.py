@@ -116,6 +116,16 @@ def test_what_cannot_be_had_is_said_in_a_line(
     assert not any("pytorch_model" in path for _, path, _ in hub.asked)
 
 
+def test_a_file_too_large_is_not_fetched(
+    hub: Hub, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hrpose.push_to_hub(weights, "ann/tiny")
+    monkeypatch.setattr("hrpose.weights.hub.LARGEST", weights.stat().st_size - 1)
+    with pytest.raises(UserError, match=r"hf:ann/tiny: model\.onnx: expected at most .* MB, found"):
+        find("hf:ann/tiny")
+    assert not any(method == "GET" for method, path, _ in hub.asked if "/resolve/" in path)
+
+
 def test_a_hub_that_is_away_is_said_in_a_line(
     hub: Hub, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

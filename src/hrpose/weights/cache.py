@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from hrpose.errors import UserError
@@ -82,11 +83,14 @@ def _copy(origin: Path, target: Path, sha256: str) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(origin, part)
+        adopt(part, target, sha256, origin)
     except OSError as error:
         raise UserError(
             f"{error.filename or origin}: cannot be copied ({error.strerror or error})"
         ) from error
-    adopt(part, target, sha256, origin)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _convert(row: Released, published: Path, usable: Path) -> None:

@@ -16,9 +16,10 @@ from hrpose.errors import UserError, missing
 from hrpose.onnx_file import open_onnx, read_notes
 from hrpose.passport import METADATA_KEY, Passport
 from hrpose.weights.card import model_card
+from hrpose.weights.download import LARGEST
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import DryRunFileInfo, HfApi
 
 PREFIX = "hf:"
 # What a repository may hold, the one that needs no PyTorch first. Neither can hold code.
@@ -51,12 +52,15 @@ def fetch(name: HubName) -> Path:
     """The repository's weights in huggingface_hub's cache, fetched where they are not there yet.
 
     A revision that is a whole commit hash is never asked for twice. Raises UserError where there is
-    no such repository, revision or file, and where the network is needed and not there.
+    no such repository, revision or file, where the file is too large, and where the network is
+    needed and not there.
     """
     api, errors = _api()
     with _explained(name):
         for file in FILES:
             try:
+                about = api.hf_hub_download(name.repo, file, revision=name.revision, dry_run=True)
+                _bound(name, file, about)
                 return Path(api.hf_hub_download(name.repo, file, revision=name.revision))
             except errors.LocalEntryNotFoundError:
                 # Not there and the network neither: the other file may be in the cache.
@@ -65,6 +69,15 @@ def fetch(name: HubName) -> Path:
             except errors.EntryNotFoundError:
                 continue
     raise UserError(f"{name}: has no {' and no '.join(FILES)}; expected weights of hrpose")
+
+
+def _bound(name: HubName, file: str, about: "DryRunFileInfo") -> None:
+    size = about.file_size or 0
+    if about.will_download and size > LARGEST:
+        raise UserError(
+            f"{name}: {file}: expected at most {LARGEST / 1e6:.0f} MB, found {size / 1e6:.0f} MB; "
+            "nothing was fetched"
+        )
 
 
 def push(files: Sequence[Path], name: HubName, *, private: bool = True) -> HubName:
@@ -147,6 +160,8 @@ def _explained(name: HubName) -> Iterator[None]:
 
     try:
         yield
+    except UserError:
+        raise
     except errors.GatedRepoError as error:
         raise UserError(
             f"{name}: its owner lets in only those who asked; ask on its page, and set HF_TOKEN"
