@@ -1,6 +1,5 @@
 """The golden vectors in the package are a part of those of the repository."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +49,10 @@ def test_a_folder_without_vectors(tmp_path: Path) -> None:
 
 def test_broken_vectors_are_named(tmp_path: Path) -> None:
     (tmp_path / "pipeline.npz").write_bytes(b"PK no archive")
-    (tmp_path / "pipeline.json").write_text(json.dumps({}))
+    (tmp_path / "pipeline.json").write_text("{")
     with pytest.raises(UserError, match=r"pipeline\.npz: cannot be read"):
         Golden.open(tmp_path).arrays("pipeline")
+    with pytest.raises(UserError, match=r"pipeline\.json: cannot be read \(Expecting"):
+        Golden.open(tmp_path).facts("pipeline")
     with pytest.raises(UserError, match=r"hrnet\.json: cannot be read \(No such file"):
         Golden.open(tmp_path).facts("hrnet")

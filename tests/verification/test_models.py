@@ -1,16 +1,18 @@
 """The one figure that a model is known by, for skeletons with and without OKS constants."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hrpose.data.coco import load_persons
+from hrpose.errors import UserError
 from hrpose.evaluation import evaluate
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.skeleton import COCO_17
 from hrpose.synthetic import ANIMAL, PERSON, Figure, write_dataset
-from hrpose.verification.models import figure, open_estimator
+from hrpose.verification.models import figure, open_estimator, people_of
 from tiny_weights import PASSPORT, write_tiny_weights
 
 
@@ -37,3 +39,11 @@ def test_with_oks_constants_the_figure_is_ap_and_says_whose_boxes(tmp_path: Path
     name, value = figure(estimator, *data)
     assert name == "AP, boxes: ground-truth"
     assert value == evaluate(estimator, *data).as_dict()["AP"]
+
+
+def test_a_data_set_without_people_is_refused(tmp_path: Path) -> None:
+    annotations = write_dataset(tmp_path, 1, seed=0)
+    document = json.loads(annotations.read_bytes())
+    annotations.write_text(json.dumps({**document, "annotations": []}))
+    with pytest.raises(UserError, match="expected people with labelled keypoints, found none"):
+        people_of(annotations, str(tmp_path / "images"))

@@ -4,6 +4,7 @@ The package carries a part of them that is enough to check everything; the whole
 repository (tests/golden, whose README says what each array is).
 """
 
+import io
 import json
 import zipfile
 import zlib
@@ -46,16 +47,21 @@ class Golden:
         """The JSON file of this name."""
         file = f"{name}.json"
         if file not in self._read:
-            self._read[file] = json.loads(self._bytes(file))
+            try:
+                self._read[file] = json.loads(self._bytes(file))
+            except UserError:
+                raise
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{self.folder / file}: cannot be read ({error})") from error
         return self._read[file]
 
     def arrays(self, name: str) -> dict[str, NDArray[Any]]:
         """The NPZ file of this name; its arrays cannot be written to."""
         file = f"{name}.npz"
         if file not in self._read:
-            self._bytes(file)
+            content = io.BytesIO(self._bytes(file))
             try:
-                with np.load(self.folder / file, allow_pickle=False) as archive:
+                with np.load(content, allow_pickle=False) as archive:
                     found = dict(archive)
             except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise UserError(f"{self.folder / file}: cannot be read ({error})") from error

@@ -82,8 +82,13 @@ def compare_models(
 
 
 def people_of(annotations: Path, images: str) -> list[Picture]:
-    """The first few hundred people of a data set, with their boxes."""
+    """The first few hundred people of a data set, with their boxes.
+
+    Raises UserError where there is nobody.
+    """
     table = load_persons(annotations)
+    if not len(table):
+        raise UserError(f"{annotations}: expected people with labelled keypoints, found none")
     source = PictureSource(images)
     rows = table.image_index[:_COMPARED_PEOPLE]
     return [

@@ -15,7 +15,7 @@ from hrpose.verification.pipeline import Arrays, check_heatmaps, difference
 
 
 def devices() -> list[torch.device]:
-    """The CPU, and a GPU where there is one."""
+    """The CPU, and a CUDA GPU where there is one; Apple's (MPS) is not compared."""
     found = [torch.device("cpu")]
     if torch.cuda.is_available():
         found.append(torch.device("cuda"))
