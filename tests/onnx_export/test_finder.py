@@ -94,6 +94,21 @@ def test_nothing_is_written_where_onnx_differs(
 
 
 @pytest.mark.usefixtures("quick")
+def test_nan_is_a_difference(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = PicturesToMaps.forward
+
+    def broken(self: PicturesToMaps, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        heat, distances = forward(self, pictures)
+        return heat * float("nan"), distances
+
+    monkeypatch.setattr(PicturesToMaps, "forward", broken)
+    with pytest.raises(UserError, match="differs from PyTorch by nan"):
+        export_finder(weights, tmp_path / "out.onnx")
+
+
+@pytest.mark.usefixtures("quick")
 def test_the_command_knows_a_finder(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,3 +112,17 @@ def test_nan_is_a_difference(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="differs from PyTorch by nan"):
         export(tmp_path / "broken.safetensors", tmp_path / "broken.onnx")
     assert not (tmp_path / "broken.onnx").exists()
+
+
+def test_another_score_is_a_difference(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = CropsToKeypoints.forward
+
+    def surer(self: CropsToKeypoints, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        heatmaps, keypoints = forward(self, crops)
+        return heatmaps, keypoints + torch.tensor([0.0, 0.0, 0.1])
+
+    monkeypatch.setattr(CropsToKeypoints, "forward", surer)
+    with pytest.raises(UserError, match="differs from PyTorch"):
+        export(weights, tmp_path / "w.onnx")

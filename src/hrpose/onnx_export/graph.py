@@ -11,6 +11,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+# What docs/guide/deploy.md promises.
+OPSET = 18
 # Shorter tensors (biases, constants) are kept as they are: halving them would save nothing.
 _WORTH_HALVING = 256
 
@@ -23,7 +25,6 @@ def to_onnx(
     output_names: list[str],
     dynamic: Mapping[int, Any],
     metadata: Mapping[str, str],
-    opset: int = 18,
 ) -> onnx.ModelProto:
     """The graph of `model`, checked, with `metadata`. `dynamic`: the dimensions that are free."""
     with warnings.catch_warnings():
@@ -35,7 +36,7 @@ def to_onnx(
             (example,),
             dynamo=True,
             verbose=False,
-            opset_version=opset,
+            opset_version=OPSET,
             input_names=[input_name],
             output_names=output_names,
             dynamic_shapes={input_name: dict(dynamic)},

@@ -50,7 +50,7 @@ class ExportReport:
     crops: int
 
 
-def export(weights: Path, out: Path, opset: int = 18) -> ExportReport:
+def export(weights: Path, out: Path) -> ExportReport:
     """Write `weights` (.safetensors or .ckpt) as ONNX, proven equal to PyTorch first.
 
     Input `crops`: uint8 RGB (batch, h, w, 3), any batch size. Outputs `heatmaps` and `keypoints`.
@@ -69,7 +69,6 @@ def export(weights: Path, out: Path, opset: int = 18) -> ExportReport:
         output_names=["heatmaps", "keypoints"],
         dynamic={0: torch.export.Dim("batch")},
         metadata={METADATA_KEY: passport.to_json()},
-        opset=opset,
     )
     content = graph.SerializeToString()
     report = _compare(model, passport, content, out)
