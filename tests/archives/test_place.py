@@ -222,6 +222,26 @@ def test_a_store_with_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
         list(open_place("memory://nothing").names())
 
 
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("memory://none?key=secret", "memory://none: no such folder"),
+        ("memory://a/list.txt?key=secret.txt", "memory://a/list.txt: line 1: expected UTF-8"),
+        ("memory://a/list.txt?key=secret.parquet", "memory://a/list.txt: expected a Parquet file"),
+        ("http://[secret?key=secret", "expected an address"),
+    ],
+)
+def test_no_message_tells_a_key(monkeypatch: pytest.MonkeyPatch, place: str, said: str) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setitem(remote.PACKAGES, "memory", "fsspec")
+    store = type(fsspec.filesystem("memory"))
+    monkeypatch.setattr(store, "open", lambda *_, **__: io.BytesIO(b"\xff\xfe\n"))
+    with pytest.raises(UserError) as caught:
+        list(open_place(place).names())
+    assert said in str(caught.value)
+    assert "key=secret" not in str(caught.value)
+
+
 class Faulty(io.RawIOBase):
     """A line without an end, which fails after so many bytes."""
 

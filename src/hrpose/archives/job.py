@@ -24,6 +24,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from filelock import FileLock, Timeout
 
 from hrpose import __version__
+from hrpose.archives.remote import shown
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
 
@@ -87,6 +88,7 @@ def freeze(
 ) -> Job:
     """Write down the list of pictures in partitions, and then the job.
 
+    `place` is what messages call it (`remote.shown`): job.json keeps no key of an address.
     `tell` hears how many names there are so far. Raises UserError where there is none, or where one
     is there twice.
     """
@@ -167,8 +169,8 @@ def _check_distinct(job: Job, hashes: np.ndarray[Any, np.dtype[np.uint64]]) -> N
         pair = [job.names(i // job.partition)[i % job.partition] for i in (first, second)]
         if pair[0] == pair[1]:
             raise UserError(
-                f"{job.place}: expected each picture once, found {pair[0]} twice; leave the second "
-                "out (`sort -u` does)"
+                f"{job.place}: expected each picture once, found {shown(pair[0])} twice; leave the "
+                "second out (`sort -u` does)"
             )
 
 

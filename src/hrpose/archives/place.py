@@ -94,7 +94,7 @@ class _Listed:
     """
 
     def __init__(self, text: str) -> None:
-        self._text = text
+        self._text, self._shown = text, remote.shown(text)
         self._folder = text.rpartition("/")[0] if remote.is_address(text) else Path(text).parent
 
     def names(self) -> Iterator[str]:
@@ -116,14 +116,14 @@ class _Listed:
                 content = line.rstrip(b"\r\n")
                 if len(content) > _LONGEST_NAME or b"\0" in content:
                     raise UserError(
-                        f"{self._text}: line {number}: expected the name of a picture, found "
+                        f"{self._shown}: line {number}: expected the name of a picture, found "
                         f"{content[:20]!r}...; a list is text with one name on each line"
                     )
                 try:
                     name = content.decode("utf-8")
                 except UnicodeDecodeError:
                     raise UserError(
-                        f"{self._text}: line {number}: expected UTF-8, found other bytes"
+                        f"{self._shown}: line {number}: expected UTF-8, found other bytes"
                     ) from None
                 if name:
                     yield name
@@ -135,18 +135,18 @@ class _Listed:
                 column = next((name for name in COLUMNS if name in table.schema_arrow.names), None)
                 if column is None:
                     raise UserError(
-                        f"{self._text}: expected a column {', '.join(COLUMNS[:-1])} or "
+                        f"{self._shown}: expected a column {', '.join(COLUMNS[:-1])} or "
                         f"{COLUMNS[-1]}, found {', '.join(table.schema_arrow.names)}"
                     )
                 for batch in table.iter_batches(10_000, columns=[column]):
                     for name in batch.column(0).to_pylist():
                         if not isinstance(name, str) or not name:
                             raise UserError(
-                                f"{self._text}: expected names of pictures in the column {column}, "
-                                f"found {name!r}"
+                                f"{self._shown}: expected names of pictures in the column "
+                                f"{column}, found {name!r}"
                             )
                         yield name
             except UserError:
                 raise
             except (OSError, ValueError) as error:  # pyarrow's own are ValueErrors
-                raise UserError(f"{self._text}: expected a Parquet file ({error})") from error
+                raise UserError(f"{self._shown}: expected a Parquet file ({error})") from error

@@ -31,6 +31,13 @@ def is_address(text: str) -> bool:
     return "://" in text
 
 
+def shown(place: str) -> str:
+    """What messages call a place: without what stands behind an address's question mark, which may
+    be a key.
+    """
+    return place.partition("?")[0] if is_address(place) else place
+
+
 def check(address: str) -> None:
     """Raise UserError for an address that cannot be opened here."""
     _opened(address)
@@ -39,10 +46,10 @@ def check(address: str) -> None:
 def content(address: str) -> bytes:
     """The bytes of a file, at most one more than `MAX_BYTES`.
 
-    Raises UserError without what stands behind a question mark, which may be a key.
+    Raises UserError where it cannot be read.
     """
     files, path = _opened(address)
-    label = address.partition("?")[0]
+    label = shown(address)
     pauses = iter(PAUSES)
     while True:
         try:
@@ -78,7 +85,7 @@ def names_below(address: str) -> Iterator[str]:
     root = path.rstrip("/") + "/"
     try:
         if not files.exists(path) and not files.exists(root):
-            raise UserError(f"{address}: no such folder; check the address")
+            raise UserError(f"{shown(address)}: no such folder; check the address")
         for _, _, found in files.walk(root, detail=True, on_error="raise"):
             names = (entry["name"] for entry in found.values())
             yield from sorted(name[len(root) :] for name in names if name.startswith(root))
@@ -86,7 +93,8 @@ def names_below(address: str) -> Iterator[str]:
         raise
     except Exception as error:
         raise UserError(
-            f"{address}: cannot be listed ({_reason(error)}); check the address and your rights"
+            f"{shown(address)}: cannot be listed ({_reason(error)}); check the address and your "
+            "rights"
         ) from error
 
 
@@ -96,7 +104,7 @@ def opened(text: str) -> Iterator[IO[bytes]]:
 
     Raises UserError where it cannot be opened, or read by what is done with it.
     """
-    label = text.partition("?")[0] if is_address(text) else text
+    label = shown(text)
     try:
         with ExitStack() as stack:
             if is_address(text):
@@ -117,8 +125,8 @@ def _opened(address: str) -> tuple[Any, str]:
     try:
         parts = urlsplit(address)
     except ValueError as error:
-        raise PictureError(f"{address}: expected an address ({error})") from None
-    label = address.partition("?")[0]
+        raise PictureError(f"{shown(address)}: expected an address ({error})") from None
+    label = shown(address)
     if parts.scheme not in PACKAGES or "::" in address:
         raise PictureError(
             f"{label}: expected an address that begins with {', '.join(PACKAGES)}://, "

@@ -48,9 +48,10 @@ class ArchiveOptions:
         if self.engine is None:
             if given:
                 raise UserError(f"{given[0]}: goes with --engine; add --engine processes or ray")
-            for place in pictures:
-                if "://" in place:
-                    raise UserError(f"{place}: addresses need --engine processes or ray; add it")
+            from hrpose.archives.remote import is_address, shown
+
+            for place in filter(is_address, pictures):
+                raise UserError(f"{shown(place)}: addresses need --engine processes or ray; add it")
             return
         if self.engine not in ENGINES:
             raise UserError(
@@ -80,6 +81,7 @@ def predict_archive(
     try:
         from hrpose.archives import job as jobs
         from hrpose.archives.place import absolute, open_place
+        from hrpose.archives.remote import shown
         from hrpose.archives.run import run, to_do
         from hrpose.archives.worker import Opening, open_estimator, settings_of
     except ModuleNotFoundError as error:
@@ -94,9 +96,9 @@ def predict_archive(
         if job is None:
             names = _until(opened.names(), asked)
             partition = options.partition or PARTITION
-            job = jobs.freeze(out, place, names, partition, settings, progress.listed)
+            job = jobs.freeze(out, shown(place), names, partition, settings, progress.listed)
         else:
-            jobs.check_same(job, place, options.partition, settings)
+            jobs.check_same(job, shown(place), options.partition, settings)
         numbers, done = to_do(job, options.retry_failed)
         progress.begin(job, done.pictures)
         state = None
