@@ -39,6 +39,21 @@ def browser() -> Iterator[Any]:
         launched.close()
 
 
+@pytest.fixture
+def batch_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The batch sizes of the weights that a test has loaded, in their order."""
+    from hrpose import api
+
+    sizes, load = [], api.load
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        sizes.append(options["batch_size"])
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(api, "load", noted)
+    return sizes
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The data folder beside the repository. A test that asks for it carries the mark `shared`."""

@@ -449,21 +449,12 @@ def test_marks_of_a_clip_go_into_the_clip_or_the_window(run: Run, tmp_path: Path
 
 
 def test_the_batch_size_is_for_both_weights(
-    run: Run, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, weights: Path, batch_sizes: list[int]
 ) -> None:
-    from hrpose import api
-
-    sizes, load = [], api.load
-
-    def noted(*arguments: Any, **options: Any) -> Any:
-        sizes.append(options["batch_size"])
-        return load(*arguments, **options)
-
-    monkeypatch.setattr(api, "load", noted)
     photo = saved(tmp_path / "photo.jpg")
     ran = run(photo, "--side-by-side", weights, "--batch-size", 3, "--out", tmp_path / "out")
     assert (ran.code, ran.complained) == (0, "")
-    assert sizes == [3, 3]
+    assert batch_sizes == [3, 3]
 
 
 def test_as_a_program_of_its_own(tmp_path: Path, weights: Path) -> None:

@@ -272,20 +272,11 @@ def test_python_refuses_what_the_command_does(
         api.evaluate("w16-small", coco.annotations, coco.images, **options)
 
 
-def test_python_takes_a_batch_size(
-    coco: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes, load = [], api.load
-
-    def noted(*arguments: Any, **options: Any) -> Any:
-        sizes.append(options["batch_size"])
-        return load(*arguments, **options)
-
-    monkeypatch.setattr(api, "load", noted)
+def test_python_takes_a_batch_size(coco: DataSet, tmp_path: Path, batch_sizes: list[int]) -> None:
     weights = write_tiny_weights(tmp_path / "tiny.onnx")
     for options in ({}, {"batch_size": 3}):
         assert api.evaluate(weights, coco.annotations, coco.images, **options) is not None
-    assert sizes == [64, 3]
+    assert batch_sizes == [64, 3]
 
 
 @pytest.mark.parametrize("options", [["--nms", "none"], ["--metric", "iou"]])
