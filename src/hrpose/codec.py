@@ -39,7 +39,9 @@ class Codec:
         if self.name not in CODECS:
             raise ValueError(f"codec: expected one of {', '.join(CODECS)}, found '{self.name}'")
         if not 0 < self.sigma <= LARGEST_SIGMA:
-            raise ValueError(f"sigma: expected up to {LARGEST_SIGMA:g}, found {self.sigma}")
+            raise ValueError(
+                f"sigma: expected above 0, up to {LARGEST_SIGMA:g}, found {self.sigma}"
+            )
         if not 1 <= self.stride <= LARGEST_STRIDE:
             raise ValueError(f"stride: expected 1 to {LARGEST_STRIDE}, found {self.stride}")
 

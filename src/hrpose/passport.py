@@ -94,7 +94,9 @@ class Passport:
 
     def __post_init__(self) -> None:
         if not 0 < self.padding <= LARGEST_PADDING:
-            raise ValueError(f"padding: expected up to {LARGEST_PADDING:g}, found {self.padding}")
+            raise ValueError(
+                f"padding: expected above 0, up to {LARGEST_PADDING:g}, found {self.padding}"
+            )
         check_colours(self.mean, self.std)
 
     @property
