@@ -50,8 +50,10 @@ class ArchiveOptions:
                 raise UserError(f"{given[0]}: goes with --engine; add --engine processes or ray")
             from hrpose.archives.remote import is_address, shown
 
-            for place in filter(is_address, pictures):
-                raise UserError(f"{shown(place)}: addresses need --engine processes or ray; add it")
+            if addresses := [place for place in pictures if is_address(place)]:
+                raise UserError(
+                    f"{shown(addresses[0])}: addresses need --engine processes or ray; add it"
+                )
             return
         if self.engine not in ENGINES:
             raise UserError(
