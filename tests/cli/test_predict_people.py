@@ -2,7 +2,6 @@
 
 import json
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -190,12 +189,9 @@ def test_a_picture_too_large_for_its_kind_of_file_is_said(run: Run, tmp_path: Pa
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["poses.json", "small.png"]
 
 
-def test_the_python_door_finds_people_too(
-    files: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_python_door_finds_people_too(files: Path, photo: Path) -> None:
     import hrpose
 
-    monkeypatch.delitem(sys.modules, "hrpose.api", raising=False)
     estimator = hrpose.load(files / "tiny.onnx", detector=files / "rtmdet.onnx", box_threshold=0.6)
     assert estimator(photo).boxes.tolist() == [[8, 8, 32, 72]]
     own = hrpose.load(files / "tiny.onnx", detector=lambda image: [[1, 2, 30, 40, 0.5]])
