@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hrpose.network.checkpoint import read_torch
+from hrpose.network.torch_file import read_torch
 from hrpose.synthetic import write_dataset
 from hrpose.training.survive import last_checkpoint
 from trainings import Ended, Trainings

@@ -1,4 +1,4 @@
-"""What every training shares: the rate at each step."""
+"""What every training shares."""
 
 from pathlib import Path
 
@@ -9,49 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from hrpose.data.dataset import Draw, TrainingSampler
-from hrpose.network import HRNet
-from hrpose.network.checkpoint import read_torch
+from hrpose.network.torch_file import read_torch
 from hrpose.training.datamodule import TrainingLoader
-from hrpose.training.fit import fit, rate_at, stages_from_the_head
-from hrpose.training.recipe import Schedule, Training
+from hrpose.training.fit import fit
+from hrpose.training.recipe import Training
 from hrpose.training.survive import last_checkpoint
-
-STEPS = Schedule(name="steps", milestones=(2, 3), gamma=0.1)
-COSINE = Schedule(name="cosine")
-
-
-@pytest.mark.parametrize(
-    ("schedule", "step", "rate"),
-    [
-        (STEPS, 0, 1.0),
-        (STEPS, 19, 1.0),
-        (STEPS, 20, 0.1),
-        (STEPS, 30, 0.01),
-        (COSINE, 0, 1.0),
-        (COSINE, 20, 0.5),
-        (COSINE, 40, 0.0),
-        (COSINE, 50, 0.0),
-        (STEPS.model_copy(update={"warmup_steps": 4}), 0, 0.25),
-        (STEPS.model_copy(update={"warmup_steps": 4}), 3, 1.0),
-        (COSINE.model_copy(update={"warmup_steps": 40}), 19, 0.25 * 1.0784591),
-    ],
-)
-def test_the_rate_at_a_step_of_forty_in_four_epochs(
-    schedule: Schedule, step: int, rate: float
-) -> None:
-    assert rate_at(step, steps=40, schedule=schedule, epochs=4) == pytest.approx(rate, abs=1e-6)
-
-
-def test_every_weight_has_its_stage() -> None:
-    names = [f"network.{name}" for name, _ in HRNet.from_name("w16-small").named_parameters()]
-    depths = [stages_from_the_head(name) for name in names]
-    # From the stem, which comes first, to the head.
-    assert depths == sorted(depths, reverse=True)
-    assert set(depths) == {5, 4, 3, 2, 1, 0}
-    assert [n for n, depth in zip(names, depths, strict=True) if depth == 0] == [
-        "network.final_layer.weight",
-        "network.final_layer.bias",
-    ]
 
 
 class Numbers(torch.utils.data.Dataset[Tensor]):

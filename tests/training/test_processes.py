@@ -15,7 +15,7 @@ import pytest
 
 from hrpose.data.dataset import Draw, EvaluationSampler, TrainingSampler
 from hrpose.errors import UserError
-from hrpose.network.checkpoint import read_torch
+from hrpose.network.torch_file import read_torch
 from hrpose.synthetic import write_dataset
 from hrpose.training.processes import ALONE, Processes, started
 from hrpose.training.recipe import Optimizer

@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT
 from hrpose.data.dataset import Sample
 from hrpose.errors import UserError
-from hrpose.network.checkpoint import read_torch
+from hrpose.network.torch_file import read_torch
 from hrpose.synthetic import write_dataset
 from hrpose.training import run
 from hrpose.training.recipe import load_recipe

@@ -13,6 +13,7 @@ import pytest
 
 from conftest import ROOT
 from hrpose.network import checkpoint
+from hrpose.network.torch_file import read_torch
 
 RECIPE = ROOT / "recipes" / "synthetic.yaml"
 # One thread: the promise is two minutes on one core, and more would disturb other tests.
@@ -87,14 +88,14 @@ def test_a_killed_training_goes_on_where_it_was(tmp_path: Path) -> None:
         finally:
             killed.send_signal(signal.SIGKILL)
     assert killed.returncode == -signal.SIGKILL
-    before = checkpoint.read_torch(last)
+    before = read_torch(last)
 
     epochs = before["epoch"] + 3
     hrpose(*train, "--set", f"training.epochs={epochs}", "--resume")
 
     assert epochs_logged(out)[-1] == list(range(before["epoch"] + 1, epochs))
     # Two batches an epoch, none twice, none left out.
-    assert checkpoint.read_torch(last)["global_step"] == 2 * epochs
+    assert read_torch(last)["global_step"] == 2 * epochs
     _, passport = checkpoint.load(out / "synthetic.safetensors")
     assert passport.name == "synthetic"
     assert passport.input_wh == (64, 64)

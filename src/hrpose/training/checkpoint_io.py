@@ -8,7 +8,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from hrpose.files import write_atomically
-from hrpose.network.checkpoint import read_torch
+from hrpose.network.torch_file import read_torch
 
 
 class WholeFiles(TorchCheckpointIO):

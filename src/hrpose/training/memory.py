@@ -23,9 +23,7 @@ class MicroBatches(L.LightningModule):
     Cost"): a third more work.
     """
 
-    def __init__(self, micro_batches: int) -> None:
-        super().__init__()
-        self.micro_batches = micro_batches
+    micro_batches: int = 1
 
     def in_parts(self, images: Tensor) -> Tensor:
         """`forward` of images (n, ...), part by part."""

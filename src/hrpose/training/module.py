@@ -13,21 +13,19 @@ from hrpose.errors import UserError
 from hrpose.geometry import transform
 from hrpose.network.folded import norms
 from hrpose.network.hrnet import HRNet
-from hrpose.network.preprocess import Normalise
 from hrpose.passport import METADATA_KEY, Passport
 from hrpose.training.accuracy import accuracy
 from hrpose.training.device_warp import warp_batch
-from hrpose.training.fit import optimizers
-from hrpose.training.frozen import stem
 from hrpose.training.loss import ohkm, peak, weighted_mse
 from hrpose.training.memory import MicroBatches
+from hrpose.training.network_module import NetworkModule
 from hrpose.training.pictures import DebugPictures
 from hrpose.training.processes import gather
 from hrpose.training.recipe import Recipe
 from hrpose.training.validation import Validation
 
 
-class PoseModule(MicroBatches):
+class PoseModule(MicroBatches, NetworkModule):
     """Trains `network` by `recipe`; targets and normalisation are made on the device.
 
     `pictures` shows batches on their way.
@@ -40,12 +38,11 @@ class PoseModule(MicroBatches):
         passport: Passport,
         pictures: DebugPictures | None = None,
     ) -> None:
-        super().__init__(recipe.training.micro_batches)
-        self.network = network
+        super().__init__(network, passport, recipe.optimizer, recipe.schedule, recipe.training)
+        self.micro_batches = recipe.training.micro_batches
         self.recipe = recipe
         self.passport = passport
         self.pictures = pictures
-        self.normalise = Normalise(passport.mean, passport.std)
         weights = torch.tensor(passport.skeleton.weights)
         if not recipe.loss.keypoint_weights:
             weights = torch.ones_like(weights)
@@ -59,15 +56,11 @@ class PoseModule(MicroBatches):
         if recipe.training.frozen_norms:
             for _, _, _, norm in norms(network):
                 norm.requires_grad_(False)
-        if recipe.training.freeze_stem:
-            stem(network).requires_grad_(False)
         self.predictions: list[NDArray[np.float64]] = []
 
     def train(self, mode: bool = True) -> Self:
         """As any module's; frozen BatchNorms do not follow into training."""
         super().train(mode)
-        if self.recipe.training.freeze_stem:
-            stem(self.network).eval()  # so that its running statistics stay, too
         if self.recipe.training.frozen_norms:
             for _, _, _, norm in norms(self.network):
                 norm.eval()
@@ -75,13 +68,10 @@ class PoseModule(MicroBatches):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 crops (n, h, w, 3) to heatmaps (n, k, h/4, w/4)."""
-        inputs = self.normalise(images)
-        if self.recipe.training.channels_last:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
         graphs = self.recipe.training.cuda_graphs
         if graphs and images.is_cuda:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        heatmaps: Tensor = self.network(inputs).float()
+        heatmaps = self.outputs(images)
         # A graph writes its results to the same place each time, and two views of a flip test, or
         # what is logged, must not change under whoever holds them.
         return heatmaps.clone() if graphs else heatmaps
@@ -140,10 +130,6 @@ class PoseModule(MicroBatches):
         people, keypoints = rows[:, 0].astype(np.int64), rows[:, 1:].reshape(len(rows), -1, 3)
         for name, value in validation.scores(people, keypoints, self.passport).items():
             self.log(f"val/{name}", value, prog_bar=name == validation.figure)
-
-    def configure_optimizers(self) -> Any:
-        recipe = self.recipe
-        return optimizers(self, recipe.optimizer, recipe.schedule, recipe.training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[METADATA_KEY] = self.passport.to_json()

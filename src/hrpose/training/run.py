@@ -24,6 +24,7 @@ from hrpose.training.doctor import Case, Finding, examine
 from hrpose.training.fit import fit
 from hrpose.training.loggers import check_loggers
 from hrpose.training.module import PoseModule
+from hrpose.training.network_module import made_fast
 from hrpose.training.pictures import DebugPictures
 from hrpose.training.processes import ALONE, Processes, started
 from hrpose.training.recipe import Recipe, write_recipe
@@ -176,8 +177,4 @@ def build_network(recipe: Recipe, skeleton: Skeleton, start: Weights | None) -> 
         network = HRNet.from_name(recipe.network, len(skeleton))
     else:
         network = start.build(skeleton)
-    if recipe.training.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if (mode := recipe.training.compile_mode) is not None:
-        network.compile(mode=mode)
-    return network
+    return made_fast(network, recipe.training)

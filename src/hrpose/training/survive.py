@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
-from hrpose.network.checkpoint import read_torch
+from hrpose.network.torch_file import read_torch
 from hrpose.training.processes import from_all
 
 

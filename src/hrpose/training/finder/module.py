@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,12 +15,10 @@ from hrpose.finder_passport import FINDER_KEY, FinderPassport
 from hrpose.metrics.boxes import BoxScores, evaluate_boxes
 from hrpose.network.finder import read_maps
 from hrpose.network.hrnet import HRNet
-from hrpose.network.preprocess import Normalise
 from hrpose.training.finder.dataset import FinderSample
 from hrpose.training.finder.loss import box_loss, centre_loss
 from hrpose.training.finder.recipe import FinderRecipe
-from hrpose.training.fit import optimizers
-from hrpose.training.frozen import stem
+from hrpose.training.network_module import NetworkModule
 
 # Brings both losses to about the same size.
 BOX_WEIGHT = 3.0
@@ -31,32 +28,19 @@ FAINTEST = 0.02
 TALL = 0.15
 
 
-class FinderModule(L.LightningModule):
+class FinderModule(NetworkModule):
     """Trains `network` by `recipe`. Chooses on the held-out pictures by AP at IoU 0.5."""
 
     def __init__(self, network: HRNet, recipe: FinderRecipe, passport: FinderPassport) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, passport, recipe.optimizer, recipe.schedule, recipe.training)
         self.recipe = recipe
         self.passport = passport
-        self.normalise = Normalise(passport.mean, passport.std)
         self.truth: list[NDArray[np.float64]] = []
         self.found: list[Boxes] = []
-        if recipe.training.freeze_stem:
-            stem(network).requires_grad_(False)
-
-    def train(self, mode: bool = True) -> "FinderModule":
-        super().train(mode)
-        if self.recipe.training.freeze_stem:
-            stem(self.network).eval()  # so that its running statistics stay, too
-        return self
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 pictures (n, h, w, 3) to logits (n, h/4, w/4) and distances (n, 4, h/4, w/4)."""
-        inputs = self.normalise(images)
-        if self.recipe.training.channels_last:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        return read_maps(self.network(inputs).float())
+        return read_maps(self.outputs(images))
 
     def training_step(self, batch: FinderSample, _index: int) -> Tensor:
         logits, distances = self(batch.image)
@@ -98,10 +82,6 @@ class FinderModule(L.LightningModule):
     def tall(self) -> BoxScores:
         """Of the last validation, people who are not small in their picture."""
         return self.score(TALL * self.recipe.side)
-
-    def configure_optimizers(self) -> Any:
-        recipe = self.recipe
-        return optimizers(self, recipe.optimizer, recipe.schedule, recipe.training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[FINDER_KEY] = self.passport.to_json()

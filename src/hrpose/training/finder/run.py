@@ -20,6 +20,7 @@ from hrpose.finder_passport import FinderPassport
 from hrpose.network import checkpoint, finder
 from hrpose.network.folded import is_folded, unfold
 from hrpose.network.preprocess import Normalise
+from hrpose.network.torch_file import read_torch
 from hrpose.training.finder.dataset import (
     FinderDataset,
     FinderSample,
@@ -29,6 +30,7 @@ from hrpose.training.finder.dataset import (
 from hrpose.training.finder.module import FinderModule
 from hrpose.training.finder.recipe import FinderRecipe
 from hrpose.training.fit import fit
+from hrpose.training.network_module import made_fast
 from hrpose.training.processes import started
 from hrpose.training.recipe import write_recipe
 from hrpose.training.survive import last_checkpoint
@@ -129,11 +131,7 @@ def train(recipe: FinderRecipe, data: Path, out: Path, resume: bool = False) -> 
     network = finder.build(recipe.network, start)
     if start is not None and is_folded(network):
         unfold(network, datamodule.frames(passport))
-    if recipe.training.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if (mode := recipe.training.compile_mode) is not None:
-        network.compile(mode=mode)
-    module = FinderModule(network, recipe, passport)
+    module = FinderModule(made_fast(network, recipe.training), recipe, passport)
     best = fit(module, datamodule, recipe.training, out, monitor="val/AP_tall", resume_from=last)
     written = out / f"{recipe.name}.safetensors"
     return write_weights(best, recipe, datamodule, passport, written)
@@ -148,7 +146,7 @@ def write_weights(
 ) -> Path:
     """The weights of a checkpoint, scored once more for the passport."""
     network = finder.build(recipe.network)
-    entries = checkpoint.read_torch(best)["state_dict"]
+    entries = read_torch(best)["state_dict"]
     prefix = "network."
     state = {k.removeprefix(prefix): v for k, v in entries.items() if k.startswith(prefix)}
     checkpoint.load_state(network, state, best)

@@ -1,0 +1,68 @@
+"""A network in training, whatever it learns: its input, what stays as it is, its optimiser."""
+
+from typing import Any, Self
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from hrpose.finder_passport import FinderPassport
+from hrpose.network.hrnet import HRNet
+from hrpose.network.preprocess import Normalise
+from hrpose.passport import Passport
+from hrpose.training.optimizers import optimizers
+from hrpose.training.recipe import AnyTraining, Optimizer, Schedule
+
+
+class NetworkModule(L.LightningModule):
+    """Trains `network` on pictures normalised by its `passport`; a frozen stem stays."""
+
+    def __init__(
+        self,
+        network: HRNet,
+        passport: Passport | FinderPassport,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        settings: AnyTraining,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.normalise = Normalise(passport.mean, passport.std)
+        self.optimizer, self.schedule, self.settings = optimizer, schedule, settings
+        if settings.freeze_stem:
+            stem(network).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.settings.freeze_stem:
+            stem(self.network).eval()  # so that its running statistics stay, too
+        return self
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """What the network makes of uint8 pictures (n, h, w, 3), in float32."""
+        inputs = self.normalise(images)
+        if self.settings.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        made: Tensor = self.network(inputs).float()
+        return made
+
+    def configure_optimizers(self) -> Any:
+        return optimizers(self, self.optimizer, self.schedule, self.settings)
+
+
+def stem(network: HRNet) -> nn.ModuleList:
+    """All layers before stage 2: the stem of two convolutions, and stage 1.
+
+    They compute at the highest resolutions, and what they find (edges, textures) serves any joints.
+    Without them a core takes half as many samples again in the same time (docs/models).
+    """
+    return nn.ModuleList([network.conv1, network.bn1, network.conv2, network.bn2, network.layer1])
+
+
+def made_fast(network: HRNet, settings: AnyTraining) -> HRNet:
+    """The network in the memory layout, and compiled, as the recipe says."""
+    if settings.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if (mode := settings.compile_mode) is not None:
+        network.compile(mode=mode)
+    return network
