@@ -35,7 +35,8 @@ how, kills, recipe, data, out, *overrides = sys.argv[1:]
 def train(dies_at=None):
     def die(self, trainer, module, loss):
         if trainer.global_step == dies_at:
-            os.kill(os.getpid(), signal.Signals[how])
+            for name in how.split():
+                os.kill(os.getpid(), signal.Signals[name])
 
     survive.GoOnInEpoch.on_before_backward = die
     run.train(load_recipe(Path(recipe), overrides), Path(data), Path(out), resume=True)
@@ -128,14 +129,25 @@ def test_three_kills_in_the_middle_of_epochs_change_nothing(
     assert_same_end(tmp_path, undisturbed)
 
 
-def test_sigterm_saves_before_leaving(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("how", "name", "status"), [("SIGTERM", "SIGTERM", 143), ("SIGINT", "Ctrl-C", 130)]
+)
+def test_a_signal_saves_before_leaving(
+    data: Path, undisturbed: Path, tmp_path: Path, how: str, name: str, status: int
+) -> None:
     # Nothing is saved on the way but by the signal, in the middle of the first epoch.
-    statuses, said = train(
-        data, tmp_path, [2], "training.checkpoint_every_steps=null", how="SIGTERM"
-    )
-    assert statuses == [128 + signal.SIGTERM]
-    assert "stopped by SIGTERM and saved after step 3; --resume goes on there" in said
+    statuses, said = train(data, tmp_path, [2], "training.checkpoint_every_steps=null", how=how)
+    assert statuses == [status]
+    assert f"stopped by {name} and saved after step 3; --resume goes on there" in said
     assert_same_end(tmp_path, undisturbed)
+
+
+def test_a_second_ctrl_c_does_not_wait(data: Path, tmp_path: Path) -> None:
+    statuses, said = train(
+        data, tmp_path, [2], "training.checkpoint_every_steps=null", how="SIGINT SIGINT"
+    )
+    assert statuses == [130]
+    assert "saved" not in said
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(

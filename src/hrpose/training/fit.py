@@ -45,8 +45,8 @@ def fit(
     """Train, validate every `every_epochs`, and return the checkpoint with the best `monitor`.
 
     `sync_batchnorm` has several `processes` normalise over the whole batch, as one does.
-    `out/checkpoints` has the last checkpoints and the best, `out` the logs. After SIGTERM the step
-    is finished and saved; it ends in SystemExit(143). Raises UserError for what `failures` knows.
+    `out/checkpoints` has the last checkpoints and the best, `out` the logs. After SIGTERM
+    and Ctrl-C the step is finished and saved; they end in SystemExit(143) and (130). Raises UserError for what `failures` knows.
     """
     for name in ("lightning.pytorch", "lightning.fabric"):  # no tips about products
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -108,11 +108,16 @@ def fit(
             trainer.fit(module, datamodule=datamodule, ckpt_path=resume_from)
         except SIGTERMException as stop:
             # Lightning would leave with 0, which says that the training is done.
-            raise SystemExit(128 + signal.SIGTERM) from stop
+            raise SystemExit(128 + (last.left_by or signal.SIGTERM)) from stop
+        except SystemExit as stop:
+            # Lightning leaves with 1 after a Ctrl-C that nobody waited for.
+            raise SystemExit(128 + signal.SIGINT if trainer.interrupted else stop.code) from stop
         except Exception as error:
             if (reason := explained(error, out)) is not None:
                 raise reason from error
             raise
+        finally:
+            last.stop_listening()
     return Path(best.best_model_path) if best.best_model_path else folder / "last.ckpt"
 
 

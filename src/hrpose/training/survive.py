@@ -67,8 +67,9 @@ def _check(path: Path) -> None:
 class LastCheckpoints(Checkpoint):
     """Writes where to go on, and keeps the newest `keep`: `last.ckpt`, `last-1.ckpt`, ...
 
-    Written at the end of each epoch, after each `every_steps`, and at SIGTERM, which ends in
-    SIGTERMException after the step, or after the validation.
+    Written at the end of each epoch, after each `every_steps`, and at SIGTERM or Ctrl-C, which end
+    in SIGTERMException after the step, or after the validation. A second Ctrl-C ends at once.
+    `left_by` is the signal that came.
     """
 
     def __init__(self, folder: Path, keep: int, every_steps: int | None) -> None:
@@ -76,20 +77,31 @@ class LastCheckpoints(Checkpoint):
         self.folder = folder
         self.names = ["last.ckpt", *(f"last-{i}.ckpt" for i in range(1, keep))]
         self.every_steps = every_steps
-        self.told_to_leave = False
+        self.left_by: signal.Signals | None = None
+        self._interrupt: Any = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # In the place of Lightning's own, which talks to the other processes at once, wherever
         # they are. Not earlier: Lightning would call this one after its own.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._leave)
+            self._interrupt = signal.signal(signal.SIGINT, self._leave)
 
-    def _leave(self, _signal: int, _frame: object) -> None:
-        self.told_to_leave = True
+    def _leave(self, number: int, _frame: object) -> None:
+        self.left_by = signal.Signals(number)
+        self.stop_listening()
+
+    def stop_listening(self) -> None:
+        """Ctrl-C interrupts again."""
+        if self._interrupt is not None:
+            signal.signal(signal.SIGINT, self._interrupt)
+            self._interrupt = None
 
     def _leaves(self, trainer: L.Trainer) -> bool:
         """Whether any process was told to: all leave after the same step."""
-        decision: bool = trainer.strategy.reduce_boolean_decision(self.told_to_leave, all=False)
+        decision: bool = trainer.strategy.reduce_boolean_decision(
+            self.left_by is not None, all=False
+        )
         return decision
 
     def on_train_batch_end(
@@ -113,8 +125,9 @@ class LastCheckpoints(Checkpoint):
         # Said now: torchrun ends the first process as soon as another one has left.
         if trainer.is_global_zero:
             logging.getLogger("hrpose").warning(
-                "%s: stopped by SIGTERM and saved after step %d; --resume goes on there",
+                "%s: stopped by %s and saved after step %d; --resume goes on there",
                 self.folder.parent,
+                "Ctrl-C" if self.left_by is signal.SIGINT else "SIGTERM",
                 trainer.global_step,
             )
         raise SIGTERMException
