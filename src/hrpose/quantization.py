@@ -20,9 +20,10 @@ from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
 from hrpose.evaluation.people import ground_truth
 from hrpose.evaluation.predict import predict
+from hrpose.evaluation.run import thinned_results
 from hrpose.files import write_atomically
 from hrpose.geometry import warp
-from hrpose.metrics.coco import KeypointScores, evaluate_keypoints, select_results
+from hrpose.metrics.coco import KeypointScores, evaluate_keypoints
 from hrpose.metrics.oks import keypoint_similarities
 from hrpose.passport import METADATA_KEY, Passport
 from hrpose.runtime.estimator import PoseEstimator
@@ -135,14 +136,7 @@ def judge(
     """The figures of weights on the people of `table`, with their own boxes."""
     estimator = PoseEstimator(OnnxSession(weights), flip_test=flip_test, batch_size=32)
     people, keypoints = predict(estimator, table, ground_truth(table), source, None)
-    results = select_results(
-        table.image_ids[people.picture],
-        keypoints,
-        people.scores,
-        [estimator.passport.crop(box).area for box in people.boxes],
-        sigmas=table.skeleton.sigmas,
-        category_id=table.category_id,
-    )
+    results = thinned_results(estimator, table, people, keypoints)
     labelled = table.keypoints[..., 2] > 0
     terms = keypoint_similarities(keypoints, table.keypoints, table.areas, table.skeleton.sigmas)
     count = labelled.sum(axis=0)

@@ -33,14 +33,12 @@ def analyze(
     ] = None,
 ) -> None:
     """Find out why the AP is what it is: one page on errors, boxes, scores and people."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from hrpose.analysis.page import render
     from hrpose.analysis.run import analyze
     from hrpose.analysis.store import check_copy
     from hrpose.analysis.store import store_calibration as store
     from hrpose.api import load
+    from hrpose.cli.console import progress
     from hrpose.files import write_atomically
     from hrpose.weights import find
 
@@ -51,18 +49,14 @@ def analyze(
         if store_calibration is not None:
             check_copy(find(weights), store_calibration)
         estimator = load(weights, detector="whole", flip_test=flip_test, batch_size=batch_size)
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
+    with progress("") as show:
         analysis = analyze(
             results,
             annotations,
             images,
             estimator,
             skeleton=skeleton,
-            progress=lambda what, done, total: bar.update(
-                task, description=what, completed=done, total=total
-            ),
+            progress=lambda what, done, total: show(done, total, what),
         )
     scores = analysis.calibration
     if store_calibration is not None and isinstance(scores, str):

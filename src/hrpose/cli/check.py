@@ -35,10 +35,8 @@ def check(
 
     Ends with exit code 1 where faults were found, 0 where there are none.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from hrpose.api import load
+    from hrpose.cli.console import progress
     from hrpose.files import write_atomically
     from hrpose.inspection.check import check
     from hrpose.inspection.findings import KINDS
@@ -51,9 +49,7 @@ def check(
     estimator = None
     if weights is not None:
         estimator = load(weights, detector="whole", flip_test=flip_test, batch_size=batch_size)
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
+    with progress("") as show:
         report = check(
             annotations,
             images,
@@ -61,9 +57,7 @@ def check(
             against_images=against_images,
             estimator=estimator,
             ignore=ignored,
-            progress=lambda what, done, total: bar.update(
-                task, description=what, completed=done, total=total
-            ),
+            progress=lambda what, done, total: show(done, total, what),
         )
     if out is not None:
         entry = {"annotations": str(annotations), "images": images, **report.as_dict()}

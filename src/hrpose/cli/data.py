@@ -67,15 +67,13 @@ def pack(
 
     In a recipe, `images: OUT` and `annotations: OUT/annotations.json` then read the pack.
     """
-    from rich.progress import Progress
-
+    from hrpose.cli.console import progress
     from hrpose.data.pack import PackSettings, write_pack
 
     settings = PackSettings(aspect, padding, height, reach, quality)
     total = 0
-    with Progress(transient=True) as progress:
-        task = progress.add_task("Packing", total=None)
+    with progress("people") as show:
         for done, total in write_pack(annotations, images, out, settings, workers):
-            progress.update(task, completed=done, total=total)
+            show(done, total)
     size = sum(file.stat().st_size for file in out.glob("part-*.bin"))
     typer.echo(f"wrote {out}: {total} people, {size / 1e6:.1f} MB")

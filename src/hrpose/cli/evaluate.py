@@ -49,12 +49,10 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Where the figures and the results go.")] = None,
 ) -> None:
     """Score weights on a data set: COCO's ten figures, PCKh or PCK; or predict a test set."""
-    from rich.console import Console
-    from rich.progress import Progress
     from rich.table import Table
 
     from hrpose.api import load
-    from hrpose.cli.console import plain_console
+    from hrpose.cli.console import plain_console, progress
     from hrpose.evaluation import DETECTOR, check_boxes, evaluate
 
     check_boxes(boxes, detector, box_threshold)
@@ -66,10 +64,7 @@ def evaluate(
         refine=refine,
         batch_size=batch_size,
     )
-    # Progress is for a person who waits; it goes away when it is done.
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("pictures", total=None)
+    with progress("pictures") as show:
         report = evaluate(
             estimator,
             annotations,
@@ -79,7 +74,7 @@ def evaluate(
             box_threshold=box_threshold or 0.0,
             nms=nms.value,
             metric=metric.value,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=show,
         )
     flip = f"flip test: {'on' if flip_test else 'off'}{', second look' if refine else ''}"
     title = (

@@ -23,9 +23,7 @@ def preview(
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("preview.html"),
 ) -> None:
     """Write a page to browse: people with joints, augmented, as heatmaps; and distributions."""
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from hrpose.cli.console import progress
     from hrpose.data.augment import Augmentation
     from hrpose.files import write_atomically
     from hrpose.inspection.page import render
@@ -41,15 +39,13 @@ def preview(
 
     size = parse_input_size(input_size) or (192, 256)
     look = Look(size, Augmentation(photometric=photometric), people, seed)
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("people", total=None)
+    with progress("people") as show:
         shown = preview(
             annotations,
             images,
             look,
             complete,
-            lambda done, total: bar.update(task, completed=done, total=total),
+            show,
         )
     write_atomically(out, render(shown))
     for line in shown.unread:

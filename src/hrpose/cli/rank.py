@@ -32,12 +32,10 @@ def rank(
     ] = None,
 ) -> None:
     """Say which pictures a label would teach most, and which labels are probably wrong."""
-    from rich.console import Console
-    from rich.progress import Progress
     from rich.table import Table
 
     from hrpose.api import load
-    from hrpose.cli.console import plain_console
+    from hrpose.cli.console import plain_console, progress
     from hrpose.data.pictures import PictureSource
     from hrpose.files import write_atomically
     from hrpose.image import SUFFIXES
@@ -53,15 +51,13 @@ def rank(
     estimator = load(weights, detector=detector, batch_size=batch_size)
     if labels is not None and labels.skeleton is not None:
         check_joints(estimator, labels)
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("pictures", total=None)
+    with progress("pictures") as show:
         ranking = rank(
             estimator,
             source,
             names,
             labels,
-            lambda done, total: bar.update(task, completed=done, total=total),
+            show,
         )
     lists = as_dict(ranking)
     if out is not None and out.suffix == ".json":

@@ -77,12 +77,11 @@ def verify(
             "give a file"
         )
     vectors = Golden.open(golden)
-    console = Console(stderr=True)
-    with console.status("comparing with the golden vectors"):
+    with Console(stderr=True).status("comparing with the golden vectors"):
         certificate = verify(vectors)
     if weights is not None:
         data = None if annotations is None or images is None else (annotations, images, boxes)
-        more = _model(console, weights, against, data, published, tolerance, flip_test)
+        more = _model(weights, against, data, published, tolerance, flip_test)
         certificate = Certificate((*certificate.checks, *more), certificate.not_run)
     _show(certificate, vectors.is_part)
     if out is not None:
@@ -93,7 +92,6 @@ def verify(
 
 
 def _model(
-    console: object,
     weights: str,
     against: str | None,
     data: tuple[Path, str, str] | None,
@@ -101,8 +99,7 @@ def _model(
     tolerance: float,
     flip_test: bool,
 ) -> "list[Check]":
-    from rich.progress import Progress
-
+    from hrpose.cli.console import progress
     from hrpose.errors import UserError
     from hrpose.verification import Check
     from hrpose.verification.models import (
@@ -128,12 +125,7 @@ def _model(
     checks: list[Check] = []
     found = open_estimator(weights, flip_test)
     expected = None if published is None else ("published", published)
-    with Progress(console=console, transient=True) as bar:  # type: ignore[arg-type]
-        task = bar.add_task("pictures", total=None)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
+    with progress("pictures") as show:
         name = Path(weights).name
         if against is not None:
             origin = open_estimator(against, flip_test)

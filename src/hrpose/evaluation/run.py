@@ -134,7 +134,7 @@ def evaluate(
         ids, sure = table.image_ids[table.image_index], keypoints[..., 2].mean(axis=1)
         everybody = to_results(ids, keypoints, sure, table.category_id)
         return _finished(out, distant, conditions, everybody)
-    results = _results(estimator, table, people, keypoints, soft=nms == "soft")
+    results = thinned_results(estimator, table, people, keypoints, soft=nms == "soft")
     if not labelled:
         assert out is not None
         split = annotations.stem.removeprefix("image_info_")
@@ -199,14 +199,14 @@ def _pckh(keypoints: NDArray[np.float32], truth: PckhTruth) -> PCKhScores:
     )
 
 
-def _results(
+def thinned_results(
     estimator: PoseEstimator,
     table: PersonTable,
     people: People,
     keypoints: NDArray[np.float32],
-    soft: bool,
+    soft: bool = False,
 ) -> list[dict[str, Any]]:
-    """Rescored and thinned results of all the people."""
+    """COCO results of all the people, rescored and thinned by OKS-NMS. `keypoints` (n, k, 3)."""
     if len(people) == 0:
         return []
     return select_results(

@@ -45,8 +45,9 @@ def fit(
     """Train, validate every `every_epochs`, and return the checkpoint with the best `monitor`.
 
     `sync_batchnorm` has several `processes` normalise over the whole batch, as one does.
-    `out/checkpoints` has the last checkpoints and the best, `out` the logs. After SIGTERM
-    and Ctrl-C the step is finished and saved; they end in SystemExit(143) and (130). Raises UserError for what `failures` knows.
+    `out/checkpoints` has the last checkpoints and the best, `out` the logs. After SIGTERM or Ctrl-C
+    the step is finished and saved; they end in SystemExit(143) and (130). Raises UserError for what
+    `failures` knows.
     """
     for name in ("lightning.pytorch", "lightning.fabric"):  # no tips about products
         logging.getLogger(name).setLevel(logging.WARNING)
