@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from hrpose.skeleton import Skeleton
 
+# Keypoints with a lower score are neither drawn nor given a place in a table, unless asked for.
+THRESHOLD = 0.3
+
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
 
@@ -81,7 +84,7 @@ class Poses:
                 entry["track_id"] = int(track_id)
         return entries
 
-    def to_pandas(self, threshold: float = 0.3) -> "pd.DataFrame":
+    def to_pandas(self, threshold: float = THRESHOLD) -> "pd.DataFrame":
         """One row per joint, see `hrpose.tables.Row`. Needs `hrpose[tables]`.
 
         Joints with a score below `threshold`, in [0, 1], are not `present`.
@@ -90,7 +93,7 @@ class Poses:
 
         return tables.to_pandas(tables.rows(self, threshold=threshold))
 
-    def to_supervision(self, threshold: float = 0.3) -> Any:
+    def to_supervision(self, threshold: float = THRESHOLD) -> Any:
         """`supervision.KeyPoints`, see `hrpose.adapters.to_supervision`.
 
         Joints with a score below `threshold`, in [0, 1], are not `visible`.

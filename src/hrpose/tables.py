@@ -9,13 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from hrpose.errors import missing
-from hrpose.poses import Poses
+from hrpose.poses import THRESHOLD, Poses
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
-
-# Joints with a lower score are absent, where nothing else is asked for.
-THRESHOLD = 0.3
 
 
 class Row(NamedTuple):

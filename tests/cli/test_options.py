@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 import typer
 
+from hrpose import poses
+from hrpose.cli import options
 from hrpose.cli.main import app
 from hrpose.cli.options import parse_input_size
 from hrpose.errors import UserError
@@ -19,6 +21,10 @@ def test_an_input_size(text: str, expected: tuple[int, int]) -> None:
 def test_a_wrong_input_size_is_told_the_bounds(text: str) -> None:
     with pytest.raises(UserError, match=f"--input-size {text}: .* multiples of 32 up to 4096"):
         parse_input_size(text)
+
+
+def test_a_joint_is_shown_from_the_same_score_on_everywhere() -> None:
+    assert options.THRESHOLD == poses.THRESHOLD
 
 
 def help_of(*words: str) -> dict[str, str]:

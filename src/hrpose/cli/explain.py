@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.options import Detector, Threshold, Weights
+from hrpose.cli.options import THRESHOLD, Detector, Threshold, Weights
 from hrpose.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def explain(
     joint: Annotated[
         str | None, typer.Option(help="The joint that is shown pixel by pixel, as left_wrist.")
     ] = None,
-    threshold: Threshold = 0.3,
+    threshold: Threshold = THRESHOLD,
     out: Annotated[Path, typer.Option(help="Where the page and its pictures go.")] = Path("out"),
 ) -> None:
     """Make a page that walks through the method with a photo: box, crop, heatmaps, joints."""

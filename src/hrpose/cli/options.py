@@ -41,6 +41,8 @@ Refine = Annotated[
     bool,
     typer.Option(help="Look twice, the second time around the first keypoints: for loose boxes."),
 ]
+# As in hrpose.poses, which the start of a command does not wait for.
+THRESHOLD = 0.3
 Threshold = Annotated[
     float,
     typer.Option(min=0, max=1, help="Joints with a lower score are absent: they are not drawn."),

@@ -9,6 +9,7 @@ import typer
 from hrpose.cli.options import (
     KINDS,
     MARKS,
+    THRESHOLD,
     BatchSize,
     BoxThreshold,
     Detector,
@@ -50,7 +51,7 @@ def predict(
     flip_test: FlipTest = False,
     refine: Refine = False,
     batch_size: BatchSize = 16,
-    threshold: Threshold = 0.3,
+    threshold: Threshold = THRESHOLD,
     save: Save = SAVED,
     mark: Mark = "",
     side_by_side: Annotated[

@@ -6,13 +6,13 @@ from numpy.typing import NDArray
 from hrpose.drawing import shapes, words
 from hrpose.drawing.palette import INK, PAPER, keypoint_colours, limb_colours
 from hrpose.drawing.people import person_size
-from hrpose.poses import Poses
+from hrpose.poses import THRESHOLD, Poses
 
 
 def draw(
     image: NDArray[np.uint8],
     poses: Poses,
-    threshold: float = 0.3,
+    threshold: float = THRESHOLD,
     boxes: bool = False,
     *,
     ids: bool = False,

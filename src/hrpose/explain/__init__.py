@@ -9,6 +9,7 @@ from hrpose.explain import page, sheet
 from hrpose.explain.lesson import tell
 from hrpose.explain.trace import Trace, trace
 from hrpose.files import write_atomically
+from hrpose.poses import THRESHOLD
 
 __all__ = ["Written", "trace", "write"]
 
@@ -23,7 +24,7 @@ class Written:
     heatmaps: Path
 
 
-def write(traced: Trace, name: str, folder: Path, threshold: float = 0.3) -> Written:
+def write(traced: Trace, name: str, folder: Path, threshold: float = THRESHOLD) -> Written:
     """Write the explanation of a traced person in the photo called `name` into `folder`.
 
     `crop` is the network's input, pixel for pixel; `heatmaps` has one tile per joint. Raises

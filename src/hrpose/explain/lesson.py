@@ -7,9 +7,10 @@ from hrpose.explain.decoding import decoding
 from hrpose.explain.story import Figure, Section, Story
 from hrpose.explain.trace import Trace
 from hrpose.metrics.coco import COUNTED_SCORE
+from hrpose.poses import THRESHOLD
 
 
-def tell(trace: Trace, name: str, threshold: float = 0.3) -> Story:
+def tell(trace: Trace, name: str, threshold: float = THRESHOLD) -> Story:
     """The story of one person in the photo called `name`."""
     passport = trace.passport
     height, width = trace.image.shape[:2]

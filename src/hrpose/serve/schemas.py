@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hrpose.poses import THRESHOLD
+
 Box = Annotated[list[float], Field(min_length=4, max_length=4)]
 
 
@@ -19,7 +21,7 @@ class Options(BaseModel):
         examples=["[[120, 40, 200, 420]]"],
     )
     threshold: float = Field(
-        0.3, ge=0, le=1, description="Keypoints with a lower score are marked as absent."
+        THRESHOLD, ge=0, le=1, description="Keypoints with a lower score are marked as absent."
     )
     flip_test: bool = Field(
         False, description="Average over the picture and its mirror image: better, twice the work."
