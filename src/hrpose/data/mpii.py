@@ -37,7 +37,7 @@ UNLABELLED = [-1.0, -1.0]
 
 
 @dataclass(frozen=True, slots=True)
-class Converted:
+class ConvertedSet:
     """One file that was written: its people, their pictures, and how many of those were found."""
 
     path: Path
@@ -47,7 +47,7 @@ class Converted:
     heads: int
 
 
-def convert(annot: Path, out: Path, images: Path | None = None) -> list[Converted]:
+def convert(annot: Path, out: Path, images: Path | None = None) -> list[ConvertedSet]:
     """Convert all the sets in the folder `annot` to `out`/train.json and so on.
 
     `images` (a folder or zip file; by default beside `annot`) is read for the pictures' sizes.
@@ -69,7 +69,7 @@ def convert(annot: Path, out: Path, images: Path | None = None) -> list[Converte
         write_atomically(out / path.name, json.dumps(document))
         people = document["annotations"]
         done.append(
-            Converted(
+            ConvertedSet(
                 path=out / path.name,
                 people=len(people),
                 pictures=len(document["images"]),

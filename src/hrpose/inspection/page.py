@@ -8,8 +8,9 @@ from html import escape
 from importlib import resources
 
 from hrpose.inspection.preview import Person, Preview
-from hrpose.inspection.spread import bars, histograms, shares, visibility
+from hrpose.inspection.spread import histograms, shares, visibility
 from hrpose.pages import document, source
+from hrpose.pages.histogram import histogram_chart
 
 
 def render(preview: Preview) -> str:
@@ -19,7 +20,7 @@ def render(preview: Preview) -> str:
     width, height = look.input_wh
     unread = "".join(f"<li>{escape(line)}</li>" for line in preview.unread)
     people = "".join(_person(person) for person in preview.people)
-    charts = "".join(bars(histogram) for histogram in histograms(labels))
+    charts = "".join(histogram_chart(histogram) for histogram in histograms(labels))
     posed = int(labels.labelled.any(axis=1).sum())
     header = (
         f"<p>{len(labels.file_names)} pictures, {len(labels)} people, {posed} of them with joints; "

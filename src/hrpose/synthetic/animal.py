@@ -5,7 +5,7 @@ import numpy as np
 
 from hrpose.skeleton import Skeleton
 from hrpose.synthetic.body import SIDES, Floats, Joints, direction, rotation
-from hrpose.synthetic.drawing import Paint, Part, Pixels, cloth, colour_unlike
+from hrpose.synthetic.drawing import BodyPart, Paint, Pixels, cloth, colour_unlike
 from hrpose.synthetic.figure import Figure
 
 _LEGS = ("front", "back")
@@ -63,29 +63,29 @@ def _pose(rng: np.random.Generator) -> Joints:
     return {name: whole @ point for name, point in joints.items()}
 
 
-def _parts(rng: np.random.Generator) -> list[Part]:
+def _parts(rng: np.random.Generator) -> list[BodyPart]:
     build = rng.uniform(0.85, 1.25)
     hips = tuple(f"{side}_{leg}_hip" for side in SIDES for leg in _LEGS)
     trunk = (*hips, "withers", "root_of_tail")
     parts = [
-        Part("coat", trunk, (*(0.075 * build,) * 4, 0.06 * build, 0.06 * build), 0),
-        Part("coat", ("withers", "poll"), (0.075 * build, 0.055), 0.01),
-        Part("coat", ("root_of_tail", "tail_tip"), (0.03, 0.014), -0.01),
-        Part("coat", ("poll", "muzzle"), (0.065, 0.042), 0.03),
-        Part("dark", ("nose",), (0.026,), 0.04),
+        BodyPart("coat", trunk, (*(0.075 * build,) * 4, 0.06 * build, 0.06 * build), 0),
+        BodyPart("coat", ("withers", "poll"), (0.075 * build, 0.055), 0.01),
+        BodyPart("coat", ("root_of_tail", "tail_tip"), (0.03, 0.014), -0.01),
+        BodyPart("coat", ("poll", "muzzle"), (0.065, 0.042), 0.03),
+        BodyPart("dark", ("nose",), (0.026,), 0.04),
     ]
     for side in SIDES:
         parts += [
-            Part("dark coat", (f"{side}_ear_root", f"{side}_ear"), (0.032, 0.014), 0.03),
-            Part("white", (f"{side}_eye",), (0.019,), 0.035),
-            Part("dark", (f"{side}_eye",), (0.011,), 0.036),
+            BodyPart("dark coat", (f"{side}_ear_root", f"{side}_ear"), (0.032, 0.014), 0.03),
+            BodyPart("white", (f"{side}_eye",), (0.019,), 0.035),
+            BodyPart("dark", (f"{side}_eye",), (0.011,), 0.036),
         ]
         for leg in _LEGS:
             hip, knee, paw = (f"{side}_{leg}_{name}" for name in ("hip", "knee", "paw"))
             parts += [
-                Part("coat", (hip, knee), (0.06 * build, 0.036), 0.01),
-                Part("coat", (knee, paw), (0.034, 0.026), 0.0),
-                Part("dark", (paw,), (0.032,), 0.01),
+                BodyPart("coat", (hip, knee), (0.06 * build, 0.036), 0.01),
+                BodyPart("coat", (knee, paw), (0.034, 0.026), 0.0),
+                BodyPart("dark", (paw,), (0.032,), 0.01),
             ]
     return parts
 

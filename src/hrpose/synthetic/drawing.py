@@ -18,7 +18,7 @@ _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 _SUBPIXEL_BITS = 4
 
 
-class Part(NamedTuple):
+class BodyPart(NamedTuple):
     """The convex hull of circles around joints, in one paint."""
 
     paint: str
@@ -80,7 +80,7 @@ def _blotches(rng: np.random.Generator, shape: tuple[int, ...], period: int) -> 
 def paint(
     image: Pixels,
     joints: Joints,
-    part: Part,
+    part: BodyPart,
     colour: Paint,
     light: Floats,
 ) -> tuple[Window, NDArray[np.bool_]]:

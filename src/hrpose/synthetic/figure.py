@@ -12,7 +12,7 @@ import numpy as np
 
 from hrpose.skeleton import Skeleton
 from hrpose.synthetic.body import Joints
-from hrpose.synthetic.drawing import Paint, Part, Pixels
+from hrpose.synthetic.drawing import BodyPart, Paint, Pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,14 @@ class Figure:
     plural: str
     skeleton: Skeleton
     pose: Callable[[np.random.Generator], Joints]
-    parts: Callable[[np.random.Generator], list[Part]]
+    parts: Callable[[np.random.Generator], list[BodyPart]]
     wardrobe: Callable[[np.random.Generator, Pixels], dict[str, Paint]]
     room: tuple[float, float]
 
-    def dress(self, rng: np.random.Generator, joints: Joints, number: int) -> list[Part]:
+    def dress(self, rng: np.random.Generator, joints: Joints, number: int) -> list[BodyPart]:
         """The parts of one figure, the farthest first; its `number` is written on each."""
 
-        def nearness(part: Part) -> float:
+        def nearness(part: BodyPart) -> float:
             return part.lift + float(np.mean([joints[name][2] for name in part.joints]))
 
         return [part._replace(figure=number) for part in sorted(self.parts(rng), key=nearness)]

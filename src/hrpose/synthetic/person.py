@@ -5,7 +5,7 @@ import numpy as np
 
 from hrpose.skeleton import COCO_17
 from hrpose.synthetic.body import SIDES, Joints, direction, rotation
-from hrpose.synthetic.drawing import Paint, Part, Pixels, cloth, colour_unlike
+from hrpose.synthetic.drawing import BodyPart, Paint, Pixels, cloth, colour_unlike
 from hrpose.synthetic.figure import Figure
 
 _FRONT_SHARE = 0.85
@@ -56,31 +56,31 @@ def _pose(rng: np.random.Generator) -> Joints:
     return {name: whole @ point for name, point in joints.items()}
 
 
-def _parts(rng: np.random.Generator) -> list[Part]:
+def _parts(rng: np.random.Generator) -> list[BodyPart]:
     sleeve, leg = rng.choice(["shirt", "skin"]), rng.choice(["trousers", "trousers", "skin"])
     build = rng.uniform(1.0, 1.35)
     parts = [
-        Part("shirt", _TRUNK, (0.045 * build, 0.045 * build, 0.055 * build, 0.055 * build), 0),
-        Part("skin", ("neck", "chin"), (0.04, 0.04), -0.02),
-        Part("skin", ("crown", "chin"), (0.07, 0.052), 0.03),
-        Part("hair", ("hair",), (0.084,), 0.03),
-        Part("dark", ("mouth",), (0.011,), 0.03),
-        Part("dark skin", ("nose",), (0.017,), 0.04),
+        BodyPart("shirt", _TRUNK, (0.045 * build, 0.045 * build, 0.055 * build, 0.055 * build), 0),
+        BodyPart("skin", ("neck", "chin"), (0.04, 0.04), -0.02),
+        BodyPart("skin", ("crown", "chin"), (0.07, 0.052), 0.03),
+        BodyPart("hair", ("hair",), (0.084,), 0.03),
+        BodyPart("dark", ("mouth",), (0.011,), 0.03),
+        BodyPart("dark skin", ("nose",), (0.017,), 0.04),
     ]
     for side in SIDES:
         hip, knee, ankle, toes, shoulder, elbow, wrist, fingers, eye, ear = (
             f"{side}_{name}" for name in _SIDED
         )
         parts += [
-            Part("trousers", (hip, knee), (0.06 * build, 0.045 * build), -0.06),
-            Part(leg, (knee, ankle), (0.042 * build, 0.03 * build), -0.07),
-            Part("shoes", (ankle, toes), (0.03, 0.026), -0.06),
-            Part("shirt", (shoulder, elbow), (0.047 * build, 0.036 * build), 0.02),
-            Part(sleeve, (elbow, wrist), (0.036 * build, 0.027 * build), 0.03),
-            Part("skin", (wrist, fingers), (0.027, 0.024), 0.03),
-            Part("white", (eye,), (0.019,), 0.03),
-            Part("dark", (eye,), (0.01,), 0.031),
-            Part("dark skin", (ear,), (0.02,), 0.04),
+            BodyPart("trousers", (hip, knee), (0.06 * build, 0.045 * build), -0.06),
+            BodyPart(leg, (knee, ankle), (0.042 * build, 0.03 * build), -0.07),
+            BodyPart("shoes", (ankle, toes), (0.03, 0.026), -0.06),
+            BodyPart("shirt", (shoulder, elbow), (0.047 * build, 0.036 * build), 0.02),
+            BodyPart(sleeve, (elbow, wrist), (0.036 * build, 0.027 * build), 0.03),
+            BodyPart("skin", (wrist, fingers), (0.027, 0.024), 0.03),
+            BodyPart("white", (eye,), (0.019,), 0.03),
+            BodyPart("dark", (eye,), (0.01,), 0.031),
+            BodyPart("dark skin", (ear,), (0.02,), 0.04),
         ]
     return parts
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.synthetic.body import Floats, Joints, place
-from hrpose.synthetic.drawing import Part, Pixels, background, paint
+from hrpose.synthetic.drawing import BodyPart, Pixels, background, paint
 from hrpose.synthetic.figure import Figure
 from hrpose.synthetic.person import PERSON
 
@@ -56,7 +56,7 @@ def render_picture(
     # The number of the part that is seen at each pixel, counted through all figures.
     owner = np.full((height, width), -1, np.int32)
     masks = np.zeros((count, height, width), np.bool_)
-    parts: list[Part] = []
+    parts: list[BodyPart] = []
     figures: list[Joints] = []
     for mask, slot in zip(masks, rng.permutation(count), strict=True):
         joints = place(rng, figure.pose(rng), size_wh, (slot + 0.5) / count, count, figure.room)
@@ -83,7 +83,7 @@ def _truth(
     joints: Joints,
     names: Sequence[str],
     owner: NDArray[np.int32],
-    parts: Sequence[Part],
+    parts: Sequence[BodyPart],
 ) -> Floats:
     """(k, 3): a keypoint is seen where a part that it belongs to is the topmost."""
     height, width = owner.shape
