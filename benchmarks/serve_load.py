@@ -2,9 +2,11 @@
 
 Every good picture has an answer of its own, known from the library beforehand. The yardstick is the
 bare session on the same crops in full batches, run before and after in the same process, while the
-server is idle.
+server is idle. What the server adds to a crop is the same for all weights, so that its share falls
+with their size: `--weights w16-small larger.onnx` measures one after the other.
 """
 
+import argparse
 import http.client
 import json
 import multiprocessing
@@ -25,7 +27,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hrpose
-from benchmarks.serving import begin, heading, options, remembered, resident, waiting, write
+from benchmarks.serving import (
+    REMEMBERED,
+    begin,
+    heading,
+    options,
+    remembered,
+    resident,
+    waiting,
+    write,
+)
 from hrpose import weights as registry
 from hrpose.geometry import warp
 from hrpose.runtime.session import open_session
@@ -199,21 +210,19 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def main() -> None:
-    """Run, print and write the figures."""
-    given = options(__doc__, 60, "SERVER.md")
-
-    goods, crops = make_good(given.weights, PICTURES)
+def measure(weights: str, given: argparse.Namespace) -> dict[str, str]:
+    """Figures by what they are, for a server with these weights."""
+    goods, crops = make_good(weights, PICTURES)
     for a, one in enumerate(goods):  # each answer is told from every other
         for b, other in enumerate(goods):
             answer = {"people": [{"keypoints": [{"x": x, "y": y} for x, y, _ in other.joints]}]}
             assert one.answered_by(answer) is (a == b)
     bads = make_bad(goods[0].body)
     code = "from hrpose.cli.main import main; main()"
-    server, url = begin(code, given.weights)
+    server, url = begin(code, weights)
     threads = len(os.sched_getaffinity(0))
     alone = given.seconds / 6
-    yardstick = [bare(given.weights, crops, threads, alone)]
+    yardstick = [bare(weights, crops, threads, alone)]
 
     memory: list[float] = []
     parts = [list(range(given.clients))[i::PROCESSES] for i in range(PROCESSES)]
@@ -227,7 +236,7 @@ def main() -> None:
             work.wait(1)
         spent, cpu = time.time() - start, cpu_seconds(server.pid) - cpu
         tallies = [tally for part in work.get() for tally in part]
-    yardstick.append(bare(given.weights, crops, threads, alone))
+    yardstick.append(bare(weights, crops, threads, alone))
     server.send_signal(signal.SIGTERM)
     assert server.wait(30) == 0
 
@@ -235,22 +244,31 @@ def main() -> None:
     (before, _), (after, _) = yardstick
     best, best_cpu = (statistics.mean(column) for column in zip(*yardstick, strict=True))
     rate, used = good / spent, cpu / good
-    waits = [s for t in tallies for s in t.seconds]
-    lines = [
-        *heading("The server under load", __doc__, "serve_load"),
-        f"| weights | {Path(given.weights).stem} |",
-        f"| clients, seconds | {given.clients}, {given.seconds:g} |",
-        f"| bare session, crops/s, before and after | {before:.1f}, {after:.1f} |",
-        f"| server, good answers/s | {rate:.1f} ({rate / best:.0%} of the session) |",
-        f"| CPU milliseconds: session for a crop, server for an answer, all bad requests counted | "
-        f"{best_cpu * 1000:.1f}, {used * 1000:.1f} ({best_cpu / used:.0%}) |",
-        f"| seconds to an answer, median and 99% | {waiting(waits)} |",
-        f"| good requests, wrong answers | {good}, {sum(t.wrong for t in tallies)} |",
-        f"| bad requests, not refused with a 4xx and a reason | {sum(t.bad for t in tallies)}, "
-        f"{sum(t.unrefused for t in tallies)} |",
-        f"| answered 503, lost | {sum(t.busy for t in tallies)}, {sum(t.lost for t in tallies)} |",
-        remembered(memory),
-    ]
+    return {
+        "clients, seconds": f"{given.clients}, {given.seconds:g}",
+        "bare session, crops/s, before and after": f"{before:.1f}, {after:.1f}",
+        "server, good answers/s": f"{rate:.1f} ({rate / best:.0%} of the session)",
+        "CPU milliseconds: session for a crop, server for an answer, all bad requests counted": (
+            f"{best_cpu * 1000:.1f}, {used * 1000:.1f} ({best_cpu / used:.0%})"
+        ),
+        "seconds to an answer, median and 99%": waiting([s for t in tallies for s in t.seconds]),
+        "good requests, wrong answers": f"{good}, {sum(t.wrong for t in tallies)}",
+        "bad requests, not refused with a 4xx and a reason": (
+            f"{sum(t.bad for t in tallies)}, {sum(t.unrefused for t in tallies)}"
+        ),
+        "answered 503, lost": f"{sum(t.busy for t in tallies)}, {sum(t.lost for t in tallies)}",
+        REMEMBERED: remembered(memory),
+    }
+
+
+def main() -> None:
+    """Run, print and write the figures."""
+    given = options(__doc__, 60, "SERVER.md", several=True)
+    measured = [measure(weights, given) for weights in given.weights]
+    names = [Path(weights).stem for weights in given.weights]
+    lines = heading("The server under load", __doc__, "serve_load", names)
+    for what in measured[0]:
+        lines.append(f"| {what} | {' | '.join(figures[what] for figures in measured)} |")
     write(lines, given.out)
 
 

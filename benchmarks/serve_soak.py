@@ -23,7 +23,16 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from benchmarks.serve_load import BAD_EVERY, Bad, Good, make_bad, make_good
-from benchmarks.serving import begin, heading, options, remembered, resident, waiting, write
+from benchmarks.serving import (
+    REMEMBERED,
+    begin,
+    heading,
+    options,
+    remembered,
+    resident,
+    waiting,
+    write,
+)
 
 PICTURES = 24
 PROCESSES = 2
@@ -189,7 +198,7 @@ def main() -> int:
         f"| wrong answers, lost answers (SIGTERM included) | {wrong}, {lost} |",
         f"| 5xx other than 503, refusals without a reason | {failures or 0}, {unreasoned} |",
         f"| seconds to a good answer, median and 99% | {waiting(waits)} |",
-        remembered(memory),
+        f"| {REMEMBERED} | {remembered(memory)} |",
         f"| exit code after SIGTERM under load | {ended} |",
     ]
     write(lines, given.out)

@@ -10,11 +10,19 @@ from pathlib import Path
 
 import hrpose
 
+REMEMBERED = "memory in MB, after a sixth of the time, most, at the end"
 
-def options(doc: str | None, seconds: float, out: str) -> argparse.Namespace:
-    """`--weights`, `--seconds`, `--clients` and `--out`, by default the file `out` beside this."""
+
+def options(doc: str | None, seconds: float, out: str, several: bool = False) -> argparse.Namespace:
+    """`--weights`, `--seconds`, `--clients` and `--out`, by default the file `out` beside this.
+
+    With `several`, the weights are a list.
+    """
     parser = argparse.ArgumentParser(description=doc)
-    parser.add_argument("--weights", default="w16-small")
+    if several:
+        parser.add_argument("--weights", nargs="+", default=["w16-small"])
+    else:
+        parser.add_argument("--weights", default="w16-small")
     parser.add_argument("--seconds", type=float, default=seconds)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / out)
@@ -42,8 +50,10 @@ def resident(pid: int) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1000
 
 
-def heading(title: str, doc: str | None, module: str) -> list[str]:
-    """The report's first lines: what it is, how it was made, and where."""
+def heading(
+    title: str, doc: str | None, module: str, columns: Sequence[str] = ("figure",)
+) -> list[str]:
+    """The report's first lines: what it is, how it was made, and where; and the table's head."""
     return [
         f"# {title}",
         "",
@@ -53,8 +63,8 @@ def heading(title: str, doc: str | None, module: str) -> list[str]:
         f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores shared by server and clients, "
         f"load of the machine {os.getloadavg()[1]:.1f}, hrpose {hrpose.__version__}",
         "",
-        "| what | figure |",
-        "|---|---|",
+        f"| what | {' | '.join(columns)} |",
+        "|" + "---|" * (len(columns) + 1),
     ]
 
 
@@ -65,12 +75,9 @@ def waiting(seconds: Sequence[float]) -> str:
 
 
 def remembered(memory: Sequence[float]) -> str:
-    """A row on memory: once caches are full, the most, and at the end."""
+    """What `REMEMBERED` says: once caches are full, the most, and at the end."""
     settled = memory[len(memory) // 6 :]
-    return (
-        f"| memory in MB, after a sixth of the time, most, at the end | {settled[0]:.0f}, "
-        f"{max(settled):.0f}, {settled[-1]:.0f} |"
-    )
+    return f"{settled[0]:.0f}, {max(settled):.0f}, {settled[-1]:.0f}"
 
 
 def write(lines: Sequence[str], out: Path) -> None:
