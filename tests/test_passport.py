@@ -66,6 +66,7 @@ def test_what_is_no_passport(text: str) -> None:
         ("input_wh", ["a", 2]),
         ("input_wh", 3),
         ("input_wh", [0, 64]),
+        ("input_wh", [3, 64]),  # less than the stride: a heatmap without pixels
         ("input_wh", [5000, 64]),
         ("input_wh", [1e999, 64]),
         ("codec", {}),

@@ -97,6 +97,11 @@ class Passport:
             raise ValueError(
                 f"padding: expected above 0, up to {LARGEST_PADDING:g}, found {self.padding}"
             )
+        if min(self.heatmap_wh) < 1:
+            raise ValueError(
+                f"stride: expected at most the input's {min(self.input_wh)} pixels, "
+                f"found {self.codec.stride}"
+            )
         check_colours(self.mean, self.std)
 
     @property
