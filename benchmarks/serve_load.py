@@ -2,8 +2,8 @@
 
 Every good picture has an answer of its own, known from the library beforehand. The yardstick is the
 bare session on the same crops in full batches, run before and after in the same process, while the
-server is idle. What the server adds to a crop is the same for all weights, so that its share falls
-with their size: `--weights w16-small larger.onnx` measures one after the other.
+server is idle. What the server adds to a crop weighs less beside a larger network:
+`--weights w16-small larger.onnx` measures one after the other.
 """
 
 import argparse

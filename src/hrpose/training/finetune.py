@@ -68,7 +68,7 @@ def recipe_for(
             half_body_probability=0.1 if people.skeleton.upper_body else 0,
             photometric=0.3,
         ),
-        optimizer=Optimizer(name="adamw", lr=2e-3, weight_decay=0.01, layer_decay=0.7),
+        optimizer=Optimizer(name="adamw", lr=2e-3, weight_decay=0.01, layer_decay=0.9),
         schedule=Schedule(name="cosine", warmup_steps=max(1, steps // 20)),
         training=Training(
             epochs=EVALUATIONS,
