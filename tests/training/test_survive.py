@@ -31,6 +31,8 @@ from hrpose.training import run, survive
 from hrpose.training.recipe import load_recipe
 
 how, kills, recipe, data, out, *overrides = sys.argv[1:]
+# The tests may run where a shell has it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def train(dies_at=None):
     def die(self, trainer, module, loss):

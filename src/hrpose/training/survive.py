@@ -85,7 +85,9 @@ class LastCheckpoints(Checkpoint):
         # they are. Not earlier: Lightning would call this one after its own.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._leave)
-            self._interrupt = signal.signal(signal.SIGINT, self._leave)
+            # In the background of a shell script Ctrl-C is for others.
+            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+                self._interrupt = signal.signal(signal.SIGINT, self._leave)
 
     def _leave(self, number: int, _frame: object) -> None:
         self.left_by = signal.Signals(number)
