@@ -27,16 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hrpose
-from benchmarks.serving import (
-    REMEMBERED,
-    begin,
-    heading,
-    options,
-    remembered,
-    resident,
-    waiting,
-    write,
-)
+from benchmarks.serving import Figures, begin, options, remembered, report, resident, waiting
 from hrpose import weights as registry
 from hrpose.geometry import warp
 from hrpose.runtime.session import open_session
@@ -210,7 +201,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(weights: str, given: argparse.Namespace) -> dict[str, str]:
+def measure(weights: str, given: argparse.Namespace) -> Figures:
     """Figures by what they are, for a server with these weights."""
     goods, crops = make_good(weights, PICTURES)
     for a, one in enumerate(goods):  # each answer is told from every other
@@ -257,19 +248,15 @@ def measure(weights: str, given: argparse.Namespace) -> dict[str, str]:
             f"{sum(t.bad for t in tallies)}, {sum(t.unrefused for t in tallies)}"
         ),
         "answered 503, lost": f"{sum(t.busy for t in tallies)}, {sum(t.lost for t in tallies)}",
-        REMEMBERED: remembered(memory),
+        **remembered(memory),
     }
 
 
 def main() -> None:
     """Run, print and write the figures."""
     given = options(__doc__, 60, "SERVER.md", several=True)
-    measured = [measure(weights, given) for weights in given.weights]
-    names = [Path(weights).stem for weights in given.weights]
-    lines = heading("The server under load", __doc__, "serve_load", names)
-    for what in measured[0]:
-        lines.append(f"| {what} | {' | '.join(figures[what] for figures in measured)} |")
-    write(lines, given.out)
+    columns = {Path(weights).stem: measure(weights, given) for weights in given.weights}
+    report("The server under load", __doc__, "serve_load", columns, given.out)
 
 
 if __name__ == "__main__":

@@ -23,16 +23,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from benchmarks.serve_load import BAD_EVERY, Bad, Good, make_bad, make_good
-from benchmarks.serving import (
-    REMEMBERED,
-    begin,
-    heading,
-    options,
-    remembered,
-    resident,
-    waiting,
-    write,
-)
+from benchmarks.serving import begin, options, remembered, report, resident, waiting
 
 PICTURES = 24
 PROCESSES = 2
@@ -189,19 +180,19 @@ def main() -> int:
     failures = {status: n for status, n in (good + bad).items() if status >= 500 and status != 503}
     wrong, lost = sum(seen.wrong for seen in found), sum(seen.lost for seen in found)
     unreasoned = sum(seen.unreasoned for seen in found)
-    lines = [
-        *heading("The server with faults on purpose", __doc__, "serve_soak"),
-        f"| weights, clients, seconds | {Path(given.weights).stem}, {given.clients} and "
-        f"{PROCESSES} that disturb, {given.seconds:g} |",
-        f"| good requests by status | {dict(sorted(good.items()))} |",
-        f"| bad requests by status | {dict(sorted(bad.items()))} |",
-        f"| wrong answers, lost answers (SIGTERM included) | {wrong}, {lost} |",
-        f"| 5xx other than 503, refusals without a reason | {failures or 0}, {unreasoned} |",
-        f"| seconds to a good answer, median and 99% | {waiting(waits)} |",
-        f"| {REMEMBERED} | {remembered(memory)} |",
-        f"| exit code after SIGTERM under load | {ended} |",
-    ]
-    write(lines, given.out)
+    clients = f"{given.clients} and {PROCESSES} that disturb"
+    figures = {
+        "weights, clients, seconds": f"{Path(given.weights).stem}, {clients}, {given.seconds:g}",
+        "good requests by status": f"{dict(sorted(good.items()))}",
+        "bad requests by status": f"{dict(sorted(bad.items()))}",
+        "wrong answers, lost answers (SIGTERM included)": f"{wrong}, {lost}",
+        "5xx other than 503, refusals without a reason": f"{failures or 0}, {unreasoned}",
+        "seconds to a good answer, median and 99%": waiting(waits),
+        **remembered(memory),
+        "exit code after SIGTERM under load": f"{ended}",
+    }
+    columns = {"figure": figures}
+    report("The server with faults on purpose", __doc__, "serve_soak", columns, given.out)
     return int(bool(wrong or lost or unreasoned or failures or ended))
 
 

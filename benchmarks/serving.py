@@ -5,12 +5,13 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import hrpose
 
-REMEMBERED = "memory in MB, after a sixth of the time, most, at the end"
+# What was measured, by what it is.
+Figures = dict[str, str]
 
 
 def options(doc: str | None, seconds: float, out: str, several: bool = False) -> argparse.Namespace:
@@ -50,11 +51,12 @@ def resident(pid: int) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1000
 
 
-def heading(
-    title: str, doc: str | None, module: str, columns: Sequence[str] = ("figure",)
-) -> list[str]:
-    """The report's first lines: what it is, how it was made, and where; and the table's head."""
-    return [
+def report(
+    title: str, doc: str | None, module: str, columns: Mapping[str, Figures], out: Path
+) -> None:
+    """Print and keep what it is, how and where it was made, and a column of figures for each."""
+    first, *_ = columns.values()
+    lines = [
         f"# {title}",
         "",
         f"Made by `python -m benchmarks.{module}`. "
@@ -65,7 +67,11 @@ def heading(
         "",
         f"| what | {' | '.join(columns)} |",
         "|" + "---|" * (len(columns) + 1),
+        *(f"| {what} | {' | '.join(c[what] for c in columns.values())} |" for what in first),
     ]
+    text = "\n".join(lines)
+    print(text)
+    out.write_text(f"{text}\n", encoding="utf-8")
 
 
 def waiting(seconds: Sequence[float]) -> str:
@@ -74,14 +80,8 @@ def waiting(seconds: Sequence[float]) -> str:
     return f"{ordered[len(ordered) // 2]:.3f}, {ordered[len(ordered) * 99 // 100]:.3f}"
 
 
-def remembered(memory: Sequence[float]) -> str:
-    """What `REMEMBERED` says: once caches are full, the most, and at the end."""
+def remembered(memory: Sequence[float]) -> Figures:
+    """A row on memory: once caches are full, the most, and at the end."""
     settled = memory[len(memory) // 6 :]
-    return f"{settled[0]:.0f}, {max(settled):.0f}, {settled[-1]:.0f}"
-
-
-def write(lines: Sequence[str], out: Path) -> None:
-    """Print the report and keep it."""
-    text = "\n".join(lines)
-    print(text)
-    out.write_text(f"{text}\n", encoding="utf-8")
+    figures = f"{settled[0]:.0f}, {max(settled):.0f}, {settled[-1]:.0f}"
+    return {"memory in MB, after a sixth of the time, most, at the end": figures}

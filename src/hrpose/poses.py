@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from hrpose.skeleton import Skeleton
 
-# Keypoints with a lower score are neither drawn nor given a place in a table, unless asked for.
-THRESHOLD = 0.3
-
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
+
+# Keypoints with a lower score are absent, where nothing else is asked for.
+THRESHOLD = 0.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)

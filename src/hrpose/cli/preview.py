@@ -40,13 +40,7 @@ def preview(
     size = parse_input_size(input_size) or (192, 256)
     look = Look(size, Augmentation(photometric=photometric), people, seed)
     with progress("people") as show:
-        shown = preview(
-            annotations,
-            images,
-            look,
-            complete,
-            show,
-        )
+        shown = preview(annotations, images, look, complete, show)
     write_atomically(out, render(shown))
     for line in shown.unread:
         typer.echo(f"not shown: {line}", err=True)

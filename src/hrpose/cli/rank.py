@@ -52,13 +52,7 @@ def rank(
     if labels is not None and labels.skeleton is not None:
         check_joints(estimator, labels)
     with progress("pictures") as show:
-        ranking = rank(
-            estimator,
-            source,
-            names,
-            labels,
-            show,
-        )
+        ranking = rank(estimator, source, names, labels, show)
     lists = as_dict(ranking)
     if out is not None and out.suffix == ".json":
         write_atomically(out, json.dumps(lists, indent=1, ensure_ascii=False) + "\n")

@@ -31,6 +31,9 @@ class PoseModule(MicroBatches, NetworkModule):
     `pictures` shows batches on their way.
     """
 
+    recipe: Recipe
+    passport: Passport
+
     def __init__(
         self,
         network: HRNet,
@@ -38,10 +41,8 @@ class PoseModule(MicroBatches, NetworkModule):
         passport: Passport,
         pictures: DebugPictures | None = None,
     ) -> None:
-        super().__init__(network, passport, recipe.optimizer, recipe.schedule, recipe.training)
+        super().__init__(network, recipe, passport)
         self.micro_batches = recipe.training.micro_batches
-        self.recipe = recipe
-        self.passport = passport
         self.pictures = pictures
         weights = torch.tensor(passport.skeleton.weights)
         if not recipe.loss.keypoint_weights:

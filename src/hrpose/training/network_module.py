@@ -10,44 +10,48 @@ from hrpose.finder_passport import FinderPassport
 from hrpose.network.hrnet import HRNet
 from hrpose.network.preprocess import Normalise
 from hrpose.passport import Passport
+from hrpose.training.finder.recipe import FinderRecipe
 from hrpose.training.optimizers import optimizers
-from hrpose.training.recipe import AnyTraining, Optimizer, Schedule
+from hrpose.training.recipe import AnyTraining, Recipe
 
 
 class NetworkModule(L.LightningModule):
-    """Trains `network` on pictures normalised by its `passport`; a frozen stem stays."""
+    """Trains `network` by `recipe` on pictures normalised by its `passport`."""
+
+    recipe: Recipe | FinderRecipe
+    passport: Passport | FinderPassport
 
     def __init__(
         self,
         network: HRNet,
+        recipe: Recipe | FinderRecipe,
         passport: Passport | FinderPassport,
-        optimizer: Optimizer,
-        schedule: Schedule,
-        settings: AnyTraining,
     ) -> None:
         super().__init__()
         self.network = network
+        self.recipe = recipe
+        self.passport = passport
         self.normalise = Normalise(passport.mean, passport.std)
-        self.optimizer, self.schedule, self.settings = optimizer, schedule, settings
-        if settings.freeze_stem:
+        if recipe.training.freeze_stem:
             stem(network).requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        if self.settings.freeze_stem:
+        if self.recipe.training.freeze_stem:
             stem(self.network).eval()  # so that its running statistics stay, too
         return self
 
     def outputs(self, images: Tensor) -> Tensor:
         """What the network makes of uint8 pictures (n, h, w, 3), in float32."""
         inputs = self.normalise(images)
-        if self.settings.channels_last:
+        if self.recipe.training.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         made: Tensor = self.network(inputs).float()
         return made
 
     def configure_optimizers(self) -> Any:
-        return optimizers(self, self.optimizer, self.schedule, self.settings)
+        recipe = self.recipe
+        return optimizers(self, recipe.optimizer, recipe.schedule, recipe.training)
 
 
 def stem(network: HRNet) -> nn.ModuleList:

@@ -31,10 +31,11 @@ TALL = 0.15
 class FinderModule(NetworkModule):
     """Trains `network` by `recipe`. Chooses on the held-out pictures by AP at IoU 0.5."""
 
+    recipe: FinderRecipe
+    passport: FinderPassport
+
     def __init__(self, network: HRNet, recipe: FinderRecipe, passport: FinderPassport) -> None:
-        super().__init__(network, passport, recipe.optimizer, recipe.schedule, recipe.training)
-        self.recipe = recipe
-        self.passport = passport
+        super().__init__(network, recipe, passport)
         self.truth: list[NDArray[np.float64]] = []
         self.found: list[Boxes] = []
 
