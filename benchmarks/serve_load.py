@@ -3,7 +3,8 @@
 Every good picture has an answer of its own, known from the library beforehand. The yardstick is the
 bare session on the same crops in full batches, run before and after in the same process, while the
 server is idle. What the server adds to a crop weighs less beside a larger network:
-`--weights w16-small larger.onnx` measures one after the other.
+`--weights w16-small w32.onnx` measures one after the other; `python -m benchmarks.widened` makes
+the paper's W32 with known answers.
 """
 
 import argparse

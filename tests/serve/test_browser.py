@@ -291,7 +291,7 @@ def test_what_changes_no_box_loses_no_answer(tab: Tab, end: str) -> None:
         mouse.down()
         if end == "cancelled":
             mouse.move(place["x"] + 400, place["y"] + 600, steps=4)
-            tab.page.dispatch_event("#boxes", "pointercancel")
+            tab.page.dispatch_event("#boxes", "pointercancel", {"pointerId": 1})
         mouse.up()
 
     assert tab.asking(draw)["people"] == []
@@ -315,6 +315,39 @@ def test_an_answer_that_is_read_during_a_drag_does_not_end_it(tab: Tab) -> None:
     mouse.move(place["x"] + 400, place["y"] + 400)
     assert tab.asking(mouse.up)["boxes_from"] == "request"
     assert tab.box()["height"] == pytest.approx(400, abs=4)
+
+
+def test_a_second_hand_neither_drags_nor_disturbs_the_first(tab: Tab) -> None:
+    tab.drop(ASTRONAUT)
+    place = tab.box()
+    mouse = tab.page.mouse
+    mouse.move(place["x"] + place["width"], place["y"] + place["height"])
+    mouse.down()
+    mouse.move(place["x"] + 500, place["y"] + 500)
+    second = {"pointerId": 2, "button": 0, "clientX": place["x"], "clientY": place["y"]}
+    for kind in ("pointerdown", "pointermove", "pointerup"):
+        tab.page.dispatch_event(".box .nw", kind, second)
+    mouse.move(place["x"] + 400, place["y"] + 400)
+    assert tab.asking(mouse.up)["boxes_from"] == "request"
+    assert tab.box()["x"] == pytest.approx(place["x"], abs=1)
+    assert tab.box()["height"] == pytest.approx(400, abs=4)
+
+
+def test_a_box_that_a_second_hand_removes_is_let_go(tab: Tab) -> None:
+    tab.drop(ASTRONAUT)
+    place = tab.box()
+    mouse = tab.page.mouse
+    mouse.move(place["x"] + place["width"], place["y"] + place["height"])
+    mouse.down()
+    mouse.move(place["x"] + 500, place["y"] + 500)
+    answer = tab.asking(lambda: tab.page.evaluate("document.querySelector('.remove').click()"))
+    assert answer["people"] == []
+    mouse.move(place["x"] + 300, place["y"] + 300)
+    mouse.up()
+    assert tab.page.locator(".box").count() == 0
+    # The next one is followed again.
+    tab.asking(lambda: tab.drag((place["x"] + 20, place["y"] + 20), (200, 300)))
+    assert tab.box()["height"] == pytest.approx(300, abs=2)
 
 
 def test_an_edit_by_keys_ends_with_its_picture(tab: Tab) -> None:
@@ -494,6 +527,18 @@ def test_a_frame_that_fails_ends_the_camera(tab: Tab) -> None:
     assert page.evaluate("tracks.map((track) => track.readyState)") == ["ended"]
     assert page.is_visible("#empty [data-do=camera]")
     assert "lost" in tab.faults.pop()  # for whoever looks why
+
+
+def test_an_unplugged_camera_is_noticed(tab: Tab) -> None:
+    page = tab.page
+    page.evaluate(WATCHED)
+    page.click("#empty [data-do=camera]")
+    page.evaluate("permit()")
+    tab.until("bitmaps.length > 1")
+    page.evaluate("tracks[0].dispatchEvent(new Event('ended'))")
+    page.wait_for_selector("#notice:has-text('plugged in')")
+    assert page.is_visible(".source [data-do=camera]")
+    assert page.is_visible("#view")  # the last picture stays
 
 
 def test_a_refused_camera_says_why_in_both_languages(tab: Tab) -> None:

@@ -6,6 +6,8 @@ const CORNERS = { nw: [0, 0], ne: [1, 0], sw: [0, 1], se: [1, 1] };
 const LEAST = 8; // pixels of the picture
 
 export class BoxLayer {
+  #following = null; // aborts the listeners of the one pointer that is followed
+
   /**
    * `began()` is called when a pointer goes down, then `changed(boxes, pause)`, or `left()` where
    * nothing was changed. Keys and buttons call `changed` alone; for `pause` ms more may follow.
@@ -23,6 +25,10 @@ export class BoxLayer {
 
   /** Show boxes [x, y, w, h] of a picture of `size`, at `scale` CSS pixels to a pixel. */
   show(boxes, size, scale) {
+    if (this.#following) {
+      this.#letGo(); // what it drags is made anew
+      this.left();
+    }
     this.boxes = boxes.map((box) => [...box]);
     this.size = size;
     const focused = [...this.element.children].indexOf(document.activeElement);
@@ -93,8 +99,8 @@ export class BoxLayer {
     if (event.button !== 0) return;
     event.preventDefault();
     event.stopPropagation();
+    if (this.#following) return;
     this.began();
-    const target = event.currentTarget;
     this.element.children[index].focus({ preventScroll: true });
     const start = [...this.boxes[index]];
     const from = [event.clientX, event.clientY];
@@ -104,25 +110,18 @@ export class BoxLayer {
       if (Math.hypot(...by) * this.scale > 2) moved = true;
       if (moved) this.#set(index, corner ? resized(start, by, corner) : shifted(start, by));
     };
-    const end = (now) => {
-      target.removeEventListener("pointermove", move);
-      target.removeEventListener("pointerup", end);
-      target.removeEventListener("pointercancel", end);
-      const cancelled = now.type === "pointercancel";
+    this.#follow(event, move, (cancelled) => {
       if (cancelled) this.#set(index, start);
       if (moved && !cancelled) this.changed(this.boxes);
       else this.left();
-    };
-    target.setPointerCapture(event.pointerId);
-    target.addEventListener("pointermove", move);
-    target.addEventListener("pointerup", end);
-    target.addEventListener("pointercancel", end);
+    });
   }
 
   /** Dragging over free ground draws a new box; a finger there scrolls the page instead. */
   #drawNew(event) {
     if (event.target !== this.element || event.button !== 0 || event.pointerType === "touch") return;
     event.preventDefault();
+    if (this.#following) return;
     this.began();
     const frame = this.element.getBoundingClientRect();
     const start = [(event.clientX - frame.left) / this.scale, (event.clientY - frame.top) / this.scale];
@@ -138,22 +137,38 @@ export class BoxLayer {
         ghost.style[side] = `${box[i] * this.scale}px`;
       });
     };
-    const end = (now) => {
-      this.element.removeEventListener("pointermove", move);
-      this.element.removeEventListener("pointerup", end);
-      this.element.removeEventListener("pointercancel", end);
+    this.#follow(event, move, (cancelled) => {
       ghost.remove();
-      if (now.type === "pointercancel" || !box || box[2] < LEAST || box[3] < LEAST) {
+      if (cancelled || !box || box[2] < LEAST || box[3] < LEAST) {
         this.left();
         return;
       }
       this.show([...this.boxes, this.#inside(box)], this.size, this.scale);
       this.changed(this.boxes);
+    });
+  }
+
+  /** `move` with a pointer, and no other, until it ends; nothing is told where `show` comes first. */
+  #follow(event, move, end) {
+    const { currentTarget: target, pointerId } = event;
+    this.#following = new AbortController();
+    const listen = (kind, tell) =>
+      target.addEventListener(kind, (now) => now.pointerId === pointerId && tell(now), {
+        signal: this.#following.signal,
+      });
+    const ended = (now) => {
+      this.#letGo();
+      end(now.type === "pointercancel");
     };
-    this.element.setPointerCapture(event.pointerId);
-    this.element.addEventListener("pointermove", move);
-    this.element.addEventListener("pointerup", end);
-    this.element.addEventListener("pointercancel", end);
+    target.setPointerCapture(pointerId);
+    listen("pointermove", move);
+    listen("pointerup", ended);
+    listen("pointercancel", ended);
+  }
+
+  #letGo() {
+    this.#following?.abort();
+    this.#following = null;
   }
 
   #key(event, index) {

@@ -8,10 +8,16 @@ const LONGEST = 960; // pixels: more would only make each picture slower
 export class Camera {
   #stream = null;
   #stopped = false;
+  #gone = false;
   #video = document.createElement("video");
 
   get on() {
     return this.#stream !== null;
+  }
+
+  /** It ended by itself: unplugged, or the permission was taken back. */
+  get gone() {
+    return this.#gone;
   }
 
   /** Ask for the camera; it is not on where `stop` came first. Throws Refused. */
@@ -24,6 +30,12 @@ export class Camera {
       if (this.#stopped) {
         this.stop();
         return;
+      }
+      for (const track of this.#stream.getTracks()) {
+        track.addEventListener("ended", () => {
+          this.#gone = true;
+          this.stop();
+        });
       }
       this.#video.muted = true;
       this.#video.playsInline = true;

@@ -293,7 +293,10 @@ async function film() {
   } catch (error) {
     if (state.camera === camera) tell(error);
   } finally {
-    if (state.camera === camera) stopCamera();
+    if (state.camera === camera) {
+      stopCamera();
+      if (camera.gone) tell(new Refused("cameraGone", ""));
+    }
   }
 }
 
