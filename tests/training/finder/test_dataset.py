@@ -1,5 +1,7 @@
 """Frames of boxed pictures: inside the picture, boxes where the people are, repeatable."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hrpose.data.boxes import BoxTable
 from hrpose.data.pictures import PictureSource
 from hrpose.geometry import Crop
 from hrpose.training.finder.dataset import (
+    BoxedPictures,
     FinderDataset,
     FrameDraw,
     FrameSampler,
@@ -31,9 +34,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> FinderDataset:
     Image.fromarray(pixels).save(folder / "a.png")
     boxes = (np.array([[40.0, 30.0, 20.0, 50.0]]),)
     table = BoxTable(("a.png",), boxes)
-    return FinderDataset(
-        table, PictureSource(folder), INPUT, Framing((0.7, 1.3), close=0.5, photometric=0.0)
-    )
+    framing = Framing((0.7, 1.3), close=0.5, photometric=0.0)
+    return FinderDataset([BoxedPictures(table, PictureSource(folder), framing)], INPUT)
 
 
 @given(st.integers(0, 10_000))
@@ -103,8 +105,38 @@ def test_who_is_learnt(box: list[float], person: bool, ignored: bool) -> None:
     assert bool(counts.min() == 0) is ignored
 
 
+def test_outside_boxes_that_are_not_all_nothing_is_learnt() -> None:
+    boxes = np.array([[8.0, 8.0, 16.0, 32.0]])
+    whole, everywhere = learnable(boxes, INPUT)
+    partly, counts = learnable(boxes, INPUT, complete=False)
+    np.testing.assert_array_equal(partly.heat, whole.heat)
+    assert everywhere.all()
+    rows, columns = np.nonzero(counts)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (2, 9, 2, 5)
+    assert counts.sum() == 8 * 4
+
+
+def test_partly_boxed_pictures_come_after_the_others(dataset: FinderDataset) -> None:
+    (whole,) = dataset.parts
+    both = FinderDataset([whole, replace(whole, complete=False)], INPUT)
+    assert len(both) == 2
+    known, partly = (both[FrameDraw(picture, (1,))] for picture in (0, 1))
+    assert (known.image == partly.image).all()
+    assert (known.heat == partly.heat).all()
+    assert known.counts.min() == 1
+    assert partly.counts.min() == 0
+
+
+def test_parts_are_drawn_by_their_shares() -> None:
+    sampler = FrameSampler([10, 1000], 2000, seed=3, shares=[0.75, 0.25])
+    pictures = np.array([draw.picture for draw in sampler])
+    assert 0.22 < (pictures >= 10).mean() < 0.28
+    assert set(pictures[pictures < 10]) == set(range(10))
+    assert pictures.max() < 1010
+
+
 def test_every_epoch_draws_others_the_same_in_every_run() -> None:
-    sampler, again = FrameSampler(10, 30, seed=3), FrameSampler(10, 30, seed=3)
+    sampler, again = FrameSampler([10], 30, seed=3), FrameSampler([10], 30, seed=3)
     first = list(sampler)
     assert first == list(again)
     sampler.set_epoch(1)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from hrpose.training.finder import run
 from hrpose.training.finder.recipe import FinderRecipe
 from hrpose.yaml_file import load_as
 
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "name": "tiny",
     "network": "w16-small",
     "frame_wh": [64, 64],
@@ -37,6 +38,7 @@ RECIPE = {
     "training": {"epochs": 1, "batch_size": 2, "samples_per_epoch": 4, "precision": "32"},
 }
 
+PARTLY = {"annotations": "boxes.json", "images": "images", "share": 0.25}
 
 # Lightning's: two steps are enough for a test.
 pytestmark = pytest.mark.filterwarnings("ignore:.*smaller than the logging interval")
@@ -85,6 +87,23 @@ def test_from_a_recipe_to_weights_and_on_with_resume(data: Path, tmp_path: Path)
     assert done.exit_code == 0, done.output
 
 
+def test_pictures_with_some_people_boxed_are_trained_on_too(data: Path, tmp_path: Path) -> None:
+    document = {**RECIPE, "data": {**RECIPE["data"], "partly_boxed": PARTLY}}
+    recipe = FinderRecipe.model_validate(document)
+    loader = run.FinderDataModule(recipe, data).train_dataloader()
+    assert [len(part.table) for part in loader.dataset.parts] == [2, 4]
+    assert {part.complete: part.share for part in loader.dataset.parts} == {True: 0.75, False: 0.25}
+    run.train(recipe, data, tmp_path)
+
+
+def test_partly_boxed_pictures_that_are_missing_are_named(data: Path) -> None:
+    document = {**RECIPE, "data": {**RECIPE["data"], "partly_boxed": {**PARTLY, "images": "."}}}
+    with pytest.raises(
+        UserError, match=r"boxes.json: 4 of 4 pictures are not in .*, such as 0.png"
+    ):
+        run.FinderDataModule(FinderRecipe.model_validate(document), data)
+
+
 @pytest.mark.parametrize("exported", [finder_file(), weights.find("w16-small")])
 def test_exported_weights_train_on(data: Path, tmp_path: Path, exported: Path) -> None:
     recipe = load_as(data / "recipe.yaml", [f"weights={exported}"], FinderRecipe)
@@ -119,6 +138,7 @@ def test_a_frozen_stem_stays_as_it_is(data: Path) -> None:
         ("frame_wh=[60, 64]", r"multiples of 32.*, found \[60, 64\] and 96"),
         ("side=100", "multiples of 32"),
         ("framing.zoom=[2, 1]", r"smaller side first, found \[2.0, 1.0\]"),
+        ("data.partly_boxed={annotations: a, images: b, share: 1}", "share: .*less than 1"),
         ("framing.zom=[1, 2]", "did you mean 'zoom'"),
         ("training.samples_per_epoch=null", "number of frames"),
         *(

@@ -1,7 +1,8 @@
 """From a picture with every person boxed to a training or validation sample of the finder."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -59,62 +60,86 @@ class Framing:
     photometric: float = 0.4
 
 
-class FinderDataset(Dataset[FinderSample]):
-    """The pictures of a table as samples, indexed by `FrameDraw`; decoded once and kept."""
+@dataclass(frozen=True, slots=True)
+class BoxedPictures:
+    """The pictures of a table, how far frames of them stray, and the share of frames from them.
 
-    def __init__(
-        self,
-        table: BoxTable,
-        images: PictureSource,
-        input_wh: tuple[int, int],
-        framing: Framing | None = None,
-    ) -> None:
-        self.table = table
-        self.images = images
+    `complete`: every person in them is boxed. Otherwise only what is inside a box is learnt from.
+    """
+
+    table: BoxTable
+    images: PictureSource
+    framing: Framing = Framing()
+    complete: bool = True
+    share: float = 1.0
+
+
+class FinderDataset(Dataset[FinderSample]):
+    """The pictures of all parts, one part after the other, as samples, indexed by `FrameDraw`.
+
+    Those of complete parts are decoded once and kept; the others may be too many.
+    """
+
+    def __init__(self, parts: Sequence[BoxedPictures], input_wh: tuple[int, int]) -> None:
+        self.parts = parts
         self.input_wh = input_wh
-        self.framing = framing or Framing()
+        self._rows = [(part, row) for part in parts for row in range(len(part.table))]
         self._kept: dict[int, NDArray[np.uint8]] = {}
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self._rows)
 
     def __getitem__(self, draw: FrameDraw) -> FinderSample:
         pixels, boxes = self.frame(draw)
-        targets, counts = learnable(boxes, self.input_wh)
+        part, _ = self._rows[draw.picture]
+        targets, counts = learnable(boxes, self.input_wh, part.complete)
         return FinderSample(*(torch.from_numpy(array) for array in (pixels, *targets, counts)))
 
     def frame(self, draw: FrameDraw) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """The input's pixels (h, w, 3), and all boxes (n, 4) in it, which may reach outside."""
+        part, row = self._rows[draw.picture]
         image = self._picture(draw.picture)
         wh = (image.shape[1], image.shape[0])
-        boxes = self.table.boxes[draw.picture]
+        boxes = part.table.boxes[row]
         if draw.seed is None:
             crop = Crop.from_box([0, 0, *wh], self.input_wh, padding=1.0)
             return warp(image, crop), boxes_in_input(boxes, crop)
         rng = np.random.default_rng(draw.seed)
-        crop = draw_frame(wh, boxes, self.input_wh, self.framing, rng)
-        pixels = photometric(warp(image, crop), self.framing.photometric, rng)
+        crop = draw_frame(wh, boxes, self.input_wh, part.framing, rng)
+        pixels = photometric(warp(image, crop), part.framing.photometric, rng)
         return pixels, boxes_in_input(boxes, crop)
 
-    def _picture(self, row: int) -> NDArray[np.uint8]:
-        if row not in self._kept:
-            self._kept[row] = self.images.read(self.table.file_names[row])
-        return self._kept[row]
+    def _picture(self, picture: int) -> NDArray[np.uint8]:
+        part, row = self._rows[picture]
+        if picture in self._kept:
+            return self._kept[picture]
+        pixels = part.images.read(part.table.file_names[row])
+        if part.complete:
+            self._kept[picture] = pixels
+        return pixels
 
 
 class FrameSampler(Epochs, Sampler[FrameDraw]):
-    """Draws `samples` frames an epoch; every epoch has other ones, the same in every run."""
+    """Draws `samples` frames an epoch; every epoch has other ones, the same in every run.
 
-    def __init__(self, pictures: int, samples: int, seed: int) -> None:
+    `pictures` is how many there are in each part, `shares` how often frames are drawn from it.
+    """
+
+    def __init__(
+        self, pictures: Sequence[int], samples: int, seed: int, shares: Sequence[float] = (1.0,)
+    ) -> None:
         super().__init__()
         self.pictures, self.samples, self.seed = pictures, samples, seed
+        self.shares = np.array(shares) / sum(shares)
 
     def __len__(self) -> int:
         return self.samples
 
     def __iter__(self) -> Iterator[FrameDraw]:
         rng, start = np.random.default_rng((self.seed, self.epoch)), self.start
-        pictures = rng.integers(self.pictures, size=self.samples)
+        part = rng.choice(len(self.pictures), size=self.samples, p=self.shares)
+        first = np.array([0, *accumulate(self.pictures)])[part]
+        pictures = first + rng.integers(np.array(self.pictures)[part])
         for sample, picture in enumerate(pictures[start:], start):
             yield FrameDraw(int(picture), (self.seed, self.epoch, sample))
 
@@ -162,17 +187,21 @@ def boxes_in_input(boxes: NDArray[np.float64], crop: Crop) -> NDArray[np.float64
 
 
 def learnable(
-    boxes: NDArray[np.float64], input_wh: tuple[int, int]
+    boxes: NDArray[np.float64], input_wh: tuple[int, int], complete: bool = True
 ) -> tuple[centres.Targets, NDArray[np.float32]]:
-    """The targets of boxes (n, 4) in the input, cut at its edges, and where they count."""
+    """The targets of boxes (n, 4) in the input, cut at its edges, and where they count: nowhere
+    outside them where the boxes are not `complete`.
+    """
     low = np.clip(boxes[:, :2], 0, input_wh)
     size = np.clip(boxes[:, :2] + boxes[:, 2:], 0, input_wh) - low
     inside = size.prod(axis=1) / np.maximum(boxes[:, 2:].prod(axis=1), 1e-9)
     people = (inside >= LEAST_INSIDE) & (size >= (NARROWEST, LOWEST)).all(axis=1)
     targets = centres.encode(np.concatenate([low, size], axis=1)[people], input_wh)
-    counts = np.ones_like(targets.heat)
-    for x, y, w, h in np.concatenate([low, size], axis=1)[~people] / centres.STRIDE:
-        counts[int(y) : int(np.ceil(y + h)), int(x) : int(np.ceil(x + w))] = 0
+    counts = np.full_like(targets.heat, float(complete))
+    cells = np.concatenate([low, size], axis=1) / centres.STRIDE
+    for known, part in ((1, cells[people]), (0, cells[~people])):
+        for x, y, w, h in part:
+            counts[int(y) : int(np.ceil(y + h)), int(x) : int(np.ceil(x + w))] = known
     # What a person teaches counts even where somebody else is hidden behind.
     counts[targets.weights > 0] = 1
     return targets, counts

@@ -13,16 +13,6 @@ from hrpose.yaml_file import Part
 USUAL = Framing()
 
 
-class FinderData(Part):
-    train: DataSet
-    """COCO JSON in which every person of each picture is boxed."""
-    held_out_every: Annotated[int, Field(ge=2)] = 20
-    """Each so-many-th picture is not trained on but chooses the checkpoint and the threshold."""
-    description: str = "unknown"
-    """What the weights were trained on, for the passport."""
-    licence: str = "unknown"
-
-
 class FramingPart(Part):
     """See `hrpose.training.finder.dataset.Framing`."""
 
@@ -32,6 +22,33 @@ class FramingPart(Part):
 
     def framing(self) -> Framing:
         return Framing(self.zoom, self.close, self.photometric)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "FramingPart":
+        if self.zoom[0] > self.zoom[1]:
+            raise ValueError(f"zoom: expected the smaller side first, found {list(self.zoom)}")
+        return self
+
+
+class PartlyBoxed(DataSet):
+    """COCO JSON of pictures in which some people may not be boxed, such as those made for poses:
+    only what is inside a box is learnt from.
+    """
+
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """How many of the frames are of these pictures."""
+    framing: FramingPart = FramingPart()
+
+
+class FinderData(Part):
+    train: DataSet
+    """COCO JSON in which every person of each picture is boxed."""
+    partly_boxed: PartlyBoxed | None = None
+    held_out_every: Annotated[int, Field(ge=2)] = 20
+    """Each so-many-th picture is not trained on but chooses the checkpoint and the threshold."""
+    description: str = "unknown"
+    """What the weights were trained on, for the passport."""
+    licence: str = "unknown"
 
 
 class FinderRecipe(Part):
@@ -59,10 +76,6 @@ class FinderRecipe(Part):
             raise ValueError(
                 "frame_wh, side: expected multiples of 32, for the coarsest branch, found "
                 f"{list(self.frame_wh)} and {self.side}"
-            )
-        if self.framing.zoom[0] > self.framing.zoom[1]:
-            raise ValueError(
-                f"framing.zoom: expected the smaller side first, found {list(self.framing.zoom)}"
             )
         if self.training.samples_per_epoch is None:
             raise ValueError(

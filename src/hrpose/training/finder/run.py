@@ -22,6 +22,7 @@ from hrpose.network.folded import is_folded, unfold
 from hrpose.network.preprocess import Normalise
 from hrpose.network.torch_file import read_torch
 from hrpose.training.finder.dataset import (
+    BoxedPictures,
     FinderDataset,
     FinderSample,
     FrameDraw,
@@ -32,7 +33,7 @@ from hrpose.training.finder.recipe import FinderRecipe
 from hrpose.training.fit import fit
 from hrpose.training.network_module import made_fast
 from hrpose.training.processes import started
-from hrpose.training.recipe import write_recipe
+from hrpose.training.recipe import DataSet, write_recipe
 from hrpose.training.survive import last_checkpoint
 
 # Batches of frames that tell the BatchNorms of exported weights their statistics.
@@ -48,28 +49,28 @@ class FinderDataModule(L.LightningDataModule):
         super().__init__()
         self.recipe = recipe
         part = recipe.data.train
-        table = load_boxes(root / part.annotations)
-        self.train_table, self.held_out = table.held_out(recipe.data.held_out_every)
-        if len(self.train_table) == 0:
+        table, images = _read(part, root)
+        train_table, held_out = table.held_out(recipe.data.held_out_every)
+        if len(train_table) == 0:
             raise UserError(f"{root / part.annotations}: expected at least 2 pictures, found none")
-        self.images = PictureSource(root / part.images)
-        missing = [name for name in table.file_names if name not in self.images]
-        if missing:
-            raise UserError(
-                f"{root / part.annotations}: {len(missing)} of {len(table)} pictures are not in "
-                f"{root / part.images}, such as {missing[0]}"
-            )
-
-    def dataset(self, table: BoxTable, input_wh: tuple[int, int]) -> FinderDataset:
-        return FinderDataset(table, self.images, input_wh, self.recipe.framing.framing())
+        self.held_out = BoxedPictures(held_out, images)
+        self.train_parts = [BoxedPictures(train_table, images, recipe.framing.framing())]
+        if more := recipe.data.partly_boxed:
+            self.train_parts = [
+                replace(self.train_parts[0], share=1 - more.share),
+                BoxedPictures(*_read(more, root), more.framing.framing(), False, more.share),
+            ]
 
     def train_dataloader(self) -> DataLoader[FinderSample]:
         settings = self.recipe.training
-        samples = settings.samples_per_epoch or len(self.train_table)
+        parts = self.train_parts
+        pictures = [len(part.table) for part in parts]
+        samples = settings.samples_per_epoch or sum(pictures)
+        shares = [part.share for part in parts]
         return DataLoader(
-            self.dataset(self.train_table, self.recipe.frame_wh),
+            FinderDataset(parts, self.recipe.frame_wh),
             batch_size=min(settings.batch_size, samples),
-            sampler=FrameSampler(len(self.train_table), samples, settings.seed),
+            sampler=FrameSampler(pictures, samples, settings.seed, shares),
             drop_last=True,
         )
 
@@ -80,8 +81,21 @@ class FinderDataModule(L.LightningDataModule):
             yield normalise(batch.image)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, NDArray[np.float64]]]:
-        whole = WholePictures(self.dataset(self.held_out, (self.recipe.side, self.recipe.side)))
+        side = self.recipe.side
+        whole = WholePictures(FinderDataset([self.held_out], (side, side)))
         return DataLoader(whole, batch_size=16, collate_fn=_together)
+
+
+def _read(part: DataSet, root: Path) -> tuple[BoxTable, PictureSource]:
+    """The boxes and the pictures, all there. Raises UserError otherwise."""
+    table, images = load_boxes(root / part.annotations), PictureSource(root / part.images)
+    missing = [name for name in table.file_names if name not in images]
+    if missing:
+        raise UserError(
+            f"{root / part.annotations}: {len(missing)} of {len(table)} pictures are not in "
+            f"{root / part.images}, such as {missing[0]}"
+        )
+    return table, images
 
 
 class WholePictures(Dataset[tuple[Tensor, NDArray[np.float64]]]):
