@@ -2,14 +2,21 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from hrpose.errors import UserError
-from hrpose.finder_passport import FinderPassport
+from hrpose.finder_passport import Confidence, FinderPassport
 from hrpose.passport import Passport
 
 PASSPORT = FinderPassport(
-    "w16-small", 256, threshold=0.3, name="finder", licence="research", scores={"AP": 0.5}
+    "w16-small",
+    256,
+    threshold=0.3,
+    confidence=Confidence(2.0, 1.5, -0.5),
+    name="finder",
+    licence="research",
+    scores={"AP": 0.5},
 )
 
 
@@ -32,9 +39,31 @@ def test_there_and_back() -> None:
         PASSPORT.to_json().replace("256", "1e999"),
         PASSPORT.to_json().replace("256", "32000000"),
         PASSPORT.to_json().replace('"version": 1', '"version": 2'),
+        PASSPORT.to_json().replace('"offset": -0.5', '"offset": NaN'),
+        PASSPORT.to_json().replace('"heat": 2.0', '"heat": -2.0'),
+        PASSPORT.to_json().replace('"heat": 2.0', '"heat": "2"'),
+        PASSPORT.to_json().replace('"heat": 2.0', '"heat": 2.0, "colour": 1'),
     ],
 )
 def test_anything_else_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(UserError, match=r"x\.onnx: expected a finder's passport") as error:
         FinderPassport.from_json(text, "x.onnx")
     assert "\n" not in str(error.value)
+
+
+def test_an_older_file_scores_by_its_peaks() -> None:
+    document = json.loads(PASSPORT.to_json())
+    del document["confidence"]
+    passport = FinderPassport.from_json(json.dumps(document))
+    peaks, boxes = np.array([0.0, 0.3, 1.0]), np.full((3, 4), 9.0)
+    assert passport.confidence.scores(peaks, boxes).tolist() == [0.0, 0.3, 1.0]
+
+
+def test_a_score_is_a_probability_of_peak_and_size() -> None:
+    confidence = Confidence(heat=2.0, size=1.0, offset=-0.5)
+    boxes = np.array([[0, 0, 64, 64], [0, 0, 128, 128], [5, 5, 32, 128]], np.float64)
+    scores = confidence.scores(np.array([0.5, 0.5, 0.5]), boxes)
+    np.testing.assert_allclose(np.log(scores / (1 - scores)), [-0.5, 0.5, -0.5])
+    certain = Confidence(1e300, 1e300, 1e300).scores(np.array([0.0, 1.0]), boxes[:2])
+    assert (certain >= 0).all()
+    assert (certain <= 1).all()

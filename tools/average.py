@@ -1,18 +1,26 @@
-"""The mean of the weights of several walks that began at the same place: one step of `make model`.
+"""The mean of the weights of several walks that began at the same place, of `make model` and
+`make finder`.
 
     python -m tools.average FIRST SECOND ... OUT
+    python -m tools.average --finder RECIPE --data DATA FIRST SECOND ... OUT
 
-The files are safetensors as `hrpose train` writes them; OUT gets the first one's passport.
+The files are safetensors as `hrpose train` and `hrpose train-finder` write them; one that is named
+twice counts twice. OUT gets the first one's passport; a finder's confidence, threshold and figures
+are found anew, by the pictures that the recipe holds out.
 """
 
-import sys
+import argparse
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from hrpose.errors import UserError
-from hrpose.network import checkpoint
+from hrpose.network import checkpoint, finder
+from hrpose.training.finder.recipe import FinderRecipe
+from hrpose.training.finder.run import FinderDataModule, examined
+from hrpose.yaml_file import load_as
 
 
 def average(files: list[Path], out: Path) -> None:
@@ -27,16 +35,43 @@ def average(files: list[Path], out: Path) -> None:
         checkpoint.check_state(states[0], state, f"{file}: is not of the same network")
         if replace(other, scores=passport.scores) != passport:
             raise UserError(f"{file}: expected the passport of {files[0]}, found another")
-    mean = {
+    network.load_state_dict(_mean(states))
+    checkpoint.save(out, network, replace(passport, scores={}))
+
+
+def average_finders(files: list[Path], recipe: FinderRecipe, data: Path, out: Path) -> None:
+    """The same of finders. Raises UserError where they are of other networks."""
+    loaded = [finder.load(file) for file in files]
+    network, passport = loaded[0]
+    states = [each.state_dict() for each, _ in loaded]
+    for file, state in zip(files, states, strict=True):
+        checkpoint.check_state(states[0], state, f"{file}: is not of the same network")
+    network.load_state_dict(_mean(states))
+    finder.save(out, network, examined(network, recipe, FinderDataModule(recipe, data), passport))
+
+
+def _mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {
         key: torch.stack([state[key] for state in states]).mean(dim=0)
         if first.is_floating_point()
         else first
         for key, first in states[0].items()
     }
-    network.load_state_dict(mean)
-    checkpoint.save(out, network, replace(passport, scores={}))
+
+
+def main() -> None:
+    """Read the command line and write the mean."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--finder", type=Path, metavar="RECIPE")
+    parser.add_argument("--data", type=Path, default=Path())
+    given = parser.parse_args()
+    *files, out = given.files
+    if given.finder is None:
+        average(files, out)
+    else:
+        average_finders(files, load_as(given.finder, [], FinderRecipe), given.data, out)
 
 
 if __name__ == "__main__":
-    *names, target = map(Path, sys.argv[1:])
-    average(names, target)
+    main()

@@ -1,9 +1,13 @@
 """What a finder's weights carry, so that they are fed and read as they were trained."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hrpose.errors import UserError
 from hrpose.passport import (
@@ -19,18 +23,60 @@ FINDER_KEY = "hrpose.finder"
 # A map of centres, and the distances to four sides.
 CHANNELS = 5
 
+# Peaks and logits are only ever judged a little short of certain.
+_SUREST = 1e-6
+_CERTAIN = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """From a centre's peak to the probability that its box is a person's (IoU at least 0.5).
+
+    logit(score) = heat * logit(peak) + size * log2(side / 64) + offset, where side is the root of
+    the box's area in input pixels: a small box is right more seldom than a large one with the same
+    peak. Without numbers of its own the score is the peak.
+    """
+
+    heat: float = 1.0
+    size: float = 0.0
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(v) for v in (self.heat, self.size, self.offset)):
+            raise ValueError(f"confidence: expected finite numbers, found {self}")
+        if self.heat <= 0:
+            raise ValueError(f"confidence.heat: expected more than 0, found {self.heat}")
+
+    @staticmethod
+    def features(peaks: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, 3) what `heat`, `size` and `offset` are multiplied with, of peaks (n,) in [0, 1] and
+        boxes (n, 4) in input pixels.
+        """
+        p = peaks.clip(_SUREST, 1 - _SUREST)
+        sides = np.sqrt(boxes[:, 2:].prod(axis=1)).clip(1)
+        return np.stack([np.log(p / (1 - p)), np.log2(sides / 64), np.ones(len(p))], axis=1)
+
+    def scores(self, peaks: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scores (n,) in [0, 1]; the same as the peaks where nothing was fitted."""
+        if self == Confidence():
+            return peaks
+        logits = self.features(peaks, boxes) @ (self.heat, self.size, self.offset)
+        result: NDArray[np.float64] = 1 / (1 + np.exp(-logits.clip(-_CERTAIN, _CERTAIN)))
+        return result
+
 
 @dataclass(frozen=True, slots=True)
 class FinderPassport:
     """The identity of a trained finder of people.
 
     `side` is the longer side of the input in pixels, `threshold` the least score of a person, in
-    [0, 1]; the other fields as in `hrpose.passport.Passport`.
+    [0, 1], `confidence` how scores are made; the other fields as in `hrpose.passport.Passport`.
     """
 
     network: str
     side: int
     threshold: float = 0.3
+    confidence: Confidence = Confidence()
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     name: str = ""
@@ -64,6 +110,8 @@ class FinderPassport:
                 network=str(data["network"]),
                 side=int(data["side"]),
                 threshold=float(data["threshold"]),
+                # Older files have none.
+                confidence=Confidence(**data.get("confidence", {})),
                 mean=(float(r), float(g), float(b)),
                 std=(float(dr), float(dg), float(db)),
                 name=str(data["name"]),

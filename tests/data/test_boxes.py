@@ -65,3 +65,17 @@ def test_the_held_out_pictures_are_not_among_the_others(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_boxes(write(tmp_path, document(**changes)))
+
+
+def test_pictures_of_some_sources_are_left_out(tmp_path: Path) -> None:
+    images = [
+        {**image, "source": "web" if image["id"] % 2 else "street"}
+        for image in document()["images"]
+    ]
+    table = load_boxes(write(tmp_path, document(images=images)))
+    assert table.without([]).file_names == table.file_names
+    rest = table.without(["web"])
+    assert rest.file_names == ("2.jpg", "4.jpg")
+    assert [len(boxes) for boxes in rest.boxes] == [2, 0]
+    with pytest.raises(ValueError, match="expected sources out of street, web, found town"):
+        table.without(["web", "town"])

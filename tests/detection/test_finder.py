@@ -1,5 +1,6 @@
 """The finder: any picture, boxes in its pixels, and files that are something else."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hrpose.detection import open_detector
 from hrpose.detection.finder import Finder, letterbox, look
 from hrpose.errors import UserError
+from hrpose.finder_passport import Confidence
 from tiny_finder import PASSPORT, REACH, SIDE, write_tiny_finder
 from tiny_weights import write_tiny_weights
 
@@ -70,6 +72,19 @@ def test_the_threshold_is_the_passports_unless_given(tmp_path: Path) -> None:
     path = write_tiny_finder(tmp_path / "tiny.onnx")
     assert Finder(path).threshold == PASSPORT.threshold
     assert Finder(path, threshold=0.9).threshold == 0.9
+
+
+def test_scores_are_made_as_the_passport_says(tmp_path: Path) -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[16:22, 16:22, 0] = 200  # a peak of about 0.78 in a box of 16 x 16 pixels
+    plain = Finder(write_tiny_finder(tmp_path / "plain.onnx"))(image)
+    doubtful = replace(PASSPORT, confidence=Confidence(heat=1.0, size=1.0), threshold=0.3)
+    found = Finder(write_tiny_finder(tmp_path / "doubtful.onnx", doubtful))(image)
+    odds = plain.scores[0] / (1 - plain.scores[0]) * np.exp(np.log2(16 / 64))
+    np.testing.assert_allclose(found.scores, [odds / (1 + odds)])
+    np.testing.assert_array_equal(found.xywh, plain.xywh)
+    # The threshold is one of scores, not of peaks.
+    assert len(Finder(tmp_path / "doubtful.onnx", threshold=0.6)(image)) == 0
 
 
 def test_other_files_are_refused_by_name(tmp_path: Path) -> None:

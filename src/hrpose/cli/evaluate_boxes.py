@@ -8,7 +8,7 @@ import typer
 from hrpose.cli.options import BoxThreshold, Detector, Images
 
 # So faint boxes are looked at to draw the curve; below are no people.
-FAINTEST = 0.02
+FAINTEST = 0.001
 
 
 def evaluate_boxes(

@@ -1,5 +1,6 @@
 """COCO JSON of pictures in which every person is boxed, to a `BoxTable`, checked at the door."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from hrpose.data.coco import Reader, read_json
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoxTable:
-    """n pictures: `file_names`, and for each the `boxes` (p, 4) [x, y, w, h] of its p people."""
+    """n pictures: `file_names`, for each the `boxes` (p, 4) [x, y, w, h] of its p people, and its
+    `sources`: where it came from; may be empty.
+    """
 
     file_names: tuple[str, ...]
     boxes: tuple[NDArray[np.float64], ...]
+    sources: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -23,7 +27,15 @@ class BoxTable:
         return BoxTable(
             tuple(self.file_names[row] for row in rows),
             tuple(self.boxes[row] for row in rows),
+            tuple(self.sources[row] for row in rows),
         )
+
+    def without(self, sources: Collection[str]) -> "BoxTable":
+        """The pictures from other sources. Raises ValueError for a source that there is not."""
+        if missing := sorted(set(sources) - set(self.sources)):
+            known = ", ".join(sorted(filter(None, set(self.sources)))) or "none"
+            raise ValueError(f"expected sources out of {known}, found {', '.join(missing)}")
+        return self.select(np.flatnonzero([source not in sources for source in self.sources]))
 
     def held_out(self, every: int) -> tuple["BoxTable", "BoxTable"]:
         """(the others, each `every`-th picture), so that both have every source of pictures."""
@@ -56,4 +68,5 @@ def load_boxes(annotations: Path) -> BoxTable:
     return BoxTable(
         tuple(name.decode() for name in pictures["file_names"]),
         tuple(np.split(in_order, np.cumsum(counts)[:-1])) if rows else (),
+        tuple(source.decode() for source in pictures["sources"]),
     )

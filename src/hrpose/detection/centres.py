@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 STRIDE = 4
 
+# Lower peaks are noise.
+FAINTEST = 0.02
+
 # The Gaussian's standard deviation: this part of the box, and at least so many cells.
 _SPREAD = 0.09
 _SMALLEST_SIGMA = 0.7
@@ -73,14 +76,17 @@ def encode(boxes_xywh: NDArray[np.float64], input_wh: tuple[int, int]) -> Target
 
 
 def decode(
-    heat: NDArray[np.float32], distances: NDArray[np.float32], threshold: float, most: int = 100
+    heat: NDArray[np.float32],
+    distances: NDArray[np.float32],
+    threshold: float = FAINTEST,
+    most: int = 100,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The peaks of `heat` (h, w) at or above `threshold`, best first and at most `most`.
 
     A peak's box is the mean of those that its 3 x 3 cells give by `distances` (4, h, w), as far as
     they mean the same person, weighted by their heat squared: the peak's own is less exact. Returns
     boxes (n, 4) in input pixels and
-    scores (n,).
+    peaks (n,).
     """
     peak = (heat >= cv2.dilate(heat, np.ones((3, 3), np.uint8))) & (heat >= threshold)
     rows, columns = np.nonzero(peak)

@@ -27,7 +27,8 @@ class Finder:
     """People by an ONNX file that `hrpose export` wrote from a finder's weights.
 
     Boxes with a score of at least `threshold` (without one, the passport's), cut at the picture's
-    edges, best first. Raises UserError for a file that is no finder.
+    edges, best first. A score is a probability, see `hrpose.finder_passport.Confidence`. Raises
+    UserError for a file that is no finder.
     """
 
     name = "finder"
@@ -47,7 +48,9 @@ class Finder:
         """The people in an RGB picture (h, w, 3)."""
         pixels, crop = look(image, self.passport.side)
         heat, distances = self._session.run(["heat", "distances"], {"pictures": pixels[None]})
-        boxes, scores = centres.decode(heat[0], distances[0], self.threshold)
+        boxes, peaks = centres.decode(heat[0], distances[0])
+        scores = self.passport.confidence.scores(peaks, boxes)
+        boxes, scores = boxes[scores >= self.threshold], scores[scores >= self.threshold]
         corners = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
         # A box ends at the edges of pixels, while the matrix moves their centres.
         corners = transform(corners - 0.5, crop.inverse_matrix) + 0.5

@@ -48,6 +48,32 @@ def iou(a_xywh: NDArray[np.float64], b_xywh: NDArray[np.float64]) -> NDArray[np.
     return result
 
 
+def matched(
+    truth: NDArray[np.float64],
+    found: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    min_height: float = 0.0,
+    min_iou: float = 0.5,
+) -> NDArray[np.float64]:
+    """(n,) of the boxes `found` (n, 4) in a picture: 1 for those right, 0 for those wrong.
+
+    They are matched from the most certain on, each to the free person of `truth` (p, 4) it covers
+    best. People lower than `min_height` count neither way, as COCO does with sizes: NaN is said of
+    the boxes that match them, and of unmatched boxes that are lower themselves.
+    """
+    counts = truth[:, 3] >= min_height
+    overlap = iou(found, truth)
+    outcome = np.where(found[:, 3] >= min_height, 0.0, np.nan)
+    for i in np.argsort(-scores, kind="stable"):
+        # People that count go first, as in COCO's matching.
+        fits = overlap[i] >= min_iou
+        if fits.any():
+            best = int(np.argmax(np.where(fits, overlap[i] + 2.0 * counts, -1.0)))
+            outcome[i] = 1.0 if counts[best] else np.nan
+            overlap[:, best] = 0.0
+    return outcome
+
+
 def evaluate_boxes(
     truth: Sequence[NDArray[np.float64]],
     found: Sequence[NDArray[np.float64]],
@@ -55,29 +81,17 @@ def evaluate_boxes(
     min_height: float = 0.0,
     min_iou: float = 0.5,
 ) -> BoxScores:
-    """Compare boxes (n, 4) found in each picture with the true ones, in the same order.
-
-    In a picture, boxes are matched from the most certain on, each to the free person it covers
-    best. People lower than `min_height` count neither way, as COCO does with sizes: neither do
-    the boxes that match them, nor unmatched boxes that are lower themselves.
+    """Compare boxes (n, 4) found in each picture with the true ones, in the same order, as
+    `matched` does.
     """
-    certain, right, people = [np.zeros(0)], [np.zeros(0)], 0
-    for boxes, guesses, score in zip(truth, found, scores, strict=True):
-        counts = boxes[:, 3] >= min_height
-        people += int(counts.sum())
-        order = np.argsort(-score, kind="stable")
-        overlap = iou(guesses[order], boxes)
-        outcome = np.where(guesses[order, 3] >= min_height, 0.0, np.nan)
-        for i in range(len(order)):
-            # People that count go first, as in COCO's matching.
-            fits = overlap[i] >= min_iou
-            if fits.any():
-                best = int(np.argmax(np.where(fits, overlap[i] + 2.0 * counts, -1.0)))
-                outcome[i] = 1.0 if counts[best] else np.nan
-                overlap[:, best] = 0.0
-        certain.append(score[order])
-        right.append(outcome)
-    certainty, hit = np.concatenate(certain), np.concatenate(right)
+    people = sum(int((boxes[:, 3] >= min_height).sum()) for boxes in truth)
+    outcomes = [
+        matched(*each, min_height, min_iou) for each in zip(truth, found, scores, strict=True)
+    ]
+    certainty, hit = (
+        np.concatenate([np.zeros(0), *scores]),
+        np.concatenate([np.zeros(0), *outcomes]),
+    )
     certainty, hit = certainty[~np.isnan(hit)], hit[~np.isnan(hit)]
     order = np.argsort(-certainty, kind="stable")
     hits = np.cumsum(hit[order])

@@ -33,7 +33,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> FinderDataset:
     pixels[30:80, 40:60] = 255
     Image.fromarray(pixels).save(folder / "a.png")
     boxes = (np.array([[40.0, 30.0, 20.0, 50.0]]),)
-    table = BoxTable(("a.png",), boxes)
+    table = BoxTable(("a.png",), boxes, ("",))
     framing = Framing((0.7, 1.3), close=0.5, photometric=0.0)
     return FinderDataset([BoxedPictures(table, PictureSource(folder), framing)], INPUT)
 

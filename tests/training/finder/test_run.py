@@ -104,6 +104,22 @@ def test_partly_boxed_pictures_that_are_missing_are_named(data: Path) -> None:
         run.FinderDataModule(FinderRecipe.model_validate(document), data)
 
 
+@pytest.mark.parametrize(
+    ("without", "message"),
+    [
+        (["town"], "without: expected sources out of none, found town"),
+        ([""], "pictures, found none"),
+    ],
+)
+def test_sources_that_leave_nothing_or_are_unknown_are_named(
+    data: Path, without: list[str], message: str
+) -> None:
+    part = {**PARTLY, "without": without}
+    document = {**RECIPE, "data": {**RECIPE["data"], "partly_boxed": part}}
+    with pytest.raises(UserError, match=message):
+        run.FinderDataModule(FinderRecipe.model_validate(document), data)
+
+
 @pytest.mark.parametrize("exported", [finder_file(), weights.find("w16-small")])
 def test_exported_weights_train_on(data: Path, tmp_path: Path, exported: Path) -> None:
     recipe = load_as(data / "recipe.yaml", [f"weights={exported}"], FinderRecipe)

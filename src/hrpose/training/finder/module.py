@@ -1,5 +1,6 @@
 """The finder in training: loss, optimiser, and AP on the held-out pictures."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from hrpose.detection.detector import Boxes
 from hrpose.detection.finder import SAME_PERSON_IOU
 from hrpose.detection.onnx_detector import thinned
 from hrpose.finder_passport import FINDER_KEY, FinderPassport
-from hrpose.metrics.boxes import BoxScores, evaluate_boxes
+from hrpose.metrics.boxes import BoxScores, evaluate_boxes, matched
 from hrpose.network.finder import read_maps
 from hrpose.network.hrnet import HRNet
+from hrpose.training.finder.confidence import fit
 from hrpose.training.finder.dataset import FinderSample
 from hrpose.training.finder.loss import box_loss, centre_loss
 from hrpose.training.finder.recipe import FinderRecipe
@@ -22,8 +24,6 @@ from hrpose.training.network_module import NetworkModule
 
 # Brings both losses to about the same size.
 BOX_WEIGHT = 3.0
-# The least score that the curve of recall and precision looks at.
-FAINTEST = 0.02
 # As high, relative to the longer side, as 96 px in a picture of 640.
 TALL = 0.15
 
@@ -63,7 +63,7 @@ class FinderModule(NetworkModule):
         logits, distances = self(images)
         heat = torch.sigmoid(logits).cpu().numpy()
         for maps in zip(heat, distances.cpu().numpy(), strict=True):
-            self.found.append(thinned(Boxes(*centres.decode(*maps, FAINTEST)), SAME_PERSON_IOU))
+            self.found.append(thinned(Boxes(*centres.decode(*maps)), SAME_PERSON_IOU))
         self.truth.extend(truth)
 
     def on_validation_epoch_end(self) -> None:
@@ -76,9 +76,22 @@ class FinderModule(NetworkModule):
         self.log("val/precision", precision, prog_bar=True)
 
     def score(self, min_height: float) -> BoxScores:
-        """Of the last validation."""
+        """Of the last validation, scored by the passport's confidence."""
         boxes = [found.xywh for found in self.found]
-        return evaluate_boxes(self.truth, boxes, [found.scores for found in self.found], min_height)
+        confidence = self.passport.confidence
+        scores = [confidence.scores(found.scores, found.xywh) for found in self.found]
+        return evaluate_boxes(self.truth, boxes, scores, min_height)
+
+    def fit_confidence(self) -> None:
+        """Make the scores probabilities, by the last validation."""
+        found = list(zip(self.truth, self.found, strict=True))
+        right = [matched(true, boxes.xywh, boxes.scores) for true, boxes in found]
+        confidence = fit(
+            np.concatenate([boxes.scores for _, boxes in found]),
+            np.concatenate([boxes.xywh for _, boxes in found]),
+            np.concatenate(right),
+        )
+        self.passport = replace(self.passport, confidence=confidence)
 
     def tall(self) -> BoxScores:
         """Of the last validation, people who are not small in their picture."""

@@ -37,6 +37,8 @@ class PartlyBoxed(DataSet):
 
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """How many of the frames are of these pictures."""
+    without: frozenset[str] = frozenset()
+    """Picture sources that are left out, such as one that the pictures held out are of too."""
     framing: FramingPart = FramingPart()
 
 

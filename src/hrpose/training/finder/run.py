@@ -19,6 +19,7 @@ from hrpose.errors import UserError
 from hrpose.finder_passport import FinderPassport
 from hrpose.network import checkpoint, finder
 from hrpose.network.folded import is_folded, unfold
+from hrpose.network.hrnet import HRNet
 from hrpose.network.preprocess import Normalise
 from hrpose.network.torch_file import read_torch
 from hrpose.training.finder.dataset import (
@@ -29,7 +30,7 @@ from hrpose.training.finder.dataset import (
     FrameSampler,
 )
 from hrpose.training.finder.module import FinderModule
-from hrpose.training.finder.recipe import FinderRecipe
+from hrpose.training.finder.recipe import FinderRecipe, PartlyBoxed
 from hrpose.training.fit import fit
 from hrpose.training.network_module import made_fast
 from hrpose.training.processes import started
@@ -58,7 +59,7 @@ class FinderDataModule(L.LightningDataModule):
         if more := recipe.data.partly_boxed:
             self.train_parts = [
                 replace(self.train_parts[0], share=1 - more.share),
-                BoxedPictures(*_read(more, root), more.framing.framing(), False, more.share),
+                BoxedPictures(*_partly(more, root), more.framing.framing(), False, more.share),
             ]
 
     def train_dataloader(self) -> DataLoader[FinderSample]:
@@ -96,6 +97,17 @@ def _read(part: DataSet, root: Path) -> tuple[BoxTable, PictureSource]:
             f"{root / part.images}, such as {missing[0]}"
         )
     return table, images
+
+
+def _partly(part: PartlyBoxed, root: Path) -> tuple[BoxTable, PictureSource]:
+    table, images = _read(part, root)
+    try:
+        chosen = table.without(part.without)
+    except ValueError as error:
+        raise UserError(f"data.partly_boxed.without: {error}") from error
+    if len(chosen) == 0:
+        raise UserError(f"{root / part.annotations}: expected pictures, found none")
+    return chosen, images
 
 
 class WholePictures(Dataset[tuple[Tensor, NDArray[np.float64]]]):
@@ -164,14 +176,21 @@ def write_weights(
     prefix = "network."
     state = {k.removeprefix(prefix): v for k, v in entries.items() if k.startswith(prefix)}
     checkpoint.load_state(network, state, best)
+    finder.save(written, network, examined(network, recipe, datamodule, passport))
+    return written
+
+
+def examined(
+    network: HRNet, recipe: FinderRecipe, datamodule: FinderDataModule, passport: FinderPassport
+) -> FinderPassport:
+    """The passport with its confidence, threshold and figures, by the pictures held out."""
     module = FinderModule(network.eval(), recipe, passport)
     with torch.inference_mode():
         for batch in datamodule.val_dataloader():
             module.validation_step(batch, 0)
+    module.fit_confidence()
     scores = module.tall()
     recall, precision = scores.at(scores.best_threshold)
     figures = {"held-out AP": scores.AP, "held-out recall": recall}
     figures["held-out precision"] = precision
-    passport = replace(passport, threshold=scores.best_threshold, scores=figures)
-    finder.save(written, network, passport)
-    return written
+    return replace(module.passport, threshold=scores.best_threshold, scores=figures)
