@@ -5,8 +5,8 @@
     python -m tools.average --finder RECIPE --data DATA FIRST SECOND ... OUT
 
 The files are safetensors as `hrpose train` and `hrpose train-finder` write them; one that is named
-twice counts twice. OUT gets the first one's passport; a finder's confidence, threshold and figures
-are found anew, by the pictures that the recipe holds out.
+twice counts twice. OUT gets the first one's passport; a finder's is the recipe's, its confidence,
+threshold and figures by the pictures that the recipe holds out.
 """
 
 import argparse
@@ -47,7 +47,14 @@ def average_finders(files: list[Path], recipe: FinderRecipe, data: Path, out: Pa
     for file, state in zip(files, states, strict=True):
         checkpoint.check_state(states[0], state, f"{file}: is not of the same network")
     network.load_state_dict(_mean(states))
-    finder.save(out, network, examined(network, recipe, FinderDataModule(recipe, data), passport))
+    passport = replace(
+        passport,
+        name=recipe.name,
+        training_data=recipe.data.description,
+        licence=recipe.data.licence,
+    )
+    passport = examined(network, recipe, FinderDataModule(recipe, data), passport)
+    finder.save(out, network, passport)
 
 
 def _mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -84,5 +84,5 @@ def test_finders_are_judged_anew(tmp_path: Path) -> None:
     triples = zip(*(network.parameters() for network in (*networks, mean)), strict=True)
     for one, other, found in triples:
         torch.testing.assert_close(found, (one + 2 * other) / 3)
-    assert passport.name == "a"
+    assert (passport.name, passport.licence) == ("test", "unknown")
     assert "held-out AP" in passport.scores

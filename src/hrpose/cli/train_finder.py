@@ -9,7 +9,7 @@ from hrpose.cli.options import Data, Overrides, Resume, RunFolder
 
 
 def train_finder(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/finder.yaml.")],
+    recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/finder-4.yaml.")],
     data: Data = Path("data"),
     out: RunFolder = None,
     overrides: Overrides = None,
