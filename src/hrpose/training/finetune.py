@@ -1,9 +1,10 @@
 """A recipe for joints of one's own, written by itself: from a trained model, with sensible rates.
 
-What collapses a fine-tuning is a rate for fresh weights on trained ones, statistics of BatchNorm
-from small batches, and going on after the best epoch. So the head learns at full rate and each
-stage before it more slowly, BatchNorm keeps what it knows where there are few people, and the
-training stops when the validation people no longer gain.
+What collapses a fine-tuning is a high rate from the first step on, statistics of BatchNorm from
+small batches, and going on after the best epoch. So the rate rises at first and then falls,
+BatchNorm keeps what it knows where there are few people, and the training stops when the validation
+people no longer gain. All stages learn at one rate: slower ones for the earlier stages were
+measured, and lost.
 """
 
 import math
@@ -68,7 +69,7 @@ def recipe_for(
             half_body_probability=0.1 if people.skeleton.upper_body else 0,
             photometric=0.3,
         ),
-        optimizer=Optimizer(name="adamw", lr=2e-3, weight_decay=0.01, layer_decay=0.9),
+        optimizer=Optimizer(name="adamw", lr=2e-3, weight_decay=0.01),
         schedule=Schedule(name="cosine", warmup_steps=max(1, steps // 20)),
         training=Training(
             epochs=EVALUATIONS,
