@@ -118,6 +118,14 @@ class Tab:
         self.page.mouse.move(start[0] + by[0], start[1] + by[1], steps=4)
         self.page.mouse.up()
 
+    def grab(self) -> tuple[dict[str, float], Any]:
+        """Drag the first box's lower right corner and hold it: where it was, and the mouse."""
+        place, mouse = self.box(), self.page.mouse
+        mouse.move(place["x"] + place["width"], place["y"] + place["height"])
+        mouse.down()
+        mouse.move(place["x"] + 500, place["y"] + 500)
+        return place, mouse
+
     def until(self, condition: str) -> None:
         """Wait for JavaScript to be true; the page's policy forbids Playwright's own way."""
         deadline = time.monotonic() + 60
@@ -300,15 +308,11 @@ def test_what_changes_no_box_loses_no_answer(tab: Tab, end: str) -> None:
 
 def test_an_answer_that_is_read_during_a_drag_does_not_end_it(tab: Tab) -> None:
     tab.drop(ASTRONAUT)
-    place = tab.box()
     tab.page.evaluate(SLOW_DECODING)
     with tab.page.expect_response("**/v1/poses"):
         tab.page.select_option("#joint", "0")
     tab.until("'finish' in window")
-    mouse = tab.page.mouse
-    mouse.move(place["x"] + place["width"], place["y"] + place["height"])
-    mouse.down()
-    mouse.move(place["x"] + 500, place["y"] + 500)
+    place, mouse = tab.grab()
     tab.page.evaluate("decoded = 0, finish()")
     tab.until("decoded")
     tab.page.wait_for_timeout(100)
@@ -319,11 +323,7 @@ def test_an_answer_that_is_read_during_a_drag_does_not_end_it(tab: Tab) -> None:
 
 def test_a_second_hand_neither_drags_nor_disturbs_the_first(tab: Tab) -> None:
     tab.drop(ASTRONAUT)
-    place = tab.box()
-    mouse = tab.page.mouse
-    mouse.move(place["x"] + place["width"], place["y"] + place["height"])
-    mouse.down()
-    mouse.move(place["x"] + 500, place["y"] + 500)
+    place, mouse = tab.grab()
     second = {"pointerId": 2, "button": 0, "clientX": place["x"], "clientY": place["y"]}
     for kind in ("pointerdown", "pointermove", "pointerup"):
         tab.page.dispatch_event(".box .nw", kind, second)
@@ -335,11 +335,7 @@ def test_a_second_hand_neither_drags_nor_disturbs_the_first(tab: Tab) -> None:
 
 def test_a_box_that_a_second_hand_removes_is_let_go(tab: Tab) -> None:
     tab.drop(ASTRONAUT)
-    place = tab.box()
-    mouse = tab.page.mouse
-    mouse.move(place["x"] + place["width"], place["y"] + place["height"])
-    mouse.down()
-    mouse.move(place["x"] + 500, place["y"] + 500)
+    place, mouse = tab.grab()
     answer = tab.asking(lambda: tab.page.evaluate("document.querySelector('.remove').click()"))
     assert answer["people"] == []
     mouse.move(place["x"] + 300, place["y"] + 300)
