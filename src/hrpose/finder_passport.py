@@ -15,6 +15,7 @@ from hrpose.passport import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     LARGEST_SIDE,
+    Calibration,
     check_colours,
 )
 
@@ -23,8 +24,7 @@ FINDER_KEY = "hrpose.finder"
 # A map of centres, and the distances to four sides.
 CHANNELS = 5
 
-# Peaks and logits are only ever judged a little short of certain.
-_SUREST = 1e-6
+# Beyond these logits there is nothing but 0 and 1.
 _CERTAIN = 100.0
 
 
@@ -52,9 +52,10 @@ class Confidence:
         """(n, 3) what `heat`, `size` and `offset` are multiplied with, of peaks (n,) in [0, 1] and
         boxes (n, 4) in input pixels.
         """
-        p = peaks.clip(_SUREST, 1 - _SUREST)
         sides = np.sqrt(boxes[:, 2:].prod(axis=1)).clip(1)
-        return np.stack([np.log(p / (1 - p)), np.log2(sides / 64), np.ones(len(p))], axis=1)
+        return np.stack(
+            [Calibration.logit(peaks), np.log2(sides / 64), np.ones(len(sides))], axis=1
+        )
 
     def scores(self, peaks: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scores (n,) in [0, 1]; the same as the peaks where nothing was fitted."""

@@ -1,12 +1,10 @@
 """The mean of several walks' weights."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from tools.average import average, average_finders
 
 from hrpose.codec import Codec
@@ -15,32 +13,9 @@ from hrpose.finder_passport import FinderPassport
 from hrpose.network import HRNet, checkpoint, finder
 from hrpose.passport import Passport
 from hrpose.training.finder.recipe import FinderRecipe
+from tiny_boxes import RECIPE, write_tiny_boxes
 
 PASSPORT = Passport("w16-small", (64, 96), name="test")
-
-
-def boxed_pictures(folder: Path) -> FinderRecipe:
-    """Two pictures, of which one is held out, and the recipe."""
-    images = [{"id": i, "file_name": f"{i}.png", "width": 80, "height": 60} for i in (0, 1)]
-    for image in images:
-        Image.new("RGB", (80, 60)).save(folder / str(image["file_name"]))
-    people = [{"id": i, "image_id": i, "category_id": 1, "bbox": [9, 9, 20, 40]} for i in (0, 1)]
-    categories = [{"id": 1, "name": "person"}]
-    document = {"images": images, "annotations": people, "categories": categories}
-    (folder / "boxes.json").write_text(json.dumps(document))
-    return FinderRecipe.model_validate(
-        {
-            "name": "test",
-            "network": "w16-small",
-            "frame_wh": [64, 64],
-            "side": 96,
-            "data": {
-                "train": {"annotations": "boxes.json", "images": "."},
-                "held_out_every": 2,
-            },
-            "training": {"epochs": 1, "samples_per_epoch": 2},
-        }
-    )
 
 
 def walk(path: Path, seed: int, passport: Passport = PASSPORT) -> HRNet:
@@ -72,7 +47,8 @@ def test_another_codec_is_refused(tmp_path: Path) -> None:
 
 
 def test_finders_are_judged_anew(tmp_path: Path) -> None:
-    recipe = boxed_pictures(tmp_path)
+    write_tiny_boxes(tmp_path)
+    recipe = FinderRecipe.model_validate(RECIPE)
     files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     networks = []
     for seed, file in enumerate(files):
@@ -84,5 +60,5 @@ def test_finders_are_judged_anew(tmp_path: Path) -> None:
     triples = zip(*(network.parameters() for network in (*networks, mean)), strict=True)
     for one, other, found in triples:
         torch.testing.assert_close(found, (one + 2 * other) / 3)
-    assert (passport.name, passport.licence) == ("test", "unknown")
+    assert (passport.name, passport.licence) == ("tiny", "Apache-2.0")
     assert "held-out AP" in passport.scores

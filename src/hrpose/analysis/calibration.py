@@ -17,6 +17,7 @@ from hrpose.analysis.errors import JointErrors
 from hrpose.analysis.matching import Matches
 from hrpose.analysis.read import Found
 from hrpose.errors import UserError
+from hrpose.metrics.logistic import logistic
 from hrpose.passport import Calibration
 
 BINS = 10
@@ -100,7 +101,7 @@ def examine(found: Found, matches: Matches, errors: JointErrors) -> Scores:
 
 def fit(scores: NDArray[np.float64], target: NDArray[np.float64]) -> Calibration:
     """The calibration of least cross-entropy; scores and targets (n,) in [0, 1]."""
-    slope, offset = _logistic(Calibration.logit(scores), target)
+    slope, offset = _line(scores, target)
     # Scores that rise where the similarity falls, or say nothing, have no temperature.
     return Calibration(1 / max(slope, 1e-2), offset)
 
@@ -123,7 +124,7 @@ def presence(labelled: NDArray[np.float64], unlabelled: NDArray[np.float64]) -> 
     recall = 1 - np.searchsorted(np.sort(labelled), values) / len(labelled)
     specificity = np.searchsorted(low, values) / len(low)
     best = int(np.argmax(recall + specificity))
-    slope, offset = _logistic(Calibration.logit(scores), there.astype(np.float64))
+    slope, offset = _line(scores, there.astype(np.float64))
     return Presence(
         area=float(below.mean() / 2 / len(low)),
         threshold=float(values[best]),
@@ -136,19 +137,8 @@ def presence(labelled: NDArray[np.float64], unlabelled: NDArray[np.float64]) -> 
     )
 
 
-def _logistic(x: NDArray[np.float64], target: NDArray[np.float64]) -> tuple[float, float]:
-    """(slope, offset) of the logistic regression of targets in [0, 1] on x, a little ridged so that
-    it exists where the two are separable.
-    """
-    from scipy.optimize import minimize
-    from scipy.special import expit
-
-    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        z = parameters[0] * x + parameters[1]
-        error = expit(z) - target
-        ridge = 1e-4 * parameters
-        value = np.mean(np.logaddexp(0, z) - target * z) + ridge @ parameters / 2
-        return float(value), np.array([np.mean(error * x), np.mean(error)]) + ridge
-
-    slope, offset = minimize(loss, np.array([1.0, 0.0]), jac=True).x
+def _line(scores: NDArray[np.float64], target: NDArray[np.float64]) -> tuple[float, float]:
+    """(slope, offset) of the logistic regression of targets in [0, 1] on the scores' logits."""
+    x = Calibration.logit(scores)
+    slope, offset = logistic(np.stack([x, np.ones_like(x)], axis=1), target)
     return float(slope), float(offset)

@@ -1,14 +1,10 @@
 """A finder's training from the command line, to weights with their passport."""
 
-import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 from typer.testing import CliRunner
 
 from hrpose import weights
@@ -22,21 +18,7 @@ from hrpose.onnx_export.graph import smooth_pictures
 from hrpose.training.finder import run
 from hrpose.training.finder.recipe import FinderRecipe
 from hrpose.yaml_file import load_as
-
-RECIPE: dict[str, Any] = {
-    "name": "tiny",
-    "network": "w16-small",
-    "frame_wh": [64, 64],
-    "side": 96,
-    "data": {
-        "train": {"annotations": "boxes.json", "images": "images"},
-        "held_out_every": 2,
-        "description": "white bars",
-        "licence": "Apache-2.0",
-    },
-    "optimizer": {"name": "adamw", "lr": 1e-3},
-    "training": {"epochs": 1, "batch_size": 2, "samples_per_epoch": 4, "precision": "32"},
-}
+from tiny_boxes import RECIPE, write_tiny_boxes
 
 PARTLY = {"annotations": "boxes.json", "images": "images", "share": 0.25}
 
@@ -48,21 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*smaller than the logging inter
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four pictures with one white bar each, and the recipe."""
     root = tmp_path_factory.mktemp("data")
-    (root / "images").mkdir()
-    images, annotations = [], []
-    for i in range(4):
-        pixels = np.zeros((60, 80, 3), np.uint8)
-        pixels[10:50, 10 + 10 * i : 30 + 10 * i] = 255
-        Image.fromarray(pixels).save(root / "images" / f"{i}.png")
-        images.append({"id": i, "file_name": f"{i}.png", "width": 80, "height": 60})
-        box = [10 + 10 * i, 10, 20, 40]
-        annotations.append({"id": i, "image_id": i, "category_id": 1, "bbox": box})
-    document = {
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": 1, "name": "person"}],
-    }
-    (root / "boxes.json").write_text(json.dumps(document))
+    write_tiny_boxes(root)
     (root / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     return root
 

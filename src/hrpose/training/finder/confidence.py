@@ -2,14 +2,12 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from hrpose.finder_passport import Confidence
+from hrpose.metrics.logistic import logistic
 
 # With fewer right or wrong boxes nothing is fitted.
 FEWEST = 20
-# Of a weak pull towards zero: what few boxes say is not believed beyond measure.
-_PULL = 1e-3
 
 
 def fit(
@@ -22,13 +20,5 @@ def fit(
     """
     if min(right.sum(), (1 - right).sum()) < FEWEST:
         return Confidence()
-    features = Confidence.features(peaks, boxes)
-
-    def unlikeliness(numbers: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        logits = features @ numbers
-        value = np.logaddexp(0, logits).sum() - right @ logits + _PULL * (numbers**2).sum() / 2
-        slope = (1 / (1 + np.exp(-logits)) - right) @ features + _PULL * numbers
-        return float(value), slope
-
-    heat, size, offset = minimize(unlikeliness, np.zeros(3), jac=True).x
+    heat, size, offset = logistic(Confidence.features(peaks, boxes), right)
     return Confidence(float(heat), float(size), float(offset)) if heat > 0 else Confidence()
