@@ -1,5 +1,6 @@
-"""`hrpose evaluate`."""
+"""`hrpose evaluate`, `evaluate-boxes` and `analyze`: how good weights and detectors are."""
 
+import json
 import math
 from enum import StrEnum
 from pathlib import Path
@@ -7,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from hrpose.cli.options import BatchSize, BoxThreshold, Detector, FlipTest, Images, Refine, Weights
+from hrpose.cli.options import (
+    BatchSize,
+    BatchSizeOfWeights,
+    BoxThreshold,
+    Detector,
+    FlipTest,
+    FlipTestOfWeights,
+    Images,
+    ImagesIfAny,
+    Refine,
+    Weights,
+)
+from hrpose.errors import UserError
 
 
 class Nms(StrEnum):
@@ -92,3 +105,127 @@ def evaluate(
         plain_console(110).print(table)
     if report.files:
         typer.echo(f"wrote {' and '.join(map(str, report.files))}")
+
+
+# So faint boxes are looked at to draw the curve; below are no people.
+FAINTEST = 0.001
+
+
+def evaluate_boxes(
+    annotations: Annotated[Path, typer.Option(help="COCO JSON with boxes of people.")],
+    images: Images,
+    detector: Detector = "finder",
+    box_threshold: BoxThreshold = None,
+    min_height: Annotated[
+        float, typer.Option(help="Lower people, in pixels, count neither way.", min=0)
+    ] = 96.0,
+    min_iou: Annotated[
+        float, typer.Option(help="How well a box must fit its person.", min=0.01, max=1)
+    ] = 0.5,
+) -> None:
+    """Recall and precision of a detector of people, at its threshold and along the curve.
+
+    People that the annotations leave out, as COCO keypoints files do with those too small to
+    label, count as false boxes: precision reads low there.
+    """
+    from hrpose.data.boxes import load_boxes
+    from hrpose.data.pictures import PictureSource
+    from hrpose.detection import open_detector
+    from hrpose.detection.simple import OrWholePicture
+    from hrpose.metrics import boxes as metric
+
+    table = load_boxes(annotations)
+    pictures = PictureSource(images)
+    usual = open_detector(detector, box_threshold)
+    if isinstance(usual, OrWholePicture):
+        # Its last resort is no box that somebody found.
+        detector, usual = "finder", usual.detector
+    threshold = float(getattr(usual, "threshold", 0.0))
+    every = open_detector(detector, min(FAINTEST, threshold))
+    found = [every(pictures.read(name)) for name in table.file_names]
+    scores = metric.evaluate_boxes(
+        table.boxes,
+        [boxes.xywh for boxes in found],
+        [boxes.scores for boxes in found],
+        min_height,
+        min_iou,
+    )
+    recall, precision = scores.at(threshold)
+    best = scores.best_threshold
+    best_recall, best_precision = scores.at(best)
+    count = sum(int((boxes.scores >= threshold).sum()) for boxes in found) / max(len(found), 1)
+    typer.echo(
+        f"{usual.name} on {len(table)} pictures with {scores.people} people at least "
+        f"{min_height:g} px high, IoU {min_iou:g}\n"
+        f"threshold {threshold:.2f}: recall {recall:.3f}, precision {precision:.3f}, "
+        f"{count:.1f} boxes a picture\n"
+        f"threshold {best:.2f}: recall {best_recall:.3f}, precision {best_precision:.3f} "
+        f"(the best balance)\n"
+        f"AP {scores.AP:.3f}"
+    )
+
+
+def analyze(
+    results: Annotated[Path, typer.Argument(help="COCO keypoint results, as of `evaluate --out`.")],
+    annotations: Annotated[Path, typer.Argument(help="COCO keypoints JSON.")],
+    images: ImagesIfAny = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="The weights of the results, for heatmaps and AP against box noise."),
+    ] = None,
+    skeleton: Annotated[
+        Path | None, typer.Option(help="A YAML file that completes the annotations' skeleton.")
+    ] = None,
+    flip_test: FlipTestOfWeights = True,
+    batch_size: BatchSizeOfWeights = 64,
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("analysis.html"),
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Where the figures go as JSON.")
+    ] = None,
+    store_calibration: Annotated[
+        Path | None,
+        typer.Option(help="A copy of --weights to write, whose joint scores are calibrated."),
+    ] = None,
+) -> None:
+    """Find out why the AP is what it is: one page on errors, boxes, scores and people."""
+    from hrpose.analysis.page import render
+    from hrpose.analysis.run import analyze
+    from hrpose.analysis.store import check_copy
+    from hrpose.analysis.store import store_calibration as store
+    from hrpose.api import load
+    from hrpose.cli.console import progress
+    from hrpose.files import write_atomically
+    from hrpose.weights import find
+
+    if store_calibration is not None and weights is None:
+        raise UserError("--store-calibration: needs the weights of the results; add --weights")
+    estimator = None
+    if weights is not None:
+        if store_calibration is not None:
+            check_copy(find(weights), store_calibration)
+        estimator = load(weights, detector="whole", flip_test=flip_test, batch_size=batch_size)
+    with progress("") as show:
+        analysis = analyze(
+            results,
+            annotations,
+            images,
+            estimator,
+            skeleton=skeleton,
+            progress=lambda what, done, total: show(done, total, what),
+        )
+    scores = analysis.calibration
+    if store_calibration is not None and isinstance(scores, str):
+        raise UserError(f"--store-calibration: {scores}")
+    write_atomically(out, render(analysis))
+    written = [out]
+    if json_file is not None:
+        text = json.dumps(analysis.as_dict(), indent=2, allow_nan=False)
+        write_atomically(json_file, f"{text}\n")
+        written.append(json_file)
+    if store_calibration is not None and weights is not None and not isinstance(scores, str):
+        store(find(weights), scores.calibration, store_calibration)
+        written.append(store_calibration)
+    gains = sorted(analysis.gains, key=lambda gain: -gain.scores.AP)
+    most = ", ".join(f"{g.error} {g.scores.AP - analysis.scores.AP:+.3f}" for g in gains[:3])
+    typer.echo(f"AP {analysis.scores.AP:.3f}; mended alone, the most: {most}")
+    typer.echo(f"wrote {', '.join(map(str, written))} (open the page in a browser)")

@@ -7,21 +7,14 @@ import typer
 
 from hrpose import __version__
 from hrpose.cli import (
-    analyze,
-    convert_weights,
     data,
     evaluate,
-    evaluate_boxes,
     explain,
-    export,
-    finetune,
+    models,
+    parity,
     predict,
-    quantize,
     serve,
-    summary,
     train,
-    train_finder,
-    verify,
     weights,
 )
 from hrpose.errors import UserError, missing
@@ -36,16 +29,16 @@ app = typer.Typer(
 app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
 app.command("evaluate")(evaluate.evaluate)
-app.command("analyze")(analyze.analyze)
-app.command("evaluate-boxes")(evaluate_boxes.evaluate_boxes)
+app.command("analyze")(evaluate.analyze)
+app.command("evaluate-boxes")(evaluate.evaluate_boxes)
 app.command("train")(train.train)
-app.command("finetune")(finetune.finetune)
-app.command("train-finder")(train_finder.train_finder)
-app.command("export")(export.export)
-app.command("quantize")(quantize.quantize)
-app.command("convert")(convert_weights.convert)
-app.command("verify")(verify.verify)
-app.command("summary")(summary.summary)
+app.command("finetune")(train.finetune)
+app.command("train-finder")(train.train_finder)
+app.command("export")(models.export)
+app.command("quantize")(models.quantize)
+app.command("convert")(weights.convert)
+app.command("verify")(parity.verify)
+app.command("summary")(models.summary)
 app.command("serve")(serve.serve)
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")

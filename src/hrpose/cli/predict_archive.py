@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from hrpose.cli.signals import STOPPED, asked_to_stop
+from hrpose.cli.console import STOPPED, asked_to_stop
 from hrpose.errors import UserError, missing
 
 if TYPE_CHECKING:

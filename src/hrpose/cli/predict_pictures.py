@@ -13,9 +13,9 @@ from rich.progress import track
 
 from hrpose.ahead import ahead
 from hrpose.cli.boxes import boxes_by_picture
+from hrpose.cli.console import STOPPED, asked_to_stop
 from hrpose.cli.outputs import Outputs
 from hrpose.cli.pictures import files_of, targets_of
-from hrpose.cli.signals import STOPPED, asked_to_stop
 from hrpose.drawing import draw, side_by_side
 from hrpose.encoding import encode
 from hrpose.errors import UserError

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from hrpose.cli.signals import STOPPED, asked_to_stop
+from hrpose.cli.console import STOPPED, asked_to_stop
 from hrpose.errors import UserError, missing
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def predict_clip(
         from hrpose.video import Clip, Recorder, follow
     except ModuleNotFoundError as error:
         raise missing(str(source), error, "hrpose[video]") from error
-    from hrpose.cli.window import Window
     from hrpose.drawing import draw
+    from hrpose.video.window import Window
 
     name, target = Path(source), _target(source, outputs.folder)
     shown: dict[str, Any] = dict.fromkeys({"ids", *marks}, True)

@@ -1,11 +1,13 @@
-"""`hrpose train`."""
+"""`hrpose train`, `train-finder` and `finetune`."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.options import Data, Overrides, Resume, RunFolder
+from hrpose.cli.options import Data, InputSize, Overrides, Resume, RunFolder, parse_input_size
 
 if TYPE_CHECKING:
     from hrpose.training.doctor import Finding
@@ -45,3 +47,83 @@ def train(
 def say(finding: "Finding") -> None:
     """A finding of the recipe doctor, for the eye."""
     typer.echo(str(finding), err=True)
+
+
+def train_finder(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/finder-4.yaml.")],
+    data: Data = Path("data"),
+    out: RunFolder = None,
+    overrides: Overrides = None,
+    resume: Resume = False,
+) -> None:
+    """Train a finder of people on pictures in which every person is boxed."""
+    from hrpose.training.finder.recipe import FinderRecipe
+    from hrpose.training.finder.run import train
+    from hrpose.yaml_file import load_as
+
+    loaded = load_as(recipe, overrides or (), FinderRecipe)
+    weights = train(loaded, data, out or Path("runs") / loaded.name, resume)
+    typer.echo(f"wrote {weights}")
+
+
+def finetune(
+    train: Annotated[Path, typer.Argument(help="COCO keypoints JSON of the people to train on.")],
+    val: Annotated[Path, typer.Argument(help="The same, of those to judge by.")],
+    start: Annotated[
+        str,
+        typer.Option("--from", help="A name (w16-small, `hrpose weights list`) or a file."),
+    ] = "w16-small",
+    images: Annotated[
+        Path | None, typer.Option(help="Pictures to train on; by default images beside TRAIN.")
+    ] = None,
+    val_images: Annotated[
+        Path | None, typer.Option(help="Pictures to judge by; by default images beside VAL.")
+    ] = None,
+    skeleton: Annotated[
+        Path | None, typer.Option(help="What `hrpose data skeleton` wrote, corrected.")
+    ] = None,
+    input_size: InputSize = None,
+    out: RunFolder = None,
+    overrides: Overrides = None,
+    resume: Resume = False,
+) -> None:
+    """Teach a trained model joints of your own, without a recipe: a sensible one is written.
+
+    Joints that the model knows by name keep what it knows of them. OUT/recipe.yaml is what was
+    done; `hrpose train OUT/recipe.yaml --data .` does it again.
+    """
+    from hrpose import weights
+    from hrpose.data.coco import load_persons
+    from hrpose.data.skeleton_file import complete_skeleton
+    from hrpose.network import convert
+    from hrpose.training import run
+    from hrpose.training.finetune import recipe_for
+    from hrpose.training.processes import started
+    from hrpose.training.recipe import Data, DataSet, Recipe
+    from hrpose.yaml_file import checked
+
+    found = convert.read(weights.find(start))
+    people = load_persons(train)
+    if skeleton is not None:
+        people = replace(people, skeleton=complete_skeleton(people.skeleton, skeleton))
+    category = re.sub(r"[^\w-]+", "-", people.skeleton.name)
+    licence = "unknown" if found.passport is None else found.passport.licence
+    recipe = recipe_for(
+        out.name if out else category,
+        Path(start),
+        found,
+        Data(
+            train=DataSet(annotations=train, images=images or train.parent / "images"),
+            val=DataSet(annotations=val, images=val_images or val.parent / "images"),
+            skeleton=skeleton,
+            description=f"{len(people)} people of {train.name}, starting from {start}",
+            licence=f"unknown; that of {start}: {licence}",
+        ),
+        people,
+        parse_input_size(input_size),
+    )
+    given = recipe.model_dump(mode="json", exclude_defaults=True)
+    recipe = checked(given, overrides or (), Recipe, "the recipe")
+    written = run.train(recipe, Path(), out or Path("runs") / recipe.name, resume, say)
+    if started().first:
+        typer.echo(f"wrote {written}")

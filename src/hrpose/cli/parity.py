@@ -1,4 +1,4 @@
-"""`hrpose verify`: the parity certificate."""
+"""`hrpose verify`: this installation and its weights beside the official code's numbers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +9,7 @@ from hrpose.cli.options import FlipTestOfWeights, ImagesIfAny
 
 if TYPE_CHECKING:
     from hrpose.verification import Certificate, Check
+
 
 # As `hrpose.evaluation` calls them, which cannot be imported without the train extra.
 GROUND_TRUTH, DETECTOR = "ground-truth", "detector"

@@ -1,4 +1,4 @@
-"""`hrpose data merge, split, subset, stats`: whole sets of COCO keypoints."""
+"""`hrpose data merge`, `split`, `subset` and `stats`: whole sets of COCO keypoints."""
 
 import json
 from pathlib import Path
