@@ -257,7 +257,7 @@ def put(name: str, value: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
     [
         (without("headboxes_src"), "'headboxes_src': expected numbers .* found nothing"),
         (put("headboxes_src", np.zeros((2, 2, 4))), "'pos_gt_src': .* found numbers of shape"),
-        (put("headboxes_src", "text"), "'headboxes_src': expected numbers .* found text"),
+        (put("headboxes_src", "text"), "'headboxes_src': expected numbers .* found char"),
         (put("headboxes_src", np.full((2, 2, 3), np.nan)), "person 0: expected finite numbers"),
         (put("jnt_missing", np.full((16, 3), 2.0)), "person 0: .*missing 0 or 1"),
         (put("jnt_missing", np.array([[{}] * 3] * 16)), "'jnt_missing': expected numbers"),
