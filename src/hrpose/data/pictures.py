@@ -5,6 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,6 @@ from numpy.typing import NDArray
 from hrpose.errors import UserError
 from hrpose.image import MAX_BYTES, image_size, read_bytes, read_image
 
-# A member's own header: signature, version, flags, method, time, date, CRC, sizes, name's length
-# and extra field's length. Both lengths may differ from those in the index of the whole file.
-_LOCAL_HEADER = 30
-_LOCAL_SIGNATURE = b"PK\x03\x04"
 _ENCRYPTED = 0x1
 
 
@@ -24,8 +21,8 @@ class PictureSource:
 
     `place` is a folder, a zip file (`val2017.zip`) or a folder inside one (`val2017.zip@/val2017`).
     A name is looked up in a zip file as it is and, without `@`, in the one folder that holds all
-    the pictures, as archives are often made. Only names are kept, no open file: worker processes
-    and threads may share a source. Raises UserError where there is no such place.
+    the pictures, as archives are often made. Worker processes and threads may share a source.
+    Raises UserError where there is no such place.
     """
 
     def __init__(self, place: str | Path) -> None:
@@ -122,13 +119,13 @@ def stays_inside(name: str) -> bool:
 
 
 class _Zip:
-    """The index of a zip file, and its members read one by one, each with an open of its own."""
+    """A zip file, opened once per process, and its members read one by one by any thread."""
 
     def __init__(self, path: Path, folder: str | None) -> None:
         self.path = path
+        self._opened: tuple[int, zipfile.ZipFile] | None = None
         try:
-            with zipfile.ZipFile(path) as archive:
-                found = archive.infolist()
+            found = self._archive().infolist()
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; check the name") from None
         except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
@@ -194,27 +191,23 @@ class _Zip:
                 f"{member.compress_type}; pack the pictures again"
             )
         try:
-            content = self._unpacked(member)
-        except (OSError, ValueError, zlib.error) as error:
+            with self._archive().open(member) as file:
+                content = file.read()
+            if len(content) != member.file_size:
+                raise ValueError(f"expected {member.file_size:,} bytes, found {len(content):,}")
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(
                 f"{label}: damaged or cut off ({error}); copy or download it again"
             ) from error
         return content
 
-    def _unpacked(self, member: zipfile.ZipInfo) -> bytes:
-        with self.path.open("rb") as file:
-            file.seek(member.header_offset)
-            header = file.read(_LOCAL_HEADER)
-            if len(header) < _LOCAL_HEADER or not header.startswith(_LOCAL_SIGNATURE):
-                raise ValueError("no file begins where the index says")
-            lengths = (int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
-            file.seek(sum(lengths), 1)
-            content = file.read(min(member.compress_size, MAX_BYTES))
-        if member.compress_type == zipfile.ZIP_DEFLATED:
-            # One byte more than promised would show a promise that is not kept.
-            content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, member.file_size + 1)
-        if len(content) != member.file_size:
-            raise ValueError(f"expected {member.file_size:,} bytes, found {len(content):,}")
-        if zlib.crc32(content) != member.CRC:
-            raise ValueError("its checksum does not fit")
-        return content
+    def _archive(self) -> zipfile.ZipFile:
+        """The open file: a forked process must not share the position and lock of its parent's."""
+        owner, archive = self._opened or (0, None)
+        if archive is None or owner != os.getpid():
+            archive = zipfile.ZipFile(self.path)
+            self._opened = os.getpid(), archive
+        return archive
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}
