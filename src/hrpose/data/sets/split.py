@@ -1,13 +1,13 @@
 """A set in parts, group by group, so that one video or source never lands on both sides.
 
 A group is what the pictures share in a field (`source`, `video`, ...) or in what a regular
-expression finds in their file names. The parts get the numbers of pictures that were asked for, or
-as near as the groups allow: which groups add up best is found by trying all sums.
+expression finds in their file names. The largest group comes first, each goes to the part that is
+farthest below its target.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,6 @@ from hrpose.data.formats.checks import printable
 from hrpose.data.set_folder import Album, must_be_new, write_folder
 from hrpose.data.sets.document import CocoFile, pictures_of, read
 from hrpose.errors import UserError
-
-_MAX_BITS = 800_000_000  # of the table of sums, 100 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,63 +74,32 @@ def split(
 def assign(
     sizes: Mapping[str, int], targets: Mapping[str, int], put: Mapping[str, str], seed: int
 ) -> dict[str, str]:
-    """The part of each group: those of `put`, and the others so that the sums fit the targets.
+    """The part of each group: that of `put`, else the part farthest below its target.
 
-    Which of the groups of equal use is taken is the seed's choice. Raises UserError where a part
-    would stay empty.
+    The largest group comes first; the seed orders groups of one size. No part ends farther from its
+    target than the largest group is, unless `put` says so or a part would otherwise stay empty.
+    Raises UserError where a part has to stay empty.
     """
     part_of = dict(put)
+    missing = dict(targets)
+    for group, part in put.items():
+        missing[part] -= sizes[group]
     left = sorted(set(sizes) - set(put))
     order = np.random.default_rng(seed).permutation(len(left))
-    left = [left[i] for i in order]
-    need = {
-        part: target - sum(sizes[group] for group, own in put.items() if own == part)
-        for part, target in targets.items()
-    }
-    # The smallest first: they are the hardest to fill well. The largest takes what is left.
-    *small, largest = sorted(need, key=lambda part: need[part])
-    for part in small:
-        empty = part not in part_of.values()
-        chosen = _nearest([sizes[group] for group in left], max(need[part], 0), empty)
-        part_of.update((left[i], part) for i in chosen)
-        left = [group for i, group in enumerate(left) if i not in chosen]
-    part_of.update((group, largest) for group in left)
-    nothing = [part for part in targets if part not in part_of.values()]
-    if nothing:
+    left = sorted((left[i] for i in order), key=lambda group: -sizes[group])
+    empty = [part for part in targets if part not in part_of.values()]
+    if len(left) < len(empty):
         raise UserError(
             f"{len(sizes)} groups cannot fill the parts {', '.join(targets)}: nothing is left for "
-            f"{nothing[0]}; choose another group, or fewer parts"
+            f"{empty[-1]}; choose another group, or fewer parts"
         )
+    for count, group in zip(range(len(left), 0, -1), left, strict=True):
+        part = max(empty if count == len(empty) else targets, key=lambda name: missing[name])
+        part_of[group] = part
+        missing[part] -= sizes[group]
+        if part in empty:
+            empty.remove(part)
     return part_of
-
-
-def _nearest(sizes: Sequence[int], target: int, not_empty: bool) -> set[int]:
-    """The indices of sizes whose sum is nearest to the target."""
-    chosen: set[int] = set()
-    # Where there are too many for a table of all sums, most are taken as they come while they fit.
-    most = max(_MAX_BITS // max(sum(sizes), 1), 1)
-    first = max(len(sizes) - most, 0)
-    for i, size in enumerate(sizes[:first]):
-        if size <= target:
-            chosen.add(i)
-            target -= size
-    # Bit s of sums[i] says whether some of the first i groups add up to s.
-    sums = [1]
-    for size in sizes[first:]:
-        sums.append(sums[-1] | sums[-1] << size)
-    reached = sums[-1] if chosen or not not_empty else sums[-1] & ~1
-    if not reached:
-        return chosen
-    below = reached & ((1 << (target + 1)) - 1)
-    above = reached >> target
-    down = target - (below.bit_length() - 1) if below else None
-    up = (above & -above).bit_length() - 1 if above else None
-    total = target - down if down is not None and (up is None or down <= up) else target + (up or 0)
-    for i in range(len(sums) - 1, 0, -1):
-        if not sums[i - 1] >> total & 1:
-            chosen.add(first + i - 1)
-            total -= sizes[first + i - 1]
-    return chosen
 
 
 def _targets(count: int, shares: Mapping[str, float]) -> dict[str, int]:
