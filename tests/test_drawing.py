@@ -4,8 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hrpose.drawing import (
@@ -200,14 +198,6 @@ def test_text_beyond_the_canvas_does_no_harm(at: tuple[int, int]) -> None:
     text.write(pixels, at, "left wrist", 20)
     text.chip(pixels, at, "#12 a label wider than the picture", 20)
     assert pixels.any()
-
-
-@given(st.text(max_size=200), st.integers(1, 400))
-def test_wrapped_text_keeps_every_word(words: str, width: int) -> None:
-    lines = text.wrapped(words, 14, width)
-    assert " ".join(lines).split() == words.split()
-    for line in lines:
-        assert text.extent(line, 14)[0] <= width or len(line.split()) == 1
 
 
 def test_shortened_text_fits() -> None:

@@ -100,7 +100,6 @@ def test_the_page_is_whole_and_needs_nothing_else(run: Run, tmp_path: Path) -> N
     assert sorted(path.name for path in out.iterdir()) == [
         "photo-crop.png",
         "photo-explained.html",
-        "photo-explained.png",
         "photo-heatmaps.png",
     ]
     with Image.open(out / "photo-crop.png") as crop:
@@ -204,6 +203,5 @@ def test_a_broken_photo(run: Run, tmp_path: Path) -> None:
 def test_a_real_photo_with_the_embedded_weights(run: Run, tmp_path: Path) -> None:
     ran = run(EXAMPLES / "astronaut.jpg", "--weights", "w16-small")
     assert ran.exit_code == 0, ran.output
-    with Image.open(tmp_path / "out/astronaut-explained.png") as sheet:
-        assert sheet.width == 1944
-        assert sheet.height > 3000
+    page = Page((tmp_path / "out/astronaut-explained.html").read_text(encoding="utf-8"))
+    assert len(page.images) > 30

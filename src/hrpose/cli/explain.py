@@ -45,7 +45,7 @@ def explain(
     chosen, origin = _box(picture, image, box, boxes, estimator)
     traced = trace(estimator.session, image, chosen, origin, joint)
     written = write(traced, picture.name, out, threshold)
-    typer.echo(f"{written.page} (open it in a browser), {written.sheet}")
+    typer.echo(f"{written.page} (open it in a browser)")
 
 
 def _box(

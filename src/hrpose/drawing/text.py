@@ -32,19 +32,6 @@ def shortened(text: str, size: int, width: int) -> str:
     return text + "..."
 
 
-def wrapped(text: str, size: int, width: int) -> list[str]:
-    """The lines of a paragraph that is `width` pixels wide. A word that is wider stays whole."""
-    lines: list[str] = []
-    line = ""
-    for word in text.split():
-        longer = f"{line} {word}" if line else word
-        if line and extent(longer, size)[0] > width:
-            lines.append(line)
-            longer = word
-        line = longer
-    return [*lines, line] if line else lines
-
-
 def write(
     canvas: NDArray[np.uint8],
     at: tuple[float, float],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hrpose.drawing import heatmap_sheet
 from hrpose.encoding import encode
-from hrpose.explain import page, sheet
+from hrpose.explain import page
 from hrpose.explain.lesson import tell
 from hrpose.explain.trace import Trace, trace
 from hrpose.files import write_atomically
@@ -16,10 +16,9 @@ __all__ = ["Written", "trace", "write"]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The files of one explanation: the page, the same as a picture, and the parts in full size."""
+    """The files of one explanation: the page, and two of its images in full size."""
 
     page: Path
-    sheet: Path
     crop: Path
     heatmaps: Path
 
@@ -33,14 +32,12 @@ def write(traced: Trace, name: str, folder: Path, threshold: float = THRESHOLD) 
     stem = Path(name).stem
     files = Written(
         *(folder / f"{stem}-{part}" for part in
-          ("explained.html", "explained.png", "crop.png", "heatmaps.png"))
+          ("explained.html", "crop.png", "heatmaps.png"))
     )  # fmt: skip
-    story = tell(traced, name, threshold)
     heatmaps = heatmap_sheet(
         traced.view, traced.merged, traced.passport.skeleton, traced.in_crop, traced.strides
     )
-    write_atomically(files.page, page.render(story))
-    write_atomically(files.sheet, encode(sheet.render(story), ".png"))
+    write_atomically(files.page, page.render(tell(traced, name, threshold)))
     write_atomically(files.crop, encode(traced.view, ".png"))
     write_atomically(files.heatmaps, encode(heatmaps, ".png"))
     return files

@@ -1,4 +1,4 @@
-"""What is told: sections of text and pictures, which `page` and `sheet` lay out."""
+"""What is told: sections of text and pictures, which `page` lays out."""
 
 from dataclasses import dataclass
 
