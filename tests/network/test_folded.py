@@ -1,5 +1,6 @@
 """Exported weights become trainable: the same outputs, in training too, and heads by name."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import golden_rules
 from hrpose import weights
 from hrpose.errors import UserError
 from hrpose.network import HRNet, checkpoint, convert
-from hrpose.network.folded import is_folded, read_onnx, unfold
+from hrpose.network.folded import FOLDED_KEY, is_folded, norms, read_onnx, unfold
 from hrpose.onnx_export import export
 from hrpose.onnx_export.graph import halved, smooth_pictures
 from hrpose.passport import Passport
@@ -113,6 +114,45 @@ def test_float16_weights_are_read(exported: tuple[HRNet, Path], tmp_path: Path) 
     whole, _ = read_onnx(exported[1])
     assert state.keys() == whole.keys()
     assert all(torch.allclose(state[key], whole[key], atol=1e-2, rtol=1e-3) for key in whole)
+
+
+def test_the_names_of_the_exporter_do_not_matter(
+    exported: tuple[HRNet, Path], inputs: Tensor, tmp_path: Path
+) -> None:
+    """Another version of PyTorch's exporter may call the tensors otherwise: the file says which."""
+    model = onnx.load(exported[1])
+    new = {
+        entry.name: f"t{i}"
+        for i, entry in enumerate(model.graph.initializer)
+        if not entry.name.startswith("network.final_layer")
+    }
+    for entry in model.graph.initializer:
+        entry.name = new.get(entry.name, entry.name)
+    for node in model.graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = new.get(name, name)
+    (props,) = (entry for entry in model.metadata_props if entry.key == FOLDED_KEY)
+    stored = json.loads(props.value)
+    assert len(stored) == sum(1 for _ in norms(exported[0]))
+    props.value = json.dumps(
+        {conv: [new[f"network.{name}"] for name in pair] for conv, pair in stored.items()}
+    )
+    onnx.checker.check_model(model)
+    onnx.save(model, tmp_path / "renamed.onnx")
+    renamed, _ = read_onnx(tmp_path / "renamed.onnx")
+    expected, _ = read_onnx(exported[1])
+    assert renamed.keys() == expected.keys()
+    assert all(torch.equal(renamed[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"conv1": 3}', "{", '{"conv1": ["a", "b"]}'])
+def test_damaged_names_are_refused(exported: tuple[HRNet, Path], tmp_path: Path, text: str) -> None:
+    model = onnx.load(exported[1])
+    (props,) = (entry for entry in model.metadata_props if entry.key == FOLDED_KEY)
+    props.value = text
+    onnx.save(model, tmp_path / "damaged.onnx")
+    with pytest.raises(UserError, match=r"damaged.onnx: expected the weights of a network"):
+        convert.read(tmp_path / "damaged.onnx")
 
 
 def test_other_files_are_refused(exported: tuple[HRNet, Path], tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ An ONNX file of `hrpose export` has one weight and one bias for each convolution
 still, and as well when it trains.
 """
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
@@ -20,6 +22,8 @@ from hrpose.finder_passport import CHANNELS, FINDER_KEY, FinderPassport
 from hrpose.network.hrnet import HRNet
 from hrpose.passport import METADATA_KEY, Passport
 
+# Where an export keeps, as JSON, which of its tensors each convolution's weight and bias are.
+FOLDED_KEY = "hrpose.folded"
 _PREFIX = "network."
 # Of a channel that hardly varies, whose weights would grow without bound.
 _LEAST_VARIANCE = 1e-6
@@ -62,15 +66,17 @@ def read_onnx(path: Path) -> tuple[dict[str, Tensor], Passport | None]:
                 onnx.numpy_helper.to_array(entry).astype("float32")
             )
             for entry in model.graph.initializer
-            if entry.name.startswith(_PREFIX)
-            and onnx.helper.tensor_dtype_to_np_dtype(entry.data_type).kind == "f"
+            if onnx.helper.tensor_dtype_to_np_dtype(entry.data_type).kind == "f"
         }
         with torch.device("meta"):
             network = HRNet.from_name(name, channels)
         state = {key: found[key] for key in ("final_layer.weight", "final_layer.bias")}
+        names = _stored_names(metadata)
         for conv_name, _, norm_name, norm in norms(network):
-            bias = found[f"{conv_name}.weight_bias"]
-            state[f"{conv_name}.weight"] = found[f"{conv_name}.weight"]
+            # Files from before the names were stored have PyTorch 2.13's.
+            usual = (f"{conv_name}.weight", f"{conv_name}.weight_bias")
+            weight, bias = (found[entry] for entry in names.get(conv_name, usual))
+            state[f"{conv_name}.weight"] = weight
             state[f"{norm_name}.weight"] = torch.ones_like(bias)
             state[f"{norm_name}.bias"] = bias
             state[f"{norm_name}.running_mean"] = torch.zeros_like(bias)
@@ -82,6 +88,60 @@ def read_onnx(path: Path) -> tuple[dict[str, Tensor], Passport | None]:
             f"find {error}; take the weights that it was made from"
         ) from error
     return state, passport
+
+
+def folded_names(network: nn.Module, graph: Any) -> dict[str, tuple[str, str]]:
+    """Which tensors of an exported `graph` are the weight and the bias of each convolution of
+    `network` (n, in, h, w) and (n,), with the BatchNorm behind it folded in.
+
+    They are told by their values, since an exporter may name them as it likes. Empty where one is
+    not there: then the exporter did not fold, and the file cannot be made trainable again.
+    """
+    from onnx import numpy_helper
+
+    tensors = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
+    free: dict[tuple[int, ...], list[tuple[str, str]]] = {}
+    for node in graph.node:
+        if node.op_type == "Conv" and len(node.input) == 3 and node.input[1] in tensors:
+            weight, bias = node.input[1:]
+            free.setdefault(tensors[weight].shape, []).append((weight, bias))
+    names: dict[str, tuple[str, str]] = {}
+    for conv_name, conv, _, norm in norms(network):
+        weight, bias = (tensor.detach().numpy() for tensor in _folded(conv, norm))
+        candidates = free.get(weight.shape, [])
+        alike = (
+            pair
+            for pair in candidates
+            if np.allclose(tensors[pair[0]], weight, rtol=1e-3, atol=1e-6)
+            and np.allclose(tensors[pair[1]], bias, rtol=1e-3, atol=1e-5)
+        )
+        found = next(alike, None)
+        if found is None:
+            return {}
+        candidates.remove(found)
+        first, second = (name.removeprefix(_PREFIX) for name in found)
+        names[conv_name] = (first, second)
+    return names
+
+
+def _folded(conv: nn.Conv2d, norm: BatchNorm) -> tuple[Tensor, Tensor]:
+    """The convolution's weight and bias that do the BatchNorm's work too, in evaluation."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    return conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+
+
+def _stored_names(metadata: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """What `folded_names` found when the file was written. Raises ValueError for other JSON."""
+    stored = json.loads(metadata.get(FOLDED_KEY, "{}"))
+    if not isinstance(stored, dict):
+        raise ValueError(f"{FOLDED_KEY}: an object")
+    names = {}
+    for conv, pair in stored.items():
+        weight, bias = (str(name) for name in pair)
+        names[conv] = (weight, bias)
+    return names
 
 
 def is_folded(network: HRNet) -> bool:

@@ -61,6 +61,7 @@ def export_finder(weights: Path, out: Path) -> FinderReport:
     graph = to_onnx(
         model,
         torch.zeros((2, 96, 128, 3), dtype=torch.uint8),
+        network=network,
         input_name="pictures",
         output_names=["heat", "distances"],
         dynamic={0: torch.export.Dim("batch"), 1: 32 * cells_high, 2: 32 * cells_wide},

@@ -1,5 +1,6 @@
 """A PyTorch module to the bytes of an ONNX file."""
 
+import json
 import logging
 import warnings
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from hrpose.network.folded import FOLDED_KEY, folded_names
+
 # What docs/guide/deploy.md promises.
 OPSET = 18
 # Shorter tensors (biases, constants) are kept as they are: halving them would save nothing.
@@ -21,12 +24,16 @@ def to_onnx(
     model: nn.Module,
     example: Tensor,
     *,
+    network: nn.Module,
     input_name: str,
     output_names: list[str],
     dynamic: Mapping[int, Any],
     metadata: Mapping[str, str],
 ) -> onnx.ModelProto:
-    """The graph of `model`, checked, with `metadata`. `dynamic`: the dimensions that are free."""
+    """The graph of `model`, checked, with `metadata`. `dynamic`: the dimensions that are free.
+
+    The metadata also say which of its tensors are the convolutions' of `network`, a part of it.
+    """
     with warnings.catch_warnings():
         # The exporter warns of its own insides; what counts is compared afterwards.
         warnings.simplefilter("ignore")
@@ -53,7 +60,8 @@ def to_onnx(
     for initializer in proto.graph.initializer:
         del initializer.metadata_props[:]
     del proto.graph.metadata_props[:]
-    helper.set_model_props(proto, dict(metadata))
+    names = json.dumps(folded_names(network, proto.graph))
+    helper.set_model_props(proto, {**metadata, FOLDED_KEY: names})
     onnx.checker.check_model(proto)
     return proto
 

@@ -65,6 +65,7 @@ def export(weights: Path, out: Path) -> ExportReport:
     graph = to_onnx(
         model,
         torch.zeros((2, height, width, 3), dtype=torch.uint8),
+        network=network,
         input_name="crops",
         output_names=["heatmaps", "keypoints"],
         dynamic={0: torch.export.Dim("batch")},

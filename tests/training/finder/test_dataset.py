@@ -1,6 +1,8 @@
 """Frames of boxed pictures: inside the picture, boxes where the people are, repeatable."""
 
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 
 from hrpose.data.boxes import BoxTable
 from hrpose.data.pictures import PictureSource
+from hrpose.errors import UserError
 from hrpose.geometry import Crop
 from hrpose.training.finder.dataset import (
     BoxedPictures,
@@ -52,6 +55,29 @@ def test_a_draw_is_always_the_same_frame(dataset: FinderDataset) -> None:
     first, second, other = (dataset[FrameDraw(0, (seed,))].image for seed in (1, 1, 2))
     assert (first == second).all()
     assert not (first == other).all()
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(0, 0), (96 * 128 * 3, 1), (1 << 20, 2)])
+def test_decoded_images_are_kept_up_to_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, kept: int
+) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (128, 96)).save(tmp_path / name)
+    boxes = (np.array([[40.0, 30.0, 20.0, 50.0]]),) * 2
+    images = PictureSource(tmp_path)
+    monkeypatch.setattr("hrpose.training.finder.dataset.KEPT_BYTES", limit)
+    parts = [BoxedPictures(BoxTable(("a.png", "b.png"), boxes, ("", "")), images)]
+    data = FinderDataset(parts, INPUT)
+    for image in (0, 1):
+        data.frame(FrameDraw(image))
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).unlink()
+    again = 0
+    for image in (0, 1):
+        with suppress(UserError):
+            data.frame(FrameDraw(image))
+            again += 1
+    assert again == kept
 
 
 def test_without_a_seed_it_is_the_whole_picture(dataset: FinderDataset) -> None:

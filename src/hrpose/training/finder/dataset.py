@@ -22,6 +22,8 @@ from hrpose.geometry import Crop, transform, warp
 # network. The same goes for people of whom less than this part is inside.
 LOWEST, NARROWEST = 12.0, 4.0
 LEAST_INSIDE = 0.3
+# Decoded images that are kept from one epoch to the next; beyond it they are decoded again.
+KEPT_BYTES = 512 << 20
 # Lower people, relative to the picture's longer side, would be blurred in a frame of their own.
 CLOSE_UP = 0.2
 
@@ -77,7 +79,8 @@ class BoxedPictures:
 class FinderDataset(Dataset[FinderSample]):
     """The pictures of all parts, one part after the other, as samples, indexed by `FrameDraw`.
 
-    Those of complete parts are decoded once and kept; the others may be too many.
+    Those of complete parts are decoded once and kept, up to `KEPT_BYTES` in each process; the
+    others may be too many.
     """
 
     def __init__(self, parts: Sequence[BoxedPictures], input_wh: tuple[int, int]) -> None:
@@ -85,6 +88,7 @@ class FinderDataset(Dataset[FinderSample]):
         self.input_wh = input_wh
         self._rows = [(part, row) for part in parts for row in range(len(part.table))]
         self._kept: dict[int, NDArray[np.uint8]] = {}
+        self._room = KEPT_BYTES
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -114,8 +118,9 @@ class FinderDataset(Dataset[FinderSample]):
         if picture in self._kept:
             return self._kept[picture]
         pixels = part.images.read(part.table.file_names[row])
-        if part.complete:
+        if part.complete and pixels.nbytes <= self._room:
             self._kept[picture] = pixels
+            self._room -= pixels.nbytes
         return pixels
 
 
