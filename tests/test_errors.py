@@ -1,8 +1,16 @@
-"""What is said of packages that are not installed."""
+"""Mistakes of users: their codes, and what is said of packages that are not installed."""
+
+import pickle
 
 import pytest
 
-from hrpose.errors import missing
+from hrpose.errors import UserError, missing
+
+
+def test_a_code_survives_the_way_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(UserError("a.jpg: no such file", code="file-missing")))
+    assert isinstance(error, UserError)
+    assert (str(error), error.code) == ("a.jpg: no such file", "file-missing")
 
 
 @pytest.mark.parametrize(

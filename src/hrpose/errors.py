@@ -1,13 +1,24 @@
 """The one exception for what the user can mend, and what it says of packages."""
 
 import re
+from typing import Any
 
 
 class UserError(ValueError):
     """Bad input: one line that says what, where, expected and found, and a remedy.
 
-    The command line prints it without a traceback and ends with exit code 2.
+    `code` names the kind of mistake in kebab case, such as "file-missing": programs and tests match
+    it, people read the message, whose wording may change. The command line prints both without a
+    traceback and ends with exit code 2; docs/reference/errors.md lists the codes.
     """
+
+    def __init__(self, message: str, code: str = "bad-input") -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions travel between processes by their arguments, of which the code is none.
+        return type(self), (str(self), self.code)
 
 
 def missing(what: str, error: ImportError, install: str) -> UserError:
@@ -19,5 +30,6 @@ def missing(what: str, error: ImportError, install: str) -> UserError:
     if re.match(r"hrpose\b", package):
         raise error
     return UserError(
-        f"{what} needs the package '{package}', which is not installed; pip install '{install}'"
+        f"{what} needs the package '{package}', which is not installed; pip install '{install}'",
+        code="package-missing",
     )

@@ -69,5 +69,5 @@ def main() -> None:
         except ModuleNotFoundError as error:
             raise missing("this", error, "hrpose[train]") from error
     except UserError as error:
-        print(f"hrpose: {error}", file=sys.stderr)
+        print(f"hrpose: {error} [{error.code}]", file=sys.stderr)
         sys.exit(2)
