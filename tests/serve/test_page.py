@@ -1,23 +1,31 @@
 """The page as files: whole, from here only, and with every word in both languages."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+import hrpose.serve
 from hrpose.detection import open_detector
-from hrpose.serve.page_files import load_page
 
 from .conftest import Server
 
-PAGE = load_page()
+PAGE = {file.name: file for file in (Path(hrpose.serve.__file__).parent / "page").iterdir()}
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 
 
 def test_every_file_is_sent_with_its_type_and_strict_headers(server: Server) -> None:
     assert {"index.html", "style.css", "main.js", "words.js", "icon.svg"} <= set(PAGE)
     for name, file in PAGE.items():
         response = server.request("GET", "/" if name == "index.html" else f"/page/{name}")
-        assert (response.status_code, response.content) == (200, file.content)
-        assert response.headers["content-type"] == file.media_type
+        assert (response.status_code, response.content) == (200, file.read_bytes())
+        assert response.headers["content-type"] == TYPES[file.suffix]
+        assert response.headers["cache-control"] == "no-cache"
         policy = response.headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
@@ -30,9 +38,15 @@ def test_a_file_that_is_known_is_not_sent_again(server: Server) -> None:
     assert (response.status_code, response.content) == (304, b"")
 
 
+@pytest.mark.parametrize("name", ["..", "../app.py", "%2e%2e%2fapp.py", "nothing.js", "%00"])
+def test_only_the_page_s_files_are_sent(server: Server, name: str) -> None:
+    response = server.request("GET", f"/page/{name}")
+    assert response.status_code == 404 or response.url.path == "/"
+
+
 @pytest.mark.parametrize("name", PAGE)
 def test_nothing_comes_from_elsewhere(name: str) -> None:
-    text = PAGE[name].content.decode()
+    text = PAGE[name].read_text(encoding="utf-8")
     addresses = set(re.findall(r"(?:https?:)?//[a-z0-9.]+\.[a-z]+[^\s\"']*", text))
     assert addresses <= {"http://www.w3.org/2000/svg"}
     assert not re.search(r"\b(eval|innerHTML|document\.write)\b", text)
@@ -44,11 +58,11 @@ def test_nothing_comes_from_elsewhere(name: str) -> None:
 
 @pytest.mark.parametrize("detector", ["whole", "finder", "auto"])
 def test_our_detectors_have_a_chinese_name(detector: str) -> None:
-    assert f'"{open_detector(detector).name}": "' in PAGE["words.js"].content.decode()
+    assert f'"{open_detector(detector).name}": "' in PAGE["words.js"].read_text(encoding="utf-8")
 
 
 def test_every_word_is_there_in_both_languages() -> None:
-    source = PAGE["words.js"].content.decode()
+    source = PAGE["words.js"].read_text(encoding="utf-8")
     english, chinese = re.findall(r"^  (?:en|zh): \{\n(.*?)^  \},", source, re.M | re.S)
     words = [dict(re.findall(r"^    (\w+): \"(.*)\",$", part, re.M)) for part in (english, chinese)]
     assert words[0].keys() == words[1].keys()
@@ -57,8 +71,10 @@ def test_every_word_is_there_in_both_languages() -> None:
         assert places[0] == places[1], key
         assert re.search("[\u4e00-\u9fff]|JSON|PNG", words[1][key]), key
         assert text
-    page = PAGE["index.html"].content.decode()
-    code = "".join(file.content.decode() for name, file in PAGE.items() if name.endswith(".js"))
+    page = PAGE["index.html"].read_text(encoding="utf-8")
+    code = "".join(
+        file.read_text(encoding="utf-8") for name, file in PAGE.items() if name.endswith(".js")
+    )
     used = set(re.findall(r"data-t(?:-label)?=\"(\w+)\"", page)) | set(
         re.findall(r"\bt\(\"(\w+)\"", code)
     )

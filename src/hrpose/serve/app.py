@@ -1,11 +1,14 @@
 """The routes, as an ASGI application."""
 
+import mimetypes
 import secrets
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -15,7 +18,6 @@ from hrpose.serve import upload
 from hrpose.serve.door import Door
 from hrpose.serve.figures import Figures
 from hrpose.serve.limits import Refusal, busy
-from hrpose.serve.page_files import PageFile, load_page
 from hrpose.serve.schemas import (
     Health,
     LimitsInfo,
@@ -42,8 +44,9 @@ def create_app(service: Service, figures: Figures, token: str | None = None) -> 
     )
     app.include_router(_api(service, figures, token))
     app.include_router(_health(service))
-    app.include_router(_page(load_page()))
+    app.include_router(_page())
     app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(RequestValidationError, _wrong_query)
     app.add_exception_handler(HTTPException, _no_such_thing)
     app.add_exception_handler(Exception, _broken)
     return Door(app, figures, service.limits.requests)
@@ -60,16 +63,18 @@ def _api(service: Service, figures: Figures, token: str | None) -> APIRouter:
         "/v1/poses",
         response_model=PosesAnswer,
         responses=_problems(400, 403, 408, 413, 415, 422, 500, 503),
-        openapi_extra={"requestBody": _request_body(), "parameters": _query()},
+        openapi_extra={"requestBody": _request_body()},
     )
-    async def find_poses(request: Request) -> Response:
+    async def find_poses(request: Request, options: Annotated[Options, Query()]) -> Response:
         """Find the keypoints of the people in a picture.
 
         Send a form with a file `image`, or the picture's bytes as they are.
         """
         if service.batcher.full:
             raise busy()
-        options = upload.query_options(request.scope["query_string"])
+        if len(request.query_params) < len(request.query_params.multi_items()):
+            reason = "query: expected each option once, found one twice"
+            raise Refusal(422, "bad_options", reason)
         with uploads.body() as body:
             content_type = request.headers.get("content-type", "")
             data, options = await upload.parse(
@@ -115,25 +120,21 @@ def _health(service: Service) -> APIRouter:
     return router
 
 
-def _page(files: dict[str, PageFile]) -> APIRouter:
+def _page() -> APIRouter:
     router = APIRouter(include_in_schema=False)
-
-    def send(request: Request, name: str) -> Response:
-        file = files.get(name)
-        if file is None:
-            raise HTTPException(404)
-        headers = {"ETag": file.etag, "Cache-Control": "no-cache"}
-        if request.headers.get("if-none-match") == file.etag:
-            return Response(status_code=304, headers=headers)
-        return Response(file.content, media_type=file.media_type, headers=headers)
-
-    @router.get("/")
-    async def index(request: Request) -> Response:
-        return send(request, "index.html")
+    # Windows may know .js as text/plain, which browsers refuse to run.
+    mimetypes.add_type("text/javascript", ".js")
+    files = StaticFiles(packages=[("hrpose.serve", "page")])
 
     @router.get("/page/{name}")
     async def page_file(request: Request, name: str) -> Response:
-        return send(request, name)
+        response = await files.get_response(name, request.scope)
+        response.headers["Cache-Control"] = "no-cache"  # asked for again, and answered by the ETag
+        return response
+
+    @router.get("/")
+    async def index(request: Request) -> Response:
+        return await page_file(request, "index.html")
 
     return router
 
@@ -197,15 +198,6 @@ def _request_body() -> dict[str, Any]:
     }
 
 
-def _query() -> list[dict[str, Any]]:
-    """The options as parameters; FastAPI's own reading of them takes a tenth of a request."""
-    found = []
-    for name, schema in Options.model_json_schema()["properties"].items():
-        about = schema.pop("description")
-        found.append({"name": name, "in": "query", "description": about, "schema": schema})
-    return found
-
-
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem} for status in statuses}
 
@@ -220,6 +212,13 @@ def _problem(
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return _problem(error.status, error.code, error.reason, error.headers)
+
+
+async def _wrong_query(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    # Their places begin with "query".
+    wrong = [{**found, "loc": found["loc"][1:]} for found in error.errors()]
+    return await _refused(request, upload.bad_options(wrong))
 
 
 async def _no_such_thing(request: Request, error: Exception) -> Response:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
-from urllib.parse import parse_qsl
 
 from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
@@ -88,21 +87,6 @@ def too_large(limits: Limits) -> Refusal:
     """The refusal of a file with too many bytes."""
     reason = f"picture: expected at most {limits.max_bytes:,} bytes, found more; make it smaller"
     return Refusal(413, "too_large", reason)
-
-
-def query_options(query: bytes) -> Options:
-    """The options of a URL. Raises a Refusal that says which is wrong."""
-    most = 2 * len(Options.model_fields)
-    try:
-        given = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=most)
-    except ValueError:
-        raise Refusal(422, "bad_options", "query: expected fewer options") from None
-    if len(dict(given)) != len(given):
-        raise Refusal(422, "bad_options", "query: expected each option once, found one twice")
-    try:
-        return Options.model_validate(dict(given))
-    except ValidationError as error:
-        raise bad_options(error.errors()) from None
 
 
 async def parse(
