@@ -15,6 +15,7 @@ PACKAGE = Path(hrpose.__file__).parent
 # The ground floor is one room. Above it, rooms of one floor do not know each other.
 FLOORS = (
     {
+        "_version",
         "skeleton",
         "geometry",
         "heatmap",

@@ -43,7 +43,6 @@ Skeleton(name, keypoints, flip_pairs=(), limbs=(), sigmas=(), weights=(), upper_
 colours=(), category='')
   .__len__()
   .flip_permutation
-  .from_coco_category(category)
   .from_dict(data)
   .has_sigmas
   .lower_body

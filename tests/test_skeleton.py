@@ -16,6 +16,7 @@ from hrpose.skeleton import (
     SHIPPED,
     WHOLEBODY_133,
     Skeleton,
+    from_coco_category,
     guess_flip_pairs,
 )
 
@@ -123,7 +124,7 @@ def test_parts_that_do_not_fit_are_refused(parts: dict[str, Any], message: str) 
 
 @pytest.mark.parametrize("known", SHIPPED.values(), ids=SHIPPED)
 def test_a_known_category_is_its_skeleton(known: Skeleton) -> None:
-    assert Skeleton.from_coco_category(known.to_coco_category()) is known
+    assert from_coco_category(known.to_coco_category()) is known
 
 
 def test_a_category_of_ones_own() -> None:
@@ -132,7 +133,7 @@ def test_a_category_of_ones_own() -> None:
         "keypoints": ["nose", "l_ear", "r_ear", "tail"],
         "skeleton": [[1, 2], [1, 3]],
     }
-    horse = Skeleton.from_coco_category(category)
+    horse = from_coco_category(category)
     assert horse.name == "horse"
     assert horse.flip_pairs == ((1, 2),)
     assert horse.limbs == ((0, 1), (0, 2))
@@ -140,7 +141,7 @@ def test_a_category_of_ones_own() -> None:
 
 
 def test_a_category_without_limbs() -> None:
-    assert Skeleton.from_coco_category({"keypoints": ["a"], "skeleton": None}).limbs == ()
+    assert from_coco_category({"keypoints": ["a"], "skeleton": None}).limbs == ()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from hrpose.errors import UserError
-from hrpose.skeleton import COCO_17, Skeleton
+from hrpose.skeleton import COCO_17, from_coco_category
 from hrpose.synthetic import (
     ANIMAL,
     PERSON,
@@ -176,7 +176,7 @@ def test_animals_have_joints_of_their_own(tmp_path: Path):
     assert category["name"] == "animal"
     assert category["keypoints"] == list(ANIMAL.skeleton.keypoints)
     # What a COCO file cannot say is found by the names.
-    read = Skeleton.from_coco_category(category)
+    read = from_coco_category(category)
     assert read.flip_pairs == ANIMAL.skeleton.flip_pairs
     assert read.limbs == ANIMAL.skeleton.limbs
 

@@ -27,9 +27,9 @@ _NEVER = re.compile(r"(^|/)(__pycache__|\.venv[^/]*|runs|out|\.git|\.hypothesis)
 
 def version() -> str:
     """The version that the source says."""
-    text = (ROOT / "src" / "hrpose" / "__init__.py").read_text(encoding="utf-8")
+    text = (ROOT / "src" / "hrpose" / "_version.py").read_text(encoding="utf-8")
     found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
-    assert found, "src/hrpose/__init__.py: expected a line __version__ = ..."
+    assert found, "src/hrpose/_version.py: expected a line __version__ = ..."
     return found[1]
 
 
@@ -38,7 +38,7 @@ def wrong_tag(tag: str) -> list[str]:
     said = version()
     problems = []
     if tag != f"v{said}":
-        problems.append(f"tag {tag}: expected v{said}, as src/hrpose/__init__.py says")
+        problems.append(f"tag {tag}: expected v{said}, as src/hrpose/_version.py says")
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     if f"\n## [{said}]" not in changelog:
         problems.append(f"CHANGELOG.md: expected a section ## [{said}]; rename Unreleased")

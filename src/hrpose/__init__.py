@@ -10,6 +10,8 @@ poses.keypoints  # (n, 17, 3): x, y, score
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from hrpose._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from hrpose.api import evaluate, export, from_pretrained, load, push_to_hub, train
     from hrpose.drawing import draw
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from hrpose.poses import Poses
     from hrpose.runtime.estimator import PoseEstimator
     from hrpose.skeleton import Skeleton
-
-__version__ = "0.1.0"
 
 # Where each public name lives. They are imported on first use: importing hrpose stays light, and
 # nothing of PyTorch is touched before it is needed.

@@ -23,7 +23,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from filelock import FileLock, Timeout
 
-from hrpose import __version__
+from hrpose._version import __version__
 from hrpose.archives.remote import shown
 from hrpose.errors import UserError
 from hrpose.files import write_atomically

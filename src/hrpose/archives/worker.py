@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hrpose import __version__
+from hrpose._version import __version__
 from hrpose.errors import UserError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from hrpose import __version__
+from hrpose._version import __version__
 from hrpose.cli import (
     data,
     evaluate,

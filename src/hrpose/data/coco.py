@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hrpose.data.persons import PersonTable
 from hrpose.data.pictures import stays_inside
 from hrpose.errors import UserError
-from hrpose.skeleton import Skeleton
+from hrpose.skeleton import Skeleton, from_coco_category
 
 _LARGEST = 65535  # pixels, the most that a JPEG can have
 _LARGEST_ID = 2**63 - 1
@@ -101,7 +101,7 @@ class Reader:
         if len(categories) != 1:
             raise self.error("'categories'", "one category with 'keypoints'", len(categories))
         try:
-            skeleton = Skeleton.from_coco_category(categories[0])
+            skeleton = from_coco_category(categories[0])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{self.path}: 'categories': {error}") from error
         return skeleton, self.category_id(categories[0])

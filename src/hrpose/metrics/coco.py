@@ -18,7 +18,7 @@ from hrpose.data.coco import read_json
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
 from hrpose.metrics.oks import oks_nms_per_image, soft_oks_nms_per_image
-from hrpose.skeleton import COCO_17, Skeleton
+from hrpose.skeleton import COCO_17, from_coco_category
 
 Results = Sequence[Mapping[str, Any]]
 
@@ -218,7 +218,7 @@ def _read(source: Any, what: str) -> tuple[Any, str]:
 
 def _sigmas(category: Mapping[str, Any], name: str) -> tuple[float, ...]:
     try:
-        return Skeleton.from_coco_category(category).sigmas
+        return from_coco_category(category).sigmas
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{name}: 'categories': {error}") from error
 

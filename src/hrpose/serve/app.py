@@ -12,7 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from hrpose import __version__
+from hrpose._version import __version__
 from hrpose.drawing import keypoint_colours, limb_colours
 from hrpose.serve import upload
 from hrpose.serve.door import Door

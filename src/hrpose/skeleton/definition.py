@@ -87,24 +87,6 @@ class Skeleton:
             return ()
         return tuple(i for i in range(len(self)) if i not in self.upper_body)
 
-    @classmethod
-    def from_coco_category(cls, category: Mapping[str, Any]) -> "Skeleton":
-        """Read a COCO category with `keypoints` and, where present, `skeleton` (1-based pairs).
-
-        A category with the names of a shipped skeleton is that skeleton. Flip pairs of others are
-        found by their left/right names (see `guess_flip_pairs`).
-        """
-        # The shipped ones are made of this class.
-        from hrpose.skeleton.shipped import SHIPPED
-
-        names = tuple(str(name) for name in category["keypoints"])
-        for known in SHIPPED.values():
-            if names == known.keypoints:
-                return known
-        limbs = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ())
-        name = str(category.get("name", "unnamed"))
-        return cls(name, names, flip_pairs=guess_flip_pairs(names), limbs=limbs)
-
     def to_coco_category(self, category_id: int = 1) -> dict[str, Any]:
         """The category of a COCO file: names, and limbs counted from 1."""
         return {

@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from hrpose import __version__
+from hrpose._version import __version__
 
 _LIBRARIES = (
     "numpy",

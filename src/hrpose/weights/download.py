@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hrpose import __version__
+from hrpose._version import __version__
 from hrpose.errors import UserError
 
 LARGEST = 2 * 1024**3
