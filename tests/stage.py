@@ -82,7 +82,7 @@ class Knowing(PoseEstimator):
         boxes = self.scene.boxes[frame][seen] + self.rng.normal(0, 2, (len(seen), 4))
         return Boxes(boxes, np.full(len(seen), 0.9))
 
-    def stream(self, pictures: Iterable[Picture]) -> Iterator[Poses]:
+    def stream(self, pictures: Iterable[Picture]) -> Iterator[tuple[Picture, Poses]]:
         for picture in pictures:
             frame = int(picture.image[0, 0, 0])
             alike = iou(picture.boxes.astype(np.float64), self.scene.boxes[frame])
@@ -92,10 +92,11 @@ class Knowing(PoseEstimator):
             noise = self.rng.normal(0, 0.01, keypoints[..., :2].shape)
             keypoints[..., :2] += noise * heights[:, None, None]
             keypoints[..., 2] = 0.9
-            yield Poses(
+            poses = Poses(
                 keypoints.astype(np.float32), picture.boxes.astype(np.float32),
                 np.full(len(who), 0.8, np.float32), COCO_17,
             )  # fmt: skip
+            yield picture, poses
 
 
 def _no_session(crops: object) -> None:

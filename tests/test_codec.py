@@ -74,6 +74,8 @@ def test_the_flip_test_of_udp_is_exact(to: Any) -> None:
     mirrored, _ = codec.encode(to(mirrored_points), to(visible), INPUT_WH)
     merged = codec.merge_flipped(direct, mirrored, COCO_17.flip_permutation)
     np.testing.assert_allclose(merged, direct, atol=1e-6)
+    back = codec.flip_back(mirrored, COCO_17.flip_permutation)
+    np.testing.assert_allclose(back, direct, atol=1e-6)
 
 
 def test_without_unit_lengths_the_flip_test_is_off_by_a_part_of_a_pixel() -> None:

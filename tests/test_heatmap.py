@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 import golden_rules
 from hrpose.geometry import Crop, transform
-from hrpose.heatmap import decode, encode, merge_flipped, sigma_for
+from hrpose.heatmap import decode, encode, flip_back, merge_flipped, sigma_for
 from hrpose.skeleton import COCO_17
 
 NUMBERS = golden_rules.arrays("pipeline")
@@ -145,12 +145,27 @@ def test_a_batch_of_targets_equals_its_singles(to: Any, case: tuple[tuple[int, i
 @both
 @given(heatmaps_of_17)
 def test_mirroring_twice_is_the_identity(to: Any, heatmaps: Any) -> None:
-    # With nothing in the direct view, half of the mirrored one is left, shifted by one pixel;
-    # mirrored again and shifted the same way it lies where it was, but for the border columns.
-    nothing = to(np.zeros_like(heatmaps))
-    once = 2 * merge_flipped(nothing, to(heatmaps), COCO_17.flip_permutation)
-    twice = 2 * merge_flipped(nothing, once, COCO_17.flip_permutation)
+    order = COCO_17.flip_permutation
+    exact = flip_back(flip_back(to(heatmaps), order, shift=False), order, shift=False)
+    np.testing.assert_array_equal(exact, heatmaps)
+    # Mirrored again and shifted the same way it lies where it was, but for the border columns.
+    twice = flip_back(flip_back(to(heatmaps), order), order)
     np.testing.assert_array_equal(np.asarray(twice)[..., 1:], heatmaps[..., 1:])
+
+
+@both
+@given(heatmaps_of_17, st.booleans())
+def test_the_flip_test_is_the_mean_of_both_views(to: Any, heatmaps: Any, shift: bool) -> None:
+    back = flip_back(to(heatmaps), COCO_17.flip_permutation, shift=shift)
+    assert back.shape == heatmaps.shape
+    for joint, twin in enumerate(COCO_17.flip_permutation):
+        columns = heatmaps[:, twin, :, ::-1]
+        if shift:
+            columns = np.concatenate([columns[..., :1], columns[..., :-1]], axis=-1)
+        np.testing.assert_array_equal(back[:, joint], columns)
+    direct = to(np.ones_like(heatmaps))
+    merged = merge_flipped(direct, to(heatmaps), COCO_17.flip_permutation, shift=shift)
+    np.testing.assert_array_equal(merged, (1 + np.asarray(back)) / 2)
 
 
 @both

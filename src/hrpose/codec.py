@@ -71,6 +71,12 @@ class Codec:
         height, width = heatmaps.shape[-2:]
         return heatmap.scaled(points, self.strides((width, height))), scores
 
+    def flip_back(
+        self, mirrored: Array, flip_permutation: Sequence[int] | NDArray[np.int64]
+    ) -> Array:
+        """Heatmaps of a mirrored crop, turned back onto the crop: see `heatmap.flip_back`."""
+        return heatmap.flip_back(mirrored, flip_permutation, shift=not self.unit_lengths)
+
     def merge_flipped(
         self, direct: Array, mirrored: Array, flip_permutation: Sequence[int] | NDArray[np.int64]
     ) -> Array:

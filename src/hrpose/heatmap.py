@@ -193,6 +193,26 @@ def scaled(points_xy: Array, factors_xy: tuple[float, float]) -> Array:
     return points_xy * xp.asarray(factors_xy, dtype=dtype, device=device(points_xy))
 
 
+def flip_back(
+    mirrored: Array,
+    flip_permutation: Sequence[int] | NDArray[np.int64],
+    *,
+    shift: bool = True,
+) -> Array:
+    """The heatmaps of a mirrored crop, turned back onto the crop itself.
+
+    `mirrored` (..., k, h, w) is the network's output for the crop with its columns reversed. The
+    columns are reversed again, left and right keypoints change places by `flip_permutation` (k,),
+    and with `shift` everything moves one pixel to the right, because with a stride of 4 the two
+    grids of heatmap pixels do not coincide (the official code's SHIFT_HEATMAP; the first column
+    stays). Returns the same shape.
+    """
+    xp = array_namespace(mirrored)
+    order = xp.asarray(flip_permutation, device=device(mirrored))
+    back = xp.flip(xp.take(mirrored, order, axis=mirrored.ndim - 3), axis=-1)
+    return xp.concat([back[..., :1], back[..., :-1]], axis=-1) if shift else back
+
+
 def merge_flipped(
     direct: Array,
     mirrored: Array,
@@ -202,17 +222,10 @@ def merge_flipped(
 ) -> Array:
     """The flip test: the mean of the heatmaps of a crop and of its mirror image.
 
-    `direct` and `mirrored` (..., k, h, w); `mirrored` is the network's output for the crop with
-    its columns reversed. It is mirrored back, left and right keypoints change places, and with
-    `shift` it moves one pixel to the right, because with a stride of 4 the two grids of heatmap
-    pixels do not coincide (the official code's SHIFT_HEATMAP; the first column stays).
+    `direct` and `mirrored` (..., k, h, w); `mirrored` is turned by `flip_back` first, which
+    explains the other arguments.
     """
-    xp = array_namespace(direct, mirrored)
-    order = xp.asarray(flip_permutation, device=device(mirrored))
-    back = xp.flip(xp.take(mirrored, order, axis=mirrored.ndim - 3), axis=-1)
-    if shift:
-        back = xp.concat([back[..., :1], back[..., :-1]], axis=-1)
-    return (direct + back) * 0.5
+    return (direct + flip_back(mirrored, flip_permutation, shift=shift)) * 0.5
 
 
 def sigma_for(input_wh: tuple[int, int]) -> float:

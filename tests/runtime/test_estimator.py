@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hrpose import heatmap
 from hrpose.errors import UserError
+from hrpose.geometry import transform, warp
 from hrpose.passport import Calibration, Passport
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.runtime.picture import Picture
@@ -75,8 +76,9 @@ def test_a_stream_keeps_the_order_of_its_pictures(session: OnnxSession, batch_si
     pictures = [Picture.of(noise(seed), BOXES[:n]) for seed, n in enumerate(counts)]
     estimator = PoseEstimator(session, batch_size=batch_size)
     found = list(estimator.stream(pictures))
-    assert [len(poses) for poses in found] == list(counts)
-    for picture, poses in zip(pictures, found, strict=True):
+    assert [len(poses) for _, poses in found] == list(counts)
+    for picture, (same, poses) in zip(pictures, found, strict=True):
+        assert same is picture
         alone = estimator(picture.image, picture.boxes)
         np.testing.assert_allclose(alone.keypoints, poses.keypoints, atol=1e-4)
 
@@ -86,6 +88,46 @@ def test_no_more_crops_at_once_than_asked() -> None:
     list(PoseEstimator(session, batch_size=4).stream([Picture.of(noise(), BOXES)] * 3))
     assert max(session.batches) == 4
     assert sum(session.batches) == 3 * len(BOXES)
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_keypoints_of_crops_are_those_of_the_picture(session: OnnxSession, flip_test: bool) -> None:
+    image, passport = noise(), session.passport
+    crops = [passport.crop(box) for box in BOXES]
+    estimator = PoseEstimator(session, flip_test=flip_test, batch_size=2)
+    points, peaks = estimator.keypoints(np.stack([warp(image, crop) for crop in crops]))
+    poses = estimator(image, BOXES)
+    for crop, in_crop, pose in zip(crops, points, poses, strict=True):
+        in_image = transform(in_crop, crop.inverse_matrix)
+        np.testing.assert_allclose(in_image, pose.keypoints[0, :, :2], atol=1e-3)
+    np.testing.assert_allclose(passport.joint_scores(peaks), poses.keypoints[..., 2])
+
+
+def test_keypoints_go_through_in_batches() -> None:
+    session = Scripted(in_the_middle)
+    width, height = session.passport.input_wh
+    crops = np.zeros((9, height, width, 3), np.uint8)
+    estimator = PoseEstimator(session, batch_size=4)
+    points, peaks = estimator.keypoints(crops)
+    assert (points.shape, peaks.shape) == ((9, K, 2), (9, K))
+    assert session.batches == [4, 4, 1]
+    assert len(estimator.heatmaps(crops)) == 9
+    assert [len(part) for part in estimator.keypoints(crops[:0])] == [0, 0]
+    assert len(estimator.heatmaps(crops[:0])) == 0
+
+
+@pytest.mark.parametrize("wrong", ["float", "one", "size"])
+def test_crops_of_another_kind_are_refused(wrong: str) -> None:
+    session = Scripted(in_the_middle)
+    width, height = session.passport.input_wh
+    crops = {
+        "float": np.zeros((1, height, width, 3), np.float32),
+        "one": np.zeros((height, width, 3), np.uint8),
+        "size": np.zeros((1, height, width + 4, 3), np.uint8),
+    }[wrong]
+    with pytest.raises(UserError, match="crops: expected uint8 RGB"):
+        PoseEstimator(session).keypoints(crops)
+    assert session.batches == []
 
 
 def test_neighbouring_pictures_share_batches() -> None:

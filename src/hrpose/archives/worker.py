@@ -3,6 +3,7 @@
 import hashlib
 import os
 import socket
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -159,28 +160,22 @@ class Worker:
         from hrpose.ahead import ahead
         from hrpose.archives.results import failed, found
 
-        sizes: list[tuple[int, int]] = []
-        rows: list[dict[str, Any] | None] = []
+        failures: deque[tuple[int, dict[str, Any]]] = deque()
 
         def good() -> Iterator["Picture"]:
-            for name, (picture, size_or_reason) in zip(
-                names, ahead(self._read, names, self._readers), strict=True
-            ):
+            read = ahead(self._read, names, self._readers)
+            for place, (picture, size_or_reason) in enumerate(read):
                 if picture is None:
-                    rows.append(failed(name, str(size_or_reason)))
+                    failures.append((place, failed(names[place], str(size_or_reason))))
                 else:
-                    rows.append(None)
-                    sizes.append(size_or_reason)
-                    yield picture
+                    yield replace(picture, key=(place, size_or_reason))
 
-        done = 0
-        for poses in self._estimator.stream(good()):
-            while (row := rows[done]) is not None:
-                yield row
-                done += 1
-            yield found(names[done], sizes.pop(0), poses, self._threshold)
-            done += 1
-        yield from (row for row in rows[done:] if row is not None)
+        for picture, poses in self._estimator.stream(good()):
+            place, size = picture.key
+            while failures and failures[0][0] < place:
+                yield failures.popleft()[1]
+            yield found(names[place], size, poses, self._threshold)
+        yield from (row for _, row in failures)
 
     def _read(self, name: str) -> "tuple[Picture | None, Any]":
         """A picture with its people's boxes and its size, or none and the reason."""

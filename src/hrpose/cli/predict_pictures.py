@@ -1,8 +1,8 @@
 """`hrpose predict` for pictures: read, find, estimate, draw and save, many at a time."""
 
 import sys
-from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +47,6 @@ def predict_pictures(
         raise UserError(f"{boxes}: would be written over; choose another --out")
     given = None if boxes is None else boxes_by_picture(boxes, [file for file, _ in files])
     results = Outputs(out, kinds, estimator.passport.skeleton, threshold)
-    opened: deque[tuple[Path, int, Picture]] = deque()
 
     def read(file: Path) -> Picture | UserError:
         """In a thread of its own, so that the network need not wait for files and detectors."""
@@ -63,14 +62,13 @@ def predict_pictures(
                 said = str(picture)
                 failures.append(said if str(file) in said else f"{file}: {said}")
             else:
-                opened.append((file, image_id, picture))
-                yield picture
+                yield replace(picture, key=(file, image_id))
 
     counts: list[int] = []
     with asked_to_stop() as stopped:
         try:
-            for poses in _progress(estimator.stream(read_all()), len(files)):
-                file, image_id, picture = opened.popleft()
+            for picture, poses in _progress(estimator.stream(read_all()), len(files)):
+                file, image_id = picture.key
                 if "pictures" in kinds:
                     canvas = draw(picture.image, poses, threshold, **dict.fromkeys(marks, True))
                     if other is not None:
@@ -107,7 +105,7 @@ def predict_pictures(
         raise typer.Exit(2)
 
 
-def _progress(work: Iterator[Poses], total: int) -> Iterator[Poses]:
+def _progress(work: Iterator[tuple[Picture, Poses]], total: int) -> Iterator[tuple[Picture, Poses]]:
     """The same, with a bar where somebody watches and it takes a while."""
     console = Console(stderr=True)
     watched = console.is_terminal and total > 10
@@ -123,7 +121,7 @@ def _beside(
     marks: frozenset[str],
 ) -> NDArray[np.uint8]:
     """The drawn picture, and the same one with the other weights' poses, under their names."""
-    (poses,) = other.stream([picture])
+    ((_, poses),) = other.stream([picture])
     theirs = draw(picture.image, poses, threshold, **dict.fromkeys(marks, True))
     names = [each.passport.title for each in (estimator, other)]
     return side_by_side([canvas, theirs], names)

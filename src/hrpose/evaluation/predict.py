@@ -51,7 +51,7 @@ def predict(
 
     rows, scores = [np.zeros(0, np.int32)], [np.zeros(0)]
     boxes, keypoints = [np.zeros((0, 4))], [np.zeros((0, len(table.skeleton), 3), np.float32)]
-    for done, poses in enumerate(estimator.stream(pictures()), start=1):
+    for done, (_, poses) in enumerate(estimator.stream(pictures()), start=1):
         row, box_scores = waiting.popleft()
         rows.append(np.full(len(poses), row, np.int32))
         scores.append(box_scores)

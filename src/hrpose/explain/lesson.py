@@ -163,11 +163,7 @@ def _heatmaps(trace: Trace) -> Section:
 def _flip(trace: Trace) -> Section:
     passport, joint = trace.passport, trace.joint
     twin = passport.skeleton.keypoints[trace.twin].replace("_", " ")
-    shifted = passport.codec.merge_flipped(
-        trace.turned_back, trace.mirrored, passport.skeleton.flip_permutation
-    )
-    # The mean of a heatmap with the shifted one, solved for the latter.
-    shifted = 2 * shifted - trace.turned_back
+    shifted = passport.codec.flip_back(trace.mirrored, passport.skeleton.flip_permutation)
     crossing = (
         f"Left and right change places in a mirror, so the {trace.name} is found as the {twin}."
         if trace.twin != joint

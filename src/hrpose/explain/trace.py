@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, warp
+from hrpose.heatmap import flip_back
 from hrpose.passport import Passport
 from hrpose.poses import Poses
 from hrpose.runtime.estimator import PoseEstimator
@@ -63,7 +64,8 @@ class Trace:
     @property
     def turned_back(self) -> Floats:
         """(k, h, w): `mirrored`, mirrored once more, with left and right joints exchanged."""
-        back: Floats = self.mirrored[self.passport.skeleton.flip_permutation][..., ::-1]
+        order = self.passport.skeleton.flip_permutation
+        back: Floats = flip_back(self.mirrored, order, shift=False)
         return back
 
     @property
@@ -97,7 +99,7 @@ def trace(
     direct, mirrored = session(np.stack([view, view[:, ::-1]]))
     codec, order = passport.codec, passport.skeleton.flip_permutation
     merged = codec.merge_flipped(direct, mirrored, order)
-    in_crop, scores = codec.decode(merged)
+    in_crop, scores = estimator.decode(merged)
     chosen = _clearest(merged, in_crop / codec.strides(passport.heatmap_wh), scores)
     if joint is not None:
         chosen = _index_of(joint, passport)

@@ -1,6 +1,7 @@
 """What a model sees where people are labelled."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,6 @@ def predicted(
     order = people[np.argsort(labels.image_index[people], kind="stable")]
     index = labels.image_index[order]
     owners = np.split(order, np.flatnonzero(np.diff(index)) + 1) if len(order) else []
-    waiting: list[NDArray[np.int64]] = []
 
     def pictures() -> Iterator[Picture]:
         for done, own in enumerate(owners, start=1):
@@ -58,9 +58,8 @@ def predicted(
                 picture = Picture.of(image, labels.boxes[own])
             except UserError:
                 continue
-            waiting.append(own)
-            yield picture
+            yield replace(picture, key=own)
 
-    for found in estimator.stream(pictures()):
-        poses[waiting.pop(0)] = found.keypoints
+    for picture, found in estimator.stream(pictures()):
+        poses[picture.key] = found.keypoints
     return poses

@@ -78,7 +78,7 @@ class Ranking:
 
 def look(estimator: PoseEstimator, picture: Picture) -> Views:
     """Look at each of the picture's people several times, and at the mirror image of each."""
-    passport, codec = estimator.passport, estimator.passport.codec
+    passport = estimator.passport
     n, k = len(picture.boxes), len(passport.skeleton)
     sizes = np.sqrt(picture.boxes[:, 2:].prod(axis=1))
     places, heights, entropies = [], [], []
@@ -89,8 +89,8 @@ def look(estimator: PoseEstimator, picture: Picture) -> Views:
         images = np.stack([warp(picture.image, crop) for crop in crops])
         inverse = np.stack([crop.inverse_matrix for crop in crops])
         for heatmaps in _both_ways(estimator, images):
-            points, peaks = codec.decode(heatmaps)
-            places.append(transform(points.astype(np.float64), inverse))
+            points, peaks = estimator.decode(heatmaps)
+            places.append(transform(points, inverse))
             heights.append(passport.joint_scores(peaks).astype(np.float64))
             entropies.append(_entropy(heatmaps))
     every, weights = np.stack(places), np.stack(heights)
@@ -110,15 +110,11 @@ def _both_ways(
     estimator: PoseEstimator, images: NDArray[np.uint8]
 ) -> Iterator[NDArray[np.float32]]:
     """The heatmaps of crops (n, h, w, 3), and those of their mirror images, mirrored back."""
-    passport, size = estimator.passport, estimator.batch_size
-    order = passport.skeleton.flip_permutation
-    parts = range(0, len(images), size)
-    yield np.concatenate([estimator.session(images[i : i + size]) for i in parts])
-    flipped = images[:, :, ::-1]
-    mirrored = np.concatenate([estimator.session(flipped[i : i + size]) for i in parts])
-    # The flip test of one picture with itself brings its heatmaps back.
-    back = passport.codec.merge_flipped(np.zeros_like(mirrored), mirrored, order) * 2
-    yield np.asarray(back, np.float32)
+    passport = estimator.passport
+    one_way = PoseEstimator(estimator.session, batch_size=estimator.batch_size)
+    yield one_way.heatmaps(images)
+    mirrored = one_way.heatmaps(images[:, :, ::-1])
+    yield passport.codec.flip_back(mirrored, passport.skeleton.flip_permutation)
 
 
 def _entropy(heatmaps: NDArray[np.float32]) -> NDArray[np.float64]:

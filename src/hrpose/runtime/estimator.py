@@ -74,7 +74,7 @@ class PoseEstimator:
         `box_scores` (n,) in [0, 1] say how sure each box is, 1 where left out; they scale the
         scores of the people. Raises UserError where the picture cannot be read or a box is wrong.
         """
-        (poses,) = self.stream([self.picture(image, boxes, box_scores)])
+        ((_, poses),) = self.stream([self.picture(image, boxes, box_scores)])
         return poses
 
     def picture(
@@ -120,39 +120,47 @@ class PoseEstimator:
         image, shrunk = read_reduced(file, min(np.divide(size, input_wh)) / 2)
         return Picture(image, np.array([[0.0, 0.0, *size]]), np.ones(1), shrunk)
 
-    def stream(self, pictures: Iterable[Picture]) -> Iterator[Poses]:
-        """The poses of each picture, in order; crops of neighbouring pictures share batches."""
-        found = self._look(pictures)
-        if self.refine:
-            found = self._look(_closer(picture, poses) for picture, poses in found)
-        for _, poses in found:
-            yield poses
+    def stream(self, pictures: Iterable[Picture]) -> Iterator[tuple[Picture, Poses]]:
+        """Each picture, the very object that was given, with its poses, in order.
 
-    def _look(self, pictures: Iterable[Picture]) -> Iterator[tuple[Picture, Poses]]:
-        """Each picture with its poses. Crops are cut when their batch is due, not all at once."""
-        waiting: deque[tuple[Picture, list[Crop]]] = deque()
+        Crops of neighboring pictures share batches, so the pictures are read a little further than
+        poses are given out.
+        """
+        found = self._poses_in((picture, picture) for picture in pictures)
+        if self.refine:
+            found = self._poses_in((picture, _closer(picture, poses)) for picture, poses in found)
+        yield from found
+
+    def _poses_in(
+        self, views: Iterable[tuple[Picture, Picture]]
+    ) -> Iterator[tuple[Picture, Poses]]:
+        """The first of each pair, with the poses in the boxes of the second.
+
+        Crops are cut when their batch is due, not all at once.
+        """
+        waiting: deque[tuple[Picture, Picture, list[Crop]]] = deque()
         images: list[NDArray[np.uint8]] = []
         points: list[NDArray[np.float64]] = []
         scores: list[NDArray[np.float32]] = []
 
         def run() -> None:
             if images:
-                found, peaks = self.passport.codec.decode(self.heatmaps(np.stack(images)))
-                points.extend(found.astype(np.float64))
+                found, peaks = self.keypoints(np.stack(images))
+                points.extend(found)
                 scores.extend(peaks)
                 images.clear()
 
         def finished() -> Iterator[tuple[Picture, Poses]]:
-            while waiting and len(waiting[0][1]) <= len(points):
-                picture, crops = waiting.popleft()
+            while waiting and len(waiting[0][2]) <= len(points):
+                given, picture, crops = waiting.popleft()
                 n = len(crops)
                 rows = np.array(points[:n]), np.array(scores[:n])
-                yield picture, place(self.passport, picture, crops, *rows)
+                yield given, place(self.passport, picture, crops, *rows)
                 del points[:n], scores[:n]
 
-        for picture in pictures:
+        for given, picture in views:
             crops = [self.passport.crop(box) for box in picture.boxes]
-            waiting.append((picture, crops))
+            waiting.append((given, picture, crops))
             for crop in crops:
                 images.append(picture.cut(crop))
                 if len(images) == self.batch_size:
@@ -164,8 +172,54 @@ class PoseEstimator:
         run()
         yield from finished()
 
+    def keypoints(
+        self, crops: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Crops to keypoints in the crops: the network, the flip test where it is on, the codec.
+
+        `crops` (n, h, w, 3) are uint8 RGB of the weights' input size, as `Crop` and `warp` make
+        them. Returns points (n, k, 2), (x, y) in input pixels, and (n, k) the peaks of the heatmaps
+        (`passport.joint_scores` makes scores of them). Raises UserError for crops of another shape
+        or type.
+        """
+        found = [self.decode(self._merged(part)) for part in self._batches(crops)]
+        if len(found) == 1:
+            return found[0]
+        k = len(self.passport.skeleton)
+        nothing = np.zeros((0, k, 2)), np.zeros((0, k), np.float32)
+        points, peaks = zip(nothing, *found, strict=True)
+        return np.concatenate(points), np.concatenate(peaks)
+
     def heatmaps(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Crops (n, h, w, 3) to heatmaps (n, k, h/4, w/4), with the flip test where it is on."""
+        """Crops to heatmaps (n, k, h/4, w/4), with the flip test where it is on.
+
+        Arguments and errors as in `keypoints`.
+        """
+        found = [self._merged(part) for part in self._batches(crops)]
+        if len(found) == 1:
+            return found[0]
+        width, height = self.passport.heatmap_wh
+        nothing = np.zeros((0, len(self.passport.skeleton), height, width), np.float32)
+        return np.concatenate([nothing, *found])
+
+    def decode(
+        self, heatmaps: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Heatmaps (n, k, h, w) to points (n, k, 2) in input pixels and peaks (n, k)."""
+        points, peaks = self.passport.codec.decode(heatmaps)
+        return points.astype(np.float64), peaks
+
+    def _batches(self, crops: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """At most `batch_size` crops each."""
+        width, height = self.passport.input_wh
+        if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (height, width, 3):
+            raise UserError(
+                f"crops: expected uint8 RGB of shape (n, {height}, {width}, 3), "
+                f"found {crops.dtype} of shape {crops.shape}"
+            )
+        return [crops[i : i + self.batch_size] for i in range(0, len(crops), self.batch_size)]
+
+    def _merged(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         if not self.flip_test:
             return self.session(crops)
         both = self.session(np.concatenate([crops, crops[:, :, ::-1]]))

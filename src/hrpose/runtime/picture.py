@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,12 +23,15 @@ class Picture:
     in pixels, `box_scores` (n,) in [0, 1]. Without boxes the whole picture is one person's box.
 
     `image` may be `shrunk` by a whole factor; boxes, crops and poses are in pixels of the whole.
+    `key` is whatever the caller knows the picture by; nothing here reads it, and it comes back with
+    the poses.
     """
 
     image: NDArray[np.uint8]
     boxes: NDArray[np.float64]
     box_scores: NDArray[np.float64]
     shrunk: int = 1
+    key: Any = None
 
     @classmethod
     def of(

@@ -204,8 +204,7 @@ def _find(
         batch = crops[start : start + BATCH]
         observe(len(batch))
         heatmaps = estimator.heatmaps(batch)
-        points, scores = estimator.passport.codec.decode(heatmaps)
-        parts.append(Found(points.astype(np.float64), scores, heatmaps if keep_heatmaps else None))
+        parts.append(Found(*estimator.decode(heatmaps), heatmaps if keep_heatmaps else None))
     return Found(
         np.concatenate([part.points for part in parts]),
         np.concatenate([part.scores for part in parts]),

@@ -64,9 +64,8 @@ def compare_models(
                 f"{name}: expected another form of the same model, found {part} {a} instead of {b}"
             )
     moved, scores = [], []
-    for picture, one, other in zip(
-        pictures, found.stream(pictures), origin.stream(pictures), strict=True
-    ):
+    pairs = zip(found.stream(pictures), origin.stream(pictures), strict=True)
+    for (picture, one), (_, other) in pairs:
         matrices = np.stack([ours.crop(box).matrix for box in picture.boxes])
         a, b = (transform(poses.keypoints[..., :2], matrices) for poses in (one, other))
         moved.append(np.linalg.norm(a - b, axis=-1).ravel())

@@ -61,9 +61,9 @@ def _follow(
 
     together = CHUNK if every == 1 and not blind and not clip.live else 1
     for frames in _chunks(clip, together):
-        pictures = [picture(frame) for frame in frames]
-        found = estimator.stream(pictures)
-        for frame, seen, poses in zip(frames, pictures, found, strict=True):
+        pictures = [replace(picture(frame), key=frame) for frame in frames]
+        for seen, poses in estimator.stream(pictures):
+            frame: Frame = seen.key
             kept = _distinct(poses)
             poses = poses[kept]
             people = _next_boxes(poses, seen.box_scores[kept], frame.image, blind)
