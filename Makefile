@@ -72,7 +72,7 @@ finder: .venv/installed
 	    $(AVERAGE) runs/finder-[45]/finder-?.safetensors runs/finder-5/finder-5.safetensors \
 	      runs/finder-mean.safetensors || exit; \
 	  fi; \
-	  OMP_NUM_THREADS=1 $(BIN)/hrpose train-finder recipes/finder-$$walk.yaml --data $(DATA) \
+	  OMP_NUM_THREADS=1 $(BIN)/hrpose train-detector recipes/finder-$$walk.yaml --data $(DATA) \
 	    --out runs/finder-$$walk --resume || exit; \
 	done
 	$(AVERAGE) runs/finder-mean.safetensors runs/finder-6/finder.safetensors \

@@ -22,12 +22,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+import hrpose
 from hrpose.archives.job import parquet
 from hrpose.archives.results import read_pictures
 from hrpose.archives.worker import Choices, Opening, open_estimator, settings_of
 from hrpose.synthetic.picture import render_picture
 
-PREDICT = (sys.executable, "-c", "from hrpose.cli.main import main; main()", "predict")
+BATCH = (sys.executable, "-c", "from hrpose.cli.main import main; main()", "batch")
 
 
 def make(folder: Path, count: int, drawn: int = 50) -> list[str]:
@@ -100,8 +101,8 @@ def disturbed(command: list[str], out: Path, partitions: int, rng: random.Random
 
 def costs(place: str, names: list[str], choices: Choices) -> None:
     """CPU time of one worker without its start, and how large its rows are."""
-    estimator = open_estimator(choices, 16, 1)
-    work = Opening(place, choices, settings_of(estimator, choices))()
+    estimator = open_estimator(choices, hrpose.load, 16, 1)
+    work = Opening(place, choices, hrpose.load, settings_of(estimator, choices))()
     work(names[:8])
     begun = time.process_time()
     table = work(names)
@@ -141,7 +142,7 @@ def main() -> None:
         folder = Path(name)
         broken = make(folder / "pictures", options.pictures)
         command = [
-            *PREDICT, str(folder / "pictures"), "--engine", options.engine, "--detector",
+            *BATCH, str(folder / "pictures"), "--engine", options.engine, "--detector",
             options.detector, "--partition", str(options.partition), "--out",
         ]  # fmt: skip
         begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -19,7 +19,7 @@ from hrpose.archives.job import Job, freeze
 from hrpose.archives.results import read_pictures, to_table
 from hrpose.errors import UserError
 
-PREDICT = (sys.executable, "-c", "from hrpose.cli.main import main; main()", "predict")
+BATCH = (sys.executable, "-c", "from hrpose.cli.main import main; main()", "batch")
 
 
 def jpeg(seed: int, wh: tuple[int, int] = (64, 48)) -> bytes:

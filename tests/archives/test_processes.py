@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import hrpose
 from archive_workers import (
-    PREDICT,
+    BATCH,
     Named,
     Unwilling,
     begin,
@@ -67,7 +68,7 @@ def test_a_hard_life_ends_with_the_same_table(tmp_path: Path) -> None:
     weights = write_tiny_weights(tmp_path / "tiny.onnx")
     out = tmp_path / "out"
     command = [
-        *PREDICT, str(tmp_path / "pictures"), "--engine", "processes", "--workers", "1",
+        *BATCH, str(tmp_path / "pictures"), "--workers", "1",
         "--partition", "2", "--weights", str(weights), "--detector", "whole", "--out", str(out),
     ]  # fmt: skip
 
@@ -89,7 +90,7 @@ def test_a_hard_life_ends_with_the_same_table(tmp_path: Path) -> None:
         said, complained = first.communicate(timeout=120)
         assert first.returncode == code, complained
         if number != signal.SIGKILL:
-            assert "The same command goes on from here." in said
+            assert "The same command continues from here." in said
         wait_until(lambda worker=worker: not Path(f"/proc/{worker}").exists())  # type: ignore[misc]
         assert before < done() < 60
 
@@ -102,12 +103,12 @@ def test_a_hard_life_ends_with_the_same_table(tmp_path: Path) -> None:
         wait_until(lambda worker=worker: worker not in workers(first.pid))  # type: ignore[misc]
     said, complained = first.communicate(timeout=300)
     assert first.returncode == 0, complained
-    assert "120 of 120 pictures (6 failed)" in said
+    assert "120 of 120 images (6 failed)" in said
     assert "2 workers lost" in said
 
     choices = Choices(str(weights), "whole", None, False, False, 0.3)
-    settings = settings_of(open_estimator(choices, 16, 1), choices)
-    work = Opening(str(tmp_path / "pictures"), choices, settings)()
+    settings = settings_of(open_estimator(choices, hrpose.load, 16, 1), choices)
+    work = Opening(str(tmp_path / "pictures"), choices, hrpose.load, settings)()
     rows = results(out)
     names = [row["file"] for row in rows]
     assert names == sorted(names)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from archive_workers import PREDICT, begin, descendants, results, wait_until, write_pictures
+import hrpose
+from archive_workers import BATCH, begin, descendants, results, wait_until, write_pictures
 from hrpose.archives.ray_actors import _room
 from hrpose.archives.worker import Choices, Opening, open_estimator, settings_of
 from hrpose.errors import UserError
@@ -59,7 +60,7 @@ def test_a_hard_life_on_ray_ends_with_the_same_table(
     weights = write_tiny_weights(tmp_path / "tiny.onnx")
     out = tmp_path / "out"
     command = [
-        *PREDICT, str(tmp_path / "pictures"), "--engine", "ray", "--address", address,
+        *BATCH, str(tmp_path / "pictures"), "--engine", "ray", "--address", address,
         "--workers", "1", "--partition", "2", "--weights", str(weights), "--detector", "whole",
         "--out", str(out),
     ]  # fmt: skip
@@ -89,16 +90,19 @@ def test_a_hard_life_on_ray_ends_with_the_same_table(
         wait_until(lambda actor=actor: actor not in actors())  # type: ignore[misc]
     said, complained = first.communicate(timeout=300)
     assert first.returncode == 0, complained
-    assert "120 of 120 pictures (6 failed)" in said
+    assert "120 of 120 images (6 failed)" in said
     assert "2 workers lost" in said
 
     choices = Choices(str(weights), "whole", None, False, False, 0.3)
-    settings = settings_of(open_estimator(choices, 16, 1), choices)
+    settings = settings_of(open_estimator(choices, hrpose.load, 16, 1), choices)
     rows = results(out)
     names = [row["file"] for row in rows]
     assert names == sorted(set(names))
     assert len(names) == 120
-    assert rows == Opening(str(tmp_path / "pictures"), choices, settings)()(names).to_pylist()
+    assert (
+        rows
+        == Opening(str(tmp_path / "pictures"), choices, hrpose.load, settings)()(names).to_pylist()
+    )
     assert [row["file"] for row in rows if row["error"]] == broken
 
 

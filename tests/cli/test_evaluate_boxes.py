@@ -1,4 +1,4 @@
-"""`hrpose evaluate-boxes`: figures that can be counted by hand."""
+"""`hrpose evaluate-detector`: figures that can be counted by hand."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def run(data: Path, *options: str) -> str:
     done = CliRunner().invoke(
         app,
         [
-            *("evaluate-boxes", "--annotations", str(data / "boxes.json")),
+            *("evaluate-detector", "--annotations", str(data / "boxes.json")),
             *("--images", str(data / "images"), "--detector", str(data / "tiny.onnx"), *options),
         ],
         catch_exceptions=False,

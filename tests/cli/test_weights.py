@@ -1,4 +1,4 @@
-"""`hrpose convert` and `hrpose train --check` from their arguments to what they say."""
+"""`hrpose weights convert` and `hrpose train --check` from their arguments to what they say."""
 
 import sys
 from collections.abc import Callable
@@ -58,7 +58,8 @@ def test_a_released_file_is_taken_over_and_given_back(
     tmp_path: Path, run: Run, released: Path
 ) -> None:
     ours, back = tmp_path / "ours.safetensors", tmp_path / "back.pth"
-    ran = run("convert", released, ours, "--training-data", "COCO", "--licence", "Apache-2.0")
+    facts = ("--training-data", "COCO", "--licence", "Apache-2.0")
+    ran = run("weights", "convert", released, ours, *facts)
     assert (ran.code, ran.complained) == (0, "")
     entries = len(HRNet.from_name("w16-small").state_dict())
     assert ran.said.splitlines() == [
@@ -74,7 +75,7 @@ def test_a_released_file_is_taken_over_and_given_back(
     assert (passport.input_wh, passport.codec.name) == ((192, 256), "udp")
     assert passport.skeleton is COCO_17
     assert (passport.training_data, passport.licence) == ("COCO", "Apache-2.0")
-    assert run("convert", ours, back, "--to", "official").code == 0
+    assert run("weights", "convert", ours, back, "--to", "official").code == 0
     official = torch.load(back, weights_only=True)
     assert all(torch.equal(official[key], value) for key, value in network.state_dict().items())
 
@@ -100,7 +101,7 @@ def test_what_cannot_be_is_said_in_one_line_and_nothing_is_written(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    ran = run("convert", released.name, *arguments)
+    ran = run("weights", "convert", released.name, *arguments)
     assert ran.code == 2
     assert message in ran.complained
     assert len(ran.complained.splitlines()) == 1
@@ -112,7 +113,7 @@ def test_a_skeleton_by_name_or_file(tmp_path: Path, run: Run, released: Path, na
     (tmp_path / "joints.yaml").write_text(f"keypoints: [{', '.join(COCO_17.keypoints)}]")
     out = tmp_path / "out.safetensors"
     given = tmp_path / name if name.endswith("yaml") else name
-    ran = run("convert", released, out, "--skeleton", given)
+    ran = run("weights", "convert", released, out, "--skeleton", given)
     assert (ran.code, ran.complained) == (0, "")
     assert checkpoint.load(out)[1].skeleton.keypoints == COCO_17.keypoints
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from hrpose.api import load
 from hrpose.data.coco import load_persons
 from hrpose.errors import UserError
 from hrpose.evaluation import evaluate
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.skeleton import COCO_17
 from hrpose.synthetic import ANIMAL, PERSON, Figure, write_dataset
-from hrpose.verification.models import figure, open_estimator, people_of
+from hrpose.verification.models import figure, people_of
 from tiny_weights import PASSPORT, write_tiny_weights
 
 
@@ -20,7 +21,7 @@ def drawn(folder: Path, form: Figure) -> tuple[PoseEstimator, Path, str]:
     annotations = write_dataset(folder / "set", 6, seed=0, figure=form)
     passport = replace(PASSPORT, skeleton=load_persons(annotations).skeleton)
     weights = write_tiny_weights(folder / "tiny.onnx", passport)
-    return open_estimator(str(weights), False), annotations, str(annotations.parent / "images")
+    return load(weights, detector="whole"), annotations, str(annotations.parent / "images")
 
 
 def test_without_oks_constants_the_figure_is_pck(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def open_place(text: str) -> Place:
     if Path(text).suffix.lower() in SUFFIXES and Path(text).is_file():
         raise UserError(
             f"{text}: expected a folder, a zip file, a list or an address of pictures, found one "
-            "picture; leave out --engine"
+            "picture; `hrpose predict` does it"
         )
     return _Local(text)
 

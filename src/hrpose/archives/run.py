@@ -2,17 +2,23 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
+from hrpose.archives import job as jobs
 from hrpose.archives.engine import Done, Engine, Event, Lost, Ready, Refused
 from hrpose.archives.job import Job
+from hrpose.archives.place import absolute, open_place
+from hrpose.archives.remote import shown
 from hrpose.archives.results import Counts, failed, to_table, write, written
+from hrpose.archives.worker import Choices, Load, Opening, open_estimator, settings_of
 from hrpose.errors import UserError
+from hrpose.onnx_file import usable_cores
 
 # How often work may lose its worker before it is cut in halves, or one picture is given up.
 MOST_LOSSES = 2
@@ -21,6 +27,8 @@ MOST_IN_A_ROW = 20
 MOST_AT_START = 3
 # Seconds without an answer after which a worker counts as lost: so many, and so many a picture.
 PATIENCE = (600.0, 60.0)
+# Images of a result file, where nothing else is asked for.
+PARTITION = 250
 
 
 @dataclass(slots=True)
@@ -47,6 +55,114 @@ class State:
     @property
     def finished(self) -> bool:
         return self.done.pictures == self.job.pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Who does the work: at most `count` workers (None: as many as there is room for) of `cpus`
+    cores each, as processes of this machine or as actors of the Ray cluster at `address` (None: one
+    of this machine alone) with `gpus` each.
+    """
+
+    engine: Literal["processes", "ray"] = "processes"
+    count: int | None = None
+    cpus: int = 1
+    gpus: float = 0.0
+    address: str | None = None
+
+    def start(self, opening: Opening) -> Engine:
+        """The engine. Raises UserError where Ray or its cluster is not there."""
+        if self.engine == "ray":
+            from hrpose.archives.ray_actors import RayActors
+
+            return RayActors(
+                opening, self.count, cpus=self.cpus, gpus=self.gpus, address=self.address
+            )
+        from hrpose.archives.processes import Processes
+
+        return Processes(opening, self.count or max(1, usable_cores() // self.cpus))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a job: `state` is None where nothing was left to do; `failed` images."""
+
+    job: Job
+    state: State | None
+    failed: int
+    detector: str
+
+
+class Progress(Protocol):
+    """Who is told how far the work is."""
+
+    def listed(self, count: int) -> None:
+        """So many images were found so far."""
+
+    def begin(self, job: Job, done: int) -> None:
+        """The work begins, with `done` images done by earlier runs."""
+
+    def tell(self, state: State) -> None:
+        """As in `run`."""
+
+
+def predict(
+    source: str,
+    out: Path,
+    choices: Choices,
+    load: Load,
+    workers: Workers,
+    progress: Progress,
+    stopped: Callable[[], bool],
+    *,
+    batch_size: int = 16,
+    partition: int | None = None,
+    retry_failed: bool = False,
+) -> Outcome | None:
+    """Find the poses in all images of `source`; writes one Parquet file for each partition.
+
+    Goes on where the same call stopped. `load` opens an estimator as `hrpose.load` does; workers
+    call it too. `partition` is the number of images of a file, 250 by default. Returns soon after
+    `stopped` says so, with None where the list of images was not complete. Raises UserError for a
+    source, weights or options that do not fit each other or what `out` holds.
+    """
+    source = absolute(source)
+    opened = open_place(source)
+    # Here too, so that a mistake is one line, before anything is started.
+    estimator = open_estimator(choices, load, batch_size, 1)
+    settings = settings_of(estimator, choices)
+    with jobs.locked(out):
+        job = jobs.load_job(out)
+        if job is None:
+            try:
+                names = _until(opened.names(), stopped)
+                job = jobs.freeze(
+                    out, shown(source), names, partition or PARTITION, settings, progress.listed
+                )
+            except _StoppedError:
+                return None
+        else:
+            jobs.check_same(job, shown(source), partition, settings)
+        numbers, done = to_do(job, retry_failed)
+        progress.begin(job, done.pictures)
+        state = None
+        if numbers and not stopped():
+            opening = Opening(source, choices, load, settings, batch_size, workers.cpus)
+            state = run(job, workers.start(opening), numbers, done, progress.tell, stopped)
+            done = state.done
+    return Outcome(job, state, done.failed, estimator.detector.name)
+
+
+class _StoppedError(Exception):
+    """The user asked to stop before the work began."""
+
+
+def _until(names: Iterator[str], stopped: Callable[[], bool]) -> Iterator[str]:
+    """The same names. Raises _StoppedError when it is `stopped`, so that no part is frozen."""
+    for name in names:
+        if stopped():
+            raise _StoppedError
+        yield name
 
 
 def to_do(job: Job, retry_failed: bool = False) -> tuple[list[int], Counts]:

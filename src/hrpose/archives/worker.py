@@ -4,7 +4,7 @@ import hashlib
 import os
 import socket
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from hrpose.archives.place import Place
     from hrpose.runtime.estimator import PoseEstimator
     from hrpose.runtime.picture import Picture
+
+
+Load = Callable[..., "PoseEstimator"]
+"""What opens an estimator: `hrpose.load`, or a function of a module that takes the same."""
 
 
 class Work(Protocol):
@@ -57,6 +61,7 @@ class Opening:
 
     place: str
     choices: Choices
+    load: Load
     expected: dict[str, Any]
     batch_size: int = 16
     threads: int = 1
@@ -71,7 +76,7 @@ class Opening:
 
         to_table([])  # pyarrow takes its time at first, which is no work's fault
         cv2.setNumThreads(self.threads)
-        estimator = open_estimator(self.choices, self.batch_size, self.threads)
+        estimator = open_estimator(self.choices, self.load, self.batch_size, self.threads)
         for key, value in settings_of(estimator, self.choices).items():
             if self.expected.get(key) != value:
                 raise UserError(
@@ -81,19 +86,16 @@ class Opening:
         return Worker(estimator, open_place(self.place), self.choices.threshold, 2 * self.threads)
 
 
-def open_estimator(choices: Choices, batch_size: int, threads: int) -> "PoseEstimator":
+def open_estimator(choices: Choices, load: Load, batch_size: int, threads: int) -> "PoseEstimator":
     """The estimator of a job. Raises UserError where there are no such weights or detector."""
-    from hrpose.detection.open import open_detector
-    from hrpose.runtime.estimator import PoseEstimator
-    from hrpose.runtime.session import open_session
-    from hrpose.weights import find
-
-    return PoseEstimator(
-        open_session(find(choices.weights), threads),
-        detector=open_detector(choices.detector, choices.box_threshold, threads),
+    return load(
+        choices.weights,
+        detector=choices.detector,
+        box_threshold=choices.box_threshold,
         flip_test=choices.flip_test,
         refine=choices.refine,
         batch_size=batch_size,
+        threads=threads,
     )
 
 

@@ -1,43 +1,100 @@
-"""What the terminal shows and hears: tables, a progress bar, Ctrl-C."""
+"""What the terminal shows and hears: tables, one kind of progress bar, Ctrl-C and SIGTERM."""
 
 import signal
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+# A shell expects this and the signal's number of a program that a signal ended.
+STOPPED = 128
 
 
-def plain_console(width: int | None = None) -> Console:
-    """A console that prints every text as it is: a file or a joint may be named `[/x]` or `:x:`,
+def plain_console(width: int | None = None) -> "Console":
+    """A console that prints every text as it is: a file or a keypoint may be named `[/x]` or `:x:`,
     which Rich would take for its own marks.
     """
+    from rich.console import Console
+
     return Console(width=width, markup=False, emoji=False)
 
 
 class Show(Protocol):
-    """`done` of `total`; `what` where the kind of work changes on the way."""
+    """Shows that `done` of `total` are done (None: nobody knows how many there are); `what` is done
+    where that changes on the way.
+    """
 
-    def __call__(self, done: int, total: int, what: str | None = None) -> None: ...
+    def __call__(self, done: int, total: int | None, what: str | None = None) -> None: ...
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Show]:
-    """A bar on the error stream for a person who waits; it goes away when it is done."""
-    from rich.progress import Progress
+def progress(what: str = "", unit: str = "", lines_every: float = float("inf")) -> Iterator[Show]:
+    """A bar on the error stream, where that is a terminal; it goes away when the work is done.
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
+    `unit` is what is counted: "bytes" are shown as MB, and of others ("frames") the speed. Where
+    nobody watches, a line is printed every `lines_every` seconds instead.
+    """
+    if not sys.stderr.isatty():
+        yield _lines(what, lines_every)
+        return
+    with _bar(unit) as bar:
+        task = bar.add_task(what, total=None, visible=False)
 
-        def show(done: int, total: int, what: str | None = None) -> None:
-            bar.update(task, description=what, completed=done, total=total)
+        def show(done: int, total: int | None, what: str | None = None) -> None:
+            bar.update(task, description=what, completed=done, total=total, visible=True)
 
         yield show
 
 
-# A shell expects this and the signal's number of a program that a signal ended.
-STOPPED = 128
+def _lines(what: str, every: float) -> Show:
+    began = time.monotonic()
+
+    def show(done: int, total: int | None, what: str | None = what) -> None:
+        nonlocal began
+        if time.monotonic() - began > every:
+            began = time.monotonic()
+            count = f"{done:,}" if total is None else f"{done:,} of {total:,}"
+            print(f"hrpose: {what or 'done'}: {count}", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _bar(unit: str) -> "Progress":
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            return Text(f"{task.speed or 0:.1f} {unit}/s")
+
+    counts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(),)
+    if unit == "bytes":
+        counts = DownloadColumn(), TransferSpeedColumn()
+    elif unit:
+        counts = MofNCompleteColumn(), Speed()
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        *counts,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`hrpose evaluate`, `evaluate-boxes` and `analyze`: how good weights and detectors are."""
+"""`hrpose evaluate`, `evaluate-detector` and `analyze`: how good weights and detectors are."""
 
 import json
 import math
@@ -111,7 +111,7 @@ def evaluate(
 FAINTEST = 0.001
 
 
-def evaluate_boxes(
+def evaluate_detector(
     annotations: Annotated[Path, typer.Option(help="COCO JSON with boxes of people.")],
     images: Images,
     detector: Detector = "finder",

@@ -7,6 +7,7 @@ import typer
 
 from hrpose._version import __version__
 from hrpose.cli import (
+    batch,
     data,
     evaluate,
     explain,
@@ -27,16 +28,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("predict")(predict.predict)
+app.command("batch")(batch.batch)
 app.command("explain")(explain.explain)
 app.command("evaluate")(evaluate.evaluate)
 app.command("analyze")(evaluate.analyze)
-app.command("evaluate-boxes")(evaluate.evaluate_boxes)
+app.command("evaluate-detector")(evaluate.evaluate_detector)
 app.command("train")(train.train)
 app.command("finetune")(train.finetune)
-app.command("train-finder")(train.train_finder)
+app.command("train-detector")(train.train_detector)
 app.command("export")(models.export)
 app.command("quantize")(models.quantize)
-app.command("convert")(weights.convert)
 app.command("verify")(parity.verify)
 app.command("summary")(models.summary)
 app.command("serve")(serve.serve)

@@ -103,6 +103,12 @@ Mark = Annotated[
 ]
 
 
+def given(context: typer.Context, name: str) -> bool:
+    """Whether the user gave this parameter, on the command line or by an environment variable."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT", "PROMPT")
+
+
 def chosen(option: str, words: str, known: Collection[str]) -> frozenset[str]:
     """The words, between commas, that an option was given. Raises UserError for unknown ones."""
     found = frozenset(word.strip() for word in words.split(",") if word.strip())

@@ -100,6 +100,7 @@ def _model(
     tolerance: float,
     flip_test: bool,
 ) -> "list[Check]":
+    from hrpose.api import load
     from hrpose.cli.console import progress
     from hrpose.errors import UserError
     from hrpose.verification import Check
@@ -107,7 +108,6 @@ def _model(
         compare_models,
         drawn_people,
         figure,
-        open_estimator,
         people_of,
     )
     from hrpose.weights.registry import RELEASED
@@ -124,12 +124,12 @@ def _model(
             "it was exported from"
         )
     checks: list[Check] = []
-    found = open_estimator(weights, flip_test)
+    found = load(weights, detector="whole", flip_test=flip_test, batch_size=32)
     expected = None if published is None else ("published", published)
     with progress("pictures") as show:
         name = Path(weights).name
         if against is not None:
-            origin = open_estimator(against, flip_test)
+            origin = load(against, detector="whole", flip_test=flip_test, batch_size=32)
             pictures = drawn_people() if data is None else people_of(*data[:2])
             checks += compare_models(name, found, origin, pictures)
             if data is not None and expected is None:

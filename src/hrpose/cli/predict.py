@@ -26,16 +26,12 @@ from hrpose.errors import UserError
 SAVED = "pictures,coco"
 EVERY = 5
 CLIPS = "Clips and cameras"
-ARCHIVES = "Archives"
 
 
 def predict(
     pictures: Annotated[
         list[str],
-        typer.Argument(
-            help="Photos, folders of photos, or one clip or camera:0. With --engine one folder, "
-            "zip file, list (.txt, .parquet) or address (s3://bucket/folder)."
-        ),
+        typer.Argument(help="Photos, folders of photos, or one clip or camera:0."),
     ],
     weights: Weights = "w16-small",
     detector: Detector = "auto",
@@ -67,63 +63,14 @@ def predict(
     show: Annotated[
         bool, typer.Option(help="Show it in a window meanwhile.", rich_help_panel=CLIPS)
     ] = False,
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            help="Who works through an archive: processes (of this machine) or ray (a cluster). "
-            "One Parquet file for each partition in --out; goes on where it stopped.",
-            rich_help_panel=ARCHIVES,
-        ),
-    ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            help="The Ray cluster: auto, HOST:PORT or ray://HOST:PORT; without it, this machine.",
-            rich_help_panel=ARCHIVES,
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="By default as many as there are.", rich_help_panel=ARCHIVES),
-    ] = None,
-    worker_cpus: Annotated[
-        int | None,
-        typer.Option(min=1, help="Cores of a worker, 1 by default.", rich_help_panel=ARCHIVES),
-    ] = None,
-    worker_gpus: Annotated[
-        float | None,
-        typer.Option(min=0, help="GPUs of a Ray worker, 0 by default.", rich_help_panel=ARCHIVES),
-    ] = None,
-    partition: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=1_000_000,
-            help="Pictures of a result file: 250 by default.",
-            rich_help_panel=ARCHIVES,
-        ),
-    ] = None,
-    retry_failed: Annotated[
-        bool,
-        typer.Option(
-            "--retry-failed",
-            help="Do partitions with failed pictures anew.",
-            rich_help_panel=ARCHIVES,
-        ),
-    ] = False,
 ) -> None:
     """Find the keypoints of the people in photos, clips and cameras; draws them and saves them."""
     from hrpose.api import load
-    from hrpose.archives.worker import Choices
     from hrpose.cli.outputs import Outputs
-    from hrpose.cli.predict_archive import ArchiveOptions, predict_archive
     from hrpose.cli.predict_pictures import predict_pictures
     from hrpose.cli.predict_video import is_clip, predict_clip
     from hrpose.detection.simple import WholePicture
 
-    archive = ArchiveOptions(
-        engine, address, workers, worker_cpus, worker_gpus, partition, retry_failed
-    )
     given = {
         "--boxes": boxes is not None,
         "--save": save != SAVED,
@@ -133,11 +80,6 @@ def predict(
         "--no-smooth": not smooth,
         "--show": show,
     }
-    archive.check(pictures, given)
-    if engine is not None:
-        choices = Choices(weights, detector, box_threshold, flip_test, refine, threshold)
-        predict_archive(pictures[0], out, choices.portable(), batch_size, archive)
-        return
     kinds, marks = chosen("--save", save, KINDS), chosen("--mark", mark, MARKS)
     if boxes is not None and (detector != "auto" or box_threshold is not None):
         raise UserError(

@@ -1,4 +1,4 @@
-"""`hrpose train`, `train-finder` and `finetune`."""
+"""`hrpose train`, `train-detector` and `finetune`."""
 
 import re
 from dataclasses import replace
@@ -49,7 +49,7 @@ def say(finding: "Finding") -> None:
     typer.echo(str(finding), err=True)
 
 
-def train_finder(
+def train_detector(
     recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/finder-4.yaml.")],
     data: Data = Path("data"),
     out: RunFolder = None,

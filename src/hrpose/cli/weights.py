@@ -1,4 +1,4 @@
-"""`hrpose weights` and `hrpose convert`: weights by name, from elsewhere, and on the Hub."""
+"""`hrpose weights`: released weights, those of other projects, and the Hugging Face Hub."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -62,15 +62,15 @@ def download(
     ] = None,
 ) -> None:
     """Fetch weights into the cache, verified; pose networks are made ready to run."""
-    from hrpose.errors import UserError
+    from hrpose.cli.console import progress
     from hrpose.weights.cache import fetch, released
 
     rows = [released(name) for name in names]
     if origin is not None and len(rows) > 1:
         raise UserError(f"--from {origin}: is one file; expected one name, found {len(rows)}")
     for row in rows:
-        with _Bar(row.name) as bar:
-            path = fetch(row, origin, bar.show)
+        with progress(row.name, "bytes") as show:
+            path = fetch(row, origin, show)
         typer.echo(f"{row.name}: {path}")
         score = "" if row.score is None else f"; {row.score:.3f} {row.measured}"
         typer.echo(f"licence: {row.licence}{score}")
@@ -129,42 +129,6 @@ def path(name: Annotated[str, typer.Argument(help="A name, or a file.")]) -> Non
     typer.echo(find(name))
 
 
-class _Bar:
-    """A progress bar that shows itself with the first byte."""
-
-    def __init__(self, name: str) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task = self._progress.add_task(name, visible=False)
-
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def show(self, there: int, total: int | None) -> None:
-        self._progress.update(self._task, completed=there, total=total, visible=True)
-
-
 class Form(StrEnum):
     """What to write."""
 
@@ -180,6 +144,7 @@ class CodecName(StrEnum):
     udp = "udp"
 
 
+@app.command()
 def convert(
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="A checkpoint of the official code, mmpose, timm.")

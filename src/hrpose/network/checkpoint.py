@@ -107,7 +107,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Passport]:
     if METADATA_KEY not in metadata:
         raise UserError(
             f"{path}: carries no hrpose passport, so its input size and keypoints are unknown; "
-            "expected weights written by `hrpose train` or `hrpose convert`"
+            "expected weights written by `hrpose train` or `hrpose weights convert`"
         )
     return state, Passport.from_json(metadata[METADATA_KEY], path)
 

@@ -55,7 +55,7 @@ def load(path: Path) -> tuple[HRNet, FinderPassport]:
     weights = convert.read(path)
     passport = read_passport(path)
     if passport is None or weights.num_keypoints != CHANNELS:
-        raise UserError(f"{path}: expected a finder written by `hrpose train-finder`")
+        raise UserError(f"{path}: expected a finder written by `hrpose train-detector`")
     network = HRNet.from_name(weights.network, CHANNELS)
     network.load_state_dict(weights.state)
     return network.eval(), passport

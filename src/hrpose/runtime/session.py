@@ -58,6 +58,6 @@ def open_session(path: Path, threads: int | None = None) -> Session:
             ) from error
         return TorchSession(path)
     raise UserError(
-        f"{path}: expected weights (.onnx, .safetensors or .ckpt); `hrpose convert` makes them of "
-        "other checkpoints"
+        f"{path}: expected weights (.onnx, .safetensors or .ckpt); `hrpose weights "
+        "convert` makes them of other checkpoints"
     )

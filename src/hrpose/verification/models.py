@@ -14,21 +14,14 @@ from hrpose.metrics.distance import DistanceScores
 from hrpose.metrics.pckh import PCKhScores
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.runtime.picture import Picture
-from hrpose.runtime.session import open_session
 from hrpose.synthetic import render_picture
 from hrpose.verification.certificate import Check
-from hrpose.weights import find
 
 Progress = Callable[[int, int], None]
 
 # Rounding moves a keypoint where two pixels of a heatmap are all but equal: that may be rare.
 _MOVED_PX, _MOVED_SHARE = 0.1, 1e-3
 _COMPARED_PEOPLE = 256
-
-
-def open_estimator(weights: str, flip_test: bool) -> PoseEstimator:
-    """Weights by name or file."""
-    return PoseEstimator(open_session(find(weights)), flip_test=flip_test, batch_size=32)
 
 
 def figure(

@@ -37,7 +37,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_from_a_recipe_to_weights_and_on_with_resume(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    command = ["train-finder", str(data / "recipe.yaml"), "--data", str(data), "--out", str(out)]
+    command = ["train-detector", str(data / "recipe.yaml"), "--data", str(data), "--out", str(out)]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     network, passport = finder.load(out / "tiny.safetensors")

@@ -1,4 +1,4 @@
-"""`hrpose train-finder`: a recipe and boxed pictures in, checkpoints, logs and weights out."""
+"""`hrpose train-detector`: a recipe and boxed pictures in, checkpoints, logs and weights out."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -140,7 +140,7 @@ def train(recipe: FinderRecipe, data: Path, out: Path, resume: bool = False) -> 
     Raises UserError for bad data, and where `out` holds another training.
     """
     if started().count > 1:
-        raise UserError("train-finder: trains in one process; start it without torchrun")
+        raise UserError("train-detector: trains in one process; start it without torchrun")
     last = last_checkpoint(out, resume)
     datamodule = FinderDataModule(recipe, data)
     if last is None:

@@ -1,4 +1,4 @@
-"""`hrpose predict PLACE --engine`: which options fit, and what the user is told."""
+"""`hrpose batch`: which options fit, its messages and its results."""
 
 import json
 import sys
@@ -29,59 +29,48 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def predict(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["predict", *map(str, arguments)])
-
-
-PROCESSES = ("--engine", "processes")
+def run(command: str, *arguments: object) -> Result:
+    return CliRunner().invoke(app, [command, *map(str, arguments)])
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--engine", "spark"], "expected one of processes, ray, found 'spark'"),
-        (["--workers", 2], "--workers: goes with --engine"),
-        (["--partition", 2], "--partition: goes with --engine"),
-        (["--retry-failed"], "--retry-failed: goes with --engine"),
-        ([*PROCESSES, "--address", "auto"], "--address: goes with --engine ray"),
-        ([*PROCESSES, "--worker-gpus", 1], "--worker-gpus: goes with --engine ray"),
-        ([*PROCESSES, "--boxes", "a.json"], "--boxes: does not go with --engine"),
-        ([*PROCESSES, "--save", "csv"], "--save: does not go with --engine"),
-        ([*PROCESSES, "--mark", "boxes"], "--mark: does not go with --engine"),
-        ([*PROCESSES, "--side-by-side", "w32"], "--side-by-side: does not go with --engine"),
-        ([*PROCESSES, "--every", 2], "--every: does not go with --engine"),
-        ([*PROCESSES, "--show"], "--show: does not go with --engine"),
-        ([*PROCESSES, "other"], "expected one place, found 2"),
-        ([*PROCESSES, "--weights", "none.onnx"], "none.onnx: no such weights"),
-        ([*PROCESSES, "--detector", "none"], "detector none: expected"),
+        (["--address", "auto"], "--address: needs --engine ray"),
+        (["--worker-gpus", 0], "--worker-gpus: needs --engine ray"),
+        (["--weights", "none.onnx"], "none.onnx: no such weights"),
+        (["--detector", "nobody"], "detector nobody: expected"),
     ],
 )
 def test_options_that_do_not_fit(
     photos: Path, tmp_path: Path, arguments: list[object], said: str
 ) -> None:
-    ran = predict(photos, *arguments, "--out", tmp_path / "out")
+    ran = run("batch", photos, *arguments, "--out", tmp_path / "out")
     assert isinstance(ran.exception, UserError)
     assert said in str(ran.exception)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
-    [("s3://bucket/a", "addresses need --engine"), ("https://h/a.jpg", "addresses need --engine")],
+    "arguments", [["--engine", "spark"], ["--boxes", "a.json"], ["--workers", 0], ["other"]]
 )
-def test_addresses_without_an_engine(tmp_path: Path, place: str, said: str) -> None:
-    assert said in str(predict(place, "--out", tmp_path / "out").exception)
+def test_options_that_it_does_not_have(
+    photos: Path, tmp_path: Path, arguments: list[object]
+) -> None:
+    assert run("batch", photos, *arguments, "--out", tmp_path / "out").exit_code == 2
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_package_is_one_line(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "hrpose.archives.job", raising=False)
-    monkeypatch.delattr("hrpose.archives.job", raising=False)
+    for name in ("hrpose.archives.job", "hrpose.archives.run"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.delattr(name, raising=False)
     monkeypatch.setitem(sys.modules, "filelock", None)
-    ran = predict(photos, *PROCESSES, "--out", tmp_path / "out")
+    ran = run("batch", photos, "--out", tmp_path / "out")
     assert str(ran.exception) == (
-        "--engine needs the package 'filelock', which is not installed; "
+        "hrpose batch needs the package 'filelock', which is not installed; "
         "pip install 'hrpose[archives]'"
     )
 
@@ -92,11 +81,11 @@ def test_results_and_what_is_said(
     """The first run, the second, others' options, and the same rows as the other tables have."""
     monkeypatch.chdir(tmp_path)
     # Relative, for workers start in folders of their own on other machines.
-    same = ["photos", *PROCESSES, "--workers", 1, "--out", "out", "--detector", "whole"]
+    same = ["photos", "--workers", 1, "--out", "out", "--detector", "whole"]
     same += ["--weights", "tiny.onnx"]
-    first = predict(*same)
+    first = run("batch", *same)
     assert first.exit_code == 0, first.output
-    assert "4 of 4 pictures (1 failed), 3 people by the whole picture" in first.output
+    assert "4 of 4 images (1 failed), 3 persons (detector: the whole picture)" in first.output
     assert "bad.jpg: damaged or cut off" in first.stderr
     rows = results(tmp_path / "out")
     assert [row["file"] for row in rows] == ["0.jpg", "1.jpg", "2.jpg", "bad.jpg"]
@@ -107,18 +96,18 @@ def test_results_and_what_is_said(
     assert job["place"] == str(photos)
     assert {"weights_sha256", "passport_sha256", "flip_test"} <= job["settings"].keys()
 
-    second = predict(*same)
+    second = run("batch", *same)
     assert (second.exit_code, second.stderr) == (0, "")
-    assert "4 pictures were done before (1 failed)" in second.output
+    assert "4 images were done before (1 failed)" in second.output
     for other, said in (
         (["--flip-test"], "flip_test False, found True"),
         (["--weights", "w16-small"], "weights_sha256"),
         (["--partition", 2], "partition 250, found 2"),
         (["--threshold", 0.5], "threshold 0.3, found 0.5"),
     ):
-        assert said in str(predict(*same, *other).exception)
+        assert said in str(run("batch", *same, *other).exception)
 
-    plain = predict("photos", "--save", "csv", "--out", "csv", *same[-4:])
+    plain = run("predict", "photos", "--save", "csv", "--out", "csv", *same[-4:])
     assert plain.exit_code == 2  # for bad.jpg
     lines = (tmp_path / "csv" / "poses.csv").read_text().splitlines()[1:]
     found = [

@@ -1,0 +1,188 @@
+"""`hrpose batch`: images by the million, by processes or on a Ray cluster, into Parquet files."""
+
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hrpose.cli.options import (
+    THRESHOLD,
+    BatchSize,
+    BoxThreshold,
+    Detector,
+    FlipTest,
+    Refine,
+    Threshold,
+    Weights,
+    given,
+)
+from hrpose.errors import UserError, missing
+
+if TYPE_CHECKING:
+    from hrpose.archives.job import Job
+    from hrpose.archives.run import Outcome, State
+    from hrpose.cli.console import Show
+
+# Seconds between lines where nobody watches a bar.
+_BETWEEN_LINES = 60.0
+_MOST_FAILURES_SHOWN = 10
+_WORKERS = "Workers"
+
+
+class EngineName(StrEnum):
+    """What runs the workers."""
+
+    processes = "processes"
+    ray = "ray"
+
+
+def batch(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A folder, a zip file, a list (.txt, .parquet) or an address (s3://bucket/folder)."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out"),
+    weights: Weights = "w16-small",
+    detector: Detector = "auto",
+    box_threshold: BoxThreshold = None,
+    flip_test: FlipTest = False,
+    refine: Refine = False,
+    threshold: Threshold = THRESHOLD,
+    batch_size: BatchSize = 16,
+    partition: Annotated[
+        int | None,
+        typer.Option(min=1, max=1_000_000, help="Images in each result file; 250 by default."),
+    ] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="Repeat the partitions that have failed images."),
+    ] = False,
+    engine: Annotated[
+        EngineName,
+        typer.Option(
+            help="processes (on this machine) or ray (a cluster).", rich_help_panel=_WORKERS
+        ),
+    ] = EngineName.processes,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="At most so many; by default all that fit.", rich_help_panel=_WORKERS
+        ),
+    ] = None,
+    worker_cpus: Annotated[
+        int, typer.Option(min=1, help="Cores for each worker.", rich_help_panel=_WORKERS)
+    ] = 1,
+    worker_gpus: Annotated[
+        float, typer.Option(min=0, help="GPUs for each Ray worker.", rich_help_panel=_WORKERS)
+    ] = 0.0,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="The Ray cluster: auto, HOST:PORT or ray://HOST:PORT; by default a new one on "
+            "this machine.",
+            rich_help_panel=_WORKERS,
+        ),
+    ] = None,
+) -> None:
+    """Estimate poses in archives of any size: one Parquet file for each partition of the images.
+
+    The same command continues where it stopped. An image that cannot be read is a row with the
+    reason.
+    """
+    for option in ("address", "worker_gpus"):
+        if engine is not EngineName.ray and given(context, option):
+            name = f"--{option.replace('_', '-')}"
+            raise UserError(f"{name}: needs --engine ray; add it or leave {name} out")
+    from hrpose.api import load
+    from hrpose.cli.console import STOPPED, asked_to_stop, progress
+
+    try:
+        from hrpose.archives.run import Workers, predict
+        from hrpose.archives.worker import Choices
+    except ModuleNotFoundError as error:
+        raise missing("hrpose batch", error, "hrpose[archives]") from error
+    choices = Choices(weights, detector, box_threshold, flip_test, refine, threshold)
+    with asked_to_stop() as asked, progress("listing", lines_every=_BETWEEN_LINES) as show:
+        watch = _Watch(show)
+        outcome = predict(
+            source,
+            out,
+            choices.portable(),
+            load,
+            Workers(engine.value, workers, worker_cpus, worker_gpus, address),
+            watch,
+            lambda: asked() is not None,
+            batch_size=batch_size,
+            partition=partition,
+            retry_failed=retry_failed,
+        )
+        number = asked()
+    if outcome is not None:
+        _report(outcome, watch.seconds)
+    if number is not None:
+        raise typer.Exit(STOPPED + number)
+
+
+def _report(outcome: "Outcome", seconds: float) -> None:
+    """Say what is there now and, where images failed in this run, the first that ever did."""
+    from hrpose.archives.results import failures
+
+    job, state, failed = outcome.job, outcome.state, outcome.failed
+    folder = job.folder / "poses"
+    if state is None:
+        typer.echo(f"{job.pictures:,} images were done before ({failed:,} failed): {folder}")
+        return
+    here, done = state.here, state.done
+    typer.echo(
+        f"{done.pictures:,} of {job.pictures:,} images ({done.failed:,} failed), "
+        f"{done.people:,} persons (detector: {outcome.detector}) -> {folder}"
+    )
+    if here.pictures:
+        lost = f", {state.lost} workers lost" if state.lost else ""
+        typer.echo(
+            f"this run: {here.pictures:,} images, {here.pictures / seconds:.1f} images/s, "
+            f"{state.workers} workers{lost}"
+        )
+    if not state.finished:
+        typer.echo("The same command continues from here.")
+    if here.failed:
+        for reason in failures(job, _MOST_FAILURES_SHOWN):
+            print(f"hrpose: {reason}", file=sys.stderr)
+        if done.failed > _MOST_FAILURES_SHOWN:
+            print(f"hrpose: all are in the column 'error' of {folder}", file=sys.stderr)
+
+
+class _Watch:
+    """Shows how far a job is, and takes the time of this run."""
+
+    def __init__(self, show: "Show") -> None:
+        self._show = show
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return max(time.monotonic() - self._began, 1e-9)
+
+    def listed(self, count: int) -> None:
+        self._show(count, None, f"listing: {count:,} images")
+
+    def begin(self, job: "Job", done: int) -> None:
+        self._began = time.monotonic()
+        self._show(done, job.pictures, "starting workers")
+
+    def tell(self, state: "State") -> None:
+        speed = state.here.pictures / self.seconds
+        lost = f", {state.lost} lost (the last one {state.why_lost})" if state.lost else ""
+        workers = f"{state.workers} workers{lost}" if state.workers else f"starting workers{lost}"
+        self._show(
+            state.done.pictures,
+            state.job.pictures,
+            f"{state.done.pictures:,} of {state.job.pictures:,} images, "
+            f"{state.done.failed:,} failed, {speed:.1f}/s, {workers}",
+        )
