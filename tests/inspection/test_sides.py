@@ -1,25 +1,13 @@
-"""Left and right by geometry: the groups, and that a swap turns the margin."""
+"""Left and right by a model: the groups, and which of them are found swapped."""
+
+from pathlib import Path
 
 import numpy as np
 
-from hrpose.inspection.sides import groups, side_margins, swapped
+from hrpose.inspection.labels import read_labels
+from hrpose.inspection.sides import CLEARLY, evidence, groups, swapped
 from hrpose.skeleton import COCO_17, SHIPPED, Skeleton
-from hrpose.synthetic.body import place
-from hrpose.synthetic.person import PERSON
-
-
-def people(count: int) -> np.ndarray:
-    """(n, 17, 3) drawn poses; those seen from behind have no face."""
-    keypoints = np.zeros((count, 17, 3))
-    for row in range(count):
-        rng = np.random.default_rng((5, row))
-        joints = place(rng, PERSON.pose(rng), (320, 240), 0.5, 1, PERSON.room)
-        points = np.array([joints[name] for name in COCO_17.keypoints])
-        keypoints[row, :, :2] = points[:, :2]
-        front = joints["nose"][2] > joints["left_ear"][2]
-        keypoints[row, :, 2] = 2
-        keypoints[row, :3, 2] = 2 if front else 0
-    return keypoints
+from hrpose.synthetic import write_dataset
 
 
 def test_groups_follow_the_limbs() -> None:
@@ -38,32 +26,23 @@ def test_groups_follow_the_limbs() -> None:
             assert (order[order] == np.arange(len(skeleton))).all()
 
 
-def test_swapped_people_and_parts_stand_out() -> None:
-    keypoints = people(260)
+def test_swapped_people_and_parts_are_found(tmp_path: Path) -> None:
+    """A model that sees the truth, and labels of which some are swapped."""
+    labels, _ = read_labels(write_dataset(tmp_path, 12, seed=2, people_per_picture=(1, 1)))
+    truth, wrong = labels.keypoints.copy(), labels.keypoints.copy()
+    truth[..., 2] = 0.9
     known = groups(COCO_17)
-    legs = next(
-        number
-        for number, group in enumerate(known)
-        if {COCO_17.keypoints[j] for j in group.joints(COCO_17)}
-        == {f"{side}_{name}" for side in ("left", "right") for name in ("hip", "knee", "ankle")}
+    names = [{COCO_17.keypoints[joint] for joint in group.joints(COCO_17)} for group in known]
+    legs = names.index(
+        {f"{side}_{name}" for side in ("left", "right") for name in ("hip", "knee", "ankle")}
     )
-    for person in (3, 50):
-        keypoints[person] = keypoints[person, known[0].permutation(COCO_17)]
-    for person in (20, 90):
-        keypoints[person] = keypoints[person, known[legs].permutation(COCO_17)]
-    found, margins = side_margins(keypoints, COCO_17)
-    suspects = {person: group for person, group, _ in swapped(found, margins)}
-    # Few people teach little: one may be missed, and a few be wrong.
-    planted = {3: 0, 50: 0, 20: legs, 90: legs}
-    assert sum(suspects.get(person) == group for person, group in planted.items()) >= 3
-    assert len(suspects) <= 6
-
-
-def test_nothing_is_said_without_people_or_labels() -> None:
-    found, margins = side_margins(people(10), COCO_17)
-    assert not margins.any()
-    assert list(swapped(found, margins)) == []
-    bare = people(60)
-    bare[..., 2] = 0
-    found, margins = side_margins(bare, COCO_17)
-    assert list(swapped(found, margins)) == []
+    sizes = np.sqrt(labels.areas)
+    apart = evidence(truth, truth, sizes, COCO_17, known) < -CLEARLY
+    assert apart[:, 0].sum() > 4
+    whole, part = np.flatnonzero(apart[:, 0] & apart[:, legs])[:2]
+    wrong[whole] = wrong[whole, known[0].permutation(COCO_17)]
+    wrong[part] = wrong[part, known[legs].permutation(COCO_17)]
+    seen = evidence(truth, wrong, sizes, COCO_17, known)
+    found = {person: group for person, group, _ in swapped(known, seen)}
+    assert found == {whole: 0, part: legs}
+    assert not list(swapped(known, evidence(truth * np.nan, wrong, sizes, COCO_17, known)))

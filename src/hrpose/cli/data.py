@@ -102,7 +102,7 @@ def check(
         str | None, typer.Option(help="The other set's pictures, if they are elsewhere.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Weights for these joints, to compare labels with.")
+        str | None, typer.Option(help="Weights for these joints: finds left and right swapped.")
     ] = None,
     skip: Annotated[
         str, typer.Option("--ignore", help="Kinds of faults to leave out, commas between.")

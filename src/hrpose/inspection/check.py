@@ -4,13 +4,12 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hrpose.data.pictures import PictureSource
-from hrpose.inspection import sides, sides_seen
+from hrpose.inspection import sides
 from hrpose.inspection.findings import Finding, Report
 from hrpose.inspection.labels import Labels, read_labels
-from hrpose.inspection.people import doubles, misplaced, no_joints, outside
+from hrpose.inspection.people import doubles, no_joints, outside
 from hrpose.inspection.pictures import file_faults, shared_pictures
 from hrpose.inspection.poses import check_joints, predicted
 from hrpose.runtime.estimator import PoseEstimator
@@ -32,7 +31,8 @@ def check(
     """Look a COCO keypoints set over, with its pictures where `images` says where they are.
 
     `against` is another set, whose pictures (in `against_images`, else in `images`) must not be in
-    this one. With an `estimator` labels are compared with what it sees. Kinds in `ignore` are left
+    this one. Left and right
+    are compared with what the `estimator` sees, where there is one. Kinds in `ignore` are left
     out. Raises UserError where a file cannot be used at all.
     """
     labels, findings = read_labels(annotations)
@@ -71,61 +71,28 @@ def _swapped(
     notes: list[str],
     progress: Callable[[int, int], None],
 ) -> list[Finding]:
-    """By geometry, unless the model contradicts; and by the model."""
+    """By comparison with a model; without one, a note that nothing was compared."""
     skeleton = labels.skeleton
     if skeleton is None or not skeleton.flip_pairs:
-        notes.append("left and right were not judged: the skeleton has no flip pairs")
+        notes.append("left and right were not checked: the skeleton has no flip pairs")
         return []
-    # A joint in the wrong place would look like a swapped one.
-    placed = labels.keypoints.copy()
-    placed[np.any(np.stack(misplaced(labels)) > 0, axis=0), 2] = 0
-    known, margins = sides.side_margins(placed, skeleton)
-    posed = int((labels.labelled.sum(axis=1) >= min(4, len(skeleton))).sum())
-    if posed < sides.FEWEST_PEOPLE and estimator is None:
-        fewest = sides.FEWEST_PEOPLE
-        notes.append(f"left and right were not judged: {posed} of {fewest} people; add --weights")
-    suspects: dict[int, tuple[int, float, str]] = {
-        person: (group, -margin, "by geometry")
-        for person, group, margin in sides.swapped(known, margins)
-    }
-    if estimator is not None and source is not None:
-        check_joints(estimator, labels)
-        people = np.flatnonzero(labels.labelled.any(axis=1))
-        poses = predicted(estimator, labels, source, people, progress)
-        suspects = _compared(labels, poses, known, suspects)
+    if estimator is None or source is None:
+        notes.append("left and right were not checked: a model compares them; add --weights")
+        return []
+    check_joints(estimator, labels)
+    people = np.flatnonzero(labels.labelled.any(axis=1))
+    poses = predicted(estimator, labels, source, people, progress)
+    sizes = np.sqrt(np.maximum(labels.boxes[:, 2:].prod(axis=1), 1.0))
+    known = sides.groups(skeleton)
+    seen = sides.evidence(poses, labels.keypoints, sizes, skeleton, known)
     findings = []
-    for person, (group, badness, how) in sorted(suspects.items()):
+    for person, group, evidence in sides.swapped(known, seen):
         joints = known[group].joints(skeleton)
         shown = "all pairs" if known[group].whole else _stems(labels, joints)
         labelled = [joint for joint in joints if labels.labelled[person, joint]]
-        said = f"{shown} swapped, {how}"
-        findings.append(labels.finding("swapped-sides", person, said, badness, labelled))
+        said = f"{shown} swapped, by the model"
+        findings.append(labels.finding("swapped-sides", person, said, evidence, labelled))
     return findings
-
-
-def _compared(
-    labels: Labels,
-    poses: NDArray[np.float64],
-    known: list[sides.Group],
-    suspects: dict[int, tuple[int, float, str]],
-) -> dict[int, tuple[int, float, str]]:
-    assert labels.skeleton is not None
-    sizes = np.sqrt(np.maximum(labels.boxes[:, 2:].prod(axis=1), 1.0))
-    seen = sides_seen.evidence(poses, labels.keypoints, sizes, labels.skeleton, known)
-    result = {}
-    for person in range(len(labels)):
-        geometric = suspects.get(person)
-        # Of groups that the model finds swapped, the one with the most joints that agree.
-        group = max(range(len(known)), key=lambda g: (seen[person, g] > sides_seen.CLEARLY)
-                    * seen[person, g] * len(known[g].pairs))  # fmt: skip
-        by_model = seen[person, group] > sides_seen.CLEARLY
-        if geometric is not None and seen[person, geometric[0]] > -sides_seen.CLEARLY:
-            agrees = seen[person, geometric[0]] > sides_seen.CLEARLY
-            how = "by geometry and by the model" if agrees else geometric[2]
-            result[person] = (geometric[0], geometric[1] + agrees, how)
-        elif by_model:
-            result[person] = (group, float(seen[person, group]), "by the model")
-    return result
 
 
 def _stems(labels: Labels, joints: list[int]) -> str:

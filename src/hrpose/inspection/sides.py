@@ -1,13 +1,4 @@
-"""Left and right that changed places, found by geometry for any skeleton.
-
-Nobody says how a body looks; the set itself does. Swapping left and right in a person's labels
-gives a wrong example of the same pose, so every person gives a right and a wrong one, and a
-classifier learns to tell them apart: ridge regression to +1 for the labels as they are and -1 for
-the swapped ones. Its features or kernels are odd under the swap, so one row of each suffices.
-Each person is judged by what all the others teach, in closed form (leave one out), so a few wrong
-labels are outvoted. What most of the set does is taken for right; where people really differ, as in
-crossed legs, only margins that stand out are believed.
-"""
+"""Left and right that changed places, found by comparison with what a model sees."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,23 +8,13 @@ from numpy.typing import NDArray
 
 from hrpose.skeleton import Skeleton
 
-# Fewer people teach too little.
-FEWEST_PEOPLE = 40
-# People judged by each other: matrices of this size are solved, for all joints and for some.
-_BLOCK, _BLOCK_PARTS = 1500, 6000
-# Of pairs beyond these, some stand for all.
-_MOST_PAIRS = 16
-# A margin stands out below -0.3 and so many robust standard deviations from the median.
-_SURE, _STANDS_OUT = 0.3, 3.0
-# Of some joints, where it is rarer than this.
-_CROSSED = 0.01
-# Pairs that are nearer than this, in units of the pose's spread, could be either way round.
-_APART = 0.3
-_RIDGE, _RIDGE_PARTS = 1.0, 0.3
-# Weight of a joint's visibility against a distance of one spread.
-_VISIBILITY = 0.7
-
-Floats = NDArray[np.float64]
+# Joints that the model is less sure of say nothing, nor pairs nearer than this part of the size.
+_LEAST_SCORE = 0.2
+_APART = 0.1
+# Beyond this part of the size one miss is like another.
+_FARTHEST = 0.3
+# Of all that swapping could win: 1 where the model's joints lie on the labels of the other side.
+CLEARLY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,155 +75,56 @@ def _reachable(start: int, edges: Iterable[frozenset[int]]) -> set[int]:
     return found
 
 
-def side_margins(
-    keypoints: Floats, skeleton: Skeleton, seed: int = 0
-) -> tuple[list[Group], Floats]:
-    """The groups g, and margins (n, g): 1 where the labels are surely right, -1 where they are
-    surely swapped, 0 where nothing can be said.
+def evidence(
+    poses: NDArray[np.float64],
+    keypoints: NDArray[np.float64],
+    sizes: NDArray[np.float64],
+    skeleton: Skeleton,
+    known: list[Group],
+) -> NDArray[np.float64]:
+    """(n, g) in [-1, 1]: how far each group's labels fit the model's joints better when swapped.
 
-    `keypoints` (n, k, 3) with visibility. The people are judged in random blocks, so that time
-    grows with n and memory does not.
+    `poses` and `keypoints` (n, k, 3), `sizes` (n,) in pixels. 0 where the model says nothing: of
+    the joints too few are sure or far from their twin. A group of all pairs needs three of them.
     """
-    known = groups(skeleton)
-    margins = np.zeros((len(keypoints), len(known)))
-    judged = np.flatnonzero((keypoints[..., 2] > 0).sum(axis=1) >= min(4, len(skeleton)))
-    if len(judged) < FEWEST_PEOPLE:
-        return known, margins
-    shuffled = np.random.default_rng(seed).permutation(judged)
+    result = np.zeros((len(poses), len(known)))
+    if not len(known):
+        return result
+    sure = np.nan_to_num(poses[..., 2]) >= _LEAST_SCORE
+    labelled = keypoints[..., 2] > 0
+    own = _distances(poses, keypoints, sizes)
+    twin = skeleton.flip_permutation
+    other = _distances(poses, keypoints[:, twin], sizes)
+    apart = _distances(keypoints, keypoints[:, twin], sizes)
+    told = sure & labelled & labelled[:, twin] & (apart > _APART)
+    weight = np.where(told, np.nan_to_num(poses[..., 2]), 0)
+    gain = weight * np.where(told, own - other, 0)
+    most = weight * np.minimum(apart, _FARTHEST)
     for column, group in enumerate(known):
-        size = _BLOCK if group.whole else _BLOCK_PARTS
-        for block in np.array_split(shuffled, -(-len(shuffled) // size)):
-            margins[block, column] = _margins(keypoints[block], skeleton, group)
-    return known, margins
-
-
-def _margins(keypoints: Floats, skeleton: Skeleton, group: Group) -> Floats:
-    """(n,): what everybody else says of each; with the target 1, by the inverse's diagonal."""
-    pose = _normalised(keypoints)
-    if group.whole:
-        mirrored = pose[:, group.permutation(skeleton)]
-        kernel = _odd_gaussian(_vectors(pose), _vectors(mirrored))
-        inverse = np.linalg.inv(kernel + _RIDGE * np.eye(len(kernel)))
-        margin = 1 - inverse.sum(axis=1) / np.diag(inverse)
-    else:
-        features = _relations(pose, skeleton, group)
-        gram = features.T @ features + _RIDGE_PARTS * np.eye(features.shape[1])
-        solved = np.linalg.solve(gram, features.T)
-        leverage = np.einsum("nd,dn->n", features, solved)
-        fitted = features @ solved.sum(axis=1)
-        margin = 1 - (1 - fitted) / (1 - leverage)
-    pairs = np.array([skeleton.flip_pairs[pair] for pair in group.pairs])
-    apart = _lengths(pose, pairs[:, 0], pairs[:, 1]) * _both(pose, pairs[:, 0], pairs[:, 1])
-    result: Floats = np.where(apart.max(axis=1) > _APART, margin, 0.0)
+        joints = group.joints(skeleton)
+        enough = told[:, joints].sum(axis=1) >= (6 if group.whole and len(joints) > 4 else 1)
+        share = gain[:, joints].sum(axis=1) / np.maximum(most[:, joints].sum(axis=1), 1e-9)
+        result[:, column] = np.where(enough, share, 0)
     return result
 
 
-def _normalised(keypoints: Floats) -> Floats:
-    """Labelled joints around their mean, the root mean square distance from it being 1."""
-    mask = keypoints[..., 2:] > 0
-    count = np.maximum(mask.sum(axis=1, keepdims=True), 1)
-    points = np.where(mask, keypoints[..., :2], 0)
-    points = np.where(mask, points - points.sum(axis=1, keepdims=True) / count, 0)
-    spread = np.sqrt(np.square(points).sum(axis=(1, 2), keepdims=True) / count)
-    return np.concatenate([points / np.maximum(spread, 1e-9), keypoints[..., 2:]], axis=2)
+def _distances(
+    a: NDArray[np.float64], b: NDArray[np.float64], sizes: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(n, k): as parts of the size, at most `_FARTHEST`."""
+    lengths = np.linalg.norm(a[..., :2] - b[..., :2], axis=-1) / sizes[:, None]
+    result: NDArray[np.float64] = np.minimum(np.nan_to_num(lengths, nan=_FARTHEST), _FARTHEST)
+    return result
 
 
-def _vectors(pose: Floats) -> Floats:
-    """(n, 4 k): places, and which joints are not labelled or not seen."""
-    seen = pose[..., 2]
-    hidden = [_VISIBILITY * (seen == 0), _VISIBILITY * (seen == 1)]
-    return np.concatenate([pose[..., 0], pose[..., 1], *hidden], axis=1)
+def swapped(known: list[Group], seen: NDArray[np.float64]) -> Iterator[tuple[int, int, float]]:
+    """(person, group, evidence in [0, 1]) where the model finds a group swapped.
 
-
-def _odd_gaussian(straight: Floats, swapped: Floats) -> Floats:
-    same, other = _squares(straight, straight), _squares(straight, swapped)
-    width = max(float(np.median(same)), 1e-9)
-    kernel: Floats = np.exp(-same / width) - np.exp(-other / width)
-    return kernel
-
-
-def _squares(a: Floats, b: Floats) -> Floats:
-    squares: Floats = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2 * a @ b.T
-    return np.maximum(squares, 0)
-
-
-def _relations(pose: Floats, skeleton: Skeleton, group: Group) -> Floats:
-    """(n, features): how the pairs of a group lie to every other pair; odd under the swap.
-
-    From left to right: do both point the same way? And are joints of one side nearer to each other
-    than to the other side? The second also where one joint of the group's pair has no label.
+    `seen` (n, g) is the `evidence` of the groups `known`. Of several groups of a person it is the
+    one with the most pairs that agree.
     """
-    pairs = np.array(skeleton.flip_pairs)
-    rest = _some(np.setdiff1d(np.arange(len(pairs)), group.pairs))
-    features = [np.zeros((len(pose), 1))]
-    for pair in _some(np.array(group.pairs)) if len(rest) else ():
-        left, right = pairs[pair]
-        lefts, rights = pairs[rest].T
-        others = _both(pose, lefts, rights)
-        mine = pose[:, left, 2] > 0, pose[:, right, 2] > 0
-        way = pose[:, left, None, :2] - pose[:, right, None, :2]
-        ways = pose[:, lefts, :2] - pose[:, rights, :2]
-        dot = (way * ways).sum(axis=-1)
-        cosine = dot / (np.linalg.norm(way, axis=-1) * np.linalg.norm(ways, axis=-1) + 0.05)
-        from_left = _lengths(pose, left, rights) - _lengths(pose, left, lefts)
-        from_right = _lengths(pose, right, lefts) - _lengths(pose, right, rights)
-        both = others * (mine[0] & mine[1])[:, None]
-        one = np.where(mine[0][:, None], from_left, from_right)
-        features += [
-            dot * both,
-            cosine * both,
-            (from_left + from_right) * both,
-            one * others * (mine[0] ^ mine[1])[:, None],
-        ]
-    every = np.concatenate(features, axis=1)
-    scale = every.std(axis=0)
-    every = every / np.where(scale > 1e-6, scale, np.inf)
-    result: Floats = every / np.sqrt(every.shape[1])
-    return result
-
-
-def _some(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    places = np.unique(np.linspace(0, len(pairs) - 1, _MOST_PAIRS).round().astype(int))
-    chosen: NDArray[np.int64] = pairs[places] if len(pairs) else pairs
-    return chosen
-
-
-def _both(pose: Floats, a: NDArray[np.int64], b: NDArray[np.int64]) -> Floats:
-    both: Floats = ((pose[:, a, 2] > 0) & (pose[:, b, 2] > 0)).astype(np.float64)
-    return both
-
-
-def _lengths(pose: Floats, a: object, b: NDArray[np.int64]) -> Floats:
-    """(n, m): from joint `a`, or each of m, to each of the m joints `b`."""
-    start = pose[:, np.atleast_1d(np.asarray(a)), :2]
-    result: Floats = np.linalg.norm(start - pose[:, b, :2], axis=-1)
-    return result
-
-
-def swapped(known: list[Group], margins: Floats) -> Iterator[tuple[int, int, float]]:
-    """(person, group, margin) where a margin (n, g) stands out; of several groups the lowest."""
-    limits = np.array(
-        [_limit(margins[:, column], group.whole) for column, group in enumerate(known)]
-    )
-    low = np.where(margins < limits, margins, np.inf)
-    for person in np.flatnonzero(np.isfinite(low).any(axis=1)).tolist():
-        group = int(np.argmin(low[person]))
-        yield person, group, float(low[person, group])
-
-
-def _limit(margins: Floats, whole: bool) -> float:
-    """Below which margin a person's labels are taken for swapped."""
-    told = np.sort(margins[margins != 0])
-    if len(told) < FEWEST_PEOPLE:
-        return -np.inf
-    quarter, middle = np.quantile(told, [0.25, 0.5])
-    deviation = (middle - quarter) / 0.6745
-    limit = min(-_SURE, float(middle - _STANDS_OUT * deviation))
-    if whole:
-        return limit
-    # A swap turns the margin's sign. Where as many as this lie below -m for those above m, it is
-    # limbs that cross, as they do in life.
-    low = told[told < limit]
-    above = len(told) - np.searchsorted(told, -low)
-    rare = np.arange(1, len(low) + 1) <= np.maximum(_CROSSED * above, 1)
-    return limit if rare.all() else float(low[int(np.argmin(rare))])
+    pairs = np.array([len(group.pairs) for group in known])
+    agreed = np.where(seen > CLEARLY, seen * pairs, 0)
+    for person in np.flatnonzero(agreed.any(axis=1)).tolist():
+        group = int(np.argmax(agreed[person]))
+        yield person, group, float(seen[person, group])
