@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hrpose.analysis.boxes import AMOUNTS, box_noise, shaken
+from hrpose.data.coco import read_annotations
 from hrpose.data.pictures import PictureSource
 from hrpose.geometry import Crop
 from hrpose.passport import Passport
@@ -63,7 +64,7 @@ def test_ap_falls_with_the_boxes(tmp_path: Path) -> None:
     steps: list[int] = []
     points = box_noise(
         PoseEstimator(Template(places)),
-        annotations,
+        read_annotations(annotations),
         PictureSource(tmp_path / "images"),
         COCO_17.sigmas,
         lambda done, total: steps.append(done),

@@ -12,6 +12,7 @@ from hrpose.analysis.corrections import ERRORS
 from hrpose.analysis.errors import KINDS, joint_errors
 from hrpose.analysis.read import read_found, read_truth
 from hrpose.analysis.run import Analysis, analyze
+from hrpose.data.coco import read_results
 from hrpose.errors import UserError
 from hrpose.metrics.coco import evaluate_keypoints
 
@@ -28,7 +29,7 @@ def analysis(case: Case) -> Analysis:
 
 def test_every_joint_is_classified_as_it_was_made(case: Case) -> None:
     truth = read_truth(case.annotations)
-    found = read_found(case.results, truth)
+    found = read_found(read_results(case.results), truth)
     matches = matching.match(truth, found)
     kinds = joint_errors(truth, found, matches).kinds[np.argsort(matches.people)]
     assert (kinds == case.kinds).mean() > 0.999
@@ -111,7 +112,7 @@ def test_poses_on_crowds_and_on_people_without_labels_are_no_background(
     changed = tmp_path / "annotations.json"
     changed.write_text(json.dumps(document), encoding="utf-8")
     truth = read_truth(changed)
-    found = read_found(case.results, truth)
+    found = read_found(read_results(case.results), truth)
     matches = matching.match(truth, found)
     assert truth.counted.sum() == 298
     assert not set(matches.people) & {0, 2}
@@ -127,7 +128,7 @@ def test_only_the_best_twenty_poses_of_a_picture_count(case: Case, tmp_path: Pat
     many = [dict(entries[0], score=0.01 * i) for i in range(30)]
     results = tmp_path / "many.json"
     results.write_text(json.dumps(many), encoding="utf-8")
-    found = read_found(results, read_truth(case.annotations))
+    found = read_found(read_results(results), read_truth(case.annotations))
     assert found.scores.tolist() == pytest.approx([0.01 * i for i in range(29, 9, -1)])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hrpose.data import coco
-from hrpose.data.coco import load_persons, load_pictures
+from hrpose.data.coco import load_persons, load_pictures, read_annotations
 from hrpose.errors import UserError
 from hrpose.skeleton import COCO_17
 
@@ -109,7 +109,7 @@ BAD = [
     (on_picture(id=7.5), "image 7.5"),
     (on_picture(id="7"), "image 7"),
     (on_picture(width="64"), "image 7"),
-    (lambda c: c.update(images=c["images"] * 2), "image ids"),
+    (lambda c: c.update(images=c["images"] * 2), "image 7: 'id'"),
     (without("images", 0, "file_name"), "image 7: 'file_name'"),
     (on_picture(file_name=""), "image 7: 'file_name'"),
     (on_picture(file_name=3), "image 7: 'file_name'"),
@@ -125,7 +125,7 @@ BAD = [
     (on_picture(width=2**40), "image 7"),
     (on_picture(width=float("nan")), "image 7"),
     (without("annotations", 1, "id"), "annotation None"),
-    (on_person(id=1), "annotation ids"),
+    (on_person(id=1), "annotation 1: 'id'"),
     (on_person(image_id=8), "annotation 2"),
     (on_person(image_id=[]), "annotation 2"),
     (without("annotations", 1, "image_id"), "annotation 2"),
@@ -164,6 +164,80 @@ def test_a_bad_file_is_refused_with_its_name_and_the_entry(
     with pytest.raises(UserError, match=re.escape(f"{path}: {entry}")) as caught:
         load_persons(path)
     assert "\n" not in str(caught.value)
+
+
+# What lenient reading refuses too: without it there is nothing to read.
+NEEDED = ("'images'", "'annotations'", "'categories'")
+
+
+@pytest.mark.parametrize(("change", "entry"), BAD, ids=range(len(BAD)))
+def test_lenient_reading_says_what_strict_reading_refuses(
+    tmp_path: Path, change: Callable[[Any], None], entry: str
+) -> None:
+    content = document()
+    change(content)
+    path = write(tmp_path, content)
+    lenient = read_annotations(path, lenient=True)
+    with pytest.raises(UserError) as caught:
+        load_persons(path)
+    if entry.startswith(NEEDED):
+        with pytest.raises(UserError, match=re.escape(str(caught.value))):
+            lenient.persons()
+        assert caught.value.code == "annotations-form"
+        return
+    first = lenient.problems[0]
+    assert str(caught.value) == f"{path}: {first.message}"
+    assert caught.value.code == f"{first.kind}-{first.field}".replace("_", "-")
+    kept = [1] if first.kind == "annotation" else [1, 2] if "twice" in first.message else []
+    assert lenient.persons().annotation_ids.tolist() == kept
+
+
+def test_lenient_reading_keeps_the_sound_entries_of_every_kind(tmp_path: Path) -> None:
+    content = document()
+    content["images"].append({"id": 8, "file_name": "../b.jpg", "width": 64, "height": 48})
+    one = content["annotations"][0]
+    content["annotations"] += [
+        {**one, "id": 3, "image_id": 8},
+        {**one, "id": 4, "bbox": None},
+        {**one, "id": 1},
+        {**one, "id": 5, "bbox": "wide", "area": "large"},
+        {**one, "id": 6, "iscrowd": 1, "bbox": None},
+        {**one, "id": 7, "category_id": [1]},
+    ]
+    lenient = read_annotations(write(tmp_path, content), lenient=True)
+    said = [(p.kind, p.entry["id"], p.field) for p in lenient.problems]
+    assert said == [
+        ("image", 8, "file_name"),
+        ("annotation", 3, "image_id"),
+        ("annotation", 4, "bbox"),
+        ("annotation", 1, "id"),
+        ("annotation", 5, "bbox"),
+        ("annotation", 7, "category_id"),
+    ]
+    assert lenient.persons().annotation_ids.tolist() == [1, 2]
+    assert [entry["id"] for entry in lenient.instances(crowds=False).entries] == [1, 2]
+    assert [image["id"] for image in lenient.images] == [7]
+
+
+def test_views_are_of_one_document(tmp_path: Path) -> None:
+    content = {**document(), "info": {"a": 1}}
+    content["images"].append({"id": 8, "file_name": "b.jpg", "width": 64, "height": 48})
+    content["annotations"].append({"id": 9, "image_id": 8, "category_id": 1, "bbox": [1, 2, 9, 9]})
+    content["categories"].append({"id": 2, "name": "dog"})
+    annotations = read_annotations(write(tmp_path, content))
+    assert read_annotations(annotations) is annotations
+    assert annotations.problems == []
+    assert annotations.images == content["images"]
+    ids = [[entry["id"] for entry in own] for own in annotations.annotations_by_image()]
+    assert ids == [[1, 2], [9]]
+    assert [len(boxes) for boxes in annotations.boxes().boxes] == [2, 1]
+    assert annotations.persons(unlabelled=True).annotation_ids.tolist() == [1, 2, 9]
+    assert annotations.part(annotations.images[1:], []) == {
+        "info": {"a": 1},
+        "categories": content["categories"][:1],
+        "images": content["images"][1:],
+        "annotations": [],
+    }
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"3", b"[]", b"null"])

@@ -168,4 +168,4 @@ def test_a_category_that_is_no_number_is_malformed(tmp_path: Path, strange: Any)
     labels, (finding,) = read_labels(path)
     assert len(labels) == len(document["annotations"]) - 1
     assert (finding.kind, finding.file) == ("malformed", "000001.jpg")
-    assert "annotation 1: expected 'category_id' as a number" in finding.detail
+    assert "annotation 1: 'category_id': expected a number" in finding.detail

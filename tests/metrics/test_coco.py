@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from golden_rules import GOLDEN
+from hrpose.data.coco import CocoResults, read_annotations, read_results
 from hrpose.errors import UserError
 from hrpose.metrics.coco import (
     evaluate_keypoints,
@@ -147,11 +148,36 @@ def test_results_file_round_trip(tmp_path):
     assert np.reshape(read[2]["keypoints"], (17, 3)) == pytest.approx(poses[2], abs=6e-4)
 
 
-def test_results_that_are_not_finite_are_not_written(tmp_path):
-    results = to_results([1], np.full((1, 17, 3), np.nan), [0.3])
-    with pytest.raises(ValueError, match="expected finite numbers"):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"score": float("nan")},
+        {"score": float("-inf")},
+        {"keypoints": [1.0, float("nan"), 0.5]},
+        {"keypoints": [[1.0, 2.0, float("inf")]]},
+    ],
+)
+def test_results_that_are_not_finite_are_not_written(tmp_path, changes):
+    results = to_results([1, 2], np.zeros((2, 17, 3)), [0.3, 0.2])
+    results[1].update(changes)
+    with pytest.raises(ValueError, match="result 1: expected finite numbers"):
         write_results(tmp_path / "results.json", results)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_only_looks_like_nan_is_written(tmp_path):
+    (entry,) = to_results([1], np.zeros((1, 17, 3)), [0.3])
+    results = [{**entry, "file_name": "null.jpg", "track_id": None}]
+    write_results(tmp_path / "results.json", results)
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+
+
+def test_a_parsed_file_is_as_good_as_its_path():
+    parsed, poses = read_annotations(TRUTH), read_results(RESULTS)
+    assert evaluate_keypoints(parsed, poses) == evaluate_keypoints(TRUTH, RESULTS)
+    wrong = CocoResults(RESULTS, [3])
+    with pytest.raises(UserError, match="fakekeypoints100_results"):
+        evaluate_keypoints(parsed, wrong)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.data.coco import load_persons, read_json
+from hrpose.data.coco import CocoAnnotations
 from hrpose.data.pictures import PictureSource
 from hrpose.evaluation.people import People
 from hrpose.evaluation.predict import predict
@@ -52,7 +51,7 @@ def shaken(
 
 def box_noise(
     estimator: PoseEstimator,
-    annotations: Path,
+    annotations: CocoAnnotations,
     source: PictureSource,
     sigmas: Sequence[float],
     progress: Progress,
@@ -63,7 +62,7 @@ def box_noise(
     The boxes and the poses are those of `hrpose evaluate`.
     """
     rng = np.random.default_rng(seed)
-    document, table = read_json(annotations), load_persons(annotations)
+    table = annotations.persons()
     pictures = rng.permutation(np.unique(table.image_index))
     people_of = np.bincount(table.image_index, minlength=len(table.image_ids))[pictures]
     pictures = pictures[np.cumsum(people_of) - people_of < MOST_PEOPLE]
@@ -83,7 +82,7 @@ def box_noise(
             category_id=table.category_id,
         )
         ids = table.image_ids[pictures].tolist()
-        scores = evaluate_keypoints(document, results, sigmas, ids)
+        scores = evaluate_keypoints(annotations, results, sigmas, ids)
         overlap = float(iou(boxes, table.boxes).diagonal().mean())
         points.append(BoxNoise(amount, overlap, scores.AP))
         progress(step + 1, len(AMOUNTS))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hrpose.analysis.errors import JointErrors, Kind
 from hrpose.analysis.matching import NOBODY, Matches
 from hrpose.analysis.read import Found, Truth
+from hrpose.data.persons import group_by_image
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints
 from hrpose.metrics.oks import oks
 
@@ -71,7 +72,7 @@ def joint_gains(
 def score(truth: Truth, found: Found) -> KeypointScores:
     """COCO's ten figures."""
     sigmas = truth.table.skeleton.sigmas
-    return evaluate_keypoints(truth.document, found.to_results(truth.table), sigmas)
+    return evaluate_keypoints(truth.annotations, found.to_results(truth.table), sigmas)
 
 
 def corrected(
@@ -104,9 +105,10 @@ def corrected(
 def _best_oks(truth: Truth, found: Found) -> NDArray[np.float64]:
     """(n,): the OKS of each pose to the counted person of its picture that it is most like."""
     table, best = truth.table, np.zeros(len(found))
-    for picture in np.unique(found.picture):
-        here = found.picture == picture
-        people = np.flatnonzero((table.image_index == picture) & truth.counted)
+    people_of, none = group_by_image(table.image_index), np.zeros(0, np.intp)
+    for picture, here in group_by_image(found.picture).items():
+        people = people_of.get(picture, none)
+        people = people[truth.counted[people]]
         if len(people):
             labels, areas = table.keypoints[people], table.areas[people]
             like = oks(found.keypoints[here], labels, areas, table.skeleton.sigmas)

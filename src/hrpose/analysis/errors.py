@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from hrpose.analysis.matching import Matches
 from hrpose.analysis.read import Found, Truth
+from hrpose.data.persons import group_by_image
 from hrpose.metrics.oks import keypoint_similarities
 
 GOOD_KS, NEAR_KS = 0.85, 0.5
@@ -89,9 +90,8 @@ def _others(
     picture: NDArray[np.int32], counted: NDArray[np.bool_], people: NDArray[np.int64]
 ) -> list[NDArray[np.int64]]:
     """One after the other, a further counted person in the picture of each of `people`, else -1."""
-    by_picture: dict[int, list[int]] = {}
-    for row in np.flatnonzero(counted).tolist():
-        by_picture.setdefault(int(picture[row]), []).append(row)
+    rows = np.flatnonzero(counted)
+    by_picture = {image: rows[own] for image, own in group_by_image(picture[rows]).items()}
     beside = [
         [other for other in by_picture.get(int(picture[row]), ()) if other != row]
         for row in people.tolist()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.analysis.read import Found, Truth
-from hrpose.data.persons import PersonTable
+from hrpose.data.persons import PersonTable, group_by_image
 from hrpose.metrics.oks import oks
 
 LEAST_OKS = 0.1
@@ -55,17 +55,17 @@ def match(truth: Truth, found: Found) -> Matches:
     person = np.full(n, NOBODY)
     own, best = np.zeros(n), np.zeros(n)
     best_for = np.zeros(len(table))
-    for picture in np.unique(found.picture):
-        here = table.image_index == picture
-        people = np.flatnonzero(here & truth.counted)
-        poses = np.flatnonzero(found.picture == picture)
+    people_of, none = group_by_image(table.image_index), np.zeros(0, np.intp)
+    for picture, poses in group_by_image(found.picture).items():
+        everyone = people_of.get(picture, none)
+        people = everyone[truth.counted[everyone]]
         poses = poses[np.argsort(-found.scores[poses], kind="stable")]
         points = found.keypoints[poses]
         like = oks(points, table.keypoints[people], table.areas[people], table.skeleton.sigmas)
         if len(people):
             best[poses] = like.max(axis=1)
             best_for[people] = like.max(axis=0)
-        over = _oks_to_ignored(points, table, np.flatnonzero(here & ~truth.counted))
+        over = _oks_to_ignored(points, table, everyone[~truth.counted[everyone]])
         free = np.ones(len(people), bool)
         for row, pose in enumerate(poses):
             left = np.where(free, like[row], 0.0)

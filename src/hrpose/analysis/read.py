@@ -1,14 +1,13 @@
 """Labelled people and found poses as columns, in the same pictures."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.data.coco import Reader, read_json
+from hrpose.data.coco import CocoAnnotations, CocoResults, read_annotations
 from hrpose.data.persons import PersonTable
 from hrpose.data.skeleton_file import complete_skeleton
 from hrpose.errors import UserError
@@ -21,12 +20,12 @@ MOST_POSES = 20
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
     """All people of the annotations: `table`, and `counted` (n,), false for crowds and people
-    without a labelled joint, which COCO's evaluation ignores. `document` is the file itself.
+    without a labelled joint, which COCO's evaluation ignores. `annotations` is the parsed file.
     """
 
     table: PersonTable
     counted: NDArray[np.bool_]
-    document: Mapping[str, Any]
+    annotations: CocoAnnotations
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,43 +55,29 @@ def read_truth(annotations: Path, skeleton_file: Path | None = None) -> Truth:
 
     Raises UserError, naming the file and the entry, where something is not of the COCO form.
     """
-    document = read_json(annotations)
-    if isinstance(document, list):
-        raise UserError(
-            f"{annotations}: expected COCO annotations (an object), found a list; are results and "
-            "annotations the other way round?"
-        )
-    reader = Reader(annotations)
-    skeleton, category_id = reader.skeleton(document)
+    parsed = read_annotations(annotations)
+    people = parsed.instances()
+    table = parsed.table(people.columns)
     if skeleton_file is not None:
-        skeleton = complete_skeleton(skeleton, skeleton_file)
-    pictures = reader.pictures(document)
-    rows = {int(image_id): row for row, image_id in enumerate(pictures["image_ids"])}
-    people = [
-        entry
-        for entry in reader.entries(document, "annotations")
-        if entry.get("category_id") == category_id
-    ]
-    columns = reader.people(people, len(skeleton), rows)
-    table = PersonTable(skeleton=skeleton, category_id=category_id, **pictures, **columns)
+        table = replace(table, skeleton=complete_skeleton(table.skeleton, skeleton_file))
     visible = (table.keypoints[..., 2] > 0).sum(axis=1)
     counted = [
         not person.get("iscrowd") and person.get("num_keypoints", count) != 0
-        for person, count in zip(people, visible.tolist(), strict=True)
+        for person, count in zip(people.entries, visible.tolist(), strict=True)
     ]
-    truth = Truth(table, np.asarray(counted, bool), document)
+    truth = Truth(table, np.asarray(counted, bool), parsed)
     if not truth.counted.any():
         raise UserError(f"{annotations}: expected people with labelled keypoints, found none")
     return truth
 
 
-def read_found(results: Path, truth: Truth) -> Found:
-    """The poses of a COCO results file; those of other categories are left out.
+def read_found(results: CocoResults, truth: Truth) -> Found:
+    """The poses of COCO results; those of other categories are left out.
 
-    The file must have been checked against the annotations before, as `evaluate_keypoints` does.
+    They must have been checked against the annotations before, as `evaluate_keypoints` does.
     """
     table = truth.table
-    entries = [entry for entry in read_json(results) if entry["category_id"] == table.category_id]
+    entries = [entry for entry in results.entries if entry["category_id"] == table.category_id]
     rows = {int(image_id): row for row, image_id in enumerate(table.image_ids)}
     picture = np.asarray([rows[entry["image_id"]] for entry in entries], np.int64)
     keypoints = np.asarray([entry["keypoints"] for entry in entries], np.float64)

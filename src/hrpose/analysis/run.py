@@ -16,6 +16,7 @@ from hrpose.analysis.errors import JointErrors, joint_errors
 from hrpose.analysis.examples import Example
 from hrpose.analysis.matching import LEAST_OKS, NOBODY, Matches, match
 from hrpose.analysis.read import Found, Truth, read_found, read_truth
+from hrpose.data.coco import read_results
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints, precision_curves
@@ -140,8 +141,9 @@ def analyze(
     if estimator is not None and images is None:
         raise UserError("--weights: needs the pictures; add --images")
     source = None if images is None else PictureSource(images)
-    scores = evaluate_keypoints(annotations, results, sigmas)
-    found = read_found(results, truth)
+    poses = read_results(results)
+    scores = evaluate_keypoints(truth.annotations, poses, sigmas)
+    found = read_found(poses, truth)
     matches = match(truth, found)
     errors = joint_errors(truth, found, matches)
 
@@ -154,7 +156,7 @@ def analyze(
     area = truth.table.areas[matches.people]
     noise = []
     if estimator is not None and source is not None:
-        noise = box_noise(estimator, annotations, source, sigmas, told("boxes"))
+        noise = box_noise(estimator, truth.annotations, source, sigmas, told("boxes"))
     shown = {}
     if source is not None:
         shown = {
@@ -182,7 +184,7 @@ def analyze(
             for name, (low, high) in SIZES.items()
         },
         gains=mended,
-        curves=precision_curves(annotations, results, sigmas),
+        curves=precision_curves(truth.annotations, poses, sigmas),
         oks=matches.best_for[truth.counted],
         calibration=_calibration(found, matches, errors),
         noise=noise,

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.data.persons import PersonTable
+from hrpose.data.coco import CocoAnnotations, read_annotations, read_results
+from hrpose.data.persons import PersonTable, group_by_image
 from hrpose.errors import UserError
 from hrpose.metrics.boxes import iou
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints
@@ -123,11 +124,11 @@ def from_limbs(table: PersonTable, share: float = LIMB_SHARE, seed: int = 0) -> 
 
 
 def ap_by_factor(
-    estimate: Sigmas, annotations: Path, results: Path
+    estimate: Sigmas, annotations: CocoAnnotations | Path, results: Path
 ) -> list[tuple[float, KeypointScores]]:
     """COCO's figures of results with the constants times each of `FACTORS`."""
-    sigmas = estimate.filled()
-    return [(f, evaluate_keypoints(annotations, results, sigmas * f)) for f in FACTORS]
+    truth, poses, sigmas = read_annotations(annotations), read_results(results), estimate.filled()
+    return [(f, evaluate_keypoints(truth, poses, sigmas * f)) for f in FACTORS]
 
 
 def _estimated(
@@ -167,10 +168,9 @@ def _same_people(anchor: PersonTable, table: PersonTable) -> NDArray[np.int64]:
 
     names = {name: row for row, name in enumerate(table.file_names.tolist())}
     result = np.full(len(anchor), -1)
-    for picture in np.unique(anchor.image_index):
-        other = names.get(anchor.file_names[picture])
-        own = np.flatnonzero(anchor.image_index == picture)
-        theirs = np.flatnonzero(table.image_index == other) if other is not None else own[:0]
+    people_of, none = group_by_image(table.image_index), np.zeros(0, np.intp)
+    for picture, own in group_by_image(anchor.image_index).items():
+        theirs = people_of.get(names.get(anchor.file_names[picture], -1), none)
         overlap = iou(anchor.boxes[own], table.boxes[theirs])
         for i, j in zip(*linear_sum_assignment(-overlap), strict=True):
             if overlap[i, j] >= LEAST_IOU:

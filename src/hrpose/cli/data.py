@@ -361,13 +361,13 @@ def skeleton(
 
     Which keypoints change places in a mirror image is guessed from their names.
     """
-    from hrpose.data.coco import Reader, read_json
+    from hrpose.data.coco import read_annotations
     from hrpose.data.skeleton_file import to_yaml
     from hrpose.errors import UserError
     from hrpose.files import write_atomically
     from hrpose.skeleton import SHIPPED
 
-    found, _ = Reader(annotations).skeleton(read_json(annotations))
+    found = read_annotations(annotations).skeleton
     if out is None:
         typer.echo(to_yaml(found), nl=False)
     elif out.exists():

@@ -128,13 +128,13 @@ def evaluate_detector(
     People that the annotations leave out, as COCO keypoints files do with those too small to
     label, count as false boxes: precision reads low there.
     """
-    from hrpose.data.boxes import load_boxes
+    from hrpose.data.coco import read_annotations
     from hrpose.data.pictures import PictureSource
     from hrpose.detection import open_detector
     from hrpose.detection.simple import OrWholePicture
     from hrpose.metrics import boxes as metric
 
-    table = load_boxes(annotations)
+    table = read_annotations(annotations).boxes()
     pictures = PictureSource(images)
     usual = open_detector(detector, box_threshold)
     if isinstance(usual, OrWholePicture):

@@ -1,20 +1,48 @@
-"""COCO keypoints JSON to a `PersonTable`, checked once, at the door."""
+"""COCO keypoints files: parsed once, checked by one table of rules, seen through views.
+
+`read_annotations` parses a file; what it returns is shown
+
+- as columns: `persons()` for training and evaluation, `instances()` with everything as written,
+  `boxes()` for detectors of persons, `test_images()` where nothing is annotated;
+- as entries: `images` and `annotations`, and `part` to write some of them again;
+- as `problems`: what breaks a rule.
+
+The rules are the same for all of it, and each stands in one place. Strict reading raises UserError
+for the first entry that breaks one; lenient reading leaves such entries out and counts them.
+"""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.data.persons import PersonTable
-from hrpose.data.pictures import stays_inside
+from hrpose.data.persons import BoxTable, PersonTable, group_by_image
+from hrpose.data.rules import (
+    AREA,
+    BBOX,
+    BROKEN,
+    FILE_NAME,
+    HEIGHT,
+    ID,
+    TRUST,
+    WIDTH,
+    Check,
+    Checked,
+    Entry,
+    Problem,
+    Rule,
+    image_rule,
+    keypoints_rule,
+    shown,
+)
 from hrpose.errors import UserError
 from hrpose.skeleton import Skeleton, from_coco_category
 
-_LARGEST = 65535  # pixels, the most that a JPEG can have
-_LARGEST_ID = 2**63 - 1
 # Bytes of a JSON file: COCO's largest has half a gigabyte.
 MAX_JSON = 2_000_000_000
 
@@ -23,240 +51,324 @@ def read_json(path: Path) -> Any:
     """Parse a JSON file. Raises UserError where it is missing, not JSON, or above `MAX_JSON`."""
     try:
         if (size := path.stat().st_size) > MAX_JSON:
-            raise UserError(f"{path}: expected at most {MAX_JSON:,} bytes of JSON, found {size:,}")
+            expected = f"{path}: expected at most {MAX_JSON:,} bytes of JSON"
+            raise UserError(f"{expected}, found {size:,}", code="json-too-large")
         return json.loads(path.read_bytes())
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error})", code="file-unreadable"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: expected JSON, found {error}") from error
+        raise UserError(f"{path}: expected JSON, found {error}", code="json-invalid") from error
+
+
+def read_annotations(
+    path: "Path | CocoAnnotations", *, lenient: bool = False, category: str | None = None
+) -> "CocoAnnotations":
+    """Parse a COCO file; its views check what they show.
+
+    `category` names one of several categories with keypoints. Annotations that are parsed already
+    are returned as they are. Raises UserError where the file cannot be read or is no JSON object.
+    """
+    if isinstance(path, CocoAnnotations):
+        return path
+    document = read_json(path)
+    if isinstance(document, list):
+        raise UserError(
+            f"{path}: expected COCO annotations (an object), found a list; are results and "
+            "annotations the other way round?",
+            code="annotations-form",
+        )
+    if not isinstance(document, dict):
+        raise UserError(
+            f"{path}: expected COCO annotations (an object), found {shown(document)}",
+            code="annotations-form",
+        )
+    return CocoAnnotations(path, document, lenient, category)
 
 
 def load_persons(annotations: Path, unlabelled: bool = False) -> PersonTable:
-    """The people with at least one labelled keypoint, by the rules of the official code.
-
-    Crowds are left out; boxes are cut to the picture, except those that an annotation calls
-    `bbox_exact` (MPII's). The skeleton is the one of the category that has keypoints. With
-    `unlabelled`, people without a labelled keypoint are there too. Raises UserError, naming the
-    file and the entry, where something is not of the COCO form.
-    """
-    document = read_json(annotations)
-    reader = Reader(annotations)
-    skeleton, category_id = reader.skeleton(document)
-    pictures = reader.pictures(document)
-    rows = {int(image_id): row for row, image_id in enumerate(pictures["image_ids"])}
-    people = [
-        annotation
-        for annotation in reader.entries(document, "annotations")
-        if annotation.get("category_id") == category_id
-        and not annotation.get("iscrowd")
-        and (unlabelled or _labelled(annotation.get("keypoints")))
-    ]
-    columns = reader.people(people, len(skeleton), rows)
-    exact = np.asarray([person.get("bbox_exact") is True for person in people], bool)
-    boxes, kept = _inside(columns["boxes"], pictures["image_wh"][columns["image_index"]])
-    kept |= exact & (columns["boxes"][:, 2:] > 0).all(axis=1)
-    kept &= (unlabelled | columns["keypoints"][..., 2].any(axis=1)) & (columns["areas"] > 0)
-    columns["boxes"] = np.where(exact[:, None], columns["boxes"], boxes)
-    table = PersonTable(skeleton=skeleton, category_id=category_id, **pictures, **columns)
-    return table.select(kept)
+    """`CocoAnnotations.persons` of a file that is needed for nothing else."""
+    return read_annotations(annotations).persons(unlabelled)
 
 
 def load_pictures(annotations: Path, skeleton: Skeleton) -> PersonTable | None:
-    """The pictures of a file without annotations, as COCO publishes its test sets, and nobody.
+    """`CocoAnnotations.test_images` of a file that is needed for nothing else."""
+    return read_annotations(annotations).test_images(skeleton)
 
-    None where the file has annotations. `skeleton` is that of the people to be found there.
+
+@dataclass(frozen=True, eq=False)
+class CocoAnnotations:
+    """A parsed COCO file. What a view shows is checked when it is first asked for.
+
+    `document` is the file's content. Views raise UserError, naming the file and the entry, where
+    it has not the form they need; `lenient` ones leave out images and annotations that break a
+    rule. `category` names one of several categories with keypoints.
     """
-    document = read_json(annotations)
-    if not isinstance(document, dict) or "annotations" in document:
-        return None
-    reader = Reader(annotations)
-    pictures = reader.pictures(document)
-    categories = reader.entries(document, "categories")
-    people = [c for c in categories if c.get("name") == "person" and "id" in c]
-    nobody = reader.people([], len(skeleton), {})
-    category_id = reader.category_id(people[0]) if people else 1
-    return PersonTable(skeleton=skeleton, category_id=category_id, **pictures, **nobody)
 
-
-class Reader:
-    """Reads the parts of one COCO document and names the file in every complaint."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    path: Path
+    document: Mapping[str, Any]
+    lenient: bool = False
+    category: str | None = None
 
     def error(self, where: str, expected: str, found: object) -> UserError:
-        shown = str(found)
-        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-        return UserError(f"{self.path}: {where}: expected {expected}, found {shown}")
+        """What to raise of a part of the file."""
+        return UserError(
+            f"{self.path}: {where}: expected {expected}, found {shown(found)}",
+            code="annotations-form",
+        )
 
-    def entries(self, document: Any, key: str) -> list[dict[str, Any]]:
-        entries = document.get(key) if isinstance(document, dict) else None
+    def entries(self, key: str) -> list[Entry]:
+        """The objects in a list of the file, unchecked."""
+        entries = self.document.get(key)
         if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
             found = "nothing" if entries is None else type(entries).__name__
             raise self.error(f"'{key}'", "a list of objects, as in COCO keypoints JSON", found)
         return entries
 
-    def skeleton(self, document: Any) -> tuple[Skeleton, int]:
-        categories = [c for c in self.entries(document, "categories") if c.get("keypoints")]
+    @cached_property
+    def _keypoint_category(self) -> tuple[Skeleton, int]:
+        categories = self.entries("categories")
+        if self.category is not None:
+            names = ", ".join(str(c.get("name")) for c in categories)
+            categories = [c for c in categories if c.get("name") == self.category]
+            if len(categories) != 1:
+                raise self.error("'categories'", f"'{self.category}'", names)
+        categories = [category for category in categories if category.get("keypoints")]
         if len(categories) != 1:
             raise self.error("'categories'", "one category with 'keypoints'", len(categories))
         try:
             skeleton = from_coco_category(categories[0])
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise UserError(f"{self.path}: 'categories': {error}") from error
-        return skeleton, self.category_id(categories[0])
+        except BROKEN as error:
+            raise UserError(
+                f"{self.path}: 'categories': {error}", code="annotations-form"
+            ) from error
+        return skeleton, self._category_id(categories[0])
 
-    def category_id(self, category: dict[str, Any]) -> int:
+    def _category_id(self, category: Entry) -> int:
         try:
-            return _whole(category["id"], 0, _LARGEST_ID)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise self.error("'categories'", "a whole 'id'", repr(error)) from error
+            number: int = ID.read(category["id"])
+        except BROKEN as error:
+            raise self.error("'categories'", "a whole 'id'", category.get("id")) from error
+        return number
 
-    def pictures(self, document: Any) -> dict[str, NDArray[Any]]:
-        entries = self.entries(document, "images")
-        names = []
-        for entry in entries:
-            name = entry.get("file_name")
-            inside = isinstance(name, str) and stays_inside(name)
-            if not inside:
-                where = f"image {entry.get('id')}: 'file_name'"
-                raise self.error(where, "a relative path without '..'", name)
-            names.append(str(name).encode())
-        sizes = self._column(
-            "image",
-            entries,
-            lambda e: (_whole(e["width"], 1, _LARGEST), _whole(e["height"], 1, _LARGEST)),
-            f"'width' and 'height' from 1 to {_LARGEST}",
+    @property
+    def skeleton(self) -> Skeleton:
+        """Of the one category with keypoints."""
+        return self._keypoint_category[0]
+
+    @property
+    def category_id(self) -> int:
+        """Of the one category with keypoints."""
+        return self._keypoint_category[1]
+
+    @property
+    def has_keypoints(self) -> bool:
+        """False of a file of boxes: no category has keypoints."""
+        return any(category.get("keypoints") for category in self.entries("categories"))
+
+    @cached_property
+    def _images(self) -> Checked:
+        check = Check(self.path, self.lenient, "image", self.entries("images"))
+        names, width, height = (check.column(rule) for rule in (FILE_NAME, WIDTH, HEIGHT))
+        ids = check.ids()
+        sources = [str(e.get("source", "")).encode(errors="replace") for e in check.entries]
+        return check.finish(
+            {
+                "image_ids": np.asarray(ids, np.int64),
+                "file_names": np.asarray(names, np.bytes_),
+                "image_wh": np.stack([width, height], axis=1).astype(np.int32).reshape(-1, 2),
+                "sources": np.asarray(sources, np.bytes_),
+            }
         )
-        ids = self._column(
-            "image", entries, lambda e: _whole(e["id"], 0, _LARGEST_ID), "a whole 'id'"
-        )
-        self._distinct("image", ids)
-        return {
-            "image_ids": np.asarray(ids, np.int64).reshape(-1),
-            "file_names": np.asarray(names, np.bytes_).reshape(-1),
-            "image_wh": np.asarray(sizes, np.int32).reshape(-1, 2),
-            "sources": np.asarray(
-                [str(e.get("source", "")).encode(errors="replace") for e in entries], np.bytes_
-            ).reshape(-1),
-        }
 
-    def people(
-        self, people: Sequence[dict[str, Any]], k: int, rows: dict[int, int]
-    ) -> dict[str, NDArray[Any]]:
-        def column(read: Callable[[dict[str, Any]], Any], expected: str) -> list[Any]:
-            return self._column("annotation", people, read, expected)
+    @cached_property
+    def _image_rule(self) -> Rule:
+        ids = self._images.columns["image_ids"].tolist()
+        return image_rule({image_id: row for row, image_id in enumerate(ids)})
 
-        ids = column(lambda a: _whole(a["id"], 0, _LARGEST_ID), "a whole 'id'")
-        self._distinct("annotation", ids)
-        index, boxes = self.boxes(people, rows)
-        keypoints = self._numbers(people, "keypoints", 3 * k).reshape(len(people), k, 3)
+    def _check(self, entries: list[Entry], k: int) -> Checked:
+        """The columns of annotations with k keypoints. No keypoints are k unlabelled ones."""
+        check = Check(self.path, self.lenient, "annotation", entries)
+        index = check.column(self._image_rule)
+        boxes = np.asarray(check.column(BBOX), np.float64).reshape(-1, 4)
+        nothing = [0] * (3 * k)
+        given = [(entry.get("keypoints") or nothing) if k else nothing for entry in entries]
+        keypoints = np.asarray(check.column(keypoints_rule(k), given), np.float32)
+        keypoints = keypoints.reshape(len(entries), k, 3)
         # COCO labels keypoints of large people only; a box without size is a mistake there.
         empty = keypoints[..., 2].any(axis=1) & (boxes[:, 2:] <= 0).any(axis=1)
-        for row in np.flatnonzero(empty)[:1]:
-            where = f"annotation {people[row]['id']}: 'bbox'"
-            raise self.error(where, "a width and a height above 0", boxes[row].tolist())
-        areas = np.asarray(
-            column(lambda a: _real(a.get("area", a["bbox"][2] * a["bbox"][3])), "a number 'area'"),
-            np.float64,
+        for row in np.flatnonzero(empty).tolist():
+            check.problem(row, "bbox", "a width and a height above 0", boxes[row].tolist())
+        sizes = boxes[:, 2:].prod(axis=1).tolist()
+        given = [entry.get("area", size) for entry, size in zip(entries, sizes, strict=True)]
+        areas = check.column(AREA, given)
+        trust = check.column(TRUST, [entry.get("trust", 1) for entry in entries])
+        return check.finish(
+            {
+                "annotation_ids": np.asarray(check.ids(), np.int64),
+                "image_index": np.asarray(index, np.int32),
+                "boxes": boxes,
+                "keypoints": keypoints,
+                "areas": np.asarray(areas, np.float64),
+                "trust": np.asarray(trust, np.float32),
+                "box_scores": np.ones(len(entries), np.float32),
+            }
         )
-        for annotation, area in zip(people, areas, strict=True):
-            if not np.isfinite(area) or area < 0:
-                raise self.error(f"annotation {annotation['id']}: 'area'", "at least 0", area)
-        trust = column(lambda a: _real(a.get("trust", 1)), "a number 'trust'")
-        for annotation, value in zip(people, trust, strict=True):
-            if not 0 <= value <= 1:
-                raise self.error(f"annotation {annotation['id']}: 'trust'", "0 to 1", value)
-        return {
-            "image_index": index,
-            "annotation_ids": np.asarray(ids, np.int64),
-            "boxes": boxes,
-            "keypoints": keypoints.astype(np.float32),
-            "areas": areas,
-            "trust": np.asarray(trust, np.float32),
-            "box_scores": np.ones(len(people), np.float32),
+
+    def _of_category(self) -> list[Entry]:
+        entries = self.entries("annotations")
+        if not self.has_keypoints:
+            ids = [category.get("id") for category in self.entries("categories")]
+            return [entry for entry in entries if entry.get("category_id") in ids]
+        return [entry for entry in entries if entry.get("category_id") == self.category_id]
+
+    def instances(self, crowds: bool = True) -> Checked:
+        """All annotations of the category, labelled or not, as written; its columns are those of a
+        `PersonTable`. Without keypoints (n, 0, 3), of all categories, where none has keypoints.
+        """
+        return self._all if crowds else self._single
+
+    @cached_property
+    def _all(self) -> Checked:
+        return self._check(self._of_category(), self._k)
+
+    @cached_property
+    def _single(self) -> Checked:
+        return self._check([e for e in self._of_category() if not e.get("iscrowd")], self._k)
+
+    @property
+    def _k(self) -> int:
+        return len(self.skeleton) if self.has_keypoints else 0
+
+    def table(self, columns: Mapping[str, NDArray[Any]]) -> PersonTable:
+        """The columns of annotations, with those of the images."""
+        columns = {**self._images.columns, **columns}
+        return PersonTable(skeleton=self.skeleton, category_id=self.category_id, **columns)
+
+    def persons(self, unlabelled: bool = False) -> PersonTable:
+        """The people with at least one labelled keypoint, by the rules of the official code.
+
+        Crowds are left out; boxes are cut to the image, except those that an annotation calls
+        `bbox_exact` (MPII's). With `unlabelled`, people without a labelled keypoint are there too.
+        """
+        people = [
+            entry
+            for entry in self._of_category()
+            if not entry.get("iscrowd") and (unlabelled or _labelled(entry.get("keypoints")))
+        ]
+        checked = self._check(people, len(self.skeleton))
+        table = self.table(checked.columns)
+        exact = np.asarray([entry.get("bbox_exact") is True for entry in checked.entries], bool)
+        boxes, kept = _inside(table.boxes, table.image_wh[table.image_index])
+        kept |= exact & (table.boxes[:, 2:] > 0).all(axis=1)
+        kept &= (unlabelled | table.keypoints[..., 2].any(axis=1)) & (table.areas > 0)
+        columns = {**checked.columns, "boxes": np.where(exact[:, None], table.boxes, boxes)}
+        return self.table({name: column[kept] for name, column in columns.items()})
+
+    def test_images(self, skeleton: Skeleton) -> PersonTable | None:
+        """The images of a file without annotations, as COCO publishes its test sets, and nobody.
+
+        None where the file has annotations. `skeleton` is that of the people to be found there.
+        """
+        if "annotations" in self.document:
+            return None
+        people = [c for c in self.entries("categories") if c.get("name") == "person" and "id" in c]
+        category_id = self._category_id(people[0]) if people else 1
+        columns = {**self._images.columns, **self._check([], len(skeleton)).columns}
+        return PersonTable(skeleton=skeleton, category_id=category_id, **columns)
+
+    def boxes(self) -> BoxTable:
+        """The images, and the boxes of the category `person`; crowds are left out."""
+        categories = self.entries("categories")
+        person = [entry.get("id") for entry in categories if entry.get("name") == "person"]
+        if not person:
+            known = ", ".join(str(entry.get("name")) for entry in categories) or "none"
+            raise self.error("'categories'", "one named 'person'", known)
+        people = [
+            entry
+            for entry in self.entries("annotations")
+            if entry.get("category_id") in person and not entry.get("iscrowd")
+        ]
+        check = Check(self.path, self.lenient, "annotation", people)
+        columns: dict[str, NDArray[Any]] = {
+            "image_index": np.asarray(check.column(self._image_rule), np.int32),
+            "boxes": np.asarray(check.column(BBOX), np.float64).reshape(-1, 4),
         }
-
-    def boxes(
-        self, people: Sequence[dict[str, Any]], rows: dict[int, int]
-    ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """The row of each one's picture (n,), and the boxes (n, 4)."""
-        index = self._column(
-            "annotation",
-            people,
-            lambda a: rows[a["image_id"]],
-            "an 'image_id' that is in 'images'",
+        columns = check.finish(columns).columns
+        rows, none = group_by_image(columns["image_index"]), np.zeros(0, np.intp)
+        names, sources = (self._images.columns[name] for name in ("file_names", "sources"))
+        return BoxTable(
+            tuple(name.decode() for name in names.tolist()),
+            tuple(columns["boxes"][rows.get(row, none)] for row in range(len(names))),
+            tuple(source.decode() for source in sources.tolist()),
         )
-        return np.asarray(index, np.int32), self._numbers(people, "bbox", 4)
 
-    def _column(
-        self,
-        kind: str,
-        entries: Sequence[dict[str, Any]],
-        read: Callable[[dict[str, Any]], Any],
-        expected: str,
-    ) -> list[Any]:
-        values = []
-        for entry in entries:
-            try:
-                values.append(read(entry))
-            except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-                raise self.error(f"{kind} {entry.get('id')}", expected, repr(error)) from error
-        return values
+    @property
+    def images(self) -> list[Entry]:
+        """The images' entries, checked."""
+        return self._images.entries
 
-    def _numbers(
-        self, people: Sequence[dict[str, Any]], key: str, length: int
-    ) -> NDArray[np.float64]:
-        expected = f"{length} finite numbers"
-        rows = []
-        for annotation in people:
-            values = annotation.get(key)
-            if not isinstance(values, list) or len(values) != length:
-                found = len(values) if isinstance(values, list) else values
-                raise self.error(f"annotation {annotation.get('id')}: '{key}'", expected, found)
-            rows.append(values)
-        try:
-            read: NDArray[Any] = np.asarray(rows)
-        except ValueError:  # lists among the numbers
-            read = np.asarray(None)
-        if read.dtype.kind not in "iuf":  # text, nothing, or numbers beyond 64 bits
-            for annotation, row in zip(people, rows, strict=True):
-                if not all(isinstance(v, int | float) and abs(v) < 1e300 for v in row):
-                    raise self.error(f"annotation {annotation.get('id')}: '{key}'", expected, row)
-            read = np.asarray(rows, np.float64)
-        numbers = read.astype(np.float64).reshape(len(rows), length)
-        finite = np.isfinite(numbers).all(axis=1)
-        if not finite.all():
-            first = int(np.argmin(finite))
-            where = f"annotation {people[first].get('id')}: '{key}'"
-            raise self.error(where, expected, numbers[first].tolist())
-        return numbers
+    @property
+    def annotations(self) -> list[Entry]:
+        """The entries of all `instances`, checked."""
+        return self._all.entries
 
-    def _distinct(self, kind: str, ids: list[int]) -> None:
-        if len(set(ids)) != len(ids):
-            seen: set[int] = set()
-            twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
-            raise self.error(f"{kind} ids", "each id once", f"{twice} twice")
+    @property
+    def image_columns(self) -> dict[str, NDArray[Any]]:
+        """`image_ids`, `file_names`, `image_wh` and `sources`, as in a `PersonTable`."""
+        return self._images.columns
+
+    def annotations_by_image(self) -> list[list[Entry]]:
+        """The annotations of each of the `images`."""
+        rows = group_by_image(self._all.columns["image_index"])
+        return [
+            [self.annotations[row] for row in rows.get(image, ())]
+            for image in range(len(self.images))
+        ]
+
+    def part(self, images: Iterable[Entry], annotations: Iterable[Entry]) -> Entry:
+        """A document with some of the images and annotations, and this one's category."""
+        own = [c for c in self.entries("categories") if c.get("id") == self.category_id]
+        parts = {"images": list(images), "annotations": list(annotations), "categories": own}
+        rest = {key: value for key, value in self.document.items() if key not in parts}
+        return {**rest, "categories": own, **parts}
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Of the images and of all annotations but crowds; empty where reading is strict."""
+        strange = [
+            entry
+            for entry in self.entries("annotations")
+            if isinstance(entry.get("category_id"), list | dict)
+        ]
+        said = "annotation {}: 'category_id': expected a number, found {}"
+        return [
+            *self._images.problems,
+            *self._single.problems,
+            *(
+                Problem("annotation", "category_id", e, said.format(e.get("id"), e["category_id"]))
+                for e in strange
+            ),
+        ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CocoResults:
+    """A parsed COCO results file: what is in it, whatever that is."""
+
+    path: Path
+    entries: Any
+
+
+def read_results(path: Path) -> CocoResults:
+    """Parse a results file for several uses. Raises UserError where it is no JSON."""
+    return CocoResults(path, read_json(path))
 
 
 def _labelled(keypoints: Any) -> bool:
     """False for a person without keypoints; what is no list is complained about later."""
     return any(keypoints) if isinstance(keypoints, list) else keypoints is not None
-
-
-def _whole(value: Any, least: int, most: int) -> int:
-    number = int(_real(value))
-    if number != value or not least <= number <= most:
-        raise ValueError(value)
-    return number
-
-
-def _real(value: Any) -> int | float:
-    """A number as JSON has it: text that looks like one is none."""
-    if not isinstance(value, int | float):
-        raise TypeError(value)
-    float(value)  # some are beyond all floats
-    return value
 
 
 def _inside(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.data.coco import read_json
+from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.errors import UserError
 
 DIGITS = 9  # rounds away what adding and taking 1 leave in the last place
@@ -28,19 +28,21 @@ class PckhTruth:
     known: NDArray[np.bool_]
 
 
-def pckh_truth(annotations: Path, ids: Sequence[int] | NDArray[np.int64]) -> PckhTruth | None:
+def pckh_truth(
+    annotations: Path | CocoAnnotations, ids: Sequence[int] | NDArray[np.int64]
+) -> PckhTruth | None:
     """The truth for the people with these annotation ids, in their order.
 
     None where nobody in the file has a `head_box`, so that nothing can be measured.
     """
-    document = read_json(annotations)
-    people = {person.get("id"): person for person in document["annotations"]}
+    annotations = read_annotations(annotations)
+    people = {person.get("id"): person for person in annotations.entries("annotations")}
     if not any("head_box" in person for person in people.values()):
         return None
     points = np.zeros((len(ids), 16, 3))
     boxes = np.full((len(ids), 4), np.nan)
     for row, person in enumerate(people[int(i)] for i in ids):
-        where = f"{annotations}: annotation {person['id']}"
+        where = f"{annotations.path}: annotation {person['id']}"
         key = "pckh_keypoints" if "pckh_keypoints" in person else "keypoints"
         points[row] = numbers_of(where, person, key, (48,)).reshape(16, 3)
         if "head_box" in person:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hrpose.data.coco import read_json
+from hrpose.data.coco import read_annotations
 from hrpose.data.heads import DIGITS, pckh_truth
 from hrpose.data.matlab import write_mat
 from hrpose.data.mpii import UNLABELLED, keep_apart
@@ -24,10 +24,11 @@ def from_coco(annotations: Path, out: Path) -> list[Path]:
     What PCKh does not look at is not kept: the points of missing joints in the .mat file.
     """
     keep_apart(annotations.parent, out)
-    document = read_json(annotations)
+    parsed = read_annotations(annotations)
+    images, people = parsed.entries("images"), parsed.entries("annotations")
     try:
-        names = {entry["id"]: entry["file_name"] for entry in document["images"]}
-        people = sorted(document["annotations"], key=lambda person: person["id"])
+        names = {entry["id"]: entry["file_name"] for entry in images}
+        people = sorted(people, key=lambda person: person["id"])
         entries = [_entry(person, names) for person in people]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
@@ -35,7 +36,7 @@ def from_coco(annotations: Path, out: Path) -> list[Path]:
         ) from error
     written = [out / annotations.name]
     write_atomically(written[0], json.dumps(entries))
-    truth = pckh_truth(annotations, [person["id"] for person in people])
+    truth = pckh_truth(parsed, [person["id"] for person in people])
     if truth is not None and truth.known.all():
         written.append(out / f"gt_{annotations.stem}.mat")
         points = np.where(truth.missing[..., None], UNLABELLED[0], truth.points)

@@ -1,10 +1,11 @@
-"""The people of a data set as columns."""
+"""The persons of a data set as columns, and how columns are grouped by image."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hrpose.skeleton import Skeleton
 
@@ -55,3 +56,48 @@ class PersonTable:
         people = {name: getattr(self, name)[chosen] for name in (*columns, "box_scores")}
         pictures = ("skeleton", "image_ids", "file_names", "image_wh", "sources", "category_id")
         return PersonTable(**{name: getattr(self, name) for name in pictures}, **people)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoxTable:
+    """n images: `file_names`, for each the `boxes` (p, 4) [x, y, w, h] of its p persons, and its
+    `sources`: where it came from; may be empty.
+    """
+
+    file_names: tuple[str, ...]
+    boxes: tuple[NDArray[np.float64], ...]
+    sources: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.file_names)
+
+    def select(self, rows: NDArray[np.intp]) -> "BoxTable":
+        return BoxTable(
+            tuple(self.file_names[row] for row in rows),
+            tuple(self.boxes[row] for row in rows),
+            tuple(self.sources[row] for row in rows),
+        )
+
+    def without(self, sources: Collection[str]) -> "BoxTable":
+        """The images from other sources. Raises ValueError for a source that there is not."""
+        if missing := sorted(set(sources) - set(self.sources)):
+            known = ", ".join(sorted(filter(None, set(self.sources)))) or "none"
+            raise ValueError(f"expected sources out of {known}, found {', '.join(missing)}")
+        return self.select(np.flatnonzero([source not in sources for source in self.sources]))
+
+    def held_out(self, every: int) -> tuple["BoxTable", "BoxTable"]:
+        """(the others, each `every`-th image), so that both have every source of images."""
+        rows = np.arange(len(self))
+        return self.select(rows[rows % every > 0]), self.select(rows[rows % every == 0])
+
+
+def group_by_image(image_index: ArrayLike) -> dict[int, NDArray[np.intp]]:
+    """For each image that has any, its rows of a column, in their order; images ascending.
+
+    `image_index` (n,) holds whole numbers: the image of each row, by index or by id.
+    """
+    index = np.asarray(image_index)
+    order = index.argsort(kind="stable")
+    images, starts = np.unique(index[order], return_index=True)
+    groups = np.split(order, starts[1:]) if len(images) else []
+    return dict(zip(images.tolist(), groups, strict=True))

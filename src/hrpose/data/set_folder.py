@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrpose.data.pictures import PictureSource, stays_inside
+from hrpose.data.pictures import PictureSource, pictures_beside, stays_inside
 from hrpose.errors import UserError
 from hrpose.image import MAX_BYTES
 
@@ -30,6 +30,19 @@ class Album:
     source: PictureSource
     names: tuple[str, ...] = ()
     each: bool = False
+
+
+def pictures_of(path: Path, images: Path | None) -> PictureSource | None:
+    """The images that the user names, else `images` or `images.zip` beside the file."""
+    return pictures_beside(path) if images is None else PictureSource(images)
+
+
+def need_pictures(path: Path, images: Path | None) -> PictureSource:
+    """As `pictures_of`; raises UserError where there are none."""
+    found = pictures_of(path, images)
+    if found is None:
+        raise UserError(f"{path}: expected the folder 'images' beside it, found none; use --images")
+    return found
 
 
 def must_be_new(out: Path) -> None:

@@ -1,6 +1,5 @@
 """Annotations read leniently: what is wrong becomes a finding, and the rest is looked at."""
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.data.coco import Reader, read_json
-from hrpose.errors import UserError
+from hrpose.data.coco import CocoAnnotations, read_annotations
+from hrpose.data.rules import Problem
 from hrpose.inspection.findings import Finding
 from hrpose.skeleton import Skeleton
 
@@ -31,6 +30,22 @@ class Labels:
     boxes: NDArray[np.float64]
     keypoints: NDArray[np.float64]
     areas: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, annotations: CocoAnnotations) -> "Labels":
+        """The labels of a parsed file."""
+        images, people = annotations.image_columns, annotations.instances(crowds=False).columns
+        return cls(
+            skeleton=annotations.skeleton if annotations.has_keypoints else None,
+            image_ids=images["image_ids"],
+            file_names=tuple(name.decode() for name in images["file_names"].tolist()),
+            image_wh=images["image_wh"],
+            image_index=people["image_index"],
+            annotation_ids=people["annotation_ids"],
+            boxes=people["boxes"],
+            keypoints=people["keypoints"].astype(np.float64),
+            areas=people["areas"],
+        )
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -62,85 +77,24 @@ class Labels:
 
 
 def read_labels(path: Path) -> tuple[Labels, list[Finding]]:
-    """The labels of a COCO file, and its malformed annotations, which are left out.
+    """The labels of a COCO file, and its malformed entries, which are left out.
 
-    Raises UserError where the file, its categories or its list of pictures cannot be used at all.
+    Raises UserError where the file, its categories or its lists cannot be used at all.
     """
-    document = read_json(path)
-    reader = Reader(path)
-    categories = reader.entries(document, "categories")
-    skeleton: Skeleton | None = None
-    wanted = [entry.get("id") for entry in categories]
-    if any(entry.get("keypoints") for entry in categories):
-        skeleton, category = reader.skeleton(document)
-        wanted = [category]
-    k = 0 if skeleton is None else len(skeleton)
-    pictures = reader.pictures(document)
-    names = tuple(name.decode() for name in pictures["file_names"].tolist())
-    rows = {int(image): row for row, image in enumerate(pictures["image_ids"])}
-    entries = reader.entries(document, "annotations")
-    people = [
-        {**entry, "keypoints": (entry.get("keypoints") or [0] * 3 * k) if k else []}
-        for entry in entries
-        if entry.get("category_id") in wanted and not entry.get("iscrowd")
-    ]
-    people, findings = _wellformed(reader, people, k, rows, names)
-    for entry in entries:
-        if isinstance(kind := entry.get("category_id"), list | dict):
-            said = f"annotation {entry.get('id')}: expected 'category_id' as a number, found {kind}"
-            findings.append(_malformed(entry, said, rows, names))
-    columns = reader.people(people, k, rows)
-    labels = Labels(
-        skeleton=skeleton,
-        image_ids=pictures["image_ids"],
-        file_names=names,
-        image_wh=pictures["image_wh"],
-        image_index=columns["image_index"],
-        annotation_ids=columns["annotation_ids"],
-        boxes=columns["boxes"],
-        keypoints=columns["keypoints"].astype(np.float64),
-        areas=columns["areas"],
-    )
-    return labels, findings
+    annotations = read_annotations(path, lenient=True)
+    labels = Labels.of(annotations)
+    names = dict(zip(labels.image_ids.tolist(), labels.file_names, strict=True))
+    return labels, [_malformed(problem, names) for problem in annotations.problems]
 
 
-def _wellformed(
-    reader: Reader,
-    people: list[dict[str, Any]],
-    k: int,
-    rows: dict[int, int],
-    names: tuple[str, ...],
-) -> tuple[list[dict[str, Any]], list[Finding]]:
-    """The entries that the reader takes, and why it refuses the others."""
-    try:
-        reader.people(people, k, rows)
-    except UserError:
-        pass
-    else:
-        return people, []
-    kept: list[dict[str, Any]] = []
-    findings = []
-    seen: Counter[int] = Counter()
-    for entry in people:
-        try:
-            columns = reader.people([entry], k, rows)
-            seen[number := int(columns["annotation_ids"][0])] += 1
-            if seen[number] == 1:
-                kept.append(entry)
-                continue
-            said = f"annotation {number}: its 'id' is another one's too"
-        except UserError as error:
-            said = str(error).removeprefix(f"{reader.path}: ")
-        findings.append(_malformed(entry, said, rows, names))
-    return kept, findings
+def _malformed(problem: Problem, names: dict[int, str]) -> Finding:
+    entry, of_image = problem.entry, problem.kind == "image"
+    number, image = (None, "id") if of_image else (_whole(entry.get("id")), "image_id")
+    image_id = _whole(entry.get(image))
+    file = entry.get("file_name") if of_image else names.get(-1 if image_id is None else image_id)
+    file = file if isinstance(file, str) else "(no picture)"
+    return Finding("malformed", file, problem.message, 0.0, image_id, number)
 
 
-def _malformed(
-    entry: dict[str, Any], said: str, rows: dict[int, int], names: tuple[str, ...]
-) -> Finding:
-    number, image = entry.get("id"), entry.get("image_id")
-    number, image = (value if isinstance(value, int) else None for value in (number, image))
-    row = None if image is None else rows.get(image)
-    return Finding(
-        "malformed", "(no picture)" if row is None else names[row], said, 0.0, image, number
-    )
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None

@@ -5,6 +5,7 @@ from collections.abc import Container, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from hrpose.data.persons import group_by_image
 from hrpose.inspection.findings import Finding
 from hrpose.inspection.labels import Labels
 from hrpose.metrics.boxes import iou
@@ -71,10 +72,7 @@ def outside(labels: Labels, faulty: Container[str] = ()) -> Iterator[Finding]:
 
 def doubles(labels: Labels) -> Iterator[Finding]:
     """People of one picture with the same joints, or the same box where joints cannot tell."""
-    order = np.argsort(labels.image_index, kind="stable")
-    index = labels.image_index[order]
-    starts = np.flatnonzero(np.diff(index, prepend=-1))
-    for own in np.split(order, starts[1:]):
+    for own in group_by_image(labels.image_index).values():
         if len(own) < 2:
             continue
         alike = _alike(labels, own)

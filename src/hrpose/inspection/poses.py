@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hrpose.data.persons import group_by_image
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
 from hrpose.inspection.labels import Labels
@@ -46,9 +47,7 @@ def predicted(
     """
     poses = np.full((len(labels), len(labels.names), 3), np.nan)
     people = people[usable(labels)[people]]
-    order = people[np.argsort(labels.image_index[people], kind="stable")]
-    index = labels.image_index[order]
-    owners = np.split(order, np.flatnonzero(np.diff(index)) + 1) if len(order) else []
+    owners = [people[own] for own in group_by_image(labels.image_index[people]).values()]
 
     def pictures() -> Iterator[Picture]:
         for done, own in enumerate(owners, start=1):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hrpose.data.persons import group_by_image
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
 from hrpose.geometry import transform, warp
@@ -183,9 +184,7 @@ def _by_picture(labels: Labels | None) -> dict[int, NDArray[np.int64]]:
     if labels is None:
         return {}
     can = np.flatnonzero(usable(labels))
-    order = can[np.argsort(labels.image_index[can], kind="stable")]
-    index, starts = np.unique(labels.image_index[order], return_index=True)
-    return dict(zip(index.tolist(), np.split(order, starts[1:]), strict=True)) if len(index) else {}
+    return {image: can[own] for image, own in group_by_image(labels.image_index[can]).items()}
 
 
 def _ranked(seen: Sequence[tuple[str, Views]]) -> list[Unlabelled]:

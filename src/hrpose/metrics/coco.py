@@ -14,13 +14,16 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose.data.coco import read_json
+from hrpose.data.coco import CocoAnnotations, CocoResults, read_json
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
 from hrpose.metrics.oks import oks_nms_per_image, soft_oks_nms_per_image
 from hrpose.skeleton import COCO_17, from_coco_category
 
 Results = Sequence[Mapping[str, Any]]
+# A file, a parsed one, or what is in it.
+Truth = Path | str | CocoAnnotations | Mapping[str, Any]
+Poses = Path | str | CocoResults | Results
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +112,31 @@ def write_results(path: Path, results: Results) -> None:
     """Write a COCO results file, whole or not at all. Raises ValueError for NaN and infinity."""
     import msgspec  # writes numbers several times as fast as the standard library
 
-    content = msgspec.json.encode(results)
-    if b"null" in content:
-        raise ValueError(f"{path}: expected finite numbers, found NaN or infinity")
-    write_atomically(path, content)
+    for index, entry in enumerate(results):
+        if not all(map(_finite, entry.values())):
+            raise ValueError(
+                f"{path}: result {index}: expected finite numbers, found NaN or infinity"
+            )
+    write_atomically(path, msgspec.json.encode(results))
+
+
+def _finite(value: Any) -> bool:
+    """False where a number, or one in a list, is NaN or infinite: msgspec would write null."""
+    if isinstance(value, list):
+        try:
+            return all(map(math.isfinite, value))
+        except TypeError:  # not numbers alone
+            return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def evaluate_keypoints(
-    ground_truth: Path | str | Mapping[str, Any],
-    results: Path | str | Results,
+    ground_truth: Truth,
+    results: Poses,
     sigmas: ArrayLike | None = None,
     image_ids: Iterable[int] | None = None,
 ) -> KeypointScores:
-    """COCO's ten figures of `results` against `ground_truth` (paths or what is in the files).
+    """COCO's ten figures of `results` against `ground_truth`: paths, parsed files or their content.
 
     `sigmas` (k,) are the OKS constants; without them those of the ground truth's own skeleton.
     With `image_ids` only these pictures count, on both sides. Nothing is printed and no argument is
@@ -137,8 +152,8 @@ RECALLS = np.linspace(0, 1, 101)
 
 
 def precision_curves(
-    ground_truth: Path | str | Mapping[str, Any],
-    results: Path | str | Results,
+    ground_truth: Truth,
+    results: Poses,
     sigmas: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     """(10, 101) precision in [0, 1] at each of `OKS_THRESHOLDS` and `RECALLS`; AP is its mean.
@@ -152,8 +167,8 @@ def precision_curves(
 
 
 def _evaluated(
-    ground_truth: Path | str | Mapping[str, Any],
-    results: Path | str | Results,
+    ground_truth: Truth,
+    results: Poses,
     sigmas: ArrayLike | None,
     image_ids: Iterable[int] | None,
 ) -> Any:
@@ -211,6 +226,10 @@ def _silent(_: object) -> None:
 
 def _read(source: Any, what: str) -> tuple[Any, str]:
     """What is in a JSON file, or the given object itself; and a name for messages."""
+    if isinstance(source, CocoAnnotations):
+        return source.document, str(source.path)
+    if isinstance(source, CocoResults):
+        return source.entries, str(source.path)
     if not isinstance(source, Path | str):
         return source, what
     return read_json(Path(source)), str(source)

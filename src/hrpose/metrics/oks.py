@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hrpose.data.persons import group_by_image
 from hrpose.skeleton import COCO_17
 
 # Pairs of poses compared at once: few enough for the processor's cache. No effect on the result.
@@ -159,14 +160,11 @@ def soft_oks_nms_per_image(
     if not len(ids) == len(poses) == len(sizes) == len(ranks):
         found = [len(values) for values in (ids, poses, sizes, ranks)]
         raise ValueError(f"expected as many ids as keypoints, areas and scores, found {found}")
-    order = ids.argsort(kind="stable")
-    cuts = np.flatnonzero(ids[order][1:] != ids[order][:-1]) + 1
-    return np.concatenate(
-        [
-            own[soft_oks_nms(poses[own], sizes[own], ranks[own], threshold, sigmas, max_kept)]
-            for own in np.split(order, cuts)
-        ]
-    )
+    kept = [
+        own[soft_oks_nms(poses[own], sizes[own], ranks[own], threshold, sigmas, max_kept)]
+        for own in group_by_image(ids).values()
+    ]
+    return np.concatenate([np.zeros(0, np.int64), *kept])
 
 
 def _pairs(

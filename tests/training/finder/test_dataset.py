@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hrpose.data.boxes import BoxTable
+from hrpose.data.persons import BoxTable
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
 from hrpose.geometry import Crop

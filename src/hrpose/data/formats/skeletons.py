@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hrpose.data.coco import Reader, read_json
+from hrpose.data.coco import read_annotations
 from hrpose.data.formats.xml_file import children
 from hrpose.errors import UserError
 from hrpose.skeleton import SHIPPED, Skeleton, guess_flip_pairs
@@ -22,7 +22,7 @@ def skeleton_called(text: str) -> Skeleton:
             "(YAML, COCO JSON, Label Studio's XML), found no such file"
         )
     if path.suffix == ".json":
-        return Reader(path).skeleton(read_json(path))[0]
+        return read_annotations(path).skeleton
     if path.suffix == ".xml":
         return _of_label_studio(path)
     from hrpose.data.skeleton_file import SkeletonFile, complete_skeleton

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.formats.checks import file_name, printable
 from hrpose.data.pictures import PictureSource
-from hrpose.data.set_folder import Album, must_be_new, write_folder
+from hrpose.data.rules import Entry
+from hrpose.data.set_folder import Album, must_be_new, need_pictures, write_folder
 from hrpose.data.sets import Joints
-from hrpose.data.sets.document import CocoFile, Entry, need_pictures, read
 from hrpose.errors import UserError
 from hrpose.skeleton import SHIPPED, Colour, Skeleton, guess_flip_pairs
 
@@ -46,7 +47,7 @@ def merge(
     differ and nothing says what to do, or a picture would not be found.
     """
     must_be_new(out)
-    files = [read(path) for path, _ in sources]
+    files = [read_annotations(path) for path, _ in sources]
     places = [need_pictures(path, images) for path, images in sources]
     names = [_joints_of(file, renamed or {}) for file in files]
     skeleton = _skeleton(files, names, joints)
@@ -93,7 +94,7 @@ def merge(
     return Merged(skeleton, tuple(counts), len(images), len(annotations), shared)
 
 
-def _joints_of(file: CocoFile, renamed: Mapping[str, str]) -> list[str]:
+def _joints_of(file: CocoAnnotations, renamed: Mapping[str, str]) -> list[str]:
     names = [renamed.get(name, name) for name in file.skeleton.keypoints]
     if len(set(names)) != len(names):
         raise UserError(f"{file.path}: expected joints of different names after --rename")
@@ -101,7 +102,7 @@ def _joints_of(file: CocoFile, renamed: Mapping[str, str]) -> list[str]:
 
 
 def _skeleton(
-    files: Sequence[CocoFile], names: Sequence[Sequence[str]], joints: Joints
+    files: Sequence[CocoAnnotations], names: Sequence[Sequence[str]], joints: Joints
 ) -> Skeleton:
     """The joints of the merged set, with what the sets know about them."""
     first = names[0]
@@ -184,7 +185,10 @@ def _prefixes(places: Sequence[PictureSource]) -> list[str]:
 
 
 def _albums(
-    places: Sequence[PictureSource], prefixes: Sequence[str], files: Sequence[CocoFile], copy: bool
+    places: Sequence[PictureSource],
+    prefixes: Sequence[str],
+    files: Sequence[CocoAnnotations],
+    copy: bool,
 ) -> list[Album]:
     albums: dict[str, Album] = {}
     for place, prefix, file in zip(places, prefixes, files, strict=True):

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.formats.checks import printable
-from hrpose.data.set_folder import Album, must_be_new, write_folder
-from hrpose.data.sets.document import CocoFile, pictures_of, read
+from hrpose.data.set_folder import Album, must_be_new, pictures_of, write_folder
 from hrpose.errors import UserError
 
 
@@ -48,20 +48,20 @@ def split(
     UserError where a picture has no group, or a part would be empty.
     """
     must_be_new(out)
-    file = read(path)
+    file = read_annotations(path)
     groups: dict[str, list[int]] = {}
     for row, name in enumerate(_groups(file, group, pattern)):
         groups.setdefault(name, []).append(row)
     targets = _targets(len(file.images), shares)
     sizes = {name: len(rows) for name, rows in groups.items()}
     part_of = assign(sizes, targets, _put(put or {}, sizes, targets), seed)
-    people = file.people_of()
+    people = file.annotations_by_image()
     parts, texts = [], {}
     for name, wanted in targets.items():
         own = [group for group in groups if part_of[group] == name]
         rows = sorted(row for group in own for row in groups[group])
         chosen = [file.images[row] for row in rows]
-        annotations = [a for image in chosen for a in people[image["id"]]]
+        annotations = [a for row in rows for a in people[row]]
         texts[f"{name}.json"] = json.dumps(file.part(chosen, annotations))
         grouped = tuple(own) if group or pattern else ()
         parts.append(Part(name, len(chosen), len(annotations), grouped, wanted))
@@ -113,7 +113,7 @@ def _targets(count: int, shares: Mapping[str, float]) -> dict[str, int]:
     return targets
 
 
-def _groups(file: CocoFile, group: str | None, pattern: str | None) -> list[str]:
+def _groups(file: CocoAnnotations, group: str | None, pattern: str | None) -> list[str]:
     """The group of each picture; without any, each is its own."""
     if group and pattern:
         raise UserError("expected --group or --group-pattern, found both")

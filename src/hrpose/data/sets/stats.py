@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hrpose.data.sets.document import read
+from hrpose.data.coco import read_annotations
 
 # COCO's bounds between small, medium and large people, in pixels of area.
 _SMALL, _LARGE = 32**2, 96**2
@@ -19,7 +19,7 @@ def stats(path: Path) -> dict[str, Any]:
 
     Quantiles are the least, 10%, 50%, 90% and the largest. Raises UserError as reading does.
     """
-    file = read(path)
+    file = read_annotations(path)
     people = [a for a in file.annotations if not a.get("iscrowd")]
     k = len(file.skeleton)
     visibility = np.asarray(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hrpose.data.set_folder import Album, must_be_new, write_folder
-from hrpose.data.sets.document import Entry, pictures_of, read
+from hrpose.data.coco import read_annotations
+from hrpose.data.rules import Entry
+from hrpose.data.set_folder import Album, must_be_new, pictures_of, write_folder
 from hrpose.errors import UserError
 
 
@@ -30,19 +31,18 @@ def subset(
     UserError where nothing is left.
     """
     must_be_new(out)
-    file = read(path)
+    file = read_annotations(path)
     known = {str(image.get("source", "")) for image in file.images}
     for source in sources:
         if source not in known:
             there = ", ".join(sorted(known - {""})) or "no sources"
             raise UserError(f"{path}: expected pictures of the source '{source}', found {there}")
-    people = file.people_of()
     strict = bool(min_size or min_joints)
     kept: list[tuple[Entry, list[Entry]]] = []
-    for image in file.images:
+    for image, people in zip(file.images, file.annotations_by_image(), strict=True):
         if sources and str(image.get("source", "")) not in sources:
             continue
-        own = [a for a in people[image["id"]] if _fits(a, min_size, min_joints)]
+        own = [a for a in people if _fits(a, min_size, min_joints)]
         if own or not strict:
             kept.append((image, own))
     if pictures is not None:

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from hrpose.data.augment import photometric
-from hrpose.data.boxes import BoxTable
 from hrpose.data.dataset import Epochs
+from hrpose.data.persons import BoxTable
 from hrpose.data.pictures import PictureSource
 from hrpose.detection import centres
 from hrpose.geometry import Crop, transform, warp

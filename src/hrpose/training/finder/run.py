@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hrpose import weights
-from hrpose.data.boxes import BoxTable, load_boxes
+from hrpose.data.coco import read_annotations
+from hrpose.data.persons import BoxTable
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
 from hrpose.finder_passport import FinderPassport
@@ -89,7 +90,8 @@ class FinderDataModule(L.LightningDataModule):
 
 def _read(part: DataSet, root: Path) -> tuple[BoxTable, PictureSource]:
     """The boxes and the pictures, all there. Raises UserError otherwise."""
-    table, images = load_boxes(root / part.annotations), PictureSource(root / part.images)
+    table = read_annotations(root / part.annotations).boxes()
+    images = PictureSource(root / part.images)
     missing = [name for name in table.file_names if name not in images]
     if missing:
         raise UserError(

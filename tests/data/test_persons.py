@@ -1,4 +1,4 @@
-"""Pictures in which every person is boxed: read, split, and refused by name where broken."""
+"""Boxes of persons: read, split, and refused by name where broken; rows grouped by image."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hrpose.data.boxes import load_boxes
+from hrpose.data.coco import read_annotations
+from hrpose.data.persons import BoxTable, group_by_image
 from hrpose.errors import UserError
 
 
@@ -31,6 +32,10 @@ def write(tmp_path: Path, content: Any) -> Path:
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(content))
     return path
+
+
+def load_boxes(path: Path) -> BoxTable:
+    return read_annotations(path).boxes()
 
 
 def test_people_are_read_crowds_and_dogs_are_not(tmp_path: Path) -> None:
@@ -79,3 +84,17 @@ def test_pictures_of_some_sources_are_left_out(tmp_path: Path) -> None:
     assert [len(boxes) for boxes in rest.boxes] == [2, 0]
     with pytest.raises(ValueError, match="expected sources out of street, web, found town"):
         table.without(["web", "town"])
+
+
+@pytest.mark.parametrize(
+    ("index", "groups"),
+    [
+        ([], {}),
+        ([4], {4: [0]}),
+        ([2, 0, 2, 7, 0], {0: [1, 4], 2: [0, 2], 7: [3]}),
+    ],
+)
+def test_rows_are_grouped_by_image(index: list[int], groups: dict[int, list[int]]) -> None:
+    found = group_by_image(np.asarray(index, np.int32))
+    assert list(found) == list(groups)
+    assert {image: rows.tolist() for image, rows in found.items()} == groups
