@@ -10,7 +10,7 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check docs format fuzz bench dist lock lowest model finder
+.PHONY: demo test quick check docs format fuzz bench dist lock lowest model finder
 
 demo: .venv-demo/installed  ## draw the joints of the people in examples/, without PyTorch
 	.venv-demo/bin/hrpose predict examples/*.jpg --out out/demo
@@ -20,12 +20,18 @@ demo: .venv-demo/installed  ## draw the joints of the people in examples/, witho
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
+quick: .venv/installed  ## the tests that take little time, while one works
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 -m "not slow and not browser and not ray and not shared"
+
+# Style, types, layers, and the files around the code: documentation, workflows, deployment.
 check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/typos
 	$(DOCS) --quiet
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q checks
 	$(BIN)/python -m tools.audit
 
 docs: .venv/installed  ## the documentation as pages, in site/

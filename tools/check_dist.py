@@ -92,7 +92,7 @@ def wrong_sdist(sdist: Path) -> list[str]:
     needed = {"pyproject.toml", "README.md", "LICENSE", "NOTICE", "CHANGELOG.md"}
     known = tracked()
     if known is not None:
-        needed |= {f for f in known if f.startswith(("src/", "tests/"))}
+        needed |= {f for f in known if f.startswith(("src/", "tests/", "checks/"))}
     return problems + _difference(sdist, inside, needed, known)
 
 

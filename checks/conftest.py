@@ -1,0 +1,8 @@
+"""What the checks share with the tests: the folders, the browser, and how skips are reported."""
+
+from conftest import (  # noqa: F401
+    browser,
+    pytest_collection_modifyitems,
+    pytest_terminal_summary,
+    shared,
+)
