@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from clips import times, write_clip
 from hrpose.detection.detector import Boxes
-from hrpose.metrics.boxes import iou
+from hrpose.geometry import iou
 from hrpose.poses import Poses
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.runtime.picture import Picture

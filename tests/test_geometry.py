@@ -4,9 +4,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import golden_rules
-from hrpose.geometry import Crop, transform, warp
+from hrpose.geometry import (
+    Crop,
+    box_around,
+    clip_boxes,
+    expand_boxes,
+    iou,
+    iou_of_pairs,
+    nms,
+    transform,
+    transform_boxes,
+    warp,
+    xywh_to_xyxy,
+    xyxy_to_xywh,
+)
 
 CROPS = golden_rules.facts("pipeline")["crops"]
 NUMBERS = golden_rules.arrays("pipeline")
@@ -123,3 +137,113 @@ def test_outside_the_image_is_black() -> None:
 def test_a_box_that_is_none_is_refused(box: object) -> None:
     with pytest.raises(ValueError, match="box: expected four finite numbers"):
         Crop.from_box(box, (192, 256))  # type: ignore[arg-type]
+
+
+# Whole numbers, so that nothing is rounded.
+places, lengths = st.integers(-50, 100).map(float), st.integers(1, 80).map(float)
+box_lists = st.lists(st.tuples(places, places, lengths, lengths), max_size=12).map(
+    lambda rows: np.array(rows, np.float64).reshape(-1, 4)
+)
+
+
+@given(box_lists)
+def test_corners_and_back(boxes: NDArray[np.float64]) -> None:
+    corners = xywh_to_xyxy(boxes)
+    np.testing.assert_array_equal(corners[:, 2:] - corners[:, :2], boxes[:, 2:])
+    np.testing.assert_array_equal(xyxy_to_xywh(corners), boxes)
+    assert xywh_to_xyxy(boxes.astype(np.float32)).dtype == np.float32
+
+
+@given(box_lists, st.booleans())
+def test_boxes_go_where_their_pixels_go(boxes: NDArray[np.float64], mirrored: bool) -> None:
+    # 2 input pixels for one of the image, around its pixel (30, 40).
+    crop = Crop((30.0, 40.0), (24.0, 32.0), (48, 64), mirrored=mirrored, unit_lengths=True)
+    moved = transform_boxes(boxes, crop.matrix)
+    np.testing.assert_allclose(moved[:, 2:], boxes[:, 2:] * [47 / 24, 63 / 32])
+    middle = transform(boxes[:, :2] + boxes[:, 2:] / 2 - 0.5, crop.matrix)
+    np.testing.assert_allclose(moved[:, :2] + moved[:, 2:] / 2 - 0.5, middle, atol=1e-9)
+    np.testing.assert_allclose(transform_boxes(moved, crop.inverse_matrix), boxes, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ([10, 20, 30, 40], [10, 20, 30, 40]),
+        ([-10, 20, 30, 40], [0, 20, 20, 40]),
+        ([90, 70, 30, 40], [90, 70, 10, 10]),
+        ([-10, -10, 500, 500], [0, 0, 100, 80]),
+        ([200, 20, 30, 40], [100, 20, 0, 40]),
+    ],
+)
+def test_boxes_are_cut_at_the_edges(box: list[float], expected: list[float]) -> None:
+    assert clip_boxes(np.array(box, float), (100, 80)).tolist() == expected
+
+
+@given(box_lists, st.integers(0, 20))
+def test_a_margin_is_on_every_side(boxes: NDArray[np.float64], margin: float) -> None:
+    expected = xywh_to_xyxy(boxes) + np.array([-margin, -margin, margin, margin])
+    np.testing.assert_array_equal(xywh_to_xyxy(expand_boxes(boxes, margin)), expected)
+    each = expand_boxes(boxes, np.full(len(boxes), margin))
+    np.testing.assert_array_equal(each, expand_boxes(boxes, margin))
+
+
+@given(st.lists(st.tuples(places, places, st.booleans()), max_size=9))
+def test_the_box_around_points_touches_the_outermost(
+    rows: list[tuple[float, float, bool]],
+) -> None:
+    points = np.array([row[:2] for row in rows]).reshape(-1, 2)
+    counted = np.array([row[2] for row in rows], bool)
+    box = box_around(np.stack([points, points]), np.stack([counted, ~counted]))
+    for found, there in zip(box, (counted, ~counted), strict=True):
+        if there.any():
+            low, high = points[there].min(axis=0), points[there].max(axis=0)
+            assert xywh_to_xyxy(found).tolist() == [*low, *high]
+        else:
+            assert np.isnan(found).all()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ([0, 0, 10, 10], [0, 0, 10, 10], 1.0),
+        ([0, 0, 10, 10], [5, 0, 10, 10], 1 / 3),
+        ([0, 0, 10, 10], [10, 0, 10, 10], 0.0),
+        ([0, 0, 10, 10], [50, 50, 1, 1], 0.0),
+        ([0, 0, 10, 10], [2, 2, 5, 4], 0.2),
+        ([0, 0, 0, 0], [0, 0, 0, 0], 0.0),
+    ],
+)
+def test_iou(one: list[float], other: list[float], expected: float) -> None:
+    found = iou(np.array([one], float), np.array([other], float))
+    assert found == pytest.approx(np.array([[expected]]))
+    assert iou_of_pairs(np.array(other), np.array(one)) == pytest.approx(expected)
+
+
+@given(box_lists, box_lists)
+def test_iou_of_all_is_that_of_each(a: NDArray[np.float64], b: NDArray[np.float64]) -> None:
+    every = iou(a, b)
+    assert every.shape == (len(a), len(b))
+    for i, j in np.ndindex(every.shape):
+        assert every[i, j] == iou_of_pairs(a[i], b[j])
+
+
+@given(box_lists, st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_nms_keeps_the_best_and_no_two_alike(
+    boxes: NDArray[np.float64], most: float, seed: int
+) -> None:
+    scores = np.random.default_rng(seed).integers(0, 5, len(boxes)) / 4
+    kept = nms(boxes, scores, most)
+    assert (np.diff(scores[kept]) <= 0).all()
+    alike = iou(boxes, boxes)
+    assert (alike[np.ix_(kept, kept)][~np.eye(len(kept), dtype=bool)] <= most).all()
+    # Who went had to make way for a better one.
+    for gone in set(range(len(boxes))) - set(kept.tolist()):
+        better = kept[scores[kept] >= scores[gone]]
+        assert (alike[gone, better] > most).any()
+
+
+def test_of_equal_boxes_the_first_stays() -> None:
+    box = np.array([[3.0, 4.0, 5.0, 6.0]] * 3)
+    assert nms(box, np.array([0.5, 0.5, 0.5]), 0.5).tolist() == [0]
+    assert nms(box, np.array([0.5, 0.5, 0.5]), 1.0).tolist() == [0, 1, 2]
+    assert nms(box[:0], np.zeros(0), 0.5).tolist() == []

@@ -4,8 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from hrpose.poses import Poses
+from hrpose.geometry import BODY_MARGIN
+from hrpose.poses import FEWEST_KEYPOINTS, Poses, boxes_around, rescore
 from hrpose.skeleton import COCO_17, Skeleton
 
 PAIR = Skeleton("pair", ("a", "b"))
@@ -92,3 +96,68 @@ def test_coco_results() -> None:
         "track_id": 8,
     }
     assert "track_id" not in three_people(track_ids=None).to_coco(image_id=42)[0]
+
+
+def test_rescore_is_the_mean_of_counted_keypoints_times_the_box() -> None:
+    poses = np.zeros((3, 4, 3))
+    poses[0, :, 2] = 0.9, 0.5, 0.2, 0.1  # 0.2 itself is not above 0.2
+    poses[1, :, 2] = 0.2, 0.1, 0, 0
+    poses[2, :, 2] = 1
+    assert rescore(poses, [0.5, 1, 0.3]) == pytest.approx([0.35, 0, 0.3])
+
+
+IMAGE_WH = (200, 100)
+OLD = np.array([[1.0, 2, 3, 4]])
+
+
+def person(*points: tuple[float, float, float]) -> NDArray[np.float32]:
+    return np.array([points], np.float32)
+
+
+def test_a_box_holds_the_sure_keypoints_and_a_margin() -> None:
+    corners = [(20, 30, 0.9), (60, 30, 0.9), (20, 90, 0.9), (60, 90, 0.9)]
+    unsure, beside = (150, 50, 0.1), (60, 120, 0.9)
+    found = boxes_around(person(*corners, *corners[:2], unsure, beside), OLD, IMAGE_WH)
+    margin = 60 * BODY_MARGIN
+    np.testing.assert_allclose(
+        found, [[20 - margin, 30 - margin, 40 + 2 * margin, 60 + 2 * margin]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("sure", "moves"), [(0, False), (FEWEST_KEYPOINTS - 1, False), (FEWEST_KEYPOINTS, True)]
+)
+def test_with_few_sure_keypoints_the_box_stays(sure: int, moves: bool) -> None:
+    points = [(10.0 + i, 20.0 + i, 0.9 if i < sure else 0.1) for i in range(17)]
+    found = boxes_around(person(*points), OLD, IMAGE_WH)
+    assert (found != OLD).any() == moves
+
+
+def test_keypoints_on_one_spot_do_not_make_a_speck() -> None:
+    first = np.array([[0.0, 0, 80, 120]])
+    np.testing.assert_allclose(
+        boxes_around(person(*[(50.0, 60.0, 0.9)] * 17), first, IMAGE_WH), [[44, 54, 12, 12]]
+    )
+
+
+def test_nobody_has_no_box() -> None:
+    found = boxes_around(np.zeros((0, 17, 3), np.float32), np.zeros((0, 4)), IMAGE_WH)
+    assert found.shape == (0, 4)
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-50, 250), st.floats(-50, 150), st.floats(0, 1)),
+        min_size=17,
+        max_size=17,
+    )
+)
+def test_any_box_is_one_that_can_be_cropped(points: list[tuple[float, float, float]]) -> None:
+    ((x, y, w, h),) = boxes_around(person(*points), OLD, IMAGE_WH)
+    assert w > 0
+    assert h > 0
+    # It touches the picture.
+    assert x < IMAGE_WH[0]
+    assert y < IMAGE_WH[1]
+    assert x + w > 0
+    assert y + h > 0

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hrpose.errors import UserError, missing
+from hrpose.geometry import xywh_to_xyxy
 
 if TYPE_CHECKING:
     from hrpose.poses import Poses
@@ -22,9 +23,8 @@ def to_supervision(poses: "Poses", threshold: float) -> Any:
     except ModuleNotFoundError as error:
         raise missing("to_supervision", error, "supervision>=0.29") from error
     n = len(poses)
-    corners = np.concatenate([poses.boxes[:, :2], poses.boxes[:, :2] + poses.boxes[:, 2:]], axis=1)
     name = poses.skeleton.category or poses.skeleton.name
-    data: dict[str, Any] = {"xyxy": corners, "class_name": np.full(n, name)}
+    data: dict[str, Any] = {"xyxy": xywh_to_xyxy(poses.boxes), "class_name": np.full(n, name)}
     if poses.track_ids is not None:
         data["tracker_id"] = poses.track_ids
     try:

@@ -1,4 +1,4 @@
-"""Where a crop lies in its picture, and the one warp that cuts it out.
+"""Where a crop lies in its picture, the one warp that cuts it out, and what is done with boxes.
 
 Points are (x, y), pixel centres at integers; sizes (w, h) in pixels; boxes [x, y, w, h]; matrices
 (2, 3) float64, to be applied to (x, y, 1). Directions are said: `matrix` leads from the image to
@@ -7,10 +7,15 @@ the crop, `inverse_matrix` back.
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+# The body reaches beyond its keypoints by this part of their longer side: the top of the head, the
+# feet (COCO train2017: median 0.11 above, 0.09 below, 0.06 at the sides).
+BODY_MARGIN = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +142,89 @@ def warp(image: NDArray[np.uint8], crop: Crop) -> NDArray[np.uint8]:
     """
     warped = cv2.warpAffine(image, crop.matrix, crop.input_wh, flags=cv2.INTER_LINEAR)
     return warped  # type: ignore[return-value]
+
+
+def xywh_to_xyxy(boxes_xywh: NDArray[Any]) -> NDArray[Any]:
+    """Boxes (..., 4) [x, y, w, h] as corners [left, top, right, bottom], of the same type."""
+    low, size = boxes_xywh[..., :2], boxes_xywh[..., 2:]
+    return np.concatenate([low, low + size], axis=-1)
+
+
+def xyxy_to_xywh(boxes_xyxy: NDArray[Any]) -> NDArray[Any]:
+    """Corners (..., 4) [left, top, right, bottom] as boxes [x, y, w, h], of the same type."""
+    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    return np.concatenate([low, high - low], axis=-1)
+
+
+def transform_boxes(
+    boxes_xywh: NDArray[np.float64], matrix: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Boxes (..., 4) under a (2, 3) matrix without rotation, which may mirror.
+
+    A box ends at the edges of pixels while matrices move their centers, so half a pixel goes off
+    before and on again after: a mirrored box would else be a whole pixel beside the person.
+    """
+    corners = xywh_to_xyxy(boxes_xywh).reshape(*boxes_xywh.shape[:-1], 2, 2)
+    moved = transform(corners - 0.5, matrix) + 0.5
+    low, high = moved.min(axis=-2), moved.max(axis=-2)
+    return np.concatenate([low, high - low], axis=-1)
+
+
+def clip_boxes(boxes_xywh: NDArray[np.float64], image_wh: tuple[int, int]) -> NDArray[np.float64]:
+    """Boxes (..., 4) cut at the edges of an image (w, h); 0 wide or high where nothing is left."""
+    return xyxy_to_xywh(xywh_to_xyxy(boxes_xywh).clip(0, (*image_wh, *image_wh)))
+
+
+def expand_boxes(boxes_xywh: NDArray[np.float64], margin: ArrayLike) -> NDArray[np.float64]:
+    """Boxes (..., 4) with `margin` (...) more on each side, in pixels."""
+    m = np.asarray(margin, np.float64)[..., None]
+    return np.concatenate([boxes_xywh[..., :2] - m, boxes_xywh[..., 2:] + 2 * m], axis=-1)
+
+
+def box_around(points_xy: ArrayLike, counted: ArrayLike | None = None) -> NDArray[np.float64]:
+    """The smallest box [x, y, w, h] around points (..., k, 2): (..., 4).
+
+    `counted` (..., k) says which points count, all where it is left out; of none at all the box is
+    NaN. A body reaches beyond its keypoints: see `BODY_MARGIN`.
+    """
+    points = np.asarray(points_xy, np.float64)
+    every = np.ones(points.shape[:-1], np.bool_)
+    there = every if counted is None else np.asarray(counted, np.bool_)
+    low = np.where(there[..., None], points, np.inf).min(axis=-2, initial=np.inf)
+    high = np.where(there[..., None], points, -np.inf).max(axis=-2, initial=-np.inf)
+    some = there.any(axis=-1, keepdims=True)
+    corners = np.concatenate([np.where(some, low, np.nan), np.where(some, high, np.nan)], axis=-1)
+    return xyxy_to_xywh(corners)
+
+
+def iou(a_xywh: NDArray[Any], b_xywh: NDArray[Any]) -> NDArray[np.float64]:
+    """(n, m) intersection over union of each of n boxes (n, 4) with each of m boxes (m, 4)."""
+    return iou_of_pairs(a_xywh[:, None], b_xywh[None])
+
+
+def iou_of_pairs(a_xywh: NDArray[Any], b_xywh: NDArray[Any]) -> NDArray[np.float64]:
+    """(...) intersection over union of boxes (..., 4) with their counterparts (..., 4)."""
+    a, b = np.asarray(a_xywh, np.float64), np.asarray(b_xywh, np.float64)
+    low = np.maximum(a[..., :2], b[..., :2])
+    high = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
+    common = np.clip(high - low, 0, None).prod(axis=-1)
+    union = a[..., 2:].prod(axis=-1) + b[..., 2:].prod(axis=-1) - common
+    result: NDArray[np.float64] = common / np.maximum(union, 1e-9)
+    return result
+
+
+def nms(
+    boxes_xywh: NDArray[np.float64], scores: NDArray[np.float64], most_iou: float
+) -> NDArray[np.int64]:
+    """Greedy non-maximum suppression: the indices of the boxes that stay, best first.
+
+    From the best score on, each box (n, 4) stays whose IoU with every one that stayed before is at
+    most `most_iou`. Of equal scores (n,) the earlier box comes first.
+    """
+    waiting = np.argsort(-scores, kind="stable")
+    kept = []
+    while len(waiting):
+        best, waiting = waiting[0], waiting[1:]
+        kept.append(best)
+        waiting = waiting[iou_of_pairs(boxes_xywh[best], boxes_xywh[waiting]) <= most_iou]
+    return np.array(kept, np.int64)

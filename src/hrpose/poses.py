@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from hrpose.geometry import BODY_MARGIN, box_around, expand_boxes
 from hrpose.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -14,6 +15,15 @@ if TYPE_CHECKING:
 
 # Keypoints with a lower score are absent, where nothing else is asked for.
 THRESHOLD = 0.3
+# The official code's threshold for the keypoints that count in a pose's score.
+COUNTED_SCORE = 0.2
+# Keypoints below this score say nothing about where the person is.
+SURE_SCORE = 0.2
+# With fewer sure keypoints, the rest of the body may be anywhere.
+FEWEST_KEYPOINTS = 6
+# Keypoints that fall on one spot are not a person so small: a box becomes at most this many times
+# smaller.
+CLOSEST = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,3 +111,37 @@ class Poses:
         from hrpose.adapters import to_supervision
 
         return to_supervision(self, threshold)
+
+
+def rescore(
+    keypoints: ArrayLike, box_scores: ArrayLike, above: float = COUNTED_SCORE
+) -> NDArray[np.float64]:
+    """(n,) pose scores: the box's score times the mean of the keypoint scores above `above`.
+
+    The paper's rule (section 4.1, "Testing"). `keypoints` (n, k, 3) with scores last, `box_scores`
+    (n,). A pose without a keypoint above it gets 0.
+    """
+    scores = np.asarray(keypoints, np.float64)[:, :, 2]
+    counted = scores > above
+    mean = np.where(counted, scores, 0).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
+    result: NDArray[np.float64] = mean * np.asarray(box_scores, np.float64)
+    return result
+
+
+def boxes_around(
+    keypoints: NDArray[np.float32], boxes_xywh: NDArray[np.float64], image_wh: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Boxes (n, 4) around the sure ones of `keypoints` (n, k, 3), in the pixels they are in.
+
+    Those beside the image of `image_wh` do not count. A person with few sure keypoints keeps the
+    box of `boxes_xywh` (n, 4).
+    """
+    points = keypoints[..., :2].astype(np.float64)
+    inside = ((points >= 0) & (points < image_wh)).all(axis=-1)
+    sure = inside & (keypoints[..., 2] >= SURE_SCORE)
+    tight = box_around(points, sure)
+    margin = np.maximum(
+        BODY_MARGIN * tight[:, 2:].max(axis=1), boxes_xywh[:, 2:].max(axis=1) / CLOSEST / 2
+    )
+    enough = sure.sum(axis=1) >= FEWEST_KEYPOINTS
+    return np.where(enough[:, None], expand_boxes(tight, margin), boxes_xywh)

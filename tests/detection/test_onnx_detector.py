@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from hrpose.detection.detector import Boxes
 from hrpose.detection.layouts import MEAN, STD, Layout
-from hrpose.detection.onnx_detector import OnnxDetector, place, prepare, thinned
+from hrpose.detection.onnx_detector import OnnxDetector, place, prepare
 from hrpose.errors import UserError
 from tiny_detectors import (
     Outputs,
@@ -283,26 +282,3 @@ def test_other_files_are_refused(tmp_path: Path, make: Callable[[Path], None], s
         OnnxDetector(path)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
-
-
-@given(
-    st.lists(
-        st.tuples(*[st.floats(0, 100)] * 2, *[st.floats(1, 50)] * 2, st.floats(0.05, 1)),
-        max_size=12,
-    )
-)
-def test_thinning_keeps_the_best_and_no_two_alike(rows: list[tuple[float, ...]]) -> None:
-    table = np.array(rows).reshape(-1, 5)
-    kept = thinned(Boxes(table[:, :4], table[:, 4]), most_iou=0.5)
-    assert (np.diff(kept.scores) <= 0).all()
-    if rows:
-        assert kept.scores[0] == table[:, 4].max()
-    for i in range(len(kept)):
-        for j in range(i):
-            assert iou(kept.xywh[i], kept.xywh[j]) <= 0.5 + 1e-3
-
-
-def iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    overlap = np.minimum(a[:2] + a[2:], b[:2] + b[2:]) - np.maximum(a[:2], b[:2])
-    shared = float(np.prod(overlap.clip(0)))
-    return shared / float(a[2] * a[3] + b[2] * b[3] - shared)

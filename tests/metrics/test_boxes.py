@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hrpose.metrics.boxes import BoxScores, evaluate_boxes, iou
+from hrpose.metrics.boxes import BoxScores, evaluate_boxes
 
 PERSON = [10.0, 10.0, 40.0, 100.0]
 OTHER = [200.0, 10.0, 40.0, 100.0]
@@ -63,19 +63,3 @@ def test_nothing_found_is_no_error() -> None:
     scores = evaluate([PERSON], [])
     assert scores.AP == 0
     assert scores.at(0.5) == (0.0, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "expected"),
-    [
-        ([0, 0, 10, 10], [0, 0, 10, 10], 1.0),
-        ([0, 0, 10, 10], [5, 0, 10, 10], 1 / 3),
-        ([0, 0, 10, 10], [10, 0, 10, 10], 0.0),
-        ([0, 0, 10, 10], [50, 50, 1, 1], 0.0),
-        ([0, 0, 10, 10], [2, 2, 5, 4], 0.2),
-        ([0, 0, 0, 0], [0, 0, 0, 0], 0.0),
-    ],
-)
-def test_iou(one: list[float], other: list[float], expected: float) -> None:
-    found = iou(np.array([one], float), np.array([other], float))
-    assert found == pytest.approx(np.array([[expected]]))

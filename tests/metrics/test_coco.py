@@ -11,7 +11,6 @@ from hrpose.data.coco import CocoResults, read_annotations, read_results
 from hrpose.errors import UserError
 from hrpose.metrics.coco import (
     evaluate_keypoints,
-    rescore,
     select_results,
     to_results,
     write_results,
@@ -115,14 +114,6 @@ def test_a_box_in_the_results_changes_nothing(random_coco):
     truth, results = random_coco(1)
     boxed = [{**entry, "bbox": [0, 0, 1, 1]} for entry in results]
     assert evaluate_keypoints(truth, boxed) == evaluate_keypoints(truth, results)
-
-
-def test_rescore_is_the_mean_of_sure_joints_times_the_box():
-    poses = np.zeros((3, 4, 3))
-    poses[0, :, 2] = 0.9, 0.5, 0.2, 0.1  # 0.2 itself is not above 0.2
-    poses[1, :, 2] = 0.2, 0.1, 0, 0
-    poses[2, :, 2] = 1
-    assert rescore(poses, [0.5, 1, 0.3]) == pytest.approx([0.35, 0, 0.3])
 
 
 def test_select_results_drops_repeats_per_image():

@@ -10,7 +10,7 @@ from hrpose.data.coco import CocoAnnotations
 from hrpose.data.pictures import PictureSource
 from hrpose.evaluation.people import People
 from hrpose.evaluation.predict import predict
-from hrpose.metrics.boxes import iou
+from hrpose.geometry import iou_of_pairs
 from hrpose.metrics.coco import evaluate_keypoints, select_results
 from hrpose.runtime.estimator import PoseEstimator
 
@@ -83,7 +83,7 @@ def box_noise(
         )
         ids = table.image_ids[pictures].tolist()
         scores = evaluate_keypoints(annotations, results, sigmas, ids)
-        overlap = float(iou(boxes, table.boxes).diagonal().mean())
+        overlap = float(iou_of_pairs(boxes, table.boxes).mean())
         points.append(BoxNoise(amount, overlap, scores.AP))
         progress(step + 1, len(AMOUNTS))
     return points

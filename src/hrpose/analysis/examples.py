@@ -10,7 +10,7 @@ from hrpose.analysis.matching import Matches
 from hrpose.analysis.read import Found, Truth
 from hrpose.data.pictures import PictureSource
 from hrpose.drawing import draw, overlay
-from hrpose.geometry import Crop, transform, warp
+from hrpose.geometry import Crop, box_around, transform, warp, xywh_to_xyxy
 from hrpose.poses import Poses
 from hrpose.runtime.estimator import PoseEstimator
 
@@ -71,9 +71,11 @@ def show(
     pose, person = matches.poses[position], matches.people[position]
     image = source.read(table.picture_name(person))
     labels = table.keypoints[person].astype(np.float64)
-    shown = np.concatenate([labels[labels[:, 2] > 0, :2], _corners(table.boxes[person])])
-    low, high = shown.min(axis=0), shown.max(axis=0)
-    crop = Crop.from_box([*low, *np.maximum(high - low, 1)], TILE_WH, PADDING)
+    shown = np.concatenate(
+        [labels[labels[:, 2] > 0, :2], xywh_to_xyxy(table.boxes[person]).reshape(2, 2)]
+    )
+    x, y, w, h = box_around(shown)
+    crop = Crop.from_box([x, y, max(w, 1), max(h, 1)], TILE_WH, PADDING)
     tile = warp(image, crop)
 
     def drawn(keypoints: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -124,7 +126,3 @@ def _heatmaps(
     strides = passport.codec.strides(passport.heatmap_wh)
     names = passport.skeleton.keypoints
     return {names[j]: overlay(crop, heatmaps[j], strides, 2) for j in worst}
-
-
-def _corners(box_xywh: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.stack([box_xywh[:2], box_xywh[:2] + box_xywh[2:]])

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from hrpose.data.coco import CocoAnnotations, read_annotations, read_results
 from hrpose.data.persons import PersonTable, group_by_image
 from hrpose.errors import UserError
-from hrpose.metrics.boxes import iou
+from hrpose.geometry import iou
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints
 from hrpose.skeleton import Skeleton
 

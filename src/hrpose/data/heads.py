@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.errors import UserError
+from hrpose.geometry import xywh_to_xyxy
 
 DIGITS = 9  # rounds away what adding and taking 1 leave in the last place
 
@@ -47,7 +48,7 @@ def pckh_truth(
         points[row] = numbers_of(where, person, key, (48,)).reshape(16, 3)
         if "head_box" in person:
             boxes[row] = numbers_of(where, person, "head_box", (4,))
-    corners = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1) + 1
+    corners = xywh_to_xyxy(boxes).reshape(-1, 2, 2) + 1
     return PckhTruth(
         points=(points[..., :2] + 1).round(DIGITS),
         missing=points[..., 2] <= 0,

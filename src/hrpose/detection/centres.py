@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hrpose.geometry import iou_of_pairs
+
 STRIDE = 4
 
 # Lower peaks are noise.
@@ -111,8 +113,6 @@ def decode(
 
 def _alike(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which of n times 9 boxes mean the person of the first: (n, 9), from corners (n, 9, 2)."""
-    common = np.minimum(high, high[:, :1]) - np.maximum(low, low[:, :1])
-    overlap = common.clip(0).prod(axis=2)
-    areas = (high - low).prod(axis=2)
-    alike: NDArray[np.bool_] = overlap > 0.5 * (areas + areas[:, :1] - overlap)
+    boxes = np.concatenate([low, high - low], axis=2)
+    alike: NDArray[np.bool_] = iou_of_pairs(boxes, boxes[:, :1]) > 0.5
     return alike

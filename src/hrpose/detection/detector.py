@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hrpose.geometry import nms
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Boxes:
@@ -37,6 +39,10 @@ class Boxes:
     def best(self, most: int) -> "Boxes":
         """The `most` boxes with the highest scores, best first."""
         return self[np.argsort(-self.scores, kind="stable")[:most]]
+
+    def with_nms(self, most_iou: float) -> "Boxes":
+        """Of boxes whose IoU is above `most_iou` the better alone, best first: see `nms`."""
+        return self[nms(self.xywh, self.scores, most_iou)]
 
 
 class Detector(Protocol):

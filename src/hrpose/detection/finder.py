@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 
 from hrpose.detection import centres
 from hrpose.detection.detector import Boxes
-from hrpose.detection.onnx_detector import thinned
 from hrpose.errors import UserError
-from hrpose.finder_passport import FINDER_KEY, FinderPassport
-from hrpose.geometry import Crop, transform, warp
+from hrpose.finder_passport import FINDER_KEY, Confidence, FinderPassport
+from hrpose.geometry import Crop, clip_boxes, transform_boxes, warp
 from hrpose.onnx_file import open_onnx, read_notes
 
 # Two people rarely overlap more.
@@ -48,16 +47,27 @@ class Finder:
         """The people in an RGB picture (h, w, 3)."""
         pixels, crop = look(image, self.passport.side)
         heat, distances = self._session.run(["heat", "distances"], {"pictures": pixels[None]})
-        boxes, peaks = centres.decode(heat[0], distances[0])
-        scores = self.passport.confidence.scores(peaks, boxes)
-        boxes, scores = boxes[scores >= self.threshold], scores[scores >= self.threshold]
-        corners = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-        # A box ends at the edges of pixels, while the matrix moves their centres.
-        corners = transform(corners - 0.5, crop.inverse_matrix) + 0.5
-        corners = corners.clip(0, image.shape[1::-1])
-        boxes = np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0]], axis=1)
-        good = (boxes[:, 2:] > 0).all(axis=1)
-        return thinned(Boxes(boxes[good], scores[good]), SAME_PERSON_IOU)
+        found = persons(
+            *centres.decode(heat[0], distances[0]), self.passport.confidence, self.threshold
+        )
+        boxes = transform_boxes(found.xywh, crop.inverse_matrix)
+        boxes = clip_boxes(boxes, (image.shape[1], image.shape[0]))
+        return Boxes(boxes, found.scores)[(boxes[:, 2:] > 0).all(axis=1)]
+
+
+def persons(
+    boxes: NDArray[np.float64],
+    peaks: NDArray[np.float64],
+    confidence: Confidence,
+    threshold: float = 0.0,
+) -> Boxes:
+    """Each person once, best first, from decoded `boxes` (n, 4) in input pixels and `peaks` (n,).
+
+    Scores by `confidence`, and of those of at least `threshold` the best of boxes that overlap.
+    Tuning calls this too: boxes must compete for the weights' threshold as they do in use.
+    """
+    scores = confidence.scores(peaks, boxes)
+    return Boxes(boxes, scores)[scores >= threshold].with_nms(SAME_PERSON_IOU)
 
 
 def look(image: NDArray[np.uint8], side: int) -> tuple[NDArray[np.uint8], Crop]:

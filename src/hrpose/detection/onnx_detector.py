@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hrpose.detection.detector import Boxes
 from hrpose.detection.layouts import Layout, recognise
 from hrpose.errors import UserError
+from hrpose.geometry import xyxy_to_xywh
 from hrpose.onnx_file import open_onnx
 
 # Where a model takes any size: what most detectors were trained with.
@@ -41,13 +42,15 @@ class OnnxDetector:
         pixels, scale = place(image, self.input_wh, self._layout.stretched)
         xyxy, scores = self._layout.read(self._run(prepare(pixels, self._layout)), self.input_wh)
         height, width = image.shape[:2]
-        corners = (xyxy.astype(np.float64).reshape(-1, 2, 2) / scale).clip(0, (width, height))
-        boxes = np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0]], axis=1)
+        corners = xyxy.astype(np.float64).reshape(-1, 4) / np.tile(scale, 2)
+        boxes = xyxy_to_xywh(corners.clip(0, (width, height, width, height)))
         # Said so that NaN is left out too.
         good = (scores >= self.threshold) & (boxes[:, 2:] > 0).all(axis=1)
         good &= np.isfinite(boxes).all(axis=1)
         found = Boxes(boxes[good], scores[good].astype(np.float64).clip(0, 1))
-        return thinned(found) if self._layout.overlapping else found.best(len(found))
+        if self._layout.overlapping:
+            return found.with_nms(SAME_PERSON_IOU)
+        return found.best(len(found))
 
     def _size_of_input(self, path: Path) -> tuple[int, int]:
         """(w, h): the model's own, or the usual one where it takes any."""
@@ -127,12 +130,3 @@ def prepare(pixels: NDArray[np.uint8], layout: Layout) -> NDArray[np.float32]:
     normal = (pixels.astype(np.float32) - mean) / std
     planes = normal[..., ::-1] if layout.bgr else normal
     return np.ascontiguousarray(planes.transpose(2, 0, 1)[None])
-
-
-def thinned(boxes: Boxes, most_iou: float = SAME_PERSON_IOU) -> Boxes:
-    """Non-maximum suppression: of boxes with a higher IoU the better stays. Best first."""
-    if not len(boxes):
-        return boxes
-    kept = cv2.dnn.NMSBoxes(boxes.xywh.tolist(), boxes.scores.tolist(), 0.0, most_iou)
-    chosen = boxes[np.asarray(kept, dtype=np.int64)]
-    return chosen.best(len(chosen))

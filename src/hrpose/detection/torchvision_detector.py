@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from hrpose.detection.detector import Boxes
 from hrpose.errors import UserError
+from hrpose.geometry import xyxy_to_xywh
 
 # Torchvision numbers COCO's categories as COCO does.
 PERSON = 1
@@ -51,8 +52,6 @@ class TorchvisionDetector:
             (found,) = self._model([pixels.permute(2, 0, 1).float() / 255])
         people = (found["labels"] == PERSON) & (found["scores"] >= self.threshold)
         xyxy = found["boxes"][people].double().cpu().numpy()
-        boxes = Boxes(
-            np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1),
-            found["scores"][people].double().cpu().numpy().clip(0, 1),
-        )
+        scores = found["scores"][people].double().cpu().numpy().clip(0, 1)
+        boxes = Boxes(xyxy_to_xywh(xyxy), scores)
         return boxes.best(len(boxes))

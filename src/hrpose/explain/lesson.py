@@ -6,8 +6,7 @@ from hrpose.explain import closeups, scenes
 from hrpose.explain.decoding import decoding
 from hrpose.explain.story import Figure, Section, Story
 from hrpose.explain.trace import Trace
-from hrpose.metrics.coco import COUNTED_SCORE
-from hrpose.poses import THRESHOLD
+from hrpose.poses import COUNTED_SCORE, THRESHOLD
 
 
 def tell(trace: Trace, name: str, threshold: float = THRESHOLD) -> Story:

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.data.persons import group_by_image
+from hrpose.geometry import iou
 from hrpose.inspection.findings import Finding
 from hrpose.inspection.labels import Labels
-from hrpose.metrics.boxes import iou
 
 # Rounding and half-pixel conventions put joints a little over the edge.
 EDGE = 1.0

@@ -12,7 +12,7 @@ from hrpose.data.augment import Augmentation, draw_crop, photometric
 from hrpose.data.pictures import PictureSource
 from hrpose.drawing import draw, overlay
 from hrpose.errors import UserError
-from hrpose.geometry import Crop, transform, warp
+from hrpose.geometry import Crop, transform, transform_boxes, warp
 from hrpose.heatmap import sigma_for
 from hrpose.inspection.labels import Labels, read_labels
 from hrpose.inspection.poses import usable
@@ -125,7 +125,6 @@ def _drawn(
     placed = np.concatenate([points, keypoints[:, 2:] > 0], axis=1).astype(np.float32)
     shown = np.array([[0.0, 0.0, *crop.input_wh]])
     if box is not None:
-        corners = transform([box[:2], box[:2] + box[2:]], crop.matrix)
-        shown = np.concatenate([corners[0], corners[1] - corners[0]])[None]
+        shown = transform_boxes(box[None].astype(np.float64), crop.matrix)
     poses = Poses(placed[None], shown.astype(np.float32), np.ones(1, np.float32), skeleton)
     return draw(tile, poses, threshold=0.5, boxes=box is not None)

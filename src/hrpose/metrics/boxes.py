@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hrpose.geometry import iou
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoxScores:
@@ -35,17 +37,6 @@ class BoxScores:
         if len(self.thresholds) == 0:
             return 0.5
         return float(self.thresholds[np.minimum(self.recall, self.precision).argmax()])
-
-
-def iou(a_xywh: NDArray[np.float64], b_xywh: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, m) intersection over union of boxes (n, 4) and (m, 4)."""
-    a, b = a_xywh[:, None], b_xywh[None]
-    low = np.maximum(a[..., :2], b[..., :2])
-    high = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
-    common = np.clip(high - low, 0, None).prod(axis=-1)
-    union = a[..., 2:].prod(axis=-1) + b[..., 2:].prod(axis=-1) - common
-    result: NDArray[np.float64] = common / np.maximum(union, 1e-9)
-    return result
 
 
 def matched(

@@ -18,6 +18,7 @@ from hrpose.data.coco import CocoAnnotations, CocoResults, read_json
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
 from hrpose.metrics.oks import oks_nms_per_image, soft_oks_nms_per_image
+from hrpose.poses import rescore
 from hrpose.skeleton import COCO_17, from_coco_category
 
 Results = Sequence[Mapping[str, Any]]
@@ -46,25 +47,6 @@ class KeypointScores:
 
     def as_dict(self) -> dict[str, float]:
         return asdict(self)
-
-
-# The official code's threshold for the joints that count in a pose's score.
-COUNTED_SCORE = 0.2
-
-
-def rescore(
-    keypoints: ArrayLike, box_scores: ArrayLike, above: float = COUNTED_SCORE
-) -> NDArray[np.float64]:
-    """(n,) pose scores: the box's score times the mean of the joint scores above `above`.
-
-    `keypoints` (n, k, 3) with joint scores last, `box_scores` (n,). A pose without a joint above
-    it gets 0.
-    """
-    joints = np.asarray(keypoints, np.float64)[:, :, 2]
-    sure = joints > above
-    mean = np.where(sure, joints, 0).sum(axis=1) / np.maximum(sure.sum(axis=1), 1)
-    result: NDArray[np.float64] = mean * np.asarray(box_scores, np.float64)
-    return result
 
 
 def select_results(

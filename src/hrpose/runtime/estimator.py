@@ -12,11 +12,9 @@ from hrpose.detection.simple import WholePicture
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, transform
 from hrpose.image import image_size, read_reduced
-from hrpose.metrics.coco import rescore
 from hrpose.passport import Passport
-from hrpose.poses import Poses
+from hrpose.poses import Poses, boxes_around, rescore
 from hrpose.runtime.picture import File, Picture, Source
-from hrpose.runtime.refine import boxes_around
 from hrpose.runtime.session import Session
 
 # A detector's boxes beyond these are the least likely ones; boxes that are given are all done.

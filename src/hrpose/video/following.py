@@ -12,10 +12,9 @@ from hrpose.detection.detector import Boxes
 from hrpose.detection.simple import WholePicture
 from hrpose.errors import UserError
 from hrpose.metrics import oks_nms
-from hrpose.poses import Poses
+from hrpose.poses import Poses, boxes_around
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.runtime.picture import Picture
-from hrpose.runtime.refine import boxes_around
 from hrpose.video.clip import Clip, Frame
 from hrpose.video.smoothing import Smoother
 from hrpose.video.tracker import Tracker

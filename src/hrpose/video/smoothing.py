@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.poses import Poses
-from hrpose.runtime.refine import SURE_SCORE
+from hrpose.poses import SURE_SCORE, Poses
 
 
 @dataclass(slots=True)

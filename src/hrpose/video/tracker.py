@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from hrpose.metrics.boxes import iou
+from hrpose.geometry import iou
 from hrpose.metrics.oks import oks
-from hrpose.poses import Poses
-from hrpose.runtime.refine import SURE_SCORE
+from hrpose.poses import SURE_SCORE, Poses
 
 # With fewer sure joints a pose is compared by its box.
 SURE_JOINTS = 4
@@ -92,7 +91,7 @@ class Tracker:
         similar = oks(poses.keypoints, truth, areas, poses.skeleton.sigmas)
         enough = (poses.keypoints[..., 2] >= SURE_SCORE).sum(axis=1) >= SURE_JOINTS
         similar *= enough[:, None] & (sure.sum(axis=1) >= SURE_JOINTS)
-        return np.maximum(similar, iou(poses.boxes.astype(np.float64), boxes) / 2)
+        return np.maximum(similar, iou(poses.boxes, boxes) / 2)
 
 
 def _follow(person: _Person, poses: Poses, row: int, time: float) -> None:

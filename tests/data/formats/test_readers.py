@@ -16,7 +16,7 @@ from hrpose.data.coco import load_persons
 from hrpose.data.formats.convert import to_coco
 from hrpose.data.formats.people import Given
 from hrpose.data.formats.skeletons import skeleton_called
-from hrpose.data.formats.to_coco import box_around
+from hrpose.data.formats.to_coco import box_of_joints
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
 from hrpose.skeleton import COCO_17, LSP_14, Skeleton
@@ -200,11 +200,11 @@ def test_whose_keypoints_label_studio_has(tmp_path: Path) -> None:
 
 
 def test_boxes_that_are_made_from_joints() -> None:
-    assert box_around([(20, 30, 2), (60, 50, 1)], (200, 100)) == (16, 26, 48, 28)
-    assert box_around([(2, 2, 2), (198, 98, 2)], (200, 100)) == (0, 0, 200, 100)
-    assert box_around([(20, 30, 2)], (200, 100)) == (0, 0, 200, 100)
-    left, top, w, h = box_around([(-50, 5, 2), (-30, 9, 2)], (200, 100))
-    assert (left, top, w, h) == (-52, 3, 20, 4)
+    assert box_of_joints([(20, 30, 2), (60, 50, 1)], (200, 100)) == (16, 26, 48, 28)
+    assert box_of_joints([(2, 2, 2), (198, 98, 2)], (200, 100)) == (0, 0, 200, 100)
+    assert box_of_joints([(20, 30, 2)], (200, 100)) == (0, 0, 200, 100)
+    left, top, w, h = box_of_joints([(-50, 5, 2), (-30, 9, 2)], (200, 100))
+    assert (left, top, w, h) == (-52, 3, 24, 8)
 
 
 def test_our_own_tables_of_poses_come_in(tmp_path: Path) -> None:

@@ -13,14 +13,13 @@ from PIL import Image
 from hrpose.data.persons import BoxTable
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
-from hrpose.geometry import Crop
+from hrpose.geometry import Crop, transform_boxes
 from hrpose.training.finder.dataset import (
     BoxedPictures,
     FinderDataset,
     FrameDraw,
     FrameSampler,
     Framing,
-    boxes_in_input,
     draw_frame,
     learnable,
 )
@@ -103,7 +102,7 @@ def test_a_smaller_frame_is_inside_the_picture(
 def test_a_close_frame_shows_most_of_its_person(seed: int) -> None:
     person = np.array([[100.0, 60.0, 80.0, 200.0]])
     crop = draw_frame((640, 480), person, INPUT, Framing(close=1.0), np.random.default_rng(seed))
-    ((x, y, w, h),) = boxes_in_input(person, crop)
+    ((x, y, w, h),) = transform_boxes(person, crop.matrix)
     assert 0.3 * 64 <= h <= 1.15 * 64
     shown = (min(x + w, 64) - max(x, 0)) * (min(y + h, 64) - max(y, 0))
     assert shown >= 0.4 * w * h
@@ -111,7 +110,7 @@ def test_a_close_frame_shows_most_of_its_person(seed: int) -> None:
 
 def test_a_mirrored_box_is_still_a_box() -> None:
     crop = Crop((50, 50), (100, 100), INPUT, mirrored=True)
-    (box,) = boxes_in_input(np.array([[10.0, 20.0, 30.0, 40.0]]), crop)
+    (box,) = transform_boxes(np.array([[10.0, 20.0, 30.0, 40.0]]), crop.matrix)
     np.testing.assert_allclose(box, [0.82 + 0.6 * 64, 0.18 + 12.8, 19.2, 25.6])
 
 

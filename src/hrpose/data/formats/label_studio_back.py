@@ -5,7 +5,7 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from hrpose.data.formats.people import Person, PoseSet
-from hrpose.data.formats.to_coco import box_around
+from hrpose.data.formats.to_coco import box_of_joints
 
 # Percentages; a millionth of a percent of the widest picture is less than 1/1000 pixel.
 _DIGITS = 6
@@ -48,7 +48,7 @@ def _results(person: Person, key: str, label: str, size: tuple[int, int]) -> lis
     def percent(value: float, axis: int) -> float:
         return round(100 * value / size[axis], _DIGITS)
 
-    x, y, w, h = person.box or box_around(person.joints.values(), size)
+    x, y, w, h = person.box or box_of_joints(person.joints.values(), size)
     box = {"x": percent(x, 0), "y": percent(y, 1), "width": percent(w, 0), "height": percent(h, 1)}
     results: list[dict[str, Any]] = [
         {

@@ -10,12 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hrpose.data.formats.checks import file_name, printable
 from hrpose.data.formats.people import Box, Joint, Person, Picture, PoseSet
 from hrpose.errors import UserError
+from hrpose.geometry import BODY_MARGIN, box_around, clip_boxes, expand_boxes
 from hrpose.skeleton import Skeleton
 
-_MARGIN = 0.1
 DIGITS = 3
 
 
@@ -97,7 +99,7 @@ def _annotation(
     for name in skeleton.keypoints:
         x, y, visibility = person.joints.get(name, (0, 0, 0))
         keypoints += [round(x, DIGITS), round(y, DIGITS), visibility]
-    box = person.box or box_around(person.joints.values(), size)
+    box = person.box or box_of_joints(person.joints.values(), size)
     entry: dict[str, Any] = {
         "id": annotation_id,
         "image_id": image_id,
@@ -117,19 +119,15 @@ def _annotation(
     return entry
 
 
-def box_around(joints: Iterable[Joint], size_wh: tuple[int, int]) -> Box:
+def box_of_joints(joints: Iterable[Joint], size_wh: tuple[int, int]) -> Box:
     """The box [x, y, w, h] that is made from joints; see the head of this file."""
     points = [(x, y) for x, y, _ in joints]
-    whole = (0.0, 0.0, float(size_wh[0]), float(size_wh[1]))
-    if not points:
-        return whole
-    xs, ys = zip(*points, strict=True)
-    margin = _MARGIN * max(max(xs) - min(xs), max(ys) - min(ys))
-    if margin == 0:
-        return whole
-    left, top = max(min(xs) - margin, 0.0), max(min(ys) - margin, 0.0)
-    right = min(max(xs) + margin, whole[2])
-    bottom = min(max(ys) + margin, whole[3])
-    if right <= left or bottom <= top:  # all of them outside the picture
-        return (min(xs) - margin, min(ys) - margin, max(xs) - min(xs), max(ys) - min(ys))
-    return (left, top, right - left, bottom - top)
+    tight = box_around(np.reshape(points, (-1, 2)))
+    margin = BODY_MARGIN * tight[2:].max()
+    if not margin > 0:  # NaN without joints
+        return (0.0, 0.0, float(size_wh[0]), float(size_wh[1]))
+    box = expand_boxes(tight, margin)
+    clipped = clip_boxes(box, size_wh)
+    # All of them may be outside the picture.
+    left, top, width, height = (clipped if (clipped[2:] > 0).all() else box).tolist()
+    return left, top, width, height

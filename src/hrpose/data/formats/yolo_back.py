@@ -4,7 +4,7 @@ import json
 from pathlib import PurePosixPath
 
 from hrpose.data.formats.people import Person, PoseSet
-from hrpose.data.formats.to_coco import box_around
+from hrpose.data.formats.to_coco import box_of_joints
 from hrpose.errors import UserError
 from hrpose.skeleton import Skeleton
 
@@ -38,7 +38,7 @@ def files(sets: dict[str, PoseSet]) -> dict[str, str]:
 
 
 def _line(person: Person, skeleton: Skeleton, size: tuple[int, int]) -> str:
-    x, y, w, h = person.box or box_around(person.joints.values(), size)
+    x, y, w, h = person.box or box_of_joints(person.joints.values(), size)
     # Ultralytics refuses what is outside the picture.
     left, right = (min(max(v / size[0], 0.0), 1.0) for v in (x, x + w))
     top, bottom = (min(max(v / size[1], 0.0), 1.0) for v in (y, y + h))

@@ -16,7 +16,7 @@ from hrpose.data.dataset import Epochs
 from hrpose.data.persons import BoxTable
 from hrpose.data.pictures import PictureSource
 from hrpose.detection import centres
-from hrpose.geometry import Crop, transform, warp
+from hrpose.geometry import Crop, clip_boxes, transform_boxes, warp
 
 # Lower people, in input pixels, are neither people nor background: too hard to see for a small
 # network. The same goes for people of whom less than this part is inside.
@@ -107,11 +107,11 @@ class FinderDataset(Dataset[FinderSample]):
         boxes = part.table.boxes[row]
         if draw.seed is None:
             crop = Crop.from_box([0, 0, *wh], self.input_wh, padding=1.0)
-            return warp(image, crop), boxes_in_input(boxes, crop)
+            return warp(image, crop), transform_boxes(boxes, crop.matrix)
         rng = np.random.default_rng(draw.seed)
         crop = draw_frame(wh, boxes, self.input_wh, part.framing, rng)
         pixels = photometric(warp(image, crop), part.framing.photometric, rng)
-        return pixels, boxes_in_input(boxes, crop)
+        return pixels, transform_boxes(boxes, crop.matrix)
 
     def _picture(self, picture: int) -> NDArray[np.uint8]:
         part, row = self._rows[picture]
@@ -181,29 +181,18 @@ def draw_frame(
     return Crop(center, (float(width), float(height)), input_wh, mirrored=bool(mirror < 0.5))
 
 
-def boxes_in_input(boxes: NDArray[np.float64], crop: Crop) -> NDArray[np.float64]:
-    """Boxes (n, 4) of the picture, where an upright crop shows them; not cut at its edges."""
-    corners = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-    # A box ends at the edges of pixels, while the matrix moves their centres: mirrored without the
-    # half, a box would lie a whole pixel beside the person.
-    moved = transform(corners - 0.5, crop.matrix) + 0.5
-    low = moved.min(axis=1)
-    return np.concatenate([low, moved.max(axis=1) - low], axis=1)
-
-
 def learnable(
     boxes: NDArray[np.float64], input_wh: tuple[int, int], complete: bool = True
 ) -> tuple[centres.Targets, NDArray[np.float32]]:
     """The targets of boxes (n, 4) in the input, cut at its edges, and where they count: nowhere
     outside them where the boxes are not `complete`.
     """
-    low = np.clip(boxes[:, :2], 0, input_wh)
-    size = np.clip(boxes[:, :2] + boxes[:, 2:], 0, input_wh) - low
-    inside = size.prod(axis=1) / np.maximum(boxes[:, 2:].prod(axis=1), 1e-9)
-    people = (inside >= LEAST_INSIDE) & (size >= (NARROWEST, LOWEST)).all(axis=1)
-    targets = centres.encode(np.concatenate([low, size], axis=1)[people], input_wh)
+    seen = clip_boxes(boxes, input_wh)
+    inside = seen[:, 2:].prod(axis=1) / np.maximum(boxes[:, 2:].prod(axis=1), 1e-9)
+    people = (inside >= LEAST_INSIDE) & (seen[:, 2:] >= (NARROWEST, LOWEST)).all(axis=1)
+    targets = centres.encode(seen[people], input_wh)
     counts = np.full_like(targets.heat, float(complete))
-    cells = np.concatenate([low, size], axis=1) / centres.STRIDE
+    cells = seen / centres.STRIDE
     for known, part in ((1, cells[people]), (0, cells[~people])):
         for x, y, w, h in part:
             counts[int(y) : int(np.ceil(y + h)), int(x) : int(np.ceil(x + w))] = known

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from hrpose.detection import centres
 from hrpose.detection.detector import Boxes
-from hrpose.detection.finder import SAME_PERSON_IOU
-from hrpose.detection.onnx_detector import thinned
-from hrpose.finder_passport import FINDER_KEY, FinderPassport
+from hrpose.detection.finder import persons
+from hrpose.finder_passport import FINDER_KEY, Confidence, FinderPassport
 from hrpose.metrics.boxes import BoxScores, evaluate_boxes, matched
 from hrpose.network.finder import read_maps
 from hrpose.network.hrnet import HRNet
@@ -37,7 +36,7 @@ class FinderModule(NetworkModule):
     def __init__(self, network: HRNet, recipe: FinderRecipe, passport: FinderPassport) -> None:
         super().__init__(network, recipe, passport)
         self.truth: list[NDArray[np.float64]] = []
-        self.found: list[Boxes] = []
+        self.decoded: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 pictures (n, h, w, 3) to logits (n, h/4, w/4) and distances (n, 4, h/4, w/4)."""
@@ -56,14 +55,14 @@ class FinderModule(NetworkModule):
 
     def on_validation_epoch_start(self) -> None:
         self.truth.clear()
-        self.found.clear()
+        self.decoded.clear()
 
     def validation_step(self, batch: tuple[Tensor, list[NDArray[np.float64]]], _i: int) -> None:
         images, truth = batch
         logits, distances = self(images)
         heat = torch.sigmoid(logits).cpu().numpy()
         for maps in zip(heat, distances.cpu().numpy(), strict=True):
-            self.found.append(thinned(Boxes(*centres.decode(*maps)), SAME_PERSON_IOU))
+            self.decoded.append(centres.decode(*maps))
         self.truth.extend(truth)
 
     def on_validation_epoch_end(self) -> None:
@@ -77,14 +76,22 @@ class FinderModule(NetworkModule):
 
     def score(self, min_height: float) -> BoxScores:
         """Of the last validation, scored by the passport's confidence."""
-        boxes = [found.xywh for found in self.found]
-        confidence = self.passport.confidence
-        scores = [confidence.scores(found.scores, found.xywh) for found in self.found]
-        return evaluate_boxes(self.truth, boxes, scores, min_height)
+        found = self.found()
+        return evaluate_boxes(
+            self.truth,
+            [boxes.xywh for boxes in found],
+            [boxes.scores for boxes in found],
+            min_height,
+        )
+
+    def found(self) -> list[Boxes]:
+        """The boxes of the last validation, as the detector would give them, of any score."""
+        return [persons(*decoded, self.passport.confidence) for decoded in self.decoded]
 
     def fit_confidence(self) -> None:
-        """Make the scores probabilities, by the last validation."""
-        found = list(zip(self.truth, self.found, strict=True))
+        """Make the scores probabilities, by the last validation with peaks for scores."""
+        self.passport = replace(self.passport, confidence=Confidence())
+        found = list(zip(self.truth, self.found(), strict=True))
         right = [matched(true, boxes.xywh, boxes.scores) for true, boxes in found]
         confidence = fit(
             np.concatenate([boxes.scores for _, boxes in found]),
