@@ -38,7 +38,7 @@ EXTRAS = (
         "import hrpose",
         "import hrpose.cli.main",
         "import hrpose.runtime.estimator, hrpose.drawing, hrpose.image",
-        "import hrpose.explain, hrpose.tables, hrpose.adapters, hrpose.cli.outputs",
+        "import hrpose.explain, hrpose.tables, hrpose.adapters, hrpose.predict.results",
         "import hrpose; hrpose.load, hrpose.PoseEstimator, hrpose.Poses, hrpose.Skeleton",
         "import hrpose; hrpose.Crop, hrpose.draw, hrpose.UserError",
         "import hrpose, numpy as np; hrpose.load('w16-small')(np.zeros((64, 48, 3), np.uint8))",

@@ -93,7 +93,9 @@ def test_results_have_the_coco_form_and_file_names(run: Run, tmp_path: Path) -> 
     out = tmp_path / "out"
     ran = run(photo, "--out", out)
     assert (ran.code, ran.complained) == (0, "")
-    assert "1 pictures, 1 people" in ran.said
+    assert ran.said == (
+        f"1 image, 1 person (detector: the whole picture) -> {out / 'poses.json'}, drawn images\n"
+    )
     (entry,) = poses_in(out)
     assert entry.keys() == {"file_name", "image_id", "category_id", "keypoints", "score", "bbox"}
     assert entry["file_name"] == "photo.jpg"
@@ -195,9 +197,8 @@ def test_a_bad_picture_is_one_line(
     photo = tmp_path / "bad.jpg"
     spoil(photo)
     one_line_about(run(photo, "--out", tmp_path / "out"), photo, reason)
-    # At most an empty list of poses; no drawn picture and no temporary file.
-    left = names_in(tmp_path / "out")
-    assert left == ([] if reason == "no such file" else ["poses.json"])
+    # No empty list of poses over those of an earlier run, and no temporary file.
+    assert names_in(tmp_path / "out") == []
 
 
 @BAD
@@ -227,7 +228,7 @@ def test_every_bad_picture_is_listed(run: Run, tmp_path: Path) -> None:
     assert len(lines) == 3
     for name in ("words.jpg", "half.jpg", "nothing.jpg"):
         assert sum(name in line for line in lines) == 1
-    assert "1 pictures" in ran.said
+    assert "1 image, 1 person" in ran.said
 
 
 def test_a_name_longer_than_any_file_has(run: Run, tmp_path: Path) -> None:
@@ -303,7 +304,7 @@ def test_two_pictures_of_one_name(run: Run, tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         saved(tmp_path / folder / "photo.jpg")
     ran = run(tmp_path / "one", tmp_path / "two", "--out", tmp_path / "out")
-    one_line_about(ran, tmp_path / "two" / "photo.jpg", "second picture")
+    one_line_about(ran, tmp_path / "two" / "photo.jpg", "second image")
     assert not (tmp_path / "out").exists()
 
 
@@ -422,9 +423,9 @@ def test_a_threshold_out_of_range(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--show"], "--show: goes with a clip or camera, found photos; leave it out"),
-        (["--every", 2], "--every: goes with a clip or camera, found photos"),
-        (["--no-smooth"], "--no-smooth: goes with a clip or camera, found photos"),
+        (["--show"], "--show: goes with a clip or camera, found none; leave it out"),
+        (["--every", 2], "--every: goes with a clip or camera, found none"),
+        (["--no-smooth"], "--no-smooth: goes with a clip or camera, found none"),
         (
             ["--mark", "boxes", "--save", "coco"],
             "--mark: expected pictures in --save, found 'coco'; add pictures",
@@ -443,9 +444,10 @@ def test_options_that_would_do_nothing(
 
 
 def test_marks_of_a_clip_go_into_the_clip_or_the_window(run: Run, tmp_path: Path) -> None:
-    clip, words = tmp_path / "none.mp4", ["--mark", "boxes", "--save", "coco", "--out", tmp_path]
+    clip, words = tmp_path / "empty.mp4", ["--mark", "boxes", "--save", "coco", "--out", tmp_path]
+    clip.touch()
     one_line_about(run(clip, *words), "--mark: expected pictures in --save")
-    one_line_about(run(clip, *words, "--show"), clip)  # which is not there
+    one_line_about(run(clip, *words, "--show"), clip)  # which is no clip
 
 
 def test_the_batch_size_is_for_both_weights(

@@ -24,6 +24,11 @@ def plain_console(width: int | None = None) -> "Console":
     return Console(width=width, markup=False, emoji=False)
 
 
+def counted(number: int, noun: str) -> str:
+    """1 image, 2,000 images."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 class Show(Protocol):
     """Shows that `done` of `total` are done (None: nobody knows how many there are); `what` is done
     where that changes on the way.

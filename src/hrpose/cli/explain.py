@@ -58,8 +58,8 @@ def _box(
     """The box [x, y, w, h] to explain, and a sentence about who gave it."""
     import numpy as np
 
-    from hrpose.cli.boxes import boxes_by_picture
     from hrpose.detection.simple import WholePicture
+    from hrpose.predict.sources import ImageSource, boxes_by_image
 
     if box is not None:
         try:
@@ -70,7 +70,8 @@ def _box(
             ) from error
         return np.array([x, y, w, h]), "Here you gave the box."
     if boxes is not None:
-        rows, _ = boxes_by_picture(boxes, [picture])[picture]
+        source = ImageSource(picture, 1)
+        rows, _ = boxes_by_image(boxes, [source])[source]
         found, origin = np.array(rows, np.float64).reshape(-1, 4), f"the file {boxes.name} gave"
     else:
         found = estimator.picture(image).boxes

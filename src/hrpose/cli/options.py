@@ -8,44 +8,70 @@ import typer
 
 from hrpose.errors import UserError
 
+# The panels of the help. What has none is under "Options".
+MODEL, PERSONS, RESULTS = "Model", "Person detection", "Results"
+CLIPS = "Clips and cameras"
+
 Weights = Annotated[
     str,
     typer.Option(
-        help="A name (w16-small, one of `hrpose weights list`, hf:owner/name@revision) or a file "
-        "(.onnx, .safetensors, .ckpt)."
+        help="Weights by name (see `hrpose weights list`; hf:owner/name@revision for the Hugging "
+        "Face Hub) or a file (.onnx, .safetensors, .ckpt).",
+        rich_help_panel=MODEL,
     ),
 ]
 FlipTest = Annotated[
     bool,
-    typer.Option(help="Average over the picture and its mirror image: better, and twice the work."),
+    typer.Option(
+        help="Average over the image and its mirror image: more accurate, twice the work.",
+        rich_help_panel=MODEL,
+    ),
 ]
 FlipTestOfWeights = Annotated[
     bool,
-    typer.Option(help="With --weights: average over the picture and its mirror image."),
+    typer.Option(
+        help="With --weights: average over the image and its mirror image.", rich_help_panel=MODEL
+    ),
 ]
 Detector = Annotated[
     str,
     typer.Option(
-        help="Who finds people: auto (the best that is here), finder (inside the package), whole "
-        "(the picture is one person's box), torchvision, yolox-s and others of `hrpose weights "
-        "list`, or an ONNX file."
+        help="The person detector: auto (the best one installed), finder (built in), whole (none: "
+        "the full image is the box of one person), torchvision, one of `hrpose weights list`, or "
+        "an ONNX file.",
+        rich_help_panel=PERSONS,
     ),
 ]
 BoxThreshold = Annotated[
     float | None,
     typer.Option(
-        min=0, max=1, help="Boxes with a lower score are left out; without it the detector's own."
+        min=0,
+        max=1,
+        help="Drop detected boxes with a lower score; by default the detector's own threshold.",
+        rich_help_panel=PERSONS,
     ),
 ]
 Refine = Annotated[
     bool,
-    typer.Option(help="Look twice, the second time around the first keypoints: for loose boxes."),
+    typer.Option(
+        help="Estimate twice, the second time in a box around the first keypoints: for loose "
+        "boxes.",
+        rich_help_panel=MODEL,
+    ),
+]
+Out = Annotated[
+    Path, typer.Option(metavar="DIR", help="Folder for the results.", rich_help_panel=RESULTS)
 ]
 # As in hrpose.poses, which the start of a command does not wait for.
 THRESHOLD = 0.3
 Threshold = Annotated[
     float,
-    typer.Option(min=0, max=1, help="Joints with a lower score are absent: they are not drawn."),
+    typer.Option(
+        min=0,
+        max=1,
+        help="Keypoints with a lower score count as absent and are not drawn.",
+        rich_help_panel=RESULTS,
+    ),
 ]
 InputSize = Annotated[
     str | None, typer.Option(metavar="WIDTHxHEIGHT", help="In pixels, such as 192x256.")
@@ -57,9 +83,9 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: optimizer.lr=5e-4."),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Crops that go through the network at once.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Crops in one batch.", rich_help_panel=MODEL)]
 BatchSizeOfWeights = Annotated[
-    int, typer.Option(min=1, help="With --weights: crops that go through the network at once.")
+    int, typer.Option(min=1, help="With --weights: crops in one batch.", rich_help_panel=MODEL)
 ]
 Coco = Annotated[Path, typer.Argument(help="COCO keypoints JSON.")]
 NewFolder = Annotated[Path, typer.Argument(help="The folder to write, new or empty.")]
@@ -82,24 +108,29 @@ ImagesToCopy = Annotated[
 
 # What `--save` knows, and what each is.
 KINDS = {
-    "pictures": "drawn pictures",
-    "coco": "poses.json, COCO keypoint results",
-    "csv": "poses.csv, one row per joint",
-    "parquet": "poses.parquet, the same (needs pyarrow)",
-    "dataset": "dataset/, the pictures and COCO annotations, for CVAT and FiftyOne",
+    "pictures": "drawn images and clips",
+    "coco": "COCO keypoint results, .json",
+    "csv": "a table with a row for each keypoint, .csv",
+    "parquet": "the same table, .parquet (needs pyarrow)",
+    "dataset": "images and COCO annotations, for CVAT and FiftyOne",
 }
 Save = Annotated[
     str,
     typer.Option(
-        help="What to write, commas between: "
+        help="What to write, separated by commas: "
         + "; ".join(f"{kind} ({what})" for kind, what in KINDS.items())
+        + ".",
+        rich_help_panel=RESULTS,
     ),
 ]
 # What `--mark` knows: the words that `hrpose.draw` has for it.
 MARKS = ("boxes", "ids", "scores", "names")
 Mark = Annotated[
     str,
-    typer.Option(help=f"What to draw beside the skeletons, commas between: {', '.join(MARKS)}."),
+    typer.Option(
+        help=f"What to draw beside the skeletons, separated by commas: {', '.join(MARKS)}.",
+        rich_help_panel=RESULTS,
+    ),
 ]
 
 

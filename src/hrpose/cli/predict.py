@@ -1,133 +1,248 @@
-"""`hrpose predict`: the options, and who does the work."""
+"""`hrpose predict`: poses in images, folders, clips, cameras and addresses."""
 
 import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hrpose.cli.console import STOPPED, asked_to_stop, counted, progress
 from hrpose.cli.options import (
+    CLIPS,
     KINDS,
     MARKS,
+    PERSONS,
+    RESULTS,
     THRESHOLD,
     BatchSize,
     BoxThreshold,
     Detector,
     FlipTest,
     Mark,
+    Out,
     Refine,
     Save,
     Threshold,
     Weights,
     chosen,
+    given,
 )
-from hrpose.errors import UserError
+from hrpose.errors import UserError, missing
 
-SAVED = "pictures,coco"
-EVERY = 5
-CLIPS = "Clips and cameras"
+if TYPE_CHECKING:
+    from hrpose.predict.results import Saving
+    from hrpose.predict.sources import ClipSource, ImageSource
+    from hrpose.runtime.estimator import PoseEstimator
+
+# Shorter work needs no progress bar.
+_FEW_IMAGES = 10
 
 
 def predict(
-    pictures: Annotated[
+    context: typer.Context,
+    sources: Annotated[
         list[str],
-        typer.Argument(help="Photos, folders of photos, or one clip or camera:0."),
+        typer.Argument(
+            help="Images, folders, clips, cameras (camera:0) and addresses (https://..., "
+            "s3://...), in any mix."
+        ),
     ],
     weights: Weights = "w16-small",
+    flip_test: FlipTest = False,
+    refine: Refine = False,
+    batch_size: BatchSize = 16,
     detector: Detector = "auto",
     box_threshold: BoxThreshold = None,
     boxes: Annotated[
         Path | None,
         typer.Option(
-            help="People's boxes instead of a detector. COCO JSON: detections (file_name or "
-            "image_id, bbox, score) or annotations."
+            help="Boxes of persons instead of a detector, for images. COCO JSON: detections "
+            "(file_name or image_id, bbox, score) or annotations.",
+            rich_help_panel=PERSONS,
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("out"),
-    flip_test: FlipTest = False,
-    refine: Refine = False,
-    batch_size: BatchSize = 16,
+    out: Out = Path("out"),
+    save: Save = "pictures,coco",
     threshold: Threshold = THRESHOLD,
-    save: Save = SAVED,
     mark: Mark = "",
     side_by_side: Annotated[
-        str | None, typer.Option(help="Other weights, whose poses are drawn beside the first.")
+        str | None,
+        typer.Option(
+            help="Other weights, whose poses are drawn beside those of --weights, for images.",
+            rich_help_panel=RESULTS,
+        ),
     ] = None,
     every: Annotated[
         int,
-        typer.Option(min=1, help="Look for people on every n-th frame.", rich_help_panel=CLIPS),
-    ] = EVERY,
+        typer.Option(min=1, help="Detect persons in every n-th frame.", rich_help_panel=CLIPS),
+    ] = 5,
     smooth: Annotated[
-        bool, typer.Option(help="Steady the keypoints over time.", rich_help_panel=CLIPS)
+        bool, typer.Option(help="Smooth the keypoints over time.", rich_help_panel=CLIPS)
     ] = True,
     show: Annotated[
-        bool, typer.Option(help="Show it in a window meanwhile.", rich_help_panel=CLIPS)
+        bool, typer.Option(help="Show the drawn frames in a window.", rich_help_panel=CLIPS)
     ] = False,
 ) -> None:
-    """Find the keypoints of the people in photos, clips and cameras; draws them and saves them."""
-    from hrpose.api import load
-    from hrpose.cli.outputs import Outputs
-    from hrpose.cli.predict_pictures import predict_pictures
-    from hrpose.cli.predict_video import is_clip, predict_clip
-    from hrpose.detection.simple import WholePicture
+    """Estimate the poses of all persons in images and clips; save them and draw them.
 
-    given = {
-        "--boxes": boxes is not None,
-        "--save": save != SAVED,
-        "--mark": mark != "",
-        "--side-by-side": side_by_side is not None,
-        "--every": every != EVERY,
-        "--no-smooth": not smooth,
-        "--show": show,
-    }
+    The poses in images go to DIR/poses.json, those in a clip to DIR/CLIP.json, with a track_id for
+    each person. Ctrl-C saves what was done until then.
+    """
+    from hrpose.api import load
+    from hrpose.detection.simple import WholePicture
+    from hrpose.predict.results import Saving
+    from hrpose.predict.sources import find_sources
+
     kinds, marks = chosen("--save", save, KINDS), chosen("--mark", mark, MARKS)
-    if boxes is not None and (detector != "auto" or box_threshold is not None):
+    if boxes is not None and (given(context, "detector") or given(context, "box_threshold")):
         raise UserError(
             "--boxes: given boxes need no --detector and no --box-threshold; leave them out"
         )
-    files = [Path(picture) for picture in pictures]
-    clips = [path for path in files if is_clip(path)]
-    if clips and (len(files) > 1 or boxes or side_by_side):
-        raise UserError(
-            f"{clips[0]}: expected one clip alone, without --boxes and --side-by-side; predict it "
-            "by itself"
-        )
-    for option in ("--every", "--no-smooth", "--show"):
-        if given[option] and not clips:
-            raise UserError(f"{option}: goes with a clip or camera, found photos; leave it out")
-    for option in ("--side-by-side", "--mark"):
-        if given[option] and "pictures" not in kinds and not show:
+    found = find_sources(sources)
+    for_images = {"--boxes": boxes is not None, "--side-by-side": side_by_side is not None}
+    for option, was_given in for_images.items():
+        if was_given and found.clips:
+            raise UserError(
+                f"{option}: goes with images, found the clip {found.clips[0]}; leave one of them "
+                "out"
+            )
+    for name, option in (("every", "--every"), ("smooth", "--no-smooth"), ("show", "--show")):
+        if given(context, name) and not found.clips:
+            raise UserError(f"{option}: goes with a clip or camera, found none; leave it out")
+    for name, option in (("side_by_side", "--side-by-side"), ("mark", "--mark")):
+        if given(context, name) and "pictures" not in kinds and not show:
             raise UserError(f"{option}: expected pictures in --save, found '{save}'; add pictures")
+    saving = Saving(out, kinds, threshold, marks)
+    if boxes is not None and boxes.resolve() == (out / "poses.json").resolve():
+        raise UserError(f"{boxes}: would be written over; choose another --out")
     estimator = load(
         weights,
         detector="whole" if boxes is not None else detector,
         box_threshold=box_threshold,
         flip_test=flip_test,
         refine=refine,
-        exact=True,  # poses are drawn on the whole picture, so there is nothing to save
+        exact=True,  # poses are drawn on the full image, so there is nothing to save
         batch_size=batch_size,
     )
-    whole = isinstance(estimator.detector, WholePicture)
-    if whole and boxes is None and detector == "auto":
+    if isinstance(estimator.detector, WholePicture) and boxes is None and detector == "auto":
+        unused = "; --box-threshold has no effect" if box_threshold is not None else ""
         print(
-            "hrpose: no finder of people is here, so the whole picture is one person's box; "
-            "give --boxes or --detector",
+            "hrpose: no person detector is installed, so the full image is the box of one "
+            f"person{unused}; give --boxes or --detector",
             file=sys.stderr,
         )
-    if clips:
-        results = Outputs(out, kinds, estimator.passport.skeleton, threshold)
-        predict_clip(
-            clips[0], estimator, results, marks=marks, every=every, smooth=smooth, show=show
-        )
-        return
-    other = None
+    beside = None
     if side_by_side is not None:
-        # It looks into the boxes of the first.
-        other = load(
+        # In the boxes of the first.
+        beside = load(
             side_by_side,
             detector="whole",
             flip_test=flip_test,
             refine=refine,
             batch_size=batch_size,
         )
-    predict_pictures(files, estimator, boxes, out, threshold, kinds, marks, other)
+    failures = list(found.problems)
+    with asked_to_stop() as asked:
+        if found.images:
+            failures += _predict_images(found.images, estimator, beside, boxes, saving, asked)
+        for clip in found.clips:
+            if asked() is not None:
+                break
+            try:
+                go_on = _predict_clip(clip, estimator, saving, every, smooth, show, asked)
+            except UserError as error:
+                failures.append(str(error))
+            else:
+                if not go_on:
+                    break
+        number = asked()
+    for failure in failures:
+        print(f"hrpose: {failure}", file=sys.stderr)
+    if number is not None:
+        raise typer.Exit(STOPPED + number)
+    if failures:
+        raise typer.Exit(2)
+
+
+def _predict_images(
+    images: "tuple[ImageSource, ...]",
+    estimator: "PoseEstimator",
+    beside: "PoseEstimator | None",
+    boxes: Path | None,
+    saving: "Saving",
+    asked: Callable[[], int | None],
+) -> list[str]:
+    """Returns a line for each image that could not be done."""
+    from hrpose.predict.images import Failure, predict_images
+    from hrpose.predict.results import ImageResults
+    from hrpose.predict.sources import boxes_by_image
+
+    in_boxes = None if boxes is None else boxes_by_image(boxes, images)
+    failures = []
+    with ImageResults(saving, images, estimator, beside) as results, ExitStack() as stack:
+        show = stack.enter_context(progress("images")) if len(images) > _FEW_IMAGES else None
+        for done, found in enumerate(predict_images(estimator, images, in_boxes), start=1):
+            if isinstance(found, Failure):
+                failures.append(found.reason)
+            else:
+                results.add(found)
+            if show is not None:
+                show(done, len(images))
+            if asked() is not None:
+                break
+    detector = boxes if boxes is not None else f"detector: {estimator.detector.name}"
+    empty = f" ({results.empty} without persons)" if results.empty else ""
+    written = [*map(str, results.files), *["drawn images"] * ("pictures" in saving.kinds)]
+    typer.echo(
+        f"{counted(results.images, 'image')}{empty}, {counted(results.persons, 'person')} "
+        f"({detector}) -> {', '.join(written) if results.images and written else 'nothing'}"
+    )
+    return failures + results.failures
+
+
+def _predict_clip(
+    source: "ClipSource",
+    estimator: "PoseEstimator",
+    saving: "Saving",
+    every: int,
+    smooth: bool,
+    show: bool,
+    asked: Callable[[], int | None],
+) -> bool:
+    """Whether to go on with the next one: not where the user closed the window."""
+    try:
+        from hrpose.video import Clip, follow
+        from hrpose.video.window import Window
+    except ModuleNotFoundError as error:
+        raise missing(str(source), error, "hrpose[video]") from error
+    from hrpose.predict.results import ClipResults
+
+    saving.check()
+    closed, start = False, time.perf_counter()
+    with Clip.open(source.place) as clip, ExitStack() as stack:
+        window = stack.enter_context(Window(clip.name)) if show else None
+        results = stack.enter_context(
+            ClipResults(saving, source, clip, estimator.passport.skeleton)
+        )
+        bar = stack.enter_context(progress(str(source), "frames"))
+        for frame, poses in follow(estimator, clip, every=every, smooth=smooth):
+            drawn = None if window is None else results.draw(frame, poses)
+            results.add(frame, poses, drawn)
+            bar(results.frames, clip.frame_count)
+            closed = window is not None and drawn is not None and not window.show(drawn)
+            if closed or asked() is not None:
+                break
+        else:
+            results.end()
+    speed = results.frames / (time.perf_counter() - start)
+    typer.echo(
+        f"{source}: {counted(results.frames, 'frame')} at {speed:.1f} frames/s, "
+        f"{counted(len(results.track_ids), 'person')} (detector: {estimator.detector.name}) -> "
+        f"{', '.join(map(str, results.files)) or 'nothing'}"
+    )
+    for note in results.notes():
+        print(f"hrpose: {note}", file=sys.stderr)
+    return not closed

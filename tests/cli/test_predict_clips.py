@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from clips import colours, duration, frames, sound_packets, times, write_clip
 from hrpose.cli.main import app
-from hrpose.cli.predict_video import is_clip
-from hrpose.errors import UserError
 from hrpose.video import clip as clip_module
 from tiny_weights import write_tiny_weights
 
@@ -31,15 +30,6 @@ def predict(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["predict", "--detector", "whole", *map(str, arguments)])
 
 
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [("a.mp4", True), ("A.MOV", True), ("b.webm", True), ("camera:0", True), ("camera:x", True),
-     ("a.jpg", False), ("mp4", False), ("folder", False), ("a.mp4.jpg", False)],
-)  # fmt: skip
-def test_what_is_a_clip(source: str, expected: bool) -> None:
-    assert is_clip(source) is expected
-
-
 def test_a_clip_in_a_drawn_clip_and_results_out(tmp_path: Path, weights: Path) -> None:
     source = write_clip(tmp_path / "a.mp4", colours(25), times(25), sound="aac")
     done = predict(source, "--weights", weights, "--out", tmp_path / "out", "--save",
@@ -52,7 +42,7 @@ def test_a_clip_in_a_drawn_clip_and_results_out(tmp_path: Path, weights: Path) -
     before, after = frames(source)[5], frames(target)[5]
     assert (before.to_ndarray(format="rgb24") != after.to_ndarray(format="rgb24")).any()
 
-    entries = json.loads((tmp_path / "out" / "poses.json").read_text())
+    entries = json.loads((tmp_path / "out" / "a.json").read_text())
     assert [entry["frame"] for entry in entries] == list(range(25))
     assert [entry["image_id"] for entry in entries] == list(range(1, 26))
     assert [entry["time"] for entry in entries] == pytest.approx(times(25), abs=1e-3)
@@ -61,19 +51,19 @@ def test_a_clip_in_a_drawn_clip_and_results_out(tmp_path: Path, weights: Path) -
     assert ids[0] == 1
     assert set(ids) == set(range(1, max(ids) + 1))
     assert {entry["file_name"] for entry in entries} == {"a.mp4"}
-    rows = (tmp_path / "out" / "poses.csv").read_text().splitlines()
+    rows = (tmp_path / "out" / "a.csv").read_text().splitlines()
     assert rows[0].startswith("file,frame,time,track_id,person,joint")
     assert len(rows) == 1 + 25 * 17
     assert rows[18].startswith("a.mp4,1,0.04,1,0,nose,")
 
 
 @pytest.mark.parametrize("name", ["a.mov", "a.avi", "a.mkv", "a.webm"])
-def test_other_clips_become_mp4_beside_their_name(tmp_path: Path, weights: Path, name: str) -> None:
+def test_other_clips_become_mp4_of_their_stem(tmp_path: Path, weights: Path, name: str) -> None:
     codec = {"a.avi": "mpeg4", "a.webm": "libvpx"}.get(name, "libx264")
     source = write_clip(tmp_path / name, colours(5), times(5), codec=codec)
     done = predict(source, "--weights", weights, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    assert len(frames(tmp_path / "out" / f"{name}.mp4")) == 5
+    assert len(frames(tmp_path / "out" / "a.mp4")) == 5
 
 
 def test_turned_and_odd(tmp_path: Path, weights: Path) -> None:
@@ -84,7 +74,7 @@ def test_turned_and_odd(tmp_path: Path, weights: Path) -> None:
         tmp_path / "odd.mkv", colours(3, (61, 47)), times(3), codec="ffv1", pixels="bgr0"
     )
     assert predict(odd, "--weights", weights, "--out", tmp_path / "out").exit_code == 0
-    frame = frames(tmp_path / "out" / "odd.mkv.mp4")[0]
+    frame = frames(tmp_path / "out" / "odd.mp4")[0]
     assert (frame.width, frame.height) == (62, 48)
 
 
@@ -95,14 +85,14 @@ def test_a_clip_cut_in_the_middle_gives_what_is_there_and_says_so(
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
     done = predict(source, "--weights", weights, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    assert 3 < len(frames(tmp_path / "out" / "a.mkv.mp4")) < 25
+    assert 3 < len(frames(tmp_path / "out" / "a.mp4")) < 25
 
 
 def test_only_results_and_no_clip_where_none_is_asked_for(tmp_path: Path, weights: Path) -> None:
     source = write_clip(tmp_path / "a.mp4", colours(3), times(3))
     done = predict(source, "--weights", weights, "--out", tmp_path / "out", "--save", "coco")
     assert done.exit_code == 0, done.output
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["poses.json"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.json"]
 
 
 def test_smoothing_and_the_detector_stride_are_options(tmp_path: Path, weights: Path) -> None:
@@ -112,31 +102,64 @@ def test_smoothing_and_the_detector_stride_are_options(tmp_path: Path, weights: 
         out = tmp_path / option
         done = predict(source, "--weights", weights, "--out", out, option, "--every", 1)
         assert done.exit_code == 0, done.output
-        found[option] = json.loads((out / "poses.json").read_text())
+        found[option] = json.loads((out / "a.json").read_text())
     points = [np.array([e["keypoints"] for e in found[o]]) for o in ("--smooth", "--no-smooth")]
     assert np.abs(np.diff(points[0], axis=0)).mean() < np.abs(np.diff(points[1], axis=0)).mean()
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "no such file"), (b"", "expected a clip"), (b"not a clip" * 100, "expected a clip")],
+    [(b"", "expected a clip"), (b"not a clip" * 100, "expected a clip")],
 )
-def test_bad_clips(tmp_path: Path, weights: Path, content: bytes | None, message: str) -> None:
+def test_bad_clips(tmp_path: Path, weights: Path, content: bytes, message: str) -> None:
     source = tmp_path / "a.mp4"
-    if content is not None:
-        source.write_bytes(content)
+    source.write_bytes(content)
     done = predict(source, "--weights", weights, "--out", tmp_path / "out")
-    assert isinstance(done.exception, UserError)
-    assert message in str(done.exception)
-    assert not (tmp_path / "out" / "poses.json").exists()
+    assert done.exit_code == 2
+    assert f"hrpose: {source}: {message}" in done.stderr
+    assert not (tmp_path / "out" / "a.json").exists()
     assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+
+
+def test_any_mix_in_one_call(tmp_path: Path, weights: Path) -> None:
+    """Images, clips of one stem, a folder with a clip, a broken clip: each has its own results."""
+    for name, count in (("a.mp4", 2), ("more/a.mkv", 3), ("more/b.mp4", 4)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_clip(tmp_path / name, colours(count), times(count))
+    (tmp_path / "bad.mp4").write_bytes(b"no clip")
+    for name in ("1.png", "more/2.png"):
+        Image.fromarray(noise(1)[0]).save(tmp_path / name)
+    given = [tmp_path / name for name in ("1.png", "a.mp4", "bad.mp4", "more")]
+    out = tmp_path / "out"
+    done = predict(*given, "--weights", weights, "--out", out, "--save", "coco,dataset")
+    assert done.exit_code == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"hrpose: {tmp_path / 'bad.mp4'}: expected a clip")
+    said = done.stdout.splitlines()
+    assert said[0].startswith("2 images, 2 persons (detector: the whole picture) -> ")
+    assert [line.split(" at ")[0].split(": ")[-1] for line in said[1:]] == [
+        "2 frames", "3 frames", "4 frames"
+    ]  # fmt: skip
+    frames_of = {
+        path.name: [entry.get("frame") for entry in json.loads(path.read_text())]
+        for path in out.glob("*.json")
+    }
+    assert frames_of == {
+        "poses.json": [None, None],
+        "a.mp4.json": [0, 1],
+        "a.mkv.json": [0, 1, 2],
+        "b.json": [0, 1, 2, 3],
+    }
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == [
+        "a.mkv-dataset", "a.mp4-dataset", "b-dataset", "dataset"
+    ]  # fmt: skip
 
 
 def test_no_clip_is_written_over(tmp_path: Path, weights: Path) -> None:
     source = write_clip(tmp_path / "a.mp4", colours(3), times(3))
     before = source.read_bytes()
     done = predict(source, "--weights", weights, "--out", tmp_path)
-    assert "would be written over" in str(done.exception)
+    assert "would be written over" in done.stderr
     assert source.read_bytes() == before
 
 
@@ -147,7 +170,7 @@ def test_a_camera(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
     done = predict("camera:0", "--weights", weights, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     shown = frames(tmp_path / "out" / "camera-0.mp4")
-    entries = json.loads((tmp_path / "out" / "poses.json").read_text())
+    entries = json.loads((tmp_path / "out" / "camera-0.json").read_text())
     assert [entry["frame"] for entry in entries] == list(range(len(shown)))
 
 
@@ -158,7 +181,7 @@ def test_a_window_needs_a_display(
     monkeypatch.delenv("DISPLAY", raising=False)
     source = write_clip(tmp_path / "a.mp4", colours(3), times(3))
     done = predict(source, "--weights", weights, "--out", tmp_path / "out", "--show")
-    assert "needs a display" in str(done.exception)
+    assert "needs a display" in done.stderr
 
 
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
@@ -187,9 +210,9 @@ def test_ctrl_c_saves_everything_so_far(
     assert process.returncode == 128 + asked, errors
     assert "Traceback" not in errors
     shown = frames(out / "a.mp4")
-    entries = json.loads((out / "poses.json").read_text())
+    entries = json.loads((out / "a.json").read_text())
     assert 0 < len(shown) < 400
     assert f"{len(shown)} frames at" in output
     assert entries[-1]["frame"] == len(shown) - 1
     assert sound_packets(out / "a.mp4")[-1][0] == pytest.approx(shown[-1].time, abs=0.07)
-    assert sorted(path.name for path in out.iterdir()) == ["a.mp4", "poses.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["a.json", "a.mp4"]

@@ -11,11 +11,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from hrpose.cli import predict_pictures
 from hrpose.cli.main import app
 from hrpose.detection import open as opening
 from hrpose.errors import UserError
-from hrpose.poses import Poses
+from hrpose.predict import images
 from tiny_detectors import scored_outputs, write_detector
 from tiny_weights import write_tiny_weights
 
@@ -76,8 +75,9 @@ def test_a_detector_finds_the_people(
     ran = run(photo, "--detector", files / "rtmdet.onnx", *more)
     assert (ran.exit_code, ran.stderr) == (0, "")
     assert [entry["bbox"] for entry in entries(tmp_path)] == boxes
-    nobody = "" if boxes else " (1 with nobody)"
-    assert f"1 pictures{nobody}, {len(boxes)} people by rtmdet.onnx (RTMDet)" in ran.stdout
+    empty = "" if boxes else " (1 without persons)"
+    persons = "1 person " if len(boxes) == 1 else f"{len(boxes)} persons "
+    assert f"1 image{empty}, {persons}(detector: rtmdet.onnx (RTMDet))" in ran.stdout
 
 
 def test_the_last_resort_is_said_in_one_line(
@@ -88,7 +88,7 @@ def test_the_last_resort_is_said_in_one_line(
     ran = run(photo)
     assert ran.exit_code == 0
     (line,) = ran.stderr.splitlines()
-    assert "the whole picture is one person's box" in line
+    assert "the full image is the box of one person" in line
     assert [entry["bbox"] for entry in entries(tmp_path)] == [[0, 0, 128, 96]]
     # Who asks for it need not be told.
     assert run(photo, "--detector", "whole").stderr == ""
@@ -108,16 +108,16 @@ def test_a_second_look_moves_the_boxes(run: Run, photo: Path, files: Path, tmp_p
         (["--boxes", "b.json", "--detector", "whole"], "given boxes need no --detector"),
         (["--boxes", "b.json", "--box-threshold", "0.5"], "given boxes need no --detector"),
         (["--detector", "yolo"], "one of: auto, finder, whole, torchvision"),
-        (["clip.mp4"], "clip.mp4: expected one clip alone"),
     ],
 )
 def test_words_that_do_not_go_together(run: Run, photo: Path, words: list[str], said: str) -> None:
     refused(run(photo, *words), said)
 
 
-@pytest.mark.parametrize("words", [["--boxes", "b.json"], ["--side-by-side", "x"]])
-def test_a_clip_takes_no_options_of_pictures(run: Run, words: list[str]) -> None:
-    refused(run("clip.mp4", *words), "expected one clip alone")
+@pytest.mark.parametrize("option", ["--boxes", "--side-by-side"])
+def test_a_clip_takes_no_options_of_images(run: Run, tmp_path: Path, option: str) -> None:
+    (tmp_path / "clip.mp4").touch()
+    refused(run(tmp_path / "clip.mp4", option, "x"), f"{option}: goes with images, found the clip")
 
 
 def test_many_files_keep_their_order(run: Run, tmp_path: Path) -> None:
@@ -150,17 +150,18 @@ def test_a_signal_keeps_what_was_done(
 ) -> None:
     photos = [saved(tmp_path / f"{i}.png", seed=i) for i in range(6)]
 
-    def interrupted(work: Iterator[Poses], total: int) -> Iterator[Poses]:
-        assert total == 6
+    def interrupted(*given: Any) -> Iterator[images.Prediction | images.Failure]:
+        work = predict_images(*given)
         yield next(work)
         signal.raise_signal(asked)
         yield from work
 
-    monkeypatch.setattr(predict_pictures, "_progress", interrupted)
+    predict_images = images.predict_images
+    monkeypatch.setattr(images, "predict_images", interrupted)
     ran = run(*photos, "--detector", "whole", "--batch-size", 1)
     assert ran.exit_code == 128 + asked
     assert [entry["file_name"] for entry in entries(tmp_path)] == ["0.png", "1.png"]
-    assert "2 pictures" in ran.stdout
+    assert "2 images" in ran.stdout
 
 
 def test_an_error_keeps_what_was_done(
@@ -168,11 +169,12 @@ def test_an_error_keeps_what_was_done(
 ) -> None:
     photos = [saved(tmp_path / f"{i}.png", seed=i) for i in range(3)]
 
-    def full(work: Iterator[Poses], total: int) -> Iterator[Poses]:
-        yield next(work)
-        raise UserError(f"disk full after 1 of {total}")
+    def full(*given: Any) -> Iterator[images.Prediction | images.Failure]:
+        yield next(predict_images(*given))
+        raise UserError("disk full")
 
-    monkeypatch.setattr(predict_pictures, "_progress", full)
+    predict_images = images.predict_images
+    monkeypatch.setattr(images, "predict_images", full)
     ran = run(*photos, "--detector", "whole", "--batch-size", 1)
     assert "disk full" in str(ran.exception)
     assert [entry["file_name"] for entry in entries(tmp_path)] == ["0.png"]
