@@ -4,9 +4,9 @@
     python -m tools.average FIRST SECOND ... OUT
     python -m tools.average --finder RECIPE --data DATA FIRST SECOND ... OUT
 
-The files are safetensors as `hrpose train` and `hrpose train-detector` write them; one that is named
-twice counts twice. OUT gets the first one's passport; a finder's is the recipe's, its confidence,
-threshold and figures by the pictures that the recipe holds out.
+The files are safetensors as `hrpose train` and `hrpose train-detector` write them; one that is
+named twice counts twice. OUT gets the first one's passport; a finder's is the recipe's, its
+confidence, threshold and figures by the pictures that the recipe holds out.
 """
 
 import argparse
