@@ -180,14 +180,13 @@ def test_lenient_reading_says_what_strict_reading_refuses(
     lenient = read_annotations(path, lenient=True)
     with pytest.raises(UserError) as caught:
         load_persons(path)
+    assert caught.value.code == "annotations-invalid"
     if entry.startswith(NEEDED):
         with pytest.raises(UserError, match=re.escape(str(caught.value))):
             lenient.persons()
-        assert caught.value.code == "annotations-form"
         return
     first = lenient.problems[0]
     assert str(caught.value) == f"{path}: {first.message}"
-    assert caught.value.code == f"{first.kind}-{first.field}".replace("_", "-")
     kept = [1] if first.kind == "annotation" else [1, 2] if "twice" in first.message else []
     assert lenient.persons().annotation_ids.tolist() == kept
 

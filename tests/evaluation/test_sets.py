@@ -14,7 +14,7 @@ from data.mpii_files import write_mpii
 from evaluation.oracle import DataSet, Oracle, detections
 from hrpose import api
 from hrpose.cli.main import app
-from hrpose.data.mpii import convert
+from hrpose.data.formats.mpii import convert
 from hrpose.errors import UserError
 from hrpose.evaluation import Report, evaluate
 from hrpose.metrics.pckh import PCKhScores, pckh

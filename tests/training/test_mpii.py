@@ -10,7 +10,7 @@ import pytest
 
 from conftest import ROOT
 from data.mpii_files import write_mpii
-from hrpose.data.mpii import convert
+from hrpose.data.formats.mpii import convert
 from hrpose.network import checkpoint
 from hrpose.skeleton import MPII_16
 

@@ -8,7 +8,7 @@ import pytest
 
 from data.mpii_files import entries, write_mpii
 from hrpose.data.coco import load_persons
-from hrpose.data.mpii import convert
+from hrpose.data.formats.mpii import convert
 from hrpose.errors import UserError
 from hrpose.passport import Passport
 from hrpose.skeleton import COCO_17, MPII_16

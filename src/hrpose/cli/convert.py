@@ -24,7 +24,7 @@ def mpii(
     ] = None,
 ) -> None:
     """MPII in the form of HRNet's official code; with gt_valid.mat, ready for PCKh."""
-    from hrpose.data.mpii import convert
+    from hrpose.data.formats.mpii import convert
 
     for done in convert(annot, out, images):
         heads = f", {done.heads} with head boxes" if done.heads else ""
@@ -42,7 +42,7 @@ def to_mpii(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
 ) -> None:
     """Back to the official code's JSON, and gt_NAME.mat where there are head boxes."""
-    from hrpose.data.mpii_back import from_coco
+    from hrpose.data.formats.mpii import from_coco
 
     for path in from_coco(annotations, out):
         typer.echo(f"wrote {path}")
@@ -80,8 +80,8 @@ def _reader(name: str, source: Source) -> Callable[..., None]:
     ) -> None:
         from hrpose.data.formats.convert import pictures_found, to_coco
         from hrpose.data.formats.people import Given
-        from hrpose.data.formats.skeletons import skeleton_called
         from hrpose.data.pictures import PictureSource
+        from hrpose.data.skeleton_file import skeleton_called
         from hrpose.skeleton import SHIPPED
 
         given = Given(

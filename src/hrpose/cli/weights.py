@@ -215,7 +215,7 @@ def convert(
 
 
 def _skeleton(name: str | None) -> "Skeleton | None":
-    from hrpose.data.formats.skeletons import skeleton_called
+    from hrpose.data.skeleton_file import skeleton_called
     from hrpose.skeleton import COCO_17, MPII_16
 
     if name is None:

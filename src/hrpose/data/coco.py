@@ -52,7 +52,7 @@ def read_json(path: Path) -> Any:
     try:
         if (size := path.stat().st_size) > MAX_JSON:
             expected = f"{path}: expected at most {MAX_JSON:,} bytes of JSON"
-            raise UserError(f"{expected}, found {size:,}", code="json-too-large")
+            raise UserError(f"{expected}, found {size:,}", code="file-too-large")
         return json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(
@@ -77,12 +77,12 @@ def read_annotations(
         raise UserError(
             f"{path}: expected COCO annotations (an object), found a list; are results and "
             "annotations the other way round?",
-            code="annotations-form",
+            code="annotations-invalid",
         )
     if not isinstance(document, dict):
         raise UserError(
             f"{path}: expected COCO annotations (an object), found {shown(document)}",
-            code="annotations-form",
+            code="annotations-invalid",
         )
     return CocoAnnotations(path, document, lenient, category)
 
@@ -115,7 +115,7 @@ class CocoAnnotations:
         """What to raise of a part of the file."""
         return UserError(
             f"{self.path}: {where}: expected {expected}, found {shown(found)}",
-            code="annotations-form",
+            code="annotations-invalid",
         )
 
     def entries(self, key: str) -> list[Entry]:
@@ -141,7 +141,7 @@ class CocoAnnotations:
             skeleton = from_coco_category(categories[0])
         except BROKEN as error:
             raise UserError(
-                f"{self.path}: 'categories': {error}", code="annotations-form"
+                f"{self.path}: 'categories': {error}", code="annotations-invalid"
             ) from error
         return skeleton, self._category_id(categories[0])
 

@@ -170,16 +170,12 @@ class Check:
         return ids
 
     def problem(self, row: int, field: str, expected: str, found: object) -> None:
-        """Report an entry: at once where reading is strict; else its first problem is kept.
-
-        The error's code is made of kind and field, such as "annotation-bbox".
-        """
+        """Report an entry: at once where reading is strict; else its first problem is kept."""
         entry = self.entries[row]
         where = f"{self.kind} {entry.get('id')}: '{field}'"
         said = f"{where}: expected {expected}, found {shown(found)}"
         if not self.lenient:
-            code = f"{self.kind}-{field}".replace("_", "-")
-            raise UserError(f"{self.path}: {said}", code=code)
+            raise UserError(f"{self.path}: {said}", code="annotations-invalid")
         self.problems.setdefault(row, Problem(self.kind, field, entry, said))
 
     def finish(self, columns: dict[str, NDArray[Any]]) -> Checked:

@@ -9,7 +9,8 @@ COCO's categories have names and limbs. What else a training needs is said here,
     upper_body: [nose, left_ear, right_ear]
     colours: {nose: "#5adc78"}
 
-All keys may be left out; what is left out stays as it was found.
+All keys may be left out; what is left out stays as it was found. `skeleton_called` finds the
+skeleton that the user names with `--skeleton`: a shipped one, or that of a file.
 """
 
 from dataclasses import replace
@@ -19,8 +20,10 @@ from typing import Annotated, Any
 import yaml
 from pydantic import ConfigDict, Field
 
+from hrpose.data.coco import read_annotations
+from hrpose.data.formats.xml_file import children
 from hrpose.errors import UserError
-from hrpose.skeleton import Colour, Skeleton
+from hrpose.skeleton import SHIPPED, Colour, Skeleton, guess_flip_pairs
 from hrpose.yaml_file import Part, load_as
 
 Positive = Annotated[float, Field(gt=0)]
@@ -126,3 +129,44 @@ def to_yaml(skeleton: Skeleton) -> str:
 def _rgb(text: str) -> Colour:
     red, green, blue = bytes.fromhex(text[1:])
     return red, green, blue
+
+
+def skeleton_called(text: str) -> Skeleton:
+    """A shipped skeleton by name, or that of a file: COCO, YAML, or a setup of Label Studio.
+
+    Raises UserError where it is none of them.
+    """
+    if text in SHIPPED:
+        return SHIPPED[text]
+    path = Path(text)
+    if not path.is_file():
+        raise UserError(
+            f"--skeleton {text}: expected {', '.join(SHIPPED)}, or a file "
+            "(YAML, COCO JSON, Label Studio's XML), found no such file"
+        )
+    if path.suffix == ".json":
+        return read_annotations(path).skeleton
+    if path.suffix == ".xml":
+        return _of_label_studio(path)
+    from hrpose.yaml_file import load_as
+
+    said = load_as(path, (), SkeletonFile)
+    if not said.keypoints:
+        raise UserError(f"{path}: expected 'keypoints', the names of the joints, found none")
+    return complete_skeleton(_plain(path, said.name or "person", said.keypoints), path)
+
+
+def _of_label_studio(path: Path) -> Skeleton:
+    """The labels of the keypoints in a labelling setup."""
+    parts = [part for top in children(path, "View") for part in top.iter("KeyPointLabels")]
+    names = [label.get("value", "") for part in parts for label in part.iter("Label")]
+    if not names:
+        raise UserError(f"{path}: expected <KeyPointLabels> with <Label value=...>, found none")
+    return _plain(path, "person", tuple(names))
+
+
+def _plain(path: Path, name: str, keypoints: tuple[str, ...]) -> Skeleton:
+    try:
+        return Skeleton(name, keypoints, flip_pairs=guess_flip_pairs(keypoints))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error

@@ -13,11 +13,11 @@ from data.formats import exports
 from data.formats.exports import BOXES, EXPECTED, JOINTS
 from hrpose.cli.main import app
 from hrpose.data.coco import load_persons
+from hrpose.data.formats.coco import box_of_joints
 from hrpose.data.formats.convert import to_coco
 from hrpose.data.formats.people import Given
-from hrpose.data.formats.skeletons import skeleton_called
-from hrpose.data.formats.to_coco import box_of_joints
 from hrpose.data.pictures import PictureSource
+from hrpose.data.skeleton_file import skeleton_called
 from hrpose.errors import UserError
 from hrpose.skeleton import COCO_17, LSP_14, Skeleton
 

@@ -14,10 +14,10 @@ from data.formats import exports
 from hrpose.cli.main import app
 from hrpose.data.formats.convert import from_coco_to, from_coco_to_yolo, to_coco
 from hrpose.data.formats.people import Given
-from hrpose.data.formats.skeletons import skeleton_called
 from hrpose.data.formats.table import SOURCES
 from hrpose.data.formats.xml_file import children
 from hrpose.data.pictures import PictureSource
+from hrpose.data.skeleton_file import skeleton_called
 from hrpose.errors import UserError
 from hrpose.skeleton import Skeleton
 

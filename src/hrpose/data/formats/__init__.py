@@ -1,5 +1,5 @@
 """What annotation tools and older data sets write, to COCO keypoints JSON, and back.
 
-A file for each format reads it into a `PoseSet` (`people.py`); `to_coco.py` writes that as COCO
-keypoints, for all of them. The way back starts from `from_coco.py`. `table.py` lists the formats.
+There is a file for each format: `read` returns a `PoseSet` (`people.py`), `files` writes one. For
+all of them `coco.py` writes and reads COCO keypoints. `table.py` lists the formats.
 """

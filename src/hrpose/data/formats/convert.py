@@ -4,10 +4,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrpose.data.formats import from_coco, yolo_back
+from hrpose.data.formats import coco, yolo
+from hrpose.data.formats.coco import Document, documents
 from hrpose.data.formats.people import Given, PoseSet
 from hrpose.data.formats.table import SOURCES, TARGETS
-from hrpose.data.formats.to_coco import Document, documents
 from hrpose.data.set_folder import Album, must_be_new, write_folder
 from hrpose.skeleton import SHIPPED
 
@@ -46,7 +46,7 @@ def from_coco_to(
 ) -> Converted:
     """Convert COCO keypoints to a tool's files in the new folder `out`; `name` is the table's."""
     must_be_new(out)
-    found = from_coco.read(source, given)
+    found = coco.read(source, given)
     files = TARGETS[name].files(found, prefix)
     _write(out, files, {"images": found} if copy else {}, copy)
     return Converted(found, (), tuple(files))
@@ -57,10 +57,10 @@ def from_coco_to_yolo(
 ) -> Converted:
     """Convert COCO keypoints to YOLO-pose; `sources` are the subsets by name, `train` first."""
     must_be_new(out)
-    sets = {name: from_coco.read(path, given) for name, (path, given) in sources.items()}
-    files = yolo_back.files(sets)
+    sets = {name: coco.read(path, given) for name, (path, given) in sources.items()}
+    files = yolo.files(sets)
     _write(out, files, {f"images/{name}": found for name, found in sets.items()}, copy, each=True)
-    left_out = sum(yolo_back.joints_left_out(found) for found in sets.values())
+    left_out = sum(yolo.joints_left_out(found) for found in sets.values())
     return Converted(next(iter(sets.values())), (), tuple(files), left_out)
 
 

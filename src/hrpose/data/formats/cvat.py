@@ -13,39 +13,128 @@ A joint that is `outside` is not labelled, one that is `occluded` is hidden. Poi
 of a skeleton are joints by their label, and those of one `group_id` one person; or all joints of a
 person in the order of `--skeleton`. A box belongs to the person of its `group_id`. The pictures of
 a clip are frame_000000.png and so on, as CVAT exports them.
+
+What is written are annotations.xml ("CVAT 1.1") of skeletons to correct, and labels.json for the
+task. CVAT's skeletons have no boxes, so boxes are not written.
 """
 
+import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
 
-from hrpose.data.formats import from_coco
+from hrpose.data.formats import coco
 from hrpose.data.formats.checks import (
     joint_name,
     number,
     picture_name,
     printable,
     repeated,
+    size_wh,
     whole,
     wrong,
 )
-from hrpose.data.formats.checks import size_wh as checked_size
-from hrpose.data.formats.cvat_labels import Labels, labels_of
-from hrpose.data.formats.people import Box, Given, Joint, Person, Picture, PoseSet, pose_set
-from hrpose.data.formats.places import beside
+from hrpose.data.formats.people import (
+    Box,
+    Given,
+    Joint,
+    Person,
+    Picture,
+    PoseSet,
+    beside,
+    pose_set,
+    skeleton_of,
+)
 from hrpose.data.formats.xml_file import children
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
+from hrpose.skeleton import SHIPPED, Skeleton
 
 _FRAMES = 100_000_000
 _ENDINGS = (".png", ".PNG", ".jpg", ".jpeg", ".JPG")
+_DIGITS = 3
+# The drawing by which CVAT knows a skeleton is an SVG with a circle for each joint and a line for
+# each limb. Bounded, so that no text can make the search slow.
+_CIRCLE = re.compile(r"<circle\b[^<>]{0,2000}>")
+_LINE = re.compile(r"<line\b[^<>]{0,2000}>")
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Skeletons by label, and the clip's size and name where it is one."""
+
+    skeletons: dict[str, Skeleton] = field(default_factory=dict)
+    size_wh: tuple[int, int] | None = None
+    video: str = ""
+
+    def chosen(self, source: Path, wanted: str | None) -> str | None:
+        """The skeleton label to convert; None where there is none, only points."""
+        known = list(self.skeletons)
+        if not known:
+            return wanted
+        if wanted is None and len(known) == 1:
+            return known[0]
+        if wanted not in known:
+            raise UserError(
+                f"{source}: meta: expected one skeleton label, or one of them as --category, "
+                f"found {printable(', '.join(known))}"
+            )
+        return wanted
+
+
+def labels_of(source: Path, meta: ET.Element) -> Labels:
+    """Read <meta>. Raises UserError where a skeleton has no joints."""
+    joints: dict[str, list[str]] = {}
+    drawings: dict[str, str] = {}
+    for label in meta.iter("label"):
+        name = joint_name(label.findtext("name"), f"{source}: meta: label")
+        parent = label.findtext("parent")
+        if parent:
+            joints.setdefault(parent.strip(), []).append(name)
+        elif label.findtext("type") == "skeleton":
+            drawings[name] = label.findtext("svg") or ""
+    skeletons = {}
+    for name, drawing in drawings.items():
+        names = joints.get(name, [])
+        if not names or len(set(names)) != len(names):
+            raise wrong(f"{source}: meta: label {printable(name)}", "joints, each once", names)
+        skeleton = skeleton_of(names, name)
+        if skeleton not in SHIPPED.values():
+            skeleton = replace(skeleton, limbs=_limbs(drawing, names))
+        skeletons[name] = skeleton
+    size = meta.find(".//original_size")
+    where = f"{source}: meta: original_size"
+    return Labels(
+        skeletons,
+        None if size is None else size_wh(size.findtext("width"), size.findtext("height"), where),
+        printable((meta.findtext(".//source") or "").strip()),
+    )
+
+
+def _limbs(drawing: str, names: list[str]) -> tuple[tuple[int, int], ...]:
+    nodes = {}
+    for circle in _CIRCLE.findall(drawing):
+        label = _value(circle, "label-name")
+        if label in names:
+            nodes[_value(circle, "node-id")] = names.index(label)
+    ends = [(_value(line, "node-from"), _value(line, "node-to")) for line in _LINE.findall(drawing)]
+    limbs = [(nodes[a], nodes[b]) for a, b in ends if a in nodes and b in nodes and a != b]
+    return tuple(dict.fromkeys(limbs))
+
+
+def _value(element: str, name: str) -> str:
+    found = re.search(rf'data-{name}="([^"]{{0,200}})"', element)
+    return found[1] if found else ""
 
 
 def read(source: Path, given: Given) -> PoseSet:
     """Read annotations.xml, or the JSON of CVAT's COCO keypoints. Raises UserError."""
     if source.suffix.lower() == ".json":
-        return from_coco.read(source, given)
+        return coco.read(source, given)
     images, labels = beside(source, given), Labels()
     label = given.category
     pictures: list[Picture] = []
@@ -72,7 +161,7 @@ def _picture(
 ) -> Picture:
     name = picture_name(image.get("name"), f"{source}: image {printable(image.get('id', '?'))}")
     where, subset = f"{source}: image {printable(name)}", image.get("subset", "")
-    size = checked_size(image.get("width"), image.get("height"), where)
+    size = size_wh(image.get("width"), image.get("height"), where)
     shapes = [s for s in image.findall("skeleton") if label in (None, s.get("label"))]
     boxes = _boxes(image, len(shapes), where)
     people = []
@@ -187,3 +276,107 @@ def _box(box: ET.Element, where: str) -> Box:
     if right <= left or bottom <= top:
         raise wrong(where, "right of left and bottom below top", box.attrib)
     return (left, top, right - left, bottom - top)
+
+
+def files(found: PoseSet, prefix: str) -> dict[str, str]:
+    """annotations.xml to upload, labels.json to paste as "Raw" when the task is made.
+
+    `prefix` is put before the pictures' names. Their sizes have to be known, as they are in COCO.
+    """
+    skeleton = found.skeleton
+    label = skeleton.category or skeleton.name
+    drawing = _drawing(skeleton, _layout(found))
+    lines = ['<?xml version="1.0" encoding="utf-8"?>', "<annotations>", "  <version>1.1</version>"]
+    lines += ["  <meta><task>", "    <mode>annotation</mode>", "    <labels>"]
+    lines.append(
+        f"      <label><name>{escape(label)}</name><type>skeleton</type><attributes/>"
+        f"<svg>{escape(drawing)}</svg></label>"
+    )
+    lines += [
+        f"      <label><name>{escape(name)}</name><type>points</type><attributes/>"
+        f"<parent>{escape(label)}</parent></label>"
+        for name in skeleton.keypoints
+    ]
+    lines += ["    </labels>", "  </task></meta>"]
+    for row, picture in enumerate(found.pictures):
+        width, height = picture.size_wh or (0, 0)
+        lines.append(
+            f'  <image id="{row}" name={quoteattr(prefix + picture.name)} width="{width}" '
+            f'height="{height}">'
+        )
+        for person in picture.people:
+            lines += _person(person, skeleton, label)
+        lines.append("  </image>")
+    lines += ["</annotations>", ""]
+    return {"annotations.xml": "\n".join(lines), "labels.json": _labels(skeleton, label, drawing)}
+
+
+def _person(person: Person, skeleton: Skeleton, label: str) -> list[str]:
+    lines = [f'    <skeleton label={quoteattr(label)} source="file" z_order="0">']
+    for name in skeleton.keypoints:
+        # CVAT wants every joint somewhere; one that is outside is not there.
+        x, y, visibility = person.joints.get(name, (0, 0, 0))
+        lines.append(
+            f'      <points label={quoteattr(name)} source="file" outside="{int(not visibility)}" '
+            f'occluded="{int(visibility == 1)}" points="{_number(x)},{_number(y)}"/>'
+        )
+    return [*lines, "    </skeleton>"]
+
+
+def _number(value: float) -> str:
+    return f"{value:.{_DIGITS}f}".rstrip("0").rstrip(".")
+
+
+def _labels(skeleton: Skeleton, label: str, drawing: str) -> str:
+    joints = [{"name": name, "type": "points", "attributes": []} for name in skeleton.keypoints]
+    entry: dict[str, Any] = {
+        "name": label,
+        "type": "skeleton",
+        "attributes": [],
+        "svg": drawing,
+        "sublabels": joints,
+    }
+    return json.dumps([entry], indent=2, ensure_ascii=False)
+
+
+def _layout(found: PoseSet) -> dict[str, tuple[float, float]]:
+    """Where CVAT draws the joints of its template, from 0 to 100: the mean pose of the people."""
+    sums: dict[str, list[float]] = {name: [0.0, 0.0, 0.0] for name in found.skeleton.keypoints}
+    for picture in found.pictures:
+        for person in picture.people:
+            xs = [x for x, _, _ in person.joints.values()]
+            ys = [y for _, y, _ in person.joints.values()]
+            if len(xs) < 2 or min(xs) == max(xs) or min(ys) == max(ys):
+                continue
+            for name, (x, y, _) in person.joints.items():
+                share = ((x - min(xs)) / (max(xs) - min(xs)), (y - min(ys)) / (max(ys) - min(ys)))
+                old = sums[name]
+                sums[name] = [old[0] + share[0], old[1] + share[1], old[2] + 1]
+    layout = {}
+    for place, (name, (x, y, count)) in enumerate(sums.items()):
+        # Joints that nobody has are put into a row at the top.
+        layout[name] = (
+            (10 + 80 * x / count, 10 + 80 * y / count)
+            if count
+            else (10 + 80 * place / max(len(sums) - 1, 1), 5.0)
+        )
+    return layout
+
+
+def _drawing(skeleton: Skeleton, layout: dict[str, tuple[float, float]]) -> str:
+    """The SVG by which CVAT knows a skeleton: lines are limbs, circles joints, counted from 1."""
+    parts = []
+    for a, b in skeleton.limbs:
+        (x1, y1), (x2, y2) = (layout[skeleton.keypoints[i]] for i in (a, b))
+        parts.append(
+            f'<line x1="{x1:.2f}" y1="{y1:.2f}" x2="{x2:.2f}" y2="{y2:.2f}" data-type="edge" '
+            f'data-node-from="{a + 1}" data-node-to="{b + 1}"></line>'
+        )
+    for node, name in enumerate(skeleton.keypoints, 1):
+        x, y = layout[name]
+        parts.append(
+            f'<circle r="0.75" cx="{x:.2f}" cy="{y:.2f}" data-type="element node" '
+            f'data-element-id="{node}" data-node-id="{node}" '
+            f"data-label-name={quoteattr(name)}></circle>"
+        )
+    return "".join(parts)

@@ -10,14 +10,18 @@ Places are percentages of the picture. A keypoint belongs to the rectangle that 
 that a relation joins it to, else to the smallest one around it that lacks this joint; without
 rectangles a picture has one person. A keypoint with the note (`meta.text`) "occluded" is hidden. Of
 several annotators the one marked as ground truth counts, else the first.
+
+What is written are tasks with the persons as predictions to correct, and the labeling setup.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import quoteattr
 
 from hrpose.data.coco import read_json
 from hrpose.data.formats.checks import (
@@ -31,12 +35,14 @@ from hrpose.data.formats.checks import (
     size_wh,
     wrong,
 )
-from hrpose.data.formats.people import Box, Given, Joint, Person, Picture, PoseSet, pose_set
-from hrpose.data.formats.places import beside
+from hrpose.data.formats.coco import box_of_joints
+from hrpose.data.formats.people import Box, Given, Joint, Person, Picture, PoseSet, beside, pose_set
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
 from hrpose.image import SUFFIXES
 
+# Percentages; a millionth of a percent of the widest picture is less than 1/1000 pixel.
+_DIGITS = 6
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 
@@ -226,3 +232,91 @@ def _visible(region: Mapping[str, Any]) -> int:
     meta = region.get("meta")
     notes = meta.get("text") if isinstance(meta, dict) else None
     return 1 if isinstance(notes, list) and "occluded" in notes else 2
+
+
+def files(found: PoseSet, prefix: str) -> dict[str, str]:
+    """tasks.json and config.xml; `prefix` is what Label Studio finds the pictures below.
+
+    The pictures' sizes have to be known, as they are in COCO.
+    """
+    label = found.skeleton.category or found.skeleton.name
+    tasks = []
+    for row, picture in enumerate(found.pictures, 1):
+        size = picture.size_wh or (0, 0)
+        results = [
+            result
+            for number, person in enumerate(picture.people, 1)
+            for result in _of_person(person, f"p{row}-{number}", label, size)
+        ]
+        scores = [person.score for person in picture.people if person.score is not None]
+        prediction: dict[str, Any] = {"model_version": "hrpose", "result": results}
+        if scores:
+            prediction["score"] = min(scores)  # the least sure person needs a look first
+        tasks.append({"data": {"image": prefix + picture.name}, "predictions": [prediction]})
+    return {
+        "tasks.json": json.dumps(tasks, ensure_ascii=False),
+        "config.xml": _config(found.skeleton.keypoints, label),
+    }
+
+
+def _of_person(person: Person, key: str, label: str, size: tuple[int, int]) -> list[dict[str, Any]]:
+    """The rectangle of a person, and below it the joints."""
+    common = {
+        "to_name": "image",
+        "original_width": size[0],
+        "original_height": size[1],
+        "image_rotation": 0,
+    }
+
+    def percent(value: float, axis: int) -> float:
+        return round(100 * value / size[axis], _DIGITS)
+
+    x, y, w, h = person.box or box_of_joints(person.joints.values(), size)
+    box = {"x": percent(x, 0), "y": percent(y, 1), "width": percent(w, 0), "height": percent(h, 1)}
+    results: list[dict[str, Any]] = [
+        {
+            **common,
+            "id": key,
+            "type": "rectanglelabels",
+            "from_name": "person",
+            "value": {**box, "rotation": 0, "rectanglelabels": [label]},
+        }
+    ]
+    if person.score is not None:
+        results[0]["score"] = person.score
+    for row, (name, (x, y, visibility)) in enumerate(person.joints.items(), 1):
+        result: dict[str, Any] = {
+            **common,
+            "id": f"{key}-{row}",
+            "parentID": key,
+            "type": "keypointlabels",
+            "from_name": "joint",
+            "value": {
+                "x": percent(x, 0),
+                "y": percent(y, 1),
+                "width": 0.5,
+                "keypointlabels": [name],
+            },
+        }
+        if visibility == 1:
+            result["meta"] = {"text": ["occluded"]}
+        results.append(result)
+    return results
+
+
+def _config(joints: tuple[str, ...], label: str) -> str:
+    lines = [f"    <Label value={quoteattr(name)}/>" for name in joints]
+    return "\n".join(
+        [
+            "<View>",
+            '  <Image name="image" value="$image"/>',
+            '  <RectangleLabels name="person" toName="image">',
+            f"    <Label value={quoteattr(label)}/>",
+            "  </RectangleLabels>",
+            '  <KeyPointLabels name="joint" toName="image">',
+            *lines,
+            "  </KeyPointLabels>",
+            "</View>",
+            "",
+        ]
+    )

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hrpose.data.formats.people import Given, Person, Picture, PoseSet, pose_set
-from hrpose.data.formats.places import beside
+from hrpose.data.formats.people import Given, Person, Picture, PoseSet, beside, pose_set
 from hrpose.data.matlab import read_mat
 from hrpose.errors import UserError
 from hrpose.skeleton import LSP_14

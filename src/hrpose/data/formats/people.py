@@ -3,9 +3,10 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hrpose.data.formats.checks import printable
-from hrpose.data.pictures import PictureSource
+from hrpose.data.pictures import PictureSource, pictures_beside
 from hrpose.errors import UserError
 from hrpose.skeleton import SHIPPED, Skeleton, guess_flip_pairs
 
@@ -122,3 +123,9 @@ def _unknown_joint(pictures: Sequence[Picture], unknown: set[str], skeleton: Ske
         f"{person.where}: expected a joint of '{skeleton.name}' ({len(skeleton)} joints), "
         f"found '{printable(name)}'{hint}"
     )
+
+
+def beside(source: Path, given: Given) -> PictureSource:
+    """The given pictures, else `images` or `images.zip` beside the source, else its own folder."""
+    folder = source if source.is_dir() else source.parent
+    return given.images or pictures_beside(source) or PictureSource(folder)

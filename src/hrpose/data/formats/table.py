@@ -36,12 +36,12 @@ SOURCES: Mapping[str, Source] = {
     "label-studio": Source("label_studio", "The export of the kind JSON", "Label Studio."),
     "labelme": Source("labelme", "The folder of the JSON files", "labelme, a file a picture."),
     "csv": Source(
-        "csv_table",
+        "csv",
         "The table, with a header",
         "A table, one row a joint: image, person, joint, x, y, and visible if known.",
     ),
     "coco": Source(
-        "from_coco",
+        "coco",
         "COCO keypoints JSON",
         "COCO keypoints of other tools: one category, crowds left out.",
     ),
@@ -64,11 +64,11 @@ class Target:
 
 TARGETS: Mapping[str, Target] = {
     "to-cvat": Target(
-        "cvat_back",
+        "cvat",
         "annotations.xml to upload into a task, and labels.json to make the task with.",
     ),
     "to-label-studio": Target(
-        "label_studio_back",
+        "label_studio",
         "tasks.json with predictions to correct, and config.xml for the labelling setup.",
         "/data/local-files/?d=",
     ),

@@ -1,24 +1,78 @@
-"""A `PoseSet` as COCO keypoints JSON: the one writer for all formats.
+"""COCO keypoints JSON, which many tools export, as a `PoseSet`, and a `PoseSet` as COCO keypoints.
 
-Where the source has no box, it is made from the joints: what they span, with a tenth of its longer
-side around (on COCO's people the boxes reach 0.06 of it beyond the joints at the sides, 0.12 above
-and 0.08 below, in the median), cut to the picture, and marked by `bbox_guessed`. Where that spans
-nothing (one joint), the box is the picture.
+All other formats are converted by way of it. Where the source has no box, it is made from the
+joints: what they span, with a tenth of its longer side around (on COCO's people the boxes reach
+0.06 of it beyond the joints at the sides, 0.12 above and 0.08 below, in the median), cut to the
+picture, and marked by `bbox_guessed`. Where that spans nothing (one joint), the box is the picture.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hrpose.data.coco import read_annotations
 from hrpose.data.formats.checks import file_name, printable
-from hrpose.data.formats.people import Box, Joint, Person, Picture, PoseSet
+from hrpose.data.formats.people import Box, Given, Joint, Person, Picture, PoseSet, beside, pose_set
+from hrpose.data.persons import group_by_image
+from hrpose.data.rules import Entry
 from hrpose.errors import UserError
 from hrpose.geometry import BODY_MARGIN, box_around, clip_boxes, expand_boxes
 from hrpose.skeleton import Skeleton
 
 DIGITS = 3
+
+
+def read(source: Path, given: Given) -> PoseSet:
+    """Read COCO keypoints; crowds are left out. Raises UserError, naming the file and the entry."""
+    annotations = read_annotations(source, category=given.category)
+    skeleton, instances = annotations.skeleton, annotations.instances(crowds=False)
+    visibility = instances.columns["keypoints"][..., 2]
+    if not (known := np.isin(visibility, (0, 1, 2)).all(axis=1)).all():
+        row = int(np.argmin(known))
+        where = f"annotation {instances.entries[row]['id']}: 'keypoints'"
+        raise annotations.error(where, "visibilities of 0, 1 and 2", visibility[row].tolist())
+    people = [
+        _person(entry, skeleton, f"{source}: annotation {entry['id']}")
+        for entry in instances.entries
+    ]
+    rows = group_by_image(instances.columns["image_index"])
+    sizes = annotations.image_columns["image_wh"].tolist()
+    found = [
+        Picture(
+            entry["file_name"],
+            tuple(people[row] for row in rows.get(image, ())),
+            (width, height),
+            source=str(entry.get("source", "")),
+            video=str(entry.get("video", "")),
+        )
+        for image, (entry, (width, height)) in enumerate(
+            zip(annotations.images, sizes, strict=True)
+        )
+    ]
+    return pose_set(source, found, given, beside(source, given), skeleton)
+
+
+def _person(annotation: Entry, skeleton: Skeleton, where: str) -> Person:
+    values = annotation.get("keypoints") or [0] * (3 * len(skeleton))
+    joints = {
+        name: (values[3 * i], values[3 * i + 1], int(values[3 * i + 2]))
+        for i, name in enumerate(skeleton.keypoints)
+        if values[3 * i + 2]
+    }
+    x, y, w, h = annotation["bbox"]
+    score, track = annotation.get("score"), annotation.get("track_id")
+    guessed = annotation.get("bbox_guessed") is True
+    return Person(
+        joints,
+        None if guessed or w <= 0 or h <= 0 else (x, y, w, h),
+        where,
+        area=None if guessed else annotation.get("area"),
+        score=float(score) if isinstance(score, int | float) else None,
+        track=track if isinstance(track, int) else None,
+    )
 
 
 @dataclass(frozen=True, slots=True)

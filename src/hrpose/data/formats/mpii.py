@@ -1,4 +1,4 @@
-"""MPII as the official code has it (`annot/*.json`, `gt_*.mat`) to COCO keypoints JSON.
+"""MPII as the official code has it (`annot/*.json`, `gt_*.mat`) to COCO keypoints JSON, and back.
 
 MPII counts pixels from 1 and gives each person a centre and a scale, the person's height in units
 of 200 pixels, which the official code moves a little down and enlarges by 1.25. The box of our form
@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from hrpose.data.coco import read_json
-from hrpose.data.heads import DIGITS, numbers_of
-from hrpose.data.matlab import read_mat
+from hrpose.data.coco import read_annotations, read_json
+from hrpose.data.heads import DIGITS, numbers_of, pckh_truth
+from hrpose.data.matlab import read_mat, write_mat
 from hrpose.data.pictures import PictureSource, stays_inside
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
@@ -34,6 +34,8 @@ _UNIT = 200.0  # pixels of a scale of 1
 _DOWN = 15.0  # pixels that the centre moves down, at a scale of 1
 _PADDING = 1.25
 UNLABELLED = [-1.0, -1.0]
+# The names of MPII_16 in the official `gt_valid.mat`.
+_SHORT_NAMES = "rank rkne rhip lhip lkne lank pelv thor neck head rwri relb rsho lsho lelb lwri"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,3 +211,55 @@ def _pictures(
             {"id": image_id, "file_name": name, "width": width, "height": height, **guessed}
         )
     return entries
+
+
+def from_coco(annotations: Path, out: Path) -> list[Path]:
+    """Write the official form of a converted file: `out`/NAME.json and, with heads, gt_NAME.mat.
+
+    What PCKh does not look at is not kept: the points of missing joints in the .mat file.
+    """
+    keep_apart(annotations.parent, out)
+    parsed = read_annotations(annotations)
+    images, people = parsed.entries("images"), parsed.entries("annotations")
+    try:
+        names = {entry["id"]: entry["file_name"] for entry in images}
+        people = sorted(people, key=lambda person: person["id"])
+        entries = [_entry(person, names) for person in people]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{annotations}: expected what 'hrpose data convert mpii' writes, found {error!r}"
+        ) from error
+    written = [out / annotations.name]
+    write_atomically(written[0], json.dumps(entries))
+    truth = pckh_truth(parsed, [person["id"] for person in people])
+    if truth is not None and truth.known.all():
+        written.append(out / f"gt_{annotations.stem}.mat")
+        points = np.where(truth.missing[..., None], UNLABELLED[0], truth.points)
+        names_cell = np.array(_SHORT_NAMES.split(), dtype=object)[None]
+        mat = {
+            "dataset_joints": names_cell,
+            "jnt_missing": truth.missing.T.astype(np.float64),
+            "pos_gt_src": points.transpose(1, 2, 0),
+            "headboxes_src": truth.head_boxes.transpose(1, 2, 0),
+        }
+        write_mat(written[1], mat)
+    return written
+
+
+def _entry(person: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
+    """The official entry of one COCO annotation."""
+    kept = person["mpii"]
+    entry = {
+        "image": names[person["image_id"]],
+        "center": kept["center"],
+        "scale": kept["scale"],
+    }
+    if kept.get("test"):
+        return entry
+    odd = kept.get("unlabelled", {})
+    joints = np.asarray(person["keypoints"], np.float64).reshape(16, 3)
+    points = [
+        [round(x + 1, DIGITS), round(y + 1, DIGITS)] if v > 0 else odd.get(str(j), UNLABELLED)
+        for j, (x, y, v) in enumerate(joints.tolist())
+    ]
+    return {**entry, "joints": points, "joints_vis": [int(v > 0) for v in joints[:, 2]]}

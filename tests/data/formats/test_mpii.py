@@ -17,9 +17,8 @@ from data.mpii_files import NAMES, entries, truth, write_mpii
 from golden_rules import arrays, facts
 from hrpose.cli.main import app
 from hrpose.data.coco import load_persons
+from hrpose.data.formats.mpii import convert, from_coco
 from hrpose.data.heads import pckh_truth
-from hrpose.data.mpii import convert
-from hrpose.data.mpii_back import from_coco
 from hrpose.errors import UserError
 from hrpose.geometry import Crop
 from hrpose.metrics.pckh import pckh
@@ -62,7 +61,7 @@ def test_crops_are_the_official_ones(annot: Path, tmp_path: Path) -> None:
 
 @given(x=st.one_of(st.just(-1.0), st.floats(0, 4000)), y=st.floats(-1, 4000), s=st.floats(0.01, 20))
 def test_any_centre_and_scale(x: float, y: float, s: float) -> None:
-    from hrpose.data.mpii import _box
+    from hrpose.data.formats.mpii import _box
 
     center, side = official_crop([x, y], s)
     crop = Crop.from_box(_box([x, y], s), (256, 256))

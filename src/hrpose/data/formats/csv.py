@@ -22,8 +22,7 @@ from hrpose.data.formats.checks import (
     text_of,
     wrong,
 )
-from hrpose.data.formats.people import Given, Joint, Person, Picture, PoseSet, pose_set
-from hrpose.data.formats.places import beside
+from hrpose.data.formats.people import Given, Joint, Person, Picture, PoseSet, beside, pose_set
 from hrpose.errors import UserError
 
 _COLUMNS = ("image", "person", "joint", "x", "y")
