@@ -10,7 +10,8 @@ from hrpose.runtime.estimator import PoseEstimator
 from hrpose.runtime.session import open_session
 
 if TYPE_CHECKING:
-    from hrpose.evaluation.run import Scores
+    from hrpose.evaluation import Report
+    from hrpose.evaluation.predictions import Progress
     from hrpose.onnx_export import ExportReport, FinderReport
 
 
@@ -109,17 +110,19 @@ def evaluate(
     refine: bool = False,
     batch_size: int = 64,
     out: str | Path | None = None,
-) -> "Scores | None":
-    """COCO's ten figures of weights on a data set, MPII's PCKh or PCK. Needs `hrpose[train]`.
+    progress: "Progress | None" = None,
+) -> "Report":
+    """COCO's ten metrics of weights on a data set, MPII's PCKh or PCK. Needs `hrpose[train]`.
 
     `annotations` is a COCO keypoints file, `images` a folder, `images.zip` or `images.zip@/folder`.
     `boxes` is "ground-truth", a COCO detections file, or "detector", which scores the weights and
     `detector` together; boxes of either, scored below `box_threshold`, in [0, 1], are left out.
-    `nms` is "hard" or "soft", `metric` "ap", "pckh", "pck" or "auto", by the data. `flip_test`,
-    `refine` and `batch_size` (crops) are those of `PoseEstimator`. Into the folder `out` go the
-    results and figures as files.
+    `nms` is "hard" or "soft"; `metric` is "AP", "PCKh", "PCK", "NME", "EPE" or, by what the data
+    have, "auto". `flip_test`, `refine` and `batch_size` (crops) are those of `PoseEstimator`. Into
+    the folder `out` go `metrics.json` and the results. `progress` is called with the number of
+    finished images and of all.
 
-    Returns AP and AR in [0, 1], PCKh and PCK in percent; None where the pictures have no labels.
+    Returns the report: `report.metrics["AP"]`, and the conditions under which it came about.
     Raises UserError where files do not fit, and where `detector` or `box_threshold` do not go with
     `boxes`. See `hrpose.evaluation.evaluate`.
     """
@@ -144,7 +147,8 @@ def evaluate(
         box_threshold=box_threshold or 0.0,
         nms=nms,
         metric=metric,
-    ).scores
+        progress=progress,
+    )
 
 
 def export(name_or_file: str | Path, out: str | Path) -> "ExportReport | FinderReport":

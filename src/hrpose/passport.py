@@ -119,9 +119,15 @@ class Passport:
             box_xywh, self.input_wh, self.padding, unit_lengths=self.codec.unit_lengths
         )
 
-    def joint_scores(self, peaks: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Joint scores in [0, 1] from the heights of heatmaps, of any shape."""
-        scores = np.clip(peaks, 0, 1)
+    def joint_scores(
+        self, peaks: NDArray[np.floating], *, clip: bool = True
+    ) -> NDArray[np.float32]:
+        """Joint scores in [0, 1] from the heights of heatmaps, of any shape.
+
+        Without `clip` and without a calibration, the heights as they are: the official code ranks
+        poses by them.
+        """
+        scores = np.clip(peaks, 0, 1) if clip else np.asarray(peaks)
         if self.calibration is not None:
             scores = self.calibration(scores)
         result: NDArray[np.float32] = scores.astype(np.float32)

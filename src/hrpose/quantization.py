@@ -18,9 +18,8 @@ from hrpose.data.coco import load_persons
 from hrpose.data.persons import PersonTable
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
-from hrpose.evaluation.people import ground_truth
-from hrpose.evaluation.predict import predict
-from hrpose.evaluation.run import thinned_results
+from hrpose.evaluation.evaluate import thinned_results
+from hrpose.evaluation.predictions import ground_truth, predict
 from hrpose.files import write_atomically
 from hrpose.geometry import warp
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints
@@ -135,10 +134,12 @@ def judge(
 ) -> Judged:
     """The figures of weights on the people of `table`, with their own boxes."""
     estimator = PoseEstimator(OnnxSession(weights), flip_test=flip_test, batch_size=32)
-    people, keypoints = predict(estimator, table, ground_truth(table), source, None)
-    results = thinned_results(estimator, table, people, keypoints)
+    predictions = predict(estimator, table, ground_truth(table), source)
+    results = thinned_results(table, predictions)
     labelled = table.keypoints[..., 2] > 0
-    terms = keypoint_similarities(keypoints, table.keypoints, table.areas, table.skeleton.sigmas)
+    terms = keypoint_similarities(
+        predictions.keypoints, table.keypoints, table.areas, table.skeleton.sigmas
+    )
     count = labelled.sum(axis=0)
     mean = np.where(count > 0, (terms * labelled).sum(axis=0) / np.maximum(count, 1), np.nan)
     return Judged(evaluate_keypoints(annotations, results, table.skeleton.sigmas), mean)

@@ -1,18 +1,19 @@
 """How much the boxes matter: the labelled boxes, shaken by several amounts, predicted again."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.data.coco import CocoAnnotations
 from hrpose.data.pictures import PictureSource
-from hrpose.evaluation.people import People
-from hrpose.evaluation.predict import predict
+from hrpose.evaluation.evaluate import thinned_results
+from hrpose.evaluation.predictions import Instances, predict
 from hrpose.geometry import iou_of_pairs
-from hrpose.metrics.coco import evaluate_keypoints, select_results
+from hrpose.metrics.coco import evaluate_keypoints
 from hrpose.runtime.estimator import PoseEstimator
+from hrpose.skeleton import Skeleton
 
 AMOUNTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
 # Enough for a curve; more people would be drawn by chance and looked at as often as there are
@@ -53,16 +54,17 @@ def box_noise(
     estimator: PoseEstimator,
     annotations: CocoAnnotations,
     source: PictureSource,
-    sigmas: Sequence[float],
+    skeleton: Skeleton,
     progress: Progress,
     seed: int = 0,
 ) -> list[BoxNoise]:
     """AP of `estimator` at each of `AMOUNTS`, on pictures drawn until there are 500 people.
 
+    `skeleton` has the OKS constants.
     The boxes and the poses are those of `hrpose evaluate`.
     """
     rng = np.random.default_rng(seed)
-    table = annotations.persons()
+    table = replace(annotations.persons(), skeleton=skeleton)
     pictures = rng.permutation(np.unique(table.image_index))
     people_of = np.bincount(table.image_index, minlength=len(table.image_ids))[pictures]
     pictures = pictures[np.cumsum(people_of) - people_of < MOST_PEOPLE]
@@ -71,18 +73,10 @@ def box_noise(
     points = []
     for step, amount in enumerate(AMOUNTS):
         boxes = shaken(table.boxes, amount, sizes, rng)
-        people = People(table.image_index, boxes, np.ones(len(boxes)))
-        people, keypoints = predict(estimator, table, people, source, None)
-        results = select_results(
-            table.image_ids[people.picture],
-            keypoints,
-            people.scores,
-            [estimator.passport.crop(box).area for box in people.boxes],
-            sigmas=sigmas,
-            category_id=table.category_id,
-        )
+        instances = Instances(table.image_index, boxes, np.ones(len(boxes)))
+        results = thinned_results(table, predict(estimator, table, instances, source))
         ids = table.image_ids[pictures].tolist()
-        scores = evaluate_keypoints(annotations, results, sigmas, ids)
+        scores = evaluate_keypoints(annotations, results, skeleton.sigmas, ids)
         overlap = float(iou_of_pairs(boxes, table.boxes).mean())
         points.append(BoxNoise(amount, overlap, scores.AP))
         progress(step + 1, len(AMOUNTS))

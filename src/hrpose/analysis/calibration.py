@@ -23,6 +23,8 @@ from hrpose.passport import Calibration
 BINS = 10
 # Fewer labelled joints than this say nothing about scores.
 FEWEST_JOINTS = 100
+# Peaks of heatmaps go a little beyond 0 and 1, and count as these; numbers beyond here are none.
+LOWEST_PEAK, HIGHEST_PEAK = -1.0, 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +77,7 @@ class Scores:
 def examine(found: Found, matches: Matches, errors: JointErrors) -> Scores:
     """How honest the joint scores are, and what would mend them.
 
-    Raises UserError where there are too few joints, or where scores are not in [0, 1].
+    Raises UserError where there are too few joints, or where scores are no peaks of heatmaps.
     """
     scores = found.keypoints[matches.poses, :, 2]
     labelled = errors.kinds >= 0
@@ -84,11 +86,12 @@ def examine(found: Found, matches: Matches, errors: JointErrors) -> Scores:
             f"calibration: expected at least {FEWEST_JOINTS} labelled joints of matched people, "
             f"found {labelled.sum()}"
         )
-    if scores.min() < 0 or scores.max() > 1:
+    if scores.min() < LOWEST_PEAK or scores.max() > HIGHEST_PEAK:
         raise UserError(
             "calibration: expected joint scores in [0, 1], found "
             f"{scores.min():g} to {scores.max():g}"
         )
+    scores = np.clip(scores, 0, 1)
     own, similar = scores[labelled], errors.similarities[labelled]
     calibration = fit(own, similar)
     return Scores(

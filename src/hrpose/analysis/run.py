@@ -156,7 +156,8 @@ def analyze(
     area = truth.table.areas[matches.people]
     noise = []
     if estimator is not None and source is not None:
-        noise = box_noise(estimator, truth.annotations, source, sigmas, told("boxes"))
+        skeleton = truth.table.skeleton
+        noise = box_noise(estimator, truth.annotations, source, skeleton, told("boxes"))
     shown = {}
     if source is not None:
         shown = {

@@ -31,12 +31,14 @@ class Nms(StrEnum):
 
 
 class Metric(StrEnum):
-    """COCO's AP, MPII's PCKh, or PCK with NME and EPE; auto looks at the annotations."""
+    """COCO's AP, MPII's PCKh, or PCK, NME and EPE; auto goes by the annotations."""
 
     auto = "auto"
-    ap = "ap"
-    pckh = "pckh"
-    pck = "pck"
+    ap = "AP"
+    pckh = "PCKh"
+    pck = "PCK"
+    nme = "NME"
+    epe = "EPE"
 
 
 def evaluate(
@@ -55,38 +57,37 @@ def evaluate(
         Nms, typer.Option(help="OKS-NMS: drop repeated poses, or lower their scores.")
     ] = Nms.hard,
     metric: Annotated[
-        Metric, typer.Option(help="auto: PCKh with head boxes, PCK without OKS constants, else AP.")
+        Metric,
+        typer.Option(
+            case_sensitive=False,
+            help="auto: PCKh with head boxes, PCK without OKS constants, else AP.",
+        ),
     ] = Metric.auto,
     flip_test: FlipTest = True,
     batch_size: BatchSize = 64,
     out: Annotated[Path | None, typer.Option(help="Where the figures and the results go.")] = None,
 ) -> None:
     """Score weights on a data set: COCO's ten figures, PCKh or PCK; or predict a test set."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    from hrpose.api import load
+    from hrpose import api
     from hrpose.cli.console import plain_console, progress
-    from hrpose.evaluation import DETECTOR, check_boxes, evaluate
+    from hrpose.metrics.distance import DISTANCES
 
-    check_boxes(boxes, detector, box_threshold)
-    estimator = load(
-        weights,
-        detector=detector if boxes == DETECTOR else "whole",
-        box_threshold=box_threshold if boxes == DETECTOR else None,
-        flip_test=flip_test,
-        refine=refine,
-        batch_size=batch_size,
-    )
     with progress("pictures") as show:
-        report = evaluate(
-            estimator,
+        report = api.evaluate(
+            weights,
             annotations,
             images,
-            boxes,
-            out,
-            box_threshold=box_threshold or 0.0,
+            boxes=boxes,
+            detector=detector,
+            box_threshold=box_threshold,
             nms=nms.value,
             metric=metric.value,
+            flip_test=flip_test,
+            refine=refine,
+            batch_size=batch_size,
+            out=out,
             progress=show,
         )
     flip = f"flip test: {'on' if flip_test else 'off'}{', second look' if refine else ''}"
@@ -94,15 +95,18 @@ def evaluate(
         f"{weights} on {annotations.name}: {report.people} people in {report.pictures} pictures\n"
         f"boxes: {report.boxes}; {flip}"
     )
-    if report.scores is None:
+    if report.primary is None:
         typer.echo(f"{title}\nno figures, for there are no labels")
     else:
-        table = Table(title=title)
-        figures = report.scores.as_dict()
-        for name in figures:
-            table.add_column(name, justify="right")
-        table.add_row(*("-" if math.isnan(v) else f"{v:.3f}" for v in figures.values()))
-        plain_console(110).print(table)
+        typer.echo(title)
+        console = plain_console(110)
+        # Distances, which most evaluations have too, get rows of their own.
+        for last in (False, True):
+            some = {n: v for n, v in report.metrics.items() if (n in DISTANCES) is last}
+            table = Table(*(Column(name, justify="right") for name in some))
+            table.add_row(*("-" if math.isnan(v) else f"{v:.3f}" for v in some.values()))
+            if some:
+                console.print(table)
     if report.files:
         typer.echo(f"wrote {' and '.join(map(str, report.files))}")
 

@@ -1,6 +1,6 @@
-"""An estimator over a data set: who is in its pictures, what is found, and how good that is."""
+"""An estimator on a data set: whose keypoints it predicts, and how good they are."""
 
-from hrpose.evaluation.people import DETECTOR, GROUND_TRUTH, check_boxes
-from hrpose.evaluation.run import Report, evaluate
+from hrpose.evaluation.evaluate import Evaluator, Report, evaluate
+from hrpose.evaluation.predictions import DETECTOR, GROUND_TRUTH, check_boxes
 
-__all__ = ["DETECTOR", "GROUND_TRUTH", "Report", "check_boxes", "evaluate"]
+__all__ = ["DETECTOR", "GROUND_TRUTH", "Evaluator", "Report", "check_boxes", "evaluate"]

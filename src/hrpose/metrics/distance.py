@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+# The names of `DistanceScores.as_dict`.
+DISTANCES = ("PCK@0.2", "PCK@0.1", "NME", "EPE")
+
 
 @dataclass(frozen=True, slots=True)
 class DistanceScores:
@@ -23,13 +26,8 @@ class DistanceScores:
     epe: float
 
     def as_dict(self) -> dict[str, float]:
-        """The figures under their usual names."""
-        return {
-            "PCK@0.2": self.pck,
-            "PCK@0.1": self.pck_strict,
-            "NME": self.nme,
-            "EPE": self.epe,
-        }
+        """The metrics by name."""
+        return dict(zip(DISTANCES, (self.pck, self.pck_strict, self.nme, self.epe), strict=True))
 
 
 def distances(predicted: ArrayLike, truth: ArrayLike, boxes: ArrayLike) -> DistanceScores:

@@ -2,8 +2,8 @@
 
 A joint is right where its distance to the truth is at most a fraction of the head's size, which is
 0.6 times the diagonal of the labelled head box. Two habits of the official code are kept, so that
-figures can be compared: the mean leaves out pelvis and thorax, and its column `Mean@0.1` is
-measured at 0.11 of the head's size.
+metrics can be compared: the mean leaves out pelvis and thorax, and PCKh@0.1 is measured at 0.11 of
+the head's size.
 """
 
 from dataclasses import dataclass
@@ -46,8 +46,10 @@ class PCKhScores:
     mean_at_01: float
 
     def as_dict(self) -> dict[str, float]:
-        """The figures under the official code's names, in its order."""
+        """By name: the means, which the official code calls Mean and Mean@0.1, then each joint."""
         return {
+            "PCKh": self.mean,
+            "PCKh@0.1": self.mean_at_01,
             "Head": self.head,
             "Shoulder": self.shoulder,
             "Elbow": self.elbow,
@@ -55,8 +57,6 @@ class PCKhScores:
             "Hip": self.hip,
             "Knee": self.knee,
             "Ankle": self.ankle,
-            "Mean": self.mean,
-            "Mean@0.1": self.mean_at_01,
         }
 
 

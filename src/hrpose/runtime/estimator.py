@@ -118,19 +118,23 @@ class PoseEstimator:
         image, shrunk = read_reduced(file, min(np.divide(size, input_wh)) / 2)
         return Picture(image, np.array([[0.0, 0.0, *size]]), np.ones(1), shrunk)
 
-    def stream(self, pictures: Iterable[Picture]) -> Iterator[tuple[Picture, Poses]]:
+    def stream(
+        self, pictures: Iterable[Picture], *, clip_scores: bool = True
+    ) -> Iterator[tuple[Picture, Poses]]:
         """Each picture, the very object that was given, with its poses, in order.
 
         Crops of neighboring pictures share batches, so the pictures are read a little further than
-        poses are given out.
+        poses are given out. Without `clip_scores` scores may be above 1, see
+        `Passport.joint_scores`.
         """
-        found = self._poses_in((picture, picture) for picture in pictures)
+        found = self._poses_in(((picture, picture) for picture in pictures), clip_scores)
         if self.refine:
-            found = self._poses_in((picture, _closer(picture, poses)) for picture, poses in found)
+            closer = ((picture, _closer(picture, poses)) for picture, poses in found)
+            found = self._poses_in(closer, clip_scores)
         yield from found
 
     def _poses_in(
-        self, views: Iterable[tuple[Picture, Picture]]
+        self, views: Iterable[tuple[Picture, Picture]], clip_scores: bool
     ) -> Iterator[tuple[Picture, Poses]]:
         """The first of each pair, with the poses in the boxes of the second.
 
@@ -153,7 +157,7 @@ class PoseEstimator:
                 given, picture, crops = waiting.popleft()
                 n = len(crops)
                 rows = np.array(points[:n]), np.array(scores[:n])
-                yield given, place(self.passport, picture, crops, *rows)
+                yield given, place(self.passport, picture, crops, *rows, clip=clip_scores)
                 del points[:n], scores[:n]
 
         for given, picture in views:
@@ -240,15 +244,18 @@ def place(
     crops: Sequence[Crop],
     points: NDArray[np.float64],
     scores: NDArray[np.float32],
+    *,
+    clip: bool = True,
 ) -> Poses:
     """The poses of a picture: `points` (n, k, 2) in the pixels of its n `crops`, led back to it.
 
-    `scores` (n, k) are peaks of heatmaps; the passport makes joint scores of them.
+    `scores` (n, k) are peaks of heatmaps; the passport makes joint scores of them, with `clip` or
+    without.
     """
     if not crops:
         return Poses.empty(passport.skeleton)
     in_image = transform(points, np.stack([crop.inverse_matrix for crop in crops]))
-    confidence = passport.joint_scores(scores)
+    confidence = passport.joint_scores(scores, clip=clip)
     keypoints = np.concatenate([in_image, confidence[..., None]], axis=-1).astype(np.float32)
     return Poses(
         keypoints,

@@ -22,9 +22,9 @@ from hrpose.data.pack import Pack
 from hrpose.data.persons import PersonTable
 from hrpose.data.skeleton_file import complete_skeleton
 from hrpose.errors import UserError
+from hrpose.evaluation.evaluate import Evaluator
 from hrpose.training.processes import ALONE, Processes
 from hrpose.training.recipe import DataSet, Recipe
-from hrpose.training.validation import Validation
 
 # Validation shows people as they are.
 _STILL = Augmentation(scale=0, half_body_probability=0)
@@ -61,7 +61,7 @@ class PoseData(L.LightningDataModule):
                 f"({', '.join(self.train_table.skeleton.keypoints)}), "
                 f"found {', '.join(self.val_table.skeleton.keypoints)}"
             )
-        self.validation = Validation(
+        self.evaluator = Evaluator.choose(
             root / recipe.data.val.annotations, self.val_table, recipe.evaluation.metric
         )
 

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from hrpose.data.dataset import Sample
 from hrpose.errors import UserError
+from hrpose.evaluation.evaluate import Evaluator
+from hrpose.evaluation.predictions import Predictions, ground_truth
 from hrpose.geometry import transform
 from hrpose.network.folded import norms
 from hrpose.network.hrnet import HRNet
@@ -22,7 +24,6 @@ from hrpose.training.network_module import NetworkModule
 from hrpose.training.pictures import DebugPictures
 from hrpose.training.processes import gather
 from hrpose.training.recipe import Recipe
-from hrpose.training.validation import Validation
 
 
 class PoseModule(MicroBatches, NetworkModule):
@@ -120,17 +121,23 @@ class PoseModule(MicroBatches, NetworkModule):
             heatmaps = self.passport.codec.merge_flipped(heatmaps, mirrored, self.flip_permutation)
         points, scores = self.passport.codec.decode(heatmaps)
         in_image = transform(points.cpu().numpy(), batch.to_image.cpu().numpy())
-        keypoints = np.concatenate([in_image, scores.cpu().numpy()[..., None]], axis=-1)
+        confidence = self.passport.joint_scores(scores.cpu().numpy(), clip=False)
+        keypoints = np.concatenate([in_image, confidence[..., None]], axis=-1)
         people = batch.person.cpu().numpy()[:, None]
         self.predictions.append(np.concatenate([people, keypoints.reshape(len(people), -1)], 1))
 
     def on_validation_epoch_end(self) -> None:
-        validation: Validation = self.trainer.datamodule.validation  # type: ignore[attr-defined]
-        most = math.ceil(len(validation.table) / self.trainer.world_size)
-        rows = gather(self, np.concatenate(self.predictions), most)
-        people, keypoints = rows[:, 0].astype(np.int64), rows[:, 1:].reshape(len(rows), -1, 3)
-        for name, value in validation.scores(people, keypoints, self.passport).items():
-            self.log(f"val/{name}", value, prog_bar=name == validation.figure)
+        evaluator: Evaluator = self.trainer.datamodule.evaluator  # type: ignore[attr-defined]
+        table = evaluator.table
+        most = math.ceil(len(table) / self.trainer.world_size)
+        rows = gather(self, np.concatenate(self.predictions), most)  # in the order of the table
+        keypoints = rows[:, 1:].reshape(len(rows), -1, 3)
+        predictions = Predictions.of(self.passport, ground_truth(table), keypoints)
+        # Numbers would be rounded to 32 bits, and not be those of `hrpose evaluate`.
+        exact = torch.float32 if self.device.type == "mps" else torch.float64
+        for name, value in evaluator.metrics(predictions).items():
+            shown = name == evaluator.primary
+            self.log(f"val/{name}", torch.tensor(value, dtype=exact), prog_bar=shown)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[METADATA_KEY] = self.passport.to_json()

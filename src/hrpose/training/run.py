@@ -72,10 +72,10 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
 
     First comes `check`, which tells `say` what it finds; a resumed training was checked before.
     `out/recipe.yaml` is the recipe as it was given, overrides included.
-    `out/checkpoints` has the last and the best checkpoint (by the figure of `Validation`), `out`
-    the logs and, at the end, the best weights with their passport, whose path is returned. `resume`
-    goes on from the last checkpoint in `out`. Raises UserError for bad data, and where `out` holds
-    another training.
+    `out/checkpoints` has the last and the best checkpoint (by the primary metric of the
+    evaluation), `out` the logs and, at the end, the best weights with their passport, whose path is
+    returned. `resume` goes on from the last checkpoint in `out`. Raises UserError for bad data, and
+    where `out` holds another training.
 
     Of several processes that torchrun started each calls this; the first writes and speaks.
     """
@@ -111,8 +111,8 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
         datamodule,
         recipe.training,
         out,
-        monitor=f"val/{datamodule.validation.figure}",
-        mode="max" if datamodule.validation.more_is_better else "min",
+        monitor=f"val/{datamodule.evaluator.primary}",
+        mode="max" if datamodule.evaluator.more_is_better else "min",
         every_epochs=recipe.evaluation.every_epochs,
         resume_from=last,
         processes=processes,

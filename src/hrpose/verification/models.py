@@ -10,8 +10,6 @@ from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
 from hrpose.evaluation import GROUND_TRUTH, evaluate
 from hrpose.geometry import transform
-from hrpose.metrics.distance import DistanceScores
-from hrpose.metrics.pckh import PCKhScores
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.runtime.picture import Picture
 from hrpose.synthetic import render_picture
@@ -31,15 +29,13 @@ def figure(
     boxes: str = GROUND_TRUTH,
     progress: Progress | None = None,
 ) -> tuple[str, float]:
-    """The one figure that a model is known by: COCO's AP, MPII's mean PCKh, or PCK; in [0, 1]."""
+    """The one metric that a model is known by: COCO's AP, MPII's mean PCKh, or PCK; in [0, 1]."""
     report = evaluate(estimator, annotations, images, boxes, progress=progress)
-    if report.scores is None:
-        raise UserError(f"{annotations}: has no labels, so there is no figure to compare")
-    if isinstance(report.scores, PCKhScores):
-        return "PCKh@0.5", report.scores.mean / 100
-    if isinstance(report.scores, DistanceScores):
-        return "PCK@0.1", report.scores.pck_strict / 100
-    return f"AP, boxes: {report.boxes}", report.scores.AP
+    if report.primary is None:
+        raise UserError(f"{annotations}: has no labels, so there is no metric to compare")
+    if report.primary == "AP":
+        return f"AP, boxes: {report.boxes}", report.value
+    return report.primary, report.value / 100
 
 
 def compare_models(

@@ -1,0 +1,208 @@
+"""Which instances of a data set are looked at, and the keypoints that are predicted for them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hrpose.data.coco import read_json
+from hrpose.data.persons import PersonTable
+from hrpose.data.pictures import PictureSource
+from hrpose.errors import UserError
+from hrpose.passport import Passport
+from hrpose.runtime.estimator import PoseEstimator
+from hrpose.runtime.picture import Picture
+
+GROUND_TRUTH = "ground-truth"
+DETECTOR = "detector"
+
+# Called with the number of finished images and the number of all.
+Progress = Callable[[int, int], None]
+
+
+def check_boxes(boxes: str | Path, detector: object, box_threshold: float | None) -> None:
+    """Raises UserError where a detector, other than "auto", or a threshold would not count with
+    these `boxes`, and where the threshold is not in [0, 1].
+    """
+    if str(boxes) != DETECTOR and detector != "auto":
+        raise UserError(f"--detector: expected --boxes {DETECTOR}, found {boxes}; leave it out")
+    if box_threshold is None:
+        return
+    if str(boxes) == GROUND_TRUTH:
+        raise UserError(
+            f"--box-threshold: expected --boxes {DETECTOR} or a file, found {boxes}; leave it out"
+        )
+    if not 0 <= box_threshold <= 1:
+        raise UserError(f"--box-threshold: expected 0 to 1, found {box_threshold}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instances:
+    """n instances: `image_index` (n,) the row of their image in the table, `boxes` (n, 4)
+    [x, y, w, h] in pixels and `box_scores` (n,) in [0, 1].
+    """
+
+    image_index: NDArray[np.int32]
+    boxes: NDArray[np.float64]
+    box_scores: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def by_image(self) -> list[tuple[int, NDArray[np.int64]]]:
+        """(image, its instances) for every image that has any, in the table's order."""
+        order = np.argsort(self.image_index, kind="stable")
+        images, starts = np.unique(self.image_index[order], return_index=True)
+        parts = np.split(order, starts[1:]) if len(images) else []
+        return [(int(image), members) for image, members in zip(images, parts, strict=True)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """The keypoints of n `instances`, in image pixels.
+
+    `keypoints` (n, k, 3) float32: x, y and score. Scores are calibrated where the weights have a
+    calibration; else they are the peaks of the heatmaps, which may be above 1: as in the official
+    code nothing is clipped before poses are rescored. `crop_areas` (n,): the area of each one's
+    crop in image pixels, which OKS-NMS takes for the size of the person.
+    """
+
+    instances: Instances
+    keypoints: NDArray[np.float32]
+    crop_areas: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, metadata: Passport, instances: Instances, keypoints: ArrayLike) -> "Predictions":
+        """`keypoints` (n, k, 3) of weights with this `metadata`, of any floating type.
+
+        Raises ValueError where there is not one row for each instance.
+        """
+        points = np.asarray(keypoints, np.float32)
+        if len(points) != len(instances):
+            raise ValueError(
+                f"predictions: expected {len(instances)} rows of keypoints, found {len(points)}"
+            )
+        areas = [metadata.crop(box).area for box in instances.boxes]
+        return cls(instances, points, np.asarray(areas, np.float64))
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+
+def ground_truth(table: PersonTable) -> Instances:
+    """The persons of the table, in its order."""
+    return Instances(table.image_index, table.boxes, table.box_scores.astype(np.float64))
+
+
+def detections(path: Path, table: PersonTable, threshold: float = 0.0) -> Instances:
+    """Boxes of a COCO detections file with a score of at least `threshold`.
+
+    Boxes of other categories and empty ones are left out, as in the official code. Raises
+    UserError, naming the entry, where the file is of another form.
+    """
+    entries = read_json(path)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f"{path}: expected COCO detections (a list of objects)")
+    rows = {int(image_id): row for row, image_id in enumerate(table.image_ids)}
+    index, boxes, scores = [], [], []
+    for position, entry in enumerate(entries):
+        try:
+            row = rows[entry["image_id"]]
+            x, y, w, h = (float(value) for value in entry["bbox"])
+            score = float(entry["score"])
+            if not np.isfinite([x, y, w, h, score]).all():
+                raise ValueError("NaN or infinity")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise UserError(
+                f"{path}: entry {position}: expected 'image_id' of a picture of the annotations, "
+                f"'bbox' [x, y, w, h] and 'score', found {error!r}"
+            ) from error
+        if entry.get("category_id", table.category_id) != table.category_id:
+            continue
+        if score >= threshold and w > 0 and h > 0:
+            index.append(row)
+            boxes.append([x, y, w, h])
+            scores.append(score)
+    return Instances(
+        np.asarray(index, np.int32),
+        np.asarray(boxes, np.float64).reshape(-1, 4),
+        np.asarray(scores, np.float64),
+    )
+
+
+def instances_of(
+    estimator: PoseEstimator, table: PersonTable, boxes: str | Path, threshold: float
+) -> tuple[Instances | None, str]:
+    """Which instances are looked at, and where the boxes are from.
+
+    `boxes` is "ground-truth", "detector" (then None: the estimator's own detects them) or a COCO
+    detections file.
+    """
+    if str(boxes) == GROUND_TRUTH:
+        return ground_truth(table), GROUND_TRUTH
+    if str(boxes) == DETECTOR:
+        return None, f"detector: {estimator.detector.name}"
+    least = f", scored {threshold:g} or more" if threshold > 0 else ""
+    return detections(Path(boxes), table, threshold), f"detections: {boxes}{least}"
+
+
+def predict(
+    estimator: PoseEstimator,
+    table: PersonTable,
+    instances: Instances | None,
+    source: PictureSource,
+    progress: Progress | None = None,
+) -> Predictions:
+    """The keypoints of `instances`, in their order; without them of all that the estimator's
+    detector finds in the images of the table, image by image.
+
+    Raises UserError, naming the image, where one cannot be read.
+    """
+    groups: Sequence[tuple[int, Any]] = (
+        [(row, None) for row in range(len(table.image_ids))]
+        if instances is None
+        else instances.by_image()
+    )
+
+    def images() -> Iterator[Picture]:
+        for row, members in groups:
+            name = table.file_names[row].decode()
+            pixels = source.read(name)
+            if instances is None:
+                yield _detected(estimator, pixels, name)
+            else:
+                yield Picture(pixels, instances.boxes[members], instances.box_scores[members])
+
+    index, scores = [np.zeros(0, np.int32)], [np.zeros(0)]
+    boxes, keypoints = [np.zeros((0, 4))], [np.zeros((0, len(table.skeleton), 3), np.float32)]
+    found = estimator.stream(images(), clip_scores=False)
+    for done, ((row, _), (image, poses)) in enumerate(zip(groups, found, strict=True), start=1):
+        index.append(np.full(len(poses), row, np.int32))
+        scores.append(image.box_scores)
+        boxes.append(poses.boxes.astype(np.float64))
+        keypoints.append(poses.keypoints)
+        if progress is not None:
+            progress(done, len(groups))
+    order = (
+        np.arange(sum(map(len, boxes)))
+        if instances is None
+        else np.argsort(np.concatenate([np.zeros(0, np.int64), *(m for _, m in groups)]))
+    )
+    if instances is None or estimator.refine:
+        # Found by the detector, or moved to the keypoints of the first pass.
+        instances = Instances(
+            np.concatenate(index)[order],
+            np.concatenate(boxes)[order],
+            np.concatenate(scores)[order],
+        )
+    return Predictions.of(estimator.passport, instances, np.concatenate(keypoints)[order])
+
+
+def _detected(estimator: PoseEstimator, pixels: NDArray[np.uint8], name: str) -> Picture:
+    try:
+        return estimator.picture(pixels)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
