@@ -12,7 +12,6 @@ import argparse
 import json
 import statistics
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -55,8 +54,7 @@ def split(people: Path, source: str, count: int, seed: int, out: Path) -> None:
 
 def score(model: str | Path, folder: Path, images: Path) -> float:
     """AP on the test people."""
-    scores: Any = hrpose.evaluate(model, folder / "test.json", images)
-    return float(scores.as_dict()["AP"])
+    return hrpose.evaluate(model, folder / "test.json", images).metrics["AP"]
 
 
 def main() -> None:

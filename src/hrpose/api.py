@@ -126,7 +126,8 @@ def evaluate(
     Raises UserError where files do not fit, and where `detector` or `box_threshold` do not go with
     `boxes`. See `hrpose.evaluation.evaluate`.
     """
-    from hrpose.evaluation import DETECTOR, check_boxes, evaluate
+    from hrpose.evaluation import DETECTOR, check_boxes
+    from hrpose.evaluation.evaluate import evaluate
 
     check_boxes(boxes, detector, box_threshold)
     found = str(boxes) == DETECTOR

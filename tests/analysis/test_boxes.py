@@ -66,7 +66,7 @@ def test_ap_falls_with_the_boxes(tmp_path: Path) -> None:
         PoseEstimator(Template(places)),
         read_annotations(annotations),
         PictureSource(tmp_path / "images"),
-        COCO_17.sigmas,
+        COCO_17,
         lambda done, total: steps.append(done),
     )
     assert [point.amount for point in points] == list(AMOUNTS)

@@ -28,11 +28,11 @@ SMALL = {
     "4-joints-of-your-own": (
         "PICTURES, TO_JUDGE_BY = 12, 6\n"
         "SETTINGS = ['training.epochs=1', 'training.samples_per_epoch=32']",
-        "assert len(estimator.passport.skeleton) == 9 and 'PCK@0.1' in scores.as_dict()",
+        "assert len(estimator.passport.skeleton) == 9 and 'PCK@0.1' in report.metrics",
     ),
     "5-evaluate-and-analyse": (
         "PICTURES = 4",
-        "assert scores.AP > 0.3 and analysis.counts.people > 3 and page.stat().st_size > 10_000",
+        "assert report.value > 0.3 and analysis.counts.people > 3 and page.stat().st_size > 10_000",
     ),
 }
 

@@ -1,100 +1,70 @@
-"""Which figure validation people are scored by."""
+"""The validation of a training measures what `hrpose evaluate` measures."""
 
-import json
+import csv
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from torch import Tensor
 
-from data.mpii_files import entries, write_mpii
-from hrpose.data.coco import load_persons
-from hrpose.data.formats.mpii import convert
-from hrpose.errors import UserError
+from conftest import ROOT
+from hrpose import api
+from hrpose.evaluation.evaluate import METRICS
+from hrpose.network.hrnet import HRNet
 from hrpose.passport import Passport
-from hrpose.skeleton import COCO_17, MPII_16
-from hrpose.synthetic import ANIMAL, write_dataset
-from hrpose.training.validation import Validation
+from hrpose.synthetic import write_dataset
+from hrpose.training.recipe import Evaluation, load_recipe
+from hrpose.training.run import train
 
-
-def validation(annotations: Path, metric: str = "auto") -> Validation:
-    return Validation(annotations, load_persons(annotations), metric)
-
-
-def scores(chosen: Validation, moved: float = 0.0) -> dict[str, float]:
-    """The scores of the labels themselves, `moved` pixels to the right, in another order."""
-    people = np.random.default_rng(0).permutation(len(chosen.table))
-    keypoints = chosen.table.keypoints[people].astype(float)
-    keypoints[..., 0] += moved
-    keypoints[..., 2] = 0.9
-    skeleton = chosen.table.skeleton
-    return chosen.scores(people, keypoints, Passport("w16-small", (64, 64), skeleton))
-
-
-def test_head_boxes_mean_pckh(tmp_path: Path) -> None:
-    convert(write_mpii(tmp_path), tmp_path / "ours")
-    chosen = validation(tmp_path / "ours" / "valid.json")
-    assert chosen.table.skeleton is MPII_16
-    assert chosen.figure == "PCKh"
-    found = scores(chosen)
-    assert list(found)[:3] == ["PCKh", "PCKh@0.1", "Head"]
-    assert found["PCKh"] == found["PCKh@0.1"] == 100
-    # Heads are 10 to 60 pixels wide and high: 4 pixels are near for all of them at half a head.
-    assert scores(chosen, 4)["PCKh"] == 100 > scores(chosen, 4)["PCKh@0.1"]
-
-
-def test_people_without_a_head_box_are_left_out(tmp_path: Path) -> None:
-    convert(write_mpii(tmp_path), tmp_path / "ours")
-    path = tmp_path / "ours" / "valid.json"
-    document = json.loads(path.read_text())
-    del document["annotations"][2]["head_box"]
-    path.write_text(json.dumps(document))
-    chosen = validation(path)
-    people = np.arange(len(chosen.table))
-    keypoints = chosen.table.keypoints.astype(float)
-    keypoints[2] += 1000
-    assert chosen.scores(people, keypoints, Passport("w", (64, 64), MPII_16))["PCKh"] == 100
-
-
-def test_everybody_else_has_ap(tmp_path: Path) -> None:
-    chosen = validation(write_dataset(tmp_path, 3, seed=0))
-    assert chosen.table.skeleton is COCO_17
-    assert chosen.figure == "AP"
-    assert scores(chosen)["AP"] == pytest.approx(1)
-    # MPII without heads says nothing about their size.
-    (tmp_path / "annot").mkdir()
-    (tmp_path / "annot" / "train.json").write_text(json.dumps(entries(3)))
-    (mpii,) = convert(tmp_path / "annot", tmp_path / "ours")
-    assert validation(mpii.path).figure == "AP"
-
-
-def test_without_oks_constants_it_is_pck(tmp_path: Path) -> None:
-    annotations = write_dataset(tmp_path, 3, seed=0, figure=ANIMAL)
-    chosen = validation(annotations)
-    assert (chosen.figure, chosen.more_is_better) == ("PCK@0.1", True)
-    assert scores(chosen) == {"PCK@0.2": 100, "PCK@0.1": 100, "NME": 0, "EPE": 0}
-    assert scores(chosen, 3)["EPE"] == pytest.approx(3)
-    # Asked for, there is an AP by the default constants.
-    assert scores(validation(annotations, "AP"))["AP"] == pytest.approx(1)
-
-
-@pytest.mark.parametrize(
-    ("metric", "figure", "more"),
-    [("AP", "AP", True), ("PCK", "PCK@0.1", True), ("NME", "NME", False), ("EPE", "EPE", False)],
+SMALL = (
+    *("weights=w16-small", "codec.name=udp", "optimizer.lr=1e-5"),
+    *("training.epochs=1", "training.samples_per_epoch=8"),
 )
-def test_a_recipe_may_choose(tmp_path: Path, metric: str, figure: str, more: bool) -> None:
-    chosen = validation(write_dataset(tmp_path, 2, seed=0), metric)
-    assert (chosen.figure, chosen.more_is_better) == (figure, more)
-    assert figure in scores(chosen)
 
 
-@pytest.mark.parametrize("metric", ["auto", "AP", "PCKh", "PCK", "NME", "EPE"])
-def test_mpii_may_be_scored_by_any_of_them(tmp_path: Path, metric: str) -> None:
-    convert(write_mpii(tmp_path), tmp_path / "ours")
-    chosen = validation(tmp_path / "ours" / "valid.json", metric)
-    assert chosen.figure == {"auto": "PCKh", "PCK": "PCK@0.1"}.get(metric, metric)
-    assert chosen.figure in scores(chosen)
+def logged(out: Path) -> dict[str, float]:
+    """What the only validation of a training has logged."""
+    with (out / "csv" / "version_0" / "metrics.csv").open() as file:
+        (row,) = (row for row in csv.DictReader(file) if row["val/AP"])
+    validated = {name: value for name, value in row.items() if name.startswith("val/")}
+    return {name.removeprefix("val/"): float(value) for name, value in validated.items()}
 
 
-def test_pckh_needs_heads(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="PCKh needs MPII's keypoints and head boxes"):
-        validation(write_dataset(tmp_path, 2, seed=0), "PCKh")
+@pytest.mark.parametrize(("flip_test", "gain"), [(False, 1), (True, 4)])
+def test_a_training_logs_the_ap_of_evaluate_to_the_last_digit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flip_test: bool, gain: float
+) -> None:
+    annotations = [write_dataset(tmp_path / part, 8, i) for i, part in enumerate(("val", "train"))]
+    forward = HRNet.forward
+
+    def louder(network: HRNet, images: Tensor) -> Tensor:
+        """With a gain of 4 most peaks are above 1."""
+        return forward(network, images) * gain
+
+    monkeypatch.setattr(HRNet, "forward", louder)
+    overrides = (*SMALL, f"evaluation.flip_test={str(flip_test).lower()}")
+    recipe = load_recipe(ROOT / "recipes" / "synthetic.yaml", overrides)
+    weights = train(recipe, tmp_path, tmp_path / "out")
+
+    def ap_and_all() -> tuple[float, dict[str, float]]:
+        images = tmp_path / "val" / "images"
+        report = api.evaluate(weights, annotations[0], images, flip_test=flip_test)
+        assert report.primary == "AP"
+        return report.value, dict(report.metrics)
+
+    validated, (ap, measured) = logged(tmp_path / "out"), ap_and_all()
+    assert 0.1 < ap < 0.9
+    assert validated["AP"] == ap
+    assert validated == pytest.approx(measured, rel=1e-6)
+
+    def clipped(self: Passport, peaks: NDArray[np.floating], *, clip: bool = True) -> object:
+        return np.clip(peaks, 0, 1).astype(np.float32)
+
+    monkeypatch.setattr(Passport, "joint_scores", clipped)
+    assert (ap_and_all()[0] == ap) == (gain == 1)
+
+
+def test_recipes_choose_by_the_same_names() -> None:
+    assert get_args(Evaluation.model_fields["metric"].annotation) == METRICS

@@ -9,7 +9,7 @@ import pytest
 from hrpose.api import load
 from hrpose.data.coco import load_persons
 from hrpose.errors import UserError
-from hrpose.evaluation import evaluate
+from hrpose.evaluation.evaluate import evaluate
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.skeleton import COCO_17
 from hrpose.synthetic import ANIMAL, PERSON, Figure, write_dataset

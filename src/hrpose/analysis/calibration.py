@@ -24,7 +24,7 @@ BINS = 10
 # Fewer labelled joints than this say nothing about scores.
 FEWEST_JOINTS = 100
 # Peaks of heatmaps go a little beyond 0 and 1, and count as these; numbers beyond here are none.
-LOWEST_PEAK, HIGHEST_PEAK = -1.0, 2.0
+LOWEST_PEAK, HIGHEST_PEAK = -0.5, 1.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -126,7 +126,7 @@ class Evaluator:
         elif metric == "auto":
             metric = "PCK" if paired and not table.skeleton.has_sigmas else "AP"
         by_pairs = f"--boxes: {metric} compares person by person, expected {GROUND_TRUTH}"
-        _check(paired or metric == "AP", by_pairs)
+        _check(paired or metric == "AP", by_pairs, "options-conflict")
         return cls(annotations, table, metric, heads, paired)
 
     @property
@@ -243,7 +243,8 @@ def evaluate(
         _check(not paired, f"{nobody}; add --boxes FILE or --boxes {DETECTOR}")
         _check(out is not None, f"{nobody}, so there are no figures, only results; add --out")
     elif unlabelled_mpii:
-        _check(paired, f"--boxes: PCKh compares person by person, expected {GROUND_TRUTH}")
+        by_pairs = f"--boxes: PCKh compares person by person, expected {GROUND_TRUTH}"
+        _check(paired, by_pairs, "options-conflict")
     else:
         evaluator = Evaluator.choose(annotations, table, metric, paired)
         if evaluator.metric != "PCKh":
@@ -287,9 +288,9 @@ def evaluate(
     return report
 
 
-def _check(right: bool, message: str) -> None:
+def _check(right: bool, message: str, code: str = "bad-input") -> None:
     if not right:
-        raise UserError(message)
+        raise UserError(message, code)
 
 
 def _table(annotations: Path, estimator: PoseEstimator) -> tuple[PersonTable, bool]:
@@ -313,11 +314,14 @@ def _table(annotations: Path, estimator: PoseEstimator) -> tuple[PersonTable, bo
 def _heads(annotations: Path, table: PersonTable, required: bool) -> PckhTruth | None:
     """What PCKh compares with. Raises UserError where it is `required` and not there."""
     if not is_mpii(table.skeleton):
-        raise UserError(f"{annotations}: PCKh is for MPII's 16 keypoints, found others")
+        raise UserError(
+            f"{annotations}: PCKh is for MPII's 16 keypoints, found others", "metric-unavailable"
+        )
     truth = pckh_truth(annotations, table.annotation_ids)
     if truth is None and required:
         raise UserError(
             f"{annotations}: expected people with a 'head_box', found none; "
-            "run 'hrpose data convert mpii' on a folder with gt_valid.mat"
+            "run 'hrpose data convert mpii' on a folder with gt_valid.mat",
+            "metric-unavailable",
         )
     return truth

@@ -8,7 +8,8 @@ import numpy as np
 from hrpose.data.coco import load_persons
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
-from hrpose.evaluation import GROUND_TRUTH, evaluate
+from hrpose.evaluation import GROUND_TRUTH
+from hrpose.evaluation.evaluate import evaluate
 from hrpose.geometry import transform
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.runtime.picture import Picture
