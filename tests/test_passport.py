@@ -100,6 +100,11 @@ def test_without_a_calibration_scores_are_the_peaks() -> None:
     assert "calibration" not in PLAIN.to_json()  # as before there was one
     peaks = np.array([[-0.1, 0.0, 0.3], [0.7, 1.0, 1.2]], np.float32)
     assert np.array_equal(PLAIN.joint_scores(peaks), np.clip(peaks, 0, 1))
+    assert np.array_equal(PLAIN.joint_scores(peaks, clip=False), peaks)
+    calibrated = replace(PLAIN, calibration=Calibration(2.0, 0.5))
+    assert np.array_equal(
+        calibrated.joint_scores(peaks, clip=False), calibrated.joint_scores(peaks)
+    )
 
 
 @given(calibrations, calibrations)

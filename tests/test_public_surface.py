@@ -32,7 +32,7 @@ PoseEstimator(session, *, detector=None, flip_test=False, refine=False, exact=Fa
   .keypoints(crops)
   .passport
   .picture(image, boxes=None, box_scores=None, *, size=None)
-  .stream(pictures)
+  .stream(pictures, *, clip_scores=True)
 Poses(keypoints, boxes, scores, skeleton, track_ids=None)
   .__getitem__(chosen)
   .__iter__()

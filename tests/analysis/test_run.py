@@ -92,6 +92,24 @@ def test_perfect_results_have_no_errors(case: Case, tmp_path: Path) -> None:
     assert "[0, 1]" in str(analysis.calibration)
 
 
+def test_peaks_above_1_are_scores_too(case: Case, tmp_path: Path) -> None:
+    """Results of `hrpose evaluate` and of the official code have such; the estimator clips them."""
+    louder, clipped = (json.loads(case.results.read_bytes()) for _ in range(2))
+    for one, other in zip(louder, clipped, strict=True):
+        peaks = np.reshape(one["keypoints"], (-1, 3))
+        peaks[:, 2] *= 1.4
+        one["keypoints"] = peaks.ravel().tolist()
+        other["keypoints"] = np.minimum(peaks, [np.inf, np.inf, 1]).ravel().tolist()
+    assert max(max(each["keypoints"][2::3]) for each in louder) > 1
+    found = []
+    for name, results in (("louder", louder), ("clipped", clipped)):
+        (tmp_path / name).write_text(json.dumps(results), encoding="utf-8")
+        found.append(analyze(tmp_path / name, case.annotations).calibration)
+    assert not isinstance(found[0], str)
+    assert not isinstance(found[1], str)
+    assert found[0].calibration == found[1].calibration
+
+
 def test_no_results_at_all(case: Case, tmp_path: Path) -> None:
     results = tmp_path / "none.json"
     results.write_text("[]", encoding="utf-8")
