@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from hrpose.data.coco import load_persons
+from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.persons import PersonTable
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
@@ -79,18 +79,17 @@ def quantize(
     if out.suffix != ".onnx":
         raise UserError(f"{out}: expected a name that ends with .onnx")
     passport = OnnxSession(weights).passport
-    table = load_persons(annotations)
+    parsed = read_annotations(annotations)
+    table = parsed.persons()
     if table.skeleton.keypoints != passport.skeleton.keypoints:
         raise UserError(f"{annotations}: expected the keypoints of {weights}, found others")
     source = PictureSource(images)
-    chosen = (annotations, images) if calibration is None else calibration
+    chosen: tuple[CocoAnnotations | Path, str | Path] = calibration or (parsed, images)
     crops = calibration_crops(passport, *chosen, people, np.random.default_rng(seed))
     with tempfile.TemporaryDirectory() as folder:
         small = Path(folder) / "small.onnx"
         _quantize(weights, small, crops)
-        before, after = (
-            judge(path, annotations, table, source, flip_test) for path in (weights, small)
-        )
+        before, after = (judge(path, parsed, table, source, flip_test) for path in (weights, small))
         content = small.read_bytes()
     report = QuantizationReport(
         out,
@@ -113,15 +112,16 @@ def quantize(
 
 def calibration_crops(
     passport: Passport,
-    annotations: Path,
+    annotations: CocoAnnotations | Path,
     images: str | Path,
     people: int,
     rng: np.random.Generator,
 ) -> list[NDArray[np.uint8]]:
     """Crops (n, h, w, 3) of randomly chosen people, in batches."""
-    table, source = load_persons(annotations), PictureSource(images)
+    annotations = read_annotations(annotations)
+    table, source = annotations.persons(), PictureSource(images)
     if len(table) == 0:
-        raise UserError(f"{annotations}: expected people to calibrate on, found none")
+        raise UserError(f"{annotations.path}: expected people to calibrate on, found none")
     rows = np.sort(rng.permutation(len(table))[:people])
     crops = [
         warp(source.read(table.picture_name(row)), passport.crop(table.boxes[row])) for row in rows
@@ -130,7 +130,11 @@ def calibration_crops(
 
 
 def judge(
-    weights: Path, annotations: Path, table: PersonTable, source: PictureSource, flip_test: bool
+    weights: Path,
+    annotations: CocoAnnotations,
+    table: PersonTable,
+    source: PictureSource,
+    flip_test: bool,
 ) -> Judged:
     """The figures of weights on the people of `table`, with their own boxes."""
     estimator = PoseEstimator(OnnxSession(weights), flip_test=flip_test, batch_size=32)

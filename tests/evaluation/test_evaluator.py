@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from data.mpii_files import entries, write_mpii
-from hrpose.data.coco import load_persons
+from hrpose.data.coco import read_annotations
 from hrpose.data.formats.mpii import convert
 from hrpose.evaluation import Evaluator
 from hrpose.evaluation.predictions import Predictions, ground_truth
@@ -19,7 +19,8 @@ from refusals import refused
 
 
 def evaluator(annotations: Path, metric: str = "auto") -> Evaluator:
-    return Evaluator.choose(annotations, load_persons(annotations), metric)
+    parsed = read_annotations(annotations)
+    return Evaluator.choose(parsed, parsed.persons(), metric)
 
 
 def measured(chosen: Evaluator, moved: float = 0.0) -> dict[str, float]:
@@ -106,12 +107,12 @@ def test_pckh_needs_heads(tmp_path: Path) -> None:
 
 def test_pairs_need_the_labelled_boxes(tmp_path: Path) -> None:
     annotations = write_dataset(tmp_path, 3, seed=0, figure=ANIMAL)
-    table = load_persons(annotations)
+    parsed = read_annotations(annotations)
     for metric in ("PCK", "NME", "EPE"):
         with refused("options-conflict", metric):
-            Evaluator.choose(annotations, table, metric, paired=False)
+            Evaluator.choose(parsed, parsed.persons(), metric, paired=False)
     # A detector's boxes are compared by AP, whatever the constants.
-    chosen = Evaluator.choose(annotations, table, paired=False)
+    chosen = Evaluator.choose(parsed, parsed.persons(), paired=False)
     assert chosen.primary == "AP"
     assert set(measured(chosen)) == {"AP", "AP50", "AP75", "APM", "APL"} | {
         f"AR{part}" for part in ("", "50", "75", "M", "L")

@@ -156,8 +156,7 @@ def analyze(
     area = truth.table.areas[matches.people]
     noise = []
     if estimator is not None and source is not None:
-        skeleton = truth.table.skeleton
-        noise = box_noise(estimator, truth.annotations, source, skeleton, told("boxes"))
+        noise = box_noise(estimator, truth.annotations, source, truth.table.skeleton, told("boxes"))
     shown = {}
     if source is not None:
         shown = {

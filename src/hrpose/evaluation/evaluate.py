@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hrpose.data.coco import load_persons, load_pictures
+from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.heads import PckhTruth, pckh_truth
 from hrpose.data.matlab import write_mat
 from hrpose.data.persons import PersonTable
@@ -30,13 +30,13 @@ from hrpose.evaluation.predictions import (
 from hrpose.files import write_atomically
 from hrpose.metrics.coco import (
     evaluate_keypoints,
-    rescore,
     select_results,
     to_results,
     write_results,
 )
 from hrpose.metrics.distance import distances
 from hrpose.metrics.pckh import pckh
+from hrpose.poses import rescore
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.skeleton import MPII_16, Skeleton
 
@@ -101,7 +101,7 @@ class Evaluator:
     that of person i of the table, as with the labelled boxes: PCKh and the distances need that.
     """
 
-    annotations: Path
+    annotations: CocoAnnotations
     table: PersonTable
     metric: str
     heads: PckhTruth | None = None
@@ -109,7 +109,11 @@ class Evaluator:
 
     @classmethod
     def choose(
-        cls, annotations: Path, table: PersonTable, metric: str = "auto", paired: bool = True
+        cls,
+        annotations: CocoAnnotations,
+        table: PersonTable,
+        metric: str = "auto",
+        paired: bool = True,
     ) -> "Evaluator":
         """With the metric that is asked for, one of `METRICS`.
 
@@ -234,7 +238,8 @@ def evaluate(
     _check(metric in METRICS, f"metric: expected one of {', '.join(METRICS)}, found '{metric}'")
     _check(nms in NMS, f"nms: expected one of {', '.join(NMS)}, found '{nms}'")
     paired = str(boxes) == GROUND_TRUTH
-    table, labelled = _table(annotations, estimator)
+    parsed = read_annotations(annotations)
+    table, labelled = _table(parsed, estimator)
     # MPII's test set has persons without labels: predictions, and no metrics.
     unlabelled_mpii = labelled and is_mpii(table.skeleton) and not table.keypoints.any()
     evaluator = None
@@ -246,7 +251,7 @@ def evaluate(
         by_pairs = f"--boxes: PCKh compares person by person, expected {GROUND_TRUTH}"
         _check(paired, by_pairs, "options-conflict")
     else:
-        evaluator = Evaluator.choose(annotations, table, metric, paired)
+        evaluator = Evaluator.choose(parsed, table, metric, paired)
         if evaluator.metric != "PCKh":
             table = table.select(table.keypoints[..., 2].any(axis=1))
             evaluator = replace(evaluator, table=table)
@@ -293,34 +298,34 @@ def _check(right: bool, message: str, code: str = "bad-input") -> None:
         raise UserError(message, code)
 
 
-def _table(annotations: Path, estimator: PoseEstimator) -> tuple[PersonTable, bool]:
+def _table(annotations: CocoAnnotations, estimator: PoseEstimator) -> tuple[PersonTable, bool]:
     """The people, MPII's unlabelled ones too, and whether the file has annotations at all."""
     skeleton = estimator.passport.skeleton
-    pictures = load_pictures(annotations, skeleton)
-    if pictures is not None:
-        return pictures, False
-    table = load_persons(annotations)
+    images = annotations.test_images(skeleton)
+    if images is not None:
+        return images, False
+    # MPII's predictions are one for each person, labelled or not.
+    table = annotations.persons(unlabelled=is_mpii(annotations.skeleton))
     if table.skeleton.keypoints != skeleton.keypoints:
         raise UserError(
-            f"{annotations}: expected the keypoints of the weights "
+            f"{annotations.path}: expected the keypoints of the weights "
             f"({', '.join(skeleton.keypoints)}), found {', '.join(table.skeleton.keypoints)}"
         )
-    # MPII's predictions are one for each person, labelled or not.
-    table = load_persons(annotations, unlabelled=True) if is_mpii(skeleton) else table
     # The weights may know more of the skeleton than a COCO file can say.
     return replace(table, skeleton=skeleton) if skeleton.has_sigmas else table, True
 
 
-def _heads(annotations: Path, table: PersonTable, required: bool) -> PckhTruth | None:
+def _heads(annotations: CocoAnnotations, table: PersonTable, required: bool) -> PckhTruth | None:
     """What PCKh compares with. Raises UserError where it is `required` and not there."""
     if not is_mpii(table.skeleton):
         raise UserError(
-            f"{annotations}: PCKh is for MPII's 16 keypoints, found others", "metric-unavailable"
+            f"{annotations.path}: PCKh is for MPII's 16 keypoints, found others",
+            "metric-unavailable",
         )
     truth = pckh_truth(annotations, table.annotation_ids)
     if truth is None and required:
         raise UserError(
-            f"{annotations}: expected people with a 'head_box', found none; "
+            f"{annotations.path}: expected people with a 'head_box', found none; "
             "run 'hrpose data convert mpii' on a folder with gt_valid.mat",
             "metric-unavailable",
         )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose.data.coco import read_json
-from hrpose.data.persons import PersonTable
+from hrpose.data.persons import PersonTable, group_by_image
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
 from hrpose.passport import Passport
@@ -52,12 +52,9 @@ class Instances:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def by_image(self) -> list[tuple[int, NDArray[np.int64]]]:
-        """(image, its instances) for every image that has any, in the table's order."""
-        order = np.argsort(self.image_index, kind="stable")
-        images, starts = np.unique(self.image_index[order], return_index=True)
-        parts = np.split(order, starts[1:]) if len(images) else []
-        return [(int(image), members) for image, members in zip(images, parts, strict=True)]
+    def by_image(self) -> dict[int, NDArray[np.intp]]:
+        """The instances of every image that has any, by its row, in the table's order."""
+        return group_by_image(self.image_index)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,7 +161,7 @@ def predict(
     groups: Sequence[tuple[int, Any]] = (
         [(row, None) for row in range(len(table.image_ids))]
         if instances is None
-        else instances.by_image()
+        else list(instances.by_image().items())
     )
 
     def images() -> Iterator[Picture]:

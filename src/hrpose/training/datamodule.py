@@ -8,7 +8,7 @@ import lightning as L
 from torch.utils.data import DataLoader
 
 from hrpose.data.augment import Augmentation
-from hrpose.data.coco import load_persons
+from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.cutouts import Cutouts, open_cutouts
 from hrpose.data.dataset import (
     EvaluationSampler,
@@ -50,8 +50,9 @@ class PoseData(L.LightningDataModule):
         self.root = root
         self.processes = processes
         self.batch_size = processes.share(recipe.training.batch_size)
-        self.train_table = self._load(recipe.data.train)
-        self.val_table = self._load(recipe.data.val)
+        self.train_table = self._load(self._parsed(recipe.data.train))
+        val_annotations = self._parsed(recipe.data.val)
+        self.val_table = self._load(val_annotations)
         drawn = recipe.augmentation.augmentation()
         self.train_cutouts = self._cutouts(recipe.data.train, self.train_table, drawn)
         self.val_cutouts = self._cutouts(recipe.data.val, self.val_table, _STILL)
@@ -61,18 +62,19 @@ class PoseData(L.LightningDataModule):
                 f"({', '.join(self.train_table.skeleton.keypoints)}), "
                 f"found {', '.join(self.val_table.skeleton.keypoints)}"
             )
-        self.evaluator = Evaluator.choose(
-            root / recipe.data.val.annotations, self.val_table, recipe.evaluation.metric
-        )
+        self.evaluator = Evaluator.choose(val_annotations, self.val_table, recipe.evaluation.metric)
 
-    def _load(self, part: DataSet) -> PersonTable:
-        table = load_persons(self.root / part.annotations)
+    def _parsed(self, part: DataSet) -> CocoAnnotations:
+        return read_annotations(self.root / part.annotations)
+
+    def _load(self, annotations: CocoAnnotations) -> PersonTable:
+        table = annotations.persons()
         if len(table) == 0:
-            raise UserError(f"{self.root / part.annotations}: expected labelled people, found none")
+            raise UserError(f"{annotations.path}: expected labelled people, found none")
         if len(table) < self.processes.count:
             raise UserError(
-                f"{self.root / part.annotations}: expected people for {self.processes.count} "
-                f"processes, found {len(table)}"
+                f"{annotations.path}: expected people for {self.processes.count} processes, "
+                f"found {len(table)}"
             )
         said = self.recipe.data.skeleton
         if said is None:
