@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.data.coco import CocoAnnotations, read_annotations, read_results
+from hrpose.data.coco import CocoAnnotations, read_results
 from hrpose.data.persons import PersonTable, group_by_image
 from hrpose.errors import UserError
 from hrpose.geometry import iou
@@ -124,11 +124,11 @@ def from_limbs(table: PersonTable, share: float = LIMB_SHARE, seed: int = 0) -> 
 
 
 def ap_by_factor(
-    estimate: Sigmas, annotations: CocoAnnotations | Path, results: Path
+    estimate: Sigmas, annotations: CocoAnnotations, results: Path
 ) -> list[tuple[float, KeypointScores]]:
     """COCO's figures of results with the constants times each of `FACTORS`."""
-    truth, poses, sigmas = read_annotations(annotations), read_results(results), estimate.filled()
-    return [(f, evaluate_keypoints(truth, poses, sigmas * f)) for f in FACTORS]
+    poses, sigmas = read_results(results), estimate.filled()
+    return [(f, evaluate_keypoints(annotations, poses, sigmas * f)) for f in FACTORS]
 
 
 def _estimated(

@@ -302,7 +302,7 @@ def sigmas(
 
     from hrpose.analysis.sigmas import LIMB_SHARE, ap_by_factor, from_limbs, from_repeats
     from hrpose.cli.console import plain_console
-    from hrpose.data.coco import load_persons
+    from hrpose.data.coco import CocoAnnotations, read_annotations
     from hrpose.data.persons import PersonTable
     from hrpose.data.skeleton_file import complete_skeleton
     from hrpose.files import write_atomically
@@ -310,19 +310,21 @@ def sigmas(
     if out is not None and out.exists():
         raise UserError(f"{out}: exists, and may have been corrected by hand; remove it first")
 
-    def load(path: Path) -> PersonTable:
-        table = load_persons(path)
+    def persons(parsed: CocoAnnotations) -> PersonTable:
+        table = parsed.persons()
         if not len(table):
-            raise UserError(f"{path}: expected people with labelled keypoints, found none")
+            raise UserError(f"{parsed.path}: expected people with labelled keypoints, found none")
         if skeleton is None:
             return table
         return replace(table, skeleton=complete_skeleton(table.skeleton, skeleton))
 
-    tables = [load(path) for path in annotations]
+    repeats = [read_annotations(path) for path in annotations]
+    reference = None if truth is None else read_annotations(truth)
+    tables = [persons(parsed) for parsed in repeats]
     if len(tables) > 1 or truth is not None:
         if limb_share is not None:
             raise UserError("--limb-share: is for one file alone; leave it out, or give one file")
-        estimate = from_repeats(tables, None if truth is None else load(truth))
+        estimate = from_repeats(tables, None if reference is None else persons(reference))
     else:
         estimate = from_limbs(tables[0], limb_share or LIMB_SHARE)
     console = plain_console(100)
@@ -340,7 +342,7 @@ def sigmas(
         figures = Table(title=f"AP of {results.name} with these constants times a factor")
         for name in ("times", "AP", "AP50", "AP75"):
             figures.add_column(name, justify="right")
-        for factor, scores in ap_by_factor(estimate, truth or annotations[0], results):
+        for factor, scores in ap_by_factor(estimate, reference or repeats[0], results):
             values = (scores.AP, scores.AP50, scores.AP75)
             figures.add_row(f"{factor:g}", *(f"{value:.3f}" for value in values))
         console.print(figures)
