@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hrpose.data import coco
-from hrpose.data.coco import load_persons, load_pictures, read_annotations
+from hrpose.data.coco import load_persons, read_annotations
 from hrpose.errors import UserError
 from hrpose.skeleton import COCO_17
 
@@ -270,7 +270,7 @@ def test_the_category_of_pictures_without_people(tmp_path: Path, category_id: An
     content["categories"] = [{"id": category_id, "name": "person"}]
     path = write(tmp_path, content)
     with pytest.raises(UserError, match=re.escape(f"{path}: 'categories': expected a whole 'id'")):
-        load_pictures(path, COCO_17)
+        read_annotations(path).test_images(COCO_17)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

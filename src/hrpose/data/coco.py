@@ -92,11 +92,6 @@ def load_persons(annotations: Path, unlabelled: bool = False) -> PersonTable:
     return read_annotations(annotations).persons(unlabelled)
 
 
-def load_pictures(annotations: Path, skeleton: Skeleton) -> PersonTable | None:
-    """`CocoAnnotations.test_images` of a file that is needed for nothing else."""
-    return read_annotations(annotations).test_images(skeleton)
-
-
 @dataclass(frozen=True, eq=False)
 class CocoAnnotations:
     """A parsed COCO file. What a view shows is checked when it is first asked for.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hrpose.data.coco import CocoAnnotations, read_annotations
-from hrpose.data.heads import PckhTruth, pckh_truth
+from hrpose.data.formats.mpii import PckhTruth, pckh_truth
 from hrpose.data.matlab import write_mat
 from hrpose.data.persons import PersonTable
 from hrpose.data.pictures import PictureSource
@@ -28,12 +28,7 @@ from hrpose.evaluation.predictions import (
     predict,
 )
 from hrpose.files import write_atomically
-from hrpose.metrics.coco import (
-    evaluate_keypoints,
-    select_results,
-    to_results,
-    write_results,
-)
+from hrpose.metrics.coco import evaluate_keypoints, select_results, to_results, write_results
 from hrpose.metrics.distance import distances
 from hrpose.metrics.pckh import pckh
 from hrpose.poses import rescore

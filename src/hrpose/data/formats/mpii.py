@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hrpose.data.coco import read_annotations, read_json
-from hrpose.data.heads import DIGITS, numbers_of, pckh_truth
+from hrpose.data.coco import CocoAnnotations, read_annotations, read_json
 from hrpose.data.matlab import read_mat, write_mat
 from hrpose.data.pictures import PictureSource, stays_inside
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
+from hrpose.geometry import xywh_to_xyxy
 from hrpose.skeleton import MPII_16
 
 SETS = ("train", "valid", "trainval", "test")
@@ -33,7 +34,8 @@ SETS = ("train", "valid", "trainval", "test")
 _UNIT = 200.0  # pixels of a scale of 1
 _DOWN = 15.0  # pixels that the centre moves down, at a scale of 1
 _PADDING = 1.25
-UNLABELLED = [-1.0, -1.0]
+_DIGITS = 9  # rounds away what adding and taking 1 leave in the last place
+_UNLABELLED = [-1.0, -1.0]
 # The names of MPII_16 in the official `gt_valid.mat`.
 _SHORT_NAMES = "rank rkne rhip lhip lkne lank pelv thor neck head rwri relb rsho lsho lelb lwri"
 
@@ -120,20 +122,20 @@ def _person(where: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     name = entry.get("image")
     if not isinstance(name, str) or not stays_inside(name):
         raise UserError(f"{where}: 'image': expected a relative path without '..', found {name!r}")
-    center = numbers_of(where, entry, "center", (2,)).tolist()
-    scale = float(numbers_of(where, entry, "scale", ()))
+    center = _numbers(where, entry, "center", (2,)).tolist()
+    scale = float(_numbers(where, entry, "scale", ()))
     if not 0 < scale <= 1000:
         raise UserError(f"{where}: 'scale': expected a number above 0, found {scale}")
     kept: dict[str, Any] = {"center": center, "scale": scale}
     joints = np.zeros((16, 3))
     if "joints" in entry or "joints_vis" in entry:  # the test set has none
-        points = numbers_of(where, entry, "joints", (16, 2))
-        labelled = numbers_of(where, entry, "joints_vis", (16,))
+        points = _numbers(where, entry, "joints", (16, 2))
+        labelled = _numbers(where, entry, "joints_vis", (16,))
         if not np.isin(labelled, (0, 1)).all():
             raise UserError(f"{where}: 'joints_vis': expected 0 and 1, found {labelled.tolist()}")
-        joints[:, :2] = np.where(labelled[:, None] > 0, (points - 1).round(DIGITS), 0)
+        joints[:, :2] = np.where(labelled[:, None] > 0, (points - 1).round(_DIGITS), 0)
         joints[:, 2] = 2 * labelled
-        odd = [j for j in range(16) if not labelled[j] and points[j].tolist() != UNLABELLED]
+        odd = [j for j in range(16) if not labelled[j] and points[j].tolist() != _UNLABELLED]
         if odd:
             kept["unlabelled"] = {str(j): points[j].tolist() for j in odd}
     else:
@@ -183,7 +185,7 @@ def _add_heads(path: Path, people: list[dict[str, Any]]) -> None:
         (x, y), (right, bottom) = box.tolist()
         person["head_box"] = [x - 1, y - 1, right - x, bottom - y]
         truth = np.zeros((16, 3))
-        truth[gone == 0] = np.insert((own[gone == 0] - 1).round(DIGITS), 2, 2, axis=1)
+        truth[gone == 0] = np.insert((own[gone == 0] - 1).round(_DIGITS), 2, 2, axis=1)
         if not np.allclose(truth.ravel(), person["keypoints"], rtol=0, atol=1e-6):
             person["pckh_keypoints"] = truth.ravel().tolist()
 
@@ -234,7 +236,7 @@ def from_coco(annotations: Path, out: Path) -> list[Path]:
     truth = pckh_truth(parsed, [person["id"] for person in people])
     if truth is not None and truth.known.all():
         written.append(out / f"gt_{annotations.stem}.mat")
-        points = np.where(truth.missing[..., None], UNLABELLED[0], truth.points)
+        points = np.where(truth.missing[..., None], _UNLABELLED[0], truth.points)
         names_cell = np.array(_SHORT_NAMES.split(), dtype=object)[None]
         mat = {
             "dataset_joints": names_cell,
@@ -259,7 +261,64 @@ def _entry(person: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any
     odd = kept.get("unlabelled", {})
     joints = np.asarray(person["keypoints"], np.float64).reshape(16, 3)
     points = [
-        [round(x + 1, DIGITS), round(y + 1, DIGITS)] if v > 0 else odd.get(str(j), UNLABELLED)
+        [round(x + 1, _DIGITS), round(y + 1, _DIGITS)] if v > 0 else odd.get(str(j), _UNLABELLED)
         for j, (x, y, v) in enumerate(joints.tolist())
     ]
     return {**entry, "joints": points, "joints_vis": [int(v > 0) for v in joints[:, 2]]}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PckhTruth:
+    """What PCKh compares n people with, as `hrpose.metrics.pckh.pckh` takes it (from 1 on).
+
+    `points` (n, 16, 2), `missing` (n, 16), `head_boxes` (n, 2, 2) two corners; `known` (n,) tells
+    who has a head box, the others cannot be measured.
+    """
+
+    points: NDArray[np.float64]
+    missing: NDArray[np.bool_]
+    head_boxes: NDArray[np.float64]
+    known: NDArray[np.bool_]
+
+
+def pckh_truth(
+    annotations: CocoAnnotations, ids: Sequence[int] | NDArray[np.int64]
+) -> PckhTruth | None:
+    """The truth for the people with these annotation ids, in their order.
+
+    None where nobody in the file has a `head_box`, so that nothing can be measured.
+    """
+    people = {person.get("id"): person for person in annotations.entries("annotations")}
+    if not any("head_box" in person for person in people.values()):
+        return None
+    points = np.zeros((len(ids), 16, 3))
+    boxes = np.full((len(ids), 4), np.nan)
+    for row, person in enumerate(people[int(i)] for i in ids):
+        where = f"{annotations.path}: annotation {person['id']}"
+        key = "pckh_keypoints" if "pckh_keypoints" in person else "keypoints"
+        points[row] = _numbers(where, person, key, (48,)).reshape(16, 3)
+        if "head_box" in person:
+            boxes[row] = _numbers(where, person, "head_box", (4,))
+    corners = xywh_to_xyxy(boxes).reshape(-1, 2, 2) + 1
+    return PckhTruth(
+        points=(points[..., :2] + 1).round(_DIGITS),
+        missing=points[..., 2] <= 0,
+        head_boxes=corners.round(_DIGITS),
+        known=np.isfinite(boxes).all(axis=1),
+    )
+
+
+def _numbers(
+    where: str, entry: Mapping[str, Any], key: str, shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """An entry's finite numbers of this shape. Raises UserError that begins with `where`."""
+    value = entry.get(key)
+    form = f"numbers of shape {shape}" if shape else "a number"
+    try:
+        numbers = np.asarray(value, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{where}: '{key}': expected {form}, found {error}") from error
+    if numbers.shape != shape or not (np.abs(numbers) < 1e6).all():
+        found = f"shape {numbers.shape}" if numbers.shape != shape else "NaN, infinity or far away"
+        raise UserError(f"{where}: '{key}': expected {form}, found {found}")
+    return numbers
