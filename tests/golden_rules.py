@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from hrpose.verification.golden import Golden, network_input, picture, weight
+from hrpose.evaluation.parity.golden import Golden, network_input, picture, weight
 
 __all__ = ["GOLDEN", "arrays", "facts", "network_input", "picture", "weight"]
 

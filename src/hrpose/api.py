@@ -10,7 +10,7 @@ from hrpose.runtime.estimator import PoseEstimator
 from hrpose.runtime.session import open_session
 
 if TYPE_CHECKING:
-    from hrpose.evaluation import Report
+    from hrpose.evaluation.evaluate import Report
     from hrpose.evaluation.predictions import Progress
     from hrpose.onnx_export import ExportReport, FinderReport
 
@@ -126,8 +126,8 @@ def evaluate(
     Raises UserError where files do not fit, and where `detector` or `box_threshold` do not go with
     `boxes`. See `hrpose.evaluation.evaluate`.
     """
-    from hrpose.evaluation import DETECTOR, check_boxes
     from hrpose.evaluation.evaluate import evaluate
+    from hrpose.evaluation.predictions import DETECTOR, check_boxes
 
     check_boxes(boxes, detector, box_threshold)
     found = str(boxes) == DETECTOR

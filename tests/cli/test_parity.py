@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from hrpose.cli.main import app
 from hrpose.errors import UserError
+from hrpose.evaluation.parity.certificate import Certificate, Check
 from hrpose.synthetic import write_dataset
-from hrpose.verification import Certificate, Check
 from tiny_weights import PASSPORT, write_tiny_weights
 
 QUICK = Certificate((Check("one", "numpy", 0, 0), Check("two", "numpy", 1e-6, 1e-5, "px")))
@@ -30,7 +30,7 @@ def run(*arguments: object) -> Any:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out the golden vectors, which tests/verification compares."""
-    monkeypatch.setattr("hrpose.verification.run.verify", lambda _: QUICK)
+    monkeypatch.setattr("hrpose.evaluation.parity.comparisons.verify", lambda _: QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_what_is_not_equal_is_said_and_fails(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     worse = Certificate((*QUICK.checks, Check("three", "numpy", float("nan"), 1e-5)))
-    monkeypatch.setattr("hrpose.verification.run.verify", lambda _: worse)
+    monkeypatch.setattr("hrpose.evaluation.parity.comparisons.verify", lambda _: worse)
     ran = run("--out", tmp_path / "c.json")
     assert ran.exit_code == 1
     assert "NO" in ran.output

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from data.mpii_files import entries, write_mpii
 from hrpose.data.coco import read_annotations
 from hrpose.data.formats.mpii import convert
-from hrpose.evaluation import Evaluator
+from hrpose.evaluation.evaluate import Evaluator
 from hrpose.evaluation.predictions import Predictions, ground_truth
 from hrpose.passport import Passport
 from hrpose.skeleton import COCO_17, MPII_16

@@ -16,8 +16,7 @@ from hrpose import api
 from hrpose.cli.main import app
 from hrpose.data.formats.mpii import convert
 from hrpose.errors import UserError
-from hrpose.evaluation import Report
-from hrpose.evaluation.evaluate import evaluate
+from hrpose.evaluation.evaluate import Report, evaluate
 from hrpose.metrics.pckh import pckh
 from hrpose.passport import Passport
 from hrpose.runtime.estimator import PoseEstimator

@@ -300,11 +300,11 @@ def sigmas(
     import yaml
     from rich.table import Table
 
-    from hrpose.analysis.sigmas import LIMB_SHARE, ap_by_factor, from_limbs, from_repeats
     from hrpose.cli.console import plain_console
     from hrpose.data.coco import CocoAnnotations, read_annotations
     from hrpose.data.persons import PersonTable
     from hrpose.data.skeleton_file import complete_skeleton
+    from hrpose.evaluation.sigmas import LIMB_SHARE, ap_by_factor, from_limbs, from_repeats
     from hrpose.files import write_atomically
 
     if out is not None and out.exists():

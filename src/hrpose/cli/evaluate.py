@@ -192,12 +192,12 @@ def analyze(
     ] = None,
 ) -> None:
     """Find out why the AP is what it is: one page on errors, boxes, scores and people."""
-    from hrpose.analysis.page import render
-    from hrpose.analysis.run import analyze
-    from hrpose.analysis.store import check_copy
-    from hrpose.analysis.store import store_calibration as store
     from hrpose.api import load
     from hrpose.cli.console import progress
+    from hrpose.evaluation.analyze import analyze
+    from hrpose.evaluation.calibration import check_copy
+    from hrpose.evaluation.calibration import store_calibration as store
+    from hrpose.evaluation.report import render
     from hrpose.files import write_atomically
     from hrpose.weights import find
 

@@ -8,7 +8,7 @@ import typer
 from hrpose.cli.options import FlipTestOfWeights, ImagesIfAny
 
 if TYPE_CHECKING:
-    from hrpose.verification import Certificate, Check
+    from hrpose.evaluation.parity.certificate import Certificate, Check
 
 
 # As `hrpose.evaluation` calls them, which cannot be imported without the train extra.
@@ -51,9 +51,10 @@ def verify(
     from rich.console import Console
 
     from hrpose.errors import UserError
+    from hrpose.evaluation.parity.certificate import Certificate
+    from hrpose.evaluation.parity.comparisons import verify
+    from hrpose.evaluation.parity.golden import Golden
     from hrpose.files import write_atomically
-    from hrpose.verification import Certificate, Golden
-    from hrpose.verification.run import verify
 
     about_data = {"--boxes": boxes != GROUND_TRUTH, "--tolerance": tolerance != TOLERANCE}
     about_weights = {
@@ -103,8 +104,8 @@ def _model(
     from hrpose.api import load
     from hrpose.cli.console import progress
     from hrpose.errors import UserError
-    from hrpose.verification import Check
-    from hrpose.verification.models import (
+    from hrpose.evaluation.parity.certificate import Check
+    from hrpose.evaluation.parity.models import (
         compare_models,
         drawn_people,
         figure,
@@ -146,7 +147,7 @@ def _show(certificate: "Certificate", is_part: bool) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
-    from hrpose.verification.certificate import library_versions
+    from hrpose.evaluation.parity.certificate import library_versions
 
     table = Table(
         "what",

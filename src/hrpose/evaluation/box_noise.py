@@ -1,6 +1,5 @@
 """How much the boxes matter: the labelled boxes, shaken by several amounts, predicted again."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 from hrpose.data.coco import CocoAnnotations
 from hrpose.data.pictures import PictureSource
 from hrpose.evaluation.evaluate import thinned_results
-from hrpose.evaluation.predictions import Instances, predict
+from hrpose.evaluation.predictions import Instances, Progress, predict
 from hrpose.geometry import iou_of_pairs
 from hrpose.metrics.coco import evaluate_keypoints
 from hrpose.runtime.estimator import PoseEstimator
@@ -19,8 +18,6 @@ AMOUNTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
 # Enough for a curve; more people would be drawn by chance and looked at as often as there are
 # amounts.
 MOST_PEOPLE = 500
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

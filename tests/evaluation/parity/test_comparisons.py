@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from hrpose.verification import Certificate, Check, Golden
-from hrpose.verification.pipeline import (
+from hrpose.evaluation.parity.certificate import Certificate, Check
+from hrpose.evaluation.parity.comparisons import (
     NUMPY,
     Arrays,
     check_coco,
     check_crops,
     check_heatmaps,
+    check_losses,
     check_metrics,
+    check_network,
+    verify,
 )
-from hrpose.verification.run import verify
-from hrpose.verification.torch_part import check_losses, check_network
+from hrpose.evaluation.parity.golden import Golden
 
 TORCH = Arrays("torch cpu", torch.tensor, lambda tensor: tensor.numpy())
 W32 = "hrnet_w32_coco_256x192"
@@ -161,6 +163,6 @@ def test_another_shape_is_not_equal() -> None:
 
 
 def test_the_whole_vectors_give_the_same_verdict() -> None:
-    whole = Golden.open(Path(__file__).parents[1] / "golden")
+    whole = Golden.open(Path(__file__).parents[2] / "golden")
     checks = [*check_crops(whole), *check_heatmaps(whole, NUMPY), *check_metrics(whole)]
     assert unequal(checks) == set()

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hrpose.analysis import calibration
-from hrpose.analysis.store import store_calibration
 from hrpose.errors import UserError
+from hrpose.evaluation import calibration
+from hrpose.evaluation.calibration import store_calibration
 from hrpose.passport import METADATA_KEY, Calibration, Passport
 from hrpose.runtime.session import open_session
 from tiny_weights import PASSPORT, write_tiny_weights

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import golden_rules
+from evaluation.parity.pack_golden import COPIED, KEPT, packed_arrays, packed_facts
 from hrpose.errors import UserError
-from hrpose.verification import Golden
-from verification.pack_golden import COPIED, KEPT, packed_arrays, packed_facts
+from hrpose.evaluation.parity.golden import Golden
 
 PART = Golden.open()
 

@@ -6,14 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.known_errors import Case, write_case
-from hrpose.analysis import matching
-from hrpose.analysis.corrections import ERRORS
-from hrpose.analysis.errors import KINDS, joint_errors
-from hrpose.analysis.read import read_found, read_truth
-from hrpose.analysis.run import Analysis, analyze
+from evaluation.known_errors import Case, write_case
 from hrpose.data.coco import read_results
 from hrpose.errors import UserError
+from hrpose.evaluation import error_analysis
+from hrpose.evaluation.analyze import Analysis, analyze
+from hrpose.evaluation.error_analysis import ERRORS, KINDS, joint_errors, read_found, read_truth
 from hrpose.metrics.coco import evaluate_keypoints
 
 
@@ -30,7 +28,7 @@ def analysis(case: Case) -> Analysis:
 def test_every_joint_is_classified_as_it_was_made(case: Case) -> None:
     truth = read_truth(case.annotations)
     found = read_found(read_results(case.results), truth)
-    matches = matching.match(truth, found)
+    matches = error_analysis.match(truth, found)
     kinds = joint_errors(truth, found, matches).kinds[np.argsort(matches.people)]
     assert (kinds == case.kinds).mean() > 0.999
 
@@ -131,12 +129,12 @@ def test_poses_on_crowds_and_on_people_without_labels_are_no_background(
     changed.write_text(json.dumps(document), encoding="utf-8")
     truth = read_truth(changed)
     found = read_found(read_results(case.results), truth)
-    matches = matching.match(truth, found)
+    matches = error_analysis.match(truth, found)
     assert truth.counted.sum() == 298
     assert not set(matches.people) & {0, 2}
-    first = (found.picture == 0) & (matches.person == matching.IGNORED)
+    first = (found.picture == 0) & (matches.person == error_analysis.IGNORED)
     assert first.any()
-    assert (found.picture[matches.person == matching.IGNORED] <= 1).all()
+    assert (found.picture[matches.person == error_analysis.IGNORED] <= 1).all()
     # The same people are ignored by COCO's evaluator, so mending still ends at 1.
     assert pytest.approx(1) == analyze(case.results, changed).gains[-1].so_far.AP
 

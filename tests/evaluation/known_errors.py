@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.analysis.errors import Kind
+from hrpose.evaluation.error_analysis import Kind
 from hrpose.skeleton import COCO_17
 
 SHARES = {

@@ -1,6 +1,6 @@
 """Whole models: their AP against the published one, and an exported model against its origin."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +8,13 @@ import numpy as np
 from hrpose.data.coco import load_persons
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
-from hrpose.evaluation import GROUND_TRUTH
 from hrpose.evaluation.evaluate import evaluate
+from hrpose.evaluation.parity.certificate import Check
+from hrpose.evaluation.predictions import GROUND_TRUTH, Progress
 from hrpose.geometry import transform
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.runtime.picture import Picture
 from hrpose.synthetic import render_picture
-from hrpose.verification.certificate import Check
-
-Progress = Callable[[int, int], None]
 
 # Rounding moves a keypoint where two pixels of a heatmap are all but equal: that may be rare.
 _MOVED_PX, _MOVED_SHARE = 0.1, 1e-3

@@ -31,7 +31,7 @@ class Golden:
     @classmethod
     def open(cls, folder: Path | None = None) -> "Golden":
         """The vectors in `folder`, or the package's own. Raises UserError where there are none."""
-        where = folder or Path(str(resources.files("hrpose.verification") / "vectors"))
+        where = folder or Path(str(resources.files("hrpose.evaluation.parity") / "vectors"))
         if not (where / "pipeline.npz").is_file():
             raise UserError(
                 f"{where}: expected golden vectors (pipeline.npz), found none; they are in "

@@ -10,11 +10,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from hrpose.analysis.sigmas import from_limbs, from_repeats
 from hrpose.cli.main import app
 from hrpose.data.coco import load_persons
 from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
+from hrpose.evaluation.sigmas import from_limbs, from_repeats
 from hrpose.skeleton import COCO_17
 
 PEOPLE = 400

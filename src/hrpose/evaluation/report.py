@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hrpose.analysis.calibration import Reliability, Scores
-from hrpose.analysis.errors import KINDS
-from hrpose.analysis.examples import Example
-from hrpose.analysis.run import Analysis, Part
+from hrpose.evaluation.analyze import Analysis, Example, Part
+from hrpose.evaluation.calibration import Reliability, Scores
+from hrpose.evaluation.error_analysis import KINDS
 from hrpose.metrics.coco import OKS_THRESHOLDS, RECALLS
 from hrpose.pages import document, source
 from hrpose.pages.charts import Line, gain_bar, line_chart, share_bar, table
@@ -43,7 +42,7 @@ def render(analysis: Analysis) -> str:
     ]
     return document(
         f"Why the AP is {analysis.scores.AP:.3f}",
-        "hrpose.analysis",
+        "hrpose.evaluation",
         header=f"<p>{escape(_names(analysis))}</p>",
         main="".join(sections),
         footer="After Ronchi and Perona: Benchmarking and Error Diagnosis in Multi-Instance Pose "

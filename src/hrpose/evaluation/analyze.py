@@ -1,4 +1,7 @@
-"""`hrpose analyze`: results and annotations in; what the AP is made of, out."""
+"""`hrpose analyze`: results and annotations in; what the AP is made of, out.
+
+Persons worth seeing go with it: the worst found, and those whose score surprises.
+"""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -8,22 +11,43 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.analysis import calibration, examples
-from hrpose.analysis.boxes import BoxNoise, box_noise
-from hrpose.analysis.calibration import Scores
-from hrpose.analysis.corrections import Gain, gains, joint_gains
-from hrpose.analysis.errors import JointErrors, joint_errors
-from hrpose.analysis.examples import Example
-from hrpose.analysis.matching import LEAST_OKS, NOBODY, Matches, match
-from hrpose.analysis.read import Found, Truth, read_found, read_truth
 from hrpose.data.coco import read_results
 from hrpose.data.pictures import PictureSource
+from hrpose.drawing import draw, overlay
 from hrpose.errors import UserError
+from hrpose.evaluation.box_noise import BoxNoise, box_noise
+from hrpose.evaluation.calibration import Scores, examine
+from hrpose.evaluation.error_analysis import (
+    LEAST_OKS,
+    NOBODY,
+    Found,
+    Gain,
+    JointErrors,
+    Kind,
+    Matches,
+    Truth,
+    gains,
+    joint_errors,
+    joint_gains,
+    match,
+    read_found,
+    read_truth,
+)
+from hrpose.geometry import Crop, box_around, transform, warp, xywh_to_xyxy
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints, precision_curves
+from hrpose.poses import Poses
 from hrpose.runtime.estimator import PoseEstimator
 
 # COCO's sizes of people, by area in square pixels.
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}
+
+# Examples of each kind, of persons with so many labelled joints: fewer say little about a pose.
+EXAMPLES, FEWEST_JOINTS = 6, 6
+# In pixels; what is shown around a person, and how far beyond the box.
+TILE_WH = (240, 320)
+PADDING = 1.4
+# Of the joints that are most wrong, so many heatmaps.
+HEATMAPS = 3
 
 # Told what is being done, and how many of how many steps are done.
 Progress = Callable[[str, int, int], None]
@@ -55,6 +79,23 @@ class Part:
     shares: dict[str, float]
     similarity: float
     AP: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """One person: `labelled` and `found` poses on the picture, (320, 240, 3) uint8 each, and
+    `heatmaps` of the worst joints where weights were given. `pose` is the row of the matches,
+    `joints` says what is wrong with which.
+    """
+
+    picture: str
+    annotation: int
+    oks: float
+    score: float
+    joints: dict[str, list[str]]
+    labelled: NDArray[np.uint8]
+    found: NDArray[np.uint8]
+    heatmaps: dict[str, NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,10 +202,10 @@ def analyze(
     if source is not None:
         shown = {
             name: [
-                examples.show(position, truth, found, matches, errors, source, estimator)
+                draw_example(position, truth, found, matches, errors, source, estimator)
                 for position in positions.tolist()
             ]
-            for name, positions in examples.choose(found, matches, errors).items()
+            for name, positions in choose_examples(found, matches, errors).items()
         }
     return Analysis(
         names={
@@ -214,6 +255,95 @@ def _part(errors: JointErrors, chosen: NDArray[np.bool_], ap: float | None = Non
 
 def _calibration(found: Found, matches: Matches, errors: JointErrors) -> Scores | str:
     try:
-        return calibration.examine(found, matches, errors)
+        return examine(found, matches, errors)
     except UserError as error:
         return str(error)
+
+
+def choose_examples(
+    found: Found, matches: Matches, errors: JointErrors
+) -> dict[str, NDArray[np.int64]]:
+    """Positions among the matched poses, up to six of each: the lowest OKS; sure of themselves and
+    wrong; unsure and right. The last two by how far score and OKS lie apart in rank.
+    """
+    oks, scores = matches.oks[matches.poses], found.scores[matches.poses]
+    enough = np.flatnonzero((errors.kinds >= 0).sum(axis=1) >= FEWEST_JOINTS)
+    ranks = [np.argsort(np.argsort(values[enough], kind="stable")) for values in (scores, oks)]
+    surprise = ranks[0] - ranks[1]
+    order = {
+        "worst": np.argsort(oks[enough], kind="stable"),
+        "overrated": np.argsort(-surprise, kind="stable"),
+        "underrated": np.argsort(surprise, kind="stable"),
+    }
+    return {name: enough[each[:EXAMPLES]] for name, each in order.items()}
+
+
+def draw_example(
+    position: int,
+    truth: Truth,
+    found: Found,
+    matches: Matches,
+    errors: JointErrors,
+    source: PictureSource,
+    estimator: PoseEstimator | None,
+) -> Example:
+    """Draw the matched pose at `position`. Raises UserError where its picture cannot be read."""
+    table, skeleton = truth.table, truth.table.skeleton
+    pose, person = matches.poses[position], matches.people[position]
+    image = source.read(table.picture_name(person))
+    labels = table.keypoints[person].astype(np.float64)
+    shown = np.concatenate(
+        [labels[labels[:, 2] > 0, :2], xywh_to_xyxy(table.boxes[person]).reshape(2, 2)]
+    )
+    x, y, w, h = box_around(shown)
+    crop = Crop.from_box([x, y, max(w, 1), max(h, 1)], TILE_WH, PADDING)
+    tile = warp(image, crop)
+
+    def drawn(keypoints: NDArray[np.float64]) -> NDArray[np.uint8]:
+        placed = np.concatenate(
+            [transform(keypoints[:, :2], crop.matrix), keypoints[:, 2:]], axis=1
+        )
+        box = np.array([[0, 0, *TILE_WH]], np.float32)
+        poses = Poses(placed[None].astype(np.float32), box, np.ones(1, np.float32), skeleton)
+        return draw(tile, poses, threshold=0.5)
+
+    labels[:, 2] = labels[:, 2] > 0
+    guess = found.keypoints[pose].copy()
+    # Only what is labelled can be right or wrong.
+    guess[:, 2] = labels[:, 2]
+    kinds = errors.kinds[position]
+    wrong = {
+        kind.name.lower(): [skeleton.keypoints[j] for j in np.flatnonzero(kinds == kind)]
+        for kind in Kind
+        if kind > Kind.GOOD and (kinds == kind).any()
+    }
+    return Example(
+        picture=table.picture_name(person),
+        annotation=int(table.annotation_ids[person]),
+        oks=float(matches.oks[pose]),
+        score=float(found.scores[pose]),
+        joints=wrong,
+        labelled=drawn(labels),
+        found=drawn(guess),
+        heatmaps={}
+        if estimator is None
+        else _heatmaps(estimator, image, table.boxes[person], errors, position),
+    )
+
+
+def _heatmaps(
+    estimator: PoseEstimator,
+    image: NDArray[np.uint8],
+    box: NDArray[np.float64],
+    errors: JointErrors,
+    position: int,
+) -> dict[str, NDArray[np.uint8]]:
+    """The heatmaps of the joints that are most wrong, over the labelled box's crop."""
+    passport = estimator.passport
+    crop = warp(image, passport.crop(box))
+    heatmaps = estimator.heatmaps(crop[None])[0]
+    similar = np.where(errors.kinds[position] >= 0, errors.similarities[position], np.inf)
+    worst = np.argsort(similar, kind="stable")[:HEATMAPS]
+    strides = passport.codec.strides(passport.heatmap_wh)
+    names = passport.skeleton.keypoints
+    return {names[j]: overlay(crop, heatmaps[j], strides, 2) for j in worst}

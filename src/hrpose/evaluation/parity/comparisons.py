@@ -1,23 +1,30 @@
-"""Everything around the network against the golden vectors: NumPy here, PyTorch where it is given.
+"""Everything that was recorded of the official code, against what this machine gives.
 
-The tolerances are those of the vectors' README.
+NumPy is compared always, PyTorch where it is installed: it is imported only where it is needed. The
+tolerances are those of the vectors' README.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hrpose import heatmap
+from hrpose.evaluation.parity.certificate import Certificate, Check
+from hrpose.evaluation.parity.golden import NETWORKS, Golden, network_input, picture, weight
 from hrpose.geometry import Crop, transform, warp
 from hrpose.metrics.coco import evaluate_keypoints
 from hrpose.metrics.oks import oks_nms, soft_oks_nms
 from hrpose.metrics.pckh import pckh
 from hrpose.skeleton import COCO_17
-from hrpose.verification.certificate import Check
-from hrpose.verification.golden import Golden, picture
+
+if TYPE_CHECKING:
+    import torch
+
+_EXTRA = "needs hrpose[train]"
 
 # What COCO's own evaluator gives for its example.
 COCO_EXAMPLE = {
@@ -153,3 +160,103 @@ def check_coco(golden: Golden) -> Iterator[Check]:
     off = max(abs(found[name] - value) for name, value in COCO_EXAMPLE.items())
     # The example's figures are known to three digits.
     yield Check("COCO's ten figures, its example", "faster-coco-eval", off, 5e-4)
+
+
+def devices() -> "list[torch.device]":
+    """The CPU, and a CUDA GPU where there is one; Apple's (MPS) is not compared."""
+    import torch
+
+    found = [torch.device("cpu")]
+    if torch.cuda.is_available():
+        found.append(torch.device("cuda"))
+    return found
+
+
+def check_device(golden: Golden, device: "torch.device") -> Iterator[Check]:
+    """Heatmaps, losses and networks on one device, in full float32 precision."""
+    import torch
+
+    name = f"torch {device.type}"
+    arrays = Arrays(
+        name, lambda array: torch.tensor(array, device=device), lambda tensor: tensor.cpu().numpy()
+    )
+    yield from check_heatmaps(golden, arrays)
+    yield from check_losses(golden, arrays)
+    for network in NETWORKS:
+        yield from check_network(golden, network, device)
+
+
+def check_losses(golden: Golden, arrays: Arrays) -> Iterator[Check]:
+    """The mean squared error, with and without joint weights, and hard keypoint mining."""
+    from hrpose.training.loss import ohkm, weighted_mse
+
+    numbers, facts = golden.arrays("pipeline"), golden.facts("pipeline")
+    targets, weights = (numbers[f"target_256x192_{part}"][:3] for part in ("heatmaps", "weights"))
+    output, target, weight_ = (arrays.to(a) for a in (numbers["loss_output"], targets, weights))
+    for what, found, name in (
+        ("loss: MSE", weighted_mse(output, target, weight_), "loss_mse"),
+        (
+            "loss: MSE, joints alike",
+            weighted_mse(output, target, arrays.to(np.ones_like(weights))),
+            "loss_mse_unweighted",
+        ),
+        ("loss: OHKM, top 8", ohkm(output, target, weight_, top=8), "loss_ohkm_top8"),
+    ):
+        yield Check(what, arrays.name, difference(float(found), facts[name]), 1e-5)
+
+
+def check_network(golden: Golden, name: str, device: "torch.device") -> Iterator[Check]:
+    """A whole network: the names of its weights; and, made by rule, weights, input and output."""
+    import torch
+
+    from hrpose.network.hrnet import HRNet
+
+    file = NETWORKS[name]
+    facts = golden.facts(file)
+    with torch.device("meta"):  # Fresh weights would only be written over.
+        network = HRNet.from_name(name, facts["num_keypoints"]).eval()
+    state = {
+        key: torch.from_numpy(weight(key, tuple(value.shape)))
+        for key, value in network.state_dict().items()
+    }
+    entries = [[key, list(value.shape)] for key, value in state.items()]
+    on = f"torch {device.type}"
+    wrong = sum(a != b for a, b in zip_longest(entries, _entries(facts["state_dict"])))
+    yield Check(f"network {name}: keys and shapes", on, wrong, 0, "entries")
+    network.load_state_dict(state, assign=True)
+    images = network_input(facts["input_seed"], facts["batch"], *facts["input_hw"])
+    # A GPU may round the inputs of convolutions to TensorFloat-32; here float32 is compared.
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        heatmaps = network.to(device)(torch.from_numpy(images).to(device)).cpu().numpy()
+    expected = golden.arrays(file)["heatmaps"]
+    found = difference(golden.cut("heatmaps", file, heatmaps), expected)
+    spread = float(np.std(expected))
+    yield Check(f"network {name}: heatmaps", on, found / spread, 1e-4, "std")
+
+
+def _entries(recorded: Any) -> list[list[Any]]:
+    pairs = recorded.items() if isinstance(recorded, dict) else recorded
+    return [[key, list(shape)] for key, shape in pairs]
+
+
+def verify(golden: Golden) -> Certificate:
+    """Compare with the golden vectors: NumPy, and PyTorch, where it is, on the CPU and on CUDA."""
+    checks: list[Check] = []
+    not_run: list[tuple[str, str]] = []
+    checks += check_crops(golden)
+    checks += check_heatmaps(golden, NUMPY)
+    checks += check_metrics(golden)
+    try:
+        checks += check_coco(golden)
+    except ModuleNotFoundError:
+        not_run.append(("COCO's ten figures", _EXTRA))
+    try:
+        found = devices()
+    except ModuleNotFoundError:
+        not_run.append(("PyTorch: targets, decoding, flip test, losses, networks", _EXTRA))
+        return Certificate(tuple(checks), tuple(not_run))
+    for device in found:
+        checks += check_device(golden, device)
+    if len(found) == 1:
+        not_run.append(("PyTorch on a GPU", "there is none with CUDA"))
+    return Certificate(tuple(checks), tuple(not_run))

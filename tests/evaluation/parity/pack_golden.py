@@ -1,6 +1,6 @@
 """Makes the part of the golden vectors that the package carries from the whole set.
 
-    python tests/verification/pack_golden.py
+    python tests/evaluation/parity/pack_golden.py
 
 Everything is still compared, on fewer pixels: each array of noise, which does not compress, is cut
 to what a check needs. `kept` in the JSON files says the slices.
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-WHOLE = Path(__file__).resolve().parents[1] / "golden"
-PART = Path(__file__).resolve().parents[2] / "src" / "hrpose" / "verification" / "vectors"
+WHOLE = Path(__file__).resolve().parents[2] / "golden"
+PART = WHOLE.parents[1] / "src" / "hrpose" / "evaluation" / "parity" / "vectors"
 
 EVERY = [None, None, 1]
 KEPT: dict[str, dict[str, list[list[int | None]]]] = {

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hrpose.analysis.boxes import AMOUNTS, box_noise, shaken
 from hrpose.data.coco import read_annotations
 from hrpose.data.pictures import PictureSource
+from hrpose.evaluation.box_noise import AMOUNTS, box_noise, shaken
 from hrpose.geometry import Crop
 from hrpose.passport import Passport
 from hrpose.runtime.estimator import PoseEstimator
