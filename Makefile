@@ -21,7 +21,8 @@ test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 quick: .venv/installed  ## the tests that take little time, while one works
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 -m "not slow and not browser and not ray and not shared"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	  -m "not slow and not browser and not ray and not shared"
 
 # Style, types, layers, and the files around the code: documentation, workflows, deployment.
 check: .venv/installed

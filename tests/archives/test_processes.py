@@ -61,6 +61,7 @@ def test_workers_that_cannot_start_end_the_job(
         run(job, Processes(Unwilling(error), 1), *to_do(job))
 
 
+@pytest.mark.slow
 @linux
 def test_a_hard_life_ends_with_the_same_table(tmp_path: Path) -> None:
     """SIGKILL and Ctrl-C for the first process, SIGKILL twice for its worker."""

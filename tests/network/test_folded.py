@@ -46,6 +46,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[HRNet, Path]:
     return network.eval(), folder / "a.onnx"
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_an_export_is_read_back(exported: tuple[HRNet, Path], inputs: Tensor) -> None:
     network, path = exported

@@ -48,6 +48,7 @@ def session(report: FinderReport) -> Any:
     return ort.InferenceSession(report.path, providers=["CPUExecutionProvider"])
 
 
+@pytest.mark.slow
 def test_the_report_says_that_both_agree(report: FinderReport) -> None:
     assert report.difference <= finder_export.TOLERANCE
     assert report.file_difference <= finder_export.HALF_TOLERANCE

@@ -45,12 +45,14 @@ def session(report: ExportReport) -> Any:
     return ort.InferenceSession(report.path, providers=["CPUExecutionProvider"])
 
 
+@pytest.mark.slow
 def test_the_report_says_that_both_agree(report: ExportReport) -> None:
     assert report.heatmap_difference <= pose.TOLERANCE
     assert report.keypoint_difference == 0
     assert report.crops > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dark", "udp"])
 def test_the_taylor_step_is_exported_too(weights: Path, tmp_path: Path, name: str) -> None:
     network, passport = checkpoint.load(weights)
@@ -95,6 +97,7 @@ def test_another_ending_is_refused(weights: Path, tmp_path: Path) -> None:
         export(weights, tmp_path / "w.pb")
 
 
+@pytest.mark.slow
 def test_a_difference_writes_nothing(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +107,7 @@ def test_a_difference_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_nan_is_a_difference(weights: Path, tmp_path: Path) -> None:
     network, passport = checkpoint.load(weights)
     assert isinstance(network, HRNet)
@@ -114,6 +118,7 @@ def test_nan_is_a_difference(weights: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "broken.onnx").exists()
 
 
+@pytest.mark.slow
 def test_another_score_is_a_difference(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -250,6 +250,7 @@ def test_no_more_is_promised_than_is_read(
     assert option in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_its_extra_it_says_what_to_install() -> None:
     code = "import sys; sys.modules['fastapi'] = None; from hrpose.cli.main import main; main()"
     command = [sys.executable, "-c", code, "serve"]

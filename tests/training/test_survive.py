@@ -122,6 +122,7 @@ def assert_same_end(out: Path, undisturbed: Path) -> None:
     assert (out / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_three_kills_in_the_middle_of_epochs_change_nothing(
     data: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -131,6 +132,7 @@ def test_three_kills_in_the_middle_of_epochs_change_nothing(
     assert_same_end(tmp_path, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "name", "status"), [("SIGTERM", "SIGTERM", 143), ("SIGINT", "Ctrl-C", 130)]
 )
@@ -144,6 +146,7 @@ def test_a_signal_saves_before_leaving(
     assert_same_end(tmp_path, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_does_not_wait(data: Path, tmp_path: Path) -> None:
     statuses, said = train(
         data, tmp_path, [2], "training.checkpoint_every_steps=null", how="SIGINT SIGINT"
