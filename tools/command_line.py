@@ -43,6 +43,10 @@ def _section(command: Any, context: Any) -> str:
         " ".join(usage.split()),
         "```",
         "",
+        "```sh",
+        *(line.strip() for line in (command.epilog or "").split("\n\n")[1:]),
+        "```",
+        "",
         "| | |",
         "|---|---|",
     ]

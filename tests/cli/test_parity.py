@@ -132,15 +132,15 @@ def test_models_that_read_pictures_differently_are_not_compared(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--against", "x.onnx"], "--against: is about weights; add --weights"),
-        (["--published", "0.7"], "--published: is about weights; add --weights"),
-        (["--images", "x"], "--images: is about weights; add --weights"),
-        (["--boxes", "x.json"], "--boxes: is about weights; add --weights"),
-        (["--tolerance", "0.1"], "--tolerance: is about weights; add --weights"),
-        (["--no-flip-test"], "--no-flip-test: is about weights; add --weights"),
+        (["--against", "x.onnx"], "--against: needs weights; add --weights"),
+        (["--published", "0.7"], "--published: needs weights; add --weights"),
+        (["--images", "x"], "--images: needs weights; add --weights"),
+        (["--boxes", "x.json"], "--boxes: needs weights; add --weights"),
+        (["--tolerance", "0.1"], "--tolerance: needs weights; add --weights"),
+        (["--no-flip-test"], "--flip-test: needs weights; add --weights"),
         (
             ["--weights", "a.onnx", "--against", "b.onnx", "--boxes", "x.json"],
-            "--boxes: is about a data set; add --annotations and --images",
+            "--boxes: needs a data set; add --annotations and --images",
         ),
         (
             ["--weights", "a", "--annotations", "b", "--images", "c", "--boxes", "detector"],

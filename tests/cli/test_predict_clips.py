@@ -212,7 +212,7 @@ def test_ctrl_c_saves_everything_so_far(
     shown = frames(out / "a.mp4")
     entries = json.loads((out / "a.json").read_text())
     assert 0 < len(shown) < 400
-    assert f"{len(shown)} frames at" in output
+    assert f"{len(shown)} frame" in output
     assert entries[-1]["frame"] == len(shown) - 1
     assert sound_packets(out / "a.mp4")[-1][0] == pytest.approx(shown[-1].time, abs=0.07)
     assert sorted(path.name for path in out.iterdir()) == ["a.json", "a.mp4"]

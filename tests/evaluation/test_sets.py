@@ -208,7 +208,7 @@ def test_a_test_set_gives_the_file_for_cocos_server(coco: DataSet, tmp_path: Pat
         *("--boxes", boxes, "--out", out, "--no-flip-test"),
     )
     assert done.exit_code == 0, done.output
-    assert "no figures, for there are no labels" in done.stdout
+    assert "no metrics: the annotations have no labels" in done.stdout
     (path,) = out.iterdir()
     assert path.name == "person_keypoints_test-dev2017_hrpose_results.json"
     entries = json.loads(path.read_text())

@@ -180,6 +180,6 @@ def test_bad_input(tmp_path: Path) -> None:
     file = write(tmp_path / "one.json", document)
     nobody = write(tmp_path / "nobody.json", {**document, "annotations": []})
     done = CliRunner().invoke(app, ["data", "sigmas", str(file), str(nobody)])
-    assert "nobody.json: expected people" in str(done.exception)
+    assert "nobody.json: expected persons" in str(done.exception)
     arguments = ["data", "sigmas", str(file), str(file), "--limb-share", "0.2"]
     assert "--limb-share" in str(CliRunner().invoke(app, arguments).exception)

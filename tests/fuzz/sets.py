@@ -18,7 +18,7 @@ from hrpose.data.skeleton_file import complete_skeleton, to_yaml
 from hrpose.errors import UserError
 from hrpose.finder_passport import FinderPassport
 from hrpose.passport import Calibration, Passport
-from hrpose.predict.sources import ImageSource, boxes_by_image
+from hrpose.predict.inputs import ImageInput, boxes_by_image
 from hrpose.skeleton import COCO_17
 from hrpose.synthetic import write_dataset
 from hrpose.training.recipe import load_recipe
@@ -145,6 +145,6 @@ def box_files(folder: Path) -> Target:
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
-        boxes_by_image(path, [ImageSource(Path("1.jpg"), 1)])
+        boxes_by_image(path, [ImageInput(Path("1.jpg"), 1)])
 
     return [json.dumps(seed).encode() for seed in seeds], read

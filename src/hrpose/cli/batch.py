@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hrpose.cli.console import STOPPED, Show, asked_to_stop, given, progress
 from hrpose.cli.options import (
     THRESHOLD,
     BatchSize,
@@ -17,14 +18,12 @@ from hrpose.cli.options import (
     Refine,
     Threshold,
     Weights,
-    given,
 )
 from hrpose.errors import UserError, missing
 
 if TYPE_CHECKING:
     from hrpose.archives.job import Job
     from hrpose.archives.run import Outcome, State
-    from hrpose.cli.console import Show
 
 # Seconds between lines where nobody watches a bar.
 _BETWEEN_LINES = 60.0
@@ -100,7 +99,6 @@ def batch(
             name = f"--{option.replace('_', '-')}"
             raise UserError(f"{name}: needs --engine ray; add it or leave {name} out")
     from hrpose.api import load
-    from hrpose.cli.console import STOPPED, asked_to_stop, progress
 
     try:
         from hrpose.archives.run import Workers, predict

@@ -1,11 +1,15 @@
-"""What the terminal shows and hears: tables, one kind of progress bar, Ctrl-C and SIGTERM."""
+"""What commands share beside options: words given, tables, one progress bar, Ctrl-C and SIGTERM."""
 
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
+
+import typer
+
+from hrpose.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -13,6 +17,22 @@ if TYPE_CHECKING:
 
 # A shell expects this and the signal's number of a program that a signal ended.
 STOPPED = 128
+
+
+def given(context: typer.Context, name: str) -> bool:
+    """Whether the user gave this parameter, on the command line or by an environment variable."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT", "PROMPT")
+
+
+def chosen(option: str, words: str, known: Collection[str]) -> frozenset[str]:
+    """The words, between commas, that an option was given. Raises UserError for unknown ones."""
+    found = frozenset(word.strip() for word in words.split(",") if word.strip())
+    if not found <= set(known):
+        raise UserError(
+            f"{option}: expected some of {', '.join(known)} with commas between, found '{words}'"
+        )
+    return found
 
 
 def plain_console(width: int | None = None) -> "Console":

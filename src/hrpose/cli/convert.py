@@ -6,21 +6,21 @@ from typing import Annotated
 
 import typer
 
-from hrpose.cli.options import Coco, Copy, CopyToo, ImagesBeside, ImagesToCopy, NewFolder
+from hrpose.cli.options import Coco, Copy, CopyToo, ImagesBeside, ImagesToCopy, NewFolder, examples
 from hrpose.data.formats.table import SOURCES, TARGETS, Source, Target
 
 app = typer.Typer(help="Convert data sets to COCO keypoints JSON, and back.", no_args_is_help=True)
 
 
-@app.command()
+@app.command(epilog=examples("hrpose data convert mpii mpii/annot mpii-coco"))
 def mpii(
     annot: Annotated[
-        Path, typer.Argument(help="The folder with train.json, valid.json, gt_valid.mat ...")
+        Path, typer.Argument(help="Folder with train.json, valid.json, gt_valid.mat ...")
     ],
-    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
     images: Annotated[
         Path | None,
-        typer.Option(help="The pictures, a folder or zip file; by default images beside ANNOT."),
+        typer.Option(help="Its images, a folder or zip file; by default images/ beside ANNOT."),
     ] = None,
 ) -> None:
     """MPII in the form of HRNet's official code; with gt_valid.mat, ready for PCKh."""
@@ -28,20 +28,22 @@ def mpii(
 
     for done in convert(annot, out, images):
         heads = f", {done.heads} with head boxes" if done.heads else ""
-        typer.echo(f"wrote {done.path}: {done.people} people in {done.pictures} pictures{heads}")
+        typer.echo(f"wrote {done.path}: {done.people} persons in {done.pictures} images{heads}")
         if done.pictures_found < done.pictures:
             typer.echo(
-                f"  {done.pictures - done.pictures_found} pictures were not found and their sizes "
+                f"  {done.pictures - done.pictures_found} images were not found and their sizes "
                 "guessed; poses do not depend on them, but name the folder with --images to be sure"
             )
 
 
-@app.command("to-mpii")
+@app.command("to-mpii", epilog=examples("hrpose data convert to-mpii mpii-coco/valid.json annot"))
 def to_mpii(
-    annotations: Annotated[Path, typer.Argument(help="What 'convert mpii' wrote.")],
-    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    annotations: Annotated[
+        Path, typer.Argument(help="File written by `hrpose data convert mpii`.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
 ) -> None:
-    """Back to the official code's JSON, and gt_NAME.mat where there are head boxes."""
+    """From COCO keypoints: MPII as the official code has it, and gt_NAME.mat with head boxes."""
     from hrpose.data.formats.mpii import from_coco
 
     for path in from_coco(annotations, out):
@@ -51,22 +53,43 @@ def to_mpii(
 Skeleton = Annotated[
     str | None,
     typer.Option(
-        help="The joints and their order: coco-17 or another shipped one, a YAML file that says "
-        "keypoints, a COCO file, or Label Studio's config.xml."
+        help="The keypoints and their order: coco-17 or another shipped skeleton, a YAML file, a "
+        "COCO file, or Label Studio's config.xml."
     ),
 ]
 Category = Annotated[
-    str | None, typer.Option(help="Which class or label, where the source has several.")
+    str | None, typer.Option(help="The class or label to convert, where the source has several.")
 ]
+
+
+# What the examples of the help read.
+_SOURCES = {
+    "lsp": "joints.mat",
+    "yolo": "data.yaml",
+    "cvat": "annotations.xml",
+    "label-studio": "export.json",
+    "labelme": "folder",
+    "csv": "table.csv",
+    "coco": "other.json",
+}
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to `hrpose data convert`."""
     for name, source in SOURCES.items():
-        app.command(name, help=f"{source.help} To COCO keypoints.")(_reader(name, source))
-    app.command("to-yolo")(to_yolo)
+        app.command(
+            name,
+            help=f"{source.help} To COCO keypoints.",
+            epilog=examples(f"hrpose data convert {name} {_SOURCES[name]} out"),
+        )(_reader(name, source))
+    to_yolo_line = "hrpose data convert to-yolo train.json yolo --val val.json"
+    app.command("to-yolo", epilog=examples(to_yolo_line))(to_yolo)
     for name, target in TARGETS.items():
-        app.command(name, help=f"From COCO keypoints: {target.help}")(_writer(name, target))
+        app.command(
+            name,
+            help=f"From COCO keypoints: {target.help}",
+            epilog=examples(f"hrpose data convert {name} train.json out"),
+        )(_writer(name, target))
 
 
 def _reader(name: str, source: Source) -> Callable[..., None]:
@@ -92,25 +115,27 @@ def _reader(name: str, source: Source) -> Callable[..., None]:
         done = to_coco(name, source, out, given, copy)
         for document in done.documents:
             typer.echo(
-                f"wrote {out / document.name}.json: {document.people} people in "
-                f"{document.pictures} pictures"
+                f"wrote {out / document.name}.json: {document.people} persons in "
+                f"{document.pictures} images"
             )
             if document.boxes_made:
-                typer.echo(f"  boxes of {document.boxes_made} people were made from their joints")
+                typer.echo(
+                    f"  boxes of {document.boxes_made} persons were made from their keypoints"
+                )
         joints = done.found.skeleton
         known = f" of {joints.name}" if joints in SHIPPED.values() else ""
-        typer.echo(f"  {len(joints)} joints{known}: {', '.join(joints.keypoints)}")
+        typer.echo(f"  {len(joints)} keypoints{known}: {', '.join(joints.keypoints)}")
         if not known:
             typer.echo(f"wrote {out / 'skeleton.yaml'}: correct it where pairs or limbs are wrong")
         for note in done.found.notes:
             typer.echo(f"  {note}")
         total, found = len(done.found.pictures), pictures_found(done.found)
         if found < total:
-            typer.echo(f"  {total - found} of {total} pictures were not found; see --images")
+            typer.echo(f"  {total - found} of {total} images were not found; see --images")
         if found and (out / "images").exists():
-            typer.echo(f"pictures: {out / 'images'}{'' if copy else ', a link'}")
+            typer.echo(f"images: {out / 'images'}{'' if copy else ', a link'}")
         elif found and done.found.images is not None:
-            typer.echo(f"pictures: {done.found.images.place}; name it with --images, or use --copy")
+            typer.echo(f"images: {done.found.images.place}; name it with --images, or use --copy")
 
     return convert
 
@@ -122,7 +147,7 @@ def _writer(name: str, target: Target) -> Callable[..., None]:
         annotations: Coco,
         out: NewFolder,
         prefix: Annotated[
-            str, typer.Option(help="What the tool finds the pictures below, before their names.")
+            str, typer.Option(help="Prefix of the images' names in the tool.")
         ] = default,
         images: ImagesToCopy = None,
         category: Category = None,
@@ -137,7 +162,7 @@ def _writer(name: str, target: Target) -> Callable[..., None]:
         people = sum(len(picture.people) for picture in done.found.pictures)
         for file in done.files:
             typer.echo(f"wrote {out / file}")
-        typer.echo(f"  {people} people in {len(done.found.pictures)} pictures")
+        typer.echo(f"  {people} persons in {len(done.found.pictures)} images")
 
     return convert
 
@@ -145,13 +170,13 @@ def _writer(name: str, target: Target) -> Callable[..., None]:
 def to_yolo(
     annotations: Coco,
     out: NewFolder,
-    val: Annotated[Path | None, typer.Option(help="The same, of what to judge by.")] = None,
+    val: Annotated[Path | None, typer.Option(help="COCO keypoints JSON for validation.")] = None,
     images: ImagesBeside = None,
-    val_images: Annotated[Path | None, typer.Option(help="The pictures of --val.")] = None,
+    val_images: Annotated[Path | None, typer.Option(help="Images of --val.")] = None,
     category: Category = None,
     copy: Copy = False,
 ) -> None:
-    """From COCO keypoints: YOLO-pose with data.yaml, as Ultralytics has it; pictures are linked."""
+    """From COCO keypoints: YOLO-pose with data.yaml for Ultralytics; images are linked."""
     from hrpose.data.formats.convert import from_coco_to_yolo
     from hrpose.data.formats.people import Given
     from hrpose.data.pictures import PictureSource
@@ -165,11 +190,11 @@ def to_yolo(
     done = from_coco_to_yolo(sources, out, copy)
     typer.echo(f"wrote {out / 'data.yaml'} and {len(done.files) - 1} files of labels")
     if done.left_out:
-        typer.echo(f"  {done.left_out} joints outside their pictures are written as not labelled")
+        typer.echo(f"  {done.left_out} keypoints outside their images are written as not labeled")
     if val is None:
         typer.echo("  val is train, as Ultralytics asks for one; give another with --val")
     if not (out / "images").exists():
-        typer.echo(f"  the pictures were not found; they belong into {out / 'images'}")
+        typer.echo(f"  the images were not found; they belong into {out / 'images'}")
 
 
 add_to(app)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from hrpose.cli import convert, dataset_editing
+from hrpose.cli.console import chosen, plain_console, progress
 from hrpose.cli.options import (
     BatchSize,
     BatchSizeOfWeights,
@@ -19,18 +20,18 @@ from hrpose.cli.options import (
     ImagesIfAny,
     InputSize,
     Weights,
-    chosen,
+    examples,
     parse_input_size,
 )
 from hrpose.errors import UserError
 
-app = typer.Typer(help="Make and change data sets.", no_args_is_help=True)
+app = typer.Typer(help="Check, view, convert and edit data sets.", no_args_is_help=True)
 app.add_typer(convert.app, name="convert")
 dataset_editing.add_to(app)
 
 
 class Figure(StrEnum):
-    """What can be drawn."""
+    """What is drawn."""
 
     person = "person"
     animal = "animal"
@@ -41,16 +42,20 @@ def _data() -> None:
     pass
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "hrpose data synthetic drawn/train", "hrpose data synthetic animals --figure animal"
+    )
+)
 def synthetic(
-    out: Annotated[Path, typer.Argument(help="The folder to write.")],
-    pictures: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 1000,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same pictures.")] = 0,
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    pictures: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1000,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same images.")] = 0,
     figure: Annotated[
-        Figure, typer.Option(help="People with COCO's joints, or animals with nine of their own.")
+        Figure, typer.Option(help="Persons with COCO keypoints, or animals with nine of their own.")
     ] = Figure.person,
 ) -> None:
-    """Draw pictures of simple figures with exact keypoints, as a COCO data set."""
+    """Draw a synthetic COCO data set: simple figures with exact keypoints."""
     from hrpose.synthetic import ANIMAL, PERSON, write_dataset
 
     drawn = {Figure.person: PERSON, Figure.animal: ANIMAL}[figure]
@@ -58,73 +63,80 @@ def synthetic(
     typer.echo(f"wrote {annotations}")
 
 
-@app.command()
+@app.command(epilog=examples("hrpose data pack train.json images packed"))
 def pack(
     annotations: Annotated[Path, typer.Argument(help="COCO keypoints JSON.")],
-    images: Annotated[Path, typer.Argument(help="The folder or zip file of its pictures.")],
-    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    images: Annotated[Path, typer.Argument(help="Folder or zip file of its images.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
     height: Annotated[
-        int, typer.Option(min=64, help="A person's crop keeps at least so many pixels.")
+        int, typer.Option(min=64, help="Height of the crops to keep, in pixels.")
     ] = 256,
-    aspect: Annotated[float, typer.Option(min=0.1, help="Width by height of the crops.")] = 0.75,
-    padding: Annotated[float, typer.Option(min=0.5, help="Around the boxes.")] = 1.25,
+    aspect: Annotated[float, typer.Option(min=0.1, help="Width / height of the crops.")] = 0.75,
+    padding: Annotated[float, typer.Option(min=0.5, help="Padding around the boxes.")] = 1.25,
     reach: Annotated[
-        float, typer.Option(min=1, help="Room for augmentation: 1 + its scale + 6 times its shift.")
+        float, typer.Option(min=1, help="Margin for augmentation: 1 + scale + 6 x shift.")
     ] = 1.6,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEG files.")] = 85,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")] = 85,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 2,
 ) -> None:
-    """Cut every person out once, so that training reads small pictures; can be stopped and resumed.
+    """Pack the crops of all persons into few files that train faster; can be stopped and resumed.
 
-    In a recipe, `images: OUT` and `annotations: OUT/annotations.json` then read the pack.
+    In a recipe, `images: OUT` and `annotations: OUT/annotations.json` read the pack.
     """
-    from hrpose.cli.console import progress
     from hrpose.data.pack import PackSettings, write_pack
 
     settings = PackSettings(aspect, padding, height, reach, quality)
     total = 0
-    with progress("people") as show:
+    with progress("persons") as show:
         for done, total in write_pack(annotations, images, out, settings, workers):
             show(done, total)
     size = sum(file.stat().st_size for file in out.glob("part-*.bin"))
-    typer.echo(f"wrote {out}: {total} people, {size / 1e6:.1f} MB")
+    typer.echo(f"wrote {out}: {total} persons, {size / 1e6:.1f} MB")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "hrpose data check train.json --images images",
+        "hrpose data check train.json --images images --against val.json --weights w16-small",
+    )
+)
 def check(
     annotations: Annotated[Path, typer.Argument(help="COCO keypoints JSON.")],
     images: ImagesIfAny = None,
     against: Annotated[
         Path | None,
-        typer.Option(help="Another set, such as val.json, whose pictures must not be in this one."),
+        typer.Option(
+            help="Another set, such as val.json, that must share no images with this one."
+        ),
     ] = None,
     against_images: Annotated[
-        str | None, typer.Option(help="The other set's pictures, if they are elsewhere.")
+        str | None, typer.Option(help="Images of the other set, where they are elsewhere.")
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Weights for these joints: finds left and right swapped.")
     ] = None,
     skip: Annotated[
-        str, typer.Option("--ignore", help="Kinds of faults to leave out, commas between.")
+        str, typer.Option("--ignore", help="Kinds of problems to ignore, separated by commas.")
     ] = "",
     flip_test: FlipTestOfWeights = True,
     batch_size: BatchSizeOfWeights = 64,
-    worst: Annotated[int, typer.Option(min=0, help="Of each kind, so many are printed.")] = 3,
-    out: Annotated[Path | None, typer.Option(help="Where all findings go as JSON.")] = None,
+    worst: Annotated[
+        int, typer.Option(min=0, help="Number of findings of each kind to print.")
+    ] = 3,
+    out: Annotated[Path | None, typer.Option(help="JSON file for all findings.")] = None,
 ) -> None:
-    """Find what spoils a training: bad labels, bad pictures, pictures that are in val too.
+    """Find problems of a data set: wrong labels, unreadable images, images shared with another set.
 
-    Ends with exit code 1 where faults were found, 0 where there are none.
+    Exit code 1 where problems were found.
     """
     from hrpose.api import load
-    from hrpose.cli.console import progress
     from hrpose.files import write_atomically
     from hrpose.inspection.check import check
     from hrpose.inspection.findings import KINDS
 
     ignored = chosen("--ignore", skip, KINDS)
     if images is None and (against is not None or weights is not None):
-        raise UserError("--against and --weights: need the pictures; add --images")
+        raise UserError("--against and --weights: need the images; add --images")
     if against_images is not None and against is None:
         raise UserError("--against-images: expected --against FILE too, found none; add it")
     estimator = None
@@ -151,23 +163,22 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog=examples("hrpose data preview train.json --images images"))
 def preview(
     annotations: Annotated[Path, typer.Argument(help="COCO keypoints JSON.")],
     images: Images,
     skeleton: Annotated[
         Path | None, typer.Option(help="A YAML file that completes the annotations' skeleton.")
     ] = None,
-    people: Annotated[int, typer.Option(min=1, max=500, help="How many people are shown.")] = 48,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed shows the same people.")] = 0,
+    people: Annotated[int, typer.Option(min=1, max=500, help="Number of persons to show.")] = 48,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed shows the same persons.")] = 0,
     input_size: InputSize = "192x256",
     photometric: Annotated[
-        float, typer.Option(min=0, max=1, help="Changes of light and colour, as in recipes.")
+        float, typer.Option(min=0, max=1, help="Strength of the color augmentation, as in recipes.")
     ] = 0.0,
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("preview.html"),
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("preview.html"),
 ) -> None:
-    """Write a page to browse: people with joints, augmented, as heatmaps; and distributions."""
-    from hrpose.cli.console import progress
+    """Write an HTML page of persons with keypoints, augmented and as heatmaps, and statistics."""
     from hrpose.data.augment import Augmentation
     from hrpose.files import write_atomically
     from hrpose.inspection.page import render
@@ -183,39 +194,36 @@ def preview(
 
     size = parse_input_size(input_size) or (192, 256)
     look = Look(size, Augmentation(photometric=photometric), people, seed)
-    with progress("people") as show:
+    with progress("persons") as show:
         shown = preview(annotations, images, look, complete, show)
     write_atomically(out, render(shown))
     for line in shown.unread:
         typer.echo(f"not shown: {line}", err=True)
-    typer.echo(f"wrote {out}: {len(shown.people)} people (open it in a browser)")
+    typer.echo(f"wrote {out}: {len(shown.people)} persons (open it in a browser)")
 
 
-@app.command()
+@app.command(epilog=examples("hrpose data rank images --annotations train.json --out rank.csv"))
 def rank(
-    images: Annotated[
-        str, typer.Argument(help="Pictures: a folder, images.zip or images.zip@/DIR.")
-    ],
+    images: Annotated[str, typer.Argument(help="Images: a folder, images.zip or images.zip@/DIR.")],
     annotations: Annotated[
         Path | None,
         typer.Option(
-            help="COCO keypoints JSON of some of them. Labels are searched for errors; people who "
-            "have a box and no joints are ranked with that box."
+            help="COCO keypoints JSON of some of the images. Its labels are checked for errors; "
+            "persons with a box and no keypoints are ranked with that box."
         ),
     ] = None,
     weights: Weights = "w16-small",
     detector: Detector = "auto",
     batch_size: BatchSize = 64,
-    top: Annotated[int, typer.Option(min=0, help="So many of each are printed.")] = 10,
+    top: Annotated[int, typer.Option(min=0, help="Number of rows of each list to print.")] = 10,
     out: Annotated[
-        Path | None, typer.Option(help="All of both lists: .json, or .csv with a column 'list'.")
+        Path | None, typer.Option(help="File for both lists: .json, or .csv with a column 'list'.")
     ] = None,
 ) -> None:
-    """Say which pictures a label would teach most, and which labels are probably wrong."""
+    """Rank the images worth labeling next, and the labels that are probably wrong."""
     from rich.table import Table
 
     from hrpose.api import load
-    from hrpose.cli.console import plain_console, progress
     from hrpose.data.pictures import PictureSource
     from hrpose.files import write_atomically
     from hrpose.image import SUFFIXES
@@ -231,7 +239,7 @@ def rank(
     estimator = load(weights, detector=detector, batch_size=batch_size)
     if labels is not None and labels.skeleton is not None:
         check_joints(estimator, labels)
-    with progress("pictures") as show:
+    with progress("images") as show:
         ranking = rank(estimator, source, names, labels, show)
     lists = as_dict(ranking)
     if out is not None and out.suffix == ".json":
@@ -246,8 +254,8 @@ def rank(
         write_atomically(out, text.getvalue())
     shown = plain_console(100)
     titles = {
-        "unlabelled": f"what to label next, of {len(ranking.unlabelled)} pictures",
-        "doubtful": f"labels to look at, of {len(ranking.doubtful)} in doubt",
+        "unlabelled": f"to label next, of {len(ranking.unlabelled)} images",
+        "doubtful": f"labels to review, of {len(ranking.doubtful)} in doubt",
     }
     for kind, title in titles.items():
         if not lists[kind]:
@@ -259,48 +267,49 @@ def rank(
             table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
         shown.print(table)
     if not ranking.unlabelled and not ranking.doubtful:
-        typer.echo("nobody to rank was found")
+        typer.echo("no persons were found")
     for line in ranking.unread:
-        typer.echo(f"not looked at: {line}", err=True)
+        typer.echo(f"not ranked: {line}", err=True)
     if out is not None:
         typer.echo(f"wrote {out}")
 
 
-@app.command()
+@app.command(epilog=examples("hrpose data sigmas first.json second.json --out sigmas.yaml"))
 def sigmas(
     annotations: Annotated[
         list[Path],
         typer.Argument(
-            help="COCO keypoints JSON of the same pictures, one file for each annotator; a single "
-            "file gives a guess from the lengths of limbs."
+            help="COCO keypoints JSON of the same images, one file for each annotator; a single "
+            "file gives an estimate from limb lengths."
         ),
     ],
     truth: Annotated[
-        Path | None, typer.Option(help="Annotations that are the truth, if there are such.")
+        Path | None, typer.Option(help="Annotations that are the ground truth.")
     ] = None,
     skeleton: Annotated[
         Path | None, typer.Option(help="A YAML file that completes the skeleton, with limbs.")
     ] = None,
     limb_share: Annotated[
         float | None,
-        typer.Option(min=0.001, max=10, help="Of the guess: sigma by limb length; else 0.17."),
+        typer.Option(
+            min=0.001, max=10, help="With one file: sigma / limb length; by default 0.17."
+        ),
     ] = None,
     results: Annotated[
         Path | None,
-        typer.Option(help="COCO results, to see how much their AP depends on the constants."),
+        typer.Option(help="COCO results: shows how their AP depends on the sigmas."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The YAML file to write, for `data.skeleton` in recipes.")
+        Path | None, typer.Option(help="YAML file to write, for `data.skeleton` in recipes.")
     ] = None,
 ) -> None:
-    """Estimate OKS constants: how far annotators are off, by COCO's definition."""
+    """Estimate OKS sigmas from repeated annotations, by COCO's definition."""
     import math
     from dataclasses import replace
 
     import yaml
     from rich.table import Table
 
-    from hrpose.cli.console import plain_console
     from hrpose.data.coco import CocoAnnotations, read_annotations
     from hrpose.data.persons import PersonTable
     from hrpose.data.skeleton_file import complete_skeleton
@@ -313,7 +322,7 @@ def sigmas(
     def persons(parsed: CocoAnnotations) -> PersonTable:
         table = parsed.persons()
         if not len(table):
-            raise UserError(f"{parsed.path}: expected people with labelled keypoints, found none")
+            raise UserError(f"{parsed.path}: expected persons with labeled keypoints, found none")
         if skeleton is None:
             return table
         return replace(table, skeleton=complete_skeleton(table.skeleton, skeleton))
@@ -329,7 +338,7 @@ def sigmas(
         estimate = from_limbs(tables[0], limb_share or LIMB_SHARE)
     console = plain_console(100)
     shown = Table(title=estimate.method)
-    for name in ("keypoint", "sigma", "95 % from", "to", "people", "so far"):
+    for name in ("keypoint", "sigma", "95 % from", "to", "persons", "so far"):
         shown.add_column(name, justify="left" if name == "keypoint" else "right")
     known = estimate.skeleton.has_sigmas
     for joint, name in enumerate(estimate.skeleton.keypoints):
@@ -339,7 +348,7 @@ def sigmas(
         shown.add_row(name, *numbers, str(estimate.people[joint]), so_far)
     console.print(shown)
     if results is not None:
-        figures = Table(title=f"AP of {results.name} with these constants times a factor")
+        figures = Table(title=f"AP of {results.name} with these sigmas times a factor")
         for name in ("times", "AP", "AP50", "AP75"):
             figures.add_column(name, justify="right")
         for factor, scores in ap_by_factor(estimate, reference or repeats[0], results):
@@ -352,16 +361,16 @@ def sigmas(
         typer.echo(f"wrote {out}")
 
 
-@app.command()
+@app.command(epilog=examples("hrpose data skeleton train.json --out skeleton.yaml"))
 def skeleton(
     annotations: Annotated[Path, typer.Argument(help="COCO keypoints JSON.")],
     out: Annotated[
-        Path | None, typer.Option(help="The file to write; without it, it is printed.")
+        Path | None, typer.Option(help="YAML file to write; by default it is printed.")
     ] = None,
 ) -> None:
-    """Write the file that completes a skeleton, for `data.skeleton` in recipes; look it over.
+    """Write the skeleton of a data set as YAML, for `data.skeleton` in recipes; review it.
 
-    Which keypoints change places in a mirror image is guessed from their names.
+    Left and right keypoints are paired by their names.
     """
     from hrpose.data.coco import read_annotations
     from hrpose.data.skeleton_file import to_yaml

@@ -1,22 +1,30 @@
 """`hrpose data merge`, `split`, `subset` and `stats`: whole sets of COCO keypoints."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from hrpose.cli.options import Coco, Copy, ImagesBeside, NewFolder
+from hrpose.cli.console import plain_console
+from hrpose.cli.options import Coco, Copy, ImagesBeside, NewFolder, examples
 from hrpose.data.sets import Joints
 from hrpose.errors import UserError
 
-Seed = Annotated[int, typer.Option(help="The same seed draws the same.")]
+Seed = Annotated[int, typer.Option(help="The same seed draws the same images.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to `hrpose data`."""
-    for command in (merge, split, subset, stats):
-        app.command()(command)
+    lines: dict[Callable[..., None], str] = {
+        merge: "hrpose data merge coco.json lsp.json both --joints common",
+        split: "hrpose data split all.json parts --parts train=0.8,val=0.2 --group source",
+        subset: "hrpose data subset all.json few --source dogs --min-size 60",
+        stats: "hrpose data stats train.json val.json",
+    }
+    for command, line in lines.items():
+        app.command(epilog=examples(line))(command)
 
 
 def merge(
@@ -24,17 +32,18 @@ def merge(
     out: NewFolder,
     images: Annotated[
         list[Path] | None,
-        typer.Option(help="Their pictures, once for each file; by default images beside it."),
+        typer.Option(help="Their images, once for each file; by default images/ beside it."),
     ] = None,
     joints: Annotated[
-        Joints, typer.Option(help="Where they differ: none may, those of all sets, or every one.")
+        Joints,
+        typer.Option(help="Where the skeletons differ: same (an error), common, or all keypoints."),
     ] = Joints.same,
     rename: Annotated[
-        list[str] | None, typer.Option(help="OLD=NEW: joints that other sets call otherwise.")
+        list[str] | None, typer.Option(help="OLD=NEW: keypoints with other names in other sets.")
     ] = None,
     copy: Copy = False,
 ) -> None:
-    """Make one set of several, with the same joints; each picture keeps or gets its `source`."""
+    """Merge data sets into one; each image keeps or gets its `source`."""
     from hrpose.data.sets import merge as merging
 
     if images and len(images) != len(annotations):
@@ -44,38 +53,38 @@ def merge(
     places: list[Path | None] = list(images) if images else [None] * len(annotations)
     sources = list(zip(annotations, places, strict=True))
     done = merging.merge(sources, out, joints, _pairs("--rename", rename), copy)
-    typer.echo(
-        f"wrote {out / 'annotations.json'}: {done.people} people in {done.pictures} pictures"
-    )
+    typer.echo(f"wrote {out / 'annotations.json'}: {done.people} persons in {done.pictures} images")
     for name, people, pictures in done.sets:
-        typer.echo(f"  {people} people in {pictures} pictures of {name}")
+        typer.echo(f"  {people} persons in {pictures} images of {name}")
     if done.shared:
-        typer.echo(f"  {done.shared} pictures are in several sets, and have the people of all")
-    typer.echo(f"  {len(done.skeleton)} joints: {', '.join(done.skeleton.keypoints)}")
+        typer.echo(f"  {done.shared} images are in several sets, and have the persons of all")
+    typer.echo(f"  {len(done.skeleton)} keypoints: {', '.join(done.skeleton.keypoints)}")
 
 
 def split(
     annotations: Coco,
     out: NewFolder,
     parts: Annotated[
-        str, typer.Option(help="The files to write and their shares of the pictures.")
+        str, typer.Option(help="Files to write and their shares of the images.")
     ] = "train=0.8,val=0.2",
     group: Annotated[
         str | None,
-        typer.Option(help="A field of the pictures (source, video) that is not to be torn apart."),
+        typer.Option(
+            help="Keep images with the same value of this field (source, video) together."
+        ),
     ] = None,
     group_pattern: Annotated[
         str | None,
-        typer.Option(help="The same from file names: '^(.+)_[0-9]+' groups the frames of clips."),
+        typer.Option(help="The same by file names: '^(.+)_[0-9]+' groups the frames of clips."),
     ] = None,
     put: Annotated[
-        list[str] | None, typer.Option(help="GROUP=PART: where a group belongs.")
+        list[str] | None, typer.Option(help="GROUP=PART: put a group into a part.")
     ] = None,
     seed: Seed = 0,
     images: ImagesBeside = None,
     copy: Copy = False,
 ) -> None:
-    """Split a set into train and val, or more, by pictures or by groups of them."""
+    """Split a data set into train and val, or more parts, by images or by groups of them."""
     from hrpose.data.sets import split as splitting
 
     done = splitting.split(
@@ -92,7 +101,7 @@ def split(
     total = sum(part.pictures for part in done)
     for part in done:
         typer.echo(
-            f"wrote {out / part.name}.json: {part.people} people in {part.pictures} pictures, "
+            f"wrote {out / part.name}.json: {part.people} persons in {part.pictures} images, "
             f"{part.pictures / max(total, 1):.1%} (asked for {part.wanted})"
         )
         if part.groups:
@@ -106,36 +115,38 @@ def subset(
     annotations: Coco,
     out: NewFolder,
     source: Annotated[
-        list[str] | None, typer.Option(help="Only pictures of this source; may be repeated.")
+        list[str] | None, typer.Option(help="Only images of this source; may be repeated.")
     ] = None,
     pictures: Annotated[
-        int | None, typer.Option(min=1, help="So many pictures, drawn at random.")
+        int | None, typer.Option(min=1, help="Number of images, drawn at random.")
     ] = None,
     min_size: Annotated[
-        float, typer.Option(min=0, help="The least longer side of a person's box, in pixels.")
+        float, typer.Option(min=0, help="Minimum of the longer side of a person's box, in pixels.")
     ] = 0,
     min_joints: Annotated[
-        int, typer.Option(min=0, help="The least number of labelled joints of a person.")
+        int, typer.Option(min=0, help="Minimum number of labeled keypoints of a person.")
     ] = 0,
     seed: Seed = 0,
     images: ImagesBeside = None,
     copy: Copy = False,
 ) -> None:
-    """Take some of the pictures and people."""
+    """Select a part of the images and persons."""
     from hrpose.data.sets import subset as taking
 
     found, people = taking.subset(
         annotations, out, source or (), pictures, min_size, min_joints, seed, images, copy
     )
-    typer.echo(f"wrote {out / 'annotations.json'}: {people} people in {found} pictures")
+    typer.echo(f"wrote {out / 'annotations.json'}: {people} persons in {found} images")
     _say_pictures(out, annotations, images)
 
 
 def stats(
     annotations: Annotated[list[Path], typer.Argument(help="COCO keypoints files.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a list.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: a list with an object for each file.")
+    ] = False,
 ) -> None:
-    """Count what is in a set: people, sizes, joints, sources."""
+    """Count what is in a data set: persons, sizes, keypoints, sources."""
     from hrpose.data.sets import stats as counting
 
     found = [counting.stats(path) for path in annotations]
@@ -148,8 +159,6 @@ def stats(
 
 def _show(numbers: dict[str, Any]) -> None:
     from rich.table import Table
-
-    from hrpose.cli.console import plain_console
 
     console = plain_console()
     table = Table("", "least", "10%", "50%", "90%", "most", title=numbers["file"])
@@ -164,21 +173,21 @@ def _show(numbers: dict[str, Any]) -> None:
     console.print(table)
     sizes = ", ".join(f"{count} {name}" for name, count in numbers["sizes"].items())
     lines = [
-        f"{numbers['people']} people in {numbers['pictures']} pictures ({sizes})",
-        f"{numbers['pictures_without_people']} pictures without people, "
-        f"{numbers['people_without_joints']} people without joints, {numbers['crowds']} crowds",
+        f"{numbers['people']} persons in {numbers['pictures']} images ({sizes})",
+        f"{numbers['pictures_without_people']} images without persons, "
+        f"{numbers['people_without_joints']} persons without keypoints, {numbers['crowds']} crowds",
     ]
     if numbers["boxes_made_from_joints"]:
-        lines.append(f"{numbers['boxes_made_from_joints']} boxes were made from joints")
+        lines.append(f"{numbers['boxes_made_from_joints']} boxes were made from keypoints")
     console.print("\n".join(lines), highlight=False)
     people = max(numbers["people"], 1)
-    joints = Table(f"joint of {numbers['skeleton']}", "visible", "hidden", "not labelled")
+    joints = Table(f"keypoint of {numbers['skeleton']}", "visible", "hidden", "not labeled")
     for name, seen in numbers["joints"].items():
         shares = (seen["visible"], seen["hidden"], people - seen["visible"] - seen["hidden"])
         joints.add_row(name, *(f"{share / people:.1%}" for share in shares))
     console.print(joints)
     if numbers["sources"]:
-        sources = Table("source", "pictures", "people")
+        sources = Table("source", "images", "persons")
         for name, count in numbers["sources"].items():
             sources.add_row(name or "(none)", str(count["pictures"]), str(count["people"]))
         console.print(sources)
@@ -212,6 +221,6 @@ def _shares(text: str) -> dict[str, float]:
 def _say_pictures(out: Path, annotations: Path, images: Path | None) -> None:
     if (out / "images").exists():
         link = ", a link" if (out / "images").is_symlink() else ""
-        typer.echo(f"pictures: {out / 'images'}{link}")
+        typer.echo(f"images: {out / 'images'}{link}")
     else:
-        typer.echo(f"pictures: as before, {images or annotations.parent}; give --images")
+        typer.echo(f"images: as before, {images or annotations.parent}; give --images")

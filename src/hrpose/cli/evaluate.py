@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
+from hrpose.cli.console import plain_console, progress
 from hrpose.cli.options import (
+    MODEL,
+    RESULTS,
     BatchSize,
     BatchSizeOfWeights,
     BoxThreshold,
@@ -24,7 +27,7 @@ from hrpose.errors import UserError
 
 
 class Nms(StrEnum):
-    """How repeated poses of one person are thinned."""
+    """What becomes of repeated poses of one person."""
 
     hard = "hard"
     soft = "soft"
@@ -54,27 +57,31 @@ def evaluate(
     box_threshold: BoxThreshold = None,
     refine: Refine = False,
     nms: Annotated[
-        Nms, typer.Option(help="OKS-NMS: drop repeated poses, or lower their scores.")
+        Nms, typer.Option(help="OKS-NMS: drop repeated poses (hard) or lower their scores (soft).")
     ] = Nms.hard,
     metric: Annotated[
         Metric,
         typer.Option(
             case_sensitive=False,
-            help="auto: PCKh with head boxes, PCK without OKS constants, else AP.",
+            help="auto takes PCKh where there are head boxes, PCK without OKS sigmas, else AP.",
         ),
     ] = Metric.auto,
     flip_test: FlipTest = True,
     batch_size: BatchSize = 64,
-    out: Annotated[Path | None, typer.Option(help="Where the figures and the results go.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for metrics.json and the results.", metavar="DIR", rich_help_panel=RESULTS
+        ),
+    ] = None,
 ) -> None:
-    """Score weights on a data set: COCO's ten figures, PCKh or PCK; or predict a test set."""
+    """Measure weights on a data set: COCO's ten metrics, PCKh or PCK; or predict a test set."""
     from rich.table import Column, Table
 
     from hrpose import api
-    from hrpose.cli.console import plain_console, progress
     from hrpose.metrics.distance import DISTANCES
 
-    with progress("pictures") as show:
+    with progress("images") as show:
         report = api.evaluate(
             weights,
             annotations,
@@ -90,13 +97,13 @@ def evaluate(
             out=out,
             progress=show,
         )
-    flip = f"flip test: {'on' if flip_test else 'off'}{', second look' if refine else ''}"
+    flip = f"flip test: {'on' if flip_test else 'off'}{'; refined' if refine else ''}"
     title = (
-        f"{weights} on {annotations.name}: {report.people} people in {report.pictures} pictures\n"
+        f"{weights} on {annotations.name}: {report.people} persons in {report.pictures} images\n"
         f"boxes: {report.boxes}; {flip}"
     )
     if report.primary is None:
-        typer.echo(f"{title}\nno figures, for there are no labels")
+        typer.echo(f"{title}\nno metrics: the annotations have no labels")
     else:
         typer.echo(title)
         console = plain_console(110)
@@ -111,26 +118,26 @@ def evaluate(
         typer.echo(f"wrote {' and '.join(map(str, report.files))}")
 
 
-# So faint boxes are looked at to draw the curve; below are no people.
+# The curve is drawn from boxes with at least this score.
 FAINTEST = 0.001
 
 
 def evaluate_detector(
-    annotations: Annotated[Path, typer.Option(help="COCO JSON with boxes of people.")],
+    annotations: Annotated[Path, typer.Option(help="COCO JSON with boxes of persons.")],
     images: Images,
     detector: Detector = "finder",
     box_threshold: BoxThreshold = None,
     min_height: Annotated[
-        float, typer.Option(help="Lower people, in pixels, count neither way.", min=0)
+        float, typer.Option(help="Ignore persons and boxes lower than this, in pixels.", min=0)
     ] = 96.0,
     min_iou: Annotated[
-        float, typer.Option(help="How well a box must fit its person.", min=0.01, max=1)
+        float, typer.Option(help="The least IoU of a box and its person.", min=0.01, max=1)
     ] = 0.5,
 ) -> None:
-    """Recall and precision of a detector of people, at its threshold and along the curve.
+    """Measure a person detector: recall, precision at its threshold, and AP.
 
-    People that the annotations leave out, as COCO keypoints files do with those too small to
-    label, count as false boxes: precision reads low there.
+    Persons without annotation, as those too small to label in COCO keypoints files, count as false
+    positives: precision reads low there.
     """
     from hrpose.data.coco import read_annotations
     from hrpose.data.pictures import PictureSource
@@ -142,7 +149,7 @@ def evaluate_detector(
     pictures = PictureSource(images)
     usual = open_detector(detector, box_threshold)
     if isinstance(usual, OrWholePicture):
-        # Its last resort is no box that somebody found.
+        # The full image is no detection.
         detector, usual = "finder", usual.detector
     threshold = float(getattr(usual, "threshold", 0.0))
     every = open_detector(detector, min(FAINTEST, threshold))
@@ -159,41 +166,51 @@ def evaluate_detector(
     best_recall, best_precision = scores.at(best)
     count = sum(int((boxes.scores >= threshold).sum()) for boxes in found) / max(len(found), 1)
     typer.echo(
-        f"{usual.name} on {len(table)} pictures with {scores.people} people at least "
+        f"{usual.name} on {len(table)} images with {scores.people} persons at least "
         f"{min_height:g} px high, IoU {min_iou:g}\n"
         f"threshold {threshold:.2f}: recall {recall:.3f}, precision {precision:.3f}, "
-        f"{count:.1f} boxes a picture\n"
+        f"{count:.1f} boxes per image\n"
         f"threshold {best:.2f}: recall {best_recall:.3f}, precision {best_precision:.3f} "
-        f"(the best balance)\n"
+        f"(best F1)\n"
         f"AP {scores.AP:.3f}"
     )
 
 
 def analyze(
-    results: Annotated[Path, typer.Argument(help="COCO keypoint results, as of `evaluate --out`.")],
+    results: Annotated[
+        Path, typer.Argument(help="COCO keypoint results, as `evaluate --out` writes them.")
+    ],
     annotations: Annotated[Path, typer.Argument(help="COCO keypoints JSON.")],
     images: ImagesIfAny = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="The weights of the results, for heatmaps and AP against box noise."),
+        typer.Option(
+            help="The weights of the results: adds heatmaps and AP under box noise.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     skeleton: Annotated[
         Path | None, typer.Option(help="A YAML file that completes the annotations' skeleton.")
     ] = None,
     flip_test: FlipTestOfWeights = True,
     batch_size: BatchSizeOfWeights = 64,
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("analysis.html"),
+    out: Annotated[Path, typer.Option(help="HTML file to write.", rich_help_panel=RESULTS)] = Path(
+        "analysis.html"
+    ),
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Where the figures go as JSON.")
+        Path | None,
+        typer.Option("--json", help="JSON file for the numbers.", rich_help_panel=RESULTS),
     ] = None,
     store_calibration: Annotated[
         Path | None,
-        typer.Option(help="A copy of --weights to write, whose joint scores are calibrated."),
+        typer.Option(
+            help="Write a copy of --weights whose keypoint scores are calibrated.",
+            rich_help_panel=RESULTS,
+        ),
     ] = None,
 ) -> None:
-    """Find out why the AP is what it is: one page on errors, boxes, scores and people."""
+    """Analyze results: an HTML report on errors, boxes, scores and single persons."""
     from hrpose.api import load
-    from hrpose.cli.console import progress
     from hrpose.evaluation.analyze import analyze
     from hrpose.evaluation.calibration import check_copy
     from hrpose.evaluation.calibration import store_calibration as store
@@ -231,5 +248,5 @@ def analyze(
         written.append(store_calibration)
     gains = sorted(analysis.gains, key=lambda gain: -gain.scores.AP)
     most = ", ".join(f"{g.error} {g.scores.AP - analysis.scores.AP:+.3f}" for g in gains[:3])
-    typer.echo(f"AP {analysis.scores.AP:.3f}; mended alone, the most: {most}")
+    typer.echo(f"AP {analysis.scores.AP:.3f}; largest gains if fixed: {most}")
     typer.echo(f"wrote {', '.join(map(str, written))} (open the page in a browser)")

@@ -1,11 +1,11 @@
-"""`hrpose explain`: a photo in, a page out that shows how its pose was found."""
+"""`hrpose explain`: an HTML page that shows how a pose was estimated."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.options import THRESHOLD, Detector, Threshold, Weights
+from hrpose.cli.options import PERSONS, THRESHOLD, Detector, Threshold, Weights
 from hrpose.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,23 +16,31 @@ if TYPE_CHECKING:
 
 
 def explain(
-    picture: Annotated[Path, typer.Argument(help="A photo.")],
+    picture: Annotated[Path, typer.Argument(help="An image.")],
     weights: Weights = "w16-small",
     box: Annotated[
-        str | None, typer.Option(help="The person's box: x,y,w,h in pixels of the photo.")
+        str | None,
+        typer.Option(
+            help="The person's box: x,y,w,h in pixels of the image.", rich_help_panel=PERSONS
+        ),
     ] = None,
     boxes: Annotated[
         Path | None,
-        typer.Option(help="COCO JSON with the photo's boxes; the largest is explained."),
+        typer.Option(
+            help="COCO JSON with boxes of the image; the largest is explained.",
+            rich_help_panel=PERSONS,
+        ),
     ] = None,
     detector: Detector = "auto",
     joint: Annotated[
-        str | None, typer.Option(help="The joint that is shown pixel by pixel, as left_wrist.")
+        str | None, typer.Option(help="The keypoint to show pixel by pixel, such as left_wrist.")
     ] = None,
     threshold: Threshold = THRESHOLD,
-    out: Annotated[Path, typer.Option(help="Where the page and its pictures go.")] = Path("out"),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the page and its images.")
+    ] = Path("out"),
 ) -> None:
-    """Make a page that walks through the method with a photo: box, crop, heatmaps, joints."""
+    """Explain the method on one image: a page with its box, crop, heatmaps and keypoints."""
     from hrpose.api import load
     from hrpose.explain import trace, write
     from hrpose.image import read_image
@@ -59,7 +67,7 @@ def _box(
     import numpy as np
 
     from hrpose.detection.simple import WholePicture
-    from hrpose.predict.sources import ImageSource, boxes_by_image
+    from hrpose.predict.inputs import ImageInput, boxes_by_image
 
     if box is not None:
         try:
@@ -70,7 +78,7 @@ def _box(
             ) from error
         return np.array([x, y, w, h]), "Here you gave the box."
     if boxes is not None:
-        source = ImageSource(picture, 1)
+        source = ImageInput(picture, 1)
         rows, _ = boxes_by_image(boxes, [source])[source]
         found, origin = np.array(rows, np.float64).reshape(-1, 4), f"the file {boxes.name} gave"
     else:

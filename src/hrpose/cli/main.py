@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -18,29 +19,73 @@ from hrpose.cli import (
     train,
     weights,
 )
+from hrpose.cli.options import examples
 from hrpose.errors import UserError, missing
 
 app = typer.Typer(
     name="hrpose",
-    help="Human pose estimation with HRNet.",
+    help="Human pose estimation with HRNet: predict, train, evaluate, export and serve.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("predict")(predict.predict)
-app.command("batch")(batch.batch)
-app.command("explain")(explain.explain)
-app.command("evaluate")(evaluate.evaluate)
-app.command("analyze")(evaluate.analyze)
-app.command("evaluate-detector")(evaluate.evaluate_detector)
-app.command("train")(train.train)
-app.command("finetune")(train.finetune)
-app.command("train-detector")(train.train_detector)
-app.command("export")(models.export)
-app.command("quantize")(models.quantize)
-app.command("verify")(parity.verify)
-app.command("summary")(models.summary)
-app.command("serve")(serve.serve)
+_COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
+    "predict": (
+        predict.predict,
+        (
+            "hrpose predict photo.jpg clip.mp4 folder/ --out out",
+            "hrpose predict camera:0 --show",
+            "hrpose predict folder/ --save csv,dataset --detector torchvision",
+        ),
+    ),
+    "batch": (
+        batch.batch,
+        (
+            "hrpose batch archive.zip --out poses",
+            "hrpose batch s3://bucket/folder --engine ray --address auto --out poses",
+        ),
+    ),
+    "serve": (serve.serve, ("hrpose serve --port 8000",)),
+    "explain": (explain.explain, ("hrpose explain photo.jpg --out lesson",)),
+    "evaluate": (
+        evaluate.evaluate,
+        (
+            "hrpose evaluate --weights w32.safetensors --annotations val.json --images images",
+            "hrpose evaluate --annotations val.json --images images --boxes detector --out results",
+        ),
+    ),
+    "evaluate-detector": (
+        evaluate.evaluate_detector,
+        ("hrpose evaluate-detector --annotations val.json --images images --detector yolox-s",),
+    ),
+    "analyze": (
+        evaluate.analyze,
+        ("hrpose analyze results/results.json val.json --images images --weights w16-small",),
+    ),
+    "train": (
+        train.train,
+        (
+            "hrpose train recipes/w32-coco-256x192.yaml --data data",
+            "hrpose train recipes/w32-coco-256x192.yaml --data data --set optimizer.lr=5e-4",
+        ),
+    ),
+    "train-detector": (
+        train.train_detector,
+        ("hrpose train-detector recipes/finder-4.yaml --data data",),
+    ),
+    "finetune": (train.finetune, ("hrpose finetune train.json val.json --out runs/horses",)),
+    "export": (models.export, ("hrpose export --weights best.safetensors --out best.onnx",)),
+    "quantize": (
+        models.quantize,
+        ("hrpose quantize w16-small small.onnx --annotations val.json --images images",),
+    ),
+    "summary": (models.summary, ("hrpose summary w32 --input-size 288x384",)),
+    "verify": (
+        parity.verify,
+        ("hrpose verify", "hrpose verify --weights best.onnx --against best.safetensors"),
+    ),
+}
+for _name, (_function, _lines) in _COMMANDS.items():
+    app.command(_name, epilog=examples(*_lines))(_function)
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")
 
@@ -54,14 +99,14 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _root(
     version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version and stop."
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
     pass
 
 
 def main() -> None:
-    """Run a command. What the user can mend is said in one line, with exit code 2."""
+    """Run a command. A UserError is reported in one line, with exit code 2."""
     # Pillow logs what it also raises; the user gets one line, not two.
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     try:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from hrpose.cli.console import plain_console
 from hrpose.cli.options import FlipTest, Images, InputSize, parse_input_size
 from hrpose.errors import UserError
 
@@ -15,7 +16,7 @@ def summary(
     ],
     input_size: InputSize = None,
 ) -> None:
-    """Parameters and multiply-accumulates of each stage of a network, for one crop."""
+    """Print parameters and multiply-accumulates of each stage of a network, for one crop."""
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -51,13 +52,13 @@ def export(
     weights: Annotated[
         str,
         typer.Option(
-            help="Trained weights: a file (.safetensors, .ckpt) or a name (one of `hrpose weights "
-            "list`, hf:owner/name@revision)."
+            help="Trained weights: a file (.safetensors, .ckpt) or a name (see `hrpose weights "
+            "list`; hf:owner/name@revision)."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+    out: Annotated[Path, typer.Option(help="ONNX file to write.")],
 ) -> None:
-    """Write weights as ONNX, proven equal to PyTorch before it is written."""
+    """Export weights to ONNX; the result is compared with PyTorch before it is written."""
     from hrpose.api import export
     from hrpose.onnx_export import FinderReport
 
@@ -77,24 +78,23 @@ def export(
 
 def quantize(
     weights: Annotated[str, typer.Argument(help="A name, or an ONNX file of `hrpose export`.")],
-    out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
-    annotations: Annotated[Path, typer.Option(help="COCO keypoints JSON of people who judge.")],
+    out: Annotated[Path, typer.Argument(help="ONNX file to write.")],
+    annotations: Annotated[Path, typer.Option(help="COCO keypoints JSON to measure the AP on.")],
     images: Images,
     calibration_annotations: Annotated[
-        Path | None, typer.Option(help="Other people, whose crops give the ranges of values.")
+        Path | None, typer.Option(help="COCO keypoints JSON for calibration; by default the same.")
     ] = None,
-    calibration_images: Annotated[str | None, typer.Option(help="Their pictures.")] = None,
-    people: Annotated[int, typer.Option(min=1, help="How many of them.")] = 200,
+    calibration_images: Annotated[str | None, typer.Option(help="Images for calibration.")] = None,
+    people: Annotated[int, typer.Option(min=1, help="Persons used for calibration.")] = 200,
     most_drop: Annotated[
-        float, typer.Option(min=0, max=1, help="The most AP that may be lost.")
+        float, typer.Option(min=0, max=1, help="The largest accepted drop of AP.")
     ] = 0.01,
     flip_test: FlipTest = False,
 ) -> None:
-    """Write weights with eight-bit arithmetic, if they are nearly as good."""
+    """Quantize weights to 8 bits; written only where the AP drops by no more than --most-drop."""
     from rich.table import Table
 
     from hrpose import weights as store
-    from hrpose.cli.console import plain_console
     from hrpose.quantization import quantize
 
     if (calibration_annotations is None) != (calibration_images is None):
@@ -116,7 +116,7 @@ def quantize(
     )
     table = Table(
         title=f"{weights} on {annotations.name}, ground-truth boxes, calibrated on "
-        f"{report.calibrated_on} people"
+        f"{report.calibrated_on} persons"
         + (" of the same set" if calibration is None else f" of {calibration[0].name}")
     )
     for name in ("", "float", "8 bits", "drop"):

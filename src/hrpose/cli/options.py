@@ -1,6 +1,5 @@
 """Options that several commands share."""
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -8,9 +7,15 @@ import typer
 
 from hrpose.errors import UserError
 
+
+def examples(*commands: str) -> str:
+    """The end of a command's help; `checks` parse what stands there."""
+    return "\n\n".join(("Examples:", *(f"  {command}" for command in commands)))
+
+
 # The panels of the help. What has none is under "Options".
 MODEL, PERSONS, RESULTS = "Model", "Person detection", "Results"
-CLIPS = "Clips and cameras"
+CLIPS, DATA = "Clips and cameras", "Data"
 
 Weights = Annotated[
     str,
@@ -74,36 +79,45 @@ Threshold = Annotated[
     ),
 ]
 InputSize = Annotated[
-    str | None, typer.Option(metavar="WIDTHxHEIGHT", help="In pixels, such as 192x256.")
+    str | None,
+    typer.Option(metavar="WIDTHxHEIGHT", help="Input size of the network in pixels, as 192x256."),
 ]
-Data = Annotated[Path, typer.Option(help="The folder that the recipe's data paths start from.")]
-RunFolder = Annotated[Path | None, typer.Option(help="Checkpoints and logs; by default runs/NAME.")]
+Data = Annotated[
+    Path, typer.Option(help="Folder that the data paths of the recipe are relative to.")
+]
+RunFolder = Annotated[
+    Path | None, typer.Option(help="Folder for checkpoints and logs; by default runs/NAME.")
+]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: optimizer.lr=5e-4."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a value of the recipe, as optimizer.lr=5e-4."
+    ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Crops in one batch.", rich_help_panel=MODEL)]
 BatchSizeOfWeights = Annotated[
     int, typer.Option(min=1, help="With --weights: crops in one batch.", rich_help_panel=MODEL)
 ]
 Coco = Annotated[Path, typer.Argument(help="COCO keypoints JSON.")]
-NewFolder = Annotated[Path, typer.Argument(help="The folder to write, new or empty.")]
-Copy = Annotated[bool, typer.Option("--copy", help="Copy the pictures; else they are linked to.")]
-_PICTURES = "Its pictures: a folder, images.zip or images.zip@/folder"
-Images = Annotated[str, typer.Option(help=f"{_PICTURES}.")]
-ImagesIfAny = Annotated[str | None, typer.Option(help=f"{_PICTURES}.")]
+NewFolder = Annotated[Path, typer.Argument(help="Folder to write, new or empty.")]
+Copy = Annotated[bool, typer.Option("--copy", help="Copy the images; by default they are linked.")]
+_IMAGES = "Its images: a folder, images.zip or images.zip@/folder"
+Images = Annotated[str, typer.Option(help=f"{_IMAGES}.")]
+ImagesIfAny = Annotated[str | None, typer.Option(help=f"{_IMAGES}.")]
 ImagesBeside = Annotated[
-    Path | None, typer.Option(help=f"{_PICTURES}; by default images beside the file.")
+    Path | None, typer.Option(help=f"{_IMAGES}; by default images/ beside the file.")
 ]
-# Where the tool that gets the files has the pictures, and only a copy of them needs to find them.
+# The annotation tool has the images already; only a copy of them needs to find them.
 CopyToo = Annotated[
     bool,
-    typer.Option("--copy", help="Copy the pictures too; else only the tool's files are written."),
+    typer.Option(
+        "--copy", help="Copy the images too; by default only the files for the tool are written."
+    ),
 ]
 ImagesToCopy = Annotated[
     Path | None,
-    typer.Option(help=f"{_PICTURES}; by default images beside the file; used with --copy."),
+    typer.Option(help=f"{_IMAGES}; by default images/ beside the file; used with --copy."),
 ]
 
 # What `--save` knows, and what each is.
@@ -132,22 +146,6 @@ Mark = Annotated[
         rich_help_panel=RESULTS,
     ),
 ]
-
-
-def given(context: typer.Context, name: str) -> bool:
-    """Whether the user gave this parameter, on the command line or by an environment variable."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT", "PROMPT")
-
-
-def chosen(option: str, words: str, known: Collection[str]) -> frozenset[str]:
-    """The words, between commas, that an option was given. Raises UserError for unknown ones."""
-    found = frozenset(word.strip() for word in words.split(",") if word.strip())
-    if not found <= set(known):
-        raise UserError(
-            f"{option}: expected some of {', '.join(known)} with commas between, found '{words}'"
-        )
-    return found
 
 
 def parse_input_size(text: str | None) -> tuple[int, int] | None:

@@ -1,11 +1,12 @@
-"""`hrpose verify`: this installation and its weights beside the official code's numbers."""
+"""`hrpose verify`: this installation and its weights against the official code's numbers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.options import FlipTestOfWeights, ImagesIfAny
+from hrpose.cli.console import given, progress
+from hrpose.cli.options import MODEL, FlipTestOfWeights, ImagesIfAny
 
 if TYPE_CHECKING:
     from hrpose.evaluation.parity.certificate import Certificate, Check
@@ -17,36 +18,46 @@ TOLERANCE = 0.001
 
 
 def verify(
+    context: typer.Context,
     golden: Annotated[
-        Path | None, typer.Option(help="Golden vectors, instead of those in the package.")
+        Path | None, typer.Option(help="Golden vectors; by default those in the package.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the certificate goes, as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the certificate.")] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Weights to check too: a name or a file.")
+        str | None,
+        typer.Option(help="Weights to check too: a name or a file.", rich_help_panel=MODEL),
     ] = None,
     against: Annotated[
-        str | None, typer.Option(help="What an exported --weights came from, to compare with.")
+        str | None,
+        typer.Option(
+            help="The original of exported --weights, to compare with.", rich_help_panel=MODEL
+        ),
     ] = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="A data set for --weights: COCO keypoints JSON.")
+        Path | None,
+        typer.Option(help="A data set for --weights: COCO keypoints JSON.", rich_help_panel=MODEL),
     ] = None,
     images: ImagesIfAny = None,
     boxes: Annotated[
-        str, typer.Option(help="ground-truth, or a COCO detections file.")
+        str, typer.Option(help="ground-truth, or a COCO detections file.", rich_help_panel=MODEL)
     ] = GROUND_TRUTH,
     published: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="The AP (or PCKh) that --weights should reach."),
+        typer.Option(
+            min=0, max=1, help="The published AP (or PCKh) of --weights.", rich_help_panel=MODEL
+        ),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(min=0, max=1, help="How far from it is still equal.")
+        float,
+        typer.Option(
+            min=0, max=1, help="The largest accepted difference from it.", rich_help_panel=MODEL
+        ),
     ] = TOLERANCE,
     flip_test: FlipTestOfWeights = True,
 ) -> None:
-    """Compare this installation with the official code's numbers; exit code 1 if not equal.
+    """Compare this installation with numbers of the official code; exit code 1 if they differ.
 
-    With --weights also a model: against the figure published for it, or an exported model against
-    its origin.
+    With --weights, also a model with its published score, or an exported model with its original.
     """
     from rich.console import Console
 
@@ -56,23 +67,20 @@ def verify(
     from hrpose.evaluation.parity.golden import Golden
     from hrpose.files import write_atomically
 
-    about_data = {"--boxes": boxes != GROUND_TRUTH, "--tolerance": tolerance != TOLERANCE}
-    about_weights = {
-        "--against": against is not None,
-        "--annotations": annotations is not None,
-        "--images": images is not None,
-        "--published": published is not None,
-        "--no-flip-test": not flip_test,
-        **about_data,
-    }
-    for option, was_given in about_weights.items():
-        if was_given and weights is None:
-            raise UserError(f"{option}: is about weights; add --weights")
+    about_data = ("boxes", "tolerance")
+    for name in ("against", "annotations", "images", "published", "flip_test", *about_data):
+        if given(context, name) and weights is None:
+            raise UserError(
+                f"--{name.replace('_', '-')}: needs weights; add --weights", code="option-conflict"
+            )
     if (annotations is None) != (images is None):
         raise UserError("--annotations and --images go together; found only one of them")
-    for option, was_given in about_data.items():
-        if was_given and annotations is None:
-            raise UserError(f"{option}: is about a data set; add --annotations and --images")
+    for name in about_data:
+        if given(context, name) and annotations is None:
+            raise UserError(
+                f"--{name}: needs a data set; add --annotations and --images",
+                code="option-conflict",
+            )
     if boxes == DETECTOR:
         raise UserError(
             f"--boxes: expected {GROUND_TRUTH} or a COCO detections file, found {boxes}; "
@@ -102,7 +110,6 @@ def _model(
     flip_test: bool,
 ) -> "list[Check]":
     from hrpose.api import load
-    from hrpose.cli.console import progress
     from hrpose.errors import UserError
     from hrpose.evaluation.parity.certificate import Check
     from hrpose.evaluation.parity.models import (
@@ -127,7 +134,7 @@ def _model(
     checks: list[Check] = []
     found = load(weights, detector="whole", flip_test=flip_test, batch_size=32)
     expected = None if published is None else ("published", published)
-    with progress("pictures") as show:
+    with progress("images") as show:
         name = Path(weights).name
         if against is not None:
             origin = load(against, detector="whole", flip_test=flip_test, batch_size=32)

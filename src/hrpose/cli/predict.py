@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.console import STOPPED, asked_to_stop, counted, progress
+from hrpose.cli.console import STOPPED, asked_to_stop, chosen, counted, given, progress
 from hrpose.cli.options import (
     CLIPS,
     KINDS,
@@ -27,14 +27,12 @@ from hrpose.cli.options import (
     Save,
     Threshold,
     Weights,
-    chosen,
-    given,
 )
 from hrpose.errors import UserError, missing
 
 if TYPE_CHECKING:
+    from hrpose.predict.inputs import ClipInput, ImageInput
     from hrpose.predict.results import Saving
-    from hrpose.predict.sources import ClipSource, ImageSource
     from hrpose.runtime.estimator import PoseEstimator
 
 # Shorter work needs no progress bar.
@@ -93,15 +91,15 @@ def predict(
     """
     from hrpose.api import load
     from hrpose.detection.simple import WholePicture
+    from hrpose.predict.inputs import find_inputs
     from hrpose.predict.results import Saving
-    from hrpose.predict.sources import find_sources
 
     kinds, marks = chosen("--save", save, KINDS), chosen("--mark", mark, MARKS)
     if boxes is not None and (given(context, "detector") or given(context, "box_threshold")):
         raise UserError(
             "--boxes: given boxes need no --detector and no --box-threshold; leave them out"
         )
-    found = find_sources(sources)
+    found = find_inputs(sources)
     for_images = {"--boxes": boxes is not None, "--side-by-side": side_by_side is not None}
     for option, was_given in for_images.items():
         if was_given and found.clips:
@@ -168,7 +166,7 @@ def predict(
 
 
 def _predict_images(
-    images: "tuple[ImageSource, ...]",
+    images: "tuple[ImageInput, ...]",
     estimator: "PoseEstimator",
     beside: "PoseEstimator | None",
     boxes: Path | None,
@@ -177,8 +175,8 @@ def _predict_images(
 ) -> list[str]:
     """Returns a line for each image that could not be done."""
     from hrpose.predict.images import Failure, predict_images
+    from hrpose.predict.inputs import boxes_by_image
     from hrpose.predict.results import ImageResults
-    from hrpose.predict.sources import boxes_by_image
 
     in_boxes = None if boxes is None else boxes_by_image(boxes, images)
     failures = []
@@ -204,7 +202,7 @@ def _predict_images(
 
 
 def _predict_clip(
-    source: "ClipSource",
+    source: "ClipInput",
     estimator: "PoseEstimator",
     saving: "Saving",
     every: int,

@@ -1,4 +1,4 @@
-"""`hrpose serve`: poses over HTTP, and a page to see them."""
+"""`hrpose serve`: poses over HTTP."""
 
 from typing import Annotated
 
@@ -13,31 +13,35 @@ MOST_MEGABYTES, MOST_MEGAPIXELS = 200, 100
 
 def serve(
     host: Annotated[
-        str, typer.Option(help="The address to listen on; 0.0.0.0 lets other machines in.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 accepts other machines.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8000,
     weights: Weights = "w16-small",
     detector: Detector = "auto",
     workers: Annotated[
         int,
-        typer.Option(min=1, max=64, help="Batches that run at once; they share the cores."),
+        typer.Option(
+            min=1, max=64, help="Batches that run at the same time; they share the cores."
+        ),
     ] = 1,
     token: Annotated[
         str | None,
         typer.Option(
             envvar="HRPOSE_TOKEN",
-            help="Ask requests for this bearer token. Better given by the environment: a command "
-            "line can be seen by others.",
+            help="Require this bearer token. Safer in the environment: other users can read a "
+            "command line.",
         ),
     ] = None,
     max_megabytes: Annotated[
-        float, typer.Option(min=0.001, max=MOST_MEGABYTES, help="The largest file of a picture.")
+        float, typer.Option(min=0.001, max=MOST_MEGABYTES, help="Largest accepted image file.")
     ] = 20,
     max_megapixels: Annotated[
-        float, typer.Option(min=0.001, max=MOST_MEGAPIXELS, help="The largest picture.")
+        float, typer.Option(min=0.001, max=MOST_MEGAPIXELS, help="Largest accepted image.")
     ] = 40,
 ) -> None:
-    """Answer requests for poses over HTTP; the page is at /. SIGTERM or Ctrl-C ends it."""
+    """Serve poses over HTTP, with a demo page at /. SIGTERM or Ctrl-C stops it."""
     try:
         from hrpose.serve.limits import Limits
         from hrpose.serve.run import listen, serve, url_of
@@ -59,8 +63,8 @@ def serve(
 
         def ready() -> None:
             typer.echo(f"hrpose: {weights} at {url_of(listener)}; Ctrl-C ends it")
-            typer.echo(f"hrpose: people are found by: {finder.name}")
+            typer.echo(f"hrpose: person detector: {finder.name}")
             if token is None and not host.startswith(("127.", "localhost", "::1")):
-                typer.echo("hrpose: everybody who reaches this address may use it; see --token")
+                typer.echo("hrpose: open to everyone who can reach this address; see --token")
 
         serve(sessions, listener, finder, token=token, limits=limits, ready=ready)

@@ -7,26 +7,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.options import Data, InputSize, Overrides, Resume, RunFolder, parse_input_size
+from hrpose.cli.options import (
+    MODEL,
+    Data,
+    InputSize,
+    Overrides,
+    Resume,
+    RunFolder,
+    parse_input_size,
+)
 
 if TYPE_CHECKING:
     from hrpose.training.doctor import Finding
 
 
 def train(
-    recipe: Annotated[
-        Path, typer.Argument(help="A recipe, such as recipes/w32-coco-256x192.yaml.")
-    ],
+    recipe: Annotated[Path, typer.Argument(help="Recipe, such as recipes/w32-coco-256x192.yaml.")],
     data: Data = Path("data"),
     out: RunFolder = None,
     overrides: Overrides = None,
     resume: Resume = False,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Only look the recipe, the data and the weights over."),
+        typer.Option("--check", help="Only check the recipe, the data and the weights."),
     ] = False,
 ) -> None:
-    """Train a network by a recipe. What may cost points is said first."""
+    """Train a pose model by a recipe. Warnings about the recipe and the data come first."""
     from hrpose.training import run
     from hrpose.training.processes import started
     from hrpose.training.recipe import load_recipe
@@ -36,7 +42,7 @@ def train(
         datamodule, _ = run.check(loaded, data, say, started())
         people = len(datamodule.train_table)
         if started().first:
-            typer.echo(f"{loaded.name}: ready to train on {people} people")
+            typer.echo(f"{loaded.name}: ready to train on {people} persons")
         return
     destination = out or Path("runs") / loaded.name
     weights = run.train(loaded, data, destination, resume, say)
@@ -45,18 +51,18 @@ def train(
 
 
 def say(finding: "Finding") -> None:
-    """A finding of the recipe doctor, for the eye."""
+    """Print what the recipe checks found."""
     typer.echo(str(finding), err=True)
 
 
 def train_detector(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/finder-4.yaml.")],
+    recipe: Annotated[Path, typer.Argument(help="Recipe, such as recipes/finder-4.yaml.")],
     data: Data = Path("data"),
     out: RunFolder = None,
     overrides: Overrides = None,
     resume: Resume = False,
 ) -> None:
-    """Train a finder of people on pictures in which every person is boxed."""
+    """Train a person detector on images in which every person has a box."""
     from hrpose.training.finder.recipe import FinderRecipe
     from hrpose.training.finder.run import train
     from hrpose.yaml_file import load_as
@@ -67,30 +73,34 @@ def train_detector(
 
 
 def finetune(
-    train: Annotated[Path, typer.Argument(help="COCO keypoints JSON of the people to train on.")],
-    val: Annotated[Path, typer.Argument(help="The same, of those to judge by.")],
+    train: Annotated[Path, typer.Argument(help="COCO keypoints JSON to train on.")],
+    val: Annotated[Path, typer.Argument(help="COCO keypoints JSON for validation.")],
     start: Annotated[
         str,
-        typer.Option("--from", help="A name (w16-small, `hrpose weights list`) or a file."),
+        typer.Option(
+            "--from",
+            help="Weights to start from: a name of `hrpose weights list` or a file.",
+            rich_help_panel=MODEL,
+        ),
     ] = "w16-small",
     images: Annotated[
-        Path | None, typer.Option(help="Pictures to train on; by default images beside TRAIN.")
+        Path | None, typer.Option(help="Images to train on; by default images/ beside TRAIN.")
     ] = None,
     val_images: Annotated[
-        Path | None, typer.Option(help="Pictures to judge by; by default images beside VAL.")
+        Path | None, typer.Option(help="Images for validation; by default images/ beside VAL.")
     ] = None,
     skeleton: Annotated[
-        Path | None, typer.Option(help="What `hrpose data skeleton` wrote, corrected.")
+        Path | None, typer.Option(help="YAML file of `hrpose data skeleton`, corrected.")
     ] = None,
     input_size: InputSize = None,
     out: RunFolder = None,
     overrides: Overrides = None,
     resume: Resume = False,
 ) -> None:
-    """Teach a trained model joints of your own, without a recipe: a sensible one is written.
+    """Fine-tune a trained model on keypoints of your own; a recipe is written for you.
 
-    Joints that the model knows by name keep what it knows of them. OUT/recipe.yaml is what was
-    done; `hrpose train OUT/recipe.yaml --data .` does it again.
+    Keypoints with names that the model knows keep its weights. OUT/recipe.yaml holds what was done;
+    `hrpose train OUT/recipe.yaml --data .` repeats it.
     """
     from hrpose import weights
     from hrpose.data.coco import load_persons
@@ -116,7 +126,7 @@ def finetune(
             train=DataSet(annotations=train, images=images or train.parent / "images"),
             val=DataSet(annotations=val, images=val_images or val.parent / "images"),
             skeleton=skeleton,
-            description=f"{len(people)} people of {train.name}, starting from {start}",
+            description=f"{len(people)} persons of {train.name}, starting from {start}",
             licence=f"unknown; that of {start}: {licence}",
         ),
         people,

@@ -6,23 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.options import InputSize, parse_input_size
+from hrpose.cli.console import progress
+from hrpose.cli.options import InputSize, examples, parse_input_size
 from hrpose.errors import UserError
 
 if TYPE_CHECKING:
     from hrpose.skeleton import Skeleton
 
 
-app = typer.Typer(
-    help="Released weights: what there is, and the copies on this machine.", no_args_is_help=True
-)
+app = typer.Typer(help="List, download, verify, convert and push weights.", no_args_is_help=True)
 
-Names = Annotated[list[str], typer.Argument(help="Names of `hrpose weights list`.")]
+Names = Annotated[list[str], typer.Argument(help="Names from `hrpose weights list`.")]
 
 
-@app.command("list")
+@app.command("list", epilog=examples("hrpose weights list"))
 def list_weights() -> None:
-    """Every released model with its published score, and which are on this machine."""
+    """List the released models with their published scores, and which are on this machine."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Column, Table
@@ -51,18 +50,15 @@ def list_weights() -> None:
     Console(width=max(80, Console().width)).print(table)
 
 
-@app.command()
+@app.command(epilog=examples("hrpose weights download w32-coco-256x192 yolox-s"))
 def download(
     names: Names,
     origin: Annotated[
         str | None,
-        typer.Option(
-            "--from", help="Another address, or a file that was fetched elsewhere (for one name)."
-        ),
+        typer.Option("--from", help="Another address, or a file fetched elsewhere (for one name)."),
     ] = None,
 ) -> None:
-    """Fetch weights into the cache, verified; pose networks are made ready to run."""
-    from hrpose.cli.console import progress
+    """Download weights into the cache and verify them; pose models are converted, ready to run."""
     from hrpose.weights.cache import fetch, released
 
     rows = [released(name) for name in names]
@@ -73,37 +69,36 @@ def download(
             path = fetch(row, origin, show)
         typer.echo(f"{row.name}: {path}")
         score = "" if row.score is None else f"; {row.score:.3f} {row.measured}"
-        typer.echo(f"licence: {row.licence}{score}")
+        typer.echo(f"license: {row.licence}{score}")
 
 
-@app.command()
+@app.command(epilog=examples("hrpose weights push horses.onnx --to me/horses"))
 def push(
     files: Annotated[
-        list[Path], typer.Argument(help="An .onnx file, a .safetensors file, or both.")
+        list[Path],
+        typer.Argument(help="An .onnx file, a .safetensors file, or both of the same weights."),
     ],
-    to: Annotated[str, typer.Option(metavar="OWNER/NAME", help="The repository.")],
+    to: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Repository on the Hub.")],
     public: Annotated[
-        bool, typer.Option("--public", help="Where the repository is made now, for everybody.")
+        bool,
+        typer.Option("--public", help="Make a new repository public; by default it is private."),
     ] = False,
 ) -> None:
-    """Put weights on the Hugging Face Hub, with their passport and a model card."""
+    """Upload weights to the Hugging Face Hub, with their metadata and a model card."""
     from hrpose.weights.hub import HubName
     from hrpose.weights.hub import push as push_files
 
     done = push_files(files, HubName.parse(to), private=not public)
-    typer.echo(f"{done}: this commit; --weights takes it, and hf:{done.repo} takes the newest")
+    typer.echo(f"{done}: uploaded; use this name with --weights, or hf:{done.repo} for the newest")
 
 
-@app.command()
+@app.command(epilog=examples("hrpose weights verify"))
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Names; without them, all that are here.")
+        list[str] | None, typer.Argument(help="Names; by default all that were downloaded.")
     ] = None,
 ) -> None:
-    """Compare the hashes of downloaded files with the published ones.
-
-    Exit code 1 where one is not.
-    """
+    """Compare hashes of downloaded files with the published ones; exit code 1 if one differs."""
     from hrpose.weights.cache import is_sound, published_file, released
     from hrpose.weights.registry import RELEASED
 
@@ -121,16 +116,16 @@ def verify(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog=examples("hrpose weights path w16-small"))
 def path(name: Annotated[str, typer.Argument(help="A name, or a file.")]) -> None:
-    """Print where the file is that `--weights NAME` uses."""
+    """Print the path of the file that `--weights NAME` uses."""
     from hrpose.weights import find
 
     typer.echo(find(name))
 
 
 class Form(StrEnum):
-    """What to write."""
+    """The format to write."""
 
     hrpose = "hrpose"
     official = "official"
@@ -144,10 +139,16 @@ class CodecName(StrEnum):
     udp = "udp"
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "hrpose weights convert pose_hrnet_w32_256x192.pth w32.safetensors",
+        "hrpose weights convert w32.safetensors w32.pth --to official",
+    )
+)
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="A checkpoint of the official code, mmpose, timm.")
+        Path,
+        typer.Argument(metavar="IN", help="A checkpoint of the official code, mmpose or timm."),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
     to: Annotated[
@@ -157,24 +158,24 @@ def convert(
     skeleton: Annotated[
         str | None,
         typer.Option(
-            help="coco, mpii or another shipped one (lsp-14), or a file that names the joints: "
+            help="coco, mpii or another shipped one (lsp-14), or a file that names the keypoints: "
             "COCO keypoints JSON, or YAML."
         ),
     ] = None,
     codec: Annotated[
-        CodecName | None, typer.Option(help="What the heatmaps were trained for.")
+        CodecName | None, typer.Option(help="The codec the heatmaps were trained with.")
     ] = None,
     sigma: Annotated[
-        float | None, typer.Option(min=0.1, help="The targets' sigma in heatmap pixels.")
+        float | None, typer.Option(min=0.1, help="Sigma of the targets, in heatmap pixels.")
     ] = None,
     training_data: Annotated[
-        str, typer.Option(help="What they were trained on, for the passport.")
+        str, typer.Option(help="What they were trained on, for the metadata.")
     ] = "unknown",
-    licence: Annotated[str, typer.Option(help="What may be done with them.")] = "unknown",
+    licence: Annotated[str, typer.Option(help="Their license, for the metadata.")] = "unknown",
 ) -> None:
-    """Take over a released checkpoint, and say what was matched and what was left out.
+    """Convert a checkpoint of another project; reports what was matched and what was dropped.
 
-    What a file does not say is concluded from its name and its shapes, and printed.
+    What a file does not state is inferred from its name and shapes, and printed.
     """
     from hrpose.network import convert
     from hrpose.network.conclude import Known, passport_for

@@ -1,5 +1,5 @@
-"""From whatever a user names to files of poses: sources, predictions, results.
+"""From whatever a user names to files of poses: inputs, predictions, results.
 
-`sources` sorts images, folders, clips, cameras and addresses; `images` estimates the poses in
+`inputs` sorts images, folders, clips, cameras and addresses; `images` estimates the poses in
 images (clips are `hrpose.video`'s); `results` writes what was found.
 """

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from hrpose.ahead import ahead
 from hrpose.errors import UserError
 from hrpose.poses import Poses
-from hrpose.predict.sources import Boxes, ImageSource
+from hrpose.predict.inputs import Boxes, ImageInput
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.runtime.picture import Picture
 
@@ -15,7 +15,7 @@ from hrpose.runtime.picture import Picture
 class Prediction:
     """An image, upright, with its boxes; and the poses in them."""
 
-    source: ImageSource
+    source: ImageInput
     image: Picture
     poses: Poses
 
@@ -24,14 +24,14 @@ class Prediction:
 class Failure:
     """An image that could not be read, or that has wrong boxes: `reason` is one line."""
 
-    source: ImageSource
+    source: ImageInput
     reason: str
 
 
 def predict_images(
     estimator: PoseEstimator,
-    images: Sequence[ImageSource],
-    boxes: Mapping[ImageSource, Boxes] | None = None,
+    images: Sequence[ImageInput],
+    boxes: Mapping[ImageInput, Boxes] | None = None,
 ) -> Iterator[Prediction | Failure]:
     """Each of `images` once, those that can be read in their order.
 
@@ -40,7 +40,7 @@ def predict_images(
     """
     failures: list[Failure] = []
 
-    def read(source: ImageSource) -> Picture | Failure:
+    def read(source: ImageInput) -> Picture | Failure:
         """In a thread of its own, so that the network need not wait for files and detectors."""
         try:
             given = () if boxes is None else boxes[source]

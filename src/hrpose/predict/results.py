@@ -20,7 +20,7 @@ from hrpose.files import write_atomically
 from hrpose.image import is_upright
 from hrpose.poses import Poses
 from hrpose.predict.images import Prediction
-from hrpose.predict.sources import ClipSource, ImageSource
+from hrpose.predict.inputs import ClipInput, ImageInput
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.skeleton import Skeleton
 
@@ -163,7 +163,7 @@ class ImageResults:
     def __init__(
         self,
         saving: Saving,
-        images: Sequence[ImageSource],
+        images: Sequence[ImageInput],
         estimator: PoseEstimator,
         beside: PoseEstimator | None = None,
     ) -> None:
@@ -208,9 +208,9 @@ class ImageResults:
             self.files = self._results.write()
 
 
-def _targets(folder: Path, images: Sequence[ImageSource]) -> dict[ImageSource, Path]:
+def _targets(folder: Path, images: Sequence[ImageInput]) -> dict[ImageInput, Path]:
     """Where each drawn image goes: its own name in `folder`. No input is ever written over."""
-    targets: dict[ImageSource, Path] = {}
+    targets: dict[ImageInput, Path] = {}
     taken: set[Path] = set()
     sources = {image.place.resolve() for image in images if isinstance(image.place, Path)}
     for image in images:
@@ -234,7 +234,7 @@ class ClipResults:
     """
 
     def __init__(
-        self, saving: Saving, source: ClipSource, clip: "Clip", skeleton: Skeleton
+        self, saving: Saving, source: ClipInput, clip: "Clip", skeleton: Skeleton
     ) -> None:
         self.frames = 0
         self.track_ids: set[int] = set()

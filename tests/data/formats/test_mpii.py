@@ -102,7 +102,7 @@ def test_without_pictures_their_sizes_are_guessed(tmp_path: Path) -> None:
     annot = write_mpii(tmp_path, pictures=False)
     done = CliRunner().invoke(app, ["data", "convert", "mpii", str(annot), str(tmp_path / "out")])
     assert done.exit_code == 0
-    assert "5 pictures were not found and their sizes guessed" in done.stdout
+    assert "5 images were not found and their sizes guessed" in done.stdout
     document = json.loads((tmp_path / "out" / "valid.json").read_text())
     sizes = {i["id"]: (i["width"], i["height"]) for i in document["images"]}
     for person in document["annotations"]:

@@ -226,8 +226,8 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     arguments = ["data", "convert", "csv", str(source), str(out)]
     done = CliRunner().invoke(app, [*arguments, "--copy"])
     assert done.exit_code == 0, done.stderr
-    assert "2 people in 2 pictures" in done.stdout
-    assert "boxes of 2 people were made from their joints" in done.stdout
+    assert "2 persons in 2 images" in done.stdout
+    assert "boxes of 2 persons were made from their keypoints" in done.stdout
     assert not (out / "images").is_symlink()
     assert (out / "images" / "a.jpg").read_bytes() == (tmp_path / "in/images/a.jpg").read_bytes()
     again = CliRunner().invoke(app, arguments)

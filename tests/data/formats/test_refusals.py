@@ -204,7 +204,7 @@ def test_joints_that_yolo_cannot_hold_are_counted(tmp_path: Path) -> None:
     source.write_text(json.dumps(document))
     arguments = ["data", "convert", "to-yolo", str(source), str(tmp_path / "out")]
     said = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
-    assert "1 joints outside their pictures are written as not labelled" in said
+    assert "1 keypoints outside their images are written as not labeled" in said
     label = (tmp_path / "out" / "labels" / "train" / "a.txt").read_text()
     assert label == "0 0.25 0.25 0.5 0.5 0.5 0.5 1 0 0 0\n"
 

@@ -41,7 +41,7 @@ def test_merged_sets_have_new_ids_and_names(tmp_path: Path, copy: bool) -> None:
     second = write(tmp_path / "cats", joints=EARS[::-1])
     out = tmp_path / "out"
     said = run("merge", first, second, out, *(["--copy"] if copy else []))
-    assert "4 people in 4 pictures" in said
+    assert "4 persons in 4 images" in said
     document = load(out / "annotations.json")
     assert [(i["id"], i["file_name"], i["source"]) for i in document["images"]] == [
         (1, "dogs/a.png", "park"),
@@ -222,7 +222,7 @@ def test_subsets(tmp_path: Path) -> None:
     assert subset(path, tmp_path / "small") == (6, 6)
     assert subset(path, tmp_path / "large", min_size=20) == (5, 5)
     assert subset(path, tmp_path / "full", min_joints=3) == (6, 6)
-    assert "2 people in 2 pictures" in run(
+    assert "2 persons in 2 images" in run(
         "subset", path, tmp_path / "x", "--source", "x", "--pictures", 2, "--copy"
     )
     found = load(tmp_path / "x" / "annotations.json")["images"]
@@ -255,7 +255,7 @@ def test_stats_count(tmp_path: Path) -> None:
     assert numbers["sizes"] == {"small": 3, "medium": 0, "large": 0}
     assert json.loads(run("stats", "--json", path)) == [numbers]
     said = run("stats", path)
-    assert "3 people in 2 pictures (3 small, 0 medium, 0 large)" in said
+    assert "3 persons in 2 images (3 small, 0 medium, 0 large)" in said
     # Names are strangers' words, not marks of the table.
     document["categories"][0]["keypoints"][0] = "[/ear]"
     document["images"][0]["source"] = "[/x]"
@@ -263,4 +263,4 @@ def test_stats_count(tmp_path: Path) -> None:
     assert {"[/ear]", "[/x]"} <= set(run("stats", path).split())
     empty = tmp_path / "empty.json"
     empty.write_text(json.dumps({**document, "images": [], "annotations": []}))
-    assert "0 people in 0 pictures" in run("stats", empty)
+    assert "0 persons in 0 images" in run("stats", empty)

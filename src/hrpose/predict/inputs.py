@@ -18,7 +18,7 @@ Boxes = tuple[list[list[float]], list[float]]
 
 
 @dataclass(frozen=True, slots=True)
-class ImageSource:
+class ImageInput:
     """An image: `place` is its file, or its address as text. `image_id` is unique in a call."""
 
     place: Path | str
@@ -42,7 +42,7 @@ class ImageSource:
 
 
 @dataclass(frozen=True, slots=True)
-class ClipSource:
+class ClipInput:
     """A clip's file, or a camera ("camera:0"). Its results are named `stem`, unique in a call."""
 
     place: Path | str
@@ -58,15 +58,15 @@ class ClipSource:
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class Inputs:
     """What was found; `problems` has one line for each argument that names nothing to read."""
 
-    images: tuple[ImageSource, ...]
-    clips: tuple[ClipSource, ...]
+    images: tuple[ImageInput, ...]
+    clips: tuple[ClipInput, ...]
     problems: tuple[str, ...]
 
 
-def find_sources(arguments: Sequence[str]) -> Sources:
+def find_inputs(arguments: Sequence[str]) -> Inputs:
     """Sort images, folders of images and clips, clips, cameras and addresses, in their order.
 
     In folders, files are known by their suffixes. An image named by a number, as COCO's are, has
@@ -85,7 +85,7 @@ def find_sources(arguments: Sequence[str]) -> Sources:
             problems.append(str(error))
     if not images and not clips:
         raise UserError("; ".join(problems))
-    return Sources(_with_ids(list(images)), _with_stems(list(clips)), tuple(problems))
+    return Inputs(_with_ids(list(images)), _with_stems(list(clips)), tuple(problems))
 
 
 def _below(argument: str) -> Iterator[Path | str]:
@@ -152,17 +152,17 @@ def _number(name: str) -> int | None:
     return int(stem) if stem.isascii() and stem.isdigit() else None
 
 
-def _with_ids(places: list[Path | str]) -> tuple[ImageSource, ...]:
+def _with_ids(places: list[Path | str]) -> tuple[ImageInput, ...]:
     numbers = [_number(_name(place)) for place in places]
     times = Counter(numbers)
     free = (number for number in count(1) if number not in times)
     return tuple(
-        ImageSource(place, next(free) if number is None or times[number] > 1 else number)
+        ImageInput(place, next(free) if number is None or times[number] > 1 else number)
         for place, number in zip(places, numbers, strict=True)
     )
 
 
-def _with_stems(places: list[Path | str]) -> tuple[ClipSource, ...]:
+def _with_stems(places: list[Path | str]) -> tuple[ClipInput, ...]:
     """Stems of result files. They differ where upper and lower case are the same, too."""
     names = [str(place).replace(":", "-") if isinstance(place, str) else place.name
              for place in places]  # fmt: skip
@@ -175,11 +175,11 @@ def _with_stems(places: list[Path | str]) -> tuple[ClipSource, ...]:
         candidates = (f"{wanted}-{n}" if n > 1 else wanted for n in count(1))
         free = next(each for each in candidates if each.casefold() not in taken)
         taken.add(free.casefold())
-        clips.append(ClipSource(place, free))
+        clips.append(ClipInput(place, free))
     return tuple(clips)
 
 
-def boxes_by_image(path: Path, images: Sequence[ImageSource]) -> dict[ImageSource, Boxes]:
+def boxes_by_image(path: Path, images: Sequence[ImageInput]) -> dict[ImageInput, Boxes]:
     """The boxes [x, y, w, h] and scores for each of `images`; empty lists where there are none.
 
     `path` holds COCO detections (a list of {image_id or file_name, bbox, score}) or COCO
@@ -197,8 +197,8 @@ def boxes_by_image(path: Path, images: Sequence[ImageSource]) -> dict[ImageSourc
         entries = _list(path, document, "annotations")
     else:
         entries = _list(path, {"detections": document}, "detections")
-    found: dict[ImageSource, Boxes] = {image: ([], []) for image in images}
-    known: dict[str | int, list[ImageSource]] = {}
+    found: dict[ImageInput, Boxes] = {image: ([], []) for image in images}
+    known: dict[str | int, list[ImageInput]] = {}
     for source in images:
         for known_as in {source.name, _number(source.name)} - {None}:
             known.setdefault(known_as, []).append(source)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import pytest
 
 from hrpose.archives import remote
 from hrpose.errors import UserError
-from hrpose.predict.sources import ImageSource, boxes_by_image, find_sources
+from hrpose.predict.inputs import ImageInput, boxes_by_image, find_inputs
 
 
 def touched(folder: Path, *names: str) -> list[str]:
@@ -32,7 +32,7 @@ def touched(folder: Path, *names: str) -> list[str]:
     ],
 )
 def test_ids_of_images(tmp_path: Path, names: list[str], ids: list[int]) -> None:
-    images = find_sources(touched(tmp_path, *names)).images
+    images = find_inputs(touched(tmp_path, *names)).images
     assert [(image.name, image.image_id) for image in images] == list(zip(names, ids, strict=True))
 
 
@@ -47,14 +47,14 @@ def test_ids_of_images(tmp_path: Path, names: list[str], ids: list[int]) -> None
     ],
 )
 def test_names_of_the_results_of_clips(tmp_path: Path, names: list[str], stems: list[str]) -> None:
-    clips = find_sources(touched(tmp_path, *names)).clips
+    clips = find_inputs(touched(tmp_path, *names)).clips
     assert [clip.stem for clip in clips] == stems
 
 
 def test_any_mix_in_its_order(tmp_path: Path) -> None:
     touched(tmp_path, "in/b.png", "in/a.jpg", "in/c.webm", "in/notes.txt")
     clip, image = touched(tmp_path, "d.mp4", "e.dat")
-    found = find_sources([image, str(tmp_path / "in"), "camera:0", clip, image])
+    found = find_inputs([image, str(tmp_path / "in"), "camera:0", clip, image])
     assert [image.name for image in found.images] == ["e.dat", "a.jpg", "b.png"]
     assert [clip.stem for clip in found.clips] == ["c", "camera-0", "d"]
     assert found.clips[1].file is None
@@ -65,11 +65,11 @@ def test_what_is_not_there_is_a_problem_and_nothing_at_all_an_error(tmp_path: Pa
     (good,) = touched(tmp_path, "good.jpg")
     touched(tmp_path, "in/notes.txt")
     bad = [str(tmp_path / "none.jpg"), str(tmp_path / "in"), "ftp://host/a.jpg"]
-    found = find_sources([good, *bad])
+    found = find_inputs([good, *bad])
     assert len(found.images) == 1
     assert [problem.split(": ")[0] for problem in found.problems] == bad
     with pytest.raises(UserError) as error:
-        find_sources(bad)
+        find_inputs(bad)
     assert all(name in str(error.value) for name in bad)
 
 
@@ -78,7 +78,7 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "check", lambda address: None)
     monkeypatch.setattr(remote, "names_below", lambda address: iter(["x/1.jpg", "notes.txt"]))
     monkeypatch.setattr(remote, "content", str.encode)
-    found = find_sources(["https://h/a.jpg?key=1", "s3://bucket/folder/", "https://h/clip.mp4"])
+    found = find_inputs(["https://h/a.jpg?key=1", "s3://bucket/folder/", "https://h/clip.mp4"])
     assert [str(image) for image in found.images] == [
         "https://h/a.jpg",
         "s3://bucket/folder/x/1.jpg",
@@ -94,7 +94,7 @@ def boxes_in(path: Path, entries: Any) -> Path:
 
 
 def test_a_number_of_two_images_is_not_guessed(tmp_path: Path) -> None:
-    images = find_sources(touched(tmp_path, "1.jpg", "01.jpg")).images
+    images = find_inputs(touched(tmp_path, "1.jpg", "01.jpg")).images
     file = tmp_path / "boxes.json"
     boxes_in(file, [{"image_id": 1, "bbox": [1, 2, 3, 4]}])
     with pytest.raises(UserError, match=r"entry 0: 1 is .*1\.jpg and .*01\.jpg; give each"):
@@ -105,6 +105,6 @@ def test_a_number_of_two_images_is_not_guessed(tmp_path: Path) -> None:
 
 
 def test_boxes_go_by_numbers_also_beside_images_without(tmp_path: Path) -> None:
-    images = [ImageSource(Path("a.jpg"), 1), ImageSource(Path("0785.jpg"), 785)]
+    images = [ImageInput(Path("a.jpg"), 1), ImageInput(Path("0785.jpg"), 785)]
     file = boxes_in(tmp_path / "boxes.json", [{"image_id": 785, "bbox": [1, 2, 3, 4]}])
     assert boxes_by_image(file, images)[images[1]] == ([[1, 2, 3, 4]], [1.0])
