@@ -30,7 +30,7 @@ SMALL = {
         "SETTINGS = ['training.epochs=1', 'training.samples_per_epoch=32']",
         "assert len(estimator.passport.skeleton) == 9 and 'PCK@0.1' in report.metrics",
     ),
-    "5-evaluate-and-analyse": (
+    "5-evaluate-and-analyze": (
         "PICTURES = 4",
         "assert report.value > 0.3 and analysis.counts.people > 3 and page.stat().st_size > 10_000",
     ),
