@@ -1,11 +1,14 @@
 """What the base install may import, and that the command line starts light.
 
-Which package may import which, `lint-imports` checks (pyproject.toml).
+Which package may import which, `lint-imports` checks (pyproject.toml); that no module imports itself
+through others is seen here.
 """
 
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 
+import grimp
 import pytest
 
 # Comes with the extras, so it must not be needed to import or to predict.
@@ -59,3 +62,12 @@ def test_the_command_line_starts_light() -> None:
         "import sys, hrpose.cli.main; sys.exit(bool({'numpy', 'cv2', 'PIL'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_there_are_no_cycles() -> None:
+    """Imports within functions and those for types alone count, too."""
+    graph = grimp.build_graph("hrpose", cache_dir=None)
+    imports = {name: set(graph.find_modules_directly_imported_by(name)) for name in graph.modules}
+    # The ways out of poses are to be in their module.
+    imports["hrpose.poses"] -= {"hrpose.tables", "hrpose.adapters"}
+    TopologicalSorter(imports).prepare()  # raises a CycleError that names the modules
