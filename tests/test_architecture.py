@@ -1,7 +1,7 @@
-"""What the base install may import, and that the command line starts light.
+"""What the base install may import, that the command line starts light, and no cycles.
 
-Which package may import which, `lint-imports` checks (pyproject.toml); that no module imports itself
-through others is seen here.
+Which package may import which, `lint-imports` checks (pyproject.toml); that there are no cycles is
+seen here.
 """
 
 import subprocess
