@@ -17,12 +17,12 @@ from benchmarks import plain
 from benchmarks.rows import Fact, Row, timed
 from hrpose.api import load
 from hrpose.geometry import Crop
+from hrpose.metadata import Metadata
 from hrpose.network import checkpoint
 from hrpose.network.hrnet import HRNet
 from hrpose.onnx_export import export
-from hrpose.passport import Passport
 from hrpose.runtime.estimator import PoseEstimator
-from hrpose.runtime.session import OnnxSession
+from hrpose.session import OnnxSession
 
 PEOPLE = 16
 EXAMPLE = Path(__file__).parents[1] / "examples" / "astronaut.jpg"
@@ -40,7 +40,7 @@ def rows() -> Iterator[Row | Fact]:
 class _Ready:
     """A session that has its heatmaps already: what is left is the estimator's own work."""
 
-    passport = Passport("w32", (192, 256))
+    passport = Metadata("w32", (192, 256))
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
@@ -75,7 +75,7 @@ def _own_work(folder: Path) -> Fact:
 
 def _w32(folder: Path) -> Iterator[Row]:
     torch.manual_seed(0)
-    network, passport = HRNet.from_name("w32").eval(), Passport("w32", (192, 256))
+    network, passport = HRNet.from_name("w32").eval(), Metadata("w32", (192, 256))
     for parameter in network.parameters():
         if parameter.ndim == 4:  # the published initialisation fades to denormal numbers
             torch.nn.init.kaiming_normal_(parameter)

@@ -31,8 +31,8 @@ import hrpose
 from benchmarks.serving import Figures, begin, options, remembered, report, resident, waiting
 from hrpose import weights as registry
 from hrpose.geometry import warp
-from hrpose.runtime.session import open_session
 from hrpose.serve.batcher import BATCH
+from hrpose.session import open_session
 from hrpose.synthetic import render_picture
 
 PICTURES = 48

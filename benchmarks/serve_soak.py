@@ -32,7 +32,7 @@ LAST_SECONDS = 0.3
 
 FAULTS = """
 import random, threading, time
-from hrpose.runtime.session import OnnxSession
+from hrpose.session import OnnxSession
 from hrpose.serve import limits, protocol
 protocol.TAKE_SECONDS = 5
 protocol.HEAD_SECONDS = 3

@@ -16,9 +16,9 @@ from typer.testing import CliRunner, Result
 
 from clips import colours, times, write_clip
 from hrpose.cli.main import app
+from hrpose.metadata import Metadata
 from hrpose.network import HRNet, checkpoint
-from hrpose.passport import Passport
-from hrpose.runtime.session import open_session
+from hrpose.session import open_session
 from hrpose.skeleton import WHOLEBODY_133, Skeleton
 from hrpose.synthetic import ANIMAL
 from tiny_weights import PASSPORT, write_tiny_weights
@@ -89,7 +89,7 @@ def test_from_a_data_set_to_figures(tmp_path: Path, skeleton: Skeleton) -> None:
 
 @pytest.mark.slow
 def test_one_joint_is_exported(tmp_path: Path) -> None:
-    passport = Passport("w16-small", (32, 32), SKELETONS[0])
+    passport = Metadata("w16-small", (32, 32), SKELETONS[0])
     checkpoint.save(tmp_path / "one.safetensors", HRNet.from_name("w16-small", 1), passport)
     weights, out = tmp_path / "one.safetensors", tmp_path / "one.onnx"
     run("export", "--weights", weights, "--out", out)

@@ -6,22 +6,21 @@ import numpy as np
 import pytest
 
 from hrpose.errors import UserError
-from hrpose.finder_passport import Confidence, FinderPassport
-from hrpose.passport import Passport
+from hrpose.metadata import Confidence, DetectorMetadata, Metadata
 
-PASSPORT = FinderPassport(
+PASSPORT = DetectorMetadata(
     "w16-small",
     256,
     threshold=0.3,
     confidence=Confidence(2.0, 1.5, -0.5),
     name="finder",
-    licence="research",
+    license="research",
     scores={"AP": 0.5},
 )
 
 
 def test_there_and_back() -> None:
-    assert FinderPassport.from_json(PASSPORT.to_json()) == PASSPORT
+    assert DetectorMetadata.from_json(PASSPORT.to_json()) == PASSPORT
     assert json.loads(PASSPORT.to_json())["kind"] == "finder"
 
 
@@ -31,7 +30,7 @@ def test_there_and_back() -> None:
         "",
         "[]",
         "{}",
-        Passport("w16-small", (96, 128)).to_json(),
+        Metadata("w16-small", (96, 128)).to_json(),
         "[" * 9999,
         PASSPORT.to_json().replace('"kind": "finder"', '"kind": "pose"'),
         PASSPORT.to_json().replace('"threshold": 0.3', '"threshold": NaN'),
@@ -46,15 +45,15 @@ def test_there_and_back() -> None:
     ],
 )
 def test_anything_else_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(UserError, match=r"x\.onnx: expected a finder's passport") as error:
-        FinderPassport.from_json(text, "x.onnx")
+    with pytest.raises(UserError, match=r"x\.onnx: expected a person detector's metadata") as error:
+        DetectorMetadata.from_json(text, "x.onnx")
     assert "\n" not in str(error.value)
 
 
 def test_an_older_file_scores_by_its_peaks() -> None:
     document = json.loads(PASSPORT.to_json())
     del document["confidence"]
-    passport = FinderPassport.from_json(json.dumps(document))
+    passport = DetectorMetadata.from_json(json.dumps(document))
     peaks, boxes = np.array([0.0, 0.3, 1.0]), np.full((3, 4), 9.0)
     assert passport.confidence.scores(peaks, boxes).tolist() == [0.0, 0.3, 1.0]
 

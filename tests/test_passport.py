@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from hrpose.codec import Codec
 from hrpose.errors import UserError
-from hrpose.passport import Calibration, Passport
+from hrpose.metadata import Calibration, Metadata
 from hrpose.skeleton import COCO_17
 
-PLAIN = Passport("w32", (192, 256))
+PLAIN = Metadata("w32", (192, 256))
 finite = st.floats(0.1, 10)
 calibrations = st.builds(Calibration, finite, st.floats(-3, 3))
 
 
 @given(
     st.builds(
-        Passport,
+        Metadata,
         network=st.text(),
         input_wh=st.tuples(st.integers(32, 512), st.integers(32, 512)),
         codec=st.builds(Codec, sigma=finite),
@@ -30,17 +30,17 @@ calibrations = st.builds(Calibration, finite, st.floats(-3, 3))
         std=st.tuples(finite, finite, finite),
         name=st.text(),
         training_data=st.text(),
-        licence=st.text(),
+        license=st.text(),
         scores=st.dictionaries(st.text(), finite),
         calibration=st.none() | calibrations,
     )
 )
-def test_json_and_back(passport: Passport) -> None:
-    assert Passport.from_json(passport.to_json()) == passport
+def test_json_and_back(passport: Metadata) -> None:
+    assert Metadata.from_json(passport.to_json()) == passport
 
 
 def test_the_skeleton_comes_back_as_the_known_one() -> None:
-    assert Passport.from_json(PLAIN.to_json()).skeleton is COCO_17
+    assert Metadata.from_json(PLAIN.to_json()).skeleton is COCO_17
 
 
 def test_the_title_is_the_name_or_else_the_network() -> None:
@@ -54,7 +54,7 @@ def test_heatmaps_are_a_quarter_of_the_input() -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", '"text"', "{}", "[" * 9999])
 def test_what_is_no_passport(text: str) -> None:
     with pytest.raises(UserError, match=r"weights\.onnx"):
-        Passport.from_json(text, "weights.onnx")
+        Metadata.from_json(text, "weights.onnx")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_wrong_or_missing_entry(key: str, value: Any) -> None:
     if value is None:
         del wrong[key]
     with pytest.raises(UserError, match=r"weights\.onnx"):
-        Passport.from_json(json.dumps(wrong), "weights.onnx")
+        Metadata.from_json(json.dumps(wrong), "weights.onnx")
 
 
 def test_without_a_calibration_scores_are_the_peaks() -> None:
@@ -129,4 +129,4 @@ def test_what_is_no_calibration(values: tuple[float, float]) -> None:
     data = json.loads(PLAIN.to_json())
     data["calibration"] = {"temperature": values[0], "offset": values[1]}
     with pytest.raises(UserError, match=r"w\.onnx"):
-        Passport.from_json(json.dumps(data), "w.onnx")
+        Metadata.from_json(json.dumps(data), "w.onnx")

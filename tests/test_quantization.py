@@ -13,7 +13,7 @@ from hrpose.data.coco import load_persons
 from hrpose.errors import UserError
 from hrpose.metrics.oks import keypoint_similarities, oks
 from hrpose.quantization import quantize
-from hrpose.runtime.session import OnnxSession
+from hrpose.session import OnnxSession
 from hrpose.synthetic import write_dataset
 
 
@@ -41,7 +41,7 @@ def test_the_command_writes_a_smaller_file_with_nearly_the_same_heatmaps(
     before, after = OnnxSession(whole), OnnxSession(out)
     assert after.passport.name == "w16-small-int8"
     assert after.passport.codec == before.passport.codec
-    assert after.passport.licence == before.passport.licence
+    assert after.passport.license == before.passport.license
     (crops,) = quantization.calibration_crops(
         before.passport, people / "annotations.json", people / "images", 6, np.random.default_rng(0)
     )

@@ -6,14 +6,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from hrpose.finder_passport import FINDER_KEY, FinderPassport
+from hrpose.metadata import DetectorMetadata
 
 SIDE = 64
 REACH = 8.0  # px of the input from a centre to each side
-PASSPORT = FinderPassport("tiny", SIDE, threshold=0.5)
+PASSPORT = DetectorMetadata("tiny", SIDE, threshold=0.5)
 
 
-def write_tiny_finder(path: Path, passport: FinderPassport | None = PASSPORT) -> Path:
+def write_tiny_finder(path: Path, passport: DetectorMetadata | None = PASSPORT) -> Path:
     """Finds red: the heat is the mean of red in a cell, less half of green and blue."""
     mix = np.array([1, -0.5, -0.5], np.float32).reshape(1, 3, 1, 1) / 255
     constants = [
@@ -42,7 +42,7 @@ def write_tiny_finder(path: Path, passport: FinderPassport | None = PASSPORT) ->
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     if passport is not None:
-        helper.set_model_props(model, {FINDER_KEY: passport.to_json()})
+        helper.set_model_props(model, {DetectorMetadata.key: passport.to_json()})
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
     return path

@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from hrpose.passport import METADATA_KEY, Passport
+from hrpose.metadata import Metadata
 
-PASSPORT = Passport(network="tiny", input_wh=(48, 64), name="tiny")
+PASSPORT = Metadata(network="tiny", input_wh=(48, 64), name="tiny")
 
 
-def write_tiny_weights(path: Path, passport: Passport | None = PASSPORT) -> Path:
+def write_tiny_weights(path: Path, passport: Metadata | None = PASSPORT) -> Path:
     """An ONNX file of the form that `hrpose export` writes: each heatmap is a mix of the colours.
 
     Without a passport it is an ONNX file from somewhere else.
@@ -33,7 +33,7 @@ def write_tiny_weights(path: Path, passport: Passport | None = PASSPORT) -> Path
     graph = helper.make_graph(nodes, "tiny", [crops], [heatmaps], [weights])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     if passport is not None:
-        helper.set_model_props(model, {METADATA_KEY: passport.to_json()})
+        helper.set_model_props(model, {Metadata.key: passport.to_json()})
     path.write_bytes(model.SerializeToString())
     assert onnx.load(path).graph.name == "tiny"
     return path

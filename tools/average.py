@@ -51,7 +51,7 @@ def average_finders(files: list[Path], recipe: FinderRecipe, data: Path, out: Pa
         passport,
         name=recipe.name,
         training_data=recipe.data.description,
-        licence=recipe.data.licence,
+        license=recipe.data.licence,
     )
     passport = examined(network, recipe, FinderDataModule(recipe, data), passport)
     finder.save(out, network, passport)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hrpose import weights
 from hrpose.detection.open import AnyDetector, open_detector
 from hrpose.runtime.estimator import PoseEstimator
-from hrpose.runtime.session import open_session
+from hrpose.session import open_session
 
 if TYPE_CHECKING:
     from hrpose.evaluation.evaluate import Report

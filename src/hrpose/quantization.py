@@ -22,11 +22,11 @@ from hrpose.evaluation.evaluate import thinned_results
 from hrpose.evaluation.predictions import ground_truth, predict
 from hrpose.files import write_atomically
 from hrpose.geometry import warp
+from hrpose.metadata import Metadata, metadata_of, write_with_metadata
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints
 from hrpose.metrics.oks import keypoint_similarities
-from hrpose.passport import METADATA_KEY, Passport
 from hrpose.runtime.estimator import PoseEstimator
-from hrpose.runtime.session import OnnxSession
+from hrpose.session import open_session
 
 _BATCH = 8
 
@@ -78,7 +78,7 @@ def quantize(
     """
     if out.suffix != ".onnx":
         raise UserError(f"{out}: expected a name that ends with .onnx")
-    passport = OnnxSession(weights).passport
+    passport = metadata_of(weights, Metadata)
     parsed = read_annotations(annotations)
     table = parsed.persons()
     if table.skeleton.keypoints != passport.skeleton.keypoints:
@@ -111,7 +111,7 @@ def quantize(
 
 
 def calibration_crops(
-    passport: Passport,
+    passport: Metadata,
     annotations: CocoAnnotations | Path,
     images: str | Path,
     people: int,
@@ -137,7 +137,7 @@ def judge(
     flip_test: bool,
 ) -> Judged:
     """The figures of weights on the people of `table`, with their own boxes."""
-    estimator = PoseEstimator(OnnxSession(weights), flip_test=flip_test, batch_size=32)
+    estimator = PoseEstimator(open_session(weights), flip_test=flip_test, batch_size=32)
     predictions = predict(estimator, table, ground_truth(table), source)
     results = thinned_results(table, predictions)
     labelled = table.keypoints[..., 2] > 0
@@ -190,9 +190,6 @@ def _quantize(weights: Path, out: Path, crops: list[NDArray[np.uint8]]) -> None:
         )
     finally:
         quiet.setLevel(level)
-    proto = onnx.load(out)
-    found = {entry.key: entry.value for entry in proto.metadata_props}
-    passport = Passport.from_json(found[METADATA_KEY], out)
-    renamed = replace(passport, name=f"{passport.name}-int8", scores={})
-    onnx.helper.set_model_props(proto, {METADATA_KEY: renamed.to_json()})
-    out.write_bytes(proto.SerializeToString())
+    metadata = metadata_of(out, Metadata)
+    renamed = replace(metadata, name=f"{metadata.name}-int8", scores={})
+    write_with_metadata(out, out.read_bytes(), renamed)

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from hrpose.cli.main import app
 from hrpose.errors import UserError
-from hrpose.passport import Passport
-from hrpose.runtime.session import open_session
+from hrpose.metadata import Metadata
+from hrpose.session import open_session
 from hrpose.skeleton import Skeleton
 from hrpose.synthetic import write_dataset
 from offline_page import opened
@@ -88,7 +88,7 @@ def test_without_pictures_there_is_a_page_too(folder: Path, tmp_path: Path) -> N
 def test_bad_input_is_said_and_nothing_written(
     folder: Path, tmp_path: Path, options: tuple[str, ...], said: str
 ) -> None:
-    hand = Passport("tiny", (48, 64), skeleton=Skeleton("hand", ("thumb", "finger")))
+    hand = Metadata("tiny", (48, 64), skeleton=Skeleton("hand", ("thumb", "finger")))
     named = {
         "TINY": folder / "tiny.onnx",
         "HAND": write_tiny_weights(tmp_path / "hand.onnx", hand),

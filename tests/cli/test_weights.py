@@ -74,7 +74,7 @@ def test_a_released_file_is_taken_over_and_given_back(
     network, passport = checkpoint.load(ours)
     assert (passport.input_wh, passport.codec.name) == ((192, 256), "udp")
     assert passport.skeleton is COCO_17
-    assert (passport.training_data, passport.licence) == ("COCO", "Apache-2.0")
+    assert (passport.training_data, passport.license) == ("COCO", "Apache-2.0")
     assert run("weights", "convert", ours, back, "--to", "official").code == 0
     official = torch.load(back, weights_only=True)
     assert all(torch.equal(official[key], value) for key, value in network.state_dict().items())

@@ -9,7 +9,8 @@ import pytest
 from hrpose.detection import open_detector
 from hrpose.detection.finder import Finder, letterbox, look
 from hrpose.errors import UserError
-from hrpose.finder_passport import Confidence
+from hrpose.metadata import Confidence
+from refusals import refused
 from tiny_finder import PASSPORT, REACH, SIDE, write_tiny_finder
 from tiny_weights import write_tiny_weights
 
@@ -89,7 +90,7 @@ def test_scores_are_made_as_the_passport_says(tmp_path: Path) -> None:
 
 def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     pose = write_tiny_weights(tmp_path / "pose.onnx")
-    with pytest.raises(UserError, match=r"pose\.onnx: expected a finder of hrpose"):
+    with refused("metadata-of-another-kind", "pose.onnx"):
         Finder(pose)
 
 

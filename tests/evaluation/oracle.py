@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from hrpose.data.coco import load_persons
 from hrpose.geometry import transform
-from hrpose.passport import Passport
+from hrpose.metadata import Metadata
 
-PASSPORT = Passport(network="oracle", input_wh=(192, 256))
+PASSPORT = Metadata(network="oracle", input_wh=(192, 256))
 
 
 class Oracle:
     """A session that answers with the targets of a data set's people, in their order."""
 
     def __init__(
-        self, annotations: Path, passport: Passport = PASSPORT, unlabelled: bool = False
+        self, annotations: Path, passport: Metadata = PASSPORT, unlabelled: bool = False
     ) -> None:
         self.passport = passport
         table = load_persons(annotations, unlabelled)

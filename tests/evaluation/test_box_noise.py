@@ -10,7 +10,7 @@ from hrpose.data.coco import read_annotations
 from hrpose.data.pictures import PictureSource
 from hrpose.evaluation.box_noise import AMOUNTS, box_noise, shaken
 from hrpose.geometry import Crop
-from hrpose.passport import Passport
+from hrpose.metadata import Metadata
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.skeleton import COCO_17
 from hrpose.synthetic import write_dataset
@@ -43,7 +43,7 @@ class Template:
     """
 
     def __init__(self, places: np.ndarray) -> None:
-        self.passport = Passport("template", (48, 64))
+        self.passport = Metadata("template", (48, 64))
         points = places * self.passport.input_wh
         self.answer, _ = self.passport.codec.encode(points, np.ones(17), self.passport.input_wh)
 

@@ -10,8 +10,9 @@ import pytest
 from hrpose.errors import UserError
 from hrpose.evaluation import calibration
 from hrpose.evaluation.calibration import store_calibration
-from hrpose.passport import METADATA_KEY, Calibration, Passport
-from hrpose.runtime.session import open_session
+from hrpose.metadata import Calibration, Metadata
+from hrpose.session import open_session
+from refusals import refused
 from tiny_weights import PASSPORT, write_tiny_weights
 
 
@@ -63,11 +64,11 @@ def weights(tmp_path: Path, kind: str) -> Path:
 
     path = tmp_path / "tiny.safetensors"
     tensors = {"a": torch.arange(7.0), "b": torch.ones(2, 3, dtype=torch.bfloat16)}
-    save_file(tensors, path, {METADATA_KEY: PASSPORT.to_json(), "other": "kept"})
+    save_file(tensors, path, {Metadata.key: PASSPORT.to_json(), "other": "kept"})
     return path
 
 
-def content(path: Path) -> tuple[Passport, Any]:
+def content(path: Path) -> tuple[Metadata, Any]:
     if path.suffix == ".onnx":
         crops = np.full((1, 64, 48, 3), 100, np.uint8)
         session = open_session(path, threads=1)
@@ -77,7 +78,7 @@ def content(path: Path) -> tuple[Passport, Any]:
     with safe_open(path, "pt") as file:
         assert file.metadata()["other"] == "kept"
         tensors = {key: file.get_tensor(key).tolist() for key in sorted(file.keys())}
-        return Passport.from_json(file.metadata()[METADATA_KEY]), tensors
+        return Metadata.from_json(file.metadata()[Metadata.key]), tensors
 
 
 @pytest.mark.parametrize("kind", ["onnx", "safetensors"])
@@ -118,7 +119,7 @@ def test_weights_that_cannot_be_read_are_named(
 
 def test_weights_without_a_passport_are_named(tmp_path: Path) -> None:
     path = write_tiny_weights(tmp_path / "other.onnx", passport=None)
-    with pytest.raises(UserError, match=r"other\.onnx: expected weights of hrpose"):
+    with refused("metadata-missing", "other.onnx"):
         store_calibration(path, Calibration(), tmp_path / "out.onnx")
 
 

@@ -14,9 +14,9 @@ from hrpose.api import load
 from hrpose.data.coco import load_persons
 from hrpose.errors import UserError
 from hrpose.evaluation.evaluate import evaluate
+from hrpose.metadata import Metadata
 from hrpose.metrics.coco import evaluate_keypoints
 from hrpose.metrics.distance import distances
-from hrpose.passport import Passport
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.skeleton import Skeleton
 from hrpose.synthetic import ANIMAL, write_dataset
@@ -148,7 +148,7 @@ def test_a_detections_file_that_is_missing(data: DataSet, tmp_path: Path) -> Non
 
 def test_weights_of_another_skeleton(data: DataSet) -> None:
     session = Oracle(data.annotations)
-    session.passport = Passport(
+    session.passport = Metadata(
         network="fish", input_wh=(192, 256), skeleton=Skeleton("fish", ("head", "tail"))
     )
     with pytest.raises(UserError, match=r"expected the keypoints of the weights .*head, tail"):

@@ -12,7 +12,7 @@ from hrpose.data.coco import read_annotations
 from hrpose.data.formats.mpii import convert
 from hrpose.evaluation.evaluate import Evaluator
 from hrpose.evaluation.predictions import Predictions, ground_truth
-from hrpose.passport import Passport
+from hrpose.metadata import Metadata
 from hrpose.skeleton import COCO_17, MPII_16
 from hrpose.synthetic import ANIMAL, write_dataset
 from refusals import refused
@@ -32,7 +32,7 @@ def measured(chosen: Evaluator, moved: float = 0.0) -> dict[str, float]:
 
 
 def predicted(chosen: Evaluator, keypoints: NDArray[np.float64]) -> Predictions:
-    metadata = Passport("w16-small", (64, 64), chosen.table.skeleton)
+    metadata = Metadata("w16-small", (64, 64), chosen.table.skeleton)
     return Predictions.of(metadata, ground_truth(chosen.table), keypoints)
 
 
@@ -121,7 +121,7 @@ def test_pairs_need_the_labelled_boxes(tmp_path: Path) -> None:
 
 def test_predictions_of_somebody_else(tmp_path: Path) -> None:
     chosen = evaluator(write_dataset(tmp_path, 3, seed=0))
-    metadata = Passport("w16-small", (64, 64), chosen.table.skeleton)
+    metadata = Metadata("w16-small", (64, 64), chosen.table.skeleton)
     some = chosen.table.select(slice(1, None))
     with pytest.raises(ValueError, match="expected one for each of"):
         chosen.metrics(Predictions.of(metadata, ground_truth(some), some.keypoints))

@@ -17,15 +17,15 @@ from hrpose.cli.main import app
 from hrpose.data.formats.mpii import convert
 from hrpose.errors import UserError
 from hrpose.evaluation.evaluate import Report, evaluate
+from hrpose.metadata import Metadata
 from hrpose.metrics.pckh import pckh
-from hrpose.passport import Passport
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.skeleton import MPII_16
 from hrpose.synthetic import write_dataset
 from refusals import refused
 from tiny_weights import write_tiny_weights
 
-MPII_PASSPORT = Passport(network="oracle", input_wh=(256, 256), skeleton=MPII_16)
+MPII_PASSPORT = Metadata(network="oracle", input_wh=(256, 256), skeleton=MPII_16)
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +241,7 @@ def test_the_command_shows_pckh(mpii: Path, tmp_path: Path) -> None:
 
 
 def write_mpii_weights(path: Path) -> Path:
-    passport = Passport(network="tiny", input_wh=(48, 64), name="tiny", skeleton=MPII_16)
+    passport = Metadata(network="tiny", input_wh=(48, 64), name="tiny", skeleton=MPII_16)
     return write_tiny_weights(path, passport)
 
 

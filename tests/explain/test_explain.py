@@ -18,8 +18,8 @@ from hrpose.codec import CODECS, Codec
 from hrpose.errors import UserError
 from hrpose.explain import trace
 from hrpose.explain.lesson import tell
-from hrpose.passport import Calibration
-from hrpose.runtime.session import open_session
+from hrpose.metadata import Calibration
+from hrpose.session import open_session
 from hrpose.skeleton import Skeleton
 from tiny_weights import PASSPORT, write_tiny_weights
 

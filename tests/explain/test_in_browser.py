@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hrpose.explain import trace, write
-from hrpose.runtime.session import open_session
+from hrpose.session import open_session
 from offline_page import opened
 from tiny_weights import write_tiny_weights
 

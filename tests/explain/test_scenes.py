@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hrpose.explain import scenes, trace
 from hrpose.explain.trace import Trace
-from hrpose.runtime.session import open_session
+from hrpose.session import open_session
 from tiny_weights import write_tiny_weights
 
 

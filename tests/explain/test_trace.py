@@ -12,7 +12,7 @@ from hrpose.errors import UserError
 from hrpose.explain import trace
 from hrpose.geometry import transform
 from hrpose.runtime.estimator import PoseEstimator
-from hrpose.runtime.session import Session, open_session
+from hrpose.session import Session, open_session
 from tiny_weights import PASSPORT, write_tiny_weights
 
 BOX = np.array([12.0, 20.0, 70.0, 60.0])

@@ -18,12 +18,12 @@ from PIL import Image
 from fuzz.target import Target
 from hrpose.detection import open_detector
 from hrpose.errors import UserError
-from hrpose.runtime.session import open_session
 from hrpose.serve.app import create_app
 from hrpose.serve.batcher import Batcher
 from hrpose.serve.figures import Figures
 from hrpose.serve.limits import Limits
 from hrpose.serve.service import Service
+from hrpose.session import open_session
 from tiny_weights import write_tiny_weights
 
 LIMITS = Limits(max_bytes=300_000, max_pixels=1_000_000, max_boxes=20)

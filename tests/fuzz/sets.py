@@ -16,8 +16,7 @@ from hrpose.data.pack import Pack, PackSettings, write_pack
 from hrpose.data.pictures import PictureSource
 from hrpose.data.skeleton_file import complete_skeleton, to_yaml
 from hrpose.errors import UserError
-from hrpose.finder_passport import FinderPassport
-from hrpose.passport import Calibration, Passport
+from hrpose.metadata import Calibration, DetectorMetadata, Metadata
 from hrpose.predict.inputs import ImageInput, boxes_by_image
 from hrpose.skeleton import COCO_17
 from hrpose.synthetic import write_dataset
@@ -119,15 +118,15 @@ def skeleton_files(folder: Path) -> Target:
 
 
 def passports(folder: Path) -> Target:
-    pose = Passport("hrnet_w32", (192, 256), calibration=Calibration(), scores={"AP": 0.5})
-    seeds = [pose.to_json().encode(), FinderPassport("hrnet_w16", 256).to_json().encode()]
+    pose = Metadata("hrnet_w32", (192, 256), calibration=Calibration(), scores={"AP": 0.5})
+    seeds = [pose.to_json().encode(), DetectorMetadata("hrnet_w16", 256).to_json().encode()]
 
     def read(data: bytes) -> None:
         text = data.decode(errors="replace")
         try:
-            passport = Passport.from_json(text)
+            passport = Metadata.from_json(text)
         except UserError:
-            FinderPassport.from_json(text)
+            DetectorMetadata.from_json(text)
             return
         # What an estimator does with it.
         width, height = passport.crop([1, 2, 30, 40]).input_wh

@@ -17,9 +17,9 @@ from hrpose.data.coco import load_persons
 from hrpose.errors import UserError
 from hrpose.image import image_size, read_image, read_reduced
 from hrpose.inspection.labels import read_labels
+from hrpose.metadata import Metadata
 from hrpose.network.checkpoint import read_content
-from hrpose.passport import METADATA_KEY
-from hrpose.runtime.session import open_session
+from hrpose.session import open_session
 from tiny_weights import PASSPORT, write_tiny_weights
 
 
@@ -112,7 +112,7 @@ def torch_files(folder: Path) -> Target:
 
 def safetensors_files(folder: Path) -> Target:
     path = folder / "a.safetensors"
-    seed = save({"a": torch.ones(3, 2)}, {METADATA_KEY: PASSPORT.to_json()})
+    seed = save({"a": torch.ones(3, 2)}, {Metadata.key: PASSPORT.to_json()})
 
     def read(data: bytes) -> None:
         path.write_bytes(data)

@@ -15,7 +15,7 @@ from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
 from hrpose.inspection.labels import read_labels
 from hrpose.inspection.rank import gains, rank
-from hrpose.passport import Passport
+from hrpose.metadata import Metadata
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.skeleton import Skeleton
 from hrpose.synthetic import write_dataset
@@ -29,7 +29,7 @@ class Dots:
     other way round, as a network does that knows left from right.
     """
 
-    passport = Passport("dots", (64, 64), skeleton=DOTS)
+    passport = Metadata("dots", (64, 64), skeleton=DOTS)
 
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         small = [cv2.resize(crop, (16, 16), interpolation=cv2.INTER_AREA) for crop in crops]

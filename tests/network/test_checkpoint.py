@@ -8,10 +8,10 @@ import torch
 
 from hrpose.codec import Codec
 from hrpose.errors import UserError
+from hrpose.metadata import Metadata
 from hrpose.network import HRNet, checkpoint
-from hrpose.passport import METADATA_KEY, Passport
 
-PASSPORT = Passport(
+PASSPORT = Metadata(
     "w16-small", (96, 128), codec=Codec(sigma=1.5), name="test", scores={"val AP": 0.5}
 )
 
@@ -37,7 +37,7 @@ def test_weights_come_back_with_their_passport(network: HRNet, tmp_path: Path) -
 
 def test_a_training_checkpoint_comes_back_the_same(network: HRNet, tmp_path: Path) -> None:
     state = {f"network.{key}": value for key, value in network.state_dict().items()}
-    content = {"state_dict": {**state, "other": torch.ones(1)}, METADATA_KEY: PASSPORT.to_json()}
+    content = {"state_dict": {**state, "other": torch.ones(1)}, Metadata.key: PASSPORT.to_json()}
     torch.save(content, tmp_path / "last.ckpt")
     loaded, passport = checkpoint.load(tmp_path / "last.ckpt")
     assert passport == PASSPORT
@@ -83,7 +83,7 @@ def test_other_contents_are_refused(tmp_path: Path, content: object) -> None:
 
 
 def test_a_checkpoint_without_weights_is_refused(tmp_path: Path) -> None:
-    torch.save({METADATA_KEY: PASSPORT.to_json()}, tmp_path / "w.ckpt")
+    torch.save({Metadata.key: PASSPORT.to_json()}, tmp_path / "w.ckpt")
     with pytest.raises(UserError, match=r"w\.ckpt"):
         checkpoint.load(tmp_path / "w.ckpt")
 
@@ -92,7 +92,7 @@ def test_a_checkpoint_without_weights_is_refused(tmp_path: Path) -> None:
 def test_a_passport_of_another_network_does_not_fit(
     network: HRNet, tmp_path: Path, name: str
 ) -> None:
-    checkpoint.save(tmp_path / "w.safetensors", network, Passport(name, (96, 128)))
+    checkpoint.save(tmp_path / "w.safetensors", network, Metadata(name, (96, 128)))
     with pytest.raises(UserError, match=rf"w\.safetensors.*{name}"):
         checkpoint.load(tmp_path / "w.safetensors")
 

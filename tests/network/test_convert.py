@@ -15,10 +15,11 @@ from torch import Tensor
 
 import golden_rules
 from hrpose.errors import UserError
+from hrpose.metadata import Metadata
 from hrpose.network import HRNet, checkpoint, convert
 from hrpose.network.conclude import Known, passport_for
-from hrpose.passport import Passport
 from hrpose.skeleton import COCO_17, MPII_16, Skeleton
+from refusals import refused
 
 State = dict[str, Tensor]
 HEAD = ("final_layer.weight", "final_layer.bias")
@@ -169,7 +170,7 @@ def test_a_classification_network_gives_its_backbone(
     again = convert.read(tmp_path / "out.safetensors")
     assert again.num_keypoints is None
     assert all(torch.equal(again.state[key], value) for key, value in weights.state.items())
-    with pytest.raises(UserError, match="carries no hrpose passport"):
+    with refused("metadata-missing", "out.safetensors"):
         checkpoint.load(tmp_path / "out.safetensors")
 
 
@@ -227,7 +228,7 @@ def test_what_a_released_files_name_says(
     assert (passport.codec.name, passport.codec.sigma) == (codec, sigma)
     assert passport.skeleton is (COCO_17 if k == 17 else MPII_16)
     assert (passport.network, passport.name) == ("w16-small", name)
-    assert (passport.training_data, passport.licence) == ("unknown", "unknown")
+    assert (passport.training_data, passport.license) == ("unknown", "unknown")
     text = "; ".join(reasons)
     assert ("from the file's name" in text) == any(word in name for word in ("x192", "x2"))
 
@@ -244,13 +245,13 @@ def test_what_the_user_knows_comes_first(tmp_path: Path, state: State) -> None:
     passport, _ = passport_for(written(path, state), path, known)
     assert (passport.input_wh, passport.skeleton) == ((64, 96), skeleton)
     assert (passport.codec.name, passport.codec.sigma) == ("dark", 1.5)
-    assert (passport.training_data, passport.licence) == ("my data", "mine")
+    assert (passport.training_data, passport.license) == ("my data", "mine")
 
 
 def test_weights_of_hrpose_keep_their_passport(tmp_path: Path, state: State) -> None:
     network = HRNet.from_name("w16-small")
     network.load_state_dict(state)
-    own = Passport("w16-small", (96, 128), name="own")
+    own = Metadata("w16-small", (96, 128), name="own")
     checkpoint.save(tmp_path / "own.safetensors", network, own)
     weights = convert.read(tmp_path / "own.safetensors")
     assert passport_for(weights, Path("own"), Known()) == (own, ["passport: its own"])

@@ -13,13 +13,14 @@ from torch import Tensor
 import golden_rules
 from hrpose import weights
 from hrpose.errors import UserError
+from hrpose.metadata import Metadata
 from hrpose.network import HRNet, checkpoint, convert
 from hrpose.network.folded import FOLDED_KEY, is_folded, norms, read_onnx, unfold
 from hrpose.onnx_export import export
 from hrpose.onnx_export.graph import halved, smooth_pictures
-from hrpose.passport import Passport
-from hrpose.runtime.session import open_session
+from hrpose.session import open_session
 from hrpose.skeleton import COCO_17, CROWDPOSE_14, HAND_21, Skeleton
+from refusals import refused
 from tiny_weights import write_tiny_weights
 
 HORSE = Skeleton("horse", ("tail", "nose", "left_ear", "right_ear"))
@@ -41,7 +42,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[HRNet, Path]:
             for key, value in network.state_dict().items()
         }
     )
-    checkpoint.save(folder / "a.safetensors", network, Passport("w16-small", (64, 64)))
+    checkpoint.save(folder / "a.safetensors", network, Metadata("w16-small", (64, 64)))
     export(folder / "a.safetensors", folder / "a.onnx")
     return network.eval(), folder / "a.onnx"
 
@@ -161,7 +162,7 @@ def test_other_files_are_refused(exported: tuple[HRNet, Path], tmp_path: Path) -
     other.write_bytes(b"no onnx")
     with pytest.raises(UserError, match=r"other.onnx: expected an ONNX file"):
         convert.read(other)
-    with pytest.raises(UserError, match=r"carries no hrpose passport"):
+    with refused("metadata-missing", "bare.onnx"):
         convert.read(write_tiny_weights(tmp_path / "bare.onnx", None))
     with pytest.raises(UserError, match=r"network: expected one of .*, found 'tiny'"):
         convert.read(write_tiny_weights(tmp_path / "tiny.onnx"))

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from hrpose.errors import UserError
+from hrpose.metadata import Metadata
 from hrpose.network import checkpoint
 from hrpose.network.torch_file import read_torch
-from hrpose.passport import METADATA_KEY
 
 
 class Trap:
@@ -27,7 +27,7 @@ class Trap:
 @pytest.mark.parametrize("plain", [False, True], ids=["torch.save", "pickle"])
 def test_a_file_with_code_is_refused_and_not_run(tmp_path: Path, plain: bool) -> None:
     trap, path = tmp_path / "sprung", tmp_path / "bad.ckpt"
-    content = {"state_dict": {}, METADATA_KEY: Trap(trap)}
+    content = {"state_dict": {}, Metadata.key: Trap(trap)}
     if plain:
         path.write_bytes(pickle.dumps(content))
     else:

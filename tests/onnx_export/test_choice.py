@@ -10,10 +10,9 @@ from typer.testing import CliRunner
 import hrpose
 from hrpose.cli.main import app
 from hrpose.errors import UserError
-from hrpose.finder_passport import FinderPassport
+from hrpose.metadata import DetectorMetadata, Metadata
 from hrpose.network import HRNet, checkpoint, finder
 from hrpose.onnx_export import choice
-from hrpose.passport import Passport
 
 
 @pytest.mark.parametrize(
@@ -21,13 +20,13 @@ from hrpose.passport import Passport
     [
         (
             lambda path: finder.save(
-                path, HRNet.from_name("w16-small", 5), FinderPassport("w16-small", 96)
+                path, HRNet.from_name("w16-small", 5), DetectorMetadata("w16-small", 96)
             ),
             "finder",
         ),
         (
             lambda path: checkpoint.save(
-                path, HRNet.from_name("w16-small", 5), Passport("w16-small", (64, 96))
+                path, HRNet.from_name("w16-small", 5), Metadata("w16-small", (64, 96))
             ),
             "pose",
         ),

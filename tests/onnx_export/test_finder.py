@@ -14,14 +14,13 @@ import golden_rules
 from hrpose.cli.main import app
 from hrpose.detection.finder import Finder
 from hrpose.errors import UserError
-from hrpose.finder_passport import FINDER_KEY, FinderPassport
+from hrpose.metadata import DetectorMetadata, Metadata
 from hrpose.network import HRNet, checkpoint, finder
 from hrpose.onnx_export import FinderReport, export_finder
 from hrpose.onnx_export import finder as finder_export
 from hrpose.onnx_export.finder import PicturesToMaps
-from hrpose.passport import Passport
 
-PASSPORT = FinderPassport("w16-small", 96, threshold=0.25, name="test")
+PASSPORT = DetectorMetadata("w16-small", 96, threshold=0.25, name="test")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +73,7 @@ def test_the_file_is_half_as_large_as_its_weights(weights: Path, report: FinderR
 
 def test_the_passport_travels_along(session: Any) -> None:
     metadata = session.get_modelmeta().custom_metadata_map
-    assert FinderPassport.from_json(metadata[FINDER_KEY]) == PASSPORT
+    assert DetectorMetadata.from_json(metadata[DetectorMetadata.key]) == PASSPORT
 
 
 @pytest.fixture
@@ -123,6 +122,6 @@ def test_the_command_knows_a_finder(
 
 def test_a_pose_network_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "pose.safetensors"
-    checkpoint.save(path, HRNet.from_name("w16-small", 5), Passport("w16-small", (64, 96)))
+    checkpoint.save(path, HRNet.from_name("w16-small", 5), Metadata("w16-small", (64, 96)))
     with pytest.raises(UserError, match=r"pose\.safetensors"):
         export_finder(path, tmp_path / "out.onnx")

@@ -13,12 +13,12 @@ import torch
 import golden_rules
 from hrpose.codec import Codec
 from hrpose.errors import UserError
+from hrpose.metadata import Metadata
 from hrpose.network import HRNet, checkpoint
 from hrpose.onnx_export import pose
 from hrpose.onnx_export.pose import CropsToKeypoints, ExportReport, export
-from hrpose.passport import METADATA_KEY, Passport
 
-PASSPORT = Passport("w16-small", (64, 96), codec=Codec(sigma=1.5), name="test")
+PASSPORT = Metadata("w16-small", (64, 96), codec=Codec(sigma=1.5), name="test")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_any_batch_equals_pytorch(weights: Path, session: Any, batch: int) -> No
 
 def test_the_passport_travels_along(session: Any) -> None:
     metadata = session.get_modelmeta().custom_metadata_map
-    assert Passport.from_json(metadata[METADATA_KEY]) == PASSPORT
+    assert Metadata.from_json(metadata[Metadata.key]) == PASSPORT
 
 
 def test_the_input_is_raw_crops_of_any_number(session: Any) -> None:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from hrpose import heatmap
 from hrpose.errors import UserError
 from hrpose.geometry import transform, warp
-from hrpose.passport import Calibration, Passport
+from hrpose.metadata import Calibration, Metadata
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.runtime.picture import Picture
-from hrpose.runtime.session import OnnxSession, open_session
+from hrpose.session import OnnxSession, open_session
 from tiny_weights import PASSPORT, write_tiny_weights
 
 K = len(PASSPORT.skeleton)
@@ -30,7 +30,7 @@ class Scripted:
     """A session that answers from `answer`, and remembers how many crops came at once."""
 
     answer: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-    passport: Passport = PASSPORT
+    passport: Metadata = PASSPORT
     batches: list[int] = field(default_factory=list)
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from hrpose.detection.detector import Boxes
 from hrpose.errors import UserError
-from hrpose.passport import Passport
+from hrpose.metadata import Metadata
 from hrpose.runtime.estimator import MOST_PEOPLE, PoseEstimator
 from hrpose.runtime.picture import Picture
 
-PASSPORT = Passport(network="bright", input_wh=(48, 64))
+PASSPORT = Metadata(network="bright", input_wh=(48, 64))
 K = len(PASSPORT.skeleton)
 IMAGE = np.zeros((90, 70, 3), np.uint8)
 
@@ -23,7 +23,7 @@ IMAGE = np.zeros((90, 70, 3), np.uint8)
 class Bright:
     """A session that sees every keypoint where its crop is brightest, and counts its batches."""
 
-    passport: Passport = PASSPORT
+    passport: Metadata = PASSPORT
     batches: list[int] = field(default_factory=list)
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 from hrpose.codec import Codec
 from hrpose.detection.detector import Boxes
 from hrpose.errors import UserError
-from hrpose.passport import Passport
+from hrpose.metadata import Metadata
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.runtime.picture import Picture
 
@@ -40,7 +40,7 @@ def jpeg(image: Image.Image, orientation: int = 1) -> bytes:
 class Centroid:
     """A session whose every keypoint is the middle of what is bright in the crop."""
 
-    passport: Passport
+    passport: Metadata
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         light = np.clip(crops[..., 0].astype(np.float64) - 60, 0, None)
@@ -59,7 +59,7 @@ class Centroid:
 
 def estimator(codec: str = "dark", **options: Any) -> PoseEstimator:
     # DARK and UDP find a Gaussian's place to a part of a pixel, so that small errors show.
-    passport = Passport(network="centroid", input_wh=(48, 64), codec=Codec(codec))
+    passport = Metadata(network="centroid", input_wh=(48, 64), codec=Codec(codec))
     return PoseEstimator(Centroid(passport), **options)
 
 

@@ -20,13 +20,13 @@ from PIL import Image
 from starlette.types import ASGIApp
 
 from hrpose.detection import open_detector
-from hrpose.passport import Passport
-from hrpose.runtime.session import Session, open_session
+from hrpose.metadata import Metadata
 from hrpose.serve.app import create_app
 from hrpose.serve.batcher import Batcher
 from hrpose.serve.figures import Figures
 from hrpose.serve.limits import Limits
 from hrpose.serve.service import Service
+from hrpose.session import Session, open_session
 from tiny_weights import write_tiny_weights
 
 NUMBERS = 24
@@ -137,7 +137,7 @@ class SlowSession:
     entered: threading.Event = field(default_factory=threading.Event)
 
     @property
-    def passport(self) -> Passport:
+    def passport(self) -> Metadata:
         return self.session.passport
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:

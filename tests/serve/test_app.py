@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 import hrpose
-from hrpose.runtime.session import Session, open_session
 from hrpose.serve import schemas
 from hrpose.serve.limits import Limits
 from hrpose.serve.service import Service
+from hrpose.session import Session, open_session
 from hrpose.skeleton import HAND_21, WHOLEBODY_133, Skeleton
 from tiny_weights import PASSPORT, write_tiny_weights
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hrpose.passport import Passport
+from hrpose.metadata import Metadata
 from hrpose.serve.batcher import BATCH, Batcher, Found, OutOfMemory, QueueFull
 from tiny_weights import PASSPORT
 
@@ -24,7 +24,7 @@ class Echo:
         self.gate.set()
 
     @property
-    def passport(self) -> Passport:
+    def passport(self) -> Metadata:
         return PASSPORT
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -9,16 +9,15 @@ from tools.average import average, average_finders
 
 from hrpose.codec import Codec
 from hrpose.errors import UserError
-from hrpose.finder_passport import FinderPassport
+from hrpose.metadata import DetectorMetadata, Metadata
 from hrpose.network import HRNet, checkpoint, finder
-from hrpose.passport import Passport
 from hrpose.training.finder.recipe import FinderRecipe
 from tiny_boxes import RECIPE, write_tiny_boxes
 
-PASSPORT = Passport("w16-small", (64, 96), name="test")
+PASSPORT = Metadata("w16-small", (64, 96), name="test")
 
 
-def walk(path: Path, seed: int, passport: Passport = PASSPORT) -> HRNet:
+def walk(path: Path, seed: int, passport: Metadata = PASSPORT) -> HRNet:
     torch.manual_seed(seed)
     network = HRNet.from_name("w16-small")
     checkpoint.save(path, network, passport)
@@ -54,11 +53,11 @@ def test_finders_are_judged_anew(tmp_path: Path) -> None:
     for seed, file in enumerate(files):
         torch.manual_seed(seed)
         networks.append(finder.build("w16-small"))
-        finder.save(file, networks[-1], FinderPassport("w16-small", 96, name=file.stem))
+        finder.save(file, networks[-1], DetectorMetadata("w16-small", 96, name=file.stem))
     average_finders([files[0], files[1], files[1]], recipe, tmp_path, tmp_path / "mean.safetensors")
     mean, passport = finder.load(tmp_path / "mean.safetensors")
     triples = zip(*(network.parameters() for network in (*networks, mean)), strict=True)
     for one, other, found in triples:
         torch.testing.assert_close(found, (one + 2 * other) / 3)
-    assert (passport.name, passport.licence) == ("tiny", "Apache-2.0")
+    assert (passport.name, passport.license) == ("tiny", "Apache-2.0")
     assert "held-out AP" in passport.scores

@@ -13,8 +13,8 @@ from hrpose.data.cutouts import open_cutouts
 from hrpose.data.dataset import Draw, PoseDataset, collate
 from hrpose.data.pack import PackSettings, write_pack
 from hrpose.errors import UserError
+from hrpose.metadata import Metadata
 from hrpose.network import HRNet
-from hrpose.passport import Passport
 from hrpose.synthetic import write_dataset
 from hrpose.training.module import PoseModule
 from hrpose.training.recipe import load_recipe
@@ -45,7 +45,7 @@ def datasets(folder: Path, place: str, unit_lengths: bool) -> tuple[PoseDataset,
 
 def module(*overrides: str) -> PoseModule:
     recipe = load_recipe(ROOT / "recipes" / "synthetic.yaml", overrides)
-    return PoseModule(HRNet.from_name("w16-small"), recipe, Passport("w16-small", WH))
+    return PoseModule(HRNet.from_name("w16-small"), recipe, Metadata("w16-small", WH))
 
 
 def difference(folder: Path, place: str, unit_lengths: bool, device: str) -> np.ndarray:

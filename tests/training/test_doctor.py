@@ -12,8 +12,8 @@ from hrpose.codec import Codec
 from hrpose.data.coco import load_persons
 from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
+from hrpose.metadata import Metadata
 from hrpose.network.convert import Weights
-from hrpose.passport import Passport
 from hrpose.skeleton import COCO_17, MPII_16, Skeleton
 from hrpose.synthetic import write_dataset
 from hrpose.training import run
@@ -120,7 +120,7 @@ def test_more_hard_keypoints_than_there_are(people: PersonTable) -> None:
 
 
 def test_weights_with_another_codec(people: PersonTable) -> None:
-    own = Passport("w32", (192, 256), codec=Codec("udp"))
+    own = Metadata("w32", (192, 256), codec=Codec("udp"))
     start = replace(COCO_MODEL, passport=own)
     (warning, _) = said(case(people, "optimizer.lr=1e-4", start=start))
     assert "codec.name is gaussian, the weights were trained with udp" in warning
@@ -132,7 +132,7 @@ def test_weights_with_another_codec(people: PersonTable) -> None:
         (COCO_MODEL, "they are taken for coco-17, in its order"),
         (replace(BACKBONE, num_keypoints=16), "the head knows left_shoulder, right_shoulder"),
         (
-            replace(COCO_MODEL, passport=Passport("w32", (256, 256), skeleton=MPII_16)),
+            replace(COCO_MODEL, passport=Metadata("w32", (256, 256), skeleton=MPII_16)),
             "the head knows left_shoulder, right_shoulder",
         ),
     ],

@@ -55,7 +55,7 @@ def test_from_a_name_to_other_joints(animals: Path, tmp_path: Path) -> None:
     assert passport.skeleton.keypoints == ANIMAL.skeleton.keypoints
     assert passport.skeleton.sigmas == (0.08,) * 9
     assert passport.skeleton.upper_body == (0, 3)
-    assert "research" in passport.licence
+    assert "research" in passport.license
     # With constants of its own it was judged by AP.
     with (out / "csv" / "version_0" / "metrics.csv").open() as log:
         assert any(row.get("val/AP") for row in csv.DictReader(log))

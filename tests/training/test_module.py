@@ -8,13 +8,13 @@ import torch
 from conftest import ROOT
 from hrpose.data.dataset import Sample
 from hrpose.errors import UserError
+from hrpose.metadata import Metadata
 from hrpose.network import HRNet
-from hrpose.passport import Passport
 from hrpose.training.loss import ohkm, peak, weighted_mse
 from hrpose.training.module import PoseModule
 from hrpose.training.recipe import load_recipe
 
-PASSPORT = Passport("w16-small", (96, 128))
+PASSPORT = Metadata("w16-small", (96, 128))
 
 
 def module(*overrides: str) -> PoseModule:

@@ -10,11 +10,11 @@ import torch
 from hrpose.data.coco import load_persons
 from hrpose.data.cutouts import open_cutouts
 from hrpose.data.dataset import Draw, PoseDataset, Sample, collate
-from hrpose.passport import Passport
+from hrpose.metadata import Metadata
 from hrpose.synthetic import write_dataset
 from hrpose.training.pictures import DebugPictures
 
-PASSPORT = Passport("w16-small", (96, 128))
+PASSPORT = Metadata("w16-small", (96, 128))
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import torch
 
 from conftest import ROOT
 from hrpose.errors import UserError
+from hrpose.metadata import Metadata
 from hrpose.network import HRNet, checkpoint
-from hrpose.passport import Passport
 from hrpose.skeleton import COCO_17, MPII_16, Skeleton
 from hrpose.synthetic import write_dataset
 from hrpose.training.recipe import Recipe, load_recipe
@@ -36,7 +36,7 @@ def write(form: str, folder: Path, network: HRNet) -> Path:
     state = network.state_dict()
     path = folder / ("start.safetensors" if form == "hrpose" else "start.pth")
     if form == "hrpose":
-        checkpoint.save(path, network, Passport("w16-small", (96, 128)))
+        checkpoint.save(path, network, Metadata("w16-small", (96, 128)))
     elif form == "official":
         torch.save(state, path)
     elif form == "mmpose":

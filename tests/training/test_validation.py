@@ -12,8 +12,8 @@ from torch import Tensor
 from conftest import ROOT
 from hrpose import api
 from hrpose.evaluation.evaluate import METRICS
+from hrpose.metadata import Metadata
 from hrpose.network.hrnet import HRNet
-from hrpose.passport import Passport
 from hrpose.synthetic import write_dataset
 from hrpose.training.recipe import Evaluation, load_recipe
 from hrpose.training.run import train
@@ -59,10 +59,10 @@ def test_a_training_logs_the_ap_of_evaluate_to_the_last_digit(
     assert validated["AP"] == ap
     assert validated == pytest.approx(measured, rel=1e-6)
 
-    def clipped(self: Passport, peaks: NDArray[np.floating], *, clip: bool = True) -> object:
+    def clipped(self: Metadata, peaks: NDArray[np.floating], *, clip: bool = True) -> object:
         return np.clip(peaks, 0, 1).astype(np.float32)
 
-    monkeypatch.setattr(Passport, "joint_scores", clipped)
+    monkeypatch.setattr(Metadata, "joint_scores", clipped)
     assert (ap_and_all()[0] == ap) == (gain == 1)
 
 

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from hrpose.cli.main import app
 from hrpose.errors import UserError
+from hrpose.metadata import Metadata
 from hrpose.network.hrnet import HRNet
-from hrpose.passport import Passport
-from hrpose.runtime.session import open_session
+from hrpose.session import open_session
 from hrpose.weights import find
 from hrpose.weights.cache import home
 from hrpose.weights.registry import RELEASED, Released
@@ -42,7 +42,7 @@ def released(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Re
         0.5,
         "AP",
         "on nothing",
-        Passport(network="w16-small", input_wh=(96, 128), name="w16-test"),
+        Metadata(network="w16-small", input_wh=(96, 128), name="w16-test"),
     )
     monkeypatch.setitem(RELEASED, row.name, row)
     monkeypatch.setenv("HRPOSE_HOME", str(tmp_path / "home"))
@@ -175,11 +175,11 @@ def test_without_pytorch_the_file_is_kept_and_the_next_step_said(
 ) -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from hrpose.passport import Passport\n"
+        "from hrpose.metadata import Metadata\n"
         "from hrpose.weights.cache import fetch\n"
         "from hrpose.weights.registry import Released\n"
         f"row = Released('t', 'pose', ({released.addresses[0]!r},), {released.sha256!r}, '', '',"
-        " None, '', '', Passport('w16-small', (96, 128)))\n"
+        " None, '', '', Metadata('w16-small', (96, 128)))\n"
         "try: fetch(row)\n"
         "except ValueError as error: print(error)\n"
     )

@@ -15,7 +15,7 @@ import hrpose
 from conftest import ROOT
 from hrpose.cli.main import app
 from hrpose.errors import UserError
-from hrpose.passport import Passport
+from hrpose.metadata import Metadata
 from hrpose.weights import find
 from hrpose.weights.card import model_card
 from hrpose.weights.hub import HubName
@@ -56,7 +56,7 @@ def test_what_is_pushed_comes_back_the_same(hub: Hub, weights: Path) -> None:
     (_, files) = hub.repositories["ann/tiny"][-1]
     assert sorted(files) == ["README.md", "model.onnx", "passport.json"]
     assert files["model.onnx"] == weights.read_bytes()
-    assert Passport.from_json(files["passport.json"].decode()).scores == {"AP on x": 0.25}
+    assert Metadata.from_json(files["passport.json"].decode()).scores == {"AP on x": 0.25}
 
     ours = hrpose.load(weights, detector="whole")(EXAMPLE)
     for theirs in (
@@ -141,8 +141,8 @@ def test_weights_of_strangers_are_not_pushed(hub: Hub, tmp_path: Path) -> None:
     checkpoint = tmp_path / "last.ckpt"
     checkpoint.write_bytes(b"\x80\x04.")
     for files, said in (
-        ([foreign], "carries no hrpose passport"),
-        ([broken], "expected a safetensors file, found: its head is longer than the file"),
+        ([foreign], "carries no metadata of hrpose"),
+        ([broken], "expected a safetensors file, found: its header is longer than the file"),
         ([checkpoint], "expected an .onnx file, a .safetensors file or one of each"),
         ([foreign, foreign], "expected an .onnx file"),
         ([], "found none"),
@@ -154,7 +154,7 @@ def test_weights_of_strangers_are_not_pushed(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_both_files_must_be_the_same_weights(hub: Hub, weights: Path, tmp_path: Path) -> None:
-    def safetensors(passport: Passport) -> Path:
+    def safetensors(passport: Metadata) -> Path:
         head = json.dumps({"__metadata__": {"hrpose.passport": passport.to_json()}}).encode()
         path = tmp_path / "tiny.safetensors"
         path.write_bytes(len(head).to_bytes(8, "little") + head)
@@ -185,7 +185,7 @@ def test_a_card_says_what_the_passport_says_and_nothing_breaks_out_of_it() -> No
         PASSPORT,
         name="# tiny <script>",
         training_data="a\n---\n# heading | cell",
-        licence="research only",
+        license="research only",
         scores={"AP | <b>": 0.5},
     )
     card = model_card(passport, "ann/tiny", ("model.onnx",))

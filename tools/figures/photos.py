@@ -18,7 +18,7 @@ from hrpose.explain import closeups, scenes
 from hrpose.explain.trace import Trace, trace
 from hrpose.geometry import Crop, warp
 from hrpose.image import read_image
-from hrpose.runtime.session import open_session
+from hrpose.session import open_session
 
 PHOTO = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
 BOX = np.array([30.0, 20.0, 390.0, 490.0])

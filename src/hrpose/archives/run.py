@@ -18,7 +18,7 @@ from hrpose.archives.remote import shown
 from hrpose.archives.results import Counts, failed, to_table, write, written
 from hrpose.archives.worker import Choices, Load, Opening, open_estimator, settings_of
 from hrpose.errors import UserError
-from hrpose.onnx_file import usable_cores
+from hrpose.session import usable_cores
 
 # How often work may lose its worker before it is cut in halves, or one picture is given up.
 MOST_LOSSES = 2

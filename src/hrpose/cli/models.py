@@ -20,16 +20,16 @@ def summary(
     from rich.console import Console
     from rich.table import Column, Table
 
+    from hrpose.metadata import Metadata
     from hrpose.network import NETWORKS, HRNet
     from hrpose.network.summary import summarise
-    from hrpose.passport import Passport
-    from hrpose.runtime.session import open_session
+    from hrpose.session import open_session
     from hrpose.weights import EMBEDDED, find
 
     # `w16-small` is both: the weights say what they are used with.
     only_network = network in NETWORKS and network not in EMBEDDED
     passport = (
-        Passport(network, (192, 256)) if only_network else open_session(find(network)).passport
+        Metadata(network, (192, 256)) if only_network else open_session(find(network)).passport
     )
     input_wh = parse_input_size(input_size) or passport.input_wh
     model = HRNet.from_name(passport.network, len(passport.skeleton))

@@ -150,7 +150,7 @@ Mark = Annotated[
 
 def parse_input_size(text: str | None) -> tuple[int, int] | None:
     """What `--input-size` says, as (w, h)."""
-    from hrpose.passport import LARGEST_SIDE
+    from hrpose.metadata import LARGEST_SIDE
 
     if text is None:
         return None

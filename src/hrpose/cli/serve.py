@@ -49,8 +49,7 @@ def serve(
         raise missing("serve", error, "hrpose[serve]") from error
     from hrpose import weights as registry
     from hrpose.detection import open_detector
-    from hrpose.onnx_file import usable_cores
-    from hrpose.runtime.session import open_session
+    from hrpose.session import open_session, usable_cores
 
     if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
         raise UserError("--token: expected printable ASCII characters; choose another")

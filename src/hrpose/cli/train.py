@@ -117,7 +117,7 @@ def finetune(
     if skeleton is not None:
         people = replace(people, skeleton=complete_skeleton(people.skeleton, skeleton))
     category = re.sub(r"[^\w-]+", "-", people.skeleton.name)
-    licence = "unknown" if found.passport is None else found.passport.licence
+    licence = "unknown" if found.passport is None else found.passport.license
     recipe = recipe_for(
         out.name if out else category,
         Path(start),

@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 
 from hrpose.detection import centres
 from hrpose.detection.detector import Boxes
-from hrpose.errors import UserError
-from hrpose.finder_passport import FINDER_KEY, Confidence, FinderPassport
 from hrpose.geometry import Crop, clip_boxes, transform_boxes, warp
-from hrpose.onnx_file import open_onnx, read_notes
+from hrpose.metadata import Confidence, DetectorMetadata, metadata_of
+from hrpose.session import open_network
 
 # Two people rarely overlap more.
 SAME_PERSON_IOU = 0.5
@@ -26,7 +25,7 @@ class Finder:
     """People by an ONNX file that `hrpose export` wrote from a finder's weights.
 
     Boxes with a score of at least `threshold` (without one, the passport's), cut at the picture's
-    edges, best first. A score is a probability, see `hrpose.finder_passport.Confidence`. Raises
+    edges, best first. A score is a probability, see `hrpose.metadata.Confidence`. Raises
     UserError for a file that is no finder.
     """
 
@@ -35,18 +34,15 @@ class Finder:
     def __init__(
         self, path: Path, threshold: float | None = None, threads: int | None = None
     ) -> None:
-        self._session = open_onnx(path, "detector", threads)
-        metadata = read_notes(self._session, path)
-        if FINDER_KEY not in metadata:
-            raise UserError(f"{path}: expected a finder of hrpose, found a file without passport")
-        self.passport = FinderPassport.from_json(metadata[FINDER_KEY], path)
+        self._network = open_network(path, "detector", threads)
+        self.passport = metadata_of(path, DetectorMetadata)
         self.input_wh = (self.passport.side, self.passport.side)
         self.threshold = self.passport.threshold if threshold is None else threshold
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
         """The people in an RGB picture (h, w, 3)."""
         pixels, crop = look(image, self.passport.side)
-        heat, distances = self._session.run(["heat", "distances"], {"pictures": pixels[None]})
+        heat, distances = self._network({"pictures": pixels[None]}, ["heat", "distances"])
         found = persons(
             *centres.decode(heat[0], distances[0]), self.passport.confidence, self.threshold
         )

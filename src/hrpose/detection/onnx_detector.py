@@ -12,14 +12,14 @@ from hrpose.detection.detector import Boxes
 from hrpose.detection.layouts import Layout, recognise
 from hrpose.errors import UserError
 from hrpose.geometry import xyxy_to_xywh
-from hrpose.onnx_file import open_onnx
+from hrpose.session import open_network
 
 # Where a model takes any size: what most detectors were trained with.
 USUAL_WH = (640, 640)
 GREY = 114
 # Boxes of one person overlap more than this, those of two people rarely.
 SAME_PERSON_IOU = 0.65
-_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_FLOATS = (np.float32, np.float16)
 
 
 class OnnxDetector:
@@ -30,9 +30,9 @@ class OnnxDetector:
     """
 
     def __init__(self, path: Path, threshold: float = 0.4, threads: int | None = None) -> None:
-        self._session = open_onnx(path, "detector", threads)
+        self._network = open_network(path, "detector", threads)
         self.threshold = threshold
-        self._inputs = self._session.get_inputs()
+        self._inputs = self._network.inputs
         self.input_wh = self._size_of_input(path)
         self._layout = self._recognise(path)
         self.name = f"{path.name} ({self._layout.name})"
@@ -57,8 +57,8 @@ class OnnxDetector:
         picture, *others = self._inputs
         channels = picture.shape[-3] if len(picture.shape) in (3, 4) else 1
         size_alone = len(others) == 0 or (len(others) == 1 and len(others[0].shape) == 2)
-        if not size_alone or (_fixed(channels) or 3) != 3 or picture.type not in _DTYPES:
-            found = ", ".join(f"{entry.type} {entry.shape}" for entry in self._inputs)
+        if not size_alone or (_fixed(channels) or 3) != 3 or picture.dtype not in _FLOATS:
+            found = ", ".join(f"{entry.dtype} {list(entry.shape)}" for entry in self._inputs)
             raise UserError(
                 f"{path}: expected a detector with one input of floats (1, 3, h, w), found {found}"
             )
@@ -80,7 +80,7 @@ class OnnxDetector:
             plain="yolox" in path.name.lower(),
         )
         if layout is None:
-            names = [output.name for output in self._session.get_outputs()]
+            names = [output.name for output in self._network.outputs]
             shapes = ", ".join(
                 f"{name} {output.shape}" for name, output in zip(names, outputs, strict=True)
             )
@@ -92,14 +92,14 @@ class OnnxDetector:
 
     def _run(self, picture: NDArray[np.float32]) -> Sequence[NDArray[Any]]:
         entry = self._inputs[0]
-        tensor = picture.astype(_DTYPES[entry.type])
+        tensor = picture.astype(entry.dtype)
         if len(entry.shape) == 3:
             tensor = tensor[0]
         fed: dict[str, NDArray[Any]] = {entry.name: tensor}
         if len(self._inputs) == 2:
             # Said to be as large as the input, so that boxes come in its pixels.
             fed[self._inputs[1].name] = np.array([self.input_wh], np.int64)
-        return [np.asarray(output) for output in self._session.run(None, fed)]
+        return self._network(fed)
 
 
 def _fixed(size: object) -> int:

@@ -1,6 +1,5 @@
 """Detectors by name: `auto`, `finder`, `whole`, `torchvision`, released ones, or an ONNX file."""
 
-import mmap
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -11,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from hrpose.detection.detector import Boxes, Detector
 from hrpose.detection.simple import FunctionDetector, OrWholePicture, WholePicture
 from hrpose.errors import UserError
-from hrpose.finder_passport import FINDER_KEY
+from hrpose.metadata import DetectorMetadata
+from hrpose.model_files import read_texts
 from hrpose.weights import find
 from hrpose.weights.cache import usable_file
 from hrpose.weights.registry import RELEASED
@@ -85,11 +85,11 @@ def detector_file(name: str) -> Path | None:
 
 
 def _is_finder(path: Path) -> bool:
-    """Whether a file is an ONNX file with a finder's passport, whose key stands in it as text."""
-    if path.suffix != ".onnx" or not path.is_file() or path.stat().st_size == 0:
+    """Whether a file is an ONNX file that says it is a person detector of hrpose."""
+    try:
+        return path.suffix == ".onnx" and DetectorMetadata.key in read_texts(path)
+    except UserError:  # what is wrong with it says whoever opens it
         return False
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(FINDER_KEY.encode()) >= 0
 
 
 def _best_here() -> str:

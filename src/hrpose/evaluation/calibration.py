@@ -8,7 +8,6 @@ that comes closest: logit(calibrated) = logit(score) / temperature + offset, as 
 above or below one half all together cannot be mended by a temperature alone.
 """
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +16,8 @@ from numpy.typing import NDArray
 
 from hrpose.errors import UserError
 from hrpose.evaluation.error_analysis import Found, JointErrors, Matches
-from hrpose.files import write_atomically
+from hrpose.metadata import Calibration, Metadata, metadata_of, write_with_metadata
 from hrpose.metrics.logistic import logistic
-from hrpose.passport import METADATA_KEY, Calibration, Passport
 
 BINS = 10
 # Fewer labelled joints than this say nothing about scores.
@@ -166,46 +164,7 @@ def store_calibration(weights: Path, calibration: Calibration, out: Path) -> Non
     Raises UserError where the files are of other kinds or cannot be read or written.
     """
     check_copy(weights, out)
-    copy = _onnx if weights.suffix == ".onnx" else _safetensors
-    try:
-        content = copy(weights, calibration)
-    except UserError:
-        raise
-    except OSError as error:
-        raise UserError(f"{weights}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # protobuf has exceptions of its own
-        raise UserError(
-            f"{weights}: expected weights of hrpose with a passport "
-            f"({type(error).__name__}: {error}); export or convert them first"
-        ) from error
-    write_atomically(out, content)
-
-
-def _calibrated(passport: str, calibration: Calibration, weights: Path) -> str:
-    """The passport's JSON with the calibration."""
-    read = Passport.from_json(passport, weights)
-    before = read.calibration or Calibration()
-    return replace(read, calibration=before.then(calibration)).to_json()
-
-
-def _onnx(weights: Path, calibration: Calibration) -> bytes:
-    import onnx
-
-    model = onnx.load(weights)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    metadata[METADATA_KEY] = _calibrated(metadata[METADATA_KEY], calibration, weights)
-    onnx.helper.set_model_props(model, metadata)
-    content: bytes = model.SerializeToString()
-    return content
-
-
-def _safetensors(weights: Path, calibration: Calibration) -> bytes:
-    # The file is its header's length in eight bytes, the header as JSON, and the tensors.
-    content = weights.read_bytes()
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:end])
-    metadata = header["__metadata__"]
-    metadata[METADATA_KEY] = _calibrated(metadata[METADATA_KEY], calibration, weights)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight
-    return len(text).to_bytes(8, "little") + text + content[end:]
+    metadata = metadata_of(weights, Metadata)
+    before = metadata.calibration or Calibration()
+    calibrated = replace(metadata, calibration=before.then(calibration))
+    write_with_metadata(out, weights.read_bytes(), calibrated)

@@ -12,7 +12,7 @@ from hrpose.data.coco import read_json
 from hrpose.data.persons import PersonTable, group_by_image
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
-from hrpose.passport import Passport
+from hrpose.metadata import Metadata
 from hrpose.runtime.estimator import PoseEstimator
 from hrpose.runtime.picture import Picture
 
@@ -72,7 +72,7 @@ class Predictions:
     crop_areas: NDArray[np.float64]
 
     @classmethod
-    def of(cls, metadata: Passport, instances: Instances, keypoints: ArrayLike) -> "Predictions":
+    def of(cls, metadata: Metadata, instances: Instances, keypoints: ArrayLike) -> "Predictions":
         """`keypoints` (n, k, 3) of weights with this `metadata`, of any floating type.
 
         Raises ValueError where there is not one row for each instance.

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, warp
 from hrpose.heatmap import flip_back
-from hrpose.passport import Passport
+from hrpose.metadata import Metadata
 from hrpose.poses import Poses
 from hrpose.runtime.estimator import PoseEstimator
-from hrpose.runtime.session import Session
+from hrpose.session import Session
 
 Floats = NDArray[np.floating[Any]]
 
@@ -31,7 +31,7 @@ class Trace:
     image: NDArray[np.uint8]
     box: NDArray[np.float64]
     box_from: str
-    passport: Passport
+    passport: Metadata
     crop: Crop
     view: NDArray[np.uint8]
     direct: Floats
@@ -120,7 +120,7 @@ def _clearest(heatmaps: Floats, places: Floats, scores: Floats) -> int:
     return int(np.argmax(scores + between + inside))
 
 
-def _index_of(joint: str, passport: Passport) -> int:
+def _index_of(joint: str, passport: Metadata) -> int:
     names = passport.skeleton.keypoints
     wanted = joint.strip().replace(" ", "_").replace("-", "_")
     if wanted not in names:

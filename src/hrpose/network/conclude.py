@@ -7,8 +7,8 @@ from pathlib import Path
 from hrpose.codec import Codec
 from hrpose.errors import UserError
 from hrpose.heatmap import sigma_for
+from hrpose.metadata import Metadata
 from hrpose.network.convert import USUAL_INPUT, Weights
-from hrpose.passport import Passport
 from hrpose.skeleton import Skeleton
 
 
@@ -24,7 +24,7 @@ class Known:
     licence: str = "unknown"
 
 
-def passport_for(weights: Weights, path: Path, known: Known) -> tuple[Passport, list[str]]:
+def passport_for(weights: Weights, path: Path, known: Known) -> tuple[Metadata, list[str]]:
     """The passport of weights with a head, and in words where each part of it is from.
 
     Released files say their input size (height x width) and codec in their names. Raises
@@ -43,14 +43,14 @@ def passport_for(weights: Weights, path: Path, known: Known) -> tuple[Passport, 
     why_codec = "as given" if known.codec else "from the file's name" if named else "assumed"
     sigma = sigma_for(input_wh) if known.sigma is None else known.sigma
     why_sigma = "the paper's for this size" if known.sigma is None else "as given"
-    passport = Passport(
+    passport = Metadata(
         name=path.stem,
         network=weights.network,
         input_wh=input_wh,
         skeleton=skeleton,
         codec=Codec(name, sigma),
         training_data=known.training_data,
-        licence=known.licence,
+        license=known.licence,
     )
     return passport, [
         f"keypoints: {skeleton.name} ({why_skeleton})",

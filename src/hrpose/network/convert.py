@@ -18,10 +18,10 @@ from torch import Tensor
 
 from hrpose.errors import UserError
 from hrpose.files import write_atomically
+from hrpose.metadata import Metadata, write_with_metadata
 from hrpose.network import checkpoint
 from hrpose.network.hrnet import HRNet
 from hrpose.network.spec import NETWORKS
-from hrpose.passport import METADATA_KEY, Passport
 from hrpose.skeleton import COCO_17, MPII_16, Skeleton
 
 HEAD = "final_layer."
@@ -64,7 +64,7 @@ class Weights:
     origin: str
     dropped: Mapping[str, int]
     added: int = 0
-    passport: Passport | None = None
+    passport: Metadata | None = None
 
     def fits_head(self, skeleton: Skeleton) -> bool:
         """Whether the head is for these keypoints.
@@ -155,10 +155,13 @@ def write_official(path: Path, weights: Weights) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def write_hrpose(path: Path, weights: Weights, passport: Passport | None) -> None:
+def write_hrpose(path: Path, weights: Weights, passport: Metadata | None) -> None:
     """Write safetensors; without a passport (a backbone) it can only start a training."""
-    metadata = None if passport is None else {METADATA_KEY: passport.to_json()}
-    write_atomically(path, safetensors.torch.save(weights.state, metadata))
+    content = safetensors.torch.save(weights.state)
+    if passport is None:
+        write_atomically(path, content)
+    else:
+        write_with_metadata(path, content, passport)
 
 
 def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from hrpose.errors import UserError
-from hrpose.files import write_atomically
-from hrpose.finder_passport import CHANNELS, FINDER_KEY, FinderPassport
-from hrpose.network import checkpoint, convert
+from hrpose.metadata import CHANNELS, DetectorMetadata, metadata_of, write_with_metadata
+from hrpose.network import convert
 from hrpose.network.hrnet import HRNet
 
 # The network gives logarithms of distances in units of this many input pixels.
@@ -44,26 +43,20 @@ def build(name: str, start: Path | None = None) -> HRNet:
     return network
 
 
-def save(path: Path, network: HRNet, passport: FinderPassport) -> None:
+def save(path: Path, network: HRNet, passport: DetectorMetadata) -> None:
     """Write a safetensors file whose metadata hold the passport."""
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    write_atomically(path, safetensors.torch.save(state, {FINDER_KEY: passport.to_json()}))
+    write_with_metadata(path, safetensors.torch.save(state), passport)
 
 
-def load(path: Path) -> tuple[HRNet, FinderPassport]:
+def load(path: Path) -> tuple[HRNet, DetectorMetadata]:
     """Read what `save` wrote, ready for evaluation. Raises UserError for anything else."""
-    weights = convert.read(path)
-    passport = read_passport(path)
-    if passport is None or weights.num_keypoints != CHANNELS:
-        raise UserError(f"{path}: expected a finder written by `hrpose train-detector`")
+    weights, passport = convert.read(path), metadata_of(path, DetectorMetadata)
+    if weights.num_keypoints != CHANNELS:
+        raise UserError(
+            f"{path}: expected the {CHANNELS} channels of a person detector, "
+            f"found {weights.num_keypoints}"
+        )
     network = HRNet.from_name(weights.network, CHANNELS)
     network.load_state_dict(weights.state)
     return network.eval(), passport
-
-
-def read_passport(path: Path) -> FinderPassport | None:
-    """The passport in a safetensors file; None where it has none. Raises UserError if broken."""
-    if path.suffix != ".safetensors":
-        return None
-    text = checkpoint.read_metadata(path).get(FINDER_KEY)
-    return None if text is None else FinderPassport.from_json(text, path)

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from hrpose.errors import UserError
-from hrpose.finder_passport import CHANNELS, FINDER_KEY, FinderPassport
+from hrpose.metadata import CHANNELS, Metadata, read_metadata
+from hrpose.model_files import read_texts
 from hrpose.network.hrnet import HRNet
-from hrpose.passport import METADATA_KEY, Passport
 
 # Where an export keeps, as JSON, which of its tensors each convolution's weight and bias are.
 FOLDED_KEY = "hrpose.folded"
@@ -38,7 +38,7 @@ def norms(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d, str, BatchNorm]]
             yield conv_name, conv, norm_name, norm
 
 
-def read_onnx(path: Path) -> tuple[dict[str, Tensor], Passport | None]:
+def read_onnx(path: Path) -> tuple[dict[str, Tensor], Metadata | None]:
     """The state dict of an ONNX file that `hrpose export` wrote; its passport if of poses.
 
     Raises UserError for other ONNX files, and for those with eight-bit weights.
@@ -49,17 +49,14 @@ def read_onnx(path: Path) -> tuple[dict[str, Tensor], Passport | None]:
         model: Any = onnx.load(path)
     except Exception as error:  # A broken file can raise anything.
         raise UserError(f"{path}: expected an ONNX file, found: {error}") from error
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    passport = None
-    if METADATA_KEY in metadata:
-        passport = Passport.from_json(metadata[METADATA_KEY], path)
-        name, channels = passport.network, len(passport.skeleton)
-    elif FINDER_KEY in metadata:
-        name, channels = FinderPassport.from_json(metadata[FINDER_KEY], path).network, CHANNELS
-    else:
+    metadata = read_metadata(path)
+    if metadata is None:
         raise UserError(
-            f"{path}: carries no hrpose passport; expected an ONNX file that `hrpose export` wrote"
+            f"{path}: carries no metadata of hrpose; expected an ONNX file that `hrpose export` "
+            "wrote",
+            code="metadata-missing",
         )
+    channels = len(metadata.skeleton) if isinstance(metadata, Metadata) else CHANNELS
     try:
         found = {
             entry.name.removeprefix(_PREFIX).removesuffix(".half"): torch.from_numpy(
@@ -69,9 +66,9 @@ def read_onnx(path: Path) -> tuple[dict[str, Tensor], Passport | None]:
             if onnx.helper.tensor_dtype_to_np_dtype(entry.data_type).kind == "f"
         }
         with torch.device("meta"):
-            network = HRNet.from_name(name, channels)
+            network = HRNet.from_name(metadata.network, channels)
         state = {key: found[key] for key in ("final_layer.weight", "final_layer.bias")}
-        names = _stored_names(metadata)
+        names = _stored_names(read_texts(path))
         for conv_name, _, norm_name, norm in norms(network):
             # Files from before the names were stored have PyTorch 2.13's.
             usual = (f"{conv_name}.weight", f"{conv_name}.weight_bias")
@@ -87,7 +84,7 @@ def read_onnx(path: Path) -> tuple[dict[str, Tensor], Passport | None]:
             f"{path}: expected the weights of a network as `hrpose export` writes them, did not "
             f"find {error}; take the weights that it was made from"
         ) from error
-    return state, passport
+    return state, metadata if isinstance(metadata, Metadata) else None
 
 
 def folded_names(network: nn.Module, graph: Any) -> dict[str, tuple[str, str]]:

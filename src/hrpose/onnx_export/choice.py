@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hrpose.errors import UserError
-from hrpose.network import finder
+from hrpose.metadata import DetectorMetadata, read_metadata
 from hrpose.onnx_export.finder import FinderReport, export_finder
 from hrpose.onnx_export.pose import ExportReport
 from hrpose.onnx_export.pose import export as export_pose
@@ -16,6 +16,6 @@ def export(weights: Path, out: Path) -> ExportReport | FinderReport:
     """
     if weights.suffix == ".onnx":
         raise UserError(f"{weights}: is ONNX already; expected .safetensors or .ckpt")
-    if finder.read_passport(weights) is not None:
+    if weights.suffix == ".safetensors" and isinstance(read_metadata(weights), DetectorMetadata):
         return export_finder(weights, out)
     return export_pose(weights, out)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hrpose.errors import UserError
-from hrpose.files import write_atomically
-from hrpose.finder_passport import FINDER_KEY, FinderPassport
+from hrpose.metadata import DetectorMetadata, write_with_metadata
 from hrpose.network import finder
 from hrpose.network.preprocess import Normalise
 from hrpose.onnx_export.graph import halved, smooth_pictures, to_onnx
@@ -26,7 +25,7 @@ class PicturesToMaps(nn.Module):
     `distances` (n, 4, h/4, w/4) in input pixels.
     """
 
-    def __init__(self, network: nn.Module, passport: FinderPassport) -> None:
+    def __init__(self, network: nn.Module, passport: DetectorMetadata) -> None:
         super().__init__()
         self.normalise = Normalise(passport.mean, passport.std)
         self.network = network
@@ -65,7 +64,6 @@ def export_finder(weights: Path, out: Path) -> FinderReport:
         input_name="pictures",
         output_names=["heat", "distances"],
         dynamic={0: torch.export.Dim("batch"), 1: 32 * cells_high, 2: 32 * cells_wide},
-        metadata={FINDER_KEY: passport.to_json()},
     )
     content: bytes = halved(graph).SerializeToString()
     report = FinderReport(
@@ -80,7 +78,7 @@ def export_finder(weights: Path, out: Path) -> FinderReport:
             f"{TOLERANCE:.0e} expected), with float16 weights by {report.file_difference:.1e} "
             f"(at most {HALF_TOLERANCE:.0e}); nothing was written"
         )
-    write_atomically(out, content)
+    write_with_metadata(out, content, passport)
     return report
 
 

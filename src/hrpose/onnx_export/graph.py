@@ -28,11 +28,10 @@ def to_onnx(
     input_name: str,
     output_names: list[str],
     dynamic: Mapping[int, Any],
-    metadata: Mapping[str, str],
 ) -> onnx.ModelProto:
-    """The graph of `model`, checked, with `metadata`. `dynamic`: the dimensions that are free.
+    """The graph of `model`, checked. `dynamic`: the dimensions that are free.
 
-    The metadata also say which of its tensors are the convolutions' of `network`, a part of it.
+    Its metadata say which of its tensors are the convolutions' of `network`, a part of it.
     """
     with warnings.catch_warnings():
         # The exporter warns of its own insides; what counts is compared afterwards.
@@ -61,7 +60,7 @@ def to_onnx(
         del initializer.metadata_props[:]
     del proto.graph.metadata_props[:]
     names = json.dumps(folded_names(network, proto.graph))
-    helper.set_model_props(proto, {**metadata, FOLDED_KEY: names})
+    helper.set_model_props(proto, {FOLDED_KEY: names})
     onnx.checker.check_model(proto)
     return proto
 

@@ -1,4 +1,4 @@
-"""A pose network as an ONNX file for `hrpose.runtime.session`."""
+"""A pose network as an ONNX file for `hrpose.session`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from hrpose.errors import UserError
-from hrpose.files import write_atomically
+from hrpose.metadata import Metadata, write_with_metadata
 from hrpose.network import checkpoint
 from hrpose.network.preprocess import Normalise
 from hrpose.onnx_export.graph import smooth_pictures, to_onnx
-from hrpose.passport import METADATA_KEY, Passport
 
 # In units of the heatmaps' standard deviation, as for the golden vectors of the reference.
 TOLERANCE = 1e-4
@@ -25,7 +24,7 @@ class CropsToKeypoints(nn.Module):
     crop pixels, score.
     """
 
-    def __init__(self, network: nn.Module, passport: Passport) -> None:
+    def __init__(self, network: nn.Module, passport: Metadata) -> None:
         super().__init__()
         self.normalise = Normalise(passport.mean, passport.std)
         self.network = network
@@ -69,7 +68,6 @@ def export(weights: Path, out: Path) -> ExportReport:
         input_name="crops",
         output_names=["heatmaps", "keypoints"],
         dynamic={0: torch.export.Dim("batch")},
-        metadata={METADATA_KEY: passport.to_json()},
     )
     content = graph.SerializeToString()
     report = _compare(model, passport, content, out)
@@ -82,12 +80,12 @@ def export(weights: Path, out: Path) -> ExportReport:
             f"{report.keypoint_difference:.1e} px (at most {KEYPOINT_TOLERANCE:.0e}); "
             "nothing was written"
         )
-    write_atomically(out, content)
+    write_with_metadata(out, content, passport)
     return report
 
 
 def _compare(
-    model: CropsToKeypoints, passport: Passport, content: bytes, out: Path, batch: int = 3
+    model: CropsToKeypoints, passport: Metadata, content: bytes, out: Path, batch: int = 3
 ) -> ExportReport:
     import onnxruntime as ort
 

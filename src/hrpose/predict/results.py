@@ -233,9 +233,7 @@ class ClipResults:
     the clip itself.
     """
 
-    def __init__(
-        self, saving: Saving, source: ClipInput, clip: "Clip", skeleton: Skeleton
-    ) -> None:
+    def __init__(self, saving: Saving, source: ClipInput, clip: "Clip", skeleton: Skeleton) -> None:
         self.frames = 0
         self.track_ids: set[int] = set()
         self.files: list[Path] = []

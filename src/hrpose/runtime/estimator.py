@@ -12,10 +12,10 @@ from hrpose.detection.simple import WholePicture
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, transform
 from hrpose.image import image_size, read_reduced
-from hrpose.passport import Passport
+from hrpose.metadata import Metadata
 from hrpose.poses import Poses, boxes_around, rescore
 from hrpose.runtime.picture import File, Picture, Source
-from hrpose.runtime.session import Session
+from hrpose.session import Session
 
 # A detector's boxes beyond these are the least likely ones; boxes that are given are all done.
 MOST_PEOPLE = 100
@@ -56,7 +56,7 @@ class PoseEstimator:
         self.batch_size = batch_size
 
     @property
-    def passport(self) -> Passport:
+    def passport(self) -> Metadata:
         """What the weights are: network, skeleton, input size, codec, licence, scores."""
         return self.session.passport
 
@@ -125,7 +125,7 @@ class PoseEstimator:
 
         Crops of neighboring pictures share batches, so the pictures are read a little further than
         poses are given out. Without `clip_scores` scores may be above 1, see
-        `Passport.joint_scores`.
+        `Metadata.joint_scores`.
         """
         found = self._poses_in(((picture, picture) for picture in pictures), clip_scores)
         if self.refine:
@@ -239,7 +239,7 @@ def _closer(picture: Picture, poses: Poses) -> Picture:
 
 
 def place(
-    passport: Passport,
+    passport: Metadata,
     picture: Picture,
     crops: Sequence[Crop],
     points: NDArray[np.float64],

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, warp
 from hrpose.image import image_size, read_image, read_reduced
-from hrpose.passport import Passport
+from hrpose.metadata import Metadata
 
 File = str | Path | bytes
 # What a user may give for a picture: a file, its bytes, or its pixels.
@@ -54,7 +54,7 @@ class Picture:
     def reduced(
         cls,
         file: File,
-        passport: Passport,
+        passport: Metadata,
         boxes: ArrayLike | None = None,
         box_scores: ArrayLike | None = None,
         overview: "Picture | None" = None,

@@ -167,7 +167,7 @@ def _models(service: Service) -> ModelsAnswer:
         limb_colours=limb_colours(passport.skeleton),
         codec=passport.codec.name,
         training_data=passport.training_data,
-        licence=passport.licence,
+        licence=passport.license,
         scores=dict(passport.scores),
     )
     return ModelsAnswer(

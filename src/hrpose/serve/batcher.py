@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.runtime.estimator import PoseEstimator
-from hrpose.runtime.session import Session
+from hrpose.session import Session
 
 # Two batches of this size keep the network busy while the answers of one are on their way out.
 BATCH = 8

@@ -10,13 +10,13 @@ from starlette.types import ASGIApp
 
 from hrpose.detection.detector import Detector
 from hrpose.errors import UserError
-from hrpose.runtime.session import Session
 from hrpose.serve.app import create_app
 from hrpose.serve.batcher import Batcher
 from hrpose.serve.figures import Figures
 from hrpose.serve.limits import Limits
 from hrpose.serve.protocol import Connection
 from hrpose.serve.service import Service
+from hrpose.session import Session
 
 # How long a stopping server waits for requests that are still under way.
 STOP_SECONDS = 90

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from hrpose.codec import Codec
 from hrpose.data.persons import PersonTable
 from hrpose.heatmap import sigma_for
+from hrpose.metadata import Metadata
 from hrpose.network.convert import Weights
-from hrpose.passport import Passport
 from hrpose.training.recipe import (
     AugmentationPart,
     CodecPart,
@@ -50,7 +50,7 @@ def recipe_for(
     `people` are those to train on. Input size and codec are what the weights were trained with, as
     far as they say; a size for upright bodies is turned for others.
     """
-    known = start.passport or Passport(start.network, (192, 256), codec=Codec("dark"))
+    known = start.passport or Metadata(start.network, (192, 256), codec=Codec("dark"))
     size = input_wh or fitting_size(known.input_wh, people.boxes)
     sigma = sigma_for(size) if input_wh else known.codec.sigma
     batch = min(BATCH, max(1, len(people)))

@@ -13,9 +13,9 @@ from hrpose.errors import UserError
 from hrpose.evaluation.evaluate import Evaluator
 from hrpose.evaluation.predictions import Predictions, ground_truth
 from hrpose.geometry import transform
+from hrpose.metadata import Metadata
 from hrpose.network.folded import norms
 from hrpose.network.hrnet import HRNet
-from hrpose.passport import METADATA_KEY, Passport
 from hrpose.training.accuracy import accuracy
 from hrpose.training.device_warp import warp_batch
 from hrpose.training.loss import ohkm, peak, weighted_mse
@@ -33,13 +33,13 @@ class PoseModule(MicroBatches, NetworkModule):
     """
 
     recipe: Recipe
-    passport: Passport
+    passport: Metadata
 
     def __init__(
         self,
         network: HRNet,
         recipe: Recipe,
-        passport: Passport,
+        passport: Metadata,
         pictures: DebugPictures | None = None,
     ) -> None:
         super().__init__(network, recipe, passport)
@@ -140,4 +140,4 @@ class PoseModule(MicroBatches, NetworkModule):
             self.log(f"val/{name}", torch.tensor(value, dtype=exact), prog_bar=shown)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[METADATA_KEY] = self.passport.to_json()
+        checkpoint[Metadata.key] = self.passport.to_json()

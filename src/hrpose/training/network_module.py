@@ -6,10 +6,9 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from hrpose.finder_passport import FinderPassport
+from hrpose.metadata import DetectorMetadata, Metadata
 from hrpose.network.hrnet import HRNet
 from hrpose.network.preprocess import Normalise
-from hrpose.passport import Passport
 from hrpose.training.finder.recipe import FinderRecipe
 from hrpose.training.optimizers import optimizers
 from hrpose.training.recipe import AnyTraining, Recipe
@@ -19,13 +18,13 @@ class NetworkModule(L.LightningModule):
     """Trains `network` by `recipe` on pictures normalised by its `passport`."""
 
     recipe: Recipe | FinderRecipe
-    passport: Passport | FinderPassport
+    passport: Metadata | DetectorMetadata
 
     def __init__(
         self,
         network: HRNet,
         recipe: Recipe | FinderRecipe,
-        passport: Passport | FinderPassport,
+        passport: Metadata | DetectorMetadata,
     ) -> None:
         super().__init__()
         self.network = network

@@ -15,7 +15,7 @@ from hrpose.data.dataset import Sample
 from hrpose.drawing import draw, grid, overlay
 from hrpose.encoding import encode
 from hrpose.files import write_atomically
-from hrpose.passport import Passport
+from hrpose.metadata import Metadata
 from hrpose.poses import Poses
 
 PEOPLE = 16  # on a sheet of crops
@@ -33,7 +33,7 @@ class DebugPictures:
     """
 
     folder: Path
-    passport: Passport
+    passport: Metadata
     every: int = 0
 
     def due(self, step: int) -> bool:

@@ -12,12 +12,12 @@ from torch import Tensor
 from hrpose import weights
 from hrpose.data.dataset import Draw, collate
 from hrpose.errors import UserError
+from hrpose.metadata import Metadata
 from hrpose.network import checkpoint, convert
 from hrpose.network.convert import Weights
 from hrpose.network.folded import is_folded, unfold
 from hrpose.network.hrnet import HRNet
 from hrpose.network.preprocess import Normalise
-from hrpose.passport import Passport
 from hrpose.skeleton import Skeleton
 from hrpose.training.datamodule import PoseData
 from hrpose.training.doctor import Case, Finding, examine
@@ -90,7 +90,7 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
     if processes.first:
         for line in _course(recipe, processes):
             say(Finding("note", line))
-    passport = Passport(
+    passport = Metadata(
         name=recipe.name,
         network=recipe.network,
         input_wh=recipe.input_wh,
@@ -98,7 +98,7 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
         codec=recipe.codec.codec(),
         padding=recipe.data.padding,
         training_data=recipe.data.description,
-        licence=recipe.data.licence,
+        license=recipe.data.licence,
     )
     L.seed_everything(recipe.training.seed, verbose=False)
     network = build_network(recipe, passport.skeleton, start)
@@ -144,7 +144,7 @@ def _course(recipe: Recipe, processes: Processes) -> Iterator[str]:
         )
 
 
-def _crops(datamodule: PoseData, passport: Passport) -> Iterator[Tensor]:
+def _crops(datamodule: PoseData, passport: Metadata) -> Iterator[Tensor]:
     """Crops of training people, spread evenly, as the network takes them in: batches of 16."""
     dataset = datamodule.train_dataset()
     seed = datamodule.recipe.training.seed

@@ -2,10 +2,10 @@
 
 import json
 
-from hrpose.passport import Passport
+from hrpose.metadata import Metadata
 
 
-def model_card(passport: Passport, repo: str, files: tuple[str, ...]) -> str:
+def model_card(passport: Metadata, repo: str, files: tuple[str, ...]) -> str:
     """README.md of a repository on the Hub, Markdown with a YAML head.
 
     `repo` is "owner/name", `files` are the names of the weights in it.
@@ -40,7 +40,7 @@ def model_card(passport: Passport, repo: str, files: tuple[str, ...]) -> str:
         "",
         f"**Trained on:** {_line(passport.training_data)}",
         "",
-        f"**Licence:** {_line(passport.licence)}",
+        f"**Licence:** {_line(passport.license)}",
         "",
         "## Figures",
         "",

@@ -4,7 +4,6 @@ huggingface_hub keeps its own cache (HF_HOME), its own token (HF_TOKEN) and its 
 working without a network (HF_HUB_OFFLINE); this adds nothing to them.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hrpose.errors import UserError, missing
-from hrpose.onnx_file import open_onnx, read_notes
-from hrpose.passport import METADATA_KEY, Passport
+from hrpose.metadata import Metadata, metadata_of
 from hrpose.weights.card import model_card
 from hrpose.weights.download import LARGEST
 
@@ -25,7 +23,6 @@ PREFIX = "hf:"
 # What a repository may hold, the one that needs no PyTorch first. Neither can hold code.
 FILES = ("model.onnx", "model.safetensors")
 _NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-_MOST_HEADER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +103,7 @@ def push(files: Sequence[Path], name: HubName, *, private: bool = True) -> HubNa
     return HubName(name.repo, done.oid)
 
 
-def _common_passport(files: Sequence[Path]) -> Passport:
+def _common_passport(files: Sequence[Path]) -> Metadata:
     kinds = [file.suffix for file in files]
     if not files or len(set(kinds)) != len(kinds) or not {".onnx", ".safetensors"} >= set(kinds):
         found = ", ".join(map(str, files)) or "none"
@@ -114,35 +111,10 @@ def _common_passport(files: Sequence[Path]) -> Passport:
             f"expected an .onnx file, a .safetensors file or one of each, found {found}; "
             "`hrpose export` and `hrpose train` write them"
         )
-    passports = [_passport(file) for file in files]
+    passports = [metadata_of(file, Metadata) for file in files]
     if passports[0] != passports[-1]:
         raise UserError(f"{files[0]} and {files[-1]}: are not the same weights; push them apart")
     return passports[0]
-
-
-def _passport(file: Path) -> Passport:
-    if not file.is_file():
-        raise UserError(f"{file}: no such file; check the name")
-    if file.suffix == ".onnx":
-        notes = read_notes(open_onnx(file, "model", threads=1), file)
-    else:
-        notes = _safetensors_notes(file)
-    if METADATA_KEY not in notes:
-        raise UserError(f"{file}: carries no hrpose passport; expected weights of hrpose")
-    return Passport.from_json(notes[METADATA_KEY], file)
-
-
-def _safetensors_notes(file: Path) -> dict[str, Any]:
-    """The notes at the head of the file, which needs no PyTorch."""
-    try:
-        with file.open("rb") as content:
-            length = int.from_bytes(content.read(8), "little")
-            if not 0 < length <= min(_MOST_HEADER_BYTES, file.stat().st_size):
-                raise ValueError("its head is longer than the file")
-            notes = json.loads(content.read(length)).get("__metadata__", {})
-        return dict(notes)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{file}: expected a safetensors file, found: {error}") from error
 
 
 def _api() -> tuple["HfApi", Any]:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from hrpose.codec import Codec
 from hrpose.heatmap import sigma_for
-from hrpose.passport import Passport
+from hrpose.metadata import Metadata
 from hrpose.skeleton import COCO_17, MPII_16
 
 Kind = Literal["pose", "backbone", "detector"]
@@ -34,7 +34,7 @@ class Released:
     score: float | None
     figure: str
     measured: str
-    passport: Passport | None = None
+    passport: Metadata | None = None
 
     @property
     def file_name(self) -> str:
@@ -93,14 +93,14 @@ def _coco(
         ap,
         "COCO AP",
         measured,
-        Passport(
+        Metadata(
             network=network,
             input_wh=input_wh,
             skeleton=COCO_17,
             codec=Codec(codec, sigma_for(input_wh)),
             name=name,
             training_data=f"COCO train2017, by {source}",
-            licence=licence,
+            license=licence,
             scores={f"published {measured}": ap},
         ),
     )
@@ -121,14 +121,14 @@ def _mpii(network: str, codec: str, pckh: float, file_name: str) -> Released:
         pckh,
         "MPII PCKh",
         measured,
-        Passport(
+        Metadata(
             network=network,
             input_wh=(256, 256),
             skeleton=MPII_16,
             codec=Codec(codec, 2.0),
             name=name,
             training_data="MPII, by MMPose",
-            licence=licence,
+            license=licence,
             scores={f"published {measured}": pckh},
         ),
     )

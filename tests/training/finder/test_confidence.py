@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hrpose.finder_passport import Confidence
+from hrpose.metadata import Confidence
 from hrpose.training.finder.confidence import fit
 
 

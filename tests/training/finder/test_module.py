@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hrpose.detection import centres
 from hrpose.detection.finder import persons
-from hrpose.finder_passport import Confidence, FinderPassport
+from hrpose.metadata import Confidence, DetectorMetadata
 from hrpose.network import finder
 from hrpose.training.finder.module import FinderModule
 from hrpose.training.finder.recipe import FinderRecipe
@@ -42,7 +42,7 @@ class Scripted(FinderModule):
 @pytest.fixture
 def module() -> Scripted:
     recipe = FinderRecipe.model_validate(RECIPE)
-    passport = FinderPassport(recipe.network, SIDE, confidence=BY_SIZE)
+    passport = DetectorMetadata(recipe.network, SIDE, confidence=BY_SIZE)
     module = Scripted(finder.build(recipe.network), recipe, passport)
     images = torch.zeros((2, SIDE, SIDE, 3), dtype=torch.uint8)
     module.validation_step((images, [np.array([PERSON])] * 2), 0)

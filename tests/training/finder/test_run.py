@@ -11,7 +11,7 @@ from hrpose import weights
 from hrpose.cli.main import app
 from hrpose.detection.open import finder_file
 from hrpose.errors import UserError
-from hrpose.finder_passport import FinderPassport
+from hrpose.metadata import DetectorMetadata
 from hrpose.network import finder
 from hrpose.network.folded import is_folded, unfold
 from hrpose.onnx_export.graph import smooth_pictures
@@ -95,7 +95,7 @@ def test_exported_weights_train_on(data: Path, tmp_path: Path, exported: Path) -
     assert is_folded(network)
     inputs = smooth_pictures(2, 96, 96).permute(0, 3, 1, 2).float() / 100 - 1
     before = network(inputs)
-    unfold(network, run.FinderDataModule(recipe, data).frames(FinderPassport("w16-small", 96)))
+    unfold(network, run.FinderDataModule(recipe, data).frames(DetectorMetadata("w16-small", 96)))
     spread = float(before.detach().std())
     torch.testing.assert_close(network(inputs), before, rtol=0, atol=1e-3 * spread)
     trained, _ = finder.load(run.train(recipe, data, tmp_path))
@@ -106,7 +106,7 @@ def test_a_frozen_stem_stays_as_it_is(data: Path) -> None:
     from hrpose.training.finder.module import FinderModule
 
     recipe = load_as(data / "recipe.yaml", ["training.freeze_stem=true"], FinderRecipe)
-    module = FinderModule(finder.build("w16-small"), recipe, FinderPassport("w16-small", 64))
+    module = FinderModule(finder.build("w16-small"), recipe, DetectorMetadata("w16-small", 64))
     module.train()
     assert not module.network.bn1.training
     assert module.network.stage2.training

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.finder_passport import Confidence
+from hrpose.metadata import Confidence
 from hrpose.metrics.logistic import logistic
 
 # With fewer right or wrong boxes nothing is fitted.

@@ -11,7 +11,7 @@ from torch import Tensor
 from hrpose.detection import centres
 from hrpose.detection.detector import Boxes
 from hrpose.detection.finder import persons
-from hrpose.finder_passport import FINDER_KEY, Confidence, FinderPassport
+from hrpose.metadata import Confidence, DetectorMetadata
 from hrpose.metrics.boxes import BoxScores, evaluate_boxes, matched
 from hrpose.network.finder import read_maps
 from hrpose.network.hrnet import HRNet
@@ -31,9 +31,9 @@ class FinderModule(NetworkModule):
     """Trains `network` by `recipe`. Chooses on the held-out pictures by AP at IoU 0.5."""
 
     recipe: FinderRecipe
-    passport: FinderPassport
+    passport: DetectorMetadata
 
-    def __init__(self, network: HRNet, recipe: FinderRecipe, passport: FinderPassport) -> None:
+    def __init__(self, network: HRNet, recipe: FinderRecipe, passport: DetectorMetadata) -> None:
         super().__init__(network, recipe, passport)
         self.truth: list[NDArray[np.float64]] = []
         self.decoded: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
@@ -105,4 +105,4 @@ class FinderModule(NetworkModule):
         return self.score(TALL * self.recipe.side)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[FINDER_KEY] = self.passport.to_json()
+        checkpoint[DetectorMetadata.key] = self.passport.to_json()

@@ -17,7 +17,7 @@ from hrpose.data.coco import read_annotations
 from hrpose.data.persons import BoxTable
 from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
-from hrpose.finder_passport import FinderPassport
+from hrpose.metadata import DetectorMetadata
 from hrpose.network import checkpoint, finder
 from hrpose.network.folded import is_folded, unfold
 from hrpose.network.hrnet import HRNet
@@ -76,7 +76,7 @@ class FinderDataModule(L.LightningDataModule):
             drop_last=True,
         )
 
-    def frames(self, passport: FinderPassport) -> Iterator[Tensor]:
+    def frames(self, passport: DetectorMetadata) -> Iterator[Tensor]:
         """Frames to train on, as the network takes them in."""
         normalise = Normalise(passport.mean, passport.std)
         for batch in islice(self.train_dataloader(), _UNFOLDING_BATCHES):
@@ -147,12 +147,12 @@ def train(recipe: FinderRecipe, data: Path, out: Path, resume: bool = False) -> 
     datamodule = FinderDataModule(recipe, data)
     if last is None:
         write_recipe(recipe, out / "recipe.yaml")
-    passport = FinderPassport(
+    passport = DetectorMetadata(
         name=recipe.name,
         network=recipe.network,
         side=recipe.side,
         training_data=recipe.data.description,
-        licence=recipe.data.licence,
+        license=recipe.data.licence,
     )
     L.seed_everything(recipe.training.seed, verbose=False)
     start = None if recipe.weights is None else weights.find(recipe.weights)
@@ -169,7 +169,7 @@ def write_weights(
     best: Path,
     recipe: FinderRecipe,
     datamodule: FinderDataModule,
-    passport: FinderPassport,
+    passport: DetectorMetadata,
     written: Path,
 ) -> Path:
     """The weights of a checkpoint, scored once more for the passport."""
@@ -183,8 +183,8 @@ def write_weights(
 
 
 def examined(
-    network: HRNet, recipe: FinderRecipe, datamodule: FinderDataModule, passport: FinderPassport
-) -> FinderPassport:
+    network: HRNet, recipe: FinderRecipe, datamodule: FinderDataModule, passport: DetectorMetadata
+) -> DetectorMetadata:
     """The passport with its confidence, threshold and figures, by the pictures held out."""
     module = FinderModule(network.eval(), recipe, passport)
     with torch.inference_mode():

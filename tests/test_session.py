@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from hrpose.errors import UserError
-from hrpose.onnx_file import open_onnx
+from hrpose.session import open_network
 from tiny_weights import write_tiny_weights
 
 
@@ -32,9 +32,9 @@ def test_weights_outside_the_folder_are_not_read(tmp_path: Path, way: str) -> No
     os.symlink(secret, folder / "link")
     secret.write_bytes(refer(folder / "a.onnx", location))
     with pytest.raises(UserError, match=r"a\.onnx: expected an ONNX model"):
-        open_onnx(folder / "a.onnx")
+        open_network(folder / "a.onnx")
 
 
 def test_weights_beside_the_file_are_read(tmp_path: Path) -> None:
     (tmp_path / "beside").write_bytes(refer(tmp_path / "a.onnx", "beside"))
-    open_onnx(tmp_path / "a.onnx")
+    open_network(tmp_path / "a.onnx")

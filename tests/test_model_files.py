@@ -1,0 +1,127 @@
+"""Texts in model files: read and replaced in the bytes, as the formats' own libraries have them."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import load, save
+
+from hrpose.errors import UserError
+from hrpose.metadata import (
+    DetectorMetadata,
+    Metadata,
+    metadata_of,
+    read_metadata,
+    write_with_metadata,
+)
+from hrpose.model_files import read_texts, with_texts
+from refusals import refused
+from tiny_weights import PASSPORT, write_tiny_weights
+
+TENSORS = {"a": np.arange(7.0), "b": np.ones((2, 3), np.int8)}
+DETECTOR = DetectorMetadata("tiny", 64)
+texts = st.dictionaries(st.text(min_size=1, max_size=9), st.text(max_size=300), max_size=5)
+
+
+def onnx_model(found: dict[str, str]) -> bytes:
+    model = onnx.ModelProto(ir_version=10, producer_name="somebody", model_version=300)
+    model.graph.name = "graph"
+    onnx.helper.set_model_props(model, found)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+@given(texts, texts)
+def test_onnx_has_the_texts_and_all_else(before: dict[str, str], new: dict[str, str]) -> None:
+    path = Path("a.onnx")
+    gone: dict[str, str | None] = dict.fromkeys(list(before)[:1])
+    content = with_texts(path, onnx_model(before), {**gone, **new})
+    model = onnx.ModelProto.FromString(content)
+    expected = {k: v for k, v in {**before, **gone, **new}.items() if v is not None}
+    assert {entry.key: entry.value for entry in model.metadata_props} == expected
+    onnx.helper.set_model_props(model, before)
+    assert model == onnx.ModelProto.FromString(onnx_model(before))
+
+
+@given(texts, texts)
+def test_safetensors_has_the_texts_and_all_else(
+    before: dict[str, str], new: dict[str, str]
+) -> None:
+    content = with_texts(Path("a.safetensors"), save(TENSORS, before), new)
+    assert int.from_bytes(content[:8], "little") % 8 == 0
+    again = load(content)
+    assert again.keys() == TENSORS.keys()
+    assert all((again[name] == TENSORS[name]).all() for name in TENSORS)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert header["__metadata__"] == before | new
+
+
+@pytest.mark.parametrize("metadata", [PASSPORT, DETECTOR])
+@pytest.mark.parametrize("suffix", ["onnx", "safetensors"])
+def test_metadata_there_and_back(
+    tmp_path: Path, suffix: str, metadata: Metadata | DetectorMetadata
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    content = (
+        onnx_model({"other": "kept"}) if suffix == "onnx" else save(TENSORS, {"other": "kept"})
+    )
+    path.write_bytes(content)
+    assert read_metadata(path) is None
+    # Whatever was there before goes.
+    for each in (PASSPORT, DETECTOR, metadata):
+        write_with_metadata(path, path.read_bytes(), each)
+    assert read_metadata(path) == metadata
+    assert metadata_of(path, type(metadata)) == metadata
+    assert read_texts(path) == {"other": "kept", metadata.key: metadata.to_json()}
+    if suffix == "safetensors":
+        with safe_open(path, "np") as file:
+            assert file.metadata() == read_texts(path)
+
+
+def test_what_the_file_is_not_is_said(tmp_path: Path) -> None:
+    bare, poses = tmp_path / "bare.onnx", write_tiny_weights(tmp_path / "poses.onnx")
+    bare.write_bytes(onnx_model({}))
+    with refused("metadata-missing", "bare.onnx"):
+        metadata_of(bare, Metadata)
+    with refused("metadata-of-another-kind", "poses.onnx", "a person detector", "a pose model"):
+        metadata_of(poses, DetectorMetadata)
+    with refused("file-missing", "none.onnx"):
+        read_metadata(tmp_path / "none.onnx")
+    (tmp_path / "folder.onnx").mkdir()
+    with refused("file-unreadable", "folder.onnx"):
+        read_metadata(tmp_path / "folder.onnx")
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "safetensors"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no weights of any kind", b"\xff" * 40, (10**18).to_bytes(8, "little") + b"{}"],
+)
+def test_other_bytes_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(content)
+    with refused("weights-unreadable", path.name):
+        read_texts(path)
+    if content:  # a protobuf message of no bytes is one without fields
+        with refused("weights-unreadable", path.name):
+            with_texts(path, content, {"a": "b"})
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "safetensors"])
+@given(data=st.data())
+def test_damaged_files_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, data: st.DataObject
+) -> None:
+    whole = onnx_model({"a": "b" * 40}) if suffix == "onnx" else save(TENSORS, {"a": "b" * 40})
+    broken = bytearray(whole[: data.draw(st.integers(1, len(whole)))])
+    broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("broken") / f"a.{suffix}"
+    path.write_bytes(bytes(broken))
+    with suppress(UserError):
+        assert all(isinstance(text, str) for text in read_texts(path).values())
