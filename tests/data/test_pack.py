@@ -235,7 +235,7 @@ def test_the_command(photos: Path, tmp_path: Path) -> None:
     arguments = [photos / "annotations.json", photos / "images", tmp_path / "pack", "--workers", 1]
     done = CliRunner().invoke(app, ["data", "pack", *map(str, arguments)])
     assert done.exit_code == 0, done.output
-    assert "people" in done.output
+    assert "persons" in done.output
     assert Pack(tmp_path / "pack").settings == PackSettings()
 
 
