@@ -425,6 +425,8 @@ def test_a_threshold_out_of_range(run: Run, tmp_path: Path) -> None:
     [
         (["--show"], "--show: goes with a clip or camera, found none; leave it out"),
         (["--every", 2], "--every: goes with a clip or camera, found none"),
+        # Given, though equal to the default.
+        (["--every", 5], "--every: goes with a clip or camera, found none"),
         (["--no-smooth"], "--no-smooth: goes with a clip or camera, found none"),
         (
             ["--mark", "boxes", "--save", "coco"],

@@ -95,6 +95,23 @@ def test_the_last_resort_is_said_in_one_line(
     refused(run(photo, "--detector", "finder"), "not in this package")
 
 
+def test_a_threshold_that_the_full_image_ignores_is_said(
+    run: Run, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HRPOSE_HOME", str(tmp_path / "home"))
+    ran = run(photo, "--box-threshold", 0.99)
+    assert ran.exit_code == 0
+    (line,) = ran.stderr.splitlines()
+    assert "--box-threshold 0.99: the detector found no person in 1 image" in line
+    assert "1 full image as the box of one person" in ran.stdout
+    assert run(photo).stderr == ""
+    ran = run(photo, "--box-threshold", 0.99, "--detector", "finder")
+    assert (ran.exit_code, ran.stderr, entries(tmp_path)) == (0, "", [])
+    # Where no detector is there at all, it is said with the rest.
+    monkeypatch.setattr(opening, "finder_file", lambda: tmp_path / "finder.onnx")
+    assert "--box-threshold has no effect" in run(photo, "--box-threshold", 0.99).stderr
+
+
 def test_a_second_look_moves_the_boxes(run: Run, photo: Path, files: Path, tmp_path: Path) -> None:
     assert run(photo, "--detector", files / "rtmdet.onnx", "--refine").exit_code == 0
     closer = [entry["bbox"] for entry in entries(tmp_path)]

@@ -145,7 +145,9 @@ def predict(
     failures = list(found.problems)
     with asked_to_stop() as asked:
         if found.images:
-            failures += _predict_images(found.images, estimator, beside, boxes, saving, asked)
+            failures += _predict_images(
+                found.images, estimator, beside, boxes, box_threshold, saving, asked
+            )
         for clip in found.clips:
             if asked() is not None:
                 break
@@ -170,10 +172,12 @@ def _predict_images(
     estimator: "PoseEstimator",
     beside: "PoseEstimator | None",
     boxes: Path | None,
+    box_threshold: float | None,
     saving: "Saving",
     asked: Callable[[], int | None],
 ) -> list[str]:
     """Returns a line for each image that could not be done."""
+    from hrpose.detection.simple import OrWholePicture
     from hrpose.predict.images import Failure, predict_images
     from hrpose.predict.inputs import boxes_by_image
     from hrpose.predict.results import ImageResults
@@ -191,7 +195,19 @@ def _predict_images(
                 show(done, len(images))
             if asked() is not None:
                 break
-    detector = boxes if boxes is not None else f"detector: {estimator.detector.name}"
+    name, alone = estimator.detector.name, ""
+    if isinstance(estimator.detector, OrWholePicture):
+        name = estimator.detector.detector.name
+        if results.full_images:
+            alone = f"; {counted(results.full_images, 'full image')} as the box of one person"
+            if box_threshold is not None:
+                note = (
+                    f"--box-threshold {box_threshold:g}: the detector found no person in "
+                    f"{counted(results.full_images, 'image')}, where the full image is the box "
+                    "and the threshold has no effect; --detector NAME leaves them without persons"
+                )
+                print(f"hrpose: {note}", file=sys.stderr)
+    detector = boxes if boxes is not None else f"detector: {name}{alone}"
     empty = f" ({results.empty} without persons)" if results.empty else ""
     written = [*map(str, results.files), *["drawn images"] * ("pictures" in saving.kinds)]
     typer.echo(

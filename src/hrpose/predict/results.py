@@ -168,7 +168,9 @@ class ImageResults:
         beside: PoseEstimator | None = None,
     ) -> None:
         """`beside` is another model, whose poses in the same boxes are drawn beside."""
-        self.images, self.persons, self.empty = 0, 0, 0
+        # How many images were done, persons found, images without persons, and images in which the
+        # full image was the one box, as nothing was detected.
+        self.images, self.persons, self.empty, self.full_images = 0, 0, 0, 0
         self.failures: list[str] = []
         self.files: list[Path] = []
         self._saving, self._estimator, self._beside = saving, estimator, beside
@@ -191,6 +193,8 @@ class ImageResults:
         self._results.add(place, found.source.image_id, image, poses)
         self.images, self.persons = self.images + 1, self.persons + len(poses)
         self.empty += not len(poses)
+        height, width = image.shape[:2]
+        self.full_images += found.image.boxes.tolist() == [[0, 0, width, height]]
 
     def _drawn(self, found: Prediction) -> NDArray[np.uint8]:
         canvas = self._saving.draw(found.image.image, found.poses)
