@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from hrpose.archives import remote
-from hrpose.errors import UserError
 from hrpose.predict.inputs import ImageInput, boxes_by_image, find_inputs
+from refusals import refused
 
 
 def touched(folder: Path, *names: str) -> list[str]:
@@ -67,10 +67,10 @@ def test_what_is_not_there_is_a_problem_and_nothing_at_all_an_error(tmp_path: Pa
     bad = [str(tmp_path / "none.jpg"), str(tmp_path / "in"), "ftp://host/a.jpg"]
     found = find_inputs([good, *bad])
     assert len(found.images) == 1
-    assert [problem.split(": ")[0] for problem in found.problems] == bad
-    with pytest.raises(UserError) as error:
+    assert [str(problem).split(": ")[0] for problem in found.problems] == bad
+    assert [problem.code for problem in found.problems][:2] == ["file-unreadable", "images-missing"]
+    with refused("file-unreadable", *bad):
         find_inputs(bad)
-    assert all(name in str(error.value) for name in bad)
 
 
 def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,9 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert [image.name for image in found.images] == ["a.jpg", "1.jpg"]
     assert found.images[0].content() == b"https://h/a.jpg?key=1"
-    assert found.problems == ("https://h/clip.mp4: clips are read from files; download it first",)
+    (problem,) = found.problems
+    assert problem.code == "address-invalid"
+    assert "https://h/clip.mp4" in str(problem)
 
 
 def boxes_in(path: Path, entries: Any) -> Path:
@@ -97,7 +99,7 @@ def test_a_number_of_two_images_is_not_guessed(tmp_path: Path) -> None:
     images = find_inputs(touched(tmp_path, "1.jpg", "01.jpg")).images
     file = tmp_path / "boxes.json"
     boxes_in(file, [{"image_id": 1, "bbox": [1, 2, 3, 4]}])
-    with pytest.raises(UserError, match=r"entry 0: 1 is .*1\.jpg and .*01\.jpg; give each"):
+    with refused("boxes-invalid", "entry 0", "1.jpg", "01.jpg"):
         boxes_by_image(file, images)
     boxes_in(file, [{"file_name": "01.jpg", "image_id": 1, "bbox": [1, 2, 3, 4]}])
     found = boxes_by_image(file, images)

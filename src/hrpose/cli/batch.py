@@ -97,7 +97,9 @@ def batch(
     for option in ("address", "worker_gpus"):
         if engine is not EngineName.ray and given(context, option):
             name = f"--{option.replace('_', '-')}"
-            raise UserError(f"{name}: needs --engine ray; add it or leave {name} out")
+            raise UserError(
+                f"{name}: needs --engine ray; add it or leave {name} out", code="option-conflict"
+            )
     from hrpose.api import load
 
     try:

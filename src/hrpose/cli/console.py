@@ -30,7 +30,8 @@ def chosen(option: str, words: str, known: Collection[str]) -> frozenset[str]:
     found = frozenset(word.strip() for word in words.split(",") if word.strip())
     if not found <= set(known):
         raise UserError(
-            f"{option}: expected some of {', '.join(known)} with commas between, found '{words}'"
+            f"{option}: expected some of {', '.join(known)} with commas between, found '{words}'",
+            code="option-invalid",
         )
     return found
 
@@ -42,6 +43,11 @@ def plain_console(width: int | None = None) -> "Console":
     from rich.console import Console
 
     return Console(width=width, markup=False, emoji=False)
+
+
+def report(error: UserError) -> None:
+    """Print the one line of an error, with its code."""
+    print(f"hrpose: {error} [{error.code}]", file=sys.stderr)
 
 
 def counted(number: int, noun: str) -> str:

@@ -136,9 +136,14 @@ def check(
 
     ignored = chosen("--ignore", skip, KINDS)
     if images is None and (against is not None or weights is not None):
-        raise UserError("--against and --weights: need the images; add --images")
+        raise UserError(
+            "--against and --weights: need the images; add --images", code="option-conflict"
+        )
     if against_images is not None and against is None:
-        raise UserError("--against-images: expected --against FILE too, found none; add it")
+        raise UserError(
+            "--against-images: expected --against FILE too, found none; add it",
+            code="option-conflict",
+        )
     estimator = None
     if weights is not None:
         estimator = load(weights, detector="whole", flip_test=flip_test, batch_size=batch_size)
@@ -232,7 +237,9 @@ def rank(
     from hrpose.inspection.rank import as_dict, rank
 
     if out is not None and out.suffix not in (".json", ".csv"):
-        raise UserError(f"--out {out}: expected a name that ends in .json or .csv")
+        raise UserError(
+            f"--out {out}: expected a name that ends in .json or .csv", code="option-invalid"
+        )
     source = PictureSource(images)
     labels = None if annotations is None else read_labels(annotations)[0]
     names = [name for name in source.names() if name.lower().endswith(SUFFIXES)]
@@ -317,12 +324,18 @@ def sigmas(
     from hrpose.files import write_atomically
 
     if out is not None and out.exists():
-        raise UserError(f"{out}: exists, and may have been corrected by hand; remove it first")
+        raise UserError(
+            f"{out}: exists, and may have been corrected by hand; remove it first",
+            code="overwrite-refused",
+        )
 
     def persons(parsed: CocoAnnotations) -> PersonTable:
         table = parsed.persons()
         if not len(table):
-            raise UserError(f"{parsed.path}: expected persons with labeled keypoints, found none")
+            raise UserError(
+                f"{parsed.path}: expected persons with labeled keypoints, found none",
+                code="annotations-invalid",
+            )
         if skeleton is None:
             return table
         return replace(table, skeleton=complete_skeleton(table.skeleton, skeleton))
@@ -332,7 +345,10 @@ def sigmas(
     tables = [persons(parsed) for parsed in repeats]
     if len(tables) > 1 or truth is not None:
         if limb_share is not None:
-            raise UserError("--limb-share: is for one file alone; leave it out, or give one file")
+            raise UserError(
+                "--limb-share: is for one file alone; leave it out, or give one file",
+                code="option-conflict",
+            )
         estimate = from_repeats(tables, None if reference is None else persons(reference))
     else:
         estimate = from_limbs(tables[0], limb_share or LIMB_SHARE)
@@ -382,7 +398,10 @@ def skeleton(
     if out is None:
         typer.echo(to_yaml(found), nl=False)
     elif out.exists():
-        raise UserError(f"{out}: exists, and may have been corrected by hand; remove it first")
+        raise UserError(
+            f"{out}: exists, and may have been corrected by hand; remove it first",
+            code="overwrite-refused",
+        )
     else:
         write_atomically(out, to_yaml(found))
     names = found.keypoints

@@ -48,7 +48,8 @@ def merge(
 
     if images and len(images) != len(annotations):
         raise UserError(
-            f"--images: expected one for each of the {len(annotations)} files, found {len(images)}"
+            f"--images: expected one for each of the {len(annotations)} files, found {len(images)}",
+            code="option-invalid",
         )
     places: list[Path | None] = list(images) if images else [None] * len(annotations)
     sources = list(zip(annotations, places, strict=True))
@@ -198,7 +199,9 @@ def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
     for text in given or ():
         old, equals, new = text.rpartition("=")
         if not equals or not old or not new:
-            raise UserError(f"{option} {text}: expected two names with = between them")
+            raise UserError(
+                f"{option} {text}: expected two names with = between them", code="option-invalid"
+            )
         pairs[old] = new
     return pairs
 
@@ -212,9 +215,12 @@ def _shares(text: str) -> dict[str, float]:
         except ValueError:
             shares[name] = 0.0
         if not name.replace("-", "").isalnum() or not 0 < shares[name] < float("inf"):
-            raise UserError(f"--parts {text}: expected names and shares, train=0.8,val=0.2")
+            raise UserError(
+                f"--parts {text}: expected names and shares, train=0.8,val=0.2",
+                code="option-invalid",
+            )
     if len(shares) != text.count(",") + 1:
-        raise UserError(f"--parts {text}: expected each name once")
+        raise UserError(f"--parts {text}: expected each name once", code="option-invalid")
     return shares
 
 

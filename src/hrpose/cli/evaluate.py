@@ -219,7 +219,10 @@ def analyze(
     from hrpose.weights import find
 
     if store_calibration is not None and weights is None:
-        raise UserError("--store-calibration: needs the weights of the results; add --weights")
+        raise UserError(
+            "--store-calibration: needs the weights of the results; add --weights",
+            code="option-conflict",
+        )
     estimator = None
     if weights is not None:
         if store_calibration is not None:
@@ -236,7 +239,7 @@ def analyze(
         )
     scores = analysis.calibration
     if store_calibration is not None and isinstance(scores, str):
-        raise UserError(f"--store-calibration: {scores}")
+        raise UserError(f"--store-calibration: {scores}", code="option-conflict")
     write_atomically(out, render(analysis))
     written = [out]
     if json_file is not None:

@@ -46,7 +46,9 @@ def explain(
     from hrpose.image import read_image
 
     if box is not None and boxes is not None:
-        raise UserError("--box and --boxes: expected one of them, found both")
+        raise UserError(
+            "--box and --boxes: expected one of them, found both", code="option-conflict"
+        )
     image = read_image(picture)
     given = box is not None or boxes is not None
     estimator = load(weights, detector="whole" if given else detector)
@@ -74,7 +76,8 @@ def _box(
             x, y, w, h = (float(value) for value in box.split(","))
         except ValueError as error:
             raise UserError(
-                f"--box: expected four numbers x,y,w,h such as 40,20,180,400, found '{box}'"
+                f"--box: expected four numbers x,y,w,h such as 40,20,180,400, found '{box}'",
+                code="option-invalid",
             ) from error
         return np.array([x, y, w, h]), "Here you gave the box."
     if boxes is not None:
@@ -87,7 +90,10 @@ def _box(
         if isinstance(estimator.detector, WholePicture):
             return found[0], "Here no detector looked: it is the whole photo."
     if not len(found):
-        raise UserError(f"{picture}: no person was found; give the box with --box x,y,w,h")
+        raise UserError(
+            f"{picture}: no person was found; give the box with --box x,y,w,h",
+            code="persons-missing",
+        )
     largest = found[int(np.argmax(found[:, 2] * found[:, 3]))]
     if len(found) == 1:
         return largest, f"Here {origin} the box."

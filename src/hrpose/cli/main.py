@@ -19,6 +19,7 @@ from hrpose.cli import (
     train,
     weights,
 )
+from hrpose.cli.console import report
 from hrpose.cli.options import examples
 from hrpose.errors import UserError, missing
 
@@ -115,5 +116,5 @@ def main() -> None:
         except ModuleNotFoundError as error:
             raise missing("this", error, "hrpose[train]") from error
     except UserError as error:
-        print(f"hrpose: {error} [{error.code}]", file=sys.stderr)
+        report(error)
         sys.exit(2)

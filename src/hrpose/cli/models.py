@@ -98,7 +98,9 @@ def quantize(
     from hrpose.quantization import quantize
 
     if (calibration_annotations is None) != (calibration_images is None):
-        raise UserError("--calibration-annotations and --calibration-images go together")
+        raise UserError(
+            "--calibration-annotations and --calibration-images go together", code="option-conflict"
+        )
     calibration = (
         None
         if calibration_annotations is None or calibration_images is None

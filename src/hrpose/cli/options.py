@@ -162,5 +162,6 @@ def parse_input_size(text: str | None) -> tuple[int, int] | None:
             return width, height
     raise UserError(
         f"--input-size {text}: expected WIDTHxHEIGHT in multiples of 32 up to {LARGEST_SIDE}, "
-        "such as 192x256"
+        "such as 192x256",
+        code="option-invalid",
     )

@@ -74,7 +74,9 @@ def verify(
                 f"--{name.replace('_', '-')}: needs weights; add --weights", code="option-conflict"
             )
     if (annotations is None) != (images is None):
-        raise UserError("--annotations and --images go together; found only one of them")
+        raise UserError(
+            "--annotations and --images go together; found only one of them", code="option-conflict"
+        )
     for name in about_data:
         if given(context, name) and annotations is None:
             raise UserError(
@@ -84,7 +86,8 @@ def verify(
     if boxes == DETECTOR:
         raise UserError(
             f"--boxes: expected {GROUND_TRUTH} or a COCO detections file, found {boxes}; "
-            "give a file"
+            "give a file",
+            code="option-invalid",
         )
     vectors = Golden.open(golden)
     with Console(stderr=True).status("comparing with the golden vectors"):
@@ -124,12 +127,14 @@ def _model(
         published = RELEASED[weights].score
     if published is not None and data is None:
         raise UserError(
-            f"--weights {weights}: to measure its figure, add --annotations and --images"
+            f"--weights {weights}: to measure its figure, add --annotations and --images",
+            code="option-conflict",
         )
     if published is None and against is None:
         raise UserError(
             f"--weights {weights}: add --published AP to compare with, or --against the weights "
-            "it was exported from"
+            "it was exported from",
+            code="option-conflict",
         )
     checks: list[Check] = []
     found = load(weights, detector="whole", flip_test=flip_test, batch_size=32)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.console import STOPPED, asked_to_stop, chosen, counted, given, progress
+from hrpose.cli.console import STOPPED, asked_to_stop, chosen, counted, given, progress, report
 from hrpose.cli.options import (
     CLIPS,
     KINDS,
@@ -97,7 +97,8 @@ def predict(
     kinds, marks = chosen("--save", save, KINDS), chosen("--mark", mark, MARKS)
     if boxes is not None and (given(context, "detector") or given(context, "box_threshold")):
         raise UserError(
-            "--boxes: given boxes need no --detector and no --box-threshold; leave them out"
+            "--boxes: given boxes need no --detector and no --box-threshold; leave them out",
+            code="option-conflict",
         )
     found = find_inputs(sources)
     for_images = {"--boxes": boxes is not None, "--side-by-side": side_by_side is not None}
@@ -105,17 +106,26 @@ def predict(
         if was_given and found.clips:
             raise UserError(
                 f"{option}: goes with images, found the clip {found.clips[0]}; leave one of them "
-                "out"
+                "out",
+                code="option-conflict",
             )
     for name, option in (("every", "--every"), ("smooth", "--no-smooth"), ("show", "--show")):
         if given(context, name) and not found.clips:
-            raise UserError(f"{option}: goes with a clip or camera, found none; leave it out")
+            raise UserError(
+                f"{option}: goes with a clip or camera, found none; leave it out",
+                code="option-conflict",
+            )
     for name, option in (("side_by_side", "--side-by-side"), ("mark", "--mark")):
         if given(context, name) and "pictures" not in kinds and not show:
-            raise UserError(f"{option}: expected pictures in --save, found '{save}'; add pictures")
+            raise UserError(
+                f"{option}: expected pictures in --save, found '{save}'; add pictures",
+                code="option-conflict",
+            )
     saving = Saving(out, kinds, threshold, marks)
     if boxes is not None and boxes.resolve() == (out / "poses.json").resolve():
-        raise UserError(f"{boxes}: would be written over; choose another --out")
+        raise UserError(
+            f"{boxes}: would be written over; choose another --out", code="overwrite-refused"
+        )
     estimator = load(
         weights,
         detector="whole" if boxes is not None else detector,
@@ -154,13 +164,13 @@ def predict(
             try:
                 go_on = _predict_clip(clip, estimator, saving, every, smooth, show, asked)
             except UserError as error:
-                failures.append(str(error))
+                failures.append(error)
             else:
                 if not go_on:
                     break
         number = asked()
     for failure in failures:
-        print(f"hrpose: {failure}", file=sys.stderr)
+        report(failure)
     if number is not None:
         raise typer.Exit(STOPPED + number)
     if failures:
@@ -175,8 +185,8 @@ def _predict_images(
     box_threshold: float | None,
     saving: "Saving",
     asked: Callable[[], int | None],
-) -> list[str]:
-    """Returns a line for each image that could not be done."""
+) -> list[UserError]:
+    """Returns an error for each image that could not be done."""
     from hrpose.detection.simple import OrWholePicture
     from hrpose.predict.images import Failure, predict_images
     from hrpose.predict.inputs import boxes_by_image
@@ -188,7 +198,7 @@ def _predict_images(
         show = stack.enter_context(progress("images")) if len(images) > _FEW_IMAGES else None
         for done, found in enumerate(predict_images(estimator, images, in_boxes), start=1):
             if isinstance(found, Failure):
-                failures.append(found.reason)
+                failures.append(found.error)
             else:
                 results.add(found)
             if show is not None:

@@ -52,7 +52,9 @@ def serve(
     from hrpose.session import open_session, usable_cores
 
     if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
-        raise UserError("--token: expected printable ASCII characters; choose another")
+        raise UserError(
+            "--token: expected printable ASCII characters; choose another", code="option-invalid"
+        )
     file = registry.find(weights)
     threads = max(1, usable_cores() // workers)
     sessions = [open_session(file, threads) for _ in range(workers)]

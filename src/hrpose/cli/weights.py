@@ -63,7 +63,10 @@ def download(
 
     rows = [released(name) for name in names]
     if origin is not None and len(rows) > 1:
-        raise UserError(f"--from {origin}: is one file; expected one name, found {len(rows)}")
+        raise UserError(
+            f"--from {origin}: is one file; expected one name, found {len(rows)}",
+            code="option-invalid",
+        )
     for row in rows:
         with progress(row.name, "bytes") as show:
             path = fetch(row, origin, show)
@@ -182,7 +185,10 @@ def convert(
 
     expected = {Form.hrpose: (".safetensors",), Form.official: (".pth", ".pt")}[to]
     if out.suffix not in expected:
-        raise UserError(f"{out}: expected a file name that ends in {' or '.join(expected)}")
+        raise UserError(
+            f"{out}: expected a file name that ends in {' or '.join(expected)}",
+            code="option-invalid",
+        )
     weights = convert.read(source)
     k = weights.num_keypoints
     what = "a backbone without a head" if k is None else f"{k} keypoints"
@@ -206,7 +212,10 @@ def convert(
             typer.echo(f"  {reason}")
         convert.write_hrpose(out, weights, passport)
     elif known != Known():
-        raise UserError(f"{out}: will have no passport; leave out the options that describe it")
+        raise UserError(
+            f"{out}: will have no passport; leave out the options that describe it",
+            code="option-conflict",
+        )
     elif to is Form.hrpose:
         convert.write_hrpose(out, weights, None)
     else:

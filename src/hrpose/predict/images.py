@@ -22,10 +22,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An image that could not be read, or that has wrong boxes: `reason` is one line."""
+    """An image that could not be read, or that has wrong boxes."""
 
     source: ImageInput
-    reason: str
+    error: UserError
 
 
 def predict_images(
@@ -49,7 +49,8 @@ def predict_images(
             text = str(error)
             if isinstance(source.place, str):  # bytes have no name of their own
                 text = text.removeprefix("picture: ")
-            return Failure(source, text if str(source) in text else f"{source}: {text}")
+            text = text if str(source) in text else f"{source}: {text}"
+            return Failure(source, UserError(text, code=error.code))
 
     def readable() -> Iterator[Picture]:
         for found in ahead(read, images):

@@ -59,11 +59,11 @@ class ClipInput:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What was found; `problems` has one line for each argument that names nothing to read."""
+    """What was found; `problems` has one for each argument that names nothing to read."""
 
     images: tuple[ImageInput, ...]
     clips: tuple[ClipInput, ...]
-    problems: tuple[str, ...]
+    problems: tuple[UserError, ...]
 
 
 def find_inputs(arguments: Sequence[str]) -> Inputs:
@@ -76,15 +76,15 @@ def find_inputs(arguments: Sequence[str]) -> Inputs:
     """
     images: dict[Path | str, None] = {}
     clips: dict[Path | str, None] = {}
-    problems: list[str] = []
+    problems: list[UserError] = []
     for argument in arguments:
         try:
             for place in _below(argument):
                 (clips if _is_clip(place) else images)[place] = None
         except UserError as error:
-            problems.append(str(error))
+            problems.append(error)
     if not images and not clips:
-        raise UserError("; ".join(problems))
+        raise UserError("; ".join(map(str, problems)), code="file-unreadable")
     return Inputs(_with_ids(list(images)), _with_stems(list(clips)), tuple(problems))
 
 
@@ -101,19 +101,22 @@ def _below(argument: str) -> Iterator[Path | str]:
         inside = sorted(path.iterdir()) if path.is_dir() else None
         exists = path.exists()
     except OSError as error:  # a folder of another user, or too long a name
-        raise UserError(f"{argument}: cannot be read ({error.strerror})") from error
+        raise UserError(
+            f"{argument}: cannot be read ({error.strerror})", code="file-unreadable"
+        ) from error
     if inside is not None:
         inside = [file for file in inside if file.suffix.lower() in (*SUFFIXES, *CLIP_SUFFIXES)]
         if not inside:
             raise UserError(
                 f"{argument}: expected images or clips "
-                f"({', '.join((*SUFFIXES, *CLIP_SUFFIXES))}), found none"
+                f"({', '.join((*SUFFIXES, *CLIP_SUFFIXES))}), found none",
+                code="images-missing",
             )
         yield from inside
     elif exists:
         yield path
     else:
-        raise UserError(f"{argument}: no such file; check the name")
+        raise UserError(f"{argument}: no such file; check the name", code="file-unreadable")
 
 
 def _below_address(address: str) -> Iterator[str]:
@@ -121,7 +124,10 @@ def _below_address(address: str) -> Iterator[str]:
 
     suffix = PurePosixPath(_name(address)).suffix.lower()
     if suffix in CLIP_SUFFIXES:
-        raise UserError(f"{remote.shown(address)}: clips are read from files; download it first")
+        raise UserError(
+            f"{remote.shown(address)}: clips are read from files; download it first",
+            code="address-invalid",
+        )
     remote.check(address)
     if suffix in SUFFIXES:
         yield address
@@ -129,7 +135,8 @@ def _below_address(address: str) -> Iterator[str]:
     names = [name for name in remote.names_below(address) if name.lower().endswith(SUFFIXES)]
     if not names:
         raise UserError(
-            f"{remote.shown(address)}: expected images ({', '.join(SUFFIXES)}), found none"
+            f"{remote.shown(address)}: expected images ({', '.join(SUFFIXES)}), found none",
+            code="images-missing",
         )
     yield from (f"{address.rstrip('/')}/{name}" for name in names)
 
@@ -207,7 +214,8 @@ def boxes_by_image(path: Path, images: Sequence[ImageInput]) -> dict[ImageInput,
         if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, [*box, score]))):
             raise UserError(
                 f"{path}: entry {row}: expected 'bbox' [x, y, w, h] and a number 'score', "
-                f"found {box} and {score}"
+                f"found {box} and {score}",
+                code="boxes-invalid",
             )
         key = _key(path, "entry", row, entry, "file_name", "image_id")
         key = names.get(key, key)
@@ -215,7 +223,8 @@ def boxes_by_image(path: Path, images: Sequence[ImageInput]) -> dict[ImageInput,
         if len(named) > 1:
             raise UserError(
                 f"{path}: entry {row}: {key} is {named[0]} and {named[1]}; give each entry a "
-                "'file_name', or predict them one by one"
+                "'file_name', or predict them one by one",
+                code="boxes-invalid",
             )
         for source in named:
             found[source][0].append(box)
@@ -223,7 +232,8 @@ def boxes_by_image(path: Path, images: Sequence[ImageInput]) -> dict[ImageInput,
     if entries and not any(boxes for boxes, _ in found.values()):
         raise UserError(
             f"{path}: none of its {len(entries)} boxes belongs to these images; give each entry "
-            "a 'file_name'"
+            "a 'file_name'",
+            code="boxes-invalid",
         )
     return found
 
@@ -235,7 +245,10 @@ def _key(path: Path, kind: str, row: int, entry: Mapping[str, Any], *keys: str) 
         if isinstance(value, str | int) and not isinstance(value, bool):
             return value
     expected = " or ".join(f"'{key}'" for key in keys)
-    raise UserError(f"{path}: {kind} {row}: expected {expected}, a name or a number, found none")
+    raise UserError(
+        f"{path}: {kind} {row}: expected {expected}, a name or a number, found none",
+        code="boxes-invalid",
+    )
 
 
 def _is_number(value: object) -> bool:
@@ -245,5 +258,8 @@ def _is_number(value: object) -> bool:
 def _list(path: Path, document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     entries = document.get(key)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(f"{path}: expected a list of objects in '{key}', found something else")
+        raise UserError(
+            f"{path}: expected a list of objects in '{key}', found something else",
+            code="boxes-invalid",
+        )
     return entries

@@ -59,7 +59,8 @@ class Saving:
                 pass
         except OSError as error:
             raise UserError(
-                f"{self.folder}: cannot be written ({error.strerror}); choose another --out"
+                f"{self.folder}: cannot be written ({error.strerror}); choose another --out",
+                code="write-failed",
             ) from error
 
     def draw(self, image: NDArray[np.uint8], poses: Poses, *more: str) -> NDArray[np.uint8]:
@@ -171,7 +172,7 @@ class ImageResults:
         # How many images were done, persons found, images without persons, and images in which the
         # full image was the one box, as nothing was detected.
         self.images, self.persons, self.empty, self.full_images = 0, 0, 0, 0
-        self.failures: list[str] = []
+        self.failures: list[UserError] = []
         self.files: list[Path] = []
         self._saving, self._estimator, self._beside = saving, estimator, beside
         self._targets = _targets(saving.folder, images)
@@ -186,7 +187,7 @@ class ImageResults:
             try:
                 content = encode(self._drawn(found), target.suffix)
             except UserError as error:  # the others are drawn all the same
-                self.failures.append(f"{target}: {error}")
+                self.failures.append(UserError(f"{target}: {error}", code=error.code))
             else:
                 write_atomically(target, content)
         place = found.source.place if isinstance(found.source.place, Path) else found.source.name
@@ -221,9 +222,14 @@ def _targets(folder: Path, images: Sequence[ImageInput]) -> dict[ImageInput, Pat
         writable = Path(image.name).suffix.lower() in WRITABLE
         target = folder / (image.name if writable else f"{image.name}.png")
         if target.resolve() in sources:
-            raise UserError(f"{target}: would be written over; choose another --out")
+            raise UserError(
+                f"{target}: would be written over; choose another --out", code="overwrite-refused"
+            )
         if target in taken:
-            raise UserError(f"{image}: a second image named {image.name}; predict them one by one")
+            raise UserError(
+                f"{image}: a second image named {image.name}; predict them one by one",
+                code="names-collide",
+            )
         taken.add(target)
         targets[image] = target
     return targets
@@ -250,7 +256,10 @@ class ClipResults:
 
             target = saving.folder / f"{source.stem}.mp4"
             if source.file is not None and target.resolve() == source.file.resolve():
-                raise UserError(f"{target}: would be written over; choose another --out")
+                raise UserError(
+                    f"{target}: would be written over; choose another --out",
+                    code="overwrite-refused",
+                )
             self._recorder = Recorder(target, clip.rate, source.file)
 
     def draw(self, frame: "Frame", poses: Poses) -> NDArray[np.uint8]:
