@@ -118,10 +118,6 @@ def evaluate(
         typer.echo(f"wrote {' and '.join(map(str, report.files))}")
 
 
-# The curve is drawn from boxes with at least this score.
-FAINTEST = 0.001
-
-
 def evaluate_detector(
     annotations: Annotated[Path, typer.Option(help="COCO JSON with boxes of persons.")],
     images: Images,
@@ -139,37 +135,26 @@ def evaluate_detector(
     Persons without annotation, as those too small to label in COCO keypoints files, count as false
     positives: precision reads low there.
     """
-    from hrpose.data.coco import read_annotations
-    from hrpose.data.pictures import PictureSource
-    from hrpose.detection import open_detector
-    from hrpose.detection.simple import OrWholePicture
-    from hrpose.metrics import boxes as metric
+    from hrpose.evaluation.detector import evaluate_detector
 
-    table = read_annotations(annotations).boxes()
-    pictures = PictureSource(images)
-    usual = open_detector(detector, box_threshold)
-    if isinstance(usual, OrWholePicture):
-        # The full image is no detection.
-        detector, usual = "finder", usual.detector
-    threshold = float(getattr(usual, "threshold", 0.0))
-    every = open_detector(detector, min(FAINTEST, threshold))
-    found = [every(pictures.read(name)) for name in table.file_names]
-    scores = metric.evaluate_boxes(
-        table.boxes,
-        [boxes.xywh for boxes in found],
-        [boxes.scores for boxes in found],
-        min_height,
-        min_iou,
-    )
-    recall, precision = scores.at(threshold)
-    best = scores.best_threshold
+    with progress("images") as show:
+        report = evaluate_detector(
+            detector,
+            annotations,
+            images,
+            box_threshold=box_threshold,
+            min_height=min_height,
+            min_iou=min_iou,
+            progress=show,
+        )
+    scores, best = report.scores, report.scores.best_threshold
+    recall, precision = scores.at(report.threshold)
     best_recall, best_precision = scores.at(best)
-    count = sum(int((boxes.scores >= threshold).sum()) for boxes in found) / max(len(found), 1)
     typer.echo(
-        f"{usual.name} on {len(table)} images with {scores.people} persons at least "
+        f"{report.name} on {report.images} images with {scores.people} persons at least "
         f"{min_height:g} px high, IoU {min_iou:g}\n"
-        f"threshold {threshold:.2f}: recall {recall:.3f}, precision {precision:.3f}, "
-        f"{count:.1f} boxes per image\n"
+        f"threshold {report.threshold:.2f}: recall {recall:.3f}, precision {precision:.3f}, "
+        f"{report.boxes_per_image:.1f} boxes per image\n"
         f"threshold {best:.2f}: recall {best_recall:.3f}, precision {best_precision:.3f} "
         f"(best F1)\n"
         f"AP {scores.AP:.3f}"
