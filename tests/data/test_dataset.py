@@ -1,5 +1,6 @@
 """Samples: a pure function of the draw, whoever makes them."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from hrpose.data.augment import Augmentation
 from hrpose.data.coco import load_persons
-from hrpose.data.cutouts import open_cutouts
+from hrpose.data.cutouts import Photos, open_cutouts, read_patiently
 from hrpose.data.dataset import (
     Draw,
     EvaluationSampler,
@@ -19,8 +20,10 @@ from hrpose.data.dataset import (
     collate,
     sampling_weights,
 )
+from hrpose.data.pack import Cutout
+from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
-from hrpose.geometry import transform
+from hrpose.geometry import Crop, transform
 from hrpose.synthetic import write_dataset
 
 
@@ -124,3 +127,56 @@ def test_somebody_must_be_drawn(dataset: PoseDataset) -> None:
 def test_a_missing_picture_is_named(dataset: PoseDataset, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"6 of 6 pictures are not in .*000001\.jpg"):
         open_cutouts(tmp_path, dataset.table)
+
+
+class Failing:
+    """A source of images that fails as an image reader does, for these causes one after another."""
+
+    def __init__(self, *causes: OSError) -> None:
+        self.causes = list(causes)
+
+    def read(self, person: int, crop: Crop | None = None) -> Cutout:
+        if not self.causes:
+            return Cutout(np.zeros((4, 4, 3), np.uint8))
+        raise UserError("image: cannot be read") from self.causes.pop(0)
+
+
+ANY_CROP = Crop.from_box([0, 0, 4, 4], (48, 64))
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    slept: list[float] = []
+    monkeypatch.setattr("hrpose.data.cutouts.time.sleep", slept.append)
+    return slept
+
+
+def test_a_disk_that_fails_for_a_moment_is_waited_for(pauses: list[float]) -> None:
+    broken = OSError(errno.EIO, "input/output error")
+    assert read_patiently(Failing(broken, broken), 0, ANY_CROP).image.shape == (4, 4, 3)
+    assert pauses == [0.1, 1.0]
+    with pytest.raises(UserError):
+        read_patiently(Failing(broken, broken, broken), 0, ANY_CROP)
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        FileNotFoundError(errno.ENOENT, "no such file"),
+        PermissionError(errno.EACCES, "permission denied"),
+        OSError("image file is truncated"),
+    ],
+)
+def test_what_will_not_come_is_not_waited_for(pauses: list[float], cause: OSError) -> None:
+    with pytest.raises(UserError):
+        read_patiently(Failing(cause), 0, ANY_CROP)
+    assert pauses == []
+
+
+def test_a_missing_file_is_said_at_once(
+    dataset: PoseDataset, tmp_path: Path, pauses: list[float]
+) -> None:
+    photos = Photos(dataset.table, PictureSource(tmp_path))
+    with pytest.raises(UserError, match="no such file"):
+        read_patiently(photos, 0, ANY_CROP)
+    assert pauses == []

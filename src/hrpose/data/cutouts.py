@@ -1,5 +1,6 @@
 """Where a training finds the picture of a person: in the photos themselves, or in a pack."""
 
+import errno
 import time
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,11 @@ from hrpose.geometry import Crop
 
 # Seconds between attempts to read a picture.
 _PAUSES = (0.1, 1.0)
+# How the system says that a file cannot be had, now or later.
+_LASTING = (
+    *(None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EACCES, errno.EPERM),
+)
 
 
 class Cutouts(Protocol):
@@ -25,17 +31,25 @@ class Cutouts(Protocol):
 
 
 def read_patiently(cutouts: Cutouts, person: int, crop: Crop) -> Cutout:
-    """`cutouts.read`, and again after a moment where it failed.
+    """`cutouts.read`, and again after a moment where the disk failed.
 
     Disks across a network fail for moments, and a training of days must not end for one. Raises
-    UserError where the picture stays unreadable.
+    UserError where the picture stays unreadable, and at once where waiting cannot help: it is
+    missing, forbidden or damaged.
     """
     for pause in _PAUSES:
         try:
             return cutouts.read(person, crop)
-        except UserError:
+        except UserError as error:
+            if not _may_pass(error.__cause__):
+                raise
             time.sleep(pause)
     return cutouts.read(person, crop)
+
+
+def _may_pass(cause: BaseException | None) -> bool:
+    """Whether reading failed for the moment; decoders raise OSError without a number."""
+    return isinstance(cause, OSError) and cause.errno not in _LASTING
 
 
 class Photos:
