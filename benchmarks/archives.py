@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--engine", default="processes", choices=["processes", "ray"])
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--partition", type=int, default=50)
-    parser.add_argument("--detector", default="whole")
+    parser.add_argument("--detector", default="none")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--costs-of", type=Path, help="a folder: only the costs of its pictures")
     options = parser.parse_args()

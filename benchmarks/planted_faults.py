@@ -45,7 +45,7 @@ def main() -> None:
         planted = plant(annotations, images, folder / "planted", options.each, rng)
         estimator = None
         if options.weights is not None:
-            estimator = load(options.weights, detector="whole", flip_test=True, batch_size=64)
+            estimator = load(options.weights, detector="none", flip_test=True, batch_size=64)
         report = check(
             planted.annotations,
             str(planted.images),

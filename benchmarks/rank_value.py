@@ -36,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     labels, _ = read_labels(options.annotations)
     source = PictureSource(options.images)
-    estimator = load(options.weights, detector="whole", flip_test=False, batch_size=64)
+    estimator = load(options.weights, detector="none", flip_test=False, batch_size=64)
     disagreement, entropy, error, confidence = (np.full(len(labels), np.nan) for _ in range(4))
     sizes = np.sqrt(labels.boxes[:, 2:].prod(axis=1))
     for row, name in enumerate(labels.file_names):

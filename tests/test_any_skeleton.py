@@ -111,7 +111,7 @@ def photo(folder: Path) -> Path:
 def test_drawn_tabled_and_explained(weights: Path, tmp_path: Path) -> None:
     k = len(open_session(weights).passport.skeleton)
     out = tmp_path / "out"
-    run("predict", photo(tmp_path), "--weights", weights, "--detector", "whole", "--out", out,
+    run("predict", photo(tmp_path), "--weights", weights, "--detector", "none", "--out", out,
         "--threshold", 0, "--mark", "names,boxes,scores",
         "--save", "pictures,coco,csv,parquet,dataset")  # fmt: skip
     with (out / "poses.csv").open(newline="") as table:
@@ -120,14 +120,14 @@ def test_drawn_tabled_and_explained(weights: Path, tmp_path: Path) -> None:
     assert len(entry["keypoints"]) == 3 * k
     drawn = cv2.imread(str(next(out.glob("photo*.png"))))
     assert (drawn != cv2.imread(str(tmp_path / "photo.png"))).any()
-    run("explain", tmp_path / "photo.png", "--weights", weights, "--detector", "whole", "--out",
+    run("explain", tmp_path / "photo.png", "--weights", weights, "--detector", "none", "--out",
         tmp_path / "explained")  # fmt: skip
     assert (tmp_path / "explained" / "photo-explained.html").stat().st_size > 10_000
 
 
 def test_followed_through_a_clip(weights: Path, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", colours(5), times(5))
-    run("predict", clip, "--weights", weights, "--detector", "whole", "--out", tmp_path / "out",
+    run("predict", clip, "--weights", weights, "--detector", "none", "--out", tmp_path / "out",
         "--threshold", 0, "--save", "pictures,coco")  # fmt: skip
     entries = json.loads((tmp_path / "out" / "poses.json").read_text())
     k = len(open_session(weights).passport.skeleton)

@@ -28,7 +28,7 @@ def load(
 ) -> PoseEstimator:
     """Load weights by name (`w16-small` is inside the package), from a file, or `hf:owner/name`.
 
-    `detector` finds people where no boxes are given: `auto`, `finder`, `whole`, `torchvision`, an
+    `detector` finds people where no boxes are given: `auto`, `builtin`, `none`, `torchvision`, an
     ONNX file, or a function of your own; see `hrpose.detection.open_detector`. It leaves out boxes
     with a score below `box_threshold`, in [0, 1]; without it the detector's own. Large JPEG files
     are decoded at a part of their size where crops are small anyway; `exact` decodes them whole, as
@@ -133,7 +133,7 @@ def evaluate(
     found = str(boxes) == DETECTOR
     estimator = load(
         name_or_file,
-        detector=detector if found else "whole",
+        detector=detector if found else "none",
         box_threshold=box_threshold if found else None,
         flip_test=flip_test,
         refine=refine,

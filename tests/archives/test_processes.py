@@ -70,7 +70,7 @@ def test_a_hard_life_ends_with_the_same_table(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [
         *BATCH, str(tmp_path / "pictures"), "--workers", "1",
-        "--partition", "2", "--weights", str(weights), "--detector", "whole", "--out", str(out),
+        "--partition", "2", "--weights", str(weights), "--detector", "none", "--out", str(out),
     ]  # fmt: skip
 
     def done() -> int:
@@ -107,7 +107,7 @@ def test_a_hard_life_ends_with_the_same_table(tmp_path: Path) -> None:
     assert "120 of 120 images (6 failed)" in said
     assert "2 workers lost" in said
 
-    choices = Choices(str(weights), "whole", None, False, False, 0.3)
+    choices = Choices(str(weights), "none", None, False, False, 0.3)
     settings = settings_of(open_estimator(choices, hrpose.load, 16, 1), choices)
     work = Opening(str(tmp_path / "pictures"), choices, hrpose.load, settings)()
     rows = results(out)

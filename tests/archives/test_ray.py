@@ -61,7 +61,7 @@ def test_a_hard_life_on_ray_ends_with_the_same_table(
     out = tmp_path / "out"
     command = [
         *BATCH, str(tmp_path / "pictures"), "--engine", "ray", "--address", address,
-        "--workers", "1", "--partition", "2", "--weights", str(weights), "--detector", "whole",
+        "--workers", "1", "--partition", "2", "--weights", str(weights), "--detector", "none",
         "--out", str(out),
     ]  # fmt: skip
 
@@ -93,7 +93,7 @@ def test_a_hard_life_on_ray_ends_with_the_same_table(
     assert "120 of 120 images (6 failed)" in said
     assert "2 workers lost" in said
 
-    choices = Choices(str(weights), "whole", None, False, False, 0.3)
+    choices = Choices(str(weights), "none", None, False, False, 0.3)
     settings = settings_of(open_estimator(choices, hrpose.load, 16, 1), choices)
     rows = results(out)
     names = [row["file"] for row in rows]

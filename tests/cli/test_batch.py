@@ -81,11 +81,11 @@ def test_results_and_what_is_said(
     """The first run, the second, others' options, and the same rows as the other tables have."""
     monkeypatch.chdir(tmp_path)
     # Relative, for workers start in folders of their own on other machines.
-    same = ["photos", "--workers", 1, "--out", "out", "--detector", "whole"]
+    same = ["photos", "--workers", 1, "--out", "out", "--detector", "none"]
     same += ["--weights", "tiny.onnx"]
     first = run("batch", *same)
     assert first.exit_code == 0, first.output
-    assert "4 of 4 images (1 failed), 3 persons (detector: the whole picture)" in first.output
+    assert "4 of 4 images (1 failed), 3 persons (detector: the full image)" in first.output
     assert "bad.jpg: damaged or cut off" in first.stderr
     rows = results(tmp_path / "out")
     assert [row["file"] for row in rows] == ["0.jpg", "1.jpg", "2.jpg", "bad.jpg"]

@@ -43,7 +43,7 @@ def run(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         if "--weights" not in words:
             words += ["--weights", str(weights)]
         if "--detector" not in words and "--boxes" not in words:
-            words += ["--detector", "whole"]
+            words += ["--detector", "none"]
         monkeypatch.setattr(sys, "argv", ["hrpose", "predict", *words])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
@@ -94,7 +94,7 @@ def test_results_have_the_coco_form_and_file_names(run: Run, tmp_path: Path) -> 
     ran = run(photo, "--out", out)
     assert (ran.code, ran.complained) == (0, "")
     assert ran.said == (
-        f"1 image, 1 person (detector: the whole picture) -> {out / 'poses.json'}, drawn images\n"
+        f"1 image, 1 person (detector: the full image) -> {out / 'poses.json'}, drawn images\n"
     )
     (entry,) = poses_in(out)
     assert entry.keys() == {"file_name", "image_id", "category_id", "keypoints", "score", "bbox"}

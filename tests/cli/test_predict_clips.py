@@ -27,7 +27,7 @@ def noise(count: int) -> list[np.ndarray]:
 
 
 def predict(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["predict", "--detector", "whole", *map(str, arguments)])
+    return CliRunner().invoke(app, ["predict", "--detector", "none", *map(str, arguments)])
 
 
 def test_a_clip_in_a_drawn_clip_and_results_out(tmp_path: Path, weights: Path) -> None:
@@ -136,7 +136,7 @@ def test_any_mix_in_one_call(tmp_path: Path, weights: Path) -> None:
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"hrpose: {tmp_path / 'bad.mp4'}: expected a clip")
     said = done.stdout.splitlines()
-    assert said[0].startswith("2 images, 2 persons (detector: the whole picture) -> ")
+    assert said[0].startswith("2 images, 2 persons (detector: the full image) -> ")
     assert [line.split(" at ")[0].split(": ")[-1] for line in said[1:]] == [
         "2 frames", "3 frames", "4 frames"
     ]  # fmt: skip
@@ -192,7 +192,7 @@ def test_ctrl_c_saves_everything_so_far(
     source = write_clip(tmp_path / "a.mp4", noise(400), times(400), sound="aac")
     out = tmp_path / "out"
     command = [sys.executable, "-c", "from hrpose.cli.main import main; main()", "predict",
-               source, "--weights", weights, "--out", out, "--detector", "whole"]  # fmt: skip
+               source, "--weights", weights, "--out", out, "--detector", "none"]  # fmt: skip
     process = subprocess.Popen(
         [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

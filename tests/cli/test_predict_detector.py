@@ -91,8 +91,8 @@ def test_the_last_resort_is_said_in_one_line(
     assert "the full image is the box of one person" in line
     assert [entry["bbox"] for entry in entries(tmp_path)] == [[0, 0, 128, 96]]
     # Who asks for it need not be told.
-    assert run(photo, "--detector", "whole").stderr == ""
-    refused(run(photo, "--detector", "finder"), "not in this package")
+    assert run(photo, "--detector", "none").stderr == ""
+    refused(run(photo, "--detector", "builtin"), "not in this package")
 
 
 def test_a_threshold_that_the_full_image_ignores_is_said(
@@ -105,11 +105,12 @@ def test_a_threshold_that_the_full_image_ignores_is_said(
     assert "--box-threshold 0.99: the detector found no person in 1 image" in line
     assert "1 full image as the box of one person" in ran.stdout
     assert run(photo).stderr == ""
-    ran = run(photo, "--box-threshold", 0.99, "--detector", "finder")
+    ran = run(photo, "--box-threshold", 0.99, "--detector", "builtin")
     assert (ran.exit_code, ran.stderr, entries(tmp_path)) == (0, "", [])
-    # Where no detector is there at all, it is said with the rest.
+    # Where no detector is there at all, it is refused.
     monkeypatch.setattr(opening, "finder_file", lambda: tmp_path / "finder.onnx")
-    assert "--box-threshold has no effect" in run(photo, "--box-threshold", 0.99).stderr
+    ran = run(photo, "--box-threshold", 0.99)
+    refused(ran, "expected a detector that scores its boxes, found 'none'")
 
 
 def test_a_second_look_moves_the_boxes(run: Run, photo: Path, files: Path, tmp_path: Path) -> None:
@@ -122,9 +123,9 @@ def test_a_second_look_moves_the_boxes(run: Run, photo: Path, files: Path, tmp_p
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--boxes", "b.json", "--detector", "whole"], "given boxes need no --detector"),
+        (["--boxes", "b.json", "--detector", "none"], "given boxes need no --detector"),
         (["--boxes", "b.json", "--box-threshold", "0.5"], "given boxes need no --detector"),
-        (["--detector", "yolo"], "one of: auto, finder, whole, torchvision"),
+        (["--detector", "yolo"], "one of: auto, builtin, none, torchvision"),
     ],
 )
 def test_words_that_do_not_go_together(run: Run, photo: Path, words: list[str], said: str) -> None:
@@ -144,7 +145,7 @@ def test_many_files_keep_their_order(run: Run, tmp_path: Path) -> None:
         saved(folder / f"{i:03d}.png", seed=i)
     for i in (7, 8, 19):
         (folder / f"{i:03d}.png").write_bytes(b"no picture")
-    ran = run(folder, "--detector", "whole", "--batch-size", 3)
+    ran = run(folder, "--detector", "none", "--batch-size", 3)
     assert ran.exit_code == 2
     good = [i for i in range(20) if i not in (7, 8, 19)]
     assert [entry["image_id"] for entry in entries(tmp_path)] == good
@@ -156,7 +157,7 @@ def test_many_files_keep_their_order(run: Run, tmp_path: Path) -> None:
     ]
     # Each picture has its own poses, not its neighbour's.
     (found,) = (entry for entry in entries(tmp_path) if entry["image_id"] == 13)
-    run(folder / "013.png", "--detector", "whole")
+    run(folder / "013.png", "--detector", "none")
     (expected,) = entries(tmp_path)
     np.testing.assert_allclose(found["keypoints"], expected["keypoints"], atol=1e-3)
 
@@ -175,7 +176,7 @@ def test_a_signal_keeps_what_was_done(
 
     predict_images = images.predict_images
     monkeypatch.setattr(images, "predict_images", interrupted)
-    ran = run(*photos, "--detector", "whole", "--batch-size", 1)
+    ran = run(*photos, "--detector", "none", "--batch-size", 1)
     assert ran.exit_code == 128 + asked
     assert [entry["file_name"] for entry in entries(tmp_path)] == ["0.png", "1.png"]
     assert "2 images" in ran.stdout
@@ -192,7 +193,7 @@ def test_an_error_keeps_what_was_done(
 
     predict_images = images.predict_images
     monkeypatch.setattr(images, "predict_images", full)
-    ran = run(*photos, "--detector", "whole", "--batch-size", 1)
+    ran = run(*photos, "--detector", "none", "--batch-size", 1)
     assert "disk full" in str(ran.exception)
     assert [entry["file_name"] for entry in entries(tmp_path)] == ["0.png"]
 
@@ -201,7 +202,7 @@ def test_a_picture_too_large_for_its_kind_of_file_is_said(run: Run, tmp_path: Pa
     # The content is a PNG: a WebP would end at 16,383 pixels.
     wide = tmp_path / "wide.webp"
     Image.new("RGB", (16_400, 4)).save(wide, "PNG")
-    ran = run(wide, saved(tmp_path / "small.png"), "--detector", "whole")
+    ran = run(wide, saved(tmp_path / "small.png"), "--detector", "none")
     assert ran.exit_code == 2
     assert "wide.webp: a picture of 16400 x 4 pixels cannot be written as .webp" in ran.stderr
     assert [entry["file_name"] for entry in entries(tmp_path)] == ["wide.webp", "small.png"]

@@ -27,7 +27,7 @@ def run(tmp_path: Path) -> Run:
 
     def run(*words: object, photo: Path = tmp_path / "photo.jpg") -> Result:
         given = ["predict", photo, "--weights", weights, "--out", tmp_path / "out"]
-        given += ["--detector", "whole", *words]
+        given += ["--detector", "none", *words]
         return CliRunner().invoke(app, [str(word) for word in given])
 
     return run

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from hrpose.detection import Boxes, open_detector
 from hrpose.detection import open as opening
-from hrpose.detection.simple import FunctionDetector, OrWholePicture, WholePicture
+from hrpose.detection.simple import FullImage, FunctionDetector, OrFullImage
 from hrpose.errors import UserError
+from refusals import refused
 from tiny_detectors import grid_outputs, scored_outputs, write_detector
 
 PICTURE = np.zeros((30, 40, 3), np.uint8)
@@ -32,11 +33,11 @@ def no_finder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(opening, "finder_file", lambda: tmp_path / "finder.onnx")
 
 
-@pytest.mark.parametrize("name", ["auto", "whole"])
+@pytest.mark.parametrize("name", ["auto", "none"])
 @pytest.mark.usefixtures("no_finder")
 def test_the_whole_picture_is_the_last_resort(name: str) -> None:
     detector = open_detector(name)
-    assert isinstance(detector, WholePicture)
+    assert isinstance(detector, FullImage)
     found = detector(PICTURE)
     np.testing.assert_array_equal(found.xywh, [[0, 0, 40, 30]])
     np.testing.assert_array_equal(found.scores, [1])
@@ -44,13 +45,13 @@ def test_the_whole_picture_is_the_last_resort(name: str) -> None:
 
 def test_auto_is_the_finder_and_the_whole_picture_where_it_finds_nobody() -> None:
     detector = open_detector("auto")
-    assert detector.name == "finder, or the whole picture where it finds nobody"
+    assert detector.name == "builtin, or the full image where it detects nobody"
     found = detector(PICTURE)
     np.testing.assert_array_equal(found.xywh, [[0, 0, 40, 30]])
     assert found.scores[0] < 0.5  # a guess ranks below people who were found
-    somebody = OrWholePicture(FunctionDetector(lambda _: [[1, 2, 3, 4, 0.9]]))
+    somebody = OrFullImage(FunctionDetector(lambda _: [[1, 2, 3, 4, 0.9]]))
     np.testing.assert_array_equal(somebody(PICTURE).xywh, [[1, 2, 3, 4]])
-    assert len(open_detector("finder")(PICTURE)) == 0
+    assert len(open_detector("builtin")(PICTURE)) == 0
 
 
 def test_auto_takes_the_best_that_was_downloaded(own_cache: Path) -> None:
@@ -78,7 +79,7 @@ def test_a_file_by_its_name(tmp_path: Path) -> None:
     [
         ("yolo", "expected a file .* or one of: auto, .*torchvision, yolox-s"),
         ("nothing.onnx", "no such file"),
-        ("finder", "not in this package"),
+        ("builtin", "not in this package"),
         ("", "expected a file"),
     ],
 )
@@ -91,12 +92,14 @@ def test_unknown_names(name: str, said: str) -> None:
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
 def test_a_threshold_out_of_range(threshold: float) -> None:
     with pytest.raises(UserError, match="expected 0 to 1"):
-        open_detector("finder", threshold)
+        open_detector("builtin", threshold)
 
 
-def test_the_whole_picture_has_no_score() -> None:
-    with pytest.raises(UserError, match="expected a detector that scores its boxes"):
-        open_detector("whole", 0.5)
+@pytest.mark.parametrize("name", ["none", "auto"])
+@pytest.mark.usefixtures("no_finder")
+def test_the_full_image_has_no_score_for_a_threshold(name: str) -> None:
+    with refused("threshold-unused", "'none'"):
+        open_detector(name, 0.5)
 
 
 def boxes(image: NDArray[np.uint8]) -> Boxes:

@@ -181,7 +181,7 @@ def test_without_oks_constants_the_measure_is_pck(
     annotations = write_dataset(tmp_path / "set", 2, seed=0, figure=ANIMAL)
     passport = replace(PASSPORT, skeleton=ANIMAL.skeleton)
     weights = write_tiny_weights(tmp_path / "tiny.onnx", passport)
-    estimator = load(weights, detector="whole")
+    estimator = load(weights, detector="none")
     images = annotations.parent / "images"
     report = evaluate(estimator, annotations, images, out=tmp_path / "out")
     assert list(report.as_dict())[:4] == ["PCK@0.2", "PCK@0.1", "NME", "EPE"]
@@ -195,7 +195,7 @@ def test_without_oks_constants_the_measure_is_pck(
     assert "AP" in evaluate(estimator, annotations, images, metric="AP").as_dict()
     # Weights that know the constants are measured by them.
     knowing = replace(passport, skeleton=replace(ANIMAL.skeleton, sigmas=(0.08,) * 9))
-    other = load(write_tiny_weights(tmp_path / "knowing.onnx", knowing), detector="whole")
+    other = load(write_tiny_weights(tmp_path / "knowing.onnx", knowing), detector="none")
     assert "AP" in evaluate(other, annotations, images).as_dict()
     # Said before anybody is looked at.
     monkeypatch.delattr("hrpose.evaluation.evaluate.predict")

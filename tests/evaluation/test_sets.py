@@ -248,7 +248,7 @@ def write_mpii_weights(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--detector", "whole"], "--detector: expected --boxes detector, found ground-truth"),
+        (["--detector", "none"], "--detector: expected --boxes detector, found ground-truth"),
         (["--box-threshold", "0.5"], "--box-threshold: expected --boxes detector or a file"),
     ],
 )
@@ -260,7 +260,7 @@ def test_options_without_their_boxes(coco: DataSet, options: list[str], message:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"detector": "whole"}, "--detector: expected --boxes detector, found ground-truth"),
+        ({"detector": "none"}, "--detector: expected --boxes detector, found ground-truth"),
         ({"box_threshold": 0.5}, "--box-threshold: expected --boxes detector or a file"),
         ({"boxes": "a.json", "box_threshold": 1.5}, "--box-threshold: expected 0 to 1, found 1.5"),
         ({"boxes": "a.json", "detector": lambda _: []}, "--detector: expected --boxes detector"),

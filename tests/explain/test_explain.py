@@ -32,7 +32,7 @@ def run(tmp_path: Path) -> Run:
     weights = write_tiny_weights(tmp_path / "tiny.onnx")
 
     def run(photo: Path, *words: object) -> Result:
-        given = ["explain", photo, "--out", tmp_path / "out", "--detector", "whole", *words]
+        given = ["explain", photo, "--out", tmp_path / "out", "--detector", "none", *words]
         if "--weights" not in words:
             given += ["--weights", weights]
         return CliRunner().invoke(app, [str(word) for word in given])

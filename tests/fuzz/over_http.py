@@ -90,7 +90,7 @@ class InProcess:
         figures = Figures()
         session = open_session(write_tiny_weights(folder / "tiny.onnx"), threads=1)
         batcher = self._stack.enter_context(Batcher([session], gather_seconds=0, queue_crops=64))
-        service = self._stack.enter_context(Service(batcher, open_detector("whole"), LIMITS))
+        service = self._stack.enter_context(Service(batcher, open_detector("none"), LIMITS))
         self._app = create_app(service, figures)
         self._loop = asyncio.new_event_loop()
 
@@ -138,7 +138,7 @@ class OverSockets:
         weights = write_tiny_weights(folder / "tiny.onnx")
         command = [sys.executable, "-c", QUICK, "serve", "--port", "0"]
         self.process = subprocess.Popen(
-            [*command, "--detector", "whole", "--weights", str(weights)],
+            [*command, "--detector", "none", "--weights", str(weights)],
             stdout=subprocess.PIPE,
             stderr=(folder / "log").open("wb"),
             text=True,

@@ -101,7 +101,7 @@ def test_other_skeletons_and_boxes_alone(tmp_path: Path) -> None:
 
 def test_a_model_finds_swapped_sides(tmp_path: Path) -> None:
     photo = EXAMPLES / "astronaut.jpg"
-    estimator = load("w16-small", detector="whole")
+    estimator = load("w16-small", detector="none")
     found = estimator(photo)
     points = found.keypoints[0].copy()
     points[:, 2] = np.where(points[:, 2] > 0.3, 2, 0)

@@ -106,7 +106,7 @@ def test_the_command_writes_both_lists(tmp_path: Path) -> None:
     (tmp_path / "images/000003.jpg").rename(tmp_path / "images/[new].mpo")
     (tmp_path / "images/broken.jpg").write_bytes(b"no picture")
     tiny = write_tiny_weights(tmp_path / "tiny.onnx")
-    options = ("--annotations", path, "--weights", tiny, "--detector", "whole")
+    options = ("--annotations", path, "--weights", tiny, "--detector", "none")
     done = run(tmp_path / "images", *options, "--out", tmp_path / "rank.csv")
     assert done.exit_code == 0, done.output
     assert "to label next, of 1 images" in done.output

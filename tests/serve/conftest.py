@@ -113,7 +113,7 @@ def serve(session: Session) -> Iterator[Serve]:
             observe=figures.batch_crops.observe,
         )
         batcher.__enter__()
-        service = Service(batcher, open_detector("whole"), limits)
+        service = Service(batcher, open_detector("none"), limits)
         ends.append(lambda: service.__exit__(None, None, None))
         ends.append(lambda: batcher.__exit__(None, None, None))
         return Server(create_app(service, figures, token), limits, figures, batcher)
@@ -169,7 +169,7 @@ def start(weights: Path) -> Iterator[Callable[..., Process]]:
             given += ["--weights", str(weights)]
         code = f"{before}\nfrom hrpose.cli.main import main\nmain()"
         process = subprocess.Popen(
-            [sys.executable, "-c", code, "serve", "--port", "0", "--detector", "whole", *given],
+            [sys.executable, "-c", code, "serve", "--port", "0", "--detector", "none", *given],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -61,7 +61,7 @@ def test_the_answer_is_that_of_the_library(
 
 def test_without_boxes_the_detector_is_asked(server: Server) -> None:
     answer = server.poses(picture_of(7)).json()
-    assert answer["boxes_from"] == "the whole picture"
+    assert answer["boxes_from"] == "the full image"
     assert answer["people"][0]["box"] == [0, 0, *SIZE]
     assert number_in(answer) == 7
 
@@ -120,7 +120,7 @@ def test_models_are_described(server: Server) -> None:
     (model,) = answer.models
     assert (model.name, model.input_width, model.input_height) == ("tiny", 48, 64)
     assert model.keypoints[0] == "nose"
-    assert answer.detector == "the whole picture"
+    assert answer.detector == "the full image"
     assert answer.limits.max_boxes == LIMITS.max_boxes
 
 

@@ -350,10 +350,10 @@ def test_an_edit_by_keys_ends_with_its_picture(tab: Tab) -> None:
     tab.drop(ASTRONAUT)
     tab.page.focus(".box")
     tab.page.keyboard.press("ArrowRight")
-    assert tab.drop(GRACE)["boxes_from"] == "the whole picture"
+    assert tab.drop(GRACE)["boxes_from"] == "the full image"
     tab.page.wait_for_timeout(500)  # by then the pause for more keys is over
     tab.page.wait_for_selector("#stage[aria-busy=false]", state="attached")
-    assert "the whole picture" in tab.summary()
+    assert "the full image" in tab.summary()
 
 
 def test_a_box_is_drawn_on_free_ground_added_and_removed(tab: Tab) -> None:
@@ -434,7 +434,7 @@ def test_a_heatmap_lies_over_the_picture(tab: Tab) -> None:
     (before,) = tab.pixels([place], answer["width"])
     asked = tab.asking(lambda: tab.page.select_option("#joint", "0"))
     assert "heatmaps" in asked["people"][0]
-    assert asked["boxes_from"] == "the whole picture"  # nobody has drawn one
+    assert asked["boxes_from"] == "the full image"  # nobody has drawn one
     hot, cold = tab.pixels([place, (500, 500)], answer["width"])
     assert hot != before
     assert hot[0] > 200

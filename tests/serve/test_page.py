@@ -56,7 +56,7 @@ def test_nothing_comes_from_elsewhere(name: str) -> None:
         assert linked in PAGE
 
 
-@pytest.mark.parametrize("detector", ["whole", "finder", "auto"])
+@pytest.mark.parametrize("detector", ["none", "builtin", "auto"])
 def test_our_detectors_have_a_chinese_name(detector: str) -> None:
     assert f'"{open_detector(detector).name}": "' in PAGE["words.js"].read_text(encoding="utf-8")
 

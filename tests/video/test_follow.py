@@ -53,7 +53,7 @@ def test_without_a_detector_the_whole_picture_is_asked_until_somebody_is_found(
     tmp_path: Path,
 ) -> None:
     path = write_clip(tmp_path / "a.mp4", colours(6), times(6))
-    estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector="whole")
+    estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector="none")
     results = list(follow(estimator, path))
     assert len(results) == 6
     np.testing.assert_array_equal(results[0][1].boxes, [[0, 0, 64, 48]])
@@ -106,7 +106,7 @@ def test_nobody_in_the_picture(tmp_path: Path) -> None:
 
 def test_an_open_clip_stays_the_callers(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", colours(6), times(6))
-    estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector="whole")
+    estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector="none")
     with Clip.open(path) as clip:
         results = follow(estimator, clip)
         next(results)
@@ -115,6 +115,6 @@ def test_an_open_clip_stays_the_callers(tmp_path: Path) -> None:
 
 
 def test_every_counts_from_one(tmp_path: Path) -> None:
-    estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector="whole")
+    estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector="none")
     with pytest.raises(UserError, match="at least 1, found 0"):
         next(follow(estimator, tmp_path / "a.mp4", every=0))

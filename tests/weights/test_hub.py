@@ -58,10 +58,10 @@ def test_what_is_pushed_comes_back_the_same(hub: Hub, weights: Path) -> None:
     assert files["model.onnx"] == weights.read_bytes()
     assert Metadata.from_json(files["passport.json"].decode()).scores == {"AP on x": 0.25}
 
-    ours = hrpose.load(weights, detector="whole")(EXAMPLE)
+    ours = hrpose.load(weights, detector="none")(EXAMPLE)
     for theirs in (
-        hrpose.from_pretrained("ann/tiny", detector="whole"),
-        hrpose.load(name, detector="whole"),
+        hrpose.from_pretrained("ann/tiny", detector="none"),
+        hrpose.load(name, detector="none"),
     ):
         np.testing.assert_array_equal(theirs(EXAMPLE).keypoints, ours.keypoints)
     assert {token for method, _, token in hub.asked if method == "POST"} == {"Bearer hf_test"}
@@ -174,7 +174,7 @@ def test_the_command_line_pushes_and_predicts(hub: Hub, weights: Path, tmp_path:
     assert hub.private == {"ann/tiny": False}
     oid = hub.repositories["ann/tiny"][-1][0]
     assert f"hf:ann/tiny@{oid}" in done.output
-    asked = ["predict", str(EXAMPLE), "--weights", f"hf:ann/tiny@{oid}", "--detector", "whole"]
+    asked = ["predict", str(EXAMPLE), "--weights", f"hf:ann/tiny@{oid}", "--detector", "none"]
     done = run(app, [*asked, "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "out" / "poses.json").is_file()

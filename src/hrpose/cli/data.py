@@ -146,7 +146,7 @@ def check(
         )
     estimator = None
     if weights is not None:
-        estimator = load(weights, detector="whole", flip_test=flip_test, batch_size=batch_size)
+        estimator = load(weights, detector="none", flip_test=flip_test, batch_size=batch_size)
     with progress("") as show:
         report = check(
             annotations,

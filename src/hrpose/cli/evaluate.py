@@ -121,7 +121,7 @@ def evaluate(
 def evaluate_detector(
     annotations: Annotated[Path, typer.Option(help="COCO JSON with boxes of persons.")],
     images: Images,
-    detector: Detector = "finder",
+    detector: Detector = "builtin",
     box_threshold: BoxThreshold = None,
     min_height: Annotated[
         float, typer.Option(help="Ignore persons and boxes lower than this, in pixels.", min=0)
@@ -212,7 +212,7 @@ def analyze(
     if weights is not None:
         if store_calibration is not None:
             check_copy(find(weights), store_calibration)
-        estimator = load(weights, detector="whole", flip_test=flip_test, batch_size=batch_size)
+        estimator = load(weights, detector="none", flip_test=flip_test, batch_size=batch_size)
     with progress("") as show:
         analysis = analyze(
             results,

@@ -51,7 +51,7 @@ def explain(
         )
     image = read_image(picture)
     given = box is not None or boxes is not None
-    estimator = load(weights, detector="whole" if given else detector)
+    estimator = load(weights, detector="none" if given else detector)
     chosen, origin = _box(picture, image, box, boxes, estimator)
     traced = trace(estimator.session, image, chosen, origin, joint)
     written = write(traced, picture.name, out, threshold)
@@ -68,7 +68,7 @@ def _box(
     """The box [x, y, w, h] to explain, and a sentence about who gave it."""
     import numpy as np
 
-    from hrpose.detection.simple import WholePicture
+    from hrpose.detection.simple import FullImage
     from hrpose.predict.inputs import ImageInput, boxes_by_image
 
     if box is not None:
@@ -87,7 +87,7 @@ def _box(
     else:
         found = estimator.picture(image).boxes
         origin = f"the detector {estimator.detector.name} found"
-        if isinstance(estimator.detector, WholePicture):
+        if isinstance(estimator.detector, FullImage):
             return found[0], "Here no detector looked: it is the whole photo."
     if not len(found):
         raise UserError(

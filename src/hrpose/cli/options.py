@@ -41,7 +41,7 @@ FlipTestOfWeights = Annotated[
 Detector = Annotated[
     str,
     typer.Option(
-        help="The person detector: auto (the best one installed), finder (built in), whole (none: "
+        help="The person detector: auto (the best one installed), builtin, none ("
         "the full image is the box of one person), torchvision, one of `hrpose weights list`, or "
         "an ONNX file.",
         rich_help_panel=PERSONS,

@@ -137,12 +137,12 @@ def _model(
             code="option-conflict",
         )
     checks: list[Check] = []
-    found = load(weights, detector="whole", flip_test=flip_test, batch_size=32)
+    found = load(weights, detector="none", flip_test=flip_test, batch_size=32)
     expected = None if published is None else ("published", published)
     with progress("images") as show:
         name = Path(weights).name
         if against is not None:
-            origin = load(against, detector="whole", flip_test=flip_test, batch_size=32)
+            origin = load(against, detector="none", flip_test=flip_test, batch_size=32)
             pictures = drawn_people() if data is None else people_of(*data[:2])
             checks += compare_models(name, found, origin, pictures)
             if data is not None and expected is None:

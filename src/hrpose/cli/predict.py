@@ -90,7 +90,7 @@ def predict(
     each person. Ctrl-C saves what was done until then.
     """
     from hrpose.api import load
-    from hrpose.detection.simple import WholePicture
+    from hrpose.detection.simple import FullImage
     from hrpose.predict.inputs import find_inputs
     from hrpose.predict.results import Saving
 
@@ -128,18 +128,17 @@ def predict(
         )
     estimator = load(
         weights,
-        detector="whole" if boxes is not None else detector,
+        detector="none" if boxes is not None else detector,
         box_threshold=box_threshold,
         flip_test=flip_test,
         refine=refine,
         exact=True,  # poses are drawn on the full image, so there is nothing to save
         batch_size=batch_size,
     )
-    if isinstance(estimator.detector, WholePicture) and boxes is None and detector == "auto":
-        unused = "; --box-threshold has no effect" if box_threshold is not None else ""
+    if isinstance(estimator.detector, FullImage) and boxes is None and detector == "auto":
         print(
             "hrpose: no person detector is installed, so the full image is the box of one "
-            f"person{unused}; give --boxes or --detector",
+            "person; give --boxes or --detector",
             file=sys.stderr,
         )
     beside = None
@@ -147,7 +146,7 @@ def predict(
         # In the boxes of the first.
         beside = load(
             side_by_side,
-            detector="whole",
+            detector="none",
             flip_test=flip_test,
             refine=refine,
             batch_size=batch_size,
@@ -187,7 +186,7 @@ def _predict_images(
     asked: Callable[[], int | None],
 ) -> list[UserError]:
     """Returns an error for each image that could not be done."""
-    from hrpose.detection.simple import OrWholePicture
+    from hrpose.detection.simple import OrFullImage
     from hrpose.predict.images import Failure, predict_images
     from hrpose.predict.inputs import boxes_by_image
     from hrpose.predict.results import ImageResults
@@ -206,7 +205,7 @@ def _predict_images(
             if asked() is not None:
                 break
     name, alone = estimator.detector.name, ""
-    if isinstance(estimator.detector, OrWholePicture):
+    if isinstance(estimator.detector, OrFullImage):
         name = estimator.detector.detector.name
         if results.full_images:
             alone = f"; {counted(results.full_images, 'full image')} as the box of one person"

@@ -29,7 +29,7 @@ class Finder:
     UserError for a file that is no finder.
     """
 
-    name = "finder"
+    name = "builtin"
 
     def __init__(
         self, path: Path, threshold: float | None = None, threads: int | None = None

@@ -1,4 +1,4 @@
-"""Detectors by name: `auto`, `finder`, `whole`, `torchvision`, released ones, or an ONNX file."""
+"""Detectors by name: `auto`, `builtin`, `none`, `torchvision`, released ones, or an ONNX file."""
 
 from collections.abc import Callable
 from importlib import resources
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose.detection.detector import Boxes, Detector
-from hrpose.detection.simple import FunctionDetector, OrWholePicture, WholePicture
+from hrpose.detection.simple import FullImage, FunctionDetector, OrFullImage
 from hrpose.errors import UserError
 from hrpose.metadata import DetectorMetadata
 from hrpose.model_files import read_texts
@@ -16,7 +16,7 @@ from hrpose.weights import find
 from hrpose.weights.cache import usable_file
 from hrpose.weights.registry import RELEASED
 
-NAMES = ("auto", "finder", "whole", "torchvision")
+NAMES = ("auto", "builtin", "none", "torchvision")
 
 # What a user may give for a detector: a name, an ONNX file, or a function of his own.
 AnyDetector = str | Path | Callable[[NDArray[np.uint8]], Boxes | ArrayLike]
@@ -28,7 +28,7 @@ def open_detector(
     """The detector of this name, ONNX file or function.
 
     `auto` is the best that is here: a detector of `hrpose weights`, if one was downloaded, else the
-    finder inside the package, and the whole picture where that finds nobody; its name says which.
+    one inside the package, and the full image where that detects nobody; its name says which.
     Nothing is fetched.
     `threshold` is the least score of a box, in [0, 1]; without it the detector's own. Raises
     UserError for an unknown name or a file that is no detector.
@@ -39,19 +39,21 @@ def open_detector(
     if not isinstance(name_or_file, str | Path):
         return FunctionDetector(name_or_file, **options)
     name = str(name_or_file)
-    if name == "whole" and threshold is not None:
-        raise UserError(
-            "box threshold: expected a detector that scores its boxes, found 'whole'; leave it out"
-        )
     if name == "auto":
         name = _best_here()
-        if name == "finder":
-            return OrWholePicture(open_detector(name, threshold, threads))
-    if name == "whole":
-        return WholePicture()
-    if name == "finder":
+        if name == "builtin":
+            return OrFullImage(open_detector(name, threshold, threads))
+    if name == "none":
+        if threshold is not None:
+            raise UserError(
+                f"box threshold: expected a detector that scores its boxes, found '{name}' (the "
+                "full image is the box); leave it out or name a detector",
+                code="threshold-unused",
+            )
+        return FullImage()
+    if name == "builtin":
         if not finder_file().is_file():
-            raise UserError("detector finder: not in this package; choose another --detector")
+            raise UserError("detector builtin: not in this package; choose another --detector")
         from hrpose.detection.finder import Finder
 
         return Finder(finder_file(), threads=threads, **options)
@@ -77,7 +79,7 @@ def detector_file(name: str) -> Path | None:
     """The file that `open_detector` reads for this name; None where it reads none of ours."""
     if name == "auto":
         name = _best_here()
-    if name == "finder":
+    if name == "builtin":
         return finder_file()
     if name in RELEASED:
         return find(name)
@@ -96,7 +98,7 @@ def _best_here() -> str:
     for name in released_detectors():
         if usable_file(RELEASED[name]).is_file():
             return name
-    return "finder" if finder_file().is_file() else "whole"
+    return "builtin" if finder_file().is_file() else "none"
 
 
 def released_detectors() -> list[str]:

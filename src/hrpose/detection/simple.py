@@ -1,4 +1,4 @@
-"""Detectors without a model: the whole picture, and a function of the user's."""
+"""Detectors without a model: the full image, and a function of the user's."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,25 +10,25 @@ from hrpose.detection.detector import Boxes, Detector
 from hrpose.errors import UserError
 
 
-class WholePicture:
-    """One person, as large as the picture: right for portraits, and the last resort."""
+class FullImage:
+    """The full image is the box of one person: right for portraits, and the last resort."""
 
-    name = "the whole picture"
+    name = "the full image"
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
         height, width = image.shape[:2]
         return Boxes(np.array([[0.0, 0.0, width, height]]), np.ones(1))
 
 
-class OrWholePicture:
-    """A detector, and the whole picture where it finds nobody: small finders miss portraits."""
+class OrFullImage:
+    """A detector, and the full image where it detects nobody: small detectors miss portraits."""
 
-    # As unsure as the finder's least sure boxes, so that people who were found rank above.
+    # As unsure as the detector's least sure boxes, so that people who were found rank above.
     score = 0.2
 
     def __init__(self, detector: Detector) -> None:
         self.detector = detector
-        self.name = f"{detector.name}, or the whole picture where it finds nobody"
+        self.name = f"{detector.name}, or the full image where it detects nobody"
         # What it looks at, where that is known: larger pictures need not be decoded in full.
         self.input_wh: tuple[int, int] | None = getattr(detector, "input_wh", None)
 
@@ -36,8 +36,7 @@ class OrWholePicture:
         found = self.detector(image)
         if len(found):
             return found
-        whole = WholePicture()(image)
-        return Boxes(whole.xywh, np.full(1, self.score))
+        return Boxes(FullImage()(image).xywh, np.full(1, self.score))
 
 
 class FunctionDetector:

@@ -7,7 +7,7 @@ from pathlib import Path
 from hrpose.data.coco import read_annotations
 from hrpose.data.pictures import PictureSource
 from hrpose.detection.open import AnyDetector, open_detector
-from hrpose.detection.simple import OrWholePicture
+from hrpose.detection.simple import OrFullImage
 from hrpose.metrics.boxes import BoxScores, evaluate_boxes
 
 # The curve is drawn from boxes with at least this score.
@@ -47,9 +47,9 @@ def evaluate_detector(
     table = read_annotations(annotations).boxes()
     source = PictureSource(images)
     usual = open_detector(detector, box_threshold)
-    if isinstance(usual, OrWholePicture):
+    if isinstance(usual, OrFullImage):
         # The full image is no detection.
-        detector, usual = "finder", usual.detector
+        detector, usual = "builtin", usual.detector
     threshold = float(getattr(usual, "threshold", 0.0))
     every = open_detector(detector, min(FAINTEST, threshold))
     found = []

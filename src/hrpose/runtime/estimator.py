@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose.detection.detector import Detector
-from hrpose.detection.simple import WholePicture
+from hrpose.detection.simple import FullImage
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, transform
 from hrpose.image import image_size, read_reduced
@@ -49,7 +49,7 @@ class PoseEstimator:
         if batch_size < 1:
             raise UserError(f"batch_size: expected at least 1, found {batch_size}")
         self.session = session
-        self.detector: Detector = detector or WholePicture()
+        self.detector: Detector = detector or FullImage()
         self.flip_test = flip_test
         self.refine = refine
         self.exact = exact
@@ -93,7 +93,7 @@ class PoseEstimator:
         if boxes is None and box_scores is not None:
             raise UserError("box_scores: expected the boxes that they are of; add boxes")
         file = None if isinstance(image, np.ndarray) or self.exact or self.refine else image
-        if boxes is not None or isinstance(self.detector, WholePicture):
+        if boxes is not None or isinstance(self.detector, FullImage):
             if file is None:
                 return Picture.of(image, boxes, box_scores)
             return Picture.reduced(file, self.passport, boxes, box_scores, size=size)

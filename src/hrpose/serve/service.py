@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.detection.detector import Boxes, Detector
-from hrpose.detection.simple import WholePicture
+from hrpose.detection.simple import FullImage
 from hrpose.encoding import encode
 from hrpose.errors import UserError
 from hrpose.geometry import Crop
@@ -71,7 +71,7 @@ class Service:
         self.detector = detector
         self.limits = limits
         # Reads, finds and cuts out people; the batcher runs the network.
-        if not isinstance(detector, WholePicture):
+        if not isinstance(detector, FullImage):
             detector = _OneAtATime(detector, limits.max_boxes)
         self._estimator = PoseEstimator(batcher.session, detector=detector)
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")

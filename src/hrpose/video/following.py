@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.detection.detector import Boxes
-from hrpose.detection.simple import WholePicture
+from hrpose.detection.simple import FullImage
 from hrpose.errors import UserError
 from hrpose.metrics import oks_nms
 from hrpose.poses import Poses, boxes_around
@@ -49,7 +49,7 @@ def _follow(
     estimator: PoseEstimator, clip: Clip, every: int, smooth: bool
 ) -> Iterator[tuple[Frame, Poses]]:
     tracker, smoother = Tracker(), Smoother()
-    blind = isinstance(estimator.detector, WholePicture)
+    blind = isinstance(estimator.detector, FullImage)
     people = Boxes.empty()
 
     def picture(frame: Frame) -> Picture:

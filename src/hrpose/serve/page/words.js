@@ -117,9 +117,9 @@ const JOINTS_ZH = {
 
 // What a detector is called; other names are shown as they are.
 const FINDERS_ZH = {
-  "finder": "人体检测模型",
-  "finder, or the whole picture where it finds nobody": "人体检测模型，找不到人时用整张图片",
-  "the whole picture": "整张图片",
+  "builtin": "内置人体检测模型",
+  "builtin, or the full image where it detects nobody": "内置人体检测模型，检测不到人时用整张图片",
+  "the full image": "整张图片",
 };
 
 let language = "en";
