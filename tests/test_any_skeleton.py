@@ -129,6 +129,6 @@ def test_followed_through_a_clip(weights: Path, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", colours(5), times(5))
     run("predict", clip, "--weights", weights, "--detector", "none", "--out", tmp_path / "out",
         "--threshold", 0, "--save", "pictures,coco")  # fmt: skip
-    entries = json.loads((tmp_path / "out" / "poses.json").read_text())
+    entries = json.loads((tmp_path / "out" / "a.json").read_text())
     k = len(open_session(weights).passport.skeleton)
     assert {len(entry["keypoints"]) for entry in entries} == {3 * k}

@@ -57,7 +57,7 @@ def test_recall_and_precision(data: Path) -> None:
 def test_auto_is_measured_by_what_it_finds(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HRPOSE_HOME", str(data / "no-downloads"))
     output = run(data, "--detector", "auto", "--box-threshold", "0.5")
-    assert output.startswith("finder on 3 images")
+    assert output.startswith("builtin on 3 images")
     # The full image, where it finds nobody, is no detection.
     assert "threshold 0.50: recall 0.000, precision 1.000, 0.0 boxes per image" in output
 
