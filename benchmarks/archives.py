@@ -23,10 +23,10 @@ import cv2
 import numpy as np
 
 import hrpose
-from hrpose.archives.job import parquet
-from hrpose.archives.results import read_pictures
-from hrpose.archives.worker import Choices, Opening, open_estimator, settings_of
-from hrpose.synthetic.picture import render_picture
+from hrpose.batch.job import parquet
+from hrpose.batch.results import read_pictures
+from hrpose.batch.worker import Choices, Opening, open_estimator, settings_of
+from hrpose.synthetic.render import render_picture
 
 BATCH = (sys.executable, "-c", "from hrpose.cli.main import main; main()", "batch")
 

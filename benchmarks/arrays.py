@@ -9,7 +9,7 @@ from benchmarks.rows import Row
 from hrpose.codec import Codec
 from hrpose.geometry import Crop, transform
 from hrpose.metrics import oks_nms
-from hrpose.skeleton import COCO_17
+from hrpose.skeletons import COCO_17
 
 
 def rows() -> Iterator[Row]:

@@ -18,8 +18,8 @@ import numpy as np
 import hrpose
 from hrpose import weights
 from hrpose.data.coco import load_persons
-from hrpose.network import convert
-from hrpose.training import run
+from hrpose.models import convert
+from hrpose.training import train
 from hrpose.training.finetune import recipe_for
 from hrpose.training.recipe import Data, DataSet, Recipe
 from hrpose.yaml_file import checked
@@ -87,7 +87,7 @@ def main() -> None:
         for kind, changes in (("finetuned", []), ("scratch", SCRATCH)):
             if asked.only in (None, kind):
                 settings = [f"training.seed={seed}", *changes, *asked.overrides]
-                trained = run.train(
+                trained = train.train(
                     checked(json.loads(json.dumps(document)), settings, Recipe, "the recipe"),
                     Path(),
                     folder / kind,

@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from hrpose.data.coco import read_json
-from hrpose.files import write_atomically
-from hrpose.inspection.findings import Report
-from hrpose.inspection.labels import read_labels
-from hrpose.inspection.sides import Group, groups
+from hrpose.io import write_atomically
+from hrpose.quality.annotations import read_labels
+from hrpose.quality.findings import Report
+from hrpose.quality.left_right import Group, groups
 from hrpose.skeleton import Skeleton
 
 # Of what can be swapped, so much is everything at once; the rest is some joints.

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.planted import plant, score
 from hrpose.api import load
-from hrpose.inspection.check import check
+from hrpose.quality.check import check
 from hrpose.synthetic import ANIMAL, PERSON, write_dataset
 
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from benchmarks import plain
 from benchmarks.rows import Fact, Row, timed
 from hrpose.api import load
+from hrpose.estimator import PoseEstimator
 from hrpose.geometry import Crop
 from hrpose.metadata import Metadata
-from hrpose.network import checkpoint
-from hrpose.network.hrnet import HRNet
-from hrpose.onnx_export import export
-from hrpose.runtime.estimator import PoseEstimator
+from hrpose.models import checkpoint
+from hrpose.models.export import export
+from hrpose.models.hrnet import HRNet
 from hrpose.session import OnnxSession
 
 PEOPLE = 16

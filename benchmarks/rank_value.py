@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.api import load
-from hrpose.data.pictures import PictureSource
-from hrpose.inspection.labels import read_labels
-from hrpose.inspection.rank import gains, look, rank
-from hrpose.runtime.picture import Picture
+from hrpose.data.images import PictureSource
+from hrpose.estimator import Picture
+from hrpose.quality.annotations import read_labels
+from hrpose.quality.ranking import gains, look, rank
 
 
 def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

@@ -12,9 +12,8 @@ import numpy as np
 from benchmarks import plain
 from benchmarks.rows import Row
 from hrpose.data.coco import load_persons
-from hrpose.data.cutouts import open_cutouts
-from hrpose.data.dataset import Draw, PoseDataset
-from hrpose.data.pack import PackSettings, write_pack
+from hrpose.data.dataset import Draw, PoseDataset, open_cutouts
+from hrpose.data.packed import PackSettings, write_pack
 from hrpose.synthetic import write_dataset
 
 SAMPLES = 40

@@ -10,9 +10,8 @@ import torch
 from benchmarks.rows import Fact, Row
 from hrpose.codec import Codec
 from hrpose.metadata import IMAGENET_MEAN, IMAGENET_STD
-from hrpose.network.hrnet import HRNet
-from hrpose.network.preprocess import Normalise
-from hrpose.training.loss import weighted_mse
+from hrpose.models.hrnet import HRNet, Normalise
+from hrpose.training.losses import weighted_mse
 
 BATCH = 32
 

@@ -14,7 +14,7 @@ from benchmarks.rows import Fact, Row, timed
 from hrpose.data.coco import load_persons
 from hrpose.metrics import oks_nms_per_image
 from hrpose.metrics.coco import evaluate_keypoints, select_results, write_results
-from hrpose.skeleton import COCO_17
+from hrpose.skeletons import COCO_17
 
 PICTURES, PEOPLE, DETECTIONS = 2346, 6352, 98_500
 TRAIN_PICTURES, TRAIN_PEOPLE, WORKERS = 56_599, 149_813, 8

@@ -15,10 +15,8 @@ import torch
 from torch import Tensor
 
 from hrpose import weights as registry
-from hrpose.network import checkpoint, convert
-from hrpose.network.hrnet import HRNet
-from hrpose.network.spec import HRNetSpec
-from hrpose.onnx_export import pose
+from hrpose.models import checkpoint, convert, export
+from hrpose.models.hrnet import HRNet, HRNetSpec
 
 
 def widened(small: HRNet, name: str) -> HRNet:
@@ -66,7 +64,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "widened.safetensors"
         checkpoint.save(file, large, passport)
-        pose.export(file, given.out)
+        export.export_pose(file, given.out)
 
 
 if __name__ == "__main__":

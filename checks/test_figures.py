@@ -4,8 +4,8 @@ import re
 
 from tools.figures import exchange, network
 
-from hrpose.network.spec import NETWORKS
-from hrpose.skeleton import COCO_17
+from hrpose.models.hrnet import NETWORKS
+from hrpose.skeletons import COCO_17
 
 from .pages import ROOT
 

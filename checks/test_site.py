@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from conftest import ROOT
-from hrpose.skeleton import COCO_17
+from hrpose.skeletons import COCO_17
 from offline_page import GROUND, watched
 
 PAGES = (

@@ -11,8 +11,8 @@ import supervision as sv
 from PIL import Image
 
 import hrpose
-from hrpose.files import write_atomically
 from hrpose.image import read_image
+from hrpose.io import write_atomically
 
 
 def annotate(picture: Path, threshold: float = 0.3) -> tuple[Image.Image, list[bool]]:

@@ -26,7 +26,7 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 @contextmanager
 def at_step(step: int, act: Callable[[], None], rank: int | None = None) -> Iterator[None]:
     """`act` in the middle of this step of a training: of one process, or of each."""
-    from hrpose.training.survive import GoOnInEpoch
+    from hrpose.training.checkpointing import GoOnInEpoch
 
     def before_backward(_self: Any, trainer: Any, _module: Any, _loss: Any) -> None:
         if trainer.global_step == step and rank in (None, trainer.global_rank):

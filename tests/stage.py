@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from clips import times, write_clip
 from hrpose.detection.detector import Boxes
+from hrpose.estimator import Picture, PoseEstimator
 from hrpose.geometry import iou
 from hrpose.poses import Poses
-from hrpose.runtime.estimator import PoseEstimator
-from hrpose.runtime.picture import Picture
-from hrpose.skeleton import COCO_17
+from hrpose.skeletons import COCO_17
 from hrpose.synthetic import render_picture
 from tiny_weights import PASSPORT
 

@@ -11,7 +11,8 @@ import pytest
 
 from hrpose.errors import UserError
 from hrpose.poses import Poses
-from hrpose.skeleton import AP_10K, COCO_17, Skeleton
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import AP_10K, COCO_17
 
 
 @dataclass

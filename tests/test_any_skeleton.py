@@ -17,9 +17,10 @@ from typer.testing import CliRunner, Result
 from clips import colours, times, write_clip
 from hrpose.cli.main import app
 from hrpose.metadata import Metadata
-from hrpose.network import HRNet, checkpoint
+from hrpose.models import HRNet, checkpoint
 from hrpose.session import open_session
-from hrpose.skeleton import WHOLEBODY_133, Skeleton
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import WHOLEBODY_133
 from hrpose.synthetic import ANIMAL
 from tiny_weights import PASSPORT, write_tiny_weights
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hrpose.codec import CODECS, Codec
 from hrpose.geometry import Crop, transform, warp
-from hrpose.skeleton import COCO_17
+from hrpose.skeletons import COCO_17
 
 INPUT_WH = (192, 256)
 

@@ -4,9 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from hrpose.encoding import encode
 from hrpose.errors import UserError
-from hrpose.image import read_image
+from hrpose.image import encode, read_image
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])

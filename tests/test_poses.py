@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from hrpose.geometry import BODY_MARGIN
 from hrpose.poses import FEWEST_KEYPOINTS, Poses, boxes_around, rescore
-from hrpose.skeleton import COCO_17, Skeleton
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import COCO_17
 
 PAIR = Skeleton("pair", ("a", "b"))
 

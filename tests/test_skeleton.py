@@ -5,19 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hrpose.skeleton import (
+from hrpose.skeleton import DEFAULT_SIGMA, Skeleton, guess_flip_pairs
+from hrpose.skeletons import (
     AP_10K,
     COCO_17,
     CROWDPOSE_14,
-    DEFAULT_SIGMA,
     HAND_21,
     LSP_14,
     MPII_16,
     SHIPPED,
     WHOLEBODY_133,
-    Skeleton,
     from_coco_category,
-    guess_flip_pairs,
 )
 
 

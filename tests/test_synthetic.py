@@ -9,7 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from hrpose.errors import UserError
-from hrpose.skeleton import COCO_17, from_coco_category
+from hrpose.skeletons import COCO_17, from_coco_category
 from hrpose.synthetic import (
     ANIMAL,
     PERSON,
@@ -18,8 +18,7 @@ from hrpose.synthetic import (
     render_picture,
     write_dataset,
 )
-from hrpose.synthetic.body import Joints
-from hrpose.synthetic.drawing import paint
+from hrpose.synthetic.drawing import Joints, paint
 
 LEFT_SHOULDER, RIGHT_SHOULDER = 5, 6
 NOSE = 0

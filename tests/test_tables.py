@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hrpose import tables
+from hrpose import poses as poses_module
 from hrpose.poses import Poses
-from hrpose.skeleton import COCO_17, Skeleton
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import COCO_17
 
 COLUMNS = ["file", "frame", "time", "track_id", "person", "joint", "x", "y", "score", "present"]
 ARM = Skeleton("arm", ("shoulder", "wrist"), limbs=((0, 1),))
@@ -38,15 +39,15 @@ TWO = arms(
 
 
 def test_one_row_per_joint() -> None:
-    first, second, *_ = found = tables.rows(TWO, file="a.mp4", frame=3, time=0.1)
-    assert list(tables.Row._fields) == COLUMNS
+    first, second, *_ = found = poses_module.rows(TWO, file="a.mp4", frame=3, time=0.1)
+    assert list(poses_module.Row._fields) == COLUMNS
     assert len(found) == 4
     assert first == ("a.mp4", 3, 0.1, 4, 0, "shoulder", 1.5, 2.25, 0.875, True)
     assert second == ("a.mp4", 3, 0.1, 4, 0, "wrist", 3.0, 4.0, 0.25, False)
 
 
 def test_scores_are_cut_to_0_and_1() -> None:
-    assert [row.score for row in tables.rows(TWO)][2:] == [1.0, 0.0]
+    assert [row.score for row in poses_module.rows(TWO)][2:] == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -54,12 +55,12 @@ def test_scores_are_cut_to_0_and_1() -> None:
     [(0, [True, True, True, False]), (0.25, [True, True, True, False]), (0.9, [0, 0, 1, 0])],
 )
 def test_the_threshold_says_who_is_present(threshold: float, present: list[bool]) -> None:
-    assert [row.present for row in tables.rows(TWO, threshold=threshold)] == present
+    assert [row.present for row in poses_module.rows(TWO, threshold=threshold)] == present
 
 
 def test_csv_has_a_header_and_leaves_the_unknown_empty() -> None:
     poses = arms([[1, 2, 0.5], [3.1234567, 4, 0.123456]])
-    assert tables.to_csv(tables.rows(poses, file='a, "b".jpg')).splitlines() == [
+    assert poses_module.to_csv(poses_module.rows(poses, file='a, "b".jpg')).splitlines() == [
         ",".join(COLUMNS),
         '"a, ""b"".jpg",,,,0,shoulder,1.0,2.0,0.5,true',
         '"a, ""b"".jpg",,,,0,wrist,3.123,4.0,0.1235,false',
@@ -67,9 +68,9 @@ def test_csv_has_a_header_and_leaves_the_unknown_empty() -> None:
 
 
 def test_nobody_is_a_table_without_rows() -> None:
-    nobody = tables.rows(Poses.empty(COCO_17))
-    assert tables.to_csv(nobody) == ",".join(COLUMNS) + "\n"
-    assert list(tables.to_pandas(nobody).columns) == COLUMNS
+    nobody = poses_module.rows(Poses.empty(COCO_17))
+    assert poses_module.to_csv(nobody) == ",".join(COLUMNS) + "\n"
+    assert list(poses_module.to_pandas(nobody).columns) == COLUMNS
 
 
 # Multiples of 1/8 within float32's reach survive the rounding.
@@ -83,19 +84,19 @@ EXACT = st.integers(-80_000, 80_000).map(lambda value: value / 8)
 def test_csv_is_read_back_as_it_was_written(keypoints: np.ndarray, file: str) -> None:
     n = len(keypoints)
     poses = Poses(keypoints, np.ones((n, 4), np.float32), np.ones(n, np.float32), ARM)
-    table = tables.rows(poses, file=file)
-    read = list(csv.DictReader(io.StringIO(tables.to_csv(table))))
+    table = poses_module.rows(poses, file=file)
+    read = list(csv.DictReader(io.StringIO(poses_module.to_csv(table))))
     assert [row["file"] for row in read] == [file] * 2 * n
     places = [[float(row["x"]), float(row["y"])] for row in read]
     np.testing.assert_array_equal(np.reshape(places, (n, 2, 2)), keypoints[..., :2])
 
 
-@pytest.mark.parametrize("table", [tables.rows(TWO, file="a", frame=0, time=0.5), []])
-def test_parquet_keeps_rows_and_types(table: list[tables.Row]) -> None:
+@pytest.mark.parametrize("table", [poses_module.rows(TWO, file="a", frame=0, time=0.5), []])
+def test_parquet_keeps_rows_and_types(table: list[poses_module.Row]) -> None:
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet
 
-    read = pyarrow.parquet.read_table(pa.BufferReader(tables.to_parquet(table)))
+    read = pyarrow.parquet.read_table(pa.BufferReader(poses_module.to_parquet(table)))
     assert read.column_names == COLUMNS
     assert [str(kind) for kind in read.schema.types] == [
         "string", "int64", "double", "int64", "int64", "string", "double", "double", "double",
@@ -108,7 +109,7 @@ def test_parquet_has_null_for_the_unknown() -> None:
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet
 
-    data = tables.to_parquet(tables.rows(arms([[1, 2, 1], [3, 4, 1]])))
+    data = poses_module.to_parquet(poses_module.rows(arms([[1, 2, 1], [3, 4, 1]])))
     (row, _) = pyarrow.parquet.read_table(pa.BufferReader(data)).to_pylist()
     assert (row["frame"], row["time"], row["track_id"]) == (None, None, None)
 

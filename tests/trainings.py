@@ -102,7 +102,7 @@ def _hrpose(start: Start) -> None:
     sys.argv += [*sets, *resume]
     with contextlib.ExitStack() as stack:
         if start.double:
-            fit = "hrpose.training.fit._precision"
+            fit = "hrpose.training.trainer._precision"
             stack.enter_context(patch(fit, lambda _: "64-true"))
         for name, *arguments in start.faults:
             stack.enter_context(getattr(faults, name)(*arguments))
@@ -158,7 +158,7 @@ def _forked(start: Start) -> dict[int, int]:
 
 
 def _serve() -> None:
-    import hrpose.training.run  # noqa: F401  # what all trainings have in common
+    import hrpose.training.train  # noqa: F401  # what all trainings have in common
     import tiny_network  # noqa: F401
 
     out = os.dup(1)

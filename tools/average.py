@@ -16,10 +16,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hrpose.detection import person_network
 from hrpose.errors import UserError
-from hrpose.network import checkpoint, finder
-from hrpose.training.finder.recipe import FinderRecipe
-from hrpose.training.finder.run import FinderDataModule, examined
+from hrpose.models import checkpoint
+from hrpose.training.person_detector.recipe import FinderRecipe
+from hrpose.training.person_detector.train import FinderDataModule, examined
 from hrpose.yaml_file import load_as
 
 
@@ -41,7 +42,7 @@ def average(files: list[Path], out: Path) -> None:
 
 def average_finders(files: list[Path], recipe: FinderRecipe, data: Path, out: Path) -> None:
     """The same of finders. Raises UserError where they are of other networks."""
-    loaded = [finder.load(file) for file in files]
+    loaded = [person_network.load(file) for file in files]
     network, passport = loaded[0]
     states = [each.state_dict() for each, _ in loaded]
     for file, state in zip(files, states, strict=True):
@@ -54,7 +55,7 @@ def average_finders(files: list[Path], recipe: FinderRecipe, data: Path, out: Pa
         license=recipe.data.licence,
     )
     passport = examined(network, recipe, FinderDataModule(recipe, data), passport)
-    finder.save(out, network, passport)
+    person_network.save(out, network, passport)
 
 
 def _mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,5 +1,5 @@
 /* The sliders of "How HRNet works": one joint's term of the object keypoint similarity.
-   The constants are COCO's; checks/ holds them equal to hrpose.skeleton.COCO_17. */
+   The constants are COCO's; checks/ holds them equal to hrpose.skeletons.COCO_17. */
 "use strict";
 (() => {
   const SIGMAS = {

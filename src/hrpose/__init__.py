@@ -10,17 +10,17 @@ poses.keypoints  # (n, 17, 3): x, y, score
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hrpose._version import __version__ as __version__
+from hrpose._version import __version__
 
 if TYPE_CHECKING:
     from hrpose.api import evaluate, export, from_pretrained, load, push_to_hub, train
-    from hrpose.drawing import draw
     from hrpose.errors import UserError
+    from hrpose.estimator import PoseEstimator
     from hrpose.geometry import Crop
-    from hrpose.network.hrnet import HRNet
+    from hrpose.models.hrnet import HRNet
     from hrpose.poses import Poses
-    from hrpose.runtime.estimator import PoseEstimator
     from hrpose.skeleton import Skeleton
+    from hrpose.viz import draw
 
 # Where each public name lives. They are imported on first use: importing hrpose stays light, and
 # nothing of PyTorch is touched before it is needed.
@@ -31,12 +31,12 @@ _HOMES = {
     "train": "hrpose.api",
     "evaluate": "hrpose.api",
     "export": "hrpose.api",
-    "draw": "hrpose.drawing",
-    "PoseEstimator": "hrpose.runtime.estimator",
+    "draw": "hrpose.viz",
+    "PoseEstimator": "hrpose.estimator",
     "Poses": "hrpose.poses",
     "Skeleton": "hrpose.skeleton",
     "Crop": "hrpose.geometry",
-    "HRNet": "hrpose.network.hrnet",
+    "HRNet": "hrpose.models.hrnet",
     "UserError": "hrpose.errors",
 }
 

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hrpose import weights
-from hrpose.detection.open import AnyDetector, open_detector
-from hrpose.runtime.estimator import PoseEstimator
+from hrpose.detection.factory import AnyDetector, open_detector
+from hrpose.estimator import PoseEstimator
 from hrpose.session import open_session
 
 if TYPE_CHECKING:
     from hrpose.evaluation.evaluate import Report
     from hrpose.evaluation.predictions import Progress
-    from hrpose.onnx_export import ExportReport, FinderReport
+    from hrpose.models.export import ExportReport, FinderReport
 
 
 def load(
@@ -91,7 +91,7 @@ def train(
     `optimizer.lr=5e-4`. Raises UserError for a recipe or data with which training cannot start.
     """
     from hrpose.training.recipe import load_recipe
-    from hrpose.training.run import train
+    from hrpose.training.train import train
 
     return train(load_recipe(Path(recipe), overrides), Path(data), Path(out), resume)
 
@@ -160,6 +160,6 @@ def export(name_or_file: str | Path, out: str | Path) -> "ExportReport | FinderR
     the weights cannot be read or ONNX Runtime's results differ from PyTorch's by more than the
     report's bounds.
     """
-    from hrpose.onnx_export import export
+    from hrpose.models.export import export
 
     return export(weights.find(name_or_file), Path(out))

@@ -4,14 +4,237 @@ Training, evaluation, prediction and export take their codec from the passport, 
 never read in another way than they were trained for.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
-from hrpose import heatmap
-from hrpose.heatmap import Array
+# Exponents of Gaussians below this are taken for zero: products of two such values would be
+# denormal numbers, on which processors are ten times slower.
+FAINTEST = -43.0
+# Any array of the Python array API standard; NumPy has no common base class with PyTorch.
+Array = Any
+
+
+def encode(
+    points_xy: Array,
+    visible: Array,
+    heatmap_wh: tuple[int, int],
+    sigma: float,
+    strides: tuple[float, float] = (4, 4),
+    *,
+    exact: bool = False,
+) -> tuple[Array, Array]:
+    """Target heatmaps: one unnormalised Gaussian per keypoint (paper, section 3).
+
+    `points_xy` (..., k, 2) in input pixels, `visible` (..., k) above 0 where labelled, `sigma` in
+    heatmap pixels, `strides` input pixels per heatmap pixel along x and y. Each Gaussian is centred
+    on the whole pixel nearest to the point, where it is 1, and cut to the square of 3 sigma around
+    it. With `exact` it is centred on the point itself and not cut (DARK, section 3.3).
+
+    Returns float32 heatmaps (..., k, h, w) in [0, 1] and weights (..., k): 1 for a labelled
+    keypoint whose square touches the heatmap, else 0, and then its heatmap is zero.
+    """
+    xp = array_namespace(points_xy, visible)
+    width, height = heatmap_wh
+    reach = 3 * sigma
+    # Truncation, not floor, as the official code: it differs only left of and above the picture.
+    place = scaled(points_xy, (1 / strides[0], 1 / strides[1]))
+    centre = xp.trunc(place + 0.5)
+    cx, cy = centre[..., 0], centre[..., 1]
+    # Written so that NaN, like a point far away, gives weight 0.
+    touches = (
+        (cx - reach < width) & (cy - reach < height) & (cx + reach + 1 >= 0) & (cy + reach + 1 >= 0)
+    )
+    labelled = (visible > 0) & touches
+    if exact:
+        cx, cy = place[..., 0], place[..., 1]
+    cx, cy = (xp.where(labelled, c, xp.zeros_like(c)) for c in (cx, cy))
+
+    def profile(centre: Array, length: int) -> Array:
+        """The Gaussian along one axis: (..., k) to (..., k, length), float32."""
+        centre = xp.astype(centre, xp.float32)[..., None]
+        distance = xp.arange(length, dtype=xp.float32, device=device(centre)) - centre
+        exponent = distance * distance * (-0.5 / sigma**2)
+        near = exponent > FAINTEST if exact else xp.abs(distance) <= reach
+        return xp.exp(xp.where(near, exponent, xp.full_like(exponent, -math.inf)))
+
+    weights = xp.astype(labelled, xp.float32)
+    rows = profile(cy, height) * weights[..., None]
+    # A product of columns and rows; NumPy's broadcasting would be half as fast.
+    heatmaps = xp.einsum("...y,...x->...yx", rows, profile(cx, width))
+    return heatmaps, weights
+
+
+def decode(heatmaps: Array) -> tuple[Array, Array]:
+    """Each heatmap's highest pixel, moved a quarter pixel towards its higher neighbour.
+
+    This is the paper's rule (section 4.1, "Testing": a quarter offset from the highest response
+    towards the second highest), as the official code reads it: per axis, and only where the peak is
+    more than one pixel away from the border.
+
+    `heatmaps` (..., k, h, w). Returns points (..., k, 2) in heatmap pixels, as (x, y), and scores
+    (..., k): the height of the peak. A peak that is not above 0 gives the point (0, 0).
+    """
+    xp = array_namespace(heatmaps)
+    height, width = heatmaps.shape[-2:]
+    flat = xp.reshape(heatmaps, (*heatmaps.shape[:-2], height * width))
+    index = xp.argmax(flat, axis=-1)
+    x, y = index % width, index // width
+    inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
+    # Where the offset does not apply any pixel will do; the peak itself is always there.
+    centre = xp.where(inside, index, xp.full_like(index, width + 1))
+    # Pixels are read from one flat array: simpler to export than a gather along an axis.
+    count = math.prod(index.shape)
+    pixels = xp.reshape(heatmaps, (-1,))
+    firsts = xp.arange(count, dtype=index.dtype, device=device(index)) * (height * width)
+    peaks = xp.take(pixels, firsts + xp.reshape(index, (-1,)), axis=0)
+    scores = xp.reshape(peaks, index.shape)
+    places = firsts + xp.reshape(centre, (-1,))
+
+    def offset(step: int) -> Array:
+        if height < 3 or width < 3:
+            return xp.zeros_like(scores)
+        difference = xp.take(pixels, places + step, axis=0) - xp.take(pixels, places - step, axis=0)
+        direction = xp.reshape(xp.sign(difference), index.shape)
+        return xp.where(inside, 0.25 * direction, xp.zeros_like(scores))
+
+    x, y = xp.astype(x, scores.dtype), xp.astype(y, scores.dtype)
+    points = xp.stack([x + offset(1), y + offset(width)], axis=-1)
+    found = (scores > 0)[..., None]
+    return xp.where(found, points, xp.zeros_like(points)), scores
+
+
+def decode_taylor(heatmaps: Array, sigma: float) -> tuple[Array, Array]:
+    """Each heatmap's maximum between the pixels (DARK, section 3.2).
+
+    The heatmap is smoothed by the Gaussian it was trained with (`sigma` in heatmap pixels), so that
+    it has one maximum; its logarithm is then nearly a parabola, whose top one Newton step from the
+    highest pixel reaches. Without a maximum there, or within two pixels of the border, the highest
+    pixel stays; the step is at most one pixel.
+
+    `heatmaps` (..., k, h, w). Returns points (..., k, 2) in heatmap pixels, as (x, y), and scores
+    (..., k): the highest pixel. One that is not above 0 gives the point (0, 0).
+    """
+    xp = array_namespace(heatmaps)
+    height, width = heatmaps.shape[-2:]
+    flat = xp.reshape(heatmaps, (-1, height * width))
+    index = xp.argmax(flat, axis=-1)
+    firsts = xp.arange(flat.shape[0], dtype=index.dtype, device=device(flat)) * (height * width)
+    scores = xp.take(xp.reshape(flat, (-1,)), firsts + index, axis=0)
+    x, y = index % width, index // width
+    smooth = _smoothed_around(flat, firsts, x, y, (width, height), sigma)
+    # As official DARK: no logarithm of what is not above zero.
+    log = xp.log(xp.maximum(smooth, xp.full_like(smooth, 1e-10)))
+    dx, dy = (log[:, 2, 3] - log[:, 2, 1]) / 2, (log[:, 3, 2] - log[:, 1, 2]) / 2
+    dxx = (log[:, 2, 4] - 2 * log[:, 2, 2] + log[:, 2, 0]) / 4
+    dyy = (log[:, 4, 2] - 2 * log[:, 2, 2] + log[:, 0, 2]) / 4
+    dxy = (log[:, 3, 3] - log[:, 1, 3] - log[:, 3, 1] + log[:, 1, 1]) / 4
+    determinant = dxx * dyy - dxy * dxy
+    inside = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2)
+    peak = inside & (dxx < 0) & (determinant > 1e-12)
+    safe = xp.where(peak, determinant, xp.ones_like(determinant))
+
+    def step(numerator: Array) -> Array:
+        limited = xp.clip(numerator / safe, -1.0, 1.0)
+        return xp.where(peak, limited, xp.zeros_like(limited))
+
+    x = xp.astype(x, scores.dtype) + step(dxy * dy - dyy * dx)
+    y = xp.astype(y, scores.dtype) + step(dxy * dx - dxx * dy)
+    points = xp.stack([x, y], axis=-1)
+    points = xp.where((scores > 0)[:, None], points, xp.zeros_like(points))
+    leading = tuple(heatmaps.shape[:-2])
+    return xp.reshape(points, (*leading, 2)), xp.reshape(scores, leading)
+
+
+def _smoothed_around(
+    flat: Array, firsts: Array, x: Array, y: Array, size_wh: tuple[int, int], sigma: float
+) -> Array:
+    """The 5x5 pixels around (x, y) of smoothed heatmaps: `flat` (m, h w) to (m, 5, 5).
+
+    `firsts` (m,) is where each heatmap begins among all pixels. Only what those pixels need is
+    smoothed; outside the heatmap there is nothing.
+    """
+    xp = array_namespace(flat)
+    width, height = size_wh
+    # The widths that DARK's authors chose: 11 pixels for sigma 2, 17 for 3.
+    radius = math.ceil(2.5 * sigma)
+    spread = 0.3 * (radius - 1) + 0.8
+    kernel = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * spread**2))
+    kernel /= kernel.sum()
+    weights = np.zeros((5, 2 * radius + 5))
+    for row in range(5):
+        weights[row, row : row + len(kernel)] = kernel
+    smoother = xp.asarray(weights, dtype=flat.dtype, device=device(flat))
+    around = xp.arange(-radius - 2, radius + 3, dtype=x.dtype, device=device(flat))
+    rows, columns = y[:, None] + around, x[:, None] + around
+    # Places outside are read at 0 and blanked afterwards.
+    rows_there, columns_there = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+    rows = xp.where(rows_there, rows, xp.zeros_like(rows))
+    columns = xp.where(columns_there, columns, xp.zeros_like(columns))
+    there = rows_there[:, :, None] & columns_there[:, None, :]
+    places = rows[:, :, None] * width + columns[:, None, :]
+    places = places + firsts[:, None, None]
+    patch = xp.reshape(
+        xp.take(xp.reshape(flat, (-1,)), xp.reshape(places, (-1,)), axis=0), tuple(places.shape)
+    )
+    patch = xp.where(there, patch, xp.zeros_like(patch))
+    return smoother @ patch @ smoother.T
+
+
+def scaled(points_xy: Array, factors_xy: tuple[float, float]) -> Array:
+    """Points (..., 2) times a factor for x and one for y, in their own type."""
+    xp = array_namespace(points_xy)
+    dtype = points_xy.dtype if xp.isdtype(points_xy.dtype, "real floating") else xp.float64
+    return points_xy * xp.asarray(factors_xy, dtype=dtype, device=device(points_xy))
+
+
+def flip_back(
+    mirrored: Array,
+    flip_permutation: Sequence[int] | NDArray[np.int64],
+    *,
+    shift: bool = True,
+) -> Array:
+    """The heatmaps of a mirrored crop, turned back onto the crop itself.
+
+    `mirrored` (..., k, h, w) is the network's output for the crop with its columns reversed. The
+    columns are reversed again, left and right keypoints change places by `flip_permutation` (k,),
+    and with `shift` everything moves one pixel to the right, because with a stride of 4 the two
+    grids of heatmap pixels do not coincide (the official code's SHIFT_HEATMAP; the first column
+    stays). Returns the same shape.
+    """
+    xp = array_namespace(mirrored)
+    order = xp.asarray(flip_permutation, device=device(mirrored))
+    back = xp.flip(xp.take(mirrored, order, axis=mirrored.ndim - 3), axis=-1)
+    return xp.concat([back[..., :1], back[..., :-1]], axis=-1) if shift else back
+
+
+def merge_flipped(
+    direct: Array,
+    mirrored: Array,
+    flip_permutation: Sequence[int] | NDArray[np.int64],
+    *,
+    shift: bool = True,
+) -> Array:
+    """The flip test: the mean of the heatmaps of a crop and of its mirror image.
+
+    `direct` and `mirrored` (..., k, h, w); `mirrored` is turned by `flip_back` first, which
+    explains the other arguments.
+    """
+    return (direct + flip_back(mirrored, flip_permutation, shift=shift)) * 0.5
+
+
+def sigma_for(input_wh: tuple[int, int]) -> float:
+    """The official trainings' Gaussian for an input: 2 heatmap pixels at 192x256, 3 at 288x384.
+
+    Other sizes follow the same proportion of the input's height, at least 1.
+    """
+    return max(1.0, math.floor(input_wh[1] / 128 * 10 + 0.5) / 10)
+
 
 CODECS = ("gaussian", "dark", "udp")
 # Far beyond what anybody trains; a stranger's file may ask for more memory than there is.
@@ -60,30 +283,28 @@ class Codec:
         size = self.heatmap_wh(input_wh)
         strides = self.strides(size)
         exact = self.name != "gaussian"
-        return heatmap.encode(points_xy, visible, size, self.sigma, strides, exact=exact)
+        return encode(points_xy, visible, size, self.sigma, strides, exact=exact)
 
     def decode(self, heatmaps: Array) -> tuple[Array, Array]:
         """Heatmaps (..., k, h, w) to points (..., k, 2) in input pixels and scores (..., k)."""
         if self.name == "gaussian":
-            points, scores = heatmap.decode(heatmaps)
+            points, scores = decode(heatmaps)
         else:
-            points, scores = heatmap.decode_taylor(heatmaps, self.sigma)
+            points, scores = decode_taylor(heatmaps, self.sigma)
         height, width = heatmaps.shape[-2:]
-        return heatmap.scaled(points, self.strides((width, height))), scores
+        return scaled(points, self.strides((width, height))), scores
 
     def flip_back(
         self, mirrored: Array, flip_permutation: Sequence[int] | NDArray[np.int64]
     ) -> Array:
         """Heatmaps of a mirrored crop, turned back onto the crop: see `heatmap.flip_back`."""
-        return heatmap.flip_back(mirrored, flip_permutation, shift=not self.unit_lengths)
+        return flip_back(mirrored, flip_permutation, shift=not self.unit_lengths)
 
     def merge_flipped(
         self, direct: Array, mirrored: Array, flip_permutation: Sequence[int] | NDArray[np.int64]
     ) -> Array:
         """The flip test, see `heatmap.merge_flipped`."""
-        return heatmap.merge_flipped(
-            direct, mirrored, flip_permutation, shift=not self.unit_lengths
-        )
+        return merge_flipped(direct, mirrored, flip_permutation, shift=not self.unit_lengths)
 
     def strides(self, heatmap_wh: tuple[int, int]) -> tuple[float, float]:
         """Input pixels per heatmap pixel, along x and y."""

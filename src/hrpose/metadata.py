@@ -17,10 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from hrpose.codec import PAPER_CODEC, Codec
 from hrpose.errors import UserError
-from hrpose.files import write_atomically
 from hrpose.geometry import Crop
+from hrpose.io import write_atomically
 from hrpose.model_files import read_texts, with_texts
-from hrpose.skeleton import COCO_17, Skeleton
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import COCO_17
 
 # The mean and standard deviation of ImageNet, RGB in [0, 1], as the official code uses them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

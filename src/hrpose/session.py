@@ -153,8 +153,8 @@ class TorchSession:
         try:
             import torch
 
-            from hrpose.network import checkpoint
-            from hrpose.network.preprocess import Normalise
+            from hrpose.models import checkpoint
+            from hrpose.models.hrnet import Normalise
         except ModuleNotFoundError as error:
             raise UserError(
                 f"{path}: needs PyTorch; install hrpose[train], or export the weights to ONNX",

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from archive_workers import jpeg, results
 from typer.testing import CliRunner, Result
 
-from archive_workers import jpeg, results
-from hrpose.archives.results import read_rows
+from hrpose.batch.results import read_rows
 from hrpose.cli.main import app
 from hrpose.errors import UserError
 from tiny_weights import write_tiny_weights
@@ -64,7 +64,7 @@ def test_options_that_it_does_not_have(
 def test_a_missing_package_is_one_line(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("hrpose.archives.job", "hrpose.archives.run"):
+    for name in ("hrpose.batch.job", "hrpose.batch.run"):
         monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.delattr(name, raising=False)
     monkeypatch.setitem(sys.modules, "filelock", None)

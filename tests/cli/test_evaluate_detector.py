@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_finder import REACH, SIDE, write_tiny_finder
 from typer.testing import CliRunner
 
 from hrpose.cli.main import app
 from hrpose.errors import UserError
-from tiny_finder import REACH, SIDE, write_tiny_finder
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from clips import colours, duration, frames, sound_packets, times, write_clip
 from hrpose.cli.main import app
-from hrpose.video import clip as clip_module
+from hrpose.video import reading as clip_module
 from tiny_weights import write_tiny_weights
 
 

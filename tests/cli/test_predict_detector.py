@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from hrpose.cli.main import app
-from hrpose.detection import open as opening
+from hrpose.detection import factory as opening
 from hrpose.errors import UserError
 from hrpose.predict import images
 from tiny_detectors import scored_outputs, write_detector

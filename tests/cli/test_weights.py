@@ -10,8 +10,8 @@ import torch
 
 from conftest import ROOT
 from hrpose.cli.main import main
-from hrpose.network import HRNet, checkpoint
-from hrpose.skeleton import COCO_17
+from hrpose.models import HRNet, checkpoint
+from hrpose.skeletons import COCO_17
 from hrpose.synthetic import write_dataset
 
 

@@ -12,7 +12,7 @@ import pytest
 from hrpose.data import coco
 from hrpose.data.coco import load_persons, read_annotations
 from hrpose.errors import UserError
-from hrpose.skeleton import COCO_17
+from hrpose.skeletons import COCO_17
 
 
 def document() -> dict[str, Any]:

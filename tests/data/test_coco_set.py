@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from hrpose.data.coco import load_persons
-from hrpose.data.coco_set import CocoSet
+from hrpose.data.dataset_folder import CocoSet
 from hrpose.poses import Poses
-from hrpose.skeleton import COCO_17, MPII_16, Skeleton
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import COCO_17, MPII_16
 
 
 def poses(scores: list[float], skeleton: Skeleton = COCO_17) -> Poses:

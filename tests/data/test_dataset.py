@@ -8,20 +8,22 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from hrpose.data.augment import Augmentation
+from hrpose.data.augmentation import Augmentation
 from hrpose.data.coco import load_persons
-from hrpose.data.cutouts import Photos, open_cutouts, read_patiently
 from hrpose.data.dataset import (
     Draw,
     EvaluationSampler,
+    Photos,
     PoseDataset,
     Sample,
     TrainingSampler,
     collate,
+    open_cutouts,
+    read_patiently,
     sampling_weights,
 )
-from hrpose.data.pack import Cutout
-from hrpose.data.pictures import PictureSource
+from hrpose.data.images import PictureSource
+from hrpose.data.packed import Cutout
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, transform
 from hrpose.synthetic import write_dataset
@@ -147,7 +149,7 @@ ANY_CROP = Crop.from_box([0, 0, 4, 4], (48, 64))
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     slept: list[float] = []
-    monkeypatch.setattr("hrpose.data.cutouts.time.sleep", slept.append)
+    monkeypatch.setattr("hrpose.data.dataset.time.sleep", slept.append)
     return slept
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from hrpose.data.skeleton_file import complete_skeleton, to_yaml
 from hrpose.errors import UserError
-from hrpose.skeleton import SHIPPED, Skeleton
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import SHIPPED
 
 HORSE = Skeleton("horse", ("nose", "ear_1", "ear_2", "tail"))
 

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hrpose.data import tiled_jpeg
-from hrpose.data.augment import Augmentation
+from hrpose.data.augmentation import Augmentation
 from hrpose.data.coco import load_persons
-from hrpose.data.cutouts import open_cutouts
-from hrpose.data.dataset import Draw, PoseDataset
-from hrpose.data.pack import PackSettings, write_pack
+from hrpose.data.dataset import Draw, PoseDataset, open_cutouts
+from hrpose.data.packed import PackSettings, write_pack
 from hrpose.geometry import Crop, warp
 from hrpose.synthetic import write_dataset
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from hrpose.detection.layouts import MEAN, STD, Layout
-from hrpose.detection.onnx_detector import OnnxDetector, place, prepare
+from hrpose.detection.onnx_detector import MEAN, STD, Layout, OnnxDetector, place, prepare
 from hrpose.errors import UserError
 from tiny_detectors import (
     Outputs,

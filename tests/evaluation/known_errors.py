@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.evaluation.error_analysis import Kind
-from hrpose.skeleton import COCO_17
+from hrpose.skeletons import COCO_17
 
 SHARES = {
     Kind.GOOD: 0.5, Kind.JITTER: 0.2, Kind.INVERSION: 0.08, Kind.SWAP: 0.07, Kind.MISS: 0.15,

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from hrpose.data.coco import read_annotations
-from hrpose.data.pictures import PictureSource
+from hrpose.data.images import PictureSource
+from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.box_noise import AMOUNTS, box_noise, shaken
 from hrpose.geometry import Crop
 from hrpose.metadata import Metadata
-from hrpose.runtime.estimator import PoseEstimator
-from hrpose.skeleton import COCO_17
+from hrpose.skeletons import COCO_17
 from hrpose.synthetic import write_dataset
 
 

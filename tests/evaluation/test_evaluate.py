@@ -13,11 +13,11 @@ from evaluation.oracle import DataSet, Oracle, detections
 from hrpose.api import load
 from hrpose.data.coco import load_persons
 from hrpose.errors import UserError
+from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.evaluate import evaluate
 from hrpose.metadata import Metadata
 from hrpose.metrics.coco import evaluate_keypoints
-from hrpose.metrics.distance import distances
-from hrpose.runtime.estimator import PoseEstimator
+from hrpose.metrics.pck import distances
 from hrpose.skeleton import Skeleton
 from hrpose.synthetic import ANIMAL, write_dataset
 from refusals import refused

@@ -13,7 +13,7 @@ from hrpose.data.formats.mpii import convert
 from hrpose.evaluation.evaluate import Evaluator
 from hrpose.evaluation.predictions import Predictions, ground_truth
 from hrpose.metadata import Metadata
-from hrpose.skeleton import COCO_17, MPII_16
+from hrpose.skeletons import COCO_17, MPII_16
 from hrpose.synthetic import ANIMAL, write_dataset
 from refusals import refused
 

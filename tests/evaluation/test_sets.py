@@ -16,11 +16,11 @@ from hrpose import api
 from hrpose.cli.main import app
 from hrpose.data.formats.mpii import convert
 from hrpose.errors import UserError
+from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.evaluate import Report, evaluate
 from hrpose.metadata import Metadata
 from hrpose.metrics.pckh import pckh
-from hrpose.runtime.estimator import PoseEstimator
-from hrpose.skeleton import MPII_16
+from hrpose.skeletons import MPII_16
 from hrpose.synthetic import write_dataset
 from refusals import refused
 from tiny_weights import write_tiny_weights

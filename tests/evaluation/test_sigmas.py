@@ -15,7 +15,7 @@ from hrpose.data.coco import load_persons
 from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
 from hrpose.evaluation.sigmas import from_limbs, from_repeats
-from hrpose.skeleton import COCO_17
+from hrpose.skeletons import COCO_17
 
 PEOPLE = 400
 SIGMAS = np.asarray(COCO_17.sigmas)

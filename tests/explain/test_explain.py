@@ -17,7 +17,7 @@ from hrpose.cli.main import app
 from hrpose.codec import CODECS, Codec
 from hrpose.errors import UserError
 from hrpose.explain import trace
-from hrpose.explain.lesson import tell
+from hrpose.explain.page import tell
 from hrpose.metadata import Calibration
 from hrpose.session import open_session
 from hrpose.skeleton import Skeleton

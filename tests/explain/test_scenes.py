@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hrpose.explain import scenes, trace
+from hrpose.explain import figures, trace
 from hrpose.explain.trace import Trace
 from hrpose.session import open_session
 from tiny_weights import write_tiny_weights
@@ -24,8 +24,8 @@ def test_a_joint_is_shown_on_its_own_pixel(tmp_path: Path, monkeypatch: pytest.M
     shown = traced(tmp_path, image)
     shown.poses.keypoints[0, :, :2] = (2, 3)
     seen = []
-    monkeypatch.setattr(scenes, "pointed", lambda canvas, at, _: seen.append((canvas, at)))
-    scenes.point_on_photo(shown)
+    monkeypatch.setattr(figures, "pointed", lambda canvas, at, _: seen.append((canvas, at)))
+    figures.point_on_photo(shown)
     ((canvas, at),) = seen
     light = canvas[..., 0].astype(float)
     rows, columns = np.indices(light.shape)
@@ -36,7 +36,7 @@ def test_a_joint_is_shown_on_its_own_pixel(tmp_path: Path, monkeypatch: pytest.M
 def test_thin_lines_do_not_vanish_in_a_smaller_photo(tmp_path: Path) -> None:
     image = np.zeros((4000, 3000, 3), np.uint8)
     image[::4] = image[1::4] = 255
-    canvas = scenes.crop_on_photo(traced(tmp_path, image))
+    canvas = figures.crop_on_photo(traced(tmp_path, image))
     middle = canvas[300:500, 300:500]
     # Lines of two pixels, far thinner than a pixel of the page, become their mean.
     assert np.abs(middle.astype(int) - 127).max() < 40

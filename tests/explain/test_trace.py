@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from hrpose.codec import CODECS, Codec
 from hrpose.errors import UserError
+from hrpose.estimator import PoseEstimator
 from hrpose.explain import trace
 from hrpose.geometry import transform
-from hrpose.runtime.estimator import PoseEstimator
 from hrpose.session import Session, open_session
 from tiny_weights import PASSPORT, write_tiny_weights
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from data.formats import exports
 from fuzz.target import Target
 from hrpose.data.formats.coco import documents
+from hrpose.data.formats.convert import SOURCES
 from hrpose.data.formats.people import Given
-from hrpose.data.formats.table import SOURCES
-from hrpose.data.pictures import PictureSource
+from hrpose.data.images import PictureSource
 
 SOURCE_NAMES = ("yolo", "yolo-yaml", "cvat", "cvat-video", "label-studio", "labelme", "csv")
 

@@ -20,8 +20,7 @@ from hrpose.detection import open_detector
 from hrpose.errors import UserError
 from hrpose.serve.app import create_app
 from hrpose.serve.batcher import Batcher
-from hrpose.serve.figures import Figures
-from hrpose.serve.limits import Limits
+from hrpose.serve.middleware import Figures, Limits
 from hrpose.serve.service import Service
 from hrpose.session import open_session
 from tiny_weights import write_tiny_weights

@@ -11,17 +11,17 @@ from scipy.io import savemat
 
 from clips import colours, times, write_clip
 from fuzz.target import Target
+from hrpose.data.images import PictureSource
 from hrpose.data.matlab import read_mat, write_mat
-from hrpose.data.pack import Pack, PackSettings, write_pack
-from hrpose.data.pictures import PictureSource
+from hrpose.data.packed import Pack, PackSettings, write_pack
 from hrpose.data.skeleton_file import complete_skeleton, to_yaml
 from hrpose.errors import UserError
 from hrpose.metadata import Calibration, DetectorMetadata, Metadata
 from hrpose.predict.inputs import ImageInput, boxes_by_image
-from hrpose.skeleton import COCO_17
+from hrpose.skeletons import COCO_17
 from hrpose.synthetic import write_dataset
 from hrpose.training.recipe import load_recipe
-from hrpose.video.clip import Clip
+from hrpose.video.reading import Clip
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

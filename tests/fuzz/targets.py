@@ -16,9 +16,9 @@ from fuzz.target import Target
 from hrpose.data.coco import load_persons
 from hrpose.errors import UserError
 from hrpose.image import image_size, read_image, read_reduced
-from hrpose.inspection.labels import read_labels
 from hrpose.metadata import Metadata
-from hrpose.network.checkpoint import read_content
+from hrpose.models.checkpoint import read_content
+from hrpose.quality.annotations import read_labels
 from hrpose.session import open_session
 from tiny_weights import PASSPORT, write_tiny_weights
 

@@ -7,7 +7,7 @@ def make(seed, images=12, joints=17):
     rng = np.random.default_rng(seed)
     names = None if joints == 17 else [f"joint_{i}" for i in range(joints)]
     if names is None:
-        from hrpose.skeleton import COCO_17
+        from hrpose.skeletons import COCO_17
 
         names = list(COCO_17.keypoints)
     annotations, results = [], []

@@ -9,12 +9,7 @@ import pytest
 from golden_rules import GOLDEN
 from hrpose.data.coco import CocoResults, read_annotations, read_results
 from hrpose.errors import UserError
-from hrpose.metrics.coco import (
-    evaluate_keypoints,
-    select_results,
-    to_results,
-    write_results,
-)
+from hrpose.metrics.coco import evaluate_keypoints, select_results, to_results, write_results
 from hrpose.skeleton import DEFAULT_SIGMA
 
 TRUTH = GOLDEN / "fakekeypoints100_ground_truth.json"

@@ -4,12 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from golden_rules import arrays, facts
-from hrpose.metrics import (
-    oks_nms,
-    oks_nms_per_image,
-    soft_oks_nms,
-    soft_oks_nms_per_image,
-)
+from hrpose.metrics import oks_nms, oks_nms_per_image, soft_oks_nms, soft_oks_nms_per_image
 from hrpose.metrics.oks import oks
 
 SIGMAS = (0.05, 0.1, 0.2)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hrpose.archives import remote
+from hrpose.batch import remote
 from hrpose.predict.inputs import ImageInput, boxes_by_image, find_inputs
 from refusals import refused
 

@@ -16,10 +16,11 @@ from PIL import Image
 
 import hrpose
 from hrpose.serve import schemas
-from hrpose.serve.limits import Limits
+from hrpose.serve.middleware import Limits
 from hrpose.serve.service import Service
 from hrpose.session import Session, open_session
-from hrpose.skeleton import HAND_21, WHOLEBODY_133, Skeleton
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import HAND_21, WHOLEBODY_133
 from tiny_weights import PASSPORT, write_tiny_weights
 
 from .conftest import LIMITS, NUMBERS, SIZE, Serve, Server, SlowSession, number_in, picture_of

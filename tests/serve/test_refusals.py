@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hrpose.serve.limits import Limits
+from hrpose.serve.middleware import Limits
 from hrpose.session import Session
 
 from .conftest import LIMITS, Serve, Server, number_in, picture_of

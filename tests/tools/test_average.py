@@ -8,10 +8,11 @@ import torch
 from tools.average import average, average_finders
 
 from hrpose.codec import Codec
+from hrpose.detection import person_network
 from hrpose.errors import UserError
 from hrpose.metadata import DetectorMetadata, Metadata
-from hrpose.network import HRNet, checkpoint, finder
-from hrpose.training.finder.recipe import FinderRecipe
+from hrpose.models import HRNet, checkpoint
+from hrpose.training.person_detector.recipe import FinderRecipe
 from tiny_boxes import RECIPE, write_tiny_boxes
 
 PASSPORT = Metadata("w16-small", (64, 96), name="test")
@@ -52,10 +53,10 @@ def test_finders_are_judged_anew(tmp_path: Path) -> None:
     networks = []
     for seed, file in enumerate(files):
         torch.manual_seed(seed)
-        networks.append(finder.build("w16-small"))
-        finder.save(file, networks[-1], DetectorMetadata("w16-small", 96, name=file.stem))
+        networks.append(person_network.build("w16-small"))
+        person_network.save(file, networks[-1], DetectorMetadata("w16-small", 96, name=file.stem))
     average_finders([files[0], files[1], files[1]], recipe, tmp_path, tmp_path / "mean.safetensors")
-    mean, passport = finder.load(tmp_path / "mean.safetensors")
+    mean, passport = person_network.load(tmp_path / "mean.safetensors")
     triples = zip(*(network.parameters() for network in (*networks, mean)), strict=True)
     for one, other, found in triples:
         torch.testing.assert_close(found, (one + 2 * other) / 3)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from hrpose.heatmap import encode
-from hrpose.training.accuracy import accuracy
+from hrpose.codec import encode
+from hrpose.training.module import accuracy
 
 WIDTH, HEIGHT = 40, 60
 

@@ -7,14 +7,13 @@ import pytest
 import torch
 
 from conftest import ROOT
-from hrpose.data.augment import Augmentation
+from hrpose.data.augmentation import Augmentation
 from hrpose.data.coco import load_persons
-from hrpose.data.cutouts import open_cutouts
-from hrpose.data.dataset import Draw, PoseDataset, collate
-from hrpose.data.pack import PackSettings, write_pack
+from hrpose.data.dataset import Draw, PoseDataset, collate, open_cutouts
+from hrpose.data.packed import PackSettings, write_pack
 from hrpose.errors import UserError
 from hrpose.metadata import Metadata
-from hrpose.network import HRNet
+from hrpose.models import HRNet
 from hrpose.synthetic import write_dataset
 from hrpose.training.module import PoseModule
 from hrpose.training.recipe import load_recipe

@@ -8,7 +8,7 @@ import pytest
 
 from hrpose.errors import UserError
 from hrpose.image import PictureError
-from hrpose.training.failures import explained
+from hrpose.training.trainer import explained
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 OUT = Path("runs/w32")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hrpose.network.torch_file import read_torch
+from hrpose.models.checkpoint import read_torch
 from hrpose.synthetic import write_dataset
-from hrpose.training.survive import last_checkpoint
+from hrpose.training.checkpointing import last_checkpoint
 from trainings import Ended, Trainings
 
 FEW = ("training.samples_per_epoch=12", "training.epochs=2", "training.checkpoint_every_steps=1")

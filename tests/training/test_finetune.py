@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from hrpose import weights
 from hrpose.cli.main import app
 from hrpose.data.coco import load_persons
-from hrpose.network import checkpoint, convert
+from hrpose.models import checkpoint, convert
 from hrpose.synthetic import ANIMAL, write_dataset
 from hrpose.training.finetune import fitting_size, recipe_for
 from hrpose.training.recipe import Data, DataSet, Recipe, load_recipe, write_recipe

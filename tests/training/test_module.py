@@ -9,8 +9,8 @@ from conftest import ROOT
 from hrpose.data.dataset import Sample
 from hrpose.errors import UserError
 from hrpose.metadata import Metadata
-from hrpose.network import HRNet
-from hrpose.training.loss import ohkm, peak, weighted_mse
+from hrpose.models import HRNet
+from hrpose.training.losses import ohkm, peak, weighted_mse
 from hrpose.training.module import PoseModule
 from hrpose.training.recipe import load_recipe
 

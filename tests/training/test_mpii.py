@@ -11,8 +11,8 @@ import pytest
 from conftest import ROOT
 from data.mpii_files import write_mpii
 from hrpose.data.formats.mpii import convert
-from hrpose.network import checkpoint
-from hrpose.skeleton import MPII_16
+from hrpose.models import checkpoint
+from hrpose.skeletons import MPII_16
 
 CHANGES = {
     "network": "w16-small",

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hrpose.network import HRNet
-from hrpose.training.optimizers import rate_at, stages_from_the_head
+from hrpose.models import HRNet
+from hrpose.training.base_module import rate_at, stages_from_the_head
 from hrpose.training.recipe import Schedule
 
 STEPS = Schedule(name="steps", milestones=(2, 3), gamma=0.1)

@@ -8,11 +8,12 @@ import torch
 from conftest import ROOT
 from hrpose.errors import UserError
 from hrpose.metadata import Metadata
-from hrpose.network import HRNet, checkpoint
-from hrpose.skeleton import COCO_17, MPII_16, Skeleton
+from hrpose.models import HRNet, checkpoint
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import COCO_17, MPII_16
 from hrpose.synthetic import write_dataset
 from hrpose.training.recipe import Recipe, load_recipe
-from hrpose.training.run import build_network, read_start, train
+from hrpose.training.train import build_network, read_start, train
 
 FIVE = Skeleton("five", ("a", "b", "c", "d", "e"))
 OTHER_17 = Skeleton("other", tuple(f"point {i}" for i in range(17)))

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from hrpose.network import checkpoint
-from hrpose.network.torch_file import read_torch
+from hrpose.models import checkpoint
+from hrpose.models.checkpoint import read_torch
 
 RECIPE = ROOT / "recipes" / "synthetic.yaml"
 # One thread: the promise is two minutes on one core, and more would disturb other tests.

@@ -13,10 +13,10 @@ from conftest import ROOT
 from hrpose import api
 from hrpose.evaluation.evaluate import METRICS
 from hrpose.metadata import Metadata
-from hrpose.network.hrnet import HRNet
+from hrpose.models.hrnet import HRNet
 from hrpose.synthetic import write_dataset
 from hrpose.training.recipe import Evaluation, load_recipe
-from hrpose.training.run import train
+from hrpose.training.train import train
 
 SMALL = (
     *("weights=w16-small", "codec.name=udp", "optimizer.lr=1e-5"),

@@ -5,7 +5,7 @@ import pytest
 
 import hrpose
 from clips import colours, times, write_clip
-from hrpose.detection.simple import FunctionDetector
+from hrpose.detection.detector import FunctionDetector
 from hrpose.errors import UserError
 from hrpose.video import Clip, follow
 from stage import Knowing, Scene, crossing

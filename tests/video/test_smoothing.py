@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrpose.poses import Poses
-from hrpose.skeleton import COCO_17
+from hrpose.skeletons import COCO_17
 from hrpose.video import Smoother
 
 HEIGHT = 200.0

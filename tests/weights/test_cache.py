@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from hrpose.cli.main import app
 from hrpose.errors import UserError
 from hrpose.metadata import Metadata
-from hrpose.network.hrnet import HRNet
+from hrpose.models.hrnet import HRNet
 from hrpose.session import open_session
 from hrpose.weights import find
-from hrpose.weights.cache import home
+from hrpose.weights.download import home
 from hrpose.weights.registry import RELEASED, Released
 
 
@@ -100,7 +100,7 @@ def test_a_file_fetched_elsewhere_is_taken_if_it_is_the_one(
 
 
 @pytest.mark.parametrize(
-    "failing", ["hrpose.weights.cache.shutil.copyfile", "hrpose.weights.download.os.replace"]
+    "failing", ["hrpose.weights.download.shutil.copyfile", "hrpose.weights.download.os.replace"]
 )
 def test_a_full_disk_leaves_nothing_behind(
     released: Released, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
@@ -176,7 +176,7 @@ def test_without_pytorch_the_file_is_kept_and_the_next_step_said(
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from hrpose.metadata import Metadata\n"
-        "from hrpose.weights.cache import fetch\n"
+        "from hrpose.weights.download import fetch\n"
         "from hrpose.weights.registry import Released\n"
         f"row = Released('t', 'pose', ({released.addresses[0]!r},), {released.sha256!r}, '', '',"
         " None, '', '', Metadata('w16-small', (96, 128)))\n"

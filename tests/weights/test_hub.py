@@ -17,8 +17,7 @@ from hrpose.cli.main import app
 from hrpose.errors import UserError
 from hrpose.metadata import Metadata
 from hrpose.weights import find
-from hrpose.weights.card import model_card
-from hrpose.weights.hub import HubName
+from hrpose.weights.hub import HubName, model_card
 from tiny_weights import PASSPORT, write_tiny_weights
 
 from .hub_server import Hub

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hrpose.files import write_atomically
+from hrpose.io import write_atomically
 from tools.figures import exchange, network, photos
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "images" / "how"

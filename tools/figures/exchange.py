@@ -2,8 +2,7 @@
 
 from torch import nn
 
-from hrpose.network.blocks import Exchange
-from hrpose.network.spec import NETWORKS
+from hrpose.models.hrnet import NETWORKS, Exchange
 from tools.figures.svg import Drawing
 
 LEFT, TOP, ROW, CELL = 116, 44, 84, 176

@@ -1,6 +1,6 @@
 """HRNet-W32 as a drawing: its branches and exchanges, read from the table of networks."""
 
-from hrpose.network.spec import NETWORKS
+from hrpose.models.hrnet import NETWORKS
 from tools.figures.svg import Drawing
 
 LEFT, TOP, ROW, COLUMN, WIDE = 100, 74, 78, 74, 48

@@ -12,13 +12,13 @@ from PIL import Image
 
 from hrpose import weights
 from hrpose.codec import Codec
-from hrpose.data.augment import Augmentation, half_body, photometric
-from hrpose.drawing import grid, heatmap_sheet, overlay
-from hrpose.explain import closeups, scenes
+from hrpose.data.augmentation import Augmentation, half_body, photometric
+from hrpose.explain import figures
 from hrpose.explain.trace import Trace, trace
 from hrpose.geometry import Crop, warp
 from hrpose.image import read_image
 from hrpose.session import open_session
+from hrpose.viz import grid, heatmap_sheet, overlay
 
 PHOTO = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
 BOX = np.array([30.0, 20.0, 390.0, 490.0])
@@ -33,13 +33,13 @@ def all_of_them() -> Iterator[tuple[str, bytes]]:
     """(file name, content) of every picture."""
     session = open_session(weights.find("w16-small"))
     traced = trace(session, read_image(PHOTO), BOX, "", joint="nose")
-    yield "crop.webp", _webp(_shrunk(scenes.crop_on_photo(traced), 560))
+    yield "crop.webp", _webp(_shrunk(figures.crop_on_photo(traced), 560))
     yield "aspect.webp", _webp(_aspect(traced))
     yield "targets.webp", _webp(_targets(traced))
     yield "heatmaps.webp", _webp(_heatmaps(traced))
     yield "quarter.webp", _webp(_quarter(traced), sharp=True)
     yield "flip.webp", _webp(_flip(traced))
-    yield "pose.webp", _webp(_shrunk(scenes.pose_on_photo(traced, 0.3), 560))
+    yield "pose.webp", _webp(_shrunk(figures.pose_on_photo(traced, 0.3), 560))
     yield "augmentation.webp", _webp(_augmentation(traced))
 
 
@@ -91,8 +91,8 @@ def _quarter(traced: Trace) -> Pixels:
     in_crop, _ = codec.decode(traced.merged)
     paper = replace(traced, passport=replace(traced.passport, codec=codec), in_crop=in_crop)
     tiles = [
-        closeups.pixels(paper, traced.merged[traced.joint]),
-        closeups.pixels(paper, traced.merged[traced.joint], arrow=True),
+        figures.pixels(paper, traced.merged[traced.joint]),
+        figures.pixels(paper, traced.merged[traced.joint], arrow=True),
     ]
     side = tiles[1].shape[0]
     tiles[0] = np.asarray(cv2.resize(tiles[0], (side, side), interpolation=cv2.INTER_AREA))
@@ -103,10 +103,10 @@ def _flip(traced: Trace) -> Pixels:
     joint = traced.passport.skeleton.keypoints.index("left_shoulder")
     one = replace(traced, joint=joint)
     tiles = [
-        closeups.heat_tile(one, one.direct[joint]),
-        closeups.heat_tile(one, one.mirrored[one.twin], mirrored=True),
-        closeups.heat_tile(one, one.turned_back[joint]),
-        closeups.heat_tile(one, one.merged[joint]),
+        figures.heat_tile(one, one.direct[joint]),
+        figures.heat_tile(one, one.mirrored[one.twin], mirrored=True),
+        figures.heat_tile(one, one.turned_back[joint]),
+        figures.heat_tile(one, one.merged[joint]),
     ]
     labels = ["left shoulder", "right, in the mirror", "turned back", "the mean"]
     return grid(tiles, labels, 4)

@@ -22,8 +22,8 @@ from hrpose.cli.options import (
 from hrpose.errors import UserError, missing
 
 if TYPE_CHECKING:
-    from hrpose.archives.job import Job
-    from hrpose.archives.run import Outcome, State
+    from hrpose.batch.job import Job
+    from hrpose.batch.run import Outcome, State
 
 # Seconds between lines where nobody watches a bar.
 _BETWEEN_LINES = 60.0
@@ -103,8 +103,8 @@ def batch(
     from hrpose.api import load
 
     try:
-        from hrpose.archives.run import Workers, predict
-        from hrpose.archives.worker import Choices
+        from hrpose.batch.run import Workers, predict
+        from hrpose.batch.worker import Choices
     except ModuleNotFoundError as error:
         raise missing("hrpose batch", error, "hrpose[archives]") from error
     choices = Choices(weights, detector, box_threshold, flip_test, refine, threshold)
@@ -131,7 +131,7 @@ def batch(
 
 def _report(outcome: "Outcome", seconds: float) -> None:
     """Say what is there now and, where images failed in this run, the first that ever did."""
-    from hrpose.archives.results import failures
+    from hrpose.batch.results import failures
 
     job, state, failed = outcome.job, outcome.state, outcome.failed
     folder = job.folder / "poses"

@@ -6,8 +6,16 @@ from typing import Annotated
 
 import typer
 
-from hrpose.cli.options import Coco, Copy, CopyToo, ImagesBeside, ImagesToCopy, NewFolder, examples
-from hrpose.data.formats.table import SOURCES, TARGETS, Source, Target
+from hrpose.cli.options import (
+    Coco,
+    Copy,
+    CopyToo,
+    ImagesBeside,
+    ImagesToCopy,
+    NewFolder,
+    examples,
+)
+from hrpose.data.formats.convert import SOURCES, TARGETS, Source, Target
 
 app = typer.Typer(help="Convert data sets to COCO keypoints JSON, and back.", no_args_is_help=True)
 
@@ -103,9 +111,9 @@ def _reader(name: str, source: Source) -> Callable[..., None]:
     ) -> None:
         from hrpose.data.formats.convert import pictures_found, to_coco
         from hrpose.data.formats.people import Given
-        from hrpose.data.pictures import PictureSource
+        from hrpose.data.images import PictureSource
         from hrpose.data.skeleton_file import skeleton_called
-        from hrpose.skeleton import SHIPPED
+        from hrpose.skeletons import SHIPPED
 
         given = Given(
             PictureSource(images) if images else None,
@@ -155,7 +163,7 @@ def _writer(name: str, target: Target) -> Callable[..., None]:
     ) -> None:
         from hrpose.data.formats.convert import from_coco_to
         from hrpose.data.formats.people import Given
-        from hrpose.data.pictures import PictureSource
+        from hrpose.data.images import PictureSource
 
         given = Given(PictureSource(images) if images else None, None, category)
         done = from_coco_to(name, annotations, out, given, prefix, copy)
@@ -179,7 +187,7 @@ def to_yolo(
     """From COCO keypoints: YOLO-pose with data.yaml for Ultralytics; images are linked."""
     from hrpose.data.formats.convert import from_coco_to_yolo
     from hrpose.data.formats.people import Given
-    from hrpose.data.pictures import PictureSource
+    from hrpose.data.images import PictureSource
 
     def given(place: Path | None) -> Given:
         return Given(PictureSource(place) if place else None, None, category)

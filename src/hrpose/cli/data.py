@@ -83,7 +83,7 @@ def pack(
 
     In a recipe, `images: OUT` and `annotations: OUT/annotations.json` read the pack.
     """
-    from hrpose.data.pack import PackSettings, write_pack
+    from hrpose.data.packed import PackSettings, write_pack
 
     settings = PackSettings(aspect, padding, height, reach, quality)
     total = 0
@@ -130,9 +130,9 @@ def check(
     Exit code 1 where problems were found.
     """
     from hrpose.api import load
-    from hrpose.files import write_atomically
-    from hrpose.inspection.check import check
-    from hrpose.inspection.findings import KINDS
+    from hrpose.io import write_atomically
+    from hrpose.quality.check import check
+    from hrpose.quality.findings import KINDS
 
     ignored = chosen("--ignore", skip, KINDS)
     if images is None and (against is not None or weights is not None):
@@ -184,10 +184,9 @@ def preview(
     out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("preview.html"),
 ) -> None:
     """Write an HTML page of persons with keypoints, augmented and as heatmaps, and statistics."""
-    from hrpose.data.augment import Augmentation
-    from hrpose.files import write_atomically
-    from hrpose.inspection.page import render
-    from hrpose.inspection.preview import Look, preview
+    from hrpose.data.augmentation import Augmentation
+    from hrpose.io import write_atomically
+    from hrpose.quality.preview import Look, preview, render
     from hrpose.skeleton import Skeleton
 
     def complete(found: Skeleton) -> Skeleton:
@@ -229,12 +228,12 @@ def rank(
     from rich.table import Table
 
     from hrpose.api import load
-    from hrpose.data.pictures import PictureSource
-    from hrpose.files import write_atomically
+    from hrpose.data.images import PictureSource
     from hrpose.image import SUFFIXES
-    from hrpose.inspection.labels import read_labels
-    from hrpose.inspection.poses import check_joints
-    from hrpose.inspection.rank import as_dict, rank
+    from hrpose.io import write_atomically
+    from hrpose.quality.annotations import read_labels
+    from hrpose.quality.left_right import check_joints
+    from hrpose.quality.ranking import as_dict, rank
 
     if out is not None and out.suffix not in (".json", ".csv"):
         raise UserError(
@@ -321,7 +320,7 @@ def sigmas(
     from hrpose.data.persons import PersonTable
     from hrpose.data.skeleton_file import complete_skeleton
     from hrpose.evaluation.sigmas import LIMB_SHARE, ap_by_factor, from_limbs, from_repeats
-    from hrpose.files import write_atomically
+    from hrpose.io import write_atomically
 
     if out is not None and out.exists():
         raise UserError(
@@ -391,8 +390,8 @@ def skeleton(
     from hrpose.data.coco import read_annotations
     from hrpose.data.skeleton_file import to_yaml
     from hrpose.errors import UserError
-    from hrpose.files import write_atomically
-    from hrpose.skeleton import SHIPPED
+    from hrpose.io import write_atomically
+    from hrpose.skeletons import SHIPPED
 
     found = read_annotations(annotations).skeleton
     if out is None:

@@ -9,7 +9,7 @@ import typer
 
 from hrpose.cli.console import plain_console
 from hrpose.cli.options import Coco, Copy, ImagesBeside, NewFolder, examples
-from hrpose.data.sets import Joints
+from hrpose.data.editing import Joints
 from hrpose.errors import UserError
 
 Seed = Annotated[int, typer.Option(help="The same seed draws the same images.")]
@@ -44,7 +44,7 @@ def merge(
     copy: Copy = False,
 ) -> None:
     """Merge data sets into one; each image keeps or gets its `source`."""
-    from hrpose.data.sets import merge as merging
+    from hrpose.data.editing import merge as merging
 
     if images and len(images) != len(annotations):
         raise UserError(
@@ -86,7 +86,7 @@ def split(
     copy: Copy = False,
 ) -> None:
     """Split a data set into train and val, or more parts, by images or by groups of them."""
-    from hrpose.data.sets import split as splitting
+    from hrpose.data.editing import split as splitting
 
     done = splitting.split(
         annotations,
@@ -132,7 +132,7 @@ def subset(
     copy: Copy = False,
 ) -> None:
     """Select a part of the images and persons."""
-    from hrpose.data.sets import subset as taking
+    from hrpose.data.editing import subset as taking
 
     found, people = taking.subset(
         annotations, out, source or (), pictures, min_size, min_joints, seed, images, copy
@@ -148,7 +148,7 @@ def stats(
     ] = False,
 ) -> None:
     """Count what is in a data set: persons, sizes, keypoints, sources."""
-    from hrpose.data.sets import stats as counting
+    from hrpose.data.editing import subset as counting
 
     found = [counting.stats(path) for path in annotations]
     if as_json:

@@ -79,7 +79,7 @@ def evaluate(
     from rich.table import Column, Table
 
     from hrpose import api
-    from hrpose.metrics.distance import DISTANCES
+    from hrpose.metrics.pck import DISTANCES
 
     with progress("images") as show:
         report = api.evaluate(
@@ -200,7 +200,7 @@ def analyze(
     from hrpose.evaluation.calibration import check_copy
     from hrpose.evaluation.calibration import store_calibration as store
     from hrpose.evaluation.report import render
-    from hrpose.files import write_atomically
+    from hrpose.io import write_atomically
     from hrpose.weights import find
 
     if store_calibration is not None and weights is None:

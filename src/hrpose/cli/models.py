@@ -21,8 +21,8 @@ def summary(
     from rich.table import Column, Table
 
     from hrpose.metadata import Metadata
-    from hrpose.network import NETWORKS, HRNet
-    from hrpose.network.summary import summarise
+    from hrpose.models import NETWORKS, HRNet
+    from hrpose.models.summary import summarise
     from hrpose.session import open_session
     from hrpose.weights import EMBEDDED, find
 
@@ -60,7 +60,7 @@ def export(
 ) -> None:
     """Export weights to ONNX; the result is compared with PyTorch before it is written."""
     from hrpose.api import export
-    from hrpose.onnx_export import FinderReport
+    from hrpose.models.export import FinderReport
 
     report = export(weights, out)
     if isinstance(report, FinderReport):
@@ -95,7 +95,7 @@ def quantize(
     from rich.table import Table
 
     from hrpose import weights as store
-    from hrpose.quantization import quantize
+    from hrpose.models.quantize import quantize
 
     if (calibration_annotations is None) != (calibration_images is None):
         raise UserError(

@@ -65,7 +65,7 @@ def verify(
     from hrpose.evaluation.parity.certificate import Certificate
     from hrpose.evaluation.parity.comparisons import verify
     from hrpose.evaluation.parity.golden import Golden
-    from hrpose.files import write_atomically
+    from hrpose.io import write_atomically
 
     about_data = ("boxes", "tolerance")
     for name in ("against", "annotations", "images", "published", "flip_test", *about_data):
@@ -115,12 +115,7 @@ def _model(
     from hrpose.api import load
     from hrpose.errors import UserError
     from hrpose.evaluation.parity.certificate import Check
-    from hrpose.evaluation.parity.models import (
-        compare_models,
-        drawn_people,
-        figure,
-        people_of,
-    )
+    from hrpose.evaluation.parity.models import compare_models, drawn_people, figure, people_of
     from hrpose.weights.registry import RELEASED
 
     if published is None and against is None and weights in RELEASED:

@@ -43,8 +43,8 @@ def serve(
 ) -> None:
     """Serve poses over HTTP, with a demo page at /. SIGTERM or Ctrl-C stops it."""
     try:
-        from hrpose.serve.limits import Limits
-        from hrpose.serve.run import listen, serve, url_of
+        from hrpose.serve.middleware import Limits
+        from hrpose.serve.server import listen, serve, url_of
     except ModuleNotFoundError as error:
         raise missing("serve", error, "hrpose[serve]") from error
     from hrpose import weights as registry

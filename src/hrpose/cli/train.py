@@ -18,7 +18,7 @@ from hrpose.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from hrpose.training.doctor import Finding
+    from hrpose.training.recipe_checks import Finding
 
 
 def train(
@@ -33,19 +33,19 @@ def train(
     ] = False,
 ) -> None:
     """Train a pose model by a recipe. Warnings about the recipe and the data come first."""
-    from hrpose.training import run
-    from hrpose.training.processes import started
+    from hrpose.training import train as train_module
+    from hrpose.training.distributed import started
     from hrpose.training.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
     if check:
-        datamodule, _ = run.check(loaded, data, say, started())
+        datamodule, _ = train_module.check(loaded, data, say, started())
         people = len(datamodule.train_table)
         if started().first:
             typer.echo(f"{loaded.name}: ready to train on {people} persons")
         return
     destination = out or Path("runs") / loaded.name
-    weights = run.train(loaded, data, destination, resume, say)
+    weights = train_module.train(loaded, data, destination, resume, say)
     if started().first:
         typer.echo(f"wrote {weights}")
 
@@ -63,8 +63,8 @@ def train_detector(
     resume: Resume = False,
 ) -> None:
     """Train a person detector on images in which every person has a box."""
-    from hrpose.training.finder.recipe import FinderRecipe
-    from hrpose.training.finder.run import train
+    from hrpose.training.person_detector.recipe import FinderRecipe
+    from hrpose.training.person_detector.train import train
     from hrpose.yaml_file import load_as
 
     loaded = load_as(recipe, overrides or (), FinderRecipe)
@@ -105,10 +105,10 @@ def finetune(
     from hrpose import weights
     from hrpose.data.coco import load_persons
     from hrpose.data.skeleton_file import complete_skeleton
-    from hrpose.network import convert
-    from hrpose.training import run
+    from hrpose.models import convert
+    from hrpose.training import train as train_module
+    from hrpose.training.distributed import started
     from hrpose.training.finetune import recipe_for
-    from hrpose.training.processes import started
     from hrpose.training.recipe import Data, DataSet, Recipe
     from hrpose.yaml_file import checked
 
@@ -134,6 +134,6 @@ def finetune(
     )
     given = recipe.model_dump(mode="json", exclude_defaults=True)
     recipe = checked(given, overrides or (), Recipe, "the recipe")
-    written = run.train(recipe, Path(), out or Path("runs") / recipe.name, resume, say)
+    written = train_module.train(recipe, Path(), out or Path("runs") / recipe.name, resume, say)
     if started().first:
         typer.echo(f"wrote {written}")

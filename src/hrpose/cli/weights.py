@@ -27,7 +27,7 @@ def list_weights() -> None:
     from rich.table import Column, Table
 
     from hrpose.weights import EMBEDDED
-    from hrpose.weights.cache import home, published_file, usable_file
+    from hrpose.weights.download import home, published_file, usable_file
     from hrpose.weights.registry import RELEASED
 
     table = Table(
@@ -59,7 +59,7 @@ def download(
     ] = None,
 ) -> None:
     """Download weights into the cache and verify them; pose models are converted, ready to run."""
-    from hrpose.weights.cache import fetch, released
+    from hrpose.weights.download import fetch, released
 
     rows = [released(name) for name in names]
     if origin is not None and len(rows) > 1:
@@ -102,7 +102,7 @@ def verify(
     ] = None,
 ) -> None:
     """Compare hashes of downloaded files with the published ones; exit code 1 if one differs."""
-    from hrpose.weights.cache import is_sound, published_file, released
+    from hrpose.weights.download import is_sound, published_file, released
     from hrpose.weights.registry import RELEASED
 
     asked = [released(name) for name in names] if names else list(RELEASED.values())
@@ -180,8 +180,8 @@ def convert(
 
     What a file does not state is inferred from its name and shapes, and printed.
     """
-    from hrpose.network import convert
-    from hrpose.network.conclude import Known, passport_for
+    from hrpose.models import convert
+    from hrpose.models.convert import Known, passport_for
 
     expected = {Form.hrpose: (".safetensors",), Form.official: (".pth", ".pt")}[to]
     if out.suffix not in expected:
@@ -226,7 +226,7 @@ def convert(
 
 def _skeleton(name: str | None) -> "Skeleton | None":
     from hrpose.data.skeleton_file import skeleton_called
-    from hrpose.skeleton import COCO_17, MPII_16
+    from hrpose.skeletons import COCO_17, MPII_16
 
     if name is None:
         return None

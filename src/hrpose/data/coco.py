@@ -41,7 +41,8 @@ from hrpose.data.rules import (
     shown,
 )
 from hrpose.errors import UserError
-from hrpose.skeleton import Skeleton, from_coco_category
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import from_coco_category
 
 # Bytes of a JSON file: COCO's largest has half a gigabyte.
 MAX_JSON = 2_000_000_000

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose.errors import UserError
-from hrpose.files import write_atomically
+from hrpose.io import write_atomically
 
 # MPII's heads and joints take 1 MB. Compressed parts are counted decompressed.
 _MAX_BYTES = 64_000_000

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.data.formats.checks import printable
-from hrpose.data.pictures import stays_inside
+from hrpose.data.images import stays_inside
 from hrpose.errors import UserError
 
 _LARGEST = 65535  # pixels, the most that a JPEG can have

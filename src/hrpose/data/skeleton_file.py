@@ -21,9 +21,10 @@ import yaml
 from pydantic import ConfigDict, Field
 
 from hrpose.data.coco import read_annotations
-from hrpose.data.formats.xml_file import children
+from hrpose.data.formats.cvat import children
 from hrpose.errors import UserError
-from hrpose.skeleton import SHIPPED, Colour, Skeleton, guess_flip_pairs
+from hrpose.skeleton import Colour, Skeleton, guess_flip_pairs
+from hrpose.skeletons import SHIPPED
 from hrpose.yaml_file import Part, load_as
 
 Positive = Annotated[float, Field(gt=0)]

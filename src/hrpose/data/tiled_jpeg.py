@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.encoding import encode as encode_picture
+from hrpose.image import encode as encode_picture
 
 # Pixels in a square's width and height, where colour has half the resolution.
 SQUARE = 16

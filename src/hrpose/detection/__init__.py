@@ -1,6 +1,6 @@
 """Finding people in a picture: boxes with scores, for the pose network to look into."""
 
 from hrpose.detection.detector import Boxes, Detector
-from hrpose.detection.open import open_detector
+from hrpose.detection.factory import open_detector
 
 __all__ = ["Boxes", "Detector", "open_detector"]

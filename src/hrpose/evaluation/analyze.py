@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.data.coco import read_results
-from hrpose.data.pictures import PictureSource
-from hrpose.drawing import draw, overlay
+from hrpose.data.images import PictureSource
 from hrpose.errors import UserError
+from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.box_noise import BoxNoise, box_noise
 from hrpose.evaluation.calibration import Scores, examine
 from hrpose.evaluation.error_analysis import (
@@ -36,7 +36,7 @@ from hrpose.evaluation.error_analysis import (
 from hrpose.geometry import Crop, box_around, transform, warp, xywh_to_xyxy
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints, precision_curves
 from hrpose.poses import Poses
-from hrpose.runtime.estimator import PoseEstimator
+from hrpose.viz import draw, overlay
 
 # COCO's sizes of people, by area in square pixels.
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}

@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.data.coco import CocoAnnotations
-from hrpose.data.pictures import PictureSource
+from hrpose.data.images import PictureSource
+from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.evaluate import thinned_results
 from hrpose.evaluation.predictions import Instances, Progress, predict
 from hrpose.geometry import iou_of_pairs
 from hrpose.metrics.coco import evaluate_keypoints
-from hrpose.runtime.estimator import PoseEstimator
 from hrpose.skeleton import Skeleton
 
 AMOUNTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)

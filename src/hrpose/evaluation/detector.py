@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hrpose.data.coco import read_annotations
-from hrpose.data.pictures import PictureSource
-from hrpose.detection.open import AnyDetector, open_detector
-from hrpose.detection.simple import OrFullImage
+from hrpose.data.images import PictureSource
+from hrpose.detection.detector import OrFullImage
+from hrpose.detection.factory import AnyDetector, open_detector
 from hrpose.metrics.boxes import BoxScores, evaluate_boxes
 
 # The curve is drawn from boxes with at least this score.

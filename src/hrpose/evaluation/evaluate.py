@@ -15,10 +15,11 @@ import numpy as np
 
 from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.formats.mpii import PckhTruth, pckh_truth
+from hrpose.data.images import PictureSource
 from hrpose.data.matlab import write_mat
 from hrpose.data.persons import PersonTable
-from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
+from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.predictions import (
     DETECTOR,
     GROUND_TRUTH,
@@ -27,13 +28,13 @@ from hrpose.evaluation.predictions import (
     instances_of,
     predict,
 )
-from hrpose.files import write_atomically
+from hrpose.io import write_atomically
 from hrpose.metrics.coco import evaluate_keypoints, select_results, to_results, write_results
-from hrpose.metrics.distance import distances
+from hrpose.metrics.pck import distances
 from hrpose.metrics.pckh import pckh
 from hrpose.poses import rescore
-from hrpose.runtime.estimator import PoseEstimator
-from hrpose.skeleton import MPII_16, Skeleton
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import MPII_16
 
 # What may be asked for, and the metric by which weights are then compared.
 PRIMARY = {"AP": "AP", "PCKh": "PCKh", "PCK": "PCK@0.1", "NME": "NME", "EPE": "EPE"}

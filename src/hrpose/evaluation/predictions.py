@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose.data.coco import read_json
+from hrpose.data.images import PictureSource
 from hrpose.data.persons import PersonTable, group_by_image
-from hrpose.data.pictures import PictureSource
 from hrpose.errors import UserError
+from hrpose.estimator import Picture, PoseEstimator
 from hrpose.metadata import Metadata
-from hrpose.runtime.estimator import PoseEstimator
-from hrpose.runtime.picture import Picture
 
 GROUND_TRUTH = "ground-truth"
 DETECTOR = "detector"

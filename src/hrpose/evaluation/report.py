@@ -9,8 +9,7 @@ from hrpose.evaluation.analyze import Analysis, Example, Part
 from hrpose.evaluation.calibration import Reliability, Scores
 from hrpose.evaluation.error_analysis import KINDS
 from hrpose.metrics.coco import OKS_THRESHOLDS, RECALLS
-from hrpose.pages import document, source
-from hrpose.pages.charts import Line, gain_bar, line_chart, share_bar, table
+from hrpose.viz.html import Line, document, gain_bar, line_chart, share_bar, source, table
 
 _MENDED = {
     "miss": "Miss: far from every likely place; put on the label",

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrpose.drawing import heatmap_sheet
-from hrpose.encoding import encode
 from hrpose.explain import page
-from hrpose.explain.lesson import tell
+from hrpose.explain.page import tell
 from hrpose.explain.trace import Trace, trace
-from hrpose.files import write_atomically
+from hrpose.image import encode
+from hrpose.io import write_atomically
 from hrpose.poses import THRESHOLD
+from hrpose.viz import heatmap_sheet
 
 __all__ = ["Written", "trace", "write"]
 

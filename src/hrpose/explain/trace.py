@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hrpose.codec import flip_back
 from hrpose.errors import UserError
+from hrpose.estimator import PoseEstimator
 from hrpose.geometry import Crop, warp
-from hrpose.heatmap import flip_back
 from hrpose.metadata import Metadata
 from hrpose.poses import Poses
-from hrpose.runtime.estimator import PoseEstimator
 from hrpose.session import Session
 
 Floats = NDArray[np.floating[Any]]

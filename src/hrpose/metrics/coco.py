@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from hrpose.data.coco import CocoAnnotations, CocoResults, read_json
 from hrpose.errors import UserError
-from hrpose.files import write_atomically
+from hrpose.io import write_atomically
 from hrpose.metrics.oks import oks_nms_per_image, soft_oks_nms_per_image
 from hrpose.poses import rescore
-from hrpose.skeleton import COCO_17, from_coco_category
+from hrpose.skeletons import COCO_17, from_coco_category
 
 Results = Sequence[Mapping[str, Any]]
 # A file, a parsed one, or what is in it.

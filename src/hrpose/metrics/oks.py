@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose.data.persons import group_by_image
-from hrpose.skeleton import COCO_17
+from hrpose.skeletons import COCO_17
 
 # Pairs of poses compared at once: few enough for the processor's cache. No effect on the result.
 _BLOCK = 4096

@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hrpose.ahead import ahead
 from hrpose.errors import UserError
+from hrpose.estimator import Picture, PoseEstimator
+from hrpose.io import prefetch
 from hrpose.poses import Poses
 from hrpose.predict.inputs import Boxes, ImageInput
-from hrpose.runtime.estimator import PoseEstimator
-from hrpose.runtime.picture import Picture
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +52,7 @@ def predict_images(
             return Failure(source, UserError(text, code=error.code))
 
     def readable() -> Iterator[Picture]:
-        for found in ahead(read, images):
+        for found in prefetch(read, images):
             if isinstance(found, Failure):
                 failures.append(found)
             else:

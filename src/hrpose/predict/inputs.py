@@ -33,7 +33,7 @@ class ImageInput:
         """What an estimator reads. Raises UserError where an address cannot be fetched."""
         if isinstance(self.place, Path):
             return self.place
-        from hrpose.archives import remote
+        from hrpose.batch import remote
 
         return remote.content(self.place)
 
@@ -120,7 +120,7 @@ def _below(argument: str) -> Iterator[Path | str]:
 
 
 def _below_address(address: str) -> Iterator[str]:
-    from hrpose.archives import remote
+    from hrpose.batch import remote
 
     suffix = PurePosixPath(_name(address)).suffix.lower()
     if suffix in CLIP_SUFFIXES:

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose import tables
-from hrpose.data.coco_set import ANNOTATIONS, IMAGES, CocoSet
-from hrpose.drawing import draw, side_by_side
-from hrpose.encoding import encode
+from hrpose import poses as poses_module
+from hrpose.data.dataset_folder import ANNOTATIONS, IMAGES, CocoSet
 from hrpose.errors import UserError
-from hrpose.files import write_atomically
-from hrpose.image import is_upright
+from hrpose.estimator import PoseEstimator
+from hrpose.image import encode, is_upright
+from hrpose.io import write_atomically
 from hrpose.poses import Poses
 from hrpose.predict.images import Prediction
 from hrpose.predict.inputs import ClipInput, ImageInput
-from hrpose.runtime.estimator import PoseEstimator
 from hrpose.skeleton import Skeleton
+from hrpose.viz import draw, side_by_side
 
 if TYPE_CHECKING:
     from hrpose.video import Clip, Frame
@@ -52,7 +51,7 @@ class Saving:
     def check(self) -> None:
         """Raise UserError where `folder` cannot be written or a package is missing."""
         if "parquet" in self.kinds:
-            tables.check_parquet()
+            poses_module.check_parquet()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
@@ -79,7 +78,7 @@ class Results:
     stem: str
     skeleton: Skeleton
     entries: list[dict[str, Any]] = field(default_factory=list)
-    rows: list[tables.Row] = field(default_factory=list)
+    rows: list[poses_module.Row] = field(default_factory=list)
     dataset: CocoSet = field(init=False)
 
     def __post_init__(self) -> None:
@@ -121,7 +120,7 @@ class Results:
                 about |= {"frame": frame, "time": round(time, 6)}
             self.entries += [{**about, **entry} for entry in poses.to_coco(image_id)]
         if kinds & {"csv", "parquet"}:
-            self.rows += tables.rows(
+            self.rows += poses_module.rows(
                 poses, file=name, frame=frame, time=time, threshold=self.saving.threshold
             )
         if "dataset" in kinds:
@@ -132,8 +131,8 @@ class Results:
         """Write the collected results; returns their paths."""
         contents: dict[str, Callable[[], str | bytes]] = {
             "coco": lambda: json.dumps(self.entries),
-            "csv": lambda: tables.to_csv(self.rows),
-            "parquet": lambda: tables.to_parquet(self.rows),
+            "csv": lambda: poses_module.to_csv(self.rows),
+            "parquet": lambda: poses_module.to_parquet(self.rows),
             "dataset": self.dataset.to_json,
         }
         paths = self.paths()

@@ -13,11 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from hrpose._version import __version__
-from hrpose.drawing import keypoint_colours, limb_colours
 from hrpose.serve import upload
-from hrpose.serve.door import Door
-from hrpose.serve.figures import Figures
-from hrpose.serve.limits import Refusal, busy
+from hrpose.serve.middleware import Door, Figures, Refusal, busy
 from hrpose.serve.schemas import (
     Health,
     LimitsInfo,
@@ -28,6 +25,7 @@ from hrpose.serve.schemas import (
     Problem,
 )
 from hrpose.serve.service import Service
+from hrpose.viz import keypoint_colours, limb_colours
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.runtime.estimator import PoseEstimator
+from hrpose.estimator import PoseEstimator
 from hrpose.session import Session
 
 # Two batches of this size keep the network busy while the answers of one are on their way out.

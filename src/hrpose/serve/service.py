@@ -12,17 +12,14 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.detection.detector import Boxes, Detector
-from hrpose.detection.simple import FullImage
-from hrpose.encoding import encode
+from hrpose.detection.detector import Boxes, Detector, FullImage
 from hrpose.errors import UserError
+from hrpose.estimator import Picture, PoseEstimator, place
 from hrpose.geometry import Crop
-from hrpose.image import PictureError, image_size
+from hrpose.image import PictureError, encode, image_size
 from hrpose.poses import Poses
-from hrpose.runtime.estimator import PoseEstimator, place
-from hrpose.runtime.picture import Picture
 from hrpose.serve.batcher import Batcher, Found, OutOfMemory, QueueFull
-from hrpose.serve.limits import Limits, Refusal, busy
+from hrpose.serve.middleware import Limits, Refusal, busy
 from hrpose.serve.schemas import Heatmaps, Keypoint, Options, Person, PosesAnswer
 from hrpose.serve.upload import parse_boxes
 

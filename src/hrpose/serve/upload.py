@@ -10,7 +10,7 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from hrpose.serve.limits import Limits, Refusal, busy
+from hrpose.serve.middleware import Limits, Refusal, busy
 from hrpose.serve.schemas import Options
 
 # Of a form: the fields' names and texts; a hundred boxes have some 10,000 bytes.

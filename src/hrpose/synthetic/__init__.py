@@ -4,10 +4,8 @@ They feed tests, benchmarks and a two-minute training example. They are drawings
 says nothing about photographs.
 """
 
-from hrpose.synthetic.animal import ANIMAL
-from hrpose.synthetic.dataset import write_dataset
-from hrpose.synthetic.figure import Figure
-from hrpose.synthetic.person import PERSON
-from hrpose.synthetic.picture import SyntheticPicture, render_picture
+from hrpose.synthetic.drawing import Figure
+from hrpose.synthetic.figures import ANIMAL, PERSON
+from hrpose.synthetic.render import SyntheticPicture, render_picture, write_dataset
 
 __all__ = ["ANIMAL", "PERSON", "Figure", "SyntheticPicture", "render_picture", "write_dataset"]

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.codec import Codec
+from hrpose.codec import Codec, sigma_for
 from hrpose.data.persons import PersonTable
-from hrpose.heatmap import sigma_for
 from hrpose.metadata import Metadata
-from hrpose.network.convert import Weights
+from hrpose.models.convert import Weights
 from hrpose.training.recipe import (
     AugmentationPart,
     CodecPart,

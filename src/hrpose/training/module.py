@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import grid_sample
 
 from hrpose.data.dataset import Sample
 from hrpose.errors import UserError
@@ -14,16 +15,66 @@ from hrpose.evaluation.evaluate import Evaluator
 from hrpose.evaluation.predictions import Predictions, ground_truth
 from hrpose.geometry import transform
 from hrpose.metadata import Metadata
-from hrpose.network.folded import norms
-from hrpose.network.hrnet import HRNet
-from hrpose.training.accuracy import accuracy
-from hrpose.training.device_warp import warp_batch
-from hrpose.training.loss import ohkm, peak, weighted_mse
-from hrpose.training.memory import MicroBatches
-from hrpose.training.network_module import NetworkModule
-from hrpose.training.pictures import DebugPictures
-from hrpose.training.processes import gather
+from hrpose.models.batchnorm_folding import norms
+from hrpose.models.hrnet import HRNet
+from hrpose.training.base_module import NetworkModule
+from hrpose.training.debug_images import DebugPictures
+from hrpose.training.distributed import gather
+from hrpose.training.losses import ohkm, peak, weighted_mse
 from hrpose.training.recipe import Recipe
+from hrpose.training.trainer import MicroBatches
+
+
+def accuracy(heatmaps: Tensor, targets: Tensor, threshold: float = 0.5) -> Tensor:
+    """PCK on heatmaps: the share of joints whose peak is near the target's, the mean over joints.
+
+    `heatmaps` and `targets` (n, k, h, w); returns a number in [0, 1]. Near means that the distance,
+    with x in tenths of the width and y in tenths of the height, is below `threshold`. As in the
+    official code a joint counts where the target's peak is beyond the second column and row, a
+    heatmap without anything above 0 has its peak at (0, 0), and joints that count nowhere are left
+    out of the mean. The official code divides x by the height and y by the width, by mistake; here
+    each has its own, so figures differ a little for inputs that are not square.
+    """
+    height, width = heatmaps.shape[-2:]
+    tenths = torch.tensor([width, height], device=heatmaps.device) / 10
+    truth = _peaks(targets)
+    near = ((_peaks(heatmaps) - truth) / tenths).norm(dim=-1) < threshold
+    counts = (truth > 1).all(dim=-1)
+    counted = counts.sum(dim=0)
+    shares = (near & counts).sum(dim=0) / counted.clamp(min=1)
+    mean: Tensor = shares.sum() / (counted > 0).sum().clamp(min=1)
+    return mean
+
+
+def _peaks(heatmaps: Tensor) -> Tensor:
+    """(n, k, 2): the highest pixel (x, y) of each heatmap."""
+    values, index = heatmaps.detach().flatten(-2).max(dim=-1)
+    width = heatmaps.shape[-1]
+    points = torch.stack([index % width, index // width], dim=-1)
+    return points * (values > 0)[..., None]
+
+
+def warp_batch(images: Tensor, lies: Tensor, input_wh: tuple[int, int]) -> Tensor:
+    """Cut n crops out of n pictures: uint8 (n, h, w, 3) to uint8 (n, input h, input w, 3).
+
+    `lies` (n, 2, 3) leads from input pixels to those of each picture. Bilinear, black outside, as
+    `warp`, which computes with 1/32 pixels on some processors and so differs: by less than one of
+    255 in the mean, and more only where neighbouring pixels differ much.
+    """
+    width, height = input_wh
+    x = torch.arange(width, dtype=lies.dtype, device=lies.device)
+    y = torch.arange(height, dtype=lies.dtype, device=lies.device)
+    columns, rows = (
+        lies[:, None, None, :, 0] * x[:, None],
+        lies[:, None, None, :, 1] * y[:, None, None],
+    )
+    places = columns + rows + lies[:, None, None, :, 2]
+    # grid_sample counts from -1 at the centre of the first pixel to 1 at that of the last.
+    size = torch.tensor([images.shape[2], images.shape[1]], dtype=lies.dtype, device=lies.device)
+    grid = (places * 2 / (size - 1) - 1).float()
+    planes = images.permute(0, 3, 1, 2).float()
+    warped = grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    return warped.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
 class PoseModule(MicroBatches, NetworkModule):

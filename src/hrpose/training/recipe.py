@@ -10,9 +10,9 @@ import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from hrpose.codec import Codec
-from hrpose.data.augment import Augmentation
-from hrpose.files import write_atomically
-from hrpose.network.spec import NETWORKS
+from hrpose.data.augmentation import Augmentation
+from hrpose.io import write_atomically
+from hrpose.models.hrnet import NETWORKS
 from hrpose.yaml_file import Part, load_as
 
 PAPER = Augmentation()
@@ -52,7 +52,7 @@ class CodecPart(Part):
 
 
 class AugmentationPart(Part):
-    """See `hrpose.data.augment.Augmentation`, whose defaults are the paper's for COCO."""
+    """See `hrpose.data.augmentation.Augmentation`, whose defaults are the paper's for COCO."""
 
     scale: Annotated[float, Field(ge=0, lt=1)] = PAPER.scale
     rotation_deg: Annotated[float, Field(ge=0, le=180)] = PAPER.rotation_deg
@@ -76,7 +76,7 @@ class Loss(Part):
     top: Annotated[int, Field(ge=1)] = 8
     """For `ohkm`: how many of each person's keypoints count, the worst first."""
     peak: Annotated[float, Field(ge=0)] = 0.0
-    """For `mse`: this much of `hrpose.training.loss.peak` is added."""
+    """For `mse`: this much of `hrpose.training.losses.peak` is added."""
     keypoint_weights: bool = True
     """Scale each keypoint's loss by the skeleton's weight; the official trainings do not."""
 
@@ -163,7 +163,7 @@ class Training(AnyTraining):
     frozen_norms: bool = False
     """Leave every BatchNorm as the weights brought it: statistics, scale and shift."""
     debug_pictures_every: Annotated[int, Field(ge=0)] = 0
-    """Steps between looks at a batch (`hrpose.training.pictures`); 0 is never."""
+    """Steps between looks at a batch (`hrpose.training.debug_images`); 0 is never."""
 
 
 class Evaluation(Part):

@@ -6,10 +6,9 @@ for frame, poses in hrpose.video.follow(estimator, "clip.mp4"):
     print(frame.time, poses.track_ids)
 """
 
-from hrpose.video.clip import Clip, Frame
-from hrpose.video.following import follow
-from hrpose.video.recorder import Recorder
+from hrpose.video.reading import Clip, Frame
 from hrpose.video.smoothing import Smoother
-from hrpose.video.tracker import Tracker
+from hrpose.video.tracking import Tracker, follow
+from hrpose.video.writing import Recorder
 
 __all__ = ["Clip", "Frame", "Recorder", "Smoother", "Tracker", "follow"]

@@ -25,7 +25,7 @@ def find(name_or_file: str | Path) -> Path:
 
         return fetch(HubName.parse(name))
     # Here, because the table is not needed for what is in the package.
-    from hrpose.weights.cache import usable_file
+    from hrpose.weights.download import usable_file
     from hrpose.weights.registry import RELEASED
 
     if name not in RELEASED:

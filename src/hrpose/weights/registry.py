@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from hrpose.codec import Codec
-from hrpose.heatmap import sigma_for
+from hrpose.codec import Codec, sigma_for
 from hrpose.metadata import Metadata
-from hrpose.skeleton import COCO_17, MPII_16
+from hrpose.skeletons import COCO_17, MPII_16
 
 Kind = Literal["pose", "backbone", "detector"]
 

@@ -21,7 +21,7 @@ from hrpose.data.formats.mpii import convert, from_coco, pckh_truth
 from hrpose.errors import UserError
 from hrpose.geometry import Crop
 from hrpose.metrics.pckh import pckh
-from hrpose.skeleton import MPII_16
+from hrpose.skeletons import MPII_16
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,11 @@ from hrpose.data.coco import load_persons
 from hrpose.data.formats.coco import box_of_joints
 from hrpose.data.formats.convert import to_coco
 from hrpose.data.formats.people import Given
-from hrpose.data.pictures import PictureSource
+from hrpose.data.images import PictureSource
 from hrpose.data.skeleton_file import skeleton_called
 from hrpose.errors import UserError
-from hrpose.skeleton import COCO_17, LSP_14, Skeleton
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import COCO_17, LSP_14
 
 
 def documents(out: Path) -> dict[str, Any]:

@@ -12,11 +12,10 @@ from typer.testing import CliRunner
 
 from data.formats import exports
 from hrpose.cli.main import app
-from hrpose.data.formats.convert import from_coco_to, from_coco_to_yolo, to_coco
+from hrpose.data.formats.convert import SOURCES, from_coco_to, from_coco_to_yolo, to_coco
+from hrpose.data.formats.cvat import children
 from hrpose.data.formats.people import Given
-from hrpose.data.formats.table import SOURCES
-from hrpose.data.formats.xml_file import children
-from hrpose.data.pictures import PictureSource
+from hrpose.data.images import PictureSource
 from hrpose.data.skeleton_file import skeleton_called
 from hrpose.errors import UserError
 from hrpose.skeleton import Skeleton

@@ -13,7 +13,7 @@ from PIL import Image
 
 from hrpose.data.formats.convert import from_coco_to, from_coco_to_yolo, to_coco
 from hrpose.data.formats.people import Given
-from hrpose.data.pictures import PictureSource
+from hrpose.data.images import PictureSource
 from hrpose.data.skeleton_file import skeleton_called
 
 NAMES = ("left ear", 'a "b" & <c>', "tail")

@@ -9,10 +9,10 @@ import pytest
 from hrpose.api import load
 from hrpose.data.coco import load_persons
 from hrpose.errors import UserError
+from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.evaluate import evaluate
 from hrpose.evaluation.parity.models import figure, people_of
-from hrpose.runtime.estimator import PoseEstimator
-from hrpose.skeleton import COCO_17
+from hrpose.skeletons import COCO_17
 from hrpose.synthetic import ANIMAL, PERSON, Figure, write_dataset
 from tiny_weights import PASSPORT, write_tiny_weights
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hrpose.data.pictures import stays_inside
+from hrpose.data.images import stays_inside
 from hrpose.errors import UserError
 
 _MOST = 1e6  # pixels; pictures have at most 65,535 a side, joints may lie outside

@@ -15,7 +15,16 @@ import numpy as np
 
 from hrpose.data.coco import read_annotations
 from hrpose.data.formats.checks import file_name, printable
-from hrpose.data.formats.people import Box, Given, Joint, Person, Picture, PoseSet, beside, pose_set
+from hrpose.data.formats.people import (
+    Box,
+    Given,
+    Joint,
+    Person,
+    Picture,
+    PoseSet,
+    beside,
+    pose_set,
+)
 from hrpose.data.persons import group_by_image
 from hrpose.data.rules import Entry
 from hrpose.errors import UserError

@@ -25,7 +25,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, ParseError
 from xml.sax.saxutils import escape, quoteattr
+
+from defusedxml import DefusedXmlException, DTDForbidden
+from defusedxml.ElementTree import iterparse
 
 from hrpose.data.formats import coco
 from hrpose.data.formats.checks import (
@@ -49,10 +53,48 @@ from hrpose.data.formats.people import (
     pose_set,
     skeleton_of,
 )
-from hrpose.data.formats.xml_file import children
-from hrpose.data.pictures import PictureSource
+from hrpose.data.images import PictureSource
 from hrpose.errors import UserError
-from hrpose.skeleton import SHIPPED, Skeleton
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import SHIPPED
+
+MAX_BYTES = 500_000_000
+_MAX_DEPTH = 50
+
+
+def children(path: Path, root: str) -> Iterator[Element]:
+    """The elements right below the root, whose name is expected to be `root`, one by one.
+
+    An element is forgotten when the next is asked for. Raises UserError, naming the file, where it
+    is missing, too large, damaged, of another root, or has a document type.
+    """
+    expected = f"{path}: expected XML with <{root}>"
+    try:
+        with path.open("rb") as file:
+            if path.stat().st_size > MAX_BYTES:
+                raise UserError(f"{expected}, found more than {MAX_BYTES:,} bytes")
+            opened: list[Element] = []
+            for event, element in iterparse(file, ("start", "end"), forbid_dtd=True):
+                if event == "start":
+                    opened.append(element)
+                    if opened[0].tag != root:
+                        raise UserError(f"{expected}, found <{opened[0].tag[:40]!r}>")
+                    if len(opened) > _MAX_DEPTH:
+                        raise UserError(f"{expected}, found elements more than {_MAX_DEPTH} deep")
+                    continue
+                opened.pop()
+                if len(opened) == 1:
+                    yield element
+                    opened[0].clear()
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except DTDForbidden as error:
+        raise UserError(f"{expected}, found a document type (DTD), which is not read") from error
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        raise UserError(f"{expected}, found {error}") from error
+
 
 _FRAMES = 100_000_000
 _ENDINGS = (".png", ".PNG", ".jpg", ".jpeg", ".JPG")

@@ -36,8 +36,17 @@ from hrpose.data.formats.checks import (
     wrong,
 )
 from hrpose.data.formats.coco import box_of_joints
-from hrpose.data.formats.people import Box, Given, Joint, Person, Picture, PoseSet, beside, pose_set
-from hrpose.data.pictures import PictureSource
+from hrpose.data.formats.people import (
+    Box,
+    Given,
+    Joint,
+    Person,
+    Picture,
+    PoseSet,
+    beside,
+    pose_set,
+)
+from hrpose.data.images import PictureSource
 from hrpose.errors import UserError
 from hrpose.image import SUFFIXES
 

@@ -28,7 +28,7 @@ from hrpose.data.formats.checks import (
     wrong,
 )
 from hrpose.data.formats.people import Box, Given, Joint, Person, Picture, PoseSet, pose_set
-from hrpose.data.pictures import PictureSource
+from hrpose.data.images import PictureSource
 from hrpose.errors import UserError
 
 

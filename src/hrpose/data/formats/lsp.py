@@ -13,7 +13,7 @@ import numpy as np
 from hrpose.data.formats.people import Given, Person, Picture, PoseSet, beside, pose_set
 from hrpose.data.matlab import read_mat
 from hrpose.errors import UserError
-from hrpose.skeleton import LSP_14
+from hrpose.skeletons import LSP_14
 
 
 def read(source: Path, given: Given) -> PoseSet:

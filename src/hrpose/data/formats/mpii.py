@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.data.coco import CocoAnnotations, read_annotations, read_json
+from hrpose.data.images import PictureSource, stays_inside
 from hrpose.data.matlab import read_mat, write_mat
-from hrpose.data.pictures import PictureSource, stays_inside
 from hrpose.errors import UserError
-from hrpose.files import write_atomically
 from hrpose.geometry import xywh_to_xyxy
-from hrpose.skeleton import MPII_16
+from hrpose.io import write_atomically
+from hrpose.skeletons import MPII_16
 
 SETS = ("train", "valid", "trainval", "test")
 

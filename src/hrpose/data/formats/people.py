@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hrpose.data.formats.checks import printable
-from hrpose.data.pictures import PictureSource, pictures_beside
+from hrpose.data.images import PictureSource, pictures_beside
 from hrpose.errors import UserError
-from hrpose.skeleton import SHIPPED, Skeleton, guess_flip_pairs
+from hrpose.skeleton import Skeleton, guess_flip_pairs
+from hrpose.skeletons import SHIPPED
 
 Joint = tuple[float, float, int]
 Box = tuple[float, float, float, float]

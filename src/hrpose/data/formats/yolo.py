@@ -31,10 +31,11 @@ from hrpose.data.formats.checks import (
 )
 from hrpose.data.formats.coco import box_of_joints
 from hrpose.data.formats.people import Box, Given, Joint, Person, Picture, PoseSet, pose_set
-from hrpose.data.pictures import PictureSource
+from hrpose.data.images import PictureSource
 from hrpose.errors import UserError
 from hrpose.image import SUFFIXES
-from hrpose.skeleton import COCO_17, Skeleton, guess_flip_pairs
+from hrpose.skeleton import Skeleton, guess_flip_pairs
+from hrpose.skeletons import COCO_17
 
 _DIGITS = 6
 _SUBSETS = ("train", "val", "test")

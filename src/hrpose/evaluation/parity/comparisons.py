@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose import heatmap
+from hrpose import codec
 from hrpose.evaluation.parity.certificate import Certificate, Check
 from hrpose.evaluation.parity.golden import NETWORKS, Golden, network_input, picture, weight
 from hrpose.geometry import Crop, transform, warp
 from hrpose.metrics.coco import evaluate_keypoints
 from hrpose.metrics.oks import oks_nms, soft_oks_nms
 from hrpose.metrics.pckh import pckh
-from hrpose.skeleton import COCO_17
+from hrpose.skeletons import COCO_17
 
 if TYPE_CHECKING:
     import torch
@@ -88,11 +88,11 @@ def check_heatmaps(golden: Golden, arrays: Arrays) -> Iterator[Check]:
     numbers, on = golden.arrays("pipeline"), arrays.name
     for size, input_wh in (("256x192", (192, 256)), ("384x288", (288, 384))):
         joints, visible = (numbers[f"target_{size}_{part}"] for part in ("joints", "visible"))
-        maps, weights = heatmap.encode(
+        maps, weights = codec.encode(
             arrays.to(joints),
             arrays.to(visible),
             (input_wh[0] // 4, input_wh[1] // 4),
-            heatmap.sigma_for(input_wh),
+            codec.sigma_for(input_wh),
         )
         weighted = arrays.back(weights) * np.asarray(COCO_17.weights, np.float32)
         off = max(
@@ -101,7 +101,7 @@ def check_heatmaps(golden: Golden, arrays: Arrays) -> Iterator[Check]:
         )
         yield Check(f"targets {size}", on, off, 1e-5)
 
-    points, scores = heatmap.decode(arrays.to(numbers["decode_heatmaps"]))
+    points, scores = codec.decode(arrays.to(numbers["decode_heatmaps"]))
     height, width = numbers["decode_heatmaps"].shape[-2:]
     places = zip(numbers["decode_center"], numbers["decode_size_px"], strict=True)
     matrices = [
@@ -120,7 +120,7 @@ def check_heatmaps(golden: Golden, arrays: Arrays) -> Iterator[Check]:
     )
     found = difference(arrays.back(scores), numbers["decode_score"])
     yield Check("decoding: scores", on, found, 1e-5)
-    merged = heatmap.merge_flipped(
+    merged = codec.merge_flipped(
         arrays.to(numbers["flip_direct"]),
         arrays.to(numbers["flip_mirrored"]),
         COCO_17.flip_permutation,
@@ -188,7 +188,7 @@ def check_device(golden: Golden, device: "torch.device") -> Iterator[Check]:
 
 def check_losses(golden: Golden, arrays: Arrays) -> Iterator[Check]:
     """The mean squared error, with and without joint weights, and hard keypoint mining."""
-    from hrpose.training.loss import ohkm, weighted_mse
+    from hrpose.training.losses import ohkm, weighted_mse
 
     numbers, facts = golden.arrays("pipeline"), golden.facts("pipeline")
     targets, weights = (numbers[f"target_256x192_{part}"][:3] for part in ("heatmaps", "weights"))
@@ -209,7 +209,7 @@ def check_network(golden: Golden, name: str, device: "torch.device") -> Iterator
     """A whole network: the names of its weights; and, made by rule, weights, input and output."""
     import torch
 
-    from hrpose.network.hrnet import HRNet
+    from hrpose.models.hrnet import HRNet
 
     file = NETWORKS[name]
     facts = golden.facts(file)

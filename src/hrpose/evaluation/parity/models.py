@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from hrpose.data.coco import load_persons
-from hrpose.data.pictures import PictureSource
+from hrpose.data.images import PictureSource
 from hrpose.errors import UserError
+from hrpose.estimator import Picture, PoseEstimator
 from hrpose.evaluation.evaluate import evaluate
 from hrpose.evaluation.parity.certificate import Check
 from hrpose.evaluation.predictions import GROUND_TRUTH, Progress
 from hrpose.geometry import transform
-from hrpose.runtime.estimator import PoseEstimator
-from hrpose.runtime.picture import Picture
 from hrpose.synthetic import render_picture
 
 # Rounding moves a keypoint where two pixels of a heatmap are all but equal: that may be rare.

@@ -1,0 +1,150 @@
+"""What was found, as a table: one row for each picture, its people inside."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+from hrpose.batch.job import Job, parquet
+from hrpose.io import write_atomically
+from hrpose.poses import Poses, Row, rows
+
+# The words of `hrpose.poses.Row`. 32 bits hold 1/1000 of a pixel up to 8,192 pixels.
+_JOINT = pa.struct(
+    [
+        ("joint", pa.string()),
+        ("x", pa.float32()),
+        ("y", pa.float32()),
+        ("score", pa.float32()),
+        ("present", pa.bool_()),
+    ]
+)
+_PERSON = pa.struct(
+    [
+        ("box", pa.list_(pa.float32())),
+        ("score", pa.float32()),
+        ("joints", pa.list_(_JOINT)),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        pa.field("file", pa.string(), nullable=False),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("error", pa.string()),
+        ("people", pa.list_(_PERSON)),
+    ]
+)
+_LONGEST_REASON = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many pictures are done, how many of them failed, and the people in the others."""
+
+    pictures: int = 0
+    failed: int = 0
+    people: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.pictures + other.pictures,
+            self.failed + other.failed,
+            self.people + other.people,
+        )
+
+
+def found(file: str, wh: tuple[int, int], poses: Poses, threshold: float) -> dict[str, Any]:
+    """The row of a picture of `wh` pixels, with the same rounding as the other tables."""
+    k = len(poses.skeleton)
+    joints = [
+        {"joint": row.joint, "x": row.x, "y": row.y, "score": row.score, "present": row.present}
+        for row in rows(poses, threshold=threshold)
+    ]
+    people = [
+        {
+            "box": [round(float(v), 3) for v in box],
+            "score": round(float(score), 4),
+            "joints": joints[person * k : (person + 1) * k],
+        }
+        for person, (box, score) in enumerate(zip(poses.boxes, poses.scores, strict=True))
+    ]
+    return {"file": file, "width": wh[0], "height": wh[1], "error": None, "people": people}
+
+
+def failed(file: str, reason: str) -> dict[str, Any]:
+    """The row of a picture that could not be done, with a reason of one line."""
+    line = " ".join(reason.encode("utf-8", "backslashreplace").decode().split())
+    return {"file": file, "error": line[:_LONGEST_REASON] or "unknown"}
+
+
+def to_table(rows: Sequence[dict[str, Any]]) -> Any:
+    """A pyarrow table of `SCHEMA`."""
+    return pa.Table.from_pylist(list(rows), SCHEMA)
+
+
+def write(job: Job, number: int, table: Any) -> Counts:
+    """Write a partition's results, whole or not at all."""
+    count = Counts(
+        len(table),
+        len(table) - table["error"].null_count,
+        int(pc.sum(pc.list_value_length(table["people"])).as_py() or 0),
+    )
+    notes = {
+        b"hrpose.job": job.id,
+        b"hrpose.failed": str(count.failed),
+        b"hrpose.people": str(count.people),
+    }
+    write_atomically(job.results(number), parquet(table.replace_schema_metadata(notes)))
+    return count
+
+
+def written(job: Job, number: int) -> Counts | None:
+    """What is in a partition's file, by its footer; None where it is missing, cut off or of
+    another job: then the partition is to be done.
+    """
+    try:
+        footer = pq.read_metadata(job.results(number))
+        notes = footer.metadata or {}
+        count = Counts(footer.num_rows, int(notes[b"hrpose.failed"]), int(notes[b"hrpose.people"]))
+    except (OSError, ValueError, KeyError):  # pyarrow's own are ValueErrors
+        return None
+    same = notes.get(b"hrpose.job") == job.id.encode() and count.pictures == job.size(number)
+    return count if same else None
+
+
+def failures(job: Job, most: int) -> list[str]:
+    """The reasons of the first failed pictures, at most so many."""
+    reasons: list[str] = []
+    for number in range(job.partitions):
+        count = written(job, number)
+        if count is not None and count.failed:
+            errors = pq.read_table(job.results(number), columns=["error"])["error"]
+            reasons += errors.drop_null().to_pylist()
+        if len(reasons) >= most:
+            break
+    return reasons[:most]
+
+
+def read_pictures(folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows of all finished partitions below `folder`, as plain values, in the list's order."""
+    for path in sorted((folder / "poses").glob("part-*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(1000):
+                yield from batch.to_pylist()
+
+
+def read_rows(folder: Path) -> Iterator[Row]:
+    """The same as `hrpose.poses` has it: one row for each joint. Failed pictures have none."""
+    for picture in read_pictures(folder):
+        for person, found in enumerate(picture["people"] or ()):
+            for joint in found["joints"]:
+                place = (round(joint["x"], 3), round(joint["y"], 3), round(joint["score"], 4))
+                yield Row(
+                    picture["file"], None, None, None, person, joint["joint"], *place,
+                    joint["present"],
+                )  # fmt: skip

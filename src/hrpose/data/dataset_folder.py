@@ -1,0 +1,201 @@
+"""Writing a data set as a new folder: whole or not at all, its pictures linked or copied.
+
+    OUT/annotations.json, train.json ...
+    OUT/images -> the folder of the pictures, or a copy of those that are named
+
+A link keeps file names short and right without a copy, and commands look into `images` beside an
+annotation file. Pictures in a zip file are not linked; commands take the zip file itself.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hrpose.data.images import PictureSource, pictures_beside, stays_inside
+from hrpose.errors import UserError
+from hrpose.image import MAX_BYTES
+from hrpose.poses import Poses
+from hrpose.skeleton import Skeleton
+
+
+@dataclass(frozen=True, slots=True)
+class Album:
+    """Pictures `names` of a source, to be found below the folder `at` of the set.
+
+    With `each`, links are made for the pictures, not for their folder.
+    """
+
+    at: str
+    source: PictureSource
+    names: tuple[str, ...] = ()
+    each: bool = False
+
+
+def pictures_of(path: Path, images: Path | None) -> PictureSource | None:
+    """The images that the user names, else `images` or `images.zip` beside the file."""
+    return pictures_beside(path) if images is None else PictureSource(images)
+
+
+def need_pictures(path: Path, images: Path | None) -> PictureSource:
+    """As `pictures_of`; raises UserError where there are none."""
+    found = pictures_of(path, images)
+    if found is None:
+        raise UserError(f"{path}: expected the folder 'images' beside it, found none; use --images")
+    return found
+
+
+def must_be_new(out: Path) -> None:
+    """Raises UserError where `out` holds something already."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: expected a new or empty folder, found files there; name another")
+
+
+def write_folder(
+    out: Path, files: Mapping[str, str], albums: Iterable[Album] = (), copy: bool = False
+) -> None:
+    """Write `files` (text by name) and the pictures to `out`, which appears when all is done.
+
+    Raises UserError, leaving nothing behind, where `out` is not new, a picture to copy is missing,
+    or the disk refuses.
+    """
+    must_be_new(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise _refused(out, error) from error
+    try:
+        for album in albums:
+            _add(staged, album, copy)
+        for name, text in files.items():
+            path = _inside(staged, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text.encode())
+        staged.chmod(0o755)  # mkdtemp makes folders for their owner alone
+        if out.is_dir():
+            out.rmdir()
+        staged.rename(out)
+    except OSError as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise _refused(out, error) from error
+    except UnicodeEncodeError as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise UserError(f"{out}: expected names of real characters, found {error}") from error
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+
+
+def is_linked(album: Album) -> bool:
+    """Whether the pictures can be linked: they are in a folder."""
+    return album.source.place.is_dir()
+
+
+def _add(staged: Path, album: Album, copy: bool) -> None:
+    at = _inside(staged, album.at)
+    if copy:
+        for name in album.names:
+            content = album.source.content(name)
+            if len(content) > MAX_BYTES:
+                raise UserError(f"{name}: expected at most {MAX_BYTES:,} bytes, found more")
+            path = _inside(at, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    elif not is_linked(album):
+        return
+    elif album.each:
+        for name in album.names:
+            if name in album.source:
+                _link(_inside(at, name), album.source.place / name)
+    else:
+        _link(at, album.source.place)
+
+
+def _link(path: Path, target: Path) -> None:
+    """A relative link, so that a tree of data may move as a whole.
+
+    `path` is in the staged folder, which lies beside the folder that it becomes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        relative = os.path.relpath(target.resolve(), path.parent.resolve())
+        path.symlink_to(relative, target_is_directory=target.is_dir())
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise UserError(f"{target}: cannot be linked to ({error}); use --copy") from error
+
+
+def _inside(folder: Path, name: str) -> Path:
+    if not stays_inside(name):
+        raise UserError(f"{folder}: expected a name inside the folder, found {name!r}")
+    return folder / name
+
+
+def _refused(out: Path, error: OSError) -> UserError:
+    reason = error.strerror or error
+    return UserError(f"{out}: cannot be written ({reason}); choose another folder")
+
+
+IMAGES = "images/default"
+ANNOTATIONS = "annotations/person_keypoints_default.json"
+
+
+@dataclass(slots=True)
+class CocoSet:
+    """Pictures and their people, collected one picture after the other.
+
+    Joints with a score below `threshold` are absent: x, y and visibility 0. The others have
+    visibility 2.
+    """
+
+    skeleton: Skeleton
+    threshold: float
+    images: list[dict[str, Any]] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, image_id: int, file_name: str, image_wh: tuple[int, int], poses: Poses) -> None:
+        """A picture that lies in `IMAGES` under `file_name`, and the people in it."""
+        width, height = image_wh
+        self.images.append(
+            {"id": image_id, "file_name": file_name, "width": width, "height": height}
+        )
+        for keypoints, box, score in zip(
+            poses.keypoints.tolist(), poses.boxes.tolist(), poses.scores.tolist(), strict=True
+        ):
+            triples = [
+                [round(x, 2), round(y, 2), 2] if s >= self.threshold else [0, 0, 0]
+                for x, y, s in keypoints
+            ]
+            self.annotations.append(
+                {
+                    "id": len(self.annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": 1,
+                    "keypoints": [value for triple in triples for value in triple],
+                    "num_keypoints": sum(triple[2] > 0 for triple in triples),
+                    "bbox": [round(value, 2) for value in box],
+                    "area": round(box[2] * box[3], 2),
+                    "iscrowd": 0,
+                    # Readers ask for it, and may find it empty.
+                    "segmentation": [],
+                    # Not COCO's, but both tools keep it as an attribute.
+                    "score": round(score, 4),
+                }
+            )
+
+    def to_json(self) -> str:
+        """The annotations file."""
+        category = {**self.skeleton.to_coco_category(), "supercategory": "person"}
+        return json.dumps(
+            {
+                "info": {"description": "Keypoints predicted by hrpose"},
+                "licenses": [],
+                "categories": [category],
+                "images": self.images,
+                "annotations": self.annotations,
+            }
+        )

@@ -1,0 +1,197 @@
+"""People as centres: boxes to the maps that the finder learns, and maps back to boxes.
+
+Zhou et al., "Objects as Points": a person is a peak of one heatmap. As in Liu et al.,
+"Training-Time-Friendly Network for Real-Time Object Detection", the Gaussian has the shape of the
+box, and every cell near the centre, not the peak alone, learns the distances to the box's sides.
+
+Maps have one cell for `STRIDE` x `STRIDE` input pixels; cell j sits at pixel STRIDE * j + 1.5.
+Boxes are [x, y, w, h] in input pixels.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose.detection.detector import Boxes
+from hrpose.geometry import Crop, clip_boxes, iou_of_pairs, transform_boxes, warp
+from hrpose.metadata import Confidence, DetectorMetadata, metadata_of
+from hrpose.session import open_network
+
+STRIDE = 4
+
+# Lower peaks are noise.
+FAINTEST = 0.02
+
+# The Gaussian's standard deviation: this part of the box, and at least so many cells.
+_SPREAD = 0.09
+_SMALLEST_SIGMA = 0.7
+# Cells whose Gaussian is higher learn the box.
+_REGION = 0.1
+# Rows and columns from a peak to itself and the eight cells around.
+_AROUND = np.array([(0, 0), (-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]).T
+
+
+class Targets(NamedTuple):
+    """Of one picture: `heat` (h, w) in [0, 1], `distances` (4, h, w) in input pixels, at least 1,
+    and `weights` (h, w), which sum to 1 over the cells of each person.
+    """
+
+    heat: NDArray[np.float32]
+    distances: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+
+def cell_positions(map_wh: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """X of the columns and y of the rows, in input pixels."""
+    columns, rows = (np.arange(cells, dtype=np.float64) for cells in map_wh)
+    return columns * STRIDE + (STRIDE - 1) / 2, rows * STRIDE + (STRIDE - 1) / 2
+
+
+def encode(boxes_xywh: NDArray[np.float64], input_wh: tuple[int, int]) -> Targets:
+    """The maps of boxes (n, 4), whose centres lie in the input."""
+    w, h = input_wh[0] // STRIDE, input_wh[1] // STRIDE
+    # Smallest first: where two people share a centre, the smaller, in front or farther, owns it.
+    boxes = boxes_xywh[np.argsort(boxes_xywh[:, 2] * boxes_xywh[:, 3], kind="stable")]
+    if len(boxes) == 0:
+        zeros = np.zeros((h, w), np.float32)
+        return Targets(zeros, np.ones((4, h, w), np.float32), zeros)
+    sides, sizes = boxes[:, :2], boxes[:, 2:]
+    x, y = cell_positions((w, h))
+    middle = (sides + sizes / 2 - (STRIDE - 1) / 2) / STRIDE
+    column, row = np.clip(np.rint(middle), 0, [w - 1, h - 1]).T
+    sigma_x, sigma_y = np.maximum(_SPREAD * sizes / STRIDE, _SMALLEST_SIGMA).T
+    across = ((np.arange(w) - column[:, None]) / sigma_x[:, None]) ** 2
+    down = ((np.arange(h) - row[:, None]) / sigma_y[:, None]) ** 2
+    gauss = np.exp(-0.5 * (down[:, :, None] + across[:, None, :]))
+    owner, heat = gauss.argmax(axis=0), gauss.max(axis=0)
+    near = np.where(heat > _REGION, heat, 0.0)
+    total = np.bincount(owner.ravel(), near.ravel(), len(boxes))
+    weights = near / np.maximum(total, 1e-9)[owner]
+    left, top = sides[owner, 0], sides[owner, 1]
+    right, bottom = left + sizes[owner, 0], top + sizes[owner, 1]
+    columns, rows = np.broadcast_arrays(x[None, :], y[:, None])
+    distances = np.stack([columns - left, rows - top, right - columns, bottom - rows])
+    return Targets(
+        heat.astype(np.float32),
+        np.maximum(distances, 1.0).astype(np.float32),
+        weights.astype(np.float32),
+    )
+
+
+def decode(
+    heat: NDArray[np.float32],
+    distances: NDArray[np.float32],
+    threshold: float = FAINTEST,
+    most: int = 100,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The peaks of `heat` (h, w) at or above `threshold`, best first and at most `most`.
+
+    A peak's box is the mean of those that its 3 x 3 cells give by `distances` (4, h, w), as far as
+    they mean the same person, weighted by their heat squared: the peak's own is less exact. Returns
+    boxes (n, 4) in input pixels and
+    peaks (n,).
+    """
+    peak = (heat >= cv2.dilate(heat, np.ones((3, 3), np.uint8))) & (heat >= threshold)
+    rows, columns = np.nonzero(peak)
+    order = np.argsort(-heat[rows, columns], kind="stable")[:most]
+    rows, columns = rows[order], columns[order]
+    # (n, 9) cells around, the peak first; those outside weigh nothing.
+    near_rows, near_columns = rows[:, None] + _AROUND[0], columns[:, None] + _AROUND[1]
+    h, w = heat.shape
+    inside = (near_rows >= 0) & (near_rows < h) & (near_columns >= 0) & (near_columns < w)
+    near_rows, near_columns = near_rows.clip(0, h - 1), near_columns.clip(0, w - 1)
+    x, y = cell_positions((w, h))
+    places = np.stack([x[near_columns], y[near_rows]], axis=-1)
+    sides = np.moveaxis(distances[:, near_rows, near_columns].astype(np.float64), 0, -1)
+    low, high = places - sides[..., :2], places + sides[..., 2:]
+    weights = heat[near_rows, near_columns].astype(np.float64) ** 2
+    weights *= inside & _alike(low, high)
+    weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+    left_top, right_bottom = ((weights[..., None] * side).sum(axis=1) for side in (low, high))
+    boxes = np.concatenate([left_top, right_bottom - left_top], axis=1)
+    return boxes, heat[rows, columns].astype(np.float64)
+
+
+def _alike(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of n times 9 boxes mean the person of the first: (n, 9), from corners (n, 9, 2)."""
+    boxes = np.concatenate([low, high - low], axis=2)
+    alike: NDArray[np.bool_] = iou_of_pairs(boxes, boxes[:, :1]) > 0.5
+    return alike
+
+
+# Two people rarely overlap more.
+SAME_PERSON_IOU = 0.5
+# The warp takes single pixels and would miss what lies between; so a picture longer than this
+# many inputs is first made smaller by averages.
+_SHARPEST = 2
+# The coarsest branch of the network sees one pixel of so many.
+_MULTIPLE = 32
+
+
+class Finder:
+    """People by an ONNX file that `hrpose export` wrote from a finder's weights.
+
+    Boxes with a score of at least `threshold` (without one, the passport's), cut at the picture's
+    edges, best first. A score is a probability, see `hrpose.metadata.Confidence`. Raises
+    UserError for a file that is no finder.
+    """
+
+    name = "builtin"
+
+    def __init__(
+        self, path: Path, threshold: float | None = None, threads: int | None = None
+    ) -> None:
+        self._network = open_network(path, "detector", threads)
+        self.passport = metadata_of(path, DetectorMetadata)
+        self.input_wh = (self.passport.side, self.passport.side)
+        self.threshold = self.passport.threshold if threshold is None else threshold
+
+    def __call__(self, image: NDArray[np.uint8]) -> Boxes:
+        """The people in an RGB picture (h, w, 3)."""
+        pixels, crop = look(image, self.passport.side)
+        heat, distances = self._network({"pictures": pixels[None]}, ["heat", "distances"])
+        found = persons(*decode(heat[0], distances[0]), self.passport.confidence, self.threshold)
+        boxes = transform_boxes(found.xywh, crop.inverse_matrix)
+        boxes = clip_boxes(boxes, (image.shape[1], image.shape[0]))
+        return Boxes(boxes, found.scores)[(boxes[:, 2:] > 0).all(axis=1)]
+
+
+def persons(
+    boxes: NDArray[np.float64],
+    peaks: NDArray[np.float64],
+    confidence: Confidence,
+    threshold: float = 0.0,
+) -> Boxes:
+    """Each person once, best first, from decoded `boxes` (n, 4) in input pixels and `peaks` (n,).
+
+    Scores by `confidence`, and of those of at least `threshold` the best of boxes that overlap.
+    Tuning calls this too: boxes must compete for the weights' threshold as they do in use.
+    """
+    scores = confidence.scores(peaks, boxes)
+    return Boxes(boxes, scores)[scores >= threshold].with_nms(SAME_PERSON_IOU)
+
+
+def look(image: NDArray[np.uint8], side: int) -> tuple[NDArray[np.uint8], Crop]:
+    """The input (h, w, 3), `side` long and no higher or wider than the picture needs; and where
+    it lies in the picture.
+    """
+    wh = (image.shape[1], image.shape[0])
+    crop = letterbox(wh, side)
+    shrink = _SHARPEST * side / max(wh)
+    if shrink >= 1:
+        return warp(image, crop), crop
+    size = [max(1, round(length * shrink)) for length in wh]
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return warp(small, Crop.from_box([0, 0, *size], crop.input_wh, padding=1.0)), crop
+
+
+def letterbox(image_wh: tuple[int, int], side: int) -> Crop:
+    """The whole picture in the middle of an input that is `side` long, in its proportions."""
+    # In whole numbers, so that the longer side is `side` and not the next multiple.
+    width, height = (
+        max(1, -(-length * side // (max(image_wh) * _MULTIPLE))) * _MULTIPLE for length in image_wh
+    )
+    return Crop.from_box([0, 0, *image_wh], (width, height), padding=1.0)

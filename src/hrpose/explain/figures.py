@@ -1,0 +1,293 @@
+"""Pictures of the photo: the box, the crop around it, the finished pose."""
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hrpose.explain.trace import Floats, Trace
+from hrpose.geometry import Crop, transform
+from hrpose.poses import Poses
+from hrpose.skeleton import Colour
+from hrpose.viz import LEFT, MIDDLE, RIGHT, draw, drawing, keypoint_colours
+from hrpose.viz.drawing import INK, PAPER
+from hrpose.viz.heatmaps import GROUND, colour_map, enlarged, overlay
+
+# The long side of what is shown, in pixels.
+LONG_SIDE = 840
+
+
+def _shown(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
+    """The photo at the size of the page, and the factor that brought it there."""
+    factor = LONG_SIDE / max(image.shape[:2])
+    return _resized(image, factor), factor
+
+
+def _resized(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    return np.array(cv2.resize(image, size, interpolation=how), np.uint8)
+
+
+def box_on_photo(trace: Trace) -> NDArray[np.uint8]:
+    """The photo with the person's box."""
+    canvas, factor = _shown(trace.image)
+    drawing.box(canvas, trace.box * factor, 6, INK)
+    drawing.box(canvas, trace.box * factor, 3, PAPER)
+    return canvas
+
+
+def crop_on_photo(trace: Trace) -> NDArray[np.uint8]:
+    """The box, the box at the input's shape and the padded crop, on the photo and beyond it."""
+    height, width = trace.image.shape[:2]
+    outer = _corners(trace.crop)
+    corners = np.concatenate([outer, [[0, 0], [width, height]]])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    margin = (high - low).max() * 0.04
+    low, high = low - margin, high + margin
+    factor = LONG_SIDE / (high - low).max()
+    size = tuple(int(value) for value in np.ceil((high - low) * factor))
+    to_canvas = np.array([[factor, 0, -low[0] * factor], [0, factor, -low[1] * factor]])
+    # The photo on plain ground: what lies outside of it is black to the network.
+    canvas = np.full((size[1], size[0], 3), GROUND, np.uint8)
+    photo, placed_photo = trace.image, to_canvas
+    if factor < 1:
+        # The warp takes single pixels and would miss what lies between.
+        photo = _resized(trace.image, factor)
+        sx, sy = width / photo.shape[1], height / photo.shape[0]
+        placed_photo = to_canvas @ [[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]]
+    cv2.warpAffine(photo, placed_photo, size, dst=canvas, borderMode=cv2.BORDER_TRANSPARENT)
+    padding = trace.passport.padding
+    x, y, w, h = trace.box
+    rectangles: tuple[tuple[NDArray[np.float64], Colour], ...] = (
+        (_rectangle((x + w / 2, y + h / 2), (w, h)), PAPER),
+        (_rectangle(trace.crop.center, np.array(trace.crop.size) / padding), LEFT),
+        (outer, RIGHT),
+    )
+    for corner_points, colour in rectangles:
+        placed = transform(corner_points, to_canvas)
+        drawing.outline(canvas, list(placed), 5, INK)
+        if colour is LEFT:
+            for start, end in zip(placed, np.roll(placed, -1, axis=0), strict=True):
+                drawing.dashed(canvas, start, end, 2.5, colour, 9)
+        else:
+            drawing.outline(canvas, list(placed), 2.5, colour)
+    return canvas
+
+
+def _rectangle(center: ArrayLike, size: ArrayLike) -> NDArray[np.float64]:
+    """(4, 2): the corners, clockwise from the top left."""
+    signs = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    corners: NDArray[np.float64] = np.asarray(center) + signs * np.asarray(size) / 2
+    return corners
+
+
+def _corners(crop: Crop) -> NDArray[np.float64]:
+    return _rectangle(crop.center, crop.size)
+
+
+def _around_person(trace: Trace) -> tuple[NDArray[np.uint8], NDArray[np.float64], float]:
+    """The part of the photo that the crop shows, its first pixel (x, y), and its enlargement."""
+    height, width = trace.image.shape[:2]
+    low, high = _corners(trace.crop)[[0, 2]]
+    left, top = np.floor(np.clip(low, 0, [width - 1, height - 1])).astype(int)
+    right, bottom = np.ceil(np.clip(high, [left + 1, top + 1], [width, height])).astype(int)
+    canvas, factor = _shown(trace.image[top:bottom, left:right])
+    return canvas, np.array([left, top], np.float64), factor
+
+
+def _enlarged(points: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
+    """Where points lie in a resized picture: it is the edges of pixels that are multiplied."""
+    return points * factor + (factor - 1) / 2
+
+
+def pose_on_photo(trace: Trace, threshold: float) -> NDArray[np.uint8]:
+    """The finished skeleton, with its joints' names."""
+    canvas, corner, factor = _around_person(trace)
+    poses = trace.poses
+    keypoints = poses.keypoints.copy()
+    keypoints[..., :2] = _enlarged(keypoints[..., :2] - corner, factor)
+    boxes = (poses.boxes - [*corner, 0, 0]) * factor
+    larger = Poses(keypoints, boxes.astype(np.float32), poses.scores, poses.skeleton)
+    return draw(canvas, larger, threshold, names=True)
+
+
+def point_on_photo(trace: Trace) -> NDArray[np.uint8]:
+    """The joint on the photo, with its coordinates."""
+    canvas, corner, factor = _around_person(trace)
+    place = trace.poses.keypoints[0, trace.joint, :2]
+    return pointed(canvas, _enlarged(place - corner, factor), f"({place[0]:.1f}, {place[1]:.1f})")
+
+
+def pointed(canvas: NDArray[np.uint8], at: ArrayLike, label: str) -> NDArray[np.uint8]:
+    """A mark and a label in a picture, which is changed."""
+    x, y = (float(value) for value in np.asarray(at))
+    radius = max(5.0, min(canvas.shape[:2]) / 60)
+    drawing.disc(canvas, (x, y), radius + 2, INK)
+    drawing.disc(canvas, (x, y), radius, MIDDLE)
+    size = max(12, round(min(canvas.shape[:2]) / 22))
+    width, height = drawing.chip_extent(label, size)
+    right = x + radius * 1.6
+    left = right if right + width <= canvas.shape[1] else x - radius * 1.6 - width
+    drawing.chip(canvas, (left, y - height / 2), label, size)
+    return canvas
+
+
+def scale_of(trace: Trace) -> int:
+    """How many times as large the view is shown: to about 400 pixels of height."""
+    return max(1, round(400 / len(trace.view)))
+
+
+def network_view(trace: Trace, mirrored: bool = False) -> NDArray[np.uint8]:
+    """The view as it is, pixel for pixel, only larger."""
+    scale = scale_of(trace)
+    view = trace.view[:, ::-1] if mirrored else trace.view
+    return np.ascontiguousarray(view.repeat(scale, axis=0).repeat(scale, axis=1))
+
+
+def joint_tile(trace: Trace, joint: int) -> NDArray[np.uint8]:
+    """A joint's merged heatmap over the view, with the place that was found."""
+    scale = max(1, scale_of(trace) * 2 // 3)
+    tile = overlay(trace.view, trace.merged[joint], trace.strides, scale)
+    colour = keypoint_colours(trace.passport.skeleton)[joint]
+    place = enlarged(trace.in_crop[joint], scale)
+    drawing.ring(tile, place, tile.shape[0] / 36, 5, INK)
+    drawing.ring(tile, place, tile.shape[0] / 36, 2, colour)
+    return tile
+
+
+def heat_tile(trace: Trace, heatmap: Floats, mirrored: bool = False) -> NDArray[np.uint8]:
+    """A heatmap over the view or over its mirror image."""
+    view = trace.view[:, ::-1] if mirrored else trace.view
+    return overlay(view, heatmap, trace.strides, scale_of(trace))
+
+
+def place_in_view(trace: Trace) -> NDArray[np.uint8]:
+    """The joint in the view, with its coordinates."""
+    place = trace.in_crop[trace.joint]
+    label = f"({place[0]:.2f}, {place[1]:.2f})"
+    return pointed(network_view(trace), enlarged(place, scale_of(trace)), label)
+
+
+def place_in_heatmap(trace: Trace) -> NDArray[np.uint8]:
+    """The joint in its heatmap, with its coordinates; every heatmap pixel is a square."""
+    scale = max(1, round(trace.view.shape[0] * scale_of(trace) / trace.merged.shape[1]))
+    squares = colour_map(trace.merged[trace.joint]).repeat(scale, axis=0).repeat(scale, axis=1)
+    place = trace.in_heatmap[trace.joint]
+    label = f"({place[0]:.2f}, {place[1]:.2f})"
+    return pointed(np.ascontiguousarray(squares), enlarged(place, scale), label)
+
+
+def pixels(trace: Trace, heatmap: Floats, *, arrow: bool = False) -> NDArray[np.uint8]:
+    """The pixels around the joint's peak with their values, and the coordinates at the rim.
+
+    The window is the same for every heatmap of a joint. The highest pixel has a white frame;
+    `arrow` leads from it to the place that was found.
+    """
+    # Fewer and larger pixels where an arrow must be seen.
+    reach, cell = (2, 128) if arrow else (3, 76)
+    left, top = (int(value) - reach for value in trace.peaks[trace.joint])
+    count, rim = 2 * reach + 1, 34
+    canvas = np.full((count * cell + rim, count * cell + rim, 3), GROUND, np.uint8)
+    height, width = heatmap.shape
+    row, column = divmod(int(heatmap.argmax()), width)
+    top_value = float(max(trace.merged[trace.joint].max(), 1e-6))
+    for step in range(count):
+        for words, at in (
+            (str(left + step), (rim + (step + 0.5) * cell, rim / 2)),
+            (str(top + step), (rim / 2, rim + (step + 0.5) * cell)),
+        ):
+            _centred(canvas, words, at, 17, (150, 156, 170))
+    for y in range(count):
+        for x in range(count):
+            if not (0 <= left + x < width and 0 <= top + y < height):
+                continue
+            value = float(heatmap[top + y, left + x])
+            # Relative to the peak, so that weak heatmaps show their form too.
+            colour = colour_map(np.array([[0.08 + 0.9 * value / top_value]]))[0, 0]
+            corner = (rim + x * cell, rim + y * cell)
+            canvas[corner[1] + 1 : corner[1] + cell, corner[0] + 1 : corner[0] + cell] = colour
+            ink = INK if float(colour @ np.array([0.3, 0.6, 0.1])) > 140 else PAPER
+            middle = (corner[0] + cell / 2, corner[1] + cell * (0.82 if arrow else 0.5))
+            # + 0.0 makes of -0.0 a plain zero.
+            _centred(canvas, f"{round(value, 2) + 0.0:.2f}", middle, 19, ink)
+
+    def on_canvas(place: Floats) -> Floats:
+        corner: Floats = rim + (place - [left, top] + 0.5) * cell
+        return corner
+
+    frame = on_canvas(np.array([column, row], np.float64)) - cell / 2
+    drawing.box(canvas, [*frame, cell, cell], 4, PAPER)
+    if arrow:
+        start = on_canvas(trace.peaks[trace.joint].astype(np.float64))
+        end = on_canvas(trace.in_heatmap[trace.joint])
+        drawing.disc(canvas, start, 6, INK)
+        drawing.arrow(canvas, start, end, 5, INK)
+        drawing.disc(canvas, start, 4, LEFT)
+    return canvas
+
+
+def score_bars(trace: Trace, threshold: float) -> NDArray[np.uint8]:
+    """Every joint's score as a bar in its side's colour, and the threshold as a line."""
+    names = [name.replace("_", " ") for name in trace.passport.skeleton.keypoints]
+    size, row, left, wide = 20, 32, 200, 560
+    canvas = np.full((row * len(names) + 24, left + wide + 90, 3), GROUND, np.uint8)
+    colours = keypoint_colours(trace.passport.skeleton)
+    for index, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        y = 12 + index * row
+        score = float(trace.poses.keypoints[0, index, 2])
+        shown: Colour = colour if score >= threshold else (96, 100, 112)
+        drawing.write(canvas, (16, y + 3), drawing.shortened(name, size, left - 24), size, rim=None)
+        canvas[y + 6 : y + row - 6, left : left + wide] = (40, 44, 54)
+        canvas[y + 6 : y + row - 6, left : left + round(wide * score)] = shown
+        drawing.write(canvas, (left + wide + 14, y + 3), f"{score:.2f}", size, rim=None)
+    x = left + wide * threshold
+    drawing.dashed(canvas, (x, 8), (x, canvas.shape[0] - 8), 2.5, PAPER, 6)
+    return canvas
+
+
+def network(trace: Trace) -> NDArray[np.uint8]:
+    """HRNet as a drawing: four branches side by side, which exchange what they found."""
+    canvas = np.full((476, 1080, 3), GROUND, np.uint8)
+    width, height = trace.passport.input_wh
+    tops, lefts = (60, 190, 305, 405), (150, 370, 590, 810)
+    tall, wide = (84, 64, 50, 40), (150, 116, 92, 72)
+    grey: Colour = (120, 128, 146)
+    for stage in range(4):
+        for branch in range(stage + 1):
+            centre = (lefts[stage] + 75, tops[branch] + tall[branch] / 2)
+            if stage < 3:
+                for target in range(stage + 2):
+                    start = (lefts[stage] + 75 + wide[branch] / 2 + 6, centre[1])
+                    end = (
+                        lefts[stage + 1] + 75 - wide[target] / 2 - 6,
+                        tops[target] + tall[target] / 2,
+                    )
+                    straight = target == branch
+                    drawing.arrow(canvas, start, end, 3.4 if straight else 1.8, grey)
+            corner = (round(centre[0] - wide[branch] / 2), tops[branch])
+            shade = (LEFT, (48, 132, 205), (64, 108, 160), (70, 88, 122))[branch]
+            far = (corner[0] + wide[branch], corner[1] + tall[branch])
+            cv2.rectangle(canvas, corner, far, shade, -1)
+        _centred(canvas, f"stage {stage + 1}", (lefts[stage] + 75, 32), 21, PAPER)
+    for branch in range(4):
+        part = 4 * 2**branch
+        words = f"{width // part} x {height // part}"
+        _centred(canvas, words, (lefts[3] + 75, tops[branch] + tall[branch] / 2), 17, PAPER)
+        under = (lefts[branch] + 75, tops[branch] + tall[branch] + 13)
+        _centred(canvas, f"1/{part}", under, 15, (150, 156, 170))
+    middle = tops[0] + tall[0] / 2
+    _centred(canvas, "crop", (52, middle - 12), 20, PAPER)
+    _centred(canvas, f"{width} x {height}", (52, middle + 14), 17, (150, 156, 170))
+    drawing.arrow(canvas, (102, middle), (lefts[0] - 4, middle), 3.4, grey)
+    drawing.arrow(canvas, (lefts[3] + 154, middle), (lefts[3] + 190, middle), 3.4, MIDDLE)
+    count = len(trace.passport.skeleton)
+    _centred(canvas, f"{count}", (1036, middle - 12), 20, MIDDLE)
+    _centred(canvas, "heatmaps", (1036, middle + 14), 15, MIDDLE)
+    return canvas
+
+
+def _centred(
+    canvas: NDArray[np.uint8], words: str, at: tuple[float, float], size: int, colour: Colour
+) -> None:
+    width, height = drawing.extent(words, size)
+    drawing.write(canvas, (at[0] - width / 2, at[1] - height / 2), words, size, colour, rim=None)

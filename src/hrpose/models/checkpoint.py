@@ -1,0 +1,186 @@
+"""Reading PyTorch's pickled files without ever running code from them."""
+
+import json
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from hrpose.errors import UserError
+from hrpose.metadata import Metadata, metadata_of, read_metadata, write_with_metadata
+from hrpose.models.batchnorm_folding import read_onnx
+from hrpose.models.hrnet import HRNet
+
+
+class _Notes:
+    """Stands for the NumPy values that training programs note beside the weights.
+
+    It takes anything and keeps nothing. NumPy's own functions would have to be trusted with the
+    file's bytes.
+    """
+
+    def __new__(cls, *_parts: object) -> "_Notes":
+        return object.__new__(cls)
+
+    def __setstate__(self, _state: object) -> None:
+        pass
+
+
+_NUMPY_NAMES = (
+    "numpy.ndarray",
+    "numpy.dtype",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+)
+
+
+def read_torch(path: Path) -> Any:
+    """Unpickle a PyTorch file with nothing but tensors and plain values in it.
+
+    NumPy values are read as notes without content. Raises UserError, naming what a file asks for,
+    where it would need more than that. Members of its zip file must be stored, as PyTorch writes
+    them: PyTorch unpacks others without a bound.
+    """
+    _check_stored(path)
+    safe = torch.serialization.safe_globals([(_Notes, name) for name in _NUMPY_NAMES])
+    try:
+        with warnings.catch_warnings(), safe:
+            # PyTorch warns of a pickle's age; what matters is whether it can be read safely.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # A broken file can raise anything.
+        raise _explained(path, error) from error
+
+
+def _check_stored(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = [m for m in archive.infolist() if m.compress_type != zipfile.ZIP_STORED]
+    except Exception:  # PyTorch's older form, or damage that is explained later
+        return
+    if packed:
+        raise UserError(
+            f"{path}: refused, because its member {packed[0].filename!r} is compressed; expected a "
+            "file as torch.save writes it"
+        )
+
+
+def _explained(path: Path, error: Exception) -> UserError:
+    if isinstance(error, OSError) and error.filename is not None:
+        return UserError(f"{path}: cannot be read ({error.strerror})")
+    asked = re.search(r"GLOBAL (\S+)", str(error))
+    if isinstance(error, pickle.UnpicklingError) and (asked or _first_byte(path) == b"\x80"):
+        what = f"it asks for {asked[1]}, which is code" if asked else "it is another kind of pickle"
+        return UserError(
+            f"{path}: refused, because it is not only tensors and plain values: {what}; expected "
+            "a PyTorch file with the state dict alone"
+        )
+    return UserError(
+        f"{path}: expected a PyTorch file, found another or a broken one ({type(error).__name__})"
+    )
+
+
+def _first_byte(path: Path) -> bytes:
+    """Nothing where it cannot be read: what went wrong before is said all the same."""
+    try:
+        with path.open("rb") as file:
+            return file.read(1)
+    except OSError:
+        return b""
+
+
+def save(path: Path, network: HRNet, passport: Metadata) -> None:
+    """Write a safetensors file whose metadata hold the passport."""
+    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    write_with_metadata(path, safetensors.torch.save(state), passport)
+
+
+def load(path: Path) -> tuple[HRNet, Metadata]:
+    """Read a `.safetensors` file or a training checkpoint (`.ckpt`), ready for evaluation.
+
+    Raises UserError where the file is missing, broken, not from hrpose, or does not fit.
+    """
+    if path.suffix == ".ckpt":
+        state, passport = _read_ckpt(path)
+    else:
+        passport, state = metadata_of(path, Metadata), _tensors(path)
+    try:
+        network = HRNet.from_name(passport.network, len(passport.skeleton))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+    load_state(network, state, path)
+    return network.eval(), passport
+
+
+def load_state(network: HRNet, state: Mapping[str, Tensor], where: object) -> None:
+    """Fill `network`; every key and shape must fit. Raises UserError that says which do not."""
+    fit = f"{where}: does not fit the network {network.spec.name} with {network.num_keypoints}"
+    check_state(network.state_dict(), state, f"{fit} keypoints")
+    network.load_state_dict(state)
+
+
+def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], error: str) -> None:
+    """Raises UserError, which starts with `error`, where keys or shapes differ."""
+    wrong = [f"{key} is missing" for key in expected.keys() - state.keys()]
+    wrong += [f"{key} is not of this network" for key in state.keys() - expected.keys()]
+    wrong += [
+        f"{key}: expected shape {tuple(expected[key].shape)}, found {tuple(state[key].shape)}"
+        for key in expected.keys() & state.keys()
+        if expected[key].shape != state[key].shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(f"{error}: {'; '.join(sorted(wrong)[:3])}{more}")
+
+
+def read_content(path: Path) -> tuple[Any, Metadata | None]:
+    """What a file holds, whoever wrote it, and its passport where it is from hrpose.
+
+    safetensors, ONNX of `hrpose export`, or a PyTorch file of any name. Raises UserError where it
+    cannot be read safely.
+    """
+    if path.suffix == ".onnx":
+        return read_onnx(path)
+    if path.suffix == ".safetensors":
+        found = read_metadata(path)
+        return _tensors(path), found if isinstance(found, Metadata) else None
+    content = read_torch(path)
+    text = content.get(Metadata.key) if isinstance(content, dict) else None
+    return content, Metadata.from_json(text, path) if isinstance(text, str) else None
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, by name. Raises UserError where it is none."""
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{path}: expected a safetensors file, found: {error}", code="weights-unreadable"
+        ) from error
+
+
+def _read_ckpt(path: Path) -> tuple[dict[str, Tensor], Metadata]:
+    checkpoint = read_torch(path)
+    entries = checkpoint if isinstance(checkpoint, dict) else {}
+    if Metadata.key not in entries or not isinstance(entries.get("state_dict"), dict):
+        found = json.dumps(sorted(map(str, entries))[:5])
+        raise UserError(
+            f"{path}: expected a checkpoint of `hrpose train`, found the entries {found}"
+        )
+    prefix = "network."
+    state = {
+        key.removeprefix(prefix): value
+        for key, value in entries["state_dict"].items()
+        if key.startswith(prefix) and isinstance(value, Tensor)
+    }
+    return state, Metadata.from_json(entries[Metadata.key], path)

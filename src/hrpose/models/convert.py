@@ -1,0 +1,301 @@
+"""Checkpoints of the official code, mmpose and timm, recognised by their keys and shapes.
+
+All of them name the backbone as the paper's code does, which is how it is named here too. What
+differs is what is around it: prefixes, the head's place, parts that pose estimation does not need.
+A key that is neither of the network nor known to be superfluous is an error.
+"""
+
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from hrpose.codec import Codec, sigma_for
+from hrpose.errors import UserError
+from hrpose.io import write_atomically
+from hrpose.metadata import Metadata, write_with_metadata
+from hrpose.models import checkpoint
+from hrpose.models.hrnet import NETWORKS, HRNet
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import COCO_17, MPII_16
+
+HEAD = "final_layer."
+
+# Where training programs keep the state dict. The official code's `best_state_dict` is the same as
+# its `state_dict`, less the prefix.
+_WRAPPERS = ("best_state_dict", "state_dict", "model_state_dict", "model")
+# DataParallel, hrpose's own training, mmpose.
+_PREFIX = re.compile(r"^(module\.)?(network\.|backbone\.)?")
+_MMPOSE_HEAD = re.compile(r"^(keypoint_)?head\.final_layer\.(?=weight$|bias$)")
+
+_SUPERFLUOUS = (
+    (re.compile(r"data_preprocessor\."), "mmpose's preprocessing, which the passport has here"),
+    (
+        re.compile(
+            r"incre_modules\.|downsamp_modules\.|final_layer\.\d|classifier\.|head\.\d|head\.fc\."
+            r"|neck\.|fc\."
+        ),
+        "the classification head of ImageNet",
+    ),
+)
+_UNREAD_OUTPUTS = "outputs of the last exchange unit that pose estimation does not read"
+
+# The sizes of most released weights, width by height.
+USUAL_INPUT = {COCO_17: (192, 256), MPII_16: (256, 256)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """The weights of a checkpoint under the official keys, in their order.
+
+    Without a head (`num_keypoints` None) it is a backbone. `origin` says whose file it is,
+    `dropped` why entries were left out and how many; `added` counts the counters of BatchNorm that
+    old files lack and nothing reads. Files of hrpose have their passport.
+    """
+
+    network: str
+    state: dict[str, Tensor]
+    num_keypoints: int | None
+    origin: str
+    dropped: Mapping[str, int]
+    added: int = 0
+    passport: Metadata | None = None
+
+    def fits_head(self, skeleton: Skeleton) -> bool:
+        """Whether the head is for these keypoints.
+
+        Without a passport, a number that is not usual says nothing against them.
+        """
+        usual = self.skeleton or skeleton
+        return self.num_keypoints == len(skeleton) and usual.keypoints == skeleton.keypoints
+
+    @property
+    def skeleton(self) -> Skeleton | None:
+        """The keypoints of the head, where they are known; 17 are COCO's and 16 are MPII's."""
+        if self.passport is not None:
+            return self.passport.skeleton
+        return next((s for s in USUAL_INPUT if len(s) == self.num_keypoints), None)
+
+    def build(self, skeleton: Skeleton) -> HRNet:
+        """A network with these weights.
+
+        Where the keypoints differ its head is a fresh one, in which those with a name that the
+        weights know keep their rows.
+        """
+        network = HRNet.from_name(self.network, len(skeleton))
+        head = {key: value for key, value in network.state_dict().items() if _is_head(key)}
+        if self.fits_head(skeleton):
+            head = {}
+        elif self.skeleton is not None:
+            for name in self.shared(skeleton):
+                new, old = skeleton.keypoints.index(name), self.skeleton.keypoints.index(name)
+                for key, rows in head.items():
+                    rows[new] = self.state[key][old]
+        network.load_state_dict({**self.state, **head})
+        return network
+
+    def shared(self, skeleton: Skeleton) -> list[str]:
+        """The names of keypoints that the head knows and the skeleton has."""
+        known = () if self.skeleton is None else self.skeleton.keypoints
+        return [name for name in skeleton.keypoints if name in known]
+
+
+def read(path: Path) -> Weights:
+    """Read `.safetensors`, ONNX of `hrpose export`, or a PyTorch file of any name.
+
+    Raises UserError for what is no HRNet of `hrpose.models.hrnet.NETWORKS`, naming what is
+    missing, superfluous or of another shape; and for files that would run code.
+    """
+    content, passport = checkpoint.read_content(path)
+    entries = _state_dict(path, content)
+    state: dict[str, Tensor] = {}
+    dropped: dict[str, int] = {}
+    for key, value in entries.items():
+        name = _official_name(key)
+        reason = next((why for pattern, why in _SUPERFLUOUS if pattern.match(name)), None)
+        if reason is not None:
+            dropped[reason] = dropped.get(reason, 0) + 1
+        elif name in state:
+            raise UserError(f"{path}: expected each entry once, found {name} twice, once as {key}")
+        else:
+            state[name] = value
+    name, expected = _recognise(path, state)
+    last = f"stage4.{NETWORKS[name].stage4.modules - 1}.fuse_layers."
+    unread = [key for key in state.keys() - expected.keys() if re.match(rf"{last}[1-9]\.", key)]
+    if unread:
+        dropped[_UNREAD_OUTPUTS] = len(unread)
+    counters = [key for key in expected if key.endswith("num_batches_tracked") and key not in state]
+    state.update({key: torch.zeros((), dtype=torch.int64) for key in counters})
+    state = {key: value for key, value in state.items() if key not in unread}
+    checkpoint.check_state(expected, state, f"{path}: does not fit the network {name}")
+    broken = next((k for k in expected if not torch.isfinite(state[k]).all()), None)
+    if broken is not None:
+        raise UserError(f"{path}: {broken}: expected finite numbers, found NaN or infinity")
+    head = expected.get(f"{HEAD}weight")
+    return Weights(
+        network=name,
+        state={key: state[key].contiguous() for key in expected},
+        num_keypoints=None if head is None else head.shape[0],
+        origin="hrpose" if passport is not None else _origin(entries, dropped),
+        dropped=dropped,
+        added=len(counters),
+        passport=passport,
+    )
+
+
+def write_official(path: Path, weights: Weights) -> None:
+    """Write a bare state dict, as the official code loads it; the tensors are bitwise the same."""
+    buffer = io.BytesIO()
+    torch.save(weights.state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def write_hrpose(path: Path, weights: Weights, passport: Metadata | None) -> None:
+    """Write safetensors; without a passport (a backbone) it can only start a training."""
+    content = safetensors.torch.save(weights.state)
+    if passport is None:
+        write_atomically(path, content)
+    else:
+        write_with_metadata(path, content, passport)
+
+
+def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
+    """The tensors of a file's content, by name."""
+    inner = content if isinstance(content, Mapping) else {}
+    inner = next((inner[k] for k in _WRAPPERS if isinstance(inner.get(k), Mapping)), inner)
+    if not inner or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in inner.items()
+    ):
+        odd = [str(key) for key, value in inner.items() if not isinstance(value, Tensor)]
+        found = f"the entries {', '.join(odd[:5])}" if odd else type(content).__name__
+        raise UserError(f"{path}: expected a state dict (names and tensors), found {found}")
+    return dict(inner)
+
+
+def _official_name(key: str) -> str:
+    bare = _PREFIX.sub("", key)
+    return _MMPOSE_HEAD.sub(HEAD, bare)
+
+
+def _is_head(key: str) -> bool:
+    return key.startswith(HEAD)
+
+
+def _recognise(path: Path, state: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    """The network's name and what its state dict should be (tensors without content).
+
+    It goes by the width of the finest branch, and by the number of keypoints.
+    """
+    finest = state.get("stage4.0.branches.0.0.conv1.weight")
+    if finest is None or finest.dim() != 4:
+        some = ", ".join(list(state)[:3]) or "nothing"
+        raise UserError(f"{path}: expected the weights of an HRNet, found {some} ...")
+    width = finest.shape[0]
+    name = next((n for n, spec in NETWORKS.items() if spec.stage4.widths[0] == width), None)
+    if name is None:
+        known = ", ".join(f"{n} ({spec.stage4.widths[0]})" for n, spec in NETWORKS.items())
+        raise UserError(
+            f"{path}: expected a network of the widths {known}, found an HRNet of width {width}"
+        )
+    head = state.get(f"{HEAD}weight")
+    with torch.device("meta"):
+        k = 1 if head is None or head.dim() == 0 else max(head.shape[0], 1)
+        expected = HRNet.from_name(name, k).state_dict()
+    if head is None and f"{HEAD}bias" not in state:
+        expected = {key: value for key, value in expected.items() if not _is_head(key)}
+    return name, dict(expected)
+
+
+def _origin(keys: Mapping[str, Any], dropped: Mapping[str, int]) -> str:
+    def any_starts(prefix: str) -> bool:
+        return any(key.removeprefix("module.").startswith(prefix) for key in keys)
+
+    if any_starts("backbone."):
+        return "mmpose 0.x" if any_starts("keypoint_head.") else "mmpose 1.x"
+    if any("ImageNet" in why for why in dropped):
+        return "ImageNet classification (official or timm)"
+    return "official"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a user knows of weights that carry no passport; None is to be concluded."""
+
+    input_wh: tuple[int, int] | None = None
+    skeleton: Skeleton | None = None
+    codec: str | None = None
+    sigma: float | None = None
+    training_data: str = "unknown"
+    licence: str = "unknown"
+
+
+def passport_for(weights: Weights, path: Path, known: Known) -> tuple[Metadata, list[str]]:
+    """The passport of weights with a head, and in words where each part of it is from.
+
+    Released files say their input size (height x width) and codec in their names. Raises
+    UserError where something can only be guessed.
+    """
+    if weights.num_keypoints is None:
+        raise UserError(f"{path}: is a backbone without a head and can have no passport")
+    if weights.passport is not None:
+        if known != Known():
+            raise UserError(f"{path}: has its own passport; leave out the options that say another")
+        return weights.passport, ["passport: its own"]
+    skeleton, why_skeleton = _skeleton(weights.num_keypoints, path, known.skeleton)
+    input_wh, why_size = _input_wh(path, skeleton, known.input_wh)
+    named = next((name for name in ("udp", "dark") if name in path.stem.lower()), None)
+    name = known.codec or named or "gaussian"
+    why_codec = "as given" if known.codec else "from the file's name" if named else "assumed"
+    sigma = sigma_for(input_wh) if known.sigma is None else known.sigma
+    why_sigma = "the paper's for this size" if known.sigma is None else "as given"
+    passport = Metadata(
+        name=path.stem,
+        network=weights.network,
+        input_wh=input_wh,
+        skeleton=skeleton,
+        codec=Codec(name, sigma),
+        training_data=known.training_data,
+        license=known.licence,
+    )
+    return passport, [
+        f"keypoints: {skeleton.name} ({why_skeleton})",
+        f"input size: {input_wh[0]}x{input_wh[1]}, width x height ({why_size})",
+        f"codec: {name} ({why_codec}), sigma {sigma:g} ({why_sigma})",
+    ]
+
+
+def _skeleton(k: int, path: Path, given: Skeleton | None) -> tuple[Skeleton, str]:
+    if given is None:
+        known = next((s for s in USUAL_INPUT if len(s) == k), None)
+        if known is None:
+            raise UserError(
+                f"{path}: has {k} keypoints and no names for them; say what they are with "
+                "--skeleton coco, mpii or a COCO keypoints JSON"
+            )
+        return known, f"because there are {k}"
+    if len(given) != k:
+        raise UserError(
+            f"{path}: expected a skeleton of {k} keypoints, found {given.name} with {len(given)}"
+        )
+    return given, "as given"
+
+
+def _input_wh(
+    path: Path, skeleton: Skeleton, given: tuple[int, int] | None
+) -> tuple[tuple[int, int], str]:
+    if given is not None:
+        return given, "as given"
+    named = re.search(r"(?<!\d)(\d{2,4})x(\d{2,4})(?!\d)", path.stem)
+    if named is not None:
+        height, width = int(named[1]), int(named[2])
+        if height and width and not height % 32 and not width % 32:
+            return (width, height), "from the file's name"
+    if skeleton not in USUAL_INPUT:
+        raise UserError(f"{path}: says no input size; give it with --input-size WIDTHxHEIGHT")
+    return USUAL_INPUT[skeleton], "assumed; --input-size says another"

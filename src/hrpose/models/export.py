@@ -1,0 +1,298 @@
+"""A PyTorch module to the bytes of an ONNX file."""
+
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from hrpose.detection import person_network
+from hrpose.errors import UserError
+from hrpose.metadata import DetectorMetadata, Metadata, read_metadata, write_with_metadata
+from hrpose.models import checkpoint
+from hrpose.models.batchnorm_folding import FOLDED_KEY, folded_names
+from hrpose.models.hrnet import Normalise
+
+# What docs/guide/deploy.md promises.
+OPSET = 18
+# Shorter tensors (biases, constants) are kept as they are: halving them would save nothing.
+_WORTH_HALVING = 256
+
+
+def to_onnx(
+    model: nn.Module,
+    example: Tensor,
+    *,
+    network: nn.Module,
+    input_name: str,
+    output_names: list[str],
+    dynamic: Mapping[int, Any],
+) -> onnx.ModelProto:
+    """The graph of `model`, checked. `dynamic`: the dimensions that are free.
+
+    Its metadata say which of its tensors are the convolutions' of `network`, a part of it.
+    """
+    with warnings.catch_warnings():
+        # The exporter warns of its own insides; what counts is compared afterwards.
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=[input_name],
+            output_names=output_names,
+            dynamic_shapes={input_name: dict(dynamic)},
+        )
+    assert program is not None
+    proto = program.model_proto
+    # Notes of the exporter (stack traces with paths of this machine) have no business in a file
+    # that is passed on.
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        del value.metadata_props[:]
+    for initializer in proto.graph.initializer:
+        del initializer.metadata_props[:]
+    del proto.graph.metadata_props[:]
+    names = json.dumps(folded_names(network, proto.graph))
+    helper.set_model_props(proto, {FOLDED_KEY: names})
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its weights stored as float16, and cast to float32 where they are used.
+
+    It computes in float32 as before, with weights rounded to 11 bits; ONNX Runtime casts once,
+    when it loads the file, which is about half as large.
+    """
+    half = onnx.ModelProto()
+    half.CopyFrom(model)
+    casts = []
+    for initializer in half.graph.initializer:
+        weights = numpy_helper.to_array(initializer)
+        if weights.dtype != np.float32 or weights.size < _WORTH_HALVING:
+            continue
+        name = initializer.name
+        initializer.CopyFrom(numpy_helper.from_array(weights.astype(np.float16), f"{name}.half"))
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *half.graph.node]
+    del half.graph.node[:]
+    half.graph.node.extend(nodes)
+    onnx.checker.check_model(half)
+    return half
+
+
+def smooth_pictures(batch: int, height: int, width: int) -> Tensor:
+    """Random uint8 pictures (n, h, w, 3) to compare with: noise alone leaves every heatmap near
+    zero and proves little.
+    """
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.uniform(0, 255, (batch, 3, 8, 6)).astype(np.float32))
+    smooth = nn.functional.interpolate(coarse, (height, width), mode="bicubic")
+    return smooth.clamp(0, 255).permute(0, 2, 3, 1).to(torch.uint8).contiguous()
+
+
+# In units of the heatmaps' standard deviation, as for the golden vectors of the reference.
+TOLERANCE = 1e-4
+# In crop pixels. The quarter offset is exact; a Taylor step divides small numbers of float32.
+KEYPOINT_TOLERANCE = 1e-3
+
+
+class CropsToKeypoints(nn.Module):
+    """uint8 crops (n, h, w, 3) to heatmaps (n, k, h/4, w/4) and keypoints (n, k, 3): x, y in
+    crop pixels, score.
+    """
+
+    def __init__(self, network: nn.Module, passport: Metadata) -> None:
+        super().__init__()
+        self.normalise = Normalise(passport.mean, passport.std)
+        self.network = network
+        self.codec = passport.codec
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        heatmaps = self.network(self.normalise(crops))
+        points, scores = self.codec.decode(heatmaps)
+        return heatmaps, torch.cat([points, scores[..., None]], dim=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was written, and how far it is from PyTorch: the greatest difference of a heatmap
+    value (in standard deviations of the heatmaps) and of a keypoint (x and y in crop pixels, and
+    its score).
+    """
+
+    path: Path
+    heatmap_difference: float
+    keypoint_difference: float
+    crops: int
+
+
+def export_pose(weights: Path, out: Path) -> ExportReport:
+    """Write `weights` (.safetensors or .ckpt) as ONNX, proven equal to PyTorch first.
+
+    Input `crops`: uint8 RGB (batch, h, w, 3), any batch size. Outputs `heatmaps` and `keypoints`.
+    The passport goes into the file's metadata. Raises UserError, and writes nothing, where ONNX
+    Runtime's results differ from PyTorch's.
+    """
+    if out.suffix != ".onnx":
+        raise UserError(f"{out}: expected a name that ends with .onnx")
+    network, passport = checkpoint.load(weights)
+    model = CropsToKeypoints(network, passport).eval()
+    width, height = passport.input_wh
+    graph = to_onnx(
+        model,
+        torch.zeros((2, height, width, 3), dtype=torch.uint8),
+        network=network,
+        input_name="crops",
+        output_names=["heatmaps", "keypoints"],
+        dynamic={0: torch.export.Dim("batch")},
+    )
+    content = graph.SerializeToString()
+    report = _compare(model, passport, content, out)
+    # Written so that NaN is not equal.
+    equal = report.heatmap_difference <= TOLERANCE
+    if not (equal and report.keypoint_difference <= KEYPOINT_TOLERANCE):
+        raise UserError(
+            f"{weights}: ONNX Runtime differs from PyTorch by {report.heatmap_difference:.1e} "
+            f"standard deviations (at most {TOLERANCE:.0e} expected) and by "
+            f"{report.keypoint_difference:.1e} px (at most {KEYPOINT_TOLERANCE:.0e}); "
+            "nothing was written"
+        )
+    write_with_metadata(out, content, passport)
+    return report
+
+
+def _compare(
+    model: CropsToKeypoints, passport: Metadata, content: bytes, out: Path, batch: int = 3
+) -> ExportReport:
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    width, height = passport.input_wh
+    crops = smooth_pictures(batch, height, width)
+    with torch.inference_mode():
+        heatmaps, keypoints = (tensor.numpy() for tensor in model(crops))
+    found_heatmaps, found_keypoints = session.run(
+        ["heatmaps", "keypoints"], {"crops": crops.numpy()}
+    )
+    # A keypoint may jump only where two pixels of its heatmap are equal to rounding; decode the
+    # very heatmaps that the file gave, so that the decoding in the graph is what is compared.
+    points, scores = passport.codec.decode(found_heatmaps)
+    difference = np.abs(found_keypoints - np.concatenate([points, scores[..., None]], axis=-1))
+    spread = max(float(heatmaps.std()), 1e-12)
+    return ExportReport(
+        out,
+        heatmap_difference=float(np.abs(found_heatmaps - heatmaps).max()) / spread,
+        keypoint_difference=float(difference.max()),
+        crops=len(keypoints),
+    )
+
+
+# Greatest differences of a centre's probability and of a distance relative to its length: of the
+# graph from PyTorch, and of the file, whose weights are rounded to float16.
+DETECTOR_TOLERANCE = 1e-4
+HALF_TOLERANCE = 2e-2
+
+
+class PicturesToMaps(nn.Module):
+    """uint8 pictures (n, h, w, 3), h and w multiples of 32, to `heat` (n, h/4, w/4) in [0, 1] and
+    `distances` (n, 4, h/4, w/4) in input pixels.
+    """
+
+    def __init__(self, network: nn.Module, passport: DetectorMetadata) -> None:
+        super().__init__()
+        self.normalise = Normalise(passport.mean, passport.std)
+        self.network = network
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        logits, distances = person_network.read_maps(self.network(self.normalise(pictures)))
+        return torch.sigmoid(logits), distances
+
+
+@dataclass(frozen=True, slots=True)
+class FinderReport:
+    """What was written, and the greatest differences from PyTorch, of probabilities and of
+    distances relative to their length: before the weights were rounded, and of the file.
+    """
+
+    path: Path
+    difference: float
+    file_difference: float
+
+
+def export_finder(weights: Path, out: Path) -> FinderReport:
+    """Write a finder's weights (.safetensors) as ONNX with float16 storage, proven equal first.
+
+    Input `pictures`: any number of any size that is a multiple of 32. Raises UserError, and
+    writes nothing, where ONNX Runtime's results differ from PyTorch's.
+    """
+    if out.suffix != ".onnx":
+        raise UserError(f"{out}: expected a name that ends with .onnx")
+    network, passport = person_network.load(weights)
+    model = PicturesToMaps(network, passport).eval()
+    cells_high, cells_wide = torch.export.Dim("cells_high"), torch.export.Dim("cells_wide")
+    graph = to_onnx(
+        model,
+        torch.zeros((2, 96, 128, 3), dtype=torch.uint8),
+        network=network,
+        input_name="pictures",
+        output_names=["heat", "distances"],
+        dynamic={0: torch.export.Dim("batch"), 1: 32 * cells_high, 2: 32 * cells_wide},
+    )
+    content: bytes = halved(graph).SerializeToString()
+    report = FinderReport(
+        out,
+        _difference(model, graph.SerializeToString(), passport.side),
+        _difference(model, content, passport.side),
+    )
+    # Written so that NaN is not equal.
+    if not (report.difference <= DETECTOR_TOLERANCE and report.file_difference <= HALF_TOLERANCE):
+        raise UserError(
+            f"{weights}: ONNX Runtime differs from PyTorch by {report.difference:.1e} (at most "
+            f"{DETECTOR_TOLERANCE:.0e} expected), with float16 weights by {report.file_difference:.1e} "
+            f"(at most {HALF_TOLERANCE:.0e}); nothing was written"
+        )
+    write_with_metadata(out, content, passport)
+    return report
+
+
+def _difference(model: PicturesToMaps, content: bytes, side: int) -> float:
+    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    differences = []
+    # A square, and what a wide picture becomes.
+    for batch, height, width in ((1, side, side), (2, 32, side)):
+        pictures = smooth_pictures(batch, height, width)
+        with torch.inference_mode():
+            heat, distances = (maps.numpy() for maps in model(pictures))
+        found_heat, found = session.run(["heat", "distances"], {"pictures": pictures.numpy()})
+        relative = np.abs(found / distances - 1)
+        differences += [np.abs(found_heat - heat).max(), relative.max()]
+    # NumPy's greatest: Python's would pass over NaN.
+    return float(np.max(differences))
+
+
+def export(weights: Path, out: Path) -> ExportReport | FinderReport:
+    """Write the weights of a pose network or of a finder as ONNX: `export_pose`, `export_finder`.
+
+    Raises UserError, and writes nothing, as these do.
+    """
+    if weights.suffix == ".onnx":
+        raise UserError(f"{weights}: is ONNX already; expected .safetensors or .ckpt")
+    if weights.suffix == ".safetensors" and isinstance(read_metadata(weights), DetectorMetadata):
+        return export_finder(weights, out)
+    return export_pose(weights, out)

@@ -1,0 +1,195 @@
+"""Eight-bit integer weights and activations: a smaller, faster ONNX file, kept only if it is good.
+
+ONNX Runtime's own quantiser does the work (static, calibrated, scales per channel). The first
+convolution and the last keep float arithmetic: they cost little and decide most.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from hrpose.data.coco import CocoAnnotations, read_annotations
+from hrpose.data.images import PictureSource
+from hrpose.data.persons import PersonTable
+from hrpose.errors import UserError
+from hrpose.estimator import PoseEstimator
+from hrpose.evaluation.evaluate import thinned_results
+from hrpose.evaluation.predictions import ground_truth, predict
+from hrpose.geometry import warp
+from hrpose.io import write_atomically
+from hrpose.metadata import Metadata, metadata_of, write_with_metadata
+from hrpose.metrics.coco import KeypointScores, evaluate_keypoints
+from hrpose.metrics.oks import keypoint_similarities
+from hrpose.model_files import with_texts
+from hrpose.session import open_session
+
+_BATCH = 8
+# The text by which ONNX Runtime knows a graph that was prepared for its quantizer.
+_PREPARED = "onnx.quant.pre_process"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Weights on a data set with ground-truth boxes: COCO's figures, and for each keypoint the mean
+    similarity in [0, 1] to the labels (its term of the OKS), NaN where nobody has it labelled.
+    """
+
+    scores: KeypointScores
+    similarity: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizationReport:
+    """What eight bits cost and save. `bytes` are the files' sizes."""
+
+    path: Path
+    keypoints: tuple[str, ...]
+    before: Judged
+    after: Judged
+    bytes_before: int
+    bytes_after: int
+    calibrated_on: int
+
+    @property
+    def drop(self) -> float:
+        return self.before.scores.AP - self.after.scores.AP
+
+
+def quantize(
+    weights: Path,
+    out: Path,
+    annotations: Path,
+    images: str | Path,
+    *,
+    calibration: tuple[Path, str | Path] | None = None,
+    people: int = 200,
+    most_drop: float = 0.01,
+    flip_test: bool = False,
+    seed: int = 0,
+) -> QuantizationReport:
+    """Write `weights` (.onnx of `hrpose export`) with eight-bit arithmetic to `out`.
+
+    Activations' ranges are taken from `people` crops of `calibration`, (annotations, images), which
+    should not be the people that judge: `annotations` and `images`. Without it they are the same.
+    Raises UserError, and writes nothing, where the AP falls by more than `most_drop`.
+    """
+    if out.suffix != ".onnx":
+        raise UserError(f"{out}: expected a name that ends with .onnx")
+    passport = metadata_of(weights, Metadata)
+    parsed = read_annotations(annotations)
+    table = parsed.persons()
+    if table.skeleton.keypoints != passport.skeleton.keypoints:
+        raise UserError(f"{annotations}: expected the keypoints of {weights}, found others")
+    source = PictureSource(images)
+    chosen: tuple[CocoAnnotations | Path, str | Path] = calibration or (parsed, images)
+    crops = calibration_crops(passport, *chosen, people, np.random.default_rng(seed))
+    with tempfile.TemporaryDirectory() as folder:
+        small = Path(folder) / "small.onnx"
+        _quantize(weights, small, crops)
+        before, after = (judge(path, parsed, table, source, flip_test) for path in (weights, small))
+        content = small.read_bytes()
+    report = QuantizationReport(
+        out,
+        passport.skeleton.keypoints,
+        before,
+        after,
+        bytes_before=weights.stat().st_size,
+        bytes_after=len(content),
+        calibrated_on=sum(map(len, crops)),
+    )
+    if not report.drop <= most_drop:
+        raise UserError(
+            f"{weights}: eight bits cost {report.drop:.3f} AP ({before.scores.AP:.3f} to "
+            f"{after.scores.AP:.3f}), at most {most_drop:g} allowed; nothing was written; "
+            "calibrate on more or on other people, or allow more"
+        )
+    write_atomically(out, content)
+    return report
+
+
+def calibration_crops(
+    passport: Metadata,
+    annotations: CocoAnnotations | Path,
+    images: str | Path,
+    people: int,
+    rng: np.random.Generator,
+) -> list[NDArray[np.uint8]]:
+    """Crops (n, h, w, 3) of randomly chosen people, in batches."""
+    annotations = read_annotations(annotations)
+    table, source = annotations.persons(), PictureSource(images)
+    if len(table) == 0:
+        raise UserError(f"{annotations.path}: expected people to calibrate on, found none")
+    rows = np.sort(rng.permutation(len(table))[:people])
+    crops = [
+        warp(source.read(table.picture_name(row)), passport.crop(table.boxes[row])) for row in rows
+    ]
+    return [np.stack(crops[i : i + _BATCH]) for i in range(0, len(crops), _BATCH)]
+
+
+def judge(
+    weights: Path,
+    annotations: CocoAnnotations,
+    table: PersonTable,
+    source: PictureSource,
+    flip_test: bool,
+) -> Judged:
+    """The figures of weights on the people of `table`, with their own boxes."""
+    estimator = PoseEstimator(open_session(weights), flip_test=flip_test, batch_size=32)
+    predictions = predict(estimator, table, ground_truth(table), source)
+    results = thinned_results(table, predictions)
+    labelled = table.keypoints[..., 2] > 0
+    terms = keypoint_similarities(
+        predictions.keypoints, table.keypoints, table.areas, table.skeleton.sigmas
+    )
+    count = labelled.sum(axis=0)
+    mean = np.where(count > 0, (terms * labelled).sum(axis=0) / np.maximum(count, 1), np.nan)
+    return Judged(evaluate_keypoints(annotations, results, table.skeleton.sigmas), mean)
+
+
+def _quantize(weights: Path, out: Path, crops: list[NDArray[np.uint8]]) -> None:
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches: Iterator[NDArray[np.uint8]] = iter(crops)
+
+        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else {"crops": batch}
+
+    graph = onnx.load(weights).graph
+    convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
+    if not convolutions or any(node.op_type == "QuantizeLinear" for node in graph.node):
+        raise UserError(f"{weights}: expected float weights of `hrpose export`, found others")
+    # The quantizer advises a preparation that the exporter has done; this says that it has.
+    ready = out.with_name("ready.onnx")
+    ready.write_bytes(with_texts(weights, weights.read_bytes(), {_PREPARED: "onnxruntime.quant"}))
+    quantize_static(
+        ready,
+        out,
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        # Seven bits for weights: products of eight would overflow on processors without VNNI.
+        reduce_range=True,
+        op_types_to_quantize=["Conv", "Add", "Relu"],
+        nodes_to_exclude=[convolutions[0], convolutions[-1]],
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=CalibrationMethod.MinMax,
+    )
+    metadata = metadata_of(out, Metadata)
+    renamed = replace(metadata, name=f"{metadata.name}-int8", scores={})
+    content = with_texts(out, out.read_bytes(), {_PREPARED: None, "onnx.infer": None})
+    write_with_metadata(out, content, renamed)

@@ -1,0 +1,151 @@
+"""The people that a recipe trains on and those it is evaluated on."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import lightning as L
+from torch.utils.data import DataLoader
+
+from hrpose.data.augmentation import Augmentation
+from hrpose.data.coco import CocoAnnotations, read_annotations
+from hrpose.data.dataset import (
+    Cutouts,
+    EvaluationSampler,
+    PoseDataset,
+    Sample,
+    TrainingSampler,
+    collate,
+    open_cutouts,
+    sampling_weights,
+)
+from hrpose.data.packed import Pack
+from hrpose.data.persons import PersonTable
+from hrpose.data.skeleton_file import complete_skeleton
+from hrpose.errors import UserError
+from hrpose.evaluation.evaluate import Evaluator
+from hrpose.training.distributed import ALONE, Processes
+from hrpose.training.recipe import DataSet, Recipe
+
+# Validation shows people as they are.
+_STILL = Augmentation(scale=0, half_body_probability=0)
+
+
+class TrainingLoader(DataLoader[Sample]):
+    """Asks the sampler for nothing before the first batch is wanted.
+
+    Lightning makes the first iterator before it has read the checkpoint that it resumes from, and
+    workers would start on the wrong epoch.
+    """
+
+    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
+        yield from super().__iter__()
+
+
+class PoseData(L.LightningDataModule):
+    """Reads both tables at once: whatever is wrong with the data is said before training starts."""
+
+    def __init__(self, recipe: Recipe, root: Path, processes: Processes = ALONE) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.root = root
+        self.processes = processes
+        self.batch_size = processes.share(recipe.training.batch_size)
+        self.train_table = self._load(self._parsed(recipe.data.train))
+        val_annotations = self._parsed(recipe.data.val)
+        self.val_table = self._load(val_annotations)
+        drawn = recipe.augmentation.augmentation()
+        self.train_cutouts = self._cutouts(recipe.data.train, self.train_table, drawn)
+        self.val_cutouts = self._cutouts(recipe.data.val, self.val_table, _STILL)
+        if self.train_table.skeleton != self.val_table.skeleton:
+            raise UserError(
+                f"{recipe.data.val.annotations}: expected the keypoints of the training data "
+                f"({', '.join(self.train_table.skeleton.keypoints)}), "
+                f"found {', '.join(self.val_table.skeleton.keypoints)}"
+            )
+        self.evaluator = Evaluator.choose(val_annotations, self.val_table, recipe.evaluation.metric)
+
+    def _parsed(self, part: DataSet) -> CocoAnnotations:
+        return read_annotations(self.root / part.annotations)
+
+    def _load(self, annotations: CocoAnnotations) -> PersonTable:
+        table = annotations.persons()
+        if len(table) == 0:
+            raise UserError(f"{annotations.path}: expected labelled people, found none")
+        if len(table) < self.processes.count:
+            raise UserError(
+                f"{annotations.path}: expected people for {self.processes.count} processes, "
+                f"found {len(table)}"
+            )
+        said = self.recipe.data.skeleton
+        if said is None:
+            return table
+        return replace(table, skeleton=complete_skeleton(table.skeleton, self.root / said))
+
+    def _cutouts(self, part: DataSet, table: PersonTable, augmentation: Augmentation) -> Cutouts:
+        place = self.root / part.images
+        cutouts = open_cutouts(place, table, self.root / part.annotations)
+        (width, height), padding = self.recipe.input_wh, self.recipe.data.padding
+        if isinstance(cutouts, Pack) and (
+            lacking := cutouts.lacks((width, height), padding, augmentation)
+        ):
+            raise UserError(
+                f"{place}: expected a pack with all that crops of {width}x{height} at padding "
+                f"{padding:g} show with this augmentation, found one for {cutouts.settings}; make "
+                f"it again, or change the recipe: {', '.join(lacking)}"
+            )
+        return cutouts
+
+    def train_dataset(self, warped: bool = True) -> PoseDataset:
+        return PoseDataset(
+            self.train_table,
+            self.train_cutouts,
+            self.recipe.input_wh,
+            self.recipe.data.padding,
+            self.recipe.augmentation.augmentation(),
+            unit_lengths=self.recipe.codec.codec().unit_lengths,
+            warped=warped,
+        )
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        settings = self.recipe.training
+        dataset = self.train_dataset(warped=not settings.warp_on_device)
+        weights = sampling_weights(self.train_table, self.recipe.data.sampling)
+        sampler = TrainingSampler(
+            weights,
+            settings.seed,
+            settings.samples_per_epoch,
+            self.processes.rank,
+            self.processes.count,
+        )
+        return self._loader(dataset, sampler, self.batch_size, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        dataset = PoseDataset(
+            self.val_table,
+            self.val_cutouts,
+            self.recipe.input_wh,
+            self.recipe.data.padding,
+            unit_lengths=self.recipe.codec.codec().unit_lengths,
+        )
+        sampler = EvaluationSampler(len(dataset), self.processes.rank, self.processes.count)
+        return self._loader(dataset, sampler, self.recipe.evaluation.batch_size, drop_last=False)
+
+    def _loader(
+        self,
+        dataset: PoseDataset,
+        sampler: TrainingSampler | EvaluationSampler,
+        batch_size: int,
+        drop_last: bool,
+    ) -> DataLoader[Sample]:
+        workers = self.recipe.training.workers
+        loader = TrainingLoader if isinstance(sampler, TrainingSampler) else DataLoader
+        return loader(
+            dataset,
+            batch_size=min(batch_size, len(sampler)),
+            sampler=sampler,
+            num_workers=workers,
+            collate_fn=collate,
+            drop_last=drop_last,
+            persistent_workers=workers > 0,
+        )

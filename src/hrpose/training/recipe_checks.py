@@ -1,0 +1,287 @@
+"""The recipe doctor: what costs points without being noticed, said before a training starts.
+
+Each check is a function of the recipe and the data that yields findings. What cannot work at all
+(a wrong key, a size that is not a multiple of 32, a broken annotation) is refused on reading.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose.codec import sigma_for
+from hrpose.data.persons import PersonTable
+from hrpose.models.convert import Weights
+from hrpose.skeleton import Skeleton, guess_flip_pairs
+from hrpose.skeletons import MPII_16
+from hrpose.training.recipe import Recipe
+
+# The official trainings: Adam at 1e-3 for 128 people a batch (four GPUs with 32 each).
+OFFICIAL_RATE, OFFICIAL_BATCH = 1e-3, 128
+FINE_TUNING_RATE = 1e-4
+# The networks that the published figures, and so the rules from them, are about.
+PAPER_NETWORKS = ("w32", "w48")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what is the matter, and what to do. An `error` keeps the training from starting."""
+
+    level: Literal["error", "warning", "note"]
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """All that is looked at. `start` are the weights that the recipe names, already read."""
+
+    recipe: Recipe
+    train: PersonTable
+    val: PersonTable
+    start: Weights | None = None
+
+    @property
+    def fine_tunes(self) -> bool:
+        """The head stays: the training goes on, rather than starts."""
+        return self.start is not None and self.start.fits_head(self.train.skeleton)
+
+
+def examine(case: Case) -> list[Finding]:
+    """All findings, errors first."""
+    found = [finding for check in CHECKS for finding in check(case)]
+    return sorted(found, key=lambda finding: ("error", "warning", "note").index(finding.level))
+
+
+def _weight_decay(case: Case) -> Iterator[Finding]:
+    optimizer = case.recipe.optimizer
+    if optimizer.name == "adam" and optimizer.weight_decay > 0:
+        yield Finding(
+            "warning",
+            f"optimizer.weight_decay is {optimizer.weight_decay:g} with plain Adam, which nearly "
+            "stops HRNet from learning; set it to 0 as the official trainings have it in effect, "
+            "or optimizer.name=adamw",
+        )
+
+
+def _start(case: Case) -> Iterator[Finding]:
+    recipe, start = case.recipe, case.start
+    if start is None:
+        if recipe.network in PAPER_NETWORKS:
+            yield Finding(
+                "warning",
+                "no weights to start from: the paper's table 1 has W32 1.0 AP lower from scratch; "
+                f"`hrpose weights download {recipe.network}-imagenet`, then "
+                f"--set weights={recipe.network}-imagenet",
+            )
+        return
+    if not case.fine_tunes:
+        if start.num_keypoints is not None:
+            shared = start.shared(case.train.skeleton)
+            yield Finding(
+                "note",
+                f"the weights are for other keypoints than the data's {len(case.train.skeleton)}: "
+                f"their backbone is taken, and the head knows {', '.join(shared) or 'none'} by "
+                "name; the others learn anew",
+            )
+        return
+    rate = recipe.optimizer.rate(recipe.training.batch_size)
+    if recipe.network in PAPER_NETWORKS and rate > FINE_TUNING_RATE:
+        yield Finding(
+            "warning",
+            f"optimizer.lr is {rate:g}, but the weights already know these "
+            "keypoints, and such a rate unlearns them first; set it to 1e-4 or less",
+        )
+    if start.passport is None:
+        yield Finding(
+            "note",
+            f"the weights do not say which their {start.num_keypoints} keypoints are; they are "
+            f"taken for {case.train.skeleton.name}, in its order",
+        )
+    elif start.passport.codec.name != recipe.codec.name:
+        yield Finding(
+            "warning",
+            f"codec.name is {recipe.codec.name}, the weights were trained with "
+            f"{start.passport.codec.name}; set it to {start.passport.codec.name} to go on from "
+            "where they are",
+        )
+
+
+def _batch(case: Case) -> Iterator[Finding]:
+    recipe = case.recipe
+    if recipe.network not in PAPER_NETWORKS or case.fine_tunes:
+        return
+    ratio = recipe.training.batch_size / OFFICIAL_BATCH
+    # The linear and the square-root rule are both in use; between them everything is fine.
+    low, high = sorted((OFFICIAL_RATE * ratio, OFFICIAL_RATE * sqrt(ratio)))
+    rate = recipe.optimizer.rate(recipe.training.batch_size)
+    if not low / 1.25 <= rate <= high * 1.25:
+        yield Finding(
+            "warning",
+            f"optimizer.lr is {rate:g} for a batch of {recipe.training.batch_size}; "
+            f"the official 1e-3 is for {OFFICIAL_BATCH}, scaled along it is between {low:.2g} and "
+            f"{high:.2g}",
+        )
+
+
+def _sigma(case: Case) -> Iterator[Finding]:
+    recipe = case.recipe
+    usual = sigma_for(recipe.input_wh)
+    if abs(recipe.codec.sigma - usual) > 0.5 + 1e-9:
+        width, height = recipe.input_wh
+        yield Finding(
+            "warning",
+            f"codec.sigma is {recipe.codec.sigma:g}, but targets for an input of {width}x{height} "
+            f"usually have {usual:g} (the paper: 2 at 192x256, 3 at 288x384); set it to {usual:g}",
+        )
+
+
+def _hard(case: Case) -> Iterator[Finding]:
+    loss, k = case.recipe.loss, len(case.train.skeleton)
+    if loss.name == "ohkm" and loss.top > k:
+        yield Finding(
+            "error", f"loss.top: expected at most the skeleton's {k} keypoints, found {loss.top}"
+        )
+
+
+def _flip(case: Case) -> Iterator[Finding]:
+    if case.recipe.augmentation.flip_probability == 0 and not case.recipe.evaluation.flip_test:
+        return
+    skeleton = case.train.skeleton
+    yield from flip_findings(skeleton)
+    if not skeleton.flip_pairs and len(skeleton) > 1:
+        yield Finding(
+            "warning",
+            f"no keypoint of '{skeleton.name}' has a left or right partner; if some do, name them "
+            "so (left_ear, right_ear) or in the file of data.skeleton, or set "
+            "augmentation.flip_probability=0 and evaluation.flip_test=false",
+        )
+
+
+def flip_findings(skeleton: Skeleton) -> Iterator[Finding]:
+    """What is odd about the pairs that change places in a mirror image."""
+    names = skeleton.keypoints
+    order = skeleton.flip_permutation
+    if not np.array_equal(order[order], np.arange(len(order))):
+        yield Finding(
+            "error",
+            f"the flip pairs of '{skeleton.name}' are no involution: mirroring twice does not "
+            "bring every keypoint back; put each keypoint in at most one pair",
+        )
+        return
+    named = {frozenset(pair) for pair in guess_flip_pairs(names)}
+    used = {frozenset(pair) for pair in skeleton.flip_pairs}
+    by_name = {index for pair in named for index in pair}
+    for pair in sorted(map(sorted, used - named)):
+        if by_name & set(pair):
+            yield Finding(
+                "warning",
+                f"the flip pair {names[pair[0]]} and {names[pair[1]]} does not match the names, "
+                "which pair them otherwise; correct the one or the other",
+            )
+    for pair in sorted(map(sorted, named - used)):
+        yield Finding(
+            "warning",
+            f"{names[pair[0]]} and {names[pair[1]]} look like left and right but are no flip pair: "
+            "mirrored pictures would teach the wrong side; add them to the flip_pairs of "
+            "data.skeleton or rename them",
+        )
+    paired = by_name | {index for pair in used for index in pair}
+    for index, name in enumerate(names):
+        if index not in paired and any(side in name.lower() for side in ("left", "right")):
+            yield Finding(
+                "warning",
+                f"{name} has no partner on the other side: mirrored pictures would teach the wrong "
+                "side; name its partner alike, or pair it in the file of data.skeleton",
+            )
+
+
+def _annotations(case: Case) -> Iterator[Finding]:
+    """Whether the skeleton fits what is labelled."""
+    skeleton = case.train.skeleton
+    labelled: NDArray[np.bool_] = np.greater(case.train.keypoints[..., 2], 0)
+    never = [skeleton.keypoints[i] for i in np.flatnonzero(~labelled.any(axis=0))]
+    if never:
+        yield Finding(
+            "warning",
+            f"{', '.join(never)} of '{skeleton.name}' {'is' if len(never) == 1 else 'are'} never "
+            "labelled in the training data and cannot be learnt; label or leave out",
+        )
+    points = case.train.keypoints[..., :2]
+    if labelled.any() and (np.abs(points[labelled]) <= 1).all():
+        yield Finding(
+            "error",
+            "every keypoint of the training data lies within one pixel of (0, 0): expected pixels, "
+            "these look like parts of the picture; multiply by its width and height",
+        )
+        return
+    start, size = np.split(case.train.boxes[:, None], 2, axis=-1)
+    reach = size * (case.recipe.data.padding - 1) / 2
+    inside = (points >= start - reach) & (points <= start + size + reach)
+    share = float(np.all(inside, axis=-1)[labelled].mean()) if labelled.any() else 1.0
+    if share < 0.9:
+        yield Finding(
+            "warning",
+            f"{1 - share:.0%} of the labelled keypoints lie outside their person's crop; check "
+            "that 'bbox' is [x, y, width, height] of the same person, or raise data.padding",
+        )
+
+
+def _halves(case: Case) -> Iterator[Finding]:
+    if case.recipe.augmentation.half_body_probability > 0 and not case.train.skeleton.upper_body:
+        yield Finding(
+            "note",
+            f"'{case.train.skeleton.name}' has no upper body, so that half-body crops do nothing; "
+            "name its upper_body in the file of data.skeleton, or set "
+            "augmentation.half_body_probability=0",
+        )
+
+
+def _sampling(case: Case) -> Iterator[Finding]:
+    present = {source.decode() for source in np.unique(case.train.person_sources())}
+    unknown = sorted(case.recipe.data.sampling.keys() - present)
+    if unknown:
+        named = ", ".join(sorted(present - {""})) or "no sources at all"
+        yield Finding(
+            "warning",
+            f"data.sampling names {', '.join(unknown)}, but no picture has that 'source'; the "
+            f"training data have {named}",
+        )
+
+
+def _evaluation(case: Case) -> Iterator[Finding]:
+    same_folder = case.recipe.data.train.images == case.recipe.data.val.images
+    train, val = (set(t.file_names[np.unique(t.image_index)]) for t in (case.train, case.val))
+    both = len(train & val) if same_folder else 0
+    if both:
+        yield Finding(
+            "warning",
+            f"{both} of {len(val)} validation pictures are training pictures too: the figures will "
+            "be too good, and the best epoch wrongly chosen; take them out of one of the two",
+        )
+    # MPII's protocol gives the boxes, and nobody publishes an AP for unknown constants.
+    if case.val.skeleton != MPII_16 and case.val.skeleton.has_sigmas:
+        yield Finding(
+            "note",
+            "val/AP is measured with ground-truth boxes; published figures are mostly with a "
+            "detector's, and lower: compare with `hrpose evaluate --boxes DETECTIONS`",
+        )
+
+
+CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
+    _weight_decay,
+    _start,
+    _batch,
+    _sigma,
+    _hard,
+    _flip,
+    _annotations,
+    _halves,
+    _sampling,
+    _evaluation,
+)

@@ -1,0 +1,207 @@
+"""Writing a clip: H.264 with the source's own times, and its sound copied as it is."""
+
+import tempfile
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.reformatter import ColorRange, Colorspace
+from numpy.typing import NDArray
+
+from hrpose.errors import UserError
+from hrpose.video.reading import open_container
+
+# In order of preference; which of them exist depends on how FFmpeg was built. MPEG-4 part 2, which
+# every build can write, is the last resort.
+ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf", "mpeg4")
+OPTIONS = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qmin": "2", "qmax": "5"}}
+
+# The finest clock that MPEG-4 part 2 can have. Every usual frame rate is a whole number of ticks,
+# or misses one by 8 microseconds.
+CLOCK = Fraction(1, 60000)
+
+_BT709 = 1  # FFmpeg's number for the colours of high definition video
+
+
+class Recorder:
+    """A clip that is being written to `path`; it appears there, whole and playable, on `close`.
+
+    An odd width or height grows by a repeated column or row, because the format holds even sizes
+    only. `rate` in frames per second is a hint for the encoder; the times of the frames count.
+    `sound_of` is the clip whose sound goes with them. Raises UserError where `path` cannot be
+    written.
+    """
+
+    def __init__(self, path: Path, rate: float, sound_of: Path | None = None) -> None:
+        self.path = path
+        # The encoder in use (FFmpeg's name), and the kinds of sound that an MP4 cannot hold.
+        self.encoder = next(name for name in ENCODERS if _exists(name))
+        self.left_out: tuple[str, ...] = ()
+        self._rate, self._sound_of = rate, sound_of
+        self._sound: _Sound | None = None
+        self._video: av.VideoStream | None = None
+        self._last_tick, self._end = -1, 0.0
+        self._durations: list[int] = []
+        self._unfinished = _temporary(path)
+        self._container = av.open(
+            f"file:{self._unfinished}", "w", format="mp4", options={"movflags": "+faststart"}
+        )
+
+    def write(self, image: NDArray[np.uint8], time: float, duration: float) -> None:
+        """Add an (h, w, 3) uint8 RGB frame, shown from `time` for `duration`, in seconds."""
+        height, width = image.shape[:2]
+        even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(even, format="rgb24").reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        )
+        # Damaged clips have times that stand still or run back; a format needs them to rise.
+        self._last_tick = max(round(time / CLOCK), self._last_tick + 1)
+        frame.pts, frame.time_base = self._last_tick, CLOCK
+        self._durations.append(max(round(duration / CLOCK), 1))
+        self._end = time + duration
+        try:
+            if self._video is None:
+                self._video = self._start(frame.width, frame.height)
+            self._mux(self._video.encode(frame))
+            self._copy_sound(self._end)
+        except (OSError, av.FFmpegError) as error:  # a full disk
+            raise self._failed(error) from error
+
+    def close(self, rest_of_sound: bool = False) -> None:
+        """Finish the file; a second call does nothing. Without frames there is no file.
+
+        Without `rest_of_sound` the sound ends where the pictures do.
+        """
+        if not self._unfinished.exists():
+            return
+        try:
+            try:
+                if self._video is not None:
+                    self._mux(self._video.encode(None))
+                    self._copy_sound(float("inf") if rest_of_sound else self._end)
+            finally:
+                self._container.close()
+            if self._video is not None:
+                self._unfinished.chmod(0o644)
+                self._unfinished.replace(self.path)
+        except (OSError, av.FFmpegError) as error:
+            raise self._failed(error) from error
+        finally:
+            self._unfinished.unlink(missing_ok=True)
+            if self._sound is not None:
+                self._sound.close()
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self, width: int, height: int) -> av.VideoStream:
+        rate = Fraction(self._rate).limit_denominator(1001)
+        options = dict(OPTIONS.get(self.encoder, {}))
+        stream = self._container.add_stream(self.encoder, rate=rate, options=options)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = CLOCK
+        # No frames that are stored out of their order: times and durations stay exactly as given.
+        stream.codec_context.max_b_frames = 0
+        stream.codec_context.colorspace = stream.codec_context.color_primaries = _BT709
+        stream.codec_context.color_trc = _BT709
+        stream.codec_context.color_range = ColorRange.MPEG
+        if self._sound_of is not None:
+            self._sound = _Sound(self._sound_of, self._container)
+            self.left_out = self._sound.left_out
+        return stream
+
+    def _copy_sound(self, end: float) -> None:
+        if self._sound is not None:
+            for packet in self._sound.until(end):
+                self._container.mux(packet)
+
+    def _mux(self, packets: list["Packet[av.VideoStream]"]) -> None:
+        for packet in packets:
+            # Without frames between frames (see _start) packets come in the frames' order.
+            packet.duration = self._durations.pop(0)
+            packet.time_base = CLOCK
+            self._container.mux(packet)
+
+    def _failed(self, error: OSError | av.FFmpegError) -> UserError:
+        return UserError(
+            f"{self.path}: cannot be written ({error.strerror or error}); choose another folder"
+        )
+
+
+class _Sound:
+    """The sound of a clip, packet by packet as it is stored, for another container."""
+
+    def __init__(self, source: Path, target: OutputContainer) -> None:
+        self._source = open_container(source)
+        self._start = Fraction(self._source.start_time or 0, av.time_base)
+        self._streams: dict[int, AudioStream] = {}
+        left_out = []
+        for stream in self._source.streams.audio:
+            if stream.codec.canonical_name in target.supported_codecs:
+                self._streams[stream.index] = target.add_stream_from_template(stream)
+            else:
+                left_out.append(stream.codec.canonical_name)
+        self.left_out = tuple(left_out)
+        self._packets = self._demuxed()
+        self._next = next(self._packets, None)
+
+    def until(self, time: float) -> Iterator["Packet[Stream]"]:
+        """The packets, not given before, that begin before `time` in seconds."""
+        while self._next is not None and (self._next.pts or 0) * self._next.time_base < time:
+            yield self._next
+            self._next = next(self._packets, None)
+
+    def close(self) -> None:
+        self._source.close()
+
+    def _demuxed(self) -> Iterator["Packet[Stream]"]:
+        """Packets with their times from the start of the clip; they end where it is damaged."""
+        if not self._streams:
+            return
+        wanted = [self._source.streams[index] for index in self._streams]
+        last: dict[int, int] = {}
+        try:
+            for packet in self._source.demux(wanted):
+                if packet.pts is None or packet.dts is None:
+                    continue
+                # Times of damaged or joined clips run back, which no MP4 can hold.
+                if packet.dts <= last.get(packet.stream_index, packet.dts - 1):
+                    continue
+                last[packet.stream_index] = packet.dts
+                shift = round(self._start / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = self._streams[packet.stream_index]
+                yield packet
+        except av.FFmpegError:
+            return
+
+
+def _temporary(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            prefix=f".{path.name}.", dir=path.parent, delete=False
+        ) as file:
+            return Path(file.name)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); choose another folder"
+        ) from error
+
+
+def _exists(encoder: str) -> bool:
+    try:
+        av.Codec(encoder, "w")
+    except av.codec.codec.UnknownCodecError:
+        return False
+    return True

@@ -1,0 +1,146 @@
+"""A list that is frozen wholly or not at all, and a job that goes on only as it began."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from archive_workers import frozen
+
+from hrpose.batch.job import check_same, freeze, load_job, locked, part
+from hrpose.errors import UserError
+
+
+def test_a_frozen_list_is_the_list(tmp_path: Path) -> None:
+    job = frozen(tmp_path, 10, 4)
+    assert load_job(tmp_path) == job
+    assert (job.pictures, job.partitions) == (10, 3)
+    assert [job.size(i) for i in range(3)] == [4, 4, 2]
+    assert [name for i in range(3) for name in job.names(i)] == [f"{i:04d}.jpg" for i in range(10)]
+
+
+def test_the_id_is_of_the_names_and_the_settings(tmp_path: Path) -> None:
+    def id_of(*names: str, **settings: object) -> str:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        return freeze(folder, "place", names, 4, settings).id
+
+    assert id_of("a", "b", x=1) == id_of("a", "b", x=1)
+    others = [id_of("a", "c", x=1), id_of("ab", x=1), id_of("a", "b", x=2), id_of("b", "a", x=1)]
+    assert len({id_of("a", "b", x=1), *others}) == 5
+
+
+def test_a_list_that_was_half_frozen_is_frozen_anew(tmp_path: Path) -> None:
+    def broken() -> Any:
+        yield from (f"{i}.jpg" for i in range(9))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        freeze(tmp_path, "place", broken(), 2, {})
+    assert load_job(tmp_path) is None
+    assert len(list((tmp_path / "manifest").iterdir())) == 4
+    frozen(tmp_path, 4, 4)
+    assert [path.name for path in (tmp_path / "manifest").iterdir()] == ["part-000000.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [([], "expected pictures, found none"), (["a", "b", "c", "a"], "expected each picture once")],
+)
+def test_lists_that_make_no_job(tmp_path: Path, names: list[str], reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        freeze(tmp_path, "place", names, 2, {})
+    assert load_job(tmp_path) is None
+
+
+def test_names_that_are_no_text_are_kept_as_a_reason_needs_them(tmp_path: Path) -> None:
+    job = freeze(tmp_path, "place", ["caf\udce9.jpg"], 2, {})
+    assert job.names(0) == [r"caf\udce9.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("place", "partition", "settings", "said"),
+    [
+        ("other", None, {"a": 1}, "place place, found other"),
+        ("place", 5, {"a": 1}, "partition 4, found 5"),
+        ("place", None, {"a": 2}, "a 1, found 2"),
+        ("place", None, {"a": 1, "b": 2}, "b None, found 2"),
+        ("place", None, {}, "a 1, found None"),
+    ],
+)
+def test_a_job_goes_on_only_as_it_began(
+    tmp_path: Path, place: str, partition: int | None, settings: dict[str, Any], said: str
+) -> None:
+    job = frozen(tmp_path, 10, 4)
+    check_same(job, "place", None, {"a": 1})
+    check_same(job, "place", 4, {"a": 1})
+    with pytest.raises(UserError, match=said):
+        check_same(job, place, partition, settings)
+
+
+def no_number(job: dict[str, Any]) -> None:
+    job["pictures"] = "ten"
+
+
+def of_another_version(job: dict[str, Any]) -> None:
+    job["version"] = 99
+
+
+def nothing_to_do(job: dict[str, Any]) -> None:
+    job["partition"] = 0
+
+
+@pytest.mark.parametrize("spoil", [no_number, of_another_version, nothing_to_do])
+def test_a_damaged_job_is_one_line(tmp_path: Path, spoil: Callable[[dict[str, Any]], None]) -> None:
+    frozen(tmp_path, 10, 4)
+    document = json.loads((tmp_path / "job.json").read_bytes())
+    spoil(document)
+    (tmp_path / "job.json").write_text(json.dumps(document))
+    with pytest.raises(UserError, match=r"job\.json: .* begin anew"):
+        load_job(tmp_path)
+
+
+def test_a_damaged_manifest_is_one_line(tmp_path: Path) -> None:
+    job = frozen(tmp_path, 10, 4)
+    part(tmp_path / "manifest", 1).write_bytes(part(tmp_path / "manifest", 2).read_bytes())
+    with pytest.raises(UserError, match="expected 4 names, found 2"):
+        job.names(1)
+    part(tmp_path / "manifest", 1).write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="the manifest is damaged"):
+        job.names(1)
+
+
+def test_results_without_a_job_are_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "poses").mkdir()
+    part(tmp_path / "poses", 0).touch()
+    with pytest.raises(UserError, match=r"no job\.json says of what"):
+        frozen(tmp_path, 3, 2)
+
+
+HOLDER = """
+import sys, pathlib
+from hrpose.batch.job import locked
+with locked(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_writer_and_a_lock_that_dies_with_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match="another process writes here"), locked(tmp_path):
+            pass
+        holder.kill()
+    with locked(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"), locked(tmp_path / "file"):
+        pass

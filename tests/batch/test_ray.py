@@ -1,0 +1,127 @@
+"""The same on a Ray cluster of this machine: actors are killed, and the first process too."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from archive_workers import BATCH, begin, descendants, results, wait_until, write_pictures
+
+import hrpose
+from hrpose.batch.ray_actors import _room
+from hrpose.batch.worker import Choices, Opening, open_estimator, settings_of
+from hrpose.errors import UserError
+from tiny_weights import write_tiny_weights
+
+# Who joins a cluster that Ray secures has to say so.
+TOKENS = {"RAY_AUTH_MODE": "token"}
+CLUSTER = """
+import ray, sys
+ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR")
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[tuple[int, str]]:
+    """The process that holds a cluster, and its address."""
+    pytest.importorskip("ray")
+    with subprocess.Popen(
+        [sys.executable, "-c", CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **TOKENS},
+    ) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        address = holder.stdout.readline().strip()
+        if not address:
+            pytest.skip("Ray did not start in the seconds it gives itself: the machine is too busy")
+        yield holder.pid, address
+        holder.stdin.close()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_hard_life_on_ray_ends_with_the_same_table(
+    tmp_path: Path, cluster: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL and SIGTERM for the first process, SIGKILL twice for an actor."""
+    holder, address = cluster
+    for key, value in TOKENS.items():
+        monkeypatch.setenv(key, value)
+    broken = write_pictures(tmp_path / "pictures", 120, (640, 480))
+    weights = write_tiny_weights(tmp_path / "tiny.onnx")
+    out = tmp_path / "out"
+    command = [
+        *BATCH, str(tmp_path / "pictures"), "--engine", "ray", "--address", address,
+        "--workers", "1", "--partition", "2", "--weights", str(weights), "--detector", "none",
+        "--out", str(out),
+    ]  # fmt: skip
+
+    def done() -> int:
+        return len(list((out / "poses").glob("part-*.parquet")))
+
+    def actors() -> list[int]:
+        return [pid for pid, line in descendants(holder).items() if line.startswith("ray::_Actor")]
+
+    for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 143)):
+        before = done()
+        first = begin(command)
+        wait_until(lambda before=before: done() >= before + 3, first)  # type: ignore[misc]
+        first.send_signal(number)
+        said, complained = first.communicate(timeout=120)
+        assert first.returncode == code, complained
+        assert before < done() < 60
+        wait_until(lambda: not actors())
+
+    first = begin(command)
+    for _ in range(2):
+        before = done()
+        wait_until(lambda before=before: done() > before, first)  # type: ignore[misc]
+        (actor,) = actors()
+        os.kill(actor, signal.SIGKILL)
+        wait_until(lambda actor=actor: actor not in actors())  # type: ignore[misc]
+    said, complained = first.communicate(timeout=300)
+    assert first.returncode == 0, complained
+    assert "120 of 120 images (6 failed)" in said
+    assert "2 workers lost" in said
+
+    choices = Choices(str(weights), "none", None, False, False, 0.3)
+    settings = settings_of(open_estimator(choices, hrpose.load, 16, 1), choices)
+    rows = results(out)
+    names = [row["file"] for row in rows]
+    assert names == sorted(set(names))
+    assert len(names) == 120
+    assert (
+        rows
+        == Opening(str(tmp_path / "pictures"), choices, hrpose.load, settings)()(names).to_pylist()
+    )
+    assert [row["file"] for row in rows if row["error"]] == broken
+
+
+@pytest.mark.parametrize(
+    ("resources", "cpus", "gpus", "room"),
+    [
+        ({"CPU": 8.0, "memory": 1.0}, 1, 0, 8),
+        ({"CPU": 8.0}, 3, 0, 2),
+        ({"CPU": 64.0, "GPU": 4.0}, 4, 1, 4),
+        ({"CPU": 64.0, "GPU": 4.0}, 4, 0.5, 8),
+        ({"CPU": 2.0}, 4, 0, None),
+        ({"CPU": 64.0}, 4, 1, None),
+    ],
+)
+def test_room_for_workers(
+    resources: dict[str, float], cpus: int, gpus: float, room: int | None
+) -> None:
+    if room is not None:
+        assert _room(resources, cpus, gpus) == room
+        return
+    with pytest.raises(UserError, match="expected a cluster with 4 CPUs"):
+        _room(resources, cpus, gpus)

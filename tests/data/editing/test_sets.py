@@ -1,0 +1,265 @@
+"""Merging, splitting, thinning out and counting, through the command line and below it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from data.editing.coco_files import EARS, write
+from hrpose.cli.main import app
+from hrpose.data.coco import load_persons
+from hrpose.data.editing import Joints
+from hrpose.data.editing.merge import merge
+from hrpose.data.editing.split import assign, split
+from hrpose.data.editing.subset import stats, subset
+from hrpose.data.images import PictureSource
+from hrpose.data.skeleton_file import complete_skeleton
+from hrpose.errors import UserError
+from hrpose.skeletons import COCO_17, HAND_21
+
+
+def run(*arguments: object) -> str:
+    done = CliRunner().invoke(app, ["data", *map(str, arguments)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def load(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(path.read_text())
+    return document
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_merged_sets_have_new_ids_and_names(tmp_path: Path, copy: bool) -> None:
+    first = write(tmp_path / "dogs", source=["park", None])
+    second = write(tmp_path / "cats", joints=EARS[::-1])
+    out = tmp_path / "out"
+    said = run("merge", first, second, out, *(["--copy"] if copy else []))
+    assert "4 persons in 4 images" in said
+    document = load(out / "annotations.json")
+    assert [(i["id"], i["file_name"], i["source"]) for i in document["images"]] == [
+        (1, "dogs/a.png", "park"),
+        (2, "dogs/b.png", "dogs"),
+        (3, "cats/a.png", "cats"),
+        (4, "cats/b.png", "cats"),
+    ]
+    assert [a["id"] for a in document["annotations"]] == [1, 2, 3, 4]
+    assert [a["image_id"] for a in document["annotations"]] == [1, 2, 3, 4]
+    # The same joints in another order are brought into the first one's.
+    assert document["annotations"][0]["keypoints"] == [1, 2, 2, 11, 2, 2, 21, 2, 2]
+    assert document["annotations"][2]["keypoints"] == [21, 2, 2, 11, 2, 2, 1, 2, 2]
+    assert {a["trust"] for a in document["annotations"]} == {0.5}
+    table, images = load_persons(out / "annotations.json"), PictureSource(out / "images")
+    assert all(images.size(table.picture_name(row)) == (64, 48) for row in range(4))
+    assert (out / "images" / "dogs").is_symlink() is not copy
+    assert (out / "skeleton.yaml").read_text().startswith("name: animal")
+
+
+def test_links_stay_right_when_all_moves(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "data" / "dogs"), write(tmp_path / "data" / "cats")
+    run("merge", first, second, tmp_path / "data" / "sets" / "both")
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    assert "cats/b.png" in PictureSource(tmp_path / "elsewhere/sets/both/images")
+
+
+def test_sets_of_the_same_pictures_share_them(tmp_path: Path) -> None:
+    first = write(tmp_path / "dogs")
+    second = tmp_path / "dogs" / "more.json"
+    second.write_text(first.read_text())
+    done = merge([(first, None), (second, None)], tmp_path / "out")
+    assert (done.pictures, done.people, done.shared) == (2, 4, 2)
+    document = load(tmp_path / "out" / "annotations.json")
+    assert [a["image_id"] for a in document["annotations"]] == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("joints", "expected"),
+    [
+        (Joints.common, ["left_ear", "tail"]),
+        (Joints.all, ["left_ear", "right_ear", "tail", "nose"]),
+    ],
+)
+def test_sets_of_different_joints(tmp_path: Path, joints: Joints, expected: list[str]) -> None:
+    first = write(tmp_path / "dogs")
+    second = write(tmp_path / "cats", joints=("rump", "left_ear", "nose"))
+    with pytest.raises(
+        UserError, match=r"cats.*only there: right_ear, tail; only here: rump, nose"
+    ):
+        merge([(first, None), (second, None)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    done = merge([(first, None), (second, None)], tmp_path / "out", joints, {"rump": "tail"})
+    assert list(done.skeleton.keypoints) == expected
+    of_cat = load(tmp_path / "out" / "annotations.json")["annotations"][2]
+    there = dict(zip(expected, zip(*[iter(of_cat["keypoints"])] * 3, strict=True), strict=True))
+    assert (there["tail"], there["left_ear"]) == ((1, 2, 2), (11, 2, 2))
+    assert there.get("right_ear", (0, 0, 0)) == (0, 0, 0)
+    assert of_cat["num_keypoints"] == sum(v > 0 for _, _, v in there.values())
+
+
+def test_what_the_sets_know_of_their_joints_stays(tmp_path: Path) -> None:
+    people = write(tmp_path / "people", joints=COCO_17.keypoints)
+    hats = write(tmp_path / "hats", joints=("hat", "glove_left", "glove_right", "nose"))
+    renamed = {"left_ankle": "foot", "right_ankle": "other foot"}
+    merge([(people, None), (hats, None)], tmp_path / "out", Joints.all, renamed)
+    found = complete_skeleton(
+        load_persons(tmp_path / "out" / "annotations.json").skeleton,
+        tmp_path / "out" / "skeleton.yaml",
+    )
+    names = found.keypoints
+    pairs = {frozenset((names[a], names[b])) for a, b in found.flip_pairs}
+    assert len(pairs) == len(COCO_17.flip_pairs) + 1
+    assert {frozenset(renamed.values()), frozenset(("glove_left", "glove_right"))} <= pairs
+    assert found.weights == (*COCO_17.weights, 1, 1, 1)
+
+
+def test_colours_stay_where_all_joints_have_them(tmp_path: Path) -> None:
+    hand = write(tmp_path / "hand", joints=HAND_21.keypoints)
+    most = write(tmp_path / "most", joints=HAND_21.keypoints[1:])
+    done = merge([(hand, None), (most, None)], tmp_path / "out", Joints.common)
+    assert done.skeleton.colours == HAND_21.colours[1:]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "targets"),
+    [
+        ({"a": 1}, {"train": 1, "val": 0}),
+        ({"a": 5, "b": 5}, {"train": 5, "val": 3, "test": 2}),
+    ],
+)
+def test_parts_that_would_stay_empty(sizes: dict[str, int], targets: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="nothing is left for"):
+        assign(sizes, targets, {}, 0)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.integers(1, 50), min_size=3, max_size=40),
+    st.lists(st.floats(0.1, 1), min_size=2, max_size=3),
+    st.integers(0, 3),
+)
+def test_parts_are_near_their_targets(sizes: list[int], shares: list[float], seed: int) -> None:
+    groups = {str(i): size for i, size in enumerate(sizes)}
+    ends = np.round(np.cumsum(shares) / sum(shares) * sum(sizes)).astype(int)
+    targets = dict(zip("abc", np.diff(ends, prepend=0).tolist(), strict=False))
+    part_of = assign(groups, targets, {}, seed)
+    assert part_of == assign(groups, targets, {}, seed)
+    assert set(part_of) == set(groups)
+    assert set(part_of.values()) == set(targets)
+    if min(targets.values()) < max(sizes):
+        return  # a part may get a group only because it must not stay empty
+    for part, target in targets.items():
+        found = sum(size for group, size in groups.items() if part_of[group] == part)
+        assert abs(found - target) <= max(sizes)
+
+
+def test_split_by_pictures_is_exact_and_seeded(tmp_path: Path) -> None:
+    path = write(tmp_path, [f"{i}.png" for i in range(11)], people=2)
+    shares = {"train": 7.0, "val": 2.0, "test": 1.0}
+    parts = split(path, tmp_path / "out", shares)
+    assert [(p.name, p.pictures, p.people, p.groups) for p in parts] == [
+        ("train", 8, 16, ()),
+        ("val", 2, 4, ()),
+        ("test", 1, 2, ()),
+    ]
+    documents = [load(tmp_path / "out" / f"{name}.json") for name in shares]
+    ids = [image["id"] for document in documents for image in document["images"]]
+    assert sorted(ids) == list(range(10, 21))
+    for document in documents:
+        own = {image["id"] for image in document["images"]}
+        assert {a["image_id"] for a in document["annotations"]} == own
+        assert document["info"] == {"note": "kept"}
+        assert [c["name"] for c in document["categories"]] == ["animal"]
+    split(path, tmp_path / "again", shares)
+    split(path, tmp_path / "other", shares, seed=1)
+    assert load(tmp_path / "again" / "val.json") == documents[1]
+    assert load(tmp_path / "other" / "val.json") != documents[1]
+
+
+@pytest.mark.parametrize("by", ["field", "names"])
+def test_a_video_lands_on_one_side(tmp_path: Path, by: str) -> None:
+    names = [f"clip{video}_{frame}.png" for video in range(4) for frame in range(video + 1)]
+    videos = [name[4] for name in names]
+    path = write(tmp_path, names, video=videos)
+    option = ["--group", "video"] if by == "field" else ["--group-pattern", "^clip([0-9])"]
+    said = run("split", path, tmp_path / "out", *option, "--put", "3=val")
+    assert "4 groups" not in said
+    sides = {
+        side: {i["file_name"][4] for i in load(tmp_path / "out" / f"{side}.json")["images"]}
+        for side in ("train", "val")
+    }
+    assert sides == {"train": {"0", "1", "2"}, "val": {"3"}}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"group": "video"}, r"image 11 \(b.png\): expected a 'video', found none"),
+        ({"pattern": "^a"}, r"image 11 \(b.png\): expected a name that matches"),
+        ({"pattern": "("}, "--group-pattern"),
+        ({"group": "source", "pattern": "a"}, "found both"),
+        ({"group": "source", "put": {"c": "val"}}, "--put c=val: expected one of x, y"),
+        ({"group": "source", "put": {"x": "w"}}, "--put x=w: expected one of train, val"),
+    ],
+)
+def test_what_cannot_be_split(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    path = write(tmp_path, video=["v", None], source=["x", "y"])
+    with pytest.raises(UserError, match=message):
+        split(path, tmp_path / "out", {"train": 0.5, "val": 0.5}, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_subsets(tmp_path: Path) -> None:
+    path = write(tmp_path, [f"{i}.png" for i in range(6)], source=list("xxxxyy"))
+    document = load(path)
+    document["annotations"][0]["bbox"] = [0, 0, 10, 12]
+    path.write_text(json.dumps(document))
+    assert subset(path, tmp_path / "small") == (6, 6)
+    assert subset(path, tmp_path / "large", min_size=20) == (5, 5)
+    assert subset(path, tmp_path / "full", min_joints=3) == (6, 6)
+    assert "2 persons in 2 images" in run(
+        "subset", path, tmp_path / "x", "--source", "x", "--pictures", 2, "--copy"
+    )
+    found = load(tmp_path / "x" / "annotations.json")["images"]
+    assert {image["source"] for image in found} == {"x"}
+    assert sorted(p.name for p in (tmp_path / "x" / "images").iterdir()) == [
+        image["file_name"] for image in found
+    ]
+    for options, message in (
+        ({"sources": ["z"]}, "expected pictures of the source 'z', found x, y"),
+        ({"pictures": 7}, "expected 7 pictures, found 6 that fit"),
+        ({"min_size": 50}, "found none"),
+    ):
+        with pytest.raises(UserError, match=message):
+            subset(path, tmp_path / "none", **options)
+
+
+def test_stats_count(tmp_path: Path) -> None:
+    path = write(tmp_path, people=2, source=["x", "y"])
+    document = load(path)
+    document["annotations"][0]["keypoints"][5] = 1
+    document["annotations"][1].update(keypoints=[0] * 9, num_keypoints=0)
+    document["annotations"][3].update(iscrowd=1, area=9.0)
+    path.write_text(json.dumps(document))
+    numbers = stats(path)
+    assert (numbers["people"], numbers["pictures"], numbers["crowds"]) == (3, 2, 1)
+    assert numbers["people_without_joints"] == 1
+    assert numbers["joints"]["right_ear"] == {"visible": 1, "hidden": 1}
+    assert numbers["sources"]["y"] == {"pictures": 1, "people": 1}
+    assert numbers["box_longer_side"] == [40.0] * 5
+    assert numbers["sizes"] == {"small": 3, "medium": 0, "large": 0}
+    assert json.loads(run("stats", "--json", path)) == [numbers]
+    said = run("stats", path)
+    assert "3 persons in 2 images (3 small, 0 medium, 0 large)" in said
+    # Names are strangers' words, not marks of the table.
+    document["categories"][0]["keypoints"][0] = "[/ear]"
+    document["images"][0]["source"] = "[/x]"
+    path.write_text(json.dumps(document))
+    assert {"[/ear]", "[/x]"} <= set(run("stats", path).split())
+    empty = tmp_path / "empty.json"
+    empty.write_text(json.dumps({**document, "images": [], "annotations": []}))
+    assert "0 persons in 0 images" in run("stats", empty)

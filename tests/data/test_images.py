@@ -1,0 +1,219 @@
+"""Pictures from folders and zip files: the same picture, and what is said of bad ones."""
+
+import struct
+import warnings
+import zipfile
+import zlib
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hrpose.data.images import PictureSource, stays_inside
+from hrpose.errors import UserError
+
+NAMES = [f"{number:06}.png" for number in range(12)]
+
+
+def picture(name: str) -> np.ndarray:  # type: ignore[type-arg]
+    return np.random.default_rng(int(name[:6])).integers(0, 256, (9, 7, 3), np.uint8)
+
+
+def encoded(name: str) -> bytes:
+    return bytes(cv2.imencode(".png", picture(name)[..., ::-1])[1])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in NAMES:
+        (tmp_path / "val2017").mkdir(exist_ok=True)
+        (tmp_path / "val2017" / name).write_bytes(encoded(name))
+    return tmp_path / "val2017"
+
+
+def packed(path: Path, prefix: str = "", method: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name in NAMES:
+            archive.writestr(prefix + name, encoded(name))
+    return path
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize(
+    ("prefix", "at"),
+    [
+        ("", ""),
+        ("val2017/", ""),
+        ("val2017/", "@/val2017"),
+        ("val2017/", "@val2017"),
+        ("data/coco/val2017/", ""),
+        ("data/coco/val2017/", "@/data/coco/val2017/"),
+        ("", "@"),
+        ("", "@/"),
+    ],
+)
+def test_a_zip_file_is_as_good_as_a_folder(
+    tmp_path: Path, folder: Path, prefix: str, at: str, method: int
+) -> None:
+    path = packed(tmp_path / "val2017.zip", prefix, method)
+    for source in (PictureSource(folder), PictureSource(f"{path}{at}")):
+        for name in NAMES:
+            assert name in source
+            np.testing.assert_array_equal(source.read(name), picture(name))
+            assert source.size(name) == (7, 9)
+        assert "999999.png" not in source
+
+
+def test_names_with_the_folder_in_them(tmp_path: Path) -> None:
+    source = PictureSource(packed(tmp_path / "a.zip", "val2017/"))
+    np.testing.assert_array_equal(source.read("val2017/000003.png"), picture("000003.png"))
+
+
+def test_folders_beside_each_other_are_not_guessed_at(tmp_path: Path) -> None:
+    path = tmp_path / "two.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train/000001.png", encoded("000001.png"))
+        archive.writestr("val/000002.png", encoded("000002.png"))
+        archive.writestr("__MACOSX/val/._000002.png", b"junk")
+    assert "000002.png" not in PictureSource(path)
+    assert "val/000002.png" in PictureSource(path)
+    assert "000002.png" in PictureSource(f"{path}@/val")
+    with pytest.raises(UserError, match=r"expected a folder 'test' inside, found none; .*train"):
+        PictureSource(f"{path}@/test")
+
+
+def test_what_macos_adds_does_not_hide_the_folder(tmp_path: Path) -> None:
+    path = packed(tmp_path / "a.zip", "val2017/")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("__MACOSX/val2017/._000001.png", b"junk")
+    assert "000001.png" in PictureSource(path)
+
+
+def test_a_member_without_a_name_is_passed_over(tmp_path: Path) -> None:
+    path = packed(tmp_path / "a.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(""), b"junk")
+    assert "000001.png" in PictureSource(path)
+
+
+def test_processes_and_threads_share_a_source(tmp_path: Path) -> None:
+    source = PictureSource(packed(tmp_path / "a.zip", "val2017/", zipfile.ZIP_DEFLATED))
+    expected = [picture(name) for name in NAMES]
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(source.read, NAMES * 20))
+    np.testing.assert_array_equal(found, expected * 20)
+    for method in ("spawn", "fork"):
+        with warnings.catch_warnings():  # of forking where threads were
+            warnings.simplefilter("ignore", DeprecationWarning)
+            with ProcessPoolExecutor(2, mp_context=get_context(method)) as workers:
+                np.testing.assert_array_equal(list(workers.map(source.read, NAMES)), expected)
+
+
+def test_a_zip_file_is_opened_once_in_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = packed(tmp_path / "a.zip")
+    opened = []
+    start = zipfile.ZipFile.__init__
+    monkeypatch.setattr(
+        zipfile.ZipFile,
+        "__init__",
+        lambda self, *args, **options: (opened.append(args), start(self, *args, **options))[1],
+    )
+    source = PictureSource(path)
+    for name in NAMES:
+        source.read(name)
+    assert len(opened) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [
+        ("a.jpg", True),
+        ("a/b.jpg", True),
+        ("a/..b.jpg", True),
+        ("", False),
+        ("/etc/passwd", False),
+        ("../a.jpg", False),
+        ("a/../../b.jpg", False),
+        ("..\\a.jpg", False),
+        ("C:\\a.jpg", False),
+        ("a\0.jpg", False),
+        ("\ud800.jpg", False),
+    ],
+)
+def test_names_that_lead_outside(folder: Path, name: str, inside: bool) -> None:
+    assert stays_inside(name) is inside
+    (folder.parent / "a.jpg").write_bytes(encoded("000001.png"))
+    assert name not in PictureSource(folder)
+    if not inside:
+        with pytest.raises(UserError, match="expected a name inside the folder"):
+            PictureSource(folder).read(name)
+
+
+def test_places_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="expected the folder of the pictures or a zip file"):
+        PictureSource(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="no such file"):
+        PictureSource(tmp_path / "none.zip@/val2017")
+    text = tmp_path / "text.zip"
+    text.write_text("no zip")
+    with pytest.raises(UserError, match="found neither"):
+        PictureSource(text)
+    half = packed(tmp_path / "half.zip")
+    half.write_bytes(half.read_bytes()[:300])
+    with pytest.raises(UserError, match="found neither"):
+        PictureSource(half)
+
+
+def with_header(content: bytes, size: int, method: int, flags: int = 0) -> bytes:
+    """A zip file of one member `a.png` whose header says what it likes."""
+    name = b"a.png"
+    fields = (20, flags, method, 0, 0, zlib.crc32(content), len(content), size, len(name), 0)
+    local = struct.pack("<4s5H3I2H", b"PK\x03\x04", *fields) + name
+    index = struct.pack("<4s6H3I5H2I", b"PK\x01\x02", 20, *fields, 0, 0, 0, 0, 0) + name
+    start = len(local) + len(content)
+    end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 1, 1, len(index), start, 0)
+    return local + content + index + end
+
+
+def deflated(content: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return packer.compress(content) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        # Sizes that are not true: too large, too small, and a member that unpacks to much more.
+        (with_header(b"x" * 10, 3_000_000_000, 0), "at most 200,000,000 bytes, found 3,000,000,0"),
+        (with_header(b"x" * 10, 20, 0), "damaged or cut off"),
+        (with_header(deflated(bytes(10_000_000)), 50, 8), "Bad CRC-32"),
+        (with_header(b"x" * 10, 10, 0, flags=1), "expected a file without a password"),
+        (with_header(b"x" * 10, 10, 12), "found compression 12"),
+        (with_header(b"\xff" * 10, 10, 8), "damaged or cut off"),
+        (with_header(b"x" * 10, 10, 0), "expected a picture"),
+        (with_header(b"x" * 10, 10, 0).replace(b"xxxx", b"xxyx", 1), "Bad CRC-32"),
+        (with_header(b"x" * 10, 10, 0).replace(b"PK\x03\x04", b"PKxx"), "Bad magic number"),
+    ],
+)
+def test_members_that_are_not_what_they_say(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "bad.zip"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as raised:
+        PictureSource(path).read("a.png")
+    assert f"{path}@/a.png" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_zip_file_that_changes_underneath(tmp_path: Path) -> None:
+    path = packed(tmp_path / "a.zip")
+    source = PictureSource(path)
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match="damaged or cut off"):
+        source.read(NAMES[0])
+    with pytest.raises(UserError, match="no such file in the zip file"):
+        source.read("other.png")

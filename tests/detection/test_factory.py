@@ -1,0 +1,207 @@
+"""Detectors by name, and those without a model."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from hrpose.detection import Boxes, open_detector
+from hrpose.detection import factory as opening
+from hrpose.detection.detector import FullImage, FunctionDetector, OrFullImage
+from hrpose.errors import UserError
+from refusals import refused
+from tiny_detectors import grid_outputs, scored_outputs, write_detector
+
+PICTURE = np.zeros((30, 40, 3), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A cache without downloads, whatever this user has."""
+    monkeypatch.setenv("HRPOSE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "weights"
+
+
+@pytest.fixture
+def no_finder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(opening, "finder_file", lambda: tmp_path / "finder.onnx")
+
+
+@pytest.mark.parametrize("name", ["auto", "none"])
+@pytest.mark.usefixtures("no_finder")
+def test_the_whole_picture_is_the_last_resort(name: str) -> None:
+    detector = open_detector(name)
+    assert isinstance(detector, FullImage)
+    found = detector(PICTURE)
+    np.testing.assert_array_equal(found.xywh, [[0, 0, 40, 30]])
+    np.testing.assert_array_equal(found.scores, [1])
+
+
+def test_auto_is_the_finder_and_the_whole_picture_where_it_finds_nobody() -> None:
+    detector = open_detector("auto")
+    assert detector.name == "builtin, or the full image where it detects nobody"
+    found = detector(PICTURE)
+    np.testing.assert_array_equal(found.xywh, [[0, 0, 40, 30]])
+    assert found.scores[0] < 0.5  # a guess ranks below people who were found
+    somebody = OrFullImage(FunctionDetector(lambda _: [[1, 2, 3, 4, 0.9]]))
+    np.testing.assert_array_equal(somebody(PICTURE).xywh, [[1, 2, 3, 4]])
+    assert len(open_detector("builtin")(PICTURE)) == 0
+
+
+def test_auto_takes_the_best_that_was_downloaded(own_cache: Path) -> None:
+    own_cache.mkdir(parents=True)
+    for name in ("yolox_nano.onnx", "yolox_tiny.onnx"):
+        write_detector(own_cache / name, grid_outputs([[1, 1, 9, 9]], [0.9]))
+        assert open_detector("auto").name == f"{name} (YOLOX)"
+    assert open_detector("yolox-nano").name == "yolox_nano.onnx (YOLOX)"
+    # What is not there is not fetched.
+    with pytest.raises(UserError, match="hrpose weights download yolox-s"):
+        open_detector("yolox-s")
+
+
+def test_a_file_by_its_name(tmp_path: Path) -> None:
+    path = write_detector(tmp_path / "rtmdet.onnx", scored_outputs([[1, 1, 9, 9]], [0.3]))
+    image = np.zeros((64, 64, 3), np.uint8)
+    for given in (path, str(path)):
+        assert len(open_detector(given)(image)) == 0
+        assert len(open_detector(given, threshold=0.2)(image)) == 1
+        assert len(open_detector(given, threshold=0.0, threads=1)(image)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("yolo", "expected a file .* or one of: auto, .*torchvision, yolox-s"),
+        ("nothing.onnx", "no such file"),
+        ("builtin", "not in this package"),
+        ("", "expected a file"),
+    ],
+)
+@pytest.mark.usefixtures("no_finder")
+def test_unknown_names(name: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        open_detector(name)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
+def test_a_threshold_out_of_range(threshold: float) -> None:
+    with pytest.raises(UserError, match="expected 0 to 1"):
+        open_detector("builtin", threshold)
+
+
+@pytest.mark.parametrize("name", ["none", "auto"])
+@pytest.mark.usefixtures("no_finder")
+def test_the_full_image_has_no_score_for_a_threshold(name: str) -> None:
+    with refused("threshold-unused", "'none'"):
+        open_detector(name, 0.5)
+
+
+def boxes(image: NDArray[np.uint8]) -> Boxes:
+    return Boxes(np.array([[1.0, 2, image.shape[1] / 2, 4]]), np.array([0.5]))
+
+
+@pytest.mark.parametrize(
+    ("find", "scores"),
+    [
+        (boxes, [0.5]),
+        (lambda image: [[1, 2, 20, 4]], [1]),
+        (lambda image: np.array([[1, 2, 20, 4, 0.25]], np.float32), [0.25]),
+        (lambda image: [], []),
+        (lambda image: np.zeros((0, 5)), []),
+    ],
+    ids=["boxes", "rows", "rows_and_scores", "nobody", "no_rows"],
+)
+def test_a_function_is_a_detector(find: Callable[[Any], Any], scores: list[float]) -> None:
+    found = open_detector(find)(PICTURE)
+    np.testing.assert_array_equal(found.scores, scores)
+    np.testing.assert_array_equal(found.xywh, np.array([[1, 2, 20, 4]])[: len(scores)])
+
+
+def test_unsure_boxes_of_a_function_are_left_out() -> None:
+    rows = [[1, 2, 20, 4, 0.25], [1, 2, 20, 4, 0.5], [1, 2, 20, 4, 0.75]]
+    found = open_detector(lambda image: rows, threshold=0.5)(PICTURE)
+    np.testing.assert_array_equal(found.scores, [0.5, 0.75])
+
+
+@pytest.mark.parametrize("answer", [None, "people", [[1, 2, 3]], np.zeros((2, 2, 4)), [[1, "a"]]])
+def test_a_function_that_gives_something_else(answer: Any) -> None:
+    def my_finder(image: NDArray[np.uint8]) -> Any:
+        return answer
+
+    with pytest.raises(UserError, match="detector my_finder: expected rows"):
+        FunctionDetector(my_finder)(PICTURE)
+
+
+def test_boxes_hold_together() -> None:
+    three = Boxes(np.arange(12.0).reshape(3, 4), np.array([0.2, 0.9, 0.9]))
+    best = three.best(2)
+    # Of equals the first stays first.
+    np.testing.assert_array_equal(best.xywh, three.xywh[[1, 2]])
+    np.testing.assert_array_equal(three[three.scores < 0.5].scores, [0.2])
+    assert len(Boxes.empty()) == 0
+    with pytest.raises(ValueError, match=r"Boxes.scores: expected shape \(3,\), found \(2,\)"):
+        Boxes(three.xywh, np.zeros(2))
+    with pytest.raises(ValueError, match=r"Boxes.xywh: expected shape"):
+        Boxes(np.zeros((3, 5)), np.zeros(3))
+
+
+class StandIn(torch.nn.Module):
+    """As torchvision's detectors behave: a list of pictures in, a list of dictionaries out."""
+
+    def forward(self, pictures: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        (picture,) = pictures
+        # A person in the red, and a dog; both as sure as the picture is red.
+        assert picture.shape == (3, 30, 40)
+        assert picture.dtype == torch.float32
+        red = picture[0].max()
+        return [
+            {
+                "boxes": torch.tensor([[0.0, 0, 9, 9], [1, 2, 5, 8], [2, 2, 9, 12]]),
+                "labels": torch.tensor([18, 1, 1]),
+                "scores": torch.stack([red, red * 0.6, red * 0.9]),
+            }
+        ]
+
+
+@pytest.fixture
+def torchvision(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module: Any = ModuleType("torchvision.models.detection")
+    module.FasterRCNN_MobileNet_V3_Large_FPN_Weights = SimpleNamespace(DEFAULT="coco")
+    module.fasterrcnn_mobilenet_v3_large_fpn = lambda weights: StandIn()
+    for name in ("torchvision", "torchvision.models"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module  # type: ignore[no-any-return]
+
+
+@pytest.mark.usefixtures("torchvision")
+def test_torchvision_where_it_is_installed() -> None:
+    red = PICTURE.copy()
+    red[5, 5, 0] = 255
+    found = open_detector("torchvision")(red)
+    np.testing.assert_allclose(found.xywh, [[2, 2, 7, 10], [1, 2, 4, 6]])
+    np.testing.assert_allclose(found.scores, [0.9, 0.6], rtol=1e-6)
+    assert len(open_detector("torchvision", threshold=0.7)(red)) == 1
+    assert len(open_detector("torchvision")(PICTURE)) == 0
+
+
+@pytest.mark.parametrize("kind", [OSError, RuntimeError])
+def test_torchvision_without_its_weights(torchvision: ModuleType, kind: type[Exception]) -> None:
+    def no_network(weights: str) -> None:
+        raise kind("no route to host")
+
+    torchvision.__dict__["fasterrcnn_mobilenet_v3_large_fpn"] = no_network
+    with pytest.raises(UserError, match=r"cannot be fetched .*no route to host"):
+        open_detector("torchvision")
+
+
+def test_torchvision_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(UserError, match="pip install torchvision"):
+        open_detector("torchvision")

@@ -1,0 +1,285 @@
+"""The estimator: pictures and boxes in, poses in the picture's own pixels out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hrpose import codec
+from hrpose.errors import UserError
+from hrpose.estimator import Picture, PoseEstimator
+from hrpose.geometry import transform, warp
+from hrpose.metadata import Calibration, Metadata
+from hrpose.session import OnnxSession, open_session
+from tiny_weights import PASSPORT, write_tiny_weights
+
+K = len(PASSPORT.skeleton)
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> OnnxSession:
+    return OnnxSession(write_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.onnx"))
+
+
+@dataclass
+class Scripted:
+    """A session that answers from `answer`, and remembers how many crops came at once."""
+
+    answer: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+    passport: Metadata = PASSPORT
+    batches: list[int] = field(default_factory=list)
+
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.batches.append(len(crops))
+        return self.answer(crops)
+
+
+def peaks(points: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Heatmaps (n, k, h, w) with a Gaussian at each of `points` (n, k, 2), in input pixels."""
+    maps: NDArray[np.float32] = codec.encode(
+        points, np.ones(points.shape[:-1]), PASSPORT.heatmap_wh, sigma=1.0
+    )[0]
+    return maps
+
+
+def in_the_middle(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    # (24, 32) is the middle of the 48 x 64 crop, and a whole pixel of the heatmap.
+    return peaks(np.tile([24.0, 32.0], (len(crops), K, 1)))
+
+
+def noise(seed: int = 0, width: int = 70, height: int = 90) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+BOXES = [[3, 4, 30, 50], [20, 10, 40, 40], [-10, -10, 60, 50], [0, 0, 70, 90], [60, 80, 40, 40.5]]
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
+def test_a_batch_equals_its_singles(session: OnnxSession, flip_test: bool, batch_size: int) -> None:
+    image = noise()
+    estimator = PoseEstimator(session, flip_test=flip_test, batch_size=batch_size)
+    together = estimator(image, BOXES)
+    for pose, box in zip(together, BOXES, strict=True):
+        alone = PoseEstimator(session, flip_test=flip_test, batch_size=1)(image, [box])
+        np.testing.assert_allclose(alone.keypoints, pose.keypoints, atol=1e-4)
+        np.testing.assert_allclose(alone.scores, pose.scores, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_a_stream_keeps_the_order_of_its_pictures(session: OnnxSession, batch_size: int) -> None:
+    counts = (2, 0, 5, 1, 0, 3)
+    pictures = [Picture.of(noise(seed), BOXES[:n]) for seed, n in enumerate(counts)]
+    estimator = PoseEstimator(session, batch_size=batch_size)
+    found = list(estimator.stream(pictures))
+    assert [len(poses) for _, poses in found] == list(counts)
+    for picture, (same, poses) in zip(pictures, found, strict=True):
+        assert same is picture
+        alone = estimator(picture.image, picture.boxes)
+        np.testing.assert_allclose(alone.keypoints, poses.keypoints, atol=1e-4)
+
+
+def test_no_more_crops_at_once_than_asked() -> None:
+    session = Scripted(in_the_middle)
+    list(PoseEstimator(session, batch_size=4).stream([Picture.of(noise(), BOXES)] * 3))
+    assert max(session.batches) == 4
+    assert sum(session.batches) == 3 * len(BOXES)
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_keypoints_of_crops_are_those_of_the_picture(session: OnnxSession, flip_test: bool) -> None:
+    image, passport = noise(), session.passport
+    crops = [passport.crop(box) for box in BOXES]
+    estimator = PoseEstimator(session, flip_test=flip_test, batch_size=2)
+    points, peaks = estimator.keypoints(np.stack([warp(image, crop) for crop in crops]))
+    poses = estimator(image, BOXES)
+    for crop, in_crop, pose in zip(crops, points, poses, strict=True):
+        in_image = transform(in_crop, crop.inverse_matrix)
+        np.testing.assert_allclose(in_image, pose.keypoints[0, :, :2], atol=1e-3)
+    np.testing.assert_allclose(passport.joint_scores(peaks), poses.keypoints[..., 2])
+
+
+def test_keypoints_go_through_in_batches() -> None:
+    session = Scripted(in_the_middle)
+    width, height = session.passport.input_wh
+    crops = np.zeros((9, height, width, 3), np.uint8)
+    estimator = PoseEstimator(session, batch_size=4)
+    points, peaks = estimator.keypoints(crops)
+    assert (points.shape, peaks.shape) == ((9, K, 2), (9, K))
+    assert session.batches == [4, 4, 1]
+    assert len(estimator.heatmaps(crops)) == 9
+    assert [len(part) for part in estimator.keypoints(crops[:0])] == [0, 0]
+    assert len(estimator.heatmaps(crops[:0])) == 0
+
+
+@pytest.mark.parametrize("wrong", ["float", "one", "size"])
+def test_crops_of_another_kind_are_refused(wrong: str) -> None:
+    session = Scripted(in_the_middle)
+    width, height = session.passport.input_wh
+    crops = {
+        "float": np.zeros((1, height, width, 3), np.float32),
+        "one": np.zeros((height, width, 3), np.uint8),
+        "size": np.zeros((1, height, width + 4, 3), np.uint8),
+    }[wrong]
+    with pytest.raises(UserError, match="crops: expected uint8 RGB"):
+        PoseEstimator(session).keypoints(crops)
+    assert session.batches == []
+
+
+def test_neighbouring_pictures_share_batches() -> None:
+    session = Scripted(in_the_middle)
+    list(PoseEstimator(session, batch_size=4).stream([Picture.of(noise())] * 8))
+    assert session.batches == [4, 4]
+
+
+def test_points_come_back_in_the_pixels_of_the_picture() -> None:
+    boxes = np.asarray(BOXES)
+    poses = PoseEstimator(Scripted(in_the_middle))(noise(), boxes, [1, 0.5, 0, 1, 1])
+    # The middle of the crop is the middle of the box, whatever its form.
+    middle = boxes[:, :2] + boxes[:, 2:] / 2
+    expected = np.repeat(middle[:, None], K, axis=1)
+    np.testing.assert_allclose(poses.keypoints[..., :2], expected, atol=1e-4)
+    np.testing.assert_allclose(poses.keypoints[..., 2], 1)
+    np.testing.assert_allclose(poses.scores, [1, 0.5, 0, 1, 1])
+    np.testing.assert_allclose(poses.boxes, boxes)
+
+
+def test_scores_count_clear_keypoints_only_and_stay_in_range() -> None:
+    heights = np.zeros(K, np.float32)
+    heights[:4] = 0.8, 0.4, 0.1, 1.7
+    session = Scripted(lambda crops: in_the_middle(crops) * heights[:, None, None])
+    poses = PoseEstimator(session)(noise())
+    np.testing.assert_allclose(poses.keypoints[0, :5, 2], [0.8, 0.4, 0.1, 1, 0])
+    # 0.1 lies below the threshold of 0.2, and 1.7 counts as 1.
+    np.testing.assert_allclose(poses.scores, [(0.8 + 0.4 + 1) / 3], rtol=1e-6)
+
+
+def test_a_calibration_changes_scores_and_not_places() -> None:
+    image = np.zeros((64, 48, 3), np.uint8)
+    calibration = Calibration(temperature=2, offset=-1)
+    plain = PoseEstimator(Scripted(lambda crops: 0.8 * in_the_middle(crops)))(image)
+    passport = replace(PASSPORT, calibration=calibration)
+    honest = PoseEstimator(Scripted(lambda crops: 0.8 * in_the_middle(crops), passport))(image)
+    assert np.array_equal(honest.keypoints[..., :2], plain.keypoints[..., :2])
+    assert np.allclose(honest.keypoints[..., 2], calibration(plain.keypoints[..., 2]))
+    assert honest.scores == pytest.approx(calibration(plain.scores))
+
+
+def test_the_flip_test_mirrors_back_swaps_sides_and_moves_one_pixel() -> None:
+    left = PASSPORT.skeleton.keypoints.index("left_wrist")
+    right = PASSPORT.skeleton.keypoints.index("right_wrist")
+    width = PASSPORT.heatmap_wh[0]
+    # White on the left half, so that the session can tell a crop from its mirror image.
+    image = np.zeros((64, 48, 3), np.uint8)
+    image[:, :24] = 255
+
+    def answer(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        maps = np.zeros((len(crops), K, PASSPORT.heatmap_wh[1], width), np.float32)
+        for row, crop in enumerate(crops):
+            mirrored = crop[:, :24].mean() < crop[:, 24:].mean()
+            if mirrored:
+                # Column 4 seen in the mirror, where the grid lies one pixel off.
+                maps[row, right, 8, width - 4] = 0.6
+            else:
+                maps[row, left, 8, 4] = 1.0
+        return maps
+
+    session = Scripted(answer)
+    estimator = PoseEstimator(session, flip_test=True)
+    (merged,) = estimator.heatmaps(image[None])
+    assert session.batches == [2]
+    expected = np.zeros_like(merged)
+    expected[left, 8, 4] = 0.8
+    np.testing.assert_allclose(merged, expected)
+
+
+@pytest.mark.parametrize("boxes", [[], np.zeros((0, 4)), np.zeros((0, 5))])
+def test_no_boxes_no_people(boxes: Any) -> None:
+    session = Scripted(in_the_middle)
+    poses = PoseEstimator(session)(noise(), boxes)
+    assert len(poses) == 0
+    assert poses.keypoints.shape == (0, K, 3)
+    assert session.batches == []
+    assert list(PoseEstimator(session).stream([])) == []
+
+
+def test_without_boxes_the_picture_is_the_box() -> None:
+    poses = PoseEstimator(Scripted(in_the_middle))(noise())
+    assert poses.boxes.tolist() == [[0, 0, 70, 90]]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        ([[0, 0, 10, float("nan")]], "box 0: expected four finite numbers"),
+        ([[0, 0, 10, 10], [float("-inf"), 0, 10, 10]], "box 1: expected four finite numbers"),
+        ([[0, 0, 0, 10]], "box 0: expected a width and a height above 0"),
+        ([[0, 0, 10, -1]], "a width and a height above 0"),
+        ([[70, 0, 10, 10]], "touches the picture of 70 x 90"),
+        ([[0, 90, 10, 10]], "touches the picture"),
+        ([[-10, 0, 10, 10]], "touches the picture"),
+        ([[0, -10, 10, 10]], "touches the picture"),
+        ([[0, 0, 2e6, 10]], "numbers below a million"),
+        ([0, 0, 10, 10], "expected shape"),
+        ([[0, 0, 10]], "expected shape"),
+        ([[0, 0, 10, 10], [0, 0]], "rows of four numbers"),
+        ([["a", 0, 10, 10]], "rows of four numbers"),
+        ([[10**400, 0, 10, 10]], "rows of four numbers"),
+        ("boxes", "rows of four numbers"),
+    ],
+)
+def test_bad_boxes(boxes: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        Picture.of(noise(), boxes)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ([1], "expected 2, found shape"),
+        (1.0, "expected 2, found shape"),
+        ([1, float("nan")], "box 1: expected 0 to 1"),
+        ([1.5, 1], "box 0: expected 0 to 1"),
+        ([1, -0.1], "box 1: expected 0 to 1"),
+        (["a", 1], "a number for each box"),
+    ],
+)
+def test_bad_box_scores(scores: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Picture.of(noise(), BOXES[:2], scores)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((5, 5), np.uint8),
+        np.zeros((5, 5, 4), np.uint8),
+        np.zeros((5, 5, 3), np.float32),
+        np.zeros((0, 5, 3), np.uint8),
+    ],
+    ids=lambda image: f"{image.dtype}{image.shape}",
+)
+def test_arrays_that_are_no_pictures(image: NDArray[Any]) -> None:
+    with pytest.raises(UserError, match="expected uint8 RGB"):
+        Picture.of(image)
+
+
+def test_a_batch_has_at_least_one_crop() -> None:
+    with pytest.raises(UserError, match="batch_size"):
+        PoseEstimator(Scripted(in_the_middle), batch_size=0)
+
+
+def test_the_passport_travels_in_the_file(session: OnnxSession) -> None:
+    assert session.passport == PASSPORT
+
+
+@pytest.mark.parametrize("name", ["weights.txt", "weights.onnx", "weights.safetensors"])
+def test_files_that_are_no_weights(tmp_path: Any, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("not weights", encoding="utf-8")
+    with pytest.raises(UserError, match=name):
+        open_session(path)

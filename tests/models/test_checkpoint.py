@@ -1,0 +1,111 @@
+"""Weights on disk: they come back whole with their passport, or are refused in one line."""
+
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from hrpose.codec import Codec
+from hrpose.errors import UserError
+from hrpose.metadata import Metadata
+from hrpose.models import HRNet, checkpoint
+
+PASSPORT = Metadata(
+    "w16-small", (96, 128), codec=Codec(sigma=1.5), name="test", scores={"val AP": 0.5}
+)
+
+
+@pytest.fixture(scope="module")
+def network() -> HRNet:
+    torch.manual_seed(0)
+    return HRNet.from_name("w16-small")
+
+
+def same(one: HRNet, other: HRNet) -> bool:
+    a, b = one.state_dict(), other.state_dict()
+    return list(a) == list(b) and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_weights_come_back_with_their_passport(network: HRNet, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "w.safetensors", network, PASSPORT)
+    loaded, passport = checkpoint.load(tmp_path / "w.safetensors")
+    assert passport == PASSPORT
+    assert same(loaded, network)
+    assert not loaded.training
+
+
+def test_a_training_checkpoint_comes_back_the_same(network: HRNet, tmp_path: Path) -> None:
+    state = {f"network.{key}": value for key, value in network.state_dict().items()}
+    content = {"state_dict": {**state, "other": torch.ones(1)}, Metadata.key: PASSPORT.to_json()}
+    torch.save(content, tmp_path / "last.ckpt")
+    loaded, passport = checkpoint.load(tmp_path / "last.ckpt")
+    assert passport == PASSPORT
+    assert same(loaded, network)
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.ckpt"])
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04nonsense", b"\xff" * 64])
+def test_a_broken_file_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=name):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.ckpt"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=name):
+        checkpoint.load(tmp_path / name)
+
+
+def test_weights_cut_short_are_refused(network: HRNet, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    checkpoint.save(path, network, PASSPORT)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="expected a safetensors file"):
+        checkpoint.load(path)
+
+
+def test_weights_without_a_passport_are_refused(tmp_path: Path) -> None:
+    safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "w.safetensors")
+    torch.save({"a": torch.ones(1)}, tmp_path / "w.ckpt")
+    for name in ("w.safetensors", "w.ckpt"):
+        with pytest.raises(UserError, match="hrpose train"):
+            checkpoint.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [{1: 2, "a": 3}, [1], torch.ones(2)])
+def test_other_contents_are_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "w.ckpt")
+    with pytest.raises(UserError, match="expected a checkpoint of `hrpose train`"):
+        checkpoint.load(tmp_path / "w.ckpt")
+
+
+def test_a_checkpoint_without_weights_is_refused(tmp_path: Path) -> None:
+    torch.save({Metadata.key: PASSPORT.to_json()}, tmp_path / "w.ckpt")
+    with pytest.raises(UserError, match=r"w\.ckpt"):
+        checkpoint.load(tmp_path / "w.ckpt")
+
+
+@pytest.mark.parametrize("name", ["w32", "w64"])
+def test_a_passport_of_another_network_does_not_fit(
+    network: HRNet, tmp_path: Path, name: str
+) -> None:
+    checkpoint.save(tmp_path / "w.safetensors", network, Metadata(name, (96, 128)))
+    with pytest.raises(UserError, match=rf"w\.safetensors.*{name}"):
+        checkpoint.load(tmp_path / "w.safetensors")
+
+
+def test_what_does_not_fit_is_named(network: HRNet) -> None:
+    state = dict(network.state_dict())
+    first, *_, last = state
+    state["extra"] = state.pop(first)
+    state[last] = torch.ones(3)
+    with pytest.raises(UserError) as caught:
+        checkpoint.load_state(network, state, "here")
+    message = str(caught.value)
+    assert message.startswith("here: does not fit the network w16-small with 17 keypoints: ")
+    assert f"{first} is missing" in message
+    assert "extra is not of this network" in message
+    assert f"{last}: expected shape (17,), found (3,)" in message

@@ -1,0 +1,131 @@
+"""Eight-bit weights: smaller, nearly the same heatmaps, refused where they cost too much."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+from hrpose import weights
+from hrpose.cli.main import app
+from hrpose.data.coco import load_persons
+from hrpose.errors import UserError
+from hrpose.metrics.oks import keypoint_similarities, oks
+from hrpose.model_files import read_texts
+from hrpose.models import quantize as quantize_module
+from hrpose.models.quantize import quantize
+from hrpose.session import OnnxSession
+from hrpose.synthetic import write_dataset
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("people")
+    write_dataset(folder, 6, seed=2)
+    return folder
+
+
+def options(people: Path) -> list[str]:
+    return ["--annotations", str(people / "annotations.json"), "--images", str(people / "images")]
+
+
+def test_the_command_writes_a_smaller_file_with_nearly_the_same_heatmaps(
+    people: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "small.onnx"
+    arguments = ["quantize", "w16-small", str(out), *options(people), "--most-drop", "1"]
+    levels: list[int] = []
+    monkeypatch.setattr(logging.getLogger(), "setLevel", levels.append)
+    done = CliRunner().invoke(app, arguments)
+    # It is quiet without changing how the process logs.
+    assert (levels, caplog.messages) == ([], [])
+    monkeypatch.undo()
+    assert done.exit_code == 0, done.output
+    assert "left_wrist" in done.output
+    whole = weights.find("w16-small")
+    assert out.stat().st_size < 0.4 * whole.stat().st_size
+    before, after = OnnxSession(whole), OnnxSession(out)
+    assert after.passport.name == "w16-small-int8"
+    assert after.passport.codec == before.passport.codec
+    assert after.passport.license == before.passport.license
+    (crops,) = quantize_module.calibration_crops(
+        before.passport, people / "annotations.json", people / "images", 6, np.random.default_rng(0)
+    )
+    one, other = before(crops), after(crops)
+    assert not np.array_equal(one, other)
+    assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.98
+    assert not any(key.startswith("onnx.") for key in read_texts(out))
+    kinds = [node.op_type for node in onnx.load(out).graph.node]
+    assert kinds.count("QuantizeLinear") > 40
+
+
+def test_too_great_a_drop_writes_nothing(
+    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Destroy the small file's arithmetic the way a bad calibration does: with wrong ranges.
+    def black(*_: object) -> list[np.ndarray]:
+        width, height = OnnxSession(weights.find("w16-small")).passport.input_wh
+        return [np.zeros((2, height, width, 3), np.uint8)]
+
+    monkeypatch.setattr(quantize_module, "calibration_crops", black)
+    real = quantize_module.judge
+
+    def generous(path: Path, *rest: object) -> quantize_module.Judged:
+        # The embedded weights find little in drawings; the drop is what is tried here.
+        judged = real(path, *rest)  # type: ignore[arg-type]
+        small = path.name == "small.onnx"
+        return quantize_module.Judged(_scored(judged, 0.1 if small else 0.5), judged.similarity)
+
+    monkeypatch.setattr(quantize_module, "judge", generous)
+    with pytest.raises(UserError, match=r"eight bits cost 0\.400 AP .* nothing was written"):
+        quantize(
+            weights.find("w16-small"),
+            tmp_path / "small.onnx",
+            people / "annotations.json",
+            people / "images",
+        )
+    assert not (tmp_path / "small.onnx").exists()
+
+
+def _scored(judged: quantize_module.Judged, ap: float) -> quantize_module.KeypointScores:
+    return type(judged.scores)(**{**judged.scores.as_dict(), "AP": ap})
+
+
+def test_similarities_are_the_terms_of_the_oks(people: Path) -> None:
+    table = load_persons(people / "annotations.json")
+    moved = table.keypoints + np.random.default_rng(0).normal(0, 5, table.keypoints.shape)
+    terms = keypoint_similarities(moved, table.keypoints, table.areas)
+    labelled = table.keypoints[..., 2] > 0
+    mean = (terms * labelled).sum(axis=1) / labelled.sum(axis=1)
+    expected = np.diag(oks(moved, table.keypoints, table.areas))
+    np.testing.assert_allclose(mean, expected, atol=1e-12)
+
+
+def test_what_is_quantized_already_is_refused(people: Path, tmp_path: Path) -> None:
+    first = tmp_path / "one.onnx"
+    CliRunner().invoke(
+        app, ["quantize", "w16-small", str(first), *options(people), "--most-drop", "1"]
+    )
+    with pytest.raises(UserError, match="expected float weights"):
+        quantize(
+            first, tmp_path / "two.onnx", people / "annotations.json", people / "images", people=4
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["w16-small", "small.bin"], "expected a name that ends with .onnx"),
+        (["nothing", "small.onnx"], "no such weights"),
+        (
+            ["w16-small", "small.onnx", "--calibration-images", "x"],
+            "--calibration-annotations and --calibration-images go together",
+        ),
+    ],
+)
+def test_bad_input(people: Path, arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["quantize", *arguments, *options(people)])
+    assert isinstance(result.exception, UserError)
+    assert message in str(result.exception)

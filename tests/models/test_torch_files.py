@@ -1,0 +1,63 @@
+"""Files of PyTorch are read, or refused, without running what is in them."""
+
+import io
+import pickle
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from hrpose.errors import UserError
+from hrpose.metadata import Metadata
+from hrpose.models import checkpoint
+from hrpose.models.checkpoint import read_torch
+
+
+class Trap:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["torch.save", "pickle"])
+def test_a_file_with_code_is_refused_and_not_run(tmp_path: Path, plain: bool) -> None:
+    trap, path = tmp_path / "sprung", tmp_path / "bad.ckpt"
+    content = {"state_dict": {}, Metadata.key: Trap(trap)}
+    if plain:
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path)
+    with pytest.raises(UserError, match=r"bad\.ckpt: refused, because it is not only tensors"):
+        checkpoint.load(path)
+    assert not trap.exists()
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    stored = io.BytesIO()
+    torch.save({"state_dict": {"a": torch.zeros(1_000_000)}}, stored)
+    path = tmp_path / "bomb.ckpt"
+    with zipfile.ZipFile(stored) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb:
+        for member in whole.infolist():
+            bomb.writestr(member.filename, whole.read(member))
+    assert path.stat().st_size < 10_000
+    with pytest.raises(UserError, match=r"bomb\.ckpt: refused, .* is compressed"):
+        read_torch(path)
+
+
+def test_a_file_that_goes_away_while_it_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(path: Path, **_: object) -> None:
+        path.unlink()
+        raise pickle.UnpicklingError("odd")
+
+    path = tmp_path / "w.ckpt"
+    path.write_bytes(b"\x80")
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(UserError, match=r"w\.ckpt: expected a PyTorch file"):
+        read_torch(path)

@@ -1,0 +1,171 @@
+"""`hrpose data check`: planted faults, clean sets of several skeletons, and the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from benchmarks.planted import Planted, plant, score
+from PIL import Image
+from typer.testing import CliRunner
+
+from hrpose.api import load
+from hrpose.cli.main import app
+from hrpose.errors import UserError
+from hrpose.quality.annotations import read_labels
+from hrpose.quality.check import check
+from hrpose.quality.findings import KINDS
+from hrpose.skeletons import COCO_17
+from hrpose.synthetic import ANIMAL, write_dataset
+from tiny_weights import write_tiny_weights
+
+EACH = 4
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clean")
+    return write_dataset(folder, pictures=130, seed=11, size_wh=(224, 168))
+
+
+@pytest.fixture(scope="module")
+def planted(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    out = tmp_path_factory.mktemp("planted")
+    return plant(clean, clean.parent / "images", out, EACH, np.random.default_rng(3))
+
+
+def run(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, ["data", "check", *map(str, arguments)])
+
+
+def test_planted_faults_are_found(planted: Planted, tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    done = run(
+        *(planted.annotations, "--images", planted.images, "--out", out),
+        *("--against", planted.others, "--against-images", planted.others.with_suffix("")),
+    )
+    assert done.exit_code == 1, done.output
+    report = json.loads(out.read_bytes())
+    assert set(report["counts"]) == set(KINDS) - {"swapped-sides"}  # a model finds those
+    for kind, count in report["counts"].items():
+        assert f"{kind}: {count} " in done.output
+    rows = score(
+        planted,
+        check(
+            planted.annotations,
+            str(planted.images),
+            against=planted.others,
+            against_images=str(planted.others.with_suffix("")),
+        ),
+    )
+    assert {row.kind for row in rows} == set(KINDS)
+    for row in rows:
+        assert row.planted == EACH
+        assert row.right == (EACH if row.kind != "swapped-sides" else 0), row
+        assert row.reported <= row.right + 2, row
+
+
+def test_a_clean_set_is_clean(clean: Path) -> None:
+    done = run(clean, "--images", clean.parent / "images")
+    assert done.exit_code == 0, done.output
+    assert "no faults found" in done.output
+
+
+def test_kinds_can_be_ignored(planted: Planted) -> None:
+    done = run(
+        planted.annotations, "--ignore", ",".join(kind for kind in KINDS if kind != "no-joints")
+    )
+    assert done.exit_code == 1
+    assert "no-joints: 4" in done.output
+    assert "malformed" not in done.output
+    assert "pictures were not looked at" in done.output
+
+
+def test_other_skeletons_and_boxes_alone(tmp_path: Path) -> None:
+    animals = write_dataset(tmp_path, pictures=3, seed=1, figure=ANIMAL)
+    images = tmp_path / "images"
+    assert "add --weights" in check(animals, str(images)).notes[0]
+    document = json.loads(animals.read_bytes())
+    for category in document["categories"]:
+        del category["keypoints"], category["skeleton"]
+    for person in document["annotations"]:
+        del person["keypoints"]
+    document["annotations"].append({**document["annotations"][0], "id": 999})
+    (tmp_path / "boxes.json").write_text(json.dumps(document), encoding="utf-8")
+    report = check(tmp_path / "boxes.json", str(images))
+    assert report.counts == {"duplicate-person": 1}
+    assert report.findings[0].annotation == 999
+
+
+def test_a_model_finds_swapped_sides(tmp_path: Path) -> None:
+    photo = EXAMPLES / "astronaut.jpg"
+    estimator = load("w16-small", detector="none")
+    found = estimator(photo)
+    points = found.keypoints[0].copy()
+    points[:, 2] = np.where(points[:, 2] > 0.3, 2, 0)
+    swapped = points[estimator.passport.skeleton.flip_permutation]
+    with Image.open(photo) as image:
+        width, height = image.size
+    document = {
+        "images": [{"id": 1, "file_name": photo.name, "width": width, "height": height}],
+        "categories": [COCO_17.to_coco_category()],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, width, height],
+             "area": width * height, "keypoints": swapped.ravel().tolist()}
+        ],
+    }  # fmt: skip
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    report = check(path, str(EXAMPLES), estimator=estimator)
+    assert [finding.detail for finding in report.of("swapped-sides")] == [
+        "all pairs swapped, by the model"
+    ]
+    document["annotations"][0]["keypoints"] = points.ravel().tolist()
+    path.write_text(json.dumps(document), encoding="utf-8")
+    assert not check(path, str(EXAMPLES), estimator=estimator).of("swapped-sides")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--images", "nowhere"), "nowhere"),
+        (("--ignore", "typos"), "--ignore"),
+        (("--weights", "w16-small"), "--images"),
+        (("--against", "SELF"), "--images"),
+        (
+            ("--images", "IMAGES", "--against-images", "x"),
+            "expected --against FILE too, found none",
+        ),
+        (("--images", "IMAGES", "--against", "no.json"), "no.json"),
+    ],
+)
+def test_bad_input_is_said_and_nothing_written(
+    clean: Path, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    named = {"SELF": clean, "IMAGES": clean.parent / "images"}
+    out = tmp_path / "report.json"
+    done = run(clean, *(named.get(option, option) for option in options), "--out", out)
+    assert isinstance(done.exception, UserError)
+    assert said in str(done.exception)
+    assert not out.exists()
+
+
+def test_weights_of_other_joints_are_refused(tmp_path: Path) -> None:
+    animals = write_dataset(tmp_path, pictures=2, seed=1, figure=ANIMAL)
+    tiny = write_tiny_weights(tmp_path / "tiny.onnx")
+    done = run(animals, "--images", tmp_path / "images", "--weights", tiny)
+    assert "expected the keypoints of the annotations" in str(done.exception)
+
+
+@pytest.mark.parametrize("strange", [[1], {"id": 1}])
+def test_a_category_that_is_no_number_is_malformed(tmp_path: Path, strange: Any) -> None:
+    path = write_dataset(tmp_path, pictures=2, seed=1)
+    document = json.loads(path.read_bytes())
+    document["annotations"][0]["category_id"] = strange
+    path.write_text(json.dumps(document), encoding="utf-8")
+    labels, (finding,) = read_labels(path)
+    assert len(labels) == len(document["annotations"]) - 1
+    assert (finding.kind, finding.file) == ("malformed", "000001.jpg")
+    assert "annotation 1: 'category_id': expected a number" in finding.detail

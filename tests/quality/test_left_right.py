@@ -1,0 +1,49 @@
+"""Left and right by a model: the groups, and which of them are found swapped."""
+
+from pathlib import Path
+
+import numpy as np
+
+from hrpose.quality.annotations import read_labels
+from hrpose.quality.left_right import CLEARLY, evidence, groups, swapped
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import COCO_17, SHIPPED
+from hrpose.synthetic import write_dataset
+
+
+def test_groups_follow_the_limbs() -> None:
+    left = [
+        {COCO_17.keypoints[COCO_17.flip_pairs[pair][0]].removeprefix("left_") for pair in g.pairs}
+        for g in groups(COCO_17)
+    ]
+    assert len(left[0]) == 8
+    assert groups(COCO_17)[0].whole
+    for expected in ({"knee", "ankle"}, {"hip", "knee", "ankle"}, {"elbow", "wrist"}, {"wrist"}):
+        assert expected in left
+    assert groups(Skeleton("bolt", ("head", "tip"))) == []
+    for skeleton in SHIPPED.values():
+        for group in groups(skeleton):
+            order = group.permutation(skeleton)
+            assert (order[order] == np.arange(len(skeleton))).all()
+
+
+def test_swapped_people_and_parts_are_found(tmp_path: Path) -> None:
+    """A model that sees the truth, and labels of which some are swapped."""
+    labels, _ = read_labels(write_dataset(tmp_path, 12, seed=2, people_per_picture=(1, 1)))
+    truth, wrong = labels.keypoints.copy(), labels.keypoints.copy()
+    truth[..., 2] = 0.9
+    known = groups(COCO_17)
+    names = [{COCO_17.keypoints[joint] for joint in group.joints(COCO_17)} for group in known]
+    legs = names.index(
+        {f"{side}_{name}" for side in ("left", "right") for name in ("hip", "knee", "ankle")}
+    )
+    sizes = np.sqrt(labels.areas)
+    apart = evidence(truth, truth, sizes, COCO_17, known) < -CLEARLY
+    assert apart[:, 0].sum() > 4
+    whole, part = np.flatnonzero(apart[:, 0] & apart[:, legs])[:2]
+    wrong[whole] = wrong[whole, known[0].permutation(COCO_17)]
+    wrong[part] = wrong[part, known[legs].permutation(COCO_17)]
+    seen = evidence(truth, wrong, sizes, COCO_17, known)
+    found = {person: group for person, group, _ in swapped(known, seen)}
+    assert found == {whole: 0, part: legs}
+    assert not list(swapped(known, evidence(truth * np.nan, wrong, sizes, COCO_17, known)))

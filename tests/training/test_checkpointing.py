@@ -1,0 +1,239 @@
+"""A training that is killed ends with the weights of the undisturbed one, bit for bit."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import ROOT
+from hrpose.data.dataset import Sample
+from hrpose.errors import UserError
+from hrpose.models.checkpoint import read_torch
+from hrpose.synthetic import write_dataset
+from hrpose.training import train as train_module
+from hrpose.training.checkpointing import last_checkpoint
+from hrpose.training.recipe import load_recipe
+
+# Trains by the arguments, dying in each of the steps named first, and then to the end. The status
+# after each death is printed.
+# It forks, for most of the time would go into importing PyTorch.
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+from hrpose.training import run, survive
+from hrpose.training.recipe import load_recipe
+
+how, kills, recipe, data, out, *overrides = sys.argv[1:]
+# The tests may run where a shell has it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def train(dies_at=None):
+    def die(self, trainer, module, loss):
+        if trainer.global_step == dies_at:
+            for name in how.split():
+                os.kill(os.getpid(), signal.Signals[name])
+
+    survive.GoOnInEpoch.on_before_backward = die
+    run.train(load_recipe(Path(recipe), overrides), Path(data), Path(out), resume=True)
+
+for step in kills.split():
+    child = os.fork()
+    if child == 0:
+        try:
+            train(int(step))
+        except SystemExit as left:
+            os._exit(left.code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+train()
+"""
+EPOCHS, STEPS = 3, 5
+SMALL = [
+    *("input_wh=[32, 32]", f"training.epochs={EPOCHS}", "training.batch_size=2"),
+    *(f"training.samples_per_epoch={2 * STEPS}", "training.checkpoint_every_steps=2"),
+    *("training.ema_decay=0.9", "schedule.warmup_steps=3"),
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for seed, part in enumerate(("train", "val")):
+        write_dataset(folder / part, 3, seed)
+    return folder
+
+
+def train(
+    data: Path, out: Path, kills: list[int], *overrides: str, how: str = "SIGKILL"
+) -> tuple[list[int], str]:
+    """The exit statuses of the trainings that died, and what was said on the way."""
+    recipe = ROOT / "recipes" / "synthetic.yaml"
+    arguments = [how, " ".join(map(str, kills)), recipe, data, out, *SMALL, *overrides]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    statuses = [int(line) for line in done.stdout.splitlines() if line.lstrip("-").isdigit()]
+    return statuses, done.stderr
+
+
+def assert_same(one: object, other: object, where: str = "") -> None:
+    """Every tensor and number in two checkpoints."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where  # type: ignore[arg-type]
+    elif isinstance(one, dict):
+        assert isinstance(other, dict), where
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_same(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, list | tuple):
+        assert isinstance(other, list | tuple), where
+        for index, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{where}/{index}")
+    else:
+        assert one == other, where
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole")
+    train(data, out, [])
+    return out
+
+
+def assert_same_end(out: Path, undisturbed: Path) -> None:
+    mine, theirs = (
+        read_torch(folder / "checkpoints" / "last.ckpt") for folder in (out, undisturbed)
+    )
+    for part in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers"):
+        assert_same(mine[part], theirs[part], part)
+    assert mine["global_step"] == theirs["global_step"] == EPOCHS * STEPS
+    name = "synthetic.safetensors"
+    assert (out / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_three_kills_in_the_middle_of_epochs_change_nothing(
+    data: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    # In an epoch after a checkpoint; long after one; with a worker that runs ahead.
+    statuses, _ = train(data, tmp_path, [3, 7, 13], "training.workers=1")
+    assert statuses == [-signal.SIGKILL] * 3
+    assert_same_end(tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "name", "status"), [("SIGTERM", "SIGTERM", 143), ("SIGINT", "Ctrl-C", 130)]
+)
+def test_a_signal_saves_before_leaving(
+    data: Path, undisturbed: Path, tmp_path: Path, how: str, name: str, status: int
+) -> None:
+    # Nothing is saved on the way but by the signal, in the middle of the first epoch.
+    statuses, said = train(data, tmp_path, [2], "training.checkpoint_every_steps=null", how=how)
+    assert statuses == [status]
+    assert f"stopped by {name} and saved after step 3; --resume goes on there" in said
+    assert_same_end(tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_does_not_wait(data: Path, tmp_path: Path) -> None:
+    statuses, said = train(
+        data, tmp_path, [2], "training.checkpoint_every_steps=null", how="SIGINT SIGINT"
+    )
+    assert statuses == [130]
+    assert "saved" not in said
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    undisturbed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(undisturbed / "checkpoints", folder)
+    newest, before = folder / "last.ckpt", folder / "last-1.ckpt"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1  # in the middle of the weights
+    newest.write_bytes(content)
+    assert last_checkpoint(tmp_path, resume=True) == before
+    assert "last.ckpt: damaged" in caplog.text
+    assert (folder / "last.ckpt.damaged").read_bytes() == content
+    # The last one left is not set aside: there is nothing to go on from, and that is said.
+    before.write_bytes(content[:1000])
+    with pytest.raises(UserError, match=r"last-1\.ckpt: expected a PyTorch file"):
+        last_checkpoint(tmp_path, resume=True)
+    assert before.exists()
+
+
+def test_the_newest_is_what_a_kill_while_renaming_left(undisturbed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(undisturbed / "checkpoints", folder)
+    (folder / "last.ckpt").rename(folder / "next.ckpt")
+    assert last_checkpoint(tmp_path, resume=True) == folder / "next.ckpt"
+    with pytest.raises(UserError, match="holds a training already; add --resume"):
+        last_checkpoint(tmp_path, resume=False)
+
+
+def test_an_empty_folder_holds_no_training(tmp_path: Path) -> None:
+    assert last_checkpoint(tmp_path, resume=True) is None
+    assert last_checkpoint(tmp_path, resume=False) is None
+
+
+def test_as_many_are_kept_as_the_recipe_says(undisturbed: Path) -> None:
+    folder = undisturbed / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "best.ckpt",
+        "last-1.ckpt",
+        "last.ckpt",
+    ]
+    # The end of the last epoch, and the last second step before it.
+    steps = [read_torch(folder / name)["global_step"] for name in ("last.ckpt", "last-1.ckpt")]
+    assert steps == [EPOCHS * STEPS, EPOCHS * STEPS - 1]
+
+
+def test_a_loss_that_is_not_a_number_stops_before_it_spoils_the_weights(
+    data: Path, tmp_path: Path
+) -> None:
+    overrides = [*SMALL, "optimizer.lr=1e30", "schedule.warmup_steps=0", "training.precision=32"]
+    recipe = load_recipe(ROOT / "recipes" / "synthetic.yaml", overrides)
+    found = r"step \d+: the loss is (nan|inf), expected a finite number; its batch is in .*npz; "
+    with pytest.raises(UserError, match=found) as error:
+        train_module.train(recipe, data, tmp_path)
+    step = int(str(error.value).split(":")[0].removeprefix("step "))
+    assert 0 < step < STEPS  # the first loss is an ordinary one
+    with np.load(tmp_path / "not-finite.npz", allow_pickle=False) as batch:
+        # `lies` is only there where the device warps.
+        assert batch.keys() == set(Sample._fields) - {"lies"}
+        assert batch["image"].shape == (2, 32, 32, 3)
+
+
+@pytest.mark.parametrize("samples", [6, 20])
+def test_epochs_of_other_lengths_cannot_go_on(
+    data: Path, undisturbed: Path, tmp_path: Path, samples: int
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed, out)
+    # In the middle of the last epoch.
+    (out / "checkpoints" / "last-1.ckpt").replace(out / "checkpoints" / "last.ckpt")
+    overrides = [*SMALL, f"training.samples_per_epoch={samples}"]
+    recipe = load_recipe(ROOT / "recipes" / "synthetic.yaml", overrides)
+    with pytest.raises(UserError, match=r"--resume: expected the batch size .* step 14 in epoch"):
+        train_module.train(recipe, data, out, resume=True)
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    rng = random.Random(0)
+    kills = sorted(rng.choices(range(EPOCHS * STEPS), k=20))
+    statuses, _ = train(data, tmp_path, kills)
+    assert statuses == [-signal.SIGKILL] * 20
+    assert_same_end(tmp_path, undisturbed)

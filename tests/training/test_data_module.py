@@ -1,0 +1,98 @@
+"""Bad data is refused before a training starts."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from hrpose.data.packed import PackSettings, write_pack
+from hrpose.errors import UserError
+from hrpose.synthetic import write_dataset
+from hrpose.training.data_module import PoseData
+from hrpose.training.recipe import Recipe, load_recipe
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return load_recipe(ROOT / "recipes" / "synthetic.yaml", ["training.samples_per_epoch=null"])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for seed, part in enumerate(("train", "val")):
+        write_dataset(tmp_path / part, 3, seed)
+    return tmp_path
+
+
+def test_good_data_is_read(recipe: Recipe, data: Path) -> None:
+    loaded = PoseData(recipe, data)
+    people = len(loaded.train_table)
+    # Fewer people than a batch has: one batch of all of them.
+    (batch,) = loaded.train_dataloader()
+    assert batch.image.shape == (people, 128, 96, 3)
+    assert sum(len(b.image) for b in loaded.val_dataloader()) == len(loaded.val_table)
+
+
+def edited(path: Path, edit: Callable[[dict], None]) -> None:  # type: ignore[type-arg]
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def test_missing_pictures_are_counted_and_one_is_named(recipe: Recipe, data: Path) -> None:
+    (data / "train" / "images" / "000002.jpg").unlink()
+    with pytest.raises(UserError, match=r"1 of 3 pictures are not in .*, such as 000002\.jpg"):
+        PoseData(recipe, data)
+
+
+def test_a_missing_folder(recipe: Recipe, data: Path) -> None:
+    (data / "val" / "images").rename(data / "val" / "elsewhere")
+    with pytest.raises(UserError, match=r"val.images: expected the folder of the pictures"):
+        PoseData(recipe, data)
+
+
+def test_no_people(recipe: Recipe, data: Path) -> None:
+    edited(data / "val" / "annotations.json", lambda content: content.update(annotations=[]))
+    with pytest.raises(UserError, match="expected labelled people, found none"):
+        PoseData(recipe, data)
+
+
+def test_two_different_skeletons(recipe: Recipe, data: Path) -> None:
+    def rename(content: dict) -> None:  # type: ignore[type-arg]
+        content["categories"][0]["keypoints"][0] = "beak"
+
+    edited(data / "val" / "annotations.json", rename)
+    with pytest.raises(UserError, match=r"expected the keypoints of the training data .*beak"):
+        PoseData(recipe, data)
+
+
+def test_a_pack_must_hold_what_the_recipe_draws(data: Path) -> None:
+    for part, reach in (("train", 1.6), ("val", 1.0)):
+        settings = PackSettings(height=128, reach=reach)
+        folder = data / part
+        *_, _ = write_pack(folder / "annotations.json", folder / "images", folder / "p", settings)
+    packs = ["data.train.images=train/p", "data.val.images=val/p"]
+    # Validation turns and shifts nobody, so that its pack needs no room.
+    PoseData(load_recipe(ROOT / "recipes" / "synthetic.yaml", packs), data)
+    recipe = load_recipe(ROOT / "recipes" / "synthetic.yaml", [*packs, "augmentation.shift=0.2"])
+    with pytest.raises(UserError, match=r"train.p: expected a pack .*, found .*: --reach 2\.35$"):
+        PoseData(recipe, data)
+
+
+def test_a_file_completes_the_skeleton(recipe: Recipe, data: Path) -> None:
+    def rename(content: dict) -> None:  # type: ignore[type-arg]
+        content["categories"][0]["keypoints"] = [f"p{i}" for i in range(17)]
+
+    for part in ("train", "val"):
+        edited(data / part / "annotations.json", rename)
+    (data / "horse.yaml").write_text("flip_pairs: [[p1, p2], [p4, p3]]\nupper_body: [p0, p1]")
+    told = recipe.model_copy(
+        update={"data": recipe.data.model_copy(update={"skeleton": Path("horse.yaml")})}
+    )
+    loaded = PoseData(told, data)
+    assert loaded.train_table.skeleton == loaded.val_table.skeleton
+    assert loaded.train_table.skeleton.flip_permutation[:6].tolist() == [0, 2, 1, 4, 3, 5]
+    assert loaded.train_table.skeleton.upper_body == (0, 1)
+    assert PoseData(recipe, data).train_table.skeleton.flip_pairs == ()

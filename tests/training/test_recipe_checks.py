@@ -1,0 +1,255 @@
+"""The recipe doctor: each finding appears where it should, and nowhere else."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import ROOT
+from hrpose.codec import Codec
+from hrpose.data.coco import load_persons
+from hrpose.data.persons import PersonTable
+from hrpose.errors import UserError
+from hrpose.metadata import Metadata
+from hrpose.models.convert import Weights
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import COCO_17, MPII_16
+from hrpose.synthetic import write_dataset
+from hrpose.training import train
+from hrpose.training.recipe import load_recipe
+from hrpose.training.recipe_checks import Case, Finding, examine, flip_findings
+
+BACKBONE = Weights("w32", {}, None, "official", {})
+COCO_MODEL = replace(BACKBONE, num_keypoints=17)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> PersonTable:
+    folder = tmp_path_factory.mktemp("people")
+    write_dataset(folder, 4, 0)
+    table = load_persons(folder / "annotations.json")
+    # Every keypoint is labelled somewhere, and pictures know where they are from.
+    table.keypoints[0, :, 2] = 2
+    table.keypoints[0, :, :2] = table.boxes[0, :2] + table.boxes[0, 2:] / 2
+    return replace(table, sources=np.full(len(table.sources), b"drawn"))
+
+
+def case(people: PersonTable, *overrides: str, start: Weights | None = BACKBONE) -> Case:
+    recipe = load_recipe(ROOT / "recipes" / "w32-coco-256x192.yaml", overrides)
+    return Case(recipe, people, people, start)
+
+
+def said(case: Case) -> list[str]:
+    return [str(finding) for finding in examine(case)]
+
+
+def test_the_papers_recipe_is_healthy(people: PersonTable) -> None:
+    (note,) = said(case(people))
+    assert note.startswith("note: val/AP is measured with ground-truth boxes;")
+    assert "hrpose evaluate --boxes" in note
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("w*-*-*x*.yaml")), ids=str)
+def test_the_recipes_of_the_published_set_ups_are_healthy(
+    people: PersonTable, recipe: Path
+) -> None:
+    loaded = load_recipe(recipe)
+    start = replace(BACKBONE, network=loaded.network)
+    val = replace(people, file_names=np.char.add(b"val-", people.file_names))
+    findings = examine(Case(loaded, people, val, start))
+    assert [f.level for f in findings if f.level != "note"] == []
+
+
+FINDINGS: list[tuple[list[str], Weights | None, str]] = [
+    (["optimizer.weight_decay=1e-4"], BACKBONE, "optimizer.weight_decay is 0.0001 with plain Adam"),
+    ([], None, "no weights to start from: .* --set weights=w32-imagenet"),
+    ([], COCO_MODEL, "optimizer.lr is 0.001, but the weights already know .* set it to 1e-4"),
+    (["training.batch_size=32"], BACKBONE, "optimizer.lr is 0.001 for a batch of 32; .* 0.00025"),
+    (["training.batch_size=1024"], BACKBONE, "optimizer.lr is 0.001 for a batch of 1024"),
+    (["input_wh=[288, 384]"], BACKBONE, "codec.sigma is 2, .* 288x384 usually have 3"),
+    (["codec.sigma=3"], BACKBONE, "codec.sigma is 3, .* set it to 2"),
+    (["data.sampling.cooc=2"], BACKBONE, "data.sampling names cooc, .* have drawn"),
+    (
+        ["data.val.images=images/train2017"],
+        BACKBONE,
+        "4 of 4 validation pictures are training pictures too",
+    ),
+]
+
+
+@pytest.mark.parametrize(("overrides", "start", "message"), FINDINGS, ids=lambda v: str(v)[:40])
+def test_what_costs_points_is_one_warning(
+    people: PersonTable, overrides: list[str], start: Weights | None, message: str
+) -> None:
+    first, *others = examine(case(people, *overrides, start=start))
+    assert first.level == "warning"
+    assert [other.level for other in others].count("warning") == 0
+    assert "\n" not in first.text
+    with pytest.raises(UserError, match=message):
+        raise UserError(first.text)
+
+
+FINE: list[tuple[list[str], Weights | None]] = [
+    (["optimizer.name=adamw", "optimizer.weight_decay=1e-2"], BACKBONE),
+    (["optimizer.lr=1e-4"], COCO_MODEL),
+    (["training.batch_size=32", "optimizer.lr=2.5e-4"], BACKBONE),
+    (["training.batch_size=32", "optimizer.base_batch_size=128"], BACKBONE),
+    (["training.batch_size=32", "optimizer.lr=5e-4"], BACKBONE),
+    (["training.batch_size=512", "optimizer.lr=2e-3"], BACKBONE),
+    (["input_wh=[288, 384]", "codec.sigma=3"], BACKBONE),
+    (["data.sampling.drawn=2"], BACKBONE),
+    # The rules of the published networks say nothing of the small one.
+    (["network=w16-small", "training.batch_size=8"], None),
+]
+
+
+@pytest.mark.parametrize(("overrides", "start"), FINE, ids=lambda v: str(v)[:40])
+def test_what_is_well_gives_no_warning(
+    people: PersonTable, overrides: list[str], start: Weights | None
+) -> None:
+    findings = examine(case(people, *overrides, start=start))
+    assert {finding.level for finding in findings} == {"note"}
+
+
+def test_more_hard_keypoints_than_there_are(people: PersonTable) -> None:
+    assert said(case(people, "loss.name=ohkm", "loss.top=18"))[0].startswith(
+        "error: loss.top: expected at most the skeleton's 17 keypoints, found 18"
+    )
+    assert not any("loss.top" in text for text in said(case(people, "loss.name=ohkm")))
+
+
+def test_weights_with_another_codec(people: PersonTable) -> None:
+    own = Metadata("w32", (192, 256), codec=Codec("udp"))
+    start = replace(COCO_MODEL, passport=own)
+    (warning, _) = said(case(people, "optimizer.lr=1e-4", start=start))
+    assert "codec.name is gaussian, the weights were trained with udp" in warning
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (COCO_MODEL, "they are taken for coco-17, in its order"),
+        (replace(BACKBONE, num_keypoints=16), "the head knows left_shoulder, right_shoulder"),
+        (
+            replace(COCO_MODEL, passport=Metadata("w32", (256, 256), skeleton=MPII_16)),
+            "the head knows left_shoulder, right_shoulder",
+        ),
+    ],
+)
+def test_what_becomes_of_the_head_is_noted(
+    people: PersonTable, start: Weights, message: str
+) -> None:
+    notes = [f.text for f in examine(case(people, start=start)) if f.level == "note"]
+    assert any(message in note for note in notes)
+
+
+def with_points(people: PersonTable, change: Any) -> PersonTable:
+    keypoints = people.keypoints.copy()
+    change(keypoints)
+    return replace(people, keypoints=keypoints)
+
+
+def test_a_keypoint_that_is_never_labelled(people: PersonTable) -> None:
+    def hide(keypoints: Any) -> None:
+        keypoints[:, 3:5, 2] = 0
+
+    (warning, _) = said(case(with_points(people, hide)))
+    assert "left_ear, right_ear of 'coco-17' are never labelled" in warning
+
+
+def test_keypoints_that_are_no_pixels(people: PersonTable) -> None:
+    def shrink(keypoints: Any) -> None:
+        keypoints[..., :2] = 0.5
+
+    (error, _) = examine(case(with_points(people, shrink)))
+    assert error.level == "error"
+    assert "expected pixels, these look like parts of the picture" in error.text
+
+
+def test_boxes_of_other_people(people: PersonTable) -> None:
+    def move(keypoints: Any) -> None:
+        keypoints[..., 0] += 1000
+
+    (warning, _) = said(case(with_points(people, move)))
+    assert "100% of the labelled keypoints lie outside their person's crop" in warning
+
+
+def skeleton(*names: str, pairs: tuple[tuple[int, int], ...] = ()) -> Skeleton:
+    return Skeleton("mine", names, flip_pairs=pairs)
+
+
+SHORT_NAMES = skeleton("nose", "l_ear", "r_ear", pairs=((1, 2),))
+
+
+@pytest.mark.parametrize("known", [COCO_17, MPII_16, SHORT_NAMES])
+def test_pairs_that_match_their_names(known: Skeleton) -> None:
+    assert list(flip_findings(known)) == []
+
+
+PAIRS = [
+    (
+        skeleton("left_a", "right_a", "left_b", "right_b", pairs=((0, 3), (1, 2))),
+        [
+            "the flip pair left_a and right_b does not match the names",
+            "the flip pair right_a and left_b does not match the names",
+            "left_a and right_a look like left and right but are no flip pair",
+            "left_b and right_b look like left and right but are no flip pair",
+        ],
+    ),
+    (skeleton("nose", "left_ear"), ["left_ear has no partner on the other side"]),
+    (skeleton("left_a", "right_a"), ["left_a and right_a look like left and right"]),
+]
+
+
+@pytest.mark.parametrize(("odd", "messages"), PAIRS)
+def test_pairs_that_do_not(odd: Skeleton, messages: list[str]) -> None:
+    found = list(flip_findings(odd))
+    assert len(found) == len(messages)
+    for finding, message in zip(found, messages, strict=True):
+        assert finding.level == "warning"
+        assert finding.text.startswith(message)
+
+
+def test_pairs_that_are_no_involution() -> None:
+    broken = skeleton("a", "b", "c")
+    # The skeleton itself refuses such pairs; this is for one that was built around it.
+    broken.__dict__["flip_permutation"] = np.array([1, 2, 0])
+    (error,) = flip_findings(broken)
+    assert error.level == "error"
+    assert "no involution" in error.text
+
+
+@pytest.fixture
+def horse(people: PersonTable) -> PersonTable:
+    return replace(people, skeleton=skeleton(*(f"point {i}" for i in range(17))))
+
+
+def test_a_skeleton_without_sides(horse: PersonTable) -> None:
+    (warning, *_) = said(case(horse))
+    assert "no keypoint of 'mine' has a left or right partner" in warning
+    quiet = case(horse, "augmentation.flip_probability=0", "evaluation.flip_test=false")
+    assert not any("partner" in finding for finding in said(quiet))
+
+
+def test_a_skeleton_without_halves(horse: PersonTable) -> None:
+    assert any("half-body crops do nothing" in finding for finding in said(case(horse)))
+    quiet = case(horse, "augmentation.half_body_probability=0")
+    assert not any("half-body" in finding for finding in said(quiet))
+
+
+def test_errors_keep_a_training_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, part in enumerate(("train", "val")):
+        write_dataset(tmp_path / part, 2, seed)
+    told: list[Finding] = []
+    found = [Finding("error", "one"), Finding("error", "two"), Finding("warning", "three")]
+    monkeypatch.setattr(train, "examine", lambda _case: found)
+    recipe = load_recipe(ROOT / "recipes" / "synthetic.yaml")
+    with pytest.raises(UserError) as caught:
+        train.train(recipe, tmp_path, tmp_path / "out", say=told.append)
+    assert str(caught.value) == "one\ntwo"
+    assert told == found[2:]
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,245 @@
+"""Drawing: something appears where a keypoint is sure, nothing where it is not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hrpose.poses import Poses
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import COCO_17
+from hrpose.viz import (
+    LEFT,
+    MIDDLE,
+    RIGHT,
+    draw,
+    drawing,
+    heatmap_sheet,
+    keypoint_colours,
+    limb_colours,
+    overlay,
+    side_by_side,
+)
+from hrpose.viz.heatmaps import enlarged
+from hrpose.viz.poses import line_width
+
+GREY = 128
+
+
+def canvas() -> NDArray[np.uint8]:
+    return np.full((200, 160, 3), GREY, np.uint8)
+
+
+def poses(keypoints: NDArray[np.float64], skeleton: Skeleton = COCO_17) -> Poses:
+    n = len(keypoints)
+    boxes = np.tile(np.array([10, 20, 120, 160], np.float32), (n, 1))
+    return Poses(keypoints.astype(np.float32), boxes, np.ones(n, np.float32), skeleton)
+
+
+def spread(score: float = 1.0, n: int = 1) -> NDArray[np.float64]:
+    """Keypoints that are far enough apart for each to show."""
+    index = np.arange(17)
+    points = np.stack([20 + 28 * (index % 5), 20 + 40 * (index // 5), 0 * index + score], axis=-1)
+    return np.tile(points, (n, 1, 1)).astype(np.float64)
+
+
+def changed(drawn: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return (drawn != GREY).any(axis=-1)
+
+
+def test_every_keypoint_has_its_colour() -> None:
+    drawn = draw(canvas(), poses(spread()))
+    for (x, y, _), colour in zip(spread()[0], keypoint_colours(COCO_17), strict=True):
+        np.testing.assert_allclose(drawn[int(y), int(x)], colour, atol=3)
+
+
+def test_sides_have_their_colours() -> None:
+    colours = dict(zip(COCO_17.keypoints, keypoint_colours(COCO_17), strict=True))
+    assert colours["left_wrist"] == LEFT
+    assert colours["right_ankle"] == RIGHT
+    assert colours["nose"] not in (LEFT, RIGHT)
+
+
+def test_without_sides_every_keypoint_has_its_own_colour() -> None:
+    skeleton = Skeleton("fish", ("nose", "fin", "tail"), limbs=((0, 1),))
+    assert len(set(keypoint_colours(skeleton))) == 3
+    points = np.array([[[20, 20, 1], [60, 20, 1], [90, 90, 1]]], np.float64)
+    assert changed(draw(canvas(), poses(points, skeleton)))[20, 40]
+
+
+def test_the_input_stays_as_it_is() -> None:
+    image = canvas()
+    image.flags.writeable = False
+    drawn = draw(image, poses(spread()), boxes=True)
+    assert (image == GREY).all()
+    assert drawn is not image
+    assert (drawn.shape, drawn.dtype) == (image.shape, image.dtype)
+
+
+def test_a_view_of_a_picture_can_be_drawn_on() -> None:
+    wide = np.full((200, 320, 3), GREY, np.uint8)
+    drawn = draw(wide[:, ::2], poses(spread()))
+    np.testing.assert_array_equal(drawn, draw(canvas(), poses(spread())))
+
+
+@pytest.mark.parametrize(
+    ("score", "threshold", "visible"),
+    [(0.29, 0.3, False), (0.5, 0.3, True), (0.0, 0.0, True), (0.99, 1.0, False), (1.0, 1.0, True)],
+)
+def test_the_threshold(score: float, threshold: float, visible: bool) -> None:
+    assert changed(draw(canvas(), poses(spread(score)), threshold)).any() == visible
+
+
+def test_a_limb_needs_both_of_its_ends() -> None:
+    elbow, wrist = (COCO_17.keypoints.index(f"left_{name}") for name in ("elbow", "wrist"))
+    points = np.zeros((1, 17, 3))
+    points[0, elbow], points[0, wrist] = (30, 100, 1), (130, 100, 1)
+    assert changed(draw(canvas(), poses(points)))[100, 80]
+    points[0, wrist, 2] = 0.1
+    drawn = changed(draw(canvas(), poses(points)))
+    assert drawn[100, 30]
+    assert not drawn[100, 80]
+
+
+def test_boxes_are_drawn_where_asked() -> None:
+    nobody = poses(spread(0.0))
+    assert not changed(draw(canvas(), nobody)).any()
+    drawn = changed(draw(canvas(), nobody, boxes=True))
+    assert drawn[20, 70]
+    assert drawn[100, 10]
+    assert not drawn[100, 70]
+
+
+def test_nobody_leaves_the_picture_as_it_is() -> None:
+    assert not changed(draw(canvas(), Poses.empty(COCO_17), boxes=True)).any()
+
+
+def test_points_far_outside_do_no_harm() -> None:
+    points = spread()
+    points[0, ::2, :2] *= [-1e6, 1e6]
+    assert draw(canvas(), poses(points)).shape == (200, 160, 3)
+
+
+def test_one_pixel_is_enough() -> None:
+    assert draw(np.zeros((1, 1, 3), np.uint8), poses(spread(n=3))).shape == (1, 1, 3)
+
+
+def marked(mark: str, n: int = 1) -> NDArray[np.bool_]:
+    return changed(draw(canvas(), poses(spread(n=n)), **{mark: True})) & ~changed(
+        draw(canvas(), poses(spread(n=n)))
+    )
+
+
+@pytest.mark.parametrize("mark", ["ids", "scores", "names"])
+def test_words_stand_where_asked(mark: str) -> None:
+    assert marked(mark).sum() > 40
+    nobody = Poses.empty(COCO_17)
+    assert not changed(draw(canvas(), nobody, ids=True, scores=True, names=True)).any()
+
+
+def test_absent_joints_have_no_names() -> None:
+    sure, unsure = poses(spread(1.0)), poses(spread(0.1))
+    assert changed(draw(canvas(), sure, names=True)).any()
+    assert not changed(draw(canvas(), unsure, names=True)).any()
+
+
+def test_the_label_names_the_track() -> None:
+    labelled = [
+        draw(canvas(), replace(poses(spread()), track_ids=np.array([track])), ids=True)
+        for track in (3, 4, 3)
+    ]
+    np.testing.assert_array_equal(labelled[0], labelled[2])
+    assert (labelled[0] != labelled[1]).any()
+
+
+def test_labels_of_one_place_do_not_cover_each_other() -> None:
+    """Two people in one place need about twice the room of one."""
+    assert marked("ids", 2).sum() > 1.6 * marked("ids").sum()
+
+
+def test_lines_grow_with_the_person() -> None:
+    widths = [line_width(size) for size in (1, 60, 120, 240, 480, 5000)]
+    assert widths == sorted(widths)
+    assert widths[0] >= 1
+    assert widths[-1] <= 16
+    ink = []
+    for factor in (3, 6):
+        points = spread() * [factor, factor, 1]
+        large = np.full((200 * factor, 160 * factor, 3), GREY, np.uint8)
+        ink.append(changed(draw(large, poses(points))).mean())
+    assert ink[0] == pytest.approx(ink[1], rel=0.25)
+
+
+@pytest.mark.parametrize("width", [2.0, 2.5, 4.0, 7.25])
+def test_a_line_is_as_wide_as_said(width: float) -> None:
+    black = np.zeros((60, 60, 3), np.uint8)
+    drawing.line(black, (10, 30.3), (50, 30.3), width, (255, 255, 255))
+    assert black[:, 30, 0].sum() / 255 == pytest.approx(width, abs=0.4)
+
+
+def test_a_limb_has_the_colour_of_its_side() -> None:
+    colours = dict(zip(COCO_17.limbs, limb_colours(COCO_17), strict=True))
+    assert colours[5, 7] == LEFT
+    assert colours[6, 8] == RIGHT
+    assert colours[5, 6] == MIDDLE
+    # The nose has no side; the eye it is joined to has.
+    assert colours[0, 1] == LEFT
+
+
+def test_a_rim_is_dark_around_a_limb() -> None:
+    drawn = draw(np.full((200, 160, 3), 255, np.uint8), poses(spread() * [1, 1, 1]))
+    assert drawn.min() < 40
+
+
+@pytest.mark.parametrize("at", [(-500, 5), (5, -500), (9999, 9999), (70, 50), (-8, 55)])
+def test_text_beyond_the_canvas_does_no_harm(at: tuple[int, int]) -> None:
+    pixels = np.zeros((60, 80, 3), np.uint8)
+    drawing.write(pixels, at, "left wrist", 20)
+    drawing.chip(pixels, at, "#12 a label wider than the picture", 20)
+    assert pixels.any()
+
+
+def test_shortened_text_fits() -> None:
+    assert drawing.shortened("left wrist", 16, 400) == "left wrist"
+    short = drawing.shortened("a very long name of a joint", 16, 100)
+    assert short.startswith("a very")
+    assert short.endswith("...")
+    assert drawing.extent(short, 16)[0] <= 100
+
+
+def test_a_heatmap_lies_where_its_codec_says() -> None:
+    """The brightest place of the overlay is the crop's pixel that the heatmap's peak stands for."""
+    crop = np.zeros((64, 48, 3), np.uint8)
+    heatmap = np.zeros((16, 12), np.float32)
+    heatmap[5, 7] = 1
+    for strides, scale in (((4.0, 4.0), 1), ((4.0, 4.0), 3), ((47 / 11, 63 / 15), 2)):
+        shown = overlay(crop, heatmap, strides, scale)
+        assert shown.shape == (64 * scale, 48 * scale, 3)
+        heat = shown.sum(axis=-1).astype(float)
+        y, x = np.mgrid[: heat.shape[0], : heat.shape[1]]
+        centre = [(x * heat).sum() / heat.sum(), (y * heat).sum() / heat.sum()]
+        expected = enlarged(np.array([7, 5]) * strides, scale)
+        np.testing.assert_allclose(centre, expected, atol=0.3 * scale)
+
+
+def test_a_heatmap_of_nothing_shows_the_dimmed_crop_alone() -> None:
+    crop = np.full((64, 48, 3), 200, np.uint8)
+    shown = overlay(crop, np.zeros((16, 12), np.float32))
+    assert len(np.unique(shown)) == 1
+    assert 60 < shown[0, 0, 0] < 200
+
+
+def test_the_sheet_has_a_tile_for_every_joint() -> None:
+    crop = np.zeros((64, 48, 3), np.uint8)
+    sheet = heatmap_sheet(crop, np.zeros((17, 16, 12), np.float32), COCO_17, columns=6)
+    one = heatmap_sheet(crop, np.zeros((1, 16, 12), np.float32), Skeleton("dot", ("dot",)))
+    assert sheet.shape[0] > 2.5 * one.shape[0]
+    assert sheet.shape[1] > 5 * one.shape[1] - 60
+
+
+def test_pictures_side_by_side_have_one_height() -> None:
+    first, second = np.full((100, 60, 3), 9, np.uint8), np.full((50, 40, 3), 200, np.uint8)
+    both = side_by_side([first, second], ["one", "two"])
+    assert (both == 9).all(axis=-1).sum() == 100 * 60
+    assert (both == 200).all(axis=-1).sum() == 100 * 80
