@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test quick check docs format fuzz bench dist lock lowest model finder
 
-demo: .venv-demo/installed  ## draw the joints of the people in examples/, without PyTorch
+demo: .venv-demo/installed  ## draw the keypoints of the people in examples/, without PyTorch
 	.venv-demo/bin/hrpose predict examples/*.jpg --out out/demo
 	@echo "The pictures are in out/demo."
 
@@ -70,7 +70,7 @@ model: .venv/installed
 	done
 	$(BIN)/hrpose export --weights runs/w16-small-8/w16-small.safetensors --out src/hrpose/weights/w16-small.onnx
 
-# Make the embedded finder again, after the model: DATA is the folder with finder/ and people/. The
+# Make the embedded person detector again, after the model: DATA is the folder with finder/ and people/. The
 # sixth walk begins at a mean, and a mean is what ships; a walk that is named twice counts twice.
 AVERAGE = $(BIN)/python -m tools.average --finder recipes/finder-6.yaml --data $(DATA)
 finder: .venv/installed

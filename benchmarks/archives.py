@@ -1,6 +1,6 @@
-"""`python -m benchmarks.archives`: thousands of pictures, workers that are killed, figures.
+"""`python -m benchmarks.archives`: thousands of images, workers that are killed, figures.
 
-Not a part of `make bench`: it takes minutes. One in twenty pictures is broken. The job runs once
+Not a part of `make bench`: it takes minutes. One in twenty images is broken. The job runs once
 undisturbed; then again with its worker killed twice and the whole command killed at a random
 moment (both by SIGKILL), and is given again until it ends. The tables have to be the same.
 """
@@ -24,17 +24,17 @@ import numpy as np
 
 import hrpose
 from hrpose.batch.job import parquet
-from hrpose.batch.results import read_pictures
+from hrpose.batch.results import read_images
 from hrpose.batch.worker import Choices, Opening, open_estimator, settings_of
-from hrpose.synthetic.render import render_picture
+from hrpose.synthetic.render import render_image
 
 BATCH = (sys.executable, "-c", "from hrpose.cli.main import main; main()", "batch")
 
 
 def make(folder: Path, count: int, drawn: int = 50) -> list[str]:
-    """So many pictures, of which `drawn` differ by more than their grain; the broken ones."""
+    """So many images, of which `drawn` differ by more than their grain; the broken ones."""
     rng, broken = np.random.default_rng(0), []
-    images = [render_picture(rng, (640, 480)).image for _ in range(min(count, drawn))]
+    images = [render_image(rng, (640, 480)).image for _ in range(min(count, drawn))]
     for i in range(count):
         image = images[i % len(images)].copy()
         image[:8, :8] = rng.integers(0, 256, 3)
@@ -42,7 +42,7 @@ def make(folder: Path, count: int, drawn: int = 50) -> list[str]:
         name = f"{i // 100:03d}/{i:06d}.jpg"
         if i % 20 == 7:
             broken.append(name)
-            data = (data[: len(data) // 2], b"no picture", b"")[len(broken) % 3]
+            data = (data[: len(data) // 2], b"no image", b"")[len(broken) % 3]
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -107,14 +107,14 @@ def costs(place: str, names: list[str], choices: Choices) -> None:
     begun = time.process_time()
     table = work(names)
     milliseconds = (time.process_time() - begun) / len(names) * 1000
-    people = sum(len(row or ()) for row in table["people"].to_pylist())
+    persons = sum(len(row or ()) for row in table["persons"].to_pylist())
     print(
         f"one worker, {choices.weights}, {estimator.detector.name}: {milliseconds:.1f} ms of CPU "
-        f"time a picture, {people / len(names):.2f} people each"
+        f"time an image, {persons / len(names):.2f} people each"
     )
     size = sum((Path(place) / name).stat().st_size for name in names) / len(names)
     print(
-        f"a picture has {size / 1000:.0f} kB, its row {len(parquet(table)) / len(names):.0f} bytes"
+        f"an image has {size / 1000:.0f} kB, its row {len(parquet(table)) / len(names):.0f} bytes"
     )
     begun, answer = time.process_time(), pickle.dumps(table)
     for _ in range(20):
@@ -124,14 +124,14 @@ def costs(place: str, names: list[str], choices: Choices) -> None:
 
 
 def main() -> None:
-    """Make pictures, run undisturbed and disturbed, compare, and print figures."""
+    """Make images, run undisturbed and disturbed, compare, and print figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", default="processes", choices=["processes", "ray"])
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--partition", type=int, default=50)
     parser.add_argument("--detector", default="none")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--costs-of", type=Path, help="a folder: only the costs of its pictures")
+    parser.add_argument("--costs-of", type=Path, help="a folder: only the costs of its images")
     options = parser.parse_args()
     choices = Choices("w16-small", options.detector, None, False, False, 0.3)
     if options.costs_of is not None:
@@ -140,9 +140,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        broken = make(folder / "pictures", options.pictures)
+        broken = make(folder / "images", options.images)
         command = [
-            *BATCH, str(folder / "pictures"), "--engine", options.engine, "--detector",
+            *BATCH, str(folder / "images"), "--engine", options.engine, "--detector",
             options.detector, "--partition", str(options.partition), "--out",
         ]  # fmt: skip
         begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -158,15 +158,15 @@ def main() -> None:
             random.Random(options.seed),
         ):
             print(f"disturbed: {line}")
-        calm, hard = (list(read_pictures(folder / name)) for name in ("calm", "hard"))
+        calm, hard = (list(read_images(folder / name)) for name in ("calm", "hard"))
         names = [row["file"] for row in calm]
-        assert len(set(names)) == len(names) == options.pictures
+        assert len(set(names)) == len(names) == options.images
         assert [row["file"] for row in calm if row["error"]] == broken
         assert calm == hard, "the tables differ"
         print(f"same table: {len(calm)} rows, {len(broken)} of them with a reason")
         for kind in ("manifest", "poses"):
             size = sum(path.stat().st_size for path in (folder / "calm" / kind).iterdir())
-            print(f"{kind}: {size / options.pictures:.0f} bytes a picture")
+            print(f"{kind}: {size / options.images:.0f} bytes an image")
         shutil.rmtree(folder / "hard")
 
 

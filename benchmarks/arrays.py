@@ -1,4 +1,4 @@
-"""Targets, decoding and the suppression of one crowded picture."""
+"""Targets, decoding and the suppression of one crowded image."""
 
 from collections.abc import Iterator
 
@@ -35,7 +35,7 @@ def rows() -> Iterator[Row]:
         wanted = 6 if name == "gaussian" else None
         yield Row(
             f"targets, batch of 32, {name}",
-            "one person, one joint at a time",
+            "one person, one keypoint at a time",
             lambda codec=codec: codec.encode(points, visible, (192, 256)),
             lambda: plain.targets(points / 4, (48, 64), 2),
             wanted,
@@ -45,20 +45,20 @@ def rows() -> Iterator[Row]:
         codec = Codec(name)
         yield Row(
             f"decoding and the way back, batch of 32, {name}",
-            "one person, one joint at a time, quarter offset",
+            "one person, one keypoint at a time, quarter offset",
             lambda codec=codec: decode(codec),
             plain_decode,
             5 if name == "gaussian" else None,
             per=32,
         )
-    # A crowded picture: 40 detections around 8 people.
-    people = rng.uniform(0, 600, (8, 17, 2))
-    poses = np.repeat(people, 5, axis=0) + rng.normal(0, 4, (40, 17, 2))
+    # A crowded image: 40 detections around 8 people.
+    persons = rng.uniform(0, 600, (8, 17, 2))
+    poses = np.repeat(persons, 5, axis=0) + rng.normal(0, 4, (40, 17, 2))
     keypoints = np.concatenate([poses, np.ones((40, 17, 1))], axis=-1)
     areas, scores = rng.uniform(2e4, 4e4, 40), rng.uniform(size=40)
     sigmas = np.asarray(COCO_17.sigmas)
     yield Row(
-        "OKS-NMS, 40 detections in a picture",
+        "OKS-NMS, 40 detections in an image",
         "one pair at a time",
         lambda: oks_nms(keypoints, areas, scores, 0.9),
         lambda: plain.oks_nms(keypoints, areas, scores, 0.9, sigmas),

@@ -33,9 +33,9 @@ SCRATCH = [
 ]
 
 
-def split(people: Path, source: str, count: int, seed: int, out: Path) -> None:
+def split(persons: Path, source: str, count: int, seed: int, out: Path) -> None:
     """Write train.json, val.json and test.json below `out`."""
-    document = json.loads(people.read_text())
+    document = json.loads(persons.read_text())
     images = {image["id"]: image for image in document["images"]}
     mine = [a for a in document["annotations"] if images[a["image_id"]].get("source") == source]
     order = np.random.default_rng(seed).permutation(len(mine))
@@ -60,7 +60,7 @@ def score(model: str | Path, folder: Path, images: Path) -> float:
 def main() -> None:
     """Train, measure and print a line for each seed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("people", type=Path)
+    parser.add_argument("persons", type=Path)
     parser.add_argument("images", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--source", default="badminton")
@@ -76,13 +76,13 @@ def main() -> None:
     gained: dict[str, list[float]] = {}
     for seed in asked.seeds:
         folder = asked.out.resolve() / f"seed-{seed}"
-        split(asked.people, asked.source, asked.count, seed, folder)
+        split(asked.persons, asked.source, asked.count, seed, folder)
         data = Data(
             train=DataSet(annotations=folder / "train.json", images=asked.images.resolve()),
             val=DataSet(annotations=folder / "val.json", images=asked.images.resolve()),
         )
-        people = load_persons(folder / "train.json")
-        recipe = recipe_for("a", Path(asked.start), found, data, people, (width, height))
+        persons = load_persons(folder / "train.json")
+        recipe = recipe_for("a", Path(asked.start), found, data, persons, (width, height))
         document = recipe.model_dump(mode="json", exclude_defaults=True)
         for kind, changes in (("finetuned", []), ("scratch", SCRATCH)):
             if asked.only in (None, kind):

@@ -19,13 +19,13 @@ Floats = NDArray[Any]
 
 
 def targets(points: Floats, wh: tuple[int, int], sigma: float) -> Floats:
-    """(n, k, 2) heatmap pixels to (n, k, h, w): a Gaussian is made and pasted for each joint."""
+    """(n, k, 2) heatmap pixels to (n, k, h, w): a Gaussian is made and pasted for each keypoint."""
     width, height = wh
     reach = int(3 * sigma)
     out = np.zeros((*points.shape[:2], height, width), np.float32)
     for person in range(points.shape[0]):
-        for joint in range(points.shape[1]):
-            x, y = (int(v + 0.5) for v in points[person, joint])
+        for keypoint in range(points.shape[1]):
+            x, y = (int(v + 0.5) for v in points[person, keypoint])
             patch = np.arange(-reach, reach + 1, dtype=np.float32)
             gaussian = np.exp(-(patch[:, None] ** 2 + patch[None, :] ** 2) / (2 * sigma**2))
             x0, x1 = max(0, x - reach), min(width, x + reach + 1)
@@ -33,24 +33,24 @@ def targets(points: Floats, wh: tuple[int, int], sigma: float) -> Floats:
             if x0 < x1 and y0 < y1:
                 left, top = x0 - x + reach, y0 - y + reach
                 window = gaussian[top : top + y1 - y0, left : left + x1 - x0]
-                out[person, joint, y0:y1, x0:x1] = window
+                out[person, keypoint, y0:y1, x0:x1] = window
     return out
 
 
 def decode(heatmaps: Floats) -> Floats:
-    """(n, k, h, w) to (n, k, 2): the peak, a quarter pixel towards the higher neighbour."""
+    """(n, k, h, w) to (n, k, 2): the peak, a quarter pixel toward the higher neighbor."""
     n, k, height, width = heatmaps.shape
     points = np.zeros((n, k, 2), np.float32)
     for person in range(n):
-        for joint in range(k):
-            one = heatmaps[person, joint]
+        for keypoint in range(k):
+            one = heatmaps[person, keypoint]
             y, x = divmod(int(one.argmax()), width)
             if one[y, x] <= 0:
                 continue
-            points[person, joint] = x, y
+            points[person, keypoint] = x, y
             if 1 < x < width - 1 and 1 < y < height - 1:
                 slope = np.array([one[y, x + 1] - one[y, x - 1], one[y + 1, x] - one[y - 1, x]])
-                points[person, joint] += np.sign(slope) * 0.25
+                points[person, keypoint] += np.sign(slope) * 0.25
     return points
 
 
@@ -63,8 +63,8 @@ def to_image(points: Floats, crops: list[Crop]) -> Floats:
         middle = np.array([24, 32], np.float32)
         inside = np.array([middle, middle - [0, 32], middle - [32, 0]], np.float32)
         matrix = cv2.getAffineTransform(inside, corners)
-        for joint in range(points.shape[1]):
-            out[person, joint] = matrix @ np.array([*points[person, joint], 1.0])
+        for keypoint in range(points.shape[1]):
+            out[person, keypoint] = matrix @ np.array([*points[person, keypoint], 1.0])
     return out
 
 
@@ -97,7 +97,7 @@ def oks_nms_per_image(
     threshold: float,
     sigmas: Floats,
 ) -> list[int]:
-    """Each picture's poses by themselves, as a list of indices."""
+    """Each image's poses by themselves, as a list of indices."""
     by_image: dict[int, list[int]] = {}
     for index, image in enumerate(images):
         by_image.setdefault(int(image), []).append(index)
@@ -114,15 +114,15 @@ def person_dicts(path: Path) -> list[dict[str, Any]]:
     names = {image["id"]: image["file_name"] for image in document["images"]}
     entries = []
     for person in document["annotations"]:
-        joints = np.array(person["keypoints"], float).reshape(-1, 3)
+        keypoints = np.array(person["keypoints"], float).reshape(-1, 3)
         entries.append(
             {
                 "image": f"images/{names[person['image_id']]}",
                 "center": np.array(person["bbox"][:2]) + np.array(person["bbox"][2:]) / 2,
                 "scale": np.array(person["bbox"][2:]) / 200,
                 "box": person["bbox"],
-                "joints": joints * [1, 1, 0],
-                "visible": np.minimum(joints[:, 2:], 1) * [1, 1, 0],
+                "keypoints": keypoints * [1, 1, 0],
+                "visible": np.minimum(keypoints[:, 2:], 1) * [1, 1, 0],
             }
         )
     return entries
@@ -145,9 +145,9 @@ def evaluate(
     rescored = np.zeros(len(scores))
     for pose in range(len(scores)):
         total, count = 0.0, 0
-        for joint in range(keypoints.shape[1]):
-            if keypoints[pose, joint, 2] > 0.2:
-                total, count = total + keypoints[pose, joint, 2], count + 1
+        for keypoint in range(keypoints.shape[1]):
+            if keypoints[pose, keypoint, 2] > 0.2:
+                total, count = total + keypoints[pose, keypoint, 2], count + 1
         rescored[pose] = scores[pose] * (total / count if count else 0)
     kept = oks_nms_per_image(images, keypoints, areas, rescored, 0.9, sigmas)
     results = [
@@ -172,34 +172,34 @@ def evaluate(
 def sample(
     table: PersonTable, images: Path, person: int, rng: np.random.Generator
 ) -> tuple[Floats, ...]:
-    """A training sample of 256x192: whole photo, one warp, floats, one target at a time."""
-    image = cv2.imread(str(images / table.picture_name(person)))
+    """A training sample of 256x192: whole image, one warp, floats, one target at a time."""
+    image = cv2.imread(str(images / table.image_name(person)))
     assert image is not None
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     crop = Crop.from_box(table.boxes[person], (192, 256))
     zoom, angle = np.clip(rng.normal(1, 0.35), 0.65, 1.35), np.clip(rng.normal(0, 45), -90, 90)
-    joints, mirrored = table.keypoints[person].astype(float), rng.uniform() < 0.5
+    keypoints, mirrored = table.keypoints[person].astype(float), rng.uniform() < 0.5
     (x, y), (w, h) = crop.center, crop.size
     if mirrored:
         image = np.ascontiguousarray(image[:, ::-1])
-        joints = joints[table.skeleton.flip_permutation]
-        joints[:, 0] = image.shape[1] - joints[:, 0] - 1
+        keypoints = keypoints[table.skeleton.flip_permutation]
+        keypoints[:, 0] = image.shape[1] - keypoints[:, 0] - 1
         x = image.shape[1] - x - 1
     turned = Crop((x, y), (w * zoom, h * zoom), (192, 256), float(angle))
     warped = cv2.warpAffine(image, turned.matrix, (192, 256), flags=cv2.INTER_LINEAR)
     points = np.zeros((17, 2))
-    for joint in range(17):
-        points[joint] = turned.matrix @ np.array([*joints[joint, :2], 1.0])
+    for keypoint in range(17):
+        points[keypoint] = turned.matrix @ np.array([*keypoints[keypoint, :2], 1.0])
     floats = torch.from_numpy(warped).permute(2, 0, 1).float().div(255)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     normal = floats.sub_(mean[:, None, None]).div_(std[:, None, None])
-    return normal.numpy(), targets(points[None] / 4, (48, 64), 2)[0], joints[:, 2]
+    return normal.numpy(), targets(points[None] / 4, (48, 64), 2)[0], keypoints[:, 2]
 
 
 @torch.no_grad()
-def predict(network: torch.nn.Module, photo: Path, crops: list[Crop]) -> Floats:
-    """Whole photo, one crop at a time, an eager network, one joint at a time."""
-    image = cv2.cvtColor(cv2.imread(str(photo)), cv2.COLOR_BGR2RGB)  # type: ignore[arg-type]
+def predict(network: torch.nn.Module, image: Path, crops: list[Crop]) -> Floats:
+    """Whole image, one crop at a time, an eager network, one keypoint at a time."""
+    image = cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB)  # type: ignore[arg-type]
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     inputs = []
     for crop in crops:

@@ -19,7 +19,7 @@ from hrpose.quality.findings import Report
 from hrpose.quality.left_right import Group, groups
 from hrpose.skeleton import Skeleton
 
-# Of what can be swapped, so much is everything at once; the rest is some joints.
+# Of what can be swapped, so much is everything at once; the rest is some keypoints.
 _WHOLE = 0.5
 # Sides are swapped where they lie apart by this part of the root of the box's area at least.
 _APART = 0.1
@@ -27,7 +27,7 @@ _APART = 0.1
 
 @dataclass(slots=True)
 class Planted:
-    """Where the faults are: kind to the names of pictures, or to annotation ids. `groups` says of
+    """Where the faults are: kind to the names of images, or to annotation ids. `groups` says of
     each annotation with swapped sides what was swapped.
     """
 
@@ -60,7 +60,7 @@ def plant(
     annotations: Path, images: Path, out: Path, each: int, rng: np.random.Generator
 ) -> Planted:
     """Copy a clean set into `out` with `each` faults of every kind, at most one for a person or a
-    picture. `out`/val.json and `out`/val are the other set, with copies of some pictures.
+    image. `out`/val.json and `out`/val are the other set, with copies of some images.
     """
     labels, _ = read_labels(annotations)
     assert labels.skeleton is not None
@@ -69,11 +69,11 @@ def plant(
     names = {int(i): name for i, name in zip(labels.image_ids, labels.file_names, strict=True)}
     for name in labels.file_names:
         write_atomically(out / "train" / name, (images / name).read_bytes())
-    pictures = rng.permutation(len(document["images"])).tolist()
+    entries = rng.permutation(len(document["images"])).tolist()
     entries = document["images"]
 
     def take() -> dict[str, Any]:
-        entry: dict[str, Any] = entries[pictures.pop()]
+        entry: dict[str, Any] = entries[entries.pop()]
         return entry
 
     spoilt: dict[str, Callable[[Path, dict[str, Any]], None]] = {
@@ -89,12 +89,12 @@ def plant(
             spoil(out / "train" / entry["file_name"], entry)
         planted.faults[kind] = {entry["file_name"] for entry in chosen}
     own = [take() for _ in range(each)]
-    free = {names[entries[row]["id"]] for row in pictures}
+    free = {names[entries[row]["id"]] for row in entries}
     _write_val(document, planted, own, images, out)
-    people = document["annotations"]
-    whole = [i for i, person in enumerate(people) if names[person["image_id"]] in free]
-    waiting = rng.permutation([i for i in whole if any(people[i]["keypoints"][2::3])]).tolist()
-    last = max(person["id"] for person in people)
+    persons = document["annotations"]
+    whole = [i for i, person in enumerate(persons) if names[person["image_id"]] in free]
+    waiting = rng.permutation([i for i in whole if any(persons[i]["keypoints"][2::3])]).tolist()
+    last = max(person["id"] for person in persons)
     skeleton = labels.skeleton
     sizes = {
         int(i): (int(w), int(h))
@@ -110,25 +110,25 @@ def plant(
     for kind, move in moves.items():
         planted.faults[kind] = set()
         while len(planted.faults[kind]) < each and waiting:
-            person = people[waiting.pop()]
+            person = persons[waiting.pop()]
             if move(person):
                 planted.faults[kind].add(person["id"])
     planted.faults["duplicate-person"] = set()
     for _ in range(min(each, len(waiting))):
         last += 1
-        people.append(_double(people[waiting.pop()], last, rng))
+        persons.append(_double(persons[waiting.pop()], last, rng))
         planted.faults["duplicate-person"].add(last)
     write_atomically(planted.annotations, json.dumps(document))
     return planted
 
 
 def score(planted: Planted, report: Report) -> list[Score]:
-    """How much of each kind was found; of a person labelled twice, either label counts."""
+    """How much of each kind was found; of a person labeled twice, either label counts."""
     scores = []
     for kind, wanted in planted.faults.items():
         found = report.of(kind)
-        people = isinstance(next(iter(wanted), None), int)
-        keys = {finding.annotation if people else finding.file for finding in found}
+        persons = isinstance(next(iter(wanted), None), int)
+        keys = {finding.annotation if persons else finding.file for finding in found}
         scores.append(Score(kind, len(wanted), len(keys), len(keys & wanted)))
     return scores
 
@@ -150,7 +150,7 @@ def _turn(path: Path, entry: dict[str, Any]) -> None:
 
 
 def _resize(entry: dict[str, Any], rng: np.random.Generator) -> None:
-    """The annotations of a picture that was scaled, or turned, afterwards."""
+    """The annotations of an image that was scaled, or turned, afterwards."""
     width, height = entry["width"], entry["height"]
     if rng.uniform() < 0.5 and width != height:
         entry["width"], entry["height"] = height, width
@@ -160,7 +160,7 @@ def _resize(entry: dict[str, Any], rng: np.random.Generator) -> None:
 
 
 def _again(path: Path, copy_to: Path, rng: np.random.Generator) -> None:
-    """The picture scaled, brightened, cut a little, mirrored half of the time, and compressed."""
+    """The image scaled, brightened, cut a little, mirrored half of the time, and compressed."""
     image = cv2.imread(str(path))
     assert image is not None
     height, width = image.shape[:2]
@@ -180,7 +180,7 @@ def _write_val(
     images: Path,
     out: Path,
 ) -> None:
-    """The other set: the copies, and pictures that leave the first set."""
+    """The other set: the copies, and images that leave the first set."""
     for entry in own:
         name = entry["file_name"]
         write_atomically(out / "val" / name, (images / name).read_bytes())
@@ -194,7 +194,7 @@ def _write_val(
 
 
 def _move_out(person: dict[str, Any], rng: np.random.Generator, wh: tuple[int, int]) -> bool:
-    """One joint out of the picture, by 3 to 60 pixels."""
+    """One keypoint out of the image, by 3 to 60 pixels."""
     x, y, w, h = person["bbox"]
     middle, far = (x + w / 2, y + h / 2), rng.uniform(3, 60)
     ways = (-far, middle[1]), (wh[0] + far, middle[1]), (middle[0], -far), (middle[0], wh[1] + far)
@@ -202,7 +202,7 @@ def _move_out(person: dict[str, Any], rng: np.random.Generator, wh: tuple[int, i
 
 
 def _move_off(person: dict[str, Any], rng: np.random.Generator, wh: tuple[int, int]) -> bool:
-    """One joint out of the box by a fifth to a half of its longer side, where there is room."""
+    """One keypoint out of the box by a fifth to a half of its longer side, where there is room."""
     x, y, w, h = person["bbox"]
     middle, far = (x + w / 2, y + h / 2), rng.uniform(0.2, 0.5) * max(w, h)
     ways = (

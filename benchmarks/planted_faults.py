@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=100, help="faults of each kind")
     parser.add_argument("--pictures", type=int, default=2000, help="of the drawn set")
     parser.add_argument("--figure", choices=["person", "animal"], default="person")
-    parser.add_argument("--source", help="only pictures of this source")
+    parser.add_argument("--source", help="only images of this source")
     parser.add_argument("--weights", help="the model that left and right are compared with")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -38,7 +38,7 @@ def main() -> None:
         annotations, images = options.annotations, options.images
         if annotations is None:
             figure = ANIMAL if options.figure == "animal" else PERSON
-            annotations = write_dataset(folder / "clean", options.pictures, 77, figure=figure)
+            annotations = write_dataset(folder / "clean", options.images, 77, figure=figure)
             images = annotations.parent / "images"
         if options.source is not None:
             annotations = only(annotations, options.source, folder / "some.json")
@@ -53,7 +53,7 @@ def main() -> None:
             against_images=str(planted.others.with_suffix("")),
             estimator=estimator,
         )
-    print(f"{report.pictures} pictures, {report.people} people\n")
+    print(f"{report.images} images, {report.persons} people\n")
     print("| kind | planted | found | recall | precision |\n|---|---|---|---|---|")
     for row in score(planted, report):
         if row.kind == "swapped-sides" and estimator is None:
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def only(annotations: Path, source: str, out: Path) -> Path:
-    """The pictures of one source, and their people."""
+    """The images of one source, and their people."""
     document = json.loads(annotations.read_bytes())
     document["images"] = [e for e in document["images"] if e.get("source") == source]
     kept = {entry["id"] for entry in document["images"]}

@@ -1,4 +1,4 @@
-"""Prediction on a CPU: a big network on a group photo, and the command from a cold start."""
+"""Prediction on a CPU: a big network on a group image, and the command from a cold start."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ from hrpose.models.export import export
 from hrpose.models.hrnet import HRNet
 from hrpose.session import OnnxSession
 
-PEOPLE = 16
+PERSONS = 16
 EXAMPLE = Path(__file__).parents[1] / "examples" / "astronaut.jpg"
 
 
@@ -40,89 +40,89 @@ def rows() -> Iterator[Row | Fact]:
 class _Ready:
     """A session that has its heatmaps already: what is left is the estimator's own work."""
 
-    passport = Metadata("w32", (192, 256))
+    metadata = Metadata("w32", (192, 256))
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
-        self.heatmaps = rng.uniform(size=(PEOPLE, 17, 64, 48)).astype(np.float32)
+        self.heatmaps = rng.uniform(size=(PERSONS, 17, 64, 48)).astype(np.float32)
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self.heatmaps[: len(crops)]
 
 
-def _group_photo(folder: Path) -> tuple[Path, NDArray[np.float64]]:
+def _group_image(folder: Path) -> tuple[Path, NDArray[np.float64]]:
     rng = np.random.default_rng(0)
     image = cv2.resize(rng.integers(0, 256, (48, 64, 3), np.uint8), (1280, 960))
-    photo = folder / "photo.jpg"
-    cv2.imwrite(str(photo), image)
-    corners, sizes = rng.uniform(0, 700, (PEOPLE, 2)), rng.uniform(100, 250, (PEOPLE, 2))
-    return photo, np.concatenate([corners, sizes], axis=1)
+    portrait = folder / "photo.jpg"
+    cv2.imwrite(str(portrait), image)
+    corners, sizes = rng.uniform(0, 700, (PERSONS, 2)), rng.uniform(100, 250, (PERSONS, 2))
+    return portrait, np.concatenate([corners, sizes], axis=1)
 
 
 def _own_work(folder: Path) -> Fact:
-    photo, boxes = _group_photo(folder)
-    estimator, seconds = PoseEstimator(_Ready(), batch_size=PEOPLE), []
+    image, boxes = _group_image(folder)
+    estimator, seconds = PoseEstimator(_Ready(), batch_size=PERSONS), []
     for _ in range(9):
         with timed(wall=False) as taken:
-            estimator(photo, boxes)
+            estimator(image, boxes)
         seconds += taken
     return Fact(
-        f"decoding, cropping and reading heatmaps, {PEOPLE} people of a photo of 1280 x 960",
-        f"{np.median(seconds) / PEOPLE * 1000:.1f} ms of CPU a person",
+        f"decoding, cropping and reading heatmaps, {PERSONS} people of an image of 1280 x 960",
+        f"{np.median(seconds) / PERSONS * 1000:.1f} ms of CPU a person",
         "5 % of W32's forward pass",
     )
 
 
 def _w32(folder: Path) -> Iterator[Row]:
     torch.manual_seed(0)
-    network, passport = HRNet.from_name("w32").eval(), Metadata("w32", (192, 256))
+    network, metadata = HRNet.from_name("w32").eval(), Metadata("w32", (192, 256))
     for parameter in network.parameters():
-        if parameter.ndim == 4:  # the published initialisation fades to denormal numbers
+        if parameter.ndim == 4:  # the published initialization fades to denormal numbers
             torch.nn.init.kaiming_normal_(parameter)
-    checkpoint.save(folder / "w32.safetensors", network, passport)
+    checkpoint.save(folder / "w32.safetensors", network, metadata)
     export(folder / "w32.safetensors", folder / "w32.onnx")
     session = OnnxSession(folder / "w32.onnx")
-    estimator = PoseEstimator(session, batch_size=PEOPLE)
-    photo, boxes = _group_photo(folder)
+    estimator = PoseEstimator(session, batch_size=PERSONS)
+    image, boxes = _group_image(folder)
     rng = np.random.default_rng(1)
     crops = [Crop.from_box(box, (192, 256)) for box in boxes]
-    ready = rng.integers(0, 256, (PEOPLE, 256, 192, 3), np.uint8)
+    ready = rng.integers(0, 256, (PERSONS, 256, 192, 3), np.uint8)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
 
     yield Row(
-        f"W32 256x192, {PEOPLE} people of a photo, flip test off",
-        "PyTorch eager, float32, one crop and joint at a time",
-        lambda: estimator(photo, boxes),
-        lambda: plain.predict(network, photo, crops),
+        f"W32 256x192, {PERSONS} people of an image, flip test off",
+        "PyTorch eager, float32, one crop and keypoint at a time",
+        lambda: estimator(image, boxes),
+        lambda: plain.predict(network, image, crops),
         2.2,
         rounds=5,
         wall=True,
-        per=PEOPLE,
+        per=PERSONS,
     )
     yield Row(
         "the same",
         "a bare `session.run` on ready crops",
-        lambda: estimator(photo, boxes),
+        lambda: estimator(image, boxes),
         lambda: session(ready),
         0.95,
         rounds=5,
         wall=True,
-        per=PEOPLE,
+        per=PERSONS,
     )
 
 
 def _large_file(folder: Path) -> Iterator[Row]:
-    """One person who fills the height of a photo as telephones take them."""
-    photo = folder / "large.jpg"
+    """One person who fills the height of an image as telephones take them."""
+    portrait = folder / "large.jpg"
     image = cv2.resize(cv2.imread(str(EXAMPLE)), (4000, 3000), interpolation=cv2.INTER_CUBIC)
-    cv2.imwrite(str(photo), image)
+    cv2.imwrite(str(portrait), image)
     box = [[800, 100, 2400, 2800]]
     reduced, exact = (load(detector="none", exact=choice) for choice in (False, True))
     yield Row(
         "`w16-small`, one person in a JPEG file of 4000 x 3000",
         "the same with `exact`",
-        lambda: reduced(photo, box),
-        lambda: exact(photo, box),
+        lambda: reduced(portrait, box),
+        lambda: exact(portrait, box),
         2.0,
         rounds=9,
     )
@@ -133,7 +133,7 @@ def _cold(folder: Path) -> Iterator[Fact]:
     importing = [sys.executable, "-c", "import hrpose"]
     alone = [sys.executable, "-c", "pass"]
     for what, wanted, arguments in (
-        ("`hrpose predict` on one photo, cold process", "under 1.5 s", command),
+        ("`hrpose predict` on one image, cold process", "under 1.5 s", command),
         ("`import hrpose`, cold process", "under 0.2 s", importing),
         ("Python alone", "", alone),
     ):

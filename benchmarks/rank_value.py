@@ -3,7 +3,7 @@
     python -m benchmarks.rank_value val.json images --weights w16-small
 
 The labels are only used to measure: people are looked at as if they had none. And planted label
-errors (joints moved by 15 to 40 percent of the person's size): how many are on top of the list.
+errors (keypoints moved by 15 to 40 percent of the person's size): how many are on top of the list.
 """
 
 import argparse
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.api import load
-from hrpose.data.images import PictureSource
-from hrpose.estimator import Picture
+from hrpose.data.images import ImageFiles
+from hrpose.estimator import InputImage
 from hrpose.quality.annotations import read_labels
 from hrpose.quality.ranking import gains, look, rank
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--planted", type=int, default=100)
     options = parser.parse_args()
     labels, _ = read_labels(options.annotations)
-    source = PictureSource(options.images)
+    source = ImageFiles(options.images)
     estimator = load(options.weights, detector="none", flip_test=False, batch_size=64)
     disagreement, entropy, error, confidence = (np.full(len(labels), np.nan) for _ in range(4))
     sizes = np.sqrt(labels.boxes[:, 2:].prod(axis=1))
@@ -43,10 +43,10 @@ def main() -> None:
         own = np.flatnonzero(labels.image_index == row)
         if not len(own):
             continue
-        views = look(estimator, Picture.of(source.read(name), labels.boxes[own]))
+        views = look(estimator, InputImage.of(source.read(name), labels.boxes[own]))
         disagreement[own], entropy[own] = views.disagreement, views.entropy
         confidence[own] = views.scores.mean(axis=1)
-        mask = labels.labelled[own]
+        mask = labels.labeled[own]
         off = np.linalg.norm(labels.keypoints[own, :, :2] - views.points, axis=-1)
         off = np.minimum(off / sizes[own, None], 1)
         error[own] = (off * mask).sum(axis=1) / np.maximum(mask.sum(axis=1), 1)
@@ -59,28 +59,28 @@ def main() -> None:
     first = gain >= np.quantile(gain, 0.75)
     print(f"  of the quarter ranked first, {100 * worst[first].mean():.0f} % are of the quarter "
           f"with the greatest error")  # fmt: skip
-    pictures = labels.image_index
-    by_picture = [
-        (gain[pictures == row].mean(), error[pictures == row].mean()) for row in np.unique(pictures)
+    images = labels.image_index
+    by_image = [
+        (gain[images == row].mean(), error[images == row].mean()) for row in np.unique(images)
     ]
-    print(f"  by picture: {spearman(*np.array(by_picture).T):.3f}")
+    print(f"  by image: {spearman(*np.array(by_image).T):.3f}")
     planted(labels, source, estimator, options.planted)
 
 
 def planted(labels, source, estimator, count: int) -> None:  # type: ignore[no-untyped-def]
-    """Move joints, and see how many of them are among the first of the list."""
+    """Move keypoints, and see how many of them are among the first of the list."""
     rng = np.random.default_rng(0)
-    choices = rng.permutation(np.argwhere(labels.labelled))[:count]
+    choices = rng.permutation(np.argwhere(labels.labeled))[:count]
     keypoints = labels.keypoints.copy()
     wanted = set()
-    for person, joint in choices.tolist():
+    for person, keypoint in choices.tolist():
         size = np.sqrt(labels.boxes[person, 2:].prod())
         angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.4) * size
-        keypoints[person, joint, :2] += far * np.array([np.cos(angle), np.sin(angle)])
-        wanted.add((int(labels.annotation_ids[person]), labels.names[joint]))
+        keypoints[person, keypoint, :2] += far * np.array([np.cos(angle), np.sin(angle)])
+        wanted.add((int(labels.annotation_ids[person]), labels.names[keypoint]))
     found = rank(estimator, source, [], replace(labels, keypoints=keypoints)).doubtful
-    listed = [(each.annotation, each.joint) for each in found]
-    total = int(labels.labelled.sum())
+    listed = [(each.annotation, each.keypoint) for each in found]
+    total = int(labels.labeled.sum())
     for first in (count, 2 * count, 5 * count):
         hits = len(wanted & set(listed[:first]))
         print(f"  of {count} planted errors among {total} labels, {hits} in the first {first}")

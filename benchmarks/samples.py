@@ -1,4 +1,4 @@
-"""A training sample: from a photo the official way, from a photo and from a pack our way."""
+"""A training sample: from an image the official way, from an image and from a pack our way."""
 
 import itertools
 import json
@@ -20,18 +20,18 @@ SAMPLES = 40
 
 
 def rows() -> Iterator[Row]:
-    """Photos of 640x480."""
+    """Images of 640x480."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        annotations = _photos(folder)
+        annotations = _images(folder)
         table, images = load_persons(annotations), folder / "images"
         *_, _ = write_pack(annotations, images, folder / "pack", PackSettings())
         for place in (folder / "pack", images):
             dataset = PoseDataset(table, open_cutouts(place, table), (192, 256))
             seeds = itertools.count()
             yield Row(
-                f"training sample, {'pack' if place.name == 'pack' else 'whole photos'}",
-                "official way: whole photo, augmentation, float, targets",
+                f"training sample, {'pack' if place.name == 'pack' else 'whole images'}",
+                "official way: whole image, augmentation, float, targets",
                 lambda dataset=dataset, seeds=seeds: [
                     dataset[Draw(i % len(table), (1, next(seeds)))] for i in range(SAMPLES)
                 ],
@@ -45,8 +45,8 @@ def rows() -> Iterator[Row]:
             )
 
 
-def _photos(folder: Path) -> Path:
-    """Synthetic people of about 200 pixels in photos of 640x480, with noise as cameras have it."""
+def _images(folder: Path) -> Path:
+    """Synthetic people of about 200 pixels in images of 640x480, with noise as cameras have it."""
     annotations = write_dataset(folder, 12, seed=0)
     document = json.loads(annotations.read_text())
     rng = np.random.default_rng(0)
@@ -55,10 +55,10 @@ def _photos(folder: Path) -> Path:
         path = folder / "images" / entry["file_name"]
         small = cv2.imread(str(path))
         assert small is not None
-        photo = cv2.resize(small, (640, 480)).astype(np.float32)
+        image = cv2.resize(small, (640, 480)).astype(np.float32)
         x, y = (int(v) for v in rng.integers(0, (640 - small.shape[1], 480 - small.shape[0])))
-        photo[y : y + small.shape[0], x : x + small.shape[1]] = small
-        noisy = np.clip(photo + rng.normal(0, 6, photo.shape), 0, 255).astype(np.uint8)
+        image[y : y + small.shape[0], x : x + small.shape[1]] = small
+        noisy = np.clip(image + rng.normal(0, 6, image.shape), 0, 255).astype(np.uint8)
         cv2.imwrite(str(path), noisy, [cv2.IMWRITE_JPEG_QUALITY, 92])
         entry.update(width=640, height=480)
         shifts[entry["id"]] = x, y

@@ -1,6 +1,6 @@
 """`python -m benchmarks.serve_load`: a real server under good and bad requests; writes SERVER.md.
 
-Every good picture has an answer of its own, known from the library beforehand. The yardstick is the
+Every good image has an answer of its own, known from the library beforehand. The yardstick is the
 bare session on the same crops in full batches, run before and after in the same process, while the
 server is idle. What the server adds to a crop weighs less beside a larger network:
 `--weights w16-small w32.onnx` measures one after the other; `python -m benchmarks.widened` makes
@@ -33,29 +33,29 @@ from hrpose import weights as registry
 from hrpose.geometry import warp
 from hrpose.serve.batcher import BATCH
 from hrpose.session import open_session
-from hrpose.synthetic import render_picture
+from hrpose.synthetic import render_image
 
-PICTURES = 48
+IMAGES = 48
 # One request of so many is bad.
 BAD_EVERY = 8
-# Joints that are surely found: two heights of nearly the same size may change places.
+# Keypoints that are surely found: two heights of nearly the same size may change places.
 SURE = 0.4
 PROCESSES = 4
 
 
 @dataclass(frozen=True)
 class Good:
-    """A request, and the joints (n, 3) its answer must have; those below SURE do not count."""
+    """A request, and the keypoints (n, 3) its answer must have; those below SURE do not count."""
 
     path: str
     body: bytes
-    joints: NDArray[np.float32]
+    keypoints: NDArray[np.float32]
 
     def answered_by(self, answer: dict[str, Any]) -> bool:
-        (person,) = answer["people"]
+        (person,) = answer["persons"]
         found = np.array([[p["x"], p["y"]] for p in person["keypoints"]])
-        sure = self.joints[:, 2] > SURE
-        return bool(np.abs(found - self.joints[:, :2])[sure].max() < 1)
+        sure = self.keypoints[:, 2] > SURE
+        return bool(np.abs(found - self.keypoints[:, :2])[sure].max() < 1)
 
 
 @dataclass(frozen=True)
@@ -87,20 +87,20 @@ def make_good(weights: str, count: int) -> tuple[list[Good], list[NDArray[np.uin
     made: list[Good] = []
     crops: list[NDArray[np.uint8]] = []
     while len(made) < count:
-        picture = render_picture(rng, (320, 240), people=1)
-        _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR))
+        pixels = render_image(rng, (320, 240), persons=1)
+        _, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels.image, cv2.COLOR_RGB2BGR))
         body = encoded.tobytes()
         image = hrpose.image.read_image(body)
-        poses = estimator(body, picture.boxes)
+        poses = estimator(body, pixels.boxes)
         if (poses.keypoints[0, :, 2] > SURE).sum() < 6:
             continue
-        path = f"/v1/poses?boxes={quote(json.dumps(picture.boxes.tolist()))}"
+        path = f"/v1/poses?boxes={quote(json.dumps(pixels.boxes.tolist()))}"
         made.append(Good(path, body, poses.keypoints[0]))
-        crops.append(warp(image, estimator.passport.crop(picture.boxes[0])))
+        crops.append(warp(image, estimator.metadata.crop(pixels.boxes[0])))
     return made, crops
 
 
-def make_bad(picture: bytes) -> list[Bad]:
+def make_bad(image: bytes) -> list[Bad]:
     """Requests of every bad kind."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -116,19 +116,19 @@ def make_bad(picture: bytes) -> list[Bad]:
     many = json.dumps([[1, 2, 30, 40]] * 10_000)
     form = f'--b\r\ncontent-disposition: form-data; name="boxes"\r\n\r\n{many}\r\n'.encode()
     form += b'--b\r\ncontent-disposition: form-data; name="image"; filename="a"\r\n\r\n'
-    form += picture + b"\r\n--b--\r\n"
+    form += image + b"\r\n--b--\r\n"
     return [
         Bad("/v1/poses", bomb),
         Bad("/v1/poses", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
         Bad("/v1/poses", b"<!doctype html><title>a</title>"),
-        Bad("/v1/poses", picture[: len(picture) // 2]),
+        Bad("/v1/poses", image[: len(image) // 2]),
         Bad("/v1/poses", b""),
-        Bad("/v1/poses", picture, "application/json"),
-        Bad("/v1/poses?boxes=[[1,2,-3,4]]", picture),
-        Bad("/v1/poses?boxes=[[NaN,2,3,4]]", picture),
-        Bad("/v1/poses?threshold=7", picture),
+        Bad("/v1/poses", image, "application/json"),
+        Bad("/v1/poses?boxes=[[1,2,-3,4]]", image),
+        Bad("/v1/poses?boxes=[[NaN,2,3,4]]", image),
+        Bad("/v1/poses?threshold=7", image),
         Bad("/v1/poses", form, "multipart/form-data; boundary=b"),
-        Bad("/nothing", picture),
+        Bad("/nothing", image),
     ]
 
 
@@ -204,10 +204,10 @@ def cpu_seconds(pid: int) -> float:
 
 def measure(weights: str, given: argparse.Namespace) -> Figures:
     """Figures by what they are, for a server with these weights."""
-    goods, crops = make_good(weights, PICTURES)
+    goods, crops = make_good(weights, IMAGES)
     for a, one in enumerate(goods):  # each answer is told from every other
         for b, other in enumerate(goods):
-            answer = {"people": [{"keypoints": [{"x": x, "y": y} for x, y, _ in other.joints]}]}
+            answer = {"persons": [{"keypoints": [{"x": x, "y": y} for x, y, _ in other.keypoints]}]}
             assert one.answered_by(answer) is (a == b)
     bads = make_bad(goods[0].body)
     code = "from hrpose.cli.main import main; main()"

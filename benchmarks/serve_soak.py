@@ -3,7 +3,7 @@
 Clients ask without a pause; others break off, vanish before their answer, trickle, do not take
 answers, or send no HTTP. Inside the server batches of the two network threads fail, threads are
 told to end, memory runs out, and the clock jumps by a day. At the end comes SIGTERM, under load.
-Every good picture has an answer of its own, known beforehand.
+Every good image has an answer of its own, known beforehand.
 """
 
 import collections
@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.serve_load import BAD_EVERY, Bad, Good, make_bad, make_good
 from benchmarks.serving import begin, options, remembered, report, resident, waiting
 
-PICTURES = 24
+IMAGES = 24
 PROCESSES = 2
 # The end: SIGTERM comes so long before clients stop asking.
 LAST_SECONDS = 0.3
@@ -107,10 +107,10 @@ def ask(url: str, goods: list[Good], bads: list[Bad], seed: int, until: float) -
     return seen
 
 
-def disturb(url: str, picture: bytes, seed: int, until: float) -> int:
+def disturb(url: str, image: bytes, seed: int, until: float) -> int:
     """Be every kind of client that nobody wants; returns how often."""
     rng, place, count = np.random.default_rng(seed), urlsplit(url), 0
-    head = f"POST /v1/poses HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n".encode()  # noqa: E501
+    head = f"POST /v1/poses HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n".encode()  # noqa: E501
     while time.time() < until:
         with (
             contextlib.suppress(OSError),
@@ -119,12 +119,12 @@ def disturb(url: str, picture: bytes, seed: int, until: float) -> int:
             count += 1
             match rng.integers(5):
                 case 0:  # breaks off
-                    connection.sendall(head + picture[: int(rng.integers(len(picture)))])
+                    connection.sendall(head + image[: int(rng.integers(len(image)))])
                 case 1:  # vanishes before its answer
-                    connection.sendall(head + picture)
+                    connection.sendall(head + image)
                 case 2:  # trickles
                     connection.sendall(head)
-                    for byte in picture[:20]:
+                    for byte in image[:20]:
                         connection.sendall(bytes([byte]))
                         time.sleep(0.05)
                 case 3:  # asks and takes nothing
@@ -158,7 +158,7 @@ def main() -> int:
     """Run, print and write the figures; 1 where something is not as it has to be."""
     given = options(__doc__, 600, "SOAK.md")
 
-    goods, _ = make_good(given.weights, PICTURES)
+    goods, _ = make_good(given.weights, IMAGES)
     bads = make_bad(goods[0].body)
     server, url = begin(FAULTS, given.weights, "--workers", "2", quiet=True)
     memory: list[float] = []

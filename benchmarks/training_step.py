@@ -10,7 +10,7 @@ import torch
 from benchmarks.rows import Fact, Row
 from hrpose.codec import Codec
 from hrpose.metadata import IMAGENET_MEAN, IMAGENET_STD
-from hrpose.models.hrnet import HRNet, Normalise
+from hrpose.models.hrnet import HRNet, Normalize
 from hrpose.training.losses import weighted_mse
 
 BATCH = 32
@@ -27,7 +27,7 @@ def rows() -> Iterator[Row | Fact]:
     switches: dict[str, dict[str, object]] = {
         "channels_last": {"channels_last": True},
         "compile": {"compiled": True},
-        "fused optimiser": {"fused": True},
+        "fused optimizer": {"fused": True},
     }
     if half is not None:
         switches["bfloat16"] = {"half": half}
@@ -64,8 +64,8 @@ def _step(
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compiled:
         network.compile()
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, fused=fused, foreach=False)
-    normalise, codec = Normalise(IMAGENET_MEAN, IMAGENET_STD).to(device), Codec()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=fused, foreach=False)
+    normalize, codec = Normalize(IMAGENET_MEAN, IMAGENET_STD).to(device), Codec()
     width, height = input_wh
     images = torch.randint(0, 256, (BATCH, height, width, 3), dtype=torch.uint8, device=device)
     points = torch.rand((BATCH, 17, 2), device=device) * torch.tensor(input_wh, device=device)
@@ -73,15 +73,15 @@ def _step(
 
     def step() -> object:
         targets, weights = codec.encode(points, visible, input_wh)
-        inputs = normalise(images)
+        inputs = normalize(images)
         if channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None):
             heatmaps = network(inputs)
         loss = weighted_mse(heatmaps.float(), targets, weights)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         return loss.item()  # waits for the device
 
     return step

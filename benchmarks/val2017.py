@@ -16,20 +16,20 @@ from hrpose.metrics import oks_nms_per_image
 from hrpose.metrics.coco import evaluate_keypoints, select_results, write_results
 from hrpose.skeletons import COCO_17
 
-PICTURES, PEOPLE, DETECTIONS = 2346, 6352, 98_500
-TRAIN_PICTURES, TRAIN_PEOPLE, WORKERS = 56_599, 149_813, 8
+IMAGES, PERSONS, DETECTIONS = 2346, 6352, 98_500
+TRAIN_IMAGES, TRAIN_PERSONS, WORKERS = 56_599, 149_813, 8
 SIGMAS = np.asarray(COCO_17.sigmas)
 
 
-def people(pictures: int, count: int, seed: int) -> dict[str, Any]:
+def persons(entries: int, count: int, seed: int) -> dict[str, Any]:
     """A COCO document of random people."""
     rng = np.random.default_rng(seed)
     corners, sizes = rng.uniform(0, 300, (count, 2)), rng.uniform(40, 250, (count, 2))
-    joints = corners[:, None] + rng.uniform(size=(count, 17, 2)) * sizes[:, None]
+    points = corners[:, None] + rng.uniform(size=(count, 17, 2)) * sizes[:, None]
     visible = rng.choice([0, 1, 2], (count, 17, 1), p=[0.3, 0.1, 0.6])
     visible[:, 0] = 2
-    keypoints = np.concatenate([joints.round(), visible], axis=2).reshape(count, -1).astype(int)
-    images = rng.integers(1, pictures + 1, count)
+    keypoints = np.concatenate([points.round(), visible], axis=2).reshape(count, -1).astype(int)
+    images = rng.integers(1, entries + 1, count)
     category = {
         "id": 1,
         "name": "person",
@@ -51,7 +51,7 @@ def people(pictures: int, count: int, seed: int) -> dict[str, Any]:
     ]
     listed = [
         {"id": i, "file_name": f"{i:012d}.jpg", "width": 640, "height": 640}
-        for i in range(1, pictures + 1)
+        for i in range(1, entries + 1)
     ]
     return {"images": listed, "annotations": annotations, "categories": [category]}
 
@@ -64,12 +64,12 @@ def rows() -> Iterator[Row | Fact]:
 
 
 def _evaluation(folder: Path) -> Iterator[Row]:
-    document = people(PICTURES, PEOPLE, seed=1)
+    document = persons(IMAGES, PERSONS, seed=1)
     truth_file = folder / "truth.json"
     truth_file.write_text(json.dumps(document))
     rng = np.random.default_rng(2)
-    # Each detection is somewhere near a labelled person of its picture.
-    near = rng.integers(0, PEOPLE, DETECTIONS)
+    # Each detection is somewhere near a labeled person of its image.
+    near = rng.integers(0, PERSONS, DETECTIONS)
     labels = np.array([a["keypoints"] for a in document["annotations"]], float)
     labels = labels.reshape(-1, 17, 3)[near]
     spread = rng.choice([2.0, 10.0, 60.0], (DETECTIONS, 1, 1))
@@ -109,11 +109,11 @@ def _evaluation(folder: Path) -> Iterator[Row]:
 
 def _table(folder: Path) -> Iterator[Fact]:
     path = folder / "train.json"
-    path.write_text(json.dumps(people(TRAIN_PICTURES, TRAIN_PEOPLE, seed=3)))
+    path.write_text(json.dumps(persons(TRAIN_IMAGES, TRAIN_PERSONS, seed=3)))
     with timed(wall=False) as seconds:
         table = load_persons(path)
     yield Fact(
-        f"loading a table of {TRAIN_PEOPLE:,} people", f"{seconds[0]:.1f} s of CPU", "under 5 s"
+        f"loading a table of {TRAIN_PERSONS:,} people", f"{seconds[0]:.1f} s of CPU", "under 5 s"
     )
     del table
 

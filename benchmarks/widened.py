@@ -56,14 +56,14 @@ def main() -> None:
     parser.add_argument("--input-size", type=int, nargs=2)
     given = parser.parse_args()
     found = convert.read(registry.find(given.weights))
-    assert found.passport is not None
-    passport = replace(found.passport, name=given.out.stem, network=given.network)
+    assert found.metadata is not None
+    metadata = replace(found.metadata, name=given.out.stem, network=given.network)
     if given.input_size:
-        passport = replace(passport, input_wh=tuple(given.input_size))
-    large = widened(found.build(passport.skeleton).eval(), given.network)
+        metadata = replace(metadata, input_wh=tuple(given.input_size))
+    large = widened(found.build(metadata.skeleton).eval(), given.network)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "widened.safetensors"
-        checkpoint.save(file, large, passport)
+        checkpoint.save(file, large, metadata)
         export.export_pose(file, given.out)
 
 

@@ -30,7 +30,7 @@ def test_sliders_have_coco_s_constants() -> None:
     assert found == dict(zip(COCO_17.keypoints, COCO_17.sigmas, strict=True))
 
 
-def test_pictures_are_small() -> None:
+def test_images_are_small() -> None:
     sizes = {file.name: file.stat().st_size for file in FOLDER.iterdir()}
     assert sum(sizes.values()) < 1_000_000, sizes
 

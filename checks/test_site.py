@@ -26,7 +26,7 @@ PAGES = (
     "models/training-log.html",
     "zh/index.html",
 )
-# Material shows pictures when they come near the window; here all are asked for.
+# Material shows images when they come near the window; here all are asked for.
 ALL_SHOWN = """async () => {
   for (const image of document.images) image.loading = "eager";
   await Promise.all([...document.images].map((image) => image.decode()));

@@ -30,10 +30,10 @@ def of(language: str) -> list[Block]:
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that examples speak of."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    for photo in ("photo.jpg", "group.jpg"):
-        (tmp_path / photo).symlink_to(ROOT / "examples" / "astronaut.jpg")
-    picture = read_image(ROOT / "examples" / "astronaut.jpg")[::4, ::4]
-    write_clip(tmp_path / "clip.mp4", [picture] * 3, times(3))
+    for image in ("photo.jpg", "group.jpg"):
+        (tmp_path / image).symlink_to(ROOT / "examples" / "astronaut.jpg")
+    image = read_image(ROOT / "examples" / "astronaut.jpg")[::4, ::4]
+    write_clip(tmp_path / "clip.mp4", [image] * 3, times(3))
     (tmp_path / "w16-small.onnx").symlink_to(ROOT / "src" / "hrpose" / "weights" / "w16-small.onnx")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -1,4 +1,4 @@
-"""Look through poses in FiftyOne: sort by score, filter by joint, mend in CVAT.
+"""Look through poses in FiftyOne: sort by score, filter by keypoint, mend in CVAT.
 
 pip install hrpose fiftyone
 python examples/fiftyone_poses.py examples/
@@ -12,32 +12,32 @@ import hrpose
 from hrpose.image import image_size
 
 
-def instances(picture: Path, estimator: hrpose.PoseEstimator) -> list[dict[str, Any]]:
+def instances(image: Path, estimator: hrpose.PoseEstimator) -> list[dict[str, Any]]:
     """What FiftyOne's Keypoint wants of each person: points are parts of the width and height."""
-    width, height = image_size(picture)
+    width, height = image_size(image)
     return [
         {
             "label": "person",
             "points": [(float(x) / width, float(y) / height) for x, y, _ in keypoints],
             "confidence": [float(score) for score in keypoints[:, 2]],
         }
-        for keypoints in estimator(picture).keypoints
+        for keypoints in estimator(image).keypoints
     ]
 
 
 def main() -> None:
-    """Open the pictures of a folder in FiftyOne's page."""
+    """Open the images of a folder in FiftyOne's page."""
     import fiftyone as fo
 
     estimator = hrpose.load("w16-small")
-    skeleton = estimator.passport.skeleton
+    skeleton = estimator.metadata.skeleton
     dataset = fo.Dataset()
     dataset.default_skeleton = fo.KeypointSkeleton(
         labels=list(skeleton.keypoints), edges=[list(limb) for limb in skeleton.limbs]
     )
-    for picture in sorted(Path(sys.argv[1]).glob("*.jpg")):
-        people = [fo.Keypoint(**each) for each in instances(picture, estimator)]
-        sample = fo.Sample(str(picture), poses=fo.Keypoints(keypoints=people))
+    for image in sorted(Path(sys.argv[1]).glob("*.jpg")):
+        persons = [fo.Keypoint(**each) for each in instances(image, estimator)]
+        sample = fo.Sample(str(image), poses=fo.Keypoints(keypoints=persons))
         dataset.add_sample(sample)
     fo.launch_app(dataset).wait()
 

@@ -20,19 +20,19 @@ ANGLES = {
 }
 
 
-def angles(pictures: Iterable[Path], threshold: float = 0.3) -> pd.DataFrame:
-    """A row per person and angle in degrees, 180 is straight; NaN where a joint is absent."""
+def angles(images: Iterable[Path], threshold: float = 0.3) -> pd.DataFrame:
+    """A row per person and angle in degrees, 180 is straight; NaN where a keypoint is absent."""
     estimator = hrpose.load("w16-small")
     rows = []
-    for picture in pictures:
-        table = estimator(picture).to_pandas(threshold)
-        for person, joints in table.groupby("person"):
-            at = joints.where(joints["present"]).set_index(joints["joint"])[["x", "y"]]
+    for image in images:
+        table = estimator(image).to_pandas(threshold)
+        for person, keypoints in table.groupby("person"):
+            at = keypoints.where(keypoints["present"]).set_index(keypoints["keypoint"])[["x", "y"]]
             for name, (first, middle, last) in ANGLES.items():
                 one, other = (at.loc[end] - at.loc[middle] for end in (first, last))
                 cosine = one @ other / (np.linalg.norm(one) * np.linalg.norm(other))
-                rows.append((picture.name, person, name, np.degrees(np.arccos(cosine))))
-    return pd.DataFrame(rows, columns=["picture", "person", "joint", "degrees"])
+                rows.append((image.name, person, name, np.degrees(np.arccos(cosine))))
+    return pd.DataFrame(rows, columns=["image", "person", "keypoint", "degrees"])
 
 
 if __name__ == "__main__":

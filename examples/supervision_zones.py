@@ -15,9 +15,9 @@ from hrpose.image import read_image
 from hrpose.io import write_atomically
 
 
-def annotate(picture: Path, threshold: float = 0.3) -> tuple[Image.Image, list[bool]]:
-    """The picture with supervision's skeletons, and for each person whether a hand is raised."""
-    image = read_image(picture)
+def annotate(image: Path, threshold: float = 0.3) -> tuple[Image.Image, list[bool]]:
+    """The image with supervision's skeletons, and for each person whether a hand is raised."""
+    image = read_image(image)
     poses = hrpose.load("w16-small")(image)
     points = poses.to_supervision(threshold)
     edges = sv.EdgeAnnotator(
@@ -25,7 +25,7 @@ def annotate(picture: Path, threshold: float = 0.3) -> tuple[Image.Image, list[b
         thickness=3,
         edges=[(a + 1, b + 1) for a, b in poses.skeleton.limbs],  # counted from 1
     )
-    # supervision's pictures are BGR.
+    # supervision's images are BGR.
     scene = edges.annotate(image[..., ::-1].copy(), points)
     scene = sv.VertexAnnotator(color=sv.Color.RED, radius=4).annotate(scene, points)
     scene = scene[..., ::-1].copy()
@@ -47,8 +47,8 @@ def main() -> None:
     """Annotate the first argument into the second."""
     import io
 
-    picture, out = Path(sys.argv[1]), Path(sys.argv[2])
-    scene, raised = annotate(picture)
+    image, out = Path(sys.argv[1]), Path(sys.argv[2])
+    scene, raised = annotate(image)
     content = io.BytesIO()
     scene.save(content, "PNG")
     write_atomically(out, content.getvalue())

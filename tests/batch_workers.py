@@ -1,4 +1,4 @@
-"""Pictures, workers and an engine for the tests of archives. Worker processes import it too."""
+"""Images, workers and an engine for the tests of archives. Worker processes import it too."""
 
 import io
 import os
@@ -16,26 +16,26 @@ from PIL import Image
 
 from hrpose.batch.engine import Done, Event, Lost, Ready
 from hrpose.batch.job import Job, freeze
-from hrpose.batch.results import read_pictures, to_table
+from hrpose.batch.results import read_images, to_table
 from hrpose.errors import UserError
 
 BATCH = (sys.executable, "-c", "from hrpose.cli.main import main; main()", "batch")
 
 
 def jpeg(seed: int, wh: tuple[int, int] = (64, 48)) -> bytes:
-    """A small picture of its own for each seed."""
+    """A small image of its own for each seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).resize(wh, Image.Resampling.BICUBIC).save(file, "JPEG")
     return file.getvalue()
 
 
-def write_pictures(
+def write_images(
     folder: Path, count: int, wh: tuple[int, int] = (64, 48), broken_every: int = 20
 ) -> list[str]:
-    """So many pictures in folders of ten; returns the names of the broken ones, one in twenty.
+    """So many images in folders of ten; returns the names of the broken ones, one in twenty.
 
-    Of those, some are cut off, some no pictures, some empty.
+    Of those, some are cut off, some no images, some empty.
     """
     broken = []
     for i in range(count):
@@ -43,7 +43,7 @@ def write_pictures(
         data = jpeg(i, wh)
         if i % broken_every == 7 % broken_every:
             broken.append(name)
-            data = (data[: len(data) // 2], b"no picture", b"")[len(broken) % 3]
+            data = (data[: len(data) // 2], b"no image", b"")[len(broken) % 3]
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -56,11 +56,11 @@ def frozen(folder: Path, count: int, partition: int) -> Job:
 
 
 def results(folder: Path) -> list[dict[str, Any]]:
-    return list(read_pictures(folder))
+    return list(read_images(folder))
 
 
 def row(name: str) -> dict[str, Any]:
-    return {"file": name, "width": 4, "height": 3, "error": None, "people": []}
+    return {"file": name, "width": 4, "height": 3, "error": None, "persons": []}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Clips for tests: pictures at given times, with sound, rotation and damage as asked for."""
+"""Clips for tests: images at given times, with sound, rotation and damage as asked for."""
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -12,15 +12,15 @@ Pixels = NDArray[np.uint8]
 SOUND_RATE = 48000
 
 
-def colours(count: int, size_wh: tuple[int, int] = (64, 48)) -> list[Pixels]:
-    """Pictures that differ: a red corner at the top left, and a grey that grows."""
+def colors(count: int, size_wh: tuple[int, int] = (64, 48)) -> list[Pixels]:
+    """Images that differ: a red corner at the top left, and a gray that grows."""
     width, height = size_wh
-    pictures = []
+    images = []
     for index in range(count):
-        picture = np.full((height, width, 3), 40 + 150 * index // max(count, 1), np.uint8)
-        picture[: height // 4, : width // 4] = (200, 20, 20)
-        pictures.append(picture)
-    return pictures
+        image = np.full((height, width, 3), 40 + 150 * index // max(count, 1), np.uint8)
+        image[: height // 4, : width // 4] = (200, 20, 20)
+        images.append(image)
+    return images
 
 
 def times(count: int, rate: float = 25) -> list[float]:
@@ -29,7 +29,7 @@ def times(count: int, rate: float = 25) -> list[float]:
 
 def write_clip(
     path: Path,
-    pictures: Iterable[Pixels],
+    images: Iterable[Pixels],
     at: Sequence[float],
     *,
     codec: str = "libx264",
@@ -40,7 +40,7 @@ def write_clip(
     options: dict[str, str] | None = None,
     tick: Fraction = Fraction(1, 1000),
 ) -> Path:
-    """A clip with a picture at each of the times `at`, in seconds; `sound` names a codec."""
+    """A clip with an image at each of the times `at`, in seconds; `sound` names a codec."""
     with av.open(str(path), "w", options=options or {}) as container:
         rate = 25 if len(at) < 2 else Fraction(1 / (at[1] - at[0])).limit_denominator(100)
         video = container.add_stream(codec, rate=rate)
@@ -52,10 +52,10 @@ def write_clip(
         if sound is not None:
             audio = container.add_stream(sound, rate=SOUND_RATE)
             audio.layout = "mono"
-        pictures = list(pictures)
-        video.height, video.width = pictures[0].shape[:2]
-        for picture, time in zip(pictures, at, strict=True):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        images = list(images)
+        video.height, video.width = images[0].shape[:2]
+        for image, time in zip(images, at, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = round(time / tick), tick
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
@@ -97,7 +97,7 @@ def frames(path: Path) -> list[av.VideoFrame]:
 
 
 def duration(path: Path) -> float:
-    """The length of the pictures' track, in seconds."""
+    """The length of the images' track, in seconds."""
     with av.open(str(path)) as container:
         video = container.streams.video[0]
         return float(video.duration * video.time_base)

@@ -63,7 +63,7 @@ def written_by_the_first_alone(folder: str) -> Iterator[None]:
 
 @contextmanager
 def worker_killed(reads: int) -> Iterator[None]:
-    """A data loader's worker dies by SIGKILL when it reads its so manieth picture."""
+    """A data loader's worker dies by SIGKILL when it reads its so manieth image."""
     from hrpose.data.dataset import PoseDataset
 
     read, left = PoseDataset.__getitem__, [reads]
@@ -158,14 +158,14 @@ def disk_of(total: int, folder: str) -> Iterator[None]:
 
 
 @contextmanager
-def memory_for(people: int) -> Iterator[None]:
+def memory_for(persons: int) -> Iterator[None]:
     """The network takes at most so many people at a time; for more, the memory ends."""
     from hrpose.training.module import PoseModule
 
     forward = PoseModule.forward
 
     def bounded(self: Any, images: torch.Tensor) -> torch.Tensor:
-        if self.training and len(images) > people:
+        if self.training and len(images) > persons:
             raise torch.OutOfMemoryError("out of memory, on purpose")
         return forward(self, images)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from hrpose.evaluation.parity.golden import Golden, network_input, picture, weight
+from hrpose.evaluation.parity.golden import Golden, image, network_input, weight
 
-__all__ = ["GOLDEN", "arrays", "facts", "network_input", "picture", "weight"]
+__all__ = ["GOLDEN", "arrays", "facts", "image", "network_input", "weight"]
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from clips import times, write_clip
 from hrpose.detection.detector import Boxes
-from hrpose.estimator import Picture, PoseEstimator
+from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.geometry import iou
 from hrpose.poses import Poses
 from hrpose.skeletons import COCO_17
-from hrpose.synthetic import render_picture
-from tiny_weights import PASSPORT
+from hrpose.synthetic import render_image
+from tiny_weights import METADATA
 
 RATE = 30
 
@@ -38,7 +38,7 @@ class Scene:
 def crossing(seed: int, frames: int = 60) -> Scene:
     """One walks to the right, one to the left; they pass each other in the middle."""
     rng = np.random.default_rng(seed)
-    actors = [render_picture(rng, (128, 160), 1) for _ in range(2)]
+    actors = [render_image(rng, (128, 160), 1) for _ in range(2)]
     images, keypoints, boxes, seen = [], [], [], []
     for index in range(frames):
         image = np.full((160, 400, 3), 90, np.uint8)
@@ -71,8 +71,8 @@ class Knowing(PoseEstimator):
         self.asked: list[int] = []
 
     @property
-    def passport(self):  # type: ignore[no-untyped-def]
-        return PASSPORT
+    def metadata(self):  # type: ignore[no-untyped-def]
+        return METADATA
 
     def __call__(self, image):  # type: ignore[no-untyped-def,override]
         frame = int(image[0, 0, 0])
@@ -81,10 +81,10 @@ class Knowing(PoseEstimator):
         boxes = self.scene.boxes[frame][seen] + self.rng.normal(0, 2, (len(seen), 4))
         return Boxes(boxes, np.full(len(seen), 0.9))
 
-    def stream(self, pictures: Iterable[Picture]) -> Iterator[tuple[Picture, Poses]]:
-        for picture in pictures:
-            frame = int(picture.image[0, 0, 0])
-            alike = iou(picture.boxes.astype(np.float64), self.scene.boxes[frame])
+    def stream(self, images: Iterable[InputImage]) -> Iterator[tuple[InputImage, Poses]]:
+        for image in images:
+            frame = int(image.image[0, 0, 0])
+            alike = iou(image.boxes.astype(np.float64), self.scene.boxes[frame])
             who = np.where(self.scene.seen[frame], alike, -1).argmax(axis=1)
             keypoints = self.scene.keypoints[frame][who].copy()
             heights = self.scene.boxes[frame][who][:, 3]
@@ -92,10 +92,10 @@ class Knowing(PoseEstimator):
             keypoints[..., :2] += noise * heights[:, None, None]
             keypoints[..., 2] = 0.9
             poses = Poses(
-                keypoints.astype(np.float32), picture.boxes.astype(np.float32),
+                keypoints.astype(np.float32), image.boxes.astype(np.float32),
                 np.full(len(who), 0.8, np.float32), COCO_17,
             )  # fmt: skip
-            yield picture, poses
+            yield image, poses
 
 
 def _no_session(crops: object) -> None:

@@ -1,4 +1,5 @@
-"""Any number of joints goes the whole way: trained, measured, drawn, tabled, explained, followed.
+"""Any number of keypoints goes the whole way: trained, measured, drawn, tabled, explained,
+followed.
 
 That it is served is among the tests of the server.
 """
@@ -14,7 +15,7 @@ import onnxruntime as ort
 import pytest
 from typer.testing import CliRunner, Result
 
-from clips import colours, times, write_clip
+from clips import colors, times, write_clip
 from hrpose.cli.main import app
 from hrpose.metadata import Metadata
 from hrpose.models import HRNet, checkpoint
@@ -22,13 +23,13 @@ from hrpose.session import open_session
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import WHOLEBODY_133
 from hrpose.synthetic import ANIMAL
-from tiny_weights import PASSPORT, write_tiny_weights
+from tiny_weights import METADATA, write_tiny_weights
 
-SKELETONS = (Skeleton("ball", ("centre",)), ANIMAL.skeleton, WHOLEBODY_133)
+SKELETONS = (Skeleton("ball", ("center",)), ANIMAL.skeleton, WHOLEBODY_133)
 
 
 def write_points(folder: Path, skeleton: Skeleton) -> Path:
-    """Four grey pictures with a person of random joints in each."""
+    """Four gray images with a person of random keypoints in each."""
     rng = np.random.default_rng(len(skeleton))
     (folder / "images").mkdir(parents=True)
     images, annotations = [], []
@@ -76,9 +77,9 @@ def test_from_a_data_set_to_figures(tmp_path: Path, skeleton: Skeleton) -> None:
         "training.epochs=1", "--set", "training.workers=0",
         "--set", "training.debug_pictures_every=1")  # fmt: skip
     weights = out / "out.safetensors"
-    network, passport = checkpoint.load(weights)
-    assert network.num_keypoints == len(passport.skeleton) == k
-    assert list((out / "pictures").iterdir())
+    network, metadata = checkpoint.load(weights)
+    assert network.num_keypoints == len(metadata.skeleton) == k
+    assert list((out / "images").iterdir())
     for metric in ("auto", "ap", "pck"):
         run("evaluate", "--annotations", annotations, "--images", images, "--weights", weights,
             "--metric", metric, "--out", tmp_path / metric)  # fmt: skip
@@ -89,9 +90,9 @@ def test_from_a_data_set_to_figures(tmp_path: Path, skeleton: Skeleton) -> None:
 
 
 @pytest.mark.slow
-def test_one_joint_is_exported(tmp_path: Path) -> None:
-    passport = Metadata("w16-small", (32, 32), SKELETONS[0])
-    checkpoint.save(tmp_path / "one.safetensors", HRNet.from_name("w16-small", 1), passport)
+def test_one_keypoint_is_exported(tmp_path: Path) -> None:
+    metadata = Metadata("w16-small", (32, 32), SKELETONS[0])
+    checkpoint.save(tmp_path / "one.safetensors", HRNet.from_name("w16-small", 1), metadata)
     weights, out = tmp_path / "one.safetensors", tmp_path / "one.onnx"
     run("export", "--weights", weights, "--out", out)
     assert [output.shape[1] for output in ort.InferenceSession(out).get_outputs()] == [1, 1]
@@ -99,27 +100,27 @@ def test_one_joint_is_exported(tmp_path: Path) -> None:
 
 @pytest.fixture(params=SKELETONS, ids=len)
 def weights(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    passport = replace(PASSPORT, skeleton=request.param)
-    return write_tiny_weights(tmp_path / "tiny.onnx", passport)
+    metadata = replace(METADATA, skeleton=request.param)
+    return write_tiny_weights(tmp_path / "tiny.onnx", metadata)
 
 
-def photo(folder: Path) -> Path:
+def image(folder: Path) -> Path:
     path = folder / "photo.png"
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (96, 72, 3), np.uint8))
     return path
 
 
 def test_drawn_tabled_and_explained(weights: Path, tmp_path: Path) -> None:
-    k = len(open_session(weights).passport.skeleton)
+    k = len(open_session(weights).metadata.skeleton)
     out = tmp_path / "out"
-    run("predict", photo(tmp_path), "--weights", weights, "--detector", "none", "--out", out,
+    run("predict", image(tmp_path), "--weights", weights, "--detector", "none", "--out", out,
         "--threshold", 0, "--mark", "names,boxes,scores",
-        "--save", "pictures,coco,csv,parquet,dataset")  # fmt: skip
+        "--save", "images,coco,csv,parquet,dataset")  # fmt: skip
     with (out / "poses.csv").open(newline="") as table:
         assert len(list(csv.DictReader(table))) == k
     ((entry),) = json.loads((out / "poses.json").read_text())
     assert len(entry["keypoints"]) == 3 * k
-    drawn = cv2.imread(str(next(out.glob("photo*.png"))))
+    drawn = cv2.imread(str(next(out.glob("image*.png"))))
     assert (drawn != cv2.imread(str(tmp_path / "photo.png"))).any()
     run("explain", tmp_path / "photo.png", "--weights", weights, "--detector", "none", "--out",
         tmp_path / "explained")  # fmt: skip
@@ -127,9 +128,9 @@ def test_drawn_tabled_and_explained(weights: Path, tmp_path: Path) -> None:
 
 
 def test_followed_through_a_clip(weights: Path, tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "a.mp4", colours(5), times(5))
+    clip = write_clip(tmp_path / "a.mp4", colors(5), times(5))
     run("predict", clip, "--weights", weights, "--detector", "none", "--out", tmp_path / "out",
-        "--threshold", 0, "--save", "pictures,coco")  # fmt: skip
+        "--threshold", 0, "--save", "images,coco")  # fmt: skip
     entries = json.loads((tmp_path / "out" / "a.json").read_text())
-    k = len(open_session(weights).passport.skeleton)
+    k = len(open_session(weights).metadata.skeleton)
     assert {len(entry["keypoints"]) for entry in entries} == {3 * k}

@@ -92,7 +92,7 @@ boxes = st.tuples(st.floats(0, 200), st.floats(0, 200), st.floats(20, 300), st.f
 
 
 @given(boxes, st.floats(-90, 90))
-def test_unit_lengths_lead_the_boxes_corners_to_the_outermost_pixel_centres(
+def test_unit_lengths_lead_the_boxes_corners_to_the_outermost_pixel_centers(
     box: tuple[float, ...], rotation: float
 ) -> None:
     upright = Crop.from_box(box, INPUT_WH, unit_lengths=True)

@@ -1,4 +1,4 @@
-"""The finder's passport: there and back, and refused where it is something else."""
+"""The person detector's metadata: there and back, and refused where it is something else."""
 
 import json
 
@@ -8,20 +8,20 @@ import pytest
 from hrpose.errors import UserError
 from hrpose.metadata import Confidence, DetectorMetadata, Metadata
 
-PASSPORT = DetectorMetadata(
+METADATA = DetectorMetadata(
     "w16-small",
     256,
     threshold=0.3,
     confidence=Confidence(2.0, 1.5, -0.5),
-    name="finder",
+    name="detector",
     license="research",
     scores={"AP": 0.5},
 )
 
 
 def test_there_and_back() -> None:
-    assert DetectorMetadata.from_json(PASSPORT.to_json()) == PASSPORT
-    assert json.loads(PASSPORT.to_json())["kind"] == "finder"
+    assert DetectorMetadata.from_json(METADATA.to_json()) == METADATA
+    assert json.loads(METADATA.to_json())["kind"] == "detector"
 
 
 @pytest.mark.parametrize(
@@ -32,16 +32,16 @@ def test_there_and_back() -> None:
         "{}",
         Metadata("w16-small", (96, 128)).to_json(),
         "[" * 9999,
-        PASSPORT.to_json().replace('"kind": "finder"', '"kind": "pose"'),
-        PASSPORT.to_json().replace('"threshold": 0.3', '"threshold": NaN'),
-        PASSPORT.to_json().replace("256", "250"),
-        PASSPORT.to_json().replace("256", "1e999"),
-        PASSPORT.to_json().replace("256", "32000000"),
-        PASSPORT.to_json().replace('"version": 1', '"version": 2'),
-        PASSPORT.to_json().replace('"offset": -0.5', '"offset": NaN'),
-        PASSPORT.to_json().replace('"heat": 2.0', '"heat": -2.0'),
-        PASSPORT.to_json().replace('"heat": 2.0', '"heat": "2"'),
-        PASSPORT.to_json().replace('"heat": 2.0', '"heat": 2.0, "colour": 1'),
+        METADATA.to_json().replace('"kind": "person detector"', '"kind": "pose"'),
+        METADATA.to_json().replace('"threshold": 0.3', '"threshold": NaN'),
+        METADATA.to_json().replace("256", "250"),
+        METADATA.to_json().replace("256", "1e999"),
+        METADATA.to_json().replace("256", "32000000"),
+        METADATA.to_json().replace('"version": 1', '"version": 2'),
+        METADATA.to_json().replace('"offset": -0.5', '"offset": NaN'),
+        METADATA.to_json().replace('"heat": 2.0', '"heat": -2.0'),
+        METADATA.to_json().replace('"heat": 2.0', '"heat": "2"'),
+        METADATA.to_json().replace('"heat": 2.0', '"heat": 2.0, "color": 1'),
     ],
 )
 def test_anything_else_is_refused_in_one_line(text: str) -> None:
@@ -51,11 +51,11 @@ def test_anything_else_is_refused_in_one_line(text: str) -> None:
 
 
 def test_an_older_file_scores_by_its_peaks() -> None:
-    document = json.loads(PASSPORT.to_json())
+    document = json.loads(METADATA.to_json())
     del document["confidence"]
-    passport = DetectorMetadata.from_json(json.dumps(document))
+    metadata = DetectorMetadata.from_json(json.dumps(document))
     peaks, boxes = np.array([0.0, 0.3, 1.0]), np.full((3, 4), 9.0)
-    assert passport.confidence.scores(peaks, boxes).tolist() == [0.0, 0.3, 1.0]
+    assert metadata.confidence.scores(peaks, boxes).tolist() == [0.0, 0.3, 1.0]
 
 
 def test_a_score_is_a_probability_of_peak_and_size() -> None:

@@ -1,4 +1,4 @@
-"""Pictures as the bytes of files, and those that a kind of file cannot hold."""
+"""Images as the bytes of files, and those that a kind of file cannot hold."""
 
 import cv2
 import numpy as np
@@ -12,8 +12,8 @@ from hrpose.image import encode, read_image
 def test_the_pixels_come_back(suffix: str) -> None:
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     np.testing.assert_array_equal(read_image(encode(image, suffix)), image)
-    grey = image[..., 0]
-    assert (read_image(encode(grey, suffix)) == grey[..., None]).all()
+    gray = image[..., 0]
+    assert (read_image(encode(gray, suffix)) == gray[..., None]).all()
 
 
 def test_settings_are_passed_on() -> None:
@@ -23,6 +23,6 @@ def test_settings_are_passed_on() -> None:
 
 
 @pytest.mark.parametrize(("suffix", "width"), [(".jpg", 65_501), (".webp", 16_384)])
-def test_a_picture_that_is_too_wide_is_refused(suffix: str, width: int) -> None:
+def test_a_image_that_is_too_wide_is_refused(suffix: str, width: int) -> None:
     with pytest.raises(UserError, match=f"{width} x 1 pixels cannot be written as {suffix}"):
         encode(np.zeros((1, width, 3), np.uint8), suffix)

@@ -45,7 +45,7 @@ def test_golden_crop(index: int) -> None:
 @pytest.mark.parametrize("index", range(len(CROPS)))
 def test_golden_warp(index: int) -> None:
     facts = CROPS[index]
-    image = golden_rules.picture(facts["picture_seed"], *facts["image_hw"])
+    image = golden_rules.image(facts["picture_seed"], *facts["image_hw"])
     warped = warp(image, golden_crop(index))
     expected = NUMBERS[f"crop{index}_image"]
     assert warped.shape == expected.shape
@@ -76,7 +76,7 @@ def test_there_and_back_is_the_identity(
 
 
 @given(crops, points)
-def test_mirroring_reverses_the_columns_about_the_centre(
+def test_mirroring_reverses_the_columns_about_the_center(
     crop: Crop, points_xy: list[tuple[float, float]]
 ) -> None:
     upright = Crop(crop.center, crop.size, crop.input_wh)
@@ -87,7 +87,7 @@ def test_mirroring_reverses_the_columns_about_the_centre(
 
 
 @given(crops)
-def test_the_centre_stays_in_the_middle_and_the_aspect_is_the_inputs(crop: Crop) -> None:
+def test_the_center_stays_in_the_middle_and_the_aspect_is_the_inputs(crop: Crop) -> None:
     width, height = crop.input_wh
     middle = transform([crop.center], crop.matrix)[0]
     np.testing.assert_allclose(middle, (width / 2, height / 2), atol=1e-6)
@@ -104,7 +104,7 @@ def test_many_matrices_equal_one_at_a_time(
         np.testing.assert_allclose(result, transform(points_xy, matrix), rtol=1e-12, atol=1e-9)
 
 
-def test_rotation_turns_the_picture_clockwise() -> None:
+def test_rotation_turns_the_image_clockwise() -> None:
     upright = Crop((50, 50), (100, 100), (100, 100))
     turned = Crop((50, 50), (100, 100), (100, 100), rotation_deg=90)
     above = [(50.0, 20.0)]

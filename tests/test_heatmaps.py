@@ -36,12 +36,12 @@ both = pytest.mark.parametrize("to", [as_numpy, as_torch], ids=["numpy", "torch"
 def test_golden_targets(
     to: Any, name: str, heatmap_wh: tuple[int, int], input_wh: tuple[int, int]
 ) -> None:
-    joints, visible = NUMBERS[f"target_{name}_joints"], NUMBERS[f"target_{name}_visible"]
-    heatmaps, weights = encode(to(joints), to(visible), heatmap_wh, sigma_for(input_wh))
-    assert type(heatmaps) is type(to(joints))
+    keypoints, visible = NUMBERS[f"target_{name}_joints"], NUMBERS[f"target_{name}_visible"]
+    heatmaps, weights = encode(to(keypoints), to(visible), heatmap_wh, sigma_for(input_wh))
+    assert type(heatmaps) is type(to(keypoints))
     np.testing.assert_allclose(heatmaps, NUMBERS[f"target_{name}_heatmaps"], atol=1e-5)
-    with_joint_weights = np.asarray(weights) * np.float32(COCO_17.weights)
-    np.testing.assert_allclose(with_joint_weights, NUMBERS[f"target_{name}_weights"], atol=1e-6)
+    with_keypoint_weights = np.asarray(weights) * np.float32(COCO_17.weights)
+    np.testing.assert_allclose(with_keypoint_weights, NUMBERS[f"target_{name}_weights"], atol=1e-6)
 
 
 @both
@@ -76,8 +76,8 @@ SIZES = st.sampled_from([(48, 64), (72, 96), (64, 64), (24, 32)])
 
 
 @st.composite
-def labelled_points(draw: st.DrawFn) -> tuple[tuple[int, int], Any]:
-    """A heatmap size, and points (n, k, 2) in input pixels whose heatmap pixel lies inside."""
+def labeled_points(draw: st.DrawFn) -> tuple[tuple[int, int], Any]:
+    """A heatmap size, and points (n, k, 2) in input pixels whose heatmap pixel is inside."""
     width, height = draw(SIZES)
     shape = (draw(st.integers(1, 3)), draw(st.integers(1, 5)))
     x = draw(hnp.arrays(np.float64, shape, elements=st.floats(0, 4 * (width - 1))))
@@ -86,7 +86,7 @@ def labelled_points(draw: st.DrawFn) -> tuple[tuple[int, int], Any]:
 
 
 @both
-@given(case=labelled_points(), sigma=st.floats(1, 3))
+@given(case=labeled_points(), sigma=st.floats(1, 3))
 def test_decoding_comes_back_within_half_a_heatmap_pixel(
     to: Any, case: tuple[tuple[int, int], Any], sigma: float
 ) -> None:
@@ -99,7 +99,7 @@ def test_decoding_comes_back_within_half_a_heatmap_pixel(
 
 
 @both
-@given(case=labelled_points(), sigma=st.floats(1, 3))
+@given(case=labeled_points(), sigma=st.floats(1, 3))
 def test_decoding_is_exact_for_points_on_whole_heatmap_pixels(
     to: Any, case: tuple[tuple[int, int], Any], sigma: float
 ) -> None:
@@ -131,7 +131,7 @@ def test_a_batch_equals_its_singles(to: Any, heatmaps: Any) -> None:
 
 
 @both
-@given(case=labelled_points())
+@given(case=labeled_points())
 def test_a_batch_of_targets_equals_its_singles(to: Any, case: tuple[tuple[int, int], Any]) -> None:
     size, points = case
     visible = np.ones(points.shape[:2])
@@ -148,7 +148,7 @@ def test_mirroring_twice_is_the_identity(to: Any, heatmaps: Any) -> None:
     order = COCO_17.flip_permutation
     exact = flip_back(flip_back(to(heatmaps), order, shift=False), order, shift=False)
     np.testing.assert_array_equal(exact, heatmaps)
-    # Mirrored again and shifted the same way it lies where it was, but for the border columns.
+    # Mirrored again and shifted the same way it is where it was, but for the border columns.
     twice = flip_back(flip_back(to(heatmaps), order), order)
     np.testing.assert_array_equal(np.asarray(twice)[..., 1:], heatmaps[..., 1:])
 
@@ -158,11 +158,11 @@ def test_mirroring_twice_is_the_identity(to: Any, heatmaps: Any) -> None:
 def test_the_flip_test_is_the_mean_of_both_views(to: Any, heatmaps: Any, shift: bool) -> None:
     back = flip_back(to(heatmaps), COCO_17.flip_permutation, shift=shift)
     assert back.shape == heatmaps.shape
-    for joint, twin in enumerate(COCO_17.flip_permutation):
+    for keypoint, twin in enumerate(COCO_17.flip_permutation):
         columns = heatmaps[:, twin, :, ::-1]
         if shift:
             columns = np.concatenate([columns[..., :1], columns[..., :-1]], axis=-1)
-        np.testing.assert_array_equal(back[:, joint], columns)
+        np.testing.assert_array_equal(back[:, keypoint], columns)
     direct = to(np.ones_like(heatmaps))
     merged = merge_flipped(direct, to(heatmaps), COCO_17.flip_permutation, shift=shift)
     np.testing.assert_array_equal(merged, (1 + np.asarray(back)) / 2)
@@ -204,7 +204,7 @@ def test_points_off_the_heatmap_have_no_weight(
 
 
 @both
-def test_unlabelled_keypoints_have_no_weight(to: Any) -> None:
+def test_unlabeled_keypoints_have_no_weight(to: Any) -> None:
     points, visible = np.full((1, 3, 2), 50.0), np.array([[0, 1, 2]])
     heatmaps, weights = encode(to(points), to(visible), (48, 64), 2)
     assert np.asarray(weights).tolist() == [[0, 1, 1]]
@@ -229,7 +229,7 @@ def test_no_peak_gives_the_corner(to: Any) -> None:
 
 
 @both
-def test_no_people(to: Any) -> None:
+def test_no_persons(to: Any) -> None:
     heatmaps, weights = encode(to(np.zeros((0, 17, 2))), to(np.zeros((0, 17))), (48, 64), sigma=2)
     assert heatmaps.shape == (0, 17, 64, 48)
     assert weights.shape == (0, 17)

@@ -1,4 +1,4 @@
-"""Reading pictures: every good kind comes out upright RGB, every bad file as one clear line."""
+"""Reading images: every good kind comes out upright RGB, every bad file as one clear line."""
 
 import contextlib
 import io
@@ -89,7 +89,7 @@ def test_every_kind_of_pixel_becomes_rgb(
     assert np.abs(found.astype(int) - expected).max() <= 2
 
 
-def test_a_transparent_colour_of_a_palette_is_white() -> None:
+def test_a_transparent_color_of_a_palette_is_white() -> None:
     image = Image.new("P", (4, 3), 1)
     image.putpalette([0, 0, 0, 10, 20, 30])
     found = read_image(encoded(image, transparency=b"\xff\x00"))
@@ -102,7 +102,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + checksum
 
 
-def test_sixteen_bit_colour() -> None:
+def test_sixteen_bit_color() -> None:
     # Pillow cannot write it, so here is the file by hand: one pixel, three channels.
     header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
     pixel = zlib.compress(b"\0" + struct.pack(">HHH", 65535, 32768, 0))
@@ -111,7 +111,7 @@ def test_sixteen_bit_colour() -> None:
     assert found.tolist() == [[[255, 128, 0]]]
 
 
-# How each orientation stores the upright picture: the inverse of what brings it upright.
+# How each orientation stores the upright image: the inverse of what brings it upright.
 STORED: dict[int, Callable[[Any], Any]] = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -126,7 +126,7 @@ STORED: dict[int, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("orientation", STORED)
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG", "WEBP"])
-def test_exif_orientation_is_honoured(orientation: int, kind: str) -> None:
+def test_exif_orientation_is_honored(orientation: int, kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](PIXELS)))
@@ -175,7 +175,7 @@ def test_png_files_may_say_their_turn_anywhere(parts: bytes, behind: bool) -> No
     assert (image_size(data), exif_orientation(data)) == ((40, 30), 6)
 
 
-def test_what_png_files_say_behind_their_first_picture_is_of_the_next() -> None:
+def test_what_png_files_say_behind_their_first_image_is_of_the_next() -> None:
     data = png_that_says(chunk(b"eXIf", EXIF), behind=True, frames=2)
     assert read_image(data).shape == (40, 30, 3)
     assert image_size(data) == (30, 40)
@@ -218,8 +218,8 @@ def test_odd_tags_of_a_tiff_file_give_no_warning() -> None:
     assert not caught
 
 
-def test_pictures_are_decoded_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A lock that is held while one picture is decoded would let the other threads wait for it.
+def test_images_are_decoded_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A lock that is held while one image is decoded would let the other threads wait for it.
     held = []
     decode = ImageFile.ImageFile.load
 
@@ -242,15 +242,15 @@ def test_an_orientation_that_does_not_exist_is_none(orientation: int) -> None:
     np.testing.assert_array_equal(read_image(encoded(gradient(), exif=exif)), PIXELS)
 
 
-def test_damaged_metadata_do_not_spoil_the_picture() -> None:
+def test_damaged_metadata_do_not_spoil_the_image() -> None:
     data = encoded(
         gradient(), "JPEG", quality=95, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\xff" + 9 * b"\xff"
     )
     assert read_image(data).shape == (30, 40, 3)
 
 
-def test_the_first_picture_of_several() -> None:
-    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+def test_the_first_image_of_several() -> None:
+    frames = [Image.new("RGB", (8, 6), color) for color in ("red", "blue")]
     for kind in ("GIF", "TIFF", "PNG", "WEBP"):
         options = {"lossless": True} if kind == "WEBP" else {}
         data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
@@ -263,8 +263,8 @@ JPEG = encoded(gradient(400, 300), "JPEG", quality=90)
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "expected a picture, found an empty file"),
-        (b"these are words, not a picture", "expected a picture (JPEG, "),
+        (b"", "expected an image, found an empty file"),
+        (b"these are words, not an image", "expected an image (JPEG, "),
         (JPEG[: len(JPEG) // 2], "damaged or cut off"),
         (JPEG[:-20], "damaged or cut off"),
         (JPEG[:10], "damaged or cut off"),
@@ -275,8 +275,8 @@ JPEG = encoded(gradient(400, 300), "JPEG", quality=90)
         (encoded(gradient(), "TIFF")[:-30], "damaged or cut off"),
         (encoded(gradient(), "TIFF")[:40], ""),
         (encoded(gradient(), "GIF")[:-300], "damaged or cut off"),
-        (encoded(gradient(), "PPM"), "expected a picture (JPEG, "),
-        (encoded(gradient(), "PDF"), "expected a picture (JPEG, "),
+        (encoded(gradient(), "PPM"), "expected an image (JPEG, "),
+        (encoded(gradient(), "PDF"), "expected an image (JPEG, "),
         (encoded(Image.new("F", (4, 3), 0.5), "TIFF"), "expected 8 or 16 bits a channel"),
         (encoded(Image.new("I", (4, 3), 70000), "TIFF"), "expected 8 or 16 bits a channel"),
         (encoded(Image.new("1", (20000, 20000))), "expected at most 100,000,000 pixels"),
@@ -297,7 +297,7 @@ def test_a_bad_file_is_refused_in_one_line_that_names_it(
     assert "\n" not in str(caught.value)
 
 
-def test_a_large_picture_within_the_bound_is_read_without_a_warning() -> None:
+def test_a_large_image_within_the_bound_is_read_without_a_warning() -> None:
     found = image_size(encoded(Image.new("1", (10000, 9999))))
     assert found == (10000, 9999)
 
@@ -333,14 +333,14 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(UserError, match=r"photo\.jpg: cannot be read \(Permission denied\)"):
+    with pytest.raises(UserError, match=r"image\.jpg: cannot be read \(Permission denied\)"):
         read_image(path)
 
 
 def test_a_name_stays_on_one_line() -> None:
     with pytest.raises(UserError) as caught:
         read_image(b"words", name="two\nlines\x1b[31m.jpg")
-    assert str(caught.value).startswith("two\\nlines\\x1b[31m.jpg: expected a picture")
+    assert str(caught.value).startswith("two\\nlines\\x1b[31m.jpg: expected an image")
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -348,7 +348,7 @@ def test_a_name_stays_on_one_line() -> None:
     st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "MPO"]),
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=30),
 )
-def test_damaged_bytes_give_a_picture_or_a_clear_error(
+def test_damaged_bytes_give_a_image_or_a_clear_error(
     kind: str, changes: list[tuple[int, int]]
 ) -> None:
     data = bytearray(encoded(gradient(), kind))
@@ -360,14 +360,14 @@ def test_damaged_bytes_give_a_picture_or_a_clear_error(
 
 
 def smooth(width: int, height: int) -> Image.Image:
-    """One slow wave for each axis, so that a mean of neighbours is their middle's value."""
+    """One slow wave for each axis, so that a mean of neighbors is their middle's value."""
     y, x = np.mgrid[0:height, 0:width]
     planes = [127 + 120 * np.sin(x / 40), 127 + 120 * np.sin(y / 30), 127 + 90 * np.cos(x / 50)]
     return Image.fromarray(np.stack(planes, axis=-1).round().astype(np.uint8))
 
 
 def between(image: NDArray[np.uint8], factor: int, wh: tuple[int, int]) -> NDArray[np.uint8]:
-    """What a picture of `wh` shows whose pixel i has its centre at f * i + (f - 1) / 2."""
+    """What an image of `wh` shows whose pixel i has its center at f * i + (f - 1) / 2."""
     x, y = (
         np.minimum(factor * np.arange(n) + (factor - 1) / 2, whole - 1)
         for n, whole in zip(wh, image.shape[1::-1], strict=True)
@@ -379,9 +379,7 @@ def between(image: NDArray[np.uint8], factor: int, wh: tuple[int, int]) -> NDArr
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("most", [1, 1.9, 2, 3, 4, 7, 8, 100])
 @pytest.mark.parametrize("size", [(320, 240), (325, 243)])
-def test_reduced_pictures_show_the_same(
-    size: tuple[int, int], most: float, orientation: int
-) -> None:
+def test_reduced_images_show_the_same(size: tuple[int, int], most: float, orientation: int) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     data = encoded(smooth(*size), "JPEG", quality=97, subsampling=0, exif=exif)
@@ -399,7 +397,7 @@ def test_reduced_pictures_show_the_same(
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.floats(1, 20))
-def test_reduced_pictures_of_every_size(width: int, height: int, most: float) -> None:
+def test_reduced_images_of_every_size(width: int, height: int, most: float) -> None:
     data = encoded(Image.new("RGB", (width, height), (200, 100, 50)), "JPEG")
     reduced, factor = read_reduced(data, most)
     assert factor <= most

@@ -1,4 +1,4 @@
-"""The passport: JSON and back, and what is said of a wrong one."""
+"""The metadata: JSON and back, and what is said of a wrong one."""
 
 import json
 from dataclasses import replace
@@ -35,8 +35,8 @@ calibrations = st.builds(Calibration, finite, st.floats(-3, 3))
         calibration=st.none() | calibrations,
     )
 )
-def test_json_and_back(passport: Metadata) -> None:
-    assert Metadata.from_json(passport.to_json()) == passport
+def test_json_and_back(metadata: Metadata) -> None:
+    assert Metadata.from_json(metadata.to_json()) == metadata
 
 
 def test_the_skeleton_comes_back_as_the_known_one() -> None:
@@ -52,7 +52,7 @@ def test_heatmaps_are_a_quarter_of_the_input() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", '"text"', "{}", "[" * 9999])
-def test_what_is_no_passport(text: str) -> None:
+def test_what_is_no_metadata(text: str) -> None:
     with pytest.raises(UserError, match=r"weights\.onnx"):
         Metadata.from_json(text, "weights.onnx")
 
@@ -99,11 +99,11 @@ def test_a_wrong_or_missing_entry(key: str, value: Any) -> None:
 def test_without_a_calibration_scores_are_the_peaks() -> None:
     assert "calibration" not in PLAIN.to_json()  # as before there was one
     peaks = np.array([[-0.1, 0.0, 0.3], [0.7, 1.0, 1.2]], np.float32)
-    assert np.array_equal(PLAIN.joint_scores(peaks), np.clip(peaks, 0, 1))
-    assert np.array_equal(PLAIN.joint_scores(peaks, clip=False), peaks)
+    assert np.array_equal(PLAIN.keypoint_scores(peaks), np.clip(peaks, 0, 1))
+    assert np.array_equal(PLAIN.keypoint_scores(peaks, clip=False), peaks)
     calibrated = replace(PLAIN, calibration=Calibration(2.0, 0.5))
     assert np.array_equal(
-        calibrated.joint_scores(peaks, clip=False), calibrated.joint_scores(peaks)
+        calibrated.keypoint_scores(peaks, clip=False), calibrated.keypoint_scores(peaks)
     )
 
 

@@ -22,7 +22,7 @@ from hrpose.metadata import (
 )
 from hrpose.model_files import read_texts, with_texts
 from refusals import refused
-from tiny_weights import PASSPORT, write_tiny_weights
+from tiny_weights import METADATA, write_tiny_weights
 
 TENSORS = {"a": np.arange(7.0), "b": np.ones((2, 3), np.int8)}
 DETECTOR = DetectorMetadata("tiny", 64)
@@ -62,7 +62,7 @@ def test_safetensors_has_the_texts_and_all_else(
     assert header["__metadata__"] == before | new
 
 
-@pytest.mark.parametrize("metadata", [PASSPORT, DETECTOR])
+@pytest.mark.parametrize("metadata", [METADATA, DETECTOR])
 @pytest.mark.parametrize("suffix", ["onnx", "safetensors"])
 def test_metadata_there_and_back(
     tmp_path: Path, suffix: str, metadata: Metadata | DetectorMetadata
@@ -74,7 +74,7 @@ def test_metadata_there_and_back(
     path.write_bytes(content)
     assert read_metadata(path) is None
     # Whatever was there before goes.
-    for each in (PASSPORT, DETECTOR, metadata):
+    for each in (METADATA, DETECTOR, metadata):
         write_with_metadata(path, path.read_bytes(), each)
     assert read_metadata(path) == metadata
     assert metadata_of(path, type(metadata)) == metadata

@@ -16,7 +16,7 @@ from hrpose.skeletons import COCO_17
 PAIR = Skeleton("pair", ("a", "b"))
 
 
-def three_people(**changed: Any) -> Poses:
+def three_persons(**changed: Any) -> Poses:
     parts: dict[str, Any] = {
         "keypoints": np.arange(18, dtype=np.float32).reshape(3, 2, 3),
         "boxes": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -40,7 +40,7 @@ def three_people(**changed: Any) -> Poses:
 )
 def test_shapes_that_do_not_fit_are_refused(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"Poses\.{field}: expected shape .*, found"):
-        three_people(**{field: value})
+        three_persons(**{field: value})
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_shapes_that_do_not_fit_are_refused(field: str, value: Any) -> None:
         ([], []),
     ],
 )
-def test_people_are_selected(chosen: Any, ids: list[int]) -> None:
-    everybody = three_people()
+def test_persons_are_selected(chosen: Any, ids: list[int]) -> None:
+    everybody = three_persons()
     some = everybody[chosen]
     assert some.track_ids is not None
     assert some.track_ids.tolist() == ids
@@ -69,12 +69,12 @@ def test_people_are_selected(chosen: Any, ids: list[int]) -> None:
 
 def test_an_index_outside_is_an_error() -> None:
     with pytest.raises(IndexError):
-        three_people()[3]
+        three_persons()[3]
 
 
 def test_one_by_one() -> None:
-    assert [len(person) for person in three_people()] == [1, 1, 1]
-    assert [float(person.scores[0]) for person in three_people(track_ids=None)] == [0.5, 0.25, 1]
+    assert [len(person) for person in three_persons()] == [1, 1, 1]
+    assert [float(person.scores[0]) for person in three_persons(track_ids=None)] == [0.5, 0.25, 1]
 
 
 def test_nobody() -> None:
@@ -82,11 +82,11 @@ def test_nobody() -> None:
     assert len(nobody) == 0
     assert nobody.keypoints.shape == (0, 17, 3)
     assert list(nobody) == []
-    assert nobody.to_coco("photo") == []
+    assert nobody.to_coco("image") == []
 
 
 def test_coco_results() -> None:
-    entries = three_people().to_coco(image_id=42, category_id=3)
+    entries = three_persons().to_coco(image_id=42, category_id=3)
     assert len(entries) == 3
     assert entries[1] == {
         "image_id": 42,
@@ -96,7 +96,7 @@ def test_coco_results() -> None:
         "bbox": [4.0, 5.0, 6.0, 7.0],
         "track_id": 8,
     }
-    assert "track_id" not in three_people(track_ids=None).to_coco(image_id=42)[0]
+    assert "track_id" not in three_persons(track_ids=None).to_coco(image_id=42)[0]
 
 
 def test_rescore_is_the_mean_of_counted_keypoints_times_the_box() -> None:
@@ -157,7 +157,7 @@ def test_any_box_is_one_that_can_be_cropped(points: list[tuple[float, float, flo
     ((x, y, w, h),) = boxes_around(person(*points), OLD, IMAGE_WH)
     assert w > 0
     assert h > 0
-    # It touches the picture.
+    # It touches the image.
     assert x < IMAGE_WH[0]
     assert y < IMAGE_WH[1]
     assert x + w > 0

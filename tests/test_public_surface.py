@@ -32,7 +32,7 @@ PoseEstimator(session, *, detector=None, flip_test=False, refine=False, exact=Fa
   .keypoints(crops)
   .passport
   .picture(image, boxes=None, box_scores=None, *, size=None)
-  .stream(pictures, *, clip_scores=True)
+  .stream(images, *, clip_scores=True)
 Poses(keypoints, boxes, scores, skeleton, track_ids=None)
   .__getitem__(chosen)
   .__iter__()
@@ -42,7 +42,7 @@ Poses(keypoints, boxes, scores, skeleton, track_ids=None)
   .to_pandas(threshold=0.3)
   .to_supervision(threshold=0.3)
 Skeleton(name, keypoints, flip_pairs=(), limbs=(), sigmas=(), weights=(), upper_body=(), \
-colours=(), category='')
+colors=(), category='')
   .__len__()
   .flip_permutation
   .from_dict(data)

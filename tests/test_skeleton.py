@@ -66,7 +66,7 @@ def test_the_shipped_skeletons(skeleton: Skeleton) -> None:
     assert upper == set(skeleton.upper_body)
 
 
-def test_a_joint_of_two_skeletons_has_one_sigma() -> None:
+def test_a_keypoint_of_two_skeletons_has_one_sigma() -> None:
     for skeleton in (MPII_16, LSP_14, CROWDPOSE_14, WHOLEBODY_133):
         for name in set(COCO_17.keypoints) & set(skeleton.keypoints):
             sigma = skeleton.sigmas[skeleton.keypoints.index(name)]
@@ -111,8 +111,8 @@ def test_what_is_left_out_has_defaults() -> None:
         ({"limbs": ((-1, 2),)}, "limbs: expected pairs"),
         ({"limbs": ((0, 1, 2),)}, "limbs: expected pairs"),
         ({"upper_body": (3,)}, "upper_body: expected indices below 3"),
-        ({"colours": ((0, 0, 0),)}, "colours: expected 3 of red, green and blue"),
-        ({"colours": ((0, 0, 256),) * 3}, "colours: expected 3 of red, green and blue"),
+        ({"colours": ((0, 0, 0),)}, "colors: expected 3 of red, green and blue"),
+        ({"colours": ((0, 0, 256),) * 3}, "colors: expected 3 of red, green and blue"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(parts: dict[str, Any], message: str) -> None:

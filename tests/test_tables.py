@@ -1,4 +1,4 @@
-"""Tables: every joint is one row, and what is read back is what was found."""
+"""Tables: every keypoint is one row, and what is read back is what was found."""
 
 import csv
 import io
@@ -16,14 +16,14 @@ from hrpose.poses import Poses
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import COCO_17
 
-COLUMNS = ["file", "frame", "time", "track_id", "person", "joint", "x", "y", "score", "present"]
+COLUMNS = ["file", "frame", "time", "track_id", "person", "keypoint", "x", "y", "score", "present"]
 ARM = Skeleton("arm", ("shoulder", "wrist"), limbs=((0, 1),))
 
 
-def arms(*people: list[list[float]], ids: list[int] | None = None) -> Poses:
-    n = len(people)
+def arms(*persons: list[list[float]], ids: list[int] | None = None) -> Poses:
+    n = len(persons)
     return Poses(
-        np.array(people, np.float32).reshape(n, 2, 3),
+        np.array(persons, np.float32).reshape(n, 2, 3),
         np.tile(np.array([1, 2, 30, 40], np.float32), (n, 1)),
         np.ones(n, np.float32),
         ARM,
@@ -38,7 +38,7 @@ TWO = arms(
 )
 
 
-def test_one_row_per_joint() -> None:
+def test_one_row_per_keypoint() -> None:
     first, second, *_ = found = poses_module.rows(TWO, file="a.mp4", frame=3, time=0.1)
     assert list(poses_module.Row._fields) == COLUMNS
     assert len(found) == 4
@@ -120,7 +120,7 @@ def test_poses_as_a_data_frame() -> None:
     assert list(frame.columns) == COLUMNS
     assert frame["track_id"].tolist() == [4, 4, 9, 9]
     assert frame["frame"].isna().all()
-    assert frame[frame.present].joint.tolist() == ["shoulder", "shoulder"]
+    assert frame[frame.present].keypoint.tolist() == ["shoulder", "shoulder"]
     # The types do not depend on what is known.
     assert frame.dtypes.equals(Poses.empty(ARM).to_pandas().dtypes)
 

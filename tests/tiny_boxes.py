@@ -1,4 +1,4 @@
-"""Pictures with every person boxed, and a finder's recipe for them."""
+"""Images with every person boxed, and a person detector's recipe for them."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ RECIPE: dict[str, Any] = {
 
 
 def write_tiny_boxes(root: Path) -> None:
-    """Four pictures with one white bar each, in `images`, and `boxes.json`."""
+    """Four images with one white bar each, in `images`, and `boxes.json`."""
     (root / "images").mkdir()
     images, annotations = [], []
     for i in range(4):

@@ -20,7 +20,7 @@ def write_detector(
     asks_for_size: bool = False,
     plus_mean_red: str = "",
 ) -> Path:
-    """A detector that gives `outputs` for every picture.
+    """A detector that gives `outputs` for every image.
 
     `plus_mean_red` names an output of floats to which the mean of the last plane is added, so
     that a test can see what enters.
@@ -58,7 +58,7 @@ def grid_outputs(
     classes: int = 80,
     stride: int = 8,
 ) -> Outputs:
-    """YOLOX's raw cells: each box sits in the cell of `stride` that holds its centre."""
+    """YOLOX's raw cells: each box sits in the cell of `stride` that holds its center."""
     strides = (8, 16, 32)
     counts = [(input_wh[0] // s) * (input_wh[1] // s) for s in strides]
     cells = np.zeros((1, sum(counts), 5 + classes), np.float32)

@@ -1,4 +1,4 @@
-"""A finder of a few hundred bytes, which finds what is red."""
+"""A person detector of a few hundred bytes, which finds what is red."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from onnx import TensorProto, helper, numpy_helper
 from hrpose.metadata import DetectorMetadata
 
 SIDE = 64
-REACH = 8.0  # px of the input from a centre to each side
-PASSPORT = DetectorMetadata("tiny", SIDE, threshold=0.5)
+REACH = 8.0  # px of the input from a center to each side
+METADATA = DetectorMetadata("tiny", SIDE, threshold=0.5)
 
 
-def write_tiny_finder(path: Path, passport: DetectorMetadata | None = PASSPORT) -> Path:
+def write_tiny_detector(path: Path, metadata: DetectorMetadata | None = METADATA) -> Path:
     """Finds red: the heat is the mean of red in a cell, less half of green and blue."""
     mix = np.array([1, -0.5, -0.5], np.float32).reshape(1, 3, 1, 1) / 255
     constants = [
@@ -23,7 +23,7 @@ def write_tiny_finder(path: Path, passport: DetectorMetadata | None = PASSPORT) 
         numpy_helper.from_array(np.array([1], np.int64), "channel"),
     ]
     nodes = [
-        helper.make_node("Cast", ["pictures"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("AveragePool", ["planes"], ["small"], kernel_shape=[4, 4], strides=[4, 4]),
         helper.make_node("Conv", ["small", "mix"], ["map"]),
@@ -33,7 +33,7 @@ def write_tiny_finder(path: Path, passport: DetectorMetadata | None = PASSPORT) 
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["n", "h", "w", 3])],
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", "h", "w", 3])],
         [
             helper.make_tensor_value_info("heat", TensorProto.FLOAT, ["n", "a", "b"]),
             helper.make_tensor_value_info("distances", TensorProto.FLOAT, ["n", 4, "a", "b"]),
@@ -41,8 +41,8 @@ def write_tiny_finder(path: Path, passport: DetectorMetadata | None = PASSPORT) 
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    if passport is not None:
-        helper.set_model_props(model, {DetectorMetadata.key: passport.to_json()})
+    if metadata is not None:
+        helper.set_model_props(model, {DetectorMetadata.key: metadata.to_json()})
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
     return path

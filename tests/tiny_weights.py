@@ -8,16 +8,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hrpose.metadata import Metadata
 
-PASSPORT = Metadata(network="tiny", input_wh=(48, 64), name="tiny")
+METADATA = Metadata(network="tiny", input_wh=(48, 64), name="tiny")
 
 
-def write_tiny_weights(path: Path, passport: Metadata | None = PASSPORT) -> Path:
-    """An ONNX file of the form that `hrpose export` writes: each heatmap is a mix of the colours.
+def write_tiny_weights(path: Path, metadata: Metadata | None = METADATA) -> Path:
+    """An ONNX file of the form that `hrpose export` writes: each heatmap is a mix of the colors.
 
-    Without a passport it is an ONNX file from somewhere else.
+    Without metadata it is an ONNX file from somewhere else.
     """
-    width, height = PASSPORT.input_wh
-    k = len((passport or PASSPORT).skeleton)
+    width, height = METADATA.input_wh
+    k = len((metadata or METADATA).skeleton)
     mix = np.random.default_rng(0).dirichlet(np.ones(3), k).astype(np.float32) / 255
     nodes = [
         helper.make_node("Cast", ["crops"], ["floats"], to=TensorProto.FLOAT),
@@ -32,8 +32,8 @@ def write_tiny_weights(path: Path, passport: Metadata | None = PASSPORT) -> Path
     weights = numpy_helper.from_array(mix.reshape(k, 3, 1, 1), "mix")
     graph = helper.make_graph(nodes, "tiny", [crops], [heatmaps], [weights])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    if passport is not None:
-        helper.set_model_props(model, {Metadata.key: passport.to_json()})
+    if metadata is not None:
+        helper.set_model_props(model, {Metadata.key: metadata.to_json()})
     path.write_bytes(model.SerializeToString())
     assert onnx.load(path).graph.name == "tiny"
     return path

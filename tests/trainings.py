@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "recipes" / "synthetic.yaml"
-# Few steps and small pictures: what counts is how they are taken.
+# Few steps and small images: what counts is how they are taken.
 SMALL = ("network=tiny", "input_wh=[32, 32]", "training.batch_size=4", "schedule.warmup_steps=3")
 
 

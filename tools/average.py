@@ -1,12 +1,12 @@
 """The mean of the weights of several walks that began at the same place, of `make model` and
-`make finder`.
+`make detector`.
 
     python -m tools.average FIRST SECOND ... OUT
     python -m tools.average --finder RECIPE --data DATA FIRST SECOND ... OUT
 
 The files are safetensors as `hrpose train` and `hrpose train-detector` write them; one that is
-named twice counts twice. OUT gets the first one's passport; a finder's is the recipe's, its
-confidence, threshold and figures by the pictures that the recipe holds out.
+named twice counts twice. OUT gets the first one's metadata; a person detector's is the recipe's,
+its confidence, threshold and figures by the images that the recipe holds out.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from torch import Tensor
 from hrpose.detection import person_network
 from hrpose.errors import UserError
 from hrpose.models import checkpoint
-from hrpose.training.person_detector.recipe import FinderRecipe
-from hrpose.training.person_detector.train import FinderDataModule, examined
+from hrpose.training.person_detector.recipe import DetectorRecipe
+from hrpose.training.person_detector.train import DetectorDataModule, examined
 from hrpose.yaml_file import load_as
 
 
@@ -30,32 +30,32 @@ def average(files: list[Path], out: Path) -> None:
     Raises UserError where the files are of other networks or are read in other ways.
     """
     loaded = [checkpoint.load(file) for file in files]
-    network, passport = loaded[0]
+    network, metadata = loaded[0]
     states = [each.state_dict() for each, _ in loaded]
     for file, state, (_, other) in zip(files, states, loaded, strict=True):
         checkpoint.check_state(states[0], state, f"{file}: is not of the same network")
-        if replace(other, scores=passport.scores) != passport:
-            raise UserError(f"{file}: expected the passport of {files[0]}, found another")
+        if replace(other, scores=metadata.scores) != metadata:
+            raise UserError(f"{file}: expected the metadata of {files[0]}, found another")
     network.load_state_dict(_mean(states))
-    checkpoint.save(out, network, replace(passport, scores={}))
+    checkpoint.save(out, network, replace(metadata, scores={}))
 
 
-def average_finders(files: list[Path], recipe: FinderRecipe, data: Path, out: Path) -> None:
-    """The same of finders. Raises UserError where they are of other networks."""
+def average_detectors(files: list[Path], recipe: DetectorRecipe, data: Path, out: Path) -> None:
+    """The same of person detectors. Raises UserError where they are of other networks."""
     loaded = [person_network.load(file) for file in files]
-    network, passport = loaded[0]
+    network, metadata = loaded[0]
     states = [each.state_dict() for each, _ in loaded]
     for file, state in zip(files, states, strict=True):
         checkpoint.check_state(states[0], state, f"{file}: is not of the same network")
     network.load_state_dict(_mean(states))
-    passport = replace(
-        passport,
+    metadata = replace(
+        metadata,
         name=recipe.name,
         training_data=recipe.data.description,
-        license=recipe.data.licence,
+        license=recipe.data.license,
     )
-    passport = examined(network, recipe, FinderDataModule(recipe, data), passport)
-    person_network.save(out, network, passport)
+    metadata = examined(network, recipe, DetectorDataModule(recipe, data), metadata)
+    person_network.save(out, network, metadata)
 
 
 def _mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -75,10 +75,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path())
     given = parser.parse_args()
     *files, out = given.files
-    if given.finder is None:
+    if given.detector is None:
         average(files, out)
     else:
-        average_finders(files, load_as(given.finder, [], FinderRecipe), given.data, out)
+        average_detectors(files, load_as(given.detector, [], DetectorRecipe), given.data, out)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_WHEEL_BYTES = 12_000_000
-PICTURE = ROOT / "examples" / "astronaut.jpg"
+IMAGE = ROOT / "examples" / "astronaut.jpg"
 
 # What the package may be made of: code, what it reads, and the notices.
 _WHEEL_ENDINGS = {".py", ".typed", ".onnx", ".npz", ".json", ".css", ".js", ".html", ".svg"}
@@ -120,7 +120,7 @@ def wrong_use(wheel: Path) -> list[str]:
         problems = []
         for arguments, expected in (
             (["--version"], f"hrpose {version()}"),
-            (["predict", str(PICTURE), "--out", "out"], ""),
+            (["predict", str(IMAGE), "--out", "out"], ""),
         ):
             done = subprocess.run(
                 [commands / "hrpose", *arguments],
@@ -134,7 +134,7 @@ def wrong_use(wheel: Path) -> list[str]:
                 problems.append(f"hrpose {' '.join(arguments)}: {said or done.returncode}")
         written = {path.name for path in Path(folder, "out").rglob("*") if path.is_file()}
         if "poses.json" not in written or not any(n.startswith("astronaut") for n in written):
-            problems.append(f"hrpose predict: expected a picture and poses.json, found {written}")
+            problems.append(f"hrpose predict: expected an image and poses.json, found {written}")
         return problems
 
 

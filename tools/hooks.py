@@ -62,7 +62,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lay drawings into the page, whose style sheet gives them the colours of light and dark."""
+    """Lay drawings into the page, whose style sheet gives them the colors of light and dark."""
 
     def laid(match: re.Match[str]) -> str:
         url = re.search(r'src="([^"]+)"', match[0])

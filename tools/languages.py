@@ -39,7 +39,7 @@ def shape(text: str) -> dict[str, list[str]]:
         + [_without_comments(line) for line in indented],
         "rows of tables": re.findall(r"(?m)^(\|)", prose),
         # A page of one's own language has another address.
-        "links and pictures": sorted({Path(target.partition("#")[0]).name for target in targets}
+        "links and images": sorted({Path(target.partition("#")[0]).name for target in targets}
                                      - set(LANGUAGE_LINKS)),
     }  # fmt: skip
 

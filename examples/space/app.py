@@ -1,4 +1,4 @@
-"""A Gradio Space: a photo in, the skeletons of its people and a table of joints out."""
+"""A Gradio Space: an image in, the skeletons of its people and a table of keypoints out."""
 
 import os
 from functools import cache
@@ -22,7 +22,7 @@ def estimator(flip_test: bool) -> hrpose.PoseEstimator:
 def find_poses(
     image: NDArray[np.uint8] | None, threshold: float, flip_test: bool
 ) -> tuple[NDArray[np.uint8] | None, list[list[Any]]]:
-    """The photo (h, w, 3) uint8 RGB with skeletons, and rows of person, joint, x, y, score."""
+    """The image (h, w, 3) uint8 RGB with skeletons, and rows of person, keypoint, x, y, score."""
     if image is None:
         return None, []
     if image.shape[0] * image.shape[1] > MOST_PIXELS:
@@ -50,13 +50,16 @@ def page() -> Any:
     return gr.Interface(
         answer,
         [
-            gr.Image(label="Photo"),
-            gr.Slider(0, 1, 0.3, label="Least score of a joint"),
+            gr.Image(label="Image"),
+            gr.Slider(0, 1, 0.3, label="Least score of a keypoint"),
             gr.Checkbox(label="Flip test: a little better, twice the work"),
         ],
-        [gr.Image(label="Skeletons"), gr.Dataframe(headers=["person", "joint", "x", "y", "score"])],
+        [
+            gr.Image(label="Skeletons"),
+            gr.Dataframe(headers=["person", "keypoint", "x", "y", "score"]),
+        ],
         title="hrpose",
-        description="Human pose estimation with HRNet. Photos are not kept by this app.",
+        description="Human pose estimation with HRNet. Images are not kept by this app.",
         flagging_mode="never",
     )
 

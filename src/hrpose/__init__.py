@@ -10,7 +10,7 @@ poses.keypoints  # (n, 17, 3): x, y, score
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hrpose._version import __version__
+from hrpose._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from hrpose.api import evaluate, export, from_pretrained, load, push_to_hub, train

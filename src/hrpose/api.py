@@ -12,7 +12,7 @@ from hrpose.session import open_session
 if TYPE_CHECKING:
     from hrpose.evaluation.evaluate import Report
     from hrpose.evaluation.predictions import Progress
-    from hrpose.models.export import ExportReport, FinderReport
+    from hrpose.models.export import DetectorReport, ExportReport
 
 
 def load(
@@ -63,7 +63,7 @@ def from_pretrained(repo_id: str, *, revision: str | None = None, **options: Any
 def push_to_hub(
     weights_files: str | Path | Sequence[str | Path], repo_id: str, *, private: bool = True
 ) -> str:
-    """Put weights on the Hugging Face Hub, with passport and model card. Needs `hrpose[hub]`.
+    """Put weights on the Hugging Face Hub, with metadata and model card. Needs `hrpose[hub]`.
 
     `weights_files` are an .onnx file, a .safetensors file, or both of the same weights. `repo_id`
     is "owner/name", of a repository that is made `private` where there is none. Returns the name
@@ -152,13 +152,13 @@ def evaluate(
     )
 
 
-def export(name_or_file: str | Path, out: str | Path) -> "ExportReport | FinderReport":
+def export(name_or_file: str | Path, out: str | Path) -> "ExportReport | DetectorReport":
     """Write trained weights as ONNX, proven equal to PyTorch first. Needs `hrpose[train]`.
 
-    `name_or_file` is a .safetensors or .ckpt file of a pose network, or a finder's .safetensors, or
-    a name as `load` takes it; `out` ends with `.onnx`. Raises UserError, and writes nothing, where
-    the weights cannot be read or ONNX Runtime's results differ from PyTorch's by more than the
-    report's bounds.
+    `name_or_file` is a .safetensors or .ckpt file of a pose network, or a person detector's
+    .safetensors, or a name as `load` takes it; `out` ends with `.onnx`. Raises UserError, and
+    writes nothing, where the weights cannot be read or ONNX Runtime's results differ from PyTorch's
+    by more than the report's bounds.
     """
     from hrpose.models.export import export
 

@@ -1,6 +1,6 @@
 """The codec: how a network's points become heatmaps and its heatmaps points, chosen once by name.
 
-Training, evaluation, prediction and export take their codec from the passport, so that weights are
+Training, evaluation, prediction and export take their codec from the metadata, so that weights are
 never read in another way than they were trained for.
 """
 
@@ -29,41 +29,42 @@ def encode(
     *,
     exact: bool = False,
 ) -> tuple[Array, Array]:
-    """Target heatmaps: one unnormalised Gaussian per keypoint (paper, section 3).
+    """Target heatmaps: one unnormalized Gaussian per keypoint (paper, section 3).
 
-    `points_xy` (..., k, 2) in input pixels, `visible` (..., k) above 0 where labelled, `sigma` in
-    heatmap pixels, `strides` input pixels per heatmap pixel along x and y. Each Gaussian is centred
-    on the whole pixel nearest to the point, where it is 1, and cut to the square of 3 sigma around
-    it. With `exact` it is centred on the point itself and not cut (DARK, section 3.3).
+    `points_xy` (..., k, 2) in input pixels, `visible` (..., k) above 0 where labeled, `sigma` in
+    heatmap pixels, `strides` input pixels per heatmap pixel along x and y. Each Gaussian is
+    centered on the whole pixel nearest to the point, where it is 1, and cut to the square of 3
+    sigma around it. With `exact` it is centered on the point itself and not cut (DARK, section
+    3.3).
 
-    Returns float32 heatmaps (..., k, h, w) in [0, 1] and weights (..., k): 1 for a labelled
+    Returns float32 heatmaps (..., k, h, w) in [0, 1] and weights (..., k): 1 for a labeled
     keypoint whose square touches the heatmap, else 0, and then its heatmap is zero.
     """
     xp = array_namespace(points_xy, visible)
     width, height = heatmap_wh
     reach = 3 * sigma
-    # Truncation, not floor, as the official code: it differs only left of and above the picture.
+    # Truncation, not floor, as the official code: it differs only left of and above the image.
     place = scaled(points_xy, (1 / strides[0], 1 / strides[1]))
-    centre = xp.trunc(place + 0.5)
-    cx, cy = centre[..., 0], centre[..., 1]
+    center = xp.trunc(place + 0.5)
+    cx, cy = center[..., 0], center[..., 1]
     # Written so that NaN, like a point far away, gives weight 0.
     touches = (
         (cx - reach < width) & (cy - reach < height) & (cx + reach + 1 >= 0) & (cy + reach + 1 >= 0)
     )
-    labelled = (visible > 0) & touches
+    labeled = (visible > 0) & touches
     if exact:
         cx, cy = place[..., 0], place[..., 1]
-    cx, cy = (xp.where(labelled, c, xp.zeros_like(c)) for c in (cx, cy))
+    cx, cy = (xp.where(labeled, c, xp.zeros_like(c)) for c in (cx, cy))
 
-    def profile(centre: Array, length: int) -> Array:
+    def profile(center: Array, length: int) -> Array:
         """The Gaussian along one axis: (..., k) to (..., k, length), float32."""
-        centre = xp.astype(centre, xp.float32)[..., None]
-        distance = xp.arange(length, dtype=xp.float32, device=device(centre)) - centre
+        center = xp.astype(center, xp.float32)[..., None]
+        distance = xp.arange(length, dtype=xp.float32, device=device(center)) - center
         exponent = distance * distance * (-0.5 / sigma**2)
         near = exponent > FAINTEST if exact else xp.abs(distance) <= reach
         return xp.exp(xp.where(near, exponent, xp.full_like(exponent, -math.inf)))
 
-    weights = xp.astype(labelled, xp.float32)
+    weights = xp.astype(labeled, xp.float32)
     rows = profile(cy, height) * weights[..., None]
     # A product of columns and rows; NumPy's broadcasting would be half as fast.
     heatmaps = xp.einsum("...y,...x->...yx", rows, profile(cx, width))
@@ -71,10 +72,10 @@ def encode(
 
 
 def decode(heatmaps: Array) -> tuple[Array, Array]:
-    """Each heatmap's highest pixel, moved a quarter pixel towards its higher neighbour.
+    """Each heatmap's highest pixel, moved a quarter pixel toward its higher neighbor.
 
     This is the paper's rule (section 4.1, "Testing": a quarter offset from the highest response
-    towards the second highest), as the official code reads it: per axis, and only where the peak is
+    toward the second highest), as the official code reads it: per axis, and only where the peak is
     more than one pixel away from the border.
 
     `heatmaps` (..., k, h, w). Returns points (..., k, 2) in heatmap pixels, as (x, y), and scores
@@ -87,14 +88,14 @@ def decode(heatmaps: Array) -> tuple[Array, Array]:
     x, y = index % width, index // width
     inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
     # Where the offset does not apply any pixel will do; the peak itself is always there.
-    centre = xp.where(inside, index, xp.full_like(index, width + 1))
+    center = xp.where(inside, index, xp.full_like(index, width + 1))
     # Pixels are read from one flat array: simpler to export than a gather along an axis.
     count = math.prod(index.shape)
     pixels = xp.reshape(heatmaps, (-1,))
     firsts = xp.arange(count, dtype=index.dtype, device=device(index)) * (height * width)
     peaks = xp.take(pixels, firsts + xp.reshape(index, (-1,)), axis=0)
     scores = xp.reshape(peaks, index.shape)
-    places = firsts + xp.reshape(centre, (-1,))
+    places = firsts + xp.reshape(center, (-1,))
 
     def offset(step: int) -> Array:
         if height < 3 or width < 3:
@@ -249,7 +250,7 @@ class Codec:
     - `gaussian`: the paper's. Gaussians on whole pixels, quarter offset, flip test with a shift.
     - `dark` (Zhang et al., CVPR 2020): Gaussians on the points themselves; a Taylor step on the
       logarithm of the smoothed heatmap finds the maximum between the pixels.
-    - `udp` (Huang et al., CVPR 2020): as `dark`, and lengths are counted between pixel centres
+    - `udp` (Huang et al., CVPR 2020): as `dark`, and lengths are counted between pixel centers
       (n - 1 for n pixels), in the crop too. A mirrored crop is then exactly the mirror image, and
       the flip test needs no shift.
     """
@@ -270,7 +271,7 @@ class Codec:
 
     @property
     def unit_lengths(self) -> bool:
-        """Lengths are counted between pixel centres (UDP)."""
+        """Lengths are counted between pixel centers (UDP)."""
         return self.name == "udp"
 
     def heatmap_wh(self, input_wh: tuple[int, int]) -> tuple[int, int]:

@@ -1,6 +1,6 @@
-"""Where a crop lies in its picture, the one warp that cuts it out, and what is done with boxes.
+"""Where a crop is in its image, the one warp that cuts it out, and what is done with boxes.
 
-Points are (x, y), pixel centres at integers; sizes (w, h) in pixels; boxes [x, y, w, h]; matrices
+Points are (x, y), pixel centers at integers; sizes (w, h) in pixels; boxes [x, y, w, h]; matrices
 (2, 3) float64, to be applied to (x, y, 1). Directions are said: `matrix` leads from the image to
 the crop, `inverse_matrix` back.
 """
@@ -23,8 +23,8 @@ class Crop:
     """An upright or rotated rectangle of the image, and the size of the input it fills.
 
     `center` (x, y) and `size` (w, h) in image pixels, `input_wh` in input pixels, `rotation_deg`
-    turns the picture clockwise in the crop, `mirrored` swaps left and right before it turns. With
-    `unit_lengths` the input's n pixels are n - 1 long, from the centre of the first to that of the
+    turns the image clockwise in the crop, `mirrored` swaps left and right before it turns. With
+    `unit_lengths` the input's n pixels are n - 1 long, from the center of the first to that of the
     last, and mirroring reverses the columns exactly (UDP); else n, as in the official code.
     """
 
@@ -46,7 +46,7 @@ class Crop:
     ) -> "Crop":
         """The crop around a person's box [x, y, w, h] (paper, section 4.1).
 
-        The box grows around its centre, in width or in height, to the aspect ratio of the input,
+        The box grows around its center, in width or in height, to the aspect ratio of the input,
         and then by `padding`. It may reach outside the image. Raises ValueError where the box is
         not four finite numbers with positive width and height.
         """
@@ -82,7 +82,7 @@ class Crop:
         return _affine(a, b, c, d, source=self._input_center(), target=self.center)
 
     def inside(self, origin: tuple[float, float], shrunk: float) -> "Crop":
-        """The same crop in a picture where a point p of the image is (p - origin) / shrunk."""
+        """The same crop in an image where a point p of the image is (p - origin) / shrunk."""
         (x, y), (w, h) = self.center, self.size
         center = ((x - origin[0]) / shrunk, (y - origin[1]) / shrunk)
         return replace(self, center=center, size=(w / shrunk, h / shrunk))

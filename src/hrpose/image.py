@@ -1,4 +1,4 @@
-"""Reading pictures that nobody has looked at yet: bounded, upright, always RGB."""
+"""Reading images that nobody has looked at yet: bounded, upright, always RGB."""
 
 import contextlib
 import io
@@ -30,7 +30,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 # What such files are called; in a folder, others are not looked at.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".mpo")
 
-# What brings a picture upright, by its EXIF orientation.
+# What brings an image upright, by its EXIF orientation.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -49,8 +49,8 @@ _WIDTH, _HEIGHT = ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength
 _filters = threading.Lock()
 
 
-class PictureError(UserError):
-    """A file that is no usable picture: of another kind, damaged, or too large."""
+class ImageError(UserError):
+    """A file that is no usable image: of another kind, damaged, or too large."""
 
 
 def read_image(
@@ -60,10 +60,10 @@ def read_image(
     max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
 ) -> NDArray[np.uint8]:
-    """A picture as (h, w, 3) uint8 RGB, upright, from a path or from the bytes of a file.
+    """An image as (h, w, 3) uint8 RGB, upright, from a path or from the bytes of a file.
 
-    The first picture of a file with several. The EXIF orientation is honoured, transparency shown
-    on white, 16-bit grey scaled from [0, 65535] to [0, 255]; colour profiles are not applied.
+    The first image of a file with several. The EXIF orientation is honored, transparency shown
+    on white, 16-bit gray scaled from [0, 65535] to [0, 255]; color profiles are not applied.
     `name` stands in messages for bytes.
 
     Raises UserError, naming the file, where it cannot be read, is not of `FORMATS`, is damaged or
@@ -77,10 +77,10 @@ def read_image(
 def read_reduced(
     source: str | PathLike[str] | bytes, most: float, name: str | None = None
 ) -> tuple[NDArray[np.uint8], int]:
-    """A picture as `read_image` gives it, and how many times smaller: 1, 2, 4 or 8, at most `most`.
+    """An image as `read_image` gives it, and how many times smaller: 1, 2, 4 or 8, at most `most`.
 
     A JPEG file, whose decoder does less work then; others are whole. Pixel i of each axis is the
-    mean of the pixels f * i to f * i + f - 1 of the whole picture, so their centre is at
+    mean of the pixels f * i to f * i + f - 1 of the full image, so their center is at
     f * i + (f - 1) / 2; the last one may reach over the edge. Raises UserError as `read_image`.
     """
     label = _label(source, name)
@@ -92,7 +92,7 @@ def read_reduced(
 
 
 def _factor(image: Image.Image, most: float) -> int:
-    """How many times smaller than its file a picture may be decoded."""
+    """How many times smaller than its file an image may be decoded."""
     if not isinstance(image, JpegImageFile):
         return 1
     orientation = _orientation(image)
@@ -108,7 +108,7 @@ def _factor(image: Image.Image, most: float) -> int:
 def _decoded(image: Image.Image, label: str) -> NDArray[np.uint8]:
     try:
         pixels = _to_rgb(image, label)
-    except PictureError:
+    except ImageError:
         raise
     except Exception as error:  # a decoder may raise anything at damaged bytes
         raise _damaged(label, error) from error
@@ -122,7 +122,7 @@ def _decoded(image: Image.Image, label: str) -> NDArray[np.uint8]:
 def image_size(
     source: str | PathLike[str] | bytes, name: str | None = None, *, max_pixels: int = MAX_PIXELS
 ) -> tuple[int, int]:
-    """(w, h) of the upright picture that `read_image` would give, from the file's header alone.
+    """(w, h) of the upright image that `read_image` would give, from the file's header alone.
 
     Raises UserError as `read_image` does, except for damage behind the header.
     """
@@ -140,7 +140,7 @@ def is_upright(source: str | PathLike[str] | bytes, name: str | None = None) -> 
 
 def exif_orientation(source: str | PathLike[str] | bytes, name: str | None = None) -> int:
     """The EXIF orientation that `read_image` undoes, 1 to 8: 1 is upright, from 5 on the stored
-    picture lies on its side. TIFF files are turned while they are decoded and say 1.
+    image is on its side. TIFF files are turned while they are decoded and say 1.
 
     Raises UserError as `image_size` does.
     """
@@ -163,21 +163,21 @@ def _header(
 
 
 def _label(source: str | PathLike[str] | bytes, name: str | None) -> str:
-    """The picture's name for a message of one line, whatever characters it has."""
-    text = name or ("picture" if isinstance(source, bytes) else str(Path(source)))
+    """The image's name for a message of one line, whatever characters it has."""
+    text = name or ("image" if isinstance(source, bytes) else str(Path(source)))
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _content(source: str | PathLike[str] | bytes, label: str, max_bytes: int) -> bytes:
     data = source if isinstance(source, bytes) else read_bytes(source, label, max_bytes)
     if not data:
-        raise PictureError(f"{label}: expected a picture, found an empty file; copy it here again")
+        raise ImageError(f"{label}: expected an image, found an empty file; copy it here again")
     _bound(label, "bytes", len(data), max_bytes)
     return data
 
 
 def _open(data: bytes, label: str, max_pixels: int) -> Image.Image:
-    """The picture with its header read and its size checked."""
+    """The image with its header read and its size checked."""
     with _quiet():  # of size, which is checked here, and of odd metadata
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -185,15 +185,15 @@ def _open(data: bytes, label: str, max_pixels: int) -> Image.Image:
             if isinstance(image, TiffImageFile):
                 _read_tags(image)
         except UnidentifiedImageError:
-            raise PictureError(
-                f"{label}: expected a picture ({', '.join(FORMATS)}), found something else; "
+            raise ImageError(
+                f"{label}: expected an image ({', '.join(FORMATS)}), found something else; "
                 "convert it to JPEG or PNG"
             ) from None
         except Image.DecompressionBombError:
-            raise PictureError(
+            raise ImageError(
                 f"{label}: expected at most {max_pixels:,} pixels, found far more; make it smaller"
             ) from None
-        except PictureError:
+        except ImageError:
             raise
         except Exception as error:  # a decoder may raise anything at damaged bytes
             raise _damaged(label, error) from error
@@ -210,7 +210,7 @@ def _quiet() -> Iterator[None]:
 
 def _read_tags(image: TiffImageFile) -> None:
     """Read all that Pillow would read of a TIFF file's tags when it decodes, and may warn about."""
-    _ = image.is_animated  # counts the pictures
+    _ = image.is_animated  # counts the images
     exif = image.getexif()
     exif.get(ExifTags.Base.Orientation)
     for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
@@ -221,32 +221,32 @@ def _read_tags(image: TiffImageFile) -> None:
 def read_bytes(
     source: str | PathLike[str], name: str | None = None, max_bytes: int = MAX_BYTES
 ) -> bytes:
-    """The bytes of a picture's file, at most one more than `max_bytes`.
+    """The bytes of an image's file, at most one more than `max_bytes`.
 
     Raises UserError, naming the file or `name`, where it is missing, no file, or cannot be read.
     """
     path, label = Path(source), _label(source, name)
     try:
         if path.is_dir():
-            raise PictureError(f"{label}: expected a picture, found a folder; name the files in it")
+            raise ImageError(f"{label}: expected an image, found a folder; name the files in it")
         if path.exists() and not path.is_file():
-            raise PictureError(f"{label}: expected a picture, found a device or pipe; name a file")
+            raise ImageError(f"{label}: expected an image, found a device or pipe; name a file")
         with path.open("rb") as file:
             return file.read(max_bytes + 1)
     except FileNotFoundError:
-        raise PictureError(f"{label}: no such file; check the name") from None
+        raise ImageError(f"{label}: no such file; check the name") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
         reason = getattr(error, "strerror", None) or error
-        if isinstance(error, PictureError):
+        if isinstance(error, ImageError):
             raise
-        raise PictureError(f"{label}: cannot be read ({reason}); check the file") from error
+        raise ImageError(f"{label}: cannot be read ({reason}); check the file") from error
 
 
 def _bound(label: str, unit: str, found: int, most: int) -> None:
     if found > most:
         # A file is read only to its bound, so how many bytes it has is not known.
         said = f"{found:,}" if unit == "pixels" else "more"
-        raise PictureError(
+        raise ImageError(
             f"{label}: expected at most {most:,} {unit}, found {said}; make it smaller"
         )
 
@@ -267,7 +267,7 @@ def _orientation(image: Image.Image, data: bytes | None = None) -> int:
             else:
                 exif = image.getexif()
             return int(exif.get(ExifTags.Base.Orientation, 1))
-        except Exception:  # damaged metadata do not spoil the picture
+        except Exception:  # damaged metadata do not spoil the image
             return 1
 
 
@@ -280,7 +280,7 @@ def _without_pixels(data: bytes, animated: bool) -> bytes:
         if kind == b"IEND" or end > len(data) or not kind.isalpha():
             break
         if behind and animated and kind == b"fcTL":
-            break  # the second picture of several
+            break  # the second image of several
         if kind in (b"IDAT", b"fcTL", b"fdAT"):
             behind |= kind == b"IDAT"
         elif behind:
@@ -306,7 +306,7 @@ def _to_rgb(image: Image.Image, label: str) -> Image.Image:
         return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         # Nothing says which values are black and white.
-        raise PictureError(
+        raise ImageError(
             f"{label}: expected 8 or 16 bits a channel, found 32; convert it to 8 bits"
         )
     if image.has_transparency_data:
@@ -315,17 +315,17 @@ def _to_rgb(image: Image.Image, label: str) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _damaged(label: str, error: Exception) -> PictureError:
+def _damaged(label: str, error: Exception) -> ImageError:
     reason = " ".join(str(error).split()) or type(error).__name__
-    return PictureError(f"{label}: damaged or cut off ({reason}); copy or download it again")
+    return ImageError(f"{label}: damaged or cut off ({reason}); copy or download it again")
 
 
 def encode(
     image: NDArray[np.uint8], suffix: str, settings: Mapping[int, int] = MappingProxyType({})
 ) -> bytes:
-    """An (h, w, 3) RGB or (h, w) grey uint8 picture as a file of the kind `suffix`, `.png` say.
+    """An (h, w, 3) RGB or (h, w) gray uint8 image as a file of the kind `suffix`, `.png` say.
 
-    `settings` are OpenCV's (`cv2.IMWRITE_*`). Raises UserError for a picture that the kind cannot
+    `settings` are OpenCV's (`cv2.IMWRITE_*`). Raises UserError for an image that the kind cannot
     hold: a JPEG ends at 65,500 pixels, a WebP at 16,383.
     """
     pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
@@ -334,7 +334,7 @@ def encode(
     if not done:
         height, width = image.shape[:2]
         raise UserError(
-            f"a picture of {width} x {height} pixels cannot be written as {suffix}; "
+            f"an image of {width} x {height} pixels cannot be written as {suffix}; "
             "make it smaller, or choose PNG"
         )
     return data.tobytes()

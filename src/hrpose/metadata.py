@@ -37,10 +37,10 @@ BEYOND = (RecursionError, OverflowError)
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What makes joint scores honest: logit(calibrated) = logit(score) / temperature + offset.
+    """What makes keypoint scores honest: logit(calibrated) = logit(score) / temperature + offset.
 
     `hrpose analyze` fits it, so that a score is the keypoint similarity to be expected. The order
-    of a joint's scores stays; 0 and 1 count as 0.001 and 0.999. Raises ValueError where the
+    of a keypoint's scores stays; 0 and 1 count as 0.001 and 0.999. Raises ValueError where the
     temperature is not positive.
     """
 
@@ -77,10 +77,11 @@ class Calibration:
 class Metadata:
     """The identity of trained weights.
 
-    `input_wh` in pixels, `padding` the factor around a person's box, `mean` and `std` of RGB in
-    [0, 1]. `training_data` says in words what the weights were trained on, `license` what that
-    allows, `scores` what they reach: figure to value, with the data set in the figure's name.
-    `calibration`, where there is one, is applied to the heights of heatmaps to make joint scores.
+    `input_wh` in pixels, `padding` the factor around a person's box, `mean` and `std` of RGB in [0,
+    1]. `training_data` says in words what the weights were trained on, `license` what that allows,
+    `scores` what they reach: figure to value, with the data set in the figure's name.
+    `calibration`, where there is one, is applied to the heights of heatmaps to make keypoint
+    scores.
     """
 
     key: ClassVar[str] = "hrpose.passport"
@@ -110,7 +111,7 @@ class Metadata:
                 f"stride: expected at most the input's {min(self.input_wh)} pixels, "
                 f"found {self.codec.stride}"
             )
-        check_colours(self.mean, self.std)
+        check_colors(self.mean, self.std)
 
     @property
     def title(self) -> str:
@@ -127,10 +128,10 @@ class Metadata:
             box_xywh, self.input_wh, self.padding, unit_lengths=self.codec.unit_lengths
         )
 
-    def joint_scores(
+    def keypoint_scores(
         self, peaks: NDArray[np.floating], *, clip: bool = True
     ) -> NDArray[np.float32]:
-        """Joint scores in [0, 1] from the heights of heatmaps, of any shape.
+        """Keypoint scores in [0, 1] from the heights of heatmaps, of any shape.
 
         Without `clip` and without a calibration, the heights as they are: the official code ranks
         poses by them.
@@ -199,7 +200,7 @@ class Metadata:
             ) from error
 
 
-# A map of centres, and the distances to four sides.
+# A map of centers, and the distances to four sides.
 CHANNELS = 5
 
 # Beyond these logits there is nothing but 0 and 1.
@@ -208,7 +209,7 @@ _CERTAIN = 100.0
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """From a centre's peak to the probability that its box is a person's (IoU at least 0.5).
+    """From a center's peak to the probability that its box is a person's (IoU at least 0.5).
 
     logit(score) = heat * logit(peak) + size * log2(side / 64) + offset, where side is the root of
     the box's area in input pixels: a small box is right more seldom than a large one with the same
@@ -274,12 +275,12 @@ class DetectorMetadata:
             )
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold: expected 0 to 1, found {self.threshold}")
-        check_colours(self.mean, self.std)
+        check_colors(self.mean, self.std)
 
     def to_json(self) -> str:
         values = asdict(self)
         values["licence"] = values.pop("license")
-        return json.dumps({"version": 1, "kind": "finder", **values})
+        return json.dumps({"version": 1, "kind": "detector", **values})
 
     @classmethod
     def from_json(cls, text: str, where: object = "metadata") -> "DetectorMetadata":
@@ -288,8 +289,8 @@ class DetectorMetadata:
             data: dict[str, Any] = json.loads(text)
             if data["version"] != 1:
                 raise ValueError(f"version: expected 1, found {data['version']}")
-            if data["kind"] != "finder":
-                raise ValueError(f"kind: expected finder, found {data['kind']}")
+            if data["kind"] != "detector":
+                raise ValueError(f"kind: expected person detector, found {data['kind']}")
             (r, g, b), (dr, dg, db) = data["mean"], data["std"]
             return cls(
                 network=str(data["network"]),
@@ -311,8 +312,8 @@ class DetectorMetadata:
             ) from error
 
 
-def check_colours(mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
-    """Raises ValueError where RGB cannot be normalised by these."""
+def check_colors(mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+    """Raises ValueError where RGB cannot be normalized by these."""
     if not all(map(math.isfinite, mean)):
         raise ValueError(f"mean: expected finite numbers, found {mean}")
     if not all(0 < value < math.inf for value in std):

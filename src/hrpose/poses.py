@@ -1,4 +1,4 @@
-"""The result type: the poses of the people in one picture."""
+"""The result type: the poses of the people in one image."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ CLOSEST = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Poses:
-    """n people with k keypoints each, in pixels of the picture they were found in.
+    """n people with k keypoints each, in pixels of the image they were found in.
 
     `keypoints` (n, k, 3) float32: x, y, score; scores in [0, 1]. `boxes` (n, 4) float32:
     [x, y, w, h]. `scores` (n,) float32 in [0, 1]: how sure the whole pose is. `track_ids` (n,)
@@ -58,7 +58,7 @@ class Poses:
 
     @classmethod
     def empty(cls, skeleton: Skeleton) -> "Poses":
-        """The poses of a picture with nobody in it."""
+        """The poses of an image with nobody in it."""
         zeros = np.zeros(0, np.float32)
         return cls(zeros.reshape(0, len(skeleton), 3), zeros.reshape(0, 4), zeros, skeleton)
 
@@ -80,7 +80,7 @@ class Poses:
     def to_coco(self, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:
         """Entries of a COCO keypoint results file, one per person; with `track_id` if followed.
 
-        `keypoints` are x, y, score of each joint in one list, `bbox` is [x, y, w, h], in pixels.
+        `keypoints` are x, y, score of each keypoint in one list, `bbox` is [x, y, w, h], in pixels.
         `image_id` and `category_id` are those of the annotations they belong to.
         """
         entries: list[dict[str, Any]] = []
@@ -100,16 +100,16 @@ class Poses:
         return entries
 
     def to_pandas(self, threshold: float = THRESHOLD) -> "pd.DataFrame":
-        """One row per joint, see `hrpose.poses.Row`. Needs `hrpose[tables]`.
+        """One row per keypoint, see `hrpose.poses.Row`. Needs `hrpose[tables]`.
 
-        Joints with a score below `threshold`, in [0, 1], are not `present`.
+        Keypoints with a score below `threshold`, in [0, 1], are not `present`.
         """
         return to_pandas(rows(self, threshold=threshold))
 
     def to_supervision(self, threshold: float = THRESHOLD) -> Any:
         """`supervision.KeyPoints`, see `hrpose.poses.to_supervision`.
 
-        Joints with a score below `threshold`, in [0, 1], are not `visible`.
+        Keypoints with a score below `threshold`, in [0, 1], are not `visible`.
         """
         return to_supervision(self, threshold)
 
@@ -149,11 +149,11 @@ def boxes_around(
 
 
 class Row(NamedTuple):
-    """One joint of one person. The fields are the table's columns, in this order.
+    """One keypoint of one person. The fields are the table's columns, in this order.
 
-    `file` is the picture's or the clip's name; `frame` counts a clip's pictures from 0 and `time`
-    is in seconds, both None for a photo; `track_id` is None where nobody was followed; `person`
-    counts the people of one picture from 0. `x` and `y` are pixels of the picture, rounded to
+    `file` is the image's or the clip's name; `frame` counts a clip's images from 0 and `time`
+    is in seconds, both None for an image; `track_id` is None where nobody was followed; `person`
+    counts the people of one image from 0. `x` and `y` are pixels of the image, rounded to
     1/1000, `score` is in [0, 1], rounded to 1/10000. `present` is false where the score is below
     the threshold: the place is then only the network's best guess.
     """
@@ -163,7 +163,7 @@ class Row(NamedTuple):
     time: float | None
     track_id: int | None
     person: int
-    joint: str
+    keypoint: str
     x: float
     y: float
     score: float
@@ -178,16 +178,16 @@ def rows(
     time: float | None = None,
     threshold: float = THRESHOLD,
 ) -> list[Row]:
-    """The joints of the people in one picture: n k rows, person by person."""
+    """The keypoints of the people in one image: n k rows, person by person."""
     found = []
     ids = [None] * len(poses) if poses.track_ids is None else poses.track_ids.tolist()
     for person, (track_id, keypoints) in enumerate(zip(ids, poses.keypoints, strict=True)):
         present = (keypoints[:, 2] >= threshold).tolist()
-        for joint, (x, y, score), shown in zip(
+        for keypoint, (x, y, score), shown in zip(
             poses.skeleton.keypoints, keypoints.tolist(), present, strict=True
         ):
             place = (round(x, 3), round(y, 3), round(min(max(score, 0.0), 1.0), 4))
-            found.append(Row(file, frame, time, track_id, person, joint, *place, shown))
+            found.append(Row(file, frame, time, track_id, person, keypoint, *place, shown))
     return found
 
 
@@ -242,7 +242,7 @@ def to_pandas(table: Sequence[Row]) -> "pd.DataFrame":
             "time": "float64",
             "track_id": "Int64",
             "person": "int64",
-            "joint": "str",
+            "keypoint": "str",
             "x": "float64",
             "y": "float64",
             "score": "float64",
@@ -252,9 +252,9 @@ def to_pandas(table: Sequence[Row]) -> "pd.DataFrame":
 
 
 def to_supervision(poses: "Poses", threshold: float) -> Any:
-    """`supervision.KeyPoints` of n people: xy (n, k, 2), the joints' and the people's scores.
+    """`supervision.KeyPoints` of n people: xy (n, k, 2), the keypoints' and the people's scores.
 
-    Joints with a score below `threshold` are not `visible`. Its `data` has `xyxy` (n, 4), the
+    Keypoints with a score below `threshold` are not `visible`. Its `data` has `xyxy` (n, 4), the
     boxes' corners, `class_name`, and `tracker_id` where people were followed. Raises UserError
     where supervision is missing or older than 0.29.
     """

@@ -30,7 +30,7 @@ class Session(Protocol):
     """A pose model, ready to run."""
 
     @property
-    def passport(self) -> Metadata:
+    def metadata(self) -> Metadata:
         """What the weights are, and how they are fed and read."""
         ...
 
@@ -138,7 +138,7 @@ class OnnxSession:
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self._network = open_network(path, threads=threads)
-        self.passport = metadata_of(path, Metadata)
+        self.metadata = metadata_of(path, Metadata)
         self._input = self._network.inputs[0].name
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -154,17 +154,17 @@ class TorchSession:
             import torch
 
             from hrpose.models import checkpoint
-            from hrpose.models.hrnet import Normalise
+            from hrpose.models.hrnet import Normalize
         except ModuleNotFoundError as error:
             raise UserError(
                 f"{path}: needs PyTorch; install hrpose[train], or export the weights to ONNX",
                 code="package-missing",
             ) from error
-        network, self.passport = checkpoint.load(path)
-        normalise = Normalise(self.passport.mean, self.passport.std)
+        network, self.metadata = checkpoint.load(path)
+        normalize = Normalize(self.metadata.mean, self.metadata.std)
         self._torch = torch
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._model = torch.nn.Sequential(normalise, network).eval().to(self._device)
+        self._model = torch.nn.Sequential(normalize, network).eval().to(self._device)
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         with self._torch.inference_mode():

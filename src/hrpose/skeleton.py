@@ -1,4 +1,4 @@
-"""`Skeleton`: names, left-right pairs, limbs, OKS constants, weights, body halves, colours."""
+"""`Skeleton`: names, left-right pairs, limbs, OKS constants, weights, body halves, colors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 # For a keypoint without a constant of its own; COCO's lie between 0.025 and 0.107.
 DEFAULT_SIGMA = 0.05
@@ -18,11 +18,11 @@ DEFAULT_SIGMA = 0.05
 class Skeleton:
     """The keypoints of one kind of body, in the order of every array's keypoint axis.
 
-    `name` is the skeleton's own, `keypoints` are the joints' names. `flip_pairs` (left first:
-    drawings colour the sides) and `limbs` are pairs of indices, `sigmas` the OKS constants of
+    `name` is the skeleton's own, `keypoints` are the keypoints' names. `flip_pairs` (left first:
+    drawings color the sides) and `limbs` are pairs of indices, `sigmas` the OKS constants of
     COCO's definition (its k is 2 sigma), `weights` scale each keypoint's loss,
     `upper_body` are the keypoints of one half for the half-body augmentation (the others form the
-    other half). `sigmas` and `weights` may be left empty for 0.05 and 1 everywhere, `colours` (RGB
+    other half). `sigmas` and `weights` may be left empty for 0.05 and 1 everywhere, `colors` (RGB
     of each keypoint) for drawings by side. `category` is what COCO files call the bodies, where it
     is not the name. Raises ValueError where the parts do not fit.
     """
@@ -34,7 +34,7 @@ class Skeleton:
     sigmas: tuple[float, ...] = ()
     weights: tuple[float, ...] = ()
     upper_body: tuple[int, ...] = ()
-    colours: tuple[Colour, ...] = ()
+    colors: tuple[Color, ...] = ()
     category: str = ""
 
     def __post_init__(self) -> None:
@@ -55,11 +55,11 @@ class Skeleton:
             raise self._error("flip_pairs", "each keypoint in at most one pair", self.flip_pairs)
         if not all(0 <= i < k for i in self.upper_body):
             raise self._error("upper_body", f"indices below {k}", self.upper_body)
-        if self.colours and (
-            len(self.colours) != k
-            or not all(len(c) == 3 and all(0 <= v <= 255 for v in c) for c in self.colours)
+        if self.colors and (
+            len(self.colors) != k
+            or not all(len(c) == 3 and all(0 <= v <= 255 for v in c) for c in self.colors)
         ):
-            raise self._error("colours", f"{k} of red, green and blue, 0 to 255", self.colours)
+            raise self._error("colours", f"{k} of red, green and blue, 0 to 255", self.colors)
 
     def _error(self, field: str, expected: str, found: object) -> ValueError:
         return ValueError(f"skeleton '{self.name}', {field}: expected {expected}, found {found}")
@@ -97,7 +97,7 @@ class Skeleton:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, for a passport. `from_dict` is the inverse."""
+        """Plain lists and numbers, for metadata. `from_dict` is the inverse."""
         return {
             "name": self.name,
             "keypoints": list(self.keypoints),
@@ -106,7 +106,7 @@ class Skeleton:
             "sigmas": list(self.sigmas),
             "weights": list(self.weights),
             "upper_body": list(self.upper_body),
-            "colours": [list(colour) for colour in self.colours],
+            "colours": [list(color) for color in self.colors],
             "category": self.category,
         }
 
@@ -121,7 +121,7 @@ class Skeleton:
             sigmas=tuple(data.get("sigmas", ())),
             weights=tuple(data.get("weights", ())),
             upper_body=tuple(int(index) for index in data.get("upper_body", ())),
-            colours=tuple((int(r), int(g), int(b)) for r, g, b in data.get("colours", ())),
+            colors=tuple((int(r), int(g), int(b)) for r, g, b in data.get("colours", ())),
             category=str(data.get("category", "")),
         )
 

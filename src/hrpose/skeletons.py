@@ -76,8 +76,8 @@ MPII_16 = Skeleton(
     category="person",
 )  # fmt: skip
 
-# Leeds Sports Pose and its extension, in the order of their `joints.mat`. Its measure is PCK; the
-# OKS constants are MPII's for the same joints.
+# Leeds Sports Pose and its extension, in the order of their `keypoints.mat`. Its measure is PCK;
+# the OKS constants are MPII's for the same keypoints.
 LSP_14 = Skeleton(
     name="lsp-14",
     keypoints=(
@@ -144,7 +144,7 @@ CROWDPOSE_14 = Skeleton(
 
 # AP-10K (Yu et al., NeurIPS 2021). Its authors measured no OKS constants. These are the numbers, in
 # this order, that published figures were computed with: COCO's, given out without regard to which
-# joint is which, so that the sides differ.
+# keypoint is which, so that the sides differ.
 AP_10K = Skeleton(
     name="ap-10k",
     keypoints=(
@@ -181,9 +181,9 @@ AP_10K = Skeleton(
 
 
 _FINGERS = ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger")
-_FINGER_COLOURS = ((255, 140, 0), (255, 110, 200), (0, 158, 255), (240, 70, 70), (90, 220, 120))
-# Each finger has four joints, from the palm to its tip.
-_HAND = tuple(f"{finger}{joint}" for finger in _FINGERS for joint in range(1, 5))
+_FINGER_COLORS = ((255, 140, 0), (255, 110, 200), (0, 158, 255), (240, 70, 70), (90, 220, 120))
+# Each finger has four keypoints, from the palm to its tip.
+_HAND = tuple(f"{finger}{keypoint}" for finger in _FINGERS for keypoint in range(1, 5))
 _HAND_LIMBS = tuple((0 if tip % 4 == 1 else tip - 1, tip) for tip in range(1, 21))
 # These and the face's and feet's are those of COCO-WholeBody's own evaluation.
 _HAND_SIGMAS = (
@@ -201,7 +201,7 @@ HAND_21 = Skeleton(
     keypoints=("wrist", *_HAND),
     limbs=_HAND_LIMBS,
     sigmas=_HAND_SIGMAS,
-    colours=((200, 200, 200), *(colour for colour in _FINGER_COLOURS for _ in range(4))),
+    colors=((200, 200, 200), *(color for color in _FINGER_COLORS for _ in range(4))),
     category="hand",
 )
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archive_workers import frozen
 
+from batch_workers import frozen
 from hrpose.batch.job import check_same, freeze, load_job, locked, part
 from hrpose.errors import UserError
 
@@ -17,7 +17,7 @@ from hrpose.errors import UserError
 def test_a_frozen_list_is_the_list(tmp_path: Path) -> None:
     job = frozen(tmp_path, 10, 4)
     assert load_job(tmp_path) == job
-    assert (job.pictures, job.partitions) == (10, 3)
+    assert (job.images, job.partitions) == (10, 3)
     assert [job.size(i) for i in range(3)] == [4, 4, 2]
     assert [name for i in range(3) for name in job.names(i)] == [f"{i:04d}.jpg" for i in range(10)]
 
@@ -47,7 +47,7 @@ def test_a_list_that_was_half_frozen_is_frozen_anew(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("names", "reason"),
-    [([], "expected pictures, found none"), (["a", "b", "c", "a"], "expected each picture once")],
+    [([], "expected images, found none"), (["a", "b", "c", "a"], "expected each image once")],
 )
 def test_lists_that_make_no_job(tmp_path: Path, names: list[str], reason: str) -> None:
     with pytest.raises(UserError, match=reason):
@@ -81,7 +81,7 @@ def test_a_job_goes_on_only_as_it_began(
 
 
 def no_number(job: dict[str, Any]) -> None:
-    job["pictures"] = "ten"
+    job["images"] = "ten"
 
 
 def of_another_version(job: dict[str, Any]) -> None:

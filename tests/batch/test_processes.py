@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from archive_workers import (
+
+import hrpose
+from batch_workers import (
     BATCH,
     Named,
     Unwilling,
@@ -16,10 +18,8 @@ from archive_workers import (
     frozen,
     results,
     wait_until,
-    write_pictures,
+    write_images,
 )
-
-import hrpose
 from hrpose.batch.processes import Processes
 from hrpose.batch.run import run, to_do
 from hrpose.batch.worker import Choices, Opening, open_estimator, settings_of
@@ -29,7 +29,7 @@ from tiny_weights import write_tiny_weights
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
 
-def test_a_deadly_picture_is_a_row_with_a_reason(tmp_path: Path) -> None:
+def test_a_deadly_image_is_a_row_with_a_reason(tmp_path: Path) -> None:
     job = frozen(tmp_path, 3, 1)
     run(job, Processes(Named(deadly=frozenset({"0001.jpg"})), 1), *to_do(job))
     assert [row["file"] for row in results(tmp_path)] == [f"{i:04d}.jpg" for i in range(3)]
@@ -65,11 +65,11 @@ def test_workers_that_cannot_start_end_the_job(
 @linux
 def test_a_hard_life_ends_with_the_same_table(tmp_path: Path) -> None:
     """SIGKILL and Ctrl-C for the first process, SIGKILL twice for its worker."""
-    broken = write_pictures(tmp_path / "pictures", 120, (640, 480))
+    broken = write_images(tmp_path / "images", 120, (640, 480))
     weights = write_tiny_weights(tmp_path / "tiny.onnx")
     out = tmp_path / "out"
     command = [
-        *BATCH, str(tmp_path / "pictures"), "--workers", "1",
+        *BATCH, str(tmp_path / "images"), "--workers", "1",
         "--partition", "2", "--weights", str(weights), "--detector", "none", "--out", str(out),
     ]  # fmt: skip
 
@@ -109,11 +109,11 @@ def test_a_hard_life_ends_with_the_same_table(tmp_path: Path) -> None:
 
     choices = Choices(str(weights), "none", None, False, False, 0.3)
     settings = settings_of(open_estimator(choices, hrpose.load, 16, 1), choices)
-    work = Opening(str(tmp_path / "pictures"), choices, hrpose.load, settings)()
+    work = Opening(str(tmp_path / "images"), choices, hrpose.load, settings)()
     rows = results(out)
     names = [row["file"] for row in rows]
     assert names == sorted(names)
     assert rows == work(names).to_pylist()
     assert [row["file"] for row in rows if row["error"]] == broken
-    assert all(row["error"] or len(row["people"]) == 1 for row in rows)
+    assert all(row["error"] or len(row["persons"]) == 1 for row in rows)
     assert len(set(names)) == len(names) == 120

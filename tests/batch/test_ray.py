@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from archive_workers import BATCH, begin, descendants, results, wait_until, write_pictures
 
 import hrpose
+from batch_workers import BATCH, begin, descendants, results, wait_until, write_images
 from hrpose.batch.ray_actors import _room
 from hrpose.batch.worker import Choices, Opening, open_estimator, settings_of
 from hrpose.errors import UserError
@@ -56,11 +56,11 @@ def test_a_hard_life_on_ray_ends_with_the_same_table(
     holder, address = cluster
     for key, value in TOKENS.items():
         monkeypatch.setenv(key, value)
-    broken = write_pictures(tmp_path / "pictures", 120, (640, 480))
+    broken = write_images(tmp_path / "images", 120, (640, 480))
     weights = write_tiny_weights(tmp_path / "tiny.onnx")
     out = tmp_path / "out"
     command = [
-        *BATCH, str(tmp_path / "pictures"), "--engine", "ray", "--address", address,
+        *BATCH, str(tmp_path / "images"), "--engine", "ray", "--address", address,
         "--workers", "1", "--partition", "2", "--weights", str(weights), "--detector", "none",
         "--out", str(out),
     ]  # fmt: skip
@@ -101,7 +101,7 @@ def test_a_hard_life_on_ray_ends_with_the_same_table(
     assert len(names) == 120
     assert (
         rows
-        == Opening(str(tmp_path / "pictures"), choices, hrpose.load, settings)()(names).to_pylist()
+        == Opening(str(tmp_path / "images"), choices, hrpose.load, settings)()(names).to_pylist()
     )
     assert [row["file"] for row in rows if row["error"]] == broken
 

@@ -1,4 +1,4 @@
-"""Every picture gets exactly one row, whatever becomes of the workers."""
+"""Every image gets exactly one row, whatever becomes of the workers."""
 
 import random
 from collections.abc import Sequence
@@ -6,10 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from archive_workers import Scripted, failures, frozen, results
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batch_workers import Scripted, failures, frozen, results
 from hrpose.batch.job import Job, part
 from hrpose.batch.results import Counts
 from hrpose.batch.run import State, run, to_do
@@ -37,10 +37,10 @@ def go_on(job: Job, engine: Scripted, polls: int | None = None) -> State:
     stops=st.lists(st.integers(0, 12), max_size=3),
     seed=st.integers(0, 1000),
 )
-def test_one_row_for_each_picture(
+def test_one_row_for_each_image(
     count: int, partition: int, workers: int, deadly: set[int], stops: list[int], seed: int
 ) -> None:
-    """Workers die at some pictures always, and now and then at any; the run stops and goes on."""
+    """Workers die at some images always, and now and then at any; the run stops and goes on."""
     bad = {name for i, name in enumerate(names(count)) if i in deadly}
     chance = random.Random(seed)
 
@@ -74,7 +74,7 @@ def test_nothing_is_done_twice_without_a_loss(tmp_path: Path) -> None:
     assert third.given == []
 
 
-def test_the_reason_names_the_picture_and_what_became_of_the_worker(tmp_path: Path) -> None:
+def test_the_reason_names_the_image_and_what_became_of_the_worker(tmp_path: Path) -> None:
     job = frozen(tmp_path, 10, 10)
     go_on(job, Scripted(2, lambda given: "0003.jpg" in given))
     assert list(failures(tmp_path)) == [
@@ -114,7 +114,7 @@ def test_results_that_are_not_sound_are_made_anew(tmp_path: Path, spoil: str) ->
     assert results(tmp_path) == before
 
 
-def test_failed_pictures_can_be_tried_again(tmp_path: Path) -> None:
+def test_failed_images_can_be_tried_again(tmp_path: Path) -> None:
     job = frozen(tmp_path, 12, 4)
     go_on(job, Scripted(1, lambda given: "0005.jpg" in given))
     assert to_do(job)[0] == []

@@ -1,4 +1,4 @@
-"""Pictures where they are: folders, zip files, lists, tables, web servers with faults."""
+"""Images where they are: folders, zip files, lists, tables, web servers with faults."""
 
 import http.server
 import io
@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from archive_workers import jpeg
 
+from batch_workers import jpeg
 from hrpose.batch import remote
 from hrpose.batch.source import absolute, open_place
 from hrpose.errors import UserError
@@ -24,11 +24,11 @@ NAMES = ["a.jpg", "b/c.PNG", "b/d e.jpeg"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     (folder / "b" / "empty").mkdir(parents=True)
     for i, name in enumerate(NAMES):
         (folder / name).write_bytes(jpeg(i))
-    (folder / "b" / "notes.txt").write_text("no picture")
+    (folder / "b" / "notes.txt").write_text("no image")
     return folder
 
 
@@ -116,12 +116,12 @@ def test_a_table(folder: Path, tmp_path: Path, column: str) -> None:
     ("name", "content", "reason"),
     [
         ("a.txt", b"\xff\n", "line 1: expected UTF-8"),
-        ("a.txt", b"a.jpg\n\0\n", "line 2: expected the name of a picture"),
-        ("a.txt", b"x" * 20_000, "line 1: expected the name of a picture"),
+        ("a.txt", b"a.jpg\n\0\n", "line 2: expected the name of an image"),
+        ("a.txt", b"x" * 20_000, "line 1: expected the name of an image"),
         ("a.parquet", b"PAR1", "expected a Parquet file"),
         ("a.parquet", pa.table({"id": [1]}), "expected a column file, path, url or file_name"),
-        ("a.parquet", pa.table({"file": ["a", None]}), "expected names of pictures"),
-        ("a.parquet", pa.table({"file": [1, 2]}), "expected names of pictures"),
+        ("a.parquet", pa.table({"file": ["a", None]}), "expected names of images"),
+        ("a.parquet", pa.table({"file": [1, 2]}), "expected names of images"),
     ],
 )
 def test_lists_that_are_none(tmp_path: Path, name: str, content: object, reason: str) -> None:
@@ -138,7 +138,7 @@ def test_lists_that_are_none(tmp_path: Path, name: str, content: object, reason:
     [
         ("nowhere", "expected the folder"),
         ("nowhere.txt", "no such file"),
-        ("a.jpg", "found one picture"),
+        ("a.jpg", "found one image"),
         ("ftp://host/a", "expected an address that begins with http"),
         ("file:///etc", "expected an address that begins with http"),
         ("simplecache::s3://bucket/a", "expected an address that begins with http"),
@@ -197,7 +197,7 @@ def test_a_read_that_keeps_failing_is_a_reason_without_keys(
     assert len(Server.asked) == times
 
 
-def test_no_more_is_read_than_a_picture_may_have(
+def test_no_more_is_read_than_a_image_may_have(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote, "MAX_BYTES", 100)
@@ -281,5 +281,5 @@ def test_a_line_without_an_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(remote.PACKAGES, "memory", "fsspec")
     store = type(fsspec.filesystem("memory"))
     monkeypatch.setattr(store, "open", lambda *_, **__: Faulty(most=40_000))
-    with pytest.raises(UserError, match="line 1: expected the name of a picture"):
+    with pytest.raises(UserError, match="line 1: expected the name of an image"):
         list(open_place("memory://bucket/list.txt").names())

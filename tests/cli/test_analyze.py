@@ -21,7 +21,7 @@ from tiny_weights import write_tiny_weights
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set, weights, their results, and the analysis of these."""
     folder = tmp_path_factory.mktemp("analysis")
-    write_dataset(folder / "data", pictures=12, seed=3)
+    write_dataset(folder / "data", images=12, seed=3)
     write_tiny_weights(folder / "tiny.onnx")
     # Bad weights find poses that no one is near: the results are labels, moved.
     document = json.loads((folder / "data/annotations.json").read_bytes())
@@ -54,19 +54,19 @@ def test_it_writes_a_page_figures_and_weights(folder: Path) -> None:
     figures = json.loads((folder / "page.json").read_bytes())
     assert 0 < figures["AP"] < 1
     assert len(figures["box_noise"]) == 6
-    assert len(figures["joints"]) == 17
+    assert len(figures["keypoints"]) == 17
     assert set(figures["examples"]) == {"worst", "overrated", "underrated"}
     page = (folder / "page.html").read_text(encoding="utf-8")
     assert f"Why the AP is {figures['AP']:.3f}" in page
-    people = sum(len(each) for each in figures["examples"].values())
+    persons = sum(len(each) for each in figures["examples"].values())
     # Two drawings and three heatmaps for each.
-    assert page.count("data:image/jpeg") == 5 * people > 0
-    calibration = open_session(folder / "calibrated.onnx", 1).passport.calibration
+    assert page.count("data:image/jpeg") == 5 * persons > 0
+    calibration = open_session(folder / "calibrated.onnx", 1).metadata.calibration
     assert calibration is not None
     assert calibration.temperature == figures["calibration"]["temperature"]
 
 
-def test_without_pictures_there_is_a_page_too(folder: Path, tmp_path: Path) -> None:
+def test_without_images_there_is_a_page_too(folder: Path, tmp_path: Path) -> None:
     done = run(folder, "--out", tmp_path / "page.html")
     assert done.exit_code == 0, done.output
     page = (tmp_path / "page.html").read_text(encoding="utf-8")

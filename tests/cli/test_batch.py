@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from archive_workers import jpeg, results
 from typer.testing import CliRunner, Result
 
+from batch_workers import jpeg, results
 from hrpose.batch.results import read_rows
 from hrpose.cli.main import app
 from hrpose.errors import UserError
@@ -20,8 +20,8 @@ def weights(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
     folder.mkdir()
     for i in range(3):
         (folder / f"{i}.jpg").write_bytes(jpeg(i))
@@ -43,9 +43,9 @@ def run(command: str, *arguments: object) -> Result:
     ],
 )
 def test_options_that_do_not_fit(
-    photos: Path, tmp_path: Path, arguments: list[object], said: str
+    images: Path, tmp_path: Path, arguments: list[object], said: str
 ) -> None:
-    ran = run("batch", photos, *arguments, "--out", tmp_path / "out")
+    ran = run("batch", images, *arguments, "--out", tmp_path / "out")
     assert isinstance(ran.exception, UserError)
     assert said in str(ran.exception)
     assert not (tmp_path / "out").exists()
@@ -55,20 +55,20 @@ def test_options_that_do_not_fit(
     "arguments", [["--engine", "spark"], ["--boxes", "a.json"], ["--workers", 0], ["other"]]
 )
 def test_options_that_it_does_not_have(
-    photos: Path, tmp_path: Path, arguments: list[object]
+    images: Path, tmp_path: Path, arguments: list[object]
 ) -> None:
-    assert run("batch", photos, *arguments, "--out", tmp_path / "out").exit_code == 2
+    assert run("batch", images, *arguments, "--out", tmp_path / "out").exit_code == 2
     assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_package_is_one_line(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("hrpose.batch.job", "hrpose.batch.run"):
         monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.delattr(name, raising=False)
     monkeypatch.setitem(sys.modules, "filelock", None)
-    ran = run("batch", photos, "--out", tmp_path / "out")
+    ran = run("batch", images, "--out", tmp_path / "out")
     assert str(ran.exception) == (
         "hrpose batch needs the package 'filelock', which is not installed; "
         "pip install 'hrpose[archives]'"
@@ -76,12 +76,12 @@ def test_a_missing_package_is_one_line(
 
 
 def test_results_and_what_is_said(
-    photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first run, the second, others' options, and the same rows as the other tables have."""
     monkeypatch.chdir(tmp_path)
     # Relative, for workers start in folders of their own on other machines.
-    same = ["photos", "--workers", 1, "--out", "out", "--detector", "none"]
+    same = ["images", "--workers", 1, "--out", "out", "--detector", "none"]
     same += ["--weights", "tiny.onnx"]
     first = run("batch", *same)
     assert first.exit_code == 0, first.output
@@ -90,11 +90,11 @@ def test_results_and_what_is_said(
     rows = results(tmp_path / "out")
     assert [row["file"] for row in rows] == ["0.jpg", "1.jpg", "2.jpg", "bad.jpg"]
     assert [row["width"] for row in rows] == [64, 64, 64, None]
-    assert [row["people"] is None for row in rows] == [False, False, False, True]
-    assert rows[0]["people"][0]["box"] == [0, 0, 64, 48]
+    assert [row["persons"] is None for row in rows] == [False, False, False, True]
+    assert rows[0]["persons"][0]["box"] == [0, 0, 64, 48]
     job = json.loads((tmp_path / "out" / "job.json").read_bytes())
-    assert job["place"] == str(photos)
-    assert {"weights_sha256", "passport_sha256", "flip_test"} <= job["settings"].keys()
+    assert job["place"] == str(images)
+    assert {"weights_sha256", "metadata_sha256", "flip_test"} <= job["settings"].keys()
 
     second = run("batch", *same)
     assert (second.exit_code, second.stderr) == (0, "")
@@ -107,7 +107,7 @@ def test_results_and_what_is_said(
     ):
         assert said in str(run("batch", *same, *other).exception)
 
-    plain = run("predict", "photos", "--save", "csv", "--out", "csv", *same[-4:])
+    plain = run("predict", "images", "--save", "csv", "--out", "csv", *same[-4:])
     assert plain.exit_code == 2  # for bad.jpg
     lines = (tmp_path / "csv" / "poses.csv").read_text().splitlines()[1:]
     found = [

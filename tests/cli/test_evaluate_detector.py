@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_finder import REACH, SIDE, write_tiny_finder
 from typer.testing import CliRunner
 
 from hrpose.cli.main import app
 from hrpose.errors import UserError
+from tiny_person_detector import REACH, SIDE, write_tiny_detector
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Three pictures of 128 x 128: a red person, a red ghost, and a person who is not red."""
+    """Three images of 128 x 128: a red person, a red ghost, and a person who is not red."""
     (tmp_path / "images").mkdir()
     size = 2 * REACH * 128 / SIDE
     person = {"category_id": 1, "bbox": [64 - size / 2, 64 - size / 2, size, size]}
@@ -31,7 +31,7 @@ def data(tmp_path: Path) -> Path:
         "categories": [{"id": 1, "name": "person"}],
     }
     (tmp_path / "boxes.json").write_text(json.dumps(document))
-    write_tiny_finder(tmp_path / "tiny.onnx")
+    write_tiny_detector(tmp_path / "tiny.onnx")
     return tmp_path
 
 
@@ -62,7 +62,7 @@ def test_auto_is_measured_by_what_it_finds(data: Path, monkeypatch: pytest.Monke
     assert "threshold 0.50: recall 0.000, precision 1.000, 0.0 boxes per image" in output
 
 
-def test_low_people_do_not_count(data: Path) -> None:
+def test_low_persons_do_not_count(data: Path) -> None:
     assert "with 0 persons at least 96 px high" in run(data)
 
 

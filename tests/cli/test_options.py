@@ -23,7 +23,7 @@ def test_a_wrong_input_size_is_told_the_bounds(text: str) -> None:
         parse_input_size(text)
 
 
-def test_a_joint_is_shown_from_the_same_score_on_everywhere() -> None:
+def test_a_keypoint_is_shown_from_the_same_score_on_everywhere() -> None:
     assert options.THRESHOLD == poses.THRESHOLD
 
 

@@ -18,7 +18,7 @@ from hrpose.cli.main import app
 from hrpose.errors import UserError
 from hrpose.evaluation.parity.certificate import Certificate, Check
 from hrpose.synthetic import write_dataset
-from tiny_weights import PASSPORT, write_tiny_weights
+from tiny_weights import METADATA, write_tiny_weights
 
 QUICK = Certificate((Check("one", "numpy", 0, 0), Check("two", "numpy", 1e-6, 1e-5, "px")))
 
@@ -36,7 +36,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("data")
-    write_dataset(folder, pictures=3, seed=0)
+    write_dataset(folder, images=3, seed=0)
     return ["--annotations", f"{folder}/annotations.json", "--images", f"{folder}/images"]
 
 
@@ -46,7 +46,7 @@ def weights(tmp_path: Path) -> Path:
 
 
 def other_weights(path: Path) -> Path:
-    """The same passport, other numbers."""
+    """The same metadata, other numbers."""
     model = onnx.load(write_tiny_weights(path))
     (mix,) = model.graph.initializer
     turned = numpy_helper.to_array(mix)[:, ::-1].copy()
@@ -119,10 +119,10 @@ def test_the_published_figure_is_compared(
 
 
 @pytest.mark.usefixtures("quick")
-def test_models_that_read_pictures_differently_are_not_compared(
+def test_models_that_read_images_differently_are_not_compared(
     weights: Path, tmp_path: Path
 ) -> None:
-    other = write_tiny_weights(tmp_path / "b.onnx", replace(PASSPORT, padding=1.5))
+    other = write_tiny_weights(tmp_path / "b.onnx", replace(METADATA, padding=1.5))
     ran = run("--weights", other, "--against", weights)
     assert isinstance(ran.exception, UserError)
     assert "found padding 1.5 instead of 1.25" in str(ran.exception)

@@ -20,7 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two sets, their results, and weights."""
     folder = tmp_path_factory.mktemp("sets")
     for name, seed in (("a", 3), ("b", 4)):
-        write_dataset(folder / name, pictures=6, seed=seed)
+        write_dataset(folder / name, images=6, seed=seed)
     document = json.loads((folder / "a" / "annotations.json").read_bytes())
     results = [
         {key: person[key] for key in ("image_id", "category_id", "keypoints")} | {"score": 0.5}

@@ -1,4 +1,4 @@
-"""`hrpose predict` from its arguments to its files: good pictures, and every bad one."""
+"""`hrpose predict` from its arguments to its files: good images, and every bad one."""
 
 import io
 import json
@@ -54,14 +54,14 @@ def run(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     return run
 
 
-def picture(width: int = 64, height: int = 80, seed: int = 0) -> Image.Image:
+def image(width: int = 64, height: int = 80, seed: int = 0) -> Image.Image:
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
     return small.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def saved(path: Path, image: Image.Image | None = None) -> Path:
-    (image or picture()).save(path)
+def saved(path: Path, pixels: Image.Image | None = None) -> Path:
+    (pixels or image()).save(path)
     return path
 
 
@@ -89,9 +89,9 @@ def one_line_about(ran: Ran, *words: object) -> None:
 
 
 def test_results_have_the_coco_form_and_file_names(run: Run, tmp_path: Path) -> None:
-    photo = saved(tmp_path / "photo.jpg")
+    image = saved(tmp_path / "photo.jpg")
     out = tmp_path / "out"
-    ran = run(photo, "--out", out)
+    ran = run(image, "--out", out)
     assert (ran.code, ran.complained) == (0, "")
     assert ran.said == (
         f"1 image, 1 person (detector: the full image) -> {out / 'poses.json'}, drawn images\n"
@@ -109,7 +109,7 @@ def test_results_have_the_coco_form_and_file_names(run: Run, tmp_path: Path) -> 
         assert (drawn.format, drawn.size) == ("JPEG", (64, 80))
 
 
-def test_pictures_named_by_numbers_keep_them_as_ids(run: Run, tmp_path: Path) -> None:
+def test_images_named_by_numbers_keep_them_as_ids(run: Run, tmp_path: Path) -> None:
     for number in (785, 12):
         saved(tmp_path / f"{number:012d}.png")
     assert run(tmp_path, "--out", tmp_path / "out").code == 0
@@ -123,19 +123,19 @@ def test_pictures_named_by_numbers_keep_them_as_ids(run: Run, tmp_path: Path) ->
         ("one_pixel.png", Image.new("RGB", (1, 1), (9, 9, 9)), "one_pixel.png"),
         ("thin.png", Image.new("RGB", (1, 300), (9, 200, 9)), "thin.png"),
         ("deep.png", Image.new("I;16", (40, 50), 40000), "deep.png"),
-        ("print.jpg", picture().convert("CMYK"), "print.jpg"),
-        ("grey.jpg", picture().convert("L"), "grey.jpg"),
-        ("grey.png", picture().convert("L"), "grey.png"),
-        ("black_and_white.png", picture().convert("1"), "black_and_white.png"),
+        ("print.jpg", image().convert("CMYK"), "print.jpg"),
+        ("gray.jpg", image().convert("L"), "gray.jpg"),
+        ("gray.png", image().convert("L"), "gray.png"),
+        ("black_and_white.png", image().convert("1"), "black_and_white.png"),
         ("alpha.png", Image.new("RGBA", (40, 50), (200, 10, 10, 90)), "alpha.png"),
-        ("web.webp", picture(), "web.webp"),
-        ("scan.tif", picture(), "scan.tif"),
-        ("loud.JPG", picture(), "loud.JPG"),
-        ("moving.gif", picture(), "moving.gif.png"),
+        ("web.webp", image(), "web.webp"),
+        ("scan.tif", image(), "scan.tif"),
+        ("loud.JPG", image(), "loud.JPG"),
+        ("moving.gif", image(), "moving.gif.png"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_odd_pictures_are_drawn(
+def test_odd_images_are_drawn(
     run: Run, tmp_path: Path, name: str, image: Image.Image, drawn_name: str
 ) -> None:
     ran = run(saved(tmp_path / name, image), "--out", tmp_path / "out")
@@ -146,10 +146,10 @@ def test_odd_pictures_are_drawn(
         assert drawn.size == image.size
 
 
-def test_a_picture_on_its_side_comes_out_upright(run: Run, tmp_path: Path) -> None:
+def test_a_image_on_its_side_comes_out_upright(run: Run, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture(80, 40).save(tmp_path / "phone.jpg", exif=exif)
+    image(80, 40).save(tmp_path / "phone.jpg", exif=exif)
     assert run(tmp_path / "phone.jpg", "--out", tmp_path / "out").code == 0
     assert poses_in(tmp_path / "out")[0]["bbox"] == [0, 0, 40, 80]
     with Image.open(tmp_path / "out" / "phone.jpg") as drawn:
@@ -161,12 +161,12 @@ def missing(path: Path) -> None:
 
 
 def text(path: Path) -> None:
-    path.write_text("not a picture", encoding="utf-8")
+    path.write_text("not an image", encoding="utf-8")
 
 
 def truncated(path: Path) -> None:
     file = io.BytesIO()
-    picture(400, 300).save(file, "JPEG")
+    image(400, 300).save(file, "JPEG")
     path.write_bytes(file.getvalue()[: len(file.getvalue()) // 2])
 
 
@@ -182,43 +182,43 @@ BAD = pytest.mark.parametrize(
     ("spoil", "reason"),
     [
         (missing, "no such file"),
-        (text, "expected a picture"),
+        (text, "expected an image"),
         (truncated, "damaged or cut off"),
         (empty, "empty file"),
-        (one_byte, "expected a picture"),
+        (one_byte, "expected an image"),
     ],
 )
 
 
 @BAD
-def test_a_bad_picture_is_one_line(
+def test_a_bad_image_is_one_line(
     run: Run, tmp_path: Path, spoil: Callable[[Path], None], reason: str
 ) -> None:
-    photo = tmp_path / "bad.jpg"
-    spoil(photo)
-    one_line_about(run(photo, "--out", tmp_path / "out"), photo, reason)
+    image = tmp_path / "bad.jpg"
+    spoil(image)
+    one_line_about(run(image, "--out", tmp_path / "out"), image, reason)
     # No empty list of poses over those of an earlier run, and no temporary file.
     assert names_in(tmp_path / "out") == []
 
 
 @BAD
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
-def test_the_good_pictures_are_still_done(
+def test_the_good_images_are_still_done(
     run: Run, tmp_path: Path, spoil: Callable[[Path], None], reason: str, batch_size: int
 ) -> None:
-    photos = [saved(tmp_path / f"{name}.jpg", picture(seed=ord(name))) for name in "acde"]
+    images = [saved(tmp_path / f"{name}.jpg", image(seed=ord(name))) for name in "acde"]
     bad = tmp_path / "b.jpg"
     spoil(bad)
-    given = [photos[0], bad, *photos[1:]]
+    given = [images[0], bad, *images[1:]]
     out = tmp_path / "out"
     one_line_about(run(*given, "--out", out, "--batch-size", batch_size), bad, reason)
-    names = [photo.name for photo in photos]
+    names = [image.name for image in images]
     assert [entry["file_name"] for entry in poses_in(out)] == names
-    # Neither the bad picture nor any temporary file.
+    # Neither the bad image nor any temporary file.
     assert names_in(out) == sorted([*names, "poses.json"])
 
 
-def test_every_bad_picture_is_listed(run: Run, tmp_path: Path) -> None:
+def test_every_bad_image_is_listed(run: Run, tmp_path: Path) -> None:
     saved(tmp_path / "good.png")
     text(tmp_path / "words.jpg")
     truncated(tmp_path / "half.jpg")
@@ -239,7 +239,7 @@ def test_a_name_longer_than_any_file_has(run: Run, tmp_path: Path) -> None:
 
 
 def test_an_empty_folder(run: Run, tmp_path: Path) -> None:
-    folder = tmp_path / "photos"
+    folder = tmp_path / "images"
     folder.mkdir()
     (folder / "notes.txt").touch()
     one_line_about(run(folder, "--out", tmp_path / "out"), folder, "found none")
@@ -248,20 +248,20 @@ def test_an_empty_folder(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["w99-huge", "nothing.onnx"])
 def test_unknown_weights(run: Run, tmp_path: Path, name: str) -> None:
-    photo = saved(tmp_path / "photo.jpg")
-    ran = run(photo, "--out", tmp_path / "out", "--weights", name)
+    image = saved(tmp_path / "photo.jpg")
+    ran = run(image, "--out", tmp_path / "out", "--weights", name)
     one_line_about(ran, name, "no such weights", "w16-small")
 
 
 def test_weights_of_another_kind(run: Run, tmp_path: Path) -> None:
-    photo = saved(tmp_path / "photo.jpg")
-    stranger = write_tiny_weights(tmp_path / "stranger.onnx", passport=None)
-    ran = run(photo, "--out", tmp_path / "out", "--weights", stranger)
+    image = saved(tmp_path / "photo.jpg")
+    stranger = write_tiny_weights(tmp_path / "stranger.onnx", metadata=None)
+    ran = run(image, "--out", tmp_path / "out", "--weights", stranger)
     one_line_about(ran, "[metadata-missing]")
     broken = tmp_path / "broken.onnx"
     broken.write_text("not a network", encoding="utf-8")
-    one_line_about(run(photo, "--out", tmp_path / "out", "--weights", broken), "broken.onnx")
-    one_line_about(run(photo, "--out", tmp_path / "out", "--weights", photo), "expected weights")
+    one_line_about(run(image, "--out", tmp_path / "out", "--weights", broken), "broken.onnx")
+    one_line_about(run(image, "--out", tmp_path / "out", "--weights", image), "expected weights")
 
 
 @pytest.mark.parametrize("below", ["", "deeper"])
@@ -285,13 +285,13 @@ def test_a_result_that_cannot_be_written_leaves_no_half(
 
 
 def test_no_input_is_written_over(run: Run, tmp_path: Path) -> None:
-    photo = saved(tmp_path / "photo.jpg")
-    before = photo.read_bytes()
-    one_line_about(run(photo, "--out", tmp_path), photo, "written over")
+    image = saved(tmp_path / "photo.jpg")
+    before = image.read_bytes()
+    one_line_about(run(image, "--out", tmp_path), image, "written over")
     boxes = tmp_path / "poses.json"
     boxes.write_text('[{"file_name": "photo.jpg", "bbox": [1, 1, 9, 9]}]', encoding="utf-8")
     moved = saved(tmp_path / "elsewhere.jpg")
-    photo.unlink()
+    image.unlink()
     (tmp_path / "in").mkdir()
     moved.rename(tmp_path / "in" / "photo.jpg")
     ran = run(tmp_path / "in" / "photo.jpg", "--boxes", boxes, "--out", tmp_path)
@@ -300,7 +300,7 @@ def test_no_input_is_written_over(run: Run, tmp_path: Path) -> None:
     assert "photo.jpg" in boxes.read_text(encoding="utf-8")
 
 
-def test_two_pictures_of_one_name(run: Run, tmp_path: Path) -> None:
+def test_two_images_of_one_name(run: Run, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         saved(tmp_path / folder / "photo.jpg")
@@ -310,9 +310,9 @@ def test_two_pictures_of_one_name(run: Run, tmp_path: Path) -> None:
 
 
 def test_running_again_replaces_the_results(run: Run, tmp_path: Path) -> None:
-    photo = saved(tmp_path / "photo.jpg")
+    image = saved(tmp_path / "photo.jpg")
     for _ in range(2):
-        assert run(photo, "--out", tmp_path / "out").code == 0
+        assert run(image, "--out", tmp_path / "out").code == 0
     assert names_in(tmp_path / "out") == ["photo.jpg", "poses.json"]
 
 
@@ -338,24 +338,24 @@ def test_running_again_replaces_the_results(run: Run, tmp_path: Path) -> None:
     ],
     ids=["file_name", "image_id", "annotations"],
 )
-def test_boxes_find_their_picture(run: Run, tmp_path: Path, document: Any) -> None:
-    photos = [saved(tmp_path / "000785.jpg"), saved(tmp_path / "000012.jpg")]
+def test_boxes_find_their_image(run: Run, tmp_path: Path, document: Any) -> None:
+    images = [saved(tmp_path / "000785.jpg"), saved(tmp_path / "000012.jpg")]
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps(document), encoding="utf-8")
-    ran = run(*photos, "--boxes", boxes, "--out", tmp_path / "out")
+    ran = run(*images, "--boxes", boxes, "--out", tmp_path / "out")
     assert (ran.code, ran.complained) == (0, "")
     entries = poses_in(tmp_path / "out")
     assert [entry["bbox"] for entry in entries] == [[5, 6, 20, 30], [30, 6, 20, 30]]
     assert {(entry["file_name"], entry["image_id"]) for entry in entries} == {("000785.jpg", 785)}
-    # A picture without a box has no people, but it is drawn.
+    # An image without a box has no people, but it is drawn.
     assert names_in(tmp_path / "out") == ["000012.jpg", "000785.jpg", "poses.json"]
 
 
 @pytest.mark.parametrize(
     ("entry", "reason"),
     [
-        ('"bbox": [100, 5, 20, 30]', "box 0: expected a box that touches the picture of 64 x 80"),
-        ('"bbox": [-90, 5, 20, 30]', "touches the picture"),
+        ('"bbox": [100, 5, 20, 30]', "box 0: expected a box that touches the image of 64 x 80"),
+        ('"bbox": [-90, 5, 20, 30]', "touches the image"),
         ('"bbox": [NaN, 5, 20, 30]', "box 0: expected four finite numbers"),
         ('"bbox": [0, 5, Infinity, 30]', "box 0: expected four finite numbers"),
         ('"bbox": [0, 5, 0, 30]', "a width and a height above 0"),
@@ -365,7 +365,7 @@ def test_boxes_find_their_picture(run: Run, tmp_path: Path, document: Any) -> No
         ('"bbox": [0, 5, 20, 30], "score": 7', "box_scores"),
     ],
 )
-def test_a_bad_box_spoils_its_picture_alone(
+def test_a_bad_box_spoils_its_image_alone(
     run: Run, tmp_path: Path, entry: str, reason: str
 ) -> None:
     bad, good = saved(tmp_path / "bad.jpg"), saved(tmp_path / "good.jpg")
@@ -408,11 +408,11 @@ def test_a_bad_box_spoils_its_picture_alone(
 def test_a_boxes_file_of_another_form(
     run: Run, tmp_path: Path, content: str | None, reason: str
 ) -> None:
-    photo = saved(tmp_path / "photo.jpg")
+    image = saved(tmp_path / "photo.jpg")
     boxes = tmp_path / "boxes.json"
     if content is not None:
         boxes.write_text(content, encoding="utf-8")
-    one_line_about(run(photo, "--boxes", boxes, "--out", tmp_path / "out"), boxes, reason)
+    one_line_about(run(image, "--boxes", boxes, "--out", tmp_path / "out"), boxes, reason)
 
 
 def test_a_threshold_out_of_range(run: Run, tmp_path: Path) -> None:
@@ -431,11 +431,11 @@ def test_a_threshold_out_of_range(run: Run, tmp_path: Path) -> None:
         (["--no-smooth"], "--no-smooth: goes with a clip or camera, found none"),
         (
             ["--mark", "boxes", "--save", "coco"],
-            "--mark: expected pictures in --save, found 'coco'; add pictures",
+            "--mark: expected images in --save, found 'coco'; add images",
         ),
         (
             ["--side-by-side", "w16-small", "--save", "csv"],
-            "--side-by-side: expected pictures in --save, found 'csv'; add pictures",
+            "--side-by-side: expected images in --save, found 'csv'; add images",
         ),
     ],
 )
@@ -449,15 +449,15 @@ def test_options_that_would_do_nothing(
 def test_marks_of_a_clip_go_into_the_clip_or_the_window(run: Run, tmp_path: Path) -> None:
     clip, words = tmp_path / "empty.mp4", ["--mark", "boxes", "--save", "coco", "--out", tmp_path]
     clip.touch()
-    one_line_about(run(clip, *words), "--mark: expected pictures in --save")
+    one_line_about(run(clip, *words), "--mark: expected images in --save")
     one_line_about(run(clip, *words, "--show"), clip)  # which is no clip
 
 
 def test_the_batch_size_is_for_both_weights(
     run: Run, tmp_path: Path, weights: Path, batch_sizes: list[int]
 ) -> None:
-    photo = saved(tmp_path / "photo.jpg")
-    ran = run(photo, "--side-by-side", weights, "--batch-size", 3, "--out", tmp_path / "out")
+    image = saved(tmp_path / "photo.jpg")
+    ran = run(image, "--side-by-side", weights, "--batch-size", 3, "--out", tmp_path / "out")
     assert (ran.code, ran.complained) == (0, "")
     assert batch_sizes == [3, 3]
 

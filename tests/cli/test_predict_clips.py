@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from clips import colours, duration, frames, sound_packets, times, write_clip
+from clips import colors, duration, frames, sound_packets, times, write_clip
 from hrpose.cli.main import app
 from hrpose.video import reading as clip_module
 from tiny_weights import write_tiny_weights
@@ -31,9 +31,9 @@ def predict(*arguments: object) -> Result:
 
 
 def test_a_clip_in_a_drawn_clip_and_results_out(tmp_path: Path, weights: Path) -> None:
-    source = write_clip(tmp_path / "a.mp4", colours(25), times(25), sound="aac")
+    source = write_clip(tmp_path / "a.mp4", colors(25), times(25), sound="aac")
     done = predict(source, "--weights", weights, "--out", tmp_path / "out", "--save",
-                   "pictures,coco,csv", "--threshold", 0)  # fmt: skip
+                   "images,coco,csv", "--threshold", 0)  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "25 frames at" in done.output
     target = tmp_path / "out" / "a.mp4"
@@ -46,13 +46,13 @@ def test_a_clip_in_a_drawn_clip_and_results_out(tmp_path: Path, weights: Path) -
     assert [entry["frame"] for entry in entries] == list(range(25))
     assert [entry["image_id"] for entry in entries] == list(range(1, 26))
     assert [entry["time"] for entry in entries] == pytest.approx(times(25), abs=1e-3)
-    # The joints of these weights jump about, so that one may be taken for a new person.
+    # The keypoints of these weights jump about, so that one may be taken for a new person.
     ids = [entry["track_id"] for entry in entries]
     assert ids[0] == 1
     assert set(ids) == set(range(1, max(ids) + 1))
     assert {entry["file_name"] for entry in entries} == {"a.mp4"}
     rows = (tmp_path / "out" / "a.csv").read_text().splitlines()
-    assert rows[0].startswith("file,frame,time,track_id,person,joint")
+    assert rows[0].startswith("file,frame,time,track_id,person,keypoint")
     assert len(rows) == 1 + 25 * 17
     assert rows[18].startswith("a.mp4,1,0.04,1,0,nose,")
 
@@ -60,18 +60,18 @@ def test_a_clip_in_a_drawn_clip_and_results_out(tmp_path: Path, weights: Path) -
 @pytest.mark.parametrize("name", ["a.mov", "a.avi", "a.mkv", "a.webm"])
 def test_other_clips_become_mp4_of_their_stem(tmp_path: Path, weights: Path, name: str) -> None:
     codec = {"a.avi": "mpeg4", "a.webm": "libvpx"}.get(name, "libx264")
-    source = write_clip(tmp_path / name, colours(5), times(5), codec=codec)
+    source = write_clip(tmp_path / name, colors(5), times(5), codec=codec)
     done = predict(source, "--weights", weights, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert len(frames(tmp_path / "out" / "a.mp4")) == 5
 
 
 def test_turned_and_odd(tmp_path: Path, weights: Path) -> None:
-    source = write_clip(tmp_path / "a.mp4", colours(3, (64, 48)), times(3), rotation=90)
+    source = write_clip(tmp_path / "a.mp4", colors(3, (64, 48)), times(3), rotation=90)
     assert predict(source, "--weights", weights, "--out", tmp_path / "out").exit_code == 0
     assert frames(tmp_path / "out" / "a.mp4")[0].width == 48
     odd = write_clip(
-        tmp_path / "odd.mkv", colours(3, (61, 47)), times(3), codec="ffv1", pixels="bgr0"
+        tmp_path / "odd.mkv", colors(3, (61, 47)), times(3), codec="ffv1", pixels="bgr0"
     )
     assert predict(odd, "--weights", weights, "--out", tmp_path / "out").exit_code == 0
     frame = frames(tmp_path / "out" / "odd.mp4")[0]
@@ -89,7 +89,7 @@ def test_a_clip_cut_in_the_middle_gives_what_is_there_and_says_so(
 
 
 def test_only_results_and_no_clip_where_none_is_asked_for(tmp_path: Path, weights: Path) -> None:
-    source = write_clip(tmp_path / "a.mp4", colours(3), times(3))
+    source = write_clip(tmp_path / "a.mp4", colors(3), times(3))
     done = predict(source, "--weights", weights, "--out", tmp_path / "out", "--save", "coco")
     assert done.exit_code == 0, done.output
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.json"]
@@ -125,7 +125,7 @@ def test_any_mix_in_one_call(tmp_path: Path, weights: Path) -> None:
     """Images, clips of one stem, a folder with a clip, a broken clip: each has its own results."""
     for name, count in (("a.mp4", 2), ("more/a.mkv", 3), ("more/b.mp4", 4)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        write_clip(tmp_path / name, colours(count), times(count))
+        write_clip(tmp_path / name, colors(count), times(count))
     (tmp_path / "bad.mp4").write_bytes(b"no clip")
     for name in ("1.png", "more/2.png"):
         Image.fromarray(noise(1)[0]).save(tmp_path / name)
@@ -156,7 +156,7 @@ def test_any_mix_in_one_call(tmp_path: Path, weights: Path) -> None:
 
 
 def test_no_clip_is_written_over(tmp_path: Path, weights: Path) -> None:
-    source = write_clip(tmp_path / "a.mp4", colours(3), times(3))
+    source = write_clip(tmp_path / "a.mp4", colors(3), times(3))
     before = source.read_bytes()
     done = predict(source, "--weights", weights, "--out", tmp_path)
     assert "would be written over" in done.stderr
@@ -165,7 +165,7 @@ def test_no_clip_is_written_over(tmp_path: Path, weights: Path) -> None:
 
 def test_a_camera(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clip stands in for the camera, through the same interface."""
-    write_clip(tmp_path / "0.mkv", colours(20), times(20))
+    write_clip(tmp_path / "0.mkv", colors(20), times(20))
     monkeypatch.setattr(clip_module, "CAMERAS", {sys.platform: (None, f"{tmp_path}/{{}}.mkv")})
     done = predict("camera:0", "--weights", weights, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
@@ -179,7 +179,7 @@ def test_a_window_needs_a_display(
 ) -> None:
     pytest.importorskip("tkinter")
     monkeypatch.delenv("DISPLAY", raising=False)
-    source = write_clip(tmp_path / "a.mp4", colours(3), times(3))
+    source = write_clip(tmp_path / "a.mp4", colors(3), times(3))
     done = predict(source, "--weights", weights, "--out", tmp_path / "out", "--show")
     assert "needs a display" in done.stderr
 

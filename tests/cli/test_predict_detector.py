@@ -14,20 +14,19 @@ from typer.testing import CliRunner, Result
 from hrpose.cli.main import app
 from hrpose.detection import factory as opening
 from hrpose.errors import UserError
-from hrpose.predict import images
 from tiny_detectors import scored_outputs, write_detector
 from tiny_weights import write_tiny_weights
 
 Run = Callable[..., Result]
-# In pictures of 128 x 96, the input of 64 x 64 shows them at half their size.
-PEOPLE = [[4, 4, 20, 40], [30, 8, 50, 44]]
+# In images of 128 x 96, the input of 64 x 64 shows them at half their size.
+PERSONS = [[4, 4, 20, 40], [30, 8, 50, 44]]
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     write_tiny_weights(folder / "tiny.onnx")
-    write_detector(folder / "rtmdet.onnx", scored_outputs(PEOPLE, [0.9, 0.5]))
+    write_detector(folder / "rtmdet.onnx", scored_outputs(PERSONS, [0.9, 0.5]))
     return folder
 
 
@@ -41,7 +40,7 @@ def run(files: Path, tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def photo(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     return saved(tmp_path / "photo.png")
 
 
@@ -69,10 +68,10 @@ def refused(result: Result, said: str) -> None:
         (["--box-threshold", "0.95"], []),
     ],
 )
-def test_a_detector_finds_the_people(
-    run: Run, photo: Path, files: Path, tmp_path: Path, more: list[str], boxes: list[Any]
+def test_a_detector_finds_the_persons(
+    run: Run, image: Path, files: Path, tmp_path: Path, more: list[str], boxes: list[Any]
 ) -> None:
-    ran = run(photo, "--detector", files / "rtmdet.onnx", *more)
+    ran = run(image, "--detector", files / "rtmdet.onnx", *more)
     assert (ran.exit_code, ran.stderr) == (0, "")
     assert [entry["bbox"] for entry in entries(tmp_path)] == boxes
     empty = "" if boxes else " (1 without persons)"
@@ -81,40 +80,40 @@ def test_a_detector_finds_the_people(
 
 
 def test_the_last_resort_is_said_in_one_line(
-    run: Run, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening, "finder_file", lambda: tmp_path / "finder.onnx")
+    monkeypatch.setattr(opening, "builtin_file", lambda: tmp_path / "finder.onnx")
     monkeypatch.setenv("HRPOSE_HOME", str(tmp_path / "home"))
-    ran = run(photo)
+    ran = run(image)
     assert ran.exit_code == 0
     (line,) = ran.stderr.splitlines()
     assert "the full image is the box of one person" in line
     assert [entry["bbox"] for entry in entries(tmp_path)] == [[0, 0, 128, 96]]
     # Who asks for it need not be told.
-    assert run(photo, "--detector", "none").stderr == ""
-    refused(run(photo, "--detector", "builtin"), "not in this package")
+    assert run(image, "--detector", "none").stderr == ""
+    refused(run(image, "--detector", "builtin"), "not in this package")
 
 
 def test_a_threshold_that_the_full_image_ignores_is_said(
-    run: Run, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HRPOSE_HOME", str(tmp_path / "home"))
-    ran = run(photo, "--box-threshold", 0.99)
+    ran = run(image, "--box-threshold", 0.99)
     assert ran.exit_code == 0
     (line,) = ran.stderr.splitlines()
     assert "--box-threshold 0.99: the detector found no person in 1 image" in line
     assert "1 full image as the box of one person" in ran.stdout
-    assert run(photo).stderr == ""
-    ran = run(photo, "--box-threshold", 0.99, "--detector", "builtin")
+    assert run(image).stderr == ""
+    ran = run(image, "--box-threshold", 0.99, "--detector", "builtin")
     assert (ran.exit_code, ran.stderr, entries(tmp_path)) == (0, "", [])
     # Where no detector is there at all, it is refused.
-    monkeypatch.setattr(opening, "finder_file", lambda: tmp_path / "finder.onnx")
-    ran = run(photo, "--box-threshold", 0.99)
+    monkeypatch.setattr(opening, "builtin_file", lambda: tmp_path / "finder.onnx")
+    ran = run(image, "--box-threshold", 0.99)
     refused(ran, "expected a detector that scores its boxes, found 'none'")
 
 
-def test_a_second_look_moves_the_boxes(run: Run, photo: Path, files: Path, tmp_path: Path) -> None:
-    assert run(photo, "--detector", files / "rtmdet.onnx", "--refine").exit_code == 0
+def test_a_second_look_moves_the_boxes(run: Run, image: Path, files: Path, tmp_path: Path) -> None:
+    assert run(image, "--detector", files / "rtmdet.onnx", "--refine").exit_code == 0
     closer = [entry["bbox"] for entry in entries(tmp_path)]
     assert len(closer) == 2
     assert closer != [[8, 8, 32, 72], [60, 16, 40, 72]]
@@ -128,8 +127,8 @@ def test_a_second_look_moves_the_boxes(run: Run, photo: Path, files: Path, tmp_p
         (["--detector", "yolo"], "one of: auto, builtin, none, torchvision"),
     ],
 )
-def test_words_that_do_not_go_together(run: Run, photo: Path, words: list[str], said: str) -> None:
-    refused(run(photo, *words), said)
+def test_words_that_do_not_go_together(run: Run, image: Path, words: list[str], said: str) -> None:
+    refused(run(image, *words), said)
 
 
 @pytest.mark.parametrize("option", ["--boxes", "--side-by-side"])
@@ -139,12 +138,12 @@ def test_a_clip_takes_no_options_of_images(run: Run, tmp_path: Path, option: str
 
 
 def test_many_files_keep_their_order(run: Run, tmp_path: Path) -> None:
-    folder = tmp_path / "photos"
+    folder = tmp_path / "images"
     folder.mkdir()
     for i in range(20):
         saved(folder / f"{i:03d}.png", seed=i)
     for i in (7, 8, 19):
-        (folder / f"{i:03d}.png").write_bytes(b"no picture")
+        (folder / f"{i:03d}.png").write_bytes(b"no image")
     ran = run(folder, "--detector", "none", "--batch-size", 3)
     assert ran.exit_code == 2
     good = [i for i in range(20) if i not in (7, 8, 19)]
@@ -155,7 +154,7 @@ def test_many_files_keep_their_order(run: Run, tmp_path: Path) -> None:
         "008.png",
         "019.png",
     ]
-    # Each picture has its own poses, not its neighbour's.
+    # Each image has its own poses, not its neighbor's.
     (found,) = (entry for entry in entries(tmp_path) if entry["image_id"] == 13)
     run(folder / "013.png", "--detector", "none")
     (expected,) = entries(tmp_path)
@@ -166,7 +165,7 @@ def test_many_files_keep_their_order(run: Run, tmp_path: Path) -> None:
 def test_a_signal_keeps_what_was_done(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: signal.Signals
 ) -> None:
-    photos = [saved(tmp_path / f"{i}.png", seed=i) for i in range(6)]
+    images = [saved(tmp_path / f"{i}.png", seed=i) for i in range(6)]
 
     def interrupted(*given: Any) -> Iterator[images.Prediction | images.Failure]:
         work = predict_images(*given)
@@ -176,7 +175,7 @@ def test_a_signal_keeps_what_was_done(
 
     predict_images = images.predict_images
     monkeypatch.setattr(images, "predict_images", interrupted)
-    ran = run(*photos, "--detector", "none", "--batch-size", 1)
+    ran = run(*images, "--detector", "none", "--batch-size", 1)
     assert ran.exit_code == 128 + asked
     assert [entry["file_name"] for entry in entries(tmp_path)] == ["0.png", "1.png"]
     assert "2 images" in ran.stdout
@@ -185,7 +184,7 @@ def test_a_signal_keeps_what_was_done(
 def test_an_error_keeps_what_was_done(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    photos = [saved(tmp_path / f"{i}.png", seed=i) for i in range(3)]
+    images = [saved(tmp_path / f"{i}.png", seed=i) for i in range(3)]
 
     def full(*given: Any) -> Iterator[images.Prediction | images.Failure]:
         yield next(predict_images(*given))
@@ -193,26 +192,26 @@ def test_an_error_keeps_what_was_done(
 
     predict_images = images.predict_images
     monkeypatch.setattr(images, "predict_images", full)
-    ran = run(*photos, "--detector", "none", "--batch-size", 1)
+    ran = run(*images, "--detector", "none", "--batch-size", 1)
     assert "disk full" in str(ran.exception)
     assert [entry["file_name"] for entry in entries(tmp_path)] == ["0.png"]
 
 
-def test_a_picture_too_large_for_its_kind_of_file_is_said(run: Run, tmp_path: Path) -> None:
+def test_a_image_too_large_for_its_kind_of_file_is_said(run: Run, tmp_path: Path) -> None:
     # The content is a PNG: a WebP would end at 16,383 pixels.
     wide = tmp_path / "wide.webp"
     Image.new("RGB", (16_400, 4)).save(wide, "PNG")
     ran = run(wide, saved(tmp_path / "small.png"), "--detector", "none")
     assert ran.exit_code == 2
-    assert "wide.webp: a picture of 16400 x 4 pixels cannot be written as .webp" in ran.stderr
+    assert "wide.webp: an image of 16400 x 4 pixels cannot be written as .webp" in ran.stderr
     assert [entry["file_name"] for entry in entries(tmp_path)] == ["wide.webp", "small.png"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["poses.json", "small.png"]
 
 
-def test_the_python_door_finds_people_too(files: Path, photo: Path) -> None:
+def test_the_python_door_finds_persons_too(files: Path, image: Path) -> None:
     import hrpose
 
     estimator = hrpose.load(files / "tiny.onnx", detector=files / "rtmdet.onnx", box_threshold=0.6)
-    assert estimator(photo).boxes.tolist() == [[8, 8, 32, 72]]
-    own = hrpose.load(files / "tiny.onnx", detector=lambda image: [[1, 2, 30, 40, 0.5]])
-    assert own(photo).boxes.tolist() == [[1, 2, 30, 40]]
+    assert estimator(image).boxes.tolist() == [[8, 8, 32, 72]]
+    own = hrpose.load(files / "tiny.onnx", detector=lambda pixels: [[1, 2, 30, 40, 0.5]])
+    assert own(image).boxes.tolist() == [[1, 2, 30, 40]]

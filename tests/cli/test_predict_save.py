@@ -20,13 +20,13 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """`hrpose predict photo.jpg ...` into `out`, with tiny weights."""
+    """`hrpose predict image.jpg ...` into `out`, with tiny weights."""
     weights = write_tiny_weights(tmp_path / "tiny.onnx")
     noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(noise).resize((64, 80)).save(tmp_path / "photo.jpg")
 
-    def run(*words: object, photo: Path = tmp_path / "photo.jpg") -> Result:
-        given = ["predict", photo, "--weights", weights, "--out", tmp_path / "out"]
+    def run(*words: object, image: Path = tmp_path / "photo.jpg") -> Result:
+        given = ["predict", image, "--weights", weights, "--out", tmp_path / "out"]
         given += ["--detector", "none", *words]
         return CliRunner().invoke(app, [str(word) for word in given])
 
@@ -40,7 +40,7 @@ def names_in(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("save", "names"),
     [
-        ("pictures,coco", ["photo.jpg", "poses.json"]),
+        ("images,coco", ["photo.jpg", "poses.json"]),
         ("csv", ["poses.csv"]),
         (" parquet , csv", ["poses.csv", "poses.parquet"]),
         (
@@ -50,7 +50,7 @@ def names_in(folder: Path) -> list[str]:
                 "dataset/images/default/photo.jpg",
             ],
         ),
-        ("pictures", ["photo.jpg"]),
+        ("images", ["photo.jpg"]),
     ],
 )
 def test_what_is_asked_for_is_written_and_nothing_else(
@@ -82,11 +82,11 @@ def test_the_formats_agree(run: Run, tmp_path: Path) -> None:
     assert copied.read_bytes() == (tmp_path / "photo.jpg").read_bytes()
 
 
-def test_a_set_holds_pictures_as_their_keypoints_see_them(run: Run, tmp_path: Path) -> None:
+def test_a_set_holds_images_as_their_keypoints_see_them(run: Run, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (80, 40), (9, 90, 200)).save(tmp_path / "phone.jpg", exif=exif)
-    assert run("--save", "dataset", photo=tmp_path / "phone.jpg").exit_code == 0
+    assert run("--save", "dataset", image=tmp_path / "phone.jpg").exit_code == 0
     folder = tmp_path / "out/dataset/images/default"
     assert names_in(folder) == ["phone.jpg.png"]
     with Image.open(folder / "phone.jpg.png") as image:
@@ -111,7 +111,7 @@ def test_another_models_poses_stand_beside(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("option", "words", "expected"),
-    [("--save", "csv,cvs", "pictures, coco, csv"), ("--mark", "hats", "boxes, ids, scores, names")],
+    [("--save", "csv,cvs", "images, coco, csv"), ("--mark", "hats", "boxes, ids, scores, names")],
 )
 def test_an_unknown_word_is_one_line(run: Run, option: str, words: str, expected: str) -> None:
     error = run(option, words).exception

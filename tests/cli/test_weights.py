@@ -58,23 +58,23 @@ def test_a_released_file_is_taken_over_and_given_back(
     tmp_path: Path, run: Run, released: Path
 ) -> None:
     ours, back = tmp_path / "ours.safetensors", tmp_path / "back.pth"
-    facts = ("--training-data", "COCO", "--licence", "Apache-2.0")
+    facts = ("--training-data", "COCO", "--license", "Apache-2.0")
     ran = run("weights", "convert", released, ours, *facts)
     assert (ran.code, ran.complained) == (0, "")
     entries = len(HRNet.from_name("w16-small").state_dict())
     assert ran.said.splitlines() == [
         f"{released}: mmpose 1.x, network w16-small, 17 keypoints",
         f"  matched {entries} entries",
-        "  dropped 1: mmpose's preprocessing, which the passport has here",
+        "  dropped 1: mmpose's preprocessing, which the metadata has here",
         "  keypoints: coco-17 (because there are 17)",
         "  input size: 192x256, width x height (from the file's name)",
         "  codec: udp (from the file's name), sigma 2 (the paper's for this size)",
         f"wrote {ours}",
     ]
-    network, passport = checkpoint.load(ours)
-    assert (passport.input_wh, passport.codec.name) == ((192, 256), "udp")
-    assert passport.skeleton is COCO_17
-    assert (passport.training_data, passport.license) == ("COCO", "Apache-2.0")
+    network, metadata = checkpoint.load(ours)
+    assert (metadata.input_wh, metadata.codec.name) == ((192, 256), "udp")
+    assert metadata.skeleton is COCO_17
+    assert (metadata.training_data, metadata.license) == ("COCO", "Apache-2.0")
     assert run("weights", "convert", ours, back, "--to", "official").code == 0
     official = torch.load(back, weights_only=True)
     assert all(torch.equal(official[key], value) for key, value in network.state_dict().items())
@@ -89,7 +89,7 @@ def test_a_released_file_is_taken_over_and_given_back(
         (["out.safetensors", "--skeleton", "mpii"], "expected a skeleton of 17 keypoints"),
         (["out.safetensors", "--skeleton", "lsp-14"], "expected a skeleton of 17 keypoints"),
         (["out.safetensors", "--skeleton", "none.json"], "found no such file"),
-        (["out.pth", "--to", "official", "--sigma", "2"], "out.pth: will have no passport"),
+        (["out.pth", "--to", "official", "--sigma", "2"], "out.pth: will have no metadata"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line_and_nothing_is_written(

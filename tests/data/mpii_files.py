@@ -14,11 +14,11 @@ NAMES = [
 ]
 
 
-def entries(people: int = 9, seed: int = 0, labels: bool = True) -> list[dict[str, Any]]:
+def entries(persons: int = 9, seed: int = 0, labels: bool = True) -> list[dict[str, Any]]:
     """Official entries: pixels counted from 1, some joints missing, people at the borders."""
     rng = np.random.default_rng(seed)
     found = []
-    for person in range(people):
+    for person in range(persons):
         joints = rng.uniform(1, 160, (16, 2)).round(4)
         visible = (rng.uniform(size=16) < 0.8).astype(int)
         joints[visible == 0] = -1
@@ -48,15 +48,19 @@ def truth(found: list[dict[str, Any]], seed: int = 1) -> dict[str, Any]:
     }
 
 
-def write_mpii(folder: Path, people: int = 9, pictures: bool = True) -> Path:
+def write_mpii(folder: Path, persons: int = 9, files: bool = True) -> Path:
     """`folder`/annot and `folder`/images; returns the first."""
     annot, images = folder / "annot", folder / "images"
     annot.mkdir(parents=True)
-    sets = {"train": entries(people, 5), "valid": entries(people, 0), "test": entries(3, 7, False)}
+    sets = {
+        "train": entries(persons, 5),
+        "valid": entries(persons, 0),
+        "test": entries(3, 7, False),
+    }
     for name, found in sets.items():
         (annot / f"{name}.json").write_text(json.dumps(found))
     savemat(annot / "gt_valid.mat", truth(sets["valid"]))
-    if pictures:
+    if files:
         images.mkdir()
         rng = np.random.default_rng(2)
         for name in {entry["image"] for found in sets.values() for entry in found}:

@@ -15,7 +15,7 @@ CROP = Crop.from_box((10, 20, 60, 80), (192, 256))
 
 
 def person() -> NDArray[np.float32]:
-    """Seventeen labelled keypoints: the upper body at the top, the lower one below."""
+    """Seventeen labeled keypoints: the upper body at the top, the lower one below."""
     keypoints = np.zeros((17, 3), np.float32)
     keypoints[:, 0] = 20 + np.arange(17)
     keypoints[:, 1] = [30 if i in COCO_17.upper_body else 80 for i in range(17)]
@@ -44,7 +44,7 @@ def test_scale_is_a_cut_normal(whole: list[Crop]) -> None:
     assert factors.mean() == pytest.approx(1, abs=0.01)
 
 
-def test_scale_keeps_the_aspect_and_the_centre(whole: list[Crop]) -> None:
+def test_scale_keeps_the_aspect_and_the_center(whole: list[Crop]) -> None:
     aspects = [crop.size[0] / crop.size[1] for crop in whole]
     np.testing.assert_allclose(aspects, 0.75)
     assert {crop.center for crop in whole} == {CROP.center}
@@ -95,7 +95,7 @@ def test_one_choice_never_shifts_the_others() -> None:
     assert [replace(crop, mirrored=False) for crop in with_flips] == without
 
 
-def labelled(upper: int, lower: int) -> NDArray[np.float32]:
+def labeled(upper: int, lower: int) -> NDArray[np.float32]:
     keypoints = person()
     keypoints[:, 2] = 0
     keypoints[list(COCO_17.upper_body[:upper]), 2] = 1
@@ -108,7 +108,7 @@ def labelled(upper: int, lower: int) -> NDArray[np.float32]:
     [
         (11, 6, True, "upper"),
         (11, 6, False, "lower"),
-        (5, 3, True, None),  # eight labelled keypoints are not more than eight
+        (5, 3, True, None),  # eight labeled keypoints are not more than eight
         (5, 4, True, "upper"),
         (3, 6, True, "upper"),
         (3, 6, False, "lower"),
@@ -120,7 +120,7 @@ def labelled(upper: int, lower: int) -> NDArray[np.float32]:
 def test_which_half_is_taken(
     upper: int, lower: int, prefer_upper: bool, expected: str | None
 ) -> None:
-    keypoints = labelled(upper, lower)
+    keypoints = labeled(upper, lower)
     crop = half_body(CROP, keypoints, COCO_17, Augmentation(), prefer_upper)
     if expected is None:
         assert crop == CROP
@@ -138,13 +138,13 @@ def test_the_lower_half_stands_in_for_a_missing_upper_one(
     prefer_upper: bool, expected: str
 ) -> None:
     few = Augmentation(half_body_min_keypoints=5)
-    crop = half_body(CROP, labelled(2, 6), COCO_17, few, prefer_upper)
+    crop = half_body(CROP, labeled(2, 6), COCO_17, few, prefer_upper)
     assert (crop.center[1] > 50) == (expected == "lower")
 
 
 def test_no_half_has_enough() -> None:
     few = Augmentation(half_body_min_keypoints=0)
-    assert half_body(CROP, labelled(1, 1), COCO_17, few, prefer_upper=True) == CROP
+    assert half_body(CROP, labeled(1, 1), COCO_17, few, prefer_upper=True) == CROP
 
 
 def test_photometric_changes_stay_in_range_and_repeat() -> None:

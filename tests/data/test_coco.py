@@ -34,15 +34,15 @@ def write(folder: Path, content: Any) -> Path:
     return path
 
 
-def test_people_are_read_as_columns(tmp_path: Path) -> None:
+def test_persons_are_read_as_columns(tmp_path: Path) -> None:
     table = load_persons(write(tmp_path, document()))
     assert table.skeleton.keypoints == COCO_17.keypoints
     assert len(table) == 2
     assert table.annotation_ids.tolist() == [1, 2]
     assert table.keypoints[0, :2].tolist() == [[10, 20, 2], [11, 21, 2]]
-    assert table.picture_name(1) == "a/b.jpg"
+    assert table.image_name(1) == "a/b.jpg"
     assert table.trust.tolist() == [1, 1]
-    # By the rule of the official code: the last pixel of a box is at x + w - 1, within the picture.
+    # By the rule of the official code: the last pixel of a box is at x + w - 1, within the image.
     np.testing.assert_allclose(table.boxes, [[5, 6, 29.5, 39], [0, 40, 63, 7]])
 
 
@@ -75,7 +75,7 @@ def on_person(**changes: Any) -> Callable[[Any], None]:
     return lambda content: content["annotations"][1].update(changes)
 
 
-def on_picture(**changes: Any) -> Callable[[Any], None]:
+def on_image(**changes: Any) -> Callable[[Any], None]:
     return lambda content: content["images"][0].update(changes)
 
 
@@ -104,26 +104,26 @@ BAD = [
     (lambda c: c["categories"][0].update(keypoints=["a", "a"]), "'categories'"),
     (lambda c: c["categories"][0].update(keypoints=3), "'categories'"),
     (without("images", 0, "id"), "image None"),
-    (on_picture(id="seven"), "image seven"),
-    (on_picture(id=2**70), f"image {2**70}"),
-    (on_picture(id=7.5), "image 7.5"),
-    (on_picture(id="7"), "image 7"),
-    (on_picture(width="64"), "image 7"),
+    (on_image(id="seven"), "image seven"),
+    (on_image(id=2**70), f"image {2**70}"),
+    (on_image(id=7.5), "image 7.5"),
+    (on_image(id="7"), "image 7"),
+    (on_image(width="64"), "image 7"),
     (lambda c: c.update(images=c["images"] * 2), "image 7: 'id'"),
     (without("images", 0, "file_name"), "image 7: 'file_name'"),
-    (on_picture(file_name=""), "image 7: 'file_name'"),
-    (on_picture(file_name=3), "image 7: 'file_name'"),
-    (on_picture(file_name="/etc/passwd"), "image 7: 'file_name'"),
-    (on_picture(file_name="../a.jpg"), "image 7: 'file_name'"),
-    (on_picture(file_name="a\\..\\..\\b.jpg"), "image 7: 'file_name'"),
-    (on_picture(file_name="C:\\a.jpg"), "image 7: 'file_name'"),
-    (on_picture(file_name="a\0"), "image 7: 'file_name'"),
-    (on_picture(file_name="\ud800"), "image 7: 'file_name'"),
+    (on_image(file_name=""), "image 7: 'file_name'"),
+    (on_image(file_name=3), "image 7: 'file_name'"),
+    (on_image(file_name="/etc/passwd"), "image 7: 'file_name'"),
+    (on_image(file_name="../a.jpg"), "image 7: 'file_name'"),
+    (on_image(file_name="a\\..\\..\\b.jpg"), "image 7: 'file_name'"),
+    (on_image(file_name="C:\\a.jpg"), "image 7: 'file_name'"),
+    (on_image(file_name="a\0"), "image 7: 'file_name'"),
+    (on_image(file_name="\ud800"), "image 7: 'file_name'"),
     (without("images", 0, "width"), "image 7"),
-    (on_picture(height="tall"), "image 7"),
-    (on_picture(height=0), "image 7"),
-    (on_picture(width=2**40), "image 7"),
-    (on_picture(width=float("nan")), "image 7"),
+    (on_image(height="tall"), "image 7"),
+    (on_image(height=0), "image 7"),
+    (on_image(width=2**40), "image 7"),
+    (on_image(width=float("nan")), "image 7"),
     (without("annotations", 1, "id"), "annotation None"),
     (on_person(id=1), "annotation 1: 'id'"),
     (on_person(image_id=8), "annotation 2"),
@@ -230,7 +230,7 @@ def test_views_are_of_one_document(tmp_path: Path) -> None:
     ids = [[entry["id"] for entry in own] for own in annotations.annotations_by_image()]
     assert ids == [[1, 2], [9]]
     assert [len(boxes) for boxes in annotations.boxes().boxes] == [2, 1]
-    assert annotations.persons(unlabelled=True).annotation_ids.tolist() == [1, 2, 9]
+    assert annotations.persons(unlabeled=True).annotation_ids.tolist() == [1, 2, 9]
     assert annotations.part(annotations.images[1:], []) == {
         "info": {"a": 1},
         "categories": content["categories"][:1],
@@ -264,7 +264,7 @@ def test_a_file_beyond_the_bound_is_not_read(
 
 
 @pytest.mark.parametrize("category_id", [float("inf"), "1", [], 1.5])
-def test_the_category_of_pictures_without_people(tmp_path: Path, category_id: Any) -> None:
+def test_the_category_of_images_without_persons(tmp_path: Path, category_id: Any) -> None:
     content = document()
     del content["annotations"]
     content["categories"] = [{"id": category_id, "name": "person"}]

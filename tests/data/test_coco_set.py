@@ -20,12 +20,12 @@ def poses(scores: list[float], skeleton: Skeleton = COCO_17) -> Poses:
     keypoints = np.zeros((n, k, 3), np.float32)
     keypoints[..., 0], keypoints[..., 1] = 10 + np.arange(k), 20 + np.arange(k)
     keypoints[..., 2] = np.array(scores)[:, None]
-    keypoints[:, 0, 2] = 0.1  # the first joint is never sure
+    keypoints[:, 0, 2] = 0.1  # the first keypoint is never sure
     boxes = np.tile(np.array([5, 6, 40, 50], np.float32), (n, 1))
     return Poses(keypoints, boxes, np.array(scores, np.float32), skeleton)
 
 
-def test_joints_below_the_threshold_are_absent() -> None:
+def test_keypoints_below_the_threshold_are_absent() -> None:
     dataset = CocoSet(COCO_17, threshold=0.3)
     dataset.add(7, "a.jpg", (100, 80), poses([0.9, 0.2]))
     document = json.loads(dataset.to_json())

@@ -13,7 +13,7 @@ from hrpose.data.coco import load_persons
 from hrpose.data.dataset import (
     Draw,
     EvaluationSampler,
-    Photos,
+    Images,
     PoseDataset,
     Sample,
     TrainingSampler,
@@ -22,7 +22,7 @@ from hrpose.data.dataset import (
     read_patiently,
     sampling_weights,
 )
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.data.packed import Cutout
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, transform
@@ -31,7 +31,7 @@ from hrpose.synthetic import write_dataset
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> PoseDataset:
-    folder = tmp_path_factory.mktemp("people")
+    folder = tmp_path_factory.mktemp("persons")
     table = load_persons(write_dataset(folder, 6, seed=5))
     strong = Augmentation(shift=0.05, photometric=1.0)
     cutouts = open_cutouts(folder / "images", table)
@@ -59,7 +59,7 @@ def test_the_form_of_a_sample(dataset: PoseDataset) -> None:
 
 
 @pytest.mark.parametrize("seed", [None, *((1, 0, i) for i in range(12))])
-def test_the_way_back_leads_to_the_labelled_points(
+def test_the_way_back_leads_to_the_labeled_points(
     dataset: PoseDataset, seed: tuple[int, ...] | None
 ) -> None:
     sample = dataset[Draw(3, seed)]
@@ -89,7 +89,7 @@ def test_the_number_of_workers_changes_nothing(dataset: PoseDataset, workers: in
     assert all(equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
-def people(sampler: TrainingSampler) -> list[int]:
+def persons(sampler: TrainingSampler) -> list[int]:
     return [draw.person for draw in sampler]
 
 
@@ -101,12 +101,12 @@ def test_an_epoch_is_a_permutation_and_the_next_another() -> None:
     sampler.set_epoch(1)
     assert [draw.person for draw in sampler] != [draw.person for draw in first]
     assert {draw.seed for draw in sampler}.isdisjoint(draw.seed for draw in first)
-    assert people(TrainingSampler(np.ones(50), seed=1)) != [draw.person for draw in first]
+    assert persons(TrainingSampler(np.ones(50), seed=1)) != [draw.person for draw in first]
 
 
 def test_shares_follow_the_weights() -> None:
     sampler = TrainingSampler(np.array([1.0, 2.0, 0.0, 5.0]), seed=0, samples=800)
-    counts = np.bincount(people(sampler), minlength=4)
+    counts = np.bincount(persons(sampler), minlength=4)
     np.testing.assert_allclose(counts, [100, 200, 0, 500], atol=1)
 
 
@@ -126,8 +126,8 @@ def test_somebody_must_be_drawn(dataset: PoseDataset) -> None:
         sampling_weights(dataset.table, {"": 0})
 
 
-def test_a_missing_picture_is_named(dataset: PoseDataset, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"6 of 6 pictures are not in .*000001\.jpg"):
+def test_a_missing_image_is_named(dataset: PoseDataset, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"6 of 6 images are not in .*000001\.jpg"):
         open_cutouts(tmp_path, dataset.table)
 
 
@@ -178,7 +178,7 @@ def test_what_will_not_come_is_not_waited_for(pauses: list[float], cause: OSErro
 def test_a_missing_file_is_said_at_once(
     dataset: PoseDataset, tmp_path: Path, pauses: list[float]
 ) -> None:
-    photos = Photos(dataset.table, PictureSource(tmp_path))
+    images = Images(dataset.table, ImageFiles(tmp_path))
     with pytest.raises(UserError, match="no such file"):
-        read_patiently(photos, 0, ANY_CROP)
+        read_patiently(images, 0, ANY_CROP)
     assert pauses == []

@@ -1,4 +1,4 @@
-"""Pictures from folders and zip files: the same picture, and what is said of bad ones."""
+"""Images from folders and zip files: the same image, and what is said of bad ones."""
 
 import struct
 import warnings
@@ -12,18 +12,18 @@ import cv2
 import numpy as np
 import pytest
 
-from hrpose.data.images import PictureSource, stays_inside
+from hrpose.data.images import ImageFiles, stays_inside
 from hrpose.errors import UserError
 
 NAMES = [f"{number:06}.png" for number in range(12)]
 
 
-def picture(name: str) -> np.ndarray:  # type: ignore[type-arg]
+def image(name: str) -> np.ndarray:  # type: ignore[type-arg]
     return np.random.default_rng(int(name[:6])).integers(0, 256, (9, 7, 3), np.uint8)
 
 
 def encoded(name: str) -> bytes:
-    return bytes(cv2.imencode(".png", picture(name)[..., ::-1])[1])
+    return bytes(cv2.imencode(".png", image(name)[..., ::-1])[1])
 
 
 @pytest.fixture
@@ -59,17 +59,17 @@ def test_a_zip_file_is_as_good_as_a_folder(
     tmp_path: Path, folder: Path, prefix: str, at: str, method: int
 ) -> None:
     path = packed(tmp_path / "val2017.zip", prefix, method)
-    for source in (PictureSource(folder), PictureSource(f"{path}{at}")):
+    for source in (ImageFiles(folder), ImageFiles(f"{path}{at}")):
         for name in NAMES:
             assert name in source
-            np.testing.assert_array_equal(source.read(name), picture(name))
+            np.testing.assert_array_equal(source.read(name), image(name))
             assert source.size(name) == (7, 9)
         assert "999999.png" not in source
 
 
 def test_names_with_the_folder_in_them(tmp_path: Path) -> None:
-    source = PictureSource(packed(tmp_path / "a.zip", "val2017/"))
-    np.testing.assert_array_equal(source.read("val2017/000003.png"), picture("000003.png"))
+    source = ImageFiles(packed(tmp_path / "a.zip", "val2017/"))
+    np.testing.assert_array_equal(source.read("val2017/000003.png"), image("000003.png"))
 
 
 def test_folders_beside_each_other_are_not_guessed_at(tmp_path: Path) -> None:
@@ -78,30 +78,30 @@ def test_folders_beside_each_other_are_not_guessed_at(tmp_path: Path) -> None:
         archive.writestr("train/000001.png", encoded("000001.png"))
         archive.writestr("val/000002.png", encoded("000002.png"))
         archive.writestr("__MACOSX/val/._000002.png", b"junk")
-    assert "000002.png" not in PictureSource(path)
-    assert "val/000002.png" in PictureSource(path)
-    assert "000002.png" in PictureSource(f"{path}@/val")
+    assert "000002.png" not in ImageFiles(path)
+    assert "val/000002.png" in ImageFiles(path)
+    assert "000002.png" in ImageFiles(f"{path}@/val")
     with pytest.raises(UserError, match=r"expected a folder 'test' inside, found none; .*train"):
-        PictureSource(f"{path}@/test")
+        ImageFiles(f"{path}@/test")
 
 
 def test_what_macos_adds_does_not_hide_the_folder(tmp_path: Path) -> None:
     path = packed(tmp_path / "a.zip", "val2017/")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("__MACOSX/val2017/._000001.png", b"junk")
-    assert "000001.png" in PictureSource(path)
+    assert "000001.png" in ImageFiles(path)
 
 
 def test_a_member_without_a_name_is_passed_over(tmp_path: Path) -> None:
     path = packed(tmp_path / "a.zip")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(zipfile.ZipInfo(""), b"junk")
-    assert "000001.png" in PictureSource(path)
+    assert "000001.png" in ImageFiles(path)
 
 
 def test_processes_and_threads_share_a_source(tmp_path: Path) -> None:
-    source = PictureSource(packed(tmp_path / "a.zip", "val2017/", zipfile.ZIP_DEFLATED))
-    expected = [picture(name) for name in NAMES]
+    source = ImageFiles(packed(tmp_path / "a.zip", "val2017/", zipfile.ZIP_DEFLATED))
+    expected = [image(name) for name in NAMES]
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(source.read, NAMES * 20))
     np.testing.assert_array_equal(found, expected * 20)
@@ -123,7 +123,7 @@ def test_a_zip_file_is_opened_once_in_a_process(
         "__init__",
         lambda self, *args, **options: (opened.append(args), start(self, *args, **options))[1],
     )
-    source = PictureSource(path)
+    source = ImageFiles(path)
     for name in NAMES:
         source.read(name)
     assert len(opened) == 1
@@ -148,25 +148,25 @@ def test_a_zip_file_is_opened_once_in_a_process(
 def test_names_that_lead_outside(folder: Path, name: str, inside: bool) -> None:
     assert stays_inside(name) is inside
     (folder.parent / "a.jpg").write_bytes(encoded("000001.png"))
-    assert name not in PictureSource(folder)
+    assert name not in ImageFiles(folder)
     if not inside:
         with pytest.raises(UserError, match="expected a name inside the folder"):
-            PictureSource(folder).read(name)
+            ImageFiles(folder).read(name)
 
 
 def test_places_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="expected the folder of the pictures or a zip file"):
-        PictureSource(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="expected the folder of the images or a zip file"):
+        ImageFiles(tmp_path / "nowhere")
     with pytest.raises(UserError, match="no such file"):
-        PictureSource(tmp_path / "none.zip@/val2017")
+        ImageFiles(tmp_path / "none.zip@/val2017")
     text = tmp_path / "text.zip"
     text.write_text("no zip")
     with pytest.raises(UserError, match="found neither"):
-        PictureSource(text)
+        ImageFiles(text)
     half = packed(tmp_path / "half.zip")
     half.write_bytes(half.read_bytes()[:300])
     with pytest.raises(UserError, match="found neither"):
-        PictureSource(half)
+        ImageFiles(half)
 
 
 def with_header(content: bytes, size: int, method: int, flags: int = 0) -> bytes:
@@ -195,7 +195,7 @@ def deflated(content: bytes) -> bytes:
         (with_header(b"x" * 10, 10, 0, flags=1), "expected a file without a password"),
         (with_header(b"x" * 10, 10, 12), "found compression 12"),
         (with_header(b"\xff" * 10, 10, 8), "damaged or cut off"),
-        (with_header(b"x" * 10, 10, 0), "expected a picture"),
+        (with_header(b"x" * 10, 10, 0), "expected an image"),
         (with_header(b"x" * 10, 10, 0).replace(b"xxxx", b"xxyx", 1), "Bad CRC-32"),
         (with_header(b"x" * 10, 10, 0).replace(b"PK\x03\x04", b"PKxx"), "Bad magic number"),
     ],
@@ -204,14 +204,14 @@ def test_members_that_are_not_what_they_say(tmp_path: Path, content: bytes, mess
     path = tmp_path / "bad.zip"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as raised:
-        PictureSource(path).read("a.png")
+        ImageFiles(path).read("a.png")
     assert f"{path}@/a.png" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 def test_a_zip_file_that_changes_underneath(tmp_path: Path) -> None:
     path = packed(tmp_path / "a.zip")
-    source = PictureSource(path)
+    source = ImageFiles(path)
     path.write_bytes(b"")
     with pytest.raises(UserError, match="damaged or cut off"):
         source.read(NAMES[0])

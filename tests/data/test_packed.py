@@ -1,4 +1,4 @@
-"""Packs: the same samples as from the photos, up to JPEG; made once, whole or resumable."""
+"""Packs: the same samples as from the images, up to JPEG; made once, whole or resumable."""
 
 import json
 from dataclasses import replace
@@ -25,29 +25,29 @@ LOSSLESS = PackSettings(quality=100)
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
     write_dataset(folder, 5, seed=7)
     return folder
 
 
-def packed(photos: Path, out: Path, settings: PackSettings = LOSSLESS) -> Path:
-    *_, (done, total) = write_pack(photos / "annotations.json", photos / "images", out, settings)
-    assert done == total == len(load_persons(photos / "annotations.json"))
+def packed(images: Path, out: Path, settings: PackSettings = LOSSLESS) -> Path:
+    *_, (done, total) = write_pack(images / "annotations.json", images / "images", out, settings)
+    assert done == total == len(load_persons(images / "annotations.json"))
     return out
 
 
 @pytest.fixture(scope="module")
-def pack(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return packed(photos, tmp_path_factory.mktemp("packs") / "pack")
+def pack(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return packed(images, tmp_path_factory.mktemp("packs") / "pack")
 
 
-def test_samples_equal_those_of_the_photos_up_to_jpeg(photos: Path, pack: Path) -> None:
-    table = load_persons(photos / "annotations.json")
+def test_samples_equal_those_of_the_images_up_to_jpeg(images: Path, pack: Path) -> None:
+    table = load_persons(images / "annotations.json")
     paper = Augmentation()
     one, other = (
         PoseDataset(table, open_cutouts(place, table), (192, 256), augmentation=paper)
-        for place in (photos / "images", pack)
+        for place in (images / "images", pack)
     )
     for person in range(len(table)):
         for seed in range(8):
@@ -56,13 +56,13 @@ def test_samples_equal_those_of_the_photos_up_to_jpeg(photos: Path, pack: Path) 
             assert a.points.equal(b.points)
             assert a.to_image.equal(b.to_image)
             difference = (a.image.int() - b.image.int()).abs().float()
-            # Quality 100 still halves the resolution of colour; light is nearly exact.
+            # Quality 100 still halves the resolution of color; light is nearly exact.
             assert difference.mean() < 2.5
             assert (difference > 60).float().mean() < 0.005
 
 
-def test_large_people_are_shrunk_by_a_whole_factor_and_stay_in_place(tmp_path: Path) -> None:
-    # A smooth picture, so that shrinking loses nothing that counts.
+def test_large_persons_are_shrunk_by_a_whole_factor_and_stay_in_place(tmp_path: Path) -> None:
+    # A smooth image, so that shrinking loses nothing that counts.
     y, x = np.mgrid[0:900, 0:700].astype(float)
     waves = [127 + 100 * np.sin(x / 60 + i) * np.cos(y / 75 - i) for i in range(3)]
     image = np.stack(waves, axis=-1).astype(np.uint8)
@@ -83,18 +83,18 @@ def test_large_people_are_shrunk_by_a_whole_factor_and_stay_in_place(tmp_path: P
     through = warp(cutout.image, crop.inside(cutout.origin, cutout.shrunk)).astype(int)
     inner = (direct > 0).all(axis=-1) & (through > 0).all(axis=-1)
     assert inner.mean() > 0.5
-    # A shift by half a pixel of the photo would show as a mean difference of about 1.
+    # A shift by half a pixel of the image would show as a mean difference of about 1.
     assert np.abs(direct - through)[inner].mean() < 2
     shifted = warp(cutout.image, crop.inside((cutout.origin[0] + 8, cutout.origin[1]), 4))
     assert np.abs(direct - shifted)[inner].mean() > 4
 
 
 def test_a_stopped_pack_goes_on_where_it_was(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hrpose.data.packed.PEOPLE_IN_A_PART", 4)
+    monkeypatch.setattr("hrpose.data.packed.PERSONS_IN_A_PART", 4)
     out = tmp_path / "pack"
-    making = write_pack(photos / "annotations.json", photos / "images", out, LOSSLESS)
+    making = write_pack(images / "annotations.json", images / "images", out, LOSSLESS)
     assert next(making)[0] == 0
     first, _ = next(making)
     making.close()
@@ -102,30 +102,30 @@ def test_a_stopped_pack_goes_on_where_it_was(
     with pytest.raises(UserError, match="expected a finished pack"):
         Pack(out)
     when = part_file(out, 0).stat().st_mtime_ns
-    again = write_pack(photos / "annotations.json", photos / "images", out, LOSSLESS)
+    again = write_pack(images / "annotations.json", images / "images", out, LOSSLESS)
     assert next(again)[0] >= 4
     for _ in again:
         pass
     assert part_file(out, 0).stat().st_mtime_ns == when
-    table = load_persons(photos / "annotations.json")
-    whole = Pack(packed(photos, tmp_path / "whole"))
+    table = load_persons(images / "annotations.json")
+    whole = Pack(packed(images, tmp_path / "whole"))
     for person in range(len(table)):
         np.testing.assert_array_equal(Pack(out).read(person).image, whole.read(person).image)
     assert not list(out.glob("*.rows.npy"))
 
 
-def test_other_settings_do_not_mix(photos: Path, tmp_path: Path) -> None:
-    making = write_pack(photos / "annotations.json", photos / "images", tmp_path, LOSSLESS)
+def test_other_settings_do_not_mix(images: Path, tmp_path: Path) -> None:
+    making = write_pack(images / "annotations.json", images / "images", tmp_path, LOSSLESS)
     next(making)
     making.close()
-    other = write_pack(photos / "annotations.json", photos / "images", tmp_path, PackSettings())
+    other = write_pack(images / "annotations.json", images / "images", tmp_path, PackSettings())
     with pytest.raises(UserError, match="made with other settings"):
         next(other)
 
 
-def test_a_finished_pack_is_not_written_over(photos: Path, pack: Path) -> None:
+def test_a_finished_pack_is_not_written_over(images: Path, pack: Path) -> None:
     with pytest.raises(UserError, match="holds a finished pack already"):
-        next(write_pack(photos / "annotations.json", photos / "images", pack, LOSSLESS))
+        next(write_pack(images / "annotations.json", images / "images", pack, LOSSLESS))
 
 
 def test_other_annotations_are_refused(pack: Path, tmp_path: Path) -> None:
@@ -166,20 +166,20 @@ def test_what_a_pack_lacks(
     assert Pack(pack).lacks(input_wh, padding, Augmentation(**changes)) == lacking
 
 
-def test_packs_of_before_there_was_room_for_a_shift(photos: Path, tmp_path: Path) -> None:
-    old = Pack(packed(photos, tmp_path / "pack", PackSettings(reach=1.35)))
+def test_packs_of_before_there_was_room_for_a_shift(images: Path, tmp_path: Path) -> None:
+    old = Pack(packed(images, tmp_path / "pack", PackSettings(reach=1.35)))
     assert old.lacks((192, 256), 1.25, Augmentation()) == []
     assert old.lacks((192, 256), 1.25, Augmentation(shift=0.04)) == ["--reach 1.59"]
 
 
 @pytest.mark.parametrize("reach", [1.0, 1.6])
 def test_shifted_crops_stay_inside_a_pack_that_covers_them(
-    photos: Path, tmp_path: Path, reach: float
+    images: Path, tmp_path: Path, reach: float
 ) -> None:
     settings = PackSettings(reach=reach)
     augmentation = Augmentation(shift=0.04)
-    table = load_persons(photos / "annotations.json")
-    pack = Pack(packed(photos, tmp_path / "pack", settings))
+    table = load_persons(images / "annotations.json")
+    pack = Pack(packed(images, tmp_path / "pack", settings))
     dataset = PoseDataset(table, pack, (192, 256), augmentation=augmentation)
     outside = 0
     for person in range(len(table)):
@@ -193,8 +193,8 @@ def test_shifted_crops_stay_inside_a_pack_that_covers_them(
 
 
 @pytest.mark.parametrize("damage", ["cut", "index", "json"])
-def test_damage_is_said_in_one_line(photos: Path, tmp_path: Path, damage: str) -> None:
-    out = packed(photos, tmp_path / "pack")
+def test_damage_is_said_in_one_line(images: Path, tmp_path: Path, damage: str) -> None:
+    out = packed(images, tmp_path / "pack")
     if damage == "cut":
         content = part_file(out, 0).read_bytes()
         part_file(out, 0).write_bytes(content[: len(content) // 2])
@@ -210,8 +210,8 @@ def test_damage_is_said_in_one_line(photos: Path, tmp_path: Path, damage: str) -
 
 
 @pytest.mark.parametrize("header", [b"{(", b"'\0'", b"[}", b"\x80", b"'a"])
-def test_a_header_that_is_no_python(photos: Path, tmp_path: Path, header: bytes) -> None:
-    out = packed(photos, tmp_path / "pack")
+def test_a_header_that_is_no_python(images: Path, tmp_path: Path, header: bytes) -> None:
+    out = packed(images, tmp_path / "pack")
     length = len(header).to_bytes(2, "little")
     (out / "index.npy").write_bytes(b"\x93NUMPY\x01\0" + length + header)
     with pytest.raises(UserError, match="expected a finished pack"):
@@ -221,8 +221,8 @@ def test_a_header_that_is_no_python(photos: Path, tmp_path: Path, header: bytes)
 @pytest.mark.parametrize(
     ("field", "value"), [("length", -1), ("length", 0), ("offset", -5), ("shrunk", 0)]
 )
-def test_an_index_that_leads_astray(photos: Path, tmp_path: Path, field: str, value: int) -> None:
-    out = packed(photos, tmp_path / "pack")
+def test_an_index_that_leads_astray(images: Path, tmp_path: Path, field: str, value: int) -> None:
+    out = packed(images, tmp_path / "pack")
     index = np.load(out / "index.npy")
     index[field][0] = value
     np.save(out / "index.npy", index)
@@ -230,8 +230,8 @@ def test_an_index_that_leads_astray(photos: Path, tmp_path: Path, field: str, va
         Pack(out).read(0)
 
 
-def test_the_command(photos: Path, tmp_path: Path) -> None:
-    arguments = [photos / "annotations.json", photos / "images", tmp_path / "pack", "--workers", 1]
+def test_the_command(images: Path, tmp_path: Path) -> None:
+    arguments = [images / "annotations.json", images / "images", tmp_path / "pack", "--workers", 1]
     done = CliRunner().invoke(app, ["data", "pack", *map(str, arguments)])
     assert done.exit_code == 0, done.output
     assert "persons" in done.output
@@ -252,12 +252,12 @@ def test_no_bytes_break_the_reading_of_a_size(tail: bytes) -> None:
     jpeg_size(b"\xff\xd8\xff" + tail)
 
 
-def test_a_picture_that_claims_to_be_huge_is_refused(photos: Path, tmp_path: Path) -> None:
-    out = packed(photos, tmp_path / "pack")
+def test_a_image_that_claims_to_be_huge_is_refused(images: Path, tmp_path: Path) -> None:
+    out = packed(images, tmp_path / "pack")
     content = bytearray(part_file(out, 0).read_bytes())
     start = content.index(b"\xff\xc0")
     content[start + 5 : start + 9] = b"\xff\xff\xff\xff"
     part_file(out, 0).write_bytes(bytes(content))
     first = int(np.argmin(Pack(out).index["offset"]))
-    with pytest.raises(UserError, match="expected a JPEG picture"):
+    with pytest.raises(UserError, match="expected a JPEG image"):
         Pack(out).read(first)

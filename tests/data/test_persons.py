@@ -38,14 +38,14 @@ def load_boxes(path: Path) -> BoxTable:
     return read_annotations(path).boxes()
 
 
-def test_people_are_read_crowds_and_dogs_are_not(tmp_path: Path) -> None:
+def test_persons_are_read_crowds_and_dogs_are_not(tmp_path: Path) -> None:
     table = load_boxes(write(tmp_path, document()))
     assert len(table) == 5
     assert [len(boxes) for boxes in table.boxes] == [0, 2, 0, 0, 0]
     np.testing.assert_array_equal(table.boxes[1], [[1, 2, 10, 20], [30, 2, 10, 20]])
 
 
-def test_the_held_out_pictures_are_not_among_the_others(tmp_path: Path) -> None:
+def test_the_held_out_images_are_not_among_the_others(tmp_path: Path) -> None:
     rest, held_out = load_boxes(write(tmp_path, document())).held_out(2)
     assert held_out.file_names == ("1.jpg", "3.jpg", "5.jpg")
     assert rest.file_names == ("2.jpg", "4.jpg")
@@ -72,7 +72,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, changes: dict[str, Any], message
         load_boxes(write(tmp_path, document(**changes)))
 
 
-def test_pictures_of_some_sources_are_left_out(tmp_path: Path) -> None:
+def test_images_of_some_sources_are_left_out(tmp_path: Path) -> None:
     images = [
         {**image, "source": "web" if image["id"] % 2 else "street"}
         for image in document()["images"]

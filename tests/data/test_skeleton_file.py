@@ -32,7 +32,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         sigmas: {nose: 0.03, tail: 0.1}
         weights: 2
         upper_body: [nose, ear_1, ear_2]
-        colours: {nose: "#ff8000"}
+        colors: {nose: "#ff8000"}
         """,
     )
     assert horse.name == "pony"
@@ -41,7 +41,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     assert horse.sigmas == (0.03, 0.05, 0.05, 0.1)
     assert horse.weights == (2, 2, 2, 2)
     assert horse.lower_body == (3,)
-    assert horse.colours == ((255, 128, 0), *((190, 190, 190),) * 3)
+    assert horse.colors == ((255, 128, 0), *((190, 190, 190),) * 3)
 
 
 def test_what_is_not_said_stays(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_what_is_not_said_stays(tmp_path: Path) -> None:
     assert completed(tmp_path, "flip_pairs: []", known).flip_pairs == ()
 
 
-def test_joints_may_be_called_by_numbers(tmp_path: Path) -> None:
+def test_keypoints_may_be_called_by_numbers(tmp_path: Path) -> None:
     found = Skeleton("points", ("1", "2"))
     assert completed(tmp_path, "flip_pairs: [[1, 2]]", found).flip_pairs == ((0, 1),)
 
@@ -87,7 +87,7 @@ def test_any_names_survive(tmp_path_factory: pytest.TempPathFactory, names: list
         ("sigmas: {nose: -1}", "sigmas.*greater than 0"),
         ("sigmas: .nan", "sigmas.*finite number"),
         ("sigmas: {hoof: 0.1}", "sigmas: expected keypoints .*, found hoof"),
-        ("colours: {nose: red}", "colours.nose: String should match pattern"),
+        ("colors: {nose: red}", "colors.nose: String should match pattern"),
         ("keypoints: [nose]", "keypoints: expected those of the annotations"),
         ("[1, 2]", "expected a mapping of keys, found list"),
         ("a: [", "expected YAML"),

@@ -20,7 +20,7 @@ from hrpose.synthetic import write_dataset
 lengths = st.integers(1, 90)
 
 
-def picture(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
+def image(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
     coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
     return cv2.resize(coarse, (width, height))  # type: ignore[return-value]
 
@@ -36,7 +36,7 @@ def decoded(content: bytes) -> NDArray[np.uint8]:
 def test_a_rectangle_has_the_pixels_of_the_whole(
     width: int, height: int, corners: tuple[int, int, int, int]
 ) -> None:
-    content = tiled_jpeg.encode(picture(width, height), 85)
+    content = tiled_jpeg.encode(image(width, height), 85)
     whole = decoded(content)
     assert whole.shape == (height, width, 3)
     left, right = sorted(corners[:2])
@@ -52,7 +52,7 @@ def test_a_rectangle_has_the_pixels_of_the_whole(
     assert all(np.array(behind) >= np.minimum((right, bottom), (width, height)))
     same = (found == whole[y : y + found.shape[0], x : x + found.shape[1]]).all(axis=2)
     m = tiled_jpeg.SMOOTHED
-    # Colour is smoothed over cuts, not over the edges of the picture.
+    # Color is smoothed over cuts, not over the edges of the image.
     inner = same[
         m * (y > 0) : len(same) - m * (y + found.shape[0] < height),
         m * (x > 0) : same.shape[1] - m * (x + found.shape[1] < width),
@@ -62,12 +62,12 @@ def test_a_rectangle_has_the_pixels_of_the_whole(
 
 @pytest.mark.parametrize("flags", [[], [cv2.IMWRITE_JPEG_RST_INTERVAL, 3]])
 def test_other_files_have_no_rectangles(flags: list[int]) -> None:
-    content = cv2.imencode(".jpg", picture(100, 100), flags)[1].tobytes()
+    content = cv2.imencode(".jpg", image(100, 100), flags)[1].tobytes()
     assert tiled_jpeg.rectangle(content, (0, 0), (50, 50)) is None
 
 
 def test_a_rectangle_is_a_part_of_the_bytes() -> None:
-    content = tiled_jpeg.encode(picture(320, 320), 85)
+    content = tiled_jpeg.encode(image(320, 320), 85)
     part = tiled_jpeg.rectangle(content, (100, 100), (200, 200))
     assert part is not None
     assert len(part[0]) < 0.4 * len(content)
@@ -76,7 +76,7 @@ def test_a_rectangle_is_a_part_of_the_bytes() -> None:
 
 @given(st.binary(max_size=80))
 def test_no_bytes_break_it(tail: bytes) -> None:
-    whole = tiled_jpeg.encode(picture(40, 40), 85)
+    whole = tiled_jpeg.encode(image(40, 40), 85)
     for content in (tail, b"\xff\xd8\xff" + tail, whole[: 40 + len(tail)], whole[:-30] + tail):
         tiled_jpeg.rectangle(content, (3, 3), (30, 30))
 

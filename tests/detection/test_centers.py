@@ -31,7 +31,7 @@ def test_a_box_of_few_cells_nearly_comes_back(x: float, y: float, w: float, h: f
     np.testing.assert_allclose(found, box, atol=STRIDE_AND_A_BIT)
 
 
-def test_people_apart_come_back_each() -> None:
+def test_persons_apart_come_back_each() -> None:
     boxes = np.array([[4.0, 8.0, 20.0, 60.0], [50.0, 20.0, 16.0, 40.0], [90.0, 2.0, 30.0, 90.0]])
     found = back(person_detector.encode(boxes, WH))
     np.testing.assert_allclose(found[np.argsort(found[:, 0])], boxes, atol=1e-4)
@@ -44,20 +44,20 @@ def test_nobody_gives_empty_maps() -> None:
     assert len(back(targets)) == 0
 
 
-def test_the_smaller_of_two_with_one_centre_owns_it() -> None:
+def test_the_smaller_of_two_with_one_center_owns_it() -> None:
     small, large = [54.0, 38.0, 20.0, 20.0], [14.0, 8.0, 100.0, 80.0]
     found = back(person_detector.encode(np.array([large, small]), WH))
     np.testing.assert_allclose(found, [small], atol=1e-4)
 
 
 @given(st.integers(1, 6), st.integers(0, 1000))
-def test_each_person_weighs_one(people: int, seed: int) -> None:
+def test_each_person_weighs_one(persons: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    boxes = np.column_stack([rng.uniform(0, 60, (people, 2)), rng.uniform(10, 30, (people, 2))])
+    boxes = np.column_stack([rng.uniform(0, 60, (persons, 2)), rng.uniform(10, 30, (persons, 2))])
     targets = person_detector.encode(boxes, WH)
     owners = round(float(targets.weights.sum()))
     assert targets.weights.sum() == pytest.approx(owners, abs=1e-4)
-    assert 1 <= owners <= people
+    assert 1 <= owners <= persons
     assert targets.heat.min() >= 0
     assert targets.heat.max() == 1
 

@@ -18,7 +18,7 @@ from hrpose.errors import UserError
 from refusals import refused
 from tiny_detectors import grid_outputs, scored_outputs, write_detector
 
-PICTURE = np.zeros((30, 40, 3), np.uint8)
+IMAGE = np.zeros((30, 40, 3), np.uint8)
 
 
 @pytest.fixture(autouse=True)
@@ -29,29 +29,29 @@ def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def no_finder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(opening, "finder_file", lambda: tmp_path / "finder.onnx")
+def no_detector(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(opening, "builtin_file", lambda: tmp_path / "finder.onnx")
 
 
 @pytest.mark.parametrize("name", ["auto", "none"])
-@pytest.mark.usefixtures("no_finder")
-def test_the_whole_picture_is_the_last_resort(name: str) -> None:
+@pytest.mark.usefixtures("no_detector")
+def test_the_whole_image_is_the_last_resort(name: str) -> None:
     detector = open_detector(name)
     assert isinstance(detector, FullImage)
-    found = detector(PICTURE)
+    found = detector(IMAGE)
     np.testing.assert_array_equal(found.xywh, [[0, 0, 40, 30]])
     np.testing.assert_array_equal(found.scores, [1])
 
 
-def test_auto_is_the_finder_and_the_whole_picture_where_it_finds_nobody() -> None:
+def test_auto_is_the_detector_and_the_whole_image_where_it_finds_nobody() -> None:
     detector = open_detector("auto")
     assert detector.name == "builtin, or the full image where it detects nobody"
-    found = detector(PICTURE)
+    found = detector(IMAGE)
     np.testing.assert_array_equal(found.xywh, [[0, 0, 40, 30]])
     assert found.scores[0] < 0.5  # a guess ranks below people who were found
     somebody = OrFullImage(FunctionDetector(lambda _: [[1, 2, 3, 4, 0.9]]))
-    np.testing.assert_array_equal(somebody(PICTURE).xywh, [[1, 2, 3, 4]])
-    assert len(open_detector("builtin")(PICTURE)) == 0
+    np.testing.assert_array_equal(somebody(IMAGE).xywh, [[1, 2, 3, 4]])
+    assert len(open_detector("builtin")(IMAGE)) == 0
 
 
 def test_auto_takes_the_best_that_was_downloaded(own_cache: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_file_by_its_name(tmp_path: Path) -> None:
         ("", "expected a file"),
     ],
 )
-@pytest.mark.usefixtures("no_finder")
+@pytest.mark.usefixtures("no_detector")
 def test_unknown_names(name: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         open_detector(name)
@@ -96,7 +96,7 @@ def test_a_threshold_out_of_range(threshold: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["none", "auto"])
-@pytest.mark.usefixtures("no_finder")
+@pytest.mark.usefixtures("no_detector")
 def test_the_full_image_has_no_score_for_a_threshold(name: str) -> None:
     with refused("threshold-unused", "'none'"):
         open_detector(name, 0.5)
@@ -118,24 +118,24 @@ def boxes(image: NDArray[np.uint8]) -> Boxes:
     ids=["boxes", "rows", "rows_and_scores", "nobody", "no_rows"],
 )
 def test_a_function_is_a_detector(find: Callable[[Any], Any], scores: list[float]) -> None:
-    found = open_detector(find)(PICTURE)
+    found = open_detector(find)(IMAGE)
     np.testing.assert_array_equal(found.scores, scores)
     np.testing.assert_array_equal(found.xywh, np.array([[1, 2, 20, 4]])[: len(scores)])
 
 
 def test_unsure_boxes_of_a_function_are_left_out() -> None:
     rows = [[1, 2, 20, 4, 0.25], [1, 2, 20, 4, 0.5], [1, 2, 20, 4, 0.75]]
-    found = open_detector(lambda image: rows, threshold=0.5)(PICTURE)
+    found = open_detector(lambda image: rows, threshold=0.5)(IMAGE)
     np.testing.assert_array_equal(found.scores, [0.5, 0.75])
 
 
-@pytest.mark.parametrize("answer", [None, "people", [[1, 2, 3]], np.zeros((2, 2, 4)), [[1, "a"]]])
+@pytest.mark.parametrize("answer", [None, "persons", [[1, 2, 3]], np.zeros((2, 2, 4)), [[1, "a"]]])
 def test_a_function_that_gives_something_else(answer: Any) -> None:
-    def my_finder(image: NDArray[np.uint8]) -> Any:
+    def my_detector(image: NDArray[np.uint8]) -> Any:
         return answer
 
     with pytest.raises(UserError, match="detector my_finder: expected rows"):
-        FunctionDetector(my_finder)(PICTURE)
+        FunctionDetector(my_detector)(IMAGE)
 
 
 def test_boxes_hold_together() -> None:
@@ -152,14 +152,14 @@ def test_boxes_hold_together() -> None:
 
 
 class StandIn(torch.nn.Module):
-    """As torchvision's detectors behave: a list of pictures in, a list of dictionaries out."""
+    """As torchvision's detectors behave: a list of images in, a list of dictionaries out."""
 
-    def forward(self, pictures: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-        (picture,) = pictures
-        # A person in the red, and a dog; both as sure as the picture is red.
-        assert picture.shape == (3, 30, 40)
-        assert picture.dtype == torch.float32
-        red = picture[0].max()
+    def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        (image,) = images
+        # A person in the red, and a dog; both as sure as the image is red.
+        assert image.shape == (3, 30, 40)
+        assert image.dtype == torch.float32
+        red = image[0].max()
         return [
             {
                 "boxes": torch.tensor([[0.0, 0, 9, 9], [1, 2, 5, 8], [2, 2, 9, 12]]),
@@ -182,13 +182,13 @@ def torchvision(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.mark.usefixtures("torchvision")
 def test_torchvision_where_it_is_installed() -> None:
-    red = PICTURE.copy()
+    red = IMAGE.copy()
     red[5, 5, 0] = 255
     found = open_detector("torchvision")(red)
     np.testing.assert_allclose(found.xywh, [[2, 2, 7, 10], [1, 2, 4, 6]])
     np.testing.assert_allclose(found.scores, [0.9, 0.6], rtol=1e-6)
     assert len(open_detector("torchvision", threshold=0.7)(red)) == 1
-    assert len(open_detector("torchvision")(PICTURE)) == 0
+    assert len(open_detector("torchvision")(IMAGE)) == 0
 
 
 @pytest.mark.parametrize("kind", [OSError, RuntimeError])

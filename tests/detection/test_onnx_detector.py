@@ -1,4 +1,4 @@
-"""ONNX detectors: every layout gives the same people, back in the picture's pixels."""
+"""ONNX detectors: every layout gives the same people, back in the image's pixels."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ BOXES = [[8, 4, 24, 44], [30, 10, 50, 52], [40, 40, 60, 62]]
 SCORES = [0.6, 0.9, 0.3]
 
 
-def picture(width: int, height: int) -> NDArray[np.uint8]:
+def image(width: int, height: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -42,7 +42,7 @@ def reordered(outputs: Outputs) -> Outputs:
 # name of the file, its outputs, more about the file, the layout's name, stretched.
 KINDS: list[tuple[str, Outputs, dict[str, Any], str, bool]] = [
     ("yolox_s", grid_outputs(BOXES, SCORES), {}, "YOLOX", False),
-    ("people_only", grid_outputs(BOXES, SCORES, classes=1), {}, "YOLOX", False),
+    ("persons_only", grid_outputs(BOXES, SCORES, classes=1), {}, "YOLOX", False),
     ("coarse", grid_outputs(BOXES, SCORES, stride=16), {}, "YOLOX", False),
     ("rtmdet", scored_outputs(BOXES, SCORES), {}, "RTMDet", False),
     ("rtmdet_mixed", reordered(scored_outputs(BOXES, SCORES)), {}, "RTMDet", False),
@@ -68,7 +68,7 @@ KINDS: list[tuple[str, Outputs, dict[str, Any], str, bool]] = [
     ("name", "outputs", "more", "layout", "stretched"), KINDS, ids=[kind[0] for kind in KINDS]
 )
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (320, 160), (90, 600), (33, 17)])
-def test_every_layout_finds_the_same_people(
+def test_every_layout_finds_the_same_persons(
     tmp_path: Path,
     name: str,
     outputs: Outputs,
@@ -80,13 +80,13 @@ def test_every_layout_finds_the_same_people(
 ) -> None:
     detector = OnnxDetector(write_detector(tmp_path / f"{name}.onnx", outputs, **more))
     assert detector.name == f"{name}.onnx ({layout})"
-    image = picture(width, height)
-    found = detector(image)
-    # What was drawn on the input at a box lies in the picture at the box over the scale.
-    _, scale = place(image, (64, 64), stretched)
+    pixels = image(width, height)
+    found = detector(pixels)
+    # What was drawn on the input at a box is in the image at the box over the scale.
+    _, scale = place(pixels, (64, 64), stretched)
     corners = (np.array(BOXES)[[1, 0]].reshape(2, 2, 2) / scale).clip(0, (width, height))
     expected = np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0]], axis=1)
-    # A person on the grey beside the picture is nobody.
+    # A person on the gray beside the image is nobody.
     inside = (expected[:, 2:] > 0).all(axis=1)
     np.testing.assert_allclose(found.xywh, expected[inside], atol=0.01)
     np.testing.assert_allclose(found.scores, np.array([0.9, 0.6])[inside], atol=1e-3)
@@ -95,7 +95,7 @@ def test_every_layout_finds_the_same_people(
 @pytest.mark.parametrize("stretched", [False, True])
 @pytest.mark.parametrize(("width", "height"), [(640, 320), (200, 500), (40, 30)])
 def test_the_way_back_leads_to_what_is_seen(width: int, height: int, stretched: bool) -> None:
-    """A white rectangle, found again on the input, comes back to where it is in the picture."""
+    """A white rectangle, found again on the input, comes back to where it is in the image."""
     image = np.zeros((height, width, 3), np.uint8)
     x, y, w, h = width // 4, height // 3, width // 2, height // 4
     image[y : y + h, x : x + w] = 255
@@ -108,7 +108,7 @@ def test_the_way_back_leads_to_what_is_seen(width: int, height: int, stretched: 
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.booleans())
-def test_any_picture_fits_on_the_input(width: int, height: int, stretched: bool) -> None:
+def test_any_image_fits_on_the_input(width: int, height: int, stretched: bool) -> None:
     image = np.broadcast_to(np.uint8(7), (height, width, 3))
     canvas, scale = place(image, (96, 64), stretched)
     assert canvas.shape == (64, 96, 3)
@@ -148,7 +148,7 @@ def test_the_pixels_enter_as_the_layout_says(
 
 
 def test_red_is_the_last_plane_of_yolox(tmp_path: Path) -> None:
-    """What the network itself gets: a red picture raises its scores, a blue one does not."""
+    """What the network itself gets: a red image raises its scores, a blue one does not."""
     outputs = scored_outputs(BOXES, [0.1, 0.1, 0.1])
     path = write_detector(tmp_path / "yolox.onnx", outputs, plus_mean_red="dets")
     detector = OnnxDetector(path, threshold=0.5)
@@ -164,7 +164,7 @@ def test_a_model_of_any_size_gets_the_usual_one(
 ) -> None:
     outputs = query_outputs([[160, 160, 320, 480]], [0.9], (640, 640))
     detector = OnnxDetector(write_detector(tmp_path / "any.onnx", outputs, input_shape=shape))
-    np.testing.assert_allclose(detector(picture(64, 32)).xywh, [[16, 8, 16, 16]], atol=1e-3)
+    np.testing.assert_allclose(detector(image(64, 32)).xywh, [[16, 8, 16, 16]], atol=1e-3)
 
 
 def test_a_model_of_half_floats(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_model_of_half_floats(tmp_path: Path) -> None:
         name: values.astype(np.float16) for name, values in grid_outputs(BOXES, SCORES).items()
     }
     path = write_detector(tmp_path / "half.onnx", outputs, input_type=TensorProto.FLOAT16)
-    found = OnnxDetector(path)(picture(64, 64))
+    found = OnnxDetector(path)(image(64, 64))
     np.testing.assert_allclose(found.xywh, [[30, 10, 20, 42], [8, 4, 16, 40]], atol=0.1)
 
 
@@ -181,21 +181,21 @@ def test_a_model_of_half_floats(tmp_path: Path) -> None:
 )
 def test_nobody_is_found(tmp_path: Path, outputs: Outputs) -> None:
     detector = OnnxDetector(write_detector(tmp_path / "empty.onnx", outputs))
-    assert len(detector(picture(64, 64))) == 0
+    assert len(detector(image(64, 64))) == 0
 
 
 def test_one_person_comes_once_from_a_grid(tmp_path: Path) -> None:
     near = [[8, 4, 24, 44], [8, 5, 25, 52], [40, 4, 56, 44]]
     path = write_detector(tmp_path / "yolox.onnx", grid_outputs(near, [0.8, 0.9, 0.7]))
-    found = OnnxDetector(path)(picture(64, 64))
+    found = OnnxDetector(path)(image(64, 64))
     np.testing.assert_allclose(found.scores, [0.9, 0.7], atol=1e-6)
 
 
 def test_broken_numbers_are_nobody(tmp_path: Path) -> None:
     boxes = [[np.nan, 4, 24, 44], [30, 10, np.inf, 52], [24, 4, 8, 44], [8, 4, 24, 44]]
     path = write_detector(tmp_path / "d.onnx", scored_outputs(boxes, [0.9, 0.9, 0.9, np.nan]))
-    found = OnnxDetector(path)(picture(64, 64))
-    # An edge at infinity is the picture's edge.
+    found = OnnxDetector(path)(image(64, 64))
+    # An edge at infinity is the image's edge.
     np.testing.assert_allclose(found.xywh, [[30, 10, 34, 42]])
 
 

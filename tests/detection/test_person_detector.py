@@ -1,52 +1,56 @@
-"""The finder: any picture, boxes in its pixels, and files that are something else."""
+"""The person detector: any image, boxes in its pixels, and files that are something else."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_finder import PASSPORT, REACH, SIDE, write_tiny_finder
 
 from hrpose.detection import open_detector
-from hrpose.detection.person_detector import Finder, letterbox, look
+from hrpose.detection.person_detector import PersonDetector, letterbox, look
 from hrpose.errors import UserError
 from hrpose.metadata import Confidence
 from refusals import refused
+from tiny_person_detector import METADATA, REACH, SIDE, write_tiny_detector
 from tiny_weights import write_tiny_weights
 
 
 @pytest.fixture(scope="module")
-def finder(tmp_path_factory: pytest.TempPathFactory) -> Finder:
-    return Finder(write_tiny_finder(tmp_path_factory.mktemp("finder") / "tiny.onnx"), threads=1)
+def detector(tmp_path_factory: pytest.TempPathFactory) -> PersonDetector:
+    return PersonDetector(
+        write_tiny_detector(tmp_path_factory.mktemp("detector") / "tiny.onnx"), threads=1
+    )
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (640, 427), (427, 640), (2000, 1500)])
-def test_boxes_are_in_the_pixels_of_the_picture(finder: Finder, width: int, height: int) -> None:
+def test_boxes_are_in_the_pixels_of_the_image(
+    detector: PersonDetector, width: int, height: int
+) -> None:
     image = np.zeros((height, width, 3), np.uint8)
     scale = max(width, height) / SIDE
     x, y, half = width * 0.6, height * 0.4, round(3 * scale)
     image[round(y) - half : round(y) + half, round(x) - half : round(x) + half, 0] = 255
-    found = finder(image)
+    found = detector(image)
     assert len(found) == 1
     expected = [x - REACH * scale, y - REACH * scale, 2 * REACH * scale, 2 * REACH * scale]
     np.testing.assert_allclose(found.xywh[0], expected, atol=3 * scale)
 
 
-def test_a_box_ends_at_the_edge_of_the_picture(finder: Finder) -> None:
+def test_a_box_ends_at_the_edge_of_the_image(detector: PersonDetector) -> None:
     image = np.zeros((640, 640, 3), np.uint8)
     image[:60, :60, 0] = 255
-    (box,) = finder(image).xywh
+    (box,) = detector(image).xywh
     assert box[:2].tolist() == [0, 0]
     assert (box[2:] < 2 * REACH * 10).all()
 
 
-def test_nobody_is_no_box(finder: Finder) -> None:
-    assert len(finder(np.zeros((48, 64, 3), np.uint8))) == 0
+def test_nobody_is_no_box(detector: PersonDetector) -> None:
+    assert len(detector(np.zeros((48, 64, 3), np.uint8))) == 0
 
 
 @pytest.mark.parametrize("wh", [(1, 1), (3, 5000), (5000, 3), (33, 32)])
-def test_odd_sizes_are_looked_at(finder: Finder, wh: tuple[int, int]) -> None:
-    found = finder(np.full((wh[1], wh[0], 3), (255, 0, 0), np.uint8))
+def test_odd_sizes_are_looked_at(detector: PersonDetector, wh: tuple[int, int]) -> None:
+    found = detector(np.full((wh[1], wh[0], 3), (255, 0, 0), np.uint8))
     inside = found.xywh[:, :2] + found.xywh[:, 2:]
     assert (found.xywh[:, :2] >= 0).all()
     assert (inside <= np.array(wh) + 1e-9).all()
@@ -56,49 +60,49 @@ def test_odd_sizes_are_looked_at(finder: Finder, wh: tuple[int, int]) -> None:
     ("wh", "input_wh"),
     [((640, 427), (64, 64)), ((1000, 300), (64, 32)), ((416, 416), (64, 64)), ((9, 999), (32, 64))],
 )
-def test_the_input_is_no_larger_than_the_picture_needs(
+def test_the_input_is_no_larger_than_the_image_needs(
     wh: tuple[int, int], input_wh: tuple[int, int]
 ) -> None:
     assert letterbox(wh, SIDE).input_wh == input_wh
 
 
-def test_a_large_picture_is_averaged_not_sampled() -> None:
+def test_a_large_image_is_averaged_not_sampled() -> None:
     stripes = np.zeros((1024, 1024, 3), np.uint8)
     stripes[:, ::2] = 255
     pixels, _ = look(stripes, SIDE)
     np.testing.assert_allclose(pixels[4:-4, 4:-4], 127.5, atol=2)
 
 
-def test_the_threshold_is_the_passports_unless_given(tmp_path: Path) -> None:
-    path = write_tiny_finder(tmp_path / "tiny.onnx")
-    assert Finder(path).threshold == PASSPORT.threshold
-    assert Finder(path, threshold=0.9).threshold == 0.9
+def test_the_threshold_is_the_metadata_unless_given(tmp_path: Path) -> None:
+    path = write_tiny_detector(tmp_path / "tiny.onnx")
+    assert PersonDetector(path).threshold == METADATA.threshold
+    assert PersonDetector(path, threshold=0.9).threshold == 0.9
 
 
-def test_scores_are_made_as_the_passport_says(tmp_path: Path) -> None:
+def test_scores_are_made_as_the_metadata_says(tmp_path: Path) -> None:
     image = np.zeros((64, 64, 3), np.uint8)
     image[16:22, 16:22, 0] = 200  # a peak of about 0.78 in a box of 16 x 16 pixels
-    plain = Finder(write_tiny_finder(tmp_path / "plain.onnx"))(image)
-    doubtful = replace(PASSPORT, confidence=Confidence(heat=1.0, size=1.0), threshold=0.3)
-    found = Finder(write_tiny_finder(tmp_path / "doubtful.onnx", doubtful))(image)
+    plain = PersonDetector(write_tiny_detector(tmp_path / "plain.onnx"))(image)
+    doubtful = replace(METADATA, confidence=Confidence(heat=1.0, size=1.0), threshold=0.3)
+    found = PersonDetector(write_tiny_detector(tmp_path / "doubtful.onnx", doubtful))(image)
     odds = plain.scores[0] / (1 - plain.scores[0]) * np.exp(np.log2(16 / 64))
     np.testing.assert_allclose(found.scores, [odds / (1 + odds)])
     np.testing.assert_array_equal(found.xywh, plain.xywh)
     # The threshold is one of scores, not of peaks.
-    assert len(Finder(tmp_path / "doubtful.onnx", threshold=0.6)(image)) == 0
+    assert len(PersonDetector(tmp_path / "doubtful.onnx", threshold=0.6)(image)) == 0
 
 
 def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     pose = write_tiny_weights(tmp_path / "pose.onnx")
     with refused("metadata-of-another-kind", "pose.onnx"):
-        Finder(pose)
+        PersonDetector(pose)
 
 
-def test_a_file_with_a_finders_passport_is_opened_as_one(tmp_path: Path) -> None:
-    path = write_tiny_finder(tmp_path / "own.onnx")
+def test_a_file_with_a_detectors_metadata_is_opened_as_one(tmp_path: Path) -> None:
+    path = write_tiny_detector(tmp_path / "own.onnx")
     detector = open_detector(path, threshold=0.7)
-    assert isinstance(detector, Finder)
+    assert isinstance(detector, PersonDetector)
     assert detector.threshold == 0.7
-    bare = write_tiny_finder(tmp_path / "bare.onnx", passport=None)
+    bare = write_tiny_detector(tmp_path / "bare.onnx", metadata=None)
     with pytest.raises(UserError, match=r"bare\.onnx"):
         open_detector(bare)

@@ -1,4 +1,4 @@
-"""The estimator: pictures and boxes in, poses in the picture's own pixels out."""
+"""The estimator: images and boxes in, poses in the image's own pixels out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from hrpose import codec
 from hrpose.errors import UserError
-from hrpose.estimator import Picture, PoseEstimator
+from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.geometry import transform, warp
 from hrpose.metadata import Calibration, Metadata
 from hrpose.session import OnnxSession, open_session
-from tiny_weights import PASSPORT, write_tiny_weights
+from tiny_weights import METADATA, write_tiny_weights
 
-K = len(PASSPORT.skeleton)
+K = len(METADATA.skeleton)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ class Scripted:
     """A session that answers from `answer`, and remembers how many crops came at once."""
 
     answer: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-    passport: Metadata = PASSPORT
+    metadata: Metadata = METADATA
     batches: list[int] = field(default_factory=list)
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -40,7 +40,7 @@ class Scripted:
 def peaks(points: NDArray[np.float64]) -> NDArray[np.float32]:
     """Heatmaps (n, k, h, w) with a Gaussian at each of `points` (n, k, 2), in input pixels."""
     maps: NDArray[np.float32] = codec.encode(
-        points, np.ones(points.shape[:-1]), PASSPORT.heatmap_wh, sigma=1.0
+        points, np.ones(points.shape[:-1]), METADATA.heatmap_wh, sigma=1.0
     )[0]
     return maps
 
@@ -70,41 +70,41 @@ def test_a_batch_equals_its_singles(session: OnnxSession, flip_test: bool, batch
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_a_stream_keeps_the_order_of_its_pictures(session: OnnxSession, batch_size: int) -> None:
+def test_a_stream_keeps_the_order_of_its_images(session: OnnxSession, batch_size: int) -> None:
     counts = (2, 0, 5, 1, 0, 3)
-    pictures = [Picture.of(noise(seed), BOXES[:n]) for seed, n in enumerate(counts)]
+    images = [InputImage.of(noise(seed), BOXES[:n]) for seed, n in enumerate(counts)]
     estimator = PoseEstimator(session, batch_size=batch_size)
-    found = list(estimator.stream(pictures))
+    found = list(estimator.stream(images))
     assert [len(poses) for _, poses in found] == list(counts)
-    for picture, (same, poses) in zip(pictures, found, strict=True):
-        assert same is picture
-        alone = estimator(picture.image, picture.boxes)
+    for image, (same, poses) in zip(images, found, strict=True):
+        assert same is image
+        alone = estimator(image.image, image.boxes)
         np.testing.assert_allclose(alone.keypoints, poses.keypoints, atol=1e-4)
 
 
 def test_no_more_crops_at_once_than_asked() -> None:
     session = Scripted(in_the_middle)
-    list(PoseEstimator(session, batch_size=4).stream([Picture.of(noise(), BOXES)] * 3))
+    list(PoseEstimator(session, batch_size=4).stream([InputImage.of(noise(), BOXES)] * 3))
     assert max(session.batches) == 4
     assert sum(session.batches) == 3 * len(BOXES)
 
 
 @pytest.mark.parametrize("flip_test", [False, True])
-def test_keypoints_of_crops_are_those_of_the_picture(session: OnnxSession, flip_test: bool) -> None:
-    image, passport = noise(), session.passport
-    crops = [passport.crop(box) for box in BOXES]
+def test_keypoints_of_crops_are_those_of_the_image(session: OnnxSession, flip_test: bool) -> None:
+    image, metadata = noise(), session.metadata
+    crops = [metadata.crop(box) for box in BOXES]
     estimator = PoseEstimator(session, flip_test=flip_test, batch_size=2)
     points, peaks = estimator.keypoints(np.stack([warp(image, crop) for crop in crops]))
     poses = estimator(image, BOXES)
     for crop, in_crop, pose in zip(crops, points, poses, strict=True):
         in_image = transform(in_crop, crop.inverse_matrix)
         np.testing.assert_allclose(in_image, pose.keypoints[0, :, :2], atol=1e-3)
-    np.testing.assert_allclose(passport.joint_scores(peaks), poses.keypoints[..., 2])
+    np.testing.assert_allclose(metadata.keypoint_scores(peaks), poses.keypoints[..., 2])
 
 
 def test_keypoints_go_through_in_batches() -> None:
     session = Scripted(in_the_middle)
-    width, height = session.passport.input_wh
+    width, height = session.metadata.input_wh
     crops = np.zeros((9, height, width, 3), np.uint8)
     estimator = PoseEstimator(session, batch_size=4)
     points, peaks = estimator.keypoints(crops)
@@ -118,7 +118,7 @@ def test_keypoints_go_through_in_batches() -> None:
 @pytest.mark.parametrize("wrong", ["float", "one", "size"])
 def test_crops_of_another_kind_are_refused(wrong: str) -> None:
     session = Scripted(in_the_middle)
-    width, height = session.passport.input_wh
+    width, height = session.metadata.input_wh
     crops = {
         "float": np.zeros((1, height, width, 3), np.float32),
         "one": np.zeros((height, width, 3), np.uint8),
@@ -129,13 +129,13 @@ def test_crops_of_another_kind_are_refused(wrong: str) -> None:
     assert session.batches == []
 
 
-def test_neighbouring_pictures_share_batches() -> None:
+def test_neighboring_images_share_batches() -> None:
     session = Scripted(in_the_middle)
-    list(PoseEstimator(session, batch_size=4).stream([Picture.of(noise())] * 8))
+    list(PoseEstimator(session, batch_size=4).stream([InputImage.of(noise())] * 8))
     assert session.batches == [4, 4]
 
 
-def test_points_come_back_in_the_pixels_of_the_picture() -> None:
+def test_points_come_back_in_the_pixels_of_the_image() -> None:
     boxes = np.asarray(BOXES)
     poses = PoseEstimator(Scripted(in_the_middle))(noise(), boxes, [1, 0.5, 0, 1, 1])
     # The middle of the crop is the middle of the box, whatever its form.
@@ -153,7 +153,7 @@ def test_scores_count_clear_keypoints_only_and_stay_in_range() -> None:
     session = Scripted(lambda crops: in_the_middle(crops) * heights[:, None, None])
     poses = PoseEstimator(session)(noise())
     np.testing.assert_allclose(poses.keypoints[0, :5, 2], [0.8, 0.4, 0.1, 1, 0])
-    # 0.1 lies below the threshold of 0.2, and 1.7 counts as 1.
+    # 0.1 is below the threshold of 0.2, and 1.7 counts as 1.
     np.testing.assert_allclose(poses.scores, [(0.8 + 0.4 + 1) / 3], rtol=1e-6)
 
 
@@ -161,27 +161,27 @@ def test_a_calibration_changes_scores_and_not_places() -> None:
     image = np.zeros((64, 48, 3), np.uint8)
     calibration = Calibration(temperature=2, offset=-1)
     plain = PoseEstimator(Scripted(lambda crops: 0.8 * in_the_middle(crops)))(image)
-    passport = replace(PASSPORT, calibration=calibration)
-    honest = PoseEstimator(Scripted(lambda crops: 0.8 * in_the_middle(crops), passport))(image)
+    metadata = replace(METADATA, calibration=calibration)
+    honest = PoseEstimator(Scripted(lambda crops: 0.8 * in_the_middle(crops), metadata))(image)
     assert np.array_equal(honest.keypoints[..., :2], plain.keypoints[..., :2])
     assert np.allclose(honest.keypoints[..., 2], calibration(plain.keypoints[..., 2]))
     assert honest.scores == pytest.approx(calibration(plain.scores))
 
 
 def test_the_flip_test_mirrors_back_swaps_sides_and_moves_one_pixel() -> None:
-    left = PASSPORT.skeleton.keypoints.index("left_wrist")
-    right = PASSPORT.skeleton.keypoints.index("right_wrist")
-    width = PASSPORT.heatmap_wh[0]
+    left = METADATA.skeleton.keypoints.index("left_wrist")
+    right = METADATA.skeleton.keypoints.index("right_wrist")
+    width = METADATA.heatmap_wh[0]
     # White on the left half, so that the session can tell a crop from its mirror image.
     image = np.zeros((64, 48, 3), np.uint8)
     image[:, :24] = 255
 
     def answer(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        maps = np.zeros((len(crops), K, PASSPORT.heatmap_wh[1], width), np.float32)
+        maps = np.zeros((len(crops), K, METADATA.heatmap_wh[1], width), np.float32)
         for row, crop in enumerate(crops):
             mirrored = crop[:, :24].mean() < crop[:, 24:].mean()
             if mirrored:
-                # Column 4 seen in the mirror, where the grid lies one pixel off.
+                # Column 4 seen in the mirror, where the grid is one pixel off.
                 maps[row, right, 8, width - 4] = 0.6
             else:
                 maps[row, left, 8, 4] = 1.0
@@ -197,7 +197,7 @@ def test_the_flip_test_mirrors_back_swaps_sides_and_moves_one_pixel() -> None:
 
 
 @pytest.mark.parametrize("boxes", [[], np.zeros((0, 4)), np.zeros((0, 5))])
-def test_no_boxes_no_people(boxes: Any) -> None:
+def test_no_boxes_no_persons(boxes: Any) -> None:
     session = Scripted(in_the_middle)
     poses = PoseEstimator(session)(noise(), boxes)
     assert len(poses) == 0
@@ -206,7 +206,7 @@ def test_no_boxes_no_people(boxes: Any) -> None:
     assert list(PoseEstimator(session).stream([])) == []
 
 
-def test_without_boxes_the_picture_is_the_box() -> None:
+def test_without_boxes_the_image_is_the_box() -> None:
     poses = PoseEstimator(Scripted(in_the_middle))(noise())
     assert poses.boxes.tolist() == [[0, 0, 70, 90]]
 
@@ -218,10 +218,10 @@ def test_without_boxes_the_picture_is_the_box() -> None:
         ([[0, 0, 10, 10], [float("-inf"), 0, 10, 10]], "box 1: expected four finite numbers"),
         ([[0, 0, 0, 10]], "box 0: expected a width and a height above 0"),
         ([[0, 0, 10, -1]], "a width and a height above 0"),
-        ([[70, 0, 10, 10]], "touches the picture of 70 x 90"),
-        ([[0, 90, 10, 10]], "touches the picture"),
-        ([[-10, 0, 10, 10]], "touches the picture"),
-        ([[0, -10, 10, 10]], "touches the picture"),
+        ([[70, 0, 10, 10]], "touches the image of 70 x 90"),
+        ([[0, 90, 10, 10]], "touches the image"),
+        ([[-10, 0, 10, 10]], "touches the image"),
+        ([[0, -10, 10, 10]], "touches the image"),
         ([[0, 0, 2e6, 10]], "numbers below a million"),
         ([0, 0, 10, 10], "expected shape"),
         ([[0, 0, 10]], "expected shape"),
@@ -233,7 +233,7 @@ def test_without_boxes_the_picture_is_the_box() -> None:
 )
 def test_bad_boxes(boxes: Any, message: str) -> None:
     with pytest.raises(UserError, match=message) as raised:
-        Picture.of(noise(), boxes)
+        InputImage.of(noise(), boxes)
     assert "\n" not in str(raised.value)
 
 
@@ -250,7 +250,7 @@ def test_bad_boxes(boxes: Any, message: str) -> None:
 )
 def test_bad_box_scores(scores: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Picture.of(noise(), BOXES[:2], scores)
+        InputImage.of(noise(), BOXES[:2], scores)
 
 
 @pytest.mark.parametrize(
@@ -263,9 +263,9 @@ def test_bad_box_scores(scores: Any, message: str) -> None:
     ],
     ids=lambda image: f"{image.dtype}{image.shape}",
 )
-def test_arrays_that_are_no_pictures(image: NDArray[Any]) -> None:
+def test_arrays_that_are_no_images(image: NDArray[Any]) -> None:
     with pytest.raises(UserError, match="expected uint8 RGB"):
-        Picture.of(image)
+        InputImage.of(image)
 
 
 def test_a_batch_has_at_least_one_crop() -> None:
@@ -273,8 +273,8 @@ def test_a_batch_has_at_least_one_crop() -> None:
         PoseEstimator(Scripted(in_the_middle), batch_size=0)
 
 
-def test_the_passport_travels_in_the_file(session: OnnxSession) -> None:
-    assert session.passport == PASSPORT
+def test_the_metadata_travels_in_the_file(session: OnnxSession) -> None:
+    assert session.metadata == METADATA
 
 
 @pytest.mark.parametrize("name", ["weights.txt", "weights.onnx", "weights.safetensors"])

@@ -1,4 +1,4 @@
-"""Files that are decoded at a part of their size: the poses are those of the whole picture."""
+"""Files that are decoded at a part of their size: the poses are those of the full image."""
 
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -13,10 +13,10 @@ from PIL import ExifTags, Image
 from hrpose.codec import Codec
 from hrpose.detection.detector import Boxes
 from hrpose.errors import UserError
-from hrpose.estimator import Picture, PoseEstimator
+from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.metadata import Metadata
 
-# One bright spot on grey; where it is, is known to a part of a pixel.
+# One bright spot on gray; where it is, is known to a part of a pixel.
 SPOT = (531.0, 402.0)
 SIZE = (1280, 960)
 
@@ -24,8 +24,8 @@ SIZE = (1280, 960)
 def spot(size: tuple[int, int] = SIZE, center: tuple[float, float] = SPOT) -> Image.Image:
     y, x = np.mgrid[0 : size[1], 0 : size[0]]
     far = ((x - center[0]) ** 2 + (y - center[1]) ** 2) / (2 * 40.0**2)
-    grey = (20 + 230 * np.exp(-far)).round().astype(np.uint8)
-    return Image.fromarray(np.repeat(grey[..., None], 3, axis=2))
+    gray = (20 + 230 * np.exp(-far)).round().astype(np.uint8)
+    return Image.fromarray(np.repeat(gray[..., None], 3, axis=2))
 
 
 def jpeg(image: Image.Image, orientation: int = 1) -> bytes:
@@ -39,7 +39,7 @@ def jpeg(image: Image.Image, orientation: int = 1) -> bytes:
 class Centroid:
     """A session whose every keypoint is the middle of what is bright in the crop."""
 
-    passport: Metadata
+    metadata: Metadata
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         light = np.clip(crops[..., 0].astype(np.float64) - 60, 0, None)
@@ -47,31 +47,31 @@ class Centroid:
         mass = light.sum(axis=(1, 2))
         x = (light.sum(axis=1) * np.arange(w)).sum(axis=1) / mass
         y = (light.sum(axis=2) * np.arange(h)).sum(axis=1) / mass
-        k = len(self.passport.skeleton)
+        k = len(self.metadata.skeleton)
         points = np.repeat(np.stack([x, y], axis=-1)[:, None], k, axis=1)
-        codec = self.passport.codec
+        codec = self.metadata.codec
         maps: NDArray[np.float32] = codec.encode(
-            points, np.ones(points.shape[:-1]), self.passport.input_wh
+            points, np.ones(points.shape[:-1]), self.metadata.input_wh
         )[0]
         return maps
 
 
 def estimator(codec: str = "dark", **options: Any) -> PoseEstimator:
     # DARK and UDP find a Gaussian's place to a part of a pixel, so that small errors show.
-    passport = Metadata(network="centroid", input_wh=(48, 64), codec=Codec(codec))
-    return PoseEstimator(Centroid(passport), **options)
+    metadata = Metadata(network="centroid", input_wh=(48, 64), codec=Codec(codec))
+    return PoseEstimator(Centroid(metadata), **options)
 
 
 @pytest.mark.parametrize("codec", ["dark", "udp"])
 @pytest.mark.parametrize(
     ("height", "shrunk"), [(100, 1), (103, 2), (206, 4), (300, 4), (410, 8), (800, 8)]
 )
-def test_points_are_those_of_the_whole_picture(codec: str, height: int, shrunk: int) -> None:
+def test_points_are_those_of_the_whole_image(codec: str, height: int, shrunk: int) -> None:
     box = [SPOT[0] - 0.4 * height, SPOT[1] - 0.45 * height, 0.75 * height, height]
     file = jpeg(spot())
     reduced, exact = estimator(codec), estimator(codec, exact=True)
-    assert reduced.picture(file, [box]).shrunk == shrunk
-    assert exact.picture(file, [box]).shrunk == 1
+    assert reduced.image(file, [box]).shrunk == shrunk
+    assert exact.image(file, [box]).shrunk == 1
     found, expected = reduced(file, [box]), exact(file, [box])
     np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=0.001 * max(SIZE))
     np.testing.assert_array_equal(found.boxes, expected.boxes)
@@ -79,10 +79,10 @@ def test_points_are_those_of_the_whole_picture(codec: str, height: int, shrunk: 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [SIZE, (1283, 957)])
-def test_turned_and_odd_pictures(size: tuple[int, int], orientation: int) -> None:
+def test_turned_and_odd_images(size: tuple[int, int], orientation: int) -> None:
     file = jpeg(spot(size), orientation)
     found, expected = estimator()(file), estimator(exact=True)(file)
-    assert estimator().picture(file).shrunk == (8 if size == SIZE or orientation == 1 else 1)
+    assert estimator().image(file).shrunk == (8 if size == SIZE or orientation == 1 else 1)
     np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=0.001 * max(SIZE))
     np.testing.assert_array_equal(found.boxes, expected.boxes)
 
@@ -90,9 +90,9 @@ def test_turned_and_odd_pictures(size: tuple[int, int], orientation: int) -> Non
 def test_the_smallest_crop_decides() -> None:
     file = jpeg(spot())
     boxes = [[0, 0, *SIZE], [500, 350, 80, 110]]
-    assert estimator().picture(file, boxes).shrunk == 2
-    assert estimator().picture(file, boxes[:1]).shrunk == 8
-    assert estimator().picture(file, []).shrunk == 8
+    assert estimator().image(file, boxes).shrunk == 2
+    assert estimator().image(file, boxes[:1]).shrunk == 8
+    assert estimator().image(file, []).shrunk == 8
 
 
 def test_files_and_their_bytes_are_alike(tmp_path: Path) -> None:
@@ -106,11 +106,11 @@ def test_what_is_not_reduced(tmp_path: Path) -> None:
     path = tmp_path / "spot.png"
     spot().save(path)
     pixels = np.array(spot())
-    assert estimator().picture(path).shrunk == 1
-    assert estimator().picture(pixels).image is pixels
+    assert estimator().image(path).shrunk == 1
+    assert estimator().image(pixels).image is pixels
     # A second look may go closer.
-    assert estimator(refine=True).picture(jpeg(spot())).shrunk == 1
-    assert Picture.of(jpeg(spot())).shrunk == 1
+    assert estimator(refine=True).image(jpeg(spot())).shrunk == 1
+    assert InputImage.of(jpeg(spot())).shrunk == 1
     np.testing.assert_array_equal(
         estimator()(path).keypoints, estimator(exact=True)(pixels).keypoints
     )
@@ -149,15 +149,15 @@ def test_a_detector_sees_no_more_than_it_needs(
 ) -> None:
     file, detector = jpeg(spot()), Lit(input_wh, part)
     looking = estimator(detector=detector)
-    picture = looking.picture(file)
-    assert (detector.saw, picture.shrunk) == ([saw], shrunk)
+    image = looking.image(file)
+    assert (detector.saw, image.shrunk) == ([saw], shrunk)
     expected = estimator(detector=Lit(input_wh, part), exact=True)(file)
     found = looking(file)
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.001 * max(SIZE))
     np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=0.002 * max(SIZE))
 
 
-def test_a_detector_never_finds_people_beside_an_odd_picture() -> None:
+def test_a_detector_never_finds_persons_beside_an_odd_image() -> None:
     def corner(image: NDArray[np.uint8]) -> Boxes:
         height, width = image.shape[:2]
         return Boxes(np.array([[width - 2.0, height - 2.0, 2, 2]]), np.ones(1))
@@ -166,17 +166,17 @@ def test_a_detector_never_finds_people_beside_an_odd_picture() -> None:
         name, input_wh = "corner", (50, 50)
         __call__ = staticmethod(corner)
 
-    (box,) = estimator(detector=Corner()).picture(jpeg(spot((1283, 957)))).boxes
+    (box,) = estimator(detector=Corner()).image(jpeg(spot((1283, 957)))).boxes
     assert box.tolist() == [1264, 936, 16, 16]
 
 
 def test_bad_boxes_are_named() -> None:
-    with pytest.raises(UserError, match="box 0: expected a box that touches the picture"):
-        estimator().picture(jpeg(spot()), [[1280, 0, 10, 10]])
+    with pytest.raises(UserError, match="box 0: expected a box that touches the image"):
+        estimator().image(jpeg(spot()), [[1280, 0, 10, 10]])
 
 
 def test_a_size_that_is_known_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     file = jpeg(spot())
     monkeypatch.delattr("hrpose.estimator.image_size")
     monkeypatch.delattr("hrpose.estimator.image_size")
-    assert estimator(detector=Lit((80, 60), 0.6)).picture(file, size=SIZE).shrunk == 8
+    assert estimator(detector=Lit((80, 60), 0.6)).image(file, size=SIZE).shrunk == 8

@@ -1,4 +1,4 @@
-"""People, and poses of them with errors that are known joint by joint."""
+"""People, and poses of them with errors that are known keypoint by keypoint."""
 
 import json
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ SHARES = {
     Kind.GOOD: 0.5, Kind.JITTER: 0.2, Kind.INVERSION: 0.08, Kind.SWAP: 0.07, Kind.MISS: 0.15,
 }  # fmt: skip
 SIGMAS = np.asarray(COCO_17.sigmas)
-# A grid of places, so far apart that no joint is near another one's.
+# A grid of places, so far apart that no keypoint is near another one's.
 GRID = np.stack(np.meshgrid(np.arange(5), np.arange(4)), axis=-1).reshape(-1, 2)[:17]
 
 
@@ -29,26 +29,26 @@ class Case:
     repeats: int
 
 
-def write_case(folder: Path, pictures: int = 150, seed: int = 0) -> Case:
-    """Two people in each picture, half the people medium; a tenth missed, as many poses for nobody,
+def write_case(folder: Path, entries: int = 150, seed: int = 0) -> Case:
+    """Two people in each image, half the people medium; a tenth missed, as many poses for nobody,
     and a few poses twice.
     """
     rng = np.random.default_rng(seed)
     annotations: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     kinds, counts = [], {"missed": 0, "background": 0, "repeats": 0}
-    for picture in range(1, pictures + 1):
-        size = 80.0 if picture % 2 else 160.0
+    for image in range(1, entries + 1):
+        size = 80.0 if image % 2 else 160.0
         corners = np.array([[0.0, 0.0], [2000.0, 0.0]]) + rng.uniform(0, 20, (2, 2))
-        people = [corner + GRID * size * 2 + rng.uniform(-5, 5, (17, 2)) for corner in corners]
-        for index, points in enumerate(people):
+        persons = [corner + GRID * size * 2 + rng.uniform(-5, 5, (17, 2)) for corner in corners]
+        for index, points in enumerate(persons):
             visible = np.where(rng.uniform(size=17) < 0.9, 2, 0)
             visible[:6] = 2
             labels = np.concatenate([points * (visible > 0)[:, None], visible[:, None]], axis=1)
             annotations.append(
                 {
                     "id": len(annotations) + 1,
-                    "image_id": picture,
+                    "image_id": image,
                     "category_id": 1,
                     "bbox": [*corners[index], size, size],
                     "area": size * size / 2,
@@ -57,28 +57,28 @@ def write_case(folder: Path, pictures: int = 150, seed: int = 0) -> Case:
                     "iscrowd": 0,
                 }
             )
-        for index, points in enumerate(people):
+        for index, points in enumerate(persons):
             draw = rng.uniform()
             if draw < 0.1:
                 counts["missed"] += 1
                 continue
-            labels = np.reshape(annotations[2 * picture - 2 + index]["keypoints"], (17, 3))
-            other = np.reshape(annotations[2 * picture - 1 - index]["keypoints"], (17, 3))
-            kind, pose = _with_errors(rng, points, people[1 - index], labels, other, size)
-            kinds.append(np.where(labels[:, 2] > 0, kind, Kind.UNLABELLED))
+            labels = np.reshape(annotations[2 * image - 2 + index]["keypoints"], (17, 3))
+            other = np.reshape(annotations[2 * image - 1 - index]["keypoints"], (17, 3))
+            kind, pose = _with_errors(rng, points, persons[1 - index], labels, other, size)
+            kinds.append(np.where(labels[:, 2] > 0, kind, Kind.UNLABELED))
             score = rng.uniform(0.3, 1)
-            results.append(_result(picture, pose, rng.uniform(size=17), score))
+            results.append(_result(image, pose, rng.uniform(size=17), score))
             if draw > 0.95:
                 counts["background"] += 1
                 counts["repeats"] += 1
-                results.append(_result(picture, pose, rng.uniform(size=17), score / 2))
+                results.append(_result(image, pose, rng.uniform(size=17), score / 2))
             elif draw > 0.85:
                 counts["background"] += 1
                 nowhere = rng.uniform(9000, 9500, (17, 2))
-                results.append(_result(picture, nowhere, rng.uniform(size=17), score))
+                results.append(_result(image, nowhere, rng.uniform(size=17), score))
     images = [
         {"id": i, "file_name": f"{i}.png", "width": 4000, "height": 2000}
-        for i in range(1, pictures + 1)
+        for i in range(1, entries + 1)
     ]
     document = {
         "images": images,
@@ -94,17 +94,17 @@ def write_case(folder: Path, pictures: int = 150, seed: int = 0) -> Case:
 def _with_errors(
     rng: np.random.Generator,
     points: NDArray[np.float64],
-    neighbour: NDArray[np.float64],
+    neighbor: NDArray[np.float64],
     labels: NDArray[np.float64],
     other: NDArray[np.float64],
     size: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The kind of each joint (17,), and where it then lies (17, 2)."""
+    """The kind of each keypoint (17,), and where it then is (17, 2)."""
     twins = COCO_17.flip_permutation
     kind = rng.choice([int(k) for k in SHARES], p=list(SHARES.values()), size=17)
-    # Some joints must be good, for else the pose would be nobody's.
+    # Some keypoints must be good, for else the pose would be nobody's.
     kind[1:4] = Kind.GOOD
-    # There is no inversion without a labelled twin, and no swap without a labelled neighbour.
+    # There is no inversion without a labeled twin, and no swap without a labeled neighbor.
     kind[(kind == Kind.INVERSION) & ((twins == np.arange(17)) | (labels[twins, 2] == 0))] = (
         Kind.MISS
     )
@@ -115,17 +115,17 @@ def _with_errors(
     distance = np.sqrt(-np.log(similarity) * 8 * SIGMAS**2 * size**2 / 2)
     pose = points + direction * distance[:, None]
     pose = np.where((kind == Kind.INVERSION)[:, None], points[twins], pose)
-    pose = np.where((kind == Kind.SWAP)[:, None], neighbour, pose)
+    pose = np.where((kind == Kind.SWAP)[:, None], neighbor, pose)
     pose = np.where((kind == Kind.MISS)[:, None], points + np.array([0, 7000]), pose)
     return kind, pose
 
 
 def _result(
-    picture: int, points: NDArray[np.float64], scores: NDArray[np.float64], score: float
+    image: int, points: NDArray[np.float64], scores: NDArray[np.float64], score: float
 ) -> dict[str, Any]:
     keypoints = np.concatenate([points, scores[:, None]], axis=1)
     return {
-        "image_id": picture,
+        "image_id": image,
         "category_id": 1,
         "keypoints": keypoints.ravel().round(3).tolist(),  # as in every results file
         "score": float(score),

@@ -12,20 +12,20 @@ from hrpose.data.coco import load_persons
 from hrpose.geometry import transform
 from hrpose.metadata import Metadata
 
-PASSPORT = Metadata(network="oracle", input_wh=(192, 256))
+METADATA = Metadata(network="oracle", input_wh=(192, 256))
 
 
 class Oracle:
     """A session that answers with the targets of a data set's people, in their order."""
 
     def __init__(
-        self, annotations: Path, passport: Metadata = PASSPORT, unlabelled: bool = False
+        self, annotations: Path, metadata: Metadata = METADATA, unlabeled: bool = False
     ) -> None:
-        self.passport = passport
-        table = load_persons(annotations, unlabelled)
-        matrices = np.stack([passport.crop(box).matrix for box in table.boxes])
+        self.metadata = metadata
+        table = load_persons(annotations, unlabeled)
+        matrices = np.stack([metadata.crop(box).matrix for box in table.boxes])
         points = transform(table.keypoints[..., :2].astype(np.float64), matrices)
-        self.targets, _ = passport.codec.encode(points, table.keypoints[..., 2], passport.input_wh)
+        self.targets, _ = metadata.codec.encode(points, table.keypoints[..., 2], metadata.input_wh)
         self.next = 0
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from hrpose.data.coco import read_results
 from hrpose.errors import UserError
 from hrpose.evaluation import error_analysis
 from hrpose.evaluation.analyze import Analysis, analyze
-from hrpose.evaluation.error_analysis import ERRORS, KINDS, joint_errors, read_found, read_truth
+from hrpose.evaluation.error_analysis import ERRORS, KINDS, keypoint_errors, read_found, read_truth
 from hrpose.metrics.coco import evaluate_keypoints
 
 
@@ -25,33 +25,33 @@ def analysis(case: Case) -> Analysis:
     return analyze(case.results, case.annotations)
 
 
-def test_every_joint_is_classified_as_it_was_made(case: Case) -> None:
+def test_every_keypoint_is_classified_as_it_was_made(case: Case) -> None:
     truth = read_truth(case.annotations)
     found = read_found(read_results(case.results), truth)
     matches = error_analysis.match(truth, found)
-    kinds = joint_errors(truth, found, matches).kinds[np.argsort(matches.people)]
+    kinds = keypoint_errors(truth, found, matches).kinds[np.argsort(matches.persons)]
     assert (kinds == case.kinds).mean() > 0.999
 
 
 def test_the_shares_are_those_that_were_put_in(case: Case, analysis: Analysis) -> None:
-    labelled = (case.kinds >= 0).sum()
+    labeled = (case.kinds >= 0).sum()
     for kind in KINDS:
-        share = (case.kinds == kind).sum() / labelled
+        share = (case.kinds == kind).sum() / labeled
         assert share > 0.03
-        assert analysis.all_joints.shares[kind.name.lower()] == pytest.approx(share, abs=0.02)
-    for joint, part in enumerate(analysis.joints.values()):
-        column = case.kinds[:, joint]
-        assert part.joints == (column >= 0).sum()
+        assert analysis.all_keypoints.shares[kind.name.lower()] == pytest.approx(share, abs=0.02)
+    for keypoint, part in enumerate(analysis.keypoints.values()):
+        column = case.kinds[:, keypoint]
+        assert part.keypoints == (column >= 0).sum()
         for kind in KINDS:
-            share = (column == kind).sum() / part.joints
+            share = (column == kind).sum() / part.keypoints
             assert part.shares[kind.name.lower()] == pytest.approx(share, abs=0.02)
     counts = analysis.counts
     assert (counts.missed, counts.background) == (case.missed, case.background)
     assert counts.repeats == case.repeats > 0
-    assert counts.people == 300
-    assert sum(part.joints for part in analysis.sizes.values()) == labelled
-    assert analysis.sizes["small"].joints == 0
-    assert analysis.sizes["medium"].joints > 1000
+    assert counts.persons == 300
+    assert sum(part.keypoints for part in analysis.sizes.values()) == labeled
+    assert analysis.sizes["small"].keypoints == 0
+    assert analysis.sizes["medium"].keypoints > 1000
 
 
 def test_mending_everything_gives_an_ap_of_1(case: Case, analysis: Analysis) -> None:
@@ -66,7 +66,7 @@ def test_mending_everything_gives_an_ap_of_1(case: Case, analysis: Analysis) -> 
     # Twice as many misses as inversions or swaps.
     assert by_error["miss"] > max(by_error["inversion"], by_error["swap"]) > 0
     assert by_error["missed"] > 0
-    for part in analysis.joints.values():
+    for part in analysis.keypoints.values():
         assert part.AP is not None
         assert part.AP >= analysis.scores.AP - 1e-9
     assert analysis.curves.shape == (10, 101)
@@ -83,7 +83,7 @@ def test_perfect_results_have_no_errors(case: Case, tmp_path: Path) -> None:
     results.write_text(json.dumps(perfect), encoding="utf-8")
     analysis = analyze(results, case.annotations)
     assert pytest.approx(1) == analysis.scores.AP
-    assert analysis.all_joints.shares["good"] == 1
+    assert analysis.all_keypoints.shares["good"] == 1
     counts = analysis.counts
     assert (counts.missed, counts.background, counts.misordered) == (0, 0, 0)
     # Labels are no scores.
@@ -119,7 +119,7 @@ def test_no_results_at_all(case: Case, tmp_path: Path) -> None:
     json.dumps(analysis.as_dict(), allow_nan=False)
 
 
-def test_poses_on_crowds_and_on_people_without_labels_are_no_background(
+def test_poses_on_crowds_and_on_persons_without_labels_are_no_background(
     case: Case, tmp_path: Path
 ) -> None:
     document = json.loads(case.annotations.read_bytes())
@@ -131,15 +131,15 @@ def test_poses_on_crowds_and_on_people_without_labels_are_no_background(
     found = read_found(read_results(case.results), truth)
     matches = error_analysis.match(truth, found)
     assert truth.counted.sum() == 298
-    assert not set(matches.people) & {0, 2}
-    first = (found.picture == 0) & (matches.person == error_analysis.IGNORED)
+    assert not set(matches.persons) & {0, 2}
+    first = (found.image == 0) & (matches.person == error_analysis.IGNORED)
     assert first.any()
-    assert (found.picture[matches.person == error_analysis.IGNORED] <= 1).all()
+    assert (found.image[matches.person == error_analysis.IGNORED] <= 1).all()
     # The same people are ignored by COCO's evaluator, so mending still ends at 1.
     assert pytest.approx(1) == analyze(case.results, changed).gains[-1].so_far.AP
 
 
-def test_only_the_best_twenty_poses_of_a_picture_count(case: Case, tmp_path: Path) -> None:
+def test_only_the_best_twenty_poses_of_a_image_count(case: Case, tmp_path: Path) -> None:
     entries = json.loads(case.results.read_bytes())
     many = [dict(entries[0], score=0.01 * i) for i in range(30)]
     results = tmp_path / "many.json"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hrpose.data.coco import read_annotations
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.box_noise import AMOUNTS, box_noise, shaken
 from hrpose.geometry import Crop
@@ -22,37 +22,37 @@ def test_boxes_are_off_by_as_much_as_was_asked_for() -> None:
     sizes = np.tile([1000, 1000], (20000, 1))
     assert np.allclose(shaken(boxes, 0, sizes, rng), boxes)
     off = shaken(boxes, 0.1, sizes, rng)
-    centres = off[:, :2] + off[:, 2:] / 2
-    assert centres.mean(axis=0) == pytest.approx([450, 400], abs=1)
-    assert centres.std(axis=0) == pytest.approx([10, 20], rel=0.03)
+    centers = off[:, :2] + off[:, 2:] / 2
+    assert centers.mean(axis=0) == pytest.approx([450, 400], abs=1)
+    assert centers.std(axis=0) == pytest.approx([10, 20], rel=0.03)
     assert np.log(off[:, 2:] / [100, 200]).std(axis=0) == pytest.approx([0.1, 0.1], rel=0.03)
 
 
-def test_centres_stay_in_the_picture() -> None:
+def test_centers_stay_in_the_image() -> None:
     boxes = np.tile([0.0, 0, 40, 40], (1000, 1))
     off = shaken(boxes, 2.0, np.tile([50, 60], (1000, 1)), np.random.default_rng(0))
-    centres = off[:, :2] + off[:, 2:] / 2
-    assert (centres >= 1).all()
-    assert (centres <= [49, 59]).all()
+    centers = off[:, :2] + off[:, 2:] / 2
+    assert (centers >= 1).all()
+    assert (centers <= [49, 59]).all()
     assert (off[:, 2:] > 0).all()
 
 
 class Template:
-    """A session that finds every joint at its usual place in the crop, whatever is in it: as good
-    as the boxes are.
+    """A session that finds every keypoint at its usual place in the crop, whatever is in it: as
+    good as the boxes are.
     """
 
     def __init__(self, places: np.ndarray) -> None:
-        self.passport = Metadata("template", (48, 64))
-        points = places * self.passport.input_wh
-        self.answer, _ = self.passport.codec.encode(points, np.ones(17), self.passport.input_wh)
+        self.metadata = Metadata("template", (48, 64))
+        points = places * self.metadata.input_wh
+        self.answer, _ = self.metadata.codec.encode(points, np.ones(17), self.metadata.input_wh)
 
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         return np.repeat(self.answer[None], len(crops), axis=0)
 
 
 def test_ap_falls_with_the_boxes(tmp_path: Path) -> None:
-    annotations = write_dataset(tmp_path, pictures=12, seed=0)
+    annotations = write_dataset(tmp_path, images=12, seed=0)
     document = json.loads(annotations.read_bytes())
     places = np.random.default_rng(0).uniform(0.2, 0.8, (17, 2))
     for person in document["annotations"]:
@@ -65,7 +65,7 @@ def test_ap_falls_with_the_boxes(tmp_path: Path) -> None:
     points = box_noise(
         PoseEstimator(Template(places)),
         read_annotations(annotations),
-        PictureSource(tmp_path / "images"),
+        ImageFiles(tmp_path / "images"),
         COCO_17,
         lambda done, total: steps.append(done),
     )

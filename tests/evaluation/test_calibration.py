@@ -13,7 +13,7 @@ from hrpose.evaluation.calibration import store_calibration
 from hrpose.metadata import Calibration, Metadata
 from hrpose.session import open_session
 from refusals import refused
-from tiny_weights import PASSPORT, write_tiny_weights
+from tiny_weights import METADATA, write_tiny_weights
 
 
 @pytest.mark.parametrize(("temperature", "offset"), [(1, 0), (0.5, 0), (2.5, 1.2), (1.5, -0.8)])
@@ -64,7 +64,7 @@ def weights(tmp_path: Path, kind: str) -> Path:
 
     path = tmp_path / "tiny.safetensors"
     tensors = {"a": torch.arange(7.0), "b": torch.ones(2, 3, dtype=torch.bfloat16)}
-    save_file(tensors, path, {Metadata.key: PASSPORT.to_json(), "other": "kept"})
+    save_file(tensors, path, {Metadata.key: METADATA.to_json(), "other": "kept"})
     return path
 
 
@@ -72,7 +72,7 @@ def content(path: Path) -> tuple[Metadata, Any]:
     if path.suffix == ".onnx":
         crops = np.full((1, 64, 48, 3), 100, np.uint8)
         session = open_session(path, threads=1)
-        return session.passport, session(crops).tolist()
+        return session.metadata, session(crops).tolist()
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
@@ -82,15 +82,15 @@ def content(path: Path) -> tuple[Metadata, Any]:
 
 
 @pytest.mark.parametrize("kind", ["onnx", "safetensors"])
-def test_storing_changes_the_passport_and_nothing_else(tmp_path: Path, kind: str) -> None:
+def test_storing_changes_the_metadata_and_nothing_else(tmp_path: Path, kind: str) -> None:
     source = weights(tmp_path, kind)
     first, second = Calibration(2, 0.5), Calibration(0.8, -0.1)
     once, twice = (tmp_path / f"{name}.{kind}" for name in ("once", "twice"))
     store_calibration(source, first, once)
     store_calibration(once, second, twice)
     for path, expected in ((once, first), (twice, first.then(second))):
-        passport, same = content(path)
-        assert passport.calibration == expected
+        metadata, same = content(path)
+        assert metadata.calibration == expected
         assert same == content(source)[1]
     assert content(source)[0].calibration is None
 
@@ -101,7 +101,7 @@ def test_what_cannot_store_a_calibration(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="same ending"):
             store_calibration(weights_file, Calibration(), tmp_path / out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.onnx"]
-    assert json.loads(PASSPORT.to_json()).get("calibration") is None
+    assert json.loads(METADATA.to_json()).get("calibration") is None
 
 
 @pytest.mark.parametrize("kind", ["onnx", "safetensors"])
@@ -117,8 +117,8 @@ def test_weights_that_cannot_be_read_are_named(
     assert not (tmp_path / f"out.{kind}").exists()
 
 
-def test_weights_without_a_passport_are_named(tmp_path: Path) -> None:
-    path = write_tiny_weights(tmp_path / "other.onnx", passport=None)
+def test_weights_without_a_metadata_are_named(tmp_path: Path) -> None:
+    path = write_tiny_weights(tmp_path / "other.onnx", metadata=None)
     with refused("metadata-missing", "other.onnx"):
         store_calibration(path, Calibration(), tmp_path / "out.onnx")
 

@@ -20,11 +20,11 @@ from hrpose.synthetic import write_dataset
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     folder = tmp_path_factory.mktemp("synthetic")
-    return DataSet(write_dataset(folder, pictures=4, seed=5), folder / "images")
+    return DataSet(write_dataset(folder, images=4, seed=5), folder / "images")
 
 
 class Knows:
-    """A detector that knows the data set's pictures by their pixels."""
+    """A detector that knows the data set's images by their pixels."""
 
     name = "one that knows"
 
@@ -49,11 +49,11 @@ def test_a_detector_that_knows_equals_the_ground_truth(data: DataSet, tmp_path: 
         "detector",
         tmp_path,
     )
-    # The distances need the labelled boxes.
+    # The distances need the labeled boxes.
     assert given.metrics.items() - found.metrics.items() == {
         (name, given.metrics[name]) for name in DISTANCES
     }
-    assert found.people == given.people
+    assert found.persons == given.persons
     assert found.boxes == "detector: one that knows"
     assert json.loads((tmp_path / "metrics.json").read_bytes())["boxes"] == found.boxes
 
@@ -61,7 +61,7 @@ def test_a_detector_that_knows_equals_the_ground_truth(data: DataSet, tmp_path: 
 def test_a_detector_that_finds_nobody_scores_nothing(data: DataSet) -> None:
     estimator = PoseEstimator(Oracle(data.annotations), detector=Knows(data, blind=True))
     report = evaluate(estimator, data.annotations, data.images, "detector")
-    assert report.people == 0
-    # Pictures in which nobody is found count: their people are missed.
-    assert report.pictures == 4
+    assert report.persons == 0
+    # Images in which nobody is found count: their people are missed.
+    assert report.images == 4
     assert report.metrics["AP"] == 0

@@ -21,13 +21,13 @@ from hrpose.metrics.pck import distances
 from hrpose.skeleton import Skeleton
 from hrpose.synthetic import ANIMAL, write_dataset
 from refusals import refused
-from tiny_weights import PASSPORT, write_tiny_weights
+from tiny_weights import METADATA, write_tiny_weights
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     folder = tmp_path_factory.mktemp("synthetic")
-    return DataSet(write_dataset(folder, pictures=6, seed=3), folder / "images")
+    return DataSet(write_dataset(folder, images=6, seed=3), folder / "images")
 
 
 def estimator(data: DataSet) -> PoseEstimator:
@@ -41,8 +41,8 @@ def test_a_network_that_knows_is_nearly_perfect(data: DataSet, tmp_path: Path) -
     assert pytest.approx(1) == report.metrics["AP50"]
     assert report.boxes == "ground-truth"
     assert not report.flip_test
-    assert report.pictures == 6
-    assert report.people == len(data.document()["annotations"])
+    assert report.images == 6
+    assert report.persons == len(data.document()["annotations"])
 
     assert sorted(path.name for path in out.iterdir()) == ["metrics.json", "results.json"]
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
@@ -82,7 +82,7 @@ def test_the_boxes_of_a_detector_are_said(data: DataSet, tmp_path: Path) -> None
     assert max(entry["score"] for entry in results) <= 0.5
 
 
-def test_people_may_be_any_category(data: DataSet, tmp_path: Path) -> None:
+def test_persons_may_be_any_category(data: DataSet, tmp_path: Path) -> None:
     document = data.document()
     document["categories"] = [
         {"id": 1, "name": "dog"},
@@ -101,21 +101,21 @@ def test_people_may_be_any_category(data: DataSet, tmp_path: Path) -> None:
     dogs = evaluate(
         estimator(changed), annotations, data.images, detections(changed, tmp_path, category_id=1)
     )
-    assert dogs.people == 0
+    assert dogs.persons == 0
 
 
 def test_detections_of_nobody(data: DataSet, tmp_path: Path) -> None:
     boxes = detections(data, tmp_path, category_id=3)
     report = evaluate(estimator(data), data.annotations, data.images, boxes, tmp_path / "out")
-    assert (report.people, report.metrics["AP"]) == (0, 0)
+    assert (report.persons, report.metrics["AP"]) == (0, 0)
     assert json.loads((tmp_path / "out" / "results.json").read_bytes()) == []
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_id": 99}, "entry 0: expected 'image_id' of a picture"),
-        ({"image_id": [1]}, "entry 0: expected 'image_id' of a picture"),
+        ({"image_id": 99}, "entry 0: expected 'image_id' of an image"),
+        ({"image_id": [1]}, "entry 0: expected 'image_id' of an image"),
         ({"bbox": [1, 2, 3]}, "entry 0: .*'bbox'"),
         ({"bbox": [1, 2, float("nan"), 4]}, "entry 0: .*NaN"),
         ({"bbox": [1, 2, 3, float("inf")]}, "entry 0: .*infinity"),
@@ -148,26 +148,26 @@ def test_a_detections_file_that_is_missing(data: DataSet, tmp_path: Path) -> Non
 
 def test_weights_of_another_skeleton(data: DataSet) -> None:
     session = Oracle(data.annotations)
-    session.passport = Metadata(
+    session.metadata = Metadata(
         network="fish", input_wh=(192, 256), skeleton=Skeleton("fish", ("head", "tail"))
     )
     with pytest.raises(UserError, match=r"expected the keypoints of the weights .*head, tail"):
         evaluate(PoseEstimator(session), data.annotations, data.images)
 
 
-def without_a_picture(folder: Path) -> str:
+def without_a_image(folder: Path) -> str:
     (folder / "images" / "000002.jpg").unlink()
     return "000002.jpg: no such file"
 
 
-def with_a_damaged_picture(folder: Path) -> str:
-    picture = folder / "images" / "000003.jpg"
-    picture.write_bytes(picture.read_bytes()[:900])
+def with_a_damaged_image(folder: Path) -> str:
+    image = folder / "images" / "000003.jpg"
+    image.write_bytes(image.read_bytes()[:900])
     return "000003.jpg: damaged"
 
 
-@pytest.mark.parametrize("spoil", [without_a_picture, with_a_damaged_picture])
-def test_pictures_that_cannot_be_read(tmp_path: Path, spoil: Callable[[Path], str]) -> None:
+@pytest.mark.parametrize("spoil", [without_a_image, with_a_damaged_image])
+def test_images_that_cannot_be_read(tmp_path: Path, spoil: Callable[[Path], str]) -> None:
     data = DataSet(write_dataset(tmp_path / "set", 3, seed=0), tmp_path / "set" / "images")
     message = spoil(tmp_path / "set")
     with pytest.raises(UserError, match=message):
@@ -179,22 +179,22 @@ def test_without_oks_constants_the_measure_is_pck(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     annotations = write_dataset(tmp_path / "set", 2, seed=0, figure=ANIMAL)
-    passport = replace(PASSPORT, skeleton=ANIMAL.skeleton)
-    weights = write_tiny_weights(tmp_path / "tiny.onnx", passport)
+    metadata = replace(METADATA, skeleton=ANIMAL.skeleton)
+    weights = write_tiny_weights(tmp_path / "tiny.onnx", metadata)
     estimator = load(weights, detector="none")
     images = annotations.parent / "images"
     report = evaluate(estimator, annotations, images, out=tmp_path / "out")
     assert list(report.as_dict())[:4] == ["PCK@0.2", "PCK@0.1", "NME", "EPE"]
     assert "nms" not in report.as_dict()
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert len(results) == report.people
+    assert len(results) == report.persons
     truth = load_persons(annotations)
     found = np.reshape([entry["keypoints"] for entry in results], (-1, 9, 3))
     by_hand = distances(found, truth.keypoints, truth.boxes)
     assert report.as_dict()["EPE"] == pytest.approx(by_hand.epe, abs=1e-2)
     assert "AP" in evaluate(estimator, annotations, images, metric="AP").as_dict()
     # Weights that know the constants are measured by them.
-    knowing = replace(passport, skeleton=replace(ANIMAL.skeleton, sigmas=(0.08,) * 9))
+    knowing = replace(metadata, skeleton=replace(ANIMAL.skeleton, sigmas=(0.08,) * 9))
     other = load(write_tiny_weights(tmp_path / "knowing.onnx", knowing), detector="none")
     assert "AP" in evaluate(other, annotations, images).as_dict()
     # Said before anybody is looked at.

@@ -48,7 +48,7 @@ def test_head_boxes_mean_pckh(tmp_path: Path) -> None:
     assert measured(chosen, 4)["PCKh"] == 100 > measured(chosen, 4)["PCKh@0.1"]
 
 
-def test_people_without_a_head_box_are_left_out(tmp_path: Path) -> None:
+def test_persons_without_a_head_box_are_left_out(tmp_path: Path) -> None:
     convert(write_mpii(tmp_path), tmp_path / "ours")
     path = tmp_path / "ours" / "valid.json"
     document = json.loads(path.read_text())
@@ -105,7 +105,7 @@ def test_pckh_needs_heads(tmp_path: Path) -> None:
         evaluator(write_dataset(tmp_path, 2, seed=0), "PCKh")
 
 
-def test_pairs_need_the_labelled_boxes(tmp_path: Path) -> None:
+def test_pairs_need_the_labeled_boxes(tmp_path: Path) -> None:
     annotations = write_dataset(tmp_path, 3, seed=0, figure=ANIMAL)
     parsed = read_annotations(annotations)
     for metric in ("PCK", "NME", "EPE"):

@@ -25,7 +25,7 @@ from hrpose.synthetic import write_dataset
 from refusals import refused
 from tiny_weights import write_tiny_weights
 
-MPII_PASSPORT = Metadata(network="oracle", input_wh=(256, 256), skeleton=MPII_16)
+MPII_METADATA = Metadata(network="oracle", input_wh=(256, 256), skeleton=MPII_16)
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +39,12 @@ def mpii(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def coco(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     folder = tmp_path_factory.mktemp("synthetic")
-    return DataSet(write_dataset(folder, pictures=6, seed=3), folder / "images")
+    return DataSet(write_dataset(folder, images=6, seed=3), folder / "images")
 
 
 def run(mpii: Path, name: str = "valid", **options: Any) -> Report:
     annotations = mpii / "ours" / f"{name}.json"
-    session = Oracle(annotations, MPII_PASSPORT, unlabelled=True)
+    session = Oracle(annotations, MPII_METADATA, unlabeled=True)
     return evaluate(PoseEstimator(session), annotations, mpii / "images", **options)
 
 
@@ -56,7 +56,7 @@ def test_mpii_is_measured_by_pckh(mpii: Path, tmp_path: Path) -> None:
     assert list(metrics)[:9] == [
         *("PCKh", "PCKh@0.1", "Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle"),
     ]
-    assert metrics["people"] == 9
+    assert metrics["persons"] == 9
 
     # Whoever has MPII's own files gets the same figures from pred.mat.
     preds = loadmat(tmp_path / "pred.mat")["preds"]
@@ -75,17 +75,17 @@ def test_mpii_is_measured_by_pckh(mpii: Path, tmp_path: Path) -> None:
 def test_predictions_are_in_the_order_of_the_official_file(mpii: Path, tmp_path: Path) -> None:
     run(mpii, out=tmp_path)
     preds = loadmat(tmp_path / "pred.mat")["preds"]
-    people = json.loads((mpii / "annot" / "valid.json").read_text())
-    assert preds.shape == (len(people), 16, 2)
-    for found, person in zip(preds, people, strict=True):
+    persons = json.loads((mpii / "annot" / "valid.json").read_text())
+    assert preds.shape == (len(persons), 16, 2)
+    for found, person in zip(preds, persons, strict=True):
         side = person["scale"] * 250
         x, y = person["center"]
         start = np.array([x, y + 15 * person["scale"]]) - side / 2
-        joints = np.array(person["joints"])
-        inside = ((joints > start + 1) & (joints < start + side - 1)).all(axis=1)
+        keypoints = np.array(person["keypoints"])
+        inside = ((keypoints > start + 1) & (keypoints < start + side - 1)).all(axis=1)
         inside &= np.array(person["joints_vis"]) > 0
         # Half a heatmap pixel, of which a crop has 64.
-        np.testing.assert_allclose(found[inside], joints[inside], atol=0.6 * side / 64)
+        np.testing.assert_allclose(found[inside], keypoints[inside], atol=0.6 * side / 64)
 
 
 def test_the_test_set_of_mpii_gives_predictions_alone(mpii: Path, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_person_without_labels_has_a_prediction_too(mpii: Path, tmp_path: Path
     (tmp_path / "ours").mkdir()
     (tmp_path / "ours" / "valid.json").write_text(json.dumps(document))
     (tmp_path / "images").symlink_to(mpii / "images")
-    assert run(tmp_path, out=tmp_path).people == 9
+    assert run(tmp_path, out=tmp_path).persons == 9
     assert loadmat(tmp_path / "pred.mat")["preds"].shape == (9, 16, 2)
 
 
@@ -134,12 +134,12 @@ def knows(coco: DataSet, **options: Any) -> Report:
 
 def zipped(coco: DataSet, path: Path) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
-        for picture in sorted(coco.images.iterdir()):
-            archive.write(picture, f"val2017/{picture.name}")
+        for image in sorted(coco.images.iterdir()):
+            archive.write(image, f"val2017/{image.name}")
     return path
 
 
-def test_pictures_in_a_zip_file_give_the_same_figures(coco: DataSet, tmp_path: Path) -> None:
+def test_images_in_a_zip_file_give_the_same_figures(coco: DataSet, tmp_path: Path) -> None:
     path = zipped(coco, tmp_path / "val2017.zip")
     for place in (path, f"{path}@/val2017"):
         assert knows(coco, images=place) == knows(coco)
@@ -174,13 +174,13 @@ def test_boxes_below_a_score_are_left_out(coco: DataSet, tmp_path: Path) -> None
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps(entries))
     report = knows(coco, boxes=boxes, box_threshold=entries[3]["score"])
-    assert report.people == len(entries) - 3
+    assert report.persons == len(entries) - 3
     assert report.boxes == f"detections: {boxes}, scored {entries[3]['score']:g} or more"
-    assert knows(coco, boxes=boxes).people == len(entries)
+    assert knows(coco, boxes=boxes).persons == len(entries)
 
 
 def image_info(coco: DataSet, path: Path) -> Path:
-    """What COCO publishes for a test set: pictures and all the categories, without keypoints."""
+    """What COCO publishes for a test set: images and all the categories, without keypoints."""
     document = {
         "info": {"description": "COCO 2017 Dataset"},
         "images": coco.document()["images"],
@@ -222,7 +222,7 @@ def test_a_test_set_gives_the_file_for_cocos_server(coco: DataSet, tmp_path: Pat
 def test_a_test_set_needs_boxes_and_a_folder(coco: DataSet, tmp_path: Path) -> None:
     info = image_info(coco, tmp_path / "image_info_test-dev2017.json")
     estimator = PoseEstimator(Oracle(coco.annotations))
-    with pytest.raises(UserError, match="pictures and no people; add --boxes"):
+    with pytest.raises(UserError, match="images and no people; add --boxes"):
         evaluate(estimator, info, coco.images, out=tmp_path / "out")
     with pytest.raises(UserError, match="no figures, only results; add --out"):
         evaluate(estimator, info, coco.images, detections(coco, tmp_path))
@@ -241,8 +241,8 @@ def test_the_command_shows_pckh(mpii: Path, tmp_path: Path) -> None:
 
 
 def write_mpii_weights(path: Path) -> Path:
-    passport = Metadata(network="tiny", input_wh=(48, 64), name="tiny", skeleton=MPII_16)
-    return write_tiny_weights(path, passport)
+    metadata = Metadata(network="tiny", input_wh=(48, 64), name="tiny", skeleton=MPII_16)
+    return write_tiny_weights(path, metadata)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_python_takes_a_batch_size(coco: DataSet, tmp_path: Path, batch_sizes: l
     for options in ({}, {"batch_size": 3}):
         report = api.evaluate(weights, coco.annotations, coco.images, **options)
         assert report.metrics.keys() > {"AP", "AR"}
-        assert (report.boxes, report.flip_test, report.pictures) == ("ground-truth", True, 6)
+        assert (report.boxes, report.flip_test, report.images) == ("ground-truth", True, 6)
     assert batch_sizes == [64, 3]
 
 

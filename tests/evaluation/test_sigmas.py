@@ -17,15 +17,15 @@ from hrpose.errors import UserError
 from hrpose.evaluation.sigmas import from_limbs, from_repeats
 from hrpose.skeletons import COCO_17
 
-PEOPLE = 400
+PERSONS = 400
 SIGMAS = np.asarray(COCO_17.sigmas)
 
 
-def truth(seed: int = 0, people: int = PEOPLE) -> dict[str, Any]:
-    """People of many sizes, two in each picture, well apart."""
+def truth(seed: int = 0, persons: int = PERSONS) -> dict[str, Any]:
+    """People of many sizes, two in each image, well apart."""
     rng = np.random.default_rng(seed)
     annotations = []
-    for index in range(people):
+    for index in range(persons):
         size = rng.uniform(60, 240)
         corner = np.array([300.0 * (index % 2), 0.0]) + rng.uniform(0, 20, 2)
         points = corner + rng.uniform(0.2, 0.8, (17, 2)) * size
@@ -44,7 +44,7 @@ def truth(seed: int = 0, people: int = PEOPLE) -> dict[str, Any]:
         )
     images = [
         {"id": i + 1, "file_name": f"{i}.jpg", "width": 640, "height": 480}
-        for i in range((people + 1) // 2)
+        for i in range((persons + 1) // 2)
     ]
     categories = [COCO_17.to_coco_category()]
     return {"images": images, "annotations": annotations, "categories": categories}
@@ -77,19 +77,19 @@ def tables(folder: Path, *documents: dict[str, Any]) -> list[PersonTable]:
 
 @pytest.mark.parametrize("annotators", [2, 3])
 def test_coco_constants_come_back_from_annotators(tmp_path: Path, annotators: int) -> None:
-    document = truth(people=1200)
+    document = truth(persons=1200)
     repeats = [annotated(document, seed) for seed in range(annotators)]
     estimate = from_repeats(tables(tmp_path, *repeats))
     np.testing.assert_allclose(estimate.sigmas, SIGMAS, rtol=0.05)
-    assert (estimate.people == 1200).all()
+    assert (estimate.persons == 1200).all()
     # Of 17 intervals of 95 percent, one or two may miss.
     assert ((estimate.low <= SIGMAS) & (estimate.high >= SIGMAS)).sum() >= 14
-    # All the joints together are known far better.
+    # All the keypoints together are known far better.
     assert np.mean(estimate.sigmas / SIGMAS) == pytest.approx(1, abs=0.015)
 
 
 def test_coco_constants_come_back_against_the_truth(tmp_path: Path) -> None:
-    document = truth(people=1200)
+    document = truth(persons=1200)
     known, *repeats = tables(tmp_path, document, annotated(document, 1))
     estimate = from_repeats(repeats, known)
     np.testing.assert_allclose(estimate.sigmas, SIGMAS, rtol=0.05)
@@ -97,7 +97,7 @@ def test_coco_constants_come_back_against_the_truth(tmp_path: Path) -> None:
 
 
 def test_the_definition_on_data_built_to_have_it(tmp_path: Path) -> None:
-    # Every joint lies at exactly sigma * sqrt(area) from its true place, in any direction.
+    # Every keypoint is at exactly sigma * sqrt(area) from its true place, in any direction.
     document = truth()
     exact = json.loads(json.dumps(document))
     rng = np.random.default_rng(1)
@@ -114,16 +114,16 @@ def test_the_definition_on_data_built_to_have_it(tmp_path: Path) -> None:
     np.testing.assert_allclose(halved, SIGMAS / np.sqrt(2), rtol=1e-4)
 
 
-def test_what_is_labelled_once_counts_for_nothing(tmp_path: Path) -> None:
+def test_what_is_labeled_once_counts_for_nothing(tmp_path: Path) -> None:
     document = truth()
     first, second = annotated(document, 1), annotated(document, 2)
     for person in first["annotations"]:
         person["keypoints"][2] = 0  # the nose
     second["annotations"] = second["annotations"][:100]
     estimate = from_repeats(tables(tmp_path, first, second))
-    assert estimate.people[0] == 0
+    assert estimate.persons[0] == 0
     assert np.isnan(estimate.sigmas[0])
-    assert (estimate.people[1:] == 100).all()
+    assert (estimate.persons[1:] == 100).all()
     assert "nose" not in estimate.known()
     assert estimate.filled()[0] == SIGMAS[0]
 
@@ -167,7 +167,7 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 def test_bad_input(tmp_path: Path) -> None:
-    document = truth(people=4)
+    document = truth(persons=4)
     other = json.loads(json.dumps(document))
     other["categories"][0]["keypoints"][0] = "snout"
     with pytest.raises(UserError, match="the same keypoints"):

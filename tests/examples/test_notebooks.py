@@ -22,16 +22,16 @@ SMALL = {
         "assert np.abs(in_photo - poses.keypoints[0, :, :2]).max() < 0.01",
     ),
     "3-train-on-synthetic-people": (
-        "PICTURES, TO_JUDGE_BY, SAMPLES, EPOCHS = 16, 6, 32, 1",
+        "ImageS, TO_JUDGE_BY, SAMPLES, EPOCHS = 16, 6, 32, 1",
         "assert passport.input_wh == (96, 128) and 'val/AP' in figures",
     ),
     "4-joints-of-your-own": (
-        "PICTURES, TO_JUDGE_BY = 12, 6\n"
+        "ImageS, TO_JUDGE_BY = 12, 6\n"
         "SETTINGS = ['training.epochs=1', 'training.samples_per_epoch=32']",
         "assert len(estimator.passport.skeleton) == 9 and 'PCK@0.1' in report.metrics",
     ),
     "5-evaluate-and-analyze": (
-        "PICTURES = 4",
+        "ImageS = 4",
         "assert report.value > 0.3 and analysis.counts.people > 3 and page.stat().st_size > 10_000",
     ),
 }

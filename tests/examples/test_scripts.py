@@ -15,7 +15,7 @@ from conftest import ROOT
 from hrpose.image import read_image
 
 EXAMPLES = ROOT / "examples"
-PHOTO = EXAMPLES / "astronaut.jpg"
+IMAGE = EXAMPLES / "astronaut.jpg"
 
 
 def load(file: Path) -> ModuleType:
@@ -30,7 +30,7 @@ def load(file: Path) -> ModuleType:
 def test_the_space_answers_without_gradio(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     app = load(EXAMPLES / "space" / "app.py")
-    image = read_image(PHOTO)
+    image = read_image(IMAGE)
     drawn, rows = app.find_poses(image, 0.3, False)
     assert drawn.shape == image.shape
     assert (drawn != image).any()
@@ -53,26 +53,26 @@ def test_the_space_can_be_uploaded_as_it_is() -> None:
 
 def test_angles_become_a_table() -> None:
     pytest.importorskip("pandas")
-    table = load(EXAMPLES / "pandas_angles.py").angles([PHOTO], threshold=0.0)
-    assert list(table["joint"]) == ["left_elbow", "left_knee", "right_elbow", "right_knee"]
+    table = load(EXAMPLES / "pandas_angles.py").angles([IMAGE], threshold=0.0)
+    assert list(table["keypoint"]) == ["left_elbow", "left_knee", "right_elbow", "right_knee"]
     assert table["degrees"].between(0, 180).all()
-    absent = load(EXAMPLES / "pandas_angles.py").angles([PHOTO], threshold=1.0)
+    absent = load(EXAMPLES / "pandas_angles.py").angles([IMAGE], threshold=1.0)
     assert absent["degrees"].isna().all()
 
 
 def test_supervision_draws_what_was_found() -> None:
     pytest.importorskip("supervision")
-    scene, raised = load(EXAMPLES / "supervision_zones.py").annotate(PHOTO)
-    assert (np.asarray(scene) != read_image(PHOTO)).any()
+    scene, raised = load(EXAMPLES / "supervision_zones.py").annotate(IMAGE)
+    assert (np.asarray(scene) != read_image(IMAGE)).any()
     assert raised == [False]
 
 
-def test_fiftyone_gets_points_as_parts_of_the_picture() -> None:
+def test_fiftyone_gets_points_as_parts_of_the_image() -> None:
     estimator = hrpose.load("w16-small")
-    (person,) = load(EXAMPLES / "fiftyone_poses.py").instances(PHOTO, estimator)
+    (person,) = load(EXAMPLES / "fiftyone_poses.py").instances(IMAGE, estimator)
     points = np.array(person["points"])
     assert points.shape == (17, 2)
     width, height = 512, 512
-    found = estimator(PHOTO).keypoints[0]
+    found = estimator(IMAGE).keypoints[0]
     np.testing.assert_allclose(points * [width, height], found[:, :2], atol=1e-3)
     assert len(person["confidence"]) == 17

@@ -1,4 +1,4 @@
-"""`hrpose explain`: one page and its pictures, whatever the photo, the box and the codec are."""
+"""`hrpose explain`: one page and its images, whatever the image, the box and the codec are."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ from hrpose.explain.page import tell
 from hrpose.metadata import Calibration
 from hrpose.session import open_session
 from hrpose.skeleton import Skeleton
-from tiny_weights import PASSPORT, write_tiny_weights
+from tiny_weights import METADATA, write_tiny_weights
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 Run = Callable[..., Result]
@@ -31,8 +31,8 @@ Run = Callable[..., Result]
 def run(tmp_path: Path) -> Run:
     weights = write_tiny_weights(tmp_path / "tiny.onnx")
 
-    def run(photo: Path, *words: object) -> Result:
-        given = ["explain", photo, "--out", tmp_path / "out", "--detector", "none", *words]
+    def run(image: Path, *words: object) -> Result:
+        given = ["explain", image, "--out", tmp_path / "out", "--detector", "none", *words]
         if "--weights" not in words:
             given += ["--weights", weights]
         return CliRunner().invoke(app, [str(word) for word in given])
@@ -40,14 +40,14 @@ def run(tmp_path: Path) -> Run:
     return run
 
 
-def photo(path: Path, width: int = 64, height: int = 80, seed: int = 0) -> Path:
+def image(path: Path, width: int = 64, height: int = 80, seed: int = 0) -> Path:
     noise = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).save(path)
     return path
 
 
 class Page(HTMLParser):
-    """Tags that are closed, the sources of pictures, and the words."""
+    """Tags that are closed, the sources of images, and the words."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -75,24 +75,24 @@ class Page(HTMLParser):
         self.words += data
 
 
-def page_in(folder: Path, stem: str = "photo") -> Page:
+def page_in(folder: Path, stem: str = "image") -> Page:
     return Page((folder / f"{stem}-explained.html").read_text(encoding="utf-8"))
 
 
 def test_the_page_is_whole_and_needs_nothing_else(run: Run, tmp_path: Path) -> None:
-    ran = run(photo(tmp_path / "photo.jpg"), "--box", "10,10,30,40")
+    ran = run(image(tmp_path / "photo.jpg"), "--box", "10,10,30,40")
     assert ran.exit_code == 0, ran.output
     page = page_in(tmp_path / "out")
     assert all(link.startswith("data:") for link in page.links)
     assert "<script" not in (tmp_path / "out/photo-explained.html").read_text(encoding="utf-8")
-    # 1 box, 1 crop, 2 views, 1 network, 17 heatmaps, 6 of the flip test, 1 joint, 3 of the way
+    # 1 box, 1 crop, 2 views, 1 network, 17 heatmaps, 6 of the flip test, 1 keypoint, 3 of the way
     # back, 1 pose, 1 of scores.
     assert len(page.images) == 34
-    for image in page.images:
-        data = base64.b64decode((image["src"] or "").partition(",")[2])
+    for drawn in page.images:
+        data = base64.b64decode((drawn["src"] or "").partition(",")[2])
         with Image.open(io.BytesIO(data)) as opened:
-            assert [str(value) for value in opened.size] == [image["width"], image["height"]]
-        assert image["alt"]
+            assert [str(value) for value in opened.size] == [drawn["width"], drawn["height"]]
+        assert drawn["alt"]
     steps = re.findall(r"(?m)^(\d+)\. ", page.words)
     assert [int(step) for step in steps] == list(range(1, 11))
     assert "Here you gave the box." in page.words
@@ -103,13 +103,13 @@ def test_the_page_is_whole_and_needs_nothing_else(run: Run, tmp_path: Path) -> N
         "photo-heatmaps.png",
     ]
     with Image.open(out / "photo-crop.png") as crop:
-        assert crop.size == PASSPORT.input_wh
+        assert crop.size == METADATA.input_wh
 
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_every_codec_tells_its_own_rule(tmp_path: Path, codec: str) -> None:
-    passport = replace(PASSPORT, codec=Codec(codec, sigma=1.2))
-    session = open_session(write_tiny_weights(tmp_path / "tiny.onnx", passport), threads=1)
+    metadata = replace(METADATA, codec=Codec(codec, sigma=1.2))
+    session = open_session(write_tiny_weights(tmp_path / "tiny.onnx", metadata), threads=1)
     image = np.random.default_rng(0).integers(0, 256, (80, 64, 3), dtype=np.uint8)
     story = tell(trace(session, image, np.array([0.0, 0, 64, 80]), ""), "photo.jpg")
     words = " ".join(paragraph for section in story.sections for paragraph in section.text)
@@ -121,8 +121,8 @@ def test_every_codec_tells_its_own_rule(tmp_path: Path, codec: str) -> None:
 def test_scores_mean_something_else_with_a_calibration(tmp_path: Path) -> None:
     image = np.zeros((80, 64, 3), np.uint8)
     for calibration, expected in ((None, True), (Calibration(2.0, 0.5), False)):
-        passport = replace(PASSPORT, calibration=calibration)
-        session = open_session(write_tiny_weights(tmp_path / "tiny.onnx", passport), threads=1)
+        metadata = replace(METADATA, calibration=calibration)
+        session = open_session(write_tiny_weights(tmp_path / "tiny.onnx", metadata), threads=1)
         story = tell(trace(session, image, np.array([0.0, 0, 64, 80]), ""), "photo.jpg")
         meaning = story.sections[-1].text[0]
         assert ("not a probability" in meaning) is expected
@@ -132,23 +132,23 @@ def test_scores_mean_something_else_with_a_calibration(tmp_path: Path) -> None:
 def test_other_skeletons_are_explained(run: Run, tmp_path: Path) -> None:
     names = tuple(f"point_{index}" for index in range(17))
     weights = write_tiny_weights(
-        tmp_path / "fish.onnx", replace(PASSPORT, skeleton=Skeleton("fish", names))
+        tmp_path / "fish.onnx", replace(METADATA, skeleton=Skeleton("fish", names))
     )
-    ran = run(photo(tmp_path / "photo.jpg"), "--weights", weights, "--joint", "point_3")
+    ran = run(image(tmp_path / "photo.jpg"), "--weights", weights, "--joint", "point_3")
     assert ran.exit_code == 0, ran.output
     assert "has no other side" in page_in(tmp_path / "out").words
 
 
 def test_a_file_name_is_only_words(run: Run, tmp_path: Path) -> None:
     name = "<script>alert(1)<&'\" onerror=x {y} %s \u4eba.jpg"
-    assert run(photo(tmp_path / name)).exit_code == 0
+    assert run(image(tmp_path / name)).exit_code == 0
     page = page_in(tmp_path / "out", Path(name).stem)
     assert f"How HRNet finds a pose in {name}" in page.words
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (700, 20)])
-def test_odd_photos(run: Run, tmp_path: Path, width: int, height: int) -> None:
-    ran = run(photo(tmp_path / "photo.png", width, height))
+def test_odd_images(run: Run, tmp_path: Path, width: int, height: int) -> None:
+    ran = run(image(tmp_path / "photo.png", width, height))
     assert ran.exit_code == 0, ran.output
 
 
@@ -159,7 +159,7 @@ def test_the_largest_of_several_boxes(run: Run, tmp_path: Path) -> None:
         ' {"file_name": "photo.jpg", "bbox": [30, 20, 25, 50]}]',
         encoding="utf-8",
     )
-    assert run(photo(tmp_path / "photo.jpg"), "--boxes", boxes).exit_code == 0
+    assert run(image(tmp_path / "photo.jpg"), "--boxes", boxes).exit_code == 0
     words = page_in(tmp_path / "out").words
     assert "boxes.json gave 2 people; this page follows the largest." in words
     assert "x = 30, y = 20 and is 25 pixels wide and 50 high" in words
@@ -171,36 +171,36 @@ def test_the_largest_of_several_boxes(run: Run, tmp_path: Path) -> None:
         (["--box", "1,2,3"], "--box: expected four numbers"),
         (["--box", "a,b,c,d"], "--box: expected four numbers"),
         (["--box", "1,2,0,4"], "a width and a height above 0"),
-        (["--box", "500,2,3,4"], "touches the picture"),
+        (["--box", "500,2,3,4"], "touches the image"),
         (["--box", "nan,2,3,4"], "four finite numbers"),
         (["--box", "1,2,3,4", "--boxes", "x.json"], "found both"),
-        (["--joint", "tail"], "joint 'tail'"),
+        (["--joint", "tail"], "keypoint 'tail'"),
         (["--weights", "w99-huge"], "no such weights"),
     ],
 )
 def test_a_mistake_is_one_line(run: Run, tmp_path: Path, words: list[str], expected: str) -> None:
-    error = run(photo(tmp_path / "photo.jpg"), *words).exception
+    error = run(image(tmp_path / "photo.jpg"), *words).exception
     assert isinstance(error, UserError)
     assert expected in str(error)
     assert "\n" not in str(error)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_photo_without_people(run: Run, tmp_path: Path) -> None:
+def test_a_image_without_persons(run: Run, tmp_path: Path) -> None:
     boxes = tmp_path / "boxes.json"
     boxes.write_text("[]", encoding="utf-8")
-    error = run(photo(tmp_path / "photo.jpg"), "--boxes", boxes).exception
+    error = run(image(tmp_path / "photo.jpg"), "--boxes", boxes).exception
     assert isinstance(error, UserError)
     assert "no person was found; give the box with --box" in str(error)
 
 
-def test_a_broken_photo(run: Run, tmp_path: Path) -> None:
+def test_a_broken_image(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
-    path.write_text("not a photo", encoding="utf-8")
+    path.write_text("not an image", encoding="utf-8")
     assert isinstance(run(path).exception, UserError)
 
 
-def test_a_real_photo_with_the_embedded_weights(run: Run, tmp_path: Path) -> None:
+def test_a_real_image_with_the_embedded_weights(run: Run, tmp_path: Path) -> None:
     ran = run(EXAMPLES / "astronaut.jpg", "--weights", "w16-small")
     assert ran.exit_code == 0, ran.output
     page = Page((tmp_path / "out/astronaut-explained.html").read_text(encoding="utf-8"))

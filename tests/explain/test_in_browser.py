@@ -20,7 +20,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     session = open_session(write_tiny_weights(folder / "tiny.onnx"), threads=1)
     image = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
     traced = trace(session, image, np.array([5.0, 5, 50, 80]), "Here you gave the box.")
-    return write(traced, "<b>photo</b>.jpg".replace("/", ""), folder).page
+    return write(traced, "<b>image</b>.jpg".replace("/", ""), folder).page
 
 
 @pytest.mark.parametrize("width", [1200, 360])

@@ -1,4 +1,4 @@
-"""Pictures of the photo: joints where they are, and nothing missed where it gets smaller."""
+"""Images of the image: keypoints where they are, and nothing missed where it gets smaller."""
 
 from pathlib import Path
 
@@ -18,25 +18,27 @@ def traced(folder: Path, image: NDArray[np.uint8]) -> Trace:
     return trace(session, image, np.array([0.0, 0, width, height]), "")
 
 
-def test_a_joint_is_shown_on_its_own_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_keypoint_is_shown_on_its_own_pixel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     image = np.zeros((8, 6, 3), np.uint8)
     image[3, 2] = 255
     shown = traced(tmp_path, image)
     shown.poses.keypoints[0, :, :2] = (2, 3)
     seen = []
     monkeypatch.setattr(figures, "pointed", lambda canvas, at, _: seen.append((canvas, at)))
-    figures.point_on_photo(shown)
+    figures.point_on_image(shown)
     ((canvas, at),) = seen
     light = canvas[..., 0].astype(float)
     rows, columns = np.indices(light.shape)
-    centre = [(light * columns).sum() / light.sum(), (light * rows).sum() / light.sum()]
-    np.testing.assert_allclose(at, centre, atol=1)
+    center = [(light * columns).sum() / light.sum(), (light * rows).sum() / light.sum()]
+    np.testing.assert_allclose(at, center, atol=1)
 
 
-def test_thin_lines_do_not_vanish_in_a_smaller_photo(tmp_path: Path) -> None:
+def test_thin_lines_do_not_vanish_in_a_smaller_image(tmp_path: Path) -> None:
     image = np.zeros((4000, 3000, 3), np.uint8)
     image[::4] = image[1::4] = 255
-    canvas = figures.crop_on_photo(traced(tmp_path, image))
+    canvas = figures.crop_on_image(traced(tmp_path, image))
     middle = canvas[300:500, 300:500]
     # Lines of two pixels, far thinner than a pixel of the page, become their mean.
     assert np.abs(middle.astype(int) - 127).max() < 40

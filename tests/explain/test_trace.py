@@ -13,20 +13,20 @@ from hrpose.estimator import PoseEstimator
 from hrpose.explain import trace
 from hrpose.geometry import transform
 from hrpose.session import Session, open_session
-from tiny_weights import PASSPORT, write_tiny_weights
+from tiny_weights import METADATA, write_tiny_weights
 
 BOX = np.array([12.0, 20.0, 70.0, 60.0])
 
 
 @pytest.fixture(scope="module", params=CODECS)
 def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Session:
-    passport = replace(PASSPORT, codec=Codec(request.param, sigma=1.2))
+    metadata = replace(METADATA, codec=Codec(request.param, sigma=1.2))
     path = tmp_path_factory.mktemp("weights") / "tiny.onnx"
-    return open_session(write_tiny_weights(path, passport), threads=1)
+    return open_session(write_tiny_weights(path, metadata), threads=1)
 
 
 @pytest.fixture(scope="module")
-def photo() -> NDArray[np.uint8]:
+def image() -> NDArray[np.uint8]:
     """Soft blobs, so that peaks lie anywhere."""
     rng = np.random.default_rng(1)
     y, x = np.mgrid[:90, :110]
@@ -38,54 +38,54 @@ def photo() -> NDArray[np.uint8]:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def test_it_ends_at_the_estimators_pose(session: Session, photo: NDArray[np.uint8]) -> None:
-    traced = trace(session, photo, BOX, "")
-    poses = PoseEstimator(session, flip_test=True)(photo, [BOX])
+def test_it_ends_at_the_estimators_pose(session: Session, image: NDArray[np.uint8]) -> None:
+    traced = trace(session, image, BOX, "")
+    poses = PoseEstimator(session, flip_test=True)(image, [BOX])
     np.testing.assert_array_equal(traced.poses.keypoints, poses.keypoints)
     back = transform(traced.in_crop, traced.crop.inverse_matrix)
     np.testing.assert_allclose(back, poses.keypoints[0, :, :2], atol=1e-4)
     np.testing.assert_array_equal(np.clip(traced.scores, 0, 1), poses.keypoints[0, :, 2])
 
 
-def test_the_flip_tests_steps_add_up(session: Session, photo: NDArray[np.uint8]) -> None:
-    traced = trace(session, photo, BOX, "")
+def test_the_flip_tests_steps_add_up(session: Session, image: NDArray[np.uint8]) -> None:
+    traced = trace(session, image, BOX, "")
     turned = traced.turned_back
-    if not traced.passport.codec.unit_lengths:
+    if not traced.metadata.codec.unit_lengths:
         turned = np.concatenate([turned[..., :1], turned[..., :-1]], axis=-1)
     np.testing.assert_allclose((traced.direct + turned) / 2, traced.merged, atol=1e-6)
 
 
-def test_the_place_is_near_the_highest_pixel(session: Session, photo: NDArray[np.uint8]) -> None:
-    traced = trace(session, photo, BOX, "")
+def test_the_place_is_near_the_highest_pixel(session: Session, image: NDArray[np.uint8]) -> None:
+    traced = trace(session, image, BOX, "")
     rows = np.arange(len(traced.merged))
     x, y = traced.peaks.T
     np.testing.assert_array_equal(traced.merged[rows, y, x], traced.merged.max(axis=(1, 2)))
     assert np.abs(traced.in_heatmap - traced.peaks).max() <= 1 + 1e-6
-    # The joint that is chosen shows how the place leaves the pixel's middle.
-    move = traced.in_heatmap[traced.joint] - traced.peaks[traced.joint]
+    # The keypoint that is chosen shows how the place leaves the pixel's middle.
+    move = traced.in_heatmap[traced.keypoint] - traced.peaks[traced.keypoint]
     assert (np.abs(move) > 0).all()
 
 
-@pytest.mark.parametrize("joint", ["left_wrist", "left wrist", " left-wrist "])
-def test_a_joint_by_its_name(session: Session, photo: NDArray[np.uint8], joint: str) -> None:
-    traced = trace(session, photo, BOX, "", joint)
+@pytest.mark.parametrize("keypoint", ["left_wrist", "left wrist", " left-wrist "])
+def test_a_keypoint_by_its_name(session: Session, image: NDArray[np.uint8], keypoint: str) -> None:
+    traced = trace(session, image, BOX, "", keypoint)
     assert traced.name == "left wrist"
-    assert traced.passport.skeleton.keypoints[traced.twin] == "right_wrist"
+    assert traced.metadata.skeleton.keypoints[traced.twin] == "right_wrist"
 
 
-def test_a_joint_that_is_not_there(session: Session, photo: NDArray[np.uint8]) -> None:
-    with pytest.raises(UserError, match="joint 'tail': expected one of nose, left_eye"):
-        trace(session, photo, BOX, "", "tail")
+def test_a_keypoint_that_is_not_there(session: Session, image: NDArray[np.uint8]) -> None:
+    with pytest.raises(UserError, match="keypoint 'tail': expected one of nose, left_eye"):
+        trace(session, image, BOX, "", "tail")
 
 
-def test_a_box_beside_the_photo(session: Session, photo: NDArray[np.uint8]) -> None:
-    with pytest.raises(UserError, match="touches the picture"):
-        trace(session, photo, BOX + np.array([500, 0, 0, 0]), "")
+def test_a_box_beside_the_image(session: Session, image: NDArray[np.uint8]) -> None:
+    with pytest.raises(UserError, match="touches the image"):
+        trace(session, image, BOX + np.array([500, 0, 0, 0]), "")
 
 
 def test_the_embedded_weights_too(tmp_path: Path) -> None:
     from hrpose import weights
 
-    photo = np.full((60, 50, 3), 128, np.uint8)
-    traced = trace(open_session(weights.find("w16-small"), 1), photo, np.array([0, 0, 50, 60]), "")
-    assert traced.view.shape[:2][::-1] == traced.passport.input_wh
+    image = np.full((60, 50, 3), 128, np.uint8)
+    traced = trace(open_session(weights.find("w16-small"), 1), image, np.array([0, 0, 50, 60]), "")
+    assert traced.view.shape[:2][::-1] == traced.metadata.input_wh

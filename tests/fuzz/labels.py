@@ -1,4 +1,4 @@
-"""What annotation tools and tables say of people, damaged beside pictures that are not."""
+"""What annotation tools and tables say of people, damaged beside images that are not."""
 
 import json
 from collections.abc import Callable
@@ -8,14 +8,14 @@ from data.formats import exports
 from fuzz.target import Target
 from hrpose.data.formats.coco import documents
 from hrpose.data.formats.convert import SOURCES
-from hrpose.data.formats.people import Given
-from hrpose.data.images import PictureSource
+from hrpose.data.formats.persons import Given
+from hrpose.data.images import ImageFiles
 
 SOURCE_NAMES = ("yolo", "yolo-yaml", "cvat", "cvat-video", "label-studio", "labelme", "csv")
 
 
 def source(name: str) -> Callable[[Path], Target]:
-    """What annotation tools export, beside its pictures; the written file is the damaged one."""
+    """What annotation tools export, beside its images; the written file is the damaged one."""
 
     def target(folder: Path) -> Target:
         write, damaged = {
@@ -29,7 +29,7 @@ def source(name: str) -> Callable[[Path], Target]:
         }[name]
         root = folder / "source"
         made, path = write(root), root / damaged
-        given = Given(PictureSource(root / "images") if name == "labelme" else None)
+        given = Given(ImageFiles(root / "images") if name == "labelme" else None)
         read_source = SOURCES[name.removesuffix("-yaml").removesuffix("-video")].read
 
         def read(data: bytes) -> None:

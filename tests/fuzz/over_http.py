@@ -41,7 +41,7 @@ OPEN = 32
 SECONDS = 5
 
 
-def _picture() -> bytes:
+def _image() -> bytes:
     file = io.BytesIO()
     Image.effect_noise((24, 17), 90).save(file, "PNG")
     return file.getvalue()
@@ -49,7 +49,7 @@ def _picture() -> bytes:
 
 def _form(**fields: str) -> bytes:
     parts = [(f'name="{name}"', value.encode()) for name, value in fields.items()]
-    parts.append(('name="image"; filename="a.png"', _picture()))
+    parts.append(('name="image"; filename="a.png"', _image()))
     return (
         b"".join(
             b"--b\r\ncontent-disposition: form-data; %s\r\n\r\n%s\r\n" % (about.encode(), value)
@@ -61,8 +61,8 @@ def _form(**fields: str) -> bytes:
 
 # Line of the request, content type, body.
 SEEDS = [
-    ("POST /v1/poses", "image/png", _picture()),
-    ("POST /v1/poses?boxes=[[1,2,9,9]]&threshold=0.5", "image/png", _picture()),
+    ("POST /v1/poses", "image/png", _image()),
+    ("POST /v1/poses?boxes=[[1,2,9,9]]&threshold=0.5", "image/png", _image()),
     ("POST /v1/poses", "multipart/form-data; boundary=b", _form()),
     ("POST /v1/poses", "multipart/form-data; boundary=b", _form(boxes="[[1,2,9,9]]", heatmaps="1")),
     ("POST /v1/poses?flip_test=true", 'multipart/form-data; boundary="b"', _form(threshold="0.2")),
@@ -203,7 +203,7 @@ def raw_requests(folder: Path) -> Target:
     ]
     chunked = b"POST /v1/poses HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
     chunked += b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
-    picture = _picture()
-    seeds.append(chunked + b"%x\r\n%s\r\n0\r\n\r\n" % (len(picture), picture))
+    image = _image()
+    seeds.append(chunked + b"%x\r\n%s\r\n0\r\n\r\n" % (len(image), image))
     seeds.append(seeds[5] * 3)  # several requests at once
     return seeds, OverSockets(folder)

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from clips import colours, times, write_clip
+from clips import colors, times, write_clip
 from fuzz.target import Target
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.data.matlab import read_mat, write_mat
 from hrpose.data.packed import Pack, PackSettings, write_pack
 from hrpose.data.skeleton_file import complete_skeleton, to_yaml
@@ -40,7 +40,7 @@ def zips(folder: Path) -> Target:
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
-        source = PictureSource(path)
+        source = ImageFiles(path)
         for name in [*source.names(), "1.png"]:
             source.read(name)
 
@@ -49,9 +49,9 @@ def zips(folder: Path) -> Target:
 
 def packs(folder: Path) -> Target:
     """The three files of a pack, one behind the other, so that each is damaged now and then."""
-    write_dataset(folder / "photos", 1, seed=1)
-    photos, out = folder / "photos", folder / "pack"
-    for _ in write_pack(photos / "annotations.json", photos / "images", out, PackSettings()):
+    write_dataset(folder / "images", 1, seed=1)
+    images, out = folder / "images", folder / "pack"
+    for _ in write_pack(images / "annotations.json", images / "images", out, PackSettings()):
         pass
     files = [out / "index.npy", out / "pack.json", out / "part-00000.bin"]
     seeds = [bytes([i]) + file.read_bytes() for i, file in enumerate(files)]
@@ -84,7 +84,7 @@ def mat_files(folder: Path) -> Target:
 def video_files(folder: Path) -> Target:
     seeds = []
     for name, codec in (("a.mp4", "libx264"), ("a.avi", "mpeg4"), ("a.mkv", "libx264")):
-        path = write_clip(folder / name, colours(4), times(4), codec=codec)
+        path = write_clip(folder / name, colors(4), times(4), codec=codec)
         seeds.append(path.read_bytes())
 
     def read(data: bytes) -> None:
@@ -117,21 +117,21 @@ def skeleton_files(folder: Path) -> Target:
     return [to_yaml(COCO_17).encode()], read
 
 
-def passports(folder: Path) -> Target:
+def metadata(folder: Path) -> Target:
     pose = Metadata("hrnet_w32", (192, 256), calibration=Calibration(), scores={"AP": 0.5})
     seeds = [pose.to_json().encode(), DetectorMetadata("hrnet_w16", 256).to_json().encode()]
 
     def read(data: bytes) -> None:
         text = data.decode(errors="replace")
         try:
-            passport = Metadata.from_json(text)
+            metadata = Metadata.from_json(text)
         except UserError:
             DetectorMetadata.from_json(text)
             return
         # What an estimator does with it.
-        width, height = passport.crop([1, 2, 30, 40]).input_wh
+        width, height = metadata.crop([1, 2, 30, 40]).input_wh
         assert width * height < 100_000_000
-        passport.joint_scores(np.ones(3))
+        metadata.keypoint_scores(np.ones(3))
 
     return seeds, read
 
@@ -139,8 +139,8 @@ def passports(folder: Path) -> Target:
 def box_files(folder: Path) -> Target:
     path = folder / "boxes.json"
     entry = {"image_id": 1, "bbox": [1, 2, 30, 40], "score": 0.5}
-    pictures = [{"id": 1, "file_name": "1.jpg"}]
-    seeds = [[entry, entry], {"images": pictures, "annotations": [entry]}]
+    images = [{"id": 1, "file_name": "1.jpg"}]
+    seeds = [[entry, entry], {"images": images, "annotations": [entry]}]
 
     def read(data: bytes) -> None:
         path.write_bytes(data)

@@ -20,7 +20,7 @@ from hrpose.metadata import Metadata
 from hrpose.models.checkpoint import read_content
 from hrpose.quality.annotations import read_labels
 from hrpose.session import open_session
-from tiny_weights import PASSPORT, write_tiny_weights
+from tiny_weights import METADATA, write_tiny_weights
 
 
 class _Code:
@@ -33,7 +33,7 @@ class _Code:
         return Path.touch, (self.canary,)
 
 
-def pictures(folder: Path) -> Target:
+def images(folder: Path) -> Target:
     seeds = []
     image = Image.effect_noise((24, 17), 90)
     for mode, kind, options in [
@@ -112,7 +112,7 @@ def torch_files(folder: Path) -> Target:
 
 def safetensors_files(folder: Path) -> Target:
     path = folder / "a.safetensors"
-    seed = save({"a": torch.ones(3, 2)}, {Metadata.key: PASSPORT.to_json()})
+    seed = save({"a": torch.ones(3, 2)}, {Metadata.key: METADATA.to_json()})
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
@@ -133,7 +133,7 @@ def onnx_files(folder: Path) -> Target:
 
 
 TARGETS: dict[str, Callable[[Path], Target]] = {
-    "pictures": pictures,
+    "images": images,
     "annotations": annotations,
     "checked": lambda folder: annotations(folder, read_labels),
     "torch": torch_files,
@@ -145,7 +145,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "clips": sets.video_files,
     "recipes": sets.recipes,
     "skeletons": sets.skeleton_files,
-    "passports": sets.passports,
+    "metadata": sets.metadata,
     "boxes": sets.box_files,
     **{name: labels.source(name) for name in labels.SOURCE_NAMES},
     "requests": over_http.requests,

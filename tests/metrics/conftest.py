@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 
-def make(seed, images=12, joints=17):
-    """A made-up ground truth with crowds, unlabelled people and absent joints; and results."""
+def make(seed, images=12, keypoints=17):
+    """A made-up ground truth with crowds, unlabeled people and absent keypoints; and results."""
     rng = np.random.default_rng(seed)
-    names = None if joints == 17 else [f"joint_{i}" for i in range(joints)]
+    names = None if keypoints == 17 else [f"joint_{i}" for i in range(keypoints)]
     if names is None:
         from hrpose.skeletons import COCO_17
 
@@ -15,8 +15,8 @@ def make(seed, images=12, joints=17):
         for _ in range(rng.integers(1, 6)):
             size = float(np.exp(rng.uniform(np.log(20), np.log(300))))
             corner = rng.uniform(0, 300, 2)
-            points = corner + rng.uniform(0, size, (joints, 2))
-            visible = rng.integers(0, 3, joints) * (rng.random() > 0.15)
+            points = corner + rng.uniform(0, size, (keypoints, 2))
+            visible = rng.integers(0, 3, keypoints) * (rng.random() > 0.15)
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -35,7 +35,7 @@ def make(seed, images=12, joints=17):
                     {
                         "image_id": image,
                         "category_id": 1,
-                        "keypoints": np.column_stack([noisy, np.ones(joints)]).ravel().tolist(),
+                        "keypoints": np.column_stack([noisy, np.ones(keypoints)]).ravel().tolist(),
                         "score": float(rng.random()),
                     }
                 )

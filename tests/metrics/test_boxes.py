@@ -15,8 +15,8 @@ def evaluate(
     truth: list[list[float]], found: list[tuple[list[float], float]], min_height: float = 0
 ) -> BoxScores:
     boxes = np.array([box for box, _ in found], np.float64).reshape(-1, 4)
-    people = np.array(truth, np.float64).reshape(-1, 4)
-    return evaluate_boxes([people], [boxes], [np.array([s for _, s in found])], min_height)
+    persons = np.array(truth, np.float64).reshape(-1, 4)
+    return evaluate_boxes([persons], [boxes], [np.array([s for _, s in found])], min_height)
 
 
 @pytest.mark.parametrize(
@@ -43,11 +43,11 @@ def test_counted_by_hand(
     assert pytest.approx(ap) == scores.AP
 
 
-def test_low_people_count_neither_way() -> None:
+def test_low_persons_count_neither_way() -> None:
     low_ghost = [400.0, 300.0, 20.0, 50.0]
     found = [(PERSON, 0.9), (CHILD, 0.8), (low_ghost, 0.7), (NOWHERE, 0.6)]
     scores = evaluate([PERSON, CHILD], found, min_height=96)
-    assert scores.people == 1
+    assert scores.persons == 1
     assert scores.at(0.0) == pytest.approx((1.0, 0.5))
 
 

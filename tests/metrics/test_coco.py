@@ -66,7 +66,7 @@ def test_pycocotools_agrees_on_made_up_results(random_coco, seed):
 
 
 def test_other_skeletons_bring_their_sigmas(random_coco):
-    truth, results = random_coco(7, joints=5)
+    truth, results = random_coco(7, keypoints=5)
     ours = list(evaluate_keypoints(truth, results).as_dict().values())
     assert ours == pytest.approx(pycocotools(truth, results, [DEFAULT_SIGMA] * 5), abs=1e-9)
     wide = evaluate_keypoints(truth, results, sigmas=[0.2] * 5)
@@ -87,7 +87,7 @@ def test_no_results_score_zero(random_coco):
     assert set(evaluate_keypoints(truth, []).as_dict().values()) == {0.0}
 
 
-def test_no_people_is_minus_one_as_in_coco(random_coco):
+def test_no_persons_is_minus_one_as_in_coco(random_coco):
     truth, results = random_coco(0)
     scores = evaluate_keypoints({**truth, "annotations": []}, results)
     assert set(scores.as_dict().values()) == {-1.0}

@@ -10,11 +10,11 @@ from hrpose.metrics.oks import oks
 SIGMAS = (0.05, 0.1, 0.2)
 
 
-def people(seed, n, joints=3):
+def persons(seed, n, keypoints=3):
     """Poses of which many repeat another with a little noise; areas; scores without ties."""
     rng = np.random.default_rng(seed)
-    base = rng.uniform(0, 100, (max(1, n // 3), joints, 3))
-    poses = base[rng.integers(0, len(base), n)] + rng.normal(0, 4, (n, joints, 3))
+    base = rng.uniform(0, 100, (max(1, n // 3), keypoints, 3))
+    poses = base[rng.integers(0, len(base), n)] + rng.normal(0, 4, (n, keypoints, 3))
     return poses, rng.uniform(500, 5000, n), rng.permutation(n) / max(1, n)
 
 
@@ -28,13 +28,13 @@ def test_golden(group):
 
 
 def test_similarity_by_hand():
-    # One joint at distance 10 on an area of 1000 with sigma 0.05: exp(-100 / (2 * 1000 * 0.01)).
+    # One keypoint at distance 10 on an area of 1000 with sigma 0.05: exp(-100 / (2 * 1000 * 0.01)).
     truth = np.array([[[0, 0, 2.0]]])
     found = np.array([[[6, 8, 0.9]], [[0, 0, 0.1]]])
     assert oks(found, truth, [1000], [0.05]) == pytest.approx(np.array([[np.exp(-5)], [1]]))
 
 
-def test_only_labelled_joints_count():
+def test_only_labeled_keypoints_count():
     truth = np.array([[[0, 0, 2], [50, 50, 0], [9, 9, 1]], [[0, 0, 0], [0, 0, 0], [0, 0, 0.0]]])
     found = np.array([[[0, 0], [999, 999], [9, 9.0]]])
     assert oks(found, truth, [400, 400], SIGMAS).tolist() == [[1, 0]]
@@ -69,16 +69,15 @@ def test_similarity_equals_pycocotools(random_coco):
 @given(st.integers(0, 2**32), st.integers(0, 25), st.floats(0.05, 1))
 def test_what_stays_is_what_the_rule_says(seed, n, threshold):
     """Checked from outside: each pose is out exactly if a better one that stayed is too similar."""
-    poses, areas, scores = people(seed, n)
+    poses, areas, scores = persons(seed, n)
     kept = oks_nms(poses, areas, scores, threshold, SIGMAS).tolist()
     assert [scores[i] for i in kept] == sorted((scores[i] for i in kept), reverse=True)
-    labelled = poses.copy()
-    labelled[..., 2] = 1
+    labeled = poses.copy()
+    labeled[..., 2] = 1
     for i in range(n):
         better = [j for j in kept if scores[j] > scores[i]]
         similar = [
-            oks(poses[[i]], labelled[[j]], [(areas[i] + areas[j]) / 2], SIGMAS)[0, 0]
-            for j in better
+            oks(poses[[i]], labeled[[j]], [(areas[i] + areas[j]) / 2], SIGMAS)[0, 0] for j in better
         ]
         if not any(abs(value - threshold) < 1e-9 for value in similar):
             assert (i in kept) == (not any(value > threshold for value in similar))
@@ -88,8 +87,8 @@ def test_what_stays_is_what_the_rule_says(seed, n, threshold):
     ("whole", "single"), [(oks_nms_per_image, oks_nms), (soft_oks_nms_per_image, soft_oks_nms)]
 )
 @given(seed=st.integers(0, 2**32), n=st.integers(0, 60))
-def test_a_whole_set_equals_its_pictures(whole, single, seed, n):
-    poses, areas, scores = people(seed, n)
+def test_a_whole_set_equals_its_images(whole, single, seed, n):
+    poses, areas, scores = persons(seed, n)
     image_ids = np.random.default_rng(seed).integers(0, 6, n) * 11
     expected = []
     for image in np.unique(image_ids):
@@ -99,7 +98,7 @@ def test_a_whole_set_equals_its_pictures(whole, single, seed, n):
 
 
 def test_blocks_change_nothing(monkeypatch):
-    poses, areas, scores = people(1, 150)
+    poses, areas, scores = persons(1, 150)
     image_ids = np.arange(150) % 2
     whole = oks_nms_per_image(image_ids, poses, areas, scores, 0.6, SIGMAS)
     soft = soft_oks_nms(poses, areas, scores, 0.6, SIGMAS)
@@ -115,7 +114,7 @@ def test_of_equal_scores_the_later_counts_as_better():
 
 
 def test_soft_keeps_at_most_so_many():
-    poses, areas, scores = people(0, 30)
+    poses, areas, scores = persons(0, 30)
     assert len(soft_oks_nms(poses, areas, scores, 0.9, SIGMAS)) == 20
     assert len(soft_oks_nms(poses, areas, scores, 0.9, SIGMAS, max_kept=30)) == 30
 
@@ -140,7 +139,7 @@ def test_shapes_that_do_not_fit(keypoints, areas, scores, message):
 
 
 def test_image_ids_that_do_not_fit():
-    poses, areas, scores = people(0, 4)
+    poses, areas, scores = persons(0, 4)
     for function in (oks_nms_per_image, soft_oks_nms_per_image):
         with pytest.raises(ValueError, match="ids"):
             function([1, 2], poses, areas, scores, 0.9, SIGMAS)

@@ -11,7 +11,7 @@ from hrpose.metrics.pck import distances
 
 
 def test_by_hand() -> None:
-    # Two people, three joints: one of them is not labelled, however wrong it is.
+    # Two people, three keypoints: one of them is not labeled, however wrong it is.
     truth = np.array([[[10, 10, 2], [50, 50, 1], [0, 0, 0]], [[5, 5, 2], [9, 9, 0], [20, 5, 2]]])
     predicted = truth[..., :2].astype(float)
     predicted[0, 0] += (3, 4)  # 5 of 100 pixels
@@ -43,7 +43,7 @@ def test_shares_and_nme_do_not_depend_on_the_scale(n: int, k: int, scale: float,
     assert 0 <= one.pck_strict <= one.pck <= 100
 
 
-def test_nobody_and_nothing_labelled() -> None:
+def test_nobody_and_nothing_labeled() -> None:
     assert math.isnan(distances(np.zeros((0, 3, 2)), np.zeros((0, 3, 3)), np.zeros((0, 4))).epe)
     assert math.isnan(distances(np.zeros((1, 3, 2)), np.zeros((1, 3, 3)), np.ones((1, 4))).pck)
 

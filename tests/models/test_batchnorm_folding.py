@@ -16,7 +16,7 @@ from hrpose.errors import UserError
 from hrpose.metadata import Metadata
 from hrpose.models import HRNet, checkpoint, convert
 from hrpose.models.batchnorm_folding import FOLDED_KEY, is_folded, norms, read_onnx, unfold
-from hrpose.models.export import export, halved, smooth_pictures
+from hrpose.models.export import export, halved, smooth_images
 from hrpose.session import open_session
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import COCO_17, CROWDPOSE_14, HAND_21
@@ -28,7 +28,7 @@ HORSE = Skeleton("horse", ("tail", "nose", "left_ear", "right_ear"))
 
 @pytest.fixture(scope="module")
 def inputs() -> Tensor:
-    return smooth_pictures(6, 64, 64).permute(0, 3, 1, 2).float() / 100 - 1
+    return smooth_images(6, 64, 64).permute(0, 3, 1, 2).float() / 100 - 1
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[HRNet, Path]:
 def test_an_export_is_read_back(exported: tuple[HRNet, Path], inputs: Tensor) -> None:
     network, path = exported
     read = convert.read(path)
-    assert read.passport is not None
+    assert read.metadata is not None
     assert (read.network, read.num_keypoints, read.origin) == ("w16-small", 17, "hrpose")
     again = read.build(COCO_17).eval()
     assert is_folded(again)
@@ -81,16 +81,16 @@ def test_the_embedded_model_is_itself() -> None:
     path = weights.find("w16-small")
     network = convert.read(path).build(COCO_17).eval()
     session = open_session(path)
-    passport = session.passport
-    crops = smooth_pictures(2, passport.input_wh[1], passport.input_wh[0])
-    mean, std = (torch.tensor(v)[:, None, None] for v in (passport.mean, passport.std))
+    metadata = session.metadata
+    crops = smooth_images(2, metadata.input_wh[1], metadata.input_wh[0])
+    mean, std = (torch.tensor(v)[:, None, None] for v in (metadata.mean, metadata.std))
     heatmaps = network((crops.permute(0, 3, 1, 2).float() / 255 - mean) / std).numpy()
     expected = session(crops.numpy())
     assert np.abs(heatmaps - expected).max() < 1e-3 * expected.std()
 
 
 @pytest.mark.parametrize("skeleton", [HORSE, CROWDPOSE_14, HAND_21], ids=lambda s: s.name)
-def test_joints_of_the_same_name_keep_their_rows(skeleton: Skeleton) -> None:
+def test_keypoints_of_the_same_name_keep_their_rows(skeleton: Skeleton) -> None:
     read = convert.read(weights.find("w16-small"))
     head = read.build(skeleton).final_layer
     assert head.bias is not None
@@ -102,7 +102,7 @@ def test_joints_of_the_same_name_keep_their_rows(skeleton: Skeleton) -> None:
         assert (bias != 0) == (name in shared)
 
 
-def test_a_head_without_a_passport_is_known_by_its_number(exported: tuple[HRNet, Path]) -> None:
+def test_a_head_without_a_metadata_is_known_by_its_number(exported: tuple[HRNet, Path]) -> None:
     state = exported[0].state_dict()
     bare = convert.Weights("w16-small", dict(state), 17, "official", {})
     row = bare.build(HORSE).final_layer.weight[1]

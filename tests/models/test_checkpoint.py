@@ -1,4 +1,4 @@
-"""Weights on disk: they come back whole with their passport, or are refused in one line."""
+"""Weights on disk: they come back whole with their metadata, or are refused in one line."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from hrpose.errors import UserError
 from hrpose.metadata import Metadata
 from hrpose.models import HRNet, checkpoint
 
-PASSPORT = Metadata(
+METADATA = Metadata(
     "w16-small", (96, 128), codec=Codec(sigma=1.5), name="test", scores={"val AP": 0.5}
 )
 
@@ -27,20 +27,20 @@ def same(one: HRNet, other: HRNet) -> bool:
     return list(a) == list(b) and all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_weights_come_back_with_their_passport(network: HRNet, tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "w.safetensors", network, PASSPORT)
-    loaded, passport = checkpoint.load(tmp_path / "w.safetensors")
-    assert passport == PASSPORT
+def test_weights_come_back_with_their_metadata(network: HRNet, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "w.safetensors", network, METADATA)
+    loaded, metadata = checkpoint.load(tmp_path / "w.safetensors")
+    assert metadata == METADATA
     assert same(loaded, network)
     assert not loaded.training
 
 
 def test_a_training_checkpoint_comes_back_the_same(network: HRNet, tmp_path: Path) -> None:
     state = {f"network.{key}": value for key, value in network.state_dict().items()}
-    content = {"state_dict": {**state, "other": torch.ones(1)}, Metadata.key: PASSPORT.to_json()}
+    content = {"state_dict": {**state, "other": torch.ones(1)}, Metadata.key: METADATA.to_json()}
     torch.save(content, tmp_path / "last.ckpt")
-    loaded, passport = checkpoint.load(tmp_path / "last.ckpt")
-    assert passport == PASSPORT
+    loaded, metadata = checkpoint.load(tmp_path / "last.ckpt")
+    assert metadata == METADATA
     assert same(loaded, network)
 
 
@@ -61,13 +61,13 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 
 def test_weights_cut_short_are_refused(network: HRNet, tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
-    checkpoint.save(path, network, PASSPORT)
+    checkpoint.save(path, network, METADATA)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match="expected a safetensors file"):
         checkpoint.load(path)
 
 
-def test_weights_without_a_passport_are_refused(tmp_path: Path) -> None:
+def test_weights_without_a_metadata_are_refused(tmp_path: Path) -> None:
     safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "w.safetensors")
     torch.save({"a": torch.ones(1)}, tmp_path / "w.ckpt")
     for name in ("w.safetensors", "w.ckpt"):
@@ -83,13 +83,13 @@ def test_other_contents_are_refused(tmp_path: Path, content: object) -> None:
 
 
 def test_a_checkpoint_without_weights_is_refused(tmp_path: Path) -> None:
-    torch.save({Metadata.key: PASSPORT.to_json()}, tmp_path / "w.ckpt")
+    torch.save({Metadata.key: METADATA.to_json()}, tmp_path / "w.ckpt")
     with pytest.raises(UserError, match=r"w\.ckpt"):
         checkpoint.load(tmp_path / "w.ckpt")
 
 
 @pytest.mark.parametrize("name", ["w32", "w64"])
-def test_a_passport_of_another_network_does_not_fit(
+def test_a_metadata_of_another_network_does_not_fit(
     network: HRNet, tmp_path: Path, name: str
 ) -> None:
     checkpoint.save(tmp_path / "w.safetensors", network, Metadata(name, (96, 128)))

@@ -17,7 +17,7 @@ import golden_rules
 from hrpose.errors import UserError
 from hrpose.metadata import Metadata
 from hrpose.models import HRNet, checkpoint, convert
-from hrpose.models.convert import Known, passport_for
+from hrpose.models.convert import Known, metadata_for
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import COCO_17, MPII_16
 from refusals import refused
@@ -194,10 +194,10 @@ def test_official_to_ours_to_official_is_bitwise_the_same(
     torch.save(official, tmp_path / "official.pth")
     weights = convert.read(tmp_path / "official.pth")
     assert (weights.network, weights.num_keypoints, dict(weights.dropped)) == (name, k, {})
-    passport, _ = passport_for(weights, Path("official.pth"), Known())
-    convert.write_hrpose(tmp_path / "ours.safetensors", weights, passport)
+    metadata, _ = metadata_for(weights, Path("official.pth"), Known())
+    convert.write_hrpose(tmp_path / "ours.safetensors", weights, metadata)
     _, loaded = checkpoint.load(tmp_path / "ours.safetensors")
-    assert loaded == passport
+    assert loaded == metadata
     convert.write_official(tmp_path / "back.pth", convert.read(tmp_path / "ours.safetensors"))
     back = torch.load(tmp_path / "back.pth", weights_only=True)
     assert list(back) == list(official)
@@ -224,12 +224,12 @@ def test_what_a_released_files_name_says(
     tmp_path: Path, name: str, k: int, input_wh: tuple[int, int], codec: str, sigma: float
 ) -> None:
     weights = written(tmp_path / f"{name}.pth", state_by_rule("w16-small", k))
-    passport, reasons = passport_for(weights, tmp_path / f"{name}.pth", Known())
-    assert passport.input_wh == input_wh
-    assert (passport.codec.name, passport.codec.sigma) == (codec, sigma)
-    assert passport.skeleton is (COCO_17 if k == 17 else MPII_16)
-    assert (passport.network, passport.name) == ("w16-small", name)
-    assert (passport.training_data, passport.license) == ("unknown", "unknown")
+    metadata, reasons = metadata_for(weights, tmp_path / f"{name}.pth", Known())
+    assert metadata.input_wh == input_wh
+    assert (metadata.codec.name, metadata.codec.sigma) == (codec, sigma)
+    assert metadata.skeleton is (COCO_17 if k == 17 else MPII_16)
+    assert (metadata.network, metadata.name) == ("w16-small", name)
+    assert (metadata.training_data, metadata.license) == ("unknown", "unknown")
     text = "; ".join(reasons)
     assert ("from the file's name" in text) == any(word in name for word in ("x192", "x2"))
 
@@ -243,21 +243,21 @@ def test_what_the_user_knows_comes_first(tmp_path: Path, state: State) -> None:
     path = tmp_path / "pose_hrnet_w32_256x192_udp.pth"
     skeleton = Skeleton("mine", tuple(f"k{i}" for i in range(17)))
     known = Known((64, 96), skeleton, "dark", 1.5, "my data", "mine")
-    passport, _ = passport_for(written(path, state), path, known)
-    assert (passport.input_wh, passport.skeleton) == ((64, 96), skeleton)
-    assert (passport.codec.name, passport.codec.sigma) == ("dark", 1.5)
-    assert (passport.training_data, passport.license) == ("my data", "mine")
+    metadata, _ = metadata_for(written(path, state), path, known)
+    assert (metadata.input_wh, metadata.skeleton) == ((64, 96), skeleton)
+    assert (metadata.codec.name, metadata.codec.sigma) == ("dark", 1.5)
+    assert (metadata.training_data, metadata.license) == ("my data", "mine")
 
 
-def test_weights_of_hrpose_keep_their_passport(tmp_path: Path, state: State) -> None:
+def test_weights_of_hrpose_keep_their_metadata(tmp_path: Path, state: State) -> None:
     network = HRNet.from_name("w16-small")
     network.load_state_dict(state)
     own = Metadata("w16-small", (96, 128), name="own")
     checkpoint.save(tmp_path / "own.safetensors", network, own)
     weights = convert.read(tmp_path / "own.safetensors")
-    assert passport_for(weights, Path("own"), Known()) == (own, ["passport: its own"])
-    with pytest.raises(UserError, match="has its own passport"):
-        passport_for(weights, Path("own"), Known(sigma=3))
+    assert metadata_for(weights, Path("own"), Known()) == (own, ["metadata: its own"])
+    with pytest.raises(UserError, match="has its own metadata"):
+        metadata_for(weights, Path("own"), Known(sigma=3))
 
 
 @pytest.mark.parametrize(
@@ -274,13 +274,13 @@ def test_what_can_only_be_guessed_is_asked_for(
     path = tmp_path / "w.pth"
     weights = written(path, state_by_rule("w16-small", k))
     with pytest.raises(UserError, match=message):
-        passport_for(weights, path, known)
+        metadata_for(weights, path, known)
 
 
-def test_a_backbone_has_no_passport(tmp_path: Path, state: State) -> None:
+def test_a_backbone_has_no_metadata(tmp_path: Path, state: State) -> None:
     path = tmp_path / "w.pth"
     with pytest.raises(UserError, match="is a backbone without a head"):
-        passport_for(written(path, backbone(state)), path, Known())
+        metadata_for(written(path, backbone(state)), path, Known())
 
 
 def change(state: State, **changes: Tensor | None) -> State:

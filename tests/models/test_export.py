@@ -1,4 +1,4 @@
-"""The ONNX file: equal to PyTorch, of any batch size, with its passport."""
+"""The ONNX file: equal to PyTorch, of any batch size, with its metadata."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from hrpose.models import HRNet, checkpoint
 from hrpose.models import export as export_module
 from hrpose.models.export import CropsToKeypoints, ExportReport, export_pose
 
-PASSPORT = Metadata("w16-small", (64, 96), codec=Codec(sigma=1.5), name="test")
+METADATA = Metadata("w16-small", (64, 96), codec=Codec(sigma=1.5), name="test")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     network.load_state_dict(state)
     path = tmp_path_factory.mktemp("export") / "test.safetensors"
-    checkpoint.save(path, network, PASSPORT)
+    checkpoint.save(path, network, METADATA)
     return path
 
 
@@ -55,16 +55,16 @@ def test_the_report_says_that_both_agree(report: ExportReport) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["dark", "udp"])
 def test_the_taylor_step_is_exported_too(weights: Path, tmp_path: Path, name: str) -> None:
-    network, passport = checkpoint.load(weights)
+    network, metadata = checkpoint.load(weights)
     origin = tmp_path / f"{name}.safetensors"
-    checkpoint.save(origin, network, replace(passport, codec=Codec(name, 1.5)))
+    checkpoint.save(origin, network, replace(metadata, codec=Codec(name, 1.5)))
     report = export_pose(origin, tmp_path / f"{name}.onnx")
     assert report.keypoint_difference <= export_module.KEYPOINT_TOLERANCE
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_any_batch_equals_pytorch(weights: Path, session: Any, batch: int) -> None:
-    crops = np.stack([golden_rules.picture(seed, 96, 64) for seed in range(batch)])
+    crops = np.stack([golden_rules.image(seed, 96, 64) for seed in range(batch)])
     heatmaps, keypoints = session.run(["heatmaps", "keypoints"], {"crops": crops})
     with torch.inference_mode():
         expected = CropsToKeypoints(*checkpoint.load(weights))(torch.from_numpy(crops))
@@ -73,9 +73,9 @@ def test_any_batch_equals_pytorch(weights: Path, session: Any, batch: int) -> No
     np.testing.assert_allclose(keypoints, expected[1].numpy(), rtol=0, atol=1e-3)
 
 
-def test_the_passport_travels_along(session: Any) -> None:
+def test_the_metadata_travels_along(session: Any) -> None:
     metadata = session.get_modelmeta().custom_metadata_map
-    assert Metadata.from_json(metadata[Metadata.key]) == PASSPORT
+    assert Metadata.from_json(metadata[Metadata.key]) == METADATA
 
 
 def test_the_input_is_raw_crops_of_any_number(session: Any) -> None:
@@ -109,10 +109,10 @@ def test_a_difference_writes_nothing(
 
 @pytest.mark.slow
 def test_nan_is_a_difference(weights: Path, tmp_path: Path) -> None:
-    network, passport = checkpoint.load(weights)
+    network, metadata = checkpoint.load(weights)
     assert isinstance(network, HRNet)
     torch.nn.init.constant_(network.final_layer.bias, float("nan"))
-    checkpoint.save(tmp_path / "broken.safetensors", network, passport)
+    checkpoint.save(tmp_path / "broken.safetensors", network, metadata)
     with pytest.raises(UserError, match="differs from PyTorch by nan"):
         export_pose(tmp_path / "broken.safetensors", tmp_path / "broken.onnx")
     assert not (tmp_path / "broken.onnx").exists()

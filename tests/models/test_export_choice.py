@@ -22,7 +22,7 @@ from hrpose.models import HRNet, checkpoint, export
             lambda path: person_network.save(
                 path, HRNet.from_name("w16-small", 5), DetectorMetadata("w16-small", 96)
             ),
-            "finder",
+            "detector",
         ),
         (
             lambda path: checkpoint.save(
@@ -36,7 +36,7 @@ def test_python_and_the_command_export_both_kinds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None], expected: str
 ) -> None:
     write(tmp_path / "a.safetensors")
-    monkeypatch.setattr(export, "export_finder", lambda *_: "finder")
+    monkeypatch.setattr(export, "export_detector", lambda *_: "detector")
     monkeypatch.setattr(export, "export_pose", lambda *_: "pose")
     found: Any = hrpose.export(tmp_path / "a.safetensors", tmp_path / "a.onnx")
     assert found == expected

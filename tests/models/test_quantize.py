@@ -21,21 +21,21 @@ from hrpose.synthetic import write_dataset
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("people")
+def persons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("persons")
     write_dataset(folder, 6, seed=2)
     return folder
 
 
-def options(people: Path) -> list[str]:
-    return ["--annotations", str(people / "annotations.json"), "--images", str(people / "images")]
+def options(persons: Path) -> list[str]:
+    return ["--annotations", str(persons / "annotations.json"), "--images", str(persons / "images")]
 
 
 def test_the_command_writes_a_smaller_file_with_nearly_the_same_heatmaps(
-    people: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    persons: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "small.onnx"
-    arguments = ["quantize", "w16-small", str(out), *options(people), "--most-drop", "1"]
+    arguments = ["quantize", "w16-small", str(out), *options(persons), "--most-drop", "1"]
     levels: list[int] = []
     monkeypatch.setattr(logging.getLogger(), "setLevel", levels.append)
     done = CliRunner().invoke(app, arguments)
@@ -47,11 +47,15 @@ def test_the_command_writes_a_smaller_file_with_nearly_the_same_heatmaps(
     whole = weights.find("w16-small")
     assert out.stat().st_size < 0.4 * whole.stat().st_size
     before, after = OnnxSession(whole), OnnxSession(out)
-    assert after.passport.name == "w16-small-int8"
-    assert after.passport.codec == before.passport.codec
-    assert after.passport.license == before.passport.license
+    assert after.metadata.name == "w16-small-int8"
+    assert after.metadata.codec == before.metadata.codec
+    assert after.metadata.license == before.metadata.license
     (crops,) = quantize_module.calibration_crops(
-        before.passport, people / "annotations.json", people / "images", 6, np.random.default_rng(0)
+        before.metadata,
+        persons / "annotations.json",
+        persons / "images",
+        6,
+        np.random.default_rng(0),
     )
     one, other = before(crops), after(crops)
     assert not np.array_equal(one, other)
@@ -62,11 +66,11 @@ def test_the_command_writes_a_smaller_file_with_nearly_the_same_heatmaps(
 
 
 def test_too_great_a_drop_writes_nothing(
-    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    persons: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Destroy the small file's arithmetic the way a bad calibration does: with wrong ranges.
     def black(*_: object) -> list[np.ndarray]:
-        width, height = OnnxSession(weights.find("w16-small")).passport.input_wh
+        width, height = OnnxSession(weights.find("w16-small")).metadata.input_wh
         return [np.zeros((2, height, width, 3), np.uint8)]
 
     monkeypatch.setattr(quantize_module, "calibration_crops", black)
@@ -83,8 +87,8 @@ def test_too_great_a_drop_writes_nothing(
         quantize(
             weights.find("w16-small"),
             tmp_path / "small.onnx",
-            people / "annotations.json",
-            people / "images",
+            persons / "annotations.json",
+            persons / "images",
         )
     assert not (tmp_path / "small.onnx").exists()
 
@@ -93,24 +97,28 @@ def _scored(judged: quantize_module.Judged, ap: float) -> quantize_module.Keypoi
     return type(judged.scores)(**{**judged.scores.as_dict(), "AP": ap})
 
 
-def test_similarities_are_the_terms_of_the_oks(people: Path) -> None:
-    table = load_persons(people / "annotations.json")
+def test_similarities_are_the_terms_of_the_oks(persons: Path) -> None:
+    table = load_persons(persons / "annotations.json")
     moved = table.keypoints + np.random.default_rng(0).normal(0, 5, table.keypoints.shape)
     terms = keypoint_similarities(moved, table.keypoints, table.areas)
-    labelled = table.keypoints[..., 2] > 0
-    mean = (terms * labelled).sum(axis=1) / labelled.sum(axis=1)
+    labeled = table.keypoints[..., 2] > 0
+    mean = (terms * labeled).sum(axis=1) / labeled.sum(axis=1)
     expected = np.diag(oks(moved, table.keypoints, table.areas))
     np.testing.assert_allclose(mean, expected, atol=1e-12)
 
 
-def test_what_is_quantized_already_is_refused(people: Path, tmp_path: Path) -> None:
+def test_what_is_quantized_already_is_refused(persons: Path, tmp_path: Path) -> None:
     first = tmp_path / "one.onnx"
     CliRunner().invoke(
-        app, ["quantize", "w16-small", str(first), *options(people), "--most-drop", "1"]
+        app, ["quantize", "w16-small", str(first), *options(persons), "--most-drop", "1"]
     )
     with pytest.raises(UserError, match="expected float weights"):
         quantize(
-            first, tmp_path / "two.onnx", people / "annotations.json", people / "images", people=4
+            first,
+            tmp_path / "two.onnx",
+            persons / "annotations.json",
+            persons / "images",
+            persons=4,
         )
 
 
@@ -125,7 +133,7 @@ def test_what_is_quantized_already_is_refused(people: Path, tmp_path: Path) -> N
         ),
     ],
 )
-def test_bad_input(people: Path, arguments: list[str], message: str) -> None:
-    result = CliRunner().invoke(app, ["quantize", *arguments, *options(people)])
+def test_bad_input(persons: Path, arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["quantize", *arguments, *options(persons)])
     assert isinstance(result.exception, UserError)
     assert message in str(result.exception)

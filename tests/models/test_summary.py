@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from hrpose.cli.main import app
 from hrpose.models import HRNet
-from hrpose.models.summary import summarise
+from hrpose.models.summary import summarize
 
 # The paper (Table 1) has the same parameters; its GFLOPs, 7.10 and 14.6 at 256x192, were counted in
 # another way.
@@ -22,14 +22,14 @@ KNOWN = [
 
 @pytest.mark.parametrize(("name", "input_wh", "millions", "gmacs"), KNOWN)
 def test_known_costs(name: str, input_wh: tuple[int, int], millions: float, gmacs: float) -> None:
-    stages = summarise(HRNet.from_name(name), input_wh)
+    stages = summarize(HRNet.from_name(name), input_wh)
     assert sum(c.parameters for c in stages) / 1e6 == pytest.approx(millions, abs=0.05)
     assert sum(c.macs for c in stages) / 1e9 == pytest.approx(gmacs, abs=0.05)
 
 
 def test_it_counts_what_pytorch_counts() -> None:
     network = HRNet.from_name("w16-small", 5).eval()
-    stages = summarise(network, (64, 96))
+    stages = summarize(network, (64, 96))
     assert sum(c.parameters for c in stages) == sum(p.numel() for p in network.parameters())
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.zeros(1, 3, 96, 64))
@@ -51,7 +51,7 @@ def test_the_command(arguments: list[str], said: list[str]) -> None:
     assert all(text in ran.output for text in said), ran.output
 
 
-def test_weights_are_summarised_by_their_passport() -> None:
+def test_weights_are_summarized_by_their_metadata() -> None:
     from hrpose.weights import find
 
     ran = CliRunner().invoke(app, ["summary", str(find("w16-small"))])

@@ -27,7 +27,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clean")
-    return write_dataset(folder, pictures=130, seed=11, size_wh=(224, 168))
+    return write_dataset(folder, images=130, seed=11, size_wh=(224, 168))
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +80,11 @@ def test_kinds_can_be_ignored(planted: Planted) -> None:
     assert done.exit_code == 1
     assert "no-joints: 4" in done.output
     assert "malformed" not in done.output
-    assert "pictures were not looked at" in done.output
+    assert "images were not looked at" in done.output
 
 
 def test_other_skeletons_and_boxes_alone(tmp_path: Path) -> None:
-    animals = write_dataset(tmp_path, pictures=3, seed=1, figure=ANIMAL)
+    animals = write_dataset(tmp_path, images=3, seed=1, figure=ANIMAL)
     images = tmp_path / "images"
     assert "add --weights" in check(animals, str(images)).notes[0]
     document = json.loads(animals.read_bytes())
@@ -100,16 +100,16 @@ def test_other_skeletons_and_boxes_alone(tmp_path: Path) -> None:
 
 
 def test_a_model_finds_swapped_sides(tmp_path: Path) -> None:
-    photo = EXAMPLES / "astronaut.jpg"
+    image = EXAMPLES / "astronaut.jpg"
     estimator = load("w16-small", detector="none")
-    found = estimator(photo)
+    found = estimator(image)
     points = found.keypoints[0].copy()
     points[:, 2] = np.where(points[:, 2] > 0.3, 2, 0)
-    swapped = points[estimator.passport.skeleton.flip_permutation]
-    with Image.open(photo) as image:
-        width, height = image.size
+    swapped = points[estimator.metadata.skeleton.flip_permutation]
+    with Image.open(image) as pixels:
+        width, height = pixels.size
     document = {
-        "images": [{"id": 1, "file_name": photo.name, "width": width, "height": height}],
+        "images": [{"id": 1, "file_name": image.name, "width": width, "height": height}],
         "categories": [COCO_17.to_coco_category()],
         "annotations": [
             {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, width, height],
@@ -152,8 +152,8 @@ def test_bad_input_is_said_and_nothing_written(
     assert not out.exists()
 
 
-def test_weights_of_other_joints_are_refused(tmp_path: Path) -> None:
-    animals = write_dataset(tmp_path, pictures=2, seed=1, figure=ANIMAL)
+def test_weights_of_other_keypoints_are_refused(tmp_path: Path) -> None:
+    animals = write_dataset(tmp_path, images=2, seed=1, figure=ANIMAL)
     tiny = write_tiny_weights(tmp_path / "tiny.onnx")
     done = run(animals, "--images", tmp_path / "images", "--weights", tiny)
     assert "expected the keypoints of the annotations" in str(done.exception)
@@ -161,7 +161,7 @@ def test_weights_of_other_joints_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("strange", [[1], {"id": 1}])
 def test_a_category_that_is_no_number_is_malformed(tmp_path: Path, strange: Any) -> None:
-    path = write_dataset(tmp_path, pictures=2, seed=1)
+    path = write_dataset(tmp_path, images=2, seed=1)
     document = json.loads(path.read_bytes())
     document["annotations"][0]["category_id"] = strange
     path.write_text(json.dumps(document), encoding="utf-8")

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from hrpose.quality.images import RADIUS, Prints, _candidates, near_duplicates, small
-from hrpose.synthetic import render_picture
+from hrpose.synthetic import render_image
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[np.ndarray]:
-    return [render_picture(np.random.default_rng(seed), (160, 120)).image for seed in range(24)]
+def images() -> list[np.ndarray]:
+    return [render_image(np.random.default_rng(seed), (160, 120)).image for seed in range(24)]
 
 
 def prints(images: list[np.ndarray]) -> Prints:
@@ -28,16 +28,16 @@ def prints(images: list[np.ndarray]) -> Prints:
     ],
     ids=["same", "smaller", "brighter", "cut", "mirrored"],
 )
-def test_the_same_picture_is_found(pictures: list[np.ndarray], changed: object) -> None:
-    others = [changed(np.ascontiguousarray(image)) for image in pictures]  # type: ignore[operator]
-    found = near_duplicates(prints(pictures), prints(others))
+def test_the_same_image_is_found(images: list[np.ndarray], changed: object) -> None:
+    others = [changed(np.ascontiguousarray(image)) for image in images]  # type: ignore[operator]
+    found = near_duplicates(prints(images), prints(others))
     right = sum(mine == other for mine, other, _, _ in found)
     assert right == len(found) >= 23
 
 
-def test_other_and_flat_pictures_are_not(pictures: list[np.ndarray]) -> None:
+def test_other_and_flat_images_are_not(images: list[np.ndarray]) -> None:
     flat = np.full((120, 160, 3), 90, np.uint8)
-    assert near_duplicates(prints([*pictures[:12], flat]), prints([*pictures[12:], flat])) == []
+    assert near_duplicates(prints([*images[:12], flat]), prints([*images[12:], flat])) == []
 
 
 def test_the_search_finds_every_pair_within_the_radius() -> None:

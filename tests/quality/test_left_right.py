@@ -27,13 +27,15 @@ def test_groups_follow_the_limbs() -> None:
             assert (order[order] == np.arange(len(skeleton))).all()
 
 
-def test_swapped_people_and_parts_are_found(tmp_path: Path) -> None:
+def test_swapped_persons_and_parts_are_found(tmp_path: Path) -> None:
     """A model that sees the truth, and labels of which some are swapped."""
-    labels, _ = read_labels(write_dataset(tmp_path, 12, seed=2, people_per_picture=(1, 1)))
+    labels, _ = read_labels(write_dataset(tmp_path, 12, seed=2, persons_per_image=(1, 1)))
     truth, wrong = labels.keypoints.copy(), labels.keypoints.copy()
     truth[..., 2] = 0.9
     known = groups(COCO_17)
-    names = [{COCO_17.keypoints[joint] for joint in group.joints(COCO_17)} for group in known]
+    names = [
+        {COCO_17.keypoints[keypoint] for keypoint in group.keypoints(COCO_17)} for group in known
+    ]
     legs = names.index(
         {f"{side}_{name}" for side in ("left", "right") for name in ("hip", "knee", "ankle")}
     )

@@ -12,7 +12,7 @@ from hrpose.errors import UserError
 from hrpose.synthetic import ANIMAL, write_dataset
 from offline_page import opened
 
-PEOPLE = 8
+PERSONS = 8
 
 
 def run(*arguments: Any) -> Any:
@@ -23,33 +23,33 @@ def run(*arguments: Any) -> Any:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set of animals, one with a name that is no HTML, and its page."""
     folder = tmp_path_factory.mktemp("preview")
-    path = write_dataset(folder, pictures=7, seed=3, figure=ANIMAL, people_per_picture=(2, 2))
+    path = write_dataset(folder, images=7, seed=3, figure=ANIMAL, persons_per_image=(2, 2))
     document = json.loads(path.read_bytes())
     odd = "<b>&.jpg"
     (folder / "images/000001.jpg").rename(folder / "images" / odd)
     document["images"][0]["file_name"] = odd
     path.write_text(json.dumps(document), encoding="utf-8")
-    done = run(path, "--images", folder / "images", "--people", PEOPLE, "--out", folder / "p.html")
+    done = run(path, "--images", folder / "images", "--people", PERSONS, "--out", folder / "p.html")
     assert done.exit_code == 0, done.output
     return folder
 
 
-def test_the_page_shows_people_and_distributions(folder: Path, tmp_path: Path) -> None:
+def test_the_page_shows_persons_and_distributions(folder: Path, tmp_path: Path) -> None:
     page = (folder / "p.html").read_text(encoding="utf-8")
     # The labels, the heatmaps and four augmented views of each.
-    assert page.count("data:image/jpeg") == 6 * PEOPLE
+    assert page.count("data:image/jpeg") == 6 * PERSONS
     assert "14 people" in page
     assert "root of tail" in page
     assert "<b>&.jpg" not in page
     again = run(
         *(folder / "annotations.json", "--images", folder / "images"),
-        *("--people", PEOPLE, "--out", tmp_path / "again.html"),
+        *("--people", PERSONS, "--out", tmp_path / "again.html"),
     )
     assert again.exit_code == 0
     assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
 
 
-def test_a_missing_picture_is_named_and_the_others_shown(folder: Path, tmp_path: Path) -> None:
+def test_a_missing_image_is_named_and_the_others_shown(folder: Path, tmp_path: Path) -> None:
     document = json.loads((folder / "annotations.json").read_bytes())
     document["images"][1]["file_name"] = "gone.jpg"
     (tmp_path / "a.json").write_text(json.dumps(document), encoding="utf-8")
@@ -85,7 +85,7 @@ def test_the_page_works(browser: Any, folder: Path, width: int, scheme: str) -> 
         assert view.locator("article:visible").count() == 6
         view.keyboard.press("ArrowRight")
         assert view.locator("#place").text_content() == "page 2 of 2"
-        assert view.locator("article:visible").count() == PEOPLE - 6
+        assert view.locator("article:visible").count() == PERSONS - 6
         view.locator("#back").click()
         assert view.locator("article:visible").count() == 6
         assert view.locator("svg").count() == 4

@@ -1,4 +1,4 @@
-"""`hrpose data rank`: with a model that sees coloured dots, and as a command."""
+"""`hrpose data rank`: with a model that sees colored dots, and as a command."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hrpose.cli.main import app
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
 from hrpose.metadata import Metadata
@@ -29,20 +29,20 @@ class Dots:
     other way round, as a network does that knows left from right.
     """
 
-    passport = Metadata("dots", (64, 64), skeleton=DOTS)
+    metadata = Metadata("dots", (64, 64), skeleton=DOTS)
 
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         small = [cv2.resize(crop, (16, 16), interpolation=cv2.INTER_AREA) for crop in crops]
         maps = np.stack(small).astype(np.float32)[..., [0, 2]].transpose(0, 3, 1, 2) / 255
-        # A white mark at the left edge of the picture says which way round it is.
+        # A white mark at the left edge of the image says which way round it is.
         mirrored = np.array([crop[:, 40:, 1].sum() > crop[:, :24, 1].sum() for crop in crops])
         maps[mirrored] = maps[mirrored][:, ::-1]
         return maps
 
 
 def write_set(folder: Path) -> Path:
-    """Right labels, one label moved; without labels, a clear picture and one of noise."""
-    images, people = [], []
+    """Right labels, one label moved; without labels, a clear image and one of noise."""
+    images, persons = [], []
     for number, name in enumerate(("right", "moved", "clear", "noise"), start=1):
         image = np.zeros((128, 128, 3), np.uint8)
         if name == "noise":
@@ -54,23 +54,23 @@ def write_set(folder: Path) -> Path:
         cv2.imwrite(str(folder / f"{name}.png"), image[..., ::-1])
         images.append({"id": number, "file_name": f"{name}.png", "width": 128, "height": 128})
         x = 70 if name == "moved" else 50
-        joints = [x, 60, 2, 90, 60, 2] if number < 3 else [0] * 6
-        people.append({"id": number, "image_id": number, "category_id": 1, "iscrowd": 0,
-                       "bbox": [20, 14, 96, 96], "area": 9216, "keypoints": joints})  # fmt: skip
+        keypoints = [x, 60, 2, 90, 60, 2] if number < 3 else [0] * 6
+        persons.append({"id": number, "image_id": number, "category_id": 1, "iscrowd": 0,
+                       "bbox": [20, 14, 96, 96], "area": 9216, "keypoints": keypoints})  # fmt: skip
     path = folder / "set.json"
-    document = {"images": images, "annotations": people, "categories": [DOTS.to_coco_category()]}
+    document = {"images": images, "annotations": persons, "categories": [DOTS.to_coco_category()]}
     path.write_text(json.dumps(document), encoding="utf-8")
     return path
 
 
-def test_unclear_pictures_come_first_and_moved_labels_are_found(tmp_path: Path) -> None:
+def test_unclear_images_come_first_and_moved_labels_are_found(tmp_path: Path) -> None:
     labels, _ = read_labels(write_set(tmp_path))
     estimator = PoseEstimator(Dots(), batch_size=4)
-    ranking = rank(estimator, PictureSource(tmp_path), [], labels)
-    assert [row.file for row in ranking.unlabelled] == ["noise.png", "clear.png"]
-    assert ranking.unlabelled[0].entropy > ranking.unlabelled[1].entropy
+    ranking = rank(estimator, ImageFiles(tmp_path), [], labels)
+    assert [row.file for row in ranking.unlabeled] == ["noise.png", "clear.png"]
+    assert ranking.unlabeled[0].entropy > ranking.unlabeled[1].entropy
     (doubt,) = ranking.doubtful
-    assert (doubt.file, doubt.annotation, doubt.joint) == ("moved.png", 2, "left_dot")
+    assert (doubt.file, doubt.annotation, doubt.keypoint) == ("moved.png", 2, "left_dot")
     assert doubt.off == pytest.approx(20 / 96, abs=0.05)
     assert not doubt.nearer_twin
 
@@ -81,7 +81,7 @@ def test_swapped_labels_are_said_to_be_nearer_to_the_twin(tmp_path: Path) -> Non
     document["annotations"][0]["keypoints"] = [90, 60, 2, 50, 60, 2]
     path.write_text(json.dumps(document), encoding="utf-8")
     labels, _ = read_labels(path)
-    ranking = rank(PoseEstimator(Dots()), PictureSource(tmp_path), [], labels)
+    ranking = rank(PoseEstimator(Dots()), ImageFiles(tmp_path), [], labels)
     swapped = [row for row in ranking.doubtful if row.file == "right.png"]
     assert [row.nearer_twin for row in swapped] == [True, True]
 
@@ -98,13 +98,13 @@ def run(*arguments: Any) -> Any:
 
 
 def test_the_command_writes_both_lists(tmp_path: Path) -> None:
-    path = write_dataset(tmp_path, pictures=3, seed=1)
+    path = write_dataset(tmp_path, images=3, seed=1)
     document = json.loads(path.read_bytes())
     gone = document["images"].pop()["id"]
     document["annotations"] = [a for a in document["annotations"] if a["image_id"] != gone]
     path.write_text(json.dumps(document), encoding="utf-8")
     (tmp_path / "images/000003.jpg").rename(tmp_path / "images/[new].mpo")
-    (tmp_path / "images/broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "images/broken.jpg").write_bytes(b"no image")
     tiny = write_tiny_weights(tmp_path / "tiny.onnx")
     options = ("--annotations", path, "--weights", tiny, "--detector", "none")
     done = run(tmp_path / "images", *options, "--out", tmp_path / "rank.csv")
@@ -114,11 +114,11 @@ def test_the_command_writes_both_lists(tmp_path: Path) -> None:
     assert "broken.jpg" in done.output
     with (tmp_path / "rank.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["file"] for row in rows if row["list"] == "unlabelled"] == ["[new].mpo"]
-    assert {row["list"] for row in rows} == {"unlabelled", "doubtful"}
+    assert [row["file"] for row in rows if row["list"] == "unlabeled"] == ["[new].mpo"]
+    assert {row["list"] for row in rows} == {"unlabeled", "doubtful"}
     done = run(tmp_path / "images", *options, "--out", tmp_path / "rank.json")
     lists = json.loads((tmp_path / "rank.json").read_bytes())
-    assert len(lists["unlabelled"]) + len(lists["doubtful"]) == len(rows)
+    assert len(lists["unlabeled"]) + len(lists["doubtful"]) == len(rows)
     assert len(lists["unread"]) == 1
 
 
@@ -136,7 +136,7 @@ def test_bad_input_is_said(tmp_path: Path, options: tuple[str, ...], said: str) 
     assert said in str(done.exception)
 
 
-def test_weights_of_other_joints_are_refused(tmp_path: Path) -> None:
+def test_weights_of_other_keypoints_are_refused(tmp_path: Path) -> None:
     path = write_set(tmp_path)
     tiny = write_tiny_weights(tmp_path / "tiny.onnx")
     done = run(tmp_path, "--annotations", path, "--weights", tiny)

@@ -1,4 +1,4 @@
-"""A server inside this process, and one of its own; pictures that carry their answer."""
+"""A server inside this process, and one of its own; images that carry their answer."""
 
 import asyncio
 import io
@@ -33,12 +33,12 @@ SIZE = (96, 128)
 
 
 def place_of(number: int) -> tuple[int, int]:
-    """Where the light of a number's picture is: 20 pixels from the next number's."""
+    """Where the light of a number's image is: 20 pixels from the next number's."""
     return 14 + 20 * (number % 4), 14 + 20 * (number // 4)
 
 
-def picture_of(number: int, kind: str = "PNG") -> bytes:
-    """A dark picture with one light. The tiny weights put every keypoint there."""
+def image_of(number: int, kind: str = "PNG") -> bytes:
+    """A dark image with one light. The tiny weights put every keypoint there."""
     x, y = place_of(number)
     pixels = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
     pixels[y - 7 : y + 8, x - 7 : x + 8] = 90
@@ -50,7 +50,7 @@ def picture_of(number: int, kind: str = "PNG") -> bytes:
 
 def number_in(answer: dict[str, Any]) -> int:
     """The number whose light all keypoints of the one person are nearest to."""
-    (person,) = answer["people"]
+    (person,) = answer["persons"]
     points = np.array([[point["x"], point["y"]] for point in person["keypoints"]])
     places = np.array([place_of(number) for number in range(NUMBERS)])
     nearest = np.linalg.norm(points[:, None] - places, axis=-1).argmin(axis=1)
@@ -75,8 +75,8 @@ class Server:
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.request(method, path, **options)
 
-    def poses(self, picture: bytes, **fields: str) -> httpx.Response:
-        return self.request("POST", "/v1/poses", files={"image": picture}, data=fields)
+    def poses(self, image: bytes, **fields: str) -> httpx.Response:
+        return self.request("POST", "/v1/poses", files={"image": image}, data=fields)
 
 
 # A small server: every bound can be reached in a test.
@@ -136,8 +136,8 @@ class SlowSession:
     entered: threading.Event = field(default_factory=threading.Event)
 
     @property
-    def passport(self) -> Metadata:
-        return self.session.passport
+    def metadata(self) -> Metadata:
+        return self.session.metadata
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.entered.set()

@@ -21,9 +21,9 @@ from hrpose.serve.service import Service
 from hrpose.session import Session, open_session
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import HAND_21, WHOLEBODY_133
-from tiny_weights import PASSPORT, write_tiny_weights
+from tiny_weights import METADATA, write_tiny_weights
 
-from .conftest import LIMITS, NUMBERS, SIZE, Serve, Server, SlowSession, number_in, picture_of
+from .conftest import LIMITS, NUMBERS, SIZE, Serve, Server, SlowSession, image_of, number_in
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
@@ -31,27 +31,27 @@ from .conftest import LIMITS, NUMBERS, SIZE, Serve, Server, SlowSession, number_
 def test_the_answer_is_that_of_the_library(
     server: Server, weights: Any, kind: str, raw: bool
 ) -> None:
-    picture = picture_of(5, kind)
+    image = image_of(5, kind)
     boxes = [[2.0, 3.0, 80.0, 120.0], [-10.0, 0.0, 96.0, 100.5]]
     options = {"boxes": json.dumps(boxes), "flip_test": "true", "threshold": "0.5"}
     if raw:
         response = server.request(
             "POST",
             "/v1/poses",
-            content=picture,
+            content=image,
             params=options,
             headers={"content-type": f"image/{kind.lower()}"},
         )
     else:
-        response = server.poses(picture, **options)
+        response = server.poses(image, **options)
     assert response.status_code == 200, response.text
     answer = schemas.PosesAnswer.model_validate_json(response.text)
     assert (answer.width, answer.height) == SIZE
     assert (answer.model, answer.boxes_from, answer.threshold) == ("tiny", "request", 0.5)
-    expected = hrpose.load(weights, flip_test=True, threads=1)(picture, boxes)
-    assert [person.box for person in answer.people] == boxes
+    expected = hrpose.load(weights, flip_test=True, threads=1)(image, boxes)
+    assert [person.box for person in answer.persons] == boxes
     for person, keypoints, score in zip(
-        answer.people, expected.keypoints, expected.scores, strict=True
+        answer.persons, expected.keypoints, expected.scores, strict=True
     ):
         found = [[point.x, point.y, point.score] for point in person.keypoints]
         np.testing.assert_allclose(found, keypoints, atol=0.006)
@@ -61,31 +61,31 @@ def test_the_answer_is_that_of_the_library(
 
 
 def test_without_boxes_the_detector_is_asked(server: Server) -> None:
-    answer = server.poses(picture_of(7)).json()
+    answer = server.poses(image_of(7)).json()
     assert answer["boxes_from"] == "the full image"
-    assert answer["people"][0]["box"] == [0, 0, *SIZE]
+    assert answer["persons"][0]["box"] == [0, 0, *SIZE]
     assert number_in(answer) == 7
 
 
 def test_no_boxes_are_nobody(server: Server) -> None:
-    assert server.poses(picture_of(7), boxes="[]").json()["people"] == []
+    assert server.poses(image_of(7), boxes="[]").json()["persons"] == []
 
 
 def test_options_may_stand_in_the_query_of_a_form(server: Server) -> None:
     response = server.request(
         "POST",
         "/v1/poses?threshold=0.9&boxes=[]",
-        files={"image": picture_of(1)},
+        files={"image": image_of(1)},
         data={"threshold": "0.1"},
     )
     assert response.json()["threshold"] == 0.1
-    assert response.json()["people"] == []
+    assert response.json()["persons"] == []
 
 
 def test_clients_are_answered_together_each_with_its_own(server: Server) -> None:
     async def all_at_once() -> list[int]:
         asked = [
-            server.ask("POST", "/v1/poses", files={"image": picture_of(number % NUMBERS)})
+            server.ask("POST", "/v1/poses", files={"image": image_of(number % NUMBERS)})
             for number in range(60)
         ]
         return [number_in(answer.json()) for answer in await asyncio.gather(*asked)]
@@ -98,12 +98,12 @@ def test_clients_are_answered_together_each_with_its_own(server: Server) -> None
 
 
 def test_heatmaps_lie_where_the_keypoints_are(server: Server) -> None:
-    (person,) = server.poses(picture_of(14), heatmaps="true").json()["people"]
+    (person,) = server.poses(image_of(14), heatmaps="true").json()["persons"]
     maps = person["heatmaps"]
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(maps["png"]))))
     k = len(person["keypoints"])
     assert sheet.shape == (k * maps["height"], maps["width"])
-    matrix = np.array(maps["to_picture"])
+    matrix = np.array(maps["to_image"])
     for heatmap, point in zip(np.split(sheet, k), person["keypoints"], strict=True):
         y, x = np.unravel_index(heatmap.argmax(), heatmap.shape)
         place = matrix @ [x, y, 1]
@@ -113,7 +113,7 @@ def test_heatmaps_lie_where_the_keypoints_are(server: Server) -> None:
 
 
 def test_heatmaps_are_sent_only_when_asked_for(server: Server) -> None:
-    assert "heatmaps" not in server.poses(picture_of(1)).json()["people"][0]
+    assert "heatmaps" not in server.poses(image_of(1)).json()["persons"][0]
 
 
 def test_models_are_described(server: Server) -> None:
@@ -126,16 +126,16 @@ def test_models_are_described(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "skeleton", [Skeleton("ball", ("centre",)), HAND_21, WHOLEBODY_133], ids=len
+    "skeleton", [Skeleton("ball", ("center",)), HAND_21, WHOLEBODY_133], ids=len
 )
-def test_any_number_of_joints(serve: Serve, tmp_path: Path, skeleton: Skeleton) -> None:
-    weights = write_tiny_weights(tmp_path / "own.onnx", replace(PASSPORT, skeleton=skeleton))
+def test_any_number_of_keypoints(serve: Serve, tmp_path: Path, skeleton: Skeleton) -> None:
+    weights = write_tiny_weights(tmp_path / "own.onnx", replace(METADATA, skeleton=skeleton))
     server = serve(open_session(weights, threads=1))
     (model,) = server.request("GET", "/v1/models").json()["models"]
     assert model["keypoints"] == list(skeleton.keypoints)
-    assert len(model["keypoint_colours"]) == len(skeleton)
-    assert len(model["limb_colours"]) == len(skeleton.limbs)
-    (person,) = server.poses(picture_of(3)).json()["people"]
+    assert len(model["keypoint_colors"]) == len(skeleton)
+    assert len(model["limb_colors"]) == len(skeleton.limbs)
+    (person,) = server.poses(image_of(3)).json()["persons"]
     assert [point["name"] for point in person["keypoints"]] == list(skeleton.keypoints)
 
 
@@ -146,7 +146,7 @@ def test_a_full_queue_is_503_and_what_was_taken_is_answered(serve: Serve, sessio
 
     async def storm() -> list[Any]:
         def ask(n: int) -> Any:
-            asked = server.ask("POST", "/v1/poses", files={"image": picture_of(n)})
+            asked = server.ask("POST", "/v1/poses", files={"image": image_of(n)})
             return asyncio.create_task(asked)
 
         asked = [ask(0)]
@@ -174,13 +174,13 @@ def test_a_full_queue_is_503_and_what_was_taken_is_answered(serve: Serve, sessio
 
 def test_too_many_requests_and_too_many_bytes_are_503(serve: Serve, session: Session) -> None:
     gate = threading.Event()
-    picture = picture_of(1, "BMP")
+    image = image_of(1, "BMP")
     many = serve(SlowSession(session, gate), limits=Limits(requests=2))
-    large = serve(SlowSession(session, gate), limits=Limits(upload_bytes=len(picture) * 2 + 900))
+    large = serve(SlowSession(session, gate), limits=Limits(upload_bytes=len(image) * 2 + 900))
 
     async def three(server: Server) -> list[int]:
         asked = [
-            asyncio.create_task(server.ask("POST", "/v1/poses", files={"image": picture}))
+            asyncio.create_task(server.ask("POST", "/v1/poses", files={"image": image}))
             for _ in range(3)
         ]
         while not any(task.done() for task in asked):
@@ -192,14 +192,14 @@ def test_too_many_requests_and_too_many_bytes_are_503(serve: Serve, session: Ses
     gate.clear()
     assert sorted(asyncio.run(three(large))) == [200, 200, 503]
     # What was held is given back.
-    assert large.poses(picture).status_code == 200
-    assert many.poses(picture).status_code == 200
+    assert large.poses(image).status_code == 200
+    assert many.poses(image).status_code == 200
 
 
 def test_an_answer_that_takes_too_long_is_503(serve: Serve, session: Session) -> None:
     gate = threading.Event()
     server = serve(SlowSession(session, gate), limits=Limits(answer_seconds=0.2))
-    response = server.poses(picture_of(1))
+    response = server.poses(image_of(1))
     gate.set()
     assert (response.status_code, response.json()["error"]) == (503, "busy")
 
@@ -212,7 +212,7 @@ def test_heatmaps_that_take_too_long_or_find_no_memory_are_503(
     for way in ways:
         monkeypatch.setattr(Service, "_heatmaps", lambda *given, way=way: way())
         server = serve(limits=Limits(answer_seconds=0.2))
-        response = server.poses(picture_of(1), heatmaps="true")
+        response = server.poses(image_of(1), heatmaps="true")
         assert (response.status_code, response.json()["error"]) == (503, "busy")
     gate.set()
 
@@ -222,7 +222,7 @@ def test_a_failure_of_the_server_tells_the_client_nothing(serve: Serve, session:
         def __call__(self, crops: Any) -> Any:
             raise RuntimeError("secret path /home/me")
 
-    response = serve(Broken(session, threading.Event())).poses(picture_of(1))
+    response = serve(Broken(session, threading.Event())).poses(image_of(1))
     assert response.status_code == 500
     assert response.json() == {
         "error": "broken", "reason": "the server failed; its log says why"
@@ -249,7 +249,7 @@ def test_the_openapi_document_is_true(server: Server) -> None:
     # Every example of a parameter is accepted.
     for parameter in poses["parameters"]:
         for example in parameter["schema"].get("examples", []):
-            response = server.poses(picture_of(3), **{parameter["name"]: example})
+            response = server.poses(image_of(3), **{parameter["name"]: example})
             assert response.status_code in (200, 422)
 
 

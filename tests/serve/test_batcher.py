@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hrpose.metadata import Metadata
 from hrpose.serve.batcher import BATCH, Batcher, Found, OutOfMemory, QueueFull
-from tiny_weights import PASSPORT
+from tiny_weights import METADATA
 
 
 class Echo:
@@ -24,15 +24,15 @@ class Echo:
         self.gate.set()
 
     @property
-    def passport(self) -> Metadata:
-        return PASSPORT
+    def metadata(self) -> Metadata:
+        return METADATA
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         assert self.gate.wait(10)
         self.batches.append(len(crops))
         if (crops == 255).any():
             raise RuntimeError("broken")
-        width, height = PASSPORT.heatmap_wh
+        width, height = METADATA.heatmap_wh
         heatmaps = np.zeros((len(crops), 17, height * width), np.float32)
         heatmaps[np.arange(len(crops)), :, crops[:, 0, 0, 0]] = 1
         return heatmaps.reshape(len(crops), 17, height, width)
@@ -50,14 +50,14 @@ class Tight(Echo):
 
 
 def crops_of(*numbers: int) -> NDArray[np.uint8]:
-    crops = np.zeros((len(numbers), PASSPORT.input_wh[1], PASSPORT.input_wh[0], 3), np.uint8)
+    crops = np.zeros((len(numbers), METADATA.input_wh[1], METADATA.input_wh[0], 3), np.uint8)
     crops[:] = np.array(numbers, np.uint8)[:, None, None, None]
     return crops
 
 
 def numbers_in(found: Found) -> list[int]:
-    width = PASSPORT.heatmap_wh[0]
-    pixels = np.rint(found.points[:, 0] / PASSPORT.codec.stride).astype(int)
+    width = METADATA.heatmap_wh[0]
+    pixels = np.rint(found.points[:, 0] / METADATA.codec.stride).astype(int)
     return [int(y * width + x) for x, y in pixels]
 
 
@@ -135,7 +135,7 @@ def test_a_failure_reaches_those_it_concerns_and_the_thread_lives_on() -> None:
         assert batcher.ready
 
 
-def test_a_cancelled_job_is_not_run() -> None:
+def test_a_canceled_job_is_not_run() -> None:
     session = Echo()
     session.gate.clear()
     with make(session, gather_seconds=0) as batcher:

@@ -16,7 +16,7 @@ ASTRONAUT = ROOT / "examples" / "astronaut.jpg"
 GRACE = ROOT / "examples" / "grace_hopper.jpg"
 pytestmark = pytest.mark.browser
 
-# The first picture is decoded only after finish().
+# The first image is decoded only after finish().
 SLOW_DECODING = """() => {
     const decode = createImageBitmap;
     let calls = 0;
@@ -52,7 +52,7 @@ class Tab:
         self.page.on("request", self._request)
         # The machine may be busy with other tests.
         self.page.goto(url, timeout=120_000)
-        self.page.wait_for_selector("#joint option:nth-child(3)", state="attached")
+        self.page.wait_for_selector("#keypoint option:nth-child(3)", state="attached")
 
     def _console(self, message: Any) -> None:
         # That a test reads the canvas more than once is no fault of the page.
@@ -90,7 +90,7 @@ class Tab:
         )
 
     def pixels(self, points: list[tuple[float, float]], width: int) -> list[tuple[int, ...]]:
-        """The canvas's colours at points of a picture of this width."""
+        """The canvas's colors at points of an image of this width."""
         found = self.page.evaluate(
             """([points, width]) => {
                 const canvas = document.getElementById("canvas");
@@ -101,7 +101,7 @@ class Tab:
             }""",
             [points, width],
         )
-        return [tuple(colour) for colour in found]
+        return [tuple(color) for color in found]
 
     def hold(self, file: str = "v1/poses") -> list[Any]:
         """Let the next request wait for ever; those after it go through. What was held."""
@@ -149,40 +149,40 @@ def tab(browser: Any, url: str) -> Iterator[Tab]:
     assert tab.faults == []
 
 
-def joints(answer: dict[str, Any], least: float = 0.3) -> dict[str, tuple[float, float]]:
-    (person,) = answer["people"]
+def keypoints(answer: dict[str, Any], least: float = 0.3) -> dict[str, tuple[float, float]]:
+    (person,) = answer["persons"]
     return {p["name"]: (p["x"], p["y"]) for p in person["keypoints"] if p["score"] >= least}
 
 
-def coloured(tab: Tab, answer: dict[str, Any], least: float = 0.3) -> dict[str, bool]:
-    """Whether the canvas has each joint's colour where the joint is."""
-    places = joints(answer, 0)
-    colours = tab.pixels(list(places.values()), answer["width"])
+def colored(tab: Tab, answer: dict[str, Any], least: float = 0.3) -> dict[str, bool]:
+    """Whether the canvas has each keypoint's color where the keypoint is."""
+    places = keypoints(answer, 0)
+    colors = tab.pixels(list(places.values()), answer["width"])
     sides = {
         name: LEFT if "left" in name else RIGHT if "right" in name else MIDDLE for name in places
     }
     return {
-        name: max(abs(a - b) for a, b in zip(colour, sides[name], strict=True)) < 12
-        for name, colour in zip(places, colours, strict=True)
+        name: max(abs(a - b) for a, b in zip(color, sides[name], strict=True)) < 12
+        for name, color in zip(places, colors, strict=True)
     }
 
 
-def test_a_dropped_picture_shows_its_skeleton(tab: Tab) -> None:
+def test_a_dropped_image_shows_its_skeleton(tab: Tab) -> None:
     answer = tab.drop(ASTRONAUT)
-    shown = coloured(tab, answer)
+    shown = colored(tab, answer)
     width, height = answer["width"], answer["height"]
-    # Of a person who is cut off, joints may be found beyond the picture, where nothing is drawn.
-    present = [n for n, (x, y) in joints(answer).items() if 0 <= x < width and 0 <= y < height]
+    # Of a person who is cut off, keypoints may be found beyond the image, where nothing is drawn.
+    present = [n for n, (x, y) in keypoints(answer).items() if 0 <= x < width and 0 <= y < height]
     assert len(present) >= 8
-    # One may lie under another, or at the very edge of the picture.
+    # One may lie under another, or at the very edge of the image.
     assert len([name for name in present if not shown[name]]) <= 1
     assert "1 person" in tab.summary()
-    # Without the skeleton the picture alone is there.
+    # Without the skeleton the image alone is there.
     tab.page.uncheck("#show-skeletons")
-    assert sum(coloured(tab, answer).values()) <= 1
+    assert sum(colored(tab, answer).values()) <= 1
 
 
-def test_a_pasted_picture_shows_its_skeleton(tab: Tab) -> None:
+def test_a_pasted_image_shows_its_skeleton(tab: Tab) -> None:
     clipboard = tab.transfer(ASTRONAUT, "image.jpg")
     answer = tab.asking(
         lambda: tab.page.evaluate(
@@ -191,15 +191,15 @@ def test_a_pasted_picture_shows_its_skeleton(tab: Tab) -> None:
             clipboard,
         )
     )
-    shown = coloured(tab, answer)
-    assert sum(shown[name] for name in joints(answer)) >= 8
+    shown = colored(tab, answer)
+    assert sum(shown[name] for name in keypoints(answer)) >= 8
     assert "1 person" in tab.summary()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_colours_follow_the_system(browser: Any, url: str, scheme: str) -> None:
+def test_colors_follow_the_system(browser: Any, url: str, scheme: str) -> None:
     tab = Tab(browser, url, color_scheme=scheme)
-    # Words on their ground, as the canvas reads colours: (red, green, blue).
+    # Words on their ground, as the canvas reads colors: (red, green, blue).
     ground, words = tab.page.evaluate(
         """() => ["backgroundColor", "color"].map((part) => {
             const context = document.createElement("canvas").getContext("2d");
@@ -215,16 +215,16 @@ def test_colours_follow_the_system(browser: Any, url: str, scheme: str) -> None:
     assert tab.faults == []
 
 
-def test_the_threshold_takes_joints_away(tab: Tab) -> None:
+def test_the_threshold_takes_keypoints_away(tab: Tab) -> None:
     answer = tab.drop(ASTRONAUT)
-    scores = sorted(p["score"] for p in answer["people"][0]["keypoints"])
+    scores = sorted(p["score"] for p in answer["persons"][0]["keypoints"])
     least = round(scores[-3] - 0.01, 2)
     tab.page.fill("#threshold", str(least))
-    shown = coloured(tab, answer)
-    assert [name for name in joints(answer, least) if not shown[name]] == []
-    hidden = set(joints(answer, 0.3)) - set(joints(answer, least))
+    shown = colored(tab, answer)
+    assert [name for name in keypoints(answer, least) if not shown[name]] == []
+    hidden = set(keypoints(answer, 0.3)) - set(keypoints(answer, least))
     assert sum(shown[name] for name in hidden) <= 1  # one may lie under another
-    assert f"{len(joints(answer, least))} joints" in tab.summary()
+    assert f"{len(keypoints(answer, least))} keypoints" in tab.summary()
 
 
 def test_a_dragged_box_is_looked_at_again(tab: Tab) -> None:
@@ -240,12 +240,12 @@ def test_a_dragged_box_is_looked_at_again(tab: Tab) -> None:
 
     after = tab.asking(drag)
     assert after["boxes_from"] == "request"
-    (x, y, w, h), old = after["people"][0]["box"], before["people"][0]["box"]
+    (x, y, w, h), old = after["persons"][0]["box"], before["persons"][0]["box"]
     assert (x, y) == pytest.approx(old[:2], abs=3)
     assert (w, h) == pytest.approx((0.7 * old[2], 0.6 * old[3]), rel=0.03)
-    assert joints(after) != joints(before)
-    shown = coloured(tab, after)
-    assert [name for name in joints(after) if not shown[name]] == []
+    assert keypoints(after) != keypoints(before)
+    shown = colored(tab, after)
+    assert [name for name in keypoints(after) if not shown[name]] == []
     # Moved as a whole, its size stays.
     place = tab.box()
 
@@ -255,7 +255,7 @@ def test_a_dragged_box_is_looked_at_again(tab: Tab) -> None:
         mouse.move(place["x"] + 100, place["y"] + place["height"] / 2 + 30, steps=4)
         mouse.up()
 
-    moved = tab.asking(move)["people"][0]["box"]
+    moved = tab.asking(move)["persons"][0]["box"]
     assert moved[2:] == pytest.approx([w, h])
     assert moved[0] > x
     assert moved[1] > y
@@ -277,14 +277,14 @@ def test_a_choice_while_an_edit_is_looked_at_keeps_the_edit(tab: Tab, choice: st
     if choice == "flip test":
         answer = tab.asking(lambda: tab.page.check("#flip-test"))
     else:
-        answer = tab.asking(lambda: tab.page.select_option("#joint", "0"))
+        answer = tab.asking(lambda: tab.page.select_option("#keypoint", "0"))
     assert len(held) == 1
     assert answer["boxes_from"] == "request"
-    assert answer["people"][0]["box"][3] < 0.8 * before["people"][0]["box"][3]
+    assert answer["persons"][0]["box"][3] < 0.8 * before["persons"][0]["box"][3]
     assert tab.box() == pytest.approx(edited, abs=0.1)
 
 
-@pytest.mark.parametrize("end", ["cancelled", "a click"])
+@pytest.mark.parametrize("end", ["canceled", "a click"])
 def test_what_changes_no_box_loses_no_answer(tab: Tab, end: str) -> None:
     tab.drop(ASTRONAUT)
     tab.asking(lambda: tab.page.click(".remove"))
@@ -297,12 +297,12 @@ def test_what_changes_no_box_loses_no_answer(tab: Tab, end: str) -> None:
     def draw() -> None:
         mouse.move(place["x"] + 100, place["y"] + 50)
         mouse.down()
-        if end == "cancelled":
+        if end == "canceled":
             mouse.move(place["x"] + 400, place["y"] + 600, steps=4)
             tab.page.dispatch_event("#boxes", "pointercancel", {"pointerId": 1})
         mouse.up()
 
-    assert tab.asking(draw)["people"] == []
+    assert tab.asking(draw)["persons"] == []
     assert tab.page.locator(".box, .ghost").count() == 0
 
 
@@ -310,7 +310,7 @@ def test_an_answer_that_is_read_during_a_drag_does_not_end_it(tab: Tab) -> None:
     tab.drop(ASTRONAUT)
     tab.page.evaluate(SLOW_DECODING)
     with tab.page.expect_response("**/v1/poses"):
-        tab.page.select_option("#joint", "0")
+        tab.page.select_option("#keypoint", "0")
     tab.until("'finish' in window")
     place, mouse = tab.grab()
     tab.page.evaluate("decoded = 0, finish()")
@@ -337,7 +337,7 @@ def test_a_box_that_a_second_hand_removes_is_let_go(tab: Tab) -> None:
     tab.drop(ASTRONAUT)
     place, mouse = tab.grab()
     answer = tab.asking(lambda: tab.page.evaluate("document.querySelector('.remove').click()"))
-    assert answer["people"] == []
+    assert answer["persons"] == []
     mouse.move(place["x"] + 300, place["y"] + 300)
     mouse.up()
     assert tab.page.locator(".box").count() == 0
@@ -346,7 +346,7 @@ def test_a_box_that_a_second_hand_removes_is_let_go(tab: Tab) -> None:
     assert tab.box()["height"] == pytest.approx(300, abs=2)
 
 
-def test_an_edit_by_keys_ends_with_its_picture(tab: Tab) -> None:
+def test_an_edit_by_keys_ends_with_its_image(tab: Tab) -> None:
     tab.drop(ASTRONAUT)
     tab.page.focus(".box")
     tab.page.keyboard.press("ArrowRight")
@@ -359,7 +359,7 @@ def test_an_edit_by_keys_ends_with_its_picture(tab: Tab) -> None:
 def test_a_box_is_drawn_on_free_ground_added_and_removed(tab: Tab) -> None:
     tab.drop(ASTRONAUT)
     answer = tab.asking(lambda: tab.page.click(".remove"))
-    assert answer["people"] == []
+    assert answer["persons"] == []
     assert "Nobody" in tab.summary()
     place = tab.page.locator("#boxes").bounding_box()
     mouse = tab.page.mouse
@@ -370,8 +370,8 @@ def test_a_box_is_drawn_on_free_ground_added_and_removed(tab: Tab) -> None:
         mouse.move(place["x"] + 400, place["y"] + 600, steps=4)
         mouse.up()
 
-    assert len(tab.asking(draw)["people"]) == 1
-    assert len(tab.asking(lambda: tab.page.click("[data-do=add]"))["people"]) == 2
+    assert len(tab.asking(draw)["persons"]) == 1
+    assert len(tab.asking(lambda: tab.page.click("[data-do=add]"))["persons"]) == 2
     assert tab.page.locator(".box").count() == 2
 
 
@@ -392,18 +392,18 @@ def test_everything_can_be_done_with_the_keyboard(tab: Tab) -> None:
         page.keyboard.press("Shift+ArrowUp")
 
     after = tab.asking(press)
-    (x, _, w, h), old = after["people"][0]["box"], before["people"][0]["box"]
+    (x, _, w, h), old = after["persons"][0]["box"], before["persons"][0]["box"]
     assert x > old[0]
     assert w == old[2]
     assert h < old[3]
     assert page.evaluate("document.activeElement.className") == "box"
     answer = tab.asking(lambda: page.keyboard.press("Delete"))
-    assert answer["people"] == []
+    assert answer["persons"] == []
 
 
-def test_the_name_and_score_of_a_joint_on_hover(tab: Tab) -> None:
+def test_the_name_and_score_of_a_keypoint_on_hover(tab: Tab) -> None:
     answer = tab.drop(ASTRONAUT)
-    nose = answer["people"][0]["keypoints"][0]
+    nose = answer["persons"][0]["keypoints"][0]
     canvas = tab.page.locator("#canvas").bounding_box()
     scale = canvas["width"] / answer["width"]
     tab.page.mouse.move(canvas["x"] + nose["x"] * scale + 1, canvas["y"] + nose["y"] * scale + 1)
@@ -424,22 +424,22 @@ def test_the_language_is_switched_and_kept(tab: Tab) -> None:
     page.reload()
     page.wait_for_selector("text=将含有人物的图片拖到这里")
     page.click("[data-language=en]")
-    page.wait_for_selector("text=Drop a picture of people here")
+    page.wait_for_selector("text=Drop an image of people here")
 
 
-def test_a_heatmap_lies_over_the_picture(tab: Tab) -> None:
+def test_a_heatmap_lies_over_the_image(tab: Tab) -> None:
     answer = tab.drop(ASTRONAUT)
     tab.page.uncheck("#show-skeletons")
-    place = joints(answer)["nose"]
+    place = keypoints(answer)["nose"]
     (before,) = tab.pixels([place], answer["width"])
-    asked = tab.asking(lambda: tab.page.select_option("#joint", "0"))
-    assert "heatmaps" in asked["people"][0]
+    asked = tab.asking(lambda: tab.page.select_option("#keypoint", "0"))
+    assert "heatmaps" in asked["persons"][0]
     assert asked["boxes_from"] == "the full image"  # nobody has drawn one
     hot, cold = tab.pixels([place, (500, 500)], answer["width"])
     assert hot != before
     assert hot[0] > 200
     assert max(cold) < 120
-    tab.page.select_option("#joint", "")
+    tab.page.select_option("#keypoint", "")
     assert tab.pixels([place], answer["width"]) == [before]
 
 
@@ -449,7 +449,7 @@ def test_results_are_saved(tab: Tab, tmp_path: Path) -> None:
         tab.page.click("[data-do=json]")
     waited.value.save_as(tmp_path / "a.json")
     assert waited.value.suggested_filename == "she.jpg.poses.json"
-    assert json.loads((tmp_path / "a.json").read_text())["people"] == answer["people"]
+    assert json.loads((tmp_path / "a.json").read_text())["persons"] == answer["persons"]
     with tab.page.expect_download() as waited:
         tab.page.click("[data-do=png]")
     waited.value.save_as(tmp_path / "a.png")
@@ -457,12 +457,12 @@ def test_results_are_saved(tab: Tab, tmp_path: Path) -> None:
 
     saved = read_image(tmp_path / "a.png")
     assert saved.shape[1::-1] == (answer["width"], answer["height"])
-    x, y = joints(answer)["left_shoulder"]
+    x, y = keypoints(answer)["left_shoulder"]
     assert max(abs(saved[round(y), round(x)].astype(int) - LEFT)) < 12
 
 
 def test_the_camera(tab: Tab) -> None:
-    # Chromium's own moving picture stands in for a camera.
+    # Chromium's own moving image stands in for a camera.
     tab.asking(lambda: tab.page.click("#empty [data-do=camera]"))
     tab.page.wait_for_selector("#view", state="visible")
     tab.page.wait_for_selector("[data-do=stop]", state="visible")
@@ -500,7 +500,7 @@ def test_the_camera_is_started_once_and_frees_what_it_took(tab: Tab) -> None:
     tab.until("bitmaps.filter((bitmap) => bitmap.width).length === 1")
 
 
-def test_a_picture_that_is_opened_takes_back_the_wish_for_the_camera(tab: Tab) -> None:
+def test_a_image_that_is_opened_takes_back_the_wish_for_the_camera(tab: Tab) -> None:
     tab.page.evaluate(WATCHED)
     tab.page.click("#empty [data-do=camera]")
     tab.drop(ASTRONAUT)
@@ -534,7 +534,7 @@ def test_an_unplugged_camera_is_noticed(tab: Tab) -> None:
     page.evaluate("tracks[0].dispatchEvent(new Event('ended'))")
     page.wait_for_selector("#notice:has-text('plugged in')")
     assert page.is_visible(".source [data-do=camera]")
-    assert page.is_visible("#view")  # the last picture stays
+    assert page.is_visible("#view")  # the last image stays
 
 
 def test_a_refused_camera_says_why_in_both_languages(tab: Tab) -> None:
@@ -551,7 +551,7 @@ def test_a_refused_camera_says_why_in_both_languages(tab: Tab) -> None:
     assert page.inner_text("#notice") == "无法使用摄像头。 Not allowed"
 
 
-def test_a_refused_picture_shows_nothing_of_the_one_before(tab: Tab) -> None:
+def test_a_refused_image_shows_nothing_of_the_one_before(tab: Tab) -> None:
     tab.drop(ASTRONAUT)
     problem = json.dumps({"error": "too_large", "reason": "too many bytes"})
     tab.page.route("**/v1/poses", lambda route: route.fulfill(status=413, body=problem))
@@ -559,11 +559,11 @@ def test_a_refused_picture_shows_nothing_of_the_one_before(tab: Tab) -> None:
     assert "too many bytes" in tab.page.inner_text("#notice")
     assert tab.summary() == ""
     assert tab.page.locator("#people > *, .box").count() == 0
-    assert tab.page.get_attribute("#canvas", "aria-label") == "Picture"
+    assert tab.page.get_attribute("#canvas", "aria-label") == "InputImage"
     assert "413" in tab.faults.pop()  # Chromium notes each answer that is no 200
 
 
-def test_of_two_pictures_the_last_is_shown(tab: Tab) -> None:
+def test_of_two_images_the_last_is_shown(tab: Tab) -> None:
     tab.page.evaluate(SLOW_DECODING)
     slow = tab.transfer(ASTRONAUT)
     tab.page.dispatch_event("#stage", "drop", {"dataTransfer": slow})
@@ -592,19 +592,19 @@ def test_a_server_that_was_away_at_the_start_is_asked_again(tab: Tab) -> None:
     tab.page.reload()
     tab.page.wait_for_selector("#notice:has-text('cannot be reached')")
     answer = tab.drop(ASTRONAUT)
-    assert sum(coloured(tab, answer).values()) >= 8
+    assert sum(colored(tab, answer).values()) >= 8
     assert "w16-small" in tab.page.inner_text("#model")
     assert tab.page.is_hidden("#notice")
     assert "ERR_FAILED" in tab.faults.pop()
 
 
-def test_what_is_no_picture_gets_the_servers_reason(browser: Any, url: str, tmp_path: Path) -> None:
+def test_what_is_no_image_gets_the_servers_reason(browser: Any, url: str, tmp_path: Path) -> None:
     tab = Tab(browser, url)
     html = tmp_path / "a.html"
     html.write_text("<script>alert(1)</script>")
     problem = tab.drop(html, "photo.jpg")
-    assert problem["error"] == "bad_picture"
-    assert "expected a picture (JPEG" in tab.page.inner_text("#notice")
+    assert problem["error"] == "bad_image"
+    assert "expected an image (JPEG" in tab.page.inner_text("#notice")
     # Chromium notes each answer that is no 200 on its console; there is nothing else.
     assert [fault for fault in tab.faults if "status of 422" not in fault] == []
     tab.context.close()
@@ -618,7 +618,7 @@ def test_a_token_is_asked_for_and_used(browser: Any, start: Callable[..., Proces
     page.wait_for_selector("#ask[open]")
     page.fill("#token", "s3cret")
     page.click("#ask button[type=submit]")
-    page.wait_for_selector("#joint option:nth-child(3)", state="attached")
+    page.wait_for_selector("#keypoint option:nth-child(3)", state="attached")
     assert page.is_hidden("#notice")
     with page.expect_response("**/v1/poses") as waited:
         page.set_input_files("#file", str(ASTRONAUT))

@@ -17,7 +17,7 @@ import pytest
 from hrpose.cli.main import main
 from hrpose.image import MAX_BYTES, MAX_PIXELS
 
-from .conftest import NUMBERS, Process, number_in, picture_of
+from .conftest import NUMBERS, Process, image_of, number_in
 
 QUICK = """from hrpose.serve import protocol
 protocol.HEAD_SECONDS = 0.5
@@ -56,12 +56,12 @@ def test_many_clients_good_and_bad_get_their_own_answers(running: Process) -> No
         with httpx.Client(base_url=running.url, timeout=20) as client:
             for i in range(10):
                 number = (n * 7 + i) % NUMBERS
-                good = client.post("/v1/poses", files={"image": picture_of(number, "JPEG")})
+                good = client.post("/v1/poses", files={"image": image_of(number, "JPEG")})
                 assert number_in(good.json()) == number
                 bad = client.post(
                     "/v1/poses", content=b"<html>", headers={"content-type": "image/png"}
                 )
-                assert (bad.status_code, bad.json()["error"]) == (422, "bad_picture")
+                assert (bad.status_code, bad.json()["error"]) == (422, "bad_image")
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(ask, range(8)))
@@ -136,7 +136,7 @@ Service.poses = poses
     server = start("--token", "s3cret-token", before=broken)
     answer = httpx.post(
         f"{server.url}/v1/poses",
-        files={"image": picture_of(1)},
+        files={"image": image_of(1)},
         headers={"authorization": "Bearer s3cret-token"},
     )
     assert (answer.status_code, answer.json()["error"]) == (500, "broken")
@@ -159,16 +159,16 @@ def test_what_is_no_http_gets_a_reason(running: Process) -> None:
 
 def test_sigterm_finishes_what_was_taken_and_takes_no_more(start: Start) -> None:
     server = start()
-    pictures = [picture_of(number, "BMP") for number in range(NUMBERS)]
+    images = [image_of(number, "BMP") for number in range(NUMBERS)]
     open_ones = []
-    # Each request has begun and waits for the second half of its picture.
-    for picture in pictures:
+    # Each request has begun and waits for the second half of its image.
+    for image in images:
         connection = connect(server)
         head = (
             "POST /v1/poses HTTP/1.1\r\nHost: a\r\nContent-Type: image/bmp\r\n"
-            f"Content-Length: {len(picture)}\r\n\r\n"
+            f"Content-Length: {len(image)}\r\n\r\n"
         )
-        connection.sendall(head.encode() + picture[:1000])
+        connection.sendall(head.encode() + image[:1000])
         open_ones.append(connection)
     while True:
         figures = httpx.get(f"{server.url}/metrics").text
@@ -188,7 +188,7 @@ def test_sigterm_finishes_what_was_taken_and_takes_no_more(start: Start) -> None
     else:
         raise AssertionError("new connections are still taken")
     for number, connection in enumerate(open_ones):
-        connection.sendall(pictures[number][1000:])
+        connection.sendall(images[number][1000:])
     for number, connection in enumerate(open_ones):
         with connection:
             status, answer = answer_on(connection)

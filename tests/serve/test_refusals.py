@@ -19,7 +19,7 @@ from PIL import Image
 from hrpose.serve.middleware import Limits
 from hrpose.session import Session
 
-from .conftest import LIMITS, Serve, Server, number_in, picture_of
+from .conftest import LIMITS, Serve, Server, image_of, number_in
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -28,7 +28,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 @functools.cache
 def png(width: int, height: int, *others: bytes) -> bytes:
-    """A black picture of one bit a pixel, with other chunks before its pixels."""
+    """A black image of one bit a pixel, with other chunks before its pixels."""
     packer = zlib.compressobj(9)
     row = bytes((width + 7) // 8 + 1)
     pixels = b"".join(packer.compress(row * 100) for _ in range(height // 100)) + packer.flush()
@@ -60,15 +60,15 @@ SVG = (
 )
 HTML = b"<!doctype html><script>alert(1)</script>"
 
-PICTURES = [
+IMAGES = [
     ("thirty_thousand", lambda: png(30_000, 30_000), 422, "pixels"),
     ("a_little_too_many_pixels", lambda: png(1001, 1000), 422, "at most 1,000,000 pixels"),
     ("text_bomb", lambda: png(8, 100, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**8)))), 422,
      "damaged"),
-    ("zip_bomb", zip_bomb, 422, "expected a picture"),
-    ("gzip", lambda: gzip.compress(picture_of(1)), 422, "expected a picture"),
-    ("svg", lambda: SVG, 422, "expected a picture"),
-    ("html", lambda: HTML, 422, "expected a picture"),
+    ("zip_bomb", zip_bomb, 422, "expected an image"),
+    ("gzip", lambda: gzip.compress(image_of(1)), 422, "expected an image"),
+    ("svg", lambda: SVG, 422, "expected an image"),
+    ("html", lambda: HTML, 422, "expected an image"),
     ("cut_off", lambda: noise(200, 200)[:9000], 422, "damaged"),
     ("empty", lambda: b"", 400, "found nothing"),
     ("too_many_bytes", lambda: noise(700, 700), 413, "at most 300,000 bytes"),
@@ -78,9 +78,9 @@ PICTURES = [
 
 @pytest.mark.parametrize("raw", [True, False], ids=["raw", "form"])
 @pytest.mark.parametrize(
-    ("make", "status", "reason"), [p[1:] for p in PICTURES], ids=[p[0] for p in PICTURES]
+    ("make", "status", "reason"), [p[1:] for p in IMAGES], ids=[p[0] for p in IMAGES]
 )
-def test_bad_pictures(server: Server, make: Any, status: int, reason: str, raw: bool) -> None:
+def test_bad_images(server: Server, make: Any, status: int, reason: str, raw: bool) -> None:
     data = make()
     if raw:
         headers = {"content-type": "image/jpeg"}
@@ -89,7 +89,7 @@ def test_bad_pictures(server: Server, make: Any, status: int, reason: str, raw: 
         file = ("photo.jpg", data, "image/jpeg")
         response = server.request("POST", "/v1/poses", files={"image": file})
     assert_refused(response, status, reason)
-    assert number_in(server.poses(picture_of(2)).json()) == 2
+    assert number_in(server.poses(image_of(2)).json()) == 2
 
 
 def test_the_pixel_bomb_is_small() -> None:
@@ -99,7 +99,7 @@ def test_the_pixel_bomb_is_small() -> None:
 BOXES = [
     ("[[1, 2, -3, 4]]", "width and a height above 0"),
     ("[[1, 2, 0, 4]]", "width and a height above 0"),
-    ("[[-900, 2, 30, 4]]", "touches the picture"),
+    ("[[-900, 2, 30, 4]]", "touches the image"),
     ("[[1, 2, 1e300, 4]]", "below a million"),
     ("[[1, 2, 1e999, 4]]", "finite"),
     ("[[NaN, 2, 3, 4]]", "finite"),
@@ -122,7 +122,7 @@ BOXES = [
 
 @pytest.mark.parametrize(("boxes", "reason"), BOXES, ids=[b[:20] for b, _ in BOXES])
 def test_bad_boxes(server: Server, boxes: str, reason: str) -> None:
-    assert_refused(server.poses(picture_of(1), boxes=boxes), 422, reason)
+    assert_refused(server.poses(image_of(1), boxes=boxes), 422, reason)
 
 
 @settings(max_examples=60, deadline=None)
@@ -131,7 +131,7 @@ def test_bad_boxes(server: Server, boxes: str, reason: str) -> None:
     st.lists(st.lists(st.floats() | st.integers(), max_size=5), max_size=3).map(json.dumps),
 ))  # fmt: skip
 def test_whatever_is_sent_as_boxes_the_server_stands(boxes: str) -> None:
-    response = STANDING["server"].poses(picture_of(1), boxes=boxes)
+    response = STANDING["server"].poses(image_of(1), boxes=boxes)
     assert response.status_code in (200, 422), response.text
     if response.status_code == 422:
         assert_refused(response, 422, "box")
@@ -161,16 +161,16 @@ OPTIONS = [
 @pytest.mark.parametrize(("options", "reason"), OPTIONS)
 def test_bad_options(server: Server, options: dict[str, str], reason: str, where: str) -> None:
     place = {"params": options} if where == "query" else {"data": options}
-    response = server.request("POST", "/v1/poses", files={"image": picture_of(1)}, **place)
+    response = server.request("POST", "/v1/poses", files={"image": image_of(1)}, **place)
     assert_refused(response, 422, reason)
 
 
 B = "multipart/form-data; boundary=b"
 PART = b'--b\r\ncontent-disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
-FILE = PART % (b"image", b'; filename="a.png"', picture_of(1))
+FILE = PART % (b"image", b'; filename="a.png"', image_of(1))
 
 BODIES = [
-    ("no_type", None, picture_of(1), 415, "found 'none'"),
+    ("no_type", None, image_of(1), 415, "found 'none'"),
     ("json", "application/json", b"{}", 415, "found 'application/json'"),
     ("urlencoded", "application/x-www-form-urlencoded", b"image=1", 415, "content type"),
     ("no_boundary", "multipart/form-data", b"--b--", 400, "form"),
@@ -217,7 +217,7 @@ def test_what_is_not_there(server: Server, method: str, path: str, status: int) 
 
 def test_a_client_that_pauses_or_never_ends_is_408(server: Server) -> None:
     async def pauses() -> AsyncIterator[bytes]:
-        yield picture_of(1)[:50]
+        yield image_of(1)[:50]
         await asyncio.sleep(5)
         yield b"late"
 
@@ -250,7 +250,7 @@ def test_a_body_without_end_is_cut_at_its_bound(server: Server) -> None:
 
 def test_another_sites_page_may_lead_here_but_not_send(server: Server) -> None:
     theirs = {"sec-fetch-site": "cross-site"}
-    files = {"image": picture_of(1)}
+    files = {"image": image_of(1)}
     response = server.request("POST", "/v1/poses", files=files, headers=theirs)
     assert_refused(response, 403, "another site")
     assert server.request("GET", "/", headers=theirs).status_code == 200
@@ -280,7 +280,7 @@ def test_the_token_is_asked_for(serve: Serve) -> None:
             assert_refused(response, 401, "token")
             assert response.headers["www-authenticate"] == "Bearer"
     right = {"authorization": "Bearer s3cret-token"}
-    files = {"image": picture_of(4)}
+    files = {"image": image_of(4)}
     answer = server.request("POST", "/v1/poses", headers=right, files=files)
     assert number_in(answer.json()) == 4
     for path in ("/", "/healthz", "/readyz", "/openapi.json", "/page/main.js"):
@@ -298,11 +298,11 @@ def test_a_refused_upload_without_token_is_not_read(serve: Serve) -> None:
 
 
 def test_bytes_held_are_given_back_after_refusals(serve: Serve, session: Session) -> None:
-    picture = noise(100, 100)
-    server = serve(limits=Limits(upload_bytes=len(picture) + 1000))
+    image = noise(100, 100)
+    server = serve(limits=Limits(upload_bytes=len(image) + 1000))
     for _ in range(5):
-        assert server.poses(picture, boxes="x").status_code == 422
-    assert server.poses(picture).status_code == 200
+        assert server.poses(image, boxes="x").status_code == 422
+    assert server.poses(image).status_code == 200
 
 
 def assert_refused(response: Any, status: int, reason: str) -> None:

@@ -5,33 +5,33 @@ from pathlib import Path
 
 import pytest
 import torch
-from tools.average import average, average_finders
+from tools.average import average, average_detectors
 
 from hrpose.codec import Codec
 from hrpose.detection import person_network
 from hrpose.errors import UserError
 from hrpose.metadata import DetectorMetadata, Metadata
 from hrpose.models import HRNet, checkpoint
-from hrpose.training.person_detector.recipe import FinderRecipe
+from hrpose.training.person_detector.recipe import DetectorRecipe
 from tiny_boxes import RECIPE, write_tiny_boxes
 
-PASSPORT = Metadata("w16-small", (64, 96), name="test")
+METADATA = Metadata("w16-small", (64, 96), name="test")
 
 
-def walk(path: Path, seed: int, passport: Metadata = PASSPORT) -> HRNet:
+def walk(path: Path, seed: int, metadata: Metadata = METADATA) -> HRNet:
     torch.manual_seed(seed)
     network = HRNet.from_name("w16-small")
-    checkpoint.save(path, network, passport)
+    checkpoint.save(path, network, metadata)
     return network
 
 
 def test_every_number_is_the_mean(tmp_path: Path) -> None:
     files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
-    first = walk(files[0], 1, replace(PASSPORT, scores={"AP": 0.3}))
+    first = walk(files[0], 1, replace(METADATA, scores={"AP": 0.3}))
     second = walk(files[1], 2)
     average(files, tmp_path / "mean.safetensors")
-    network, passport = checkpoint.load(tmp_path / "mean.safetensors")
-    assert passport == PASSPORT
+    network, metadata = checkpoint.load(tmp_path / "mean.safetensors")
+    assert metadata == METADATA
     pairs = zip(first.parameters(), second.parameters(), network.parameters(), strict=True)
     for one, other, mean in pairs:
         torch.testing.assert_close(mean, (one + other) / 2)
@@ -40,25 +40,27 @@ def test_every_number_is_the_mean(tmp_path: Path) -> None:
 def test_another_codec_is_refused(tmp_path: Path) -> None:
     files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     walk(files[0], 1)
-    walk(files[1], 1, replace(PASSPORT, codec=Codec("udp")))
-    with pytest.raises(UserError, match=r"b\.safetensors: expected the passport of"):
+    walk(files[1], 1, replace(METADATA, codec=Codec("udp")))
+    with pytest.raises(UserError, match=r"b\.safetensors: expected the metadata of"):
         average(files, tmp_path / "mean.safetensors")
     assert not (tmp_path / "mean.safetensors").exists()
 
 
-def test_finders_are_judged_anew(tmp_path: Path) -> None:
+def test_detectors_are_judged_anew(tmp_path: Path) -> None:
     write_tiny_boxes(tmp_path)
-    recipe = FinderRecipe.model_validate(RECIPE)
+    recipe = DetectorRecipe.model_validate(RECIPE)
     files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     networks = []
     for seed, file in enumerate(files):
         torch.manual_seed(seed)
         networks.append(person_network.build("w16-small"))
         person_network.save(file, networks[-1], DetectorMetadata("w16-small", 96, name=file.stem))
-    average_finders([files[0], files[1], files[1]], recipe, tmp_path, tmp_path / "mean.safetensors")
-    mean, passport = person_network.load(tmp_path / "mean.safetensors")
+    average_detectors(
+        [files[0], files[1], files[1]], recipe, tmp_path, tmp_path / "mean.safetensors"
+    )
+    mean, metadata = person_network.load(tmp_path / "mean.safetensors")
     triples = zip(*(network.parameters() for network in (*networks, mean)), strict=True)
     for one, other, found in triples:
         torch.testing.assert_close(found, (one + 2 * other) / 3)
-    assert (passport.name, passport.license) == ("tiny", "Apache-2.0")
-    assert "held-out AP" in passport.scores
+    assert (metadata.name, metadata.license) == ("tiny", "Apache-2.0")
+    assert "held-out AP" in metadata.scores

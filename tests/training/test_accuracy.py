@@ -10,7 +10,7 @@ WIDTH, HEIGHT = 40, 60
 
 
 def heatmaps(*points: tuple[float, float]) -> torch.Tensor:
-    """(1, k, 60, 40): one joint at each point (x, y); one at (-1, -1) is not there."""
+    """(1, k, 60, 40): one keypoint at each point (x, y); one at (-1, -1) is not there."""
     xy = torch.tensor([points], dtype=torch.float32)
     found, _ = encode(xy, (xy[..., 0] >= 0).float(), (WIDTH, HEIGHT), sigma=2.0, strides=(1, 1))
     return found
@@ -30,7 +30,7 @@ def test_each_axis_has_its_own_measure(x: float, y: float, near: float) -> None:
     assert accuracy(heatmaps((x, y)), heatmaps((10, 30))) == near
 
 
-def test_joints_that_are_not_there_do_not_count() -> None:
+def test_keypoints_that_are_not_there_do_not_count() -> None:
     targets = heatmaps((10, 20), (-1, -1))
     assert accuracy(heatmaps((10, 20), (30, 30)), targets) == 1
     # Beyond the second column and row only, as in the official code.
@@ -38,10 +38,10 @@ def test_joints_that_are_not_there_do_not_count() -> None:
     assert accuracy(targets, heatmaps((-1, -1), (-1, -1))) == 0
 
 
-def test_the_mean_is_over_joints() -> None:
+def test_the_mean_is_over_keypoints() -> None:
     targets = torch.cat([heatmaps((10, 20), (30, 40)), heatmaps((10, 20), (-1, -1))])
     found = torch.cat([heatmaps((10, 20), (5, 5)), heatmaps((30, 50), (5, 5))])
-    # The first joint is found once of twice, the second never of once.
+    # The first keypoint is found once of twice, the second never of once.
     assert accuracy(found, targets) == pytest.approx(0.25)
 
 

@@ -28,10 +28,10 @@ def data(tmp_path: Path) -> Path:
 
 def test_good_data_is_read(recipe: Recipe, data: Path) -> None:
     loaded = PoseData(recipe, data)
-    people = len(loaded.train_table)
+    persons = len(loaded.train_table)
     # Fewer people than a batch has: one batch of all of them.
     (batch,) = loaded.train_dataloader()
-    assert batch.image.shape == (people, 128, 96, 3)
+    assert batch.image.shape == (persons, 128, 96, 3)
     assert sum(len(b.image) for b in loaded.val_dataloader()) == len(loaded.val_table)
 
 
@@ -41,21 +41,21 @@ def edited(path: Path, edit: Callable[[dict], None]) -> None:  # type: ignore[ty
     path.write_text(json.dumps(content))
 
 
-def test_missing_pictures_are_counted_and_one_is_named(recipe: Recipe, data: Path) -> None:
+def test_missing_images_are_counted_and_one_is_named(recipe: Recipe, data: Path) -> None:
     (data / "train" / "images" / "000002.jpg").unlink()
-    with pytest.raises(UserError, match=r"1 of 3 pictures are not in .*, such as 000002\.jpg"):
+    with pytest.raises(UserError, match=r"1 of 3 images are not in .*, such as 000002\.jpg"):
         PoseData(recipe, data)
 
 
 def test_a_missing_folder(recipe: Recipe, data: Path) -> None:
     (data / "val" / "images").rename(data / "val" / "elsewhere")
-    with pytest.raises(UserError, match=r"val.images: expected the folder of the pictures"):
+    with pytest.raises(UserError, match=r"val.images: expected the folder of the images"):
         PoseData(recipe, data)
 
 
-def test_no_people(recipe: Recipe, data: Path) -> None:
+def test_no_persons(recipe: Recipe, data: Path) -> None:
     edited(data / "val" / "annotations.json", lambda content: content.update(annotations=[]))
-    with pytest.raises(UserError, match="expected labelled people, found none"):
+    with pytest.raises(UserError, match="expected labeled people, found none"):
         PoseData(recipe, data)
 
 

@@ -22,8 +22,8 @@ WH = (96, 128)
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("people")
+def persons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("persons")
     annotations = write_dataset(folder, 4, seed=3)
     *_, _ = write_pack(annotations, folder / "images", folder / "pack", PackSettings())
     return folder
@@ -65,23 +65,23 @@ def difference(folder: Path, place: str, unit_lengths: bool, device: str) -> np.
 
 @pytest.mark.parametrize("place", ["images", "pack"])
 @pytest.mark.parametrize("unit_lengths", [False, True])
-def test_crops_equal_those_of_the_workers(people: Path, place: str, unit_lengths: bool) -> None:
-    levels = difference(people, place, unit_lengths, "cpu")
+def test_crops_equal_those_of_the_workers(persons: Path, place: str, unit_lengths: bool) -> None:
+    levels = difference(persons, place, unit_lengths, "cpu")
     assert levels.mean() < 0.1
     assert np.mean(levels > 2) < 0.001
-    assert levels.max() <= 12  # 1/32 of a pixel, where neighbours differ by 255
+    assert levels.max() <= 12  # 1/32 of a pixel, where neighbors differ by 255
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_crops_on_a_gpu_equal_those_of_the_workers(people: Path) -> None:
-    levels = difference(people, "pack", False, "cuda")
+def test_crops_on_a_gpu_equal_those_of_the_workers(persons: Path) -> None:
+    levels = difference(persons, "pack", False, "cuda")
     assert levels.mean() < 0.1
     assert levels.max() <= 12
 
 
-def test_warped_batches_pass_through(people: Path) -> None:
-    workers, _ = datasets(people, "pack", False)
+def test_warped_batches_pass_through(persons: Path) -> None:
+    workers, _ = datasets(persons, "pack", False)
     batch = collate([workers[Draw(0, (1, 1))]])
     assert module().cropped(batch) is batch
 
@@ -137,12 +137,12 @@ def test_steps_from_cuda_graphs_equal_plain_ones() -> None:
         trained = module(f"training.compile={mode}").cuda()
         if (name := trained.recipe.training.compile_mode) is not None:
             trained.network.compile(mode=name)
-        optimiser = torch.optim.Adam(trained.parameters(), 1e-3, fused=True)
+        optimizer = torch.optim.Adam(trained.parameters(), 1e-3, fused=True)
         images = torch.randint(0, 256, (8, 128, 96, 3), dtype=torch.uint8, device="cuda")
         for _ in range(6):
             loss = trained(images).square().mean()
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             losses.append(loss.item())
     torch.testing.assert_close(losses[:6], losses[6:], rtol=1e-2, atol=1e-6)

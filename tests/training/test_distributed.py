@@ -23,7 +23,7 @@ from trainings import RECIPE, Trainings
 
 COMMON = ("training.epochs=2", "training.ema_decay=0.9", "optimizer.base_batch_size=8")
 FIFTY, EIGHT = ((*COMMON, f"training.samples_per_epoch={4 * n // 2}") for n in (50, 8))
-PEOPLE = 7  # divides by neither 2 nor 3
+PERSONS = 7  # divides by neither 2 nor 3
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_dataset(folder / part, 8, seed)
     file = folder / "val" / "annotations.json"
     content = json.loads(file.read_text())
-    content["annotations"] = content["annotations"][:PEOPLE]
-    assert len(content["annotations"]) == PEOPLE
+    content["annotations"] = content["annotations"][:PERSONS]
+    assert len(content["annotations"]) == PERSONS
     file.write_text(json.dumps(content))
     return folder
 
@@ -211,10 +211,10 @@ def test_processes_share_the_batches_of_one(processes: int, samples: int, done: 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 7])
 def test_every_person_is_evaluated_once(count: int) -> None:
-    samplers = [EvaluationSampler(PEOPLE, rank, count) for rank in range(count)]
-    people = [draw.person for sampler in samplers for draw in sampler]
-    assert sorted(people) == list(range(PEOPLE))
-    assert sum(map(len, samplers)) == PEOPLE
+    samplers = [EvaluationSampler(PERSONS, rank, count) for rank in range(count)]
+    persons = [draw.person for sampler in samplers for draw in sampler]
+    assert sorted(persons) == list(range(PERSONS))
+    assert sum(map(len, samplers)) == PERSONS
 
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hrpose.errors import UserError
-from hrpose.image import PictureError
+from hrpose.image import ImageError
 from hrpose.training.trainer import explained
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -35,7 +35,7 @@ def caused_by(cause: Exception) -> UserError:
             "runs out; go on with --resume, and with fewer training.workers if it happens again",
         ),
         (
-            PictureError(
+            ImageError(
                 "Caught PictureError in DataLoader worker process 0.\nOriginal Traceback (most "
                 "recent call last):\n  File ...\nhrpose.image.PictureError: a.jpg: cut off; copy "
                 "it again\n"

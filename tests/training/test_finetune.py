@@ -1,4 +1,4 @@
-"""`hrpose finetune`: one command from the embedded model to other joints."""
+"""`hrpose finetune`: one command from the embedded model to other keypoints."""
 
 import csv
 import json
@@ -38,12 +38,12 @@ def recipe(folder: Path) -> Recipe:
         for part in ("train", "val")
     )
     found = convert.read(weights.find("w16-small"))
-    people = load_persons(train.annotations)
-    return recipe_for("a", Path("w16-small"), found, Data(train=train, val=val), people)
+    persons = load_persons(train.annotations)
+    return recipe_for("a", Path("w16-small"), found, Data(train=train, val=val), persons)
 
 
 @pytest.mark.slow
-def test_from_a_name_to_other_joints(animals: Path, tmp_path: Path) -> None:
+def test_from_a_name_to_other_keypoints(animals: Path, tmp_path: Path) -> None:
     train, val = (str(animals / part / "annotations.json") for part in ("train", "val"))
     out = tmp_path / "beast"
     skeleton = str(animals / "animal.yaml")
@@ -51,11 +51,11 @@ def test_from_a_name_to_other_joints(animals: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [*command, "--out", str(out)])
     assert done.exit_code == 0, done.output
     assert "the head knows nose, left_ear, right_ear by name" in done.stderr
-    _, passport = checkpoint.load(out / "beast.safetensors")
-    assert passport.skeleton.keypoints == ANIMAL.skeleton.keypoints
-    assert passport.skeleton.sigmas == (0.08,) * 9
-    assert passport.skeleton.upper_body == (0, 3)
-    assert "research" in passport.license
+    _, metadata = checkpoint.load(out / "beast.safetensors")
+    assert metadata.skeleton.keypoints == ANIMAL.skeleton.keypoints
+    assert metadata.skeleton.sigmas == (0.08,) * 9
+    assert metadata.skeleton.upper_body == (0, 3)
+    assert "research" in metadata.license
     # With constants of its own it was judged by AP.
     with (out / "csv" / "version_0" / "metrics.csv").open() as log:
         assert any(row.get("val/AP") for row in csv.DictReader(log))
@@ -117,4 +117,4 @@ def test_nobody_to_train_on(animals: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(
         app, ["finetune", str(empty), str(empty), "--images", str(animals / "train" / "images")]
     )
-    assert "expected labelled people, found none" in str(done.exception)
+    assert "expected labeled people, found none" in str(done.exception)

@@ -51,7 +51,7 @@ def test_all_keypoints_mined_are_the_plain_loss() -> None:
     )
 
 
-def test_an_unlabelled_keypoint_teaches_nothing() -> None:
+def test_an_unlabeled_keypoint_teaches_nothing() -> None:
     output, targets, weights = golden_loss_inputs()
     weights[:, 3] = 0
     output.requires_grad_()
@@ -66,7 +66,7 @@ def test_a_perfect_output_costs_nothing() -> None:
     assert weighted_mse(targets, targets, weights) == 0
 
 
-def test_the_peak_loss_pulls_towards_the_keypoint_where_nothing_is_said_yet() -> None:
+def test_the_peak_loss_pulls_toward_the_keypoint_where_nothing_is_said_yet() -> None:
     _, targets, weights = golden_loss_inputs()
     silent = torch.zeros_like(targets, requires_grad=True)
     loss = peak(silent, targets, weights)

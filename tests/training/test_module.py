@@ -14,13 +14,13 @@ from hrpose.training.losses import ohkm, peak, weighted_mse
 from hrpose.training.module import PoseModule
 from hrpose.training.recipe import load_recipe
 
-PASSPORT = Metadata("w16-small", (96, 128))
+METADATA = Metadata("w16-small", (96, 128))
 
 
 def module(*overrides: str) -> PoseModule:
     torch.manual_seed(0)
     recipe = load_recipe(ROOT / "recipes" / "synthetic.yaml", overrides)
-    return PoseModule(HRNet.from_name("w16-small"), recipe, PASSPORT).eval()
+    return PoseModule(HRNet.from_name("w16-small"), recipe, METADATA).eval()
 
 
 def batch() -> Sample:
@@ -49,7 +49,7 @@ def test_a_recipe_chooses_its_loss(
 ) -> None:
     trained, sample = module("loss.peak=0", *overrides), batch()
     monkeypatch.setattr(trained, "log", lambda *_, **__: None)  # needs a trainer
-    targets, weights = PASSPORT.codec.encode(sample.points, sample.visible, PASSPORT.input_wh)
+    targets, weights = METADATA.codec.encode(sample.points, sample.visible, METADATA.input_wh)
     weights = weights * trained.keypoint_weights
     with torch.no_grad():
         found = trained.training_step(sample, 0)

@@ -1,4 +1,4 @@
-"""A training on MPII, from the official files to weights: PCKh chooses, pictures show."""
+"""A training on MPII, from the official files to weights: PCKh chooses, images show."""
 
 import csv
 import os
@@ -29,7 +29,7 @@ CHANGES = {
 @pytest.mark.slow
 def test_mpii_is_validated_by_pckh(tmp_path: Path) -> None:
     data, out = tmp_path / "mpii", tmp_path / "out"
-    convert(write_mpii(data, people=4), data / "annotations")
+    convert(write_mpii(data, persons=4), data / "annotations")
     done = subprocess.run(
         [
             *(sys.executable, "-c", "from hrpose.cli.main import main; main()", "train"),
@@ -43,8 +43,8 @@ def test_mpii_is_validated_by_pckh(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
 
-    _, passport = checkpoint.load(out / "w32-mpii-256x256.safetensors")
-    assert passport.skeleton == MPII_16
+    _, metadata = checkpoint.load(out / "w32-mpii-256x256.safetensors")
+    assert metadata.skeleton == MPII_16
     with (out / "csv" / "version_0" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {"val/PCKh", "val/PCKh@0.1", "val/Head", "val/Ankle"} <= rows[0].keys()
@@ -53,6 +53,6 @@ def test_mpii_is_validated_by_pckh(tmp_path: Path) -> None:
         (value,) = (float(row[name]) for row in rows if row[name])
         assert 0 <= value <= most
     assert (out / "checkpoints" / "best.ckpt").is_file()
-    sheets = sorted(path.name for path in (out / "pictures").iterdir())
+    sheets = sorted(path.name for path in (out / "images").iterdir())
     assert len(sheets) == 8  # four for each of two steps
     assert sheets[0] == "00000000_found.jpg"

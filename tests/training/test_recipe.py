@@ -34,7 +34,7 @@ def test_every_recipe_of_the_project_loads(path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe.name
     assert recipe.data.description != "unknown"
-    assert recipe.data.licence != "unknown"
+    assert recipe.data.license != "unknown"
 
 
 # Network, input (height x width), sigma, the batch of four GPUs, and the published figure.
@@ -104,7 +104,7 @@ def test_a_short_recipe_gets_the_defaults(minimal: Path) -> None:
         ("optimizer.lr=0.0005", ("optimizer", "lr"), 5e-4),
         ("training.compile=true", ("training", "compile"), True),
         ("training.precision=32", ("training", "precision"), "32"),
-        ("training.debug_pictures_every=500", ("training", "debug_pictures_every"), 500),
+        ("training.debug_pictures_every=500", ("training", "debug_images_every"), 500),
         ("training.ema_decay=null", ("training", "ema_decay"), None),
         ("schedule.milestones=[1, 2]", ("schedule", "milestones"), (1, 2)),
         ("data.val.images=a=b", ("data", "val", "images"), Path("a=b")),
@@ -129,7 +129,7 @@ def test_the_last_override_counts(minimal: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimiser.lr=1e-3", "unknown key 'optimiser'; did you mean 'optimizer'?"),
+        ("optimizer.lr=1e-3", "unknown key 'optimizer'; did you mean 'optimizer'?"),
         ("optimizer.learning=1", "unknown key 'optimizer.learning'; known here: "),
         ("training.epoch=1", "unknown key 'training.epoch'; did you mean 'epochs'?"),
         ("data.train.image=x", "unknown key 'data.train.image'; did you mean 'images'?"),

@@ -1,4 +1,4 @@
-"""The recipe doctor: each finding appears where it should, and nowhere else."""
+"""The recipe checks: each finding appears where it should, and nowhere else."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,39 +26,39 @@ COCO_MODEL = replace(BACKBONE, num_keypoints=17)
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> PersonTable:
-    folder = tmp_path_factory.mktemp("people")
+def persons(tmp_path_factory: pytest.TempPathFactory) -> PersonTable:
+    folder = tmp_path_factory.mktemp("persons")
     write_dataset(folder, 4, 0)
     table = load_persons(folder / "annotations.json")
-    # Every keypoint is labelled somewhere, and pictures know where they are from.
+    # Every keypoint is labeled somewhere, and images know where they are from.
     table.keypoints[0, :, 2] = 2
     table.keypoints[0, :, :2] = table.boxes[0, :2] + table.boxes[0, 2:] / 2
     return replace(table, sources=np.full(len(table.sources), b"drawn"))
 
 
-def case(people: PersonTable, *overrides: str, start: Weights | None = BACKBONE) -> Case:
+def case(persons: PersonTable, *overrides: str, start: Weights | None = BACKBONE) -> Case:
     recipe = load_recipe(ROOT / "recipes" / "w32-coco-256x192.yaml", overrides)
-    return Case(recipe, people, people, start)
+    return Case(recipe, persons, persons, start)
 
 
 def said(case: Case) -> list[str]:
     return [str(finding) for finding in examine(case)]
 
 
-def test_the_papers_recipe_is_healthy(people: PersonTable) -> None:
-    (note,) = said(case(people))
+def test_the_papers_recipe_is_healthy(persons: PersonTable) -> None:
+    (note,) = said(case(persons))
     assert note.startswith("note: val/AP is measured with ground-truth boxes;")
     assert "hrpose evaluate --boxes" in note
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("w*-*-*x*.yaml")), ids=str)
 def test_the_recipes_of_the_published_set_ups_are_healthy(
-    people: PersonTable, recipe: Path
+    persons: PersonTable, recipe: Path
 ) -> None:
     loaded = load_recipe(recipe)
     start = replace(BACKBONE, network=loaded.network)
-    val = replace(people, file_names=np.char.add(b"val-", people.file_names))
-    findings = examine(Case(loaded, people, val, start))
+    val = replace(persons, file_names=np.char.add(b"val-", persons.file_names))
+    findings = examine(Case(loaded, persons, val, start))
     assert [f.level for f in findings if f.level != "note"] == []
 
 
@@ -74,16 +74,16 @@ FINDINGS: list[tuple[list[str], Weights | None, str]] = [
     (
         ["data.val.images=images/train2017"],
         BACKBONE,
-        "4 of 4 validation pictures are training pictures too",
+        "4 of 4 validation images are training images too",
     ),
 ]
 
 
 @pytest.mark.parametrize(("overrides", "start", "message"), FINDINGS, ids=lambda v: str(v)[:40])
 def test_what_costs_points_is_one_warning(
-    people: PersonTable, overrides: list[str], start: Weights | None, message: str
+    persons: PersonTable, overrides: list[str], start: Weights | None, message: str
 ) -> None:
-    first, *others = examine(case(people, *overrides, start=start))
+    first, *others = examine(case(persons, *overrides, start=start))
     assert first.level == "warning"
     assert [other.level for other in others].count("warning") == 0
     assert "\n" not in first.text
@@ -107,23 +107,23 @@ FINE: list[tuple[list[str], Weights | None]] = [
 
 @pytest.mark.parametrize(("overrides", "start"), FINE, ids=lambda v: str(v)[:40])
 def test_what_is_well_gives_no_warning(
-    people: PersonTable, overrides: list[str], start: Weights | None
+    persons: PersonTable, overrides: list[str], start: Weights | None
 ) -> None:
-    findings = examine(case(people, *overrides, start=start))
+    findings = examine(case(persons, *overrides, start=start))
     assert {finding.level for finding in findings} == {"note"}
 
 
-def test_more_hard_keypoints_than_there_are(people: PersonTable) -> None:
-    assert said(case(people, "loss.name=ohkm", "loss.top=18"))[0].startswith(
+def test_more_hard_keypoints_than_there_are(persons: PersonTable) -> None:
+    assert said(case(persons, "loss.name=ohkm", "loss.top=18"))[0].startswith(
         "error: loss.top: expected at most the skeleton's 17 keypoints, found 18"
     )
-    assert not any("loss.top" in text for text in said(case(people, "loss.name=ohkm")))
+    assert not any("loss.top" in text for text in said(case(persons, "loss.name=ohkm")))
 
 
-def test_weights_with_another_codec(people: PersonTable) -> None:
+def test_weights_with_another_codec(persons: PersonTable) -> None:
     own = Metadata("w32", (192, 256), codec=Codec("udp"))
-    start = replace(COCO_MODEL, passport=own)
-    (warning, _) = said(case(people, "optimizer.lr=1e-4", start=start))
+    start = replace(COCO_MODEL, metadata=own)
+    (warning, _) = said(case(persons, "optimizer.lr=1e-4", start=start))
     assert "codec.name is gaussian, the weights were trained with udp" in warning
 
 
@@ -133,47 +133,47 @@ def test_weights_with_another_codec(people: PersonTable) -> None:
         (COCO_MODEL, "they are taken for coco-17, in its order"),
         (replace(BACKBONE, num_keypoints=16), "the head knows left_shoulder, right_shoulder"),
         (
-            replace(COCO_MODEL, passport=Metadata("w32", (256, 256), skeleton=MPII_16)),
+            replace(COCO_MODEL, metadata=Metadata("w32", (256, 256), skeleton=MPII_16)),
             "the head knows left_shoulder, right_shoulder",
         ),
     ],
 )
 def test_what_becomes_of_the_head_is_noted(
-    people: PersonTable, start: Weights, message: str
+    persons: PersonTable, start: Weights, message: str
 ) -> None:
-    notes = [f.text for f in examine(case(people, start=start)) if f.level == "note"]
+    notes = [f.text for f in examine(case(persons, start=start)) if f.level == "note"]
     assert any(message in note for note in notes)
 
 
-def with_points(people: PersonTable, change: Any) -> PersonTable:
-    keypoints = people.keypoints.copy()
+def with_points(persons: PersonTable, change: Any) -> PersonTable:
+    keypoints = persons.keypoints.copy()
     change(keypoints)
-    return replace(people, keypoints=keypoints)
+    return replace(persons, keypoints=keypoints)
 
 
-def test_a_keypoint_that_is_never_labelled(people: PersonTable) -> None:
+def test_a_keypoint_that_is_never_labeled(persons: PersonTable) -> None:
     def hide(keypoints: Any) -> None:
         keypoints[:, 3:5, 2] = 0
 
-    (warning, _) = said(case(with_points(people, hide)))
-    assert "left_ear, right_ear of 'coco-17' are never labelled" in warning
+    (warning, _) = said(case(with_points(persons, hide)))
+    assert "left_ear, right_ear of 'coco-17' are never labeled" in warning
 
 
-def test_keypoints_that_are_no_pixels(people: PersonTable) -> None:
+def test_keypoints_that_are_no_pixels(persons: PersonTable) -> None:
     def shrink(keypoints: Any) -> None:
         keypoints[..., :2] = 0.5
 
-    (error, _) = examine(case(with_points(people, shrink)))
+    (error, _) = examine(case(with_points(persons, shrink)))
     assert error.level == "error"
-    assert "expected pixels, these look like parts of the picture" in error.text
+    assert "expected pixels, these look like parts of the image" in error.text
 
 
-def test_boxes_of_other_people(people: PersonTable) -> None:
+def test_boxes_of_other_persons(persons: PersonTable) -> None:
     def move(keypoints: Any) -> None:
         keypoints[..., 0] += 1000
 
-    (warning, _) = said(case(with_points(people, move)))
-    assert "100% of the labelled keypoints lie outside their person's crop" in warning
+    (warning, _) = said(case(with_points(persons, move)))
+    assert "100% of the labeled keypoints lie outside their person's crop" in warning
 
 
 def skeleton(*names: str, pairs: tuple[tuple[int, int], ...] = ()) -> Skeleton:
@@ -222,8 +222,8 @@ def test_pairs_that_are_no_involution() -> None:
 
 
 @pytest.fixture
-def horse(people: PersonTable) -> PersonTable:
-    return replace(people, skeleton=skeleton(*(f"point {i}" for i in range(17))))
+def horse(persons: PersonTable) -> PersonTable:
+    return replace(persons, skeleton=skeleton(*(f"point {i}" for i in range(17))))
 
 
 def test_a_skeleton_without_sides(horse: PersonTable) -> None:

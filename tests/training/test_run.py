@@ -61,7 +61,7 @@ def test_weights_to_start_from(tmp_path: Path, start: HRNet, form: str, skeleton
     # The backbone is kept; a head for other keypoints has to learn anew.
     assert other == ([] if skeleton is COCO_17 and form != "imagenet" else HEAD)
     assert found["final_layer.weight"].shape[0] == len(skeleton)
-    # ... from the official initialisation, but for the joints that it knows by name.
+    # ... from the official initialization, but for the keypoints that it knows by name.
     if other:
         known = COCO_17.keypoints if form != "imagenet" else ()
         new = [i for i, name in enumerate(skeleton.keypoints) if name not in known]

@@ -18,7 +18,7 @@ from hrpose.models.checkpoint import read_torch
 RECIPE = ROOT / "recipes" / "synthetic.yaml"
 # One thread: the promise is two minutes on one core, and more would disturb other tests.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-# Few draws in an epoch and small pictures: what counts here is that it goes on.
+# Few draws in an epoch and small images: what counts here is that it goes on.
 TINY = [
     *("--set", "input_wh=[64, 64]"),
     *("--set", "training.samples_per_epoch=16"),
@@ -56,7 +56,7 @@ def epochs_logged(out: Path) -> list[list[int]]:
 
 
 @pytest.mark.slow
-def test_the_example_learns_synthetic_people(tmp_path: Path) -> None:
+def test_the_example_learns_synthetic_persons(tmp_path: Path) -> None:
     """Its first epoch alone, with the rate falling within it: the whole is twice as good."""
     data, out = synthetic(tmp_path / "data", 1500, 60), tmp_path / "out"
     hrpose("train", RECIPE, "--data", data, "--out", out, "--set", "training.epochs=1")
@@ -96,9 +96,9 @@ def test_a_killed_training_goes_on_where_it_was(tmp_path: Path) -> None:
     assert epochs_logged(out)[-1] == list(range(before["epoch"] + 1, epochs))
     # Two batches an epoch, none twice, none left out.
     assert read_torch(last)["global_step"] == 2 * epochs
-    _, passport = checkpoint.load(out / "synthetic.safetensors")
-    assert passport.name == "synthetic"
-    assert passport.input_wh == (64, 64)
+    _, metadata = checkpoint.load(out / "synthetic.safetensors")
+    assert metadata.name == "synthetic"
+    assert metadata.input_wh == (64, 64)
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ def test_a_training_logs_the_ap_of_evaluate_to_the_last_digit(
     def clipped(self: Metadata, peaks: NDArray[np.floating], *, clip: bool = True) -> object:
         return np.clip(peaks, 0, 1).astype(np.float32)
 
-    monkeypatch.setattr(Metadata, "joint_scores", clipped)
+    monkeypatch.setattr(Metadata, "keypoint_scores", clipped)
     assert (ap_and_all()[0] == ap) == (gain == 1)
 
 

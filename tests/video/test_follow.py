@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import hrpose
-from clips import colours, times, write_clip
+from clips import colors, times, write_clip
 from hrpose.detection.detector import FunctionDetector
 from hrpose.errors import UserError
 from hrpose.video import Clip, follow
@@ -34,7 +34,7 @@ def who_is_who(scene: Scene, results: list) -> list[set[int]]:
 
 
 @pytest.mark.parametrize("every", [1, 2, 5, 10])
-def test_people_who_cross_keep_their_ids(scene: Scene, clip: Path, every: int) -> None:
+def test_persons_who_cross_keep_their_ids(scene: Scene, clip: Path, every: int) -> None:
     estimator = Knowing(scene)
     results = list(follow(estimator, clip, every=every, smooth=False))
     assert [frame.index for frame, _ in results] == list(range(60))
@@ -49,16 +49,16 @@ def test_both_are_there_again_after_they_crossed(scene: Scene, clip: Path) -> No
     assert all(len(poses) == 2 for frame, poses in results if frame.index >= 45)
 
 
-def test_without_a_detector_the_whole_picture_is_asked_until_somebody_is_found(
+def test_without_a_detector_the_whole_image_is_asked_until_somebody_is_found(
     tmp_path: Path,
 ) -> None:
-    path = write_clip(tmp_path / "a.mp4", colours(6), times(6))
+    path = write_clip(tmp_path / "a.mp4", colors(6), times(6))
     estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector="none")
     results = list(follow(estimator, path))
     assert len(results) == 6
     np.testing.assert_array_equal(results[0][1].boxes, [[0, 0, 64, 48]])
     assert results[0][1].track_ids.tolist() == [1]
-    # The tiny network is sure of every joint, so the second look is around them.
+    # The tiny network is sure of every keypoint, so the second look is around them.
     assert (results[1][1].boxes != results[0][1].boxes).any()
 
 
@@ -76,14 +76,14 @@ def test_who_is_hardly_seen_is_sought_where_the_detector_saw_somebody(tmp_path: 
 
 
 def test_frames_share_batches_where_the_detector_sees_each(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.mp4", colours(20), times(20))
+    path = write_clip(tmp_path / "a.mp4", colors(20), times(20))
     detector = FunctionDetector(lambda image: np.array([[4, 4, 30, 40], [30, 4, 30, 40]]))
     estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector=detector)
     sizes: list[int] = []
     session = estimator.session
 
     class Counting:
-        passport = session.passport
+        metadata = session.metadata
 
         def __call__(self, crops: np.ndarray) -> np.ndarray:
             sizes.append(len(crops))
@@ -94,8 +94,8 @@ def test_frames_share_batches_where_the_detector_sees_each(tmp_path: Path) -> No
     assert sizes == [16, 16, 8]
 
 
-def test_nobody_in_the_picture(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.mp4", colours(12), times(12))
+def test_nobody_in_the_image(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", colors(12), times(12))
     nobody = FunctionDetector(lambda image: np.zeros((0, 4)))
     estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector=nobody)
     for every in (1, 5):
@@ -105,7 +105,7 @@ def test_nobody_in_the_picture(tmp_path: Path) -> None:
 
 
 def test_an_open_clip_stays_the_callers(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.mp4", colours(6), times(6))
+    path = write_clip(tmp_path / "a.mp4", colors(6), times(6))
     estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector="none")
     with Clip.open(path) as clip:
         results = follow(estimator, clip)

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from clips import colours, times, write_clip
+from clips import colors, times, write_clip
 from hrpose.errors import UserError
 from hrpose.video import Clip, reading
 
@@ -19,23 +19,23 @@ def read(source: Path) -> list:
         return list(opened)
 
 
-def test_frames_are_the_pictures_with_their_times(tmp_path: Path) -> None:
-    pictures = colours(6)
-    path = write_clip(tmp_path / "a.mkv", pictures, times(6), codec="ffv1", pixels="bgr0")
+def test_frames_are_the_images_with_their_times(tmp_path: Path) -> None:
+    images = colors(6)
+    path = write_clip(tmp_path / "a.mkv", images, times(6), codec="ffv1", pixels="bgr0")
     found = read(path)
     assert [frame.index for frame in found] == list(range(6))
     assert [frame.time for frame in found] == pytest.approx(times(6), abs=1e-3)
     assert [frame.duration for frame in found] == pytest.approx([0.04] * 6, abs=1e-3)
-    for frame, picture in zip(found, pictures, strict=True):
-        np.testing.assert_array_equal(frame.image, picture)
+    for frame, image in zip(found, images, strict=True):
+        np.testing.assert_array_equal(frame.image, image)
         assert frame.image.flags.c_contiguous
 
 
 @pytest.mark.parametrize("size", [(63, 48), (64, 47), (61, 45)])
 def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
-    pictures = colours(2, size)
-    path = write_clip(tmp_path / "a.mkv", pictures, times(2), codec="ffv1", pixels="bgr0")
-    np.testing.assert_array_equal(read(path)[1].image, pictures[1])
+    images = colors(2, size)
+    path = write_clip(tmp_path / "a.mkv", images, times(2), codec="ffv1", pixels="bgr0")
+    np.testing.assert_array_equal(read(path)[1].image, images[1])
 
 
 @pytest.mark.parametrize(
@@ -43,17 +43,17 @@ def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     [("a.mp4", "libx264"), ("a.avi", "mpeg4"), ("a.mov", "libx264"), ("a.webm", "libvpx")],
 )
 def test_containers(tmp_path: Path, name: str, codec: str) -> None:
-    pictures = colours(5)
-    path = write_clip(tmp_path / name, pictures, times(5), codec=codec)
+    images = colors(5)
+    path = write_clip(tmp_path / name, images, times(5), codec=codec)
     found = read(path)
     assert [frame.time for frame in found] == pytest.approx(times(5), abs=2e-3)
-    for frame, picture in zip(found, pictures, strict=True):
-        assert np.abs(frame.image.astype(int) - picture).mean() < 12
+    for frame, image in zip(found, images, strict=True):
+        assert np.abs(frame.image.astype(int) - image).mean() < 12
 
 
 def test_a_variable_frame_rate_stays_one(tmp_path: Path) -> None:
     at = [0, 0.04, 0.2, 0.21, 0.5, 1.0]
-    path = write_clip(tmp_path / "a.mkv", colours(6), at)
+    path = write_clip(tmp_path / "a.mkv", colors(6), at)
     assert [frame.time for frame in read(path)] == pytest.approx(at, abs=1e-3)
 
 
@@ -63,7 +63,7 @@ def test_a_variable_frame_rate_stays_one(tmp_path: Path) -> None:
     [(0, "top left"), (90, "bottom left"), (-90, "top right"), (180, "bottom right")],
 )
 def test_frames_are_upright(tmp_path: Path, rotation: float, corner: str) -> None:
-    path = write_clip(tmp_path / "a.mp4", colours(2), times(2), rotation=rotation)
+    path = write_clip(tmp_path / "a.mp4", colors(2), times(2), rotation=rotation)
     image = read(path)[0].image
     assert image.shape == ((48, 64, 3) if rotation in (0, 180) else (64, 48, 3))
     red = image[..., 0].astype(int) - image[..., 1]
@@ -75,14 +75,14 @@ def test_frames_are_upright(tmp_path: Path, rotation: float, corner: str) -> Non
 
 
 def test_times_start_at_zero(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.mkv", colours(4), [time + 7 for time in times(4)])
+    path = write_clip(tmp_path / "a.mkv", colors(4), [time + 7 for time in times(4)])
     assert [frame.time for frame in read(path)] == pytest.approx(times(4), abs=1e-3)
 
 
 def test_a_frame_of_another_size_is_scaled_to_the_first(tmp_path: Path) -> None:
     parts = b""
     for size in ((64, 48), (96, 80)):
-        path = write_clip(tmp_path / "part.ts", colours(3, size), times(3), codec="libx264")
+        path = write_clip(tmp_path / "part.ts", colors(3, size), times(3), codec="libx264")
         parts += path.read_bytes()
     (tmp_path / "a.ts").write_bytes(parts)
     found = read(tmp_path / "a.ts")
@@ -123,25 +123,25 @@ def test_damage_in_the_middle_is_said_and_the_rest_is_read(tmp_path: Path) -> No
 
 
 def playlist(tmp_path: Path) -> bytes:
-    target = write_clip(tmp_path / "secret.ts", colours(3), times(3), codec="libx264")
+    target = write_clip(tmp_path / "secret.ts", colors(3), times(3), codec="libx264")
     return f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{target.name}\n#EXT-X-ENDLIST\n".encode()
 
 
 def no_index(tmp_path: Path) -> bytes:
-    path = write_clip(tmp_path / "whole.mp4", colours(3), times(3))
+    path = write_clip(tmp_path / "whole.mp4", colors(3), times(3))
     data = path.read_bytes()
     return data[: data.index(b"moov") - 4]
 
 
 def unknown_codec(tmp_path: Path) -> bytes:
-    data = write_clip(tmp_path / "whole.avi", colours(3), times(3), codec="mpeg4").read_bytes()
+    data = write_clip(tmp_path / "whole.avi", colors(3), times(3), codec="mpeg4").read_bytes()
     return data.replace(b"FMP4", b"\x01??\x02").replace(b"fmp4", b"\x01??\x02")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (unknown_codec, "found no pictures in it"),
+        (unknown_codec, "found no images in it"),
         (b"", "expected a clip"),
         (b"hello, this is no clip at all" * 40, "expected a clip"),
         (b"<html><body>" + b"x" * 4000, "expected a clip"),
@@ -166,12 +166,12 @@ def test_sound_alone_is_no_clip(tmp_path: Path) -> None:
         frame.sample_rate = 48000
         container.mux(audio.encode(frame))
         container.mux(audio.encode(None))
-    with pytest.raises(UserError, match="found no pictures in it"):
+    with pytest.raises(UserError, match="found no images in it"):
         read(tmp_path / "a.mp4")
 
 
 def test_frames_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_clip(tmp_path / "a.mp4", colours(2), times(2))
+    path = write_clip(tmp_path / "a.mp4", colors(2), times(2))
     monkeypatch.setattr(reading, "MAX_PIXELS", 64 * 48 - 1)
     with pytest.raises(UserError, match="at most 3,071 pixels, found 64 x 48"):
         read(path)
@@ -185,13 +185,13 @@ def test_what_is_not_there(tmp_path: Path, name: str, message: str) -> None:
 
 def test_a_name_with_a_colon_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_clip(tmp_path / "plain.mp4", colours(2), times(2)).rename("http:a.mp4")
+    write_clip(tmp_path / "plain.mp4", colors(2), times(2)).rename("http:a.mp4")
     assert len(read(Path("http:a.mp4"))) == 2
 
 
 def test_how_many_frames_there_are(tmp_path: Path) -> None:
     for name in ("a.mp4", "a.mkv"):
-        with Clip.open(write_clip(tmp_path / name, colours(10), times(10))) as opened:
+        with Clip.open(write_clip(tmp_path / name, colors(10), times(10))) as opened:
             assert opened.frame_count == pytest.approx(10, abs=1)
             assert opened.rate == pytest.approx(25, rel=0.05)
 
@@ -199,7 +199,7 @@ def test_how_many_frames_there_are(tmp_path: Path) -> None:
 # A clip stands in for the camera: FFmpeg opens both, only by other names.
 @pytest.fixture
 def camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    write_clip(tmp_path / "0.mkv", colours(40), [time + 5 for time in times(40)])
+    write_clip(tmp_path / "0.mkv", colors(40), [time + 5 for time in times(40)])
     monkeypatch.setattr(reading, "CAMERAS", {reading.sys.platform: (None, f"{tmp_path}/{{}}.mkv")})
     return "camera:0"
 
@@ -257,17 +257,15 @@ class Breaks:
 
 def test_frames_before_a_break_are_all_given(tmp_path: Path) -> None:
     """A decoder holds some back, to bring them into their order."""
-    path = write_clip(tmp_path / "a.mkv", colours(20), times(20))
+    path = write_clip(tmp_path / "a.mkv", colors(20), times(20))
     with Clip.open(path) as opened:
         opened._container = Breaks(opened._container, 12)  # type: ignore[assignment]
         assert len(list(opened)) == 12
         assert "1 frames could not be read" in (opened.damage or "")
 
 
-def test_a_camera_without_pictures_is_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    container = av.open(str(write_clip(tmp_path / "a.mkv", colours(1), times(1))))
+def test_a_camera_without_images_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    container = av.open(str(write_clip(tmp_path / "a.mkv", colors(1), times(1))))
     monkeypatch.setattr(reading, "_open_camera", lambda _: container)
     monkeypatch.setattr(reading, "MAX_PIXELS", 10)
     with pytest.raises(UserError, match="make it smaller"):

@@ -20,7 +20,7 @@ def poses(points: np.ndarray, scores: float | np.ndarray = 0.9, ids: tuple[int, 
 
 
 def run(path: np.ndarray, rate: float, smoother: Smoother | None = None) -> np.ndarray:
-    """A path (t, ..., 2) of all joints of one person, steadied: (t, 17, 2)."""
+    """A path (t, ..., 2) of all keypoints of one person, steadied: (t, 17, 2)."""
     smoother = smoother or Smoother()
     return np.array(
         [smoother(poses(at), i / rate).keypoints[0, :, :2] for i, at in enumerate(path)]
@@ -29,7 +29,7 @@ def run(path: np.ndarray, rate: float, smoother: Smoother | None = None) -> np.n
 
 @pytest.mark.parametrize("rate", [30, 50, 60])
 def test_a_still_person_trembles_a_third_as_much_around_the_same_place(rate: int) -> None:
-    # The noise of the embedded model on a photo that stands still: 0.9% of the person's height.
+    # The noise of the embedded model on an image that stands still: 0.9% of the person's height.
     rng = np.random.default_rng(rate)
     given = rng.normal(500, 0.009 * HEIGHT, (20 * rate, 17, 2))
     steadied = run(given, rate)
@@ -76,7 +76,7 @@ def test_points_stay_between_old_and_new(seed: int, steps: list[float]) -> None:
         old = found
 
 
-def test_unsure_joints_pass_and_start_anew() -> None:
+def test_unsure_keypoints_pass_and_start_anew() -> None:
     smoother = Smoother()
     scores = np.full(17, 0.9)
     smoother(poses(np.full((17, 2), 100.0), scores), 0)
@@ -89,7 +89,7 @@ def test_unsure_joints_pass_and_start_anew() -> None:
     assert found[3, :2].tolist() == [120, 120]
 
 
-def test_people_are_steadied_by_their_ids_and_forgotten_when_away() -> None:
+def test_persons_are_steadied_by_their_ids_and_forgotten_when_away() -> None:
     smoother = Smoother(keep=0.5)
     points = np.stack([np.full((17, 2), 100.0), np.full((17, 2), 300.0)])
     smoother(poses(points, ids=(4, 9)), 0)

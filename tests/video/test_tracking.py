@@ -8,11 +8,11 @@ from hrpose.skeletons import COCO_17
 from hrpose.video import Tracker
 
 RATE = 30
-# A standing person, 60 x 160 pixels: a column of joints with some width.
+# A standing person, 60 x 160 pixels: a column of keypoints with some width.
 BODY = np.stack([30 + 25 * np.sin(np.arange(17) * 2.0), np.linspace(0, 160, 17)], axis=1)
 
 
-def people(*places: tuple[float, float], score: float = 0.9) -> Poses:
+def persons(*places: tuple[float, float], score: float = 0.9) -> Poses:
     """One person with its top left corner at each place."""
     n = len(places)
     corners = np.array(places, np.float64).reshape(n, 1, 2)
@@ -22,13 +22,13 @@ def people(*places: tuple[float, float], score: float = 0.9) -> Poses:
     return Poses(keypoints, boxes.astype(np.float32), np.ones(n, np.float32), COCO_17)
 
 
-@pytest.mark.parametrize("score", [0.9, 0.05], ids=["by joints", "by boxes"])
-def test_ids_follow_people_in_whatever_order(score: float) -> None:
+@pytest.mark.parametrize("score", [0.9, 0.05], ids=["by keypoints", "by boxes"])
+def test_ids_follow_persons_in_whatever_order(score: float) -> None:
     tracker, rng = Tracker(), np.random.default_rng(0)
     for frame in range(50):
         places = np.array([[10 + 2 * frame, 20], [300 - frame, 25], [200, 200 + frame]])
         order = rng.permutation(3)
-        ids = tracker.update(people(*places[order], score=score), frame / RATE)
+        ids = tracker.update(persons(*places[order], score=score), frame / RATE)
         if frame == 0:
             first = dict(zip(order.tolist(), ids.tolist(), strict=True))
         assert ids.tolist() == [first[number] for number in order.tolist()]
@@ -40,47 +40,47 @@ def test_ids_follow_people_in_whatever_order(score: float) -> None:
 )
 def test_who_is_away_is_remembered_for_two_seconds(away: float, same: bool) -> None:
     tracker = Tracker()
-    tracker.update(people((100, 100)), 0)
-    (found,) = tracker.update(people((104, 101)), away)
+    tracker.update(persons((100, 100)), 0)
+    (found,) = tracker.update(persons((104, 101)), away)
     assert found == (1 if same else 2)
 
 
 def test_who_is_hidden_is_expected_where_the_way_leads() -> None:
     tracker = Tracker()
     for frame in range(20):
-        tracker.update(people((6 * frame, 50)), frame / RATE)
+        tracker.update(persons((6 * frame, 50)), frame / RATE)
     hidden = 12
-    (found,) = tracker.update(people((6 * (19 + hidden), 50)), (19 + hidden) / RATE)
+    (found,) = tracker.update(persons((6 * (19 + hidden), 50)), (19 + hidden) / RATE)
     assert found == 1
 
 
 def test_someone_far_away_is_somebody_else() -> None:
     tracker = Tracker()
-    tracker.update(people((0, 0)), 0)
-    assert tracker.update(people((400, 0)), 1 / RATE).tolist() == [2]
-    assert tracker.update(people((400, 0), (0, 0)), 2 / RATE).tolist() == [2, 1]
+    tracker.update(persons((0, 0)), 0)
+    assert tracker.update(persons((400, 0)), 1 / RATE).tolist() == [2]
+    assert tracker.update(persons((400, 0), (0, 0)), 2 / RATE).tolist() == [2, 1]
 
 
 def test_the_best_sum_wins_not_the_best_pair() -> None:
     """Both stepped to the right: the left one now stands nearly where the right one was."""
     tracker = Tracker()
-    tracker.update(people((0, 0), (14, 0)), 0)
-    assert tracker.update(people((11, 0), (25, 0)), 1 / RATE).tolist() == [1, 2]
+    tracker.update(persons((0, 0), (14, 0)), 0)
+    assert tracker.update(persons((11, 0), (25, 0)), 1 / RATE).tolist() == [1, 2]
 
 
 def test_nobody() -> None:
     tracker = Tracker()
     nobody = Poses.empty(COCO_17)
     assert tracker.update(nobody, 0).shape == (0,)
-    assert tracker.update(people((0, 0)), 0.1).tolist() == [1]
+    assert tracker.update(persons((0, 0)), 0.1).tolist() == [1]
     assert tracker.update(nobody, 0.2).shape == (0,)
-    assert tracker.update(people((0, 0)), 0.3).tolist() == [1]
+    assert tracker.update(persons((0, 0)), 0.3).tolist() == [1]
 
 
 def test_times_that_stand_still() -> None:
     tracker = Tracker()
     for _ in range(3):
-        assert tracker.update(people((5, 5)), 1.0).tolist() == [1]
+        assert tracker.update(persons((5, 5)), 1.0).tolist() == [1]
 
 
 @given(
@@ -92,7 +92,7 @@ def test_ids_are_different_and_counted(seed: int, counts: list[int]) -> None:
     highest = 0
     for frame, count in enumerate(counts):
         places = [tuple(place) for place in rng.uniform(0, 500, (count, 2))]
-        ids = tracker.update(people(*places), frame / RATE).tolist()
+        ids = tracker.update(persons(*places), frame / RATE).tolist()
         assert len(set(ids)) == count
         new = [id_ for id_ in ids if id_ > highest]
         assert sorted(new) == list(range(highest + 1, highest + 1 + len(new)))

@@ -41,7 +41,7 @@ def red_pixels(display: str) -> tuple[int, int]:
     return int(np.ptp(x)) + 1, int(np.ptp(y)) + 1
 
 
-def picture(width: int, height: int) -> np.ndarray:
+def image(width: int, height: int) -> np.ndarray:
     return np.full((height, width, 3), RED, np.uint8)
 
 
@@ -52,28 +52,28 @@ def press(window: Window, key: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Xvfb is Linux's")
-def test_a_window_shows_pictures_until_it_is_closed(
+def test_a_window_shows_images_until_it_is_closed(
     display: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DISPLAY", display)
     with Window("hrpose") as window:
         for size, shown in (((200, 100), (200, 100)), ((1280, 480), (576, 216))):
             for _ in range(3):  # the first goes by before the window is mapped
-                assert window.show(picture(*size))
+                assert window.show(image(*size))
             assert red_pixels(display) == shown
         press(window, "<Escape>")
-        assert not window.show(picture(200, 100))
+        assert not window.show(image(200, 100))
 
 
 @pytest.mark.parametrize("way", ["q", "button"])
 def test_other_ways_to_close_it(display: str, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     monkeypatch.setenv("DISPLAY", display)
     with Window("hrpose") as window:
-        window.show(picture(200, 100))
+        window.show(image(200, 100))
         if way == "q":
             press(window, "q")
         else:  # what a window manager sends
             window._root.tk.call(
                 *window._root.tk.splitlist(window._root.protocol("WM_DELETE_WINDOW"))
             )
-        assert not window.show(picture(200, 100))
+        assert not window.show(image(200, 100))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from clips import colours, duration, frames, sound_packets, times, write_clip
+from clips import colors, duration, frames, sound_packets, times, write_clip
 from hrpose.errors import UserError
 from hrpose.video import Clip, Recorder, writing
 
@@ -37,9 +37,7 @@ def copy(source: Path, target: Path, most: int = 1000) -> Recorder:
 )
 def test_sound_and_duration_survive(tmp_path: Path, name: str, codec: str, sound: str) -> None:
     tick = Fraction(1, 25)  # the finest that AVI can have
-    source = write_clip(
-        tmp_path / name, colours(50), times(50), codec=codec, sound=sound, tick=tick
-    )
+    source = write_clip(tmp_path / name, colors(50), times(50), codec=codec, sound=sound, tick=tick)
     target = tmp_path / "out.mp4"
     assert copy(source, target).left_out == ()
     before, after = sound_packets(source), sound_packets(target)
@@ -53,24 +51,24 @@ def test_sound_and_duration_survive(tmp_path: Path, name: str, codec: str, sound
     assert duration(target) == pytest.approx(shown[-1] + 0.04, abs=0.01)
 
 
-def test_sound_starts_with_the_pictures(tmp_path: Path) -> None:
+def test_sound_starts_with_the_images(tmp_path: Path) -> None:
     """Where a clip begins late, both move alike."""
     at = [time + 3 for time in times(10)]
-    source = write_clip(tmp_path / "a.mkv", colours(10), at, sound="aac", sound_seconds=3.5)
+    source = write_clip(tmp_path / "a.mkv", colors(10), at, sound="aac", sound_seconds=3.5)
     copy(source, tmp_path / "out.mp4")
     assert frames(tmp_path / "out.mp4")[0].time == pytest.approx(3.0, abs=0.03)
     assert sound_packets(tmp_path / "out.mp4")[0][0] == pytest.approx(0, abs=0.03)
 
 
 def test_a_stopped_clip_has_no_longer_sound(tmp_path: Path) -> None:
-    source = write_clip(tmp_path / "a.mp4", colours(50), times(50), sound="aac")
+    source = write_clip(tmp_path / "a.mp4", colors(50), times(50), sound="aac")
     copy(source, tmp_path / "out.mp4", most=20)
     assert len(frames(tmp_path / "out.mp4")) == 20
     assert sound_packets(tmp_path / "out.mp4")[-1][0] == pytest.approx(0.8, abs=0.03)
 
 
 def test_sound_that_an_mp4_cannot_hold_is_named(tmp_path: Path) -> None:
-    source = write_clip(tmp_path / "a.avi", colours(5), times(5), sound="adpcm_ms")
+    source = write_clip(tmp_path / "a.avi", colors(5), times(5), sound="adpcm_ms")
     assert copy(source, tmp_path / "out.mp4").left_out == ("adpcm_ms",)
     assert len(frames(tmp_path / "out.mp4")) == 5
 
@@ -78,28 +76,28 @@ def test_sound_that_an_mp4_cannot_hold_is_named(tmp_path: Path) -> None:
 def test_a_variable_frame_rate_stays_one(tmp_path: Path) -> None:
     at = [0, 0.04, 0.2, 0.21, 0.5, 1.0]
     with Recorder(tmp_path / "out.mp4", 25) as writing:
-        for picture, time, until in zip(colours(6), at, [*at[1:], 1.5], strict=True):
-            writing.write(picture, time, until - time)
+        for image, time, until in zip(colors(6), at, [*at[1:], 1.5], strict=True):
+            writing.write(image, time, until - time)
     assert [frame.time for frame in frames(tmp_path / "out.mp4")] == pytest.approx(at, abs=1e-4)
     assert duration(tmp_path / "out.mp4") == pytest.approx(1.5, abs=1e-3)
 
 
 @pytest.mark.parametrize("size", [(64, 48), (63, 48), (64, 47), (61, 45)])
 def test_odd_sizes_grow_by_a_repeated_edge(tmp_path: Path, size: tuple[int, int]) -> None:
-    picture = colours(1, size)[0]
+    decoded = colors(1, size)[0]
     with Recorder(tmp_path / "out.mp4", 25) as writing:
-        writing.write(picture, 0, 0.04)
+        writing.write(decoded, 0, 0.04)
     (frame,) = frames(tmp_path / "out.mp4")
     image = frame.to_ndarray(format="rgb24")
     width, height = size
     assert image.shape == (height + height % 2, width + width % 2, 3)
-    assert np.abs(image[:height, :width].astype(int) - picture).mean() < 3
+    assert np.abs(image[:height, :width].astype(int) - decoded).mean() < 3
     assert np.abs(image[height - 1].astype(int) - image[-1]).mean() < 3
 
 
 @pytest.mark.parametrize("rgb", [(200, 20, 20), (20, 200, 20), (20, 20, 200), (255, 255, 255),
                                  (0, 0, 0), (230, 180, 150)])  # fmt: skip
-def test_colours_survive(tmp_path: Path, rgb: tuple[int, int, int]) -> None:
+def test_colors_survive(tmp_path: Path, rgb: tuple[int, int, int]) -> None:
     with Recorder(tmp_path / "out.mp4", 25) as writing:
         writing.write(np.full((48, 64, 3), rgb, np.uint8), 0, 0.04)
     with Clip.open(tmp_path / "out.mp4") as clip:
@@ -109,8 +107,8 @@ def test_colours_survive(tmp_path: Path, rgb: tuple[int, int, int]) -> None:
 
 def test_times_that_stand_still_or_run_back(tmp_path: Path) -> None:
     with Recorder(tmp_path / "out.mp4", 25) as writing:
-        for picture, time in zip(colours(4), [0, 0.1, 0.1, 0.05], strict=True):
-            writing.write(picture, time, 0.04)
+        for image, time in zip(colors(4), [0, 0.1, 0.1, 0.05], strict=True):
+            writing.write(image, time, 0.04)
     assert len(frames(tmp_path / "out.mp4")) == 4
 
 
@@ -118,7 +116,7 @@ def test_another_encoder_where_the_best_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writing, "ENCODERS", ("h264_of_nobody", "mpeg4"))
-    source = write_clip(tmp_path / "a.mp4", colours(10), times(10), sound="aac")
+    source = write_clip(tmp_path / "a.mp4", colors(10), times(10), sound="aac")
     assert copy(source, tmp_path / "out.mp4").encoder == "mpeg4"
     found = frames(tmp_path / "out.mp4")
     assert [frame.time for frame in found] == pytest.approx(times(10), abs=1e-4)
@@ -127,7 +125,7 @@ def test_another_encoder_where_the_best_is_missing(
 def test_nothing_is_there_before_the_end_and_nothing_stays_behind(tmp_path: Path) -> None:
     target = tmp_path / "new" / "out.mp4"
     with Recorder(target, 25) as writing:
-        writing.write(colours(1)[0], 0, 0.04)
+        writing.write(colors(1)[0], 0, 0.04)
         assert not target.exists()
     assert [path.name for path in target.parent.iterdir()] == ["out.mp4"]
     with Recorder(tmp_path / "none" / "out.mp4", 25):
@@ -172,7 +170,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
 
 
 def test_sound_whose_times_run_back_is_left_out(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.ts", colours(10), times(10), sound="libmp3lame")
+    path = write_clip(tmp_path / "a.ts", colors(10), times(10), sound="libmp3lame")
     path.write_bytes(path.read_bytes() * 2)  # as joined clips are
     copy(path, tmp_path / "out.mp4")
     at = [time for time, _ in sound_packets(tmp_path / "out.mp4")]
@@ -184,7 +182,7 @@ def test_a_file_is_closed_where_its_end_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = Recorder(tmp_path / "out.mp4", 25)
-    writer.write(colours(1)[0], 0, 0.04)
+    writer.write(colors(1)[0], 0, 0.04)
 
     def full(_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -16,19 +16,19 @@ from hrpose.viz import (
     draw,
     drawing,
     heatmap_sheet,
-    keypoint_colours,
-    limb_colours,
+    keypoint_colors,
+    limb_colors,
     overlay,
     side_by_side,
 )
 from hrpose.viz.heatmaps import enlarged
 from hrpose.viz.poses import line_width
 
-GREY = 128
+GRAY = 128
 
 
 def canvas() -> NDArray[np.uint8]:
-    return np.full((200, 160, 3), GREY, np.uint8)
+    return np.full((200, 160, 3), GRAY, np.uint8)
 
 
 def poses(keypoints: NDArray[np.float64], skeleton: Skeleton = COCO_17) -> Poses:
@@ -45,25 +45,25 @@ def spread(score: float = 1.0, n: int = 1) -> NDArray[np.float64]:
 
 
 def changed(drawn: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    return (drawn != GREY).any(axis=-1)
+    return (drawn != GRAY).any(axis=-1)
 
 
-def test_every_keypoint_has_its_colour() -> None:
+def test_every_keypoint_has_its_color() -> None:
     drawn = draw(canvas(), poses(spread()))
-    for (x, y, _), colour in zip(spread()[0], keypoint_colours(COCO_17), strict=True):
-        np.testing.assert_allclose(drawn[int(y), int(x)], colour, atol=3)
+    for (x, y, _), color in zip(spread()[0], keypoint_colors(COCO_17), strict=True):
+        np.testing.assert_allclose(drawn[int(y), int(x)], color, atol=3)
 
 
-def test_sides_have_their_colours() -> None:
-    colours = dict(zip(COCO_17.keypoints, keypoint_colours(COCO_17), strict=True))
-    assert colours["left_wrist"] == LEFT
-    assert colours["right_ankle"] == RIGHT
-    assert colours["nose"] not in (LEFT, RIGHT)
+def test_sides_have_their_colors() -> None:
+    colors = dict(zip(COCO_17.keypoints, keypoint_colors(COCO_17), strict=True))
+    assert colors["left_wrist"] == LEFT
+    assert colors["right_ankle"] == RIGHT
+    assert colors["nose"] not in (LEFT, RIGHT)
 
 
-def test_without_sides_every_keypoint_has_its_own_colour() -> None:
+def test_without_sides_every_keypoint_has_its_own_color() -> None:
     skeleton = Skeleton("fish", ("nose", "fin", "tail"), limbs=((0, 1),))
-    assert len(set(keypoint_colours(skeleton))) == 3
+    assert len(set(keypoint_colors(skeleton))) == 3
     points = np.array([[[20, 20, 1], [60, 20, 1], [90, 90, 1]]], np.float64)
     assert changed(draw(canvas(), poses(points, skeleton)))[20, 40]
 
@@ -72,13 +72,13 @@ def test_the_input_stays_as_it_is() -> None:
     image = canvas()
     image.flags.writeable = False
     drawn = draw(image, poses(spread()), boxes=True)
-    assert (image == GREY).all()
+    assert (image == GRAY).all()
     assert drawn is not image
     assert (drawn.shape, drawn.dtype) == (image.shape, image.dtype)
 
 
-def test_a_view_of_a_picture_can_be_drawn_on() -> None:
-    wide = np.full((200, 320, 3), GREY, np.uint8)
+def test_a_view_of_a_image_can_be_drawn_on() -> None:
+    wide = np.full((200, 320, 3), GRAY, np.uint8)
     drawn = draw(wide[:, ::2], poses(spread()))
     np.testing.assert_array_equal(drawn, draw(canvas(), poses(spread())))
 
@@ -111,7 +111,7 @@ def test_boxes_are_drawn_where_asked() -> None:
     assert not drawn[100, 70]
 
 
-def test_nobody_leaves_the_picture_as_it_is() -> None:
+def test_nobody_leaves_the_image_as_it_is() -> None:
     assert not changed(draw(canvas(), Poses.empty(COCO_17), boxes=True)).any()
 
 
@@ -138,19 +138,19 @@ def test_words_stand_where_asked(mark: str) -> None:
     assert not changed(draw(canvas(), nobody, ids=True, scores=True, names=True)).any()
 
 
-def test_absent_joints_have_no_names() -> None:
+def test_absent_keypoints_have_no_names() -> None:
     sure, unsure = poses(spread(1.0)), poses(spread(0.1))
     assert changed(draw(canvas(), sure, names=True)).any()
     assert not changed(draw(canvas(), unsure, names=True)).any()
 
 
 def test_the_label_names_the_track() -> None:
-    labelled = [
+    labeled = [
         draw(canvas(), replace(poses(spread()), track_ids=np.array([track])), ids=True)
         for track in (3, 4, 3)
     ]
-    np.testing.assert_array_equal(labelled[0], labelled[2])
-    assert (labelled[0] != labelled[1]).any()
+    np.testing.assert_array_equal(labeled[0], labeled[2])
+    assert (labeled[0] != labeled[1]).any()
 
 
 def test_labels_of_one_place_do_not_cover_each_other() -> None:
@@ -166,7 +166,7 @@ def test_lines_grow_with_the_person() -> None:
     ink = []
     for factor in (3, 6):
         points = spread() * [factor, factor, 1]
-        large = np.full((200 * factor, 160 * factor, 3), GREY, np.uint8)
+        large = np.full((200 * factor, 160 * factor, 3), GRAY, np.uint8)
         ink.append(changed(draw(large, poses(points))).mean())
     assert ink[0] == pytest.approx(ink[1], rel=0.25)
 
@@ -178,13 +178,13 @@ def test_a_line_is_as_wide_as_said(width: float) -> None:
     assert black[:, 30, 0].sum() / 255 == pytest.approx(width, abs=0.4)
 
 
-def test_a_limb_has_the_colour_of_its_side() -> None:
-    colours = dict(zip(COCO_17.limbs, limb_colours(COCO_17), strict=True))
-    assert colours[5, 7] == LEFT
-    assert colours[6, 8] == RIGHT
-    assert colours[5, 6] == MIDDLE
+def test_a_limb_has_the_color_of_its_side() -> None:
+    colors = dict(zip(COCO_17.limbs, limb_colors(COCO_17), strict=True))
+    assert colors[5, 7] == LEFT
+    assert colors[6, 8] == RIGHT
+    assert colors[5, 6] == MIDDLE
     # The nose has no side; the eye it is joined to has.
-    assert colours[0, 1] == LEFT
+    assert colors[0, 1] == LEFT
 
 
 def test_a_rim_is_dark_around_a_limb() -> None:
@@ -196,13 +196,13 @@ def test_a_rim_is_dark_around_a_limb() -> None:
 def test_text_beyond_the_canvas_does_no_harm(at: tuple[int, int]) -> None:
     pixels = np.zeros((60, 80, 3), np.uint8)
     drawing.write(pixels, at, "left wrist", 20)
-    drawing.chip(pixels, at, "#12 a label wider than the picture", 20)
+    drawing.chip(pixels, at, "#12 a label wider than the image", 20)
     assert pixels.any()
 
 
 def test_shortened_text_fits() -> None:
     assert drawing.shortened("left wrist", 16, 400) == "left wrist"
-    short = drawing.shortened("a very long name of a joint", 16, 100)
+    short = drawing.shortened("a very long name of a keypoint", 16, 100)
     assert short.startswith("a very")
     assert short.endswith("...")
     assert drawing.extent(short, 16)[0] <= 100
@@ -218,9 +218,9 @@ def test_a_heatmap_lies_where_its_codec_says() -> None:
         assert shown.shape == (64 * scale, 48 * scale, 3)
         heat = shown.sum(axis=-1).astype(float)
         y, x = np.mgrid[: heat.shape[0], : heat.shape[1]]
-        centre = [(x * heat).sum() / heat.sum(), (y * heat).sum() / heat.sum()]
+        center = [(x * heat).sum() / heat.sum(), (y * heat).sum() / heat.sum()]
         expected = enlarged(np.array([7, 5]) * strides, scale)
-        np.testing.assert_allclose(centre, expected, atol=0.3 * scale)
+        np.testing.assert_allclose(center, expected, atol=0.3 * scale)
 
 
 def test_a_heatmap_of_nothing_shows_the_dimmed_crop_alone() -> None:
@@ -230,7 +230,7 @@ def test_a_heatmap_of_nothing_shows_the_dimmed_crop_alone() -> None:
     assert 60 < shown[0, 0, 0] < 200
 
 
-def test_the_sheet_has_a_tile_for_every_joint() -> None:
+def test_the_sheet_has_a_tile_for_every_keypoint() -> None:
     crop = np.zeros((64, 48, 3), np.uint8)
     sheet = heatmap_sheet(crop, np.zeros((17, 16, 12), np.float32), COCO_17, columns=6)
     one = heatmap_sheet(crop, np.zeros((1, 16, 12), np.float32), Skeleton("dot", ("dot",)))
@@ -238,7 +238,7 @@ def test_the_sheet_has_a_tile_for_every_joint() -> None:
     assert sheet.shape[1] > 5 * one.shape[1] - 60
 
 
-def test_pictures_side_by_side_have_one_height() -> None:
+def test_images_side_by_side_have_one_height() -> None:
     first, second = np.full((100, 60, 3), 9, np.uint8), np.full((50, 40, 3), 200, np.uint8)
     both = side_by_side([first, second], ["one", "two"])
     assert (both == 9).all(axis=-1).sum() == 100 * 60

@@ -1,4 +1,4 @@
-"""A real server on this machine, which cuts, lies and refuses on demand."""
+"""A real server on this machine, which cuts, is and refuses on demand."""
 
 import hashlib
 import threading

@@ -59,7 +59,7 @@ def test_downloaded_weights_predict_by_their_name(released: Released, server: An
     ran = run("download", "w16-test")
     assert ran.exit_code == 0, ran.output
     assert "license: MIT" in ran.output
-    assert open_session(find("w16-test")).passport == released.passport
+    assert open_session(find("w16-test")).metadata == released.metadata
     assert run("path", "w16-test").output.strip() == str(find("w16-test"))
     assert run("verify").output == f"w16-test: sha256 {released.sha256}, as published\n"
     asked = len(server.asked)

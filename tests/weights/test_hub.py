@@ -18,7 +18,7 @@ from hrpose.errors import UserError
 from hrpose.metadata import Metadata
 from hrpose.weights import find
 from hrpose.weights.hub import HubName, model_card
-from tiny_weights import PASSPORT, write_tiny_weights
+from tiny_weights import METADATA, write_tiny_weights
 
 from .hub_server import Hub
 
@@ -46,7 +46,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    return write_tiny_weights(tmp_path / "tiny.onnx", replace(PASSPORT, scores={"AP on x": 0.25}))
+    return write_tiny_weights(tmp_path / "tiny.onnx", replace(METADATA, scores={"AP on x": 0.25}))
 
 
 def test_what_is_pushed_comes_back_the_same(hub: Hub, weights: Path) -> None:
@@ -68,13 +68,13 @@ def test_what_is_pushed_comes_back_the_same(hub: Hub, weights: Path) -> None:
 
 def test_a_revision_pins_the_weights(hub: Hub, weights: Path, tmp_path: Path) -> None:
     first = hrpose.push_to_hub(weights, "ann/tiny")
-    hrpose.push_to_hub(write_tiny_weights(weights, replace(PASSPORT, name="newer")), "ann/tiny")
-    assert hrpose.from_pretrained("ann/tiny").passport.name == "newer"
+    hrpose.push_to_hub(write_tiny_weights(weights, replace(METADATA, name="newer")), "ann/tiny")
+    assert hrpose.from_pretrained("ann/tiny").metadata.name == "newer"
     pinned = first.partition("@")[2]
-    assert hrpose.from_pretrained("ann/tiny", revision=pinned).passport.name == "tiny"
+    assert hrpose.from_pretrained("ann/tiny", revision=pinned).metadata.name == "tiny"
     # A commit never changes, so nobody is asked again.
     hub.asked.clear()
-    assert hrpose.load(first).passport.name == "tiny"
+    assert hrpose.load(first).metadata.name == "tiny"
     assert hub.asked == []
 
 
@@ -153,15 +153,15 @@ def test_weights_of_strangers_are_not_pushed(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_both_files_must_be_the_same_weights(hub: Hub, weights: Path, tmp_path: Path) -> None:
-    def safetensors(passport: Metadata) -> Path:
-        head = json.dumps({"__metadata__": {"hrpose.passport": passport.to_json()}}).encode()
+    def safetensors(metadata: Metadata) -> Path:
+        head = json.dumps({"__metadata__": {"hrpose.passport": metadata.to_json()}}).encode()
         path = tmp_path / "tiny.safetensors"
         path.write_bytes(len(head).to_bytes(8, "little") + head)
         return path
 
     with pytest.raises(UserError, match="are not the same weights"):
-        hrpose.push_to_hub([weights, safetensors(PASSPORT)], "ann/tiny")
-    same = safetensors(replace(PASSPORT, scores={"AP on x": 0.25}))
+        hrpose.push_to_hub([weights, safetensors(METADATA)], "ann/tiny")
+    same = safetensors(replace(METADATA, scores={"AP on x": 0.25}))
     hrpose.push_to_hub([weights, same], "ann/tiny")
     assert {"model.onnx", "model.safetensors"} < hub.repositories["ann/tiny"][-1][1].keys()
 
@@ -179,15 +179,15 @@ def test_the_command_line_pushes_and_predicts(hub: Hub, weights: Path, tmp_path:
     assert (tmp_path / "out" / "poses.json").is_file()
 
 
-def test_a_card_says_what_the_passport_says_and_nothing_breaks_out_of_it() -> None:
-    passport = replace(
-        PASSPORT,
+def test_a_card_says_what_the_metadata_says_and_nothing_breaks_out_of_it() -> None:
+    metadata = replace(
+        METADATA,
         name="# tiny <script>",
         training_data="a\n---\n# heading | cell",
         license="research only",
         scores={"AP | <b>": 0.5},
     )
-    card = model_card(passport, "ann/tiny", ("model.onnx",))
+    card = model_card(metadata, "ann/tiny", ("model.onnx",))
     _, head, body = card.split("---\n", 2)
     assert yaml.safe_load(head)["library_name"] == "hrpose"
     assert "onnx" in yaml.safe_load(head)["tags"]
@@ -198,7 +198,7 @@ def test_a_card_says_what_the_passport_says_and_nothing_breaks_out_of_it() -> No
     assert [line for line in body.splitlines() if line.startswith("#")] == [
         "# tiny &lt;script>",
         "## Figures",
-        "## Joints",
+        "## Keypoints",
     ]
     assert "0.500" in body
 

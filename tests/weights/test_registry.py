@@ -15,7 +15,7 @@ def test_a_row_says_all_that_is_needed(row: Released) -> None:
     assert row.addresses
     assert all(urlsplit(address).scheme == "https" for address in row.addresses)
     assert re.fullmatch(r"[0-9a-f]{8}|[0-9a-f]{64}", row.sha256)
-    assert row.licence.startswith(("Apache-2.0", "MIT"))
+    assert row.license.startswith(("Apache-2.0", "MIT"))
     assert row.score is None or 0 < row.score < 1
     # What MMPose writes into the name is the beginning of the hash.
     if "openmmlab" in row.addresses[0]:
@@ -23,22 +23,22 @@ def test_a_row_says_all_that_is_needed(row: Released) -> None:
 
 
 @pytest.mark.parametrize("row", RELEASED.values(), ids=lambda row: row.name)
-def test_a_pose_network_has_a_passport_that_fits_its_name(row: Released) -> None:
-    assert (row.passport is not None) == (row.kind == "pose")
-    if row.passport is None:
+def test_a_pose_network_has_a_metadata_that_fits_its_name(row: Released) -> None:
+    assert (row.metadata is not None) == (row.kind == "pose")
+    if row.metadata is None:
         return
     network, data, size, *codec = row.name.removesuffix("-official").split("-")
-    assert row.passport.network == network
+    assert row.metadata.network == network
     assert network in NETWORKS
-    assert row.passport.skeleton.name.startswith(data)
+    assert row.metadata.skeleton.name.startswith(data)
     height, width = (int(side) for side in size.split("x"))
-    assert row.passport.input_wh == (width, height)
-    assert [row.passport.codec.name] == (codec or ["gaussian"])
-    assert row.passport.codec.sigma == {256: 2.0, 384: 3.0}[height]
+    assert row.metadata.input_wh == (width, height)
+    assert [row.metadata.codec.name] == (codec or ["gaussian"])
+    assert row.metadata.codec.sigma == {256: 2.0, 384: 3.0}[height]
     assert size in row.addresses[0]
     assert network in row.addresses[0]
     assert data in row.addresses[0]
-    assert row.score in row.passport.scores.values()
+    assert row.score in row.metadata.scores.values()
 
 
 def test_files_and_names_are_one_to_one() -> None:

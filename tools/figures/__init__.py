@@ -1,1 +1,1 @@
-"""The pictures of "How HRNet works": drawn from the code and made with a photo of examples/."""
+"""The images of "How HRNet works": drawn from the code and made with an image of examples/."""

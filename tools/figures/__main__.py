@@ -1,9 +1,9 @@
-"""`python -m tools.figures`: make the pictures of "How HRNet works" again."""
+"""`python -m tools.figures`: make the images of "How HRNet works" again."""
 
 from pathlib import Path
 
 from hrpose.io import write_atomically
-from tools.figures import exchange, network, photos
+from tools.figures import exchange, images, network
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "images" / "how"
 
@@ -16,7 +16,7 @@ def main() -> None:
         "exchange.svg": exchange.drawing(),
     }.items():
         write_atomically(FOLDER / name, text)
-    for name, content in photos.all_of_them():
+    for name, content in images.all_of_them():
         write_atomically(FOLDER / name, content)
     for file in sorted(FOLDER.iterdir()):
         print(f"{file.stat().st_size / 1000:7.1f} kB  {file.name}")

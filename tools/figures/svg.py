@@ -1,4 +1,4 @@
-"""A little SVG: shapes by class, so that a page's style sheet gives them its colours.
+"""A little SVG: shapes by class, so that a page's style sheet gives them its colors.
 
 The site lays these drawings into its pages, where `docs/assets/hrpose.css` has the same classes;
 as files of their own they bring this style along, for light and dark.

@@ -1,7 +1,7 @@
 """The folder of a job: what is to be done, frozen before the work begins.
 
     job.json                      what decides the results, and how much there is to do
-    manifest/part-000000.parquet  the names of the pictures, one file for each partition
+    manifest/part-000000.parquet  the names of the images, one file for each partition
     poses/part-000000.parquet     what was found in them, row by row
     .lock                         held by the one process that writes here
 
@@ -33,7 +33,7 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One list of pictures and what decides the results: `settings`, plain values by name.
+    """One list of images and what decides the results: `settings`, plain values by name.
 
     `id` is a hash over both; each file of results carries it.
     """
@@ -41,20 +41,20 @@ class Job:
     folder: Path
     id: str
     place: str
-    pictures: int
+    images: int
     partition: int
     settings: dict[str, Any]
 
     @property
     def partitions(self) -> int:
-        return -(-self.pictures // self.partition)
+        return -(-self.images // self.partition)
 
     def size(self, number: int) -> int:
-        """How many pictures are in a partition: all have as many but the last."""
-        return min(self.partition, self.pictures - number * self.partition)
+        """How many images are in a partition: all have as many but the last."""
+        return min(self.partition, self.images - number * self.partition)
 
     def names(self, number: int) -> list[str]:
-        """The pictures of a partition. Raises UserError where the manifest is damaged."""
+        """The images of a partition. Raises UserError where the manifest is damaged."""
         path = part(self.folder / "manifest", number)
         try:
             names: list[str] = pq.read_table(path)["file"].to_pylist()
@@ -86,7 +86,7 @@ def freeze(
     settings: dict[str, Any],
     tell: Callable[[int], None] = lambda count: None,
 ) -> Job:
-    """Write down the list of pictures in partitions, and then the job.
+    """Write down the list of images in partitions, and then the job.
 
     `place` is what messages call it (`remote.shown`): job.json keeps no key of an address.
     `tell` hears how many names there are so far. Raises UserError where there is none, or where one
@@ -101,7 +101,7 @@ def freeze(
     whole, hashes, count = hashlib.sha256(), array("Q"), 0
     rest_of_names = iter(names)
     for number, group in enumerate(iter(lambda: list(islice(rest_of_names, partition)), [])):
-        # File names need not be text; such a picture will be a row with a reason.
+        # File names need not be text; such an image will be a row with a reason.
         written = [name.encode("utf-8", "backslashreplace") for name in group]
         for name in written:
             whole.update(len(name).to_bytes(4, "little") + name)
@@ -111,8 +111,8 @@ def freeze(
         count += len(written)
         tell(count)
     if not count:
-        raise UserError(f"{place}: expected pictures, found none; check the place")
-    about = {"version": VERSION, "place": place, "pictures": count, "partition": partition}
+        raise UserError(f"{place}: expected images, found none; check the place")
+    about = {"version": VERSION, "place": place, "images": count, "partition": partition}
     rest = {"settings": settings, "names_sha256": whole.hexdigest()}
     id = hashlib.sha256(json.dumps({**about, **rest}, sort_keys=True).encode()).hexdigest()
     job = Job(folder, id, place, count, partition, settings)
@@ -131,13 +131,13 @@ def load_job(folder: Path) -> Job | None:
         return None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: {_ONLY_ANEW} ({error})") from error
-    kinds = {"id": str, "place": str, "pictures": int, "partition": int, "settings": dict}
+    kinds = {"id": str, "place": str, "images": int, "partition": int, "settings": dict}
     if not isinstance(document, dict) or document.get("version") != VERSION:
         raise UserError(f"{path}: expected a job of version {VERSION}; begin anew in another --out")
     for key, kind in kinds.items():
         if not isinstance(document.get(key), kind):
             raise UserError(f"{path}: {_ONLY_ANEW} (expected {kind.__name__} '{key}')")
-    if document["pictures"] < 1 or document["partition"] < 1:
+    if document["images"] < 1 or document["partition"] < 1:
         raise UserError(f"{path}: {_ONLY_ANEW} (expected counts of at least 1)")
     return Job(folder, **{key: document[key] for key in kinds})
 
@@ -162,14 +162,14 @@ def _short(value: object) -> str:
 
 
 def _check_distinct(job: Job, hashes: np.ndarray[Any, np.dtype[np.uint64]]) -> None:
-    """Only lists can name a picture twice; 8 bytes for each name are what it takes to see it."""
+    """Only lists can name an image twice; 8 bytes for each name are what it takes to see it."""
     order = np.argsort(hashes, kind="stable")
     same = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
     for first, second in ((int(order[i]), int(order[i + 1])) for i in same):
         pair = [job.names(i // job.partition)[i % job.partition] for i in (first, second)]
         if pair[0] == pair[1]:
             raise UserError(
-                f"{job.place}: expected each picture once, found {shown(pair[0])} twice; leave the "
+                f"{job.place}: expected each image once, found {shown(pair[0])} twice; leave the "
                 "second out (`sort -u` does)"
             )
 

@@ -8,10 +8,10 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from hrpose.errors import UserError, missing
-from hrpose.image import MAX_BYTES, PictureError
+from hrpose.image import MAX_BYTES, ImageError
 
 # What fsspec may open, and the package that each needs. It knows many more: some run code that
-# they fetch, and none of them holds pictures.
+# they fetch, and none of them holds images.
 PACKAGES = {
     "http": "aiohttp",
     "https": "aiohttp",
@@ -22,7 +22,7 @@ PACKAGES = {
 }
 # Seconds to wait before a read is tried again. Networks fail; files that are not there do not come.
 PAUSES = (0.5, 3.0)
-# Seconds in which a web server has to give a whole picture.
+# Seconds in which a web server has to give a full image.
 PATIENCE = 60
 
 
@@ -55,11 +55,11 @@ def content(address: str) -> bytes:
         try:
             return _content(files, path)
         except FileNotFoundError:
-            raise PictureError(f"{label}: no such file; check the name") from None
+            raise ImageError(f"{label}: no such file; check the name") from None
         except Exception as error:  # every store has exceptions of its own
             pause = next(pauses, None)
             if pause is None or isinstance(error, PermissionError):
-                raise PictureError(
+                raise ImageError(
                     f"{label}: cannot be read ({_reason(error)}); check the store and your rights"
                 ) from None
             time.sleep(pause)
@@ -125,15 +125,15 @@ def _opened(address: str) -> tuple[Any, str]:
     try:
         parts = urlsplit(address)
     except ValueError as error:
-        raise PictureError(f"{shown(address)}: expected an address ({error})") from None
+        raise ImageError(f"{shown(address)}: expected an address ({error})") from None
     label = shown(address)
     if parts.scheme not in PACKAGES or "::" in address:
-        raise PictureError(
+        raise ImageError(
             f"{label}: expected an address that begins with {', '.join(PACKAGES)}://, "
             "or a file without one"
         )
     if "@" in parts.netloc:
-        raise PictureError(
+        raise ImageError(
             f"{parts.scheme}://...@{parts.hostname}: expected no password in an address, for it "
             "would stand in the results; give it in the store's environment variables"
         )

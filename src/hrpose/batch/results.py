@@ -1,4 +1,4 @@
-"""What was found, as a table: one row for each picture, its people inside."""
+"""What was found, as a table: one row for each image, its people inside."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from hrpose.io import write_atomically
 from hrpose.poses import Poses, Row, rows
 
 # The words of `hrpose.poses.Row`. 32 bits hold 1/1000 of a pixel up to 8,192 pixels.
-_JOINT = pa.struct(
+_KEYPOINT = pa.struct(
     [
-        ("joint", pa.string()),
+        ("keypoint", pa.string()),
         ("x", pa.float32()),
         ("y", pa.float32()),
         ("score", pa.float32()),
@@ -27,7 +27,7 @@ _PERSON = pa.struct(
     [
         ("box", pa.list_(pa.float32())),
         ("score", pa.float32()),
-        ("joints", pa.list_(_JOINT)),
+        ("keypoints", pa.list_(_KEYPOINT)),
     ]
 )
 SCHEMA = pa.schema(
@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("error", pa.string()),
-        ("people", pa.list_(_PERSON)),
+        ("persons", pa.list_(_PERSON)),
     ]
 )
 _LONGEST_REASON = 500
@@ -44,40 +44,46 @@ _LONGEST_REASON = 500
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many pictures are done, how many of them failed, and the people in the others."""
+    """How many images are done, how many of them failed, and the people in the others."""
 
-    pictures: int = 0
+    images: int = 0
     failed: int = 0
-    people: int = 0
+    persons: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(
-            self.pictures + other.pictures,
+            self.images + other.images,
             self.failed + other.failed,
-            self.people + other.people,
+            self.persons + other.persons,
         )
 
 
 def found(file: str, wh: tuple[int, int], poses: Poses, threshold: float) -> dict[str, Any]:
-    """The row of a picture of `wh` pixels, with the same rounding as the other tables."""
+    """The row of an image of `wh` pixels, with the same rounding as the other tables."""
     k = len(poses.skeleton)
-    joints = [
-        {"joint": row.joint, "x": row.x, "y": row.y, "score": row.score, "present": row.present}
+    keypoints = [
+        {
+            "keypoint": row.keypoint,
+            "x": row.x,
+            "y": row.y,
+            "score": row.score,
+            "present": row.present,
+        }
         for row in rows(poses, threshold=threshold)
     ]
-    people = [
+    persons = [
         {
             "box": [round(float(v), 3) for v in box],
             "score": round(float(score), 4),
-            "joints": joints[person * k : (person + 1) * k],
+            "keypoints": keypoints[person * k : (person + 1) * k],
         }
         for person, (box, score) in enumerate(zip(poses.boxes, poses.scores, strict=True))
     ]
-    return {"file": file, "width": wh[0], "height": wh[1], "error": None, "people": people}
+    return {"file": file, "width": wh[0], "height": wh[1], "error": None, "persons": persons}
 
 
 def failed(file: str, reason: str) -> dict[str, Any]:
-    """The row of a picture that could not be done, with a reason of one line."""
+    """The row of an image that could not be done, with a reason of one line."""
     line = " ".join(reason.encode("utf-8", "backslashreplace").decode().split())
     return {"file": file, "error": line[:_LONGEST_REASON] or "unknown"}
 
@@ -92,12 +98,12 @@ def write(job: Job, number: int, table: Any) -> Counts:
     count = Counts(
         len(table),
         len(table) - table["error"].null_count,
-        int(pc.sum(pc.list_value_length(table["people"])).as_py() or 0),
+        int(pc.sum(pc.list_value_length(table["persons"])).as_py() or 0),
     )
     notes = {
         b"hrpose.job": job.id,
         b"hrpose.failed": str(count.failed),
-        b"hrpose.people": str(count.people),
+        b"hrpose.persons": str(count.persons),
     }
     write_atomically(job.results(number), parquet(table.replace_schema_metadata(notes)))
     return count
@@ -110,15 +116,15 @@ def written(job: Job, number: int) -> Counts | None:
     try:
         footer = pq.read_metadata(job.results(number))
         notes = footer.metadata or {}
-        count = Counts(footer.num_rows, int(notes[b"hrpose.failed"]), int(notes[b"hrpose.people"]))
+        count = Counts(footer.num_rows, int(notes[b"hrpose.failed"]), int(notes[b"hrpose.persons"]))
     except (OSError, ValueError, KeyError):  # pyarrow's own are ValueErrors
         return None
-    same = notes.get(b"hrpose.job") == job.id.encode() and count.pictures == job.size(number)
+    same = notes.get(b"hrpose.job") == job.id.encode() and count.images == job.size(number)
     return count if same else None
 
 
 def failures(job: Job, most: int) -> list[str]:
-    """The reasons of the first failed pictures, at most so many."""
+    """The reasons of the first failed images, at most so many."""
     reasons: list[str] = []
     for number in range(job.partitions):
         count = written(job, number)
@@ -130,7 +136,7 @@ def failures(job: Job, most: int) -> list[str]:
     return reasons[:most]
 
 
-def read_pictures(folder: Path) -> Iterator[dict[str, Any]]:
+def read_images(folder: Path) -> Iterator[dict[str, Any]]:
     """The rows of all finished partitions below `folder`, as plain values, in the list's order."""
     for path in sorted((folder / "poses").glob("part-*.parquet")):
         with pq.ParquetFile(path) as file:
@@ -139,12 +145,16 @@ def read_pictures(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
-    """The same as `hrpose.poses` has it: one row for each joint. Failed pictures have none."""
-    for picture in read_pictures(folder):
-        for person, found in enumerate(picture["people"] or ()):
-            for joint in found["joints"]:
-                place = (round(joint["x"], 3), round(joint["y"], 3), round(joint["score"], 4))
+    """The same as `hrpose.poses` has it: one row for each keypoint. Failed images have none."""
+    for image in read_images(folder):
+        for person, found in enumerate(image["persons"] or ()):
+            for keypoint in found["keypoints"]:
+                place = (
+                    round(keypoint["x"], 3),
+                    round(keypoint["y"], 3),
+                    round(keypoint["score"], 4),
+                )
                 yield Row(
-                    picture["file"], None, None, None, person, joint["joint"], *place,
-                    joint["present"],
+                    image["file"], None, None, None, person, keypoint["keypoint"], *place,
+                    keypoint["present"],
                 )  # fmt: skip

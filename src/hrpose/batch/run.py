@@ -20,12 +20,12 @@ from hrpose.batch.worker import Choices, Load, Opening, open_estimator, settings
 from hrpose.errors import UserError
 from hrpose.session import usable_cores
 
-# How often work may lose its worker before it is cut in halves, or one picture is given up.
+# How often work may lose its worker before it is cut in halves, or one image is given up.
 MOST_LOSSES = 2
 # Workers that are lost one after the other while nothing is done: then something else is wrong.
 MOST_IN_A_ROW = 20
 MOST_AT_START = 3
-# Seconds without an answer after which a worker counts as lost: so many, and so many a picture.
+# Seconds without an answer after which a worker counts as lost: so many, and so many an image.
 PATIENCE = (600.0, 60.0)
 # Images of a result file, where nothing else is asked for.
 PARTITION = 250
@@ -33,7 +33,7 @@ PARTITION = 250
 
 @dataclass(slots=True)
 class Task:
-    """Pictures of a partition, from the one at `start` on, that a worker does at a time."""
+    """Images of a partition, from the one at `start` on, that a worker does at a time."""
 
     partition: int
     start: int
@@ -54,7 +54,7 @@ class State:
 
     @property
     def finished(self) -> bool:
-        return self.done.pictures == self.job.pictures
+        return self.done.images == self.job.images
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def predict(
         else:
             jobs.check_same(job, shown(source), partition, settings)
         numbers, done = to_do(job, retry_failed)
-        progress.begin(job, done.pictures)
+        progress.begin(job, done.images)
         state = None
         if numbers and not stopped():
             opening = Opening(source, choices, load, settings, batch_size, workers.cpus)
@@ -168,7 +168,7 @@ def _until(names: Iterator[str], stopped: Callable[[], bool]) -> Iterator[str]:
 def to_do(job: Job, retry_failed: bool = False) -> tuple[list[int], Counts]:
     """The partitions that have no sound file of results, and what is in the others.
 
-    With `retry_failed` also those that hold failed pictures.
+    With `retry_failed` also those that hold failed images.
     """
     numbers, done = [], Counts()
     with ThreadPoolExecutor(8) as pool:  # of a hundred thousand files, each is a wait for a disk
@@ -193,8 +193,8 @@ def run(
 ) -> State:
     """Do `partitions`; returns when all are written, or soon after `stopped` says so.
 
-    Every picture gets exactly one row. A worker that is lost is replaced and its work done again;
-    a picture that takes its worker along twice, all by itself, is a row with that reason. `tell`
+    Every image gets exactly one row. A worker that is lost is replaced and its work done again;
+    an image that takes its worker along twice, all by itself, is a row with that reason. `tell`
     hears of each partition, of each worker, and every second. Closes the engine. Raises UserError
     where workers cannot work or results cannot be written; what was done stays.
     """
@@ -262,9 +262,9 @@ class _Work:
             self._add(task, event.table)
 
     def _add(self, task: Task, table: Any) -> None:
-        """Keep the answer; write the partition when all of its pictures are answered."""
+        """Keep the answer; write the partition when all of its images are answered."""
         if len(table) != len(task.names):
-            raise AssertionError(f"{len(table)} rows for {len(task.names)} pictures")
+            raise AssertionError(f"{len(table)} rows for {len(task.names)} images")
         pieces = self.pieces.setdefault(task.partition, {})
         pieces[task.start] = table
         if sum(map(len, pieces.values())) == self.job.size(task.partition):
@@ -296,7 +296,7 @@ class _Work:
             self.idle.remove(worker)
 
     def _again(self, task: Task, why: str) -> None:
-        """Once as it is, for machines fail. Then in halves, to find the one picture to blame."""
+        """Once as it is, for machines fail. Then in halves, to find the one image to blame."""
         task.losses += 1
         if task.losses < MOST_LOSSES:
             self.waiting.appendleft(task)
@@ -307,7 +307,7 @@ class _Work:
         else:
             middle = len(task.names) // 2
             for start, names in ((middle, task.names[middle:]), (0, task.names[:middle])):
-                # A half's next loss cuts again; a single picture has all of its chances.
+                # A half's next loss cuts again; a single image has all of its chances.
                 losses = MOST_LOSSES - 1 if len(names) > 1 else 0
                 self.waiting.appendleft(Task(task.partition, task.start + start, names, losses))
 

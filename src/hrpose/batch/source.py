@@ -1,4 +1,4 @@
-"""Where an archive's pictures are: a folder, a zip file, a list, a table or an address."""
+"""Where an archive's images are: a folder, a zip file, a list, a table or an address."""
 
 import io
 import os
@@ -9,26 +9,26 @@ from typing import Protocol
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from hrpose.batch import remote
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.errors import UserError
 from hrpose.image import SUFFIXES, read_bytes
 
 LISTS = (".txt", ".lst", ".parquet")
-# The column of a Parquet list that names the pictures: the first of these that is there.
+# The column of a Parquet list that names the images: the first of these that is there.
 COLUMNS = ("file", "path", "url", "file_name")
 # In bytes.
 _LONGEST_NAME = 16_384
 
 
 class Place(Protocol):
-    """Pictures by name. Holds no open file; workers open it anew wherever they are."""
+    """Images by name. Holds no open file; workers open it anew wherever they are."""
 
     def names(self) -> Iterator[str]:
-        """All pictures, in an order that stays. Raises UserError where they cannot be listed."""
+        """All images, in an order that stays. Raises UserError where they cannot be listed."""
         ...
 
     def content(self, name: str) -> bytes:
-        """The bytes of a picture's file, at most one more than `hrpose.image.MAX_BYTES`.
+        """The bytes of an image's file, at most one more than `hrpose.image.MAX_BYTES`.
 
         May be called from several threads. Raises UserError where it cannot be read.
         """
@@ -36,9 +36,9 @@ class Place(Protocol):
 
 
 def open_place(text: str) -> Place:
-    """The pictures at `text`, which is as `absolute` gives it.
+    """The images at `text`, which is as `absolute` gives it.
 
-    A folder or a zip file with all that lies below, a list (.txt, .lst: one picture on each line;
+    A folder or a zip file with all that is below, a list (.txt, .lst: one image on each line;
     .parquet: in a column `file`, `path`, `url` or `file_name`), or an address such as
     s3://bucket/folder. Raises UserError for anything else.
     """
@@ -48,8 +48,8 @@ def open_place(text: str) -> Place:
         return _Below(text)
     if Path(text).suffix.lower() in SUFFIXES and Path(text).is_file():
         raise UserError(
-            f"{text}: expected a folder, a zip file, a list or an address of pictures, found one "
-            "picture; `hrpose predict` does it"
+            f"{text}: expected a folder, a zip file, a list or an address of images, found one "
+            "image; `hrpose predict` does it"
         )
     return _Local(text)
 
@@ -60,10 +60,10 @@ def absolute(text: str) -> str:
 
 
 class _Local:
-    """The pictures in a folder or a zip file, known by their endings."""
+    """The images in a folder or a zip file, known by their endings."""
 
     def __init__(self, text: str) -> None:
-        self._source = PictureSource(text)
+        self._source = ImageFiles(text)
 
     def names(self) -> Iterator[str]:
         return (name for name in self._source.names() if name.lower().endswith(SUFFIXES))
@@ -73,7 +73,7 @@ class _Local:
 
 
 class _Below:
-    """The pictures below an address, known by their endings."""
+    """The images below an address, known by their endings."""
 
     def __init__(self, address: str) -> None:
         self._address = address.rstrip("/")
@@ -88,7 +88,7 @@ class _Below:
 
 
 class _Listed:
-    """The pictures that a file names: addresses, and files from the list's folder on.
+    """The images that a file names: addresses, and files from the list's folder on.
 
     The list is the user's own words, as a command line is: its names may lead anywhere.
     """
@@ -116,7 +116,7 @@ class _Listed:
                 content = line.rstrip(b"\r\n")
                 if len(content) > _LONGEST_NAME or b"\0" in content:
                     raise UserError(
-                        f"{self._shown}: line {number}: expected the name of a picture, found "
+                        f"{self._shown}: line {number}: expected the name of an image, found "
                         f"{content[:20]!r}...; a list is text with one name on each line"
                     )
                 try:
@@ -142,7 +142,7 @@ class _Listed:
                     for name in batch.column(0).to_pylist():
                         if not isinstance(name, str) or not name:
                             raise UserError(
-                                f"{self._shown}: expected names of pictures in the column "
+                                f"{self._shown}: expected names of images in the column "
                                 f"{column}, found {name!r}"
                             )
                         yield name

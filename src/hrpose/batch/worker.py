@@ -1,4 +1,4 @@
-"""What a worker does: names of pictures in, their rows out. It writes nothing."""
+"""What a worker does: names of images in, their rows out. It writes nothing."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from hrpose.errors import UserError
 
 if TYPE_CHECKING:
     from hrpose.batch.source import Place
-    from hrpose.estimator import Picture, PoseEstimator
+    from hrpose.estimator import InputImage, PoseEstimator
 
 
 Load = Callable[..., "PoseEstimator"]
@@ -104,12 +104,12 @@ def settings_of(estimator: "PoseEstimator", choices: Choices) -> dict[str, Any]:
     from hrpose.weights import find
 
     file = detector_file(choices.detector)
-    passport = estimator.passport.to_json()
+    metadata = estimator.metadata.to_json()
     return {
         **{key: value for key, value in asdict(choices).items() if key not in _NAMES},
         "weights_sha256": _sha256(find(choices.weights)),
-        "passport_sha256": hashlib.sha256(passport.encode()).hexdigest(),
-        "model": estimator.passport.title,
+        "metadata_sha256": hashlib.sha256(metadata.encode()).hexdigest(),
+        "model": estimator.metadata.title,
         "detector": estimator.detector.name,
         "detector_sha256": None if file is None else _sha256(file),
         "hrpose": __version__,
@@ -125,9 +125,9 @@ def _sha256(path: Path) -> str:
 
 
 class Worker:
-    """Finds the poses in pictures by name, reading some ahead in `readers` threads.
+    """Finds the poses in images by name, reading some ahead in `readers` threads.
 
-    Whatever is wrong with a picture is a reason in its row.
+    Whatever is wrong with an image is a reason in its row.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Worker:
         try:
             return to_table(list(self._rows(names)))
         except Exception:
-            # The network failed at a batch, for lack of memory perhaps. Each picture by itself
+            # The network failed at a batch, for lack of memory perhaps. Each image by itself
             # needs the least, and shows whose fault it is.
             return to_table([self._alone(name) for name in names])
 
@@ -163,32 +163,32 @@ class Worker:
 
         failures: deque[tuple[int, dict[str, Any]]] = deque()
 
-        def good() -> Iterator["Picture"]:
+        def good() -> Iterator["InputImage"]:
             read = prefetch(self._read, names, self._readers)
-            for place, (picture, size_or_reason) in enumerate(read):
-                if picture is None:
+            for place, (image, size_or_reason) in enumerate(read):
+                if image is None:
                     failures.append((place, failed(names[place], str(size_or_reason))))
                 else:
-                    yield replace(picture, key=(place, size_or_reason))
+                    yield replace(image, key=(place, size_or_reason))
 
-        for picture, poses in self._estimator.stream(good()):
-            place, size = picture.key
+        for image, poses in self._estimator.stream(good()):
+            place, size = image.key
             while failures and failures[0][0] < place:
                 yield failures.popleft()[1]
             yield found(names[place], size, poses, self._threshold)
         yield from (row for _, row in failures)
 
-    def _read(self, name: str) -> "tuple[Picture | None, Any]":
-        """A picture with its people's boxes and its size, or none and the reason."""
+    def _read(self, name: str) -> "tuple[InputImage | None, Any]":
+        """An image with its people's boxes and its size, or none and the reason."""
         from hrpose.image import image_size
 
         try:
             data = self._place.content(name)
             size = image_size(data)
-            return self._estimator.picture(data, size=size), size
+            return self._estimator.image(data, size=size), size
         except UserError as error:
             said = str(error)
             # Bytes have no name of their own.
-            return None, f"{name}{said.removeprefix('picture')}" if said[:8] == "picture:" else said
+            return None, f"{name}{said.removeprefix('image')}" if said[:8] == "image:" else said
         except Exception as error:  # a detector may raise anything; so may a lack of memory
             return None, f"{name}: {type(error).__name__}: {error}"

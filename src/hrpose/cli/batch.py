@@ -136,17 +136,17 @@ def _report(outcome: "Outcome", seconds: float) -> None:
     job, state, failed = outcome.job, outcome.state, outcome.failed
     folder = job.folder / "poses"
     if state is None:
-        typer.echo(f"{job.pictures:,} images were done before ({failed:,} failed): {folder}")
+        typer.echo(f"{job.images:,} images were done before ({failed:,} failed): {folder}")
         return
     here, done = state.here, state.done
     typer.echo(
-        f"{done.pictures:,} of {job.pictures:,} images ({done.failed:,} failed), "
-        f"{done.people:,} persons (detector: {outcome.detector}) -> {folder}"
+        f"{done.images:,} of {job.images:,} images ({done.failed:,} failed), "
+        f"{done.persons:,} persons (detector: {outcome.detector}) -> {folder}"
     )
-    if here.pictures:
+    if here.images:
         lost = f", {state.lost} workers lost" if state.lost else ""
         typer.echo(
-            f"this run: {here.pictures:,} images, {here.pictures / seconds:.1f} images/s, "
+            f"this run: {here.images:,} images, {here.images / seconds:.1f} images/s, "
             f"{state.workers} workers{lost}"
         )
     if not state.finished:
@@ -174,15 +174,15 @@ class _Watch:
 
     def begin(self, job: "Job", done: int) -> None:
         self._began = time.monotonic()
-        self._show(done, job.pictures, "starting workers")
+        self._show(done, job.images, "starting workers")
 
     def tell(self, state: "State") -> None:
-        speed = state.here.pictures / self.seconds
+        speed = state.here.images / self.seconds
         lost = f", {state.lost} lost (the last one {state.why_lost})" if state.lost else ""
         workers = f"{state.workers} workers{lost}" if state.workers else f"starting workers{lost}"
         self._show(
-            state.done.pictures,
-            state.job.pictures,
-            f"{state.done.pictures:,} of {state.job.pictures:,} images, "
+            state.done.images,
+            state.job.images,
+            f"{state.done.images:,} of {state.job.images:,} images, "
             f"{state.done.failed:,} failed, {speed:.1f}/s, {workers}",
         )

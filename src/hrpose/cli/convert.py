@@ -36,10 +36,10 @@ def mpii(
 
     for done in convert(annot, out, images):
         heads = f", {done.heads} with head boxes" if done.heads else ""
-        typer.echo(f"wrote {done.path}: {done.people} persons in {done.pictures} images{heads}")
-        if done.pictures_found < done.pictures:
+        typer.echo(f"wrote {done.path}: {done.persons} persons in {done.images} images{heads}")
+        if done.images_found < done.images:
             typer.echo(
-                f"  {done.pictures - done.pictures_found} images were not found and their sizes "
+                f"  {done.images - done.images_found} images were not found and their sizes "
                 "guessed; poses do not depend on them, but name the folder with --images to be sure"
             )
 
@@ -109,41 +109,41 @@ def _reader(name: str, source: Source) -> Callable[..., None]:
         category: Category = None,
         copy: Copy = False,
     ) -> None:
-        from hrpose.data.formats.convert import pictures_found, to_coco
-        from hrpose.data.formats.people import Given
-        from hrpose.data.images import PictureSource
+        from hrpose.data.formats.convert import images_found, to_coco
+        from hrpose.data.formats.persons import Given
+        from hrpose.data.images import ImageFiles
         from hrpose.data.skeleton_file import skeleton_called
         from hrpose.skeletons import SHIPPED
 
         given = Given(
-            PictureSource(images) if images else None,
+            ImageFiles(images) if images else None,
             skeleton_called(skeleton) if skeleton else None,
             category,
         )
         done = to_coco(name, source, out, given, copy)
         for document in done.documents:
             typer.echo(
-                f"wrote {out / document.name}.json: {document.people} persons in "
-                f"{document.pictures} images"
+                f"wrote {out / document.name}.json: {document.persons} persons in "
+                f"{document.images} images"
             )
             if document.boxes_made:
                 typer.echo(
                     f"  boxes of {document.boxes_made} persons were made from their keypoints"
                 )
-        joints = done.found.skeleton
-        known = f" of {joints.name}" if joints in SHIPPED.values() else ""
-        typer.echo(f"  {len(joints)} keypoints{known}: {', '.join(joints.keypoints)}")
+        keypoints = done.found.skeleton
+        known = f" of {keypoints.name}" if keypoints in SHIPPED.values() else ""
+        typer.echo(f"  {len(keypoints)} keypoints{known}: {', '.join(keypoints.keypoints)}")
         if not known:
             typer.echo(f"wrote {out / 'skeleton.yaml'}: correct it where pairs or limbs are wrong")
         for note in done.found.notes:
             typer.echo(f"  {note}")
-        total, found = len(done.found.pictures), pictures_found(done.found)
+        total, found = len(done.found.images), images_found(done.found)
         if found < total:
             typer.echo(f"  {total - found} of {total} images were not found; see --images")
         if found and (out / "images").exists():
             typer.echo(f"images: {out / 'images'}{'' if copy else ', a link'}")
-        elif found and done.found.images is not None:
-            typer.echo(f"images: {done.found.images.place}; name it with --images, or use --copy")
+        elif found and done.found.files is not None:
+            typer.echo(f"images: {done.found.files.place}; name it with --images, or use --copy")
 
     return convert
 
@@ -162,15 +162,15 @@ def _writer(name: str, target: Target) -> Callable[..., None]:
         copy: CopyToo = False,
     ) -> None:
         from hrpose.data.formats.convert import from_coco_to
-        from hrpose.data.formats.people import Given
-        from hrpose.data.images import PictureSource
+        from hrpose.data.formats.persons import Given
+        from hrpose.data.images import ImageFiles
 
-        given = Given(PictureSource(images) if images else None, None, category)
+        given = Given(ImageFiles(images) if images else None, None, category)
         done = from_coco_to(name, annotations, out, given, prefix, copy)
-        people = sum(len(picture.people) for picture in done.found.pictures)
+        persons = sum(len(image.persons) for image in done.found.images)
         for file in done.files:
             typer.echo(f"wrote {out / file}")
-        typer.echo(f"  {people} persons in {len(done.found.pictures)} images")
+        typer.echo(f"  {persons} persons in {len(done.found.images)} images")
 
     return convert
 
@@ -186,11 +186,11 @@ def to_yolo(
 ) -> None:
     """From COCO keypoints: YOLO-pose with data.yaml for Ultralytics; images are linked."""
     from hrpose.data.formats.convert import from_coco_to_yolo
-    from hrpose.data.formats.people import Given
-    from hrpose.data.images import PictureSource
+    from hrpose.data.formats.persons import Given
+    from hrpose.data.images import ImageFiles
 
     def given(place: Path | None) -> Given:
-        return Given(PictureSource(place) if place else None, None, category)
+        return Given(ImageFiles(place) if place else None, None, category)
 
     sources = {"train": (annotations, given(images))}
     if val is not None:

@@ -49,7 +49,7 @@ def _data() -> None:
 )
 def synthetic(
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
-    pictures: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1000,
+    images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1000,
     seed: Annotated[int, typer.Option(help="The same seed draws the same images.")] = 0,
     figure: Annotated[
         Figure, typer.Option(help="Persons with COCO keypoints, or animals with nine of their own.")
@@ -59,7 +59,7 @@ def synthetic(
     from hrpose.synthetic import ANIMAL, PERSON, write_dataset
 
     drawn = {Figure.person: PERSON, Figure.animal: ANIMAL}[figure]
-    annotations = write_dataset(out, pictures, seed, figure=drawn)
+    annotations = write_dataset(out, images, seed, figure=drawn)
     typer.echo(f"wrote {annotations}")
 
 
@@ -113,7 +113,7 @@ def check(
         str | None, typer.Option(help="Images of the other set, where they are elsewhere.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Weights for these joints: finds left and right swapped.")
+        str | None, typer.Option(help="Weights for these keypoints: finds left and right swapped.")
     ] = None,
     skip: Annotated[
         str, typer.Option("--ignore", help="Kinds of problems to ignore, separated by commas.")
@@ -175,7 +175,7 @@ def preview(
     skeleton: Annotated[
         Path | None, typer.Option(help="A YAML file that completes the annotations' skeleton.")
     ] = None,
-    people: Annotated[int, typer.Option(min=1, max=500, help="Number of persons to show.")] = 48,
+    persons: Annotated[int, typer.Option(min=1, max=500, help="Number of persons to show.")] = 48,
     seed: Annotated[int, typer.Option(min=0, help="The same seed shows the same persons.")] = 0,
     input_size: InputSize = "192x256",
     photometric: Annotated[
@@ -197,13 +197,13 @@ def preview(
         return complete_skeleton(found, skeleton)
 
     size = parse_input_size(input_size) or (192, 256)
-    look = Look(size, Augmentation(photometric=photometric), people, seed)
+    look = Look(size, Augmentation(photometric=photometric), persons, seed)
     with progress("persons") as show:
         shown = preview(annotations, images, look, complete, show)
     write_atomically(out, render(shown))
     for line in shown.unread:
         typer.echo(f"not shown: {line}", err=True)
-    typer.echo(f"wrote {out}: {len(shown.people)} persons (open it in a browser)")
+    typer.echo(f"wrote {out}: {len(shown.persons)} persons (open it in a browser)")
 
 
 @app.command(epilog=examples("hrpose data rank images --annotations train.json --out rank.csv"))
@@ -228,30 +228,30 @@ def rank(
     from rich.table import Table
 
     from hrpose.api import load
-    from hrpose.data.images import PictureSource
+    from hrpose.data.images import ImageFiles
     from hrpose.image import SUFFIXES
     from hrpose.io import write_atomically
     from hrpose.quality.annotations import read_labels
-    from hrpose.quality.left_right import check_joints
+    from hrpose.quality.left_right import check_keypoints
     from hrpose.quality.ranking import as_dict, rank
 
     if out is not None and out.suffix not in (".json", ".csv"):
         raise UserError(
             f"--out {out}: expected a name that ends in .json or .csv", code="option-invalid"
         )
-    source = PictureSource(images)
+    source = ImageFiles(images)
     labels = None if annotations is None else read_labels(annotations)[0]
     names = [name for name in source.names() if name.lower().endswith(SUFFIXES)]
     estimator = load(weights, detector=detector, batch_size=batch_size)
     if labels is not None and labels.skeleton is not None:
-        check_joints(estimator, labels)
+        check_keypoints(estimator, labels)
     with progress("images") as show:
         ranking = rank(estimator, source, names, labels, show)
     lists = as_dict(ranking)
     if out is not None and out.suffix == ".json":
         write_atomically(out, json.dumps(lists, indent=1, ensure_ascii=False) + "\n")
     elif out is not None:
-        rows = [{"list": kind, **row} for kind in ("unlabelled", "doubtful") for row in lists[kind]]
+        rows = [{"list": kind, **row} for kind in ("unlabeled", "doubtful") for row in lists[kind]]
         text = io.StringIO()
         columns = dict.fromkeys(name for row in rows for name in row)
         writer = csv.DictWriter(text, list(columns) or ["list"], lineterminator="\n")
@@ -260,7 +260,7 @@ def rank(
         write_atomically(out, text.getvalue())
     shown = plain_console(100)
     titles = {
-        "unlabelled": f"to label next, of {len(ranking.unlabelled)} images",
+        "unlabeled": f"to label next, of {len(ranking.unlabeled)} images",
         "doubtful": f"labels to review, of {len(ranking.doubtful)} in doubt",
     }
     for kind, title in titles.items():
@@ -272,7 +272,7 @@ def rank(
         for row in lists[kind][:top]:
             table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
         shown.print(table)
-    if not ranking.unlabelled and not ranking.doubtful:
+    if not ranking.unlabeled and not ranking.doubtful:
         typer.echo("no persons were found")
     for line in ranking.unread:
         typer.echo(f"not ranked: {line}", err=True)
@@ -356,11 +356,11 @@ def sigmas(
     for name in ("keypoint", "sigma", "95 % from", "to", "persons", "so far"):
         shown.add_column(name, justify="left" if name == "keypoint" else "right")
     known = estimate.skeleton.has_sigmas
-    for joint, name in enumerate(estimate.skeleton.keypoints):
-        values = (estimate.sigmas[joint], estimate.low[joint], estimate.high[joint])
+    for keypoint, name in enumerate(estimate.skeleton.keypoints):
+        values = (estimate.sigmas[keypoint], estimate.low[keypoint], estimate.high[keypoint])
         numbers = ["-" if math.isnan(value) else f"{value:.4f}" for value in values]
-        so_far = f"{estimate.skeleton.sigmas[joint]:.3f}" if known else "-"
-        shown.add_row(name, *numbers, str(estimate.people[joint]), so_far)
+        so_far = f"{estimate.skeleton.sigmas[keypoint]:.3f}" if known else "-"
+        shown.add_row(name, *numbers, str(estimate.persons[keypoint]), so_far)
     console.print(shown)
     if results is not None:
         figures = Table(title=f"AP of {results.name} with these sigmas times a factor")

@@ -9,7 +9,7 @@ import typer
 
 from hrpose.cli.console import plain_console
 from hrpose.cli.options import Coco, Copy, ImagesBeside, NewFolder, examples
-from hrpose.data.editing import Joints
+from hrpose.data.editing import Keypoints
 from hrpose.errors import UserError
 
 Seed = Annotated[int, typer.Option(help="The same seed draws the same images.")]
@@ -34,10 +34,10 @@ def merge(
         list[Path] | None,
         typer.Option(help="Their images, once for each file; by default images/ beside it."),
     ] = None,
-    joints: Annotated[
-        Joints,
+    keypoints: Annotated[
+        Keypoints,
         typer.Option(help="Where the skeletons differ: same (an error), common, or all keypoints."),
-    ] = Joints.same,
+    ] = Keypoints.same,
     rename: Annotated[
         list[str] | None, typer.Option(help="OLD=NEW: keypoints with other names in other sets.")
     ] = None,
@@ -53,10 +53,10 @@ def merge(
         )
     places: list[Path | None] = list(images) if images else [None] * len(annotations)
     sources = list(zip(annotations, places, strict=True))
-    done = merging.merge(sources, out, joints, _pairs("--rename", rename), copy)
-    typer.echo(f"wrote {out / 'annotations.json'}: {done.people} persons in {done.pictures} images")
-    for name, people, pictures in done.sets:
-        typer.echo(f"  {people} persons in {pictures} images of {name}")
+    done = merging.merge(sources, out, keypoints, _pairs("--rename", rename), copy)
+    typer.echo(f"wrote {out / 'annotations.json'}: {done.persons} persons in {done.images} images")
+    for name, persons, count in done.sets:
+        typer.echo(f"  {persons} persons in {count} images of {name}")
     if done.shared:
         typer.echo(f"  {done.shared} images are in several sets, and have the persons of all")
     typer.echo(f"  {len(done.skeleton)} keypoints: {', '.join(done.skeleton.keypoints)}")
@@ -99,17 +99,17 @@ def split(
         images,
         copy,
     )
-    total = sum(part.pictures for part in done)
+    total = sum(part.images for part in done)
     for part in done:
         typer.echo(
-            f"wrote {out / part.name}.json: {part.people} persons in {part.pictures} images, "
-            f"{part.pictures / max(total, 1):.1%} (asked for {part.wanted})"
+            f"wrote {out / part.name}.json: {part.persons} persons in {part.images} images, "
+            f"{part.images / max(total, 1):.1%} (asked for {part.wanted})"
         )
         if part.groups:
             shown = ", ".join(part.groups[:8])
             more = f" and {len(part.groups) - 8} more" if len(part.groups) > 8 else ""
             typer.echo(f"  {len(part.groups)} groups: {shown}{more}")
-    _say_pictures(out, annotations, images)
+    _say_images(out, annotations, images)
 
 
 def subset(
@@ -118,13 +118,13 @@ def subset(
     source: Annotated[
         list[str] | None, typer.Option(help="Only images of this source; may be repeated.")
     ] = None,
-    pictures: Annotated[
+    max_images: Annotated[
         int | None, typer.Option(min=1, help="Number of images, drawn at random.")
     ] = None,
     min_size: Annotated[
         float, typer.Option(min=0, help="Minimum of the longer side of a person's box, in pixels.")
     ] = 0,
-    min_joints: Annotated[
+    min_keypoints: Annotated[
         int, typer.Option(min=0, help="Minimum number of labeled keypoints of a person.")
     ] = 0,
     seed: Seed = 0,
@@ -134,11 +134,11 @@ def subset(
     """Select a part of the images and persons."""
     from hrpose.data.editing import subset as taking
 
-    found, people = taking.subset(
-        annotations, out, source or (), pictures, min_size, min_joints, seed, images, copy
+    found, persons = taking.subset(
+        annotations, out, source or (), max_images, min_size, min_keypoints, seed, images, copy
     )
-    typer.echo(f"wrote {out / 'annotations.json'}: {people} persons in {found} images")
-    _say_pictures(out, annotations, images)
+    typer.echo(f"wrote {out / 'annotations.json'}: {persons} persons in {found} images")
+    _say_images(out, annotations, images)
 
 
 def stats(
@@ -164,33 +164,34 @@ def _show(numbers: dict[str, Any]) -> None:
     console = plain_console()
     table = Table("", "least", "10%", "50%", "90%", "most", title=numbers["file"])
     for key in (
-        "people_per_picture",
-        "joints_per_person",
+        "persons_per_image",
+        "keypoints_per_person",
         "box_longer_side",
-        "picture_width",
-        "picture_height",
+        "image_width",
+        "image_height",
     ):
         table.add_row(key.replace("_", " "), *(f"{value:g}" for value in numbers[key]))
     console.print(table)
     sizes = ", ".join(f"{count} {name}" for name, count in numbers["sizes"].items())
     lines = [
-        f"{numbers['people']} persons in {numbers['pictures']} images ({sizes})",
-        f"{numbers['pictures_without_people']} images without persons, "
-        f"{numbers['people_without_joints']} persons without keypoints, {numbers['crowds']} crowds",
+        f"{numbers['persons']} persons in {numbers['images']} images ({sizes})",
+        f"{numbers['images_without_persons']} images without persons, "
+        f"{numbers['persons_without_keypoints']} persons without keypoints, {numbers['crowds']} "
+        "crowds",
     ]
-    if numbers["boxes_made_from_joints"]:
-        lines.append(f"{numbers['boxes_made_from_joints']} boxes were made from keypoints")
+    if numbers["boxes_made_from_keypoints"]:
+        lines.append(f"{numbers['boxes_made_from_keypoints']} boxes were made from keypoints")
     console.print("\n".join(lines), highlight=False)
-    people = max(numbers["people"], 1)
-    joints = Table(f"keypoint of {numbers['skeleton']}", "visible", "hidden", "not labeled")
-    for name, seen in numbers["joints"].items():
-        shares = (seen["visible"], seen["hidden"], people - seen["visible"] - seen["hidden"])
-        joints.add_row(name, *(f"{share / people:.1%}" for share in shares))
-    console.print(joints)
+    persons = max(numbers["persons"], 1)
+    keypoints = Table(f"keypoint of {numbers['skeleton']}", "visible", "hidden", "not labeled")
+    for name, seen in numbers["keypoints"].items():
+        shares = (seen["visible"], seen["hidden"], persons - seen["visible"] - seen["hidden"])
+        keypoints.add_row(name, *(f"{share / persons:.1%}" for share in shares))
+    console.print(keypoints)
     if numbers["sources"]:
         sources = Table("source", "images", "persons")
         for name, count in numbers["sources"].items():
-            sources.add_row(name or "(none)", str(count["pictures"]), str(count["people"]))
+            sources.add_row(name or "(none)", str(count["images"]), str(count["persons"]))
         console.print(sources)
 
 
@@ -224,7 +225,7 @@ def _shares(text: str) -> dict[str, float]:
     return shares
 
 
-def _say_pictures(out: Path, annotations: Path, images: Path | None) -> None:
+def _say_images(out: Path, annotations: Path, images: Path | None) -> None:
     if (out / "images").exists():
         link = ", a link" if (out / "images").is_symlink() else ""
         typer.echo(f"images: {out / 'images'}{link}")

@@ -99,7 +99,7 @@ def evaluate(
         )
     flip = f"flip test: {'on' if flip_test else 'off'}{'; refined' if refine else ''}"
     title = (
-        f"{weights} on {annotations.name}: {report.people} persons in {report.pictures} images\n"
+        f"{weights} on {annotations.name}: {report.persons} persons in {report.images} images\n"
         f"boxes: {report.boxes}; {flip}"
     )
     if report.primary is None:
@@ -151,7 +151,7 @@ def evaluate_detector(
     recall, precision = scores.at(report.threshold)
     best_recall, best_precision = scores.at(best)
     typer.echo(
-        f"{report.name} on {report.images} images with {scores.people} persons at least "
+        f"{report.name} on {report.images} images with {scores.persons} persons at least "
         f"{min_height:g} px high, IoU {min_iou:g}\n"
         f"threshold {report.threshold:.2f}: recall {recall:.3f}, precision {precision:.3f}, "
         f"{report.boxes_per_image:.1f} boxes per image\n"

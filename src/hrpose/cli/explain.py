@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def explain(
-    picture: Annotated[Path, typer.Argument(help="An image.")],
+    path: Annotated[Path, typer.Argument(help="An image.")],
     weights: Weights = "w16-small",
     box: Annotated[
         str | None,
@@ -32,7 +32,7 @@ def explain(
         ),
     ] = None,
     detector: Detector = "auto",
-    joint: Annotated[
+    keypoint: Annotated[
         str | None, typer.Option(help="The keypoint to show pixel by pixel, such as left_wrist.")
     ] = None,
     threshold: Threshold = THRESHOLD,
@@ -49,17 +49,17 @@ def explain(
         raise UserError(
             "--box and --boxes: expected one of them, found both", code="option-conflict"
         )
-    image = read_image(picture)
+    image = read_image(path)
     given = box is not None or boxes is not None
     estimator = load(weights, detector="none" if given else detector)
-    chosen, origin = _box(picture, image, box, boxes, estimator)
-    traced = trace(estimator.session, image, chosen, origin, joint)
-    written = write(traced, picture.name, out, threshold)
+    chosen, origin = _box(path, image, box, boxes, estimator)
+    traced = trace(estimator.session, image, chosen, origin, keypoint)
+    written = write(traced, path.name, out, threshold)
     typer.echo(f"{written.page} (open it in a browser)")
 
 
 def _box(
-    picture: Path,
+    path: Path,
     image: "NDArray[np.uint8]",
     box: str | None,
     boxes: Path | None,
@@ -81,17 +81,17 @@ def _box(
             ) from error
         return np.array([x, y, w, h]), "Here you gave the box."
     if boxes is not None:
-        source = ImageInput(picture, 1)
+        source = ImageInput(path, 1)
         rows, _ = boxes_by_image(boxes, [source])[source]
         found, origin = np.array(rows, np.float64).reshape(-1, 4), f"the file {boxes.name} gave"
     else:
-        found = estimator.picture(image).boxes
+        found = estimator.image(image).boxes
         origin = f"the detector {estimator.detector.name} found"
         if isinstance(estimator.detector, FullImage):
-            return found[0], "Here no detector looked: it is the whole photo."
+            return found[0], "Here no detector looked: it is the whole image."
     if not len(found):
         raise UserError(
-            f"{picture}: no person was found; give the box with --box x,y,w,h",
+            f"{path}: no person was found; give the box with --box x,y,w,h",
             code="persons-missing",
         )
     largest = found[int(np.argmax(found[:, 2] * found[:, 3]))]

@@ -22,23 +22,23 @@ def summary(
 
     from hrpose.metadata import Metadata
     from hrpose.models import NETWORKS, HRNet
-    from hrpose.models.summary import summarise
+    from hrpose.models.summary import summarize
     from hrpose.session import open_session
     from hrpose.weights import EMBEDDED, find
 
     # `w16-small` is both: the weights say what they are used with.
     only_network = network in NETWORKS and network not in EMBEDDED
-    passport = (
-        Metadata(network, (192, 256)) if only_network else open_session(find(network)).passport
+    metadata = (
+        Metadata(network, (192, 256)) if only_network else open_session(find(network)).metadata
     )
-    input_wh = parse_input_size(input_size) or passport.input_wh
-    model = HRNet.from_name(passport.network, len(passport.skeleton))
-    stages = summarise(model, input_wh)
+    input_wh = parse_input_size(input_size) or metadata.input_wh
+    model = HRNet.from_name(metadata.network, len(metadata.skeleton))
+    stages = summarize(model, input_wh)
     table = Table(
         "stage",
         Column("parameters", justify="right"),
         Column("GMACs", justify="right"),
-        title=f"{passport.network}: {model.num_keypoints} keypoints, {input_wh[0]}x{input_wh[1]}",
+        title=f"{metadata.network}: {model.num_keypoints} keypoints, {input_wh[0]}x{input_wh[1]}",
     )
     for cost in stages:
         table.add_row(cost.stage, f"{cost.parameters:,}", f"{cost.macs / 1e9:.3f}")
@@ -60,10 +60,10 @@ def export(
 ) -> None:
     """Export weights to ONNX; the result is compared with PyTorch before it is written."""
     from hrpose.api import export
-    from hrpose.models.export import FinderReport
+    from hrpose.models.export import DetectorReport
 
     report = export(weights, out)
-    if isinstance(report, FinderReport):
+    if isinstance(report, DetectorReport):
         typer.echo(
             f"wrote {report.path}: equal to PyTorch within {report.difference:.1e}; with weights "
             f"rounded to float16, as they are in the file, within {report.file_difference:.1e}"
@@ -85,7 +85,7 @@ def quantize(
         Path | None, typer.Option(help="COCO keypoints JSON for calibration; by default the same.")
     ] = None,
     calibration_images: Annotated[str | None, typer.Option(help="Images for calibration.")] = None,
-    people: Annotated[int, typer.Option(min=1, help="Persons used for calibration.")] = 200,
+    persons: Annotated[int, typer.Option(min=1, help="Persons used for calibration.")] = 200,
     most_drop: Annotated[
         float, typer.Option(min=0, max=1, help="The largest accepted drop of AP.")
     ] = 0.01,
@@ -112,7 +112,7 @@ def quantize(
         annotations,
         images,
         calibration=calibration,
-        people=people,
+        persons=persons,
         most_drop=most_drop,
         flip_test=flip_test,
     )

@@ -122,7 +122,7 @@ ImagesToCopy = Annotated[
 
 # What `--save` knows, and what each is.
 KINDS = {
-    "pictures": "drawn images and clips",
+    "images": "drawn images and clips",
     "coco": "COCO keypoint results, .json",
     "csv": "a table with a row for each keypoint, .csv",
     "parquet": "the same table, .parquet (needs pyarrow)",

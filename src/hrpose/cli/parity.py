@@ -115,7 +115,7 @@ def _model(
     from hrpose.api import load
     from hrpose.errors import UserError
     from hrpose.evaluation.parity.certificate import Check
-    from hrpose.evaluation.parity.models import compare_models, drawn_people, figure, people_of
+    from hrpose.evaluation.parity.models import compare_models, drawn_persons, figure, persons_of
     from hrpose.weights.registry import RELEASED
 
     if published is None and against is None and weights in RELEASED:
@@ -138,8 +138,8 @@ def _model(
         name = Path(weights).name
         if against is not None:
             origin = load(against, detector="none", flip_test=flip_test, batch_size=32)
-            pictures = drawn_people() if data is None else people_of(*data[:2])
-            checks += compare_models(name, found, origin, pictures)
+            images = drawn_persons() if data is None else persons_of(*data[:2])
+            checks += compare_models(name, found, origin, images)
             if data is not None and expected is None:
                 expected = (Path(against).name, figure(origin, *data, progress=show)[1])
         if data is not None and expected is not None:

@@ -63,7 +63,7 @@ def predict(
         ),
     ] = None,
     out: Out = Path("out"),
-    save: Save = "pictures,coco",
+    save: Save = "images,coco",
     threshold: Threshold = THRESHOLD,
     mark: Mark = "",
     side_by_side: Annotated[
@@ -116,9 +116,9 @@ def predict(
                 code="option-conflict",
             )
     for name, option in (("side_by_side", "--side-by-side"), ("mark", "--mark")):
-        if given(context, name) and "pictures" not in kinds and not show:
+        if given(context, name) and "images" not in kinds and not show:
             raise UserError(
-                f"{option}: expected pictures in --save, found '{save}'; add pictures",
+                f"{option}: expected images in --save, found '{save}'; add images",
                 code="option-conflict",
             )
     saving = Saving(out, kinds, threshold, marks)
@@ -218,7 +218,7 @@ def _predict_images(
                 print(f"hrpose: {note}", file=sys.stderr)
     detector = boxes if boxes is not None else f"detector: {name}{alone}"
     empty = f" ({results.empty} without persons)" if results.empty else ""
-    written = [*map(str, results.files), *["drawn images"] * ("pictures" in saving.kinds)]
+    written = [*map(str, results.files), *["drawn images"] * ("images" in saving.kinds)]
     typer.echo(
         f"{counted(results.images, 'image')}{empty}, {counted(results.persons, 'person')} "
         f"({detector}) -> {', '.join(written) if results.images and written else 'nothing'}"
@@ -248,7 +248,7 @@ def _predict_clip(
     with Clip.open(source.place) as clip, ExitStack() as stack:
         window = stack.enter_context(Window(clip.name)) if show else None
         results = stack.enter_context(
-            ClipResults(saving, source, clip, estimator.passport.skeleton)
+            ClipResults(saving, source, clip, estimator.metadata.skeleton)
         )
         bar = stack.enter_context(progress(str(source), "frames"))
         for frame, poses in follow(estimator, clip, every=every, smooth=smooth):

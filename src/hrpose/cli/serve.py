@@ -58,14 +58,14 @@ def serve(
     file = registry.find(weights)
     threads = max(1, usable_cores() // workers)
     sessions = [open_session(file, threads) for _ in range(workers)]
-    finder = open_detector(detector, threads=threads)
+    opened = open_detector(detector, threads=threads)
     limits = Limits(max_bytes=round(max_megabytes * 1e6), max_pixels=round(max_megapixels * 1e6))
     with listen(host, port) as listener:
 
         def ready() -> None:
             typer.echo(f"hrpose: {weights} at {url_of(listener)}; Ctrl-C ends it")
-            typer.echo(f"hrpose: person detector: {finder.name}")
+            typer.echo(f"hrpose: person detector: {opened.name}")
             if token is None and not host.startswith(("127.", "localhost", "::1")):
                 typer.echo("hrpose: open to everyone who can reach this address; see --token")
 
-        serve(sessions, listener, finder, token=token, limits=limits, ready=ready)
+        serve(sessions, listener, opened, token=token, limits=limits, ready=ready)

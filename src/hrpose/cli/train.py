@@ -40,9 +40,9 @@ def train(
     loaded = load_recipe(recipe, overrides or ())
     if check:
         datamodule, _ = train_module.check(loaded, data, say, started())
-        people = len(datamodule.train_table)
+        persons = len(datamodule.train_table)
         if started().first:
-            typer.echo(f"{loaded.name}: ready to train on {people} persons")
+            typer.echo(f"{loaded.name}: ready to train on {persons} persons")
         return
     destination = out or Path("runs") / loaded.name
     weights = train_module.train(loaded, data, destination, resume, say)
@@ -63,11 +63,11 @@ def train_detector(
     resume: Resume = False,
 ) -> None:
     """Train a person detector on images in which every person has a box."""
-    from hrpose.training.person_detector.recipe import FinderRecipe
+    from hrpose.training.person_detector.recipe import DetectorRecipe
     from hrpose.training.person_detector.train import train
     from hrpose.yaml_file import load_as
 
-    loaded = load_as(recipe, overrides or (), FinderRecipe)
+    loaded = load_as(recipe, overrides or (), DetectorRecipe)
     weights = train(loaded, data, out or Path("runs") / loaded.name, resume)
     typer.echo(f"wrote {weights}")
 
@@ -113,11 +113,11 @@ def finetune(
     from hrpose.yaml_file import checked
 
     found = convert.read(weights.find(start))
-    people = load_persons(train)
+    persons = load_persons(train)
     if skeleton is not None:
-        people = replace(people, skeleton=complete_skeleton(people.skeleton, skeleton))
-    category = re.sub(r"[^\w-]+", "-", people.skeleton.name)
-    licence = "unknown" if found.passport is None else found.passport.license
+        persons = replace(persons, skeleton=complete_skeleton(persons.skeleton, skeleton))
+    category = re.sub(r"[^\w-]+", "-", persons.skeleton.name)
+    license = "unknown" if found.metadata is None else found.metadata.license
     recipe = recipe_for(
         out.name if out else category,
         Path(start),
@@ -126,10 +126,10 @@ def finetune(
             train=DataSet(annotations=train, images=images or train.parent / "images"),
             val=DataSet(annotations=val, images=val_images or val.parent / "images"),
             skeleton=skeleton,
-            description=f"{len(people)} persons of {train.name}, starting from {start}",
-            licence=f"unknown; that of {start}: {licence}",
+            description=f"{len(persons)} persons of {train.name}, starting from {start}",
+            license=f"unknown; that of {start}: {license}",
         ),
-        people,
+        persons,
         parse_input_size(input_size),
     )
     given = recipe.model_dump(mode="json", exclude_defaults=True)

@@ -72,7 +72,7 @@ def download(
             path = fetch(row, origin, show)
         typer.echo(f"{row.name}: {path}")
         score = "" if row.score is None else f"; {row.score:.3f} {row.measured}"
-        typer.echo(f"license: {row.licence}{score}")
+        typer.echo(f"license: {row.license}{score}")
 
 
 @app.command(epilog=examples("hrpose weights push horses.onnx --to me/horses"))
@@ -174,14 +174,14 @@ def convert(
     training_data: Annotated[
         str, typer.Option(help="What they were trained on, for the metadata.")
     ] = "unknown",
-    licence: Annotated[str, typer.Option(help="Their license, for the metadata.")] = "unknown",
+    license: Annotated[str, typer.Option(help="Their license, for the metadata.")] = "unknown",
 ) -> None:
     """Convert a checkpoint of another project; reports what was matched and what was dropped.
 
     What a file does not state is inferred from its name and shapes, and printed.
     """
     from hrpose.models import convert
-    from hrpose.models.convert import Known, passport_for
+    from hrpose.models.convert import Known, metadata_for
 
     expected = {Form.hrpose: (".safetensors",), Form.official: (".pth", ".pt")}[to]
     if out.suffix not in expected:
@@ -204,16 +204,16 @@ def convert(
         codec=codec.value if codec else None,
         sigma=sigma,
         training_data=training_data,
-        licence=licence,
+        license=license,
     )
     if to is Form.hrpose and k is not None:
-        passport, reasons = passport_for(weights, source, known)
+        metadata, reasons = metadata_for(weights, source, known)
         for reason in reasons:
             typer.echo(f"  {reason}")
-        convert.write_hrpose(out, weights, passport)
+        convert.write_hrpose(out, weights, metadata)
     elif known != Known():
         raise UserError(
-            f"{out}: will have no passport; leave out the options that describe it",
+            f"{out}: will have no metadata; leave out the options that describe it",
             code="option-conflict",
         )
     elif to is Form.hrpose:

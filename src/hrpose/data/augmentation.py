@@ -21,7 +21,7 @@ class Augmentation:
 
     Scale: factor 1 + `scale` * normal, cut to [1 - scale, 1 + scale]. Rotation: with
     `rotation_probability`, `rotation_deg` * normal, cut to twice `rotation_deg`. Half body: for
-    people with more than `half_body_min_keypoints` labelled keypoints. The official code means to
+    people with more than `half_body_min_keypoints` labeled keypoints. The official code means to
     choose the upper body half of the time but compares a normal draw with 0.5, so that it does
     0.69 of the time; published weights were trained so, and so is our default.
     """
@@ -35,9 +35,9 @@ class Augmentation:
     half_body_upper_probability: float = 0.69
     half_body_padding: float = 1.5
     shift: float = 0.0
-    """Standard deviation of the box's centre, as a part of its size; not in the paper."""
+    """Standard deviation of the box's center, as a part of its size; not in the paper."""
     photometric: float = 0.0
-    """Strength in [0, 1] of changes of colour, light and sharpness; not in the paper."""
+    """Strength in [0, 1] of changes of color, light and sharpness; not in the paper."""
 
 
 def draw_crop(
@@ -75,16 +75,16 @@ def half_body(
     augmentation: Augmentation,
     prefer_upper: bool,
 ) -> Crop:
-    """The crop around the labelled keypoints of one half of the body, or `crop` unchanged.
+    """The crop around the labeled keypoints of one half of the body, or `crop` unchanged.
 
-    The preferred half is taken where more than two of its keypoints are labelled, the lower else,
+    The preferred half is taken where more than two of its keypoints are labeled, the lower else,
     and where that has no more than two either, the upper again; fewer than two give no crop.
     """
-    labelled = keypoints[:, 2] > 0
-    if not skeleton.upper_body or labelled.sum() <= augmentation.half_body_min_keypoints:
+    labeled = keypoints[:, 2] > 0
+    if not skeleton.upper_body or labeled.sum() <= augmentation.half_body_min_keypoints:
         return crop
-    upper = [i for i in skeleton.upper_body if labelled[i]]
-    lower = [i for i in skeleton.lower_body if labelled[i]]
+    upper = [i for i in skeleton.upper_body if labeled[i]]
+    lower = [i for i in skeleton.lower_body if labeled[i]]
     chosen = upper if (prefer_upper and len(upper) > 2) or len(lower) <= 2 else lower
     if len(chosen) < 2:
         return crop
@@ -98,7 +98,7 @@ def half_body(
 def photometric(
     image: NDArray[np.uint8], strength: float, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Change light, contrast, colour and sharpness of an (h, w, 3) uint8 image.
+    """Change light, contrast, color and sharpness of an (h, w, 3) uint8 image.
 
     `strength` in [0, 1]; 0 returns the image. Each change happens about half of the time.
     """
@@ -107,13 +107,13 @@ def photometric(
     pixels: NDArray[Any] = image.astype(np.float32)
     if rng.uniform() < 0.7:
         gain = rng.uniform(1 - 0.4 * strength, 1 + 0.4 * strength, size=3)
-        # Mostly one gain for all channels (light), a little for each (colour of the light).
+        # Mostly one gain for all channels (light), a little for each (color of the light).
         gain = 0.7 * gain.mean() + 0.3 * gain
         pixels = (pixels - 128) * rng.uniform(1 - 0.4 * strength, 1 + 0.4 * strength) + 128
         pixels *= gain.astype(np.float32)
     if rng.uniform() < 0.4:
-        grey = pixels.mean(axis=2, keepdims=True)
-        pixels = grey + (pixels - grey) * rng.uniform(1 - strength, 1 + 0.5 * strength)
+        gray = pixels.mean(axis=2, keepdims=True)
+        pixels = gray + (pixels - gray) * rng.uniform(1 - strength, 1 + 0.5 * strength)
     if rng.uniform() < 0.25 * strength:
         pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.4, 1.5))
     if rng.uniform() < 0.25 * strength:

@@ -88,9 +88,9 @@ def read_annotations(
     return CocoAnnotations(path, document, lenient, category)
 
 
-def load_persons(annotations: Path, unlabelled: bool = False) -> PersonTable:
+def load_persons(annotations: Path, unlabeled: bool = False) -> PersonTable:
     """`CocoAnnotations.persons` of a file that is needed for nothing else."""
-    return read_annotations(annotations).persons(unlabelled)
+    return read_annotations(annotations).persons(unlabeled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +184,7 @@ class CocoAnnotations:
         return image_rule({image_id: row for row, image_id in enumerate(ids)})
 
     def _check(self, entries: list[Entry], k: int) -> Checked:
-        """The columns of annotations with k keypoints. No keypoints are k unlabelled ones."""
+        """The columns of annotations with k keypoints. No keypoints are k unlabeled ones."""
         check = Check(self.path, self.lenient, "annotation", entries)
         index = check.column(self._image_rule)
         boxes = np.asarray(check.column(BBOX), np.float64).reshape(-1, 4)
@@ -220,7 +220,7 @@ class CocoAnnotations:
         return [entry for entry in entries if entry.get("category_id") == self.category_id]
 
     def instances(self, crowds: bool = True) -> Checked:
-        """All annotations of the category, labelled or not, as written; its columns are those of a
+        """All annotations of the category, labeled or not, as written; its columns are those of a
         `PersonTable`. Without keypoints (n, 0, 3), of all categories, where none has keypoints.
         """
         return self._all if crowds else self._single
@@ -242,23 +242,23 @@ class CocoAnnotations:
         columns = {**self._images.columns, **columns}
         return PersonTable(skeleton=self.skeleton, category_id=self.category_id, **columns)
 
-    def persons(self, unlabelled: bool = False) -> PersonTable:
-        """The people with at least one labelled keypoint, by the rules of the official code.
+    def persons(self, unlabeled: bool = False) -> PersonTable:
+        """The people with at least one labeled keypoint, by the rules of the official code.
 
         Crowds are left out; boxes are cut to the image, except those that an annotation calls
-        `bbox_exact` (MPII's). With `unlabelled`, people without a labelled keypoint are there too.
+        `bbox_exact` (MPII's). With `unlabeled`, people without a labeled keypoint are there too.
         """
-        people = [
+        persons = [
             entry
             for entry in self._of_category()
-            if not entry.get("iscrowd") and (unlabelled or _labelled(entry.get("keypoints")))
+            if not entry.get("iscrowd") and (unlabeled or _labeled(entry.get("keypoints")))
         ]
-        checked = self._check(people, len(self.skeleton))
+        checked = self._check(persons, len(self.skeleton))
         table = self.table(checked.columns)
         exact = np.asarray([entry.get("bbox_exact") is True for entry in checked.entries], bool)
         boxes, kept = _inside(table.boxes, table.image_wh[table.image_index])
         kept |= exact & (table.boxes[:, 2:] > 0).all(axis=1)
-        kept &= (unlabelled | table.keypoints[..., 2].any(axis=1)) & (table.areas > 0)
+        kept &= (unlabeled | table.keypoints[..., 2].any(axis=1)) & (table.areas > 0)
         columns = {**checked.columns, "boxes": np.where(exact[:, None], table.boxes, boxes)}
         return self.table({name: column[kept] for name, column in columns.items()})
 
@@ -269,8 +269,8 @@ class CocoAnnotations:
         """
         if "annotations" in self.document:
             return None
-        people = [c for c in self.entries("categories") if c.get("name") == "person" and "id" in c]
-        category_id = self._category_id(people[0]) if people else 1
+        persons = [c for c in self.entries("categories") if c.get("name") == "person" and "id" in c]
+        category_id = self._category_id(persons[0]) if persons else 1
         columns = {**self._images.columns, **self._check([], len(skeleton)).columns}
         return PersonTable(skeleton=skeleton, category_id=category_id, **columns)
 
@@ -281,12 +281,12 @@ class CocoAnnotations:
         if not person:
             known = ", ".join(str(entry.get("name")) for entry in categories) or "none"
             raise self.error("'categories'", "one named 'person'", known)
-        people = [
+        persons = [
             entry
             for entry in self.entries("annotations")
             if entry.get("category_id") in person and not entry.get("iscrowd")
         ]
-        check = Check(self.path, self.lenient, "annotation", people)
+        check = Check(self.path, self.lenient, "annotation", persons)
         columns: dict[str, NDArray[Any]] = {
             "image_index": np.asarray(check.column(self._image_rule), np.int32),
             "boxes": np.asarray(check.column(BBOX), np.float64).reshape(-1, 4),
@@ -362,7 +362,7 @@ def read_results(path: Path) -> CocoResults:
     return CocoResults(path, read_json(path))
 
 
-def _labelled(keypoints: Any) -> bool:
+def _labeled(keypoints: Any) -> bool:
     """False for a person without keypoints; what is no list is complained about later."""
     return any(keypoints) if isinstance(keypoints, list) else keypoints is not None
 
@@ -370,7 +370,7 @@ def _labelled(keypoints: Any) -> bool:
 def _inside(
     boxes: NDArray[np.float64], image_wh: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Cut boxes to their pictures as the official code does, and say which are left.
+    """Cut boxes to their images as the official code does, and say which are left.
 
     The last pixel column is width - 1 and a box of width w ends at x + w - 1, so every box loses
     one pixel in width and height.

@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from hrpose.data.augmentation import Augmentation, draw_crop, photometric
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.data.packed import Cutout, Pack, is_pack
 from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, transform, warp
 
-# Seconds between attempts to read a picture.
+# Seconds between attempts to read an image.
 _PAUSES = (0.1, 1.0)
 # How the system says that a file cannot be had, now or later.
 _LASTING = (
@@ -33,10 +33,10 @@ _LASTING = (
 
 
 class Cutouts(Protocol):
-    """The pictures of the people of a table, by row."""
+    """The images of the people of a table, by row."""
 
     def read(self, person: int, crop: Crop | None = None) -> Cutout:
-        """A photo, or the part of one, in which `crop` lies; without, every crop of the person."""
+        """An image, or the part of one, in which `crop` is; without, every crop of the person."""
         ...
 
 
@@ -44,7 +44,7 @@ def read_patiently(cutouts: Cutouts, person: int, crop: Crop) -> Cutout:
     """`cutouts.read`, and again after a moment where the disk failed.
 
     Disks across a network fail for moments, and a training of days must not end for one. Raises
-    UserError where the picture stays unreadable, and at once where waiting cannot help: it is
+    UserError where the image stays unreadable, and at once where waiting cannot help: it is
     missing, forbidden or damaged.
     """
     for pause in _PAUSES:
@@ -62,20 +62,20 @@ def _may_pass(cause: BaseException | None) -> bool:
     return isinstance(cause, OSError) and cause.errno not in _LASTING
 
 
-class Photos:
-    """Whole photos, from a folder or a zip file."""
+class Images:
+    """Whole images, from a folder or a zip file."""
 
-    def __init__(self, table: PersonTable, source: PictureSource) -> None:
+    def __init__(self, table: PersonTable, source: ImageFiles) -> None:
         self.table = table
         self.source = source
 
     def read(self, person: int, crop: Crop | None = None) -> Cutout:
-        """The person's photo."""
-        return Cutout(self.source.read(self.table.picture_name(person)))
+        """The person's image."""
+        return Cutout(self.source.read(self.table.image_name(person)))
 
 
 def open_cutouts(place: str | Path, table: PersonTable, where: object = "annotations") -> Cutouts:
-    """Open a folder, a zip file or a pack, and see that every person's picture is in it.
+    """Open a folder, a zip file or a pack, and see that every person's image is in it.
 
     Raises UserError that says what is missing; `where` names the annotations in it.
     """
@@ -83,15 +83,15 @@ def open_cutouts(place: str | Path, table: PersonTable, where: object = "annotat
         pack = Pack(Path(place))
         pack.check(table, where)
         return pack
-    source = PictureSource(place)
+    source = ImageFiles(place)
     used = np.unique(table.file_names[table.image_index])
     missing = [name.decode() for name in used if name.decode() not in source]
     if missing:
         raise UserError(
-            f"{where}: {len(missing)} of {len(used)} pictures are not in {place}, "
+            f"{where}: {len(missing)} of {len(used)} images are not in {place}, "
             f"such as {missing[0]}"
         )
-    return Photos(table, source)
+    return Images(table, source)
 
 
 class Draw(NamedTuple):
@@ -105,7 +105,7 @@ class Sample(NamedTuple):
     """One person as the network sees it; after collation, a batch with a leading n.
 
     `image` uint8 (h, w, 3) RGB, `points` float32 (k, 2) in input pixels, `visible` float32 (k,) 1
-    where labelled, `trust` float32 (), `person` int64 () the row in the table, `to_image` float64
+    where labeled, `trust` float32 (), `person` int64 () the row in the table, `to_image` float64
     (2, 3) from input to image pixels.
 
     With `lies`, float64 (2, 3), the image is not warped yet: it leads from input pixels to those of
@@ -245,11 +245,11 @@ class TrainingSampler(Epochs, Sampler[Draw]):
         # Systematic sampling: whole shares are certain, only what is left over is drawn.
         ends = np.cumsum(self.weights[(shuffled := rng.permutation(len(self.weights)))])
         places = (np.arange(self.samples) + rng.uniform()) / self.samples
-        people = shuffled[np.searchsorted(ends, places * ends[-1], side="right")]
-        people = rng.permutation(people)
+        persons = shuffled[np.searchsorted(ends, places * ends[-1], side="right")]
+        persons = rng.permutation(persons)
         mine = range(self.rank, len(self) * self.processes, self.processes)
         for position in mine[self.start :]:
-            yield Draw(int(people[position]), (self.seed, self.epoch, position))
+            yield Draw(int(persons[position]), (self.seed, self.epoch, position))
 
 
 class EvaluationSampler(Sampler[Draw]):
@@ -259,13 +259,13 @@ class EvaluationSampler(Sampler[Draw]):
     """
 
     def __init__(self, count: int, rank: int = 0, processes: int = 1) -> None:
-        self.people = range(rank, count, processes)
+        self.persons = range(rank, count, processes)
 
     def __len__(self) -> int:
-        return len(self.people)
+        return len(self.persons)
 
     def __iter__(self) -> Iterator[Draw]:
-        return map(Draw, self.people)
+        return map(Draw, self.persons)
 
 
 def sampling_weights(table: PersonTable, by_source: dict[str, float]) -> NDArray[np.float64]:

@@ -1,10 +1,10 @@
-"""Writing a data set as a new folder: whole or not at all, its pictures linked or copied.
+"""Writing a data set as a new folder: whole or not at all, its images linked or copied.
 
     OUT/annotations.json, train.json ...
-    OUT/images -> the folder of the pictures, or a copy of those that are named
+    OUT/images -> the folder of the images, or a copy of those that are named
 
 A link keeps file names short and right without a copy, and commands look into `images` beside an
-annotation file. Pictures in a zip file are not linked; commands take the zip file itself.
+annotation file. Images in a zip file are not linked; commands take the zip file itself.
 """
 
 import json
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hrpose.data.images import PictureSource, pictures_beside, stays_inside
+from hrpose.data.images import ImageFiles, images_beside, stays_inside
 from hrpose.errors import UserError
 from hrpose.image import MAX_BYTES
 from hrpose.poses import Poses
@@ -25,25 +25,25 @@ from hrpose.skeleton import Skeleton
 
 @dataclass(frozen=True, slots=True)
 class Album:
-    """Pictures `names` of a source, to be found below the folder `at` of the set.
+    """Images `names` of a source, to be found below the folder `at` of the set.
 
-    With `each`, links are made for the pictures, not for their folder.
+    With `each`, links are made for the images, not for their folder.
     """
 
     at: str
-    source: PictureSource
+    source: ImageFiles
     names: tuple[str, ...] = ()
     each: bool = False
 
 
-def pictures_of(path: Path, images: Path | None) -> PictureSource | None:
+def images_of(path: Path, images: Path | None) -> ImageFiles | None:
     """The images that the user names, else `images` or `images.zip` beside the file."""
-    return pictures_beside(path) if images is None else PictureSource(images)
+    return images_beside(path) if images is None else ImageFiles(images)
 
 
-def need_pictures(path: Path, images: Path | None) -> PictureSource:
-    """As `pictures_of`; raises UserError where there are none."""
-    found = pictures_of(path, images)
+def need_images(path: Path, images: Path | None) -> ImageFiles:
+    """As `images_of`; raises UserError where there are none."""
+    found = images_of(path, images)
     if found is None:
         raise UserError(f"{path}: expected the folder 'images' beside it, found none; use --images")
     return found
@@ -58,9 +58,9 @@ def must_be_new(out: Path) -> None:
 def write_folder(
     out: Path, files: Mapping[str, str], albums: Iterable[Album] = (), copy: bool = False
 ) -> None:
-    """Write `files` (text by name) and the pictures to `out`, which appears when all is done.
+    """Write `files` (text by name) and the images to `out`, which appears when all is done.
 
-    Raises UserError, leaving nothing behind, where `out` is not new, a picture to copy is missing,
+    Raises UserError, leaving nothing behind, where `out` is not new, an image to copy is missing,
     or the disk refuses.
     """
     must_be_new(out)
@@ -92,7 +92,7 @@ def write_folder(
 
 
 def is_linked(album: Album) -> bool:
-    """Whether the pictures can be linked: they are in a folder."""
+    """Whether the images can be linked: they are in a folder."""
     return album.source.place.is_dir()
 
 
@@ -119,7 +119,7 @@ def _add(staged: Path, album: Album, copy: bool) -> None:
 def _link(path: Path, target: Path) -> None:
     """A relative link, so that a tree of data may move as a whole.
 
-    `path` is in the staged folder, which lies beside the folder that it becomes.
+    `path` is in the staged folder, which is beside the folder that it becomes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -146,9 +146,9 @@ ANNOTATIONS = "annotations/person_keypoints_default.json"
 
 @dataclass(slots=True)
 class CocoSet:
-    """Pictures and their people, collected one picture after the other.
+    """Images and their people, collected one image after the other.
 
-    Joints with a score below `threshold` are absent: x, y and visibility 0. The others have
+    Keypoints with a score below `threshold` are absent: x, y and visibility 0. The others have
     visibility 2.
     """
 
@@ -158,7 +158,7 @@ class CocoSet:
     annotations: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, image_id: int, file_name: str, image_wh: tuple[int, int], poses: Poses) -> None:
-        """A picture that lies in `IMAGES` under `file_name`, and the people in it."""
+        """An image that is in `IMAGES` under `file_name`, and the people in it."""
         width, height = image_wh
         self.images.append(
             {"id": image_id, "file_name": file_name, "width": width, "height": height}

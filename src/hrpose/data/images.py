@@ -1,4 +1,4 @@
-"""Where a data set's pictures are: in a folder, or inside a zip file that is never unpacked."""
+"""Where a data set's images are: in a folder, or inside a zip file that is never unpacked."""
 
 import os
 import zipfile
@@ -16,12 +16,12 @@ from hrpose.image import MAX_BYTES, image_size, read_bytes, read_image
 _ENCRYPTED = 0x1
 
 
-class PictureSource:
-    """The pictures below `place`, known by their names.
+class ImageFiles:
+    """The images below `place`, known by their names.
 
     `place` is a folder, a zip file (`val2017.zip`) or a folder inside one (`val2017.zip@/val2017`).
     A name is looked up in a zip file as it is and, without `@`, in the one folder that holds all
-    the pictures, as archives are often made. Worker processes and threads may share a source.
+    the images, as archives are often made. Worker processes and threads may share a source.
     Raises UserError where there is no such place.
     """
 
@@ -35,7 +35,7 @@ class PictureSource:
             self._zip = _Zip(self.place, None)
         elif not self.place.is_dir():
             raise UserError(
-                f"{place}: expected the folder of the pictures or a zip file of them, found none; "
+                f"{place}: expected the folder of the images or a zip file of them, found none; "
                 "check the path"
             )
 
@@ -48,17 +48,17 @@ class PictureSource:
             return False
 
     def read(self, name: str) -> NDArray[np.uint8]:
-        """The picture as `hrpose.image.read_image` gives it, with the same bounds and errors."""
+        """The image as `hrpose.image.read_image` gives it, with the same bounds and errors."""
         data, label = self._bytes(name)
         return read_image(data, label)
 
     def size(self, name: str) -> tuple[int, int]:
-        """(w, h) of the picture, from its header alone."""
+        """(w, h) of the image, from its header alone."""
         data, label = self._bytes(name)
         return image_size(data, label)
 
     def content(self, name: str) -> bytes:
-        """The bytes of the picture's file, at most one more than `hrpose.image.MAX_BYTES`."""
+        """The bytes of the image's file, at most one more than `hrpose.image.MAX_BYTES`."""
         data, label = self._bytes(name)
         return data if isinstance(data, bytes) else read_bytes(data, label)
 
@@ -70,7 +70,7 @@ class PictureSource:
             yield from _names_below(self.place)
 
     def _bytes(self, name: str) -> tuple[bytes | Path, str]:
-        """The picture's bytes, or the file that holds them, and its name for messages."""
+        """The image's bytes, or the file that holds them, and its name for messages."""
         if self._zip is not None:
             return self._zip.read(name), f"{self._zip.path}@/{name}"
         if not stays_inside(name):
@@ -78,12 +78,12 @@ class PictureSource:
         return self.place / name, str(self.place / name)
 
 
-def pictures_beside(file: Path) -> PictureSource | None:
+def images_beside(file: Path) -> ImageFiles | None:
     """The folder `images` or the file `images.zip` beside an annotation file, if there is one."""
     folder = file if file.is_dir() else file.parent
     for name in ("images", "images.zip"):
         if (folder / name).exists():
-            return PictureSource(folder / name)
+            return ImageFiles(folder / name)
     return None
 
 
@@ -130,7 +130,7 @@ class _Zip:
             raise UserError(f"{path}: no such file; check the name") from None
         except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
             raise UserError(
-                f"{path}: expected a folder of pictures or a zip file of them, found neither "
+                f"{path}: expected a folder of images or a zip file of them, found neither "
                 f"({error}); check the path or download it again"
             ) from error
         # What macOS adds is no part of the set, and what has no name cannot be asked for.
@@ -188,7 +188,7 @@ class _Zip:
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise UserError(
                 f"{label}: expected a stored or deflated file, found compression "
-                f"{member.compress_type}; pack the pictures again"
+                f"{member.compress_type}; pack the images again"
             )
         try:
             with self._archive().open(member) as file:

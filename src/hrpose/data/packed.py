@@ -1,8 +1,8 @@
-"""A data set as one small picture for each person: made once, read quickly in every epoch.
+"""A data set as one small image for each person: made once, read quickly in every epoch.
 
 A pack is a folder: `annotations.json` (as it was), `part-*.bin` (JPEG files one behind the other),
-`index.npy` (where each person's picture is, and where it lay in its photo) and `pack.json` (how it
-was made). What training may draw of a person lies in the person's picture, as far as the photo
+`index.npy` (where each person's image is, and where it lay in its image) and `pack.json` (how it
+was made). What training may draw of a person is in the person's image, as far as the image
 goes.
 """
 
@@ -24,20 +24,20 @@ from numpy.typing import NDArray
 from hrpose.data import tiled_jpeg
 from hrpose.data.augmentation import Augmentation, half_body
 from hrpose.data.coco import load_persons, read_json
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
 from hrpose.geometry import Crop
 from hrpose.image import MAX_BYTES
 from hrpose.io import write_atomically
 
-PEOPLE_IN_A_PART = 1000
+PERSONS_IN_A_PART = 1000
 MAX_PIXELS = 10_000_000
 # The half-body crops that a pack has room for.
 PAPER = Augmentation()
 
 # One row for each person: the part, where its bytes lie, and the left, top and shrinking factor
-# that lead from the photo to the person's picture.
+# that lead from the image to the person's image.
 INDEX = np.dtype(
     [
         ("part", "i4"),
@@ -56,7 +56,7 @@ class PackSettings:
     """How a pack is made.
 
     A person's crop, at `padding` around the box, is stored with at least `height` pixels where the
-    photo has them: larger ones are shrunk by a whole factor. `reach` is how much larger than the
+    image has them: larger ones are shrunk by a whole factor. `reach` is how much larger than the
     crop's diagonal the stored square is: 1 for every rotation, 1.35 for the paper's scale too, and
     the default has room for a shift of 0.04 as well.
     """
@@ -70,7 +70,7 @@ class PackSettings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cutout:
-    """A part of a photo, (h, w, 3) uint8 RGB, and how to find it: a point p of the photo is
+    """A part of an image, (h, w, 3) uint8 RGB, and how to find it: a point p of the image is
     (p - origin) / shrunk in it.
     """
 
@@ -120,7 +120,7 @@ class Pack:
         height = math.ceil(input_wh[1] * settings.padding / padding - 1e-6)
         if height > settings.height:
             found.append(f"--height {height}")
-        # Along each axis the centre strays by a part of the size, which is twice the radius.
+        # Along each axis the center strays by a part of the size, which is twice the radius.
         strays = 1 + a.scale + 2 * 3 * a.shift
         reach = strays * padding / settings.padding
         if a.half_body_probability > 0:
@@ -133,7 +133,7 @@ class Pack:
         return found
 
     def read(self, person: int, crop: Crop | None = None) -> Cutout:
-        """The picture of a row of the table; of it at least what `crop` of the photo shows."""
+        """The image of a row of the table; of it at least what `crop` of the image shows."""
         row = self.index[person]
         path = part_file(self.folder, int(row["part"]))
         if row["offset"] < 0 or not 0 < row["length"] <= MAX_BYTES or row["shrunk"] < 1:
@@ -147,7 +147,7 @@ class Pack:
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read ({error}); make the pack again") from error
         shrunk = int(row["shrunk"])
-        # Shrinking takes the mean of squares of pixels; their centres lie between the pixels.
+        # Shrinking takes the mean of squares of pixels; their centers lie between the pixels.
         middle = (shrunk - 1) / 2
         origin = (int(row["left"]) + middle, int(row["top"]) + middle)
         if crop is not None:
@@ -165,20 +165,20 @@ def _decode(content: bytes, label: str) -> NDArray[np.uint8]:
     """
     size = tiled_jpeg.jpeg_size(content)
     if size is None or not 0 < size[0] * size[1] <= MAX_PIXELS:
-        raise UserError(f"{label}: expected a JPEG picture, found something else; make it again")
+        raise UserError(f"{label}: expected a JPEG image, found something else; make it again")
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
-        raise UserError(f"{label}: expected a JPEG picture, found a damaged one; make it again")
+        raise UserError(f"{label}: expected a JPEG image, found a damaged one; make it again")
     return image  # type: ignore[return-value]
 
 
 def is_pack(place: str | Path) -> bool:
-    """Whether a place of pictures is a finished pack."""
+    """Whether a place of images is a finished pack."""
     return (Path(place) / "pack.json").is_file()
 
 
 def part_file(folder: Path, part: int) -> Path:
-    """The pictures of one part."""
+    """The images of one part."""
     return folder / f"part-{part:05d}.bin"
 
 
@@ -188,20 +188,20 @@ def write_pack(
     """Make a pack, part by part; yields (people done, people in all) after each.
 
     Stopped, it goes on where it was: parts that are there are not made again. Raises UserError
-    where `out` holds a pack made otherwise, or a picture cannot be read.
+    where `out` holds a pack made otherwise, or an image cannot be read.
     """
-    table, source = load_persons(annotations), PictureSource(images)
+    table, source = load_persons(annotations), ImageFiles(images)
     plan = {
         "settings": asdict(settings),
-        "people": len(table),
+        "persons": len(table),
         "annotations_sha256": hashlib.sha256(annotations.read_bytes()).hexdigest(),
     }
     _same_plan(out, plan)
     write_atomically(out / "annotations.json", annotations.read_bytes())
     write_atomically(out / "plan.json", json.dumps(plan))
-    # People of one photo lie side by side, so that it is read once.
+    # People of one image lie side by side, so that it is read once.
     order = np.argsort(table.image_index, kind="stable")
-    parts = [order[i : i + PEOPLE_IN_A_PART] for i in range(0, len(order), PEOPLE_IN_A_PART)]
+    parts = [order[i : i + PERSONS_IN_A_PART] for i in range(0, len(order), PERSONS_IN_A_PART)]
     todo = [number for number in range(len(parts)) if not _rows_file(out, number).is_file()]
     done = len(table) - sum(len(parts[number]) for number in todo)
     yield done, len(table)
@@ -216,8 +216,8 @@ def write_pack(
         finally:
             pool.shutdown(cancel_futures=True)
     index = np.zeros(len(table), INDEX)
-    for number, people in enumerate(parts):
-        index[people] = np.load(_rows_file(out, number), allow_pickle=False)
+    for number, persons in enumerate(parts):
+        index[persons] = np.load(_rows_file(out, number), allow_pickle=False)
     content = BytesIO()
     np.save(content, index)
     write_atomically(out / "index.npy", content.getvalue())
@@ -249,14 +249,14 @@ def _rows_file(out: Path, part: int) -> Path:
 
 
 def _write_part(
-    table: PersonTable, source: PictureSource, out: Path, number: int, settings: PackSettings
+    table: PersonTable, source: ImageFiles, out: Path, number: int, settings: PackSettings
 ) -> int:
     rows, offset = np.zeros(len(table), INDEX), 0
     contents: list[bytes] = []
     image, shown = np.zeros((1, 1, 3), np.uint8), -1
     for person in range(len(table)):
-        if (picture := int(table.image_index[person])) != shown:
-            image, shown = source.read(table.file_names[picture].decode()), picture
+        if (row := int(table.image_index[person])) != shown:
+            image, shown = source.read(table.file_names[row].decode()), row
         left, top, shrunk, cutout = cut(image, *reach_of(table, person, settings), settings)
         encoded = tiled_jpeg.encode(cutout, settings.quality)
         annotation_id = table.annotation_ids[person]
@@ -271,7 +271,7 @@ def _write_part(
 
 
 def reach_of(table: PersonTable, person: int, settings: PackSettings) -> tuple[Crop, float]:
-    """A person's crop, and how far from its centre a training may look, in pixels of the photo.
+    """A person's crop, and how far from its center a training may look, in pixels of the image.
 
     That is the circle around the crop at every rotation and scale, and around the crops of either
     half of the body.
@@ -292,9 +292,9 @@ def reach_of(table: PersonTable, person: int, settings: PackSettings) -> tuple[C
 def cut(
     image: NDArray[np.uint8], crop: Crop, reach: float, settings: PackSettings
 ) -> tuple[int, int, int, NDArray[np.uint8]]:
-    """The square of `reach` around the centre of `crop`, as far as the photo goes.
+    """The square of `reach` around the center of `crop`, as far as the image goes.
 
-    Returns its left and top in the photo, the whole factor it was shrunk by, and its pixels.
+    Returns its left and top in the image, the whole factor it was shrunk by, and its pixels.
     """
     limits = np.array(image.shape[1::-1])
     center = np.asarray(crop.center)

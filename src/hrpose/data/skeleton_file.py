@@ -7,7 +7,7 @@ COCO's categories have names and limbs. What else a training needs is said here,
     sigmas: {nose: 0.03, left_ear: 0.04, right_ear: 0.04}          # or one number for all
     weights: {left_hoof: 1.5, right_hoof: 1.5}
     upper_body: [nose, left_ear, right_ear]
-    colours: {nose: "#5adc78"}
+    colors: {nose: "#5adc78"}
 
 All keys may be left out; what is left out stays as it was found. `skeleton_called` finds the
 skeleton that the user names with `--skeleton`: a shipped one, or that of a file.
@@ -23,15 +23,15 @@ from pydantic import ConfigDict, Field
 from hrpose.data.coco import read_annotations
 from hrpose.data.formats.cvat import children
 from hrpose.errors import UserError
-from hrpose.skeleton import Colour, Skeleton, guess_flip_pairs
+from hrpose.skeleton import Color, Skeleton, guess_flip_pairs
 from hrpose.skeletons import SHIPPED
 from hrpose.yaml_file import Part, load_as
 
 Positive = Annotated[float, Field(gt=0)]
 Pairs = tuple[tuple[str, str], ...]
 
-# Of keypoints without a colour, where others have one.
-_GREY: Colour = (190, 190, 190)
+# Of keypoints without a color, where others have one.
+_GRAY: Color = (190, 190, 190)
 
 
 class SkeletonFile(Part):
@@ -47,7 +47,7 @@ class SkeletonFile(Part):
     sigmas: Positive | dict[str, Positive] | None = None
     weights: Positive | dict[str, Positive] | None = None
     upper_body: tuple[str, ...] | None = None
-    colours: dict[str, Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]] | None = None
+    colors: dict[str, Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]] | None = None
 
 
 def complete_skeleton(found: Skeleton, path: Path) -> Skeleton:
@@ -90,10 +90,10 @@ def complete_skeleton(found: Skeleton, path: Path) -> Skeleton:
         parts["weights"] = numbers("weights", said.weights, found.weights)
     if said.upper_body is not None:
         parts["upper_body"] = tuple(at("upper_body", name) for name in said.upper_body)
-    if said.colours is not None:
-        rgb = {at("colours", name): _rgb(text) for name, text in said.colours.items()}
-        old = found.colours or (_GREY,) * len(found)
-        parts["colours"] = tuple(rgb.get(i, colour) for i, colour in enumerate(old))
+    if said.colors is not None:
+        rgb = {at("colours", name): _rgb(text) for name, text in said.colors.items()}
+        old = found.colors or (_GRAY,) * len(found)
+        parts["colours"] = tuple(rgb.get(i, color) for i, color in enumerate(old))
     try:
         return replace(found, **parts)
     except ValueError as error:
@@ -118,16 +118,16 @@ def to_yaml(skeleton: Skeleton) -> str:
     if set(skeleton.weights) != {1.0}:
         parts["weights"] = dict(zip(names, skeleton.weights, strict=True))
     parts["upper_body"] = [names[i] for i in skeleton.upper_body]
-    if skeleton.colours:
-        colours = ("#{:02x}{:02x}{:02x}".format(*colour) for colour in skeleton.colours)
-        parts["colours"] = dict(zip(names, colours, strict=True))
+    if skeleton.colors:
+        colors = ("#{:02x}{:02x}{:02x}".format(*color) for color in skeleton.colors)
+        parts["colours"] = dict(zip(names, colors, strict=True))
     written: str = yaml.safe_dump(
         parts, sort_keys=False, allow_unicode=True, default_flow_style=None, width=85
     )
     return written.rstrip() + "\n"
 
 
-def _rgb(text: str) -> Colour:
+def _rgb(text: str) -> Color:
     red, green, blue = bytes.fromhex(text[1:])
     return red, green, blue
 
@@ -153,12 +153,12 @@ def skeleton_called(text: str) -> Skeleton:
 
     said = load_as(path, (), SkeletonFile)
     if not said.keypoints:
-        raise UserError(f"{path}: expected 'keypoints', the names of the joints, found none")
+        raise UserError(f"{path}: expected 'keypoints', the names of the keypoints, found none")
     return complete_skeleton(_plain(path, said.name or "person", said.keypoints), path)
 
 
 def _of_label_studio(path: Path) -> Skeleton:
-    """The labels of the keypoints in a labelling setup."""
+    """The labels of the keypoints in a labeling setup."""
     parts = [part for top in children(path, "View") for part in top.iter("KeyPointLabels")]
     names = [label.get("value", "") for part in parts for label in part.iter("Label")]
     if not names:

@@ -1,18 +1,18 @@
 """JPEG files of which any rectangle can be decoded without the rest.
 
-A JPEG picture is coded in squares. Restart markers between them make each readable by itself, and
+A JPEG image is coded in squares. Restart markers between them make each readable by itself, and
 the squares of a rectangle, one behind the other under a header that says their size, are a JPEG
 file again. Its pixels are those of the whole, but for two along its cuts: the decoder smooths
-colour over neighbours.
+color over neighbors.
 """
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.image import encode as encode_picture
+from hrpose.image import encode as encode_image
 
-# Pixels in a square's width and height, where colour has half the resolution.
+# Pixels in a square's width and height, where color has half the resolution.
 SQUARE = 16
 SMOOTHED = 2
 
@@ -28,16 +28,16 @@ def encode(image: NDArray[np.uint8], quality: int) -> bytes:
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
         cv2.IMWRITE_JPEG_RST_INTERVAL: 1,
     }
-    return encode_picture(image, ".jpg", settings)
+    return encode_image(image, ".jpg", settings)
 
 
 def rectangle(
     content: bytes, left_top: tuple[int, int], right_bottom: tuple[int, int]
 ) -> tuple[bytes, tuple[int, int]] | None:
     """A file of `encode` without the squares that a rectangle does not need, and where its first
-    pixel (x, y) lies in the whole. The rectangle may reach over the picture's edges.
+    pixel (x, y) is in the whole. The rectangle may reach over the image's edges.
 
-    None for other JPEG files, and where the rectangle lies beside the picture.
+    None for other JPEG files, and where the rectangle is beside the image.
     """
     header = _header(content)
     if header is None:
@@ -53,7 +53,7 @@ def rectangle(
     bounds = np.concatenate([[scan], np.flatnonzero(restarts) + scan + 2, [len(content)]])
     if len(bounds) != columns * rows + 1 or x0 >= x1 or y0 >= y1:
         return None
-    x0 = max(0, min(x0, columns - 2))  # pictures of a few pixels' width are not smoothed at all
+    x0 = max(0, min(x0, columns - 2))  # images of a few pixels' width are not smoothed at all
     # Squares of a row lie side by side; each ends with a marker, the last of all with the end's.
     first = np.arange(y0, y1) * columns + x0
     strips = [data[i:j] for i, j in zip(bounds[first], bounds[first + x1 - x0], strict=True)]

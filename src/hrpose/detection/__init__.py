@@ -1,4 +1,4 @@
-"""Finding people in a picture: boxes with scores, for the pose network to look into."""
+"""Finding people in an image: boxes with scores, for the pose network to look into."""
 
 from hrpose.detection.detector import Boxes, Detector
 from hrpose.detection.factory import open_detector

@@ -1,4 +1,4 @@
-"""What every finder of people gives: `Boxes`, from a `Detector`."""
+"""What every person detector gives: `Boxes`, from a `Detector`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from hrpose.geometry import nms
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Boxes:
-    """n people's boxes in one picture.
+    """n people's boxes in one image.
 
-    `xywh` (n, 4) float64: [x, y, w, h] in pixels of the picture. `scores` (n,) float64 in [0, 1].
+    `xywh` (n, 4) float64: [x, y, w, h] in pixels of the image. `scores` (n,) float64 in [0, 1].
     """
 
     xywh: NDArray[np.float64]
@@ -48,7 +48,7 @@ class Boxes:
 
 
 class Detector(Protocol):
-    """Finds people in one picture."""
+    """Finds people in one image."""
 
     @property
     def name(self) -> str:
@@ -56,7 +56,7 @@ class Detector(Protocol):
         ...
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
-        """The people in an RGB picture (h, w, 3)."""
+        """The people in an RGB image (h, w, 3)."""
         ...
 
 
@@ -79,7 +79,7 @@ class OrFullImage:
     def __init__(self, detector: Detector) -> None:
         self.detector = detector
         self.name = f"{detector.name}, or the full image where it detects nobody"
-        # What it looks at, where that is known: larger pictures need not be decoded in full.
+        # What it looks at, where that is known: larger images need not be decoded in full.
         self.input_wh: tuple[int, int] | None = getattr(detector, "input_wh", None)
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
@@ -90,7 +90,7 @@ class OrFullImage:
 
 
 class FunctionDetector:
-    """A function of the user's: a picture (h, w, 3) uint8 RGB in, boxes out.
+    """A function of the user's: an image (h, w, 3) uint8 RGB in, boxes out.
 
     It may give `Boxes`, rows [x, y, w, h], or rows [x, y, w, h, score] with scores in [0, 1].
     Those with a score below `threshold` are left out.

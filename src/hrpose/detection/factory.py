@@ -51,19 +51,19 @@ def open_detector(
             )
         return FullImage()
     if name == "builtin":
-        if not finder_file().is_file():
+        if not builtin_file().is_file():
             raise UserError("detector builtin: not in this package; choose another --detector")
-        from hrpose.detection.person_detector import Finder
+        from hrpose.detection.person_detector import PersonDetector
 
-        return Finder(finder_file(), threads=threads, **options)
+        return PersonDetector(builtin_file(), threads=threads, **options)
     if name == "torchvision":
         from hrpose.detection.torchvision_detector import TorchvisionDetector
 
         return TorchvisionDetector(**options)
-    if _is_finder(Path(name)):
-        from hrpose.detection.person_detector import Finder
+    if _is_person_detector(Path(name)):
+        from hrpose.detection.person_detector import PersonDetector
 
-        return Finder(Path(name), threads=threads, **options)
+        return PersonDetector(Path(name), threads=threads, **options)
     released = released_detectors()
     if name in released or Path(name).suffix == ".onnx":
         from hrpose.detection.onnx_detector import OnnxDetector
@@ -79,13 +79,13 @@ def detector_file(name: str) -> Path | None:
     if name == "auto":
         name = _best_here()
     if name == "builtin":
-        return finder_file()
+        return builtin_file()
     if name in RELEASED:
         return find(name)
     return Path(name) if Path(name).suffix == ".onnx" else None
 
 
-def _is_finder(path: Path) -> bool:
+def _is_person_detector(path: Path) -> bool:
     """Whether a file is an ONNX file that says it is a person detector of hrpose."""
     try:
         return path.suffix == ".onnx" and DetectorMetadata.key in read_texts(path)
@@ -97,7 +97,7 @@ def _best_here() -> str:
     for name in released_detectors():
         if usable_file(RELEASED[name]).is_file():
             return name
-    return "builtin" if finder_file().is_file() else "none"
+    return "builtin" if builtin_file().is_file() else "none"
 
 
 def released_detectors() -> list[str]:
@@ -106,6 +106,6 @@ def released_detectors() -> list[str]:
     return [row.name for row in sorted(rows, key=lambda row: -(row.score or 0))]
 
 
-def finder_file() -> Path:
-    """Where the package keeps its own finder, if it has one."""
+def builtin_file() -> Path:
+    """Where the package keeps its own person detector, if it has one."""
     return Path(str(resources.files("hrpose") / "weights" / "finder.onnx"))

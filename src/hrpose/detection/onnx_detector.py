@@ -28,9 +28,9 @@ STD = (58.395, 57.12, 57.375)
 class Layout:
     """One kind of detector.
 
-    The picture enters as RGB, or BGR with `bgr`, less `mean` and over `std` (both for RGB in
+    The image enters as RGB, or BGR with `bgr`, less `mean` and over `std` (both for RGB in
     [0, 255]). With `stretched` it fills the input, else it keeps its proportions in the upper
-    left corner, on grey. `overlapping`: one person comes with many boxes, to be thinned.
+    left corner, on gray. `overlapping`: one person comes with many boxes, to be thinned.
     """
 
     name: str
@@ -42,13 +42,13 @@ class Layout:
     overlapping: bool = False
 
 
-def recognise(
+def recognize(
     outputs: Sequence[Array], input_wh: tuple[int, int], *, asks_for_size: bool, plain: bool
 ) -> Layout | None:
-    """The layout of a detector that gave these outputs for some picture; None where it is unknown.
+    """The layout of a detector that gave these outputs for some image; None where it is unknown.
 
-    `asks_for_size`: it takes the picture's size as a second input. `plain` settles what outputs
-    do not show: a detector of OpenMMLab takes pixels as they are (YOLOX), not normalised (RTMDet).
+    `asks_for_size`: it takes the image's size as a second input. `plain` settles what outputs
+    do not show: a detector of OpenMMLab takes pixels as they are (YOLOX), not normalized (RTMDet).
     """
     if len(outputs) == 1:
         return _grids(outputs[0].shape, input_wh)
@@ -76,7 +76,7 @@ def _grids(shape: tuple[int, ...], input_wh: tuple[int, int]) -> Layout | None:
 def _read_grids(
     outputs: Sequence[Array], input_wh: tuple[int, int], strides: tuple[int, ...]
 ) -> tuple[Array, Array]:
-    """Per cell: centre from the cell's corner and log of size, in cells; objectness; classes."""
+    """Per cell: center from the cell's corner and log of size, in cells; objectness; classes."""
     (cells,) = outputs[0].astype(np.float64)
     corners, steps = [], []
     for stride in strides:
@@ -104,12 +104,12 @@ def _scored_boxes(outputs: Sequence[Array], plain: bool) -> Layout | None:
 def _read_scored_boxes(
     outputs: Sequence[Array], input_wh: tuple[int, int], boxes: int
 ) -> tuple[Array, Array]:
-    people = outputs[boxes][outputs[1 - boxes] == 0]
-    return people[:, :4], people[:, 4]
+    persons = outputs[boxes][outputs[1 - boxes] == 0]
+    return persons[:, :4], persons[:, 4]
 
 
 def _queries(outputs: Sequence[Array]) -> Layout | None:
-    """DETR: (1, q, 4) centre and size in [0, 1], and logits (1, q, classes)."""
+    """DETR: (1, q, 4) center and size in [0, 1], and logits (1, q, classes)."""
     boxes = [i for i, output in enumerate(outputs) if output.ndim == 3 and output.shape[2] == 4]
     if not boxes or outputs[0].shape[:2] != outputs[1].shape[:2] or len(outputs[0]) != 1:
         return None
@@ -160,8 +160,8 @@ def _read_final(
     outputs: Sequence[Array], input_wh: tuple[int, int], places: tuple[int, int, int], person: int
 ) -> tuple[Array, Array]:
     boxes, labels, scores = (outputs[place] for place in places)
-    people = labels.ravel() == person
-    return boxes.reshape(-1, 4)[people], scores.ravel()[people]
+    persons = labels.ravel() == person
+    return boxes.reshape(-1, 4)[persons], scores.ravel()[persons]
 
 
 def _corners(center: Array, size: Array) -> Array:
@@ -170,16 +170,16 @@ def _corners(center: Array, size: Array) -> Array:
 
 # Where a model takes any size: what most detectors were trained with.
 USUAL_WH = (640, 640)
-GREY = 114
+GRAY = 114
 # Boxes of one person overlap more than this, those of two people rarely.
 SAME_PERSON_IOU = 0.65
 _FLOATS = (np.float32, np.float16)
 
 
 class OnnxDetector:
-    """People by an ONNX detector, whose kind is recognised by the shapes of its outputs.
+    """People by an ONNX detector, whose kind is recognized by the shapes of its outputs.
 
-    Boxes with a score of at least `threshold`, cut at the picture's edges, best first. Raises
+    Boxes with a score of at least `threshold`, cut at the image's edges, best first. Raises
     UserError for a file that is no ONNX model, or none of the known kinds.
     """
 
@@ -188,11 +188,11 @@ class OnnxDetector:
         self.threshold = threshold
         self._inputs = self._network.inputs
         self.input_wh = self._size_of_input(path)
-        self._layout = self._recognise(path)
+        self._layout = self._recognize(path)
         self.name = f"{path.name} ({self._layout.name})"
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
-        """The people in an RGB picture (h, w, 3)."""
+        """The people in an RGB image (h, w, 3)."""
         pixels, scale = place(image, self.input_wh, self._layout.stretched)
         xyxy, scores = self._layout.read(self._run(prepare(pixels, self._layout)), self.input_wh)
         height, width = image.shape[:2]
@@ -208,26 +208,26 @@ class OnnxDetector:
 
     def _size_of_input(self, path: Path) -> tuple[int, int]:
         """(w, h): the model's own, or the usual one where it takes any."""
-        picture, *others = self._inputs
-        channels = picture.shape[-3] if len(picture.shape) in (3, 4) else 1
+        image, *others = self._inputs
+        channels = image.shape[-3] if len(image.shape) in (3, 4) else 1
         size_alone = len(others) == 0 or (len(others) == 1 and len(others[0].shape) == 2)
-        if not size_alone or (_fixed(channels) or 3) != 3 or picture.dtype not in _FLOATS:
+        if not size_alone or (_fixed(channels) or 3) != 3 or image.dtype not in _FLOATS:
             found = ", ".join(f"{entry.dtype} {list(entry.shape)}" for entry in self._inputs)
             raise UserError(
                 f"{path}: expected a detector with one input of floats (1, 3, h, w), found {found}"
             )
-        height, width = picture.shape[-2:]
+        height, width = image.shape[-2:]
         return _fixed(width) or USUAL_WH[0], _fixed(height) or USUAL_WH[1]
 
-    def _recognise(self, path: Path) -> Layout:
-        # Declared shapes often have gaps; those of a picture have none.
+    def _recognize(self, path: Path) -> Layout:
+        # Declared shapes often have gaps; those of an image have none.
         width, height = self.input_wh
         try:
-            outputs = self._run(np.full((1, 3, height, width), GREY, np.float32))
+            outputs = self._run(np.full((1, 3, height, width), GRAY, np.float32))
         except Exception as error:  # ONNX Runtime's exceptions have no common public base.
             first = str(error).split("\n")[0]
             raise UserError(f"{path}: expected an ONNX detector, it fails with: {first}") from error
-        layout = recognise(
+        layout = recognize(
             outputs,
             self.input_wh,
             asks_for_size=len(self._inputs) == 2,
@@ -240,13 +240,13 @@ class OnnxDetector:
             )
             raise UserError(
                 f"{path}: expected the outputs of YOLOX, RTMDet, DETR or torchvision, found "
-                f"{shapes} for a picture of {width} x {height}; give the boxes with --boxes"
+                f"{shapes} for an image of {width} x {height}; give the boxes with --boxes"
             )
         return layout
 
-    def _run(self, picture: NDArray[np.float32]) -> Sequence[NDArray[Any]]:
+    def _run(self, image: NDArray[np.float32]) -> Sequence[NDArray[Any]]:
         entry = self._inputs[0]
-        tensor = picture.astype(entry.dtype)
+        tensor = image.astype(entry.dtype)
         if len(entry.shape) == 3:
             tensor = tensor[0]
         fed: dict[str, NDArray[Any]] = {entry.name: tensor}
@@ -264,16 +264,16 @@ def _fixed(size: object) -> int:
 def place(
     image: NDArray[np.uint8], input_wh: tuple[int, int], stretched: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """The picture on an input of `input_wh`, and its scale (x, y): input over picture pixels.
+    """The image on an input of `input_wh`, and its scale (x, y): input over image pixels.
 
-    `stretched` to fill it, else in its proportions in the upper left corner, on grey.
+    `stretched` to fill it, else in its proportions in the upper left corner, on gray.
     """
     size = np.array([image.shape[1], image.shape[0]])
     target = np.array(input_wh)
     if not stretched:
         target = np.maximum(np.rint(size * (target / size).min()).astype(int), 1)
     resized = cv2.resize(image, target.tolist(), interpolation=cv2.INTER_LINEAR)
-    canvas = np.full((input_wh[1], input_wh[0], 3), GREY, np.uint8)
+    canvas = np.full((input_wh[1], input_wh[0], 3), GRAY, np.uint8)
     canvas[: target[1], : target[0]] = resized
     return canvas, target / size
 

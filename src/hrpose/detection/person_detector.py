@@ -1,8 +1,8 @@
-"""People as centres: boxes to the maps that the finder learns, and maps back to boxes.
+"""People as centers: boxes to the maps that the person detector learns, and maps back to boxes.
 
 Zhou et al., "Objects as Points": a person is a peak of one heatmap. As in Liu et al.,
 "Training-Time-Friendly Network for Real-Time Object Detection", the Gaussian has the shape of the
-box, and every cell near the centre, not the peak alone, learns the distances to the box's sides.
+box, and every cell near the center, not the peak alone, learns the distances to the box's sides.
 
 Maps have one cell for `STRIDE` x `STRIDE` input pixels; cell j sits at pixel STRIDE * j + 1.5.
 Boxes are [x, y, w, h] in input pixels.
@@ -35,7 +35,7 @@ _AROUND = np.array([(0, 0), (-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1)
 
 
 class Targets(NamedTuple):
-    """Of one picture: `heat` (h, w) in [0, 1], `distances` (4, h, w) in input pixels, at least 1,
+    """Of one image: `heat` (h, w) in [0, 1], `distances` (4, h, w) in input pixels, at least 1,
     and `weights` (h, w), which sum to 1 over the cells of each person.
     """
 
@@ -51,9 +51,9 @@ def cell_positions(map_wh: tuple[int, int]) -> tuple[NDArray[np.float64], NDArra
 
 
 def encode(boxes_xywh: NDArray[np.float64], input_wh: tuple[int, int]) -> Targets:
-    """The maps of boxes (n, 4), whose centres lie in the input."""
+    """The maps of boxes (n, 4), whose centers lie in the input."""
     w, h = input_wh[0] // STRIDE, input_wh[1] // STRIDE
-    # Smallest first: where two people share a centre, the smaller, in front or farther, owns it.
+    # Smallest first: where two people share a center, the smaller, in front or farther, owns it.
     boxes = boxes_xywh[np.argsort(boxes_xywh[:, 2] * boxes_xywh[:, 3], kind="stable")]
     if len(boxes) == 0:
         zeros = np.zeros((h, w), np.float32)
@@ -124,19 +124,19 @@ def _alike(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.bo
 
 # Two people rarely overlap more.
 SAME_PERSON_IOU = 0.5
-# The warp takes single pixels and would miss what lies between; so a picture longer than this
+# The warp takes single pixels and would miss what is between; so an image longer than this
 # many inputs is first made smaller by averages.
 _SHARPEST = 2
 # The coarsest branch of the network sees one pixel of so many.
 _MULTIPLE = 32
 
 
-class Finder:
-    """People by an ONNX file that `hrpose export` wrote from a finder's weights.
+class PersonDetector:
+    """People by an ONNX file that `hrpose export` wrote from a person detector's weights.
 
-    Boxes with a score of at least `threshold` (without one, the passport's), cut at the picture's
+    Boxes with a score of at least `threshold` (without one, the metadata's), cut at the image's
     edges, best first. A score is a probability, see `hrpose.metadata.Confidence`. Raises
-    UserError for a file that is no finder.
+    UserError for a file that is no person detector.
     """
 
     name = "builtin"
@@ -145,15 +145,15 @@ class Finder:
         self, path: Path, threshold: float | None = None, threads: int | None = None
     ) -> None:
         self._network = open_network(path, "detector", threads)
-        self.passport = metadata_of(path, DetectorMetadata)
-        self.input_wh = (self.passport.side, self.passport.side)
-        self.threshold = self.passport.threshold if threshold is None else threshold
+        self.metadata = metadata_of(path, DetectorMetadata)
+        self.input_wh = (self.metadata.side, self.metadata.side)
+        self.threshold = self.metadata.threshold if threshold is None else threshold
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
-        """The people in an RGB picture (h, w, 3)."""
-        pixels, crop = look(image, self.passport.side)
-        heat, distances = self._network({"pictures": pixels[None]}, ["heat", "distances"])
-        found = persons(*decode(heat[0], distances[0]), self.passport.confidence, self.threshold)
+        """The people in an RGB image (h, w, 3)."""
+        pixels, crop = look(image, self.metadata.side)
+        heat, distances = self._network({"images": pixels[None]}, ["heat", "distances"])
+        found = persons(*decode(heat[0], distances[0]), self.metadata.confidence, self.threshold)
         boxes = transform_boxes(found.xywh, crop.inverse_matrix)
         boxes = clip_boxes(boxes, (image.shape[1], image.shape[0]))
         return Boxes(boxes, found.scores)[(boxes[:, 2:] > 0).all(axis=1)]
@@ -175,8 +175,8 @@ def persons(
 
 
 def look(image: NDArray[np.uint8], side: int) -> tuple[NDArray[np.uint8], Crop]:
-    """The input (h, w, 3), `side` long and no higher or wider than the picture needs; and where
-    it lies in the picture.
+    """The input (h, w, 3), `side` long and no higher or wider than the image needs; and where
+    it is in the image.
     """
     wh = (image.shape[1], image.shape[0])
     crop = letterbox(wh, side)
@@ -189,7 +189,7 @@ def look(image: NDArray[np.uint8], side: int) -> tuple[NDArray[np.uint8], Crop]:
 
 
 def letterbox(image_wh: tuple[int, int], side: int) -> Crop:
-    """The whole picture in the middle of an input that is `side` long, in its proportions."""
+    """The full image in the middle of an input that is `side` long, in its proportions."""
     # In whole numbers, so that the longer side is `side` and not the next multiple.
     width, height = (
         max(1, -(-length * side // (max(image_wh) * _MULTIPLE))) * _MULTIPLE for length in image_wh

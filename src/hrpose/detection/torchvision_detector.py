@@ -45,13 +45,13 @@ class TorchvisionDetector:
         self._model = model.eval().to(self._device)
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
-        """The people in an RGB picture (h, w, 3)."""
+        """The people in an RGB image (h, w, 3)."""
         torch = self._torch
         pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self._device)
         with torch.inference_mode():
             (found,) = self._model([pixels.permute(2, 0, 1).float() / 255])
-        people = (found["labels"] == PERSON) & (found["scores"] >= self.threshold)
-        xyxy = found["boxes"][people].double().cpu().numpy()
-        scores = found["scores"][people].double().cpu().numpy().clip(0, 1)
+        persons = (found["labels"] == PERSON) & (found["scores"] >= self.threshold)
+        xyxy = found["boxes"][persons].double().cpu().numpy()
+        scores = found["scores"][persons].double().cpu().numpy().clip(0, 1)
         boxes = Boxes(xyxy_to_xywh(xyxy), scores)
         return boxes.best(len(boxes))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.data.coco import read_results
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.box_noise import BoxNoise, box_noise
@@ -22,13 +22,13 @@ from hrpose.evaluation.error_analysis import (
     NOBODY,
     Found,
     Gain,
-    JointErrors,
+    KeypointErrors,
     Kind,
     Matches,
     Truth,
     gains,
-    joint_errors,
-    joint_gains,
+    keypoint_errors,
+    keypoint_gains,
     match,
     read_found,
     read_truth,
@@ -41,12 +41,12 @@ from hrpose.viz import draw, overlay
 # COCO's sizes of people, by area in square pixels.
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}
 
-# Examples of each kind, of persons with so many labelled joints: fewer say little about a pose.
-EXAMPLES, FEWEST_JOINTS = 6, 6
+# Examples of each kind, of persons with so many labeled keypoints: fewer say little about a pose.
+EXAMPLES, FEWEST_KEYPOINTS = 6, 6
 # In pixels; what is shown around a person, and how far beyond the box.
 TILE_WH = (240, 320)
 PADDING = 1.4
-# Of the joints that are most wrong, so many heatmaps.
+# Of the keypoints that are most wrong, so many heatmaps.
 HEATMAPS = 3
 
 # Told what is being done, and how many of how many steps are done.
@@ -55,12 +55,12 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """`people` that the evaluation counts and `poses` it looks at; `missed` people for whom no
+    """`persons` that the evaluation counts and `poses` it looks at; `missed` people for whom no
     pose is meant; `background` poses that are meant for nobody, of which `repeats` lie on a person
     who has a better-scored pose; `misordered` people with a pose of a higher OKS than their own.
     """
 
-    people: int
+    persons: int
     poses: int
     missed: int
     background: int
@@ -70,12 +70,12 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some of the labelled joints of matched people: their number, the share of each kind of error
-    in it, and the mean keypoint similarity. `AP` is the one with all errors of these joints mended,
-    None where that was not measured.
+    """Some of the labeled keypoints of matched people: their number, the share of each kind of
+    error in it, and the mean keypoint similarity. `AP` is the one with all errors of these
+    keypoints mended, None where that was not measured.
     """
 
-    joints: int
+    keypoints: int
     shares: dict[str, float]
     similarity: float
     AP: float | None = None
@@ -83,17 +83,17 @@ class Part:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
-    """One person: `labelled` and `found` poses on the picture, (320, 240, 3) uint8 each, and
-    `heatmaps` of the worst joints where weights were given. `pose` is the row of the matches,
-    `joints` says what is wrong with which.
+    """One person: `labeled` and `found` poses on the image, (320, 240, 3) uint8 each, and
+    `heatmaps` of the worst keypoints where weights were given. `pose` is the row of the matches,
+    `keypoints` says what is wrong with which.
     """
 
-    picture: str
+    image: str
     annotation: int
     oks: float
     score: float
-    joints: dict[str, list[str]]
-    labelled: NDArray[np.uint8]
+    keypoints: dict[str, list[str]]
+    labeled: NDArray[np.uint8]
     found: NDArray[np.uint8]
     heatmaps: dict[str, NDArray[np.uint8]]
 
@@ -102,14 +102,14 @@ class Example:
 class Analysis:
     """Everything the page shows. `curves` (10, 101) is precision by OKS threshold and recall,
     `oks` (m,) the greatest OKS to each counted person, `calibration` a reason in words where there
-    is none. `noise` and `examples` are empty without weights and without pictures.
+    is none. `noise` and `examples` are empty without weights and without images.
     """
 
     names: dict[str, str]
     scores: KeypointScores
     counts: Counts
-    all_joints: Part
-    joints: dict[str, Part]
+    all_keypoints: Part
+    keypoints: dict[str, Part]
     sizes: dict[str, Part]
     gains: list[Gain]
     curves: NDArray[np.float64]
@@ -119,7 +119,7 @@ class Analysis:
     examples: dict[str, list[Example]]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: everything but the pictures."""
+        """For JSON: everything but the images."""
         said = self.calibration
         scores = said if isinstance(said, str) else {
             **asdict(said.calibration),
@@ -135,8 +135,8 @@ class Analysis:
             **self.names,
             **self.scores.as_dict(),
             "counts": asdict(self.counts),
-            "all_joints": asdict(self.all_joints),
-            "joints": {name: asdict(part) for name, part in self.joints.items()},
+            "all_keypoints": asdict(self.all_keypoints),
+            "keypoints": {name: asdict(part) for name, part in self.keypoints.items()},
             "sizes": {name: asdict(part) for name, part in self.sizes.items()},
             "gains": [asdict(gain) for gain in self.gains],
             "precision": self.curves.round(4).tolist(),
@@ -145,11 +145,11 @@ class Analysis:
             "examples": {
                 name: [
                     {
-                        "picture": each.picture,
+                        "image": each.image,
                         "annotation": each.annotation,
                         "oks": each.oks,
                         "score": each.score,
-                        "errors": each.joints,
+                        "errors": each.keypoints,
                     }
                     for each in chosen
                 ]
@@ -174,27 +174,27 @@ def analyze(
     """
     truth = read_truth(annotations, skeleton)
     sigmas, names = truth.table.skeleton.sigmas, truth.table.skeleton.keypoints
-    if estimator is not None and estimator.passport.skeleton.keypoints != names:
+    if estimator is not None and estimator.metadata.skeleton.keypoints != names:
         raise UserError(
             f"--weights: expected the keypoints of the annotations ({', '.join(names)}), "
-            f"found {', '.join(estimator.passport.skeleton.keypoints)}"
+            f"found {', '.join(estimator.metadata.skeleton.keypoints)}"
         )
     if estimator is not None and images is None:
-        raise UserError("--weights: needs the pictures; add --images")
-    source = None if images is None else PictureSource(images)
+        raise UserError("--weights: needs the images; add --images")
+    source = None if images is None else ImageFiles(images)
     poses = read_results(results)
     scores = evaluate_keypoints(truth.annotations, poses, sigmas)
     found = read_found(poses, truth)
     matches = match(truth, found)
-    errors = joint_errors(truth, found, matches)
+    errors = keypoint_errors(truth, found, matches)
 
     def told(what: str) -> Callable[[int, int], None]:
         return lambda done, total: progress(what, done, total)
 
     mended = gains(truth, found, matches, errors, told("kinds of error"))
-    by_joint = joint_gains(truth, found, matches, errors, told("joints"))
+    by_keypoint = keypoint_gains(truth, found, matches, errors, told("keypoints"))
     every = np.ones(errors.kinds.shape, bool)
-    area = truth.table.areas[matches.people]
+    area = truth.table.areas[matches.persons]
     noise = []
     if estimator is not None and source is not None:
         noise = box_noise(estimator, truth.annotations, source, truth.table.skeleton, told("boxes"))
@@ -211,14 +211,14 @@ def analyze(
         names={
             "results": str(results),
             "annotations": str(annotations),
-            "weights": "" if estimator is None else estimator.passport.title,
+            "weights": "" if estimator is None else estimator.metadata.title,
         },
         scores=scores,
         counts=_counts(truth, found, matches),
-        all_joints=_part(errors, every),
-        joints={
-            name: _part(errors, every & (np.arange(len(names)) == joint), by_joint[joint])
-            for joint, name in enumerate(names)
+        all_keypoints=_part(errors, every),
+        keypoints={
+            name: _part(errors, every & (np.arange(len(names)) == keypoint), by_keypoint[keypoint])
+            for keypoint, name in enumerate(names)
         },
         sizes={
             name: _part(errors, every & ((area >= low) & (area < high))[:, None])
@@ -237,23 +237,23 @@ def _counts(truth: Truth, found: Found, matches: Matches) -> Counts:
     nobody = matches.person == NOBODY
     own = matches.oks[matches.poses]
     return Counts(
-        people=int(truth.counted.sum()),
+        persons=int(truth.counted.sum()),
         poses=len(found),
         missed=len(matches.missed(truth)),
         background=int(nobody.sum()),
         repeats=int((matches.best_oks[nobody] >= LEAST_OKS).sum()),
-        misordered=int((matches.best_for[matches.people] > own + 1e-9).sum()),
+        misordered=int((matches.best_for[matches.persons] > own + 1e-9).sum()),
     )
 
 
-def _part(errors: JointErrors, chosen: NDArray[np.bool_], ap: float | None = None) -> Part:
-    labelled = chosen & (errors.kinds >= 0)
-    count = int(labelled.sum())
-    similar = errors.similarities[labelled].sum() / max(count, 1)
+def _part(errors: KeypointErrors, chosen: NDArray[np.bool_], ap: float | None = None) -> Part:
+    labeled = chosen & (errors.kinds >= 0)
+    count = int(labeled.sum())
+    similar = errors.similarities[labeled].sum() / max(count, 1)
     return Part(count, errors.shares(chosen), float(similar), ap)
 
 
-def _calibration(found: Found, matches: Matches, errors: JointErrors) -> Scores | str:
+def _calibration(found: Found, matches: Matches, errors: KeypointErrors) -> Scores | str:
     try:
         return examine(found, matches, errors)
     except UserError as error:
@@ -261,13 +261,13 @@ def _calibration(found: Found, matches: Matches, errors: JointErrors) -> Scores 
 
 
 def choose_examples(
-    found: Found, matches: Matches, errors: JointErrors
+    found: Found, matches: Matches, errors: KeypointErrors
 ) -> dict[str, NDArray[np.int64]]:
     """Positions among the matched poses, up to six of each: the lowest OKS; sure of themselves and
     wrong; unsure and right. The last two by how far score and OKS lie apart in rank.
     """
     oks, scores = matches.oks[matches.poses], found.scores[matches.poses]
-    enough = np.flatnonzero((errors.kinds >= 0).sum(axis=1) >= FEWEST_JOINTS)
+    enough = np.flatnonzero((errors.kinds >= 0).sum(axis=1) >= FEWEST_KEYPOINTS)
     ranks = [np.argsort(np.argsort(values[enough], kind="stable")) for values in (scores, oks)]
     surprise = ranks[0] - ranks[1]
     order = {
@@ -283,14 +283,14 @@ def draw_example(
     truth: Truth,
     found: Found,
     matches: Matches,
-    errors: JointErrors,
-    source: PictureSource,
+    errors: KeypointErrors,
+    source: ImageFiles,
     estimator: PoseEstimator | None,
 ) -> Example:
-    """Draw the matched pose at `position`. Raises UserError where its picture cannot be read."""
+    """Draw the matched pose at `position`. Raises UserError where its image cannot be read."""
     table, skeleton = truth.table, truth.table.skeleton
-    pose, person = matches.poses[position], matches.people[position]
-    image = source.read(table.picture_name(person))
+    pose, person = matches.poses[position], matches.persons[position]
+    image = source.read(table.image_name(person))
     labels = table.keypoints[person].astype(np.float64)
     shown = np.concatenate(
         [labels[labels[:, 2] > 0, :2], xywh_to_xyxy(table.boxes[person]).reshape(2, 2)]
@@ -309,7 +309,7 @@ def draw_example(
 
     labels[:, 2] = labels[:, 2] > 0
     guess = found.keypoints[pose].copy()
-    # Only what is labelled can be right or wrong.
+    # Only what is labeled can be right or wrong.
     guess[:, 2] = labels[:, 2]
     kinds = errors.kinds[position]
     wrong = {
@@ -318,12 +318,12 @@ def draw_example(
         if kind > Kind.GOOD and (kinds == kind).any()
     }
     return Example(
-        picture=table.picture_name(person),
+        image=table.image_name(person),
         annotation=int(table.annotation_ids[person]),
         oks=float(matches.oks[pose]),
         score=float(found.scores[pose]),
-        joints=wrong,
-        labelled=drawn(labels),
+        keypoints=wrong,
+        labeled=drawn(labels),
         found=drawn(guess),
         heatmaps={}
         if estimator is None
@@ -335,15 +335,15 @@ def _heatmaps(
     estimator: PoseEstimator,
     image: NDArray[np.uint8],
     box: NDArray[np.float64],
-    errors: JointErrors,
+    errors: KeypointErrors,
     position: int,
 ) -> dict[str, NDArray[np.uint8]]:
-    """The heatmaps of the joints that are most wrong, over the labelled box's crop."""
-    passport = estimator.passport
-    crop = warp(image, passport.crop(box))
+    """The heatmaps of the keypoints that are most wrong, over the labeled box's crop."""
+    metadata = estimator.metadata
+    crop = warp(image, metadata.crop(box))
     heatmaps = estimator.heatmaps(crop[None])[0]
     similar = np.where(errors.kinds[position] >= 0, errors.similarities[position], np.inf)
     worst = np.argsort(similar, kind="stable")[:HEATMAPS]
-    strides = passport.codec.strides(passport.heatmap_wh)
-    names = passport.skeleton.keypoints
+    strides = metadata.codec.strides(metadata.heatmap_wh)
+    names = metadata.skeleton.keypoints
     return {names[j]: overlay(crop, heatmaps[j], strides, 2) for j in worst}

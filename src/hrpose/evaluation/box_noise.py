@@ -1,4 +1,4 @@
-"""How much the boxes matter: the labelled boxes, shaken by several amounts, predicted again."""
+"""How much the boxes matter: the labeled boxes, shaken by several amounts, predicted again."""
 
 from dataclasses import dataclass, replace
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.data.coco import CocoAnnotations
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.evaluate import thinned_results
 from hrpose.evaluation.predictions import Instances, Progress, predict
@@ -17,12 +17,12 @@ from hrpose.skeleton import Skeleton
 AMOUNTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
 # Enough for a curve; more people would be drawn by chance and looked at as often as there are
 # amounts.
-MOST_PEOPLE = 500
+MOST_PERSONS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class BoxNoise:
-    """AP with labelled boxes that are off by `amount`; `iou` is their mean overlap with the true
+    """AP with labeled boxes that are off by `amount`; `iou` is their mean overlap with the true
     ones, by which a detector's boxes can be compared.
     """
 
@@ -37,12 +37,12 @@ def shaken(
     image_wh: NDArray[np.integer],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Boxes (n, 4) [x, y, w, h] whose centres move by `amount` times their size and whose width and
+    """Boxes (n, 4) [x, y, w, h] whose centers move by `amount` times their size and whose width and
     height change by the factor exp(`amount`), all as standard deviations of normal errors. Their
-    centres stay in their pictures of `image_wh` (n, 2).
+    centers stay in their images of `image_wh` (n, 2).
     """
-    centre, size = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:]
-    moved = np.clip(centre + amount * rng.normal(size=size.shape) * size, 1, image_wh - 1)
+    center, size = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:]
+    moved = np.clip(center + amount * rng.normal(size=size.shape) * size, 1, image_wh - 1)
     grown = size * np.exp(amount * rng.normal(size=size.shape))
     return np.concatenate([moved - grown / 2, grown], axis=1)
 
@@ -50,29 +50,29 @@ def shaken(
 def box_noise(
     estimator: PoseEstimator,
     annotations: CocoAnnotations,
-    source: PictureSource,
+    source: ImageFiles,
     skeleton: Skeleton,
     progress: Progress,
     seed: int = 0,
 ) -> list[BoxNoise]:
-    """AP of `estimator` at each of `AMOUNTS`, on pictures drawn until there are 500 people.
+    """AP of `estimator` at each of `AMOUNTS`, on images drawn until there are 500 people.
 
     `skeleton` has the OKS constants.
     The boxes and the poses are those of `hrpose evaluate`.
     """
     rng = np.random.default_rng(seed)
     table = replace(annotations.persons(), skeleton=skeleton)
-    pictures = rng.permutation(np.unique(table.image_index))
-    people_of = np.bincount(table.image_index, minlength=len(table.image_ids))[pictures]
-    pictures = pictures[np.cumsum(people_of) - people_of < MOST_PEOPLE]
-    table = table.select(np.isin(table.image_index, pictures))
+    images = rng.permutation(np.unique(table.image_index))
+    persons_of = np.bincount(table.image_index, minlength=len(table.image_ids))[images]
+    images = images[np.cumsum(persons_of) - persons_of < MOST_PERSONS]
+    table = table.select(np.isin(table.image_index, images))
     sizes = table.image_wh[table.image_index]
     points = []
     for step, amount in enumerate(AMOUNTS):
         boxes = shaken(table.boxes, amount, sizes, rng)
         instances = Instances(table.image_index, boxes, np.ones(len(boxes)))
         results = thinned_results(table, predict(estimator, table, instances, source))
-        ids = table.image_ids[pictures].tolist()
+        ids = table.image_ids[images].tolist()
         scores = evaluate_keypoints(annotations, results, skeleton.sigmas, ids)
         overlap = float(iou_of_pairs(boxes, table.boxes).mean())
         points.append(BoxNoise(amount, overlap, scores.AP))

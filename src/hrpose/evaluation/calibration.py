@@ -1,10 +1,10 @@
-"""Whether joint scores are honest, what would make them so, and how weights carry it.
+"""Whether keypoint scores are honest, what would make them so, and how weights carry it.
 
-A calibrated joint score is the keypoint similarity that is to be expected there, so that the mean
-over a pose is the OKS that is to be expected (Gu et al., "On the Calibration of Human Pose
+A calibrated keypoint score is the keypoint similarity that is to be expected there, so that the
+mean over a pose is the OKS that is to be expected (Gu et al., "On the Calibration of Human Pose
 Estimation", ICML 2024). Heatmap peaks are not that by themselves. `fit` finds the `Calibration`
-that comes closest: logit(calibrated) = logit(score) / temperature + offset, as in Guo et al.,
-"On Calibration of Modern Neural Networks", ICML 2017, and with the offset of Platt: peaks that lie
+that comes closest: logit(calibrated) = logit(score) / temperature + offset, as in Guo et al., "On
+Calibration of Modern Neural Networks", ICML 2017, and with the offset of Platt: peaks that lie
 above or below one half all together cannot be mended by a temperature alone.
 """
 
@@ -15,21 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.errors import UserError
-from hrpose.evaluation.error_analysis import Found, JointErrors, Matches
+from hrpose.evaluation.error_analysis import Found, KeypointErrors, Matches
 from hrpose.metadata import Calibration, Metadata, metadata_of, write_with_metadata
 from hrpose.metrics.logistic import logistic
 
 BINS = 10
-# Fewer labelled joints than this say nothing about scores.
-FEWEST_JOINTS = 100
+# Fewer labeled keypoints than this say nothing about scores.
+FEWEST_KEYPOINTS = 100
 # Peaks of heatmaps go a little beyond 0 and 1, and count as these; numbers beyond here are none.
 LOWEST_PEAK, HIGHEST_PEAK = -0.5, 1.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reliability:
-    """Joints in ten bins of as many joints each, by their score: `score` and `similarity` (b,) are
-    their means. `error` is the expected calibration error: the mean distance of the two.
+    """Keypoints in ten bins of as many keypoints each, by their score: `score` and `similarity`
+    (b,) are their means. `error` is the expected calibration error: the mean distance of the two.
     """
 
     score: NDArray[np.float64]
@@ -42,12 +42,13 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Presence:
-    """How well the joint score tells labelled joints from those without a label.
+    """How well the keypoint score tells labeled keypoints from those without a label.
 
-    `area` under the ROC curve: the chance that a labelled joint scores above one without a label.
-    `threshold`: where the mean of `recall` (labelled joints above it) and `specificity` (the others
-    below it) is greatest. A joint of score s is there with probability 1 / (1 + exp(-(slope *
-    logit(s) + offset))), as often as in these annotations. `labelled` and `unlabelled` count them.
+    `area` under the ROC curve: the chance that a labeled keypoint scores above one without a label.
+    `threshold`: where the mean of `recall` (labeled keypoints above it) and `specificity` (the
+    others below it) is greatest. A keypoint of score s is there with probability 1 / (1 +
+    exp(-(slope * logit(s) + offset))), as often as in these annotations. `labeled` and `unlabeled`
+    count them.
     """
 
     area: float
@@ -56,15 +57,15 @@ class Presence:
     specificity: float
     slope: float
     offset: float
-    labelled: int
-    unlabelled: int
+    labeled: int
+    unlabeled: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """Of the matched poses' labelled joints, `before` and `after` the calibration.
+    """Of the matched poses' labeled keypoints, `before` and `after` the calibration.
 
-    `presence` is None where all joints or none are labelled.
+    `presence` is None where all keypoints or none are labeled.
     """
 
     calibration: Calibration
@@ -73,31 +74,32 @@ class Scores:
     presence: Presence | None
 
 
-def examine(found: Found, matches: Matches, errors: JointErrors) -> Scores:
-    """How honest the joint scores are, and what would mend them.
+def examine(found: Found, matches: Matches, errors: KeypointErrors) -> Scores:
+    """How honest the keypoint scores are, and what would mend them.
 
-    Raises UserError where there are too few joints, or where scores are no peaks of heatmaps.
+    Raises UserError where there are too few keypoints, or where scores are no peaks of heatmaps.
     """
     scores = found.keypoints[matches.poses, :, 2]
-    labelled = errors.kinds >= 0
-    if labelled.sum() < FEWEST_JOINTS:
+    labeled = errors.kinds >= 0
+    if labeled.sum() < FEWEST_KEYPOINTS:
         raise UserError(
-            f"calibration: expected at least {FEWEST_JOINTS} labelled joints of matched people, "
-            f"found {labelled.sum()}"
+            f"calibration: expected at least {FEWEST_KEYPOINTS} labeled keypoints of matched "
+            "people, "
+            f"found {labeled.sum()}"
         )
     if scores.min() < LOWEST_PEAK or scores.max() > HIGHEST_PEAK:
         raise UserError(
-            "calibration: expected joint scores in [0, 1], found "
+            "calibration: expected keypoint scores in [0, 1], found "
             f"{scores.min():g} to {scores.max():g}"
         )
     scores = np.clip(scores, 0, 1)
-    own, similar = scores[labelled], errors.similarities[labelled]
+    own, similar = scores[labeled], errors.similarities[labeled]
     calibration = fit(own, similar)
     return Scores(
         calibration,
         reliability(own, similar),
         reliability(calibration(own), similar),
-        None if labelled.all() else presence(own, scores[~labelled]),
+        None if labeled.all() else presence(own, scores[~labeled]),
     )
 
 
@@ -115,15 +117,15 @@ def reliability(scores: NDArray[np.float64], similar: NDArray[np.float64]) -> Re
     return Reliability(means[0], means[1])
 
 
-def presence(labelled: NDArray[np.float64], unlabelled: NDArray[np.float64]) -> Presence:
-    """Tell scores (n,) of labelled joints from scores (m,) of joints without a label."""
-    scores = np.concatenate([labelled, unlabelled])
-    there = np.arange(len(scores)) < len(labelled)
+def presence(labeled: NDArray[np.float64], unlabeled: NDArray[np.float64]) -> Presence:
+    """Tell scores (n,) of labeled keypoints from scores (m,) of keypoints without a label."""
+    scores = np.concatenate([labeled, unlabeled])
+    there = np.arange(len(scores)) < len(labeled)
     values = np.unique(scores)
-    low = np.sort(unlabelled)
-    # The share of the others below each labelled one, ties half.
-    below = np.searchsorted(low, labelled) + np.searchsorted(low, labelled, side="right")
-    recall = 1 - np.searchsorted(np.sort(labelled), values) / len(labelled)
+    low = np.sort(unlabeled)
+    # The share of the others below each labeled one, ties half.
+    below = np.searchsorted(low, labeled) + np.searchsorted(low, labeled, side="right")
+    recall = 1 - np.searchsorted(np.sort(labeled), values) / len(labeled)
     specificity = np.searchsorted(low, values) / len(low)
     best = int(np.argmax(recall + specificity))
     slope, offset = _line(scores, there.astype(np.float64))
@@ -134,8 +136,8 @@ def presence(labelled: NDArray[np.float64], unlabelled: NDArray[np.float64]) -> 
         specificity=float(specificity[best]),
         slope=slope,
         offset=offset,
-        labelled=len(labelled),
-        unlabelled=len(unlabelled),
+        labeled=len(labeled),
+        unlabeled=len(unlabeled),
     )
 
 

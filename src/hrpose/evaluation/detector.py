@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hrpose.data.coco import read_annotations
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.detection.detector import OrFullImage
 from hrpose.detection.factory import AnyDetector, open_detector
 from hrpose.metrics.boxes import BoxScores, evaluate_boxes
@@ -45,7 +45,7 @@ def evaluate_detector(
     where the files or the detector cannot be read.
     """
     table = read_annotations(annotations).boxes()
-    source = PictureSource(images)
+    source = ImageFiles(images)
     usual = open_detector(detector, box_threshold)
     if isinstance(usual, OrFullImage):
         # The full image is no detection.

@@ -1,25 +1,26 @@
-"""What is wrong with each joint, and the AP that it costs.
+"""What is wrong with each keypoint, and the AP that it costs.
 
 After Ronchi and Perona, "Benchmarking and Error Diagnosis in Multi-Instance Pose Estimation", ICCV
 2017, section 3.
 
 Which pose is meant for which person (`match`): as in COCO's evaluation, but already at an OKS of
-0.1, for a pose may be poor and still be meant for a person. In each picture the poses, the best
+0.1, for a pose may be poor and still be meant for a person. In each image the poses, the best
 score first, take the free person they are most like.
 
-What is wrong with a joint (`joint_errors`), by the keypoint similarity ks, its own term of the OKS:
+What is wrong with a keypoint (`keypoint_errors`), by the keypoint similarity ks, its own term of
+the OKS:
 
 - good: ks to its label is 0.85 or more;
 - jitter: 0.5 to 0.85, near its place and not on it;
 - inversion: below 0.5, and at least 0.5 to the label of its left or right twin;
-- swap: below 0.5, and at least 0.5 to the same joint of another person, or to its twin there;
+- swap: below 0.5, and at least 0.5 to the same keypoint of another person, or to its twin there;
 - miss: below 0.5 to all of these.
 
-A joint that would be both an inversion and a swap is an inversion.
+A keypoint that would be both an inversion and a swap is an inversion.
 
-What it costs (`gains`): mend one kind, evaluate again. Joints are mended by putting them on their
-label, scores by giving each pose the OKS that it has to the person it is most like, background by
-leaving it out, missed people by adding their labels.
+What it costs (`gains`): mend one kind, evaluate again. Keypoints are mended by putting them on
+their label, scores by giving each pose the OKS that it has to the person it is most like,
+background by leaving it out, missed people by adding their labels.
 """
 
 from collections.abc import Collection
@@ -39,14 +40,14 @@ from hrpose.evaluation.predictions import Progress
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints, to_results
 from hrpose.metrics.oks import keypoint_similarities, oks
 
-# COCO's evaluator looks at so many poses of a picture, the best first.
+# COCO's evaluator looks at so many poses of an image, the best first.
 MOST_POSES = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
     """All people of the annotations: `table`, and `counted` (n,), false for crowds and people
-    without a labelled joint, which COCO's evaluation ignores. `annotations` is the parsed file.
+    without a labeled keypoint, which COCO's evaluation ignores. `annotations` is the parsed file.
     """
 
     table: PersonTable
@@ -56,11 +57,11 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """n poses: `picture` (n,) rows of the truth's pictures, `keypoints` (n, k, 3) with joint
-    scores, `scores` (n,). In each picture at most 20, as in COCO's evaluation.
+    """n poses: `image` (n,) rows of the truth's images, `keypoints` (n, k, 3) with keypoint
+    scores, `scores` (n,). In each image at most 20, as in COCO's evaluation.
     """
 
-    picture: NDArray[np.int64]
+    image: NDArray[np.int64]
     keypoints: NDArray[np.float64]
     scores: NDArray[np.float64]
 
@@ -68,11 +69,11 @@ class Found:
         return len(self.scores)
 
     def select(self, chosen: Any) -> "Found":
-        return Found(self.picture[chosen], self.keypoints[chosen], self.scores[chosen])
+        return Found(self.image[chosen], self.keypoints[chosen], self.scores[chosen])
 
     def to_results(self, table: PersonTable) -> list[dict[str, Any]]:
         """Entries of a COCO results file."""
-        ids = table.image_ids[self.picture]
+        ids = table.image_ids[self.image]
         return to_results(ids, self.keypoints, self.scores, table.category_id)
 
 
@@ -82,18 +83,18 @@ def read_truth(annotations: Path, skeleton_file: Path | None = None) -> Truth:
     Raises UserError, naming the file and the entry, where something is not of the COCO form.
     """
     parsed = read_annotations(annotations)
-    people = parsed.instances()
-    table = parsed.table(people.columns)
+    persons = parsed.instances()
+    table = parsed.table(persons.columns)
     if skeleton_file is not None:
         table = replace(table, skeleton=complete_skeleton(table.skeleton, skeleton_file))
     visible = (table.keypoints[..., 2] > 0).sum(axis=1)
     counted = [
         not person.get("iscrowd") and person.get("num_keypoints", count) != 0
-        for person, count in zip(people.entries, visible.tolist(), strict=True)
+        for person, count in zip(persons.entries, visible.tolist(), strict=True)
     ]
     truth = Truth(table, np.asarray(counted, bool), parsed)
     if not truth.counted.any():
-        raise UserError(f"{annotations}: expected people with labelled keypoints, found none")
+        raise UserError(f"{annotations}: expected people with labeled keypoints, found none")
     return truth
 
 
@@ -105,21 +106,21 @@ def read_found(results: CocoResults, truth: Truth) -> Found:
     table = truth.table
     entries = [entry for entry in results.entries if entry["category_id"] == table.category_id]
     rows = {int(image_id): row for row, image_id in enumerate(table.image_ids)}
-    picture = np.asarray([rows[entry["image_id"]] for entry in entries], np.int64)
+    image = np.asarray([rows[entry["image_id"]] for entry in entries], np.int64)
     keypoints = np.asarray([entry["keypoints"] for entry in entries], np.float64)
     found = Found(
-        picture,
+        image,
         keypoints.reshape(len(entries), len(table.skeleton), 3),
         np.asarray([entry["score"] for entry in entries], np.float64),
     )
-    return best_of_each_picture(found)
+    return best_of_each_image(found)
 
 
-def best_of_each_picture(found: Found) -> Found:
-    """The poses that the evaluator looks at, picture by picture, the best first in each."""
-    order = np.lexsort((-found.scores, found.picture))
+def best_of_each_image(found: Found) -> Found:
+    """The poses that the evaluator looks at, image by image, the best first in each."""
+    order = np.lexsort((-found.scores, found.image))
     found = found.select(order)
-    firsts = np.searchsorted(found.picture, found.picture)
+    firsts = np.searchsorted(found.image, found.image)
     return found.select(np.arange(len(found)) - firsts < MOST_POSES)
 
 
@@ -127,7 +128,7 @@ LEAST_OKS = 0.1
 
 # What `Matches.person` says of a pose that is nobody's.
 NOBODY = -1  # a false positive
-IGNORED = -2  # it lies on a crowd or on a person without labels
+IGNORED = -2  # it is on a crowd or on a person without labels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,8 +136,8 @@ class Matches:
     """For n poses and m people.
 
     `person` (n,): the row of its person, NOBODY or IGNORED. `oks` (n,): to that person, else 0.
-    `best_oks` (n,): to the counted person of its picture that it is most like. `best_for` (m,):
-    the greatest OKS that any pose of the picture has to this person.
+    `best_oks` (n,): to the counted person of its image that it is most like. `best_for` (m,):
+    the greatest OKS that any pose of the image has to this person.
     """
 
     person: NDArray[np.int64]
@@ -150,59 +151,59 @@ class Matches:
         return np.flatnonzero(self.person >= 0)
 
     @property
-    def people(self) -> NDArray[np.int64]:
+    def persons(self) -> NDArray[np.int64]:
         """Their people, in the same order."""
         return self.person[self.poses]
 
     def missed(self, truth: Truth) -> NDArray[np.int64]:
         """The counted people for whom no pose is meant."""
-        return np.setdiff1d(np.flatnonzero(truth.counted), self.people)
+        return np.setdiff1d(np.flatnonzero(truth.counted), self.persons)
 
 
 def match(truth: Truth, found: Found) -> Matches:
-    """Match the poses of every picture to its people."""
+    """Match the poses of every image to its people."""
     table, n = truth.table, len(found)
     person = np.full(n, NOBODY)
     own, best = np.zeros(n), np.zeros(n)
     best_for = np.zeros(len(table))
-    people_of, none = group_by_image(table.image_index), np.zeros(0, np.intp)
-    for picture, poses in group_by_image(found.picture).items():
-        everyone = people_of.get(picture, none)
-        people = everyone[truth.counted[everyone]]
+    persons_of, none = group_by_image(table.image_index), np.zeros(0, np.intp)
+    for image, poses in group_by_image(found.image).items():
+        everyone = persons_of.get(image, none)
+        persons = everyone[truth.counted[everyone]]
         poses = poses[np.argsort(-found.scores[poses], kind="stable")]
         points = found.keypoints[poses]
-        like = oks(points, table.keypoints[people], table.areas[people], table.skeleton.sigmas)
-        if len(people):
+        like = oks(points, table.keypoints[persons], table.areas[persons], table.skeleton.sigmas)
+        if len(persons):
             best[poses] = like.max(axis=1)
-            best_for[people] = like.max(axis=0)
+            best_for[persons] = like.max(axis=0)
         over = _oks_to_ignored(points, table, everyone[~truth.counted[everyone]])
-        free = np.ones(len(people), bool)
+        free = np.ones(len(persons), bool)
         for row, pose in enumerate(poses):
             left = np.where(free, like[row], 0.0)
-            if len(people) and left.max() >= LEAST_OKS:
+            if len(persons) and left.max() >= LEAST_OKS:
                 taken = int(left.argmax())
                 free[taken] = False
-                person[pose], own[pose] = people[taken], left[taken]
+                person[pose], own[pose] = persons[taken], left[taken]
             elif len(over[row]) and over[row].max() >= LEAST_OKS:
                 person[pose] = IGNORED
     return Matches(person, own, best, best_for)
 
 
 def _oks_to_ignored(
-    points: NDArray[np.float64], table: PersonTable, people: NDArray[np.intp]
+    points: NDArray[np.float64], table: PersonTable, persons: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """(n, m): COCO's OKS to people who are ignored. Without labels, a joint's distance is counted
-    from the box, grown by its own size to every side.
+    """(n, m): COCO's OKS to people who are ignored. Without labels, a keypoint's distance is
+    counted from the box, grown by its own size to every side.
     """
-    keypoints, areas = table.keypoints[people].astype(np.float64), table.areas[people]
-    labelled = (keypoints[..., 2] > 0).any(axis=1)
-    result = np.zeros((len(points), len(people)))
-    if not len(people):
+    keypoints, areas = table.keypoints[persons].astype(np.float64), table.areas[persons]
+    labeled = (keypoints[..., 2] > 0).any(axis=1)
+    result = np.zeros((len(points), len(persons)))
+    if not len(persons):
         return result
     sigmas = table.skeleton.sigmas
-    result[:, labelled] = oks(points, keypoints[labelled], areas[labelled], sigmas)
-    for column in np.flatnonzero(~labelled):
-        box = table.boxes[people[column]]
+    result[:, labeled] = oks(points, keypoints[labeled], areas[labeled], sigmas)
+    for column in np.flatnonzero(~labeled):
+        box = table.boxes[persons[column]]
         inside = np.clip(points[..., :2], box[:2] - box[2:], box[:2] + 2 * box[2:])
         square = np.square(points[..., :2] - inside).sum(axis=-1)
         spread = 8 * np.square(sigmas) * max(areas[column], 1e-9)
@@ -214,9 +215,9 @@ GOOD_KS, NEAR_KS = 0.85, 0.5
 
 
 class Kind(IntEnum):
-    """Of a labelled joint of a matched person; UNLABELLED says nothing."""
+    """Of a labeled keypoint of a matched person; UNLABELED says nothing."""
 
-    UNLABELLED = -1
+    UNLABELED = -1
     GOOD = 0
     JITTER = 1
     INVERSION = 2
@@ -228,61 +229,63 @@ KINDS = tuple(kind for kind in Kind if kind >= 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class JointErrors:
+class KeypointErrors:
     """Of the matched poses: `kinds` (n, k) values of `Kind`, `similarities` (n, k) in [0, 1]; 0
-    where a joint is not labelled.
+    where a keypoint is not labeled.
     """
 
     kinds: NDArray[np.int8]
     similarities: NDArray[np.float64]
 
     def shares(self, chosen: NDArray[np.bool_] | None = None) -> dict[str, float]:
-        """The share of each kind among the labelled joints, of the `chosen` (n, k) if given."""
+        """The share of each kind among the labeled keypoints, of the `chosen` (n, k) if given."""
         kinds = self.kinds if chosen is None else self.kinds[chosen]
-        labelled = max(int((kinds >= 0).sum()), 1)
-        return {kind.name.lower(): int((kinds == kind).sum()) / labelled for kind in KINDS}
+        labeled = max(int((kinds >= 0).sum()), 1)
+        return {kind.name.lower(): int((kinds == kind).sum()) / labeled for kind in KINDS}
 
 
-def joint_errors(truth: Truth, found: Found, matches: Matches) -> JointErrors:
-    """Classify every joint of the matched poses."""
+def keypoint_errors(truth: Truth, found: Found, matches: Matches) -> KeypointErrors:
+    """Classify every keypoint of the matched poses."""
     table = truth.table
-    points, people = found.keypoints[matches.poses], matches.people
-    labels = table.keypoints[people].astype(np.float64)
+    points, persons = found.keypoints[matches.poses], matches.persons
+    labels = table.keypoints[persons].astype(np.float64)
     twins = table.skeleton.flip_permutation
     has_twin = twins != np.arange(len(twins))
-    labelled = labels[..., 2] > 0
+    labeled = labels[..., 2] > 0
 
-    def to(rows: NDArray[np.int64], joints: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The ks of each joint to the label of `joints` of the people `rows`; 0 without a label."""
-        there = table.keypoints[rows][:, joints].astype(np.float64)
-        sigmas = np.asarray(table.skeleton.sigmas)[joints]
+    def to(rows: NDArray[np.int64], keypoints: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The ks of each keypoint to the label of `keypoints` of the people `rows`; 0 without a
+        label.
+        """
+        there = table.keypoints[rows][:, keypoints].astype(np.float64)
+        sigmas = np.asarray(table.skeleton.sigmas)[keypoints]
         similar = keypoint_similarities(points, there, table.areas[rows], sigmas)
         return np.where(there[..., 2] > 0, similar, 0.0)
 
-    own = to(people, np.arange(len(twins)))
-    inverted = (to(people, twins) >= NEAR_KS) & has_twin
+    own = to(persons, np.arange(len(twins)))
+    inverted = (to(persons, twins) >= NEAR_KS) & has_twin
     swapped = np.zeros_like(inverted)
-    for other in _others(table.image_index, truth.counted, people):
+    for other in _others(table.image_index, truth.counted, persons):
         there = other >= 0
         near = np.maximum(to(other, np.arange(len(twins))), to(other, twins)) >= NEAR_KS
         swapped |= near & there[:, None]
     kinds = np.select(
-        [~labelled, own >= GOOD_KS, own >= NEAR_KS, inverted, swapped],
-        [Kind.UNLABELLED, Kind.GOOD, Kind.JITTER, Kind.INVERSION, Kind.SWAP],
+        [~labeled, own >= GOOD_KS, own >= NEAR_KS, inverted, swapped],
+        [Kind.UNLABELED, Kind.GOOD, Kind.JITTER, Kind.INVERSION, Kind.SWAP],
         Kind.MISS,
     )
-    return JointErrors(kinds.astype(np.int8), own)
+    return KeypointErrors(kinds.astype(np.int8), own)
 
 
 def _others(
-    picture: NDArray[np.int32], counted: NDArray[np.bool_], people: NDArray[np.int64]
+    image_index: NDArray[np.int32], counted: NDArray[np.bool_], persons: NDArray[np.int64]
 ) -> list[NDArray[np.int64]]:
-    """One after the other, a further counted person in the picture of each of `people`, else -1."""
+    """One after the other, a further counted person in the image of each of `persons`, else -1."""
     rows = np.flatnonzero(counted)
-    by_picture = {image: rows[own] for image, own in group_by_image(picture[rows]).items()}
+    by_image = {image: rows[own] for image, own in group_by_image(image_index[rows]).items()}
     beside = [
-        [other for other in by_picture.get(int(picture[row]), ()) if other != row]
-        for row in people.tolist()
+        [other for other in by_image.get(int(image_index[row]), ()) if other != row]
+        for row in persons.tolist()
     ]
     most = max((len(each) for each in beside), default=0)
     return [
@@ -292,15 +295,15 @@ def _others(
 
 
 # In the order in which they are mended one after the other. `good` is what distance remains in
-# joints that are counted as good; without it the last AP would not be 1.
-JOINT_ERRORS = {
+# keypoints that are counted as good; without it the last AP would not be 1.
+KEYPOINT_ERRORS = {
     "miss": Kind.MISS,
     "swap": Kind.SWAP,
     "inversion": Kind.INVERSION,
     "jitter": Kind.JITTER,
     "good": Kind.GOOD,
 }
-ERRORS = (*JOINT_ERRORS, "score", "background", "missed")
+ERRORS = (*KEYPOINT_ERRORS, "score", "background", "missed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +319,7 @@ class Gain:
 
 
 def gains(
-    truth: Truth, found: Found, matches: Matches, errors: JointErrors, progress: Progress
+    truth: Truth, found: Found, matches: Matches, errors: KeypointErrors, progress: Progress
 ) -> list[Gain]:
     """Of each kind of error, in the order of `ERRORS`."""
     result = []
@@ -328,16 +331,16 @@ def gains(
     return result
 
 
-def joint_gains(
-    truth: Truth, found: Found, matches: Matches, errors: JointErrors, progress: Progress
+def keypoint_gains(
+    truth: Truth, found: Found, matches: Matches, errors: KeypointErrors, progress: Progress
 ) -> list[float]:
-    """The AP with all errors of one joint mended, for each joint."""
+    """The AP with all errors of one keypoint mended, for each keypoint."""
     result = []
-    kinds = set(JOINT_ERRORS) - {"good"}
-    for joint in range(len(truth.table.skeleton)):
-        mended = corrected(truth, found, matches, errors, kinds, joint)
+    kinds = set(KEYPOINT_ERRORS) - {"good"}
+    for keypoint in range(len(truth.table.skeleton)):
+        mended = corrected(truth, found, matches, errors, kinds, keypoint)
         result.append(score(truth, mended).AP)
-        progress(joint + 1, len(truth.table.skeleton))
+        progress(keypoint + 1, len(truth.table.skeleton))
     return result
 
 
@@ -351,18 +354,18 @@ def corrected(
     truth: Truth,
     found: Found,
     matches: Matches,
-    errors: JointErrors,
+    errors: KeypointErrors,
     mend: Collection[str],
-    joint: int | None = None,
+    keypoint: int | None = None,
 ) -> Found:
-    """The poses without the kinds of errors in `mend`; of one `joint` only, where it is given."""
+    """The poses without the kinds of errors in `mend`; of one `keypoint` only, where it is given."""
     table, poses = truth.table, matches.poses
-    kinds = [kind for name, kind in JOINT_ERRORS.items() if name in mend]
+    kinds = [kind for name, kind in KEYPOINT_ERRORS.items() if name in mend]
     wrong = np.isin(errors.kinds, kinds)
-    if joint is not None:
-        wrong &= np.arange(wrong.shape[1]) == joint
+    if keypoint is not None:
+        wrong &= np.arange(wrong.shape[1]) == keypoint
     keypoints = found.keypoints.copy()
-    labels = table.keypoints[matches.people, :, :2]
+    labels = table.keypoints[matches.persons, :, :2]
     keypoints[poses, :, :2] = np.where(wrong[..., None], labels, keypoints[poses, :, :2])
     result = replace(found, keypoints=keypoints)
     if "score" in mend:
@@ -370,30 +373,30 @@ def corrected(
     if "background" in mend:
         result = result.select(matches.person != NOBODY)
     if "missed" in mend:
-        result = _with_people(result, truth, matches.missed(truth))
+        result = _with_persons(result, truth, matches.missed(truth))
     return result
 
 
 def _best_oks(truth: Truth, found: Found) -> NDArray[np.float64]:
-    """(n,): the OKS of each pose to the counted person of its picture that it is most like."""
+    """(n,): the OKS of each pose to the counted person of its image that it is most like."""
     table, best = truth.table, np.zeros(len(found))
-    people_of, none = group_by_image(table.image_index), np.zeros(0, np.intp)
-    for picture, here in group_by_image(found.picture).items():
-        people = people_of.get(picture, none)
-        people = people[truth.counted[people]]
-        if len(people):
-            labels, areas = table.keypoints[people], table.areas[people]
+    persons_of, none = group_by_image(table.image_index), np.zeros(0, np.intp)
+    for image, here in group_by_image(found.image).items():
+        persons = persons_of.get(image, none)
+        persons = persons[truth.counted[persons]]
+        if len(persons):
+            labels, areas = table.keypoints[persons], table.areas[persons]
             like = oks(found.keypoints[here], labels, areas, table.skeleton.sigmas)
             best[here] = like.max(axis=1)
     return best
 
 
-def _with_people(found: Found, truth: Truth, people: NDArray[np.int64]) -> Found:
+def _with_persons(found: Found, truth: Truth, persons: NDArray[np.int64]) -> Found:
     """With the labels of these people as poses, as sure as the surest."""
     table = truth.table
     surest = max(1.0, found.scores.max(initial=0.0))
     return Found(
-        np.concatenate([found.picture, table.image_index[people]]),
-        np.concatenate([found.keypoints, table.keypoints[people]]),
-        np.concatenate([found.scores, np.full(len(people), surest)]),
+        np.concatenate([found.image, table.image_index[persons]]),
+        np.concatenate([found.keypoints, table.keypoints[persons]]),
+        np.concatenate([found.scores, np.full(len(persons), surest)]),
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.formats.mpii import PckhTruth, pckh_truth
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.data.matlab import write_mat
 from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
@@ -51,9 +51,9 @@ class Report:
     """The metrics of weights on a data set, and under which conditions they came about.
 
     `metrics` are all that were measured, by name: AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM and
-    ARL in [0, 1], -1 where no person of that size is labelled; or PCKh, PCKh@0.1 and those of
-    MPII's joints in percent; and PCK@0.2, PCK@0.1 and NME in percent with EPE in pixels, where
-    predictions and persons go in pairs. NaN where nothing is labelled. `primary` is the name of the
+    ARL in [0, 1], -1 where no person of that size is labeled; or PCKh, PCKh@0.1 and those of
+    MPII's keypoints in percent; and PCK@0.2, PCK@0.1 and NME in percent with EPE in pixels, where
+    predictions and persons go in pairs. NaN where nothing is labeled. `primary` is the name of the
     one by which weights are compared. Images without labels have neither. `files` are those that
     were written.
     """
@@ -63,8 +63,8 @@ class Report:
     boxes: str
     flip_test: bool
     refine: bool
-    people: int
-    pictures: int
+    persons: int
+    images: int
     nms: str = "hard"
     files: tuple[Path, ...] = ()
 
@@ -72,20 +72,20 @@ class Report:
     def value(self) -> float:
         """The primary metric. Raises UserError where the images have no labels."""
         if self.primary is None:
-            raise UserError("evaluation: expected labelled persons to compare with, found none")
+            raise UserError("evaluation: expected labeled persons to compare with, found none")
         return self.metrics[self.primary]
 
     def as_dict(self) -> dict[str, Any]:
         """What `metrics.json` holds: the metrics at its top level, then the conditions."""
         return {
-            # A keypoint that nobody has labelled has no metric, and JSON no NaN.
+            # A keypoint that nobody has labeled has no metric, and JSON no NaN.
             **{name: None if math.isnan(v) else v for name, v in self.metrics.items()},
             "boxes": self.boxes,
             "flip_test": self.flip_test,
             "refine": self.refine,
             **({"nms": self.nms} if self.primary in ("AP", None) else {}),
-            "people": self.people,
-            "pictures": self.pictures,
+            "persons": self.persons,
+            "images": self.images,
         }
 
 
@@ -94,7 +94,7 @@ class Evaluator:
     """Compares predictions with the labels in `annotations`, whose persons are `table`.
 
     `metric` is one of `PRIMARY`, `heads` what PCKh compares with. `paired` where prediction i is
-    that of person i of the table, as with the labelled boxes: PCKh and the distances need that.
+    that of person i of the table, as with the labeled boxes: PCKh and the distances need that.
     """
 
     annotations: CocoAnnotations
@@ -113,9 +113,9 @@ class Evaluator:
     ) -> "Evaluator":
         """With the metric that is asked for, one of `METRICS`.
 
-        "auto" is PCKh where the persons have MPII's joints and head boxes, PCK where the skeleton
-        has no OKS constants and predictions are `paired`, else AP. Raises UserError where the data
-        do not allow the metric.
+        "auto" is PCKh where the persons have MPII's keypoints and head boxes, PCK where the
+        skeleton has no OKS constants and predictions are `paired`, else AP. Raises UserError where
+        the data do not allow the metric.
         """
         _check(metric in METRICS, f"metric: expected one of {', '.join(METRICS)}, found '{metric}'")
         heads = None
@@ -235,15 +235,15 @@ def evaluate(
     _check(nms in NMS, f"nms: expected one of {', '.join(NMS)}, found '{nms}'")
     paired = str(boxes) == GROUND_TRUTH
     parsed = read_annotations(annotations)
-    table, labelled = _table(parsed, estimator)
+    table, labeled = _table(parsed, estimator)
     # MPII's test set has persons without labels: predictions, and no metrics.
-    unlabelled_mpii = labelled and is_mpii(table.skeleton) and not table.keypoints.any()
+    unlabeled_mpii = labeled and is_mpii(table.skeleton) and not table.keypoints.any()
     evaluator = None
-    if not labelled:
-        nobody = f"{annotations}: has pictures and no people"
+    if not labeled:
+        nobody = f"{annotations}: has images and no people"
         _check(not paired, f"{nobody}; add --boxes FILE or --boxes {DETECTOR}")
         _check(out is not None, f"{nobody}, so there are no figures, only results; add --out")
-    elif unlabelled_mpii:
+    elif unlabeled_mpii:
         by_pairs = f"--boxes: PCKh compares person by person, expected {GROUND_TRUTH}"
         _check(paired, by_pairs, "options-conflict")
     else:
@@ -252,7 +252,7 @@ def evaluate(
             table = table.select(table.keypoints[..., 2].any(axis=1))
             evaluator = replace(evaluator, table=table)
     instances, source = instances_of(estimator, table, boxes, box_threshold)
-    predictions = predict(estimator, table, instances, PictureSource(images), progress)
+    predictions = predict(estimator, table, instances, ImageFiles(images), progress)
     found = predictions.instances
     report = Report(
         metrics={},
@@ -260,11 +260,11 @@ def evaluate(
         boxes=source,
         flip_test=estimator.flip_test,
         refine=estimator.refine,
-        people=len(predictions),
-        pictures=len(table.image_ids) if str(boxes) == DETECTOR else len(found.by_image()),
+        persons=len(predictions),
+        images=len(table.image_ids) if str(boxes) == DETECTOR else len(found.by_image()),
         nms=nms,
     )
-    if not labelled:
+    if not labeled:
         assert out is not None
         split = annotations.stem.removeprefix("image_info_")
         path = out / f"person_keypoints_{split}_hrpose_results.json"
@@ -295,13 +295,13 @@ def _check(right: bool, message: str, code: str = "bad-input") -> None:
 
 
 def _table(annotations: CocoAnnotations, estimator: PoseEstimator) -> tuple[PersonTable, bool]:
-    """The people, MPII's unlabelled ones too, and whether the file has annotations at all."""
-    skeleton = estimator.passport.skeleton
+    """The people, MPII's unlabeled ones too, and whether the file has annotations at all."""
+    skeleton = estimator.metadata.skeleton
     images = annotations.test_images(skeleton)
     if images is not None:
         return images, False
-    # MPII's predictions are one for each person, labelled or not.
-    table = annotations.persons(unlabelled=is_mpii(annotations.skeleton))
+    # MPII's predictions are one for each person, labeled or not.
+    table = annotations.persons(unlabeled=is_mpii(annotations.skeleton))
     if table.skeleton.keypoints != skeleton.keypoints:
         raise UserError(
             f"{annotations.path}: expected the keypoints of the weights "

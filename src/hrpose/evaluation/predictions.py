@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose.data.coco import read_json
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.data.persons import PersonTable, group_by_image
 from hrpose.errors import UserError
-from hrpose.estimator import Picture, PoseEstimator
+from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.metadata import Metadata
 
 GROUND_TRUTH = "ground-truth"
@@ -113,7 +113,7 @@ def detections(path: Path, table: PersonTable, threshold: float = 0.0) -> Instan
                 raise ValueError("NaN or infinity")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
-                f"{path}: entry {position}: expected 'image_id' of a picture of the annotations, "
+                f"{path}: entry {position}: expected 'image_id' of an image of the annotations, "
                 f"'bbox' [x, y, w, h] and 'score', found {error!r}"
             ) from error
         if entry.get("category_id", table.category_id) != table.category_id:
@@ -149,7 +149,7 @@ def predict(
     estimator: PoseEstimator,
     table: PersonTable,
     instances: Instances | None,
-    source: PictureSource,
+    source: ImageFiles,
     progress: Progress | None = None,
 ) -> Predictions:
     """The keypoints of `instances`, in their order; without them of all that the estimator's
@@ -163,14 +163,14 @@ def predict(
         else list(instances.by_image().items())
     )
 
-    def images() -> Iterator[Picture]:
+    def images() -> Iterator[InputImage]:
         for row, members in groups:
             name = table.file_names[row].decode()
             pixels = source.read(name)
             if instances is None:
                 yield _detected(estimator, pixels, name)
             else:
-                yield Picture(pixels, instances.boxes[members], instances.box_scores[members])
+                yield InputImage(pixels, instances.boxes[members], instances.box_scores[members])
 
     index, scores = [np.zeros(0, np.int32)], [np.zeros(0)]
     boxes, keypoints = [np.zeros((0, 4))], [np.zeros((0, len(table.skeleton), 3), np.float32)]
@@ -194,11 +194,11 @@ def predict(
             np.concatenate(boxes)[order],
             np.concatenate(scores)[order],
         )
-    return Predictions.of(estimator.passport, instances, np.concatenate(keypoints)[order])
+    return Predictions.of(estimator.metadata, instances, np.concatenate(keypoints)[order])
 
 
-def _detected(estimator: PoseEstimator, pixels: NDArray[np.uint8], name: str) -> Picture:
+def _detected(estimator: PoseEstimator, pixels: NDArray[np.uint8], name: str) -> InputImage:
     try:
-        return estimator.picture(pixels)
+        return estimator.image(pixels)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error

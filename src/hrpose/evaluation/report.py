@@ -13,10 +13,10 @@ from hrpose.viz.html import Line, document, gain_bar, line_chart, share_bar, sou
 
 _MENDED = {
     "miss": "Miss: far from every likely place; put on the label",
-    "swap": "Swap: on another person's joint; put on the label",
+    "swap": "Swap: on another person's keypoint; put on the label",
     "inversion": "Inversion: on the left or right twin; put on the label",
     "jitter": "Jitter: near the label; put on it",
-    "good": "What distance remains in good joints",
+    "good": "What distance remains in good keypoints",
     "score": "Score: each pose scored by its OKS",
     "background": "Background: poses for nobody, left out",
     "missed": "Missed people, added",
@@ -33,11 +33,11 @@ def render(analysis: Analysis) -> str:
     sections = [
         _errors(analysis),
         _gains(analysis),
-        _joints(analysis),
+        _keypoints(analysis),
         _curves(analysis),
         _noise(analysis),
         _calibration(analysis.calibration),
-        *(_people(name, chosen) for name, chosen in analysis.examples.items() if chosen),
+        *(_persons(name, chosen) for name, chosen in analysis.examples.items() if chosen),
     ]
     return document(
         f"Why the AP is {analysis.scores.AP:.3f}",
@@ -60,26 +60,28 @@ def _section(title: str, *parts: str) -> str:
 
 
 def _errors(analysis: Analysis) -> str:
-    counts, shares = analysis.counts, analysis.all_joints.shares
+    counts, shares = analysis.counts, analysis.all_keypoints.shares
     figures = {name: value for name, value in analysis.scores.as_dict().items() if value >= 0}
     return _section(
         "What is wrong",
         table(list(figures), [[f"{value:.3f}" for value in figures.values()]]),
-        f"<p>{counts.people} people are labelled, {counts.poses} poses were looked at. "
+        f"<p>{counts.persons} people are labeled, {counts.poses} poses were looked at. "
         f"{counts.missed} people were missed; {counts.background} poses are background, "
         f"{counts.repeats} of these on a person who has a better-scored pose. {counts.misordered} "
         "people have another pose with a higher OKS and a lower score. A pose is meant for a "
         "person from an OKS of 0.1 on.</p>",
-        f"<p>Of the {analysis.all_joints.joints} labelled joints of the people who were found:</p>",
+        f"<p>Of the {analysis.all_keypoints.keypoints} labeled keypoints of the people who were "
+        "found:</p>",
         share_bar(shares),
         _key(),
         table(
             list(shares),
             [[_percent(share) for share in shares.values()]],
         ),
-        "<p>By keypoint similarity (a joint's term of the OKS): good is 0.85 or more, jitter 0.5 "
+        "<p>By keypoint similarity (a keypoint's term of the OKS): good is 0.85 or more, jitter "
+        "0.5 "
         "or more. Below that it is an inversion where the similarity to the left or right twin is "
-        "0.5 or more, a swap where that to another person's joint is, and else a miss.</p>",
+        "0.5 or more, a swap where that to another person's keypoint is, and else a miss.</p>",
     )
 
 
@@ -112,12 +114,12 @@ def _gains(analysis: Analysis) -> str:
     )
 
 
-def _joints(analysis: Analysis) -> str:
+def _keypoints(analysis: Analysis) -> str:
     def row(name: str, part: Part) -> list[str]:
         gain = "-" if part.AP is None else _more(part.AP - analysis.scores.AP)
         return [
             escape(name.replace("_", " ")),
-            str(part.joints),
+            str(part.keypoints),
             share_bar(part.shares),
             *(_percent(part.shares[kind.name.lower()]) for kind in KINDS[1:]),
             f"{part.similarity:.3f}",
@@ -125,13 +127,13 @@ def _joints(analysis: Analysis) -> str:
         ]
 
     heads = ["", "labels", "errors", *(kind.name.lower() for kind in KINDS[1:]), "similarity"]
-    joints = [row(name, part) for name, part in analysis.joints.items()]
-    sizes = [row(name, part)[:-1] for name, part in analysis.sizes.items() if part.joints]
+    keypoints = [row(name, part) for name, part in analysis.keypoints.items()]
+    sizes = [row(name, part)[:-1] for name, part in analysis.sizes.items() if part.keypoints]
     return _section(
-        "By joint and by size",
+        "By keypoint and by size",
         _key(),
-        table([*heads, "AP gain"], joints),
-        "<p>The gain is that of mending all errors of this joint alone. By the size of the "
+        table([*heads, "AP gain"], keypoints),
+        "<p>The gain is that of mending all errors of this keypoint alone. By the size of the "
         "person, as COCO has it (medium is from 32 to 96 pixels squared):</p>",
         table(heads, sizes),
     )
@@ -173,7 +175,7 @@ def _noise(analysis: Analysis) -> str:
     line = Line("AP", amounts, [max(point.AP, 0) for point in analysis.noise], dots=True)
     return _section(
         "How much the boxes matter",
-        "<p>The labelled boxes are shaken and their people predicted again: centres move by this "
+        "<p>The labeled boxes are shaken and their people predicted again: centers move by this "
         "part of the box, sides change by as much, as standard deviations. The mean IoU "
         "with the true boxes says to which of these a detector comes near.</p>",
         '<div class="charts">',
@@ -194,8 +196,8 @@ def _calibration(scores: Scores | str) -> str:
 
     calibration, there = scores.calibration, scores.presence
     parts = [
-        "<p>An honest joint score is the keypoint similarity that may be expected. Above the "
-        "line, joints are better than their scores say.</p>",
+        "<p>An honest keypoint score is the keypoint similarity that may be expected. Above the "
+        "line, keypoints are better than their scores say.</p>",
         '<div class="charts">',
         line_chart(
             [
@@ -203,7 +205,7 @@ def _calibration(scores: Scores | str) -> str:
                 curve("calibrated", scores.after),
                 Line("honest", [0, 1], [0, 1], faint=True),
             ],
-            "joint score",
+            "keypoint score",
             "keypoint similarity",
         ),
         "<div>",
@@ -215,24 +217,25 @@ def _calibration(scores: Scores | str) -> str:
     if there is not None:
         after = float(calibration(np.array(there.threshold)))
         parts.append(
-            f"<h3>Is the joint there?</h3><p>{there.labelled} joints are labelled, "
-            f"{there.unlabelled} of the same people are not. A labelled one scores higher than one "
+            f"<h3>Is the keypoint there?</h3><p>{there.labeled} keypoints are labeled, "
+            f"{there.unlabeled} of the same people are not. A labeled one scores higher than one "
             f"without a label in {_percent(there.area)} of all pairs. A threshold of "
             f"{there.threshold:.2f} ({after:.2f} once calibrated) keeps {_percent(there.recall)} "
-            f"of the labelled and drops {_percent(there.specificity)} of the others. The chance "
-            f"that a joint of score s is there: 1 / (1 + exp(-({there.slope:.2f} logit(s) "
-            f"{there.offset:+.2f}))). Joints without a label may be hidden, outside, or forgotten."
+            f"of the labeled and drops {_percent(there.specificity)} of the others. The chance "
+            f"that a keypoint of score s is there: 1 / (1 + exp(-({there.slope:.2f} logit(s) "
+            f"{there.offset:+.2f}))). Keypoints without a label may be hidden, outside, or "
+            "forgotten."
             "</p>"
         )
     return _section(title, *parts, "</div></div>")
 
 
-def _people(name: str, chosen: list[Example]) -> str:
+def _persons(name: str, chosen: list[Example]) -> str:
     title, lead = _SHOWN[name]
     return _section(
         title,
-        f"<p>{lead} Left limbs are blue and right ones orange, or in the skeleton's colours. Only "
-        "labelled joints are drawn.</p>",
+        f"<p>{lead} Left limbs are blue and right ones orange, or in the skeleton's colors. Only "
+        "labeled keypoints are drawn.</p>",
         '<div class="people">',
         *(_person(example) for example in chosen),
         "</div>",
@@ -242,9 +245,9 @@ def _people(name: str, chosen: list[Example]) -> str:
 def _person(example: Example) -> str:
     wrong = "; ".join(
         f"{kind}: {', '.join(name.replace('_', ' ') for name in names)}"
-        for kind, names in example.joints.items()
+        for kind, names in example.keypoints.items()
     )
-    tiles = {"labelled": example.labelled, "found": example.found}
+    tiles = {"labeled": example.labeled, "found": example.found}
     tiles |= {f"{n.replace('_', ' ')}, heatmap": tile for n, tile in example.heatmaps.items()}
     figures = "".join(
         f'<figure><img src="{source(tile)}" width="{tile.shape[1]}" height="{tile.shape[0]}" '
@@ -253,7 +256,7 @@ def _person(example: Example) -> str:
     )
     return (
         f'<div class="person"><p><b>OKS {example.oks:.2f}, score {example.score:.2f}</b> '
-        f"{escape(example.picture)}, annotation {example.annotation}. {escape(wrong)}</p>"
+        f"{escape(example.image)}, annotation {example.annotation}. {escape(wrong)}</p>"
         f"{figures}</div>"
     )
 

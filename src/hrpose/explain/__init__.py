@@ -1,4 +1,4 @@
-"""`hrpose explain`: one page that walks through the method with a photo of one's own."""
+"""`hrpose explain`: one page that walks through the method with an image of one's own."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +24,9 @@ class Written:
 
 
 def write(traced: Trace, name: str, folder: Path, threshold: float = THRESHOLD) -> Written:
-    """Write the explanation of a traced person in the photo called `name` into `folder`.
+    """Write the explanation of a traced person in the image called `name` into `folder`.
 
-    `crop` is the network's input, pixel for pixel; `heatmaps` has one tile per joint. Raises
+    `crop` is the network's input, pixel for pixel; `heatmaps` has one tile per keypoint. Raises
     UserError where the files cannot be written.
     """
     stem = Path(name).stem
@@ -35,7 +35,7 @@ def write(traced: Trace, name: str, folder: Path, threshold: float = THRESHOLD) 
           ("explained.html", "crop.png", "heatmaps.png"))
     )  # fmt: skip
     heatmaps = heatmap_sheet(
-        traced.view, traced.merged, traced.passport.skeleton, traced.in_crop, traced.strides
+        traced.view, traced.merged, traced.metadata.skeleton, traced.in_crop, traced.strides
     )
     write_atomically(files.page, page.render(tell(traced, name, threshold)))
     write_atomically(files.crop, encode(traced.view, ".png"))

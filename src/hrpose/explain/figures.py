@@ -1,4 +1,4 @@
-"""Pictures of the photo: the box, the crop around it, the finished pose."""
+"""Images of the image: the box, the crop around it, the finished pose."""
 
 import cv2
 import numpy as np
@@ -7,17 +7,17 @@ from numpy.typing import ArrayLike, NDArray
 from hrpose.explain.trace import Floats, Trace
 from hrpose.geometry import Crop, transform
 from hrpose.poses import Poses
-from hrpose.skeleton import Colour
-from hrpose.viz import LEFT, MIDDLE, RIGHT, draw, drawing, keypoint_colours
+from hrpose.skeleton import Color
+from hrpose.viz import LEFT, MIDDLE, RIGHT, draw, drawing, keypoint_colors
 from hrpose.viz.drawing import INK, PAPER
-from hrpose.viz.heatmaps import GROUND, colour_map, enlarged, overlay
+from hrpose.viz.heatmaps import GROUND, color_map, enlarged, overlay
 
 # The long side of what is shown, in pixels.
 LONG_SIDE = 840
 
 
 def _shown(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
-    """The photo at the size of the page, and the factor that brought it there."""
+    """The image at the size of the page, and the factor that brought it there."""
     factor = LONG_SIDE / max(image.shape[:2])
     return _resized(image, factor), factor
 
@@ -28,16 +28,16 @@ def _resized(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
     return np.array(cv2.resize(image, size, interpolation=how), np.uint8)
 
 
-def box_on_photo(trace: Trace) -> NDArray[np.uint8]:
-    """The photo with the person's box."""
+def box_on_image(trace: Trace) -> NDArray[np.uint8]:
+    """The image with the person's box."""
     canvas, factor = _shown(trace.image)
     drawing.box(canvas, trace.box * factor, 6, INK)
     drawing.box(canvas, trace.box * factor, 3, PAPER)
     return canvas
 
 
-def crop_on_photo(trace: Trace) -> NDArray[np.uint8]:
-    """The box, the box at the input's shape and the padded crop, on the photo and beyond it."""
+def crop_on_image(trace: Trace) -> NDArray[np.uint8]:
+    """The box, the box at the input's shape and the padded crop, on the image and beyond it."""
     height, width = trace.image.shape[:2]
     outer = _corners(trace.crop)
     corners = np.concatenate([outer, [[0, 0], [width, height]]])
@@ -47,30 +47,30 @@ def crop_on_photo(trace: Trace) -> NDArray[np.uint8]:
     factor = LONG_SIDE / (high - low).max()
     size = tuple(int(value) for value in np.ceil((high - low) * factor))
     to_canvas = np.array([[factor, 0, -low[0] * factor], [0, factor, -low[1] * factor]])
-    # The photo on plain ground: what lies outside of it is black to the network.
+    # The image on plain ground: what is outside of it is black to the network.
     canvas = np.full((size[1], size[0], 3), GROUND, np.uint8)
-    photo, placed_photo = trace.image, to_canvas
+    image, placed_image = trace.image, to_canvas
     if factor < 1:
-        # The warp takes single pixels and would miss what lies between.
-        photo = _resized(trace.image, factor)
-        sx, sy = width / photo.shape[1], height / photo.shape[0]
-        placed_photo = to_canvas @ [[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]]
-    cv2.warpAffine(photo, placed_photo, size, dst=canvas, borderMode=cv2.BORDER_TRANSPARENT)
-    padding = trace.passport.padding
+        # The warp takes single pixels and would miss what is between.
+        image = _resized(trace.image, factor)
+        sx, sy = width / image.shape[1], height / image.shape[0]
+        placed_image = to_canvas @ [[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]]
+    cv2.warpAffine(image, placed_image, size, dst=canvas, borderMode=cv2.BORDER_TRANSPARENT)
+    padding = trace.metadata.padding
     x, y, w, h = trace.box
-    rectangles: tuple[tuple[NDArray[np.float64], Colour], ...] = (
+    rectangles: tuple[tuple[NDArray[np.float64], Color], ...] = (
         (_rectangle((x + w / 2, y + h / 2), (w, h)), PAPER),
         (_rectangle(trace.crop.center, np.array(trace.crop.size) / padding), LEFT),
         (outer, RIGHT),
     )
-    for corner_points, colour in rectangles:
+    for corner_points, color in rectangles:
         placed = transform(corner_points, to_canvas)
         drawing.outline(canvas, list(placed), 5, INK)
-        if colour is LEFT:
+        if color is LEFT:
             for start, end in zip(placed, np.roll(placed, -1, axis=0), strict=True):
-                drawing.dashed(canvas, start, end, 2.5, colour, 9)
+                drawing.dashed(canvas, start, end, 2.5, color, 9)
         else:
-            drawing.outline(canvas, list(placed), 2.5, colour)
+            drawing.outline(canvas, list(placed), 2.5, color)
     return canvas
 
 
@@ -86,7 +86,7 @@ def _corners(crop: Crop) -> NDArray[np.float64]:
 
 
 def _around_person(trace: Trace) -> tuple[NDArray[np.uint8], NDArray[np.float64], float]:
-    """The part of the photo that the crop shows, its first pixel (x, y), and its enlargement."""
+    """The part of the image that the crop shows, its first pixel (x, y), and its enlargement."""
     height, width = trace.image.shape[:2]
     low, high = _corners(trace.crop)[[0, 2]]
     left, top = np.floor(np.clip(low, 0, [width - 1, height - 1])).astype(int)
@@ -96,12 +96,12 @@ def _around_person(trace: Trace) -> tuple[NDArray[np.uint8], NDArray[np.float64]
 
 
 def _enlarged(points: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
-    """Where points lie in a resized picture: it is the edges of pixels that are multiplied."""
+    """Where points lie in a resized image: it is the edges of pixels that are multiplied."""
     return points * factor + (factor - 1) / 2
 
 
-def pose_on_photo(trace: Trace, threshold: float) -> NDArray[np.uint8]:
-    """The finished skeleton, with its joints' names."""
+def pose_on_image(trace: Trace, threshold: float) -> NDArray[np.uint8]:
+    """The finished skeleton, with its keypoints' names."""
     canvas, corner, factor = _around_person(trace)
     poses = trace.poses
     keypoints = poses.keypoints.copy()
@@ -111,15 +111,15 @@ def pose_on_photo(trace: Trace, threshold: float) -> NDArray[np.uint8]:
     return draw(canvas, larger, threshold, names=True)
 
 
-def point_on_photo(trace: Trace) -> NDArray[np.uint8]:
-    """The joint on the photo, with its coordinates."""
+def point_on_image(trace: Trace) -> NDArray[np.uint8]:
+    """The keypoint on the image, with its coordinates."""
     canvas, corner, factor = _around_person(trace)
-    place = trace.poses.keypoints[0, trace.joint, :2]
+    place = trace.poses.keypoints[0, trace.keypoint, :2]
     return pointed(canvas, _enlarged(place - corner, factor), f"({place[0]:.1f}, {place[1]:.1f})")
 
 
 def pointed(canvas: NDArray[np.uint8], at: ArrayLike, label: str) -> NDArray[np.uint8]:
-    """A mark and a label in a picture, which is changed."""
+    """A mark and a label in an image, which is changed."""
     x, y = (float(value) for value in np.asarray(at))
     radius = max(5.0, min(canvas.shape[:2]) / 60)
     drawing.disc(canvas, (x, y), radius + 2, INK)
@@ -144,14 +144,14 @@ def network_view(trace: Trace, mirrored: bool = False) -> NDArray[np.uint8]:
     return np.ascontiguousarray(view.repeat(scale, axis=0).repeat(scale, axis=1))
 
 
-def joint_tile(trace: Trace, joint: int) -> NDArray[np.uint8]:
-    """A joint's merged heatmap over the view, with the place that was found."""
+def keypoint_tile(trace: Trace, keypoint: int) -> NDArray[np.uint8]:
+    """A keypoint's merged heatmap over the view, with the place that was found."""
     scale = max(1, scale_of(trace) * 2 // 3)
-    tile = overlay(trace.view, trace.merged[joint], trace.strides, scale)
-    colour = keypoint_colours(trace.passport.skeleton)[joint]
-    place = enlarged(trace.in_crop[joint], scale)
+    tile = overlay(trace.view, trace.merged[keypoint], trace.strides, scale)
+    color = keypoint_colors(trace.metadata.skeleton)[keypoint]
+    place = enlarged(trace.in_crop[keypoint], scale)
     drawing.ring(tile, place, tile.shape[0] / 36, 5, INK)
-    drawing.ring(tile, place, tile.shape[0] / 36, 2, colour)
+    drawing.ring(tile, place, tile.shape[0] / 36, 2, color)
     return tile
 
 
@@ -162,54 +162,54 @@ def heat_tile(trace: Trace, heatmap: Floats, mirrored: bool = False) -> NDArray[
 
 
 def place_in_view(trace: Trace) -> NDArray[np.uint8]:
-    """The joint in the view, with its coordinates."""
-    place = trace.in_crop[trace.joint]
+    """The keypoint in the view, with its coordinates."""
+    place = trace.in_crop[trace.keypoint]
     label = f"({place[0]:.2f}, {place[1]:.2f})"
     return pointed(network_view(trace), enlarged(place, scale_of(trace)), label)
 
 
 def place_in_heatmap(trace: Trace) -> NDArray[np.uint8]:
-    """The joint in its heatmap, with its coordinates; every heatmap pixel is a square."""
+    """The keypoint in its heatmap, with its coordinates; every heatmap pixel is a square."""
     scale = max(1, round(trace.view.shape[0] * scale_of(trace) / trace.merged.shape[1]))
-    squares = colour_map(trace.merged[trace.joint]).repeat(scale, axis=0).repeat(scale, axis=1)
-    place = trace.in_heatmap[trace.joint]
+    squares = color_map(trace.merged[trace.keypoint]).repeat(scale, axis=0).repeat(scale, axis=1)
+    place = trace.in_heatmap[trace.keypoint]
     label = f"({place[0]:.2f}, {place[1]:.2f})"
     return pointed(np.ascontiguousarray(squares), enlarged(place, scale), label)
 
 
 def pixels(trace: Trace, heatmap: Floats, *, arrow: bool = False) -> NDArray[np.uint8]:
-    """The pixels around the joint's peak with their values, and the coordinates at the rim.
+    """The pixels around the keypoint's peak with their values, and the coordinates at the rim.
 
-    The window is the same for every heatmap of a joint. The highest pixel has a white frame;
+    The window is the same for every heatmap of a keypoint. The highest pixel has a white frame;
     `arrow` leads from it to the place that was found.
     """
     # Fewer and larger pixels where an arrow must be seen.
     reach, cell = (2, 128) if arrow else (3, 76)
-    left, top = (int(value) - reach for value in trace.peaks[trace.joint])
+    left, top = (int(value) - reach for value in trace.peaks[trace.keypoint])
     count, rim = 2 * reach + 1, 34
     canvas = np.full((count * cell + rim, count * cell + rim, 3), GROUND, np.uint8)
     height, width = heatmap.shape
     row, column = divmod(int(heatmap.argmax()), width)
-    top_value = float(max(trace.merged[trace.joint].max(), 1e-6))
+    top_value = float(max(trace.merged[trace.keypoint].max(), 1e-6))
     for step in range(count):
         for words, at in (
             (str(left + step), (rim + (step + 0.5) * cell, rim / 2)),
             (str(top + step), (rim / 2, rim + (step + 0.5) * cell)),
         ):
-            _centred(canvas, words, at, 17, (150, 156, 170))
+            _centered(canvas, words, at, 17, (150, 156, 170))
     for y in range(count):
         for x in range(count):
             if not (0 <= left + x < width and 0 <= top + y < height):
                 continue
             value = float(heatmap[top + y, left + x])
             # Relative to the peak, so that weak heatmaps show their form too.
-            colour = colour_map(np.array([[0.08 + 0.9 * value / top_value]]))[0, 0]
+            color = color_map(np.array([[0.08 + 0.9 * value / top_value]]))[0, 0]
             corner = (rim + x * cell, rim + y * cell)
-            canvas[corner[1] + 1 : corner[1] + cell, corner[0] + 1 : corner[0] + cell] = colour
-            ink = INK if float(colour @ np.array([0.3, 0.6, 0.1])) > 140 else PAPER
+            canvas[corner[1] + 1 : corner[1] + cell, corner[0] + 1 : corner[0] + cell] = color
+            ink = INK if float(color @ np.array([0.3, 0.6, 0.1])) > 140 else PAPER
             middle = (corner[0] + cell / 2, corner[1] + cell * (0.82 if arrow else 0.5))
             # + 0.0 makes of -0.0 a plain zero.
-            _centred(canvas, f"{round(value, 2) + 0.0:.2f}", middle, 19, ink)
+            _centered(canvas, f"{round(value, 2) + 0.0:.2f}", middle, 19, ink)
 
     def on_canvas(place: Floats) -> Floats:
         corner: Floats = rim + (place - [left, top] + 0.5) * cell
@@ -218,8 +218,8 @@ def pixels(trace: Trace, heatmap: Floats, *, arrow: bool = False) -> NDArray[np.
     frame = on_canvas(np.array([column, row], np.float64)) - cell / 2
     drawing.box(canvas, [*frame, cell, cell], 4, PAPER)
     if arrow:
-        start = on_canvas(trace.peaks[trace.joint].astype(np.float64))
-        end = on_canvas(trace.in_heatmap[trace.joint])
+        start = on_canvas(trace.peaks[trace.keypoint].astype(np.float64))
+        end = on_canvas(trace.in_heatmap[trace.keypoint])
         drawing.disc(canvas, start, 6, INK)
         drawing.arrow(canvas, start, end, 5, INK)
         drawing.disc(canvas, start, 4, LEFT)
@@ -227,15 +227,15 @@ def pixels(trace: Trace, heatmap: Floats, *, arrow: bool = False) -> NDArray[np.
 
 
 def score_bars(trace: Trace, threshold: float) -> NDArray[np.uint8]:
-    """Every joint's score as a bar in its side's colour, and the threshold as a line."""
-    names = [name.replace("_", " ") for name in trace.passport.skeleton.keypoints]
+    """Every keypoint's score as a bar in its side's color, and the threshold as a line."""
+    names = [name.replace("_", " ") for name in trace.metadata.skeleton.keypoints]
     size, row, left, wide = 20, 32, 200, 560
     canvas = np.full((row * len(names) + 24, left + wide + 90, 3), GROUND, np.uint8)
-    colours = keypoint_colours(trace.passport.skeleton)
-    for index, (name, colour) in enumerate(zip(names, colours, strict=True)):
+    colors = keypoint_colors(trace.metadata.skeleton)
+    for index, (name, color) in enumerate(zip(names, colors, strict=True)):
         y = 12 + index * row
         score = float(trace.poses.keypoints[0, index, 2])
-        shown: Colour = colour if score >= threshold else (96, 100, 112)
+        shown: Color = color if score >= threshold else (96, 100, 112)
         drawing.write(canvas, (16, y + 3), drawing.shortened(name, size, left - 24), size, rim=None)
         canvas[y + 6 : y + row - 6, left : left + wide] = (40, 44, 54)
         canvas[y + 6 : y + row - 6, left : left + round(wide * score)] = shown
@@ -248,46 +248,46 @@ def score_bars(trace: Trace, threshold: float) -> NDArray[np.uint8]:
 def network(trace: Trace) -> NDArray[np.uint8]:
     """HRNet as a drawing: four branches side by side, which exchange what they found."""
     canvas = np.full((476, 1080, 3), GROUND, np.uint8)
-    width, height = trace.passport.input_wh
+    width, height = trace.metadata.input_wh
     tops, lefts = (60, 190, 305, 405), (150, 370, 590, 810)
     tall, wide = (84, 64, 50, 40), (150, 116, 92, 72)
-    grey: Colour = (120, 128, 146)
+    gray: Color = (120, 128, 146)
     for stage in range(4):
         for branch in range(stage + 1):
-            centre = (lefts[stage] + 75, tops[branch] + tall[branch] / 2)
+            center = (lefts[stage] + 75, tops[branch] + tall[branch] / 2)
             if stage < 3:
                 for target in range(stage + 2):
-                    start = (lefts[stage] + 75 + wide[branch] / 2 + 6, centre[1])
+                    start = (lefts[stage] + 75 + wide[branch] / 2 + 6, center[1])
                     end = (
                         lefts[stage + 1] + 75 - wide[target] / 2 - 6,
                         tops[target] + tall[target] / 2,
                     )
                     straight = target == branch
-                    drawing.arrow(canvas, start, end, 3.4 if straight else 1.8, grey)
-            corner = (round(centre[0] - wide[branch] / 2), tops[branch])
+                    drawing.arrow(canvas, start, end, 3.4 if straight else 1.8, gray)
+            corner = (round(center[0] - wide[branch] / 2), tops[branch])
             shade = (LEFT, (48, 132, 205), (64, 108, 160), (70, 88, 122))[branch]
             far = (corner[0] + wide[branch], corner[1] + tall[branch])
             cv2.rectangle(canvas, corner, far, shade, -1)
-        _centred(canvas, f"stage {stage + 1}", (lefts[stage] + 75, 32), 21, PAPER)
+        _centered(canvas, f"stage {stage + 1}", (lefts[stage] + 75, 32), 21, PAPER)
     for branch in range(4):
         part = 4 * 2**branch
         words = f"{width // part} x {height // part}"
-        _centred(canvas, words, (lefts[3] + 75, tops[branch] + tall[branch] / 2), 17, PAPER)
+        _centered(canvas, words, (lefts[3] + 75, tops[branch] + tall[branch] / 2), 17, PAPER)
         under = (lefts[branch] + 75, tops[branch] + tall[branch] + 13)
-        _centred(canvas, f"1/{part}", under, 15, (150, 156, 170))
+        _centered(canvas, f"1/{part}", under, 15, (150, 156, 170))
     middle = tops[0] + tall[0] / 2
-    _centred(canvas, "crop", (52, middle - 12), 20, PAPER)
-    _centred(canvas, f"{width} x {height}", (52, middle + 14), 17, (150, 156, 170))
-    drawing.arrow(canvas, (102, middle), (lefts[0] - 4, middle), 3.4, grey)
+    _centered(canvas, "crop", (52, middle - 12), 20, PAPER)
+    _centered(canvas, f"{width} x {height}", (52, middle + 14), 17, (150, 156, 170))
+    drawing.arrow(canvas, (102, middle), (lefts[0] - 4, middle), 3.4, gray)
     drawing.arrow(canvas, (lefts[3] + 154, middle), (lefts[3] + 190, middle), 3.4, MIDDLE)
-    count = len(trace.passport.skeleton)
-    _centred(canvas, f"{count}", (1036, middle - 12), 20, MIDDLE)
-    _centred(canvas, "heatmaps", (1036, middle + 14), 15, MIDDLE)
+    count = len(trace.metadata.skeleton)
+    _centered(canvas, f"{count}", (1036, middle - 12), 20, MIDDLE)
+    _centered(canvas, "heatmaps", (1036, middle + 14), 15, MIDDLE)
     return canvas
 
 
-def _centred(
-    canvas: NDArray[np.uint8], words: str, at: tuple[float, float], size: int, colour: Colour
+def _centered(
+    canvas: NDArray[np.uint8], words: str, at: tuple[float, float], size: int, color: Color
 ) -> None:
     width, height = drawing.extent(words, size)
-    drawing.write(canvas, (at[0] - width / 2, at[1] - height / 2), words, size, colour, rim=None)
+    drawing.write(canvas, (at[0] - width / 2, at[1] - height / 2), words, size, color, rim=None)

@@ -1,4 +1,4 @@
-"""What is told: sections of text and pictures, which `page` lays out."""
+"""What is told: sections of text and images, which `page` lays out."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from hrpose.explain.trace import Trace
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Figure:
-    """A picture (h, w, 3) uint8 RGB under its caption. Photos may be compressed with loss."""
+    """An image (h, w, 3) uint8 RGB under its caption. Images may be compressed with loss."""
 
     image: NDArray[np.uint8]
     caption: str
-    photo: bool = True
+    smooth: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +39,25 @@ class Story:
 
 
 def decoding(trace: Trace) -> Section:
-    """The section for the joint that is looked at closely."""
-    quarter = trace.passport.codec.name == "gaussian"
+    """The section for the keypoint that is looked at closely."""
+    quarter = trace.metadata.codec.name == "gaussian"
     return _quarter_offset(trace) if quarter else _taylor_step(trace)
 
 
 def _figures(trace: Trace) -> tuple[Figure, ...]:
-    heatmap = trace.merged[trace.joint]
+    heatmap = trace.merged[trace.keypoint]
     return (
         Figure(
             figures.pixels(trace, heatmap, arrow=True),
             "The highest pixel has a white frame. The arrow leads from its middle to the place.",
-            photo=False,
+            smooth=False,
         ),
     )
 
 
 def _quarter_offset(trace: Trace) -> Section:
-    heatmap = trace.merged[trace.joint]
-    (x, y), (px, py) = trace.peaks[trace.joint], trace.in_heatmap[trace.joint]
+    heatmap = trace.merged[trace.keypoint]
+    (x, y), (px, py) = trace.peaks[trace.keypoint], trace.in_heatmap[trace.keypoint]
     height, width = heatmap.shape
     lines = [f"highest pixel  ({x}, {y}), value {heatmap[y, x]:.3f}"]
     moved = (px, py) != (x, y)
@@ -79,16 +79,16 @@ def _quarter_offset(trace: Trace) -> Section:
     end = (
         "Here the arrow shows the move."
         if moved
-        else "This peak does not move: it lies at the border, or its neighbours are equal."
+        else "This peak does not move: it is at the border, or its neighbors are equal."
     )
     return Section(
-        f"7. One joint, pixel by pixel: the {trace.name}",
+        f"7. One keypoint, pixel by pixel: the {trace.name}",
         (
-            "The highest pixel of the heatmap (its argmax) is where the joint is, roughly. But "
-            "joints do not sit on whole pixels. If the true place lies a little to the right, the "
-            "right neighbour is brighter than the left one.",
+            "The highest pixel of the heatmap (its argmax) is where the keypoint is, roughly. But "
+            "keypoints do not sit on whole pixels. If the true place is a little to the right, the "
+            "right neighbor is brighter than the left one.",
             "So HRNet's authors use a simple rule, the quarter offset: along x and along y, the "
-            "place moves by a quarter of a pixel towards the brighter neighbour. " + end,
+            "place moves by a quarter of a pixel toward the brighter neighbor. " + end,
         ),
         _figures(trace),
         tuple(lines),
@@ -100,20 +100,20 @@ def _step(move: float) -> str:
 
 
 def _taylor_step(trace: Trace) -> Section:
-    codec = trace.passport.codec
-    heatmap = trace.merged[trace.joint]
-    (x, y), place = trace.peaks[trace.joint], trace.in_heatmap[trace.joint]
+    codec = trace.metadata.codec
+    heatmap = trace.merged[trace.keypoint]
+    (x, y), place = trace.peaks[trace.keypoint], trace.in_heatmap[trace.keypoint]
     move = place - np.array([x, y])
     return Section(
-        f"7. One joint, pixel by pixel: the {trace.name}",
+        f"7. One keypoint, pixel by pixel: the {trace.name}",
         (
-            "The highest pixel of the heatmap (its argmax) is where the joint is, roughly. But "
-            "joints do not sit on whole pixels; the top of the hill lies between them.",
+            "The highest pixel of the heatmap (its argmax) is where the keypoint is, roughly. But "
+            "keypoints do not sit on whole pixels; the top of the hill is between them.",
             f"These weights use the codec '{codec.name}'. The heatmap is smoothed a little, so "
             "that it has one clean hill. The hill is a Gaussian, and the logarithm of a Gaussian "
             "is a parabola, whose top can be computed: from the slope and the curvature at the "
             "highest pixel, one step of Newton's method leads to it (DARK, Zhang et al., 2020). "
-            "The paper's own rule, a quarter of a pixel towards the brighter neighbour, is a "
+            "The paper's own rule, a quarter of a pixel toward the brighter neighbor, is a "
             "rough form of the same idea.",
         ),
         _figures(trace),

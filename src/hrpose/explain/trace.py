@@ -1,4 +1,4 @@
-"""Everything that happens between a photo and a pose, kept for looking at."""
+"""Everything that happens between an image and a pose, kept for looking at."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,14 +24,14 @@ class Trace:
     `image` (H, W, 3) uint8 RGB, `box` [x, y, w, h] and `box_from`, a sentence about who gave it;
     `view` (h, w, 3) is what the network sees; `direct` and `mirrored` (k, h/4, w/4) are its
     heatmaps of the view and of its mirror image, `merged` the flip test's mean of both; `in_crop`
-    (k, 2) are the joints in pixels of the view, `scores` (k,) their peaks; `poses` is the result.
-    `joint` is the one that is looked at closely.
+    (k, 2) are the keypoints in pixels of the view, `scores` (k,) their peaks; `poses` is the
+    result. `keypoint` is the one that is looked at closely.
     """
 
     image: NDArray[np.uint8]
     box: NDArray[np.float64]
     box_from: str
-    passport: Metadata
+    metadata: Metadata
     crop: Crop
     view: NDArray[np.uint8]
     direct: Floats
@@ -40,16 +40,16 @@ class Trace:
     in_crop: Floats
     scores: Floats
     poses: Poses
-    joint: int
+    keypoint: int
 
     @property
     def strides(self) -> tuple[float, float]:
         """Pixels of the view per heatmap pixel, along x and y."""
-        return self.passport.codec.strides(self.passport.heatmap_wh)
+        return self.metadata.codec.strides(self.metadata.heatmap_wh)
 
     @property
     def in_heatmap(self) -> Floats:
-        """(k, 2): the joints in heatmap pixels."""
+        """(k, 2): the keypoints in heatmap pixels."""
         places: Floats = self.in_crop / np.array(self.strides)
         return places
 
@@ -63,20 +63,20 @@ class Trace:
 
     @property
     def turned_back(self) -> Floats:
-        """(k, h, w): `mirrored`, mirrored once more, with left and right joints exchanged."""
-        order = self.passport.skeleton.flip_permutation
+        """(k, h, w): `mirrored`, mirrored once more, with left and right keypoints exchanged."""
+        order = self.metadata.skeleton.flip_permutation
         back: Floats = flip_back(self.mirrored, order, shift=False)
         return back
 
     @property
     def twin(self) -> int:
-        """The joint that `joint` becomes in the mirror image."""
-        return int(self.passport.skeleton.flip_permutation[self.joint])
+        """The keypoint that `keypoint` becomes in the mirror image."""
+        return int(self.metadata.skeleton.flip_permutation[self.keypoint])
 
     @property
     def name(self) -> str:
-        """The joint's name, for reading."""
-        return self.passport.skeleton.keypoints[self.joint].replace("_", " ")
+        """The keypoint's name, for reading."""
+        return self.metadata.skeleton.keypoints[self.keypoint].replace("_", " ")
 
 
 def trace(
@@ -84,33 +84,33 @@ def trace(
     image: NDArray[np.uint8],
     box: NDArray[np.float64],
     box_from: str,
-    joint: str | None = None,
+    keypoint: str | None = None,
 ) -> Trace:
     """Follow the person in `box` [x, y, w, h] through `session`, with the flip test.
 
-    `joint` names the one to look at closely; without it, one that shows the method well. Raises
-    UserError for a box or a joint that is not there.
+    `keypoint` names the one to look at closely; without it, one that shows the method well. Raises
+    UserError for a box or a keypoint that is not there.
     """
     estimator = PoseEstimator(session, flip_test=True)
-    passport = session.passport
+    metadata = session.metadata
     poses = estimator(image, [box])
-    crop = passport.crop(box)
+    crop = metadata.crop(box)
     view = warp(image, crop)
     direct, mirrored = session(np.stack([view, view[:, ::-1]]))
-    codec, order = passport.codec, passport.skeleton.flip_permutation
+    codec, order = metadata.codec, metadata.skeleton.flip_permutation
     merged = codec.merge_flipped(direct, mirrored, order)
     in_crop, scores = estimator.decode(merged)
-    chosen = _clearest(merged, in_crop / codec.strides(passport.heatmap_wh), scores)
-    if joint is not None:
-        chosen = _index_of(joint, passport)
+    chosen = _clearest(merged, in_crop / codec.strides(metadata.heatmap_wh), scores)
+    if keypoint is not None:
+        chosen = _index_of(keypoint, metadata)
     return Trace(
-        image, box, box_from, passport, crop, view, direct, mirrored, merged, in_crop, scores,
+        image, box, box_from, metadata, crop, view, direct, mirrored, merged, in_crop, scores,
         poses, chosen,
     )  # fmt: skip
 
 
 def _clearest(heatmaps: Floats, places: Floats, scores: Floats) -> int:
-    """The surest joint whose place lies between the pixels along both axes, away from the border.
+    """The surest keypoint whose place is between the pixels along both axes, away from the border.
 
     Without one, the surest.
     """
@@ -120,9 +120,9 @@ def _clearest(heatmaps: Floats, places: Floats, scores: Floats) -> int:
     return int(np.argmax(scores + between + inside))
 
 
-def _index_of(joint: str, passport: Metadata) -> int:
-    names = passport.skeleton.keypoints
-    wanted = joint.strip().replace(" ", "_").replace("-", "_")
+def _index_of(keypoint: str, metadata: Metadata) -> int:
+    names = metadata.skeleton.keypoints
+    wanted = keypoint.strip().replace(" ", "_").replace("-", "_")
     if wanted not in names:
-        raise UserError(f"joint '{joint}': expected one of {', '.join(names)}")
+        raise UserError(f"keypoint '{keypoint}': expected one of {', '.join(names)}")
     return names.index(wanted)

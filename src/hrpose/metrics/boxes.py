@@ -13,13 +13,13 @@ from hrpose.geometry import iou
 class BoxScores:
     """`thresholds`, `recall` and `precision` (n,), from the most to the least certain box.
 
-    `people` counts the true ones. `AP` is the area under the curve, made falling as usual.
+    `persons` counts the true ones. `AP` is the area under the curve, made falling as usual.
     """
 
     thresholds: NDArray[np.float64]
     recall: NDArray[np.float64]
     precision: NDArray[np.float64]
-    people: int
+    persons: int
 
     @property
     def AP(self) -> float:
@@ -46,7 +46,7 @@ def matched(
     min_height: float = 0.0,
     min_iou: float = 0.5,
 ) -> NDArray[np.float64]:
-    """(n,) of the boxes `found` (n, 4) in a picture: 1 for those right, 0 for those wrong.
+    """(n,) of the boxes `found` (n, 4) in an image: 1 for those right, 0 for those wrong.
 
     They are matched from the most certain on, each to the free person of `truth` (p, 4) it covers
     best. People lower than `min_height` count neither way, as COCO does with sizes: NaN is said of
@@ -72,10 +72,10 @@ def evaluate_boxes(
     min_height: float = 0.0,
     min_iou: float = 0.5,
 ) -> BoxScores:
-    """Compare boxes (n, 4) found in each picture with the true ones, in the same order, as
+    """Compare boxes (n, 4) found in each image with the true ones, in the same order, as
     `matched` does.
     """
-    people = sum(int((boxes[:, 3] >= min_height).sum()) for boxes in truth)
+    persons = sum(int((boxes[:, 3] >= min_height).sum()) for boxes in truth)
     outcomes = [
         matched(*each, min_height, min_iou) for each in zip(truth, found, scores, strict=True)
     ]
@@ -88,7 +88,7 @@ def evaluate_boxes(
     hits = np.cumsum(hit[order])
     return BoxScores(
         certainty[order],
-        hits / max(people, 1),
+        hits / max(persons, 1),
         hits / np.arange(1, len(hits) + 1),
-        people,
+        persons,
     )

@@ -29,7 +29,7 @@ Poses = Path | str | CocoResults | Results
 
 @dataclass(frozen=True, slots=True)
 class KeypointScores:
-    """COCO's ten figures in [0, 1]; -1, as COCO has it, where no person of that size is labelled.
+    """COCO's ten figures in [0, 1]; -1, as COCO has it, where no person of that size is labeled.
 
     AP and AR are means over OKS 0.50, 0.55 ... 0.95; M: 32^2 to 96^2 square pixels, L: above.
     """
@@ -62,9 +62,10 @@ def select_results(
 ) -> list[dict[str, Any]]:
     """Rescored results without repeated poses, for a whole data set at once.
 
-    `image_ids` (n,), `keypoints` (n, k, 3) in image pixels with joint scores, `box_scores` (n,): 1
-    for ground-truth boxes. `areas` (n,): the area of each person's crop (its width times its height
-    in image pixels, padding included), which the official code takes for OKS-NMS at `threshold`.
+    `image_ids` (n,), `keypoints` (n, k, 3) in image pixels with keypoint scores, `box_scores` (n,):
+    1 for ground-truth boxes. `areas` (n,): the area of each person's crop (its width times its
+    height in image pixels, padding included), which the official code takes for OKS-NMS at
+    `threshold`.
     """
     ids, poses = np.asarray(image_ids), np.asarray(keypoints)
     scores = rescore(poses, box_scores)
@@ -121,7 +122,7 @@ def evaluate_keypoints(
     """COCO's ten figures of `results` against `ground_truth`: paths, parsed files or their content.
 
     `sigmas` (k,) are the OKS constants; without them those of the ground truth's own skeleton.
-    With `image_ids` only these pictures count, on both sides. Nothing is printed and no argument is
+    With `image_ids` only these images count, on both sides. Nothing is printed and no argument is
     changed. Raises UserError where the files do not fit the COCO format or each other.
     """
     evaluation = _evaluated(ground_truth, results, sigmas, image_ids)
@@ -143,7 +144,7 @@ def precision_curves(
     Arguments and errors as in `evaluate_keypoints`.
     """
     precision = _evaluated(ground_truth, results, sigmas, None).eval["precision"]
-    # Thresholds, recalls, categories, sizes of people (the first is all), poses in a picture.
+    # Thresholds, recalls, categories, sizes of people (the first is all), poses in an image.
     curves: NDArray[np.float64] = np.asarray(precision)[:, :, :, 0, -1].mean(axis=2)
     return curves
 
@@ -177,7 +178,7 @@ def _evaluated(
     category_ids = [entry["id"] for entry in categories]
     images = [entry["id"] for entry in truth["images"]]
     chosen = set(images) if image_ids is None else set(images) & set(image_ids)
-    people = [
+    persons = [
         entry
         for entry in truth["annotations"]
         if entry["image_id"] in chosen and entry["category_id"] in category_ids
@@ -185,12 +186,12 @@ def _evaluated(
     if image_ids is None and (unknown := {entry["image_id"] for entry in found} - chosen):
         raise UserError(
             f"{found_name}: image_id {min(unknown, key=str)} is not in {truth_name}; "
-            "evaluate against the annotations of the same pictures"
+            "evaluate against the annotations of the same images"
         )
     poses = [entry for entry in found if entry["image_id"] in chosen]
     header = {"images": [{"id": image} for image in sorted(chosen)], "categories": categories}
     evaluation = COCOeval_faster(
-        COCO({**header, "annotations": _labels(people, len(constants), truth_name)}),
+        COCO({**header, "annotations": _labels(persons, len(constants), truth_name)}),
         COCO({**header, "annotations": _poses(poses, len(constants), found_name)}),
         "keypoints",
         kpt_oks_sigmas=constants,
@@ -224,13 +225,13 @@ def _sigmas(category: Mapping[str, Any], name: str) -> tuple[float, ...]:
         raise UserError(f"{name}: 'categories': {error}") from error
 
 
-def _labels(people: Results, joints: int, name: str) -> list[dict[str, Any]]:
+def _labels(persons: Results, k: int, name: str) -> list[dict[str, Any]]:
     """The part of the annotations that counts, with fresh ids: the evaluator reserves id 0."""
-    _require(people, {"keypoints", "area", "bbox"}, name, "person")
-    keypoints = _matrix(people, joints, name)
+    _require(persons, {"keypoints", "area", "bbox"}, name, "person")
+    keypoints = _matrix(persons, k, name)
     visible = (keypoints[:, 2::3] > 0).sum(axis=1).tolist()
     labels = []
-    for index, (person, row, count) in enumerate(zip(people, keypoints, visible, strict=True)):
+    for index, (person, row, count) in enumerate(zip(persons, keypoints, visible, strict=True)):
         if not all(
             isinstance(n, int | float | np.number)
             for n in (person["area"], person.get("num_keypoints", 0), person.get("iscrowd", 0))
@@ -254,9 +255,9 @@ def _labels(people: Results, joints: int, name: str) -> list[dict[str, Any]]:
     return labels
 
 
-def _poses(poses: Results, joints: int, name: str) -> list[dict[str, Any]]:
-    """Results as the evaluator wants them; a pose's area is that of the box around its joints."""
-    keypoints = _matrix(poses, joints, name)
+def _poses(poses: Results, k: int, name: str) -> list[dict[str, Any]]:
+    """Results as the evaluator wants them; a pose's area is that of the box around its keypoints."""
+    keypoints = _matrix(poses, k, name)
     extents = np.ptp(keypoints[:, 0::3], axis=1) * np.ptp(keypoints[:, 1::3], axis=1)
     return [
         {
@@ -273,21 +274,21 @@ def _poses(poses: Results, joints: int, name: str) -> list[dict[str, Any]]:
     ]
 
 
-def _matrix(entries: Results, joints: int, name: str) -> NDArray[np.float64]:
+def _matrix(entries: Results, keypoints: int, name: str) -> NDArray[np.float64]:
     """(n, 3 k): the keypoints of all entries, checked."""
     for entry in entries:
         values = entry["keypoints"] or ()
-        if (found := len(values) if isinstance(values, list | tuple) else 0) != 3 * joints:
+        if (found := len(values) if isinstance(values, list | tuple) else 0) != 3 * keypoints:
             raise UserError(
-                f"{name}: a person of image {entry['image_id']}: expected {3 * joints} keypoint "
-                f"numbers for {joints} joints, found {found}; is it another skeleton's file?"
+                f"{name}: a person of image {entry['image_id']}: expected {3 * keypoints} keypoint "
+                f"numbers for {keypoints} keypoints, found {found}; is it another skeleton's file?"
             )
     try:
         matrix = np.array([entry["keypoints"] for entry in entries], np.float64)
         numbers = np.array([entry.get("score", 0.0) for entry in entries], np.float64)
     except (TypeError, ValueError) as error:
         raise UserError(f"{name}: keypoints and scores must be numbers ({error})") from error
-    matrix = matrix.reshape(len(entries), 3 * joints)
+    matrix = matrix.reshape(len(entries), 3 * keypoints)
     if not (sound := np.isfinite(matrix).all(axis=1) & np.isfinite(numbers)).all():
         entry = entries[int(np.argmin(sound))]
         raise UserError(

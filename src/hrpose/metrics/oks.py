@@ -1,11 +1,11 @@
 """Object keypoint similarity, and the suppression of poses that repeat a better one.
 
-OKS is COCO's (cocodataset.org, "keypoints evaluation"): for joints at distance d, on a person of
-area s^2 in square pixels, the mean over the joints of exp(-d^2 / (2 s^2 (2 sigma)^2)).
+OKS is COCO's (cocodataset.org, "keypoints evaluation"): for keypoints at distance d, on a person of
+area s^2 in square pixels, the mean over the keypoints of exp(-d^2 / (2 s^2 (2 sigma)^2)).
 Keypoints are (n, k, 3): x, y in pixels and a score or visibility; only `oks` looks at the third.
 
-Convention of `oks`: the truth's area and the truth's labelled joints count. Convention of the
-suppression (HRNet's official code): between two predictions every joint counts, and the area is
+Convention of `oks`: the truth's area and the truth's labeled keypoints count. Convention of the
+suppression (HRNet's official code): between two predictions every keypoint counts, and the area is
 the mean of both.
 """
 
@@ -29,20 +29,20 @@ def oks(
     truth_areas: ArrayLike,
     sigmas: ArrayLike = COCO_17.sigmas,
 ) -> NDArray[np.float64]:
-    """(n, m) similarity in [0, 1] of n predicted poses to m labelled people.
+    """(n, m) similarity in [0, 1] of n predicted poses to m labeled people.
 
-    `predicted` (n, k, 2 or 3); `truth` (m, k, 3) with visibility, above 0 where labelled;
-    `truth_areas` (m,) in square pixels. A person without a labelled joint is like nobody: 0.
+    `predicted` (n, k, 2 or 3); `truth` (m, k, 3) with visibility, above 0 where labeled;
+    `truth_areas` (m,) in square pixels. A person without a labeled keypoint is like nobody: 0.
     """
-    people, areas = np.asarray(truth, np.float64), np.asarray(truth_areas, np.float64)
+    persons, areas = np.asarray(truth, np.float64), np.asarray(truth_areas, np.float64)
     found, wanted = _in_sigmas(predicted, sigmas), _in_sigmas(truth, sigmas)
-    if areas.shape != (len(people),) or people.shape[2] != 3:
+    if areas.shape != (len(persons),) or persons.shape[2] != 3:
         raise ValueError(
             "oks: expected truth (m, k, 3) and truth_areas (m,), "
-            f"found {people.shape} and {areas.shape}"
+            f"found {persons.shape} and {areas.shape}"
         )
-    labelled = (people[:, :, 2] > 0).astype(np.float64)
-    weights = labelled / np.maximum(labelled.sum(axis=1, keepdims=True), 1)
+    labeled = (persons[:, :, 2] > 0).astype(np.float64)
+    weights = labeled / np.maximum(labeled.sum(axis=1, keepdims=True), 1)
     distances = np.square(found[:, :, :, None] - wanted[:, :, None, :]).sum(axis=0)
     result: NDArray[np.float64] = np.einsum(
         "knm,mk->nm", np.exp(-distances / (areas + _EPSILON)), weights
@@ -74,14 +74,14 @@ def oks_nms(
     threshold: float,
     sigmas: ArrayLike = COCO_17.sigmas,
 ) -> NDArray[np.int64]:
-    """Indices of the poses of one picture that stay, the best score first.
+    """Indices of the poses of one image that stay, the best score first.
 
     `keypoints` (n, k, 3), `areas` (n,) in square pixels, `scores` (n,). A pose goes where its OKS
     to a better one that stayed is above `threshold` (the paper's evaluation: 0.9). Of equal scores
     the later one counts as better, as in the official code.
     """
-    one_picture = np.zeros(len(np.asarray(scores)), np.int64)
-    return oks_nms_per_image(one_picture, keypoints, areas, scores, threshold, sigmas)
+    one_image = np.zeros(len(np.asarray(scores)), np.int64)
+    return oks_nms_per_image(one_image, keypoints, areas, scores, threshold, sigmas)
 
 
 def oks_nms_per_image(
@@ -92,10 +92,10 @@ def oks_nms_per_image(
     threshold: float,
     sigmas: ArrayLike = COCO_17.sigmas,
 ) -> NDArray[np.int64]:
-    """`oks_nms` in each picture of a whole set of results, in one go.
+    """`oks_nms` in each image of a whole set of results, in one go.
 
-    `image_ids` (n,) says in which picture each pose is; the rest as in `oks_nms`. Returns the
-    indices that stay, picture by picture in ascending order of the ids, the best first in each.
+    `image_ids` (n,) says in which image each pose is; the rest as in `oks_nms`. Returns the
+    indices that stay, image by image in ascending order of the ids, the best first in each.
     """
     points, sizes, ranks = _checked(keypoints, areas, scores, sigmas)
     ids = np.asarray(image_ids)
@@ -123,7 +123,7 @@ def soft_oks_nms(
     sigmas: ArrayLike = COCO_17.sigmas,
     max_kept: int = 20,
 ) -> NDArray[np.int64]:
-    """Indices of at most `max_kept` poses of one picture, in the order of being kept.
+    """Indices of at most `max_kept` poses of one image, in the order of being kept.
 
     Arguments as in `oks_nms`. No pose goes for being similar: each that is kept multiplies the
     scores of the rest by exp(-OKS^2 / threshold), and the best of those is next.
@@ -153,7 +153,7 @@ def soft_oks_nms_per_image(
     sigmas: ArrayLike = COCO_17.sigmas,
     max_kept: int = 20,
 ) -> NDArray[np.int64]:
-    """`soft_oks_nms` in each picture of a whole set; arguments and order as `oks_nms_per_image`."""
+    """`soft_oks_nms` in each image of a whole set; arguments and order as `oks_nms_per_image`."""
     poses = np.asarray(keypoints, np.float64)
     sizes, ranks = np.asarray(areas, np.float64), np.asarray(scores, np.float64)
     ids = np.asarray(image_ids)
@@ -174,7 +174,7 @@ def _pairs(
 
     `points` (2, k, n) as from `_in_sigmas`.
     """
-    joints, n = points.shape[1:]
+    keypoints, n = points.shape[1:]
     counts = stops - np.arange(n) - 1
     total = np.cumsum(counts)
     cuts = np.flatnonzero(np.diff(total // _BLOCK)) + 1 if n else total
@@ -189,7 +189,7 @@ def _pairs(
         across *= across
         exponent = across.sum(axis=0)
         exponent /= -(areas[i] + areas[j]) / 2 - _EPSILON
-        yield i, j, np.exp(exponent, out=exponent).sum(axis=0) / joints
+        yield i, j, np.exp(exponent, out=exponent).sum(axis=0) / keypoints
 
 
 def _in_sigmas(keypoints: ArrayLike, sigmas: ArrayLike) -> NDArray[np.float64]:
@@ -197,11 +197,11 @@ def _in_sigmas(keypoints: ArrayLike, sigmas: ArrayLike) -> NDArray[np.float64]:
     poses, constants = np.asarray(keypoints, np.float64), np.asarray(sigmas, np.float64)
     if poses.ndim != 3 or poses.shape[1] != len(constants) or poses.shape[2] not in (2, 3):
         raise ValueError(
-            f"keypoints: expected shape (n, {len(constants)}, 3), one joint for each sigma, "
+            f"keypoints: expected shape (n, {len(constants)}, 3), one keypoint for each sigma, "
             f"found {poses.shape}"
         )
     scaled = poses[:, :, :2] / (np.sqrt(8) * constants[:, None])
-    # Poses last, so that what is added up over the joints lies in long rows.
+    # Poses last, so that what is added up over the keypoints is in long rows.
     return np.ascontiguousarray(scaled.transpose(2, 1, 0))
 
 

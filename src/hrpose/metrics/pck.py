@@ -14,7 +14,7 @@ DISTANCES = ("PCK@0.2", "PCK@0.1", "NME", "EPE")
 
 @dataclass(frozen=True, slots=True)
 class DistanceScores:
-    """Over all labelled keypoints of all people; NaN where there are none.
+    """Over all labeled keypoints of all people; NaN where there are none.
 
     `pck` and `pck_strict` are the percentages within 0.2 and 0.1 of the box's longer side. `nme` is
     the mean distance in percent of the square root of the box's area, `epe` in pixels.
@@ -34,7 +34,7 @@ def distances(predicted: ArrayLike, truth: ArrayLike, boxes: ArrayLike) -> Dista
     """Score n people with k keypoints.
 
     `predicted` (n, k, 2 or 3) and `truth` (n, k, 3) in the same pixels, the truth's last the
-    visibility: 0 is not labelled. `boxes` (n, 4) as [x, y, w, h]. Raises ValueError where shapes
+    visibility: 0 is not labeled. `boxes` (n, 4) as [x, y, w, h]. Raises ValueError where shapes
     do not fit.
     """
     points, target = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
@@ -45,12 +45,12 @@ def distances(predicted: ArrayLike, truth: ArrayLike, boxes: ArrayLike) -> Dista
             "distances: expected predicted (n, k, 2), truth (n, k, 3) and boxes (n, 4), found "
             f"{points.shape}, {target.shape}, {sizes.shape}"
         )
-    labelled = target[..., 2] > 0
-    if not labelled.any():
+    labeled = target[..., 2] > 0
+    if not labeled.any():
         return DistanceScores(*[float("nan")] * 4)
-    found = np.linalg.norm(points[..., :2] - target[..., :2], axis=-1)[labelled]
+    found = np.linalg.norm(points[..., :2] - target[..., :2], axis=-1)[labeled]
     side, area = sizes[:, 2:].max(axis=1), sizes[:, 2:].prod(axis=1)
-    sides, roots = (np.broadcast_to(v[:, None], (n, k))[labelled] for v in (side, np.sqrt(area)))
+    sides, roots = (np.broadcast_to(v[:, None], (n, k))[labeled] for v in (side, np.sqrt(area)))
     return DistanceScores(
         pck=100 * float((found <= 0.2 * sides).mean()),
         pck_strict=100 * float((found <= 0.1 * sides).mean()),

@@ -1,7 +1,7 @@
 """PCKh, MPII's measure, with the numbers of HRNet's official code.
 
 A joint is right where its distance to the truth is at most a fraction of the head's size, which is
-0.6 times the diagonal of the labelled head box. Two habits of the official code are kept, so that
+0.6 times the diagonal of the labeled head box. Two habits of the official code are kept, so that
 metrics can be compared: the mean leaves out pelvis and thorax, and PCKh@0.1 is measured at 0.11 of
 the head's size.
 """
@@ -29,10 +29,10 @@ _STRICT = 0.11
 
 @dataclass(frozen=True, slots=True)
 class PCKhScores:
-    """Percentages in [0, 100] of right joints at half the head's size; NaN where none is labelled.
+    """Percentages in [0, 100] of right joints at half the head's size; NaN where none is labeled.
 
     Rows of two sides are the mean of both sides. `mean` and `mean_at_01` weigh each joint by how
-    often it is labelled.
+    often it is labeled.
     """
 
     head: float
@@ -66,34 +66,34 @@ def pckh(
     """Score n people with MPII's 16 joints.
 
     `predicted` (n, 16, 2 or 3) in pixels counted from 0; `truth` (n, 16, 2) in MPII's pixels,
-    counted from 1; `missing` (n, 16) true where a joint is not labelled; `head_boxes` (n, 2, 2)
+    counted from 1; `missing` (n, 16) true where a joint is not labeled; `head_boxes` (n, 2, 2)
     two corners (x, y) of each head. Raises ValueError where shapes do not fit.
     """
     points, target = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
-    labelled = ~np.asarray(missing).astype(bool)
+    labeled = ~np.asarray(missing).astype(bool)
     heads = np.asarray(head_boxes, np.float64)
     n = len(target)
     if (
         points.shape[:2] != (n, 16)
         or points.ndim != 3
         or target.shape != (n, 16, 2)
-        or labelled.shape != (n, 16)
+        or labeled.shape != (n, 16)
         or heads.shape != (n, 2, 2)
     ):
         raise ValueError(
             "pckh: expected predicted (n, 16, 2), truth (n, 16, 2), missing (n, 16) and head_boxes "
-            f"(n, 2, 2), found {points.shape}, {target.shape}, {labelled.shape}, {heads.shape}"
+            f"(n, 2, 2), found {points.shape}, {target.shape}, {labeled.shape}, {heads.shape}"
         )
     head_sizes = HEAD_BIAS * np.linalg.norm(heads[:, 1] - heads[:, 0], axis=1)
     distances = np.linalg.norm(points[:, :, :2] + 1 - target, axis=2)
     # Compared as a product: a head of size 0 is then no division by 0.
     right, strictly_right = (
-        (distances <= fraction * head_sizes[:, None]) & labelled for fraction in (0.5, _STRICT)
+        (distances <= fraction * head_sizes[:, None]) & labeled for fraction in (0.5, _STRICT)
     )
-    per_joint = _percent(right.sum(axis=0), labelled.sum(axis=0))
+    per_joint = _percent(right.sum(axis=0), labeled.sum(axis=0))
     counted = [joint for joint in range(16) if joint not in _NOT_IN_MEAN]
     means = (
-        _percent(hits[:, counted].sum(), labelled[:, counted].sum())
+        _percent(hits[:, counted].sum(), labeled[:, counted].sum())
         for hits in (right, strictly_right)
     )
     rows = (per_joint[list(joints)].mean() for joints in _ROWS.values())

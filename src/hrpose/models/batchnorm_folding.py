@@ -39,7 +39,7 @@ def norms(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d, str, BatchNorm]]
 
 
 def read_onnx(path: Path) -> tuple[dict[str, Tensor], Metadata | None]:
-    """The state dict of an ONNX file that `hrpose export` wrote; its passport if of poses.
+    """The state dict of an ONNX file that `hrpose export` wrote; its metadata if of poses.
 
     Raises UserError for other ONNX files, and for those with eight-bit weights.
     """
@@ -151,11 +151,11 @@ def is_folded(network: HRNet) -> bool:
 
 @torch.no_grad()
 def unfold(network: HRNet, batches: Iterable[Tensor]) -> None:
-    """Give the BatchNorms the statistics of `batches`, normalised inputs (n, 3, h, w).
+    """Give the BatchNorms the statistics of `batches`, normalized inputs (n, 3, h, w).
 
     The network computes the same as before. Each convolution is scaled to outputs of variance 1
     and its BatchNorm scales them back, as if they had been trained together: the size of a step of
-    the optimiser, relative to the weights, is then like any network's.
+    the optimizer, relative to the weights, is then like any network's.
     """
     sums = {
         name: torch.zeros(3, conv.out_channels, dtype=torch.float64)

@@ -99,10 +99,10 @@ def _first_byte(path: Path) -> bytes:
         return b""
 
 
-def save(path: Path, network: HRNet, passport: Metadata) -> None:
-    """Write a safetensors file whose metadata hold the passport."""
+def save(path: Path, network: HRNet, metadata: Metadata) -> None:
+    """Write a safetensors file whose metadata hold the metadata."""
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    write_with_metadata(path, safetensors.torch.save(state), passport)
+    write_with_metadata(path, safetensors.torch.save(state), metadata)
 
 
 def load(path: Path) -> tuple[HRNet, Metadata]:
@@ -111,15 +111,15 @@ def load(path: Path) -> tuple[HRNet, Metadata]:
     Raises UserError where the file is missing, broken, not from hrpose, or does not fit.
     """
     if path.suffix == ".ckpt":
-        state, passport = _read_ckpt(path)
+        state, metadata = _read_ckpt(path)
     else:
-        passport, state = metadata_of(path, Metadata), _tensors(path)
+        metadata, state = metadata_of(path, Metadata), _tensors(path)
     try:
-        network = HRNet.from_name(passport.network, len(passport.skeleton))
+        network = HRNet.from_name(metadata.network, len(metadata.skeleton))
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
     load_state(network, state, path)
-    return network.eval(), passport
+    return network.eval(), metadata
 
 
 def load_state(network: HRNet, state: Mapping[str, Tensor], where: object) -> None:
@@ -144,7 +144,7 @@ def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], err
 
 
 def read_content(path: Path) -> tuple[Any, Metadata | None]:
-    """What a file holds, whoever wrote it, and its passport where it is from hrpose.
+    """What a file holds, whoever wrote it, and its metadata where it is from hrpose.
 
     safetensors, ONNX of `hrpose export`, or a PyTorch file of any name. Raises UserError where it
     cannot be read safely.

@@ -1,4 +1,4 @@
-"""Checkpoints of the official code, mmpose and timm, recognised by their keys and shapes.
+"""Checkpoints of the official code, mmpose and timm, recognized by their keys and shapes.
 
 All of them name the backbone as the paper's code does, which is how it is named here too. What
 differs is what is around it: prefixes, the head's place, parts that pose estimation does not need.
@@ -35,7 +35,7 @@ _PREFIX = re.compile(r"^(module\.)?(network\.|backbone\.)?")
 _MMPOSE_HEAD = re.compile(r"^(keypoint_)?head\.final_layer\.(?=weight$|bias$)")
 
 _SUPERFLUOUS = (
-    (re.compile(r"data_preprocessor\."), "mmpose's preprocessing, which the passport has here"),
+    (re.compile(r"data_preprocessor\."), "mmpose's preprocessing, which the metadata has here"),
     (
         re.compile(
             r"incre_modules\.|downsamp_modules\.|final_layer\.\d|classifier\.|head\.\d|head\.fc\."
@@ -56,7 +56,7 @@ class Weights:
 
     Without a head (`num_keypoints` None) it is a backbone. `origin` says whose file it is,
     `dropped` why entries were left out and how many; `added` counts the counters of BatchNorm that
-    old files lack and nothing reads. Files of hrpose have their passport.
+    old files lack and nothing reads. Files of hrpose have their metadata.
     """
 
     network: str
@@ -65,12 +65,12 @@ class Weights:
     origin: str
     dropped: Mapping[str, int]
     added: int = 0
-    passport: Metadata | None = None
+    metadata: Metadata | None = None
 
     def fits_head(self, skeleton: Skeleton) -> bool:
         """Whether the head is for these keypoints.
 
-        Without a passport, a number that is not usual says nothing against them.
+        Without metadata, a number that is not usual says nothing against them.
         """
         usual = self.skeleton or skeleton
         return self.num_keypoints == len(skeleton) and usual.keypoints == skeleton.keypoints
@@ -78,8 +78,8 @@ class Weights:
     @property
     def skeleton(self) -> Skeleton | None:
         """The keypoints of the head, where they are known; 17 are COCO's and 16 are MPII's."""
-        if self.passport is not None:
-            return self.passport.skeleton
+        if self.metadata is not None:
+            return self.metadata.skeleton
         return next((s for s in USUAL_INPUT if len(s) == self.num_keypoints), None)
 
     def build(self, skeleton: Skeleton) -> HRNet:
@@ -112,7 +112,7 @@ def read(path: Path) -> Weights:
     Raises UserError for what is no HRNet of `hrpose.models.hrnet.NETWORKS`, naming what is
     missing, superfluous or of another shape; and for files that would run code.
     """
-    content, passport = checkpoint.read_content(path)
+    content, metadata = checkpoint.read_content(path)
     entries = _state_dict(path, content)
     state: dict[str, Tensor] = {}
     dropped: dict[str, int] = {}
@@ -125,7 +125,7 @@ def read(path: Path) -> Weights:
             raise UserError(f"{path}: expected each entry once, found {name} twice, once as {key}")
         else:
             state[name] = value
-    name, expected = _recognise(path, state)
+    name, expected = _recognize(path, state)
     last = f"stage4.{NETWORKS[name].stage4.modules - 1}.fuse_layers."
     unread = [key for key in state.keys() - expected.keys() if re.match(rf"{last}[1-9]\.", key)]
     if unread:
@@ -142,10 +142,10 @@ def read(path: Path) -> Weights:
         network=name,
         state={key: state[key].contiguous() for key in expected},
         num_keypoints=None if head is None else head.shape[0],
-        origin="hrpose" if passport is not None else _origin(entries, dropped),
+        origin="hrpose" if metadata is not None else _origin(entries, dropped),
         dropped=dropped,
         added=len(counters),
-        passport=passport,
+        metadata=metadata,
     )
 
 
@@ -156,13 +156,13 @@ def write_official(path: Path, weights: Weights) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def write_hrpose(path: Path, weights: Weights, passport: Metadata | None) -> None:
-    """Write safetensors; without a passport (a backbone) it can only start a training."""
+def write_hrpose(path: Path, weights: Weights, metadata: Metadata | None) -> None:
+    """Write safetensors; without metadata (a backbone) it can only start a training."""
     content = safetensors.torch.save(weights.state)
-    if passport is None:
+    if metadata is None:
         write_atomically(path, content)
     else:
-        write_with_metadata(path, content, passport)
+        write_with_metadata(path, content, metadata)
 
 
 def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
@@ -187,7 +187,7 @@ def _is_head(key: str) -> bool:
     return key.startswith(HEAD)
 
 
-def _recognise(path: Path, state: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+def _recognize(path: Path, state: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
     """The network's name and what its state dict should be (tensors without content).
 
     It goes by the width of the finest branch, and by the number of keypoints.
@@ -225,28 +225,28 @@ def _origin(keys: Mapping[str, Any], dropped: Mapping[str, int]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a user knows of weights that carry no passport; None is to be concluded."""
+    """What a user knows of weights that carry no metadata; None is to be concluded."""
 
     input_wh: tuple[int, int] | None = None
     skeleton: Skeleton | None = None
     codec: str | None = None
     sigma: float | None = None
     training_data: str = "unknown"
-    licence: str = "unknown"
+    license: str = "unknown"
 
 
-def passport_for(weights: Weights, path: Path, known: Known) -> tuple[Metadata, list[str]]:
-    """The passport of weights with a head, and in words where each part of it is from.
+def metadata_for(weights: Weights, path: Path, known: Known) -> tuple[Metadata, list[str]]:
+    """The metadata of weights with a head, and in words where each part of it is from.
 
     Released files say their input size (height x width) and codec in their names. Raises
     UserError where something can only be guessed.
     """
     if weights.num_keypoints is None:
-        raise UserError(f"{path}: is a backbone without a head and can have no passport")
-    if weights.passport is not None:
+        raise UserError(f"{path}: is a backbone without a head and can have no metadata")
+    if weights.metadata is not None:
         if known != Known():
-            raise UserError(f"{path}: has its own passport; leave out the options that say another")
-        return weights.passport, ["passport: its own"]
+            raise UserError(f"{path}: has its own metadata; leave out the options that say another")
+        return weights.metadata, ["metadata: its own"]
     skeleton, why_skeleton = _skeleton(weights.num_keypoints, path, known.skeleton)
     input_wh, why_size = _input_wh(path, skeleton, known.input_wh)
     named = next((name for name in ("udp", "dark") if name in path.stem.lower()), None)
@@ -254,16 +254,16 @@ def passport_for(weights: Weights, path: Path, known: Known) -> tuple[Metadata, 
     why_codec = "as given" if known.codec else "from the file's name" if named else "assumed"
     sigma = sigma_for(input_wh) if known.sigma is None else known.sigma
     why_sigma = "the paper's for this size" if known.sigma is None else "as given"
-    passport = Metadata(
+    metadata = Metadata(
         name=path.stem,
         network=weights.network,
         input_wh=input_wh,
         skeleton=skeleton,
         codec=Codec(name, sigma),
         training_data=known.training_data,
-        license=known.licence,
+        license=known.license,
     )
-    return passport, [
+    return metadata, [
         f"keypoints: {skeleton.name} ({why_skeleton})",
         f"input size: {input_wh[0]}x{input_wh[1]}, width x height ({why_size})",
         f"codec: {name} ({why_codec}), sigma {sigma:g} ({why_sigma})",

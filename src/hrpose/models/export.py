@@ -20,7 +20,7 @@ from hrpose.errors import UserError
 from hrpose.metadata import DetectorMetadata, Metadata, read_metadata, write_with_metadata
 from hrpose.models import checkpoint
 from hrpose.models.batchnorm_folding import FOLDED_KEY, folded_names
-from hrpose.models.hrnet import Normalise
+from hrpose.models.hrnet import Normalize
 
 # What docs/guide/deploy.md promises.
 OPSET = 18
@@ -96,8 +96,8 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
     return half
 
 
-def smooth_pictures(batch: int, height: int, width: int) -> Tensor:
-    """Random uint8 pictures (n, h, w, 3) to compare with: noise alone leaves every heatmap near
+def smooth_images(batch: int, height: int, width: int) -> Tensor:
+    """Random uint8 images (n, h, w, 3) to compare with: noise alone leaves every heatmap near
     zero and proves little.
     """
     rng = np.random.default_rng(0)
@@ -117,14 +117,14 @@ class CropsToKeypoints(nn.Module):
     crop pixels, score.
     """
 
-    def __init__(self, network: nn.Module, passport: Metadata) -> None:
+    def __init__(self, network: nn.Module, metadata: Metadata) -> None:
         super().__init__()
-        self.normalise = Normalise(passport.mean, passport.std)
+        self.normalize = Normalize(metadata.mean, metadata.std)
         self.network = network
-        self.codec = passport.codec
+        self.codec = metadata.codec
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        heatmaps = self.network(self.normalise(crops))
+        heatmaps = self.network(self.normalize(crops))
         points, scores = self.codec.decode(heatmaps)
         return heatmaps, torch.cat([points, scores[..., None]], dim=-1)
 
@@ -146,14 +146,14 @@ def export_pose(weights: Path, out: Path) -> ExportReport:
     """Write `weights` (.safetensors or .ckpt) as ONNX, proven equal to PyTorch first.
 
     Input `crops`: uint8 RGB (batch, h, w, 3), any batch size. Outputs `heatmaps` and `keypoints`.
-    The passport goes into the file's metadata. Raises UserError, and writes nothing, where ONNX
+    The metadata goes into the file's metadata. Raises UserError, and writes nothing, where ONNX
     Runtime's results differ from PyTorch's.
     """
     if out.suffix != ".onnx":
         raise UserError(f"{out}: expected a name that ends with .onnx")
-    network, passport = checkpoint.load(weights)
-    model = CropsToKeypoints(network, passport).eval()
-    width, height = passport.input_wh
+    network, metadata = checkpoint.load(weights)
+    model = CropsToKeypoints(network, metadata).eval()
+    width, height = metadata.input_wh
     graph = to_onnx(
         model,
         torch.zeros((2, height, width, 3), dtype=torch.uint8),
@@ -163,7 +163,7 @@ def export_pose(weights: Path, out: Path) -> ExportReport:
         dynamic={0: torch.export.Dim("batch")},
     )
     content = graph.SerializeToString()
-    report = _compare(model, passport, content, out)
+    report = _compare(model, metadata, content, out)
     # Written so that NaN is not equal.
     equal = report.heatmap_difference <= TOLERANCE
     if not (equal and report.keypoint_difference <= KEYPOINT_TOLERANCE):
@@ -173,18 +173,18 @@ def export_pose(weights: Path, out: Path) -> ExportReport:
             f"{report.keypoint_difference:.1e} px (at most {KEYPOINT_TOLERANCE:.0e}); "
             "nothing was written"
         )
-    write_with_metadata(out, content, passport)
+    write_with_metadata(out, content, metadata)
     return report
 
 
 def _compare(
-    model: CropsToKeypoints, passport: Metadata, content: bytes, out: Path, batch: int = 3
+    model: CropsToKeypoints, metadata: Metadata, content: bytes, out: Path, batch: int = 3
 ) -> ExportReport:
     import onnxruntime as ort
 
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
-    width, height = passport.input_wh
-    crops = smooth_pictures(batch, height, width)
+    width, height = metadata.input_wh
+    crops = smooth_images(batch, height, width)
     with torch.inference_mode():
         heatmaps, keypoints = (tensor.numpy() for tensor in model(crops))
     found_heatmaps, found_keypoints = session.run(
@@ -192,7 +192,7 @@ def _compare(
     )
     # A keypoint may jump only where two pixels of its heatmap are equal to rounding; decode the
     # very heatmaps that the file gave, so that the decoding in the graph is what is compared.
-    points, scores = passport.codec.decode(found_heatmaps)
+    points, scores = metadata.codec.decode(found_heatmaps)
     difference = np.abs(found_keypoints - np.concatenate([points, scores[..., None]], axis=-1))
     spread = max(float(heatmaps.std()), 1e-12)
     return ExportReport(
@@ -203,29 +203,29 @@ def _compare(
     )
 
 
-# Greatest differences of a centre's probability and of a distance relative to its length: of the
+# Greatest differences of a center's probability and of a distance relative to its length: of the
 # graph from PyTorch, and of the file, whose weights are rounded to float16.
 DETECTOR_TOLERANCE = 1e-4
 HALF_TOLERANCE = 2e-2
 
 
-class PicturesToMaps(nn.Module):
-    """uint8 pictures (n, h, w, 3), h and w multiples of 32, to `heat` (n, h/4, w/4) in [0, 1] and
+class ImagesToMaps(nn.Module):
+    """uint8 images (n, h, w, 3), h and w multiples of 32, to `heat` (n, h/4, w/4) in [0, 1] and
     `distances` (n, 4, h/4, w/4) in input pixels.
     """
 
-    def __init__(self, network: nn.Module, passport: DetectorMetadata) -> None:
+    def __init__(self, network: nn.Module, metadata: DetectorMetadata) -> None:
         super().__init__()
-        self.normalise = Normalise(passport.mean, passport.std)
+        self.normalize = Normalize(metadata.mean, metadata.std)
         self.network = network
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        logits, distances = person_network.read_maps(self.network(self.normalise(pictures)))
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits, distances = person_network.read_maps(self.network(self.normalize(images)))
         return torch.sigmoid(logits), distances
 
 
 @dataclass(frozen=True, slots=True)
-class FinderReport:
+class DetectorReport:
     """What was written, and the greatest differences from PyTorch, of probabilities and of
     distances relative to their length: before the weights were rounded, and of the file.
     """
@@ -235,64 +235,67 @@ class FinderReport:
     file_difference: float
 
 
-def export_finder(weights: Path, out: Path) -> FinderReport:
-    """Write a finder's weights (.safetensors) as ONNX with float16 storage, proven equal first.
+def export_detector(weights: Path, out: Path) -> DetectorReport:
+    """Write a person detector's weights (.safetensors) as ONNX with float16 storage, proven equal
+    first.
 
-    Input `pictures`: any number of any size that is a multiple of 32. Raises UserError, and
+    Input `images`: any number of any size that is a multiple of 32. Raises UserError, and
     writes nothing, where ONNX Runtime's results differ from PyTorch's.
     """
     if out.suffix != ".onnx":
         raise UserError(f"{out}: expected a name that ends with .onnx")
-    network, passport = person_network.load(weights)
-    model = PicturesToMaps(network, passport).eval()
+    network, metadata = person_network.load(weights)
+    model = ImagesToMaps(network, metadata).eval()
     cells_high, cells_wide = torch.export.Dim("cells_high"), torch.export.Dim("cells_wide")
     graph = to_onnx(
         model,
         torch.zeros((2, 96, 128, 3), dtype=torch.uint8),
         network=network,
-        input_name="pictures",
+        input_name="images",
         output_names=["heat", "distances"],
         dynamic={0: torch.export.Dim("batch"), 1: 32 * cells_high, 2: 32 * cells_wide},
     )
     content: bytes = halved(graph).SerializeToString()
-    report = FinderReport(
+    report = DetectorReport(
         out,
-        _difference(model, graph.SerializeToString(), passport.side),
-        _difference(model, content, passport.side),
+        _difference(model, graph.SerializeToString(), metadata.side),
+        _difference(model, content, metadata.side),
     )
     # Written so that NaN is not equal.
     if not (report.difference <= DETECTOR_TOLERANCE and report.file_difference <= HALF_TOLERANCE):
         raise UserError(
             f"{weights}: ONNX Runtime differs from PyTorch by {report.difference:.1e} (at most "
-            f"{DETECTOR_TOLERANCE:.0e} expected), with float16 weights by {report.file_difference:.1e} "
+            f"{DETECTOR_TOLERANCE:.0e} expected), with float16 weights by "
+            f"{report.file_difference:.1e} "
             f"(at most {HALF_TOLERANCE:.0e}); nothing was written"
         )
-    write_with_metadata(out, content, passport)
+    write_with_metadata(out, content, metadata)
     return report
 
 
-def _difference(model: PicturesToMaps, content: bytes, side: int) -> float:
+def _difference(model: ImagesToMaps, content: bytes, side: int) -> float:
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
     differences = []
-    # A square, and what a wide picture becomes.
+    # A square, and what a wide image becomes.
     for batch, height, width in ((1, side, side), (2, 32, side)):
-        pictures = smooth_pictures(batch, height, width)
+        images = smooth_images(batch, height, width)
         with torch.inference_mode():
-            heat, distances = (maps.numpy() for maps in model(pictures))
-        found_heat, found = session.run(["heat", "distances"], {"pictures": pictures.numpy()})
+            heat, distances = (maps.numpy() for maps in model(images))
+        found_heat, found = session.run(["heat", "distances"], {"images": images.numpy()})
         relative = np.abs(found / distances - 1)
         differences += [np.abs(found_heat - heat).max(), relative.max()]
     # NumPy's greatest: Python's would pass over NaN.
     return float(np.max(differences))
 
 
-def export(weights: Path, out: Path) -> ExportReport | FinderReport:
-    """Write the weights of a pose network or of a finder as ONNX: `export_pose`, `export_finder`.
+def export(weights: Path, out: Path) -> ExportReport | DetectorReport:
+    """Write the weights of a pose network or of a person detector as ONNX: `export_pose`,
+    `export_detector`.
 
     Raises UserError, and writes nothing, as these do.
     """
     if weights.suffix == ".onnx":
         raise UserError(f"{weights}: is ONNX already; expected .safetensors or .ckpt")
     if weights.suffix == ".safetensors" and isinstance(read_metadata(weights), DetectorMetadata):
-        return export_finder(weights, out)
+        return export_detector(weights, out)
     return export_pose(weights, out)

@@ -126,7 +126,7 @@ def descend(in_channels: int, out_channels: int, steps: int, last_relu: bool) ->
 
 
 def ascend(in_channels: int, out_channels: int, steps: int) -> nn.Sequential:
-    """Double the resolution `steps` times: 1x1 convolution, then nearest neighbour."""
+    """Double the resolution `steps` times: 1x1 convolution, then nearest neighbor."""
     upsample = nn.Upsample(scale_factor=2**steps, mode="nearest")
     return nn.Sequential(*conv_bn(in_channels, out_channels, 1), upsample)
 
@@ -230,7 +230,7 @@ class HRNet(nn.Module):
         self.transition3 = Transition(s3.widths, s4.widths)
         self.stage4 = _stage(s4, outputs=1)
         self.final_layer = nn.Conv2d(s4.widths[0], num_keypoints, 1)
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     @classmethod
     def from_name(cls, name: str, num_keypoints: int = 17) -> "HRNet":
@@ -244,7 +244,7 @@ class HRNet(nn.Module):
         return cls(NETWORKS[name], num_keypoints)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised RGB floats (n, 3, h, w) to heatmaps (n, k, h/4, w/4).
+        """Normalized RGB floats (n, 3, h, w) to heatmaps (n, k, h/4, w/4).
 
         h and w are multiples of 32: the coarsest branch has 1/32 of the resolution.
         """
@@ -269,16 +269,16 @@ def _stage(spec: StageSpec, outputs: int) -> nn.Sequential:
     )
 
 
-def _initialise(module: nn.Module) -> None:
-    """Normal, standard deviation 0.001, biases zero: the official code's initialisation."""
-    # On the meta device there is nothing to initialise, and trying takes seconds.
+def _initialize(module: nn.Module) -> None:
+    """Normal, standard deviation 0.001, biases zero: the official code's initialization."""
+    # On the meta device there is nothing to initialize, and trying takes seconds.
     if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
         nn.init.normal_(module.weight, std=0.001)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
-class Normalise(nn.Module):
+class Normalize(nn.Module):
     """uint8 RGB crops (n, h, w, 3) to floats (n, 3, h, w): scaled to [0, 1], minus mean, by std."""
 
     mean: Tensor
@@ -286,7 +286,7 @@ class Normalise(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        # Not persistent: state dicts stay equal to the official ones; the passport has the values.
+        # Not persistent: state dicts stay equal to the official ones; the metadata has the values.
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 

@@ -1,6 +1,6 @@
 """Eight-bit integer weights and activations: a smaller, faster ONNX file, kept only if it is good.
 
-ONNX Runtime's own quantiser does the work (static, calibrated, scales per channel). The first
+ONNX Runtime's own quantizer does the work (static, calibrated, scales per channel). The first
 convolution and the last keep float arithmetic: they cost little and decide most.
 """
 
@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from hrpose.data.coco import CocoAnnotations, read_annotations
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
@@ -36,7 +36,7 @@ _PREPARED = "onnx.quant.pre_process"
 @dataclass(frozen=True, slots=True)
 class Judged:
     """Weights on a data set with ground-truth boxes: COCO's figures, and for each keypoint the mean
-    similarity in [0, 1] to the labels (its term of the OKS), NaN where nobody has it labelled.
+    similarity in [0, 1] to the labels (its term of the OKS), NaN where nobody has it labeled.
     """
 
     scores: KeypointScores
@@ -67,27 +67,27 @@ def quantize(
     images: str | Path,
     *,
     calibration: tuple[Path, str | Path] | None = None,
-    people: int = 200,
+    persons: int = 200,
     most_drop: float = 0.01,
     flip_test: bool = False,
     seed: int = 0,
 ) -> QuantizationReport:
     """Write `weights` (.onnx of `hrpose export`) with eight-bit arithmetic to `out`.
 
-    Activations' ranges are taken from `people` crops of `calibration`, (annotations, images), which
-    should not be the people that judge: `annotations` and `images`. Without it they are the same.
-    Raises UserError, and writes nothing, where the AP falls by more than `most_drop`.
+    Activations' ranges are taken from `persons` crops of `calibration`, (annotations, images),
+    which should not be the people that judge: `annotations` and `images`. Without it they are the
+    same. Raises UserError, and writes nothing, where the AP falls by more than `most_drop`.
     """
     if out.suffix != ".onnx":
         raise UserError(f"{out}: expected a name that ends with .onnx")
-    passport = metadata_of(weights, Metadata)
+    metadata = metadata_of(weights, Metadata)
     parsed = read_annotations(annotations)
     table = parsed.persons()
-    if table.skeleton.keypoints != passport.skeleton.keypoints:
+    if table.skeleton.keypoints != metadata.skeleton.keypoints:
         raise UserError(f"{annotations}: expected the keypoints of {weights}, found others")
-    source = PictureSource(images)
+    source = ImageFiles(images)
     chosen: tuple[CocoAnnotations | Path, str | Path] = calibration or (parsed, images)
-    crops = calibration_crops(passport, *chosen, people, np.random.default_rng(seed))
+    crops = calibration_crops(metadata, *chosen, persons, np.random.default_rng(seed))
     with tempfile.TemporaryDirectory() as folder:
         small = Path(folder) / "small.onnx"
         _quantize(weights, small, crops)
@@ -95,7 +95,7 @@ def quantize(
         content = small.read_bytes()
     report = QuantizationReport(
         out,
-        passport.skeleton.keypoints,
+        metadata.skeleton.keypoints,
         before,
         after,
         bytes_before=weights.stat().st_size,
@@ -113,20 +113,20 @@ def quantize(
 
 
 def calibration_crops(
-    passport: Metadata,
+    metadata: Metadata,
     annotations: CocoAnnotations | Path,
     images: str | Path,
-    people: int,
+    persons: int,
     rng: np.random.Generator,
 ) -> list[NDArray[np.uint8]]:
     """Crops (n, h, w, 3) of randomly chosen people, in batches."""
     annotations = read_annotations(annotations)
-    table, source = annotations.persons(), PictureSource(images)
+    table, source = annotations.persons(), ImageFiles(images)
     if len(table) == 0:
         raise UserError(f"{annotations.path}: expected people to calibrate on, found none")
-    rows = np.sort(rng.permutation(len(table))[:people])
+    rows = np.sort(rng.permutation(len(table))[:persons])
     crops = [
-        warp(source.read(table.picture_name(row)), passport.crop(table.boxes[row])) for row in rows
+        warp(source.read(table.image_name(row)), metadata.crop(table.boxes[row])) for row in rows
     ]
     return [np.stack(crops[i : i + _BATCH]) for i in range(0, len(crops), _BATCH)]
 
@@ -135,19 +135,19 @@ def judge(
     weights: Path,
     annotations: CocoAnnotations,
     table: PersonTable,
-    source: PictureSource,
+    source: ImageFiles,
     flip_test: bool,
 ) -> Judged:
     """The figures of weights on the people of `table`, with their own boxes."""
     estimator = PoseEstimator(open_session(weights), flip_test=flip_test, batch_size=32)
     predictions = predict(estimator, table, ground_truth(table), source)
     results = thinned_results(table, predictions)
-    labelled = table.keypoints[..., 2] > 0
+    labeled = table.keypoints[..., 2] > 0
     terms = keypoint_similarities(
         predictions.keypoints, table.keypoints, table.areas, table.skeleton.sigmas
     )
-    count = labelled.sum(axis=0)
-    mean = np.where(count > 0, (terms * labelled).sum(axis=0) / np.maximum(count, 1), np.nan)
+    count = labeled.sum(axis=0)
+    mean = np.where(count > 0, (terms * labeled).sum(axis=0) / np.maximum(count, 1), np.nan)
     return Judged(evaluate_keypoints(annotations, results, table.skeleton.sigmas), mean)
 
 

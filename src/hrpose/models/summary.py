@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hrpose.models.hrnet import HRNet
 
-# The parts of the network, in the order in which the picture passes them.
+# The parts of the network, in the order in which the image passes them.
 _STAGES = {
     "stem": ("conv1", "bn1", "conv2", "bn2"),
     "stage 1": ("layer1",),
@@ -27,7 +27,7 @@ class StageCost:
     macs: int
 
 
-def summarise(network: HRNet, input_wh: tuple[int, int]) -> tuple[StageCost, ...]:
+def summarize(network: HRNet, input_wh: tuple[int, int]) -> tuple[StageCost, ...]:
     """The cost of each stage at this input size (w, h).
 
     Convolutions are counted, which are all but a hundredth of the work. A MAC is one

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hrpose.errors import UserError
-from hrpose.estimator import Picture, PoseEstimator
+from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.io import prefetch
 from hrpose.poses import Poses
 from hrpose.predict.inputs import Boxes, ImageInput
@@ -15,7 +15,7 @@ class Prediction:
     """An image, upright, with its boxes; and the poses in them."""
 
     source: ImageInput
-    image: Picture
+    image: InputImage
     poses: Poses
 
 
@@ -39,19 +39,19 @@ def predict_images(
     """
     failures: list[Failure] = []
 
-    def read(source: ImageInput) -> Picture | Failure:
+    def read(source: ImageInput) -> InputImage | Failure:
         """In a thread of its own, so that the network need not wait for files and detectors."""
         try:
             given = () if boxes is None else boxes[source]
-            return replace(estimator.picture(source.content(), *given), key=source)
+            return replace(estimator.image(source.content(), *given), key=source)
         except UserError as error:
             text = str(error)
             if isinstance(source.place, str):  # bytes have no name of their own
-                text = text.removeprefix("picture: ")
+                text = text.removeprefix("image: ")
             text = text if str(source) in text else f"{source}: {text}"
             return Failure(source, UserError(text, code=error.code))
 
-    def readable() -> Iterator[Picture]:
+    def readable() -> Iterator[InputImage]:
         for found in prefetch(read, images):
             if isinstance(found, Failure):
                 failures.append(found)

@@ -38,7 +38,7 @@ _SUFFIXES = {"coco": ".json", "csv": ".csv", "parquet": ".parquet"}
 class Saving:
     """What to write into `folder`.
 
-    `kinds` are some of pictures (drawn images and clips), coco, csv, parquet and dataset.
+    `kinds` are some of images (drawn images and clips), coco, csv, parquet and dataset.
     Keypoints with a score below `threshold` are absent. `marks` are drawn beside the skeletons:
     some of boxes, ids, scores and names, as `hrpose.draw` has them.
     """
@@ -175,13 +175,13 @@ class ImageResults:
         self.files: list[Path] = []
         self._saving, self._estimator, self._beside = saving, estimator, beside
         self._targets = _targets(saving.folder, images)
-        self._results = Results(saving, "poses", estimator.passport.skeleton)
+        self._results = Results(saving, "poses", estimator.metadata.skeleton)
         saving.check()
 
     def add(self, found: Prediction) -> None:
         """Draw one image, and collect its poses."""
         image, poses = found.image.image, found.poses
-        if "pictures" in self._saving.kinds:
+        if "images" in self._saving.kinds:
             target = self._targets[found.source]
             try:
                 content = encode(self._drawn(found), target.suffix)
@@ -201,7 +201,7 @@ class ImageResults:
         if self._beside is None:
             return canvas
         ((_, poses),) = self._beside.stream([found.image])
-        names = [model.passport.title for model in (self._estimator, self._beside)]
+        names = [model.metadata.title for model in (self._estimator, self._beside)]
         return side_by_side([canvas, self._saving.draw(found.image.image, poses)], names)
 
     def __enter__(self) -> "ImageResults":
@@ -250,7 +250,7 @@ class ClipResults:
         self._results = Results(saving, source.stem, skeleton)
         self._recorder = None
         self._to_the_end = False
-        if "pictures" in saving.kinds:
+        if "images" in saving.kinds:
             from hrpose.video import Recorder
 
             target = saving.folder / f"{source.stem}.mp4"

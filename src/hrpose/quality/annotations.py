@@ -18,7 +18,7 @@ from hrpose.skeleton import Skeleton
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
-    """n people in m pictures, as the file says it: nothing is cut, nobody left out but crowds.
+    """n people in m images, as the file says it: nothing is cut, nobody left out but crowds.
 
     Columns as in `PersonTable`. Boxes without any skeleton have `skeleton` None and keypoints of
     shape (n, 0, 3).
@@ -37,25 +37,25 @@ class Labels:
     @classmethod
     def of(cls, annotations: CocoAnnotations) -> "Labels":
         """The labels of a parsed file."""
-        images, people = annotations.image_columns, annotations.instances(crowds=False).columns
+        images, persons = annotations.image_columns, annotations.instances(crowds=False).columns
         return cls(
             skeleton=annotations.skeleton if annotations.has_keypoints else None,
             image_ids=images["image_ids"],
             file_names=tuple(name.decode() for name in images["file_names"].tolist()),
             image_wh=images["image_wh"],
-            image_index=people["image_index"],
-            annotation_ids=people["annotation_ids"],
-            boxes=people["boxes"],
-            keypoints=people["keypoints"].astype(np.float64),
-            areas=people["areas"],
+            image_index=persons["image_index"],
+            annotation_ids=persons["annotation_ids"],
+            boxes=persons["boxes"],
+            keypoints=persons["keypoints"].astype(np.float64),
+            areas=persons["areas"],
         )
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     @property
-    def labelled(self) -> NDArray[np.bool_]:
-        """(n, k): which joints have a label."""
+    def labeled(self) -> NDArray[np.bool_]:
+        """(n, k): which keypoints have a label."""
         mask: NDArray[np.bool_] = self.keypoints[..., 2] > 0
         return mask
 
@@ -64,18 +64,18 @@ class Labels:
         return () if self.skeleton is None else self.skeleton.keypoints
 
     def finding(
-        self, kind: str, person: int, detail: str, badness: float, joints: Any = ()
+        self, kind: str, person: int, detail: str, badness: float, keypoints: Any = ()
     ) -> Finding:
-        """A fault of one person; `joints` are indices."""
-        picture = int(self.image_index[person])
+        """A fault of one person; `keypoints` are indices."""
+        image = int(self.image_index[person])
         return Finding(
             kind,
-            self.file_names[picture],
+            self.file_names[image],
             detail,
             float(badness),
-            int(self.image_ids[picture]),
+            int(self.image_ids[image]),
             int(self.annotation_ids[person]),
-            tuple(self.names[joint] for joint in joints),
+            tuple(self.names[keypoint] for keypoint in keypoints),
         )
 
 
@@ -95,7 +95,7 @@ def _malformed(problem: Problem, names: dict[int, str]) -> Finding:
     number, image = (None, "id") if of_image else (_whole(entry.get("id")), "image_id")
     image_id = _whole(entry.get(image))
     file = entry.get("file_name") if of_image else names.get(-1 if image_id is None else image_id)
-    file = file if isinstance(file, str) else "(no picture)"
+    file = file if isinstance(file, str) else "(no image)"
     return Finding("malformed", file, problem.message, 0.0, image_id, number)
 
 
@@ -103,32 +103,34 @@ def _whole(value: object) -> int | None:
     return value if isinstance(value, int) else None
 
 
-# Rounding and half-pixel conventions put joints a little over the edge.
+# Rounding and half-pixel conventions put keypoints a little over the edge.
 EDGE = 1.0
-# A crop is a box grown by a quarter, an eighth on each side: beyond that a joint may not be seen.
+# A crop is a box grown by a quarter, an eighth on each side: beyond that a keypoint may not be
+# seen.
 BEYOND_BOX = 0.125
-# Two labels of one person: joints this near, as a part of the person's size, or boxes this alike.
-SAME_JOINTS = 0.05
+# Two labels of one person: keypoints this near, as a part of the person's size, or boxes this
+# alike.
+SAME_KEYPOINTS = 0.05
 SAME_BOX = 0.9
 
 
-def no_joints(labels: Labels) -> Iterator[Finding]:
-    """Boxes of people without a single labelled joint."""
+def no_keypoints(labels: Labels) -> Iterator[Finding]:
+    """Boxes of people without a single labeled keypoint."""
     if labels.skeleton is None:
         return
-    for person in np.flatnonzero(~labels.labelled.any(axis=1)).tolist():
+    for person in np.flatnonzero(~labels.labeled.any(axis=1)).tolist():
         area = float(labels.boxes[person, 2:].prod())
         width, height = labels.boxes[person, 2:]
         yield labels.finding(
-            "no-joints", person, f"a box of {width:.0f} x {height:.0f} pixels, no joints", area
+            "no-joints", person, f"a box of {width:.0f} x {height:.0f} pixels, no keypoints", area
         )
 
 
 def misplaced(labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(n, k) each, 0 where all is well: how many pixels a joint is outside the picture; and, of a
-    joint inside it, how far outside the box, as a part of the box's longer side.
+    """(n, k) each, 0 where all is well: how many pixels a keypoint is outside the image; and, of a
+    keypoint inside it, how far outside the box, as a part of the box's longer side.
     """
-    points, mask = labels.keypoints[..., :2], labels.labelled
+    points, mask = labels.keypoints[..., :2], labels.labeled
     size = labels.image_wh[labels.image_index][:, None, :]
     over = np.maximum(-points, points - size).max(axis=-1, initial=-np.inf)
     out = mask & (over > EDGE)
@@ -142,29 +144,29 @@ def misplaced(labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def outside(labels: Labels, faulty: Container[str] = ()) -> Iterator[Finding]:
-    """Joints outside the picture, and joints inside it that are far outside their box.
+    """Keypoints outside the image, and keypoints inside it that are far outside their box.
 
-    The pictures `faulty` are of another size than the labels say, so they are left out.
+    The images `faulty` are of another size than the labels say, so they are left out.
     """
     over, beyond = misplaced(labels)
     sized = np.array([name not in faulty for name in labels.file_names], bool)
     over, beyond = (x * sized[labels.image_index][:, None] for x in (over, beyond))
     size = labels.image_wh[labels.image_index]
     for person in np.flatnonzero(over.any(axis=1)).tolist():
-        joints = np.flatnonzero(over[person])
-        most = over[person, joints].max()
+        keypoints = np.flatnonzero(over[person])
+        most = over[person, keypoints].max()
         width, height = size[person]
-        said = f"{_named(labels, joints)} up to {most:.0f} pixels outside {width} x {height}"
-        yield labels.finding("joint-outside-picture", person, said, most, joints)
+        said = f"{_named(labels, keypoints)} up to {most:.0f} pixels outside {width} x {height}"
+        yield labels.finding("joint-outside-picture", person, said, most, keypoints)
     for person in np.flatnonzero(beyond.any(axis=1)).tolist():
-        joints = np.flatnonzero(beyond[person])
-        most = beyond[person, joints].max()
-        said = f"{_named(labels, joints)} outside the box by up to {100 * most:.0f} % of it"
-        yield labels.finding("joint-outside-box", person, said, most, joints)
+        keypoints = np.flatnonzero(beyond[person])
+        most = beyond[person, keypoints].max()
+        said = f"{_named(labels, keypoints)} outside the box by up to {100 * most:.0f} % of it"
+        yield labels.finding("joint-outside-box", person, said, most, keypoints)
 
 
 def doubles(labels: Labels) -> Iterator[Finding]:
-    """People of one picture with the same joints, or the same box where joints cannot tell."""
+    """People of one image with the same keypoints, or the same box where keypoints cannot tell."""
     for own in group_by_image(labels.image_index).values():
         if len(own) < 2:
             continue
@@ -182,8 +184,8 @@ def doubles(labels: Labels) -> Iterator[Finding]:
 
 
 def _alike(labels: Labels, own: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(m, m): above 0 where two people of one picture are one; 1 where they are equal."""
-    boxes, points, mask = labels.boxes[own], labels.keypoints[own, :, :2], labels.labelled[own]
+    """(m, m): above 0 where two people of one image are one; 1 where they are equal."""
+    boxes, points, mask = labels.boxes[own], labels.keypoints[own, :, :2], labels.labeled[own]
     overlap = iou(boxes, boxes)
     if labels.skeleton is None:
         return np.where(overlap >= SAME_BOX, overlap, 0)
@@ -193,14 +195,14 @@ def _alike(labels: Labels, own: NDArray[np.int64]) -> NDArray[np.float64]:
     size = np.sqrt(np.maximum(np.maximum(areas[:, None], areas[None]), 1.0))
     distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
     mean = (distance * both).sum(axis=-1) / np.maximum(common, 1) / size
-    # One joint in the same place may be chance, and so may be a few of many.
+    # One keypoint in the same place may be chance, and so may be a few of many.
     told = (common >= 3) & (common >= 0.6 * fewest)
-    by_joints = np.where(told & (mean < SAME_JOINTS), 1 - mean, 0)
+    by_keypoints = np.where(told & (mean < SAME_KEYPOINTS), 1 - mean, 0)
     by_box = np.where((fewest < 3) & (overlap >= SAME_BOX), overlap, 0)
-    return np.maximum(by_joints, by_box)
+    return np.maximum(by_keypoints, by_box)
 
 
-def _named(labels: Labels, joints: NDArray[np.int64]) -> str:
-    names = [labels.names[joint].replace("_", " ") for joint in joints[:3].tolist()]
-    more = f" and {len(joints) - 3} more" if len(joints) > 3 else ""
+def _named(labels: Labels, keypoints: NDArray[np.int64]) -> str:
+    names = [labels.names[keypoint].replace("_", " ") for keypoint in keypoints[:3].tolist()]
+    more = f" and {len(keypoints) - 3} more" if len(keypoints) > 3 else ""
     return f"{', '.join(names)}{more}"

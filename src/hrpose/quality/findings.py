@@ -7,17 +7,17 @@ from typing import Any
 
 # Kind to what it means for a training. The order is that of the report.
 KINDS = {
-    "missing-file": "pictures that are not there",
-    "unreadable": "pictures that cannot be decoded",
-    "wrong-size": "pictures of another size than the annotations say",
-    "exif-turn": "pictures that EXIF turns, while the labels may lie on them unturned",
+    "missing-file": "images that are not there",
+    "unreadable": "images that cannot be decoded",
+    "wrong-size": "images of another size than the annotations say",
+    "exif-turn": "images that EXIF turns, while the labels may lie on them unturned",
     "malformed": "entries that hrpose would refuse",
-    "no-joints": "boxes without a labelled joint, which teach nothing",
-    "joint-outside-picture": "people with joints outside the picture",
-    "joint-outside-box": "people with joints that their crop may not show",
+    "no-joints": "boxes without a labeled keypoint, which teach nothing",
+    "joint-outside-picture": "people with keypoints outside the image",
+    "joint-outside-box": "people with keypoints that their crop may not show",
     "swapped-sides": "people whose left and right seem to have changed places",
-    "duplicate-person": "people who are labelled twice",
-    "near-duplicate": "pictures that are in both sets",
+    "duplicate-person": "people who are labeled twice",
+    "near-duplicate": "images that are in both sets",
 }
 
 
@@ -26,7 +26,7 @@ class Finding:
     """One fault: its kind, where it is, what is wrong in words.
 
     `badness` orders the findings of one kind, the worst first; its unit is the kind's own.
-    `annotation` is None for faults of pictures, `joints` names those concerned.
+    `annotation` is None for faults of images, `keypoints` names those concerned.
     """
 
     kind: str
@@ -35,7 +35,7 @@ class Finding:
     badness: float = 0.0
     image: int | None = None
     annotation: int | None = None
-    joints: tuple[str, ...] = ()
+    keypoints: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: what does not apply is left out."""
@@ -44,17 +44,17 @@ class Finding:
             entry["image_id"] = self.image
         if self.annotation is not None:
             entry["annotation_id"] = self.annotation
-        if self.joints:
-            entry["joints"] = list(self.joints)
+        if self.keypoints:
+            entry["keypoints"] = list(self.keypoints)
         return {**entry, "detail": self.detail, "badness": round(self.badness, 4)}
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All findings in a set of `pictures` and `people`; `notes` say what could not be judged."""
+    """All findings in a set of `images` and `persons`; `notes` say what could not be judged."""
 
-    pictures: int
-    people: int
+    images: int
+    persons: int
     findings: Sequence[Finding]
     notes: Sequence[str] = field(default=())
 
@@ -72,8 +72,8 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """For JSON, kind by kind."""
         return {
-            "pictures": self.pictures,
-            "people": self.people,
+            "images": self.images,
+            "persons": self.persons,
             "counts": self.counts,
             "notes": list(self.notes),
             "findings": [f.as_dict() for kind in self.counts for f in self.of(kind)],
@@ -81,7 +81,7 @@ class Report:
 
     def lines(self, worst: int = 3) -> Iterator[str]:
         """One line for each kind, and below it the worst few."""
-        yield f"{self.pictures} pictures, {self.people} people"
+        yield f"{self.images} images, {self.persons} people"
         for kind, count in self.counts.items():
             yield f"{kind}: {count} {KINDS[kind]}"
             for finding in self.of(kind)[:worst]:

@@ -1,9 +1,9 @@
-"""Pictures that look the same: a hash of 64 bits of each, and a search that is not all by all.
+"""Images that look the same: a hash of 64 bits of each, and a search that is not all by all.
 
-The hash is the perceptual one of signs: the lowest 8 x 8 cosine frequencies of a small grey
-picture, above their median or not. Scaling, compression and light leave most bits as they are.
+The hash is the perceptual one of signs: the lowest 8 x 8 cosine frequencies of a small gray
+image, above their median or not. Scaling, compression and light leave most bits as they are.
 Where two hashes differ in at most 7 bits, one of their four 16-bit parts differs in at most 1: so
-each part and its 16 neighbours are looked up in a sorted list.
+each part and its 16 neighbors are looked up in a sorted list.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,20 +14,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.errors import UserError
 from hrpose.image import exif_orientation, image_size, read_reduced
 from hrpose.io import prefetch
 from hrpose.quality.annotations import Labels
 from hrpose.quality.findings import Finding
 
-# Bits that near-duplicates may differ in; what is found is compared by small pictures then.
+# Bits that near-duplicates may differ in; what is found is compared by small images then.
 RADIUS = 7
 _PARTS = 4
-# Correlation of small pictures from which two are the same, and the contrast that a picture needs.
+# Correlation of small images from which two are the same, and the contrast that an image needs.
 LEAST_ALIKE = 0.95
 _LEAST_CONTRAST = 3.0
-# Of pictures with the same part of the hash, so many are compared: a bound on a set of thousands of
+# Of images with the same part of the hash, so many are compared: a bound on a set of thousands of
 # equal ones.
 _MOST_PER_PART = 64
 
@@ -36,8 +36,8 @@ _SMALL, _TINY = 32, 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prints:
-    """What m pictures look like: `hashes` and those of the mirror images (m,) uint64, `tiny` grey
-    pictures (m, 16, 16) uint8. Flat ones, which look like any other, have `told` False.
+    """What m images look like: `hashes` and those of the mirror images (m,) uint64, `tiny` gray
+    images (m, 16, 16) uint8. Flat ones, which look like any other, have `told` False.
     """
 
     hashes: NDArray[np.uint64]
@@ -47,13 +47,13 @@ class Prints:
 
     @classmethod
     def of(cls, smalls: NDArray[np.uint8]) -> "Prints":
-        """Of small grey pictures (m, 32, 32), as `small` makes them."""
+        """Of small gray images (m, 32, 32), as `small` makes them."""
         bits: list[NDArray[np.bool_]] = []
         backwards: list[NDArray[np.bool_]] = []
         mirror = np.tile([1.0, -1.0], 4)
         for each in smalls:
             waves = cv2.dct(each.astype(np.float32))[:8, :8]
-            # Mirrored, a picture's odd horizontal waves change their sign.
+            # Mirrored, an image's odd horizontal waves change their sign.
             for found, block in ((bits, waves), (backwards, waves * mirror)):
                 values = np.asarray(block, np.float64).ravel()
                 found.append(values > np.median(values[1:]))
@@ -64,13 +64,13 @@ class Prints:
 
 
 def small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An (h, w, 3) uint8 RGB picture in grey, (32, 32)."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return np.asarray(cv2.resize(grey, (_SMALL, _SMALL), interpolation=cv2.INTER_AREA), np.uint8)
+    """An (h, w, 3) uint8 RGB image in gray, (32, 32)."""
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.resize(gray, (_SMALL, _SMALL), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def near_duplicates(ours: Prints, others: Prints) -> list[tuple[int, int, float, bool]]:
-    """(row in `ours`, row in `others`, how alike, mirrored) of pictures that look the same.
+    """(row in `ours`, row in `others`, how alike, mirrored) of images that look the same.
 
     For each of ours the most alike one alone; `alike` is a correlation in [0.95, 1].
     """
@@ -129,9 +129,9 @@ def _packed(bits: list[NDArray[np.bool_]]) -> NDArray[np.uint64]:
     return packed.view(np.uint64).reshape(-1)
 
 
-# Told how many of how many pictures are done.
+# Told how many of how many images are done.
 Progress = Callable[[int, int], None]
-# From here on a picture that is stored lies on its side.
+# From here on an image that is stored is on its side.
 _SIDEWAYS = 5
 # Shrunk while it is decoded to no less than this, which is enough for a hash.
 _ENOUGH = 128
@@ -139,7 +139,7 @@ _ENOUGH = 128
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """One file: what is wrong with it as (kind, words, badness), and the picture in grey, (32, 32),
+    """One file: what is wrong with it as (kind, words, badness), and the image in gray, (32, 32),
     where it could be read.
     """
 
@@ -147,8 +147,8 @@ class Look:
     small: NDArray[np.uint8] | None
 
 
-def look(source: PictureSource, item: tuple[str, tuple[int, int] | None]) -> Look:
-    """Read one picture, by its name and the (w, h) that the annotations give."""
+def look(source: ImageFiles, item: tuple[str, tuple[int, int] | None]) -> Look:
+    """Read one image, by its name and the (w, h) that the annotations give."""
     name, said = item
     if name not in source:
         return Look(("missing-file", "not there", 0.0), None)
@@ -165,11 +165,11 @@ def look(source: PictureSource, item: tuple[str, tuple[int, int] | None]) -> Loo
 def _size_fault(
     said: tuple[int, int], size: tuple[int, int], orientation: int
 ) -> tuple[str, str, float] | None:
-    """`size` is that of the upright picture."""
+    """`size` is that of the upright image."""
     words = f"{size[0]} x {size[1]}"
     if orientation >= _SIDEWAYS and size[0] != size[1]:
         if said == size[::-1]:
-            labels = f"labelled as {said[0]} x {said[1]}, which is the picture before EXIF turns it"
+            labels = f"labeled as {said[0]} x {said[1]}, which is the image before EXIF turns it"
             return "exif-turn", f"{labels} to {words}", 2.0
     elif orientation > 1 and said == size:
         # Sizes cannot tell on which the labels lie.
@@ -177,11 +177,11 @@ def _size_fault(
     if said == size:
         return None
     off = float(np.abs(np.log(np.divide(said, size))).max())
-    return "wrong-size", f"labelled as {said[0]} x {said[1]}, is {words}", off
+    return "wrong-size", f"labeled as {said[0]} x {said[1]}, is {words}", off
 
 
 def file_faults(
-    labels: Labels, source: PictureSource, progress: Progress
+    labels: Labels, source: ImageFiles, progress: Progress
 ) -> tuple[list[Finding], Prints, list[int]]:
     """What is wrong with the files of a set; prints of those that can be read, and their rows."""
     sizes = [(int(w), int(h)) for w, h in labels.image_wh]
@@ -200,15 +200,15 @@ def file_faults(
     return findings, _prints(smalls), rows
 
 
-def shared_pictures(
+def shared_images(
     labels: Labels,
     prints: Prints,
     rows: Sequence[int],
     others: Labels,
-    source: PictureSource,
+    source: ImageFiles,
     progress: Progress,
 ) -> tuple[list[Finding], int]:
-    """Our pictures that look like one of the other set's, and how many of those have no picture."""
+    """Our images that look like one of the other set's, and how many of those have no image."""
     smalls, names = [], []
     items = [(name, None) for name in others.file_names]
     for row, seen in enumerate(prefetch(partial(look, source), items)):

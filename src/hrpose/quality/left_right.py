@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.data.persons import group_by_image
 from hrpose.errors import UserError
-from hrpose.estimator import Picture, PoseEstimator
+from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.quality.annotations import Labels
 from hrpose.skeleton import Skeleton
 
-# Joints that the model is less sure of say nothing, nor pairs nearer than this part of the size.
+# Keypoints that the model is less sure of say nothing, nor pairs nearer than this part of the size.
 _LEAST_SCORE = 0.2
 _APART = 0.1
 # Beyond this part of the size one miss is like another.
 _FARTHEST = 0.3
-# Of all that swapping could win: 1 where the model's joints lie on the labels of the other side.
+# Of all that swapping could win: 1 where the model's keypoints lie on the labels of the other side.
 CLEARLY = 0.5
 
 
@@ -37,22 +37,22 @@ class Group:
             order[[left, right]] = right, left
         return order
 
-    def joints(self, skeleton: Skeleton) -> list[int]:
-        return [joint for pair in self.pairs for joint in skeleton.flip_pairs[pair]]
+    def keypoints(self, skeleton: Skeleton) -> list[int]:
+        return [keypoint for pair in self.pairs for keypoint in skeleton.flip_pairs[pair]]
 
 
 def groups(skeleton: Skeleton) -> list[Group]:
     """What gets swapped in practice: everybody's all, one pair, or all that hangs on one limb.
 
-    Pairs and joints on their own are the nodes of a graph, limbs its edges. Where taking one edge
-    away cuts the graph in two, the smaller part is a group: knees and ankles, arms, a face.
+    Pairs and keypoints on their own are the nodes of a graph, limbs its edges. Where taking one
+    edge away cuts the graph in two, the smaller part is a group: knees and ankles, arms, a face.
     """
     pairs = skeleton.flip_pairs
     if not pairs:
         return []
-    node = {joint: number for number, pair in enumerate(pairs) for joint in pair}
-    for joint in range(len(skeleton)):
-        node.setdefault(joint, len(pairs) + joint)
+    node = {keypoint: number for number, pair in enumerate(pairs) for keypoint in pair}
+    for keypoint in range(len(skeleton)):
+        node.setdefault(keypoint, len(pairs) + keypoint)
     edges = {frozenset((node[a], node[b])) for a, b in skeleton.limbs}
     edges = {edge for edge in edges if len(edge) == 2}
     every = frozenset(range(len(pairs)))
@@ -68,13 +68,13 @@ def groups(skeleton: Skeleton) -> list[Group]:
 
 
 def _reachable(start: int, edges: Iterable[frozenset[int]]) -> set[int]:
-    neighbours: dict[int, set[int]] = {}
+    neighbors: dict[int, set[int]] = {}
     for a, b in edges:
-        neighbours.setdefault(a, set()).add(b)
-        neighbours.setdefault(b, set()).add(a)
+        neighbors.setdefault(a, set()).add(b)
+        neighbors.setdefault(b, set()).add(a)
     found, waiting = {start}, [start]
     while waiting:
-        more = neighbours.get(waiting.pop(), set()) - found
+        more = neighbors.get(waiting.pop(), set()) - found
         found |= more
         waiting += more
     return found
@@ -87,28 +87,28 @@ def evidence(
     skeleton: Skeleton,
     known: list[Group],
 ) -> NDArray[np.float64]:
-    """(n, g) in [-1, 1]: how far each group's labels fit the model's joints better when swapped.
+    """(n, g) in [-1, 1]: how far each group's labels fit the model's keypoints better when swapped.
 
     `poses` and `keypoints` (n, k, 3), `sizes` (n,) in pixels. 0 where the model says nothing: of
-    the joints too few are sure or far from their twin. A group of all pairs needs three of them.
+    the keypoints too few are sure or far from their twin. A group of all pairs needs three of them.
     """
     result = np.zeros((len(poses), len(known)))
     if not len(known):
         return result
     sure = np.nan_to_num(poses[..., 2]) >= _LEAST_SCORE
-    labelled = keypoints[..., 2] > 0
+    labeled = keypoints[..., 2] > 0
     own = _distances(poses, keypoints, sizes)
     twin = skeleton.flip_permutation
     other = _distances(poses, keypoints[:, twin], sizes)
     apart = _distances(keypoints, keypoints[:, twin], sizes)
-    told = sure & labelled & labelled[:, twin] & (apart > _APART)
+    told = sure & labeled & labeled[:, twin] & (apart > _APART)
     weight = np.where(told, np.nan_to_num(poses[..., 2]), 0)
     gain = weight * np.where(told, own - other, 0)
     most = weight * np.minimum(apart, _FARTHEST)
     for column, group in enumerate(known):
-        joints = group.joints(skeleton)
-        enough = told[:, joints].sum(axis=1) >= (6 if group.whole and len(joints) > 4 else 1)
-        share = gain[:, joints].sum(axis=1) / np.maximum(most[:, joints].sum(axis=1), 1e-9)
+        columns = group.keypoints(skeleton)
+        enough = told[:, columns].sum(axis=1) >= (6 if group.whole and len(columns) > 4 else 1)
+        share = gain[:, columns].sum(axis=1) / np.maximum(most[:, columns].sum(axis=1), 1e-9)
         result[:, column] = np.where(enough, share, 0)
     return result
 
@@ -138,9 +138,9 @@ def swapped(known: list[Group], seen: NDArray[np.float64]) -> Iterator[tuple[int
 Progress = Callable[[int, int], None]
 
 
-def check_joints(estimator: PoseEstimator, labels: Labels) -> None:
-    """Raises UserError where the model finds other joints than are labelled."""
-    found = estimator.passport.skeleton.keypoints
+def check_keypoints(estimator: PoseEstimator, labels: Labels) -> None:
+    """Raises UserError where the model finds other keypoints than are labeled."""
+    found = estimator.metadata.skeleton.keypoints
     if labels.names != found:
         raise UserError(
             f"--weights: expected the keypoints of the annotations ({', '.join(labels.names)}), "
@@ -149,7 +149,7 @@ def check_joints(estimator: PoseEstimator, labels: Labels) -> None:
 
 
 def usable(labels: Labels) -> NDArray[np.bool_]:
-    """(n,): people whose box is inside their picture, at least in part."""
+    """(n,): people whose box is inside their image, at least in part."""
     size = labels.image_wh[labels.image_index]
     low, high = labels.boxes[:, :2], labels.boxes[:, :2] + labels.boxes[:, 2:]
     right = (labels.boxes[:, 2:] > 0) & (low < size) & (high > 0)
@@ -160,27 +160,27 @@ def usable(labels: Labels) -> NDArray[np.bool_]:
 def predicted(
     estimator: PoseEstimator,
     labels: Labels,
-    source: PictureSource,
-    people: NDArray[np.int64],
+    source: ImageFiles,
+    persons: NDArray[np.int64],
     progress: Progress,
 ) -> NDArray[np.float64]:
-    """(n, k, 3): the pose that the model sees in each of the boxes `people`, NaN for the others
-    and for those whose picture cannot be read.
+    """(n, k, 3): the pose that the model sees in each of the boxes `persons`, NaN for the others
+    and for those whose image cannot be read.
     """
     poses = np.full((len(labels), len(labels.names), 3), np.nan)
-    people = people[usable(labels)[people]]
-    owners = [people[own] for own in group_by_image(labels.image_index[people]).values()]
+    persons = persons[usable(labels)[persons]]
+    owners = [persons[own] for own in group_by_image(labels.image_index[persons]).values()]
 
-    def pictures() -> Iterator[Picture]:
+    def images() -> Iterator[InputImage]:
         for done, own in enumerate(owners, start=1):
             progress(done, len(owners))
             try:
                 image = source.read(labels.file_names[int(labels.image_index[own[0]])])
-                picture = Picture.of(image, labels.boxes[own])
+                item = InputImage.of(image, labels.boxes[own])
             except UserError:
                 continue
-            yield replace(picture, key=own)
+            yield replace(item, key=own)
 
-    for picture, found in estimator.stream(pictures()):
-        poses[picture.key] = found.keypoints
+    for item, found in estimator.stream(images()):
+        poses[item.key] = found.keypoints
     return poses

@@ -1,4 +1,4 @@
-"""How a set's people are spread: joints labelled, sizes, shapes, visibility."""
+"""How a set's people are spread: keypoints labeled, sizes, shapes, visibility."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hrpose.codec import Codec, sigma_for
 from hrpose.data.augmentation import Augmentation, draw_crop, photometric
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, transform, transform_boxes, warp
 from hrpose.poses import Poses
@@ -23,24 +23,24 @@ from hrpose.viz.html import Histogram, document, histogram_chart, share_bar, sou
 
 
 def histograms(labels: Labels) -> list[Histogram]:
-    """Joints labelled, the root of the box's area, width by height, people in a picture."""
+    """Keypoints labeled, the root of the box's area, width by height, people in an image."""
     width, height = np.maximum(labels.boxes[:, 2:], 1e-9).T
-    in_picture = np.bincount(labels.image_index, minlength=len(labels.file_names))
+    in_image = np.bincount(labels.image_index, minlength=len(labels.file_names))
     found = [
         _logarithmic(
             "Size of the person", "root of the box's area, pixels", np.sqrt(width * height)
         ),
         _logarithmic("Shape of the box", "width by height", width / height),
-        _whole("People in a picture", "people", in_picture),
+        _whole("People in an image", "persons", in_image),
     ]
     if labels.skeleton is not None:
-        joints = _whole("Joints with a label", "of each person", labels.labelled.sum(axis=1))
-        found.insert(0, joints)
+        keypoints = _whole("Keypoints with a label", "of each person", labels.labeled.sum(axis=1))
+        found.insert(0, keypoints)
     return found
 
 
 def visibility(labels: Labels) -> list[tuple[str, int, int, int]]:
-    """Each joint's name and how often it is seen, hidden, and not labelled."""
+    """Each keypoint's name and how often it is seen, hidden, and not labeled."""
     seen = labels.keypoints[..., 2]
     return [
         (name, int((own == 2).sum()), int(((own > 0) & (own != 2)).sum()), int((own == 0).sum()))
@@ -72,7 +72,7 @@ def _counted(
 
 
 def shares(rows: Sequence[tuple[str, int, int, int]]) -> str:
-    """A table: for each joint a bar of seen, hidden and not labelled."""
+    """A table: for each keypoint a bar of seen, hidden and not labeled."""
     cells = []
     for name, *counts in rows:
         total = max(sum(counts), 1)
@@ -94,17 +94,17 @@ class Look:
 
     input_wh: tuple[int, int]
     augmentation: Augmentation
-    people: int
+    persons: int
     seed: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Person:
-    """One person: `tiles` by caption, uint8 RGB; `joints` that are labelled."""
+    """One person: `tiles` by caption, uint8 RGB; `keypoints` that are labeled."""
 
-    picture: str
+    image: str
     annotation: int
-    joints: int
+    keypoints: int
     box_wh: tuple[int, int]
     tiles: dict[str, NDArray[np.uint8]]
 
@@ -116,7 +116,7 @@ class Preview:
     name: str
     labels: Labels
     look: Look
-    people: list[Person]
+    persons: list[Person]
     unread: list[str]
 
 
@@ -134,24 +134,24 @@ def preview(
     labels, _ = read_labels(annotations)
     if labels.skeleton is None:
         raise UserError(f"{annotations}: expected a category with 'keypoints', found none")
-    source, known = PictureSource(images), skeleton(labels.skeleton)
-    can = np.flatnonzero(labels.labelled.any(axis=1) & usable(labels))
+    source, known = ImageFiles(images), skeleton(labels.skeleton)
+    can = np.flatnonzero(labels.labeled.any(axis=1) & usable(labels))
     if not len(can):
-        raise UserError(f"{annotations}: expected people with labelled joints, found none")
+        raise UserError(f"{annotations}: expected people with labeled keypoints, found none")
     rng = np.random.default_rng(look.seed)
-    chosen = np.sort(rng.choice(can, min(look.people, len(can)), replace=False)).tolist()
-    people, unread = [], []
+    chosen = np.sort(rng.choice(can, min(look.persons, len(can)), replace=False)).tolist()
+    persons, unread = [], []
     for done, person in enumerate(chosen, start=1):
         try:
-            people.append(_shown(labels, person, known, source, look))
+            persons.append(_shown(labels, person, known, source, look))
         except UserError as error:
             unread.append(str(error))
         progress(done, len(chosen))
-    return Preview(annotations.name, labels, look, people, unread)
+    return Preview(annotations.name, labels, look, persons, unread)
 
 
 def _shown(
-    labels: Labels, person: int, skeleton: Skeleton, source: PictureSource, look: Look
+    labels: Labels, person: int, skeleton: Skeleton, source: ImageFiles, look: Look
 ) -> Person:
     name = labels.file_names[int(labels.image_index[person])]
     number = int(labels.annotation_ids[person])
@@ -183,7 +183,7 @@ def _drawn(
     skeleton: Skeleton,
     box: NDArray[np.float64] | None = None,
 ) -> NDArray[np.uint8]:
-    """The labelled joints on a crop, and the person's box where it is given."""
+    """The labeled keypoints on a crop, and the person's box where it is given."""
     points = transform(keypoints[:, :2], crop.matrix)
     placed = np.concatenate([points, keypoints[:, 2:] > 0], axis=1).astype(np.float32)
     shown = np.array([[0.0, 0.0, *crop.input_wh]])
@@ -199,22 +199,23 @@ def render(preview: Preview) -> str:
     labels, look = preview.labels, preview.look
     width, height = look.input_wh
     unread = "".join(f"<li>{escape(line)}</li>" for line in preview.unread)
-    people = "".join(_person(person) for person in preview.people)
+    persons = "".join(_person(person) for person in preview.persons)
     charts = "".join(histogram_chart(histogram) for histogram in histograms(labels))
-    posed = int(labels.labelled.any(axis=1).sum())
+    posed = int(labels.labeled.any(axis=1).sum())
     header = (
-        f"<p>{len(labels.file_names)} pictures, {len(labels)} people, {posed} of them with joints; "
-        f"{len(labels.names)} joints in the skeleton.</p>"
+        f"<p>{len(labels.file_names)} images, {len(labels)} people, {posed} of them with "
+        "keypoints; "
+        f"{len(labels.names)} keypoints in the skeleton.</p>"
     )
     main = f"""<section>
 <h2>People</h2>
-<p>{len(preview.people)} people chosen by the seed {look.seed}, as the network sees them in
-{width} x {height} pixels. Left limbs are blue and right ones orange, or in the skeleton's colours.
+<p>{len(preview.persons)} people chosen by the seed {look.seed}, as the network sees them in
+{width} x {height} pixels. Left limbs are blue and right ones orange, or in the skeleton's colors.
 <span class="keys">Keys: <kbd>&larr;</kbd> <kbd>&rarr;</kbd> one page back or on,
 <kbd>Home</kbd> <kbd>End</kbd> first and last.</span></p>
 <nav hidden aria-label="pages of people"><button id="back">&larr; back</button>
 <output id="place"></output><button id="on">on &rarr;</button></nav>
-<div id="people">{people}</div>
+<div id="people">{persons}</div>
 {f"<p>Not shown:</p><ul>{unread}</ul>" if unread else ""}
 </section>
 <section>
@@ -224,7 +225,7 @@ def render(preview: Preview) -> str:
 </section>
 <section>
 <h2>Visibility</h2>
-<p><span class="key seen">seen</span><span class="key hidden">hidden, place labelled</span>
+<p><span class="key seen">seen</span><span class="key hidden">hidden, place labeled</span>
 <span class="key none">no label</span></p>
 {shares(visibility(labels))}
 </section>"""
@@ -240,6 +241,6 @@ def _person(person: Person) -> str:
     )
     width, height = person.box_wh
     return (
-        f"<article><p><b>{escape(person.picture)}</b>, annotation {person.annotation}: "
-        f"{person.joints} joints, box {width} x {height}</p>{figures}</article>"
+        f"<article><p><b>{escape(person.image)}</b>, annotation {person.annotation}: "
+        f"{person.keypoints} keypoints, box {width} x {height}</p>{figures}</article>"
     )

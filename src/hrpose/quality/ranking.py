@@ -1,9 +1,9 @@
-"""`hrpose data rank`: which pictures to label next, and which labels to look at again.
+"""`hrpose data rank`: which images to label next, and which labels to look at again.
 
 What a label would teach is judged by what the model says of a person it has no label for: how far
-its joints move when the picture is mirrored or the box shifted, and how spread its heatmaps are.
+its keypoints move when the image is mirrored or the box shifted, and how spread its heatmaps are.
 Both are ranked over all people, and their mean rank is the gain. A label is doubtful where the
-model, being sure, sees the joint elsewhere.
+model, being sure, sees the keypoint elsewhere.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.data.persons import group_by_image
 from hrpose.errors import UserError
-from hrpose.estimator import Picture, PoseEstimator
+from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.geometry import transform, warp
 from hrpose.quality.annotations import Labels
 from hrpose.quality.left_right import usable
@@ -31,7 +31,7 @@ DOUBTFUL = 0.1
 @dataclass(frozen=True, slots=True, eq=False)
 class Views:
     """What a model says of n people over several views: `points` (n, k, 2), the mean place in the
-    picture, `scores` (n, k), `disagreement` (n,), the mean distance from it by the box's size, and
+    image, `scores` (n, k), `disagreement` (n,), the mean distance from it by the box's size, and
     `entropy` (n,), the mean of the heatmaps', 0 for a peak and 1 for a flat one.
     """
 
@@ -42,25 +42,25 @@ class Views:
 
 
 @dataclass(frozen=True, slots=True)
-class Unlabelled:
-    """A picture without labels: the mean `gain` in [0, 1] of its `people`, and what it is from."""
+class Unlabeled:
+    """An image without labels: the mean `gain` in [0, 1] of its `persons`, and what it is from."""
 
     file: str
     gain: float
-    people: int
+    persons: int
     disagreement: float
     entropy: float
 
 
 @dataclass(frozen=True, slots=True)
 class Doubtful:
-    """A label that is `off` from where the model sees the joint, by the root of the box's area,
+    """A label that is `off` from where the model sees the keypoint, by the root of the box's area,
     with the model's `score`; `doubt` is the one times the other.
     """
 
     file: str
     annotation: int
-    joint: str
+    keypoint: str
     off: float
     score: float
     doubt: float
@@ -69,29 +69,29 @@ class Doubtful:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Pictures to label, the most telling first; labels to look at, the most doubtful first."""
+    """Images to label, the most telling first; labels to look at, the most doubtful first."""
 
-    unlabelled: Sequence[Unlabelled]
+    unlabeled: Sequence[Unlabeled]
     doubtful: Sequence[Doubtful]
     unread: Sequence[str] = field(default=())
 
 
-def look(estimator: PoseEstimator, picture: Picture) -> Views:
-    """Look at each of the picture's people several times, and at the mirror image of each."""
-    passport = estimator.passport
-    n, k = len(picture.boxes), len(passport.skeleton)
-    sizes = np.sqrt(picture.boxes[:, 2:].prod(axis=1))
+def look(estimator: PoseEstimator, image: InputImage) -> Views:
+    """Look at each of the image's people several times, and at the mirror image of each."""
+    metadata = estimator.metadata
+    n, k = len(image.boxes), len(metadata.skeleton)
+    sizes = np.sqrt(image.boxes[:, 2:].prod(axis=1))
     places, heights, entropies = [], [], []
     for shift in SHIFTS:
-        boxes = picture.boxes.copy()
+        boxes = image.boxes.copy()
         boxes[:, :2] += np.array(shift) * boxes[:, 2:]
-        crops = [passport.crop(box) for box in boxes]
-        images = np.stack([warp(picture.image, crop) for crop in crops])
+        crops = [metadata.crop(box) for box in boxes]
+        images = np.stack([warp(image.image, crop) for crop in crops])
         inverse = np.stack([crop.inverse_matrix for crop in crops])
         for heatmaps in _both_ways(estimator, images):
             points, peaks = estimator.decode(heatmaps)
             places.append(transform(points, inverse))
-            heights.append(passport.joint_scores(peaks).astype(np.float64))
+            heights.append(metadata.keypoint_scores(peaks).astype(np.float64))
             entropies.append(_entropy(heatmaps))
     every, weights = np.stack(places), np.stack(heights)
     # A view that sees nothing says nothing about the place.
@@ -110,11 +110,11 @@ def _both_ways(
     estimator: PoseEstimator, images: NDArray[np.uint8]
 ) -> Iterator[NDArray[np.float32]]:
     """The heatmaps of crops (n, h, w, 3), and those of their mirror images, mirrored back."""
-    passport = estimator.passport
+    metadata = estimator.metadata
     one_way = PoseEstimator(estimator.session, batch_size=estimator.batch_size)
     yield one_way.heatmaps(images)
     mirrored = one_way.heatmaps(images[:, :, ::-1])
-    yield passport.codec.flip_back(mirrored, passport.skeleton.flip_permutation)
+    yield metadata.codec.flip_back(mirrored, metadata.skeleton.flip_permutation)
 
 
 def _entropy(heatmaps: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -144,49 +144,49 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def rank(
     estimator: PoseEstimator,
-    source: PictureSource,
+    source: ImageFiles,
     names: Sequence[str],
     labels: Labels | None,
     progress: Progress = lambda done, total: None,
 ) -> Ranking:
-    """Look at the pictures `names`, and at those of `labels`.
+    """Look at the images `names`, and at those of `labels`.
 
-    A picture with labelled joints is searched for doubtful ones. Every other one is ranked: with
+    An image with labeled keypoints is searched for doubtful ones. Every other one is ranked: with
     the boxes that `labels` has for it, else with those that the estimator's detector finds.
     """
-    people = _by_picture(labels)
+    persons = _by_image(labels)
     known = {} if labels is None else {name: i for i, name in enumerate(labels.file_names)}
     every = [*known, *(name for name in names if name not in known)]
     seen: list[tuple[str, Views]] = []
     doubtful: list[Doubtful] = []
     unread: list[str] = []
     for done, name in enumerate(every, start=1):
-        own = people.get(known.get(name, -1), np.zeros(0, np.int64))
-        with_joints = own if labels is None else own[labels.labelled[own].any(axis=1)]
+        own = persons.get(known.get(name, -1), np.zeros(0, np.int64))
+        with_keypoints = own if labels is None else own[labels.labeled[own].any(axis=1)]
         try:
             image = source.read(name)
-            if labels is not None and len(with_joints):
-                views = look(estimator, Picture.of(image, labels.boxes[with_joints]))
-                doubtful += _doubts(labels, with_joints, views, name)
+            if labels is not None and len(with_keypoints):
+                views = look(estimator, InputImage.of(image, labels.boxes[with_keypoints]))
+                doubtful += _doubts(labels, with_keypoints, views, name)
             else:
                 boxes = None if labels is None or not len(own) else labels.boxes[own]
-                picture = estimator.picture(image, boxes)
-                if len(picture.boxes):
-                    seen.append((name, look(estimator, picture)))
+                item = estimator.image(image, boxes)
+                if len(item.boxes):
+                    seen.append((name, look(estimator, item)))
         except UserError as error:
             unread.append(str(error))
         progress(done, len(every))
     return Ranking(_ranked(seen), sorted(doubtful, key=lambda each: -each.doubt), unread)
 
 
-def _by_picture(labels: Labels | None) -> dict[int, NDArray[np.int64]]:
+def _by_image(labels: Labels | None) -> dict[int, NDArray[np.int64]]:
     if labels is None:
         return {}
     can = np.flatnonzero(usable(labels))
     return {image: can[own] for image, own in group_by_image(labels.image_index[can]).items()}
 
 
-def _ranked(seen: Sequence[tuple[str, Views]]) -> list[Unlabelled]:
+def _ranked(seen: Sequence[tuple[str, Views]]) -> list[Unlabeled]:
     if not seen:
         return []
     counts = [len(views.entropy) for _, views in seen]
@@ -197,41 +197,41 @@ def _ranked(seen: Sequence[tuple[str, Views]]) -> list[Unlabelled]:
     rows = []
     for (name, views), own in zip(seen, np.split(gain, np.cumsum(counts)[:-1]), strict=True):
         means = (float(own.mean()), float(views.disagreement.mean()), float(views.entropy.mean()))
-        rows.append(Unlabelled(name, means[0], len(own), means[1], means[2]))
+        rows.append(Unlabeled(name, means[0], len(own), means[1], means[2]))
     return sorted(rows, key=lambda row: -row.gain)
 
 
 def _doubts(
-    labels: Labels, people: NDArray[np.int64], views: Views, name: str
+    labels: Labels, persons: NDArray[np.int64], views: Views, name: str
 ) -> Iterator[Doubtful]:
     assert labels.skeleton is not None
-    points, twin = labels.keypoints[people, :, :2], labels.skeleton.flip_permutation
-    sizes = np.sqrt(labels.boxes[people, 2:].prod(axis=1))[:, None]
+    points, twin = labels.keypoints[persons, :, :2], labels.skeleton.flip_permutation
+    sizes = np.sqrt(labels.boxes[persons, 2:].prod(axis=1))[:, None]
     off = np.linalg.norm(points - views.points, axis=-1) / sizes
     other = np.linalg.norm(points[:, twin] - views.points, axis=-1) / sizes
     doubt = np.minimum(off, 1) * views.scores
-    for row, joint in np.argwhere(labels.labelled[people] & (off >= DOUBTFUL)).tolist():
-        there = labels.labelled[people[row], twin[joint]] and twin[joint] != joint
+    for row, keypoint in np.argwhere(labels.labeled[persons] & (off >= DOUBTFUL)).tolist():
+        there = labels.labeled[persons[row], twin[keypoint]] and twin[keypoint] != keypoint
         yield Doubtful(
             name,
-            int(labels.annotation_ids[people[row]]),
-            labels.names[joint],
-            float(off[row, joint]),
-            float(views.scores[row, joint]),
-            float(doubt[row, joint]),
-            bool(there and other[row, joint] < 0.5 * off[row, joint]),
+            int(labels.annotation_ids[persons[row]]),
+            labels.names[keypoint],
+            float(off[row, keypoint]),
+            float(views.scores[row, keypoint]),
+            float(doubt[row, keypoint]),
+            bool(there and other[row, keypoint] < 0.5 * off[row, keypoint]),
         )
 
 
 def as_dict(ranking: Ranking) -> dict[str, Any]:
     """For JSON."""
     return {
-        "unlabelled": [_plain(row) for row in ranking.unlabelled],
+        "unlabeled": [_plain(row) for row in ranking.unlabeled],
         "doubtful": [_plain(row) for row in ranking.doubtful],
         "unread": list(ranking.unread),
     }
 
 
-def _plain(row: Unlabelled | Doubtful) -> dict[str, Any]:
+def _plain(row: Unlabeled | Doubtful) -> dict[str, Any]:
     values = {name: getattr(row, name) for name in row.__slots__}
     return {name: round(v, 4) if isinstance(v, float) else v for name, v in values.items()}

@@ -25,7 +25,7 @@ from hrpose.serve.schemas import (
     Problem,
 )
 from hrpose.serve.service import Service
-from hrpose.viz import keypoint_colours, limb_colours
+from hrpose.viz import keypoint_colors, limb_colors
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -35,7 +35,7 @@ def create_app(service: Service, figures: Figures, token: str | None = None) -> 
     app = FastAPI(
         title="hrpose",
         version=__version__,
-        description="Human poses in pictures.",
+        description="Human poses in images.",
         # The interactive pages load scripts from elsewhere; /openapi.json stays.
         docs_url=None,
         redoc_url=None,
@@ -64,9 +64,9 @@ def _api(service: Service, figures: Figures, token: str | None) -> APIRouter:
         openapi_extra={"requestBody": _request_body()},
     )
     async def find_poses(request: Request, options: Annotated[Options, Query()]) -> Response:
-        """Find the keypoints of the people in a picture.
+        """Find the keypoints of the people in an image.
 
-        Send a form with a file `image`, or the picture's bytes as they are.
+        Send a form with a file `image`, or the image's bytes as they are.
         """
         if service.batcher.full:
             raise busy()
@@ -79,7 +79,7 @@ def _api(service: Service, figures: Figures, token: str | None) -> APIRouter:
                 await body.read(request), content_type, options, service.limits
             )
             answer = await service.poses(data, options)
-        figures.people.inc(len(answer.people))
+        figures.persons.inc(len(answer.persons))
         return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
 
     @router.get("/v1/models", responses=_problems(500))
@@ -110,7 +110,7 @@ def _health(service: Service) -> APIRouter:
 
     @router.get("/readyz", responses=_problems(503))
     async def ready() -> Health:
-        """The network takes pictures."""
+        """The network takes images."""
         if not service.batcher.ready or service.batcher.full:
             raise busy()
         return Health(status="ok")
@@ -152,21 +152,21 @@ def _guard(token: str) -> Any:
 
 
 def _models(service: Service) -> ModelsAnswer:
-    passport, limits = service.passport, service.limits
+    metadata, limits = service.metadata, service.limits
     model = ModelInfo(
-        name=passport.title,
-        network=passport.network,
-        input_width=passport.input_wh[0],
-        input_height=passport.input_wh[1],
-        keypoints=list(passport.skeleton.keypoints),
-        limbs=list(passport.skeleton.limbs),
-        flip_pairs=list(passport.skeleton.flip_pairs),
-        keypoint_colours=keypoint_colours(passport.skeleton),
-        limb_colours=limb_colours(passport.skeleton),
-        codec=passport.codec.name,
-        training_data=passport.training_data,
-        licence=passport.license,
-        scores=dict(passport.scores),
+        name=metadata.title,
+        network=metadata.network,
+        input_width=metadata.input_wh[0],
+        input_height=metadata.input_wh[1],
+        keypoints=list(metadata.skeleton.keypoints),
+        limbs=list(metadata.skeleton.limbs),
+        flip_pairs=list(metadata.skeleton.flip_pairs),
+        keypoint_colors=keypoint_colors(metadata.skeleton),
+        limb_colors=limb_colors(metadata.skeleton),
+        codec=metadata.codec.name,
+        training_data=metadata.training_data,
+        license=metadata.license,
+        scores=dict(metadata.scores),
     )
     return ModelsAnswer(
         version=__version__,
@@ -181,17 +181,17 @@ def _models(service: Service) -> ModelsAnswer:
 def _request_body() -> dict[str, Any]:
     form = Options.model_json_schema()
     form["properties"] = {
-        "image": {"type": "string", "format": "binary", "description": "The picture's file."},
+        "image": {"type": "string", "format": "binary", "description": "The image's file."},
         **form["properties"],
     }
     form["required"] = ["image"]
-    picture = {"schema": {"type": "string", "format": "binary"}}
+    image = {"schema": {"type": "string", "format": "binary"}}
     return {
         "required": True,
         "content": {
             "multipart/form-data": {"schema": form},
-            "image/*": picture,
-            "application/octet-stream": picture,
+            "image/*": image,
+            "application/octet-stream": image,
         },
     }
 

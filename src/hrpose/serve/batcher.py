@@ -64,7 +64,7 @@ class Batcher:
         observe: Callable[[int], None] = lambda crops: None,
     ) -> None:
         self.session = sessions[0]
-        self.passport = self.session.passport
+        self.metadata = self.session.metadata
         self._gather_seconds = gather_seconds
         self._queue_crops = queue_crops
         self._observe = observe
@@ -111,7 +111,7 @@ class Batcher:
     def submit(
         self, crops: NDArray[np.uint8], *, flip_test: bool = False, heatmaps: bool = False
     ) -> "Future[Found]":
-        """Crops (n, h, w, 3) of the passport's size, n > 0, to what is found in them.
+        """Crops (n, h, w, 3) of the metadata's size, n > 0, to what is found in them.
 
         Raises QueueFull. A job that is larger than the whole queue is taken while nothing waits.
         """
@@ -133,7 +133,7 @@ class Batcher:
         }
         while jobs := self._take():
             for flip_test, estimator in estimators.items():
-                # A job whose client has gone is cancelled, and left out.
+                # A job whose client has gone is canceled, and left out.
                 chosen = [
                     job
                     for job in jobs

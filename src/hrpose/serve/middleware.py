@@ -22,8 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 class Limits:
     """Bounds on one request and on all together.
 
-    `max_bytes` of a picture's file and `max_pixels` of the picture, checked before it is decoded;
-    `max_boxes` in a picture. `upload_bytes` of bodies in memory, `requests` under way and
+    `max_bytes` of an image's file and `max_pixels` of the image, checked before it is decoded;
+    `max_boxes` in an image. `upload_bytes` of bodies in memory, `requests` under way and
     `queue_crops` waiting for the network, over all clients: beyond, the answer is 503.
 
     Seconds: `idle_seconds` between two pieces of a request, `body_seconds` for all of its body,
@@ -97,8 +97,8 @@ class Figures:
             buckets=CROPS,
             registry=self.registry,
         )
-        self.people = Counter(
-            "hrpose_people", "People whose keypoints were found.", registry=self.registry
+        self.persons = Counter(
+            "hrpose_persons", "People whose keypoints were found.", registry=self.registry
         )
 
     def text(self) -> bytes:
@@ -106,7 +106,7 @@ class Figures:
 
 
 HEADERS = {
-    # Only what this server sends may run or load; a picture may also come from the page itself.
+    # Only what this server sends may run or load; an image may also come from the page itself.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
         "img-src 'self' blob: data:; media-src 'self' blob:; "

@@ -17,20 +17,20 @@ class Options(BaseModel):
     boxes: str | None = Field(
         None,
         description="The people's boxes as JSON, [[x, y, w, h], ...] in pixels of the upright "
-        "picture. Without them the detector finds people.",
+        "image. Without them the detector finds people.",
         examples=["[[120, 40, 200, 420]]"],
     )
     threshold: float = Field(
         THRESHOLD, ge=0, le=1, description="Keypoints with a lower score are marked as absent."
     )
     flip_test: bool = Field(
-        False, description="Average over the picture and its mirror image: better, twice the work."
+        False, description="Average over the image and its mirror image: better, twice the work."
     )
     heatmaps: bool = Field(False, description="Return each person's heatmaps, too.")
 
 
 class Keypoint(BaseModel):
-    """One joint, in pixels of the upright picture; the score lies in [0, 1]."""
+    """One keypoint, in pixels of the upright image; the score is in [0, 1]."""
 
     name: str
     x: float
@@ -40,13 +40,13 @@ class Keypoint(BaseModel):
 
 
 class Heatmaps(BaseModel):
-    """A person's heatmaps as one grey PNG: one below the other, in the order of the keypoints."""
+    """A person's heatmaps as one gray PNG: one below the other, in the order of the keypoints."""
 
     png: str = Field(description="The PNG as base64. White is 1, black 0.")
     width: int = Field(description="Of one heatmap.")
     height: int = Field(description="Of one heatmap.")
-    to_picture: list[list[float]] = Field(
-        description="2 x 3: takes (x, y, 1) of a heatmap to pixels of the picture, centres at "
+    to_image: list[list[float]] = Field(
+        description="2 x 3: takes (x, y, 1) of a heatmap to pixels of the image, centers at "
         "whole numbers."
     )
 
@@ -61,18 +61,18 @@ class Person(BaseModel):
 
 
 class PosesAnswer(BaseModel):
-    """The people in a picture. Its size is that of the upright picture, in pixels."""
+    """The people in an image. Its size is that of the upright image, in pixels."""
 
     model: str
     width: int
     height: int
     boxes_from: str = Field(description="`request`, or the name of the detector.")
     threshold: float
-    people: list[Person]
+    persons: list[Person]
 
 
 class ModelInfo(BaseModel):
-    """Weights, and what they are for: their passport."""
+    """Weights, and what they are for: their metadata."""
 
     name: str
     network: str
@@ -81,11 +81,11 @@ class ModelInfo(BaseModel):
     keypoints: list[str]
     limbs: list[tuple[int, int]]
     flip_pairs: list[tuple[int, int]]
-    keypoint_colours: list[tuple[int, int, int]]
-    limb_colours: list[tuple[int, int, int]]
+    keypoint_colors: list[tuple[int, int, int]]
+    limb_colors: list[tuple[int, int, int]]
     codec: str
     training_data: str
-    licence: str
+    license: str
     scores: dict[str, float]
 
 

@@ -1,4 +1,4 @@
-"""A request's body, read within its bounds, and the picture and options in it."""
+"""A request's body, read within its bounds, and the image and options in it."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
@@ -85,19 +85,19 @@ class Body:
 
 def too_large(limits: Limits) -> Refusal:
     """The refusal of a file with too many bytes."""
-    reason = f"picture: expected at most {limits.max_bytes:,} bytes, found more; make it smaller"
+    reason = f"image: expected at most {limits.max_bytes:,} bytes, found more; make it smaller"
     return Refusal(413, "too_large", reason)
 
 
 async def parse(
     body: bytes, content_type: str, options: Options, limits: Limits
 ) -> tuple[bytes, Options]:
-    """The picture's bytes and the options, of a form or of a picture sent as it is."""
+    """The image's bytes and the options, of a form or of an image sent as it is."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        picture, options = await _parse_form(body, content_type, options)
+        image, options = await _parse_form(body, content_type, options)
     elif kind.startswith("image/") or kind == "application/octet-stream":
-        picture = body
+        image = body
     else:
         raise Refusal(
             415,
@@ -105,11 +105,11 @@ async def parse(
             "content type: expected multipart/form-data with a file 'image', image/* or "
             f"application/octet-stream, found {kind[:100] or 'none'!r}",
         )
-    if not picture:
-        raise Refusal(400, "empty", "picture: expected a picture, found nothing; send its bytes")
-    if len(picture) > limits.max_bytes:
+    if not image:
+        raise Refusal(400, "empty", "image: expected an image, found nothing; send its bytes")
+    if len(image) > limits.max_bytes:
         raise too_large(limits)
-    return picture, options
+    return image, options
 
 
 async def _parse_form(body: bytes, content_type: str, options: Options) -> tuple[bytes, Options]:
@@ -138,8 +138,8 @@ async def _parse_form(body: bytes, content_type: str, options: Options) -> tuple
 
 
 async def _read_form(form: FormData, options: Options) -> tuple[bytes, Options]:
-    picture = form.get("image")
-    if not isinstance(picture, UploadFile):
+    image = form.get("image")
+    if not isinstance(image, UploadFile):
         names = ", ".join(sorted(form.keys()))[:200] or "nothing"
         raise Refusal(400, "bad_form", f"form: expected a file 'image', found {names}")
     fields = [(name, value) for name, value in form.multi_items() if name != "image"]
@@ -149,7 +149,7 @@ async def _read_form(form: FormData, options: Options) -> tuple[bytes, Options]:
         options = Options.model_validate({**options.model_dump(), **dict(fields)})
     except ValidationError as error:
         raise bad_options(error.errors()) from None
-    return await picture.read(), options
+    return await image.read(), options
 
 
 def bad_options(errors: object) -> Refusal:

@@ -6,6 +6,6 @@ says nothing about photographs.
 
 from hrpose.synthetic.drawing import Figure
 from hrpose.synthetic.figures import ANIMAL, PERSON
-from hrpose.synthetic.render import SyntheticPicture, render_picture, write_dataset
+from hrpose.synthetic.render import SyntheticImage, render_image, write_dataset
 
-__all__ = ["ANIMAL", "PERSON", "Figure", "SyntheticPicture", "render_picture", "write_dataset"]
+__all__ = ["ANIMAL", "PERSON", "Figure", "SyntheticImage", "render_image", "write_dataset"]

@@ -12,7 +12,7 @@ from hrpose.skeleton import Skeleton
 
 Floats = NDArray[np.float64]
 # By name: (3,) in a frame; once placed (4,): x, y in pixels, z, and pixels per body height.
-Joints = dict[str, Floats]
+Keypoints = dict[str, Floats]
 
 SIDES = {"left": 1.0, "right": -1.0}
 # The camera's distance in body heights: near hands look larger, but not by much.
@@ -36,26 +36,26 @@ def rotation(axis: int, angle: float) -> Floats:
 
 def place(
     rng: np.random.Generator,
-    joints: Joints,
+    keypoints: Keypoints,
     size_wh: tuple[int, int],
     across: float,
     count: int,
     room: tuple[float, float],
-) -> Joints:
-    """Bring joints to pixels: (4,) as (x, y, towards the viewer, pixels per body height).
+) -> Keypoints:
+    """Bring keypoints to pixels: (4,) as (x, y, toward the viewer, pixels per body height).
 
-    The figure stands `across` the picture (a share of its width), as one of `count`. `room` is the
+    The figure stands `across` the image (a share of its width), as one of `count`. `room` is the
     most width and height that it takes, in body heights.
     """
     size = np.array(size_wh, np.float64)
     height = min(size[1] / room[1], size[0] / room[0] / count) * rng.uniform(0.6, 1.0)
-    points = np.stack(list(joints.values()))
+    points = np.stack(list(keypoints.values()))
     scale = height * _CAMERA / (_CAMERA - points[:, 2:])
     points = np.concatenate([points[:, :2] * scale, points[:, 2:], scale], axis=1)
     middle = (points[:, :2].min(0) + points[:, :2].max(0)) / 2
     target = (across, 0.5) + rng.uniform(-1, 1, 2) * (0.3 / count, 0.08)
     points[:, :2] += target * size - middle
-    return dict(zip(joints, points, strict=True))
+    return dict(zip(keypoints, points, strict=True))
 
 
 Pixels = NDArray[np.uint8]
@@ -68,55 +68,55 @@ _SUBPIXEL_BITS = 4
 
 
 class BodyPart(NamedTuple):
-    """The convex hull of circles around joints, in one paint."""
+    """The convex hull of circles around keypoints, in one paint."""
 
     paint: str
-    joints: tuple[str, ...]
+    keypoints: tuple[str, ...]
     radii: tuple[float, ...]  # in body heights
-    lift: float  # towards the viewer, where parts of the same depth touch
+    lift: float  # toward the viewer, where parts of the same depth touch
     figure: int = 0
 
 
 class Paint(NamedTuple):
-    """A colour (3,), and for cloth a pattern (h, w) in [-1, 1] that adds so much of the tint.
+    """A color (3,), and for cloth a pattern (h, w) in [-1, 1] that adds so much of the tint.
 
     All sums lie in [0, 255].
     """
 
-    colour: Floats
+    color: Floats
     pattern: NDArray[np.float32] | None = None
     tint: Floats | None = None
 
     def within(self, window: Window) -> NDArray[np.float32]:
         """(h, w, 3), or (3,) for a plain paint."""
-        colour = self.colour.astype(np.float32)
+        color = self.color.astype(np.float32)
         if self.pattern is None or self.tint is None:
-            return colour
-        return colour + self.pattern[window][..., None] * self.tint.astype(np.float32)
+            return color
+        return color + self.pattern[window][..., None] * self.tint.astype(np.float32)
 
 
-def colour_unlike(rng: np.random.Generator, others: Sequence[Floats]) -> Floats:
-    """The one of eight random colours that is farthest from all the others."""
-    colours = rng.uniform(45, 210, (8, 3))
-    distances = np.linalg.norm(colours[:, None] - np.stack(others), axis=-1).min(1)
-    colour: Floats = colours[distances.argmax()]
-    return colour
+def color_unlike(rng: np.random.Generator, others: Sequence[Floats]) -> Floats:
+    """The one of eight random colors that is farthest from all the others."""
+    colors = rng.uniform(45, 210, (8, 3))
+    distances = np.linalg.norm(colors[:, None] - np.stack(others), axis=-1).min(1)
+    color: Floats = colors[distances.argmax()]
+    return color
 
 
-def cloth(rng: np.random.Generator, shape: tuple[int, ...], colour: Floats) -> Paint:
-    """Plain, striped, checked or mottled cloth for a picture of this shape."""
+def cloth(rng: np.random.Generator, shape: tuple[int, ...], color: Floats) -> Paint:
+    """Plain, striped, checked or mottled cloth for an image of this shape."""
     kind, angle, wavelength = rng.integers(4), rng.uniform(0, np.pi), rng.uniform(5, 16)
     tint = rng.uniform(-45, 45, 3)
     if kind == 0:
-        return Paint(colour)
+        return Paint(color)
     if kind == 1:
-        return Paint(colour, _blotches(rng, shape, int(wavelength)), tint)
+        return Paint(color, _blotches(rng, shape, int(wavelength)), tint)
     cos, sin = (np.float32(f(angle) * 2 * np.pi / wavelength) for f in (np.cos, np.sin))
     y, x = (np.arange(length, dtype=np.float32) for length in shape[:2])
     stripes = np.sin(cos * x + sin * y[:, None])
     if kind == 2:
-        return Paint(colour, stripes, tint)
-    return Paint(colour, np.sign(stripes * np.sin(cos * y[:, None] - sin * x)), tint)
+        return Paint(color, stripes, tint)
+    return Paint(color, np.sign(stripes * np.sin(cos * y[:, None] - sin * x)), tint)
 
 
 def _blotches(rng: np.random.Generator, shape: tuple[int, ...], period: int) -> NDArray[np.float32]:
@@ -128,16 +128,16 @@ def _blotches(rng: np.random.Generator, shape: tuple[int, ...], period: int) -> 
 
 def paint(
     image: Pixels,
-    joints: Joints,
+    keypoints: Keypoints,
     part: BodyPart,
-    colour: Paint,
+    color: Paint,
     light: Floats,
 ) -> tuple[Window, NDArray[np.bool_]]:
-    """Paint one part over `image`, its rim darker; the window it lies in and its mask there.
+    """Paint one part over `image`, its rim darker; the window it is in and its mask there.
 
     `light` (2,) moves the bright inner side, in radii.
     """
-    ends = np.stack([joints[name] for name in part.joints])
+    ends = np.stack([keypoints[name] for name in part.keypoints])
     radii = np.array(part.radii)[:, None] * ends[:, 3:]
     outline = _hull(ends[:, :2], radii)
     corners = np.stack([outline.min(0) - 1, outline.max(0) + 2]).astype(int)
@@ -148,20 +148,20 @@ def paint(
     if not view.size:
         return window, np.zeros(view.shape[:2], np.bool_)
     whole, bright = (_coverage(view.shape[:2], shape - (left, top)) for shape in (outline, inner))
-    painted = colour.within(window) * (0.68 + 0.32 * bright)
+    painted = color.within(window) * (0.68 + 0.32 * bright)
     view[:] = (view + (painted - view) * whole + 0.5).astype(np.uint8)
     return window, whole[..., 0] >= 0.5
 
 
-def _hull(centres: Floats, radii: Floats) -> Floats:
-    """The convex polygon (m, 2) around circles with `centres` (n, 2) and `radii` (n, 1)."""
-    points = centres[:, None] + _CIRCLE * radii[..., None]
+def _hull(centers: Floats, radii: Floats) -> Floats:
+    """The convex polygon (m, 2) around circles with `centers` (n, 2) and `radii` (n, 1)."""
+    points = centers[:, None] + _CIRCLE * radii[..., None]
     hull: Floats = cv2.convexHull(points.reshape(-1, 2).astype(np.float32))[:, 0].astype(np.float64)
     return hull
 
 
 def _coverage(shape: tuple[int, ...], polygon: Floats) -> NDArray[np.float32]:
-    """(h, w, 1): how much of each pixel lies in the polygon, 0 to 1."""
+    """(h, w, 1): how much of each pixel is in the polygon, 0 to 1."""
     mask = np.zeros(shape, np.uint8)
     points = np.round(polygon * (1 << _SUBPIXEL_BITS)).astype(np.int32)
     cv2.fillConvexPoly(mask, points, 255, cv2.LINE_AA, _SUBPIXEL_BITS)
@@ -177,18 +177,18 @@ def background(rng: np.random.Generator, size_wh: tuple[int, int]) -> Pixels:
     image: Pixels = np.clip(smooth + 20 * blotches[..., None], 0, 255).astype(np.uint8)
     middle = np.array(cv2.mean(image)[:3])
     for _ in range(rng.integers(3, 12)):
-        colour = (0.5 * rng.uniform(0, 255, 3) + 0.5 * middle).tolist()
+        color = (0.5 * rng.uniform(0, 255, 3) + 0.5 * middle).tolist()
         (x, y), (w, h) = rng.integers(0, size_wh), rng.integers(4, [width // 3, height // 2])
         kind = rng.integers(3)
         if kind == 0:
-            cv2.rectangle(image, (int(x), int(y), int(w), int(h)), colour, -1)
+            cv2.rectangle(image, (int(x), int(y), int(w), int(h)), color, -1)
         elif kind == 1:
             turn = float(rng.uniform(0, 180))
             box = ((float(x), float(y)), (float(w), float(h)), turn)
-            cv2.ellipse(image, box, colour, -1, cv2.LINE_AA)
+            cv2.ellipse(image, box, color, -1, cv2.LINE_AA)
         else:
             end, thickness = rng.integers(0, size_wh), int(rng.integers(1, 12))
-            cv2.line(image, (int(x), int(y)), end.tolist(), colour, thickness, cv2.LINE_AA)
+            cv2.line(image, (int(x), int(y)), end.tolist(), color, thickness, cv2.LINE_AA)
     return image
 
 
@@ -196,23 +196,23 @@ def background(rng: np.random.Generator, size_wh: tuple[int, int]) -> Pixels:
 class Figure:
     """A kind of body.
 
-    `pose` gives joints (3,) in the picture's frame, in body heights, by name: the skeleton's, and
-    others to draw with. `parts` are what a body with these joints is made of, `wardrobe` its paints
-    by name, for a picture that they stand out from. `room` is the most width and height that a
-    figure takes, in body heights.
+    `pose` gives keypoints (3,) in the image's frame, in body heights, by name: the skeleton's, and
+    others to draw with. `parts` are what a body with these keypoints is made of, `wardrobe` its
+    paints by name, for an image that they stand out from. `room` is the most width and height that
+    a figure takes, in body heights.
     """
 
     plural: str
     skeleton: Skeleton
-    pose: Callable[[np.random.Generator], Joints]
+    pose: Callable[[np.random.Generator], Keypoints]
     parts: Callable[[np.random.Generator], list[BodyPart]]
     wardrobe: Callable[[np.random.Generator, Pixels], dict[str, Paint]]
     room: tuple[float, float]
 
-    def dress(self, rng: np.random.Generator, joints: Joints, number: int) -> list[BodyPart]:
+    def dress(self, rng: np.random.Generator, keypoints: Keypoints, number: int) -> list[BodyPart]:
         """The parts of one figure, the farthest first; its `number` is written on each."""
 
         def nearness(part: BodyPart) -> float:
-            return part.lift + float(np.mean([joints[name][2] for name in part.joints]))
+            return part.lift + float(np.mean([keypoints[name][2] for name in part.keypoints]))
 
         return [part._replace(figure=number) for part in sorted(self.parts(rng), key=nearness)]

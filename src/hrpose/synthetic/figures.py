@@ -1,4 +1,4 @@
-"""People with COCO's 17 joints."""
+"""People with COCO's 17 keypoints."""
 
 import cv2
 import numpy as np
@@ -10,11 +10,11 @@ from hrpose.synthetic.drawing import (
     BodyPart,
     Figure,
     Floats,
-    Joints,
+    Keypoints,
     Paint,
     Pixels,
     cloth,
-    colour_unlike,
+    color_unlike,
     direction,
     rotation,
 )
@@ -27,32 +27,32 @@ _SIDED = (
 )
 
 
-def _person_pose(rng: np.random.Generator) -> Joints:
-    """Joints (3,) in the picture's frame, by name: COCO's, and the ends of hands, feet, head."""
-    joints = {"neck": np.array([0, 0.17, 0])}
+def _person_pose(rng: np.random.Generator) -> Keypoints:
+    """Keypoints (3,) in the image's frame, by name: COCO's, and the ends of hands, feet, head."""
+    keypoints = {"neck": np.array([0, 0.17, 0])}
     for side, s in SIDES.items():
         arm, bend, stride, knee = np.deg2rad(rng.uniform((8, 0, -15, 0), (110, 100, 35, 45)))
         swing, spread = np.deg2rad(rng.uniform((-15, 2), (35, 20)))
         shoulder, hip = np.array([s * 0.12, 0.2, 0]), np.array([s * 0.075, 0.51, 0])
         upper = direction(s * arm, swing)
         # An elbow bends forwards, inwards or up: some mixture of these.
-        towards = np.array([-s, -1, 1]) * rng.uniform((0, 0, 0.1), (0.4, 1, 0.5))
-        towards -= upper * (towards @ upper)
-        lower = np.cos(bend) * upper + np.sin(bend) * towards / np.linalg.norm(towards)
+        toward = np.array([-s, -1, 1]) * rng.uniform((0, 0, 0.1), (0.4, 1, 0.5))
+        toward -= upper * (toward @ upper)
+        lower = np.cos(bend) * upper + np.sin(bend) * toward / np.linalg.norm(toward)
         shin = direction(s * spread, stride - knee)
         ahead = np.array([s * 0.3, 0.35, 1])
-        joints[f"{side}_shoulder"] = shoulder
-        joints[f"{side}_elbow"] = elbow = shoulder + 0.16 * upper
-        joints[f"{side}_wrist"] = wrist = elbow + 0.15 * lower
-        joints[f"{side}_fingers"] = wrist + 0.045 * lower
-        joints[f"{side}_hip"] = hip
-        joints[f"{side}_knee"] = kneecap = hip + 0.225 * direction(s * spread, stride)
-        joints[f"{side}_ankle"] = ankle = kneecap + 0.215 * shin
-        joints[f"{side}_toes"] = ankle + 0.06 * ahead / np.linalg.norm(ahead)
+        keypoints[f"{side}_shoulder"] = shoulder
+        keypoints[f"{side}_elbow"] = elbow = shoulder + 0.16 * upper
+        keypoints[f"{side}_wrist"] = wrist = elbow + 0.15 * lower
+        keypoints[f"{side}_fingers"] = wrist + 0.045 * lower
+        keypoints[f"{side}_hip"] = hip
+        keypoints[f"{side}_knee"] = kneecap = hip + 0.225 * direction(s * spread, stride)
+        keypoints[f"{side}_ankle"] = ankle = kneecap + 0.215 * shin
+        keypoints[f"{side}_toes"] = ankle + 0.06 * ahead / np.linalg.norm(ahead)
     yaw, pitch, roll, glance, nod = np.deg2rad(
         rng.uniform((-40, -8, -12, -15, -10), (40, 10, 12, 15, 12))
     )
-    # The head turns on the neck; its points are given from its centre.
+    # The head turns on the neck; its points are given from its center.
     head = {"crown": (0.0, -0.03, 0.0), "chin": (0.0, 0.04, 0.01)}
     head |= {"nose": (0.0, 0.018, 0.078), "mouth": (0.0, 0.048, 0.062)}
     head |= {"hair": (0.0, -0.022, -0.03)}
@@ -60,11 +60,11 @@ def _person_pose(rng: np.random.Generator) -> Joints:
         head[f"{side}_eye"] = (s * 0.03, -0.012, 0.062)
         head[f"{side}_ear"] = (s * 0.07, 0.008, 0.005)
     turn = rotation(0, nod) @ rotation(1, glance)
-    joints |= {name: turn @ np.array(point) + (0, 0.08, 0) for name, point in head.items()}
+    keypoints |= {name: turn @ np.array(point) + (0, 0.08, 0) for name, point in head.items()}
     if rng.random() > _FRONT_SHARE:
         yaw += np.pi
     whole = rotation(2, roll) @ rotation(0, pitch) @ rotation(1, yaw)
-    return {name: whole @ point for name, point in joints.items()}
+    return {name: whole @ point for name, point in keypoints.items()}
 
 
 def _person_parts(rng: np.random.Generator) -> list[BodyPart]:
@@ -97,11 +97,11 @@ def _person_parts(rng: np.random.Generator) -> list[BodyPart]:
 
 
 def _person_wardrobe(rng: np.random.Generator, image: Pixels) -> dict[str, Paint]:
-    """A figure's paints by name, in colours that stand out from the picture."""
+    """A figure's paints by name, in colors that stand out from the image."""
     around = np.array(cv2.mean(image)[:3])
     skin = (70, 45, 30) + rng.uniform(0.15, 1) * np.array([180, 165, 155]) + rng.normal(0, 8, 3)
-    shirt = colour_unlike(rng, [around])
-    trousers = colour_unlike(rng, [around, shirt])
+    shirt = color_unlike(rng, [around])
+    trousers = color_unlike(rng, [around, shirt])
     return {
         "skin": Paint(skin.clip(0, 255)),
         "dark skin": Paint((skin * 0.6).clip(0, 255)),
@@ -114,7 +114,7 @@ def _person_wardrobe(rng: np.random.Generator, image: Pixels) -> dict[str, Paint
     }
 
 
-PERSON = Figure("people", COCO_17, _person_pose, _person_parts, _person_wardrobe, room=(0.5, 1.0))
+PERSON = Figure("persons", COCO_17, _person_pose, _person_parts, _person_wardrobe, room=(0.5, 1.0))
 
 
 _LEGS = ("front", "back")
@@ -139,24 +139,24 @@ ANIMAL_9 = Skeleton(
 )
 
 
-def _animal_pose(rng: np.random.Generator) -> Joints:
-    joints = {
+def _animal_pose(rng: np.random.Generator) -> Keypoints:
+    keypoints = {
         "withers": np.array([0, -0.06, 0.26]),
         "root_of_tail": np.array([0, -0.06, -0.3]),
     }
     wag, droop = np.deg2rad(rng.uniform((-35, 10), (35, 70)))
-    joints["tail_tip"] = joints["root_of_tail"] + 0.24 * direction(wag, -droop)
+    keypoints["tail_tip"] = keypoints["root_of_tail"] + 0.24 * direction(wag, -droop)
     for leg, z in zip(_LEGS, (0.24, -0.26), strict=True):
         for side, s in SIDES.items():
             swing, bend, spread = np.deg2rad(rng.uniform((-28, 0, 0), (28, 35, 8)))
             bend = -bend if leg == "front" else bend
-            joints[f"{side}_{leg}_hip"] = hip = np.array([s * 0.08, 0.04, z])
+            keypoints[f"{side}_{leg}_hip"] = hip = np.array([s * 0.08, 0.04, z])
             knee = hip + 0.2 * direction(s * spread, swing)
-            joints[f"{side}_{leg}_knee"] = knee
-            joints[f"{side}_{leg}_paw"] = knee + 0.19 * direction(s * spread, swing + bend)
+            keypoints[f"{side}_{leg}_knee"] = knee
+            keypoints[f"{side}_{leg}_paw"] = knee + 0.19 * direction(s * spread, swing + bend)
     raised, glance, nod = np.deg2rad(rng.uniform((-25, -25, -20), (70, 25, 25)))
     neck = np.array([0, -np.sin(raised), np.cos(raised)])
-    poll = joints["withers"] + 0.24 * neck
+    poll = keypoints["withers"] + 0.24 * neck
     # The head turns on the neck; its points are given from its top, where the neck ends.
     head = {"poll": (0.0, 0.0, 0.0), "muzzle": (0.0, 0.06, 0.13), "nose": (0.0, 0.065, 0.175)}
     for side, s in SIDES.items():
@@ -164,12 +164,12 @@ def _animal_pose(rng: np.random.Generator) -> Joints:
         head[f"{side}_ear_root"] = (s * 0.045, -0.03, -0.01)
         head[f"{side}_ear"] = (s * 0.075, -0.12, -0.01)
     turn = rotation(1, glance) @ rotation(0, nod)
-    joints |= {name: poll + turn @ np.array(point) for name, point in head.items()}
+    keypoints |= {name: poll + turn @ np.array(point) for name, point in head.items()}
     # Mostly from the side, from either; from before and behind too.
     yaw = rng.choice([-1, 1]) * np.pi / 2 + np.deg2rad(rng.uniform(-65, 65))
     pitch, roll = np.deg2rad(rng.uniform((-5, -8), (20, 8)))
     whole: Floats = rotation(2, roll) @ rotation(0, pitch) @ rotation(1, yaw)
-    return {name: whole @ point for name, point in joints.items()}
+    return {name: whole @ point for name, point in keypoints.items()}
 
 
 def _animal_parts(rng: np.random.Generator) -> list[BodyPart]:
@@ -200,7 +200,7 @@ def _animal_parts(rng: np.random.Generator) -> list[BodyPart]:
 
 
 def _animal_wardrobe(rng: np.random.Generator, image: Pixels) -> dict[str, Paint]:
-    coat = colour_unlike(rng, [np.array(cv2.mean(image)[:3])])
+    coat = color_unlike(rng, [np.array(cv2.mean(image)[:3])])
     return {
         "coat": cloth(rng, image.shape, coat),
         "dark coat": Paint((coat * 0.6).clip(0, 255)),

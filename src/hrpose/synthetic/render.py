@@ -1,4 +1,4 @@
-"""One picture: figures on a background, and the truth about them."""
+"""One image: figures on a background, and the truth about them."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from hrpose.synthetic.drawing import (
     BodyPart,
     Figure,
     Floats,
-    Joints,
+    Keypoints,
     Pixels,
     background,
     paint,
@@ -29,11 +29,11 @@ LEAST_ROOM = 64
 
 
 @dataclass(frozen=True, slots=True)
-class SyntheticPicture:
-    """One picture and the truth about its n figures.
+class SyntheticImage:
+    """One image and the truth about its n figures.
 
     `image` (h, w, 3) uint8 RGB. `keypoints` (n, k, 3) as (x, y, visibility) in the skeleton's
-    order and COCO's meaning: 2 seen, 1 covered by another part or figure, 0 outside the picture,
+    order and COCO's meaning: 2 seen, 1 covered by another part or figure, 0 outside the image,
     then with x = y = 0. `masks` (n, h, w) bool: the silhouettes, also where another figure covers
     them. `boxes` (n, 4) as [x, y, w, h] and `areas` (n,) are those of the masks, in pixels.
     """
@@ -45,22 +45,22 @@ class SyntheticPicture:
     masks: NDArray[np.bool_]
 
 
-def render_picture(
+def render_image(
     rng: np.random.Generator,
     size_wh: tuple[int, int] = (320, 240),
-    people: int | None = None,
+    persons: int | None = None,
     figure: Figure = PERSON,
-) -> SyntheticPicture:
-    """Draw one picture with `people` figures of a kind, or one or two where it is None.
+) -> SyntheticImage:
+    """Draw one image with `persons` figures of a kind, or one or two where it is None.
 
     Everything random comes from `rng`. Figures stand side by side and may overlap; the later ones
     are in front. Raises ValueError where a figure has less than 64 pixels of width or height.
     """
     width, height = size_wh
-    count = int(rng.integers(1, 3)) if people is None else people
+    count = int(rng.integers(1, 3)) if persons is None else persons
     if count < 1 or width < LEAST_ROOM * count or height < LEAST_ROOM:
         raise ValueError(
-            f"a synthetic picture: expected at least one figure and {LEAST_ROOM}x{LEAST_ROOM} "
+            f"a synthetic image: expected at least one figure and {LEAST_ROOM}x{LEAST_ROOM} "
             f"pixels for each, found {count} in {width}x{height}"
         )
     image = background(rng, size_wh)
@@ -69,30 +69,28 @@ def render_picture(
     owner = np.full((height, width), -1, np.int32)
     masks = np.zeros((count, height, width), np.bool_)
     parts: list[BodyPart] = []
-    figures: list[Joints] = []
+    figures: list[Keypoints] = []
     for mask, slot in zip(masks, rng.permutation(count), strict=True):
-        joints = place(rng, figure.pose(rng), size_wh, (slot + 0.5) / count, count, figure.room)
+        body = place(rng, figure.pose(rng), size_wh, (slot + 0.5) / count, count, figure.room)
         paints = figure.wardrobe(rng, image)
-        for part in figure.dress(rng, joints, len(figures)):
-            window, inside = paint(image, joints, part, paints[part.paint], light)
+        for part in figure.dress(rng, body, len(figures)):
+            window, inside = paint(image, body, part, paints[part.paint], light)
             mask[window] |= inside
             owner[window][inside] = len(parts)
             parts.append(part)
-        figures.append(joints)
+        figures.append(body)
     names = figure.skeleton.keypoints
-    keypoints = np.stack(
-        [_truth(f, joints, names, owner, parts) for f, joints in enumerate(figures)]
-    )
+    keypoints = np.stack([_truth(f, body, names, owner, parts) for f, body in enumerate(figures)])
     grain = rng.standard_normal((height, width), np.float32) * np.float32(rng.uniform(1, 6))
     image = cv2.add(image, cv2.merge([grain] * 3), dtype=cv2.CV_8U)  # type: ignore[assignment]
     boxes = np.array([cv2.boundingRect(mask.astype(np.uint8)) for mask in masks], np.float64)
     areas = masks.sum(axis=(1, 2)).astype(np.float64)
-    return SyntheticPicture(image, keypoints, boxes, areas, masks)
+    return SyntheticImage(image, keypoints, boxes, areas, masks)
 
 
 def _truth(
     figure: int,
-    joints: Joints,
+    body: Keypoints,
     names: Sequence[str],
     owner: NDArray[np.int32],
     parts: Sequence[BodyPart],
@@ -101,11 +99,11 @@ def _truth(
     height, width = owner.shape
     keypoints = np.zeros((len(names), 3))
     for index, name in enumerate(names):
-        x, y = joints[name][:2]
+        x, y = body[name][:2]
         column, row = round(float(x)), round(float(y))
         if 0 <= column < width and 0 <= row < height:
             top = parts[owner[row, column]] if owner[row, column] >= 0 else None
-            seen = top is not None and top.figure == figure and name in top.joints
+            seen = top is not None and top.figure == figure and name in top.keypoints
             keypoints[index] = x, y, 2 if seen else 1
     return keypoints
 
@@ -115,38 +113,38 @@ _LARGEST = 4096
 
 def write_dataset(
     folder: Path,
-    pictures: int,
+    images: int,
     seed: int,
     size_wh: tuple[int, int] = (320, 240),
-    people_per_picture: tuple[int, int] = (1, 2),
+    persons_per_image: tuple[int, int] = (1, 2),
     figure: Figure = PERSON,
 ) -> Path:
     """Write a COCO keypoints data set: `folder`/annotations.json and images/000001.jpg, ...
 
     The same arguments give the same files, and a longer set begins with the shorter one. The
-    number of figures lies between the two of `people_per_picture`, both included. Returns the
+    number of figures is between the two of `persons_per_image`, both included. Returns the
     path of annotations.json, which is written last. Raises UserError for numbers that make no
     sense and for a folder that cannot be written.
     """
-    least, most = people_per_picture
+    least, most = persons_per_image
     width, height = size_wh
     room = LEAST_ROOM * most <= width <= _LARGEST and LEAST_ROOM <= height <= _LARGEST
-    if pictures < 1 or seed < 0 or not 1 <= least <= most or not room:
+    if images < 1 or seed < 0 or not 1 <= least <= most or not room:
         raise UserError(
-            "synthetic data: expected pictures >= 1, seed >= 0, 1 <= fewest people <= most, and a "
+            "synthetic data: expected images >= 1, seed >= 0, 1 <= fewest people <= most, and a "
             f"size from {LEAST_ROOM}x{LEAST_ROOM} for each person to {_LARGEST}x{_LARGEST}, found "
-            f"pictures {pictures}, seed {seed}, people {least} to {most}, size {width}x{height}"
+            f"images {images}, seed {seed}, people {least} to {most}, size {width}x{height}"
         )
-    images: list[dict[str, object]] = []
+    entries: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
-    for number in range(1, pictures + 1):
+    for number in range(1, images + 1):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
-        picture = render_picture(rng, size_wh, int(rng.integers(least, most + 1)), figure)
+        image = render_image(rng, size_wh, int(rng.integers(least, most + 1)), figure)
         name = f"{number:06d}.jpg"
-        content = encode(picture.image, ".jpg", {cv2.IMWRITE_JPEG_QUALITY: 90})
+        content = encode(image.image, ".jpg", {cv2.IMWRITE_JPEG_QUALITY: 90})
         write_atomically(folder / "images" / name, content)
-        images.append({"id": number, "file_name": name, "width": width, "height": height})
-        for points, box, area in zip(picture.keypoints, picture.boxes, picture.areas, strict=True):
+        entries.append({"id": number, "file_name": name, "width": width, "height": height})
+        for points, box, area in zip(image.keypoints, image.boxes, image.areas, strict=True):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -164,7 +162,7 @@ def write_dataset(
             "description": f"Synthetic {figure.plural}, drawn by hrpose",
             "seed": seed,
         },
-        "images": images,
+        "images": entries,
         "annotations": annotations,
         "categories": [figure.skeleton.to_coco_category()],
     }

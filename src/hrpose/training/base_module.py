@@ -1,4 +1,4 @@
-"""The optimiser of a recipe, and its learning rate at each step."""
+"""The optimizer of a recipe, and its learning rate at each step."""
 
 import math
 from typing import Any, Self
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from hrpose.metadata import DetectorMetadata, Metadata
-from hrpose.models.hrnet import HRNet, Normalise
-from hrpose.training.person_detector.recipe import FinderRecipe
+from hrpose.models.hrnet import HRNet, Normalize
+from hrpose.training.person_detector.recipe import DetectorRecipe
 from hrpose.training.recipe import AnyTraining, Optimizer, Recipe, Schedule
 
 
@@ -60,22 +60,22 @@ def rate_at(step: int, steps: int, schedule: Schedule, epochs: int) -> float:
 
 
 class NetworkModule(L.LightningModule):
-    """Trains `network` by `recipe` on pictures normalised by its `passport`."""
+    """Trains `network` by `recipe` on images normalized by its `metadata`."""
 
-    recipe: Recipe | FinderRecipe
-    passport: Metadata | DetectorMetadata
+    recipe: Recipe | DetectorRecipe
+    metadata: Metadata | DetectorMetadata
 
     def __init__(
         self,
         network: HRNet,
-        recipe: Recipe | FinderRecipe,
-        passport: Metadata | DetectorMetadata,
+        recipe: Recipe | DetectorRecipe,
+        metadata: Metadata | DetectorMetadata,
     ) -> None:
         super().__init__()
         self.network = network
         self.recipe = recipe
-        self.passport = passport
-        self.normalise = Normalise(passport.mean, passport.std)
+        self.metadata = metadata
+        self.normalize = Normalize(metadata.mean, metadata.std)
         if recipe.training.freeze_stem:
             stem(network).requires_grad_(False)
 
@@ -86,8 +86,8 @@ class NetworkModule(L.LightningModule):
         return self
 
     def outputs(self, images: Tensor) -> Tensor:
-        """What the network makes of uint8 pictures (n, h, w, 3), in float32."""
-        inputs = self.normalise(images)
+        """What the network makes of uint8 images (n, h, w, 3), in float32."""
+        inputs = self.normalize(images)
         if self.recipe.training.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         made: Tensor = self.network(inputs).float()
@@ -101,8 +101,8 @@ class NetworkModule(L.LightningModule):
 def stem(network: HRNet) -> nn.ModuleList:
     """All layers before stage 2: the stem of two convolutions, and stage 1.
 
-    They compute at the highest resolutions, and what they find (edges, textures) serves any joints.
-    Without them a core takes half as many samples again in the same time (docs/models).
+    They compute at the highest resolutions, and what they find (edges, textures) serves any
+    keypoints. Without them a core takes half as many samples again in the same time (docs/models).
     """
     return nn.ModuleList([network.conv1, network.bn1, network.conv2, network.bn2, network.layer1])
 

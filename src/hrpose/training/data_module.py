@@ -71,7 +71,7 @@ class PoseData(L.LightningDataModule):
     def _load(self, annotations: CocoAnnotations) -> PersonTable:
         table = annotations.persons()
         if len(table) == 0:
-            raise UserError(f"{annotations.path}: expected labelled people, found none")
+            raise UserError(f"{annotations.path}: expected labeled people, found none")
         if len(table) < self.processes.count:
             raise UserError(
                 f"{annotations.path}: expected people for {self.processes.count} processes, "

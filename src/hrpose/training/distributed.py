@@ -157,11 +157,11 @@ class CPUSyncBatchNorm(nn.BatchNorm2d):
         values = images.double()
         count = distributed.get_world_size() * values.numel() // values.shape[1]
         mean = _sum(values.sum((0, 2, 3))) / count
-        centred = values - mean[:, None, None]
-        variance = _sum(centred.square().sum((0, 2, 3))) / count
+        centered = values - mean[:, None, None]
+        variance = _sum(centered.square().sum((0, 2, 3))) / count
         self._follow(mean.detach(), variance.detach() * count / (count - 1))
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        normal: Tensor = centred * scale[:, None, None] + self.bias[:, None, None]
+        normal: Tensor = centered * scale[:, None, None] + self.bias[:, None, None]
         return normal.to(images.dtype)
 
     def _follow(self, mean: Tensor, variance: Tensor) -> None:

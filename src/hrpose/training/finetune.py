@@ -1,4 +1,5 @@
-"""A recipe for joints of one's own, written by itself: from a trained model, with sensible rates.
+"""A recipe for keypoints of one's own, written by itself: from a trained model, with sensible
+rates.
 
 What collapses a fine-tuning is a high rate from the first step on, statistics of BatchNorm from
 small batches, and going on after the best epoch. So the rate rises at first and then falls,
@@ -41,19 +42,19 @@ def recipe_for(
     weights: Path,
     start: Weights,
     data: Data,
-    people: PersonTable,
+    persons: PersonTable,
     input_wh: tuple[int, int] | None = None,
 ) -> Recipe:
     """The recipe of a fine-tuning from `start`, which `weights` names.
 
-    `people` are those to train on. Input size and codec are what the weights were trained with, as
+    `persons` are those to train on. Input size and codec are what the weights were trained with, as
     far as they say; a size for upright bodies is turned for others.
     """
-    known = start.passport or Metadata(start.network, (192, 256), codec=Codec("dark"))
-    size = input_wh or fitting_size(known.input_wh, people.boxes)
+    known = start.metadata or Metadata(start.network, (192, 256), codec=Codec("dark"))
+    size = input_wh or fitting_size(known.input_wh, persons.boxes)
     sigma = sigma_for(size) if input_wh else known.codec.sigma
-    batch = min(BATCH, max(1, len(people)))
-    steps = min(max(FEWEST_STEPS, STEPS_PER_PERSON * len(people)), MOST_STEPS)
+    batch = min(BATCH, max(1, len(persons)))
+    steps = min(max(FEWEST_STEPS, STEPS_PER_PERSON * len(persons)), MOST_STEPS)
     epoch_steps = steps // EVALUATIONS
     return Recipe(
         name=name,
@@ -65,7 +66,7 @@ def recipe_for(
         augmentation=AugmentationPart(
             scale=0.25,
             rotation_deg=20,
-            half_body_probability=0.1 if people.skeleton.upper_body else 0,
+            half_body_probability=0.1 if persons.skeleton.upper_body else 0,
             photometric=0.3,
         ),
         optimizer=Optimizer(name="adamw", lr=2e-3, weight_decay=0.01),
@@ -76,7 +77,7 @@ def recipe_for(
             samples_per_epoch=epoch_steps * batch,
             workers=1,
             ema_decay=0.98,
-            frozen_norms=len(people) < ENOUGH_FOR_NORMS,
+            frozen_norms=len(persons) < ENOUGH_FOR_NORMS,
             early_stopping=6,
         ),
         evaluation=Evaluation(flip_test=False),

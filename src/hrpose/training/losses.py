@@ -9,7 +9,7 @@ def weighted_mse(heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Half the mean squared error, each keypoint's heatmap scaled by its weight first.
 
     `heatmaps` and `targets` (n, k, h, w), `weights` (n, k). As in the official code the weight is
-    squared with the error, and an unlabelled keypoint (weight 0) still counts in the mean.
+    squared with the error, and an unlabeled keypoint (weight 0) still counts in the mean.
     """
     difference = (heatmaps - targets) * weights[..., None, None]
     return 0.5 * difference.square().mean()
@@ -31,7 +31,7 @@ def peak(heatmaps: Tensor, targets: Tensor, weights: Tensor, sharpness: float = 
 
     Shapes as in `weighted_mse`. The softmax of `sharpness` times a heatmap is held against the
     target as a distribution. The squared error is small wherever the network says nothing, and so
-    pulls weakly on what it has not learnt yet; this pulls there most.
+    pulls weakly on what it has not learned yet; this pulls there most.
     """
     target = targets.flatten(2)
     log_share = (sharpness * heatmaps.flatten(2)).log_softmax(-1)
@@ -39,7 +39,7 @@ def peak(heatmaps: Tensor, targets: Tensor, weights: Tensor, sharpness: float = 
     return -((share * log_share).sum(-1) * weights).mean()
 
 
-def centre_loss(logits: Tensor, heat: Tensor, counts: Tensor) -> Tensor:
+def center_loss(logits: Tensor, heat: Tensor, counts: Tensor) -> Tensor:
     """Penalty-reduced focal loss ("Objects as Points", equation 1: alpha 2, beta 4).
 
     `logits`, `heat` and `counts` (n, h, w); cells where `counts` is 0 are no background.
@@ -53,7 +53,7 @@ def centre_loss(logits: Tensor, heat: Tensor, counts: Tensor) -> Tensor:
 
 
 def box_loss(found: Tensor, true: Tensor, weights: Tensor) -> Tensor:
-    """1 - generalised IoU (Rezatofighi et al., CVPR 2019), averaged over people.
+    """1 - generalized IoU (Rezatofighi et al., CVPR 2019), averaged over people.
 
     `found` and `true` are distances to the sides (n, 4, h, w) from the same cells; `weights`
     (n, h, w) sum to 1 over a person.

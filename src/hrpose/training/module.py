@@ -1,4 +1,4 @@
-"""The network in training: targets, loss, optimiser, and figures on the validation people."""
+"""The network in training: targets, loss, optimizer, and figures on the validation people."""
 
 import math
 from typing import Any, Self
@@ -18,7 +18,7 @@ from hrpose.metadata import Metadata
 from hrpose.models.batchnorm_folding import norms
 from hrpose.models.hrnet import HRNet
 from hrpose.training.base_module import NetworkModule
-from hrpose.training.debug_images import DebugPictures
+from hrpose.training.debug_images import DebugImages
 from hrpose.training.distributed import gather
 from hrpose.training.losses import ohkm, peak, weighted_mse
 from hrpose.training.recipe import Recipe
@@ -26,14 +26,15 @@ from hrpose.training.trainer import MicroBatches
 
 
 def accuracy(heatmaps: Tensor, targets: Tensor, threshold: float = 0.5) -> Tensor:
-    """PCK on heatmaps: the share of joints whose peak is near the target's, the mean over joints.
+    """PCK on heatmaps: the share of keypoints whose peak is near the target's, the mean over
+    keypoints.
 
     `heatmaps` and `targets` (n, k, h, w); returns a number in [0, 1]. Near means that the distance,
     with x in tenths of the width and y in tenths of the height, is below `threshold`. As in the
-    official code a joint counts where the target's peak is beyond the second column and row, a
-    heatmap without anything above 0 has its peak at (0, 0), and joints that count nowhere are left
-    out of the mean. The official code divides x by the height and y by the width, by mistake; here
-    each has its own, so figures differ a little for inputs that are not square.
+    official code a keypoint counts where the target's peak is beyond the second column and row, a
+    heatmap without anything above 0 has its peak at (0, 0), and keypoints that count nowhere are
+    left out of the mean. The official code divides x by the height and y by the width, by mistake;
+    here each has its own, so figures differ a little for inputs that are not square.
     """
     height, width = heatmaps.shape[-2:]
     tenths = torch.tensor([width, height], device=heatmaps.device) / 10
@@ -55,11 +56,11 @@ def _peaks(heatmaps: Tensor) -> Tensor:
 
 
 def warp_batch(images: Tensor, lies: Tensor, input_wh: tuple[int, int]) -> Tensor:
-    """Cut n crops out of n pictures: uint8 (n, h, w, 3) to uint8 (n, input h, input w, 3).
+    """Cut n crops out of n images: uint8 (n, h, w, 3) to uint8 (n, input h, input w, 3).
 
-    `lies` (n, 2, 3) leads from input pixels to those of each picture. Bilinear, black outside, as
+    `lies` (n, 2, 3) leads from input pixels to those of each image. Bilinear, black outside, as
     `warp`, which computes with 1/32 pixels on some processors and so differs: by less than one of
-    255 in the mean, and more only where neighbouring pixels differ much.
+    255 in the mean, and more only where neighboring pixels differ much.
     """
     width, height = input_wh
     x = torch.arange(width, dtype=lies.dtype, device=lies.device)
@@ -69,7 +70,7 @@ def warp_batch(images: Tensor, lies: Tensor, input_wh: tuple[int, int]) -> Tenso
         lies[:, None, None, :, 1] * y[:, None, None],
     )
     places = columns + rows + lies[:, None, None, :, 2]
-    # grid_sample counts from -1 at the centre of the first pixel to 1 at that of the last.
+    # grid_sample counts from -1 at the center of the first pixel to 1 at that of the last.
     size = torch.tensor([images.shape[2], images.shape[1]], dtype=lies.dtype, device=lies.device)
     grid = (places * 2 / (size - 1) - 1).float()
     planes = images.permute(0, 3, 1, 2).float()
@@ -78,32 +79,32 @@ def warp_batch(images: Tensor, lies: Tensor, input_wh: tuple[int, int]) -> Tenso
 
 
 class PoseModule(MicroBatches, NetworkModule):
-    """Trains `network` by `recipe`; targets and normalisation are made on the device.
+    """Trains `network` by `recipe`; targets and normalization are made on the device.
 
-    `pictures` shows batches on their way.
+    `images` shows batches on their way.
     """
 
     recipe: Recipe
-    passport: Metadata
+    metadata: Metadata
 
     def __init__(
         self,
         network: HRNet,
         recipe: Recipe,
-        passport: Metadata,
-        pictures: DebugPictures | None = None,
+        metadata: Metadata,
+        images: DebugImages | None = None,
     ) -> None:
-        super().__init__(network, recipe, passport)
+        super().__init__(network, recipe, metadata)
         self.micro_batches = recipe.training.micro_batches
-        self.pictures = pictures
-        weights = torch.tensor(passport.skeleton.weights)
+        self.images = images
+        weights = torch.tensor(metadata.skeleton.weights)
         if not recipe.loss.keypoint_weights:
             weights = torch.ones_like(weights)
         self.register_buffer("keypoint_weights", weights, persistent=False)
-        self.flip_permutation = passport.skeleton.flip_permutation.tolist()
-        if recipe.loss.name == "ohkm" and recipe.loss.top > len(passport.skeleton):
+        self.flip_permutation = metadata.skeleton.flip_permutation.tolist()
+        if recipe.loss.name == "ohkm" and recipe.loss.top > len(metadata.skeleton):
             raise UserError(
-                f"loss.top: expected at most the skeleton's {len(passport.skeleton)} keypoints, "
+                f"loss.top: expected at most the skeleton's {len(metadata.skeleton)} keypoints, "
                 f"found {recipe.loss.top}"
             )
         if recipe.training.frozen_norms:
@@ -133,13 +134,13 @@ class PoseModule(MicroBatches, NetworkModule):
         """The crops, where the workers left the warp to the device."""
         if batch.lies is None:
             return batch
-        crops = warp_batch(batch.image, batch.lies, self.passport.input_wh)
+        crops = warp_batch(batch.image, batch.lies, self.metadata.input_wh)
         return batch._replace(image=crops, lies=None)
 
     def training_step(self, batch: Sample, _index: int) -> Tensor:
         batch = self.cropped(batch)
-        targets, weights = self.passport.codec.encode(
-            batch.points, batch.visible, self.passport.input_wh
+        targets, weights = self.metadata.codec.encode(
+            batch.points, batch.visible, self.metadata.input_wh
         )
         weights = weights * self.keypoint_weights
         if self.recipe.data.trust:
@@ -150,8 +151,8 @@ class PoseModule(MicroBatches, NetworkModule):
         often: Any = {"on_step": True, "on_epoch": True, "batch_size": size, "sync_dist": True}
         self.log("train/loss", loss, prog_bar=True, **often)
         self.log("train/accuracy", accuracy(heatmaps, targets), **often)
-        if self.pictures is not None and self.pictures.due(self.global_step):
-            self.pictures.write(self.global_step, batch, heatmaps, targets)
+        if self.images is not None and self.images.due(self.global_step):
+            self.images.write(self.global_step, batch, heatmaps, targets)
         return loss
 
     def _loss(self, heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -169,13 +170,13 @@ class PoseModule(MicroBatches, NetworkModule):
         heatmaps = self(batch.image)
         if self.recipe.evaluation.flip_test:
             mirrored = self(torch.flip(batch.image, dims=[2]))
-            heatmaps = self.passport.codec.merge_flipped(heatmaps, mirrored, self.flip_permutation)
-        points, scores = self.passport.codec.decode(heatmaps)
+            heatmaps = self.metadata.codec.merge_flipped(heatmaps, mirrored, self.flip_permutation)
+        points, scores = self.metadata.codec.decode(heatmaps)
         in_image = transform(points.cpu().numpy(), batch.to_image.cpu().numpy())
-        confidence = self.passport.joint_scores(scores.cpu().numpy(), clip=False)
+        confidence = self.metadata.keypoint_scores(scores.cpu().numpy(), clip=False)
         keypoints = np.concatenate([in_image, confidence[..., None]], axis=-1)
-        people = batch.person.cpu().numpy()[:, None]
-        self.predictions.append(np.concatenate([people, keypoints.reshape(len(people), -1)], 1))
+        persons = batch.person.cpu().numpy()[:, None]
+        self.predictions.append(np.concatenate([persons, keypoints.reshape(len(persons), -1)], 1))
 
     def on_validation_epoch_end(self) -> None:
         evaluator: Evaluator = self.trainer.datamodule.evaluator  # type: ignore[attr-defined]
@@ -183,7 +184,7 @@ class PoseModule(MicroBatches, NetworkModule):
         most = math.ceil(len(table) / self.trainer.world_size)
         rows = gather(self, np.concatenate(self.predictions), most)  # in the order of the table
         keypoints = rows[:, 1:].reshape(len(rows), -1, 3)
-        predictions = Predictions.of(self.passport, ground_truth(table), keypoints)
+        predictions = Predictions.of(self.metadata, ground_truth(table), keypoints)
         # Numbers would be rounded to 32 bits, and not be those of `hrpose evaluate`.
         exact = torch.float32 if self.device.type == "mps" else torch.float64
         for name, value in evaluator.metrics(predictions).items():
@@ -191,4 +192,4 @@ class PoseModule(MicroBatches, NetworkModule):
             self.log(f"val/{name}", torch.tensor(value, dtype=exact), prog_bar=shown)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[Metadata.key] = self.passport.to_json()
+        checkpoint[Metadata.key] = self.metadata.to_json()

@@ -19,7 +19,7 @@ PAPER = Augmentation()
 
 
 class DataSet(Part):
-    """A COCO keypoints file and its pictures, relative to `--data`."""
+    """A COCO keypoints file and its images, relative to `--data`."""
 
     annotations: Path
     images: Path
@@ -30,15 +30,15 @@ class Data(Part):
     val: DataSet
     padding: Annotated[float, Field(gt=0)] = 1.25
     sampling: dict[str, Annotated[float, Field(ge=0)]] = Field(default={})
-    """How often people of a picture `source` are drawn, relative to 1."""
+    """How often people of an image `source` are drawn, relative to 1."""
     trust: bool = False
     """Scale each person's loss by the `trust` of the labels."""
     skeleton: Path | None = None
     """A file that completes the annotations' skeleton (`hrpose.data.skeleton_file`), relative to
     `--data`."""
     description: str = "unknown"
-    """What the weights were trained on, for the passport."""
-    licence: str = "unknown"
+    """What the weights were trained on, for the metadata."""
+    license: str = "unknown"
 
 
 class CodecPart(Part):
@@ -110,11 +110,11 @@ class Schedule(Part):
 
 
 class AnyTraining(Part):
-    """What every training takes, a finder's too."""
+    """What every training takes, a person detector's too."""
 
     epochs: Annotated[int, Field(ge=1)] = 210
     batch_size: Annotated[int, Field(ge=1)] = 32
-    """People, or a finder's frames, in a step, over all processes together."""
+    """People, or a person detector's frames, in a step, over all processes together."""
     samples_per_epoch: Annotated[int, Field(ge=1)] | None = None
     """Draws in an epoch; without it, one for each person."""
     precision: Annotated[
@@ -156,13 +156,13 @@ class Training(AnyTraining):
     micro_batches: Annotated[int, Field(ge=1)] = 1
     """Each process's batch goes through the network in so many parts, to need less memory."""
     sync_batchnorm: bool = True
-    """With several processes, normalise over the whole batch, as one process does."""
+    """With several processes, normalize over the whole batch, as one process does."""
     workers: Annotated[int, Field(ge=0)] = 4
     warp_on_device: bool = False
     """Workers only decode; the device cuts the training crops, all of a batch at once."""
     frozen_norms: bool = False
     """Leave every BatchNorm as the weights brought it: statistics, scale and shift."""
-    debug_pictures_every: Annotated[int, Field(ge=0)] = 0
+    debug_images_every: Annotated[int, Field(ge=0)] = 0
     """Steps between looks at a batch (`hrpose.training.debug_images`); 0 is never."""
 
 

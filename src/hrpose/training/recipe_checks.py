@@ -1,4 +1,4 @@
-"""The recipe doctor: what costs points without being noticed, said before a training starts.
+"""The recipe checks: what costs points without being noticed, said before a training starts.
 
 Each check is a function of the recipe and the data that yields findings. What cannot work at all
 (a wrong key, a size that is not a multiple of 32, a broken annotation) is refused on reading.
@@ -97,17 +97,17 @@ def _start(case: Case) -> Iterator[Finding]:
             f"optimizer.lr is {rate:g}, but the weights already know these "
             "keypoints, and such a rate unlearns them first; set it to 1e-4 or less",
         )
-    if start.passport is None:
+    if start.metadata is None:
         yield Finding(
             "note",
             f"the weights do not say which their {start.num_keypoints} keypoints are; they are "
             f"taken for {case.train.skeleton.name}, in its order",
         )
-    elif start.passport.codec.name != recipe.codec.name:
+    elif start.metadata.codec.name != recipe.codec.name:
         yield Finding(
             "warning",
             f"codec.name is {recipe.codec.name}, the weights were trained with "
-            f"{start.passport.codec.name}; set it to {start.passport.codec.name} to go on from "
+            f"{start.metadata.codec.name}; set it to {start.metadata.codec.name} to go on from "
             "where they are",
         )
 
@@ -188,7 +188,7 @@ def flip_findings(skeleton: Skeleton) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"{names[pair[0]]} and {names[pair[1]]} look like left and right but are no flip pair: "
-            "mirrored pictures would teach the wrong side; add them to the flip_pairs of "
+            "mirrored images would teach the wrong side; add them to the flip_pairs of "
             "data.skeleton or rename them",
         )
     paired = by_name | {index for pair in used for index in pair}
@@ -196,38 +196,38 @@ def flip_findings(skeleton: Skeleton) -> Iterator[Finding]:
         if index not in paired and any(side in name.lower() for side in ("left", "right")):
             yield Finding(
                 "warning",
-                f"{name} has no partner on the other side: mirrored pictures would teach the wrong "
+                f"{name} has no partner on the other side: mirrored images would teach the wrong "
                 "side; name its partner alike, or pair it in the file of data.skeleton",
             )
 
 
 def _annotations(case: Case) -> Iterator[Finding]:
-    """Whether the skeleton fits what is labelled."""
+    """Whether the skeleton fits what is labeled."""
     skeleton = case.train.skeleton
-    labelled: NDArray[np.bool_] = np.greater(case.train.keypoints[..., 2], 0)
-    never = [skeleton.keypoints[i] for i in np.flatnonzero(~labelled.any(axis=0))]
+    labeled: NDArray[np.bool_] = np.greater(case.train.keypoints[..., 2], 0)
+    never = [skeleton.keypoints[i] for i in np.flatnonzero(~labeled.any(axis=0))]
     if never:
         yield Finding(
             "warning",
             f"{', '.join(never)} of '{skeleton.name}' {'is' if len(never) == 1 else 'are'} never "
-            "labelled in the training data and cannot be learnt; label or leave out",
+            "labeled in the training data and cannot be learned; label or leave out",
         )
     points = case.train.keypoints[..., :2]
-    if labelled.any() and (np.abs(points[labelled]) <= 1).all():
+    if labeled.any() and (np.abs(points[labeled]) <= 1).all():
         yield Finding(
             "error",
-            "every keypoint of the training data lies within one pixel of (0, 0): expected pixels, "
-            "these look like parts of the picture; multiply by its width and height",
+            "every keypoint of the training data is within one pixel of (0, 0): expected pixels, "
+            "these look like parts of the image; multiply by its width and height",
         )
         return
     start, size = np.split(case.train.boxes[:, None], 2, axis=-1)
     reach = size * (case.recipe.data.padding - 1) / 2
     inside = (points >= start - reach) & (points <= start + size + reach)
-    share = float(np.all(inside, axis=-1)[labelled].mean()) if labelled.any() else 1.0
+    share = float(np.all(inside, axis=-1)[labeled].mean()) if labeled.any() else 1.0
     if share < 0.9:
         yield Finding(
             "warning",
-            f"{1 - share:.0%} of the labelled keypoints lie outside their person's crop; check "
+            f"{1 - share:.0%} of the labeled keypoints lie outside their person's crop; check "
             "that 'bbox' is [x, y, width, height] of the same person, or raise data.padding",
         )
 
@@ -249,7 +249,7 @@ def _sampling(case: Case) -> Iterator[Finding]:
         named = ", ".join(sorted(present - {""})) or "no sources at all"
         yield Finding(
             "warning",
-            f"data.sampling names {', '.join(unknown)}, but no picture has that 'source'; the "
+            f"data.sampling names {', '.join(unknown)}, but no image has that 'source'; the "
             f"training data have {named}",
         )
 
@@ -261,7 +261,7 @@ def _evaluation(case: Case) -> Iterator[Finding]:
     if both:
         yield Finding(
             "warning",
-            f"{both} of {len(val)} validation pictures are training pictures too: the figures will "
+            f"{both} of {len(val)} validation images are training images too: the figures will "
             "be too good, and the best epoch wrongly chosen; take them out of one of the two",
         )
     # MPII's protocol gives the boxes, and nobody publishes an AP for unknown constants.

@@ -16,12 +16,12 @@ from hrpose.metadata import Metadata
 from hrpose.models import checkpoint, convert
 from hrpose.models.batchnorm_folding import is_folded, unfold
 from hrpose.models.convert import Weights
-from hrpose.models.hrnet import HRNet, Normalise
+from hrpose.models.hrnet import HRNet, Normalize
 from hrpose.skeleton import Skeleton
 from hrpose.training.base_module import made_fast
 from hrpose.training.checkpointing import last_checkpoint
 from hrpose.training.data_module import PoseData
-from hrpose.training.debug_images import DebugPictures
+from hrpose.training.debug_images import DebugImages
 from hrpose.training.distributed import ALONE, Processes, started
 from hrpose.training.module import PoseModule
 from hrpose.training.recipe import Recipe, write_recipe
@@ -48,7 +48,7 @@ def check(
 ) -> tuple[PoseData, Weights | None]:
     """Everything that can be wrong before a training: the data, the weights, the recipe.
 
-    `say` is told what the recipe doctor finds. Raises UserError for what keeps a training from
+    `say` is told what the recipe checks finds. Raises UserError for what keeps a training from
     starting; writes nothing. Returns the data and the weights, read.
     """
     check_loggers(recipe.training.loggers)
@@ -71,7 +71,7 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
     First comes `check`, which tells `say` what it finds; a resumed training was checked before.
     `out/recipe.yaml` is the recipe as it was given, overrides included.
     `out/checkpoints` has the last and the best checkpoint (by the primary metric of the
-    evaluation), `out` the logs and, at the end, the best weights with their passport, whose path is
+    evaluation), `out` the logs and, at the end, the best weights with their metadata, whose path is
     returned. `resume` goes on from the last checkpoint in `out`. Raises UserError for bad data, and
     where `out` holds another training.
 
@@ -88,7 +88,7 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
     if processes.first:
         for line in _course(recipe, processes):
             say(Finding("note", line))
-    passport = Metadata(
+    metadata = Metadata(
         name=recipe.name,
         network=recipe.network,
         input_wh=recipe.input_wh,
@@ -96,14 +96,14 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
         codec=recipe.codec.codec(),
         padding=recipe.data.padding,
         training_data=recipe.data.description,
-        license=recipe.data.licence,
+        license=recipe.data.license,
     )
     L.seed_everything(recipe.training.seed, verbose=False)
-    network = build_network(recipe, passport.skeleton, start)
-    pictures = DebugPictures(out / "pictures", passport, recipe.training.debug_pictures_every)
+    network = build_network(recipe, metadata.skeleton, start)
+    images = DebugImages(out / "images", metadata, recipe.training.debug_images_every)
     if start is not None and is_folded(network):
-        unfold(network, _crops(datamodule, passport))
-    module = PoseModule(network, recipe, passport, pictures if processes.first else None)
+        unfold(network, _crops(datamodule, metadata))
+    module = PoseModule(network, recipe, metadata, images if processes.first else None)
     best = fit(
         module,
         datamodule,
@@ -119,7 +119,7 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
     written = out / f"{recipe.name}.safetensors"
     if processes.first:
         trained, _ = checkpoint.load(best)
-        checkpoint.save(written, trained, passport)
+        checkpoint.save(written, trained, metadata)
     return written
 
 
@@ -142,14 +142,14 @@ def _course(recipe: Recipe, processes: Processes) -> Iterator[str]:
         )
 
 
-def _crops(datamodule: PoseData, passport: Metadata) -> Iterator[Tensor]:
+def _crops(datamodule: PoseData, metadata: Metadata) -> Iterator[Tensor]:
     """Crops of training people, spread evenly, as the network takes them in: batches of 16."""
     dataset = datamodule.train_dataset()
     seed = datamodule.recipe.training.seed
-    people = np.unique(np.linspace(0, len(dataset) - 1, _UNFOLDING_CROPS).astype(int))
-    normalise = Normalise(passport.mean, passport.std)
-    for some in np.array_split(people, max(1, len(people) // 16)):
-        yield normalise(collate([dataset[Draw(int(i), (seed, int(i)))] for i in some]).image)
+    persons = np.unique(np.linspace(0, len(dataset) - 1, _UNFOLDING_CROPS).astype(int))
+    normalize = Normalize(metadata.mean, metadata.std)
+    for some in np.array_split(persons, max(1, len(persons) // 16)):
+        yield normalize(collate([dataset[Draw(int(i), (seed, int(i)))] for i in some]).image)
 
 
 def read_start(recipe: Recipe) -> Weights | None:

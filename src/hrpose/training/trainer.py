@@ -109,7 +109,7 @@ class MicroBatches(L.LightningModule):
     """Takes each batch in `micro_batches` parts, and doubles them where the memory ends.
 
     The gradient is that of the whole batch, for the loss is made of all heatmaps together. Each
-    part is normalised by its own statistics, unless its BatchNorms are frozen: as on so many
+    part is normalized by its own statistics, unless its BatchNorms are frozen: as on so many
     devices without SyncBN. Every part is computed twice, for nothing of it is kept between the
     forward and the backward pass (Chen et al. 2016, "Training Deep Nets with Sublinear Memory
     Cost"): a third more work.
@@ -145,16 +145,16 @@ class MicroBatches(L.LightningModule):
             # Only here the failed attempt's tensors are gone.
             torch.cuda.empty_cache()
 
-    def _halve(self, people: int, error: torch.OutOfMemoryError) -> None:
+    def _halve(self, persons: int, error: torch.OutOfMemoryError) -> None:
         # The other processes would wait in the middle of the step.
-        if self.trainer.world_size > 1 or self.micro_batches >= people:
-            more = min(2 * self.micro_batches, people)
+        if self.trainer.world_size > 1 or self.micro_batches >= persons:
+            more = min(2 * self.micro_batches, persons)
             raise UserError(
-                f"step {self.global_step}: out of memory with {people} people in "
+                f"step {self.global_step}: out of memory with {persons} people in "
                 f"{self.micro_batches} parts; set training.micro_batches={more}, or a smaller "
                 "training.batch_size"
             ) from error
-        self.micro_batches = min(2 * self.micro_batches, people)
+        self.micro_batches = min(2 * self.micro_batches, persons)
         logging.getLogger("hrpose").warning(
             "step %d: out of memory; going on with each batch in %d parts "
             "(training.micro_batches), which have BatchNorm statistics of their own",
@@ -192,7 +192,7 @@ def fit(
 ) -> Path:
     """Train, validate every `every_epochs`, and return the checkpoint with the best `monitor`.
 
-    `sync_batchnorm` has several `processes` normalise over the whole batch, as one does.
+    `sync_batchnorm` has several `processes` normalize over the whole batch, as one does.
     `out/checkpoints` has the last checkpoints and the best, `out` the logs. After SIGTERM or Ctrl-C
     the step is finished and saved; they end in SystemExit(143) and (130). Raises UserError for what
     `failures` knows.

@@ -57,9 +57,7 @@ class Clip:
         stream = container.streams.best("video")
         # A stream of an unknown codec has no context, nor a size.
         if not isinstance(stream, av.VideoStream) or stream.codec_context is None:
-            raise UserError(
-                f"{name}: expected a clip, found no pictures in it; choose another file"
-            )
+            raise UserError(f"{name}: expected a clip, found no images in it; choose another file")
         self._stream = stream
         stream.thread_type = "AUTO"
         if stream.width * stream.height > MAX_PIXELS:

@@ -2,7 +2,7 @@
 
 Casiez, Roussel, Vogel, "1 Euro Filter: A Simple Speed-based Low-pass Filter for Noisy Input in
 Interactive Systems", CHI 2012: a low-pass filter whose cutoff rises with the speed, so that a still
-joint does not tremble and a fast one does not lag.
+keypoint does not tremble and a fast one does not lag.
 """
 
 from dataclasses import dataclass, replace
@@ -25,15 +25,15 @@ class _Steady:
 
 
 class Smoother:
-    """One-Euro filter for each joint of each person; times may be spaced in any way.
+    """One-Euro filter for each keypoint of each person; times may be spaced in any way.
 
-    The cutoff is `still` Hz for a joint at rest and rises by `quick` Hz for each body height per
+    The cutoff is `still` Hz for a keypoint at rest and rises by `quick` Hz for each body height per
     second, a body height being the longer side of the person's box. No frame waits for a later one,
-    but a moving joint lags behind by 1 / (2 pi cutoff) seconds. Measured at the defaults: 145 ms at
-    a tenth of a body height per second, 24 ms at one (walking), 7 ms at four (a kick); never more
-    than 2.7% of a body height.
+    but a moving keypoint lags behind by 1 / (2 pi cutoff) seconds. Measured at the defaults: 145 ms
+    at a tenth of a body height per second, 24 ms at one (walking), 7 ms at four (a kick); never
+    more than 2.7% of a body height.
 
-    A joint with a score below `sure` passes as it is, and starts anew when it is seen again. So
+    A keypoint with a score below `sure` passes as it is, and starts anew when it is seen again. So
     does a person who was away for more than `keep` seconds.
     """
 
@@ -44,26 +44,26 @@ class Smoother:
         self.quick = quick
         self.sure = sure
         self.keep = keep
-        self._people: dict[int, _Steady] = {}
+        self._persons: dict[int, _Steady] = {}
 
     def __call__(self, poses: Poses, time: float) -> Poses:
         """The same people, steadied. `poses` of the next frame, at `time` in seconds, with ids."""
         if poses.track_ids is None:
             raise ValueError("Smoother: expected poses with track_ids, found none")
-        self._people = {
-            id: steady for id, steady in self._people.items() if time - steady.time <= self.keep
+        self._persons = {
+            id: steady for id, steady in self._persons.items() if time - steady.time <= self.keep
         }
         keypoints = poses.keypoints.copy()
         for row, id in enumerate(poses.track_ids.tolist()):
             sure = keypoints[row, :, 2] >= self.sure
             points = keypoints[row, :, :2].astype(np.float64)
             height = float(poses.boxes[row, 2:].max())
-            before = self._people.get(id)
+            before = self._persons.get(id)
             if before is None or time <= before.time:
                 after = _Steady(points, points, np.zeros_like(points), sure, time)
             else:
                 after = self._filtered(before, points, sure, time, height)
-            self._people[id] = after
+            self._persons[id] = after
             keypoints[row, :, :2] = after.points
         return replace(poses, keypoints=keypoints)
 

@@ -1,7 +1,7 @@
 """Who is who from frame to frame.
 
 Poses are given to the people followed so far so that the sum of their similarities is greatest
-(the Hungarian method). Similar is what OKS says; where too few joints of a pose are sure, or a
+(the Hungarian method). Similar is what OKS says; where too few keypoints of a pose are sure, or a
 fast person has left OKS's few pixels, half of the boxes' overlap counts.
 """
 
@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from hrpose.detection.detector import Boxes, FullImage
 from hrpose.errors import UserError
-from hrpose.estimator import Picture, PoseEstimator
+from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.geometry import iou
 from hrpose.metrics import oks_nms
 from hrpose.metrics.oks import oks
@@ -24,8 +24,8 @@ from hrpose.poses import SURE_SCORE, Poses, boxes_around
 from hrpose.video.reading import Clip, Frame
 from hrpose.video.smoothing import Smoother
 
-# With fewer sure joints a pose is compared by its box.
-SURE_JOINTS = 4
+# With fewer sure keypoints a pose is compared by its box.
+SURE_KEYPOINTS = 4
 # A pair with less similarity is not the same person.
 LEAST_SIMILARITY = 0.15
 # How long a person who is out of sight is thought to walk on, in seconds.
@@ -56,22 +56,22 @@ class Tracker:
 
     def __init__(self, keep: float = 2.0) -> None:
         self.keep = keep
-        self._people: list[_Person] = []
+        self._persons: list[_Person] = []
         self._next_id = 1
 
     def update(self, poses: Poses, time: float) -> NDArray[np.int64]:
         """The ids (n,) of the poses in the next frame, which is at `time` in seconds."""
-        self._people = [person for person in self._people if time - person.time <= self.keep]
+        self._persons = [person for person in self._persons if time - person.time <= self.keep]
         ids = np.zeros(len(poses), np.int64)
         similar = self._similarities(poses, time)
         for row, column in zip(*linear_sum_assignment(similar, maximize=True), strict=True):
             if similar[row, column] >= LEAST_SIMILARITY:
-                person = self._people[column]
+                person = self._persons[column]
                 _assign(person, poses, row, time)
                 ids[row] = person.id
         for row in np.flatnonzero(ids == 0):
             ids[row] = self._next_id
-            self._people.append(
+            self._persons.append(
                 _Person(
                     self._next_id,
                     poses.keypoints[row].astype(np.float64),
@@ -85,30 +85,30 @@ class Tracker:
 
     def _similarities(self, poses: Poses, time: float) -> NDArray[np.float64]:
         """(n poses, m people) in [0, 1]."""
-        if not len(poses) or not self._people:
-            return np.zeros((len(poses), len(self._people)))
-        shifts = np.stack([person.shift(time) for person in self._people])
-        truth = np.stack([person.keypoints for person in self._people])
+        if not len(poses) or not self._persons:
+            return np.zeros((len(poses), len(self._persons)))
+        shifts = np.stack([person.shift(time) for person in self._persons])
+        truth = np.stack([person.keypoints for person in self._persons])
         truth[..., :2] += shifts[:, None]
-        boxes = np.stack([person.box for person in self._people])
+        boxes = np.stack([person.box for person in self._persons])
         boxes[:, :2] += shifts
         sure = truth[..., 2] >= SURE_SCORE
         truth[..., 2] = sure
         # Where someone is becomes less certain with every second out of sight.
-        unseen = np.array([time - person.time for person in self._people])
+        unseen = np.array([time - person.time for person in self._persons])
         areas = boxes[:, 2] * boxes[:, 3] * np.square(1 + unseen)
         similar = oks(poses.keypoints, truth, areas, poses.skeleton.sigmas)
-        enough = (poses.keypoints[..., 2] >= SURE_SCORE).sum(axis=1) >= SURE_JOINTS
-        similar *= enough[:, None] & (sure.sum(axis=1) >= SURE_JOINTS)
+        enough = (poses.keypoints[..., 2] >= SURE_SCORE).sum(axis=1) >= SURE_KEYPOINTS
+        similar *= enough[:, None] & (sure.sum(axis=1) >= SURE_KEYPOINTS)
         return np.maximum(similar, iou(poses.boxes, boxes) / 2)
 
 
 def _assign(person: _Person, poses: Poses, row: int, time: float) -> None:
     keypoints = poses.keypoints[row].astype(np.float64)
     both = (keypoints[:, 2] >= SURE_SCORE) & (person.keypoints[:, 2] >= SURE_SCORE)
-    if time > person.time and both.sum() >= SURE_JOINTS:
+    if time > person.time and both.sum() >= SURE_KEYPOINTS:
         moved = np.median(keypoints[both, :2] - person.keypoints[both, :2], axis=0)
-        # Half old, half new: joints tremble, people do not.
+        # Half old, half new: keypoints tremble, people do not.
         person.velocity = (person.velocity + moved / (time - person.time)) / 2
     person.keypoints, person.time = keypoints, time
     person.box = poses.boxes[row].astype(np.float64)
@@ -127,7 +127,7 @@ def follow(
 
     The estimator's detector looks at every `every`-th frame; between, people are sought around
     their keypoints of the frame before. With `every` of 1 the people of several frames go through
-    the network together. Where the detector is no more than the whole picture, it is asked only
+    the network together. Where the detector is no more than the full image, it is asked only
     while nobody is followed. `smooth` steadies the keypoints (`Smoother`). Raises UserError where
     the source cannot be read.
     """
@@ -145,22 +145,22 @@ def _follow(
 ) -> Iterator[tuple[Frame, Poses]]:
     tracker, smoother = Tracker(), Smoother()
     blind = isinstance(estimator.detector, FullImage)
-    people = Boxes.empty()
+    persons = Boxes.empty()
 
-    def picture(frame: Frame) -> Picture:
-        due = not len(people) if blind else frame.index % every == 0
+    def image(frame: Frame) -> InputImage:
+        due = not len(persons) if blind else frame.index % every == 0
         if due:
-            return estimator.picture(frame.image)
-        return Picture.of(frame.image, people.xywh, people.scores)
+            return estimator.image(frame.image)
+        return InputImage.of(frame.image, persons.xywh, persons.scores)
 
     together = CHUNK if every == 1 and not blind and not clip.live else 1
     for frames in _chunks(clip, together):
-        pictures = [replace(picture(frame), key=frame) for frame in frames]
-        for seen, poses in estimator.stream(pictures):
+        images = [replace(image(frame), key=frame) for frame in frames]
+        for seen, poses in estimator.stream(images):
             frame: Frame = seen.key
             kept = _distinct(poses)
             poses = poses[kept]
-            people = _next_boxes(poses, seen.box_scores[kept], frame.image, blind)
+            persons = _next_boxes(poses, seen.box_scores[kept], frame.image, blind)
             poses = replace(poses, track_ids=tracker.update(poses, frame.time))
             yield frame, smoother(poses, frame.time) if smooth else poses
 
@@ -183,8 +183,8 @@ def _next_boxes(
 ) -> Boxes:
     """Where to look for these people in the next frame; their boxes' `scores` go with them.
 
-    Who has few sure joints is sought in the same box again: a detector saw somebody there. Of the
-    whole picture (`blind`) nobody said so.
+    Who has few sure keypoints is sought in the same box again: a detector saw somebody there. Of
+    the full image (`blind`) nobody said so.
     """
     before = poses.boxes.astype(np.float64)
     boxes = boxes_around(poses.keypoints, before, (image.shape[1], image.shape[0]))

@@ -1,4 +1,4 @@
-"""A window that shows pictures while they are made."""
+"""A window that shows images while they are made."""
 
 from types import TracebackType
 
@@ -36,15 +36,15 @@ class Window:
             self._root.bind(key, lambda _: self._closed())
 
     def show(self, image: NDArray[np.uint8]) -> bool:
-        """Show an (h, w, 3) uint8 RGB picture, made smaller to fit; False once it was closed."""
+        """Show an (h, w, 3) uint8 RGB image, made smaller to fit; False once it was closed."""
         from PIL import ImageTk
 
         if self.open:
-            picture = Image.fromarray(image)
+            scaled = Image.fromarray(image)
             screen = self._root.winfo_screenwidth(), self._root.winfo_screenheight()
-            picture.thumbnail((screen[0] * 9 // 10, screen[1] * 9 // 10))
-            # Tk does not hold on to a picture that it shows.
-            self._shown = ImageTk.PhotoImage(picture, master=self._root)
+            scaled.thumbnail((screen[0] * 9 // 10, screen[1] * 9 // 10))
+            # Tk does not hold on to an image that it shows.
+            self._shown = ImageTk.PhotoImage(scaled, master=self._root)
             self._label.configure(image=self._shown)
             self._root.update()
         return self.open

@@ -26,7 +26,7 @@ OPTIONS = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qmin": "2"
 # or misses one by 8 microseconds.
 CLOCK = Fraction(1, 60000)
 
-_BT709 = 1  # FFmpeg's number for the colours of high definition video
+_BT709 = 1  # FFmpeg's number for the colors of high definition video
 
 
 class Recorder:
@@ -76,7 +76,7 @@ class Recorder:
     def close(self, rest_of_sound: bool = False) -> None:
         """Finish the file; a second call does nothing. Without frames there is no file.
 
-        Without `rest_of_sound` the sound ends where the pictures do.
+        Without `rest_of_sound` the sound ends where the images do.
         """
         if not self._unfinished.exists():
             return

@@ -1,4 +1,4 @@
-"""The colours: the skeleton's own, or one for each side, the same in every picture."""
+"""The colors: the skeleton's own, or one for each side, the same in every image."""
 
 import colorsys
 import math
@@ -12,54 +12,54 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from hrpose.poses import Poses
-from hrpose.skeleton import Colour, Skeleton
+from hrpose.skeleton import Color, Skeleton
 
-# After Okabe and Ito: told apart by most colour-blind people, and bright on photos. RGB.
+# After Okabe and Ito: told apart by most color-blind people, and bright on images. RGB.
 LEFT, RIGHT, MIDDLE = (0, 158, 255), (255, 140, 0), (90, 220, 120)
 # The thin rim that lets a line be seen on any ground.
-INK: Colour = (18, 20, 26)
-PAPER: Colour = (255, 255, 255)
+INK: Color = (18, 20, 26)
+PAPER: Color = (255, 255, 255)
 
 
-def keypoint_colours(skeleton: Skeleton) -> list[Colour]:
-    """One RGB colour per keypoint: the skeleton's, or its side's, the pairs' first one being left.
+def keypoint_colors(skeleton: Skeleton) -> list[Color]:
+    """One RGB color per keypoint: the skeleton's, or its side's, the pairs' first one being left.
 
     A skeleton without either gets as many hues as it has keypoints.
     """
-    if skeleton.colours:
-        return list(skeleton.colours)
+    if skeleton.colors:
+        return list(skeleton.colors)
     if not skeleton.flip_pairs:
         hues = [index / len(skeleton) for index in range(len(skeleton))]
         rgb = [colorsys.hsv_to_rgb(hue, 0.8, 1.0) for hue in hues]
         return [(round(r * 255), round(g * 255), round(b * 255)) for r, g, b in rgb]
-    colours: list[Colour] = [MIDDLE] * len(skeleton)
+    colors: list[Color] = [MIDDLE] * len(skeleton)
     for left, right in skeleton.flip_pairs:
-        colours[left], colours[right] = LEFT, RIGHT
-    return colours
+        colors[left], colors[right] = LEFT, RIGHT
+    return colors
 
 
-def limb_colours(skeleton: Skeleton) -> list[Colour]:
-    """One RGB colour per limb: its end's, or the side's and the middle's where it joins both."""
-    colours = keypoint_colours(skeleton)
-    if skeleton.colours or not skeleton.flip_pairs:
-        return [colours[end] for _, end in skeleton.limbs]
-    found: list[Colour] = []
+def limb_colors(skeleton: Skeleton) -> list[Color]:
+    """One RGB color per limb: its end's, or the side's and the middle's where it joins both."""
+    colors = keypoint_colors(skeleton)
+    if skeleton.colors or not skeleton.flip_pairs:
+        return [colors[end] for _, end in skeleton.limbs]
+    found: list[Color] = []
     for start, end in skeleton.limbs:
-        sides = {colours[start], colours[end]} - {MIDDLE}
+        sides = {colors[start], colors[end]} - {MIDDLE}
         found.append(sides.pop() if len(sides) == 1 else MIDDLE)
     return found
 
 
-def shown_joints(poses: Poses, person: int, threshold: float) -> NDArray[np.float32]:
-    """(m, 2): the joints of a person that are present."""
+def shown_keypoints(poses: Poses, person: int, threshold: float) -> NDArray[np.float32]:
+    """(m, 2): the keypoints of a person that are present."""
     keypoints = poses.keypoints[person]
     shown: NDArray[np.float32] = keypoints[keypoints[:, 2] >= threshold, :2]
     return shown
 
 
 def person_size(poses: Poses, person: int, threshold: float) -> float:
-    """How far the shown joints reach, in pixels; half the box where there are none."""
-    shown = shown_joints(poses, person, threshold)
+    """How far the shown keypoints reach, in pixels; half the box where there are none."""
+    shown = shown_keypoints(poses, person, threshold)
     if len(shown) < 2:
         return float(poses.boxes[person, 2:].max()) / 2
     return float(np.ptp(shown, axis=0).max())
@@ -73,11 +73,11 @@ _SHIFT = 4
 _UNIT = 2**_SHIFT
 # OpenCV's anti-aliased polygons are this much wider than their corners say (measured).
 _EXTRA = 1.45
-# Far outside the picture OpenCV's fixed-point numbers would overflow.
+# Far outside the image OpenCV's fixed-point numbers would overflow.
 _FAR = 1e5
 
 
-def line(canvas: NDArray[np.uint8], start: Point, end: Point, width: float, colour: Colour) -> None:
+def line(canvas: NDArray[np.uint8], start: Point, end: Point, width: float, color: Color) -> None:
     """A straight line from (x, y) to (x, y). `width` in pixels need not be whole; at least 1.8."""
     (ax, ay), (bx, by) = _point(start), _point(end)
     length = math.hypot(bx - ax, by - ay)
@@ -86,38 +86,36 @@ def line(canvas: NDArray[np.uint8], start: Point, end: Point, width: float, colo
     reach = max(width - _EXTRA, 0.1) / 2 / length
     x, y = (ay - by) * reach, (bx - ax) * reach
     corners = ((ax + x, ay + y), (bx + x, by + y), (bx - x, by - y), (ax - x, ay - y))
-    _fill(canvas, corners, colour)
+    _fill(canvas, corners, color)
 
 
-def disc(canvas: NDArray[np.uint8], centre: Point, radius: float, colour: Colour) -> None:
+def disc(canvas: NDArray[np.uint8], center: Point, radius: float, color: Color) -> None:
     """A filled circle around (x, y)."""
-    x, y = _point(centre)
+    x, y = _point(center)
     at = (round(x * _UNIT), round(y * _UNIT))
-    cv2.circle(canvas, at, round(radius * _UNIT), colour, -1, cv2.LINE_AA, _SHIFT)
+    cv2.circle(canvas, at, round(radius * _UNIT), color, -1, cv2.LINE_AA, _SHIFT)
 
 
-def ring(
-    canvas: NDArray[np.uint8], centre: Point, radius: float, width: int, colour: Colour
-) -> None:
+def ring(canvas: NDArray[np.uint8], center: Point, radius: float, width: int, color: Color) -> None:
     """A circle around (x, y), its middle left open."""
-    x, y = _point(centre)
+    x, y = _point(center)
     at = (round(x * _UNIT), round(y * _UNIT))
-    cv2.circle(canvas, at, round(radius * _UNIT), colour, width, cv2.LINE_AA, _SHIFT)
+    cv2.circle(canvas, at, round(radius * _UNIT), color, width, cv2.LINE_AA, _SHIFT)
 
 
-def box(canvas: NDArray[np.uint8], xywh: ArrayLike, width: float, colour: Colour) -> None:
+def box(canvas: NDArray[np.uint8], xywh: ArrayLike, width: float, color: Color) -> None:
     """The four sides of [x, y, w, h]."""
     x, y, w, h = np.asarray(xywh, np.float64)
-    outline(canvas, [(x, y), (x + w, y), (x + w, y + h), (x, y + h)], width, colour)
+    outline(canvas, [(x, y), (x + w, y), (x + w, y + h), (x, y + h)], width, color)
 
 
 def outline(
-    canvas: NDArray[np.uint8], corners: Sequence[Point], width: float, colour: Colour
+    canvas: NDArray[np.uint8], corners: Sequence[Point], width: float, color: Color
 ) -> None:
     """A closed polygon's sides through its corners (x, y)."""
     for start, end in zip(corners, [*corners[1:], corners[0]], strict=True):
-        line(canvas, start, end, width, colour)
-        disc(canvas, start, max(width / 2 - 0.5, 0.3), colour)
+        line(canvas, start, end, width, color)
+        disc(canvas, start, max(width / 2 - 0.5, 0.3), color)
 
 
 def dashed(
@@ -125,7 +123,7 @@ def dashed(
     start: Point,
     end: Point,
     width: float,
-    colour: Colour,
+    color: Color,
     dash: float,
 ) -> None:
     """A line of dashes that are `dash` pixels long, with gaps as long."""
@@ -139,13 +137,11 @@ def dashed(
             (ax + x * step, ay + y * step),
             (ax + x * middle, ay + y * middle),
             width,
-            colour,
+            color,
         )
 
 
-def arrow(
-    canvas: NDArray[np.uint8], start: Point, end: Point, width: float, colour: Colour
-) -> None:
+def arrow(canvas: NDArray[np.uint8], start: Point, end: Point, width: float, color: Color) -> None:
     """A line with a filled head that ends exactly at `end`."""
     (ax, ay), (bx, by) = _point(start), _point(end)
     length = math.hypot(bx - ax, by - ay)
@@ -154,18 +150,16 @@ def arrow(
     reach = min(width * 4, length * 0.6)
     x, y = (bx - ax) / length * reach, (by - ay) / length * reach
     back = (bx - x, by - y)
-    line(canvas, (ax, ay), back, width, colour)
+    line(canvas, (ax, ay), back, width, color)
     wide = 0.55
     sides = ((back[0] - y * wide, back[1] + x * wide), (back[0] + y * wide, back[1] - x * wide))
-    _fill(canvas, ((bx, by), *sides), colour)
+    _fill(canvas, ((bx, by), *sides), color)
 
 
-def _fill(
-    canvas: NDArray[np.uint8], corners: Sequence[tuple[float, float]], colour: Colour
-) -> None:
+def _fill(canvas: NDArray[np.uint8], corners: Sequence[tuple[float, float]], color: Color) -> None:
     """A filled convex polygon."""
     fixed = np.array([(round(x * _UNIT), round(y * _UNIT)) for x, y in corners], np.int32)
-    cv2.fillConvexPoly(canvas, fixed, colour, cv2.LINE_AA, _SHIFT)
+    cv2.fillConvexPoly(canvas, fixed, color, cv2.LINE_AA, _SHIFT)
 
 
 def _point(value: Point) -> tuple[float, float]:
@@ -199,8 +193,8 @@ def write(
     at: tuple[float, float],
     text: str,
     size: int,
-    colour: Colour = PAPER,
-    rim: Colour | None = INK,
+    color: Color = PAPER,
+    rim: Color | None = INK,
 ) -> None:
     """Write a line into `canvas`, its top left corner `at` (x, y), with a thin rim."""
     width, height = extent(text, size)
@@ -214,7 +208,7 @@ def write(
     ImageDraw.Draw(image).text(
         (stroke - dx, stroke - dy),
         text,
-        fill=colour,
+        fill=color,
         font=font(size),
         stroke_width=stroke,
         stroke_fill=rim,
@@ -223,11 +217,11 @@ def write(
 
 
 def chip(
-    canvas: NDArray[np.uint8], at: tuple[float, float], text: str, size: int, ground: Colour = INK
+    canvas: NDArray[np.uint8], at: tuple[float, float], text: str, size: int, ground: Color = INK
 ) -> None:
     """Write a line on a rounded, slightly transparent label; `at` is its top left corner.
 
-    A label that would leave the picture is moved inside.
+    A label that would leave the image is moved inside.
     """
     width, height = chip_extent(text, size)
     left = round(min(max(at[0], 0), max(0, canvas.shape[1] - width)))
@@ -252,7 +246,7 @@ def chip_extent(text: str, size: int) -> tuple[int, int]:
 def _patch(
     canvas: NDArray[np.uint8], left: int, top: int, width: int, height: int
 ) -> tuple[NDArray[np.uint8], tuple[int, int]] | None:
-    """The part of a rectangle that lies on the canvas, and how much its corner was cut."""
+    """The part of a rectangle that is on the canvas, and how much its corner was cut."""
     x, y = max(left, 0), max(top, 0)
     part = canvas[y : max(top + height, 0), x : max(left + width, 0)]
     return (part, (x - left, y - top)) if part.size else None
@@ -285,7 +279,7 @@ def write_words(
 
 
 def _text_size(size: float, canvas: NDArray[np.uint8]) -> int:
-    """Pixels: an eighteenth of the person, readable and not larger than the picture can bear."""
+    """Pixels: an eighteenth of the person, readable and not larger than the image can bear."""
     return int(np.clip(size / 18, 11, max(11, min(32, canvas.shape[0] / 16))))
 
 
@@ -298,9 +292,9 @@ def _write_label(
     threshold: float,
     taken: list[Place],
 ) -> None:
-    """Above the person's highest joint, or the box where that is higher; else a little beside."""
+    """Above the person's highest keypoint, or the box where that is higher; else a little beside."""
     x, y, w, _ = (float(value) for value in poses.boxes[person])
-    shown = shown_joints(poses, person, threshold)
+    shown = shown_keypoints(poses, person, threshold)
     middle, top = x + w / 2, y
     if len(shown):
         highest = shown[int(np.argmin(shown[:, 1]))]
@@ -326,12 +320,12 @@ def _write_names(
     threshold: float,
     taken: list[Place],
 ) -> None:
-    """Each joint's name on the side away from the person; a thin line where it must go further."""
-    shown = shown_joints(poses, person, threshold)
+    """Each keypoint's name on the side away from the person; a thin line where it must go further."""
+    shown = shown_keypoints(poses, person, threshold)
     middle = float(shown[:, 0].mean()) if len(shown) else 0.0
     reach = size * 0.4
     taken += [(x - reach, y - reach, x + reach, y + reach) for x, y in shown.tolist()]
-    colours = keypoint_colours(poses.skeleton)
+    colors = keypoint_colors(poses.skeleton)
     for index, name in enumerate(poses.skeleton.keypoints):
         x, y, score = (float(value) for value in poses.keypoints[person, index])
         if score < threshold:
@@ -343,8 +337,8 @@ def _write_names(
         left, top, right, bottom = place
         if place not in places[:2]:
             end = (min(max(x, left), right), top if y < top else bottom)
-            line(canvas, (x, y), end, 1.5, _pale(colours[index]))
-        write(canvas, (left, top), word, size, _pale(colours[index]))
+            line(canvas, (x, y), end, 1.5, _pale(colors[index]))
+        write(canvas, (left, top), word, size, _pale(colors[index]))
 
 
 def _places_beside(
@@ -364,7 +358,7 @@ def _places_beside(
 def _free_place(
     places: Sequence[Place], taken: Sequence[Place], canvas: NDArray[np.uint8]
 ) -> Place | None:
-    """The first place that lies on the canvas and covers nothing."""
+    """The first place that is on the canvas and covers nothing."""
     height, width = canvas.shape[:2]
     for place in places:
         left, top, right, bottom = place
@@ -377,7 +371,7 @@ def _free_place(
     return None
 
 
-def _pale(colour: Colour) -> Colour:
-    """A colour halfway to white, for letters."""
-    r, g, b = (round((value + c) / 2) for value, c in zip(colour, PAPER, strict=True))
+def _pale(color: Color) -> Color:
+    """A color halfway to white, for letters."""
+    r, g, b = (round((value + c) / 2) for value, c in zip(color, PAPER, strict=True))
     return r, g, b

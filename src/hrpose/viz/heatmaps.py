@@ -1,4 +1,4 @@
-"""Sheets: several pictures in rows, each under its label."""
+"""Sheets: several images in rows, each under its label."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose.skeleton import Colour, Skeleton
+from hrpose.skeleton import Color, Skeleton
 from hrpose.viz import drawing
-from hrpose.viz.drawing import INK, keypoint_colours
+from hrpose.viz.drawing import INK, keypoint_colors
 
-GROUND: Colour = (24, 27, 34)
+GROUND: Color = (24, 27, 34)
 
 
 def grid(
@@ -38,27 +38,27 @@ def grid(
     return canvas
 
 
-def side_by_side(pictures: Sequence[NDArray[np.uint8]], labels: Sequence[str]) -> NDArray[np.uint8]:
-    """Pictures of one scene next to each other, as high as the first, each under its label."""
-    height = pictures[0].shape[0]
+def side_by_side(images: Sequence[NDArray[np.uint8]], labels: Sequence[str]) -> NDArray[np.uint8]:
+    """Images of one scene next to each other, as high as the first, each under its label."""
+    height = images[0].shape[0]
     tiles = []
-    for picture in pictures:
-        width = max(1, round(picture.shape[1] * height / picture.shape[0]))
-        tiles.append(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
+    for image in images:
+        width = max(1, round(image.shape[1] * height / image.shape[0]))
+        tiles.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
     return grid(tiles, labels, len(tiles))  # type: ignore[arg-type]
 
 
-def colour_map(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Numbers (h, w) as colours (h, w, 3) RGB: 0 is nearly black, 1 pale yellow (inferno)."""
+def color_map(values: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Numbers (h, w) as colors (h, w, 3) RGB: 0 is nearly black, 1 pale yellow (inferno)."""
     levels = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
-    coloured = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)
-    return np.ascontiguousarray(coloured[..., ::-1])
+    colored = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)
+    return np.ascontiguousarray(colored[..., ::-1])
 
 
 def enlarged(points: ArrayLike, scale: int) -> NDArray[np.float64]:
-    """Points (..., 2) of a picture as they lie in the picture shown `scale` times as large.
+    """Points (..., 2) of an image as they lie in the image shown `scale` times as large.
 
-    Pixel centres lie on integers, so the first pixel's middle moves too.
+    Pixel centers lie on integers, so the first pixel's middle moves too.
     """
     return np.asarray(points, np.float64) * scale + (scale - 1) / 2
 
@@ -71,22 +71,22 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """A heatmap (h, w) over its crop (H, W, 3), which is dimmed and shown `scale` times as large.
 
-    `strides` are the crop's pixels per heatmap pixel along x and y. The heatmap's colours are
+    `strides` are the crop's pixels per heatmap pixel along x and y. The heatmap's colors are
     fixed: 0 shows the crop alone, 1 is the brightest.
     """
     size = (crop.shape[1] * scale, crop.shape[0] * scale)
-    photo = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC).astype(np.float32)
-    grey = photo.mean(axis=-1, keepdims=True)
-    ground = (grey * 0.8 + photo * 0.2) * 0.65
+    image = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC).astype(np.float32)
+    gray = image.mean(axis=-1, keepdims=True)
+    ground = (gray * 0.8 + image * 0.2) * 0.65
     # The codec's own places: heatmap pixel (0, 0) is the crop's pixel (0, 0).
     corner = (scale - 1) / 2
-    to_photo = np.array([[strides[0] * scale, 0, corner], [0, strides[1] * scale, corner]])
+    to_image = np.array([[strides[0] * scale, 0, corner], [0, strides[1] * scale, corner]])
     heat = cv2.warpAffine(
-        heatmap.astype(np.float32), to_photo, size, borderMode=cv2.BORDER_REPLICATE
+        heatmap.astype(np.float32), to_image, size, borderMode=cv2.BORDER_REPLICATE
     )
     # Low values shine through early, or weak heatmaps would seem empty.
     alpha = np.clip(heat * 1.2, 0, 1)[..., None] ** 0.6
-    mixed = ground * (1 - alpha) + colour_map(0.35 + 0.65 * heat) * alpha
+    mixed = ground * (1 - alpha) + color_map(0.35 + 0.65 * heat) * alpha
     result: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
     return result
 
@@ -100,19 +100,19 @@ def heatmap_sheet(
     scale: int = 2,
     columns: int = 6,
 ) -> NDArray[np.uint8]:
-    """One labelled tile per joint: its heatmap over the crop, and the height of its peak.
+    """One labeled tile per keypoint: its heatmap over the crop, and the height of its peak.
 
     `crop` (H, W, 3) uint8 RGB, `heatmaps` (k, h, w). `points` (k, 2), where given, are marked:
-    they are the joints in pixels of the crop.
+    they are the keypoints in pixels of the crop.
     """
     tiles = [overlay(crop, heatmap, strides, scale) for heatmap in heatmaps]
     if points is not None:
-        for tile, point, colour in zip(
-            tiles, enlarged(points, scale), keypoint_colours(skeleton), strict=True
+        for tile, point, color in zip(
+            tiles, enlarged(points, scale), keypoint_colors(skeleton), strict=True
         ):
             radius = max(5.0, tile.shape[0] / 40)
             drawing.ring(tile, point, radius, 4, INK)
-            drawing.ring(tile, point, radius, 2, colour)
+            drawing.ring(tile, point, radius, 2, color)
     labels = [
         f"{name.replace('_', ' ')}  {float(heatmap.max()):.2f}"
         for name, heatmap in zip(skeleton.keypoints, heatmaps, strict=True)

@@ -18,7 +18,7 @@ def document(title: str, room: str, header: str, main: str, footer: str, script:
     """The whole page, of ready HTML but for the `title`, which is escaped and its heading.
 
     To the style of all pages comes `page.css` of the package `room`. The policy in the head lets
-    nothing in but pictures inside the page and `script`, by its hash.
+    nothing in but images inside the page and `script`, by its hash.
     """
     style = "".join(
         (resources.files(package) / "page.css").read_text(encoding="utf-8")
@@ -56,7 +56,7 @@ def document(title: str, room: str, header: str, main: str, footer: str, script:
 
 
 def source(image: NDArray[np.uint8], suffix: str = ".jpg") -> str:
-    """An (h, w, 3) uint8 RGB picture as the `src` of an HTML picture: all bytes of a `.png` or
+    """An (h, w, 3) uint8 RGB image as the `src` of an HTML image: all bytes of a `.png` or
     `.jpg` file. Raises UserError where it is too large for that.
     """
     kind = {".jpg": "jpeg", ".png": "png"}[suffix]
@@ -175,7 +175,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 14, 44
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """`counts` between neighbouring `edges`; one more edge than counts."""
+    """`counts` between neighboring `edges`; one more edge than counts."""
 
     title: str
     unit: str
@@ -199,7 +199,8 @@ def histogram_chart(histogram: Histogram) -> str:
         tall = inner_h * count / most
         low, high = histogram.edges[index : index + 2]
         parts.append(
-            f'<rect class="bar" x="{_LEFT + index * wide + 0.5:.1f}" y="{_TOP + inner_h - tall:.1f}" '
+            f'<rect class="bar" x="{_LEFT + index * wide + 0.5:.1f}" '
+            f'y="{_TOP + inner_h - tall:.1f}" '
             f'width="{max(wide - 1, 0.5):.1f}" height="{tall:.1f}"><title>{_span(low, high)}: '
             f"{count}</title></rect>"
         )

@@ -1,11 +1,11 @@
-"""Poses on a picture: limbs, joints and, where asked for, boxes and words."""
+"""Poses on an image: limbs, keypoints and, where asked for, boxes and words."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.poses import THRESHOLD, Poses
 from hrpose.viz import drawing
-from hrpose.viz.drawing import INK, PAPER, keypoint_colours, limb_colours, person_size
+from hrpose.viz.drawing import INK, PAPER, keypoint_colors, limb_colors, person_size
 
 
 def draw(
@@ -23,9 +23,8 @@ def draw(
     Left limbs are blue, right ones orange (the person's left and right), the others green.
     Keypoints with a score below `threshold`, in [0, 1], are absent: they are left out, and so are
     limbs that end in one. `boxes` draws the people's boxes, `ids` their track ids (or their place
-    in `poses` where nobody was followed), `scores` how sure each pose is, `names` what the joints
-    are called.
-    Lines grow with the person; small people are drawn over large ones.
+    in `poses` where nobody was followed), `scores` how sure each pose is, `names` what the
+    keypoints are called. Lines grow with the person; small people are drawn over large ones.
     """
     canvas = np.array(image, order="C")
     order = sorted(range(len(poses)), key=lambda person: -person_size(poses, person, threshold))
@@ -41,37 +40,37 @@ def draw(
 
 
 def line_width(size: float) -> float:
-    """Pixels for a person whose joints reach over `size` pixels: a seventieth, from 1.8 to 14."""
+    """Pixels for a person whose keypoints reach over `size` pixels: a seventieth, from 1.8 to 14."""
     return float(np.clip(size / 70, 1.8, 14))
 
 
 def _draw_skeleton(
     canvas: NDArray[np.uint8], poses: Poses, person: int, width: float, threshold: float
 ) -> None:
-    """First the whole rim, then the colours, so that no rim cuts through a neighbouring limb."""
+    """First the whole rim, then the colors, so that no rim cuts through a neighboring limb."""
     # Plain numbers: many small shapes are drawn faster without arrays.
     keypoints = poses.keypoints[person].tolist()
     present = (poses.keypoints[person, :, 2] >= threshold).tolist()
     limbs = [
-        (start, end, colour)
-        for (start, end), colour in zip(
-            poses.skeleton.limbs, limb_colours(poses.skeleton), strict=True
+        (start, end, color)
+        for (start, end), color in zip(
+            poses.skeleton.limbs, limb_colors(poses.skeleton), strict=True
         )
         if present[start] and present[end]
     ]
-    joints = [
-        (index, colour)
-        for index, colour in enumerate(keypoint_colours(poses.skeleton))
+    dots = [
+        (index, color)
+        for index, color in enumerate(keypoint_colors(poses.skeleton))
         if present[index]
     ]
     rim = 0.5 + width * 0.14
     radius = width * 0.85 + 0.6
     for start, end, _ in limbs:
         drawing.line(canvas, keypoints[start], keypoints[end], width + 2 * rim, INK)
-    for index, _ in joints:
+    for index, _ in dots:
         drawing.disc(canvas, keypoints[index], radius + rim, INK)
-    for start, end, colour in limbs:
-        drawing.line(canvas, keypoints[start], keypoints[end], width, colour)
-    for index, colour in joints:
+    for start, end, color in limbs:
+        drawing.line(canvas, keypoints[start], keypoints[end], width, color)
+    for index, color in dots:
         drawing.disc(canvas, keypoints[index], radius + rim * 0.5, INK)
-        drawing.disc(canvas, keypoints[index], radius, colour)
+        drawing.disc(canvas, keypoints[index], radius, color)

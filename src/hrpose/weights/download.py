@@ -220,7 +220,7 @@ def published_file(row: Released) -> Path:
 
 
 def usable_file(row: Released) -> Path:
-    """Where the file is that hrpose runs: for pose networks one with a passport."""
+    """Where the file is that hrpose runs: for pose networks one with metadata."""
     if row.kind == "pose":
         return home() / "weights" / f"{row.name}.safetensors"
     return published_file(row)
@@ -286,7 +286,7 @@ def _copy(origin: Path, target: Path, sha256: str) -> None:
 
 
 def _convert(row: Released, published: Path, usable: Path) -> None:
-    """Read the publishers' checkpoint without running code from it; write it with its passport."""
+    """Read the publishers' checkpoint without running code from it; write it with its metadata."""
     try:
         from hrpose.models import convert
     except ModuleNotFoundError as error:
@@ -294,4 +294,4 @@ def _convert(row: Released, published: Path, usable: Path) -> None:
             f"{row.name}: is fetched, as {published}; to make it ready to run, "
             "pip install 'hrpose[train]' and give the same command again"
         ) from error
-    convert.write_hrpose(usable, convert.read(published), row.passport)
+    convert.write_hrpose(usable, convert.read(published), row.metadata)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from huggingface_hub import DryRunFileInfo, HfApi
 
 
-def model_card(passport: Metadata, repo: str, files: tuple[str, ...]) -> str:
+def model_card(metadata: Metadata, repo: str, files: tuple[str, ...]) -> str:
     """README.md of a repository on the Hub, Markdown with a YAML head.
 
     `repo` is "owner/name", `files` are the names of the weights in it.
@@ -33,16 +33,16 @@ def model_card(passport: Metadata, repo: str, files: tuple[str, ...]) -> str:
         "license_name": "see-the-card",
         "tags": ["hrpose", "hrnet", "human-pose-estimation", "keypoint-detection", *formats],
     }
-    width, height = passport.input_wh
-    skeleton = passport.skeleton
+    width, height = metadata.input_wh
+    skeleton = metadata.skeleton
     # JSON is YAML, and quotes what needs it.
     lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in head.items()), "---", ""]
     lines += [
-        f"# {_line(passport.name) or repo}",
+        f"# {_line(metadata.name) or repo}",
         "",
-        f"HRNet `{_code(passport.network)}` for the {len(skeleton)} joints of "
+        f"HRNet `{_code(metadata.network)}` for the {len(skeleton)} keypoints of "
         f"`{_code(skeleton.name)}`, input {width}x{height} pixels, codec "
-        f"`{_code(passport.codec.name)}` with sigma {passport.codec.sigma:g}.",
+        f"`{_code(metadata.codec.name)}` with sigma {metadata.codec.sigma:g}.",
         "",
         "```python",
         "import hrpose",
@@ -53,21 +53,27 @@ def model_card(passport: Metadata, repo: str, files: tuple[str, ...]) -> str:
         "",
         f"    hrpose predict photo.jpg --weights hf:{repo}",
         "",
-        f"**Trained on:** {_line(passport.training_data)}",
+        f"**Trained on:** {_line(metadata.training_data)}",
         "",
-        f"**Licence:** {_line(passport.license)}",
+        f"**License:** {_line(metadata.license)}",
         "",
         "## Figures",
         "",
     ]
-    if passport.scores:
+    if metadata.scores:
         lines += ["| what | value |", "|---|---|"]
-        lines += [f"| {_line(name)} | {value:.3f} |" for name, value in passport.scores.items()]
+        lines += [f"| {_line(name)} | {value:.3f} |" for name, value in metadata.scores.items()]
     else:
         lines += ["None are stated. `hrpose evaluate` measures them on your data."]
-    lines += ["", "## Joints", "", ", ".join(f"`{_code(name)}`" for name in skeleton.keypoints), ""]
     lines += [
-        "The files hold tensors and a passport, no code. The passport says all of the above to "
+        "",
+        "## Keypoints",
+        "",
+        ", ".join(f"`{_code(name)}`" for name in skeleton.keypoints),
+        "",
+    ]
+    lines += [
+        "The files hold tensors and metadata, no code. The metadata says all of the above to "
         "programs.",
         "",
     ]
@@ -142,17 +148,17 @@ def _bound(name: HubName, file: str, about: "DryRunFileInfo") -> None:
 
 
 def push(files: Sequence[Path], name: HubName, *, private: bool = True) -> HubName:
-    """Put weights, their passport and a model card into a repository, as one commit.
+    """Put weights, their metadata and a model card into a repository, as one commit.
 
     `files` are one .onnx, one .safetensors, or both of the same weights. The repository is made
     where there is none: a `private` one, unless told otherwise. Returns the name with the commit,
     which will always be these weights. Raises UserError where the files are no weights of hrpose,
     and where the Hub refuses.
     """
-    passport = _common_passport(files)
+    metadata = _common_metadata(files)
     contents: dict[str, str | bytes] = {f"model{file.suffix}": str(file) for file in files}
-    contents["passport.json"] = passport.to_json().encode()
-    contents["README.md"] = model_card(passport, name.repo, tuple(contents)[: len(files)]).encode()
+    contents["passport.json"] = metadata.to_json().encode()
+    contents["README.md"] = model_card(metadata, name.repo, tuple(contents)[: len(files)]).encode()
     api, _ = _api()
     from huggingface_hub import CommitOperationAdd
 
@@ -161,13 +167,13 @@ def push(files: Sequence[Path], name: HubName, *, private: bool = True) -> HubNa
         done = api.create_commit(
             name.repo,
             [CommitOperationAdd(path, content) for path, content in contents.items()],
-            commit_message=f"Weights {passport.name or name.repo}, by hrpose",
+            commit_message=f"Weights {metadata.name or name.repo}, by hrpose",
             revision=name.revision,
         )
     return HubName(name.repo, done.oid)
 
 
-def _common_passport(files: Sequence[Path]) -> Metadata:
+def _common_metadata(files: Sequence[Path]) -> Metadata:
     kinds = [file.suffix for file in files]
     if not files or len(set(kinds)) != len(kinds) or not {".onnx", ".safetensors"} >= set(kinds):
         found = ", ".join(map(str, files)) or "none"
@@ -175,10 +181,10 @@ def _common_passport(files: Sequence[Path]) -> Metadata:
             f"expected an .onnx file, a .safetensors file or one of each, found {found}; "
             "`hrpose export` and `hrpose train` write them"
         )
-    passports = [metadata_of(file, Metadata) for file in files]
-    if passports[0] != passports[-1]:
+    metadata = [metadata_of(file, Metadata) for file in files]
+    if metadata[0] != metadata[-1]:
         raise UserError(f"{files[0]} and {files[-1]}: are not the same weights; push them apart")
-    return passports[0]
+    return metadata[0]
 
 
 def _api() -> tuple["HfApi", Any]:

@@ -21,19 +21,19 @@ class Released:
 
     `source` is the project that published it. `addresses` are tried in turn; whatever comes must
     have `sha256`, the whole hash or its first digits. `score` is the publishers' own `figure`, of
-    what `measured` says. `passport` is how the weights are to be used, for pose networks only.
+    what `measured` says. `metadata` is how the weights are to be used, for pose networks only.
     """
 
     name: str
     kind: Kind
     addresses: tuple[str, ...]
     sha256: str
-    licence: str
+    license: str
     source: str
     score: float | None
     figure: str
     measured: str
-    passport: Metadata | None = None
+    metadata: Metadata | None = None
 
     @property
     def file_name(self) -> str:
@@ -55,8 +55,8 @@ _MIRRORS = {
 }
 # The authors' own files; their own place for them has no direct address.
 _OFFICIAL = "https://huggingface.co/Prophetetc/cocopose/resolve/main"
-_OFFICIAL_LICENCE = "MIT (the paper's authors); trained on {}, whose pictures have their own terms"
-_MMPOSE_LICENCE = "Apache-2.0 (MMPose); trained on {}, whose pictures have their own terms"
+_OFFICIAL_LICENSE = "MIT (the paper's authors); trained on {}, whose images have their own terms"
+_MMPOSE_LICENSE = "Apache-2.0 (MMPose); trained on {}, whose images have their own terms"
 
 
 def _sha256(address: str) -> str:
@@ -80,14 +80,14 @@ def _coco(
     name = f"{network}-coco-{height}x{width}{ending}"
     sha256 = official_sha256 or _sha256(address)
     source = "HRNet" if official_sha256 else "MMPose"
-    licence = (_OFFICIAL_LICENCE if official_sha256 else _MMPOSE_LICENCE).format("COCO train2017")
+    license = (_OFFICIAL_LICENSE if official_sha256 else _MMPOSE_LICENSE).format("COCO train2017")
     measured = "AP on COCO val2017, boxes of a detector with person AP 56.4, flip test"
     return Released(
         name,
         "pose",
         (address, *_MIRRORS.get(sha256, ())),
         sha256,
-        licence,
+        license,
         source,
         ap,
         "COCO AP",
@@ -99,7 +99,7 @@ def _coco(
             codec=Codec(codec, sigma_for(input_wh)),
             name=name,
             training_data=f"COCO train2017, by {source}",
-            license=licence,
+            license=license,
             scores={f"published {measured}": ap},
         ),
     )
@@ -108,14 +108,14 @@ def _coco(
 def _mpii(network: str, codec: str, pckh: float, file_name: str) -> Released:
     middle = "" if codec == "gaussian" else f"-{codec}"
     name = f"{network}-mpii-256x256{middle}"
-    licence = _MMPOSE_LICENCE.format("MPII")
+    license = _MMPOSE_LICENSE.format("MPII")
     measured = "PCKh@0.5 on MPII val, flip test"
     return Released(
         name,
         "pose",
         (f"{_V0}/{file_name}",),
         _sha256(file_name),
-        licence,
+        license,
         "MMPose",
         pckh,
         "MPII PCKh",
@@ -127,7 +127,7 @@ def _mpii(network: str, codec: str, pckh: float, file_name: str) -> Released:
             codec=Codec(codec, 2.0),
             name=name,
             training_data="MPII, by MMPose",
-            license=licence,
+            license=license,
             scores={f"published {measured}": pckh},
         ),
     )
@@ -139,7 +139,7 @@ def _backbone(network: str, file_name: str) -> Released:
         "backbone",
         (f"{_MMPOSE}/pretrain_models/{file_name}",),
         _sha256(file_name),
-        _OFFICIAL_LICENCE.format("ImageNet"),
+        _OFFICIAL_LICENSE.format("ImageNet"),
         "HRNet",
         None,
         "",
@@ -153,7 +153,7 @@ def _yolox(size: str, ap: float, sha256: str) -> Released:
         "detector",
         (f"{_YOLOX}/yolox_{size}.onnx",),
         sha256,
-        "Apache-2.0 (Megvii); trained on COCO, whose pictures have their own terms",
+        "Apache-2.0 (Megvii); trained on COCO, whose images have their own terms",
         "Megvii",
         ap,
         "COCO box AP",

@@ -1,4 +1,4 @@
-"""Small COCO files with pictures, to merge and split."""
+"""Small COCO files with images, to merge and split."""
 
 import json
 from collections.abc import Sequence
@@ -13,29 +13,29 @@ EARS = ("left_ear", "right_ear", "tail")
 def write(
     folder: Path,
     names: Sequence[str] = ("a.png", "b.png"),
-    joints: Sequence[str] = EARS,
-    people: int = 1,
+    keypoints: Sequence[str] = EARS,
+    persons: int = 1,
     **fields: Sequence[Any],
 ) -> Path:
-    """annotations.json and images/; `fields` are more entries of the pictures, one for each."""
+    """annotations.json and images/; `fields` are more entries of the images, one for each."""
     images, annotations = [], []
     for row, name in enumerate(names):
         (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (64, 48)).save(folder / "images" / name)
         more = {key: values[row] for key, values in fields.items() if values[row] is not None}
         images.append({"id": 10 + row, "file_name": name, "width": 64, "height": 48, **more})
-        for _ in range(people):
-            keypoints = [v for i in range(len(joints)) for v in (10 * i + 1, row + 2, 2)]
+        for _ in range(persons):
+            keypoints = [v for i in range(len(keypoints)) for v in (10 * i + 1, row + 2, 2)]
             annotations.append(
                 {"id": 100 + len(annotations), "image_id": 10 + row, "category_id": 5,
-                 "iscrowd": 0, "keypoints": keypoints, "num_keypoints": len(joints),
+                 "iscrowd": 0, "keypoints": keypoints, "num_keypoints": len(keypoints),
                  "bbox": [1, 2, 30, 40], "area": 700.0, "trust": 0.5}
             )  # fmt: skip
     category = {
         "id": 5,
         "name": "animal",
-        "keypoints": list(joints),
-        "skeleton": [[1, len(joints)]],
+        "keypoints": list(keypoints),
+        "skeleton": [[1, len(keypoints)]],
     }
     document = {
         "info": {"note": "kept"},

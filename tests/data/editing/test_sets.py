@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 from data.editing.coco_files import EARS, write
 from hrpose.cli.main import app
 from hrpose.data.coco import load_persons
-from hrpose.data.editing import Joints
+from hrpose.data.editing import Keypoints
 from hrpose.data.editing.merge import merge
 from hrpose.data.editing.split import assign, split
 from hrpose.data.editing.subset import stats, subset
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.data.skeleton_file import complete_skeleton
 from hrpose.errors import UserError
 from hrpose.skeletons import COCO_17, HAND_21
@@ -37,7 +37,7 @@ def load(path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("copy", [False, True])
 def test_merged_sets_have_new_ids_and_names(tmp_path: Path, copy: bool) -> None:
     first = write(tmp_path / "dogs", source=["park", None])
-    second = write(tmp_path / "cats", joints=EARS[::-1])
+    second = write(tmp_path / "cats", keypoints=EARS[::-1])
     out = tmp_path / "out"
     said = run("merge", first, second, out, *(["--copy"] if copy else []))
     assert "4 persons in 4 images" in said
@@ -50,12 +50,12 @@ def test_merged_sets_have_new_ids_and_names(tmp_path: Path, copy: bool) -> None:
     ]
     assert [a["id"] for a in document["annotations"]] == [1, 2, 3, 4]
     assert [a["image_id"] for a in document["annotations"]] == [1, 2, 3, 4]
-    # The same joints in another order are brought into the first one's.
+    # The same keypoints in another order are brought into the first one's.
     assert document["annotations"][0]["keypoints"] == [1, 2, 2, 11, 2, 2, 21, 2, 2]
     assert document["annotations"][2]["keypoints"] == [21, 2, 2, 11, 2, 2, 1, 2, 2]
     assert {a["trust"] for a in document["annotations"]} == {0.5}
-    table, images = load_persons(out / "annotations.json"), PictureSource(out / "images")
-    assert all(images.size(table.picture_name(row)) == (64, 48) for row in range(4))
+    table, images = load_persons(out / "annotations.json"), ImageFiles(out / "images")
+    assert all(images.size(table.image_name(row)) == (64, 48) for row in range(4))
     assert (out / "images" / "dogs").is_symlink() is not copy
     assert (out / "skeleton.yaml").read_text().startswith("name: animal")
 
@@ -64,35 +64,37 @@ def test_links_stay_right_when_all_moves(tmp_path: Path) -> None:
     first, second = write(tmp_path / "data" / "dogs"), write(tmp_path / "data" / "cats")
     run("merge", first, second, tmp_path / "data" / "sets" / "both")
     (tmp_path / "data").rename(tmp_path / "elsewhere")
-    assert "cats/b.png" in PictureSource(tmp_path / "elsewhere/sets/both/images")
+    assert "cats/b.png" in ImageFiles(tmp_path / "elsewhere/sets/both/images")
 
 
-def test_sets_of_the_same_pictures_share_them(tmp_path: Path) -> None:
+def test_sets_of_the_same_images_share_them(tmp_path: Path) -> None:
     first = write(tmp_path / "dogs")
     second = tmp_path / "dogs" / "more.json"
     second.write_text(first.read_text())
     done = merge([(first, None), (second, None)], tmp_path / "out")
-    assert (done.pictures, done.people, done.shared) == (2, 4, 2)
+    assert (done.images, done.persons, done.shared) == (2, 4, 2)
     document = load(tmp_path / "out" / "annotations.json")
     assert [a["image_id"] for a in document["annotations"]] == [1, 2, 1, 2]
 
 
 @pytest.mark.parametrize(
-    ("joints", "expected"),
+    ("keypoints", "expected"),
     [
-        (Joints.common, ["left_ear", "tail"]),
-        (Joints.all, ["left_ear", "right_ear", "tail", "nose"]),
+        (Keypoints.common, ["left_ear", "tail"]),
+        (Keypoints.all, ["left_ear", "right_ear", "tail", "nose"]),
     ],
 )
-def test_sets_of_different_joints(tmp_path: Path, joints: Joints, expected: list[str]) -> None:
+def test_sets_of_different_keypoints(
+    tmp_path: Path, keypoints: Keypoints, expected: list[str]
+) -> None:
     first = write(tmp_path / "dogs")
-    second = write(tmp_path / "cats", joints=("rump", "left_ear", "nose"))
+    second = write(tmp_path / "cats", keypoints=("rump", "left_ear", "nose"))
     with pytest.raises(
         UserError, match=r"cats.*only there: right_ear, tail; only here: rump, nose"
     ):
         merge([(first, None), (second, None)], tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    done = merge([(first, None), (second, None)], tmp_path / "out", joints, {"rump": "tail"})
+    done = merge([(first, None), (second, None)], tmp_path / "out", keypoints, {"rump": "tail"})
     assert list(done.skeleton.keypoints) == expected
     of_cat = load(tmp_path / "out" / "annotations.json")["annotations"][2]
     there = dict(zip(expected, zip(*[iter(of_cat["keypoints"])] * 3, strict=True), strict=True))
@@ -101,11 +103,11 @@ def test_sets_of_different_joints(tmp_path: Path, joints: Joints, expected: list
     assert of_cat["num_keypoints"] == sum(v > 0 for _, _, v in there.values())
 
 
-def test_what_the_sets_know_of_their_joints_stays(tmp_path: Path) -> None:
-    people = write(tmp_path / "people", joints=COCO_17.keypoints)
-    hats = write(tmp_path / "hats", joints=("hat", "glove_left", "glove_right", "nose"))
+def test_what_the_sets_know_of_their_keypoints_stays(tmp_path: Path) -> None:
+    persons = write(tmp_path / "persons", keypoints=COCO_17.keypoints)
+    hats = write(tmp_path / "hats", keypoints=("hat", "glove_left", "glove_right", "nose"))
     renamed = {"left_ankle": "foot", "right_ankle": "other foot"}
-    merge([(people, None), (hats, None)], tmp_path / "out", Joints.all, renamed)
+    merge([(persons, None), (hats, None)], tmp_path / "out", Keypoints.all, renamed)
     found = complete_skeleton(
         load_persons(tmp_path / "out" / "annotations.json").skeleton,
         tmp_path / "out" / "skeleton.yaml",
@@ -117,11 +119,11 @@ def test_what_the_sets_know_of_their_joints_stays(tmp_path: Path) -> None:
     assert found.weights == (*COCO_17.weights, 1, 1, 1)
 
 
-def test_colours_stay_where_all_joints_have_them(tmp_path: Path) -> None:
-    hand = write(tmp_path / "hand", joints=HAND_21.keypoints)
-    most = write(tmp_path / "most", joints=HAND_21.keypoints[1:])
-    done = merge([(hand, None), (most, None)], tmp_path / "out", Joints.common)
-    assert done.skeleton.colours == HAND_21.colours[1:]
+def test_colors_stay_where_all_keypoints_have_them(tmp_path: Path) -> None:
+    hand = write(tmp_path / "hand", keypoints=HAND_21.keypoints)
+    most = write(tmp_path / "most", keypoints=HAND_21.keypoints[1:])
+    done = merge([(hand, None), (most, None)], tmp_path / "out", Keypoints.common)
+    assert done.skeleton.colors == HAND_21.colors[1:]
 
 
 @pytest.mark.parametrize(
@@ -157,11 +159,11 @@ def test_parts_are_near_their_targets(sizes: list[int], shares: list[float], see
         assert abs(found - target) <= max(sizes)
 
 
-def test_split_by_pictures_is_exact_and_seeded(tmp_path: Path) -> None:
-    path = write(tmp_path, [f"{i}.png" for i in range(11)], people=2)
+def test_split_by_images_is_exact_and_seeded(tmp_path: Path) -> None:
+    path = write(tmp_path, [f"{i}.png" for i in range(11)], persons=2)
     shares = {"train": 7.0, "val": 2.0, "test": 1.0}
     parts = split(path, tmp_path / "out", shares)
-    assert [(p.name, p.pictures, p.people, p.groups) for p in parts] == [
+    assert [(p.name, p.images, p.persons, p.groups) for p in parts] == [
         ("train", 8, 16, ()),
         ("val", 2, 4, ()),
         ("test", 1, 2, ()),
@@ -220,7 +222,7 @@ def test_subsets(tmp_path: Path) -> None:
     path.write_text(json.dumps(document))
     assert subset(path, tmp_path / "small") == (6, 6)
     assert subset(path, tmp_path / "large", min_size=20) == (5, 5)
-    assert subset(path, tmp_path / "full", min_joints=3) == (6, 6)
+    assert subset(path, tmp_path / "full", min_keypoints=3) == (6, 6)
     assert "2 persons in 2 images" in run(
         "subset", path, tmp_path / "x", "--source", "x", "--pictures", 2, "--copy"
     )
@@ -230,8 +232,8 @@ def test_subsets(tmp_path: Path) -> None:
         image["file_name"] for image in found
     ]
     for options, message in (
-        ({"sources": ["z"]}, "expected pictures of the source 'z', found x, y"),
-        ({"pictures": 7}, "expected 7 pictures, found 6 that fit"),
+        ({"sources": ["z"]}, "expected images of the source 'z', found x, y"),
+        ({"images": 7}, "expected 7 images, found 6 that fit"),
         ({"min_size": 50}, "found none"),
     ):
         with pytest.raises(UserError, match=message):
@@ -239,17 +241,17 @@ def test_subsets(tmp_path: Path) -> None:
 
 
 def test_stats_count(tmp_path: Path) -> None:
-    path = write(tmp_path, people=2, source=["x", "y"])
+    path = write(tmp_path, persons=2, source=["x", "y"])
     document = load(path)
     document["annotations"][0]["keypoints"][5] = 1
     document["annotations"][1].update(keypoints=[0] * 9, num_keypoints=0)
     document["annotations"][3].update(iscrowd=1, area=9.0)
     path.write_text(json.dumps(document))
     numbers = stats(path)
-    assert (numbers["people"], numbers["pictures"], numbers["crowds"]) == (3, 2, 1)
-    assert numbers["people_without_joints"] == 1
-    assert numbers["joints"]["right_ear"] == {"visible": 1, "hidden": 1}
-    assert numbers["sources"]["y"] == {"pictures": 1, "people": 1}
+    assert (numbers["persons"], numbers["images"], numbers["crowds"]) == (3, 2, 1)
+    assert numbers["persons_without_keypoints"] == 1
+    assert numbers["keypoints"]["right_ear"] == {"visible": 1, "hidden": 1}
+    assert numbers["sources"]["y"] == {"images": 1, "persons": 1}
     assert numbers["box_longer_side"] == [40.0] * 5
     assert numbers["sizes"] == {"small": 3, "medium": 0, "large": 0}
     assert json.loads(run("stats", "--json", path)) == [numbers]

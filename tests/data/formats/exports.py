@@ -1,4 +1,4 @@
-"""Small sources as the tools export them, each of the same two people in the same two pictures."""
+"""Small sources as the tools export them, each of the same two people in the same two images."""
 
 import json
 from pathlib import Path
@@ -9,25 +9,25 @@ from PIL import Image
 from scipy.io import savemat
 
 SIZE = (200, 100)
-# a.jpg: one body with all three joints, the tail hidden; b.jpg: one whose tail is not labelled.
+# a.jpg: one body with all three keypoints, the tail hidden; b.jpg: one whose tail is not labeled.
 EXPECTED = {
     "a.jpg": [[20.0, 30.0, 2, 60.0, 30.0, 2, 40.0, 80.0, 1]],
     "b.jpg": [[100.0, 20.0, 2, 140.0, 50.0, 2, 0, 0, 0]],
 }
-JOINTS = ("left_ear", "right_ear", "tail")
+KEYPOINTS = ("left_ear", "right_ear", "tail")
 BOXES = {"a.jpg": [10.0, 20.0, 60.0, 70.0], "b.jpg": [90.0, 10.0, 60.0, 50.0]}
 
 
-def pictures(folder: Path, names: tuple[str, ...] = ("a.jpg", "b.jpg")) -> Path:
+def images(folder: Path, names: tuple[str, ...] = ("a.jpg", "b.jpg")) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        Image.new("RGB", SIZE, "grey").save(folder / name)
+        Image.new("RGB", SIZE, "gray").save(folder / name)
     return folder
 
 
 def yolo(root: Path, values: int = 3) -> Path:
-    pictures(root / "images" / "train", ("a.jpg",))
-    pictures(root / "images" / "val", ("b.jpg",))
+    images(root / "images" / "train", ("a.jpg",))
+    images(root / "images" / "val", ("b.jpg",))
     for name, subset in (("a.jpg", "train"), ("b.jpg", "val")):
         words = ["0"]
         x, y, w, h = BOXES[name]
@@ -69,23 +69,23 @@ _META = """<?xml version="1.0" encoding="utf-8"?>
 """
 
 
-def _cvat_joints(name: str) -> str:
+def _cvat_keypoints(name: str) -> str:
     triples = np.reshape(EXPECTED[name][0], (3, 3)).tolist()
     return "".join(
-        f'<points label="{joint}" source="manual" outside="{int(v == 0)}" '
+        f'<points label="{keypoint}" source="manual" outside="{int(v == 0)}" '
         f'occluded="{int(v == 1)}" points="{x:.2f},{y:.2f}"></points>'
-        for joint, (x, y, v) in zip(JOINTS, triples, strict=True)
+        for keypoint, (x, y, v) in zip(KEYPOINTS, triples, strict=True)
     )
 
 
 def cvat_images(root: Path) -> Path:
-    pictures(root / "images")
+    images(root / "images")
     text = _META.format(mode="annotation")
     for row, (name, (x, y, w, h)) in enumerate(BOXES.items()):
         text += (
             f'<image id="{row}" name="{name}" width="200" height="100">'
             f'<skeleton label="animal" source="manual" z_order="0" group_id="{row + 1}">'
-            f"{_cvat_joints(name)}</skeleton>"
+            f"{_cvat_keypoints(name)}</skeleton>"
             f'<box label="body" group_id="{row + 1}" occluded="0" xtl="{x}" ytl="{y}" '
             f'xbr="{x + w}" ybr="{y + h}"></box><tag label="dull"></tag></image>'
         )
@@ -94,12 +94,12 @@ def cvat_images(root: Path) -> Path:
 
 
 def cvat_video(root: Path) -> Path:
-    pictures(root / "images", ("frame_000000.png", "frame_000005.png"))
+    images(root / "images", ("frame_000000.png", "frame_000005.png"))
     text = _META.format(mode="interpolation")
     for row, (name, frame) in enumerate((("a.jpg", 0), ("b.jpg", 5))):
         text += (
             f'<track id="{row}" label="animal" source="manual"><skeleton frame="{frame}" '
-            f'keyframe="1" z_order="0">{_cvat_joints(name)}</skeleton></track>'
+            f'keyframe="1" z_order="0">{_cvat_keypoints(name)}</skeleton></track>'
         )
     (root / "annotations.xml").write_text(text + "</annotations>")
     return root / "annotations.xml"
@@ -118,11 +118,11 @@ def label_studio_tasks() -> list[dict[str, Any]]:
             }
         ]  # fmt: skip
         triples = np.reshape(EXPECTED[name][0], (3, 3)).tolist()
-        for joint, (px, py, v) in zip(JOINTS, triples, strict=True):
+        for keypoint, (px, py, v) in zip(KEYPOINTS, triples, strict=True):
             point = {
-                **common, "id": f"k-{joint}", "type": "keypointlabels", "from_name": "joint",
+                **common, "id": f"k-{keypoint}", "type": "keypointlabels", "from_name": "joint",
                 "to_name": "image",
-                "value": {"x": px / 2, "y": py, "width": 0.4, "keypointlabels": [joint]},
+                "value": {"x": px / 2, "y": py, "width": 0.4, "keypointlabels": [keypoint]},
                 **({"meta": {"text": ["occluded"]}} if v == 1 else {}),
             }  # fmt: skip
             if v:
@@ -131,7 +131,7 @@ def label_studio_tasks() -> list[dict[str, Any]]:
             {
                 "id": row,
                 "data": {"image": f"/data/upload/1/0a1b2c3d-{name}", "note": "morning"},
-                "annotations": [{"id": row, "was_cancelled": False, "result": results}],
+                "annotations": [{"id": row, "was_canceled": False, "result": results}],
                 "predictions": [],
             }
         )
@@ -139,13 +139,13 @@ def label_studio_tasks() -> list[dict[str, Any]]:
 
 
 def label_studio(root: Path) -> Path:
-    pictures(root / "images")
+    images(root / "images")
     (root / "project-1.json").write_text(json.dumps(label_studio_tasks()))
     return root / "project-1.json"
 
 
 def labelme(root: Path) -> Path:
-    pictures(root / "images")
+    images(root / "images")
     (root / "labels").mkdir()
     for name, (x, y, w, h) in BOXES.items():
         triples = np.reshape(EXPECTED[name][0], (3, 3)).tolist()
@@ -154,9 +154,9 @@ def labelme(root: Path) -> Path:
              "shape_type": "rectangle", "flags": {}}
         ]  # fmt: skip
         shapes += [
-            {"label": joint, "points": [[px, py]], "group_id": 3, "shape_type": "point",
+            {"label": keypoint, "points": [[px, py]], "group_id": 3, "shape_type": "point",
              "description": "", "flags": {"occluded": v == 1}, "mask": None}
-            for joint, (px, py, v) in zip(JOINTS, triples, strict=True)
+            for keypoint, (px, py, v) in zip(KEYPOINTS, triples, strict=True)
             if v
         ]  # fmt: skip
         document = {
@@ -168,21 +168,21 @@ def labelme(root: Path) -> Path:
 
 
 def csv_table(root: Path) -> Path:
-    pictures(root / "images")
-    lines = ["image,person,joint,x,y,visible"]
+    images(root / "images")
+    lines = ["image,person,keypoint,x,y,visible"]
     for name, (values,) in EXPECTED.items():
-        for joint, (x, y, v) in zip(JOINTS, np.reshape(values, (3, 3)).tolist(), strict=True):
-            lines.append(f"{name},0,{joint},{x},{y},{int(v)}")
+        for keypoint, (x, y, v) in zip(KEYPOINTS, np.reshape(values, (3, 3)).tolist(), strict=True):
+            lines.append(f"{name},0,{keypoint},{x},{y},{int(v)}")
     (root / "labels.csv").write_text("\n".join(lines) + "\n")
     return root / "labels.csv"
 
 
 def lspet(root: Path, count: int = 2, lsp: bool = False) -> Path:
     pattern = "im{:04d}.jpg" if lsp else "im{:05d}.jpg"
-    pictures(root / "images", tuple(pattern.format(i + 1) for i in range(count)))
-    joints = np.zeros((14, 3, count))
-    joints[:, 0] = np.arange(14)[:, None] * 10 + 5
-    joints[:, 1] = np.arange(14)[:, None] * 5 + 3
-    joints[:, 2] = np.arange(14)[:, None] % 2
-    savemat(root / "joints.mat", {"joints": joints.transpose(1, 0, 2) if lsp else joints})
+    images(root / "images", tuple(pattern.format(i + 1) for i in range(count)))
+    keypoints = np.zeros((14, 3, count))
+    keypoints[:, 0] = np.arange(14)[:, None] * 10 + 5
+    keypoints[:, 1] = np.arange(14)[:, None] * 5 + 3
+    keypoints[:, 2] = np.arange(14)[:, None] % 2
+    savemat(root / "joints.mat", {"joints": keypoints.transpose(1, 0, 2) if lsp else keypoints})
     return root / "joints.mat"

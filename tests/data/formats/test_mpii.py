@@ -38,7 +38,7 @@ def converted(path: Path, found: list[dict[str, Any]], heads: dict[str, Any] | N
 
 
 def official_crop(center: list[float], scale: float) -> tuple[list[float], float]:
-    """Centre and side in pixels counted from 0, by the rules that the official code has."""
+    """Center and side in pixels counted from 0, by the rules that the official code has."""
     x, y = center
     if x != -1:
         y, scale = y + 15 * scale, scale * 1.25
@@ -59,7 +59,7 @@ def test_crops_are_the_official_ones(annot: Path, tmp_path: Path) -> None:
 
 
 @given(x=st.one_of(st.just(-1.0), st.floats(0, 4000)), y=st.floats(-1, 4000), s=st.floats(0.01, 20))
-def test_any_centre_and_scale(x: float, y: float, s: float) -> None:
+def test_any_center_and_scale(x: float, y: float, s: float) -> None:
     from hrpose.data.formats.mpii import _box
 
     center, side = official_crop([x, y], s)
@@ -71,7 +71,7 @@ def test_any_centre_and_scale(x: float, y: float, s: float) -> None:
 def test_the_form(annot: Path, tmp_path: Path) -> None:
     done = convert(annot, tmp_path)
     assert [d.path.name for d in done] == ["train.json", "valid.json", "test.json"]
-    assert [(d.people, d.pictures, d.pictures_found, d.heads) for d in done] == [
+    assert [(d.persons, d.images, d.images_found, d.heads) for d in done] == [
         (9, 5, 5, 0),
         (9, 5, 5, 9),
         (3, 2, 2, 0),
@@ -92,14 +92,14 @@ def test_the_form(annot: Path, tmp_path: Path) -> None:
         assert table.file_names[table.image_index[row]].decode() == entry["image"]
 
 
-def test_people_of_the_test_set_have_boxes_alone(annot: Path, tmp_path: Path) -> None:
+def test_persons_of_the_test_set_have_boxes_alone(annot: Path, tmp_path: Path) -> None:
     convert(annot, tmp_path)
     assert len(load_persons(tmp_path / "test.json")) == 0
-    assert len(load_persons(tmp_path / "test.json", unlabelled=True)) == 3
+    assert len(load_persons(tmp_path / "test.json", unlabeled=True)) == 3
 
 
-def test_without_pictures_their_sizes_are_guessed(tmp_path: Path) -> None:
-    annot = write_mpii(tmp_path, pictures=False)
+def test_without_images_their_sizes_are_guessed(tmp_path: Path) -> None:
+    annot = write_mpii(tmp_path, images=False)
     done = CliRunner().invoke(app, ["data", "convert", "mpii", str(annot), str(tmp_path / "out")])
     assert done.exit_code == 0
     assert "5 images were not found and their sizes guessed" in done.stdout
@@ -110,12 +110,12 @@ def test_without_pictures_their_sizes_are_guessed(tmp_path: Path) -> None:
         assert (keypoints[:, :2].max(axis=0) < sizes[person["image_id"]]).all()
 
 
-def test_pictures_may_be_in_a_zip_file(annot: Path, tmp_path: Path) -> None:
+def test_images_may_be_in_a_zip_file(annot: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
         for path in sorted((annot.parent / "images").iterdir()):
             archive.write(path, f"images/{path.name}")
     done = convert(annot, tmp_path / "out", tmp_path / "images.zip")
-    assert all(d.pictures_found == d.pictures for d in done)
+    assert all(d.images_found == d.images for d in done)
 
 
 def test_there_and_back(annot: Path, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_there_and_back(annot: Path, tmp_path: Path) -> None:
         assert np.where(found["dataset_joints"] == name)[1][0] == joint
 
 
-def test_points_of_unlabelled_joints_come_back(tmp_path: Path) -> None:
+def test_points_of_unlabeled_joints_come_back(tmp_path: Path) -> None:
     official = entries(2)
     official[0]["joints_vis"][3] = 0  # with the point that it has
     official[1]["joints"][4], official[1]["joints_vis"][4] = [0.0, 0.0], 0
@@ -163,9 +163,9 @@ def test_pckh_from_our_form_alone(tmp_path: Path, differ: bool) -> None:
         "headboxes_src": part["headboxes"].transpose(1, 2, 0),
     }
     ours = converted(tmp_path / "annot", official, heads)
-    people = json.loads(ours.read_text())["annotations"]
-    assert sum("pckh_keypoints" in person for person in people) == differ * len(people)
-    found = pckh_truth(read_annotations(ours), [person["id"] for person in people])
+    persons = json.loads(ours.read_text())["annotations"]
+    assert sum("pckh_keypoints" in person for person in persons) == differ * len(persons)
+    found = pckh_truth(read_annotations(ours), [person["id"] for person in persons])
     assert found is not None
     assert found.known.all()
     scores = pckh(part["pred"], found.points, found.missing, found.head_boxes)
@@ -272,6 +272,6 @@ def test_mat_files_of_another_form(
     assert "gt_valid.mat" in str(raised.value)
 
 
-def test_mat_files_of_other_people(tmp_path: Path) -> None:
+def test_mat_files_of_other_persons(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected the 3 people of the JSON file, found 4"):
         converted(tmp_path, entries(3), truth(entries(4)))

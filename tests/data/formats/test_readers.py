@@ -10,13 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from data.formats import exports
-from data.formats.exports import BOXES, EXPECTED, JOINTS
+from data.formats.exports import BOXES, EXPECTED, KEYPOINTS
 from hrpose.cli.main import app
 from hrpose.data.coco import load_persons
-from hrpose.data.formats.coco import box_of_joints
+from hrpose.data.formats.coco import box_of_keypoints
 from hrpose.data.formats.convert import to_coco
-from hrpose.data.formats.people import Given
-from hrpose.data.images import PictureSource
+from hrpose.data.formats.persons import Given
+from hrpose.data.images import ImageFiles
 from hrpose.data.skeleton_file import skeleton_called
 from hrpose.errors import UserError
 from hrpose.skeleton import Skeleton
@@ -27,7 +27,7 @@ def documents(out: Path) -> dict[str, Any]:
     return {path.stem: json.loads(path.read_text()) for path in sorted(out.glob("*.json"))}
 
 
-def people(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def persons(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     names = {image["id"]: image["file_name"] for image in document["images"]}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names.values()}
     for annotation in document["annotations"]:
@@ -43,33 +43,33 @@ def people(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
         ("csv", exports.csv_table, False),
     ],
 )
-def test_the_same_people_from_every_tool(
+def test_the_same_persons_from_every_tool(
     tmp_path: Path, name: str, write: Callable[[Path], Path], has_boxes: bool
 ) -> None:
     to_coco(name, write(tmp_path / "in"), tmp_path / "out", Given())
     (document,) = documents(tmp_path / "out").values()
-    assert document["categories"][0]["keypoints"] == list(JOINTS)
-    for picture, found in people(document).items():
-        assert [person["keypoints"] for person in found] == EXPECTED[picture]
+    assert document["categories"][0]["keypoints"] == list(KEYPOINTS)
+    for image, found in persons(document).items():
+        assert [person["keypoints"] for person in found] == EXPECTED[image]
         if has_boxes:
-            assert [person["bbox"] for person in found] == [BOXES[picture]]
+            assert [person["bbox"] for person in found] == [BOXES[image]]
         assert all(("bbox_guessed" in person) != has_boxes for person in found)
     assert all((i["width"], i["height"]) == exports.SIZE for i in document["images"])
-    # What follows finds the pictures beside the file.
+    # What follows finds the images beside the file.
     table = load_persons(tmp_path / "out" / "annotations.json")
-    images = PictureSource(tmp_path / "out" / "images")
-    assert all(table.picture_name(row) in images for row in range(len(table)))
+    images = ImageFiles(tmp_path / "out" / "images")
+    assert all(table.image_name(row) in images for row in range(len(table)))
     assert "flip_pairs:\n- [left_ear, right_ear]" in (tmp_path / "out/skeleton.yaml").read_text()
 
 
-def test_labelme_beside_its_pictures(tmp_path: Path) -> None:
+def test_labelme_beside_its_images(tmp_path: Path) -> None:
     source = exports.labelme(tmp_path / "in")
-    given = Given(PictureSource(tmp_path / "in" / "images"))
+    given = Given(ImageFiles(tmp_path / "in" / "images"))
     to_coco("labelme", source, tmp_path / "out", given)
     (document,) = documents(tmp_path / "out").values()
-    for picture, found in people(document).items():
-        assert [person["keypoints"] for person in found] == EXPECTED[picture]
-        assert [person["bbox"] for person in found] == [BOXES[picture]]
+    for image, found in persons(document).items():
+        assert [person["keypoints"] for person in found] == EXPECTED[image]
+        assert [person["bbox"] for person in found] == [BOXES[image]]
 
 
 @pytest.mark.parametrize("values", [2, 3])
@@ -78,8 +78,8 @@ def test_yolo_keeps_its_subsets(tmp_path: Path, values: int) -> None:
     found = documents(tmp_path / "out")
     assert set(found) == {"train", "val"}
     for subset, name in (("train", "a.jpg"), ("val", "b.jpg")):
-        (picture, (person,)) = next(iter(people(found[subset]).items()))
-        assert picture == f"images/{subset}/{name}"
+        (image, (person,)) = next(iter(persons(found[subset]).items()))
+        assert image == f"images/{subset}/{name}"
         expected = np.reshape(EXPECTED[name][0], (3, 3))
         if values == 2:  # nothing says who is hidden
             expected[expected[:, 2] > 0, 2] = 2
@@ -123,7 +123,7 @@ def test_leeds_sports_poses(tmp_path: Path, lsp: bool) -> None:
     to_coco("lsp", source, tmp_path / "out", Given())
     table = load_persons(tmp_path / "out" / "annotations.json")
     assert table.skeleton is LSP_14
-    assert table.picture_name(1) == ("im0002.jpg" if lsp else "im00002.jpg")
+    assert table.image_name(1) == ("im0002.jpg" if lsp else "im00002.jpg")
     # LSP's third value says hidden, LSPET's usable.
     expected = [2, 1] * 7 if lsp else [0, 2] * 7
     assert table.keypoints[0, :, 2].tolist() == expected
@@ -158,7 +158,7 @@ def test_points_of_cvat_without_skeletons(tmp_path: Path) -> None:
 
 
 def test_whose_keypoints_label_studio_has(tmp_path: Path) -> None:
-    """By parent, by relation, and by place: the smallest rectangle that lacks the joint."""
+    """By parent, by relation, and by place: the smallest rectangle that lacks the keypoint."""
     common = {"original_width": 100, "original_height": 100}
 
     def box(key: str, x: float, y: float, w: float, h: float) -> dict[str, Any]:
@@ -200,22 +200,22 @@ def test_whose_keypoints_label_studio_has(tmp_path: Path) -> None:
     ]
 
 
-def test_boxes_that_are_made_from_joints() -> None:
-    assert box_of_joints([(20, 30, 2), (60, 50, 1)], (200, 100)) == (16, 26, 48, 28)
-    assert box_of_joints([(2, 2, 2), (198, 98, 2)], (200, 100)) == (0, 0, 200, 100)
-    assert box_of_joints([(20, 30, 2)], (200, 100)) == (0, 0, 200, 100)
-    left, top, w, h = box_of_joints([(-50, 5, 2), (-30, 9, 2)], (200, 100))
+def test_boxes_that_are_made_from_keypoints() -> None:
+    assert box_of_keypoints([(20, 30, 2), (60, 50, 1)], (200, 100)) == (16, 26, 48, 28)
+    assert box_of_keypoints([(2, 2, 2), (198, 98, 2)], (200, 100)) == (0, 0, 200, 100)
+    assert box_of_keypoints([(20, 30, 2)], (200, 100)) == (0, 0, 200, 100)
+    left, top, w, h = box_of_keypoints([(-50, 5, 2), (-30, 9, 2)], (200, 100))
     assert (left, top, w, h) == (-52, 3, 24, 8)
 
 
 def test_our_own_tables_of_poses_come_in(tmp_path: Path) -> None:
-    exports.pictures(tmp_path / "images")
+    exports.images(tmp_path / "images")
     source = tmp_path / "poses.csv"
     source.write_text(
-        "file,frame,time,track_id,person,joint,x,y,score,present\n"
+        "file,frame,time,track_id,person,keypoint,x,y,score,present\n"
         "a.jpg,,,,0,nose,1.5,2.5,0.9,true\na.jpg,,,,0,tail,3,4,0.1,false\n"
     )
-    with pytest.raises(UserError, match="line 2: expected a joint of 'tails'"):
+    with pytest.raises(UserError, match="line 2: expected a keypoint of 'tails'"):
         to_coco("csv", source, tmp_path / "out", Given(skeleton=Skeleton("tails", ("tail",))))
     to_coco("csv", source, tmp_path / "out", Given())
     (document,) = documents(tmp_path / "out").values()

@@ -14,8 +14,8 @@ from data.formats import exports
 from hrpose.cli.main import app
 from hrpose.data.formats.convert import SOURCES, from_coco_to, from_coco_to_yolo, to_coco
 from hrpose.data.formats.cvat import children
-from hrpose.data.formats.people import Given
-from hrpose.data.images import PictureSource
+from hrpose.data.formats.persons import Given
+from hrpose.data.images import ImageFiles
 from hrpose.data.skeleton_file import skeleton_called
 from hrpose.errors import UserError
 from hrpose.skeleton import Skeleton
@@ -33,7 +33,7 @@ FAULTS = [
     # Numbers.
     ("yolo", "labels/train/a.txt", " 0.3 2", " nan 2", r"a\.txt: line 1: left_ear: .* found nan"),
     ("yolo", "labels/train/a.txt", " 0.3 2", " 1e999 2", r"line 1: left_ear: .*finite number"),
-    ("yolo", "labels/train/a.txt", " 0.3 2", " 30 2", r"shares of the picture"),
+    ("yolo", "labels/train/a.txt", " 0.3 2", " 30 2", r"shares of the image"),
     ("cvat", "annotations.xml", "20.00,30.00", "nan,30.00", r"image a.jpg: .*left_ear.*found nan"),
     ("cvat", "annotations.xml", "20.00,30.00", "20.00", r"left_ear: expected places"),
     ("cvat", "annotations.xml", "20.00,30.00", "1,2;3,4", r"left_ear: expected one place"),
@@ -56,7 +56,7 @@ FAULTS = [
     ("labelme", "labels/a.json", r"..\\images\\a.jpg", "/etc/a.jpg", r"imagePath.*found /etc"),
     ("csv", "labels.csv", "a.jpg", "../../etc/passwd", r"line 2: image: expected the relative"),
     ("csv", "labels.csv", "a.jpg", "c:\\a.jpg", r"line 2: image: expected the relative"),
-    # Joints: unknown, twice, too few.
+    # Keypoints: unknown, twice, too few.
     ("yolo", "labels/train/a.txt", " 0.8 1", "", r"line 1: expected 14 numbers.*found 12"),
     ("yolo", "data.yaml", "right_ear, tail", "right_ear", r"kpt_names: expected 3 different names"),
     ("yolo", "data.yaml", "[1, 0, 2]", "[1, 2, 0]", r"flip_idx: expected 3 indices"),
@@ -73,9 +73,9 @@ FAULTS = [
     ("label-studio", "project-1.json", '["tail"]', "[]", r"keypointlabels: expected one label"),
     ("labelme", "labels/a.json", '"right_ear"', '"left_ear"', r"found 'left_ear' again; give each"),
     ("csv", "labels.csv", "right_ear", "left_ear", r"line 3: .*found 'left_ear' again"),
-    ("csv", "labels.csv", "0,left_ear", "0,", r"line 2: joint: expected the name of a joint"),
+    ("csv", "labels.csv", "0,left_ear", "0,", r"line 2: keypoint: expected the name of a keypoint"),
     # The form.
-    ("yolo", "data.yaml", "kpt_shape", "kpt_shpe", r"kpt_shape: expected \[joints, 2 or 3\]"),
+    ("yolo", "data.yaml", "kpt_shape", "kpt_shpe", r"kpt_shape: expected \[keypoints, 2 or 3\]"),
     ("yolo", "data.yaml", "0: animal", "0: dog\n  1: cat", r"one of them as --category.* dog, cat"),
     ("yolo", "data.yaml", "train:", "train: [", r"data\.yaml: expected YAML"),
     ("cvat", "annotations.xml", '<?xml version="1.0" encoding="utf-8"?>',
@@ -83,18 +83,18 @@ FAULTS = [
     ("cvat", "annotations.xml", "</skeleton>", "</bones>", r"mismatched tag"),
     ("cvat", "annotations.xml", "<annotations>", "<labels>", r"expected XML with <annotations>"),
     ("cvat", "annotations.xml", 'width="200"', 'width="0"', r"a.jpg: width: expected a whole"),
-    ("cvat", "annotations.xml", "b.jpg", "a.jpg", r"expected each picture once, found a\.jpg"),
+    ("cvat", "annotations.xml", "b.jpg", "a.jpg", r"expected each image once, found a\.jpg"),
     ("label-studio", "project-1.json", '"rotation": 0', '"rotation": 9',
      r"rectangle that is not turned"),
     ("label-studio", "project-1.json", '"original_width": 200', '"original_width": 201',
-     r"result 2: expected a picture of 201 x 100"),
+     r"result 2: expected an image of 201 x 100"),
     ("labelme", "labels/a.json", '"imageWidth": 200', '"imageWidth": -1',
      r"a\.json: width: expected"),
     ("labelme", "labels/a.json", "{", "[", r"a\.json: expected JSON"),
     ("csv", "labels.csv", "joint", "keypoint", r"line 1: expected the columns image, person"),
     ("csv", "labels.csv", "a.jpg,0", '"a.jpg"x,0', r"line 2: expected CSV"),
     ("csv", "labels.csv", ",20.0,30.0,2\n", "\n", r"line 2: expected 6 values, found 3"),
-    ("csv", "labels.csv", "a.jpg", "gone.jpg", r"expected the picture gone\.jpg.*--images"),
+    ("csv", "labels.csv", "a.jpg", "gone.jpg", r"expected the image gone\.jpg.*--images"),
 ]  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def test_faults_are_named(
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    images = PictureSource(tmp_path / "in" / "images") if name == "labelme" else None
+    images = ImageFiles(tmp_path / "in" / "images") if name == "labelme" else None
     with pytest.raises(UserError, match=message) as caught:
         to_coco(name, source, tmp_path / "out", Given(images))
     assert "\n" not in str(caught.value)
@@ -135,15 +135,15 @@ def test_the_short_form_of_label_studio(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("joints", "message"),
     [
-        (np.full((14, 3, 2), np.nan), "picture 1: expected finite places and 0 or 1, found NaN"),
-        (np.full((14, 3, 2), 2.0), "picture 1: expected finite places and 0 or 1"),
+        (np.full((14, 3, 2), np.nan), "image 1: expected finite places and 0 or 1, found NaN"),
+        (np.full((14, 3, 2), 2.0), "image 1: expected finite places and 0 or 1"),
         (np.ones((16, 3, 2)), r"expected the shape \(14, 3, n\) of LSPET"),
-        (np.ones((14, 3, 3)), "expected the picture im00003.jpg"),
+        (np.ones((14, 3, 3)), "expected the image im00003.jpg"),
     ],
 )
-def test_faults_of_joints_mat(tmp_path: Path, joints: Any, message: str) -> None:
+def test_faults_of_keypoints_mat(tmp_path: Path, keypoints: Any, message: str) -> None:
     source = exports.lspet(tmp_path / "in")
-    savemat(source, {"joints": joints})
+    savemat(source, {"joints": keypoints})
     with pytest.raises(UserError, match=message):
         to_coco("lsp", source, tmp_path / "out", Given())
     assert not (tmp_path / "out").exists()
@@ -179,18 +179,18 @@ def test_faults_of_coco(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json"]
 
 
-def test_pictures_that_yolo_could_not_tell_apart(tmp_path: Path) -> None:
+def test_images_that_yolo_could_not_tell_apart(tmp_path: Path) -> None:
     images = [
         {"id": i, "file_name": n, "width": 9, "height": 9} for i, n in enumerate(("a.jpg", "a.png"))
     ]
     category = {"id": 1, "name": "animal", "keypoints": ["a"]}
     source = tmp_path / "a.json"
     source.write_text(json.dumps({"images": images, "annotations": [], "categories": [category]}))
-    with pytest.raises(UserError, match=r"a\.png: expected pictures whose names differ"):
+    with pytest.raises(UserError, match=r"a\.png: expected images whose names differ"):
         from_coco_to_yolo({"train": (source, Given())}, tmp_path / "out")
 
 
-def test_joints_that_yolo_cannot_hold_are_counted(tmp_path: Path) -> None:
+def test_keypoints_that_yolo_cannot_hold_are_counted(tmp_path: Path) -> None:
     document = {
         "images": [{"id": 1, "file_name": "a.jpg", "width": 10, "height": 10}],
         "annotations": [
@@ -208,7 +208,7 @@ def test_joints_that_yolo_cannot_hold_are_counted(tmp_path: Path) -> None:
     assert label == "0 0.25 0.25 0.5 0.5 0.5 0.5 1 0 0 0\n"
 
 
-def test_a_picture_that_cannot_be_copied_leaves_nothing(tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_copied_leaves_nothing(tmp_path: Path) -> None:
     source = exports.cvat_images(tmp_path / "in")
     (tmp_path / "in" / "images" / "b.jpg").unlink()
     with pytest.raises(UserError, match=r"b\.jpg: no such file"):
@@ -245,7 +245,7 @@ def test_skeletons_that_are_called(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message):
             skeleton_called(str(path) if content is not None else text)
     source = exports.lspet(tmp_path / "in")
-    with pytest.raises(UserError, match="expected a skeleton of 14 joints, found 1"):
+    with pytest.raises(UserError, match="expected a skeleton of 14 keypoints, found 1"):
         to_coco("lsp", source, tmp_path / "out", Given(skeleton=Skeleton("one", ("a",))))
 
 

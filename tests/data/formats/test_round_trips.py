@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hrpose.data.formats.convert import from_coco_to, from_coco_to_yolo, to_coco
-from hrpose.data.formats.people import Given
-from hrpose.data.images import PictureSource
+from hrpose.data.formats.persons import Given
+from hrpose.data.images import ImageFiles
 from hrpose.data.skeleton_file import skeleton_called
 
 NAMES = ("left ear", 'a "b" & <c>', "tail")
@@ -21,7 +21,7 @@ NAMES = ("left ear", 'a "b" & <c>', "tail")
 
 @st.composite
 def sets(draw: st.DrawFn) -> dict[str, Any]:
-    """COCO keypoints of up to three pictures, whose sizes are those of `write_pictures`."""
+    """COCO keypoints of up to three images, whose sizes are those of `write_images`."""
     images, annotations = [], []
     for image_id in range(1, draw(st.integers(1, 3)) + 1):
         width, height = 20 * image_id, 90
@@ -30,17 +30,17 @@ def sets(draw: st.DrawFn) -> dict[str, Any]:
         )
         for _ in range(draw(st.integers(0, 2))):
             xs, ys = st.floats(0, width), st.floats(0, height)
-            joints = []
+            keypoints = []
             for _ in NAMES:
                 visible = draw(st.integers(0, 2))
-                joints += [draw(xs), draw(ys), visible] if visible else [0, 0, 0]
-            if not any(joints[2::3]):
-                joints[:3] = [1.5, 2.25, 2]
+                keypoints += [draw(xs), draw(ys), visible] if visible else [0, 0, 0]
+            if not any(keypoints[2::3]):
+                keypoints[:3] = [1.5, 2.25, 2]
             left, top = draw(st.floats(0, width / 2)), draw(st.floats(0, height / 2))
             w, h = draw(st.floats(1, width / 2)), draw(st.floats(1, height / 2))
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": image_id, "category_id": 1, "iscrowd": 0,
-                 "keypoints": joints, "num_keypoints": sum(v > 0 for v in joints[2::3]),
+                 "keypoints": keypoints, "num_keypoints": sum(v > 0 for v in keypoints[2::3]),
                  "bbox": [left, top, w, h], "area": w * h}
             )  # fmt: skip
     if not annotations:
@@ -53,8 +53,8 @@ def sets(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
     (folder / "in").mkdir()
     for image_id in range(1, 4):
         Image.new("L", (20 * image_id, 90)).save(folder / "in" / f"{image_id}.png")
@@ -83,12 +83,12 @@ def same(before: dict[str, Any], after: dict[str, Any], prefix: str, boxes: bool
 )
 @given(document=sets())
 def test_there_and_back(
-    tmp_path_factory: pytest.TempPathFactory, pictures: Path, name: str, document: dict[str, Any]
+    tmp_path_factory: pytest.TempPathFactory, images: Path, name: str, document: dict[str, Any]
 ) -> None:
     folder = tmp_path_factory.mktemp("trip")
     source, there, back = folder / "coco.json", folder / "there", folder / "back"
     source.write_text(json.dumps(document))
-    found = Given(PictureSource(pictures))
+    found = Given(ImageFiles(images))
     match name:
         case "yolo":
             from_coco_to_yolo({"train": (source, found)}, there)
@@ -98,8 +98,8 @@ def test_there_and_back(
             to_coco(name, there / "annotations.xml", back, found)
         case "label-studio":
             from_coco_to("to-label-studio", source, there, found, "/data/local-files/?d=")
-            joints = skeleton_called(str(there / "config.xml"))
-            to_coco(name, there / "tasks.json", back, replace(found, skeleton=joints))
+            keypoints = skeleton_called(str(there / "config.xml"))
+            to_coco(name, there / "tasks.json", back, replace(found, skeleton=keypoints))
         case _:
             to_coco(name, source, back, found)
     (path,) = back.glob("*.json")

@@ -59,7 +59,7 @@ def test_a_gpu_is_equal_too(certificate: Certificate) -> None:
 CHANGED: list[tuple[str, float, Callable[[Golden], Iterable[Check]], set[str]]] = [
     ("crop2_matrix", 2e-4, check_crops, {"crops: image to input"}),
     ("crop5_inverse", 2e-4, check_crops, {"crops: input to image"}),
-    ("crop0_size_px", 2e-3, check_crops, {"crops: centre and size"}),
+    ("crop0_size_px", 2e-3, check_crops, {"crops: center and size"}),
     ("target_256x192_heatmaps", 2e-5, partial(check_heatmaps, arrays=NUMPY), {"targets 256x192"}),
     ("target_384x288_weights", 2e-5, partial(check_heatmaps, arrays=TORCH), {"targets 384x288"}),
     (
@@ -94,7 +94,7 @@ def test_a_changed_number_is_seen(
     assert unequal(check(altered(**{name: array}))) == seen
 
 
-def test_a_changed_picture_is_seen() -> None:
+def test_a_changed_image_is_seen() -> None:
     image = Golden.open().arrays("pipeline")["crop1_image"].copy()
     image[:2] ^= 8
     assert unequal(check_crops(altered(crop1_image=image))) == {
@@ -106,7 +106,7 @@ def test_a_changed_picture_is_seen() -> None:
     ("key", "check", "seen"),
     [
         ("loss_mse", check_losses, "loss: MSE"),
-        ("loss_mse_unweighted", check_losses, "loss: MSE, joints alike"),
+        ("loss_mse_unweighted", check_losses, "loss: MSE, keypoints alike"),
         ("loss_ohkm_top8", check_losses, "loss: OHKM, top 8"),
     ],
 )

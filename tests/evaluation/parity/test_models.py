@@ -11,22 +11,22 @@ from hrpose.data.coco import load_persons
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.evaluate import evaluate
-from hrpose.evaluation.parity.models import figure, people_of
+from hrpose.evaluation.parity.models import figure, persons_of
 from hrpose.skeletons import COCO_17
 from hrpose.synthetic import ANIMAL, PERSON, Figure, write_dataset
-from tiny_weights import PASSPORT, write_tiny_weights
+from tiny_weights import METADATA, write_tiny_weights
 
 
 def drawn(folder: Path, form: Figure) -> tuple[PoseEstimator, Path, str]:
     annotations = write_dataset(folder / "set", 6, seed=0, figure=form)
-    passport = replace(PASSPORT, skeleton=load_persons(annotations).skeleton)
-    weights = write_tiny_weights(folder / "tiny.onnx", passport)
+    metadata = replace(METADATA, skeleton=load_persons(annotations).skeleton)
+    weights = write_tiny_weights(folder / "tiny.onnx", metadata)
     return load(weights, detector="none"), annotations, str(annotations.parent / "images")
 
 
 def test_without_oks_constants_the_figure_is_pck(tmp_path: Path) -> None:
     estimator, *data = drawn(tmp_path, ANIMAL)
-    assert not estimator.passport.skeleton.has_sigmas
+    assert not estimator.metadata.skeleton.has_sigmas
     name, value = figure(estimator, *data)
     assert name == "PCK@0.1"
     # A share, not per cent: what `hrpose verify` prints with others of its kind.
@@ -36,15 +36,15 @@ def test_without_oks_constants_the_figure_is_pck(tmp_path: Path) -> None:
 
 def test_with_oks_constants_the_figure_is_ap_and_says_whose_boxes(tmp_path: Path) -> None:
     estimator, *data = drawn(tmp_path, PERSON)
-    assert estimator.passport.skeleton == COCO_17
+    assert estimator.metadata.skeleton == COCO_17
     name, value = figure(estimator, *data)
     assert name == "AP, boxes: ground-truth"
     assert value == evaluate(estimator, *data).as_dict()["AP"]
 
 
-def test_a_data_set_without_people_is_refused(tmp_path: Path) -> None:
+def test_a_data_set_without_persons_is_refused(tmp_path: Path) -> None:
     annotations = write_dataset(tmp_path, 1, seed=0)
     document = json.loads(annotations.read_bytes())
     annotations.write_text(json.dumps({**document, "annotations": []}))
-    with pytest.raises(UserError, match="expected people with labelled keypoints, found none"):
-        people_of(annotations, str(tmp_path / "images"))
+    with pytest.raises(UserError, match="expected people with labeled keypoints, found none"):
+        persons_of(annotations, str(tmp_path / "images"))

@@ -1,4 +1,4 @@
-"""Frames of boxed pictures: inside the picture, boxes where the people are, repeatable."""
+"""Frames of boxed images: inside the image, boxes where the people are, repeatable."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.data.persons import BoxTable
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, transform_boxes
 from hrpose.training.person_detector.dataset import (
-    BoxedPictures,
-    FinderDataset,
+    BoxedImages,
+    DetectorDataset,
     FrameDraw,
     FrameSampler,
     Framing,
@@ -28,20 +28,20 @@ INPUT = (64, 64)
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> FinderDataset:
-    """One picture with one person, who is the only bright thing in it."""
-    folder = tmp_path_factory.mktemp("pictures")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> DetectorDataset:
+    """One image with one person, who is the only bright thing in it."""
+    folder = tmp_path_factory.mktemp("images")
     pixels = np.zeros((96, 128, 3), np.uint8)
     pixels[30:80, 40:60] = 255
     Image.fromarray(pixels).save(folder / "a.png")
     boxes = (np.array([[40.0, 30.0, 20.0, 50.0]]),)
     table = BoxTable(("a.png",), boxes, ("",))
     framing = Framing((0.7, 1.3), close=0.5, photometric=0.0)
-    return FinderDataset([BoxedPictures(table, PictureSource(folder), framing)], INPUT)
+    return DetectorDataset([BoxedImages(table, ImageFiles(folder), framing)], INPUT)
 
 
 @given(st.integers(0, 10_000))
-def test_the_box_lies_where_the_person_is(dataset: FinderDataset, seed: int) -> None:
+def test_the_box_lies_where_the_person_is(dataset: DetectorDataset, seed: int) -> None:
     pixels, (box,) = dataset.frame(FrameDraw(0, (seed,)))
     rows, columns = np.nonzero(pixels[..., 0] > 127)
     seen = np.clip([box[0], box[1], box[0] + box[2], box[1] + box[3]], 0, 64)
@@ -50,7 +50,7 @@ def test_the_box_lies_where_the_person_is(dataset: FinderDataset, seed: int) -> 
         np.testing.assert_allclose(seen, found, atol=0.6)
 
 
-def test_a_draw_is_always_the_same_frame(dataset: FinderDataset) -> None:
+def test_a_draw_is_always_the_same_frame(dataset: DetectorDataset) -> None:
     first, second, other = (dataset[FrameDraw(0, (seed,))].image for seed in (1, 1, 2))
     assert (first == second).all()
     assert not (first == other).all()
@@ -63,10 +63,10 @@ def test_decoded_images_are_kept_up_to_a_bound(
     for name in ("a.png", "b.png"):
         Image.new("RGB", (128, 96)).save(tmp_path / name)
     boxes = (np.array([[40.0, 30.0, 20.0, 50.0]]),) * 2
-    images = PictureSource(tmp_path)
+    images = ImageFiles(tmp_path)
     monkeypatch.setattr("hrpose.training.person_detector.dataset.KEPT_BYTES", limit)
-    parts = [BoxedPictures(BoxTable(("a.png", "b.png"), boxes, ("", "")), images)]
-    data = FinderDataset(parts, INPUT)
+    parts = [BoxedImages(BoxTable(("a.png", "b.png"), boxes, ("", "")), images)]
+    data = DetectorDataset(parts, INPUT)
     for image in (0, 1):
         data.frame(FrameDraw(image))
     for name in ("a.png", "b.png"):
@@ -79,18 +79,18 @@ def test_decoded_images_are_kept_up_to_a_bound(
     assert again == kept
 
 
-def test_without_a_seed_it_is_the_whole_picture(dataset: FinderDataset) -> None:
+def test_without_a_seed_it_is_the_whole_image(dataset: DetectorDataset) -> None:
     _, (box,) = dataset.frame(FrameDraw(0))
     np.testing.assert_allclose(box, [20.25, 15.25 + 8, 10, 25])
 
 
 @given(st.integers(50, 900), st.integers(50, 900), st.floats(0.3, 1.0), st.integers(0, 10_000))
-def test_a_smaller_frame_is_inside_the_picture(
+def test_a_smaller_frame_is_inside_the_image(
     width: int, height: int, zoom: float, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    people = np.array([[0.2, 0.3, 0.3, 0.6]]) * [width, height, width, height]
-    crop = draw_frame((width, height), people, INPUT, Framing((zoom, zoom), close=0.5), rng)
+    persons = np.array([[0.2, 0.3, 0.3, 0.6]]) * [width, height, width, height]
+    crop = draw_frame((width, height), persons, INPUT, Framing((zoom, zoom), close=0.5), rng)
     for middle, size, image in zip(crop.center, crop.size, (width, height), strict=True):
         low, high = middle - size / 2, middle + size / 2
         inside = low >= -1e-6 and high <= image + 1e-6
@@ -124,13 +124,13 @@ def test_a_mirrored_box_is_still_a_box() -> None:
         ([80.0, 10.0, 20.0, 40.0], False, False),  # outside
     ],
 )
-def test_who_is_learnt(box: list[float], person: bool, ignored: bool) -> None:
+def test_who_is_learned(box: list[float], person: bool, ignored: bool) -> None:
     targets, counts = learnable(np.array([box]), INPUT)
     assert bool(targets.heat.max() == 1) is person
     assert bool(counts.min() == 0) is ignored
 
 
-def test_outside_boxes_that_are_not_all_nothing_is_learnt() -> None:
+def test_outside_boxes_that_are_not_all_nothing_is_learned() -> None:
     boxes = np.array([[8.0, 8.0, 16.0, 32.0]])
     whole, everywhere = learnable(boxes, INPUT)
     partly, counts = learnable(boxes, INPUT, complete=False)
@@ -141,11 +141,11 @@ def test_outside_boxes_that_are_not_all_nothing_is_learnt() -> None:
     assert counts.sum() == 8 * 4
 
 
-def test_partly_boxed_pictures_come_after_the_others(dataset: FinderDataset) -> None:
+def test_partly_boxed_images_come_after_the_others(dataset: DetectorDataset) -> None:
     (whole,) = dataset.parts
-    both = FinderDataset([whole, replace(whole, complete=False)], INPUT)
+    both = DetectorDataset([whole, replace(whole, complete=False)], INPUT)
     assert len(both) == 2
-    known, partly = (both[FrameDraw(picture, (1,))] for picture in (0, 1))
+    known, partly = (both[FrameDraw(image, (1,))] for image in (0, 1))
     assert (known.image == partly.image).all()
     assert (known.heat == partly.heat).all()
     assert known.counts.min() == 1
@@ -154,10 +154,10 @@ def test_partly_boxed_pictures_come_after_the_others(dataset: FinderDataset) -> 
 
 def test_parts_are_drawn_by_their_shares() -> None:
     sampler = FrameSampler([10, 1000], 2000, seed=3, shares=[0.75, 0.25])
-    pictures = np.array([draw.picture for draw in sampler])
-    assert 0.22 < (pictures >= 10).mean() < 0.28
-    assert set(pictures[pictures < 10]) == set(range(10))
-    assert pictures.max() < 1010
+    images = np.array([draw.image for draw in sampler])
+    assert 0.22 < (images >= 10).mean() < 0.28
+    assert set(images[images < 10]) == set(range(10))
+    assert images.max() < 1010
 
 
 def test_every_epoch_draws_others_the_same_in_every_run() -> None:

@@ -1,11 +1,11 @@
-"""The finder's loss: nothing to learn from what is right, and slopes towards it."""
+"""The person detector's loss: nothing to learn from what is right, and slopes toward it."""
 
 import numpy as np
 import pytest
 import torch
 
 from hrpose.detection import person_detector
-from hrpose.training.losses import box_loss, centre_loss
+from hrpose.training.losses import box_loss, center_loss
 
 
 @pytest.fixture
@@ -17,24 +17,24 @@ def targets() -> list[torch.Tensor]:
 def test_what_is_right_costs_nothing(targets: list[torch.Tensor]) -> None:
     heat, distances, weights = targets
     sure = torch.where(heat == 1, 20.0, -20.0)
-    assert centre_loss(sure, heat, torch.ones_like(heat)) < 1e-6
+    assert center_loss(sure, heat, torch.ones_like(heat)) < 1e-6
     assert box_loss(distances, distances, weights) < 1e-6
 
 
 def test_a_missed_person_and_a_ghost_cost(targets: list[torch.Tensor]) -> None:
     heat, _, _ = targets
     nobody = torch.full_like(heat, -20.0)
-    assert centre_loss(nobody, heat, torch.ones_like(heat)) == pytest.approx(20.0, rel=1e-3)
+    assert center_loss(nobody, heat, torch.ones_like(heat)) == pytest.approx(20.0, rel=1e-3)
     ghost = torch.where(heat == 1, 20.0, -20.0)
     ghost[0, 15, 0] = 5.0
-    there = centre_loss(ghost, heat, torch.ones_like(heat))
+    there = center_loss(ghost, heat, torch.ones_like(heat))
     counts = torch.ones_like(heat)
     counts[0, 15, 0] = 0
     assert there > 1
-    assert centre_loss(ghost, heat, counts) < 1e-6
+    assert center_loss(ghost, heat, counts) < 1e-6
 
 
-def test_generalised_iou_by_hand() -> None:
+def test_generalized_iou_by_hand() -> None:
     # 2 x 2 inside 4 x 2 from the same cell: IoU 1/2, the hull is the larger one.
     found = torch.tensor([1.0, 1, 1, 1]).view(1, 4, 1, 1)
     true = torch.tensor([1.0, 1, 3, 1]).view(1, 4, 1, 1)

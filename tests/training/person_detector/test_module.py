@@ -10,8 +10,8 @@ from torch import Tensor
 from hrpose.detection import person_detector, person_network
 from hrpose.detection.person_detector import persons
 from hrpose.metadata import Confidence, DetectorMetadata
-from hrpose.training.person_detector.module import FinderModule
-from hrpose.training.person_detector.recipe import FinderRecipe
+from hrpose.training.person_detector.module import DetectorModule
+from hrpose.training.person_detector.recipe import DetectorRecipe
 from tiny_boxes import RECIPE
 
 SIDE = 96
@@ -21,7 +21,7 @@ PART = [12.0, 12.0, 48.0, 64.0]
 BY_SIZE = Confidence(heat=1.0, size=8.0)
 
 
-class Scripted(FinderModule):
+class Scripted(DetectorModule):
     """A module whose network sees both peaks in every image."""
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,9 +40,9 @@ class Scripted(FinderModule):
 
 @pytest.fixture
 def module() -> Scripted:
-    recipe = FinderRecipe.model_validate(RECIPE)
-    passport = DetectorMetadata(recipe.network, SIDE, confidence=BY_SIZE)
-    module = Scripted(person_network.build(recipe.network), recipe, passport)
+    recipe = DetectorRecipe.model_validate(RECIPE)
+    metadata = DetectorMetadata(recipe.network, SIDE, confidence=BY_SIZE)
+    module = Scripted(person_network.build(recipe.network), recipe, metadata)
     images = torch.zeros((2, SIDE, SIDE, 3), dtype=torch.uint8)
     module.validation_step((images, [np.array([PERSON])] * 2), 0)
     return module
@@ -57,6 +57,6 @@ def test_overlapping_boxes_compete_by_score_as_in_use(module: Scripted) -> None:
 
 
 def test_without_a_confidence_they_compete_by_peak(module: Scripted) -> None:
-    module.passport = replace(module.passport, confidence=Confidence())
+    module.metadata = replace(module.metadata, confidence=Confidence())
     np.testing.assert_allclose(module.found()[0].xywh, [PART], atol=1e-3)
     assert module.score(0.0).thresholds == pytest.approx([0.6, 0.6])

@@ -1,4 +1,4 @@
-"""A finder's training from the command line, to weights with their passport."""
+"""A person detector's training from the command line, to weights with their metadata."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from typer.testing import CliRunner
 from hrpose import weights
 from hrpose.cli.main import app
 from hrpose.detection import person_network
-from hrpose.detection.factory import finder_file
+from hrpose.detection.factory import builtin_file
 from hrpose.errors import UserError
 from hrpose.metadata import DetectorMetadata
 from hrpose.models.batchnorm_folding import is_folded, unfold
-from hrpose.models.export import smooth_pictures
+from hrpose.models.export import smooth_images
 from hrpose.training.person_detector import train
-from hrpose.training.person_detector.recipe import FinderRecipe
+from hrpose.training.person_detector.recipe import DetectorRecipe
 from hrpose.yaml_file import load_as
 from tiny_boxes import RECIPE, write_tiny_boxes
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*smaller than the logging inter
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four pictures with one white bar each, and the recipe."""
+    """Four images with one white bar each, and the recipe."""
     root = tmp_path_factory.mktemp("data")
     write_tiny_boxes(root)
     (root / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
@@ -40,12 +40,12 @@ def test_from_a_recipe_to_weights_and_on_with_resume(data: Path, tmp_path: Path)
     command = ["train-detector", str(data / "recipe.yaml"), "--data", str(data), "--out", str(out)]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    network, passport = person_network.load(out / "tiny.safetensors")
+    network, metadata = person_network.load(out / "tiny.safetensors")
     assert not network.training
-    assert (passport.side, passport.training_data) == (96, "white bars")
-    assert 0 <= passport.threshold <= 1
-    assert "held-out AP" in passport.scores
-    assert load_as(out / "recipe.yaml", [], FinderRecipe) == FinderRecipe.model_validate(RECIPE)
+    assert (metadata.side, metadata.training_data) == (96, "white bars")
+    assert 0 <= metadata.threshold <= 1
+    assert "held-out AP" in metadata.scores
+    assert load_as(out / "recipe.yaml", [], DetectorRecipe) == DetectorRecipe.model_validate(RECIPE)
 
     again = CliRunner().invoke(app, command)
     assert isinstance(again.exception, UserError)
@@ -55,28 +55,26 @@ def test_from_a_recipe_to_weights_and_on_with_resume(data: Path, tmp_path: Path)
     assert done.exit_code == 0, done.output
 
 
-def test_pictures_with_some_people_boxed_are_trained_on_too(data: Path, tmp_path: Path) -> None:
+def test_images_with_some_persons_boxed_are_trained_on_too(data: Path, tmp_path: Path) -> None:
     document = {**RECIPE, "data": {**RECIPE["data"], "partly_boxed": PARTLY}}
-    recipe = FinderRecipe.model_validate(document)
-    loader = train.FinderDataModule(recipe, data).train_dataloader()
+    recipe = DetectorRecipe.model_validate(document)
+    loader = train.DetectorDataModule(recipe, data).train_dataloader()
     assert [len(part.table) for part in loader.dataset.parts] == [2, 4]
     assert {part.complete: part.share for part in loader.dataset.parts} == {True: 0.75, False: 0.25}
     train.train(recipe, data, tmp_path)
 
 
-def test_partly_boxed_pictures_that_are_missing_are_named(data: Path) -> None:
+def test_partly_boxed_images_that_are_missing_are_named(data: Path) -> None:
     document = {**RECIPE, "data": {**RECIPE["data"], "partly_boxed": {**PARTLY, "images": "."}}}
-    with pytest.raises(
-        UserError, match=r"boxes.json: 4 of 4 pictures are not in .*, such as 0.png"
-    ):
-        train.FinderDataModule(FinderRecipe.model_validate(document), data)
+    with pytest.raises(UserError, match=r"boxes.json: 4 of 4 images are not in .*, such as 0.png"):
+        train.DetectorDataModule(DetectorRecipe.model_validate(document), data)
 
 
 @pytest.mark.parametrize(
     ("without", "message"),
     [
         (["town"], "without: expected sources out of none, found town"),
-        ([""], "pictures, found none"),
+        ([""], "images, found none"),
     ],
 )
 def test_sources_that_leave_nothing_or_are_unknown_are_named(
@@ -85,17 +83,19 @@ def test_sources_that_leave_nothing_or_are_unknown_are_named(
     part = {**PARTLY, "without": without}
     document = {**RECIPE, "data": {**RECIPE["data"], "partly_boxed": part}}
     with pytest.raises(UserError, match=message):
-        train.FinderDataModule(FinderRecipe.model_validate(document), data)
+        train.DetectorDataModule(DetectorRecipe.model_validate(document), data)
 
 
-@pytest.mark.parametrize("exported", [finder_file(), weights.find("w16-small")])
+@pytest.mark.parametrize("exported", [builtin_file(), weights.find("w16-small")])
 def test_exported_weights_train_on(data: Path, tmp_path: Path, exported: Path) -> None:
-    recipe = load_as(data / "recipe.yaml", [f"weights={exported}"], FinderRecipe)
+    recipe = load_as(data / "recipe.yaml", [f"weights={exported}"], DetectorRecipe)
     network = person_network.build("w16-small", exported).eval()
     assert is_folded(network)
-    inputs = smooth_pictures(2, 96, 96).permute(0, 3, 1, 2).float() / 100 - 1
+    inputs = smooth_images(2, 96, 96).permute(0, 3, 1, 2).float() / 100 - 1
     before = network(inputs)
-    unfold(network, train.FinderDataModule(recipe, data).frames(DetectorMetadata("w16-small", 96)))
+    unfold(
+        network, train.DetectorDataModule(recipe, data).frames(DetectorMetadata("w16-small", 96))
+    )
     spread = float(before.detach().std())
     torch.testing.assert_close(network(inputs), before, rtol=0, atol=1e-3 * spread)
     trained, _ = person_network.load(train.train(recipe, data, tmp_path))
@@ -103,18 +103,18 @@ def test_exported_weights_train_on(data: Path, tmp_path: Path, exported: Path) -
 
 
 def test_a_frozen_stem_stays_as_it_is(data: Path) -> None:
-    from hrpose.training.person_detector.module import FinderModule
+    from hrpose.training.person_detector.module import DetectorModule
 
-    recipe = load_as(data / "recipe.yaml", ["training.freeze_stem=true"], FinderRecipe)
-    module = FinderModule(
+    recipe = load_as(data / "recipe.yaml", ["training.freeze_stem=true"], DetectorRecipe)
+    module = DetectorModule(
         person_network.build("w16-small"), recipe, DetectorMetadata("w16-small", 64)
     )
     module.train()
     assert not module.network.bn1.training
     assert module.network.stage2.training
-    learnt = {name.split(".")[1] for name, w in module.named_parameters() if w.requires_grad}
-    assert not learnt & {"conv1", "bn1", "conv2", "bn2", "layer1"}
-    assert {"stage2", "final_layer"} <= learnt
+    learned = {name.split(".")[1] for name, w in module.named_parameters() if w.requires_grad}
+    assert not learned & {"conv1", "bn1", "conv2", "bn2", "layer1"}
+    assert {"stage2", "final_layer"} <= learned
 
 
 @pytest.mark.parametrize(
@@ -135,27 +135,29 @@ def test_a_frozen_stem_stays_as_it_is(data: Path) -> None:
                 "sync_batchnorm",
                 "warp_on_device",
                 "frozen_norms",
-                "debug_pictures_every",
+                "debug_images_every",
             )
         ),
     ],
 )
 def test_what_is_wrong_in_a_recipe_is_named(data: Path, override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        load_as(data / "recipe.yaml", [override], FinderRecipe)
+        load_as(data / "recipe.yaml", [override], DetectorRecipe)
 
 
-def test_missing_pictures_are_named(data: Path, tmp_path: Path) -> None:
-    from hrpose.training.person_detector.train import FinderDataModule
+def test_missing_images_are_named(data: Path, tmp_path: Path) -> None:
+    from hrpose.training.person_detector.train import DetectorDataModule
 
     (tmp_path / "images").mkdir()
     (tmp_path / "boxes.json").write_bytes((data / "boxes.json").read_bytes())
-    with pytest.raises(UserError, match=r"4 of 4 pictures.*0\.png"):
-        FinderDataModule(load_as(data / "recipe.yaml", [], FinderRecipe), tmp_path)
+    with pytest.raises(UserError, match=r"4 of 4 images.*0\.png"):
+        DetectorDataModule(load_as(data / "recipe.yaml", [], DetectorRecipe), tmp_path)
 
 
 def test_the_shipped_recipes_are_valid() -> None:
     folder = Path(__file__).parents[3] / "recipes"
-    recipes = [load_as(path, [], FinderRecipe) for path in sorted(folder.glob("finder*.yaml"))]
+    recipes = [
+        load_as(path, [], DetectorRecipe) for path in sorted(folder.glob("person-detector*.yaml"))
+    ]
     names = [f"finder-{walk}" for walk in range(1, 6)]
-    assert [recipe.name for recipe in recipes] == [*names, "finder"]
+    assert [recipe.name for recipe in recipes] == [*names, "detector"]

@@ -6,8 +6,8 @@ They work on the entries as they are in the file, so that what is not COCO's own
 from enum import StrEnum
 
 
-class Joints(StrEnum):
-    """Which joints are kept where the sets differ."""
+class Keypoints(StrEnum):
+    """Which keypoints are kept where the sets differ."""
 
     same = "same"
     common = "common"

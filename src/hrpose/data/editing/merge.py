@@ -1,11 +1,11 @@
-"""Several sets as one: new ids, the pictures of each below a folder of its own.
+"""Several sets as one: new ids, the images of each below a folder of its own.
 
     OUT/annotations.json           file names such as coco-mini/000000000785.jpg
-    OUT/images/coco-mini -> the pictures of the first set, or a copy
+    OUT/images/coco-mini -> the images of the first set, or a copy
     OUT/images/people    -> of the second
 
-A picture without a `source` gets the name of its set as such. Sets with the same pictures' folder
-share it, and a picture that both have is there once, with the people of both.
+An image without a `source` gets the name of its set as such. Sets with the same images' folder
+share it, and an image that both have is there once, with the people of both.
 """
 
 import json
@@ -14,44 +14,44 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hrpose.data.coco import CocoAnnotations, read_annotations
-from hrpose.data.dataset_folder import Album, must_be_new, need_pictures, write_folder
-from hrpose.data.editing import Joints
+from hrpose.data.dataset_folder import Album, must_be_new, need_images, write_folder
+from hrpose.data.editing import Keypoints
 from hrpose.data.formats.checks import file_name, printable
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.data.rules import Entry
 from hrpose.errors import UserError
-from hrpose.skeleton import Colour, Skeleton, guess_flip_pairs
+from hrpose.skeleton import Color, Skeleton, guess_flip_pairs
 from hrpose.skeletons import SHIPPED
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What was written; `sets` are the names, people and pictures of each."""
+    """What was written; `sets` are the names, people and images of each."""
 
     skeleton: Skeleton
     sets: tuple[tuple[str, int, int], ...]
-    pictures: int
-    people: int
+    images: int
+    persons: int
     shared: int
 
 
 def merge(
     sources: Sequence[tuple[Path, Path | None]],
     out: Path,
-    joints: Joints = Joints.same,
+    keypoints: Keypoints = Keypoints.same,
     renamed: Mapping[str, str] | None = None,
     copy: bool = False,
 ) -> Merged:
-    """Merge annotation files, each with its pictures, into the new folder `out`.
+    """Merge annotation files, each with its images, into the new folder `out`.
 
-    `renamed` gives joints another name before they are compared. Raises UserError where the joints
-    differ and nothing says what to do, or a picture would not be found.
+    `renamed` gives keypoints another name before they are compared. Raises UserError where the
+    keypoints differ and nothing says what to do, or an image would not be found.
     """
     must_be_new(out)
     files = [read_annotations(path) for path, _ in sources]
-    places = [need_pictures(path, images) for path, images in sources]
-    names = [_joints_of(file, renamed or {}) for file in files]
-    skeleton = _skeleton(files, names, joints)
+    places = [need_images(path, images) for path, images in sources]
+    names = [_keypoints_of(file, renamed or {}) for file in files]
+    skeleton = _skeleton(files, names, keypoints)
     prefixes = _prefixes(places)
     images: dict[str, Entry] = {}
     annotations: list[Entry] = []
@@ -95,33 +95,33 @@ def merge(
     return Merged(skeleton, tuple(counts), len(images), len(annotations), shared)
 
 
-def _joints_of(file: CocoAnnotations, renamed: Mapping[str, str]) -> list[str]:
+def _keypoints_of(file: CocoAnnotations, renamed: Mapping[str, str]) -> list[str]:
     names = [renamed.get(name, name) for name in file.skeleton.keypoints]
     if len(set(names)) != len(names):
-        raise UserError(f"{file.path}: expected joints of different names after --rename")
+        raise UserError(f"{file.path}: expected keypoints of different names after --rename")
     return names
 
 
 def _skeleton(
-    files: Sequence[CocoAnnotations], names: Sequence[Sequence[str]], joints: Joints
+    files: Sequence[CocoAnnotations], names: Sequence[Sequence[str]], keypoints: Keypoints
 ) -> Skeleton:
-    """The joints of the merged set, with what the sets know about them."""
+    """The keypoints of the merged set, with what the sets know about them."""
     first = names[0]
     for file, own in zip(files[1:], names[1:], strict=True):
-        if joints is Joints.same and set(own) != set(first):
+        if keypoints is Keypoints.same and set(own) != set(first):
             alone = ", ".join(name for name in first if name not in own) or "nothing"
             other = ", ".join(name for name in own if name not in first) or "nothing"
             raise UserError(
-                f"{file.path}: expected the {len(first)} joints of {files[0].path}, found "
+                f"{file.path}: expected the {len(first)} keypoints of {files[0].path}, found "
                 f"{len(own)}; only there: {printable(alone)}; only here: {printable(other)}; "
                 "use --joints common or --joints all, and --rename OLD=NEW for other names"
             )
-    if joints is Joints.all:
+    if keypoints is Keypoints.all:
         kept = list(dict.fromkeys(name for own in names for name in own))
     else:
         kept = [name for name in first if all(name in own for own in names)]
     if not kept:
-        raise UserError("expected joints that all the sets have, found none; use --joints all")
+        raise UserError("expected keypoints that all the sets have, found none; use --joints all")
     for shipped in SHIPPED.values():
         if list(shipped.keypoints) == kept:
             return shipped
@@ -129,7 +129,7 @@ def _skeleton(
     mirrored: dict[str, str] = {}
     sigmas: dict[str, float] = {}
     weights: dict[str, float] = {}
-    colours: dict[str, Colour] = {}
+    colors: dict[str, Color] = {}
     upper: set[str] = set()
     for file, own in zip(files, names, strict=True):
         known = file.skeleton
@@ -147,8 +147,8 @@ def _skeleton(
             sigmas = dict(zip(own, known.sigmas, strict=True)) | sigmas
         if set(known.weights) != {1.0}:
             weights = dict(zip(own, known.weights, strict=True)) | weights
-        if known.colours:
-            colours = dict(zip(own, known.colours, strict=True)) | colours
+        if known.colors:
+            colors = dict(zip(own, known.colors, strict=True)) | colors
     skeleton = files[0].skeleton
     return Skeleton(
         name=skeleton.category or skeleton.name,
@@ -158,23 +158,23 @@ def _skeleton(
         upper_body=tuple(i for i, name in enumerate(kept) if name in upper),
         sigmas=tuple(sigmas[name] for name in kept) if all(n in sigmas for n in kept) else (),
         weights=tuple(weights.get(name, 1.0) for name in kept),
-        colours=tuple(colours[name] for name in kept) if all(n in colours for n in kept) else (),
+        colors=tuple(colors[name] for name in kept) if all(n in colors for n in kept) else (),
     )
 
 
 def _flip_pairs(kept: Sequence[str], mirrored: Mapping[str, str]) -> tuple[tuple[int, int], ...]:
-    """The pairs that the sets know, and those that the names of the other joints say."""
+    """The pairs that the sets know, and those that the names of the other keypoints say."""
     pairs = [(kept.index(left), kept.index(right)) for left, right in mirrored.items()]
     taken = {i for pair in pairs for i in pair}
     return (*pairs, *(pair for pair in guess_flip_pairs(kept) if not taken & set(pair)))
 
 
-def _prefixes(places: Sequence[PictureSource]) -> list[str]:
-    """A folder name for the pictures of each set; sets with the same pictures share it."""
+def _prefixes(places: Sequence[ImageFiles]) -> list[str]:
+    """A folder name for the images of each set; sets with the same images share it."""
     taken: dict[str, Path] = {}
     prefixes = []
     for place in (source.place.resolve() for source in places):
-        # animals/images are the pictures of animals.
+        # animals/images are the images of animals.
         base = file_name(place.parent.name if place.stem == "images" else place.stem)
         name, number = base, 1
         while taken.get(name, place) != place:
@@ -186,7 +186,7 @@ def _prefixes(places: Sequence[PictureSource]) -> list[str]:
 
 
 def _albums(
-    places: Sequence[PictureSource],
+    places: Sequence[ImageFiles],
     prefixes: Sequence[str],
     files: Sequence[CocoAnnotations],
     copy: bool,
@@ -194,7 +194,7 @@ def _albums(
     albums: dict[str, Album] = {}
     for place, prefix, file in zip(places, prefixes, files, strict=True):
         if not copy and not place.place.is_dir():
-            raise UserError(f"{place.place}: pictures in a zip file cannot be linked; use --copy")
+            raise UserError(f"{place.place}: images in a zip file cannot be linked; use --copy")
         names = tuple(image["file_name"] for image in file.images)
         missing = next((name for name in names if name not in place), None)
         if missing is not None:
@@ -208,16 +208,18 @@ def _albums(
 
 
 def _reordered(annotation: Entry, order: Sequence[int], k: int) -> Entry:
-    """The annotation with the joints in another order; -1 are joints that the set does not have."""
+    """The annotation with the keypoints in another order; -1 are keypoints that the set does not
+    have.
+    """
     if list(order) == list(range(k)):
         return dict(annotation)
-    # What MPII's way back and PCKh need is of MPII's own joints.
+    # What MPII's way back and PCKh need is of MPII's own keypoints.
     entry = {key: v for key, v in annotation.items() if key not in ("mpii", "pckh_keypoints")}
     values = annotation.get("keypoints")
     if values:
-        joints: list[float] = []
+        keypoints: list[float] = []
         for i in order:
-            joints += values[3 * i : 3 * i + 3] if i >= 0 else [0, 0, 0]
-        entry["keypoints"] = joints
-        entry["num_keypoints"] = sum(v > 0 for v in joints[2::3])
+            keypoints += values[3 * i : 3 * i + 3] if i >= 0 else [0, 0, 0]
+        entry["keypoints"] = keypoints
+        entry["num_keypoints"] = sum(v > 0 for v in keypoints[2::3])
     return entry

@@ -1,6 +1,6 @@
 """A set in parts, group by group, so that one video or source never lands on both sides.
 
-A group is what the pictures share in a field (`source`, `video`, ...) or in what a regular
+A group is what the images share in a field (`source`, `video`, ...) or in what a regular
 expression finds in their file names. The largest group comes first, each goes to the part that is
 farthest below its target.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hrpose.data.coco import CocoAnnotations, read_annotations
-from hrpose.data.dataset_folder import Album, must_be_new, pictures_of, write_folder
+from hrpose.data.dataset_folder import Album, images_of, must_be_new, write_folder
 from hrpose.data.formats.checks import printable
 from hrpose.errors import UserError
 
@@ -24,8 +24,8 @@ class Part:
     """One file that was written."""
 
     name: str
-    pictures: int
-    people: int
+    images: int
+    persons: int
     groups: tuple[str, ...]
     wanted: int
 
@@ -41,11 +41,11 @@ def split(
     images: Path | None = None,
     copy: bool = False,
 ) -> list[Part]:
-    """Write a file for each part, with the share of the pictures that `shares` gives it.
+    """Write a file for each part, with the share of the images that `shares` gives it.
 
-    `group` is a field of the pictures, `pattern` a regular expression on their names (its first
+    `group` is a field of the images, `pattern` a regular expression on their names (its first
     group, else all that it finds). `put` says of groups which part they are to be in. Raises
-    UserError where a picture has no group, or a part would be empty.
+    UserError where an image has no group, or a part would be empty.
     """
     must_be_new(out)
     file = read_annotations(path)
@@ -55,17 +55,17 @@ def split(
     targets = _targets(len(file.images), shares)
     sizes = {name: len(rows) for name, rows in groups.items()}
     part_of = assign(sizes, targets, _put(put or {}, sizes, targets), seed)
-    people = file.annotations_by_image()
+    persons = file.annotations_by_image()
     parts, texts = [], {}
     for name, wanted in targets.items():
         own = [group for group in groups if part_of[group] == name]
         rows = sorted(row for group in own for row in groups[group])
         chosen = [file.images[row] for row in rows]
-        annotations = [a for row in rows for a in people[row]]
+        annotations = [a for row in rows for a in persons[row]]
         texts[f"{name}.json"] = json.dumps(file.part(chosen, annotations))
         grouped = tuple(own) if group or pattern else ()
         parts.append(Part(name, len(chosen), len(annotations), grouped, wanted))
-    source = pictures_of(path, images)
+    source = images_of(path, images)
     names = tuple(image["file_name"] for image in file.images)
     write_folder(out, texts, [Album("images", source, names)] if source else [], copy)
     return parts
@@ -103,7 +103,7 @@ def assign(
 
 
 def _targets(count: int, shares: Mapping[str, float]) -> dict[str, int]:
-    """Whole numbers of pictures that add up, by the largest remainders."""
+    """Whole numbers of images that add up, by the largest remainders."""
     total = sum(shares.values())
     exact = {name: count * share / total for name, share in shares.items()}
     targets = {name: int(value) for name, value in exact.items()}
@@ -114,7 +114,7 @@ def _targets(count: int, shares: Mapping[str, float]) -> dict[str, int]:
 
 
 def _groups(file: CocoAnnotations, group: str | None, pattern: str | None) -> list[str]:
-    """The group of each picture; without any, each is its own."""
+    """The group of each image; without any, each is its own."""
     if group and pattern:
         raise UserError("expected --group or --group-pattern, found both")
     if pattern:

@@ -9,7 +9,7 @@ from typing import Any
 from hrpose.data.images import stays_inside
 from hrpose.errors import UserError
 
-_MOST = 1e6  # pixels; pictures have at most 65,535 a side, joints may lie outside
+_MOST = 1e6  # pixels; images have at most 65,535 a side, keypoints may lie outside
 _MAX_BYTES = 500_000_000
 _MOST_LETTERS = 1000
 
@@ -31,11 +31,12 @@ def wrong(where: str, expected: str, found: object) -> UserError:
     return UserError(f"{where}: expected {expected}, found {said}")
 
 
-def repeated(where: str, joint: str, remedy: str = "") -> UserError:
-    """The error for a joint that one person has twice."""
+def repeated(where: str, keypoint: str, remedy: str = "") -> UserError:
+    """The error for a keypoint that one person has twice."""
     hint = f"; {remedy}" if remedy else ""
     return UserError(
-        f"{where}: expected each joint of a person once, found '{printable(joint)}' again{hint}"
+        f"{where}: expected each keypoint of a person once, found '{printable(keypoint)}' "
+        f"again{hint}"
     )
 
 
@@ -61,23 +62,23 @@ def whole(value: object, where: str, least: int, most: int) -> int:
 
 
 def size_wh(width: object, height: object, where: str) -> tuple[int, int]:
-    """The size of a picture."""
+    """The size of an image."""
     return whole(width, f"{where}: width", 1, 65535), whole(height, f"{where}: height", 1, 65535)
 
 
-def picture_name(name: object, where: str) -> str:
-    """The name of a picture that leads nowhere out of its folder."""
+def image_name(name: object, where: str) -> str:
+    """The name of an image that leads nowhere out of its folder."""
     if not isinstance(name, str) or not name or not stays_inside(name):
-        raise wrong(where, "the relative name of a picture, without '..'", name)
+        raise wrong(where, "the relative name of an image, without '..'", name)
     if len(name) > _MOST_LETTERS or any(len(part.encode()) > 255 for part in name.split("/")):
         raise wrong(where, "a name that a file can have", name)
     return name
 
 
-def joint_name(name: object, where: str) -> str:
-    """The name of a joint: text of one line, not empty."""
+def keypoint_name(name: object, where: str) -> str:
+    """The name of a keypoint: text of one line, not empty."""
     if not isinstance(name, str) or not name.strip() or not name.strip().isprintable():
-        raise wrong(where, "the name of a joint", name)
+        raise wrong(where, "the name of a keypoint", name)
     return name.strip()
 
 

@@ -1,9 +1,9 @@
 """COCO keypoints JSON, which many tools export, as a `PoseSet`, and a `PoseSet` as COCO keypoints.
 
 All other formats are converted by way of it. Where the source has no box, it is made from the
-joints: what they span, with a tenth of its longer side around (on COCO's people the boxes reach
-0.06 of it beyond the joints at the sides, 0.12 above and 0.08 below, in the median), cut to the
-picture, and marked by `bbox_guessed`. Where that spans nothing (one joint), the box is the picture.
+keypoints: what they span, with a tenth of its longer side around (on COCO's people the boxes reach
+0.06 of it beyond the keypoints at the sides, 0.12 above and 0.08 below, in the median), cut to the
+image, and marked by `bbox_guessed`. Where that spans nothing (one keypoint), the box is the image.
 """
 
 from collections.abc import Iterable
@@ -15,12 +15,12 @@ import numpy as np
 
 from hrpose.data.coco import read_annotations
 from hrpose.data.formats.checks import file_name, printable
-from hrpose.data.formats.people import (
+from hrpose.data.formats.persons import (
     Box,
     Given,
-    Joint,
+    InputImage,
+    Keypoint,
     Person,
-    Picture,
     PoseSet,
     beside,
     pose_set,
@@ -43,16 +43,16 @@ def read(source: Path, given: Given) -> PoseSet:
         row = int(np.argmin(known))
         where = f"annotation {instances.entries[row]['id']}: 'keypoints'"
         raise annotations.error(where, "visibilities of 0, 1 and 2", visibility[row].tolist())
-    people = [
+    persons = [
         _person(entry, skeleton, f"{source}: annotation {entry['id']}")
         for entry in instances.entries
     ]
     rows = group_by_image(instances.columns["image_index"])
     sizes = annotations.image_columns["image_wh"].tolist()
     found = [
-        Picture(
+        InputImage(
             entry["file_name"],
-            tuple(people[row] for row in rows.get(image, ())),
+            tuple(persons[row] for row in rows.get(image, ())),
             (width, height),
             source=str(entry.get("source", "")),
             video=str(entry.get("video", "")),
@@ -66,7 +66,7 @@ def read(source: Path, given: Given) -> PoseSet:
 
 def _person(annotation: Entry, skeleton: Skeleton, where: str) -> Person:
     values = annotation.get("keypoints") or [0] * (3 * len(skeleton))
-    joints = {
+    keypoints = {
         name: (values[3 * i], values[3 * i + 1], int(values[3 * i + 2]))
         for i, name in enumerate(skeleton.keypoints)
         if values[3 * i + 2]
@@ -75,7 +75,7 @@ def _person(annotation: Entry, skeleton: Skeleton, where: str) -> Person:
     score, track = annotation.get("score"), annotation.get("track_id")
     guessed = annotation.get("bbox_guessed") is True
     return Person(
-        joints,
+        keypoints,
         None if guessed or w <= 0 or h <= 0 else (x, y, w, h),
         where,
         area=None if guessed else annotation.get("area"),
@@ -90,28 +90,28 @@ class Document:
 
     name: str
     content: dict[str, Any]
-    people: int
-    pictures: int
+    persons: int
+    images: int
     boxes_made: int
 
 
 def documents(found: PoseSet) -> list[Document]:
     """A document for each subset of the source; 'annotations' where it has none.
 
-    Sizes that the source does not say are read from the pictures' headers. Raises UserError where
-    a picture is not there.
+    Sizes that the source does not say are read from the images' headers. Raises UserError where
+    an image is not there.
     """
-    parts: dict[str, list[Picture]] = {}
-    for picture in found.pictures:
-        parts.setdefault(file_name(picture.subset), []).append(picture)
+    parts: dict[str, list[InputImage]] = {}
+    for image in found.images:
+        parts.setdefault(file_name(image.subset), []).append(image)
     image_id = annotation_id = 1
     result = []
-    for name, pictures in parts.items():
+    for name, members in parts.items():
         images, annotations = [], []
-        for picture in pictures:
-            size = picture.size_wh or _size(picture.name, found)
-            images.append(_image(image_id, picture, size))
-            for person in picture.people:
+        for image in members:
+            size = image.size_wh or _size(image.name, found)
+            images.append(_image(image_id, image, size))
+            for person in image.persons:
                 made = _annotation(annotation_id, image_id, person, found.skeleton, size)
                 annotations.append(made)
                 annotation_id += 1
@@ -128,30 +128,30 @@ def documents(found: PoseSet) -> list[Document]:
 
 
 def _size(name: str, found: PoseSet) -> tuple[int, int]:
-    if found.images is None:
+    if found.files is None:
         raise UserError(
-            f"{printable(name)}: its size is not in the annotations, and the pictures were not "
+            f"{printable(name)}: its size is not in the annotations, and the images were not "
             "found; name their folder with --images"
         )
-    if name not in found.images:
+    if name not in found.files:
         raise UserError(
-            f"{found.images.place}: expected the picture {printable(name)}, to read its size, "
+            f"{found.files.place}: expected the image {printable(name)}, to read its size, "
             "found none; name the folder with --images"
         )
-    return found.images.size(name)
+    return found.files.size(name)
 
 
-def _image(image_id: int, picture: Picture, size: tuple[int, int]) -> dict[str, Any]:
+def _image(image_id: int, image: InputImage, size: tuple[int, int]) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "id": image_id,
-        "file_name": picture.name,
+        "file_name": image.name,
         "width": size[0],
         "height": size[1],
     }
-    if picture.video:
-        entry["video"] = picture.video
-    if picture.source:
-        entry["source"] = picture.source
+    if image.video:
+        entry["video"] = image.video
+    if image.source:
+        entry["source"] = image.source
     return entry
 
 
@@ -160,15 +160,15 @@ def _annotation(
 ) -> dict[str, Any]:
     keypoints: list[float] = []
     for name in skeleton.keypoints:
-        x, y, visibility = person.joints.get(name, (0, 0, 0))
+        x, y, visibility = person.keypoints.get(name, (0, 0, 0))
         keypoints += [round(x, DIGITS), round(y, DIGITS), visibility]
-    box = person.box or box_of_joints(person.joints.values(), size)
+    box = person.box or box_of_keypoints(person.keypoints.values(), size)
     entry: dict[str, Any] = {
         "id": annotation_id,
         "image_id": image_id,
         "category_id": 1,
         "iscrowd": 0,
-        "num_keypoints": len(person.joints),
+        "num_keypoints": len(person.keypoints),
         "keypoints": keypoints,
         "bbox": [round(value, DIGITS) for value in box],
         "area": round(box[2] * box[3] if person.area is None else person.area, DIGITS),
@@ -182,15 +182,15 @@ def _annotation(
     return entry
 
 
-def box_of_joints(joints: Iterable[Joint], size_wh: tuple[int, int]) -> Box:
-    """The box [x, y, w, h] that is made from joints; see the head of this file."""
-    points = [(x, y) for x, y, _ in joints]
+def box_of_keypoints(keypoints: Iterable[Keypoint], size_wh: tuple[int, int]) -> Box:
+    """The box [x, y, w, h] that is made from keypoints; see the head of this file."""
+    points = [(x, y) for x, y, _ in keypoints]
     tight = box_around(np.reshape(points, (-1, 2)))
     margin = BODY_MARGIN * tight[2:].max()
-    if not margin > 0:  # NaN without joints
+    if not margin > 0:  # NaN without keypoints
         return (0.0, 0.0, float(size_wh[0]), float(size_wh[1]))
     box = expand_boxes(tight, margin)
     clipped = clip_boxes(box, size_wh)
-    # All of them may be outside the picture.
+    # All of them may be outside the image.
     left, top, width, height = (clipped if (clipped[2:] > 0).all() else box).tolist()
     return left, top, width, height

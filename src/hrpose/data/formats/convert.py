@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from hrpose.data.dataset_folder import Album, must_be_new, write_folder
 from hrpose.data.formats import coco, yolo
 from hrpose.data.formats.coco import Document, documents
-from hrpose.data.formats.people import Given, PoseSet
+from hrpose.data.formats.persons import Given, PoseSet
 from hrpose.skeletons import SHIPPED
 
 if TYPE_CHECKING:
-    from hrpose.data.formats.people import Given, PoseSet
+    from hrpose.data.formats.persons import Given, PoseSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ SOURCES: Mapping[str, Source] = {
     "lsp": Source("lsp", "joints.mat", "Leeds Sports Pose and its extension (LSPET)."),
     "yolo": Source("yolo", "data.yaml", "YOLO-pose, as Ultralytics has it."),
     "cvat": Source(
-        "cvat", "annotations.xml, or the JSON of COCO keypoints", "CVAT: pictures and clips."
+        "cvat", "annotations.xml, or the JSON of COCO keypoints", "CVAT: images and clips."
     ),
     "label-studio": Source("label_studio", "The export of the kind JSON", "Label Studio."),
-    "labelme": Source("labelme", "The folder of the JSON files", "labelme, a file a picture."),
+    "labelme": Source("labelme", "The folder of the JSON files", "labelme, a file an image."),
     "csv": Source(
         "csv",
         "The table, with a header",
-        "A table, one row a joint: image, person, joint, x, y, and visible if known.",
+        "A table, one row a keypoint: image, person, keypoint, x, y, and visible if known.",
     ),
     "coco": Source(
         "coco",
@@ -54,7 +54,7 @@ SOURCES: Mapping[str, Source] = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is written for a tool: the module, what it does, what precedes the pictures' names."""
+    """What is written for a tool: the module, what it does, what precedes the images' names."""
 
     module: str
     help: str
@@ -73,7 +73,7 @@ TARGETS: Mapping[str, Target] = {
     ),
     "to-label-studio": Target(
         "label_studio",
-        "tasks.json with predictions to correct, and config.xml for the labelling setup.",
+        "tasks.json with predictions to correct, and config.xml for the labeling setup.",
         "/data/local-files/?d=",
     ),
 }
@@ -81,7 +81,7 @@ TARGETS: Mapping[str, Target] = {
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What was written; `left_out` are labelled joints that the form cannot hold."""
+    """What was written; `left_out` are labeled keypoints that the form cannot hold."""
 
     found: PoseSet
     documents: tuple[Document, ...]
@@ -92,7 +92,7 @@ class Converted:
 def to_coco(name: str, source: Path, out: Path, given: Given, copy: bool = False) -> Converted:
     """Convert a source of the format `name` of the table to the new folder `out`.
 
-    A file of COCO keypoints for each subset, the pictures linked or copied, and, where the joints
+    A file of COCO keypoints for each subset, the images linked or copied, and, where the keypoints
     are not those of a shipped skeleton, `skeleton.yaml` with what was found out about them. Raises
     UserError, naming file and entry, before anything is written.
     """
@@ -127,7 +127,7 @@ def from_coco_to_yolo(
     sets = {name: coco.read(path, given) for name, (path, given) in sources.items()}
     files = yolo.files(sets)
     _write(out, files, {f"images/{name}": found for name, found in sets.items()}, copy, each=True)
-    left_out = sum(yolo.joints_left_out(found) for found in sets.values())
+    left_out = sum(yolo.keypoints_left_out(found) for found in sets.values())
     return Converted(next(iter(sets.values())), (), tuple(files), left_out)
 
 
@@ -136,13 +136,13 @@ def _write(
 ) -> None:
     albums = []
     for at, found in sets.items():
-        names = tuple(picture.name for picture in found.pictures)
-        if found.images is not None and (copy or pictures_found(found)):
-            albums.append(Album(at, found.images, names, each))
+        names = tuple(image.name for image in found.images)
+        if found.files is not None and (copy or images_found(found)):
+            albums.append(Album(at, found.files, names, each))
     write_folder(out, files, albums, copy)
 
 
-def pictures_found(found: PoseSet) -> int:
-    """How many of the pictures are where they were looked for."""
-    images = found.images
-    return 0 if images is None else sum(picture.name in images for picture in found.pictures)
+def images_found(found: PoseSet) -> int:
+    """How many of the images are where they were looked for."""
+    images = found.files
+    return 0 if images is None else sum(image.name in images for image in found.images)

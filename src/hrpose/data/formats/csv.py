@@ -1,11 +1,11 @@
-"""A plain table, one row a joint: image, person, joint, x, y and, where known, visible.
+"""A plain table, one row a keypoint: image, person, keypoint, x, y and, where known, visible.
 
-    image,person,joint,x,y,visible
+    image,person,keypoint,x,y,visible
     a.jpg,0,nose,120.5,80,2
 
-`person` may be any text that tells the people of a picture apart. `visible` is COCO's 0 (not
-labelled), 1 (hidden) or 2, or true and false; empty is 2. Columns in any order, others are ignored;
-separated by commas, semicolons or tabs. Rows without x and y are joints that are not labelled.
+`person` may be any text that tells the people of an image apart. `visible` is COCO's 0 (not
+labeled), 1 (hidden) or 2, or true and false; empty is 2. Columns in any order, others are ignored;
+separated by commas, semicolons or tabs. Rows without x and y are keypoints that are not labeled.
 The tables of `hrpose predict` are of this form too: `file` is the image, `present` is visible.
 """
 
@@ -14,15 +14,23 @@ import io
 from pathlib import Path
 
 from hrpose.data.formats.checks import (
-    joint_name,
+    image_name,
+    keypoint_name,
     number,
-    picture_name,
     printable,
     repeated,
     text_of,
     wrong,
 )
-from hrpose.data.formats.people import Given, Joint, Person, Picture, PoseSet, beside, pose_set
+from hrpose.data.formats.persons import (
+    Given,
+    InputImage,
+    Keypoint,
+    Person,
+    PoseSet,
+    beside,
+    pose_set,
+)
 from hrpose.errors import UserError
 
 _COLUMNS = ("image", "person", "joint", "x", "y")
@@ -37,7 +45,7 @@ def read(source: Path, given: Given) -> PoseSet:
     separator = max(",;\t", key=header.count)
     # Strict: what follows a closing quote is a fault, not part of the value.
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    people: dict[str, dict[str, dict[str, Joint]]] = {}
+    persons: dict[str, dict[str, dict[str, Keypoint]]] = {}
     first: dict[tuple[str, str], str] = {}
     try:
         columns = _columns(source, next(rows, []))
@@ -48,30 +56,30 @@ def read(source: Path, given: Given) -> PoseSet:
             if len(row) < max(columns.values()) + 1:
                 raise wrong(where, f"{len(columns)} values", len(row))
             values = {name: row[place].strip() for name, place in columns.items()}
-            name = picture_name(values["image"], f"{where}: image")
+            name = image_name(values["image"], f"{where}: image")
             first.setdefault((name, values["person"]), where)
-            joints = people.setdefault(name, {}).setdefault(values["person"], {})
-            joint = joint_name(values["joint"], f"{where}: joint")
-            labelled = _joint(values, where)
-            if joint in joints:
-                raise repeated(where, joint)
-            if labelled:
-                joints[joint] = labelled
+            keypoints = persons.setdefault(name, {}).setdefault(values["person"], {})
+            keypoint = keypoint_name(values["joint"], f"{where}: keypoint")
+            labeled = _keypoint(values, where)
+            if keypoint in keypoints:
+                raise repeated(where, keypoint)
+            if labeled:
+                keypoints[keypoint] = labeled
     except csv.Error as error:
         raise UserError(f"{source}: line {rows.line_num}: expected CSV, found {error}") from error
-    pictures = [
-        Picture(
+    images = [
+        InputImage(
             name,
             tuple(
-                Person(joints, where=first[name, person])
-                for person, joints in found.items()
-                if joints
+                Person(keypoints, where=first[name, person])
+                for person, keypoints in found.items()
+                if keypoints
             ),
         )
-        for name, found in people.items()
+        for name, found in persons.items()
     ]
     return pose_set(
-        source, pictures, given, beside(source, given), category=given.category or "person"
+        source, images, given, beside(source, given), category=given.category or "person"
     )
 
 
@@ -89,7 +97,7 @@ def _columns(source: Path, header: list[str]) -> dict[str, int]:
     return {name: columns[name] for name in wanted}
 
 
-def _joint(values: dict[str, str], where: str) -> Joint | None:
+def _keypoint(values: dict[str, str], where: str) -> Keypoint | None:
     visible = _VISIBLE.get(values.get("visible", "").lower())
     if visible is None:
         raise wrong(f"{where}: visible", "0, 1, 2, true or false", values["visible"])

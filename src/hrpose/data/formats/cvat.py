@@ -9,10 +9,10 @@
         <box label="person" group_id="1" xtl="..." ytl="..." xbr="..." ybr="..."/>
       <track id="0" label="person"><skeleton frame="0" keyframe="1"><points .../>...
 
-A joint that is `outside` is not labelled, one that is `occluded` is hidden. Points that are no part
-of a skeleton are joints by their label, and those of one `group_id` one person; or all joints of a
-person in the order of `--skeleton`. A box belongs to the person of its `group_id`. The pictures of
-a clip are frame_000000.png and so on, as CVAT exports them.
+A keypoint that is `outside` is not labeled, one that is `occluded` is hidden. Points that are no
+part of a skeleton are keypoints by their label, and those of one `group_id` one person; or all
+keypoints of a person in the order of `--skeleton`. A box belongs to the person of its `group_id`.
+The images of a clip are frame_000000.png and so on, as CVAT exports them.
 
 What is written are annotations.xml ("CVAT 1.1") of skeletons to correct, and labels.json for the
 task. CVAT's skeletons have no boxes, so boxes are not written.
@@ -33,27 +33,27 @@ from defusedxml.ElementTree import iterparse
 
 from hrpose.data.formats import coco
 from hrpose.data.formats.checks import (
-    joint_name,
+    image_name,
+    keypoint_name,
     number,
-    picture_name,
     printable,
     repeated,
     size_wh,
     whole,
     wrong,
 )
-from hrpose.data.formats.people import (
+from hrpose.data.formats.persons import (
     Box,
     Given,
-    Joint,
+    InputImage,
+    Keypoint,
     Person,
-    Picture,
     PoseSet,
     beside,
     pose_set,
     skeleton_of,
 )
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.errors import UserError
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import SHIPPED
@@ -99,8 +99,8 @@ def children(path: Path, root: str) -> Iterator[Element]:
 _FRAMES = 100_000_000
 _ENDINGS = (".png", ".PNG", ".jpg", ".jpeg", ".JPG")
 _DIGITS = 3
-# The drawing by which CVAT knows a skeleton is an SVG with a circle for each joint and a line for
-# each limb. Bounded, so that no text can make the search slow.
+# The drawing by which CVAT knows a skeleton is an SVG with a circle for each keypoint and a line
+# for each limb. Bounded, so that no text can make the search slow.
 _CIRCLE = re.compile(r"<circle\b[^<>]{0,2000}>")
 _LINE = re.compile(r"<line\b[^<>]{0,2000}>")
 
@@ -129,21 +129,21 @@ class Labels:
 
 
 def labels_of(source: Path, meta: ET.Element) -> Labels:
-    """Read <meta>. Raises UserError where a skeleton has no joints."""
-    joints: dict[str, list[str]] = {}
+    """Read <meta>. Raises UserError where a skeleton has no keypoints."""
+    keypoints: dict[str, list[str]] = {}
     drawings: dict[str, str] = {}
     for label in meta.iter("label"):
-        name = joint_name(label.findtext("name"), f"{source}: meta: label")
+        name = keypoint_name(label.findtext("name"), f"{source}: meta: label")
         parent = label.findtext("parent")
         if parent:
-            joints.setdefault(parent.strip(), []).append(name)
+            keypoints.setdefault(parent.strip(), []).append(name)
         elif label.findtext("type") == "skeleton":
             drawings[name] = label.findtext("svg") or ""
     skeletons = {}
     for name, drawing in drawings.items():
-        names = joints.get(name, [])
+        names = keypoints.get(name, [])
         if not names or len(set(names)) != len(names):
-            raise wrong(f"{source}: meta: label {printable(name)}", "joints, each once", names)
+            raise wrong(f"{source}: meta: label {printable(name)}", "keypoints, each once", names)
         skeleton = skeleton_of(names, name)
         if skeleton not in SHIPPED.values():
             skeleton = replace(skeleton, limbs=_limbs(drawing, names))
@@ -179,42 +179,42 @@ def read(source: Path, given: Given) -> PoseSet:
         return coco.read(source, given)
     images, labels = beside(source, given), Labels()
     label = given.category
-    pictures: list[Picture] = []
+    labeled: list[InputImage] = []
     frames: dict[int, list[Person]] = {}
     for element in children(source, "annotations"):
         if element.tag == "meta":
             labels = labels_of(source, element)
             label = labels.chosen(source, given.category)
         elif element.tag == "image":
-            pictures.append(_picture(source, element, given, label, images))
+            labeled.append(_image(source, element, given, label, images))
         elif element.tag == "track" and label in (None, element.get("label")):
             for frame, person in _track(source, element):
                 frames.setdefault(frame, []).append(person)
-    for frame, people in sorted(frames.items()):
+    for frame, persons in sorted(frames.items()):
         names = [f"frame_{frame:06d}{ending}" for ending in _ENDINGS]
         name = next((name for name in names if name in images), names[0])
-        pictures.append(Picture(name, tuple(people), labels.size_wh, video=labels.video))
+        labeled.append(InputImage(name, tuple(persons), labels.size_wh, video=labels.video))
     found = labels.skeletons.get(label or "")
-    return pose_set(source, pictures, given, images, found, label or "person")
+    return pose_set(source, labeled, given, images, found, label or "person")
 
 
-def _picture(
-    source: Path, image: ET.Element, given: Given, label: str | None, images: PictureSource
-) -> Picture:
-    name = picture_name(image.get("name"), f"{source}: image {printable(image.get('id', '?'))}")
+def _image(
+    source: Path, image: ET.Element, given: Given, label: str | None, images: ImageFiles
+) -> InputImage:
+    name = image_name(image.get("name"), f"{source}: image {printable(image.get('id', '?'))}")
     where, subset = f"{source}: image {printable(name)}", image.get("subset", "")
     size = size_wh(image.get("width"), image.get("height"), where)
     shapes = [s for s in image.findall("skeleton") if label in (None, s.get("label"))]
     boxes = _boxes(image, len(shapes), where)
-    people = []
+    persons = []
     for row, shape in enumerate(shapes, 1):
         at = f"{where}: skeleton {row}"
-        people.append(Person(_joints(shape, at), boxes.get(_group(shape)), at))
-    people += _of_points(image.findall("points"), given, boxes, where)
-    # CVAT puts the pictures of a project's subsets into folders of their name.
+        persons.append(Person(_keypoints(shape, at), boxes.get(_group(shape)), at))
+    persons += _of_points(image.findall("points"), given, boxes, where)
+    # CVAT puts the images of a project's subsets into folders of their name.
     if name not in images and subset and f"{subset}/{name}" in images:
         name = f"{subset}/{name}"
-    return Picture(name, tuple(person for person in people if person.joints), size, subset)
+    return InputImage(name, tuple(person for person in persons if person.keypoints), size, subset)
 
 
 def _track(source: Path, track: ET.Element) -> Iterator[tuple[int, Person]]:
@@ -227,17 +227,17 @@ def _track(source: Path, track: ET.Element) -> Iterator[tuple[int, Person]]:
         if frame in seen:
             raise UserError(f"{where}: expected each frame once, found frame {frame} again")
         seen.add(frame)
-        joints = _joints(shape, f"{where}: frame {frame}")
-        if joints and shape.get("outside") != "1":
-            yield frame, Person(joints, None, f"{where}: frame {frame}", track=number_)
+        keypoints = _keypoints(shape, f"{where}: frame {frame}")
+        if keypoints and shape.get("outside") != "1":
+            yield frame, Person(keypoints, None, f"{where}: frame {frame}", track=number_)
 
 
-def _joints(shape: ET.Element, where: str) -> dict[str, Joint]:
-    """The labelled joints of a skeleton."""
-    joints: dict[str, Joint] = {}
+def _keypoints(shape: ET.Element, where: str) -> dict[str, Keypoint]:
+    """The labeled keypoints of a skeleton."""
+    keypoints: dict[str, Keypoint] = {}
     seen: set[str] = set()
     for points in shape.findall("points"):
-        name = joint_name(points.get("label"), f"{where}: label")
+        name = keypoint_name(points.get("label"), f"{where}: label")
         if name in seen:
             raise repeated(where, name)
         seen.add(name)
@@ -246,8 +246,8 @@ def _joints(shape: ET.Element, where: str) -> dict[str, Joint]:
         places = _places(points, f"{where}: {printable(name)}")
         if len(places) != 1:
             raise wrong(f"{where}: {printable(name)}", "one place", f"{len(places)} places")
-        joints[name] = (*places[0], _visible(points))
-    return joints
+        keypoints[name] = (*places[0], _visible(points))
+    return keypoints
 
 
 def _of_points(
@@ -255,10 +255,10 @@ def _of_points(
 ) -> list[Person]:
     """The people of points that are no part of a skeleton."""
     groups: dict[str, Person] = {}
-    people = []
+    persons = []
     for row, points in enumerate(shapes, 1):
         at = f"{where}: points {row}"
-        name = joint_name(points.get("label"), f"{at}: label")
+        name = keypoint_name(points.get("label"), f"{at}: label")
         places, group = _places(points, at), _group(points)
         if len(places) > 1:
             names = given.skeleton.keypoints if given.skeleton else ()
@@ -266,14 +266,18 @@ def _of_points(
                 expected = f"{len(names)} places" if names else "one place, or --skeleton"
                 raise wrong(at, expected, f"{len(places)} places")
             visible = _visible(points)
-            joints = {joint: (*xy, visible) for joint, xy in zip(names, places, strict=True)}
-            people.append(Person(joints, boxes.get(group), at))
+            keypoints = {
+                keypoint: (*xy, visible) for keypoint, xy in zip(names, places, strict=True)
+            }
+            persons.append(Person(keypoints, boxes.get(group), at))
             continue
         old = groups.get(group, Person({}, boxes.get(group), at))
-        if name in old.joints:
+        if name in old.keypoints:
             raise repeated(at, name, "group the points of each person")
-        groups[group] = replace(old, joints={**old.joints, name: (*places[0], _visible(points))})
-    return [*people, *groups.values()]
+        groups[group] = replace(
+            old, keypoints={**old.keypoints, name: (*places[0], _visible(points))}
+        )
+    return [*persons, *groups.values()]
 
 
 def _places(points: ET.Element, where: str) -> list[tuple[float, float]]:
@@ -323,7 +327,7 @@ def _box(box: ET.Element, where: str) -> Box:
 def files(found: PoseSet, prefix: str) -> dict[str, str]:
     """annotations.xml to upload, labels.json to paste as "Raw" when the task is made.
 
-    `prefix` is put before the pictures' names. Their sizes have to be known, as they are in COCO.
+    `prefix` is put before the images' names. Their sizes have to be known, as they are in COCO.
     """
     skeleton = found.skeleton
     label = skeleton.category or skeleton.name
@@ -340,13 +344,13 @@ def files(found: PoseSet, prefix: str) -> dict[str, str]:
         for name in skeleton.keypoints
     ]
     lines += ["    </labels>", "  </task></meta>"]
-    for row, picture in enumerate(found.pictures):
-        width, height = picture.size_wh or (0, 0)
+    for row, image in enumerate(found.images):
+        width, height = image.size_wh or (0, 0)
         lines.append(
-            f'  <image id="{row}" name={quoteattr(prefix + picture.name)} width="{width}" '
+            f'  <image id="{row}" name={quoteattr(prefix + image.name)} width="{width}" '
             f'height="{height}">'
         )
-        for person in picture.people:
+        for person in image.persons:
             lines += _person(person, skeleton, label)
         lines.append("  </image>")
     lines += ["</annotations>", ""]
@@ -356,8 +360,8 @@ def files(found: PoseSet, prefix: str) -> dict[str, str]:
 def _person(person: Person, skeleton: Skeleton, label: str) -> list[str]:
     lines = [f'    <skeleton label={quoteattr(label)} source="file" z_order="0">']
     for name in skeleton.keypoints:
-        # CVAT wants every joint somewhere; one that is outside is not there.
-        x, y, visibility = person.joints.get(name, (0, 0, 0))
+        # CVAT wants every keypoint somewhere; one that is outside is not there.
+        x, y, visibility = person.keypoints.get(name, (0, 0, 0))
         lines.append(
             f'      <points label={quoteattr(name)} source="file" outside="{int(not visibility)}" '
             f'occluded="{int(visibility == 1)}" points="{_number(x)},{_number(y)}"/>'
@@ -370,33 +374,33 @@ def _number(value: float) -> str:
 
 
 def _labels(skeleton: Skeleton, label: str, drawing: str) -> str:
-    joints = [{"name": name, "type": "points", "attributes": []} for name in skeleton.keypoints]
+    keypoints = [{"name": name, "type": "points", "attributes": []} for name in skeleton.keypoints]
     entry: dict[str, Any] = {
         "name": label,
         "type": "skeleton",
         "attributes": [],
         "svg": drawing,
-        "sublabels": joints,
+        "sublabels": keypoints,
     }
     return json.dumps([entry], indent=2, ensure_ascii=False)
 
 
 def _layout(found: PoseSet) -> dict[str, tuple[float, float]]:
-    """Where CVAT draws the joints of its template, from 0 to 100: the mean pose of the people."""
+    """Where CVAT draws the keypoints of its template, from 0 to 100: the mean pose of the people."""
     sums: dict[str, list[float]] = {name: [0.0, 0.0, 0.0] for name in found.skeleton.keypoints}
-    for picture in found.pictures:
-        for person in picture.people:
-            xs = [x for x, _, _ in person.joints.values()]
-            ys = [y for _, y, _ in person.joints.values()]
+    for image in found.images:
+        for person in image.persons:
+            xs = [x for x, _, _ in person.keypoints.values()]
+            ys = [y for _, y, _ in person.keypoints.values()]
             if len(xs) < 2 or min(xs) == max(xs) or min(ys) == max(ys):
                 continue
-            for name, (x, y, _) in person.joints.items():
+            for name, (x, y, _) in person.keypoints.items():
                 share = ((x - min(xs)) / (max(xs) - min(xs)), (y - min(ys)) / (max(ys) - min(ys)))
                 old = sums[name]
                 sums[name] = [old[0] + share[0], old[1] + share[1], old[2] + 1]
     layout = {}
     for place, (name, (x, y, count)) in enumerate(sums.items()):
-        # Joints that nobody has are put into a row at the top.
+        # Keypoints that nobody has are put into a row at the top.
         layout[name] = (
             (10 + 80 * x / count, 10 + 80 * y / count)
             if count
@@ -406,7 +410,7 @@ def _layout(found: PoseSet) -> dict[str, tuple[float, float]]:
 
 
 def _drawing(skeleton: Skeleton, layout: dict[str, tuple[float, float]]) -> str:
-    """The SVG by which CVAT knows a skeleton: lines are limbs, circles joints, counted from 1."""
+    """The SVG by which CVAT knows a skeleton: lines are limbs, circles keypoints, counted from 1."""
     parts = []
     for a, b in skeleton.limbs:
         (x1, y1), (x2, y2) = (layout[skeleton.keypoints[i]] for i in (a, b))

@@ -1,4 +1,4 @@
-"""Label Studio's JSON: a list of tasks, each a picture with the results of its annotators.
+"""Label Studio's JSON: a list of tasks, each an image with the results of its annotators.
 
     [{"data": {"image": "/data/upload/1/0a1b2c3d-a.jpg"}, "annotations": [{"result": [
        {"id": "r", "type": "rectanglelabels", "original_width": 640, "original_height": 480,
@@ -6,9 +6,9 @@
        {"id": "k", "parentID": "r", "type": "keypointlabels", "original_width": 640, ...
         "value": {"x": 12.5, "y": 30, "width": 0.5, "keypointlabels": ["nose"]}}]}]}]
 
-Places are percentages of the picture. A keypoint belongs to the rectangle that is its parent or
-that a relation joins it to, else to the smallest one around it that lacks this joint; without
-rectangles a picture has one person. A keypoint with the note (`meta.text`) "occluded" is hidden. Of
+Places are percentages of the image. A keypoint belongs to the rectangle that is its parent or
+that a relation joins it to, else to the smallest one around it that lacks this keypoint; without
+rectangles an image has one person. A keypoint with the note (`meta.text`) "occluded" is hidden. Of
 several annotators the one marked as ground truth counts, else the first.
 
 What is written are tasks with the persons as predictions to correct, and the labeling setup.
@@ -27,48 +27,48 @@ from hrpose.data.coco import read_json
 from hrpose.data.formats.checks import (
     entries,
     entry,
-    joint_name,
+    image_name,
+    keypoint_name,
     number,
-    picture_name,
     printable,
     repeated,
     size_wh,
     wrong,
 )
-from hrpose.data.formats.coco import box_of_joints
-from hrpose.data.formats.people import (
+from hrpose.data.formats.coco import box_of_keypoints
+from hrpose.data.formats.persons import (
     Box,
     Given,
-    Joint,
+    InputImage,
+    Keypoint,
     Person,
-    Picture,
     PoseSet,
     beside,
     pose_set,
 )
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.errors import UserError
 from hrpose.image import SUFFIXES
 
-# Percentages; a millionth of a percent of the widest picture is less than 1/1000 pixel.
+# Percentages; a millionth of a percent of the widest image is less than 1/1000 pixel.
 _DIGITS = 6
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 
 @dataclass(slots=True)
 class _Body:
-    """A rectangle (None: the whole picture) and the joints that were found to be its."""
+    """A rectangle (None: the full image) and the keypoints that were found to be its."""
 
     where: str
     box: Box | None = None
-    joints: dict[str, Joint] = field(default_factory=dict)
+    keypoints: dict[str, Keypoint] = field(default_factory=dict)
 
-    def lacks(self, joint: str, x: float, y: float) -> bool:
+    def lacks(self, keypoint: str, x: float, y: float) -> bool:
         if self.box is None:
-            return joint not in self.joints
+            return keypoint not in self.keypoints
         left, top, w, h = self.box
         inside = left <= x <= left + w and top <= y <= top + h
-        return inside and joint not in self.joints
+        return inside and keypoint not in self.keypoints
 
     @property
     def area(self) -> float:
@@ -81,7 +81,7 @@ def read(source: Path, given: Given) -> PoseSet:
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise UserError(f"{source}: expected Label Studio's JSON, a list of tasks")
     images = beside(source, given)
-    pictures, left_out, several, category = [], 0, 0, given.category
+    labeled, left_out, several, category = [], 0, 0, given.category
     for row, task in enumerate(tasks, 1):
         where = f"{source}: task {printable(str(task.get('id', row)))}"
         if "annotations" not in task and "predictions" not in task:
@@ -92,7 +92,7 @@ def read(source: Path, given: Given) -> PoseSet:
             left_out += 1  # nobody has looked at it yet
             continue
         several += len(results) > 1
-        people, size, found = _people(results[0], where, given.category)
+        persons, size, found = _persons(results[0], where, given.category)
         if category is None:
             category = found
         elif found is not None and found != category:
@@ -100,27 +100,27 @@ def read(source: Path, given: Given) -> PoseSet:
                 f"{where}: expected rectangles of one label, found '{printable(found)}' and "
                 f"'{printable(category)}'; choose one with --category"
             )
-        pictures.append(Picture(name, tuple(people), size))
+        labeled.append(InputImage(name, tuple(persons), size))
     notes = [f"{left_out} tasks without annotations were left out"] if left_out else []
     if several:
         notes.append(f"{several} tasks have several annotations, of which one was taken")
-    return pose_set(source, pictures, given, images, category=category or "person", notes=notes)
+    return pose_set(source, labeled, given, images, category=category or "person", notes=notes)
 
 
-def _name(data: object, where: str, images: PictureSource) -> str:
-    """The picture's name: that in `images`, whatever storage the task names."""
+def _name(data: object, where: str, images: ImageFiles) -> str:
+    """The image's name: that in `images`, whatever storage the task names."""
     values = [v for v in entry(data, f"{where}: data").values() if isinstance(v, str)]
     urls = [v for v in values if _path(v).lower().endswith(SUFFIXES)]
     if len(urls) != 1:
-        raise wrong(f"{where}: data", "one picture", values)
-    path = picture_name(_path(urls[0]), f"{where}: data")
+        raise wrong(f"{where}: data", "one image", values)
+    path = image_name(_path(urls[0]), f"{where}: data")
     # As it is; the file alone; and without what an upload puts in front of it.
     names = [path, PurePosixPath(path).name, _UPLOADED.sub("", PurePosixPath(path).name)]
     return next((name for name in names if name in images), names[-1])
 
 
 def _path(url: str) -> str:
-    """The path of a picture in its storage: /data/local-files/?d=a/b.jpg has it as a/b.jpg."""
+    """The path of an image in its storage: /data/local-files/?d=a/b.jpg has it as a/b.jpg."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -136,17 +136,17 @@ def _results(task: Mapping[str, Any], where: str) -> list[list[Any]]:
     """The results of each annotator, the one to take first; else those of a prediction."""
     for key in ("annotations", "predictions"):
         found = [entry(a, f"{where}: {key}") for a in entries(task.get(key), f"{where}: {key}")]
-        found = [a for a in found if not a.get("was_cancelled")]
+        found = [a for a in found if not a.get("was_canceled")]
         found.sort(key=lambda a: not a.get("ground_truth"))
         if found:
             return [entries(a.get("result"), f"{where}: {key}: result") for a in found]
     return []
 
 
-def _people(
+def _persons(
     results: list[Any], where: str, category: str | None
 ) -> tuple[list[Person], tuple[int, int] | None, str | None]:
-    """The people, the picture's size, and the label of the rectangles."""
+    """The people, the image's size, and the label of the rectangles."""
     regions = [entry(result, f"{where}: result") for result in results]
     size: tuple[int, int] | None = None
     label: str | None = None
@@ -158,12 +158,12 @@ def _people(
         at, key = f"{where}: result {row}", str(region.get("id", row))
         own = size_wh(region.get("original_width"), region.get("original_height"), at)
         if size is not None and own != size:
-            raise wrong(at, f"a picture of {size[0]} x {size[1]}", f"{own[0]} x {own[1]}")
+            raise wrong(at, f"an image of {size[0]} x {size[1]}", f"{own[0]} x {own[1]}")
         size = own
         if region.get("image_rotation"):
-            raise wrong(at, "a picture that is not turned", f"{region['image_rotation']} degrees")
+            raise wrong(at, "an image that is not turned", f"{region['image_rotation']} degrees")
         if region["type"] == "rectanglelabels":
-            name, value = _labelled(region, "rectanglelabels", at)
+            name, value = _labeled(region, "rectanglelabels", at)
             if category not in (None, name):
                 others.add(key)
                 continue
@@ -180,28 +180,29 @@ def _people(
     for row, region in enumerate(regions, 1):
         if region.get("type") == "keypointlabels" and size is not None:
             at, key = f"{where}: result {row}", str(region.get("id", row))
-            name, value = _labelled(region, "keypointlabels", at)
+            name, value = _labeled(region, "keypointlabels", at)
             x = number(value.get("x"), f"{at}: x") * size[0] / 100
             y = number(value.get("y"), f"{at}: y") * size[1] / 100
             points.append((parents.get(key, ""), name, (x, y, _visible(region)), at))
     # Those with a parent first: what is left finds its rectangle by place.
-    for parent, name, joint, at in sorted(points, key=lambda point: not point[0]):
+    for parent, name, keypoint, at in sorted(points, key=lambda point: not point[0]):
         if parent in others:
             continue
         body = bodies.get(parent)
         if body is None:
-            around = [b for b in bodies.values() if b.lacks(name, joint[0], joint[1])]
+            around = [b for b in bodies.values() if b.lacks(name, keypoint[0], keypoint[1])]
             if bodies and not around:
                 raise UserError(
-                    f"{at}: expected a rectangle around '{printable(name)}' that lacks this joint, "
+                    f"{at}: expected a rectangle around '{printable(name)}' that lacks this "
+                    "keypoint, "
                     "found none; join it to its rectangle by a relation"
                 )
             body = min(around, key=lambda b: b.area) if bodies else alone
-        if name in body.joints:
+        if name in body.keypoints:
             raise repeated(at, name, "draw a rectangle around each person")
-        body.joints[name] = joint
-    found = [*bodies.values(), *([alone] if alone.joints else [])]
-    return [Person(body.joints, body.box, body.where) for body in found], size, label
+        body.keypoints[name] = keypoint
+    found = [*bodies.values(), *([alone] if alone.keypoints else [])]
+    return [Person(body.keypoints, body.box, body.where) for body in found], size, label
 
 
 def _parents(regions: list[Mapping[str, Any]], rectangles: set[str]) -> dict[str, str]:
@@ -218,12 +219,12 @@ def _parents(regions: list[Mapping[str, Any]], rectangles: set[str]) -> dict[str
     return parents
 
 
-def _labelled(region: Mapping[str, Any], key: str, where: str) -> tuple[str, Mapping[str, Any]]:
+def _labeled(region: Mapping[str, Any], key: str, where: str) -> tuple[str, Mapping[str, Any]]:
     value = entry(region.get("value"), f"{where}: value")
     labels = entries(value.get(key), f"{where}: {key}")
     if len(labels) != 1:
         raise wrong(f"{where}: {key}", "one label", labels)
-    return joint_name(labels[0], f"{where}: {key}"), value
+    return keypoint_name(labels[0], f"{where}: {key}"), value
 
 
 def _box(value: Mapping[str, Any], size: tuple[int, int], where: str) -> Box:
@@ -244,24 +245,24 @@ def _visible(region: Mapping[str, Any]) -> int:
 
 
 def files(found: PoseSet, prefix: str) -> dict[str, str]:
-    """tasks.json and config.xml; `prefix` is what Label Studio finds the pictures below.
+    """tasks.json and config.xml; `prefix` is what Label Studio finds the images below.
 
-    The pictures' sizes have to be known, as they are in COCO.
+    The images' sizes have to be known, as they are in COCO.
     """
     label = found.skeleton.category or found.skeleton.name
     tasks = []
-    for row, picture in enumerate(found.pictures, 1):
-        size = picture.size_wh or (0, 0)
+    for row, image in enumerate(found.images, 1):
+        size = image.size_wh or (0, 0)
         results = [
             result
-            for number, person in enumerate(picture.people, 1)
+            for number, person in enumerate(image.persons, 1)
             for result in _of_person(person, f"p{row}-{number}", label, size)
         ]
-        scores = [person.score for person in picture.people if person.score is not None]
+        scores = [person.score for person in image.persons if person.score is not None]
         prediction: dict[str, Any] = {"model_version": "hrpose", "result": results}
         if scores:
             prediction["score"] = min(scores)  # the least sure person needs a look first
-        tasks.append({"data": {"image": prefix + picture.name}, "predictions": [prediction]})
+        tasks.append({"data": {"image": prefix + image.name}, "predictions": [prediction]})
     return {
         "tasks.json": json.dumps(tasks, ensure_ascii=False),
         "config.xml": _config(found.skeleton.keypoints, label),
@@ -269,7 +270,7 @@ def files(found: PoseSet, prefix: str) -> dict[str, str]:
 
 
 def _of_person(person: Person, key: str, label: str, size: tuple[int, int]) -> list[dict[str, Any]]:
-    """The rectangle of a person, and below it the joints."""
+    """The rectangle of a person, and below it the keypoints."""
     common = {
         "to_name": "image",
         "original_width": size[0],
@@ -280,7 +281,7 @@ def _of_person(person: Person, key: str, label: str, size: tuple[int, int]) -> l
     def percent(value: float, axis: int) -> float:
         return round(100 * value / size[axis], _DIGITS)
 
-    x, y, w, h = person.box or box_of_joints(person.joints.values(), size)
+    x, y, w, h = person.box or box_of_keypoints(person.keypoints.values(), size)
     box = {"x": percent(x, 0), "y": percent(y, 1), "width": percent(w, 0), "height": percent(h, 1)}
     results: list[dict[str, Any]] = [
         {
@@ -293,7 +294,7 @@ def _of_person(person: Person, key: str, label: str, size: tuple[int, int]) -> l
     ]
     if person.score is not None:
         results[0]["score"] = person.score
-    for row, (name, (x, y, visibility)) in enumerate(person.joints.items(), 1):
+    for row, (name, (x, y, visibility)) in enumerate(person.keypoints.items(), 1):
         result: dict[str, Any] = {
             **common,
             "id": f"{key}-{row}",
@@ -313,8 +314,8 @@ def _of_person(person: Person, key: str, label: str, size: tuple[int, int]) -> l
     return results
 
 
-def _config(joints: tuple[str, ...], label: str) -> str:
-    lines = [f"    <Label value={quoteattr(name)}/>" for name in joints]
+def _config(keypoints: tuple[str, ...], label: str) -> str:
+    lines = [f"    <Label value={quoteattr(name)}/>" for name in keypoints]
     return "\n".join(
         [
             "<View>",
@@ -322,7 +323,7 @@ def _config(joints: tuple[str, ...], label: str) -> str:
             '  <RectangleLabels name="person" toName="image">',
             f"    <Label value={quoteattr(label)}/>",
             "  </RectangleLabels>",
-            '  <KeyPointLabels name="joint" toName="image">',
+            '  <KeyPointLabels name="keypoint" toName="image">',
             *lines,
             "  </KeyPointLabels>",
             "</View>",

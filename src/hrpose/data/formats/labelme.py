@@ -1,4 +1,4 @@
-"""labelme: a folder with a JSON file for each picture.
+"""labelme: a folder with a JSON file for each image.
 
     {"imagePath": "a.jpg", "imageWidth": 640, "imageHeight": 480, "shapes": [
        {"label": "nose", "shape_type": "point", "points": [[120.5, 80]], "group_id": 1},
@@ -7,7 +7,7 @@
 
 The points of one `group_id` are one person; those without are one person too. A rectangle of the
 same group is the person's box. A point with the flag `occluded` (or `difficult`, as some tools
-write) is hidden. `imagePath` is taken from the JSON file on; it has to lie in the pictures' folder.
+write) is hidden. `imagePath` is taken from the JSON file on; it has to lie in the images' folder.
 """
 
 import os
@@ -19,16 +19,16 @@ from hrpose.data.coco import read_json
 from hrpose.data.formats.checks import (
     entries,
     entry,
-    joint_name,
+    image_name,
+    keypoint_name,
     number,
-    picture_name,
     printable,
     repeated,
     size_wh,
     wrong,
 )
-from hrpose.data.formats.people import Box, Given, Joint, Person, Picture, PoseSet, pose_set
-from hrpose.data.images import PictureSource
+from hrpose.data.formats.persons import Box, Given, InputImage, Keypoint, Person, PoseSet, pose_set
+from hrpose.data.images import ImageFiles
 from hrpose.errors import UserError
 
 
@@ -38,8 +38,8 @@ def read(source: Path, given: Given) -> PoseSet:
     if not files:
         raise UserError(f"{source}: expected labelme's JSON files in this folder, found none")
     folder = source if source.is_dir() else source.parent
-    images = given.images or PictureSource(folder)
-    pictures, left_out = [], 0
+    images = given.images or ImageFiles(folder)
+    labeled, left_out = [], 0
     for path in files:
         document = entry(read_json(path), str(path))
         if "shapes" not in document:
@@ -47,20 +47,20 @@ def read(source: Path, given: Given) -> PoseSet:
             continue
         name = _name(document.get("imagePath"), path, images)
         size = size_wh(document.get("imageWidth"), document.get("imageHeight"), str(path))
-        pictures.append(
-            Picture(name, tuple(_people(document["shapes"], path, given.category)), size)
+        labeled.append(
+            InputImage(name, tuple(_persons(document["shapes"], path, given.category)), size)
         )
     notes = [f"{left_out} JSON files are not labelme's and were left out"] if left_out else []
     return pose_set(
-        source, pictures, given, images, category=given.category or "person", notes=notes
+        source, labeled, given, images, category=given.category or "person", notes=notes
     )
 
 
-def _name(image_path: object, path: Path, images: PictureSource) -> str:
-    """The picture's name in `images`; a path out of there is refused."""
+def _name(image_path: object, path: Path, images: ImageFiles) -> str:
+    """The image's name in `images`; a path out of there is refused."""
     where = f"{path}: imagePath"
     if not isinstance(image_path, str) or not image_path or "\0" in image_path:
-        raise wrong(where, "the name of a picture", image_path)
+        raise wrong(where, "the name of an image", image_path)
     text = image_path.replace("\\", "/")
     if images.place.is_dir() and not text.startswith("/") and ":" not in text:
         # Labels in a folder of their own say ../images/a.jpg, which may well be inside.
@@ -68,11 +68,11 @@ def _name(image_path: object, path: Path, images: PictureSource) -> str:
             os.path.normpath(path.parent.resolve() / text), images.place.resolve()
         )
         text = place.replace("\\", "/")
-    return picture_name(text, f"{where}, seen from {images.place}")
+    return image_name(text, f"{where}, seen from {images.place}")
 
 
-def _people(shapes: object, path: Path, category: str | None) -> list[Person]:
-    joints: dict[str, dict[str, Joint]] = {}
+def _persons(shapes: object, path: Path, category: str | None) -> list[Person]:
+    keypoints: dict[str, dict[str, Keypoint]] = {}
     boxes: dict[str, Box] = {}
     first: dict[str, str] = {}
     for row, shape in enumerate(entries(shapes, f"{path}: shapes"), 1):
@@ -81,7 +81,7 @@ def _people(shapes: object, path: Path, category: str | None) -> list[Person]:
         kind, group = shape.get("shape_type", "polygon"), str(shape.get("group_id"))
         if kind not in ("point", "rectangle"):
             continue
-        name = joint_name(shape.get("label"), f"{where}: label")
+        name = keypoint_name(shape.get("label"), f"{where}: label")
         points = _points(shape, where, 1 if kind == "point" else 2)
         if kind == "rectangle":
             if category not in (None, name):
@@ -96,14 +96,14 @@ def _people(shapes: object, path: Path, category: str | None) -> list[Person]:
             if x1 == x2 or y1 == y2:
                 raise wrong(where, "a width and a height above 0", points)
             continue
-        own = joints.setdefault(group, {})
+        own = keypoints.setdefault(group, {})
         first.setdefault(group, where)
         if name in own:
             raise repeated(where, name, "give each person a group_id")
         own[name] = (*points[0], _visible(shape))
-    # A box without points is a body without labelled joints.
-    groups = dict.fromkeys([*joints, *boxes])
-    return [Person(joints.get(g, {}), boxes.get(g), first.get(g, str(path))) for g in groups]
+    # A box without points is a body without labeled keypoints.
+    groups = dict.fromkeys([*keypoints, *boxes])
+    return [Person(keypoints.get(g, {}), boxes.get(g), first.get(g, str(path))) for g in groups]
 
 
 def _points(shape: Mapping[str, Any], where: str, least: int) -> list[tuple[float, float]]:

@@ -1,14 +1,14 @@
 """MPII as the official code has it (`annot/*.json`, `gt_*.mat`) to COCO keypoints JSON, and back.
 
-MPII counts pixels from 1 and gives each person a centre and a scale, the person's height in units
+MPII counts pixels from 1 and gives each person a center and a scale, the person's height in units
 of 200 pixels, which the official code moves a little down and enlarges by 1.25. The box of our form
 is chosen so that `Crop.from_box` with the usual padding of 1.25 is that very crop. Four entries of
 an annotation are not COCO's own:
 
-- `head_box` [x, y, w, h]: the labelled head, whose size PCKh measures with.
+- `head_box` [x, y, w, h]: the labeled head, whose size PCKh measures with.
 - `pckh_keypoints`: what PCKh compares with, where that is not `keypoints`.
-- `bbox_exact`: the box may reach outside the picture, and is not to be cut to it.
-- `mpii`: the centre and scale, for the way back.
+- `bbox_exact`: the box may reach outside the image, and is not to be cut to it.
+- `mpii`: the center and scale, for the way back.
 """
 
 import json
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.data.coco import CocoAnnotations, read_annotations, read_json
-from hrpose.data.images import PictureSource, stays_inside
+from hrpose.data.images import ImageFiles, stays_inside
 from hrpose.data.matlab import read_mat, write_mat
 from hrpose.errors import UserError
 from hrpose.geometry import xywh_to_xyxy
@@ -32,36 +32,36 @@ from hrpose.skeletons import MPII_16
 SETS = ("train", "valid", "trainval", "test")
 
 _UNIT = 200.0  # pixels of a scale of 1
-_DOWN = 15.0  # pixels that the centre moves down, at a scale of 1
+_DOWN = 15.0  # pixels that the center moves down, at a scale of 1
 _PADDING = 1.25
 _DIGITS = 9  # rounds away what adding and taking 1 leave in the last place
-_UNLABELLED = [-1.0, -1.0]
+_UNLABELED = [-1.0, -1.0]
 # The names of MPII_16 in the official `gt_valid.mat`.
 _SHORT_NAMES = "rank rkne rhip lhip lkne lank pelv thor neck head rwri relb rsho lsho lelb lwri"
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertedSet:
-    """One file that was written: its people, their pictures, and how many of those were found."""
+    """One file that was written: its people, their images, and how many of those were found."""
 
     path: Path
-    people: int
-    pictures: int
-    pictures_found: int
+    persons: int
+    images: int
+    images_found: int
     heads: int
 
 
 def convert(annot: Path, out: Path, images: Path | None = None) -> list[ConvertedSet]:
     """Convert all the sets in the folder `annot` to `out`/train.json and so on.
 
-    `images` (a folder or zip file; by default beside `annot`) is read for the pictures' sizes.
+    `images` (a folder or zip file; by default beside `annot`) is read for the images' sizes.
     Raises UserError, naming the file and the entry, before anything of that set is written.
     """
     keep_apart(annot, out)
     if images is None:
         beside = (annot.resolve().parent / name for name in ("images", "images.zip"))
         images = next((place for place in beside if place.exists()), None)
-    source = None if images is None else PictureSource(images)
+    source = None if images is None else ImageFiles(images)
     present = [name for name in SETS if (annot / f"{name}.json").is_file()]
     if not present:
         expected = ", ".join(f"{name}.json" for name in SETS)
@@ -71,42 +71,42 @@ def convert(annot: Path, out: Path, images: Path | None = None) -> list[Converte
         path, heads = annot / f"{name}.json", annot / f"gt_{name}.mat"
         document = to_coco(path, heads if heads.is_file() else None, source)
         write_atomically(out / path.name, json.dumps(document))
-        people = document["annotations"]
+        persons = document["annotations"]
         done.append(
             ConvertedSet(
                 path=out / path.name,
-                people=len(people),
-                pictures=len(document["images"]),
-                pictures_found=sum("size_guessed" not in entry for entry in document["images"]),
-                heads=sum("head_box" in person for person in people),
+                persons=len(persons),
+                images=len(document["images"]),
+                images_found=sum("size_guessed" not in entry for entry in document["images"]),
+                heads=sum("head_box" in person for person in persons),
             )
         )
     return done
 
 
 def to_coco(
-    path: Path, heads: Path | None = None, images: PictureSource | None = None
+    path: Path, heads: Path | None = None, images: ImageFiles | None = None
 ) -> dict[str, Any]:
     """The COCO form of one official JSON file, people in its order, numbered from 1.
 
-    `heads` is its `gt_*.mat`. The size of a picture that is not in `images` is the smallest that
-    holds what is labelled, and marked by `size_guessed`.
+    `heads` is its `gt_*.mat`. The size of an image that is not in `images` is the smallest that
+    holds what is labeled, and marked by `size_guessed`.
     """
     entries = read_json(path)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"{path}: expected MPII annotations, a list of objects, found another form")
-    pictures: dict[str, int] = {}
-    people = []
+    ids: dict[str, int] = {}
+    persons = []
     for row, entry in enumerate(entries):
         person = _person(f"{path}: entry {row}", entry)
-        image_id = pictures.setdefault(entry["image"], len(pictures) + 1)
-        people.append({"id": row + 1, "image_id": image_id, "category_id": 1, **person})
+        image_id = ids.setdefault(entry["image"], len(ids) + 1)
+        persons.append({"id": row + 1, "image_id": image_id, "category_id": 1, **person})
     if heads is not None:
-        _add_heads(heads, people)
+        _add_heads(heads, persons)
     return {
         "info": {"description": f"MPII {path.stem}, converted by hrpose"},
-        "images": _pictures(pictures, people, images),
-        "annotations": people,
+        "images": _images(ids, persons, images),
+        "annotations": persons,
         "categories": [MPII_16.to_coco_category()],
     }
 
@@ -130,14 +130,14 @@ def _person(where: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     joints = np.zeros((16, 3))
     if "joints" in entry or "joints_vis" in entry:  # the test set has none
         points = _numbers(where, entry, "joints", (16, 2))
-        labelled = _numbers(where, entry, "joints_vis", (16,))
-        if not np.isin(labelled, (0, 1)).all():
-            raise UserError(f"{where}: 'joints_vis': expected 0 and 1, found {labelled.tolist()}")
-        joints[:, :2] = np.where(labelled[:, None] > 0, (points - 1).round(_DIGITS), 0)
-        joints[:, 2] = 2 * labelled
-        odd = [j for j in range(16) if not labelled[j] and points[j].tolist() != _UNLABELLED]
+        labeled = _numbers(where, entry, "joints_vis", (16,))
+        if not np.isin(labeled, (0, 1)).all():
+            raise UserError(f"{where}: 'joints_vis': expected 0 and 1, found {labeled.tolist()}")
+        joints[:, :2] = np.where(labeled[:, None] > 0, (points - 1).round(_DIGITS), 0)
+        joints[:, 2] = 2 * labeled
+        odd = [j for j in range(16) if not labeled[j] and points[j].tolist() != _UNLABELED]
         if odd:
-            kept["unlabelled"] = {str(j): points[j].tolist() for j in odd}
+            kept["unlabeled"] = {str(j): points[j].tolist() for j in odd}
     else:
         kept["test"] = True
     box = _box(center, scale)
@@ -146,7 +146,7 @@ def _person(where: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         "num_keypoints": int((joints[:, 2] > 0).sum()),
         "keypoints": joints.ravel().tolist(),
         "bbox": box,
-        # The crop may reach outside the picture, and must not be cut to it.
+        # The crop may reach outside the image, and must not be cut to it.
         "bbox_exact": True,
         "area": box[2] * box[3],
         "mpii": kept,
@@ -156,14 +156,14 @@ def _person(where: str, entry: Mapping[str, Any]) -> dict[str, Any]:
 def _box(center: Sequence[float], scale: float) -> list[float]:
     """The box [x, y, w, h], counted from 0, that becomes the official crop with 1.25 around it."""
     x, y = center
-    if x == -1:  # The official code leaves an unknown centre as it is, and does not enlarge.
+    if x == -1:  # The official code leaves an unknown center as it is, and does not enlarge.
         side = _UNIT * scale / _PADDING
     else:
         side, y = _UNIT * scale, y + _DOWN * scale
     return [x - 1 - side / 2, y - 1 - side / 2, side, side]
 
 
-def _add_heads(path: Path, people: list[dict[str, Any]]) -> None:
+def _add_heads(path: Path, persons: list[dict[str, Any]]) -> None:
     """Give each person the `head_box`, and where they differ the points, of a `gt_*.mat`."""
     shapes: dict[str, tuple[int | str, ...]] = {
         "headboxes_src": (2, 2, "n"),
@@ -172,16 +172,16 @@ def _add_heads(path: Path, people: list[dict[str, Any]]) -> None:
     }
     mat = read_mat(path, shapes)
     boxes, points, missing = (np.moveaxis(mat[name], -1, 0).astype(np.float64) for name in shapes)
-    if len(boxes) != len(people):
+    if len(boxes) != len(persons):
         raise UserError(
-            f"{path}: expected the {len(people)} people of the JSON file, found {len(boxes)}"
+            f"{path}: expected the {len(persons)} people of the JSON file, found {len(boxes)}"
         )
     faulty = ~(np.isfinite(boxes).all(axis=(1, 2)) & np.isin(missing, (0, 1)).all(axis=1))
     faulty |= ~(np.isfinite(points) | (missing[..., None] > 0)).all(axis=(1, 2))
     if faulty.any():
         row = int(np.argmax(faulty))
         raise UserError(f"{path}: person {row}: expected finite numbers, missing 0 or 1, found NaN")
-    for person, box, own, gone in zip(people, boxes, points, missing, strict=True):
+    for person, box, own, gone in zip(persons, boxes, points, missing, strict=True):
         (x, y), (right, bottom) = box.tolist()
         person["head_box"] = [x - 1, y - 1, right - x, bottom - y]
         truth = np.zeros((16, 3))
@@ -190,11 +190,11 @@ def _add_heads(path: Path, people: list[dict[str, Any]]) -> None:
             person["pckh_keypoints"] = truth.ravel().tolist()
 
 
-def _pictures(
-    ids: Mapping[str, int], people: Sequence[Mapping[str, Any]], source: PictureSource | None
+def _images(
+    ids: Mapping[str, int], persons: Sequence[Mapping[str, Any]], source: ImageFiles | None
 ) -> list[dict[str, Any]]:
     reach = dict.fromkeys(ids.values(), (1, 1))
-    for person in people:
+    for person in persons:
         joints = np.asarray(person["keypoints"]).reshape(-1, 3)
         x, y, w, h = person.get("head_box", (0, 0, 0, 0))
         others = [person["mpii"]["center"], [x + w, y + h]]
@@ -222,21 +222,21 @@ def from_coco(annotations: Path, out: Path) -> list[Path]:
     """
     keep_apart(annotations.parent, out)
     parsed = read_annotations(annotations)
-    images, people = parsed.entries("images"), parsed.entries("annotations")
+    images, persons = parsed.entries("images"), parsed.entries("annotations")
     try:
         names = {entry["id"]: entry["file_name"] for entry in images}
-        people = sorted(people, key=lambda person: person["id"])
-        entries = [_entry(person, names) for person in people]
+        persons = sorted(persons, key=lambda person: person["id"])
+        entries = [_entry(person, names) for person in persons]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{annotations}: expected what 'hrpose data convert mpii' writes, found {error!r}"
         ) from error
     written = [out / annotations.name]
     write_atomically(written[0], json.dumps(entries))
-    truth = pckh_truth(parsed, [person["id"] for person in people])
+    truth = pckh_truth(parsed, [person["id"] for person in persons])
     if truth is not None and truth.known.all():
         written.append(out / f"gt_{annotations.stem}.mat")
-        points = np.where(truth.missing[..., None], _UNLABELLED[0], truth.points)
+        points = np.where(truth.missing[..., None], _UNLABELED[0], truth.points)
         names_cell = np.array(_SHORT_NAMES.split(), dtype=object)[None]
         mat = {
             "dataset_joints": names_cell,
@@ -258,10 +258,10 @@ def _entry(person: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any
     }
     if kept.get("test"):
         return entry
-    odd = kept.get("unlabelled", {})
+    odd = kept.get("unlabeled", {})
     joints = np.asarray(person["keypoints"], np.float64).reshape(16, 3)
     points = [
-        [round(x + 1, _DIGITS), round(y + 1, _DIGITS)] if v > 0 else odd.get(str(j), _UNLABELLED)
+        [round(x + 1, _DIGITS), round(y + 1, _DIGITS)] if v > 0 else odd.get(str(j), _UNLABELED)
         for j, (x, y, v) in enumerate(joints.tolist())
     ]
     return {**entry, "joints": points, "joints_vis": [int(v > 0) for v in joints[:, 2]]}
@@ -288,12 +288,12 @@ def pckh_truth(
 
     None where nobody in the file has a `head_box`, so that nothing can be measured.
     """
-    people = {person.get("id"): person for person in annotations.entries("annotations")}
-    if not any("head_box" in person for person in people.values()):
+    persons = {person.get("id"): person for person in annotations.entries("annotations")}
+    if not any("head_box" in person for person in persons.values()):
         return None
     points = np.zeros((len(ids), 16, 3))
     boxes = np.full((len(ids), 4), np.nan)
-    for row, person in enumerate(people[int(i)] for i in ids):
+    for row, person in enumerate(persons[int(i)] for i in ids):
         where = f"{annotations.path}: annotation {person['id']}"
         key = "pckh_keypoints" if "pckh_keypoints" in person else "keypoints"
         points[row] = _numbers(where, person, key, (48,)).reshape(16, 3)

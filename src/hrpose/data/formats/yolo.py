@@ -1,4 +1,4 @@
-"""YOLO-pose, as Ultralytics has it: `data.yaml`, `images/` and `labels/` with a text a picture.
+"""YOLO-pose, as Ultralytics has it: `data.yaml`, `images/` and `labels/` with a text an image.
 
     path: ../animals             # the root; else the folder of data.yaml
     train: images/train          # a folder, a text file of paths, or a list of both
@@ -6,11 +6,11 @@
     kpt_shape: [9, 3]            # 2: x and y; 3: with a visibility
     flip_idx: [0, 2, 1, ...]
     names: {0: animal}
-    kpt_names: {0: [nose, ...]}  # where the joints have names
+    kpt_names: {0: [nose, ...]}  # where the keypoints have names
 
-A label is a line `class cx cy w h x y [v] x y [v] ...`, in shares of the picture's width and
-height. A joint is not labelled where v is 0, or, without v, where both places are 0 or one is below
-0. Joints without names are COCO's where there are 17 that mirror as COCO's do, else 1, 2, 3 ...
+A label is a line `class cx cy w h x y [v] x y [v] ...`, in shares of the image's width and height.
+A keypoint is not labeled where v is 0, or, without v, where both places are 0 or one is below
+0. Keypoints without names are COCO's where there are 17 that mirror as COCO's do, else 1, 2, 3 ...
 """
 
 import json
@@ -21,17 +21,17 @@ from typing import Any
 from hrpose.data.formats.checks import (
     entries,
     entry,
-    joint_name,
+    image_name,
+    keypoint_name,
     number,
-    picture_name,
     printable,
     text_of,
     whole,
     wrong,
 )
-from hrpose.data.formats.coco import box_of_joints
-from hrpose.data.formats.people import Box, Given, Joint, Person, Picture, PoseSet, pose_set
-from hrpose.data.images import PictureSource
+from hrpose.data.formats.coco import box_of_keypoints
+from hrpose.data.formats.persons import Box, Given, InputImage, Keypoint, Person, PoseSet, pose_set
+from hrpose.data.images import ImageFiles
 from hrpose.errors import UserError
 from hrpose.image import SUFFIXES
 from hrpose.skeleton import Skeleton, guess_flip_pairs
@@ -39,7 +39,7 @@ from hrpose.skeletons import COCO_17
 
 _DIGITS = 6
 _SUBSETS = ("train", "val", "test")
-_MOST_JOINTS = 1000
+_MOST_KEYPOINTS = 1000
 
 
 def read(source: Path, given: Given) -> PoseSet:
@@ -48,24 +48,26 @@ def read(source: Path, given: Given) -> PoseSet:
 
     said = entry(read_yaml(source), str(source))
     root = _root(source, said.get("path"))
-    images = PictureSource(root)
+    images = ImageFiles(root)
     k, values = _shape(source, said.get("kpt_shape"))
     classes = _named(said.get("names"), f"{source}: names")
     chosen, category = _category(source, classes, given.category)
     skeleton = _skeleton(source, said, given, k, category, chosen)
-    pictures = []
-    # Where nobody set pictures aside, val is train once more.
+    labeled = []
+    # Where nobody set images aside, val is train once more.
     parts = {str(said[name]): (name, said[name]) for name in reversed(_SUBSETS) if said.get(name)}
     if not parts:
-        raise wrong(f"{source}: train", "a folder of pictures", None)
+        raise wrong(f"{source}: train", "a folder of images", None)
     for subset, place in sorted(parts.values(), key=lambda part: _SUBSETS.index(part[0])):
         for name in _names(source, root, subset, place):
             label = root / _label_of(name, source)
             size = images.size(name)
-            # A picture without labels is one of nobody.
-            people = _people(label, skeleton, values, size, len(classes), chosen)
-            pictures.append(Picture(name, tuple(people) if label.is_file() else (), size, subset))
-    return pose_set(source, pictures, given, images, skeleton)
+            # An image without labels is one of nobody.
+            persons = _persons(label, skeleton, values, size, len(classes), chosen)
+            labeled.append(
+                InputImage(name, tuple(persons) if label.is_file() else (), size, subset)
+            )
+    return pose_set(source, labeled, given, images, skeleton)
 
 
 def _root(source: Path, path: object) -> Path:
@@ -83,8 +85,8 @@ def _root(source: Path, path: object) -> Path:
 def _shape(source: Path, shape: object) -> tuple[int, int]:
     where = f"{source}: kpt_shape"
     if not isinstance(shape, list) or len(shape) != 2:
-        raise wrong(where, "[joints, 2 or 3], as YOLO-pose has it", shape)
-    return whole(shape[0], where, 1, _MOST_JOINTS), whole(shape[1], where, 2, 3)
+        raise wrong(where, "[keypoints, 2 or 3], as YOLO-pose has it", shape)
+    return whole(shape[0], where, 1, _MOST_KEYPOINTS), whole(shape[1], where, 2, 3)
 
 
 def _named(names: object, where: str) -> list[Any]:
@@ -98,7 +100,7 @@ def _named(names: object, where: str) -> list[Any]:
 
 def _category(source: Path, classes: list[Any], wanted: str | None) -> tuple[int, str]:
     """The class that is converted, as number and name."""
-    names = [joint_name(str(name), f"{source}: names") for name in classes]
+    names = [keypoint_name(str(name), f"{source}: names") for name in classes]
     if wanted is None and len(names) == 1:
         return 0, names[0]
     if wanted not in names:
@@ -119,7 +121,7 @@ def _skeleton(
     if given.skeleton is not None:
         if len(given.skeleton) != k:
             raise UserError(
-                f"{source}: kpt_shape: expected the {len(given.skeleton)} joints of --skeleton, "
+                f"{source}: kpt_shape: expected the {len(given.skeleton)} keypoints of --skeleton, "
                 f"found {k}"
             )
         return given.skeleton
@@ -127,7 +129,7 @@ def _skeleton(
     if said.get("kpt_names") is not None:
         lists = _named(said["kpt_names"], where)
         own = entries(lists[min(chosen, len(lists) - 1)] if lists else None, where)
-        names = [joint_name(name, where) for name in own]
+        names = [keypoint_name(name, where) for name in own]
         if len(names) != k or len(set(names)) != k:
             raise wrong(where, f"{k} different names", names)
     elif flips == COCO_17.flip_permutation.tolist():
@@ -151,25 +153,25 @@ def _left_first(
 
 
 def _names(source: Path, root: Path, subset: str, place: object) -> Iterator[str]:
-    """The pictures of a subset, relative to the root, in an order that stays."""
+    """The images of a subset, relative to the root, in an order that stays."""
     where = f"{source}: {subset}"
     for part in place if isinstance(place, list) else [place]:
         text = part.removeprefix("./") if isinstance(part, str) else part
         # Roboflow writes ../train/images for what is in train/images.
         if isinstance(text, str) and text.startswith("../") and not (root / text).is_dir():
             text = text.removeprefix("../")
-        name = picture_name(text, where).rstrip("/")
+        name = image_name(text, where).rstrip("/")
         if (root / name).is_dir():
-            found = (f"{name}/{below}" for below in PictureSource(root / name).names())
+            found = (f"{name}/{below}" for below in ImageFiles(root / name).names())
             yield from (file for file in found if file.lower().endswith(SUFFIXES))
         elif name.endswith(".txt"):
             for number_, line in enumerate(text_of(root / name).splitlines(), 1):
                 if line.strip():
-                    yield picture_name(
+                    yield image_name(
                         line.strip().removeprefix("./"), f"{root / name}: line {number_}"
                     )
         else:
-            raise wrong(where, f"a folder of pictures below {root}, or a .txt list of them", part)
+            raise wrong(where, f"a folder of images below {root}, or a .txt list of them", part)
 
 
 def _label_of(name: str, source: Path) -> str:
@@ -177,7 +179,7 @@ def _label_of(name: str, source: Path) -> str:
     parts = list(PurePosixPath(name).parts)
     if "images" not in parts[:-1]:
         raise UserError(
-            f"{source}: expected pictures below a folder 'images' beside 'labels', found "
+            f"{source}: expected images below a folder 'images' beside 'labels', found "
             f"{printable(name)}"
         )
     last = len(parts) - 2 - parts[-2::-1].index("images")
@@ -185,7 +187,7 @@ def _label_of(name: str, source: Path) -> str:
     return str(PurePosixPath(*parts).with_suffix(".txt"))
 
 
-def _people(
+def _persons(
     label: Path,
     skeleton: Skeleton,
     values: int,
@@ -202,20 +204,20 @@ def _people(
         if len(words) != expected:
             raise wrong(
                 where,
-                f"{expected} numbers: class, box, and {len(skeleton)} joints of {values}",
+                f"{expected} numbers: class, box, and {len(skeleton)} keypoints of {values}",
                 f"{len(words)} of them",
             )
         kind = whole(words[0], f"{where}: class", 0, classes - 1)
         cx, cy, bw, bh = (_share(word, f"{where}: the box") for word in words[1:5])
         if kind == chosen:
             box: Box = ((cx - bw / 2) * w, (cy - bh / 2) * h, bw * w, bh * h)
-            joints = dict(_joints(words[5:], skeleton, values, size, where))
-            yield Person(joints, box if bw > 0 and bh > 0 else None, where)
+            keypoints = dict(_keypoints(words[5:], skeleton, values, size, where))
+            yield Person(keypoints, box if bw > 0 and bh > 0 else None, where)
 
 
-def _joints(
+def _keypoints(
     words: list[str], skeleton: Skeleton, values: int, size: tuple[int, int], where: str
-) -> Iterator[tuple[str, Joint]]:
+) -> Iterator[tuple[str, Keypoint]]:
     for place, name in enumerate(skeleton.keypoints):
         x, y, *rest = (
             number(word, f"{where}: {name}") for word in words[place * values :][:values]
@@ -233,58 +235,58 @@ def _joints(
 def _share(value: float | str, where: str) -> float:
     share = number(value, where)
     if not -1 <= share <= 2:
-        raise wrong(where, "shares of the picture, from 0 to 1", value)
+        raise wrong(where, "shares of the image, from 0 to 1", value)
     return share
 
 
 def files(sets: dict[str, PoseSet]) -> dict[str, str]:
     """data.yaml and labels/NAME/... for the sets by their names; the skeleton is one.
 
-    Pictures belong into images/NAME/.... Raises UserError where the sets differ in their joints, or
-    two pictures would have the same labels.
+    Images belong into images/NAME/.... Raises UserError where the sets differ in their keypoints,
+    or two images would have the same labels.
     """
     skeletons = {found.skeleton.keypoints: found.skeleton for found in sets.values()}
     if len(skeletons) > 1:
         counts = " and ".join(str(len(names)) for names in skeletons)
-        raise UserError(f"expected sets of the same joints, found {counts} different ones")
+        raise UserError(f"expected sets of the same keypoints, found {counts} different ones")
     (skeleton,) = skeletons.values()
     written = {"data.yaml": _yaml(list(sets), skeleton)}
     for subset, found in sets.items():
-        for picture in found.pictures:
-            name = str(PurePosixPath("labels", subset, picture.name).with_suffix(".txt"))
+        for image in found.images:
+            name = str(PurePosixPath("labels", subset, image.name).with_suffix(".txt"))
             if name in written:
                 raise UserError(
-                    f"{picture.name}: expected pictures whose names differ in more than their "
+                    f"{image.name}: expected images whose names differ in more than their "
                     "ending, as labels are found by the name; rename it"
                 )
-            size = picture.size_wh or (1, 1)
-            lines = [_line(person, skeleton, size) for person in picture.people]
+            size = image.size_wh or (1, 1)
+            lines = [_line(person, skeleton, size) for person in image.persons]
             written[name] = "".join(f"{line}\n" for line in lines)
     return written
 
 
 def _line(person: Person, skeleton: Skeleton, size: tuple[int, int]) -> str:
-    x, y, w, h = person.box or box_of_joints(person.joints.values(), size)
-    # Ultralytics refuses what is outside the picture.
+    x, y, w, h = person.box or box_of_keypoints(person.keypoints.values(), size)
+    # Ultralytics refuses what is outside the image.
     left, right = (min(max(v / size[0], 0.0), 1.0) for v in (x, x + w))
     top, bottom = (min(max(v / size[1], 0.0), 1.0) for v in (y, y + h))
     values = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
     words = ["0", *(_written(value) for value in values)]
     for name in skeleton.keypoints:
-        x, y, visibility = person.joints.get(name, (0.0, 0.0, 0))
+        x, y, visibility = person.keypoints.get(name, (0.0, 0.0, 0))
         if _is_outside(x, y, size):
             x, y, visibility = 0.0, 0.0, 0
         words += [_written(x / size[0]), _written(y / size[1]), str(visibility)]
     return " ".join(words)
 
 
-def joints_left_out(found: PoseSet) -> int:
-    """How many labelled joints lie outside their picture, and are written as not labelled."""
+def keypoints_left_out(found: PoseSet) -> int:
+    """How many labeled keypoints lie outside their image, and are written as not labeled."""
     return sum(
-        _is_outside(x, y, picture.size_wh or (1, 1))
-        for picture in found.pictures
-        for person in picture.people
-        for x, y, _ in person.joints.values()
+        _is_outside(x, y, image.size_wh or (1, 1))
+        for image in found.images
+        for person in image.persons
+        for x, y, _ in person.keypoints.values()
     )
 
 

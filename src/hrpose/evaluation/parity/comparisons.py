@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hrpose import codec
 from hrpose.evaluation.parity.certificate import Certificate, Check
-from hrpose.evaluation.parity.golden import NETWORKS, Golden, network_input, picture, weight
+from hrpose.evaluation.parity.golden import NETWORKS, Golden, image, network_input, weight
 from hrpose.geometry import Crop, transform, warp
 from hrpose.metrics.coco import evaluate_keypoints
 from hrpose.metrics.oks import oks_nms, soft_oks_nms
@@ -62,7 +62,7 @@ def difference(found: Any, expected: Any) -> float:
 
 
 def check_crops(golden: Golden) -> Iterator[Check]:
-    """Crops of boxes, with and without rotation, and the pictures cut out by them."""
+    """Crops of boxes, with and without rotation, and the images cut out by them."""
     numbers = golden.arrays("pipeline")
     there, back, sizes, pixels = [], [], [], []
     for i, facts in enumerate(golden.facts("pipeline")["crops"]):
@@ -73,11 +73,11 @@ def check_crops(golden: Golden) -> Iterator[Check]:
         back.append(difference(crop.inverse_matrix, numbers[f"crop{i}_inverse"]))
         recorded = [*numbers[f"crop{i}_center"], *numbers[f"crop{i}_size_px"]]
         sizes.append(difference([*crop.center, *crop.size], recorded))
-        image = warp(picture(facts["picture_seed"], *facts["image_hw"]), crop)
+        warped = warp(image(facts["picture_seed"], *facts["image_hw"]), crop)
         name = f"crop{i}_image"
-        levels = golden.cut(name, "pipeline", image).astype(int) - numbers[name]
+        levels = golden.cut(name, "pipeline", warped).astype(int) - numbers[name]
         pixels.append(float((np.abs(levels) > 2).mean()))
-    yield Check("crops: centre and size", "numpy", max(sizes), 1e-3, "px")
+    yield Check("crops: center and size", "numpy", max(sizes), 1e-3, "px")
     yield Check("crops: image to input", "numpy", max(there), 1e-4)
     yield Check("crops: input to image", "numpy", max(back), 1e-4)
     yield Check("warps: pixels off by over 2 levels", "opencv", max(pixels), 1e-3, "of all")
@@ -87,9 +87,9 @@ def check_heatmaps(golden: Golden, arrays: Arrays) -> Iterator[Check]:
     """Targets, decoding and the flip test."""
     numbers, on = golden.arrays("pipeline"), arrays.name
     for size, input_wh in (("256x192", (192, 256)), ("384x288", (288, 384))):
-        joints, visible = (numbers[f"target_{size}_{part}"] for part in ("joints", "visible"))
+        keypoints, visible = (numbers[f"target_{size}_{part}"] for part in ("keypoints", "visible"))
         maps, weights = codec.encode(
-            arrays.to(joints),
+            arrays.to(keypoints),
             arrays.to(visible),
             (input_wh[0] // 4, input_wh[1] // 4),
             codec.sigma_for(input_wh),
@@ -187,7 +187,7 @@ def check_device(golden: Golden, device: "torch.device") -> Iterator[Check]:
 
 
 def check_losses(golden: Golden, arrays: Arrays) -> Iterator[Check]:
-    """The mean squared error, with and without joint weights, and hard keypoint mining."""
+    """The mean squared error, with and without keypoint weights, and hard keypoint mining."""
     from hrpose.training.losses import ohkm, weighted_mse
 
     numbers, facts = golden.arrays("pipeline"), golden.facts("pipeline")
@@ -196,7 +196,7 @@ def check_losses(golden: Golden, arrays: Arrays) -> Iterator[Check]:
     for what, found, name in (
         ("loss: MSE", weighted_mse(output, target, weight_), "loss_mse"),
         (
-            "loss: MSE, joints alike",
+            "loss: MSE, keypoints alike",
             weighted_mse(output, target, arrays.to(np.ones_like(weights))),
             "loss_mse_unweighted",
         ),

@@ -83,8 +83,8 @@ class Golden:
             raise UserError(f"{self.folder / file}: cannot be read ({error.strerror})") from error
 
 
-def picture(seed: int, height: int, width: int) -> NDArray[np.uint8]:
-    """The smooth test picture (h, w, 3) of a `picture_seed`."""
+def image(seed: int, height: int, width: int) -> NDArray[np.uint8]:
+    """The smooth test image (h, w, 3) of a `image_seed`."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width].astype(float)
     out = np.zeros((height, width, 3))

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 
 from hrpose.data.coco import load_persons
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.errors import UserError
-from hrpose.estimator import Picture, PoseEstimator
+from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.evaluation.evaluate import evaluate
 from hrpose.evaluation.parity.certificate import Check
 from hrpose.evaluation.predictions import GROUND_TRUTH, Progress
 from hrpose.geometry import transform
-from hrpose.synthetic import render_picture
+from hrpose.synthetic import render_image
 
 # Rounding moves a keypoint where two pixels of a heatmap are all but equal: that may be rare.
 _MOVED_PX, _MOVED_SHARE = 0.1, 1e-3
-_COMPARED_PEOPLE = 256
+_COMPARED_PERSONS = 256
 
 
 def figure(
@@ -37,13 +37,13 @@ def figure(
 
 
 def compare_models(
-    name: str, found: PoseEstimator, origin: PoseEstimator, pictures: list[Picture]
+    name: str, found: PoseEstimator, origin: PoseEstimator, images: list[InputImage]
 ) -> Iterator[Check]:
     """Keypoints and scores of two forms of one model on the same people.
 
-    Raises UserError where they do not read pictures in the same way.
+    Raises UserError where they do not read images in the same way.
     """
-    ours, theirs = found.passport, origin.passport
+    ours, theirs = found.metadata, origin.metadata
     for part in ("network", "input_wh", "skeleton", "codec", "padding", "mean", "std"):
         a, b = getattr(ours, part), getattr(theirs, part)
         if a != b:
@@ -51,9 +51,9 @@ def compare_models(
                 f"{name}: expected another form of the same model, found {part} {a} instead of {b}"
             )
     moved, scores = [], []
-    pairs = zip(found.stream(pictures), origin.stream(pictures), strict=True)
-    for (picture, one), (_, other) in pairs:
-        matrices = np.stack([ours.crop(box).matrix for box in picture.boxes])
+    pairs = zip(found.stream(images), origin.stream(images), strict=True)
+    for (image, one), (_, other) in pairs:
+        matrices = np.stack([ours.crop(box).matrix for box in image.boxes])
         a, b = (transform(poses.keypoints[..., :2], matrices) for poses in (one, other))
         moved.append(np.linalg.norm(a - b, axis=-1).ravel())
         scores.append(np.abs(one.keypoints[..., 2] - other.keypoints[..., 2]).ravel())
@@ -67,26 +67,26 @@ def compare_models(
     yield Check("keypoints: scores", name, float(np.concatenate(scores).max()), 1e-3)
 
 
-def people_of(annotations: Path, images: str) -> list[Picture]:
+def persons_of(annotations: Path, images: str) -> list[InputImage]:
     """The first few hundred people of a data set, with their boxes.
 
     Raises UserError where there is nobody.
     """
     table = load_persons(annotations)
     if not len(table):
-        raise UserError(f"{annotations}: expected people with labelled keypoints, found none")
-    source = PictureSource(images)
-    rows = table.image_index[:_COMPARED_PEOPLE]
+        raise UserError(f"{annotations}: expected people with labeled keypoints, found none")
+    source = ImageFiles(images)
+    rows = table.image_index[:_COMPARED_PERSONS]
     return [
-        Picture.of(
+        InputImage.of(
             source.read(table.file_names[row].decode()), table.boxes[: len(rows)][rows == row]
         )
         for row in np.unique(rows)
     ]
 
 
-def drawn_people() -> list[Picture]:
+def drawn_persons() -> list[InputImage]:
     """Synthetic people, where there is no data set."""
     rng = np.random.default_rng(0)
-    drawn = (render_picture(rng) for _ in range(16))
-    return [Picture.of(one.image, one.boxes) for one in drawn]
+    drawn = (render_image(rng) for _ in range(16))
+    return [InputImage.of(one.image, one.boxes) for one in drawn]

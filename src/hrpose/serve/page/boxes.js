@@ -110,9 +110,9 @@ export class BoxLayer {
       if (Math.hypot(...by) * this.scale > 2) moved = true;
       if (moved) this.#set(index, corner ? resized(start, by, corner) : shifted(start, by));
     };
-    this.#follow(event, move, (cancelled) => {
-      if (cancelled) this.#set(index, start);
-      if (moved && !cancelled) this.changed(this.boxes);
+    this.#follow(event, move, (canceled) => {
+      if (canceled) this.#set(index, start);
+      if (moved && !canceled) this.changed(this.boxes);
       else this.left();
     });
   }
@@ -137,9 +137,9 @@ export class BoxLayer {
         ghost.style[side] = `${box[i] * this.scale}px`;
       });
     };
-    this.#follow(event, move, (cancelled) => {
+    this.#follow(event, move, (canceled) => {
       ghost.remove();
-      if (cancelled || !box || box[2] < LEAST || box[3] < LEAST) {
+      if (canceled || !box || box[2] < LEAST || box[3] < LEAST) {
         this.left();
         return;
       }

@@ -1,4 +1,4 @@
-// Drawing on a canvas: the picture, heatmaps, skeletons. A pixel's centre lies at whole numbers, as
+// Drawing on a canvas: the picture, heatmaps, skeletons. A pixel's center lies at whole numbers, as
 // on the server; the canvas counts from a pixel's corner, hence the halves.
 
 const RIM = "rgb(20 20 20 / 85%)";
@@ -23,7 +23,7 @@ export function drawScene(context, scene, scale) {
 
 function drawHeatmap(context, overlay, joint, strength, scale) {
   const [[a, c, e], [b, d, f]] = overlay.toPicture;
-  // From the corner of a heatmap's pixel to its centre, to the picture, and back to a corner.
+  // From the corner of a heatmap's pixel to its center, to the picture, and back to a corner.
   context.setTransform(
     a * scale, b * scale, c * scale, d * scale,
     (e - (a + c) / 2 + 0.5) * scale, (f - (b + d) / 2 + 0.5) * scale,
@@ -51,7 +51,7 @@ function drawPerson(context, person, model, threshold, scale) {
   for (const rim of [true, false]) {
     model.limbs.forEach(([i, j], limb) => {
       if (Math.min(points[i].score, points[j].score) < threshold) return;
-      context.strokeStyle = rim ? RIM : css(model.limb_colours[limb]);
+      context.strokeStyle = rim ? RIM : css(model.limb_colors[limb]);
       context.lineWidth = rim ? width * 1.5 : width;
       context.beginPath();
       context.moveTo((points[i].x + 0.5) * scale, (points[i].y + 0.5) * scale);
@@ -61,7 +61,7 @@ function drawPerson(context, person, model, threshold, scale) {
   }
   points.forEach((point, index) => {
     if (point.score < threshold) return;
-    for (const [radius, fill] of [[width * 1.25, RIM], [width, css(model.keypoint_colours[index])]]) {
+    for (const [radius, fill] of [[width * 1.25, RIM], [width, css(model.keypoint_colors[index])]]) {
       context.fillStyle = fill;
       context.beginPath();
       context.arc((point.x + 0.5) * scale, (point.y + 0.5) * scale, radius, 0, 2 * Math.PI);

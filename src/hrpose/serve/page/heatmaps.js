@@ -1,4 +1,4 @@
-// A person's heatmaps: one grey PNG with all joints, coloured joint by joint.
+// A person's heatmaps: one gray PNG with all joints, colored joint by joint.
 
 /** Read the heatmaps of every person of an answer. */
 export async function readHeatmaps(people) {
@@ -12,7 +12,7 @@ async function readOne({ heatmaps, keypoints }) {
   const sheet = new OffscreenCanvas(width, height * keypoints.length).getContext("2d");
   sheet.drawImage(bitmap, 0, 0);
   bitmap.close();
-  const grey = sheet.getImageData(0, 0, width, height * keypoints.length).data;
+  const gray = sheet.getImageData(0, 0, width, height * keypoints.length).data;
   const layers = new Map();
   return {
     toPicture: heatmaps.to_picture,
@@ -20,20 +20,20 @@ async function readOne({ heatmaps, keypoints }) {
     layer(joint) {
       if (!layers.has(joint)) {
         const joints = joint === "all" ? keypoints.map((_, i) => i) : [joint];
-        layers.set(joint, colour(grey, width, height, joints));
+        layers.set(joint, color(gray, width, height, joints));
       }
       return layers.get(joint);
     },
   };
 }
 
-function colour(grey, width, height, joints) {
+function color(gray, width, height, joints) {
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d");
   const image = context.createImageData(width, height);
   for (let pixel = 0; pixel < width * height; pixel += 1) {
     let value = 0;
-    for (const joint of joints) value = Math.max(value, grey[(joint * width * height + pixel) * 4]);
+    for (const joint of joints) value = Math.max(value, gray[(joint * width * height + pixel) * 4]);
     const heat = value / 255;
     // From deep red over orange to a pale yellow, opaque where it is hot.
     image.data[pixel * 4] = 255;

@@ -1,1 +1,1 @@
-"""Training of the person finder."""
+"""Training of the person detector."""

@@ -1,4 +1,4 @@
-"""From a picture with every person boxed to a training or validation sample of the finder."""
+"""From an image with every person boxed to a training or validation sample of the person detector."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Sampler
 
 from hrpose.data.augmentation import photometric
 from hrpose.data.dataset import Epochs
-from hrpose.data.images import PictureSource
+from hrpose.data.images import ImageFiles
 from hrpose.data.persons import BoxTable
 from hrpose.detection import person_detector
 from hrpose.geometry import Crop, clip_boxes, transform_boxes, warp
@@ -24,16 +24,16 @@ LOWEST, NARROWEST = 12.0, 4.0
 LEAST_INSIDE = 0.3
 # Decoded images that are kept from one epoch to the next; beyond it they are decoded again.
 KEPT_BYTES = 512 << 20
-# Lower people, relative to the picture's longer side, would be blurred in a frame of their own.
+# Lower people, relative to the image's longer side, would be blurred in a frame of their own.
 CLOSE_UP = 0.2
 
 
-class FinderSample(NamedTuple):
+class DetectorSample(NamedTuple):
     """One frame as the network sees it; after collation, a batch with a leading n.
 
     `image` uint8 (h, w, 3) RGB. The rest is on the maps' cells: `heat` (h/4, w/4), `distances`
-    (4, h/4, w/4) and `weights` (h/4, w/4) as in `centres.Targets`; `counts` (h/4, w/4) is 0 where
-    neither a person nor background is to be learnt, else 1.
+    (4, h/4, w/4) and `weights` (h/4, w/4) as in `centers.Targets`; `counts` (h/4, w/4) is 0 where
+    neither a person nor background is to be learned, else 1.
     """
 
     image: Tensor
@@ -44,15 +44,15 @@ class FinderSample(NamedTuple):
 
 
 class FrameDraw(NamedTuple):
-    """Which picture, and the seed of the frame's generator; no seed means the whole picture."""
+    """Which image, and the seed of the frame's generator; no seed means the full image."""
 
-    picture: int
+    image: int
     seed: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """How far training frames stray. `zoom`: the frame's width relative to the picture's longer
+    """How far training frames stray. `zoom`: the frame's width relative to the image's longer
     side, drawn log-uniformly from this range. `close`: the probability of a frame around one of
     the people instead, as portraits are taken. `photometric` as in `hrpose.data.augmentation`.
     """
@@ -63,27 +63,27 @@ class Framing:
 
 
 @dataclass(frozen=True, slots=True)
-class BoxedPictures:
-    """The pictures of a table, how far frames of them stray, and the share of frames from them.
+class BoxedImages:
+    """The images of a table, how far frames of them stray, and the share of frames from them.
 
-    `complete`: every person in them is boxed. Otherwise only what is inside a box is learnt from.
+    `complete`: every person in them is boxed. Otherwise only what is inside a box is learned from.
     """
 
     table: BoxTable
-    images: PictureSource
+    images: ImageFiles
     framing: Framing = Framing()
     complete: bool = True
     share: float = 1.0
 
 
-class FinderDataset(Dataset[FinderSample]):
-    """The pictures of all parts, one part after the other, as samples, indexed by `FrameDraw`.
+class DetectorDataset(Dataset[DetectorSample]):
+    """The images of all parts, one part after the other, as samples, indexed by `FrameDraw`.
 
     Those of complete parts are decoded once and kept, up to `KEPT_BYTES` in each process; the
     others may be too many.
     """
 
-    def __init__(self, parts: Sequence[BoxedPictures], input_wh: tuple[int, int]) -> None:
+    def __init__(self, parts: Sequence[BoxedImages], input_wh: tuple[int, int]) -> None:
         self.parts = parts
         self.input_wh = input_wh
         self._rows = [(part, row) for part in parts for row in range(len(part.table))]
@@ -93,16 +93,16 @@ class FinderDataset(Dataset[FinderSample]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, draw: FrameDraw) -> FinderSample:
+    def __getitem__(self, draw: FrameDraw) -> DetectorSample:
         pixels, boxes = self.frame(draw)
-        part, _ = self._rows[draw.picture]
+        part, _ = self._rows[draw.image]
         targets, counts = learnable(boxes, self.input_wh, part.complete)
-        return FinderSample(*(torch.from_numpy(array) for array in (pixels, *targets, counts)))
+        return DetectorSample(*(torch.from_numpy(array) for array in (pixels, *targets, counts)))
 
     def frame(self, draw: FrameDraw) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """The input's pixels (h, w, 3), and all boxes (n, 4) in it, which may reach outside."""
-        part, row = self._rows[draw.picture]
-        image = self._picture(draw.picture)
+        part, row = self._rows[draw.image]
+        image = self._image(draw.image)
         wh = (image.shape[1], image.shape[0])
         boxes = part.table.boxes[row]
         if draw.seed is None:
@@ -113,13 +113,13 @@ class FinderDataset(Dataset[FinderSample]):
         pixels = photometric(warp(image, crop), part.framing.photometric, rng)
         return pixels, transform_boxes(boxes, crop.matrix)
 
-    def _picture(self, picture: int) -> NDArray[np.uint8]:
-        part, row = self._rows[picture]
-        if picture in self._kept:
-            return self._kept[picture]
+    def _image(self, image: int) -> NDArray[np.uint8]:
+        part, row = self._rows[image]
+        if image in self._kept:
+            return self._kept[image]
         pixels = part.images.read(part.table.file_names[row])
         if part.complete and pixels.nbytes <= self._room:
-            self._kept[picture] = pixels
+            self._kept[image] = pixels
             self._room -= pixels.nbytes
         return pixels
 
@@ -127,14 +127,14 @@ class FinderDataset(Dataset[FinderSample]):
 class FrameSampler(Epochs, Sampler[FrameDraw]):
     """Draws `samples` frames an epoch; every epoch has other ones, the same in every run.
 
-    `pictures` is how many there are in each part, `shares` how often frames are drawn from it.
+    `images` is how many there are in each part, `shares` how often frames are drawn from it.
     """
 
     def __init__(
-        self, pictures: Sequence[int], samples: int, seed: int, shares: Sequence[float] = (1.0,)
+        self, images: Sequence[int], samples: int, seed: int, shares: Sequence[float] = (1.0,)
     ) -> None:
         super().__init__()
-        self.pictures, self.samples, self.seed = pictures, samples, seed
+        self.images, self.samples, self.seed = images, samples, seed
         self.shares = np.array(shares) / sum(shares)
 
     def __len__(self) -> int:
@@ -142,11 +142,11 @@ class FrameSampler(Epochs, Sampler[FrameDraw]):
 
     def __iter__(self) -> Iterator[FrameDraw]:
         rng, start = np.random.default_rng((self.seed, self.epoch)), self.start
-        part = rng.choice(len(self.pictures), size=self.samples, p=self.shares)
-        first = np.array([0, *accumulate(self.pictures)])[part]
-        pictures = first + rng.integers(np.array(self.pictures)[part])
-        for sample, picture in enumerate(pictures[start:], start):
-            yield FrameDraw(int(picture), (self.seed, self.epoch, sample))
+        part = rng.choice(len(self.images), size=self.samples, p=self.shares)
+        first = np.array([0, *accumulate(self.images)])[part]
+        images = first + rng.integers(np.array(self.images)[part])
+        for sample, image in enumerate(images[start:], start):
+            yield FrameDraw(int(image), (self.seed, self.epoch, sample))
 
 
 def draw_frame(
@@ -156,7 +156,7 @@ def draw_frame(
     framing: Framing,
     rng: np.random.Generator,
 ) -> Crop:
-    """A frame of the input's proportions: inside the picture along an axis where it is smaller,
+    """A frame of the input's proportions: inside the image along an axis where it is smaller,
     around it where it is larger; mirrored half of the time.
     """
     # Every number is drawn whether it is used or not, so that one choice never shifts the others.
@@ -189,11 +189,11 @@ def learnable(
     """
     seen = clip_boxes(boxes, input_wh)
     inside = seen[:, 2:].prod(axis=1) / np.maximum(boxes[:, 2:].prod(axis=1), 1e-9)
-    people = (inside >= LEAST_INSIDE) & (seen[:, 2:] >= (NARROWEST, LOWEST)).all(axis=1)
-    targets = person_detector.encode(seen[people], input_wh)
+    persons = (inside >= LEAST_INSIDE) & (seen[:, 2:] >= (NARROWEST, LOWEST)).all(axis=1)
+    targets = person_detector.encode(seen[persons], input_wh)
     counts = np.full_like(targets.heat, float(complete))
     cells = seen / person_detector.STRIDE
-    for known, part in ((1, cells[people]), (0, cells[~people])):
+    for known, part in ((1, cells[persons]), (0, cells[~persons])):
         for x, y, w, h in part:
             counts[int(y) : int(np.ceil(y + h)), int(x) : int(np.ceil(x + w))] = known
     # What a person teaches counts even where somebody else is hidden behind.

@@ -1,4 +1,6 @@
-"""Fits a finder's `Confidence`: which of its boxes are people's, as often as its scores say."""
+"""Fits a person detector's `Confidence`: which of its boxes are people's, as often as its scores
+say.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -17,9 +19,9 @@ from hrpose.metrics.boxes import BoxScores, evaluate_boxes, matched
 from hrpose.metrics.logistic import logistic
 from hrpose.models.hrnet import HRNet
 from hrpose.training.base_module import NetworkModule
-from hrpose.training.losses import box_loss, centre_loss
-from hrpose.training.person_detector.dataset import FinderSample
-from hrpose.training.person_detector.recipe import FinderRecipe
+from hrpose.training.losses import box_loss, center_loss
+from hrpose.training.person_detector.dataset import DetectorSample
+from hrpose.training.person_detector.recipe import DetectorRecipe
 
 # With fewer right or wrong boxes nothing is fitted.
 FEWEST = 20
@@ -41,35 +43,35 @@ def fit_confidence(
 
 # Brings both losses to about the same size.
 BOX_WEIGHT = 3.0
-# As high, relative to the longer side, as 96 px in a picture of 640.
+# As high, relative to the longer side, as 96 px in an image of 640.
 TALL = 0.15
 
 
-class FinderModule(NetworkModule):
-    """Trains `network` by `recipe`. Chooses on the held-out pictures by AP at IoU 0.5."""
+class DetectorModule(NetworkModule):
+    """Trains `network` by `recipe`. Chooses on the held-out images by AP at IoU 0.5."""
 
-    recipe: FinderRecipe
-    passport: DetectorMetadata
+    recipe: DetectorRecipe
+    metadata: DetectorMetadata
 
-    def __init__(self, network: HRNet, recipe: FinderRecipe, passport: DetectorMetadata) -> None:
-        super().__init__(network, recipe, passport)
+    def __init__(self, network: HRNet, recipe: DetectorRecipe, metadata: DetectorMetadata) -> None:
+        super().__init__(network, recipe, metadata)
         self.truth: list[NDArray[np.float64]] = []
         self.decoded: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 pictures (n, h, w, 3) to logits (n, h/4, w/4) and distances (n, 4, h/4, w/4)."""
+        """uint8 images (n, h, w, 3) to logits (n, h/4, w/4) and distances (n, 4, h/4, w/4)."""
         return read_maps(self.outputs(images))
 
-    def training_step(self, batch: FinderSample, _index: int) -> Tensor:
+    def training_step(self, batch: DetectorSample, _index: int) -> Tensor:
         logits, distances = self(batch.image)
-        centre = centre_loss(logits, batch.heat, batch.counts)
+        center = center_loss(logits, batch.heat, batch.counts)
         box = box_loss(distances, batch.distances, batch.weights)
         n = len(batch.image)
-        for name, loss in (("centre", centre), ("box", box)):
+        for name, loss in (("center", center), ("box", box)):
             self.log(
                 f"train/{name}", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=n
             )
-        return centre + BOX_WEIGHT * box
+        return center + BOX_WEIGHT * box
 
     def on_validation_epoch_start(self) -> None:
         self.truth.clear()
@@ -93,7 +95,7 @@ class FinderModule(NetworkModule):
         self.log("val/precision", precision, prog_bar=True)
 
     def score(self, min_height: float) -> BoxScores:
-        """Of the last validation, scored by the passport's confidence."""
+        """Of the last validation, scored by the metadata's confidence."""
         found = self.found()
         return evaluate_boxes(
             self.truth,
@@ -104,11 +106,11 @@ class FinderModule(NetworkModule):
 
     def found(self) -> list[Boxes]:
         """The boxes of the last validation, as the detector would give them, of any score."""
-        return [persons(*decoded, self.passport.confidence) for decoded in self.decoded]
+        return [persons(*decoded, self.metadata.confidence) for decoded in self.decoded]
 
     def fit_confidence(self) -> None:
         """Make the scores probabilities, by the last validation with peaks for scores."""
-        self.passport = replace(self.passport, confidence=Confidence())
+        self.metadata = replace(self.metadata, confidence=Confidence())
         found = list(zip(self.truth, self.found(), strict=True))
         right = [matched(true, boxes.xywh, boxes.scores) for true, boxes in found]
         confidence = fit_confidence(
@@ -116,11 +118,11 @@ class FinderModule(NetworkModule):
             np.concatenate([boxes.xywh for _, boxes in found]),
             np.concatenate(right),
         )
-        self.passport = replace(self.passport, confidence=confidence)
+        self.metadata = replace(self.metadata, confidence=confidence)
 
     def tall(self) -> BoxScores:
-        """Of the last validation, people who are not small in their picture."""
+        """Of the last validation, people who are not small in their image."""
         return self.score(TALL * self.recipe.side)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[DetectorMetadata.key] = self.passport.to_json()
+        checkpoint[DetectorMetadata.key] = self.metadata.to_json()

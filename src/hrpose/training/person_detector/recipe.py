@@ -1,4 +1,4 @@
-"""What a recipe for a finder says; its parts that train are those of a pose recipe."""
+"""What a recipe for a person detector says; its parts that train are those of a pose recipe."""
 
 from pathlib import Path
 from typing import Annotated
@@ -31,45 +31,47 @@ class FramingPart(Part):
 
 
 class PartlyBoxed(DataSet):
-    """COCO JSON of pictures in which some people may not be boxed, such as those made for poses:
-    only what is inside a box is learnt from.
+    """COCO JSON of images in which some people may not be boxed, such as those made for poses:
+    only what is inside a box is learned from.
     """
 
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """How many of the frames are of these pictures."""
+    """How many of the frames are of these images."""
     without: frozenset[str] = frozenset()
-    """Picture sources that are left out, such as one that the pictures held out are of too."""
+    """Image sources that are left out, such as one that the images held out are of too."""
     framing: FramingPart = FramingPart()
 
 
-class FinderData(Part):
+class DetectorData(Part):
     train: DataSet
-    """COCO JSON in which every person of each picture is boxed."""
+    """COCO JSON in which every person of each image is boxed."""
     partly_boxed: PartlyBoxed | None = None
     held_out_every: Annotated[int, Field(ge=2)] = 20
-    """Each so-many-th picture is not trained on but chooses the checkpoint and the threshold."""
+    """Each so-many-th image is not trained on but chooses the checkpoint and the threshold."""
     description: str = "unknown"
-    """What the weights were trained on, for the passport."""
-    licence: str = "unknown"
+    """What the weights were trained on, for the metadata."""
+    license: str = "unknown"
 
 
-class FinderRecipe(Part):
+class DetectorRecipe(Part):
     name: str
     network: str
     frame_wh: tuple[int, int]
-    """Of what is trained on, in pixels: parts of pictures, or whole ones."""
+    """Of what is trained on, in pixels: parts of images, or whole ones."""
     side: int
-    """The longer side of whole pictures, when validating and later when finding."""
+    """The longer side of full images, when validating and later when finding."""
     weights: Path | None = None
-    """A name or a file to start from: a finder, or a pose network, whose backbone is taken."""
-    data: FinderData
+    """A name or a file to start from: a person detector, or a pose network, whose backbone is
+    taken.
+    """
+    data: DetectorData
     framing: FramingPart = FramingPart()
     optimizer: Optimizer = Optimizer(name="adamw")
     schedule: Schedule = Schedule(name="cosine")
     training: AnyTraining
 
     @model_validator(mode="after")
-    def _fits(self) -> "FinderRecipe":
+    def _fits(self) -> "DetectorRecipe":
         if self.network not in NETWORKS:
             raise ValueError(
                 f"network: expected one of {', '.join(NETWORKS)}, found '{self.network}'"

@@ -1,4 +1,4 @@
-"""Pictures of one photo's way through the method, by the functions that do the work."""
+"""Images of one image's way through the method, by the functions that do the work."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +20,7 @@ from hrpose.image import read_image
 from hrpose.session import open_session
 from hrpose.viz import grid, heatmap_sheet, overlay
 
-PHOTO = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
+IMAGE = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
 BOX = np.array([30.0, 20.0, 390.0, 490.0])
 # Head and shoulders: wider than high, so that squeezing it shows.
 WIDE_BOX = np.array([110.0, 20.0, 230.0, 190.0])
@@ -30,22 +30,22 @@ Pixels = NDArray[np.uint8]
 
 
 def all_of_them() -> Iterator[tuple[str, bytes]]:
-    """(file name, content) of every picture."""
+    """(file name, content) of every image."""
     session = open_session(weights.find("w16-small"))
-    traced = trace(session, read_image(PHOTO), BOX, "", joint="nose")
-    yield "crop.webp", _webp(_shrunk(figures.crop_on_photo(traced), 560))
+    traced = trace(session, read_image(IMAGE), BOX, "", keypoint="nose")
+    yield "crop.webp", _webp(_shrunk(figures.crop_on_image(traced), 560))
     yield "aspect.webp", _webp(_aspect(traced))
     yield "targets.webp", _webp(_targets(traced))
     yield "heatmaps.webp", _webp(_heatmaps(traced))
     yield "quarter.webp", _webp(_quarter(traced), sharp=True)
     yield "flip.webp", _webp(_flip(traced))
-    yield "pose.webp", _webp(_shrunk(figures.pose_on_photo(traced, 0.3), 560))
+    yield "pose.webp", _webp(_shrunk(figures.pose_on_image(traced, 0.3), 560))
     yield "augmentation.webp", _webp(_augmentation(traced))
 
 
 def _aspect(traced: Trace) -> Pixels:
     """The same box squeezed into the input, and grown to its shape first."""
-    wh = traced.passport.input_wh
+    wh = traced.metadata.input_wh
     x, y, w, h = WIDE_BOX
     squeezed = np.array([[wh[0] / w, 0, -x * wh[0] / w], [0, wh[1] / h, -y * wh[1] / h]])
     kept = Crop.from_box(WIDE_BOX, wh, padding=1.0)
@@ -57,18 +57,18 @@ def _aspect(traced: Trace) -> Pixels:
 
 
 def _targets(traced: Trace) -> Pixels:
-    """What the network is to paint, with the paper's codec, for three of the found joints."""
-    names = traced.passport.skeleton.keypoints
+    """What the network is to paint, with the paper's codec, for three of the found keypoints."""
+    names = traced.metadata.skeleton.keypoints
     chosen = [names.index(name) for name in ("nose", "left_ear", "left_shoulder")]
     codec = Codec("gaussian", sigma=1.5)
     points = traced.in_crop[chosen]
-    heatmaps, _ = codec.encode(points, np.ones(len(chosen)), traced.passport.input_wh)
+    heatmaps, _ = codec.encode(points, np.ones(len(chosen)), traced.metadata.input_wh)
     tiles = [overlay(traced.view, heatmap, traced.strides, 2) for heatmap in heatmaps]
     return grid(tiles, [names[index].replace("_", " ") for index in chosen], 3)
 
 
 def _heatmaps(traced: Trace) -> Pixels:
-    skeleton = traced.passport.skeleton
+    skeleton = traced.metadata.skeleton
     chosen = [skeleton.keypoints.index(name) for name in SHOWN]
     whole = heatmap_sheet(
         traced.view, traced.merged, skeleton, traced.in_crop, traced.strides, 2, 1
@@ -87,12 +87,12 @@ def _gap(sheet: Pixels, tiles: int) -> int:
 
 def _quarter(traced: Trace) -> Pixels:
     """The pixels around a peak, and the way by the paper's rule, whatever the weights' codec is."""
-    codec = replace(traced.passport.codec, name="gaussian")
+    codec = replace(traced.metadata.codec, name="gaussian")
     in_crop, _ = codec.decode(traced.merged)
-    paper = replace(traced, passport=replace(traced.passport, codec=codec), in_crop=in_crop)
+    paper = replace(traced, metadata=replace(traced.metadata, codec=codec), in_crop=in_crop)
     tiles = [
-        figures.pixels(paper, traced.merged[traced.joint]),
-        figures.pixels(paper, traced.merged[traced.joint], arrow=True),
+        figures.pixels(paper, traced.merged[traced.keypoint]),
+        figures.pixels(paper, traced.merged[traced.keypoint], arrow=True),
     ]
     side = tiles[1].shape[0]
     tiles[0] = np.asarray(cv2.resize(tiles[0], (side, side), interpolation=cv2.INTER_AREA))
@@ -100,22 +100,22 @@ def _quarter(traced: Trace) -> Pixels:
 
 
 def _flip(traced: Trace) -> Pixels:
-    joint = traced.passport.skeleton.keypoints.index("left_shoulder")
-    one = replace(traced, joint=joint)
+    keypoint = traced.metadata.skeleton.keypoints.index("left_shoulder")
+    one = replace(traced, keypoint=keypoint)
     tiles = [
-        figures.heat_tile(one, one.direct[joint]),
+        figures.heat_tile(one, one.direct[keypoint]),
         figures.heat_tile(one, one.mirrored[one.twin], mirrored=True),
-        figures.heat_tile(one, one.turned_back[joint]),
-        figures.heat_tile(one, one.merged[joint]),
+        figures.heat_tile(one, one.turned_back[keypoint]),
+        figures.heat_tile(one, one.merged[keypoint]),
     ]
     labels = ["left shoulder", "right, in the mirror", "turned back", "the mean"]
     return grid(tiles, labels, 4)
 
 
 def _augmentation(traced: Trace) -> Pixels:
-    """Each augmentation alone, at its end, with the found joints moved along."""
+    """Each augmentation alone, at its end, with the found keypoints moved along."""
     crop, image, a = traced.crop, traced.image, Augmentation()
-    # For half body, joints that are in the photo: the found ones, and hips below its edge.
+    # For half body, keypoints that are in the image: the found ones, and hips below its edge.
     keypoints = traced.poses.keypoints[0].copy()
     keypoints[:, 2] = 1
     w, h = crop.size
@@ -126,24 +126,24 @@ def _augmentation(traced: Trace) -> Pixels:
         ("rotation 45", warp(image, replace(crop, rotation_deg=45.0))),
         ("rotation -90", warp(image, replace(crop, rotation_deg=-90.0))),
         ("mirrored", warp(image, replace(crop, mirrored=True))),
-        ("half body", warp(image, half_body(crop, keypoints, traced.passport.skeleton, a, True))),
-        ("light, colour", photometric(warp(image, crop), 1.0, np.random.default_rng(11))),
+        ("half body", warp(image, half_body(crop, keypoints, traced.metadata.skeleton, a, True))),
+        ("light, color", photometric(warp(image, crop), 1.0, np.random.default_rng(11))),
     ]
     tiles = [_larger(tile, 1.5) for _, tile in shown]
     return grid(tiles, [label for label, _ in shown], 4)
 
 
-def _larger(picture: Pixels, factor: float) -> Pixels:
-    size = (round(picture.shape[1] * factor), round(picture.shape[0] * factor))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+def _larger(image: Pixels, factor: float) -> Pixels:
+    size = (round(image.shape[1] * factor), round(image.shape[0] * factor))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def _shrunk(picture: Pixels, width: int) -> Pixels:
-    size = (width, round(picture.shape[0] * width / picture.shape[1]))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+def _shrunk(image: Pixels, width: int) -> Pixels:
+    size = (width, round(image.shape[0] * width / image.shape[1]))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _webp(picture: Pixels, sharp: bool = False) -> bytes:
+def _webp(image: Pixels, sharp: bool = False) -> bytes:
     buffer = BytesIO()
-    Image.fromarray(picture).save(buffer, "WEBP", quality=90 if sharp else 82, method=6)
+    Image.fromarray(image).save(buffer, "WEBP", quality=90 if sharp else 82, method=6)
     return buffer.getvalue()

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from hrpose.detection.detector import Boxes
 from hrpose.errors import UserError
-from hrpose.estimator import MOST_PEOPLE, Picture, PoseEstimator
+from hrpose.estimator import MOST_PERSONS, InputImage, PoseEstimator
 from hrpose.metadata import Metadata
 
-PASSPORT = Metadata(network="bright", input_wh=(48, 64))
-K = len(PASSPORT.skeleton)
+METADATA = Metadata(network="bright", input_wh=(48, 64))
+K = len(METADATA.skeleton)
 IMAGE = np.zeros((90, 70, 3), np.uint8)
 
 
@@ -22,7 +22,7 @@ IMAGE = np.zeros((90, 70, 3), np.uint8)
 class Bright:
     """A session that sees every keypoint where its crop is brightest, and counts its batches."""
 
-    passport: Metadata = PASSPORT
+    metadata: Metadata = METADATA
     batches: list[int] = field(default_factory=list)
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -56,7 +56,7 @@ def test_without_boxes_the_detector_is_asked() -> None:
     poses = estimator(IMAGE)
     # The surest first.
     np.testing.assert_allclose(poses.boxes, detector.found.xywh[::-1])
-    np.testing.assert_allclose(estimator.picture(IMAGE).box_scores, [0.8, 0.4])
+    np.testing.assert_allclose(estimator.image(IMAGE).box_scores, [0.8, 0.4])
     assert detector.asked == 2
 
 
@@ -75,16 +75,16 @@ def test_nobody_is_found() -> None:
 
 
 def test_of_a_crowd_the_surest_are_taken() -> None:
-    n = MOST_PEOPLE + 30
+    n = MOST_PERSONS + 30
     crowd = Boxes(np.tile([1.0, 2, 30, 40], (n, 1)), np.linspace(0, 1, n))
     poses = PoseEstimator(Bright(), detector=Fixed(crowd))(IMAGE)
-    assert len(poses) == MOST_PEOPLE
+    assert len(poses) == MOST_PERSONS
 
 
 @pytest.mark.parametrize(
     ("box", "score", "said"),
     [
-        ([80, 2, 30, 40], 1, "touches the picture"),
+        ([80, 2, 30, 40], 1, "touches the image"),
         ([1, 2, 0, 40], 1, "above 0"),
         ([1, 2, np.nan, 40], 1, "finite"),
         ([1, 2, 30, 40], 1.5, "expected 0 to 1"),
@@ -96,11 +96,11 @@ def test_a_detector_that_errs_is_named(box: list[float], score: float, said: str
         PoseEstimator(Bright(), detector=wrong)(IMAGE)
 
 
-def spotted(count: int) -> Picture:
-    """A picture with one bright spot, and a loose box `count` times."""
+def spotted(count: int) -> InputImage:
+    """An image with one bright spot, and a loose box `count` times."""
     image = np.zeros((400, 300, 3), np.uint8)
     image[200:204, 160:164] = 255
-    return Picture.of(image, [[60, 40, 200, 300]] * count)
+    return InputImage.of(image, [[60, 40, 200, 300]] * count)
 
 
 def test_thousands_of_boxes_go_through_in_batches() -> None:
@@ -112,15 +112,15 @@ def test_thousands_of_boxes_go_through_in_batches() -> None:
     np.testing.assert_allclose(poses.keypoints[:, 0, :2], [[162, 202]] * 2000, atol=24)
 
 
-def test_pictures_with_nobody_do_not_pile_up() -> None:
+def test_images_with_nobody_do_not_pile_up() -> None:
     read: list[int] = []
 
-    def pictures() -> Iterator[Picture]:
+    def images() -> Iterator[InputImage]:
         for i in range(100):
             read.append(i)
             yield spotted(1 if i == 0 else 0)
 
-    stream = PoseEstimator(Bright(), batch_size=4).stream(pictures())
+    stream = PoseEstimator(Bright(), batch_size=4).stream(images())
     assert len(next(stream)[1]) == 1
     assert len(read) <= 5
     assert sum(1 for _ in stream) == 99
@@ -128,14 +128,14 @@ def test_pictures_with_nobody_do_not_pile_up() -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_the_second_look_is_closer(batch_size: int) -> None:
-    pictures = [spotted(1), spotted(0), spotted(3)]
+    images = [spotted(1), spotted(0), spotted(3)]
     streams = (
-        PoseEstimator(Bright(), refine=refine, batch_size=batch_size).stream(pictures)
+        PoseEstimator(Bright(), refine=refine, batch_size=batch_size).stream(images)
         for refine in (False, True)
     )
     (same, rough), (same_again, fine) = (zip(*stream, strict=True) for stream in streams)
     # What comes back is what was given, although the boxes were others the second time.
-    assert all(a is b is c for a, b, c in zip(pictures, same, same_again, strict=True))
+    assert all(a is b is c for a, b, c in zip(images, same, same_again, strict=True))
     assert [len(poses) for poses in fine] == [1, 0, 3]
     for before, after in zip(rough, fine, strict=True):
         # The box is now about the spot, and what is seen in it is exact.
