@@ -1,0 +1,58 @@
+"""One image runs through few source files: a reader can follow the path from call to keypoints.
+
+Counted by calls: importing a module does not count, running one of its functions does.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import hrpose
+
+PACKAGE = Path(hrpose.__file__).parent
+IMAGE = Path(__file__).parents[1] / "examples" / "astronaut.jpg"
+# Bodies of modules and classes run at import.
+AT_IMPORT = "<module>"
+
+
+def files_called(work: Callable[[], Any]) -> set[str]:
+    """The files of the package, relative to it, in which `work` calls a function."""
+    import threading
+
+    called: set[str] = set()
+
+    def profile(frame: FrameType, event: str, _: Any) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_flags & 0x2 and code.co_name != AT_IMPORT:  # CO_NEWLOCALS
+            called.add(code.co_filename)
+
+    threading.setprofile(profile)
+    sys.setprofile(profile)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]
+    inside = (Path(name) for name in called if name.startswith(str(PACKAGE)))
+    return {str(path.relative_to(PACKAGE)) for path in inside}
+
+
+def test_a_library_call_runs_in_few_files() -> None:
+    called = files_called(lambda: hrpose.load()(IMAGE))
+    assert len(called) <= 14, sorted(called)
+
+
+def test_a_command_runs_in_few_files(tmp_path: Path) -> None:
+    from hrpose.cli.main import app
+
+    def predict() -> None:
+        ran = CliRunner().invoke(app, ["predict", str(IMAGE), "--out", str(tmp_path)])
+        assert ran.exit_code == 0, ran.output
+
+    called = files_called(predict)
+    assert len(called) <= 20, sorted(called)
