@@ -84,7 +84,7 @@ finder: .venv/installed
 	done
 	$(AVERAGE) runs/finder-mean.safetensors runs/finder-6/finder.safetensors \
 	  runs/finder-6/finder.safetensors runs/finder.safetensors
-	$(BIN)/hrpose export --weights runs/finder.safetensors --out src/hrpose/weights/finder.onnx
+	$(BIN)/hrpose export --weights runs/finder.safetensors --out src/hrpose/weights/person-detector.onnx
 
 # Choose the newest allowed versions again. A local suffix such as +cpu names a build, not a version.
 lock:

@@ -82,7 +82,7 @@ def test_a_detector_finds_the_persons(
 def test_the_last_resort_is_said_in_one_line(
     run: Run, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening, "builtin_file", lambda: tmp_path / "finder.onnx")
+    monkeypatch.setattr(opening, "builtin_file", lambda: tmp_path / "person-detector.onnx")
     monkeypatch.setenv("HRPOSE_HOME", str(tmp_path / "home"))
     ran = run(image)
     assert ran.exit_code == 0
@@ -107,7 +107,7 @@ def test_a_threshold_that_the_full_image_ignores_is_said(
     ran = run(image, "--box-threshold", 0.99, "--detector", "builtin")
     assert (ran.exit_code, ran.stderr, entries(tmp_path)) == (0, "", [])
     # Where no detector is there at all, it is refused.
-    monkeypatch.setattr(opening, "builtin_file", lambda: tmp_path / "finder.onnx")
+    monkeypatch.setattr(opening, "builtin_file", lambda: tmp_path / "person-detector.onnx")
     ran = run(image, "--box-threshold", 0.99)
     refused(ran, "expected a detector that scores its boxes, found 'none'")
 

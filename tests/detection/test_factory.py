@@ -30,7 +30,7 @@ def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_detector(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(opening, "builtin_file", lambda: tmp_path / "finder.onnx")
+    monkeypatch.setattr(opening, "builtin_file", lambda: tmp_path / "person-detector.onnx")
 
 
 @pytest.mark.parametrize("name", ["auto", "none"])

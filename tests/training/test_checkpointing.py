@@ -211,8 +211,8 @@ def test_a_loss_that_is_not_a_number_stops_before_it_spoils_the_weights(
     step = int(str(error.value).split(":")[0].removeprefix("step "))
     assert 0 < step < STEPS  # the first loss is an ordinary one
     with np.load(tmp_path / "not-finite.npz", allow_pickle=False) as batch:
-        # `lies` is only there where the device warps.
-        assert batch.keys() == set(Sample._fields) - {"lies"}
+        # `crop_to_source` is only there where the device warps.
+        assert batch.keys() == set(Sample._fields) - {"crop_to_source"}
         assert batch["image"].shape == (2, 32, 32, 3)
 
 

@@ -53,10 +53,12 @@ def difference(folder: Path, place: str, unit_lengths: bool, device: str) -> np.
     draws = [Draw(i % len(workers), (7, i)) for i in range(24)]
     draws += [Draw(i) for i in range(len(workers))]
     expected, batch = (collate([d[draw] for draw in draws]) for d in (workers, on_device))
-    assert batch.lies is not None
-    batch = batch._replace(image=batch.image.to(device), lies=batch.lies.to(device))
+    assert batch.crop_to_source is not None
+    batch = batch._replace(
+        image=batch.image.to(device), crop_to_source=batch.crop_to_source.to(device)
+    )
     found = module("training.warp_on_device=true").cropped(batch)
-    assert found.lies is None
+    assert found.crop_to_source is None
     assert found.image.dtype == torch.uint8
     for name in ("points", "visible", "trust", "person", "to_image"):
         assert getattr(found, name).equal(getattr(expected, name)), name

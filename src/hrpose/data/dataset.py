@@ -108,7 +108,7 @@ class Sample(NamedTuple):
     where labeled, `trust` float32 (), `person` int64 () the row in the table, `to_image` float64
     (2, 3) from input to image pixels.
 
-    With `lies`, float64 (2, 3), the image is not warped yet: it leads from input pixels to those of
+    With `crop_to_source`, float64 (2, 3), the image is not warped yet: it leads from input pixels to those of
     `image`, whose black edge in a batch stands for what is outside.
     """
 
@@ -118,7 +118,7 @@ class Sample(NamedTuple):
     trust: Tensor
     person: Tensor
     to_image: Tensor
-    lies: Tensor | None = None
+    crop_to_source: Tensor | None = None
 
 
 class PoseDataset(Dataset[Sample]):
@@ -165,13 +165,17 @@ class PoseDataset(Dataset[Sample]):
     def __getitem__(self, draw: Draw) -> Sample:
         crop, rng = self.crop_of(draw)
         cutout = read_patiently(self.cutouts, draw.person, crop)
-        inside, image, lies = crop.inside(cutout.origin, cutout.shrunk), cutout.image, None
+        inside, image, crop_to_source = (
+            crop.inside(cutout.origin, cutout.shrunk),
+            cutout.image,
+            None,
+        )
         if self.warped:
             image = warp(image, inside)
             if rng is not None:
                 image = photometric(image, self.augmentation.photometric, rng)
         else:
-            lies = torch.from_numpy(inside.inverse_matrix)
+            crop_to_source = torch.from_numpy(inside.inverse_matrix)
         points, visible = self._keypoints(draw.person, crop)
         return Sample(
             torch.from_numpy(image),
@@ -180,7 +184,7 @@ class PoseDataset(Dataset[Sample]):
             torch.tensor(float(self.table.trust[draw.person])),  # quicker than of NumPy's number
             torch.tensor(draw.person),
             torch.from_numpy(crop.inverse_matrix),
-            lies,
+            crop_to_source,
         )
 
     def _keypoints(
@@ -287,11 +291,13 @@ def sampling_weights(table: PersonTable, by_source: dict[str, float]) -> NDArray
 
 def collate(samples: Sequence[Sample]) -> Sample:
     """Stack samples into a batch; images that are not warped yet get black edges to one size."""
-    images, *fields, lies = zip(*samples, strict=True)
-    if lies[0] is None:
+    images, *fields, crop_to_source = zip(*samples, strict=True)
+    if crop_to_source[0] is None:
         return Sample(torch.stack(images), *map(torch.stack, fields))
     height, width = (-(-max(image.shape[axis] for image in images) // 32) * 32 for axis in (0, 1))
     canvas = torch.zeros((len(images), height, width, 3), dtype=torch.uint8)
     for place, image in zip(canvas, images, strict=True):
         place[: image.shape[0], : image.shape[1]] = image
-    return Sample(canvas, *map(torch.stack, fields))._replace(lies=torch.stack(lies))
+    return Sample(canvas, *map(torch.stack, fields))._replace(
+        crop_to_source=torch.stack(crop_to_source)
+    )

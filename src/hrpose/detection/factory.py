@@ -108,4 +108,4 @@ def released_detectors() -> list[str]:
 
 def builtin_file() -> Path:
     """Where the package keeps its own person detector, if it has one."""
-    return Path(str(resources.files("hrpose") / "weights" / "finder.onnx"))
+    return Path(str(resources.files("hrpose") / "weights" / "person-detector.onnx"))

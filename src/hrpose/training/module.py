@@ -55,23 +55,25 @@ def _peaks(heatmaps: Tensor) -> Tensor:
     return points * (values > 0)[..., None]
 
 
-def warp_batch(images: Tensor, lies: Tensor, input_wh: tuple[int, int]) -> Tensor:
+def warp_batch(images: Tensor, matrices: Tensor, input_wh: tuple[int, int]) -> Tensor:
     """Cut n crops out of n images: uint8 (n, h, w, 3) to uint8 (n, input h, input w, 3).
 
-    `lies` (n, 2, 3) leads from input pixels to those of each image. Bilinear, black outside, as
+    `matrices` (n, 2, 3) leads from input pixels to those of each image. Bilinear, black outside, as
     `warp`, which computes with 1/32 pixels on some processors and so differs: by less than one of
     255 in the mean, and more only where neighboring pixels differ much.
     """
     width, height = input_wh
-    x = torch.arange(width, dtype=lies.dtype, device=lies.device)
-    y = torch.arange(height, dtype=lies.dtype, device=lies.device)
+    x = torch.arange(width, dtype=matrices.dtype, device=matrices.device)
+    y = torch.arange(height, dtype=matrices.dtype, device=matrices.device)
     columns, rows = (
-        lies[:, None, None, :, 0] * x[:, None],
-        lies[:, None, None, :, 1] * y[:, None, None],
+        matrices[:, None, None, :, 0] * x[:, None],
+        matrices[:, None, None, :, 1] * y[:, None, None],
     )
-    places = columns + rows + lies[:, None, None, :, 2]
+    places = columns + rows + matrices[:, None, None, :, 2]
     # grid_sample counts from -1 at the center of the first pixel to 1 at that of the last.
-    size = torch.tensor([images.shape[2], images.shape[1]], dtype=lies.dtype, device=lies.device)
+    size = torch.tensor(
+        [images.shape[2], images.shape[1]], dtype=matrices.dtype, device=matrices.device
+    )
     grid = (places * 2 / (size - 1) - 1).float()
     planes = images.permute(0, 3, 1, 2).float()
     warped = grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
@@ -132,10 +134,10 @@ class PoseModule(MicroBatches, NetworkModule):
 
     def cropped(self, batch: Sample) -> Sample:
         """The crops, where the workers left the warp to the device."""
-        if batch.lies is None:
+        if batch.crop_to_source is None:
             return batch
-        crops = warp_batch(batch.image, batch.lies, self.metadata.input_wh)
-        return batch._replace(image=crops, lies=None)
+        crops = warp_batch(batch.image, batch.crop_to_source, self.metadata.input_wh)
+        return batch._replace(image=crops, crop_to_source=None)
 
     def training_step(self, batch: Sample, _index: int) -> Tensor:
         batch = self.cropped(batch)
