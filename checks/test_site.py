@@ -23,7 +23,7 @@ PAGES = (
     "guide/training.html",
     "guide/security.html",
     "reference/network.html",
-    "models/training-log.html",
+    "models/history/training-log.html",
     "zh/index.html",
 )
 # Material shows images when they come near the window; here all are asked for.

@@ -1,6 +1,6 @@
 """Who raises a hand? supervision draws, hrpose finds.
 
-pip install hrpose, and supervision as docs/guide/pictures.md says
+pip install hrpose, and supervision as docs/guide/images.md says
 python examples/supervision_zones.py examples/astronaut.jpg out.png
 """
 

@@ -25,7 +25,7 @@ SMALL = {
         "ImageS, TO_JUDGE_BY, SAMPLES, EPOCHS = 16, 6, 32, 1",
         "assert passport.input_wh == (96, 128) and 'val/AP' in figures",
     ),
-    "4-joints-of-your-own": (
+    "4-keypoints-of-your-own": (
         "ImageS, TO_JUDGE_BY = 12, 6\n"
         "SETTINGS = ['training.epochs=1', 'training.samples_per_epoch=32']",
         "assert len(estimator.passport.skeleton) == 9 and 'PCK@0.1' in report.metrics",
