@@ -289,8 +289,8 @@ class DetectorMetadata:
             data: dict[str, Any] = json.loads(text)
             if data["version"] != 1:
                 raise ValueError(f"version: expected 1, found {data['version']}")
-            if data["kind"] != "detector":
-                raise ValueError(f"kind: expected person detector, found {data['kind']}")
+            if data["kind"] not in ("detector", "finder"):  # "finder": files of before 0.2
+                raise ValueError(f"kind: expected detector, found {data['kind']}")
             (r, g, b), (dr, dg, db) = data["mean"], data["std"]
             return cls(
                 network=str(data["network"]),

@@ -145,6 +145,7 @@ class PersonDetector:
         self, path: Path, threshold: float | None = None, threads: int | None = None
     ) -> None:
         self._network = open_network(path, "detector", threads)
+        self._input = self._network.inputs[0].name  # "images", in older files "pictures"
         self.metadata = metadata_of(path, DetectorMetadata)
         self.input_wh = (self.metadata.side, self.metadata.side)
         self.threshold = self.metadata.threshold if threshold is None else threshold
@@ -152,7 +153,7 @@ class PersonDetector:
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
         """The people in an RGB image (h, w, 3)."""
         pixels, crop = look(image, self.metadata.side)
-        heat, distances = self._network({"images": pixels[None]}, ["heat", "distances"])
+        heat, distances = self._network({self._input: pixels[None]}, ["heat", "distances"])
         found = persons(*decode(heat[0], distances[0]), self.metadata.confidence, self.threshold)
         boxes = transform_boxes(found.xywh, crop.inverse_matrix)
         boxes = clip_boxes(boxes, (image.shape[1], image.shape[0]))
