@@ -81,7 +81,7 @@ def test_predictions_are_in_the_order_of_the_official_file(mpii: Path, tmp_path:
         side = person["scale"] * 250
         x, y = person["center"]
         start = np.array([x, y + 15 * person["scale"]]) - side / 2
-        keypoints = np.array(person["keypoints"])
+        keypoints = np.array(person["joints"])
         inside = ((keypoints > start + 1) & (keypoints < start + side - 1)).all(axis=1)
         inside &= np.array(person["joints_vis"]) > 0
         # Half a heatmap pixel, of which a crop has 64.

@@ -95,7 +95,7 @@ def quantize(
     from rich.table import Table
 
     from hrpose import weights as store
-    from hrpose.models.quantize import quantize
+    from hrpose.evaluation.quantize import quantize
 
     if (calibration_annotations is None) != (calibration_images is None):
         raise UserError(

@@ -358,7 +358,7 @@ def corrected(
     mend: Collection[str],
     keypoint: int | None = None,
 ) -> Found:
-    """The poses without the kinds of errors in `mend`; of one `keypoint` only, where it is given."""
+    """The poses without the kinds of errors in `mend`; where given, of one `keypoint` only."""
     table, poses = truth.table, matches.poses
     kinds = [kind for name, kind in KEYPOINT_ERRORS.items() if name in mend]
     wrong = np.isin(errors.kinds, kinds)

@@ -87,7 +87,7 @@ def check_heatmaps(golden: Golden, arrays: Arrays) -> Iterator[Check]:
     """Targets, decoding and the flip test."""
     numbers, on = golden.arrays("pipeline"), arrays.name
     for size, input_wh in (("256x192", (192, 256)), ("384x288", (288, 384))):
-        keypoints, visible = (numbers[f"target_{size}_{part}"] for part in ("keypoints", "visible"))
+        keypoints, visible = (numbers[f"target_{size}_{part}"] for part in ("joints", "visible"))
         maps, weights = codec.encode(
             arrays.to(keypoints),
             arrays.to(visible),

@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 from hrpose import weights
 from hrpose.cli.main import app
 from hrpose.data.coco import load_persons
-from hrpose.errors import UserError
+from hrpose.evaluation import quantize as quantize_module
+from hrpose.evaluation.quantize import quantize
 from hrpose.metrics.oks import keypoint_similarities, oks
 from hrpose.model_files import read_texts
-from hrpose.models import quantize as quantize_module
-from hrpose.models.quantize import quantize
 from hrpose.session import OnnxSession
 from hrpose.synthetic import write_dataset
+from refusals import refused
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +74,18 @@ def test_too_great_a_drop_writes_nothing(
         return [np.zeros((2, height, width, 3), np.uint8)]
 
     monkeypatch.setattr(quantize_module, "calibration_crops", black)
-    real = quantize_module.judge
+    real = quantize_module.measure
 
-    def generous(path: Path, *rest: object) -> quantize_module.Judged:
+    def generous(path: Path, *rest: object) -> quantize_module.Measured:
         # The embedded weights find little in drawings; the drop is what is tried here.
-        judged = real(path, *rest)  # type: ignore[arg-type]
+        measured = real(path, *rest)  # type: ignore[arg-type]
         small = path.name == "small.onnx"
-        return quantize_module.Judged(_scored(judged, 0.1 if small else 0.5), judged.similarity)
+        return quantize_module.Measured(
+            _scored(measured, 0.1 if small else 0.5), measured.similarity
+        )
 
-    monkeypatch.setattr(quantize_module, "judge", generous)
-    with pytest.raises(UserError, match=r"eight bits cost 0\.400 AP .* nothing was written"):
+    monkeypatch.setattr(quantize_module, "measure", generous)
+    with refused("drop-too-large", "0.400"):
         quantize(
             weights.find("w16-small"),
             tmp_path / "small.onnx",
@@ -93,8 +95,8 @@ def test_too_great_a_drop_writes_nothing(
     assert not (tmp_path / "small.onnx").exists()
 
 
-def _scored(judged: quantize_module.Judged, ap: float) -> quantize_module.KeypointScores:
-    return type(judged.scores)(**{**judged.scores.as_dict(), "AP": ap})
+def _scored(measured: quantize_module.Measured, ap: float) -> quantize_module.KeypointScores:
+    return type(measured.scores)(**{**measured.scores.as_dict(), "AP": ap})
 
 
 def test_similarities_are_the_terms_of_the_oks(persons: Path) -> None:
@@ -112,7 +114,7 @@ def test_what_is_quantized_already_is_refused(persons: Path, tmp_path: Path) -> 
     CliRunner().invoke(
         app, ["quantize", "w16-small", str(first), *options(persons), "--most-drop", "1"]
     )
-    with pytest.raises(UserError, match="expected float weights"):
+    with refused("weights-unsuitable", "one.onnx"):
         quantize(
             first,
             tmp_path / "two.onnx",
@@ -123,17 +125,12 @@ def test_what_is_quantized_already_is_refused(persons: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code"),
     [
-        (["w16-small", "small.bin"], "expected a name that ends with .onnx"),
-        (["nothing", "small.onnx"], "no such weights"),
-        (
-            ["w16-small", "small.onnx", "--calibration-images", "x"],
-            "--calibration-annotations and --calibration-images go together",
-        ),
+        (["w16-small", "small.bin"], "option-invalid"),
+        (["w16-small", "small.onnx", "--calibration-images", "x"], "option-conflict"),
     ],
 )
-def test_bad_input(persons: Path, arguments: list[str], message: str) -> None:
-    result = CliRunner().invoke(app, ["quantize", *arguments, *options(persons)])
-    assert isinstance(result.exception, UserError)
-    assert message in str(result.exception)
+def test_bad_input(persons: Path, arguments: list[str], code: str) -> None:
+    with refused(code):
+        CliRunner().invoke(app, ["quantize", *arguments, *options(persons)], catch_exceptions=False)

@@ -1,7 +1,7 @@
-"""Eight-bit integer weights and activations: a smaller, faster ONNX file, kept only if it is good.
+"""Quantize weights to eight bits: a smaller, faster ONNX file, written only where its AP holds.
 
-ONNX Runtime's own quantizer does the work (static, calibrated, scales per channel). The first
-convolution and the last keep float arithmetic: they cost little and decide most.
+ONNX Runtime's quantizer does the work (static, calibrated, scales per channel). The first and the
+last convolution keep float arithmetic: they cost little and decide most.
 """
 
 import tempfile
@@ -29,14 +29,14 @@ from hrpose.model_files import with_texts
 from hrpose.session import open_session
 
 _BATCH = 8
-# The text by which ONNX Runtime knows a graph that was prepared for its quantizer.
+# By this text ONNX Runtime recognizes a graph that was prepared for its quantizer.
 _PREPARED = "onnx.quant.pre_process"
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """Weights on a data set with ground-truth boxes: COCO's figures, and for each keypoint the mean
-    similarity in [0, 1] to the labels (its term of the OKS), NaN where nobody has it labeled.
+class Measured:
+    """Weights on a data set with ground-truth boxes: COCO's metrics, and for each keypoint the mean
+    similarity in [0, 1] to the labels (its term of the OKS), NaN where it is never labeled.
     """
 
     scores: KeypointScores
@@ -49,8 +49,8 @@ class QuantizationReport:
 
     path: Path
     keypoints: tuple[str, ...]
-    before: Judged
-    after: Judged
+    before: Measured
+    after: Measured
     bytes_before: int
     bytes_after: int
     calibrated_on: int
@@ -74,24 +74,30 @@ def quantize(
 ) -> QuantizationReport:
     """Write `weights` (.onnx of `hrpose export`) with eight-bit arithmetic to `out`.
 
-    Activations' ranges are taken from `persons` crops of `calibration`, (annotations, images),
-    which should not be the people that judge: `annotations` and `images`. Without it they are the
-    same. Raises UserError, and writes nothing, where the AP falls by more than `most_drop`.
+    The ranges of activations are those of `persons` crops of `calibration`, (annotations, images),
+    which should be another data set than `annotations` and `images`, on which the AP is measured;
+    without it they are the same. Raises UserError, and writes nothing, where the AP drops by more
+    than `most_drop`.
     """
     if out.suffix != ".onnx":
-        raise UserError(f"{out}: expected a name that ends with .onnx")
+        raise UserError(f"{out}: expected a name that ends with .onnx", code="option-invalid")
     metadata = metadata_of(weights, Metadata)
     parsed = read_annotations(annotations)
     table = parsed.persons()
     if table.skeleton.keypoints != metadata.skeleton.keypoints:
-        raise UserError(f"{annotations}: expected the keypoints of {weights}, found others")
+        raise UserError(
+            f"{annotations}: expected the keypoints of {weights}, found others",
+            code="keypoints-differ",
+        )
     source = ImageFiles(images)
     chosen: tuple[CocoAnnotations | Path, str | Path] = calibration or (parsed, images)
     crops = calibration_crops(metadata, *chosen, persons, np.random.default_rng(seed))
     with tempfile.TemporaryDirectory() as folder:
         small = Path(folder) / "small.onnx"
         _quantize(weights, small, crops)
-        before, after = (judge(path, parsed, table, source, flip_test) for path in (weights, small))
+        before, after = (
+            measure(path, parsed, table, source, flip_test) for path in (weights, small)
+        )
         content = small.read_bytes()
     report = QuantizationReport(
         out,
@@ -106,7 +112,8 @@ def quantize(
         raise UserError(
             f"{weights}: eight bits cost {report.drop:.3f} AP ({before.scores.AP:.3f} to "
             f"{after.scores.AP:.3f}), at most {most_drop:g} allowed; nothing was written; "
-            "calibrate on more or on other people, or allow more"
+            "calibrate on more or other persons, or allow more",
+            code="drop-too-large",
         )
     write_atomically(out, content)
     return report
@@ -119,11 +126,17 @@ def calibration_crops(
     persons: int,
     rng: np.random.Generator,
 ) -> list[NDArray[np.uint8]]:
-    """Crops (n, h, w, 3) of randomly chosen people, in batches."""
+    """Crops (n, h, w, 3) of randomly chosen persons, in batches.
+
+    Raises UserError where the annotations have none.
+    """
     annotations = read_annotations(annotations)
     table, source = annotations.persons(), ImageFiles(images)
     if len(table) == 0:
-        raise UserError(f"{annotations.path}: expected people to calibrate on, found none")
+        raise UserError(
+            f"{annotations.path}: expected persons to calibrate on, found none",
+            code="persons-missing",
+        )
     rows = np.sort(rng.permutation(len(table))[:persons])
     crops = [
         warp(source.read(table.image_name(row)), metadata.crop(table.boxes[row])) for row in rows
@@ -131,14 +144,14 @@ def calibration_crops(
     return [np.stack(crops[i : i + _BATCH]) for i in range(0, len(crops), _BATCH)]
 
 
-def judge(
+def measure(
     weights: Path,
     annotations: CocoAnnotations,
     table: PersonTable,
     source: ImageFiles,
     flip_test: bool,
-) -> Judged:
-    """The figures of weights on the people of `table`, with their own boxes."""
+) -> Measured:
+    """The metrics of weights on the persons of `table`, with ground-truth boxes."""
     estimator = PoseEstimator(open_session(weights), flip_test=flip_test, batch_size=32)
     predictions = predict(estimator, table, ground_truth(table), source)
     results = thinned_results(table, predictions)
@@ -148,7 +161,7 @@ def judge(
     )
     count = labeled.sum(axis=0)
     mean = np.where(count > 0, (terms * labeled).sum(axis=0) / np.maximum(count, 1), np.nan)
-    return Judged(evaluate_keypoints(annotations, results, table.skeleton.sigmas), mean)
+    return Measured(evaluate_keypoints(annotations, results, table.skeleton.sigmas), mean)
 
 
 def _quantize(weights: Path, out: Path, crops: list[NDArray[np.uint8]]) -> None:
@@ -171,8 +184,11 @@ def _quantize(weights: Path, out: Path, crops: list[NDArray[np.uint8]]) -> None:
     graph = onnx.load(weights).graph
     convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
     if not convolutions or any(node.op_type == "QuantizeLinear" for node in graph.node):
-        raise UserError(f"{weights}: expected float weights of `hrpose export`, found others")
-    # The quantizer advises a preparation that the exporter has done; this says that it has.
+        raise UserError(
+            f"{weights}: expected float weights of `hrpose export`, found others",
+            code="weights-unsuitable",
+        )
+    # The quantizer asks for a preparation that the exporter has done; this text says so.
     ready = out.with_name("ready.onnx")
     ready.write_bytes(with_texts(weights, weights.read_bytes(), {_PREPARED: "onnxruntime.quant"}))
     quantize_static(
