@@ -25,7 +25,7 @@ import numpy as np
 import hrpose
 from hrpose.batch.job import parquet
 from hrpose.batch.results import read_images
-from hrpose.batch.worker import Choices, Opening, open_estimator, settings_of
+from hrpose.batch.worker import Choices, Opening
 from hrpose.synthetic.render import render_image
 
 BATCH = (sys.executable, "-c", "from hrpose.cli.main import main; main()", "batch")
@@ -101,8 +101,8 @@ def disturbed(command: list[str], out: Path, partitions: int, rng: random.Random
 
 def costs(place: str, names: list[str], choices: Choices) -> None:
     """CPU time of one worker without its start, and how large its rows are."""
-    estimator = open_estimator(choices, hrpose.load, 16, 1)
-    work = Opening(place, choices, hrpose.load, settings_of(estimator, choices))()
+    estimator = choices.open(hrpose.load, 16, 1)
+    work = Opening(place, choices, hrpose.load, choices.settings(estimator))()
     work(names[:8])
     begun = time.process_time()
     table = work(names)

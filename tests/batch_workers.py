@@ -1,4 +1,4 @@
-"""Images, workers and an engine for the tests of archives. Worker processes import it too."""
+"""Images, workers and an engine for the tests of `hrpose.batch`. Worker processes import it too."""
 
 import io
 import os
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hrpose.batch.engine import Done, Event, Lost, Ready
 from hrpose.batch.job import Job, freeze
 from hrpose.batch.results import read_images, to_table
+from hrpose.batch.worker import Done, Event, Lost, Ready
 from hrpose.errors import UserError
 
 BATCH = (sys.executable, "-c", "from hrpose.cli.main import main; main()", "batch")

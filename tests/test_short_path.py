@@ -9,7 +9,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import pytest
 from typer.testing import CliRunner
 
 import hrpose

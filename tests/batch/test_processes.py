@@ -22,8 +22,9 @@ from batch_workers import (
 )
 from hrpose.batch.processes import Processes
 from hrpose.batch.run import run, to_do
-from hrpose.batch.worker import Choices, Opening, open_estimator, settings_of
+from hrpose.batch.worker import Choices, Opening
 from hrpose.errors import UserError
+from refusals import refused
 from tiny_weights import write_tiny_weights
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
@@ -41,7 +42,7 @@ def test_a_deadly_image_is_a_row_with_a_reason(tmp_path: Path) -> None:
 def test_a_worker_that_hangs_is_replaced(tmp_path: Path) -> None:
     job = frozen(tmp_path, 3, 1)
     engine = Processes(Named(hangs=frozenset({"0001.jpg"})), 1)
-    state = run(job, engine, *to_do(job), patience=(6.0, 0.0))
+    state = run(job, engine, *to_do(job), timeout=(6.0, 0.0))
     assert state.finished
     assert state.lost >= 2  # and a busy machine may be late for others
     ((name, reason),) = failures(tmp_path)
@@ -50,14 +51,14 @@ def test_a_worker_that_hangs_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
-    [(UserError("no such weights"), "no such weights"), (None, "while they started.*code 3")],
+    ("error", "code"),
+    [(UserError("none.onnx", code="weights-unknown"), "weights-unknown"), (None, "workers-lost")],
 )
 def test_workers_that_cannot_start_end_the_job(
-    tmp_path: Path, error: UserError | None, said: str
+    tmp_path: Path, error: UserError | None, code: str
 ) -> None:
     job = frozen(tmp_path, 2, 2)
-    with pytest.raises(UserError, match=said):
+    with refused(code, "code 3" if error is None else "none.onnx"):
         run(job, Processes(Unwilling(error), 1), *to_do(job))
 
 
@@ -91,7 +92,7 @@ def test_a_hard_life_ends_with_the_same_table(tmp_path: Path) -> None:
         said, complained = first.communicate(timeout=120)
         assert first.returncode == code, complained
         if number != signal.SIGKILL:
-            assert "The same command continues from here." in said
+            assert "run the same command again" in said
         wait_until(lambda worker=worker: not Path(f"/proc/{worker}").exists())  # type: ignore[misc]
         assert before < done() < 60
 
@@ -108,7 +109,7 @@ def test_a_hard_life_ends_with_the_same_table(tmp_path: Path) -> None:
     assert "2 workers lost" in said
 
     choices = Choices(str(weights), "none", None, False, False, 0.3)
-    settings = settings_of(open_estimator(choices, hrpose.load, 16, 1), choices)
+    settings = choices.settings(choices.open(hrpose.load, 16, 1))
     work = Opening(str(tmp_path / "images"), choices, hrpose.load, settings)()
     rows = results(out)
     names = [row["file"] for row in rows]

@@ -11,9 +11,9 @@ import pytest
 
 import hrpose
 from batch_workers import BATCH, begin, descendants, results, wait_until, write_images
-from hrpose.batch.ray_actors import _room
-from hrpose.batch.worker import Choices, Opening, open_estimator, settings_of
-from hrpose.errors import UserError
+from hrpose.batch.ray_actors import _capacity
+from hrpose.batch.worker import Choices, Opening
+from refusals import refused
 from tiny_weights import write_tiny_weights
 
 # Who joins a cluster that Ray secures has to say so.
@@ -94,7 +94,7 @@ def test_a_hard_life_on_ray_ends_with_the_same_table(
     assert "2 workers lost" in said
 
     choices = Choices(str(weights), "none", None, False, False, 0.3)
-    settings = settings_of(open_estimator(choices, hrpose.load, 16, 1), choices)
+    settings = choices.settings(choices.open(hrpose.load, 16, 1))
     rows = results(out)
     names = [row["file"] for row in rows]
     assert names == sorted(set(names))
@@ -107,7 +107,7 @@ def test_a_hard_life_on_ray_ends_with_the_same_table(
 
 
 @pytest.mark.parametrize(
-    ("resources", "cpus", "gpus", "room"),
+    ("resources", "cpus", "gpus", "size"),
     [
         ({"CPU": 8.0, "memory": 1.0}, 1, 0, 8),
         ({"CPU": 8.0}, 3, 0, 2),
@@ -117,11 +117,11 @@ def test_a_hard_life_on_ray_ends_with_the_same_table(
         ({"CPU": 64.0}, 4, 1, None),
     ],
 )
-def test_room_for_workers(
-    resources: dict[str, float], cpus: int, gpus: float, room: int | None
+def test_capacity_for_workers(
+    resources: dict[str, float], cpus: int, gpus: float, size: int | None
 ) -> None:
-    if room is not None:
-        assert _room(resources, cpus, gpus) == room
+    if size is not None:
+        assert _capacity(resources, cpus, gpus) == size
         return
-    with pytest.raises(UserError, match="expected a cluster with 4 CPUs"):
-        _room(resources, cpus, gpus)
+    with refused("cluster-unavailable", "4 CPUs"):
+        _capacity(resources, cpus, gpus)

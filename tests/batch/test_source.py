@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from batch_workers import jpeg
-from hrpose.batch import remote
-from hrpose.batch.source import absolute, open_place
+from hrpose.batch import source as source_module
+from hrpose.batch.source import absolute, open_source
 from hrpose.errors import UserError
+from refusals import refused
 
 NAMES = ["a.jpg", "b/c.PNG", "b/d e.jpeg"]
 
@@ -61,7 +61,7 @@ class Server(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def address(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     Server.faults, Server.asked = [], []
-    monkeypatch.setattr(remote, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(source_module, "PAUSES", (0.0, 0.0))
     handler = partial(Server, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -72,11 +72,11 @@ def address(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_a_folder(folder: Path) -> None:
-    place = open_place(str(folder))
-    assert list(place.names()) == NAMES
-    assert place.content("b/c.PNG") == jpeg(1)
-    with pytest.raises(UserError, match="no such file"):
-        place.content("x.jpg")
+    source = open_source(str(folder))
+    assert list(source.names()) == NAMES
+    assert source.content("b/c.PNG") == jpeg(1)
+    with refused("file-unreadable", "x.jpg"):
+        source.content("x.jpg")
 
 
 @pytest.mark.parametrize("inside", ["", "@/b"])
@@ -84,81 +84,81 @@ def test_a_zip_file(folder: Path, tmp_path: Path, inside: str) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for name in [*NAMES, "b/notes.txt"]:
             archive.write(folder / name, name)
-    place = open_place(absolute(f"{tmp_path / 'a.zip'}{inside}"))
+    source = open_source(absolute(f"{tmp_path / 'a.zip'}{inside}"))
     names = [name for name in NAMES if inside == "" or name.startswith("b/")]
     below = [name.removeprefix("b/") if inside else name for name in names]
-    assert list(place.names()) == below
-    assert place.content(below[-1]) == jpeg(2)
+    assert list(source.names()) == below
+    assert source.content(below[-1]) == jpeg(2)
 
 
 def test_a_list_of_lines(folder: Path, tmp_path: Path) -> None:
     lines = ["a.jpg", str(folder / "b" / "c.PNG"), "", "../x.jpg"]
     (folder / "list.txt").write_bytes("\r\n".join(lines).encode())
-    place = open_place(str(folder / "list.txt"))
-    assert list(place.names()) == ["a.jpg", str(folder / "b" / "c.PNG"), "../x.jpg"]
+    source = open_source(str(folder / "list.txt"))
+    assert list(source.names()) == ["a.jpg", str(folder / "b" / "c.PNG"), "../x.jpg"]
     (folder / "list.txt").unlink()
     # A worker need not have the list.
-    assert [place.content(name) for name in lines[:2]] == [jpeg(0), jpeg(1)]
-    with pytest.raises(UserError, match=r"\.\./x\.jpg: no such file"):
-        place.content("../x.jpg")
+    assert [source.content(name) for name in lines[:2]] == [jpeg(0), jpeg(1)]
+    with refused("file-unreadable", "../x.jpg"):
+        source.content("../x.jpg")
 
 
 @pytest.mark.parametrize("column", ["file", "path", "url"])
 def test_a_table(folder: Path, tmp_path: Path, column: str) -> None:
     table = pa.table({"id": [1, 2], column: ["a.jpg", str(folder / "a.jpg")]})
     pq.write_table(table, tmp_path / "list.parquet")
-    place = open_place(str(tmp_path / "list.parquet"))
-    assert list(place.names()) == ["a.jpg", str(folder / "a.jpg")]
-    assert place.content(str(folder / "a.jpg")) == jpeg(0)
+    source = open_source(str(tmp_path / "list.parquet"))
+    assert list(source.names()) == ["a.jpg", str(folder / "a.jpg")]
+    assert source.content(str(folder / "a.jpg")) == jpeg(0)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "reason"),
+    ("name", "content", "mention"),
     [
-        ("a.txt", b"\xff\n", "line 1: expected UTF-8"),
-        ("a.txt", b"a.jpg\n\0\n", "line 2: expected the name of an image"),
-        ("a.txt", b"x" * 20_000, "line 1: expected the name of an image"),
-        ("a.parquet", b"PAR1", "expected a Parquet file"),
-        ("a.parquet", pa.table({"id": [1]}), "expected a column file, path, url or file_name"),
-        ("a.parquet", pa.table({"file": ["a", None]}), "expected names of images"),
-        ("a.parquet", pa.table({"file": [1, 2]}), "expected names of images"),
+        ("a.txt", b"\xff\n", "line 1"),
+        ("a.txt", b"a.jpg\n\0\n", "line 2"),
+        ("a.txt", b"x" * 20_000, "line 1"),
+        ("a.parquet", b"PAR1", "Parquet"),
+        ("a.parquet", pa.table({"id": [1]}), "file, path, url or file_name"),
+        ("a.parquet", pa.table({"file": ["a", None]}), "None"),
+        ("a.parquet", pa.table({"file": [1, 2]}), "1"),
     ],
 )
-def test_lists_that_are_none(tmp_path: Path, name: str, content: object, reason: str) -> None:
+def test_lists_that_are_none(tmp_path: Path, name: str, content: object, mention: str) -> None:
     if isinstance(content, bytes):
         (tmp_path / name).write_bytes(content)
     else:
         pq.write_table(content, tmp_path / name)
-    with pytest.raises(UserError, match=reason):
-        list(open_place(str(tmp_path / name)).names())
+    with refused("list-invalid", name, mention):
+        list(open_source(str(tmp_path / name)).names())
 
 
 @pytest.mark.parametrize(
-    ("place", "reason"),
+    ("text", "code"),
     [
-        ("nowhere", "expected the folder"),
-        ("nowhere.txt", "no such file"),
-        ("a.jpg", "found one image"),
-        ("ftp://host/a", "expected an address that begins with http"),
-        ("file:///etc", "expected an address that begins with http"),
-        ("simplecache::s3://bucket/a", "expected an address that begins with http"),
-        ("https://me:secret@host/a", "expected no password in an address"),
-        ("gs://bucket/a", "gs://bucket/a needs the package 'gcsfs', .*; pip install 'gcsfs'"),
+        ("nowhere.txt", "file-unreadable"),
+        ("a.jpg", "images-missing"),
+        ("ftp://host/a", "address-invalid"),
+        ("file:///etc", "address-invalid"),
+        ("simplecache::s3://bucket/a", "address-invalid"),
+        ("https://me:secret@host/a", "address-invalid"),
+        ("gs://bucket/a", "package-missing"),
     ],
 )
-def test_places_that_are_none(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, place: str, reason: str
+def test_sources_that_are_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, code: str
 ) -> None:
     monkeypatch.chdir(folder)
-    with pytest.raises(UserError, match=reason) as caught:
-        list(open_place(place).names())
+    with pytest.raises(UserError) as caught:
+        list(open_source(text).names())
+    assert caught.value.code == code
     assert "secret" not in str(caught.value)
 
 
 def test_an_address(address: str) -> None:
-    place = open_place(address)
-    assert list(place.names()) == ["a.jpg", "b/c.PNG", "b/d%20e.jpeg"]
-    assert [place.content(name) for name in place.names()] == [jpeg(i) for i in range(3)]
+    source = open_source(address)
+    assert list(source.names()) == ["a.jpg", "b/c.PNG", "b/d%20e.jpeg"]
+    assert [source.content(name) for name in source.names()] == [jpeg(i) for i in range(3)]
 
 
 def test_a_list_at_an_address_and_addresses_in_a_list(
@@ -166,79 +166,82 @@ def test_a_list_at_an_address_and_addresses_in_a_list(
 ) -> None:
     (folder / "list.txt").write_text(f"a.jpg\n{address}/b/c.PNG\n")
     for text in (f"{address}/list.txt", str(folder / "list.txt")):
-        place = open_place(text)
-        assert [place.content(name) for name in place.names()] == [jpeg(0), jpeg(1)]
+        source = open_source(text)
+        assert [source.content(name) for name in source.names()] == [jpeg(0), jpeg(1)]
     (folder / "list.txt").unlink()
 
 
 @pytest.mark.parametrize("fault", ["busy", "short"])
 def test_a_read_that_fails_is_tried_again(address: str, fault: str) -> None:
     Server.faults = [fault, fault]
-    assert open_place(address).content("a.jpg") == jpeg(0)
+    assert open_source(address).content("a.jpg") == jpeg(0)
     assert Server.asked == ["/a.jpg"] * 3
 
 
 @pytest.mark.parametrize(
-    ("faults", "name", "reason", "times"),
+    ("faults", "name", "code", "mention", "times"),
     [
-        (["busy"] * 9, "a.jpg", r"cannot be read \(status 503\)", 3),
-        (["short"] * 9, "a.jpg", r"cannot be read \(.*\)", 3),
-        (["forbidden"] * 9, "a.jpg", r"cannot be read \(status 403\)", 3),
-        ([], "x.jpg", "no such file", 1),
+        (["busy"] * 9, "a.jpg", "download-failed", "status 503", 3),
+        (["short"] * 9, "a.jpg", "download-failed", "", 3),
+        (["forbidden"] * 9, "a.jpg", "download-failed", "status 403", 3),
+        ([], "x.jpg", "file-unreadable", "", 1),
     ],
 )
 def test_a_read_that_keeps_failing_is_a_reason_without_keys(
-    address: str, faults: list[str], name: str, reason: str, times: int
+    address: str, faults: list[str], name: str, code: str, mention: str, times: int
 ) -> None:
     Server.faults = list(faults)
-    with pytest.raises(UserError, match=f"{urlsplit(address).netloc}/{name}: {reason}") as caught:
-        open_place("list.txt").content(f"{address}/{name}?key=secret")
+    with pytest.raises(UserError) as caught:
+        open_source("list.txt").content(f"{address}/{name}?key=secret")
+    assert caught.value.code == code
+    assert f"{address}/{name}: " in str(caught.value)
+    assert mention in str(caught.value)
     assert "secret" not in str(caught.value)
     assert len(Server.asked) == times
 
 
-def test_no_more_is_read_than_a_image_may_have(
+def test_no_more_is_read_than_an_image_may_have(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "MAX_BYTES", 100)
-    assert open_place(address).content("a.jpg") == jpeg(0)[:101]
+    monkeypatch.setattr(source_module, "MAX_BYTES", 100)
+    assert open_source(address).content("a.jpg") == jpeg(0)[:101]
 
 
 def test_a_store_with_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     """S3's way of reading, on fsspec's store in memory, which users cannot name."""
     fsspec = pytest.importorskip("fsspec")
-    monkeypatch.setitem(remote.PACKAGES, "memory", "fsspec")
+    monkeypatch.setitem(source_module.PACKAGES, "memory", "fsspec")
     store = fsspec.filesystem("memory")
     for name in ("bucket/a.jpg", "bucket/b/c.jpg", "other/d.jpg"):
         store.pipe_file(f"/{name}", name.encode())
-    place = open_place("memory://bucket/")
-    assert list(place.names()) == ["a.jpg", "b/c.jpg"]
-    assert place.content("b/c.jpg") == b"bucket/b/c.jpg"
-    with pytest.raises(UserError, match=r"memory://bucket/x\.jpg: no such file"):
-        place.content("x.jpg")
-    monkeypatch.setattr(remote, "MAX_BYTES", 5)
-    assert place.content("a.jpg") == b"bucket"
-    with pytest.raises(UserError, match="no such folder"):
-        list(open_place("memory://nothing").names())
+    source = open_source("memory://bucket/")
+    assert list(source.names()) == ["a.jpg", "b/c.jpg"]
+    assert source.content("b/c.jpg") == b"bucket/b/c.jpg"
+    with refused("file-unreadable", "memory://bucket/x.jpg"):
+        source.content("x.jpg")
+    monkeypatch.setattr(source_module, "MAX_BYTES", 5)
+    assert source.content("a.jpg") == b"bucket"
+    with refused("file-unreadable", "memory://nothing"):
+        list(open_source("memory://nothing").names())
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("text", "code"),
     [
-        ("memory://none?key=secret", "memory://none: no such folder"),
-        ("memory://a/list.txt?key=secret.txt", "memory://a/list.txt: line 1: expected UTF-8"),
-        ("memory://a/list.txt?key=secret.parquet", "memory://a/list.txt: expected a Parquet file"),
-        ("http://[secret?key=secret", "expected an address"),
+        ("memory://none?key=secret", "file-unreadable"),
+        ("memory://a/list.txt?key=secret.txt", "list-invalid"),
+        ("memory://a/list.txt?key=secret.parquet", "list-invalid"),
+        ("http://[secret?key=secret", "address-invalid"),
     ],
 )
-def test_no_message_tells_a_key(monkeypatch: pytest.MonkeyPatch, place: str, said: str) -> None:
+def test_no_message_shows_a_key(monkeypatch: pytest.MonkeyPatch, text: str, code: str) -> None:
     fsspec = pytest.importorskip("fsspec")
-    monkeypatch.setitem(remote.PACKAGES, "memory", "fsspec")
+    monkeypatch.setitem(source_module.PACKAGES, "memory", "fsspec")
     store = type(fsspec.filesystem("memory"))
     monkeypatch.setattr(store, "open", lambda *_, **__: io.BytesIO(b"\xff\xfe\n"))
     with pytest.raises(UserError) as caught:
-        list(open_place(place).names())
-    assert said in str(caught.value)
+        list(open_source(text).names())
+    assert caught.value.code == code
     assert "key=secret" not in str(caught.value)
 
 
@@ -262,7 +265,7 @@ class Faulty(io.RawIOBase):
 @pytest.mark.parametrize("fault", ["opening", "reading"])
 def test_a_store_that_fails_at_a_list(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     fsspec = pytest.importorskip("fsspec")
-    monkeypatch.setitem(remote.PACKAGES, "memory", "fsspec")
+    monkeypatch.setitem(source_module.PACKAGES, "memory", "fsspec")
 
     def opened(*_: object, **__: object) -> Faulty:
         if fault == "opening":
@@ -270,16 +273,17 @@ def test_a_store_that_fails_at_a_list(monkeypatch: pytest.MonkeyPatch, fault: st
         return Faulty(most=1)
 
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "open", opened)
-    place = open_place("memory://bucket/list.txt?key=secret.txt")
-    with pytest.raises(UserError, match=r"cannot be read \(the store's own words") as caught:
-        list(place.names())
+    source = open_source("memory://bucket/list.txt?key=secret.txt")
+    with pytest.raises(UserError, match="the store's own words") as caught:
+        list(source.names())
+    assert caught.value.code == "file-unreadable"
     assert "secret" not in str(caught.value)
 
 
 def test_a_line_without_an_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     fsspec = pytest.importorskip("fsspec")
-    monkeypatch.setitem(remote.PACKAGES, "memory", "fsspec")
+    monkeypatch.setitem(source_module.PACKAGES, "memory", "fsspec")
     store = type(fsspec.filesystem("memory"))
     monkeypatch.setattr(store, "open", lambda *_, **__: Faulty(most=40_000))
-    with pytest.raises(UserError, match="line 1: expected the name of an image"):
-        list(open_place("memory://bucket/list.txt").names())
+    with refused("list-invalid", "line 1"):
+        list(open_source("memory://bucket/list.txt").names())

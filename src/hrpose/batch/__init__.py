@@ -1,7 +1,6 @@
-"""Images by the million: a frozen list in partitions, workers that may die, one Parquet file for
-each partition.
+"""Batch prediction of archives: a frozen list of images in partitions, one Parquet file for each.
 
-`place` knows where the images are, `job` freezes their list in the folder of results, `worker`
-turns names into a table, `processes` and `ray_actors` run workers, and `run` gives them partitions
-and writes what they answer. Needs `hrpose[archives]`, for Ray `hrpose[ray]`.
+`source` reads the images, `job` freezes their list in the folder of results, `worker` turns names
+into tables, `processes` and `ray_actors` are the engines that run workers, `run` distributes the
+partitions, and `results` are the tables. Needs `hrpose[archives]`, for Ray `hrpose[ray]`.
 """

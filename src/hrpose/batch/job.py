@@ -1,11 +1,11 @@
-"""The folder of a job: what is to be done, frozen before the work begins.
+"""The folder of a batch job: its list of images, frozen before the work begins.
 
-    job.json                      what decides the results, and how much there is to do
+    job.json                      the settings that decide the results, and the number of images
     manifest/part-000000.parquet  the names of the images, one file for each partition
-    poses/part-000000.parquet     what was found in them, row by row
+    poses/part-000000.parquet     their poses, row by row
     .lock                         held by the one process that writes here
 
-job.json is written last, so that a list is frozen wholly or not at all.
+job.json is written last, so that a list is frozen completely or not at all.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from filelock import FileLock, Timeout
 
 from hrpose._version import __version__
-from hrpose.batch.remote import shown
+from hrpose.batch.source import without_query
 from hrpose.errors import UserError
 from hrpose.io import write_atomically
 
@@ -33,14 +33,14 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One list of images and what decides the results: `settings`, plain values by name.
+    """One list of images, and the settings that decide the results: plain values by name.
 
-    `id` is a hash over both; each file of results carries it.
+    `id` is a hash of both; each file of results carries it.
     """
 
     folder: Path
     id: str
-    place: str
+    source: str
     images: int
     partition: int
     settings: dict[str, Any]
@@ -50,7 +50,7 @@ class Job:
         return -(-self.images // self.partition)
 
     def size(self, number: int) -> int:
-        """How many images are in a partition: all have as many but the last."""
+        """The number of images in a partition: the same for all but the last."""
         return min(self.partition, self.images - number * self.partition)
 
     def names(self, number: int) -> list[str]:
@@ -59,18 +59,19 @@ class Job:
         try:
             names: list[str] = pq.read_table(path)["file"].to_pylist()
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{path}: {_ONLY_ANEW} ({error})") from error
+            raise _damaged(path, str(error)) from error
         if len(names) != self.size(number):
-            raise UserError(
-                f"{path}: {_ONLY_ANEW} (expected {self.size(number)} names, found {len(names)})"
-            )
+            raise _damaged(path, f"expected {self.size(number)} names, found {len(names)}")
         return names
 
     def results(self, number: int) -> Path:
         return part(self.folder / "poses", number)
 
 
-_ONLY_ANEW = "the manifest is damaged; begin anew in another --out"
+def _damaged(path: Path, reason: str) -> UserError:
+    return UserError(
+        f"{path}: damaged ({reason}); start again with another --out", code="job-damaged"
+    )
 
 
 def part(folder: Path, number: int) -> Path:
@@ -80,21 +81,22 @@ def part(folder: Path, number: int) -> Path:
 
 def freeze(
     folder: Path,
-    place: str,
+    source: str,
     names: Iterable[str],
     partition: int,
     settings: dict[str, Any],
-    tell: Callable[[int], None] = lambda count: None,
+    progress: Callable[[int], None] = lambda count: None,
 ) -> Job:
-    """Write down the list of images in partitions, and then the job.
+    """Write the list of images in partitions, and then the job.
 
-    `place` is what messages call it (`remote.shown`): job.json keeps no key of an address.
-    `tell` hears how many names there are so far. Raises UserError where there is none, or where one
-    is there twice.
+    `source` is as messages show it (`without_query`): job.json keeps no key of an address.
+    `progress` is called with the number of names so far. Raises UserError where there are no names,
+    or one is there twice, or `folder` holds results without a job.
     """
     if any((folder / "poses").glob("part-*.parquet")):
         raise UserError(
-            f"{folder / 'poses'}: holds results, but no job.json says of what; choose another --out"
+            f"{folder / 'poses'}: holds results without a job.json; choose another --out",
+            code="folder-not-empty",
         )
     for leftover in (folder / "manifest").glob("part-*.parquet"):
         leftover.unlink()
@@ -109,13 +111,15 @@ def freeze(
         table = pa.table({"file": pa.array([name.decode() for name in written], pa.string())})
         write_atomically(part(folder / "manifest", number), parquet(table))
         count += len(written)
-        tell(count)
+        progress(count)
     if not count:
-        raise UserError(f"{place}: expected images, found none; check the place")
-    about = {"version": VERSION, "place": place, "images": count, "partition": partition}
+        raise UserError(
+            f"{source}: expected images, found none; check the name", code="images-missing"
+        )
+    about = {"version": VERSION, "place": source, "images": count, "partition": partition}
     rest = {"settings": settings, "names_sha256": whole.hexdigest()}
     id = hashlib.sha256(json.dumps({**about, **rest}, sort_keys=True).encode()).hexdigest()
-    job = Job(folder, id, place, count, partition, settings)
+    job = Job(folder, id, source, count, partition, settings)
     _check_distinct(job, np.frombuffer(hashes, np.uint64))
     document = {**about, "id": id, "hrpose": __version__, **rest}
     write_atomically(folder / "job.json", json.dumps(document, indent=1) + "\n")
@@ -130,29 +134,30 @@ def load_job(folder: Path) -> Job | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {_ONLY_ANEW} ({error})") from error
+        raise _damaged(path, str(error)) from error
     kinds = {"id": str, "place": str, "images": int, "partition": int, "settings": dict}
     if not isinstance(document, dict) or document.get("version") != VERSION:
-        raise UserError(f"{path}: expected a job of version {VERSION}; begin anew in another --out")
+        raise _damaged(path, f"expected a job of version {VERSION}")
     for key, kind in kinds.items():
         if not isinstance(document.get(key), kind):
-            raise UserError(f"{path}: {_ONLY_ANEW} (expected {kind.__name__} '{key}')")
+            raise _damaged(path, f"expected {kind.__name__} '{key}'")
     if document["images"] < 1 or document["partition"] < 1:
-        raise UserError(f"{path}: {_ONLY_ANEW} (expected counts of at least 1)")
-    return Job(folder, **{key: document[key] for key in kinds})
+        raise _damaged(path, "expected counts of at least 1")
+    return Job(folder, *(document[key] for key in kinds))
 
 
-def check_same(job: Job, place: str, partition: int | None, settings: dict[str, Any]) -> None:
-    """Raise UserError where a job is to go on with something else than it began with."""
-    asked = {"place": place, **settings}
-    began = {"place": job.place, **job.settings}
+def check_same(job: Job, source: str, partition: int | None, settings: dict[str, Any]) -> None:
+    """Raise UserError where a job would be resumed with other settings than it was started with."""
+    now = {"source": source, **settings}
+    then = {"source": job.source, **job.settings}
     if partition is not None:
-        asked["partition"], began["partition"] = partition, job.partition
-    for key in chain(asked, began):
-        if asked.get(key) != began.get(key):
+        now["partition"], then["partition"] = partition, job.partition
+    for key in chain(now, then):
+        if now.get(key) != then.get(key):
             raise UserError(
-                f"{job.folder}: holds a job that began with {key} {_short(began.get(key))}, found "
-                f"{_short(asked.get(key))}; give the same as then, or choose another --out"
+                f"{job.folder}: holds a job that was started with {key} {_short(then.get(key))}, "
+                f"found {_short(now.get(key))}; use the same, or choose another --out",
+                code="job-differs",
             )
 
 
@@ -162,15 +167,16 @@ def _short(value: object) -> str:
 
 
 def _check_distinct(job: Job, hashes: np.ndarray[Any, np.dtype[np.uint64]]) -> None:
-    """Only lists can name an image twice; 8 bytes for each name are what it takes to see it."""
+    """Only lists can name an image twice. `hashes` are 8 bytes for each name."""
     order = np.argsort(hashes, kind="stable")
     same = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
     for first, second in ((int(order[i]), int(order[i + 1])) for i in same):
         pair = [job.names(i // job.partition)[i % job.partition] for i in (first, second)]
         if pair[0] == pair[1]:
             raise UserError(
-                f"{job.place}: expected each image once, found {shown(pair[0])} twice; leave the "
-                "second out (`sort -u` does)"
+                f"{job.source}: expected each image once, found {without_query(pair[0])} twice; "
+                "leave the second out (`sort -u` does)",
+                code="names-collide",
             )
 
 
@@ -184,9 +190,9 @@ def parquet(table: Any) -> bytes:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Be the only process that writes into `folder`. The system lets go when the process dies.
+    """Be the only process that writes into `folder`. The lock ends with the process.
 
-    Raises UserError where another one is at it, or nothing can be written.
+    Raises UserError where another process holds the lock, or nothing can be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -194,11 +200,13 @@ def locked(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise UserError(
-            f"{folder}: another process writes here; wait for it, or choose another --out"
+            f"{folder}: another process writes here; wait for it, or choose another --out",
+            code="folder-locked",
         ) from None
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot be written ({error.strerror or error}); choose another --out"
+            f"{folder}: cannot be written ({error.strerror or error}); choose another --out",
+            code="write-failed",
         ) from error
     try:
         yield

@@ -1,4 +1,4 @@
-"""Workers as processes of this machine. A process that dies takes nothing along but its work."""
+"""Workers as processes of this machine. A process that dies loses nothing but its current work."""
 
 import os
 import signal
@@ -8,19 +8,18 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from hrpose.batch.engine import Event, Lost, told
-from hrpose.batch.worker import Work
+from hrpose.batch.worker import Event, Lost, Work, event_of
 from hrpose.errors import UserError
 
-# A process that was killed is gone within a moment.
-_MOMENT = 10.0
+# Seconds to wait for a process that was killed.
+_JOIN_TIMEOUT = 10.0
 
 
 class Processes:
-    """At most `size` processes; `opening` is called in each, and makes what it works with.
+    """At most `size` processes; `opening` is called in each, and makes its worker.
 
-    They end when this process does, however it does: each reads from a pipe that only this one
-    holds open.
+    They end with this process, however it ends: each reads from a pipe that only this one holds
+    open.
     """
 
     def __init__(self, opening: Callable[[], Work], size: int) -> None:
@@ -45,7 +44,7 @@ class Processes:
         return self._workers[worker][0].pid
 
     def give(self, worker: int, names: Sequence[str]) -> None:
-        with suppress(OSError):  # if it has died, `wait` will see
+        with suppress(OSError):  # if it has died, `wait` reports it
             self._workers[worker][1].send(list(names))
 
     def wait(self, seconds: float) -> list[Event]:
@@ -59,17 +58,17 @@ class Processes:
             answer = pipe.recv()
         except (EOFError, OSError):
             process, _ = self._workers[worker]
-            process.join(_MOMENT)
+            process.join(_JOIN_TIMEOUT)
             code = process.exitcode
             self.end(worker)
-            return Lost(worker, _how(code))
-        return told(worker, answer, self._ready)
+            return Lost(worker, _ending(code))
+        return event_of(worker, answer, self._ready)
 
     def end(self, worker: int) -> None:
         process, pipe = self._workers.pop(worker)
         self._ready.discard(worker)
         process.kill()
-        process.join(_MOMENT)
+        process.join(_JOIN_TIMEOUT)
         pipe.close()
 
     def close(self) -> None:
@@ -78,7 +77,7 @@ class Processes:
 
 
 def _serve(pipe: Connection, opening: Callable[[], Work]) -> None:
-    """A worker's life: until the pipe ends, which it does when the first process is gone."""
+    """The loop of a worker: until the pipe ends, which it does when the first process is gone."""
     try:
         try:
             work = opening()
@@ -94,9 +93,8 @@ def _serve(pipe: Connection, opening: Callable[[], Work]) -> None:
 
 @contextmanager
 def _no_signals() -> Iterator[None]:
-    """Processes that are started meanwhile never see Ctrl-C, which a terminal sends to all.
-
-    It is for the first process to end them.
+    """Processes started in the body ignore Ctrl-C, which a terminal sends to all: only the first
+    process ends them.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -108,7 +106,7 @@ def _no_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _how(code: int | None) -> str:
+def _ending(code: int | None) -> str:
     if code is not None and code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return f"ended with code {code}"

@@ -1,4 +1,4 @@
-"""Workers as Ray actors, on this machine or on all of a cluster. Machines may leave it."""
+"""Workers as Ray actors, on this machine or on a cluster, whose machines may leave it."""
 
 import os
 import signal
@@ -8,17 +8,16 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from hrpose.batch.engine import Event, Lost, told
-from hrpose.batch.worker import Work
+from hrpose.batch.worker import Event, Lost, Work, event_of
 from hrpose.errors import UserError, missing
 
 
 class RayActors:
-    """At most `size` actors, without it as many as the cluster has room for at the beginning.
+    """At most `size` actors; without it, as many as the cluster has resources for at the start.
 
-    Each takes `cpus` and `gpus` of the cluster's; `opening` is called in it, and makes what it
-    works with. Without an `address`, a cluster of this machine alone is started, unless this
-    process is part of one; it ends with `close`. Raises UserError where there is no Ray.
+    Each takes `cpus` and `gpus` of the cluster; `opening` is called in it, and makes its worker.
+    Without an `address`, a cluster of this machine alone is started, unless this process is part of
+    one; it ends with `close`. Raises UserError where there is no Ray, no cluster, or no resources.
     """
 
     def __init__(
@@ -35,15 +34,15 @@ class RayActors:
         except ModuleNotFoundError as error:
             raise missing("--engine ray", error, "hrpose[ray]") from error
         self._ray = ray
-        self._began = not ray.is_initialized()
-        if self._began:
-            _begin(ray, address)
+        self._started_ray = not ray.is_initialized()
+        if self._started_ray:
+            _init(ray, address)
         try:
-            self.size = size or _room(ray.cluster_resources(), cpus, gpus)
+            self.size = size or _capacity(ray.cluster_resources(), cpus, gpus)
         except UserError:
             self.close()
             raise
-        # What becomes of a lost actor is decided in `run`, as it is for processes.
+        # `run` replaces a lost actor, as it does processes.
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": 0, "max_task_retries": 0}
         self._class: Any = ray.remote(**options)(_Actor)
         self._opening = ray.put(opening)
@@ -68,28 +67,28 @@ class RayActors:
         first, _ = self._ray.wait(awaited, num_returns=1, timeout=seconds)
         if not first:
             return []
-        # Whatever else is there by now.
-        come, _ = self._ray.wait(awaited, num_returns=len(awaited), timeout=0)
-        return [self._event(answer) for answer in come or first]
+        # All that have answered by now.
+        answered, _ = self._ray.wait(awaited, num_returns=len(awaited), timeout=0)
+        return [self._event(reference) for reference in answered or first]
 
-    def _event(self, come: Any) -> Event:
-        worker = self._awaited.pop(come)
+    def _event(self, reference: Any) -> Event:
+        worker = self._awaited.pop(reference)
         try:
-            answer = self._ray.get(come)
+            answer = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
             self.end(worker)
-            return Lost(worker, _why(error))
-        return told(worker, answer, self._ready)
+            return Lost(worker, _reason(error))
+        return event_of(worker, answer, self._ready)
 
     def end(self, worker: int) -> None:
         self._ready.discard(worker)
-        self._awaited = {come: who for come, who in self._awaited.items() if who != worker}
+        self._awaited = {ref: other for ref, other in self._awaited.items() if other != worker}
         self._ray.kill(self._actors.pop(worker), no_restart=True)
 
     def close(self) -> None:
         for worker in list(getattr(self, "_actors", ())):
             self.end(worker)
-        if self._began:
+        if self._started_ray:
             self._ray.shutdown()
 
 
@@ -107,43 +106,45 @@ class _Actor:
         return self._work(names)
 
 
-def _begin(ray: Any, address: str | None) -> None:
+def _init(ray: Any, address: str | None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        # Nothing listens for others: no dashboard, and addresses of this machine alone.
+        # Not reachable from other machines: no dashboard, and a local address.
         options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     else:
         options["address"] = address
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options)
-    except Exception as error:  # ConnectionError, RuntimeError, ValueError: all mean this
+    except Exception as error:  # ConnectionError, RuntimeError or ValueError
         first = " ".join(str(error).split())[:300]
         raise UserError(
             f"--engine ray: no cluster at {address or 'this machine'} ({first}); see "
-            "`ray status`, and set RAY_AUTH_MODE=token where it asks for tokens"
+            "`ray status`, and set RAY_AUTH_MODE=token where it asks for tokens",
+            code="cluster-unavailable",
         ) from error
     finally:
-        # Ray takes SIGTERM for itself; what it ends here is the caller's to say.
+        # Ray installs a handler of SIGTERM of its own; the caller's stays in force.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
 
 
-def _room(resources: dict[str, float], cpus: int, gpus: float) -> int:
-    """How many actors the cluster has room for."""
-    rooms = [resources.get(kind, 0) / each for kind, each in (("CPU", cpus), ("GPU", gpus)) if each]
-    size = int(min(rooms))
+def _capacity(resources: dict[str, float], cpus: int, gpus: float) -> int:
+    """The number of actors that the cluster has resources for."""
+    needs = {"CPU": cpus, "GPU": gpus}
+    size = int(min(resources.get(kind, 0) / each for kind, each in needs.items() if each))
     if size < 1:
-        found = ", ".join(f"{resources.get(kind, 0):g} {kind}s" for kind in ("CPU", "GPU"))
+        found = ", ".join(f"{resources.get(kind, 0):g} {kind}s" for kind in needs)
         raise UserError(
             f"--engine ray: expected a cluster with {cpus} CPUs and {gpus:g} GPUs for a worker, "
-            f"found {found} in all; lower --worker-cpus or --worker-gpus"
+            f"found {found} in all; lower --worker-cpus or --worker-gpus",
+            code="cluster-unavailable",
         )
     return size
 
 
-def _why(error: Exception) -> str:
-    """One line of what Ray tells in many."""
+def _reason(error: Exception) -> str:
+    """One line for Ray's many."""
     cause = getattr(error, "cause", None)
     if cause is not None:
         return f"by {type(cause).__name__}: {' '.join(str(cause).split())[:200]}"

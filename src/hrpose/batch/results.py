@@ -1,4 +1,4 @@
-"""What was found, as a table: one row for each image, its people inside."""
+"""Tables of poses: one row for each image, with its persons inside."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from hrpose.batch.job import Job, parquet
 from hrpose.io import write_atomically
 from hrpose.poses import Poses, Row, rows
 
-# The words of `hrpose.poses.Row`. 32 bits hold 1/1000 of a pixel up to 8,192 pixels.
+# The names of `hrpose.poses.Row`. 32 bits hold 1/1000 of a pixel up to 8,192 pixels.
 _KEYPOINT = pa.struct(
     [
         ("keypoint", pa.string()),
@@ -44,7 +44,7 @@ _LONGEST_REASON = 500
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many images are done, how many of them failed, and the people in the others."""
+    """Finished images, how many of them failed, and the persons in the others."""
 
     images: int = 0
     failed: int = 0
@@ -58,8 +58,8 @@ class Counts:
         )
 
 
-def found(file: str, wh: tuple[int, int], poses: Poses, threshold: float) -> dict[str, Any]:
-    """The row of an image of `wh` pixels, with the same rounding as the other tables."""
+def image_row(file: str, wh: tuple[int, int], poses: Poses, threshold: float) -> dict[str, Any]:
+    """The row of an image of `wh` pixels, rounded as the other tables are."""
     k = len(poses.skeleton)
     keypoints = [
         {
@@ -82,8 +82,8 @@ def found(file: str, wh: tuple[int, int], poses: Poses, threshold: float) -> dic
     return {"file": file, "width": wh[0], "height": wh[1], "error": None, "persons": persons}
 
 
-def failed(file: str, reason: str) -> dict[str, Any]:
-    """The row of an image that could not be done, with a reason of one line."""
+def error_row(file: str, reason: str) -> dict[str, Any]:
+    """The row of an image that failed, with a reason of one line."""
     line = " ".join(reason.encode("utf-8", "backslashreplace").decode().split())
     return {"file": file, "error": line[:_LONGEST_REASON] or "unknown"}
 
@@ -94,7 +94,7 @@ def to_table(rows: Sequence[dict[str, Any]]) -> Any:
 
 
 def write(job: Job, number: int, table: Any) -> Counts:
-    """Write a partition's results, whole or not at all."""
+    """Write a partition's results, completely or not at all."""
     count = Counts(
         len(table),
         len(table) - table["error"].null_count,
@@ -110,8 +110,8 @@ def write(job: Job, number: int, table: Any) -> Counts:
 
 
 def written(job: Job, number: int) -> Counts | None:
-    """What is in a partition's file, by its footer; None where it is missing, cut off or of
-    another job: then the partition is to be done.
+    """The counts of a partition's file, from its footer. None where the file is missing, cut off or
+    of another job: then the partition has to be done.
     """
     try:
         footer = pq.read_metadata(job.results(number))
@@ -124,7 +124,7 @@ def written(job: Job, number: int) -> Counts | None:
 
 
 def failures(job: Job, most: int) -> list[str]:
-    """The reasons of the first failed images, at most so many."""
+    """The reasons of the first `most` failed images."""
     reasons: list[str] = []
     for number in range(job.partitions):
         count = written(job, number)
@@ -137,7 +137,7 @@ def failures(job: Job, most: int) -> list[str]:
 
 
 def read_images(folder: Path) -> Iterator[dict[str, Any]]:
-    """The rows of all finished partitions below `folder`, as plain values, in the list's order."""
+    """The rows of all finished partitions in `folder`, as plain values, in the list's order."""
     for path in sorted((folder / "poses").glob("part-*.parquet")):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(1000):
@@ -145,16 +145,16 @@ def read_images(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
-    """The same as `hrpose.poses` has it: one row for each keypoint. Failed images have none."""
+    """The same as rows of `hrpose.poses`: one for each keypoint. Failed images have none."""
     for image in read_images(folder):
-        for person, found in enumerate(image["persons"] or ()):
-            for keypoint in found["keypoints"]:
-                place = (
+        for index, person in enumerate(image["persons"] or ()):
+            for keypoint in person["keypoints"]:
+                values = (
                     round(keypoint["x"], 3),
                     round(keypoint["y"], 3),
                     round(keypoint["score"], 4),
                 )
                 yield Row(
-                    image["file"], None, None, None, person, keypoint["keypoint"], *place,
+                    image["file"], None, None, None, index, keypoint["keypoint"], *values,
                     keypoint["present"],
                 )  # fmt: skip

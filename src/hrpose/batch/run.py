@@ -1,4 +1,4 @@
-"""The work of a job: partitions to workers, answers to files, whatever becomes of the workers."""
+"""Running a batch job: partitions to workers, tables to files; lost workers are replaced."""
 
 import time
 from collections import deque
@@ -11,29 +11,27 @@ from typing import Any, Literal, Protocol
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from hrpose.batch import job as jobs
-from hrpose.batch.engine import Done, Engine, Event, Lost, Ready, Refused
 from hrpose.batch.job import Job
-from hrpose.batch.remote import shown
-from hrpose.batch.results import Counts, failed, to_table, write, written
-from hrpose.batch.source import absolute, open_place
-from hrpose.batch.worker import Choices, Load, Opening, open_estimator, settings_of
+from hrpose.batch.results import Counts, error_row, to_table, write, written
+from hrpose.batch.source import absolute, open_source, without_query
+from hrpose.batch.worker import Choices, Done, Engine, Event, Load, Lost, Opening, Ready, Refused
 from hrpose.errors import UserError
 from hrpose.session import usable_cores
 
-# How often work may lose its worker before it is cut in halves, or one image is given up.
-MOST_LOSSES = 2
-# Workers that are lost one after the other while nothing is done: then something else is wrong.
-MOST_IN_A_ROW = 20
-MOST_AT_START = 3
-# Seconds without an answer after which a worker counts as lost: so many, and so many an image.
-PATIENCE = (600.0, 60.0)
-# Images of a result file, where nothing else is asked for.
+# How often a task may lose its worker before it is bisected, or its one image is given up.
+MAX_LOSSES = 2
+# Workers lost one after the other without any result: then the images are not the cause.
+MAX_LOSSES_IN_A_ROW = 20
+MAX_LOSSES_AT_START = 3
+# Seconds without an answer after which a worker counts as lost: a base, and more for each image.
+TIMEOUT = (600.0, 60.0)
+# Images in a result file by default.
 PARTITION = 250
 
 
 @dataclass(slots=True)
 class Task:
-    """Images of a partition, from the one at `start` on, that a worker does at a time."""
+    """The images of a partition, from the one at `start` on, that a worker is given at a time."""
 
     partition: int
     start: int
@@ -43,11 +41,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How far a job is. `done` counts all that is written, `here` what this run wrote."""
+    """The progress of a job. `done` counts all that is written, `this_run` what this run wrote."""
 
     job: Job
     done: Counts
-    here: Counts
+    this_run: Counts
     workers: int
     lost: int
     why_lost: str = ""
@@ -59,9 +57,9 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Who does the work: at most `count` workers (None: as many as there is room for) of `cpus`
-    cores each, as processes of this machine or as actors of the Ray cluster at `address` (None: one
-    of this machine alone) with `gpus` each.
+    """At most `count` workers (None: as many as the cores allow) of `cpus` cores each: processes
+    of this machine, or actors with `gpus` each of the Ray cluster at `address` (None: a new one on
+    this machine).
     """
 
     engine: Literal["processes", "ray"] = "processes"
@@ -85,7 +83,7 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a job: `state` is None where nothing was left to do; `failed` images."""
+    """The end of a run: `state` is None where nothing was left to do; `failed` counts images."""
 
     job: Job
     state: State | None
@@ -94,16 +92,16 @@ class Outcome:
 
 
 class Progress(Protocol):
-    """Who is told how far the work is."""
+    """Receives the progress of `predict`."""
 
     def listed(self, count: int) -> None:
-        """So many images were found so far."""
+        """`count` images were listed so far."""
 
     def begin(self, job: Job, done: int) -> None:
-        """The work begins, with `done` images done by earlier runs."""
+        """The work begins; earlier runs finished `done` images."""
 
-    def tell(self, state: State) -> None:
-        """As in `run`."""
+    def update(self, state: State) -> None:
+        """As the `progress` of `run`."""
 
 
 def predict(
@@ -119,46 +117,51 @@ def predict(
     partition: int | None = None,
     retry_failed: bool = False,
 ) -> Outcome | None:
-    """Find the poses in all images of `source`; writes one Parquet file for each partition.
+    """Estimate the poses in all images of `source`; writes one Parquet file for each partition.
 
-    Goes on where the same call stopped. `load` opens an estimator as `hrpose.load` does; workers
-    call it too. `partition` is the number of images of a file, 250 by default. Returns soon after
-    `stopped` says so, with None where the list of images was not complete. Raises UserError for a
-    source, weights or options that do not fit each other or what `out` holds.
+    Resumes where the same call stopped. `load` opens an estimator as `hrpose.load` does; workers
+    call it too. `partition` is the number of images in a file, 250 by default. Returns soon after
+    `stopped` returns True, with None where the list of images was not complete. Raises UserError
+    for a source, weights or options that do not fit each other or the job in `out`.
     """
     source = absolute(source)
-    opened = open_place(source)
-    # Here too, so that a mistake is one line, before anything is started.
-    estimator = open_estimator(choices, load, batch_size, 1)
-    settings = settings_of(estimator, choices)
+    opened = open_source(source)
+    # Opened here too, so that a mistake is reported before a worker is started.
+    estimator = choices.open(load, batch_size, 1)
+    settings = choices.settings(estimator)
     with jobs.locked(out):
         job = jobs.load_job(out)
         if job is None:
             try:
                 names = _until(opened.names(), stopped)
                 job = jobs.freeze(
-                    out, shown(source), names, partition or PARTITION, settings, progress.listed
+                    out,
+                    without_query(source),
+                    names,
+                    partition or PARTITION,
+                    settings,
+                    progress.listed,
                 )
             except _StoppedError:
                 return None
         else:
-            jobs.check_same(job, shown(source), partition, settings)
+            jobs.check_same(job, without_query(source), partition, settings)
         numbers, done = to_do(job, retry_failed)
         progress.begin(job, done.images)
         state = None
         if numbers and not stopped():
             opening = Opening(source, choices, load, settings, batch_size, workers.cpus)
-            state = run(job, workers.start(opening), numbers, done, progress.tell, stopped)
+            state = run(job, workers.start(opening), numbers, done, progress.update, stopped)
             done = state.done
     return Outcome(job, state, done.failed, estimator.detector.name)
 
 
 class _StoppedError(Exception):
-    """The user asked to stop before the work began."""
+    """Stopped while the images were listed."""
 
 
 def _until(names: Iterator[str], stopped: Callable[[], bool]) -> Iterator[str]:
-    """The same names. Raises _StoppedError when it is `stopped`, so that no part is frozen."""
+    """The same names. Raises _StoppedError when `stopped`, so that no partial list is frozen."""
     for name in names:
         if stopped():
             raise _StoppedError
@@ -166,12 +169,12 @@ def _until(names: Iterator[str], stopped: Callable[[], bool]) -> Iterator[str]:
 
 
 def to_do(job: Job, retry_failed: bool = False) -> tuple[list[int], Counts]:
-    """The partitions that have no sound file of results, and what is in the others.
+    """The partitions without a valid file of results, and the counts of the others.
 
-    With `retry_failed` also those that hold failed images.
+    With `retry_failed`, those with failed images are among the first.
     """
     numbers, done = [], Counts()
-    with ThreadPoolExecutor(8) as pool:  # of a hundred thousand files, each is a wait for a disk
+    with ThreadPoolExecutor(8) as pool:  # each of many files waits for a disk
         for number, count in enumerate(
             pool.map(lambda number: written(job, number), range(job.partitions))
         ):
@@ -187,40 +190,41 @@ def run(
     engine: Engine,
     partitions: Iterable[int],
     done: Counts,
-    tell: Callable[[State], None] = lambda state: None,
+    progress: Callable[[State], None] = lambda state: None,
     stopped: Callable[[], bool] = lambda: False,
-    patience: tuple[float, float] = PATIENCE,
+    timeout: tuple[float, float] = TIMEOUT,
 ) -> State:
-    """Do `partitions`; returns when all are written, or soon after `stopped` says so.
+    """Run `partitions`; returns when all are written, or soon after `stopped` returns True.
 
-    Every image gets exactly one row. A worker that is lost is replaced and its work done again;
-    an image that takes its worker along twice, all by itself, is a row with that reason. `tell`
-    hears of each partition, of each worker, and every second. Closes the engine. Raises UserError
-    where workers cannot work or results cannot be written; what was done stays.
+    Every image gets exactly one row. A lost worker is replaced and its task repeated; an image that
+    ends its worker twice, alone in its task, is a row with that reason. `progress` is called after
+    each event and every second. `timeout` is in seconds: a base and more for each image of a task.
+    Closes the engine. Raises UserError where workers cannot work or results cannot be written; the
+    partitions that were written stay.
     """
-    work = _Work(job, engine, deque(partitions), done, patience)
+    queue = _Queue(job, engine, deque(partitions), done, timeout)
     try:
-        while work.left() and not stopped():
-            work.hand_out()
+        while queue.unfinished() and not stopped():
+            queue.assign()
             for event in engine.wait(1.0):
-                work.take(event)
-            work.end_late()
-            tell(work.state())
+                queue.handle(event)
+            queue.end_late()
+            progress(queue.state())
     finally:
         engine.close()
-    return work.state()
+    return queue.state()
 
 
 @dataclass(slots=True)
-class _Work:
-    """What is where: waiting, with which worker, or answered in part."""
+class _Queue:
+    """The tasks of a run: waiting, running in a worker, or finished in part."""
 
     job: Job
     engine: Engine
     waiting: deque[Task | int]
     done: Counts
-    patience: tuple[float, float]
-    here: Counts = field(default_factory=Counts)
+    timeout: tuple[float, float]
+    this_run: Counts = field(default_factory=Counts)
     starting: set[int] = field(default_factory=set)
     idle: list[int] = field(default_factory=list)
     running: dict[int, tuple[Task, float]] = field(default_factory=dict)
@@ -230,11 +234,11 @@ class _Work:
     at_start: int = 0
     why_lost: str = ""
 
-    def left(self) -> bool:
+    def unfinished(self) -> bool:
         return bool(self.running or self.waiting)
 
-    def hand_out(self) -> None:
-        """Work for those who have none, and as many more workers as there is work for."""
+    def assign(self) -> None:
+        """Give tasks to idle workers, and start as many more workers as there are tasks."""
         while self.idle and self.waiting:
             first = self.waiting.popleft()
             task = first if isinstance(first, Task) else Task(first, 0, self.job.names(first))
@@ -245,7 +249,7 @@ class _Work:
         for _ in range(min(free, len(self.waiting)) - len(self.starting)):
             self.starting.add(self.engine.start())
 
-    def take(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         worker = event.worker
         if isinstance(event, Refused):
             raise event.error
@@ -262,7 +266,7 @@ class _Work:
             self._add(task, event.table)
 
     def _add(self, task: Task, table: Any) -> None:
-        """Keep the answer; write the partition when all of its images are answered."""
+        """Keep the table of a task; write the partition when it is complete."""
         if len(table) != len(task.names):
             raise AssertionError(f"{len(table)} rows for {len(task.names)} images")
         pieces = self.pieces.setdefault(task.partition, {})
@@ -271,55 +275,57 @@ class _Work:
             whole = pa.concat_tables([pieces[start] for start in sorted(pieces)])
             count = write(self.job, task.partition, whole)
             del self.pieces[task.partition]
-            self.done, self.here = self.done + count, self.here + count
+            self.done, self.this_run = self.done + count, self.this_run + count
 
     def _lose(self, worker: int, why: str) -> None:
         self.lost, self.why_lost = self.lost + 1, why
         if worker in self.starting:
             self.starting.discard(worker)
             self.at_start += 1
-            if self.at_start >= max(MOST_AT_START, self.engine.size):
+            if self.at_start >= max(MAX_LOSSES_AT_START, self.engine.size):
                 raise UserError(
                     f"{self.at_start} workers were lost while they started, the last one "
-                    f"{why}; see what ends them, such as a lack of memory, and try again"
+                    f"{why}; check what ends them, such as a lack of memory, and try again",
+                    code="workers-lost",
                 )
         elif worker in self.running:
             task, _ = self.running.pop(worker)
-            self._again(task, why)
+            self._retry(task, why)
             self.in_a_row += 1
-            if self.in_a_row > max(MOST_IN_A_ROW, 3 * self.engine.size):
+            if self.in_a_row > max(MAX_LOSSES_IN_A_ROW, 3 * self.engine.size):
                 raise UserError(
-                    f"{self.in_a_row} workers were lost one after the other with nothing done, the "
-                    f"last one {why}; see what ends them, and give the same command again"
+                    f"{self.in_a_row} workers were lost one after the other without a result, the "
+                    f"last one {why}; check what ends them, and run the same command again",
+                    code="workers-lost",
                 )
         else:
             self.idle.remove(worker)
 
-    def _again(self, task: Task, why: str) -> None:
-        """Once as it is, for machines fail. Then in halves, to find the one image to blame."""
+    def _retry(self, task: Task, why: str) -> None:
+        """Repeat a task once as it is, then bisect it to find the image that ends its worker."""
         task.losses += 1
-        if task.losses < MOST_LOSSES:
+        if task.losses < MAX_LOSSES:
             self.waiting.appendleft(task)
         elif len(task.names) == 1:
             (name,) = task.names
             reason = f"{name}: its worker was lost {task.losses} times, the last one {why}"
-            self._add(task, to_table([failed(name, reason)]))
+            self._add(task, to_table([error_row(name, reason)]))
         else:
             middle = len(task.names) // 2
             for start, names in ((middle, task.names[middle:]), (0, task.names[:middle])):
-                # A half's next loss cuts again; a single image has all of its chances.
-                losses = MOST_LOSSES - 1 if len(names) > 1 else 0
+                # The next loss bisects again; a single image gets all of its attempts.
+                losses = MAX_LOSSES - 1 if len(names) > 1 else 0
                 self.waiting.appendleft(Task(task.partition, task.start + start, names, losses))
 
     def end_late(self) -> None:
-        """Who gives no answer for so long hangs, in a decoder or at a disk."""
-        least, each = self.patience
+        """End the workers that hang, in a decoder or at a disk."""
+        base, each = self.timeout
         for worker, (task, since) in list(self.running.items()):
             waited = time.monotonic() - since
-            if waited > least + each * len(task.names):
+            if waited > base + each * len(task.names):
                 self.engine.end(worker)
                 self._lose(worker, f"without an answer for {waited:.0f} s")
 
     def state(self) -> State:
         workers = len(self.running) + len(self.idle)
-        return State(self.job, self.done, self.here, workers, self.lost, self.why_lost)
+        return State(self.job, self.done, self.this_run, workers, self.lost, self.why_lost)

@@ -1,4 +1,4 @@
-"""What a worker does: names of images in, their rows out. It writes nothing."""
+"""Workers: names of images in, a table of their poses out; and what an engine that runs them is."""
 
 import hashlib
 import os
@@ -13,12 +13,12 @@ from hrpose._version import __version__
 from hrpose.errors import UserError
 
 if TYPE_CHECKING:
-    from hrpose.batch.source import Place
+    from hrpose.batch.source import Source
     from hrpose.estimator import InputImage, PoseEstimator
 
 
 Load = Callable[..., "PoseEstimator"]
-"""What opens an estimator: `hrpose.load`, or a function of a module that takes the same."""
+"""Opens an estimator: `hrpose.load`, or a function of a module with the same arguments."""
 
 
 class Work(Protocol):
@@ -30,8 +30,80 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker has opened its weights; `where` it runs is for messages."""
+
+    worker: int
+    where: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Done:
+    """A worker's table for the names that it was given."""
+
+    worker: int
+    table: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A worker cannot work here, nor could another; `error` is for the user to fix."""
+
+    worker: int
+    error: UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A worker is gone, with the work that it had."""
+
+    worker: int
+    why: str
+
+
+Event = Ready | Done | Refused | Lost
+
+
+def event_of(worker: int, answer: Any, ready: set[int]) -> Event:
+    """The event of a worker's answer. The first one says where it runs, and makes it `ready`."""
+    if isinstance(answer, UserError):
+        return Refused(worker, answer)
+    if worker not in ready:
+        ready.add(worker)
+        return Ready(worker, answer)
+    return Done(worker, answer)
+
+
+class Engine(Protocol):
+    """Starts workers, which it numbers, and reports their events."""
+
+    size: int
+    """The largest number of workers."""
+
+    def start(self) -> int:
+        """Begin to start one; `Ready`, `Refused` or `Lost` follows."""
+        ...
+
+    def give(self, worker: int, names: Sequence[str]) -> None:
+        """Work for a worker that is ready and has none; `Done` or `Lost` follows."""
+        ...
+
+    def wait(self, seconds: float) -> list[Event]:
+        """The events so far; returns as soon as there is one, at the latest after `seconds`."""
+        ...
+
+    def end(self, worker: int) -> None:
+        """Kill a worker at once, whatever it does. It causes no more events."""
+        ...
+
+    def close(self) -> None:
+        """Kill all workers at once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Choices:
-    """What the user chose, as far as it decides the results. Travels to the workers."""
+    """The user's options, as far as they decide the results. Sent to the workers."""
 
     weights: str
     detector: str
@@ -49,16 +121,53 @@ class Choices:
         }
         return replace(self, **files)
 
+    def open(self, load: Load, batch_size: int, threads: int) -> "PoseEstimator":
+        """The estimator. Raises UserError where there are no such weights or detector."""
+        return load(
+            self.weights,
+            detector=self.detector,
+            box_threshold=self.box_threshold,
+            flip_test=self.flip_test,
+            refine=self.refine,
+            batch_size=batch_size,
+            threads=threads,
+        )
+
+    def settings(self, estimator: "PoseEstimator") -> dict[str, Any]:
+        """All that decides the results, as it is on this machine: hashes, not names of files."""
+        from hrpose.detection.factory import detector_file
+        from hrpose.weights import find
+
+        file = detector_file(self.detector)
+        metadata = estimator.metadata.to_json()
+        return {
+            **{key: value for key, value in asdict(self).items() if key not in _NAMES},
+            "weights_sha256": _sha256(find(self.weights)),
+            "metadata_sha256": hashlib.sha256(metadata.encode()).hexdigest(),
+            "model": estimator.metadata.title,
+            "detector": estimator.detector.name,
+            "detector_sha256": None if file is None else _sha256(file),
+            "hrpose": __version__,
+        }
+
+
+_NAMES = ("weights", "detector")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """How a worker is made, wherever it is: called there, once.
+    """How a worker is made, wherever it runs: called there, once.
 
     `expected` are the settings of the job. A worker that finds others (another file of weights,
     another version) refuses, so that one job has results of one kind.
     """
 
-    place: str
+    source: str
     choices: Choices
     load: Load
     expected: dict[str, Any]
@@ -71,70 +180,32 @@ class Opening:
         import cv2
 
         from hrpose.batch.results import to_table
-        from hrpose.batch.source import open_place
+        from hrpose.batch.source import open_source
 
-        to_table([])  # pyarrow takes its time at first, which is no work's fault
+        to_table([])  # pyarrow is slow at first, which must not count as an image's time
         cv2.setNumThreads(self.threads)
-        estimator = open_estimator(self.choices, self.load, self.batch_size, self.threads)
-        for key, value in settings_of(estimator, self.choices).items():
+        estimator = self.choices.open(self.load, self.batch_size, self.threads)
+        for key, value in self.choices.settings(estimator).items():
             if self.expected.get(key) != value:
                 raise UserError(
                     f"worker on {socket.gethostname()}: expected {key} {self.expected.get(key)}, "
-                    f"found {value}; put the same files and versions on all machines"
+                    f"found {value}; put the same files and versions on all machines",
+                    code="worker-differs",
                 )
-        return Worker(estimator, open_place(self.place), self.choices.threshold, 2 * self.threads)
-
-
-def open_estimator(choices: Choices, load: Load, batch_size: int, threads: int) -> "PoseEstimator":
-    """The estimator of a job. Raises UserError where there are no such weights or detector."""
-    return load(
-        choices.weights,
-        detector=choices.detector,
-        box_threshold=choices.box_threshold,
-        flip_test=choices.flip_test,
-        refine=choices.refine,
-        batch_size=batch_size,
-        threads=threads,
-    )
-
-
-def settings_of(estimator: "PoseEstimator", choices: Choices) -> dict[str, Any]:
-    """All that decides the results, as it is on this machine: hashes instead of names of files."""
-    from hrpose.detection.factory import detector_file
-    from hrpose.weights import find
-
-    file = detector_file(choices.detector)
-    metadata = estimator.metadata.to_json()
-    return {
-        **{key: value for key, value in asdict(choices).items() if key not in _NAMES},
-        "weights_sha256": _sha256(find(choices.weights)),
-        "metadata_sha256": hashlib.sha256(metadata.encode()).hexdigest(),
-        "model": estimator.metadata.title,
-        "detector": estimator.detector.name,
-        "detector_sha256": None if file is None else _sha256(file),
-        "hrpose": __version__,
-    }
-
-
-_NAMES = ("weights", "detector")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return Worker(estimator, open_source(self.source), self.choices.threshold, 2 * self.threads)
 
 
 class Worker:
-    """Finds the poses in images by name, reading some ahead in `readers` threads.
+    """Estimates the poses in images by name, reading ahead in `readers` threads.
 
-    Whatever is wrong with an image is a reason in its row.
+    A problem with an image becomes a reason in its row. Writes no file.
     """
 
     def __init__(
-        self, estimator: "PoseEstimator", place: "Place", threshold: float, readers: int
+        self, estimator: "PoseEstimator", source: "Source", threshold: float, readers: int
     ) -> None:
         self._estimator = estimator
-        self._place = place
+        self._source = source
         self._threshold = threshold
         self._readers = readers
 
@@ -144,51 +215,52 @@ class Worker:
         try:
             return to_table(list(self._rows(names)))
         except Exception:
-            # The network failed at a batch, for lack of memory perhaps. Each image by itself
-            # needs the least, and shows whose fault it is.
+            # The network failed at a batch, for lack of memory perhaps. An image by itself needs
+            # the least, and shows which one it is.
             return to_table([self._alone(name) for name in names])
 
     def _alone(self, name: str) -> dict[str, Any]:
-        from hrpose.batch.results import failed
+        from hrpose.batch.results import error_row
 
         try:
             (row,) = self._rows([name])
         except Exception as error:
-            return failed(name, f"{name}: {type(error).__name__}: {error}")
+            return error_row(name, f"{name}: {type(error).__name__}: {error}")
         return row
 
     def _rows(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-        from hrpose.batch.results import failed, found
+        from hrpose.batch.results import error_row, image_row
         from hrpose.io import prefetch
 
         failures: deque[tuple[int, dict[str, Any]]] = deque()
 
-        def good() -> Iterator["InputImage"]:
+        def readable() -> Iterator["InputImage"]:
             read = prefetch(self._read, names, self._readers)
-            for place, (image, size_or_reason) in enumerate(read):
+            for index, (image, size_or_reason) in enumerate(read):
                 if image is None:
-                    failures.append((place, failed(names[place], str(size_or_reason))))
+                    failures.append((index, error_row(names[index], str(size_or_reason))))
                 else:
-                    yield replace(image, key=(place, size_or_reason))
+                    yield replace(image, key=(index, size_or_reason))
 
-        for image, poses in self._estimator.stream(good()):
-            place, size = image.key
-            while failures and failures[0][0] < place:
+        for image, poses in self._estimator.stream(readable()):
+            index, size = image.key
+            while failures and failures[0][0] < index:
                 yield failures.popleft()[1]
-            yield found(names[place], size, poses, self._threshold)
+            yield image_row(names[index], size, poses, self._threshold)
         yield from (row for _, row in failures)
 
     def _read(self, name: str) -> "tuple[InputImage | None, Any]":
-        """An image with its people's boxes and its size, or none and the reason."""
+        """An image with the boxes of its persons, and its size (w, h); or None and the reason."""
         from hrpose.image import image_size
 
         try:
-            data = self._place.content(name)
+            data = self._source.content(name)
             size = image_size(data)
             return self._estimator.image(data, size=size), size
         except UserError as error:
-            said = str(error)
+            reason = str(error)
             # Bytes have no name of their own.
-            return None, f"{name}{said.removeprefix('image')}" if said[:8] == "image:" else said
+            named = reason.removeprefix("image")
+            return None, f"{name}{named}" if reason.startswith("image:") else reason
         except Exception as error:  # a detector may raise anything; so may a lack of memory
             return None, f"{name}: {type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""`hrpose batch`: images by the million, by processes or on a Ray cluster, into Parquet files."""
+"""`hrpose batch`: archives of images, by processes or on a Ray cluster, to Parquet files."""
 
 import sys
 import time
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.console import STOPPED, Show, asked_to_stop, given, progress
+from hrpose.cli.console import STOPPED, Show, asked_to_stop, counted, given, progress
 from hrpose.cli.options import (
     THRESHOLD,
     BatchSize,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hrpose.batch.job import Job
     from hrpose.batch.run import Outcome, State
 
-# Seconds between lines where nobody watches a bar.
+# Seconds between lines of progress where there is no terminal.
 _BETWEEN_LINES = 60.0
 _MOST_FAILURES_SHOWN = 10
 _WORKERS = "Workers"
@@ -130,36 +130,36 @@ def batch(
 
 
 def _report(outcome: "Outcome", seconds: float) -> None:
-    """Say what is there now and, where images failed in this run, the first that ever did."""
+    """Print the counts and, where images failed in this run, the first reasons."""
     from hrpose.batch.results import failures
 
     job, state, failed = outcome.job, outcome.state, outcome.failed
     folder = job.folder / "poses"
     if state is None:
-        typer.echo(f"{job.images:,} images were done before ({failed:,} failed): {folder}")
+        typer.echo(f"{job.images:,} images already done ({failed:,} failed) in {folder}")
         return
-    here, done = state.here, state.done
+    here, done = state.this_run, state.done
     typer.echo(
         f"{done.images:,} of {job.images:,} images ({done.failed:,} failed), "
-        f"{done.persons:,} persons (detector: {outcome.detector}) -> {folder}"
+        f"{counted(done.persons, 'person')} (detector: {outcome.detector}) -> {folder}"
     )
     if here.images:
-        lost = f", {state.lost} workers lost" if state.lost else ""
+        lost = f", {counted(state.lost, 'worker')} lost" if state.lost else ""
         typer.echo(
-            f"this run: {here.images:,} images, {here.images / seconds:.1f} images/s, "
-            f"{state.workers} workers{lost}"
+            f"this run: {counted(here.images, 'image')}, {here.images / seconds:.1f} images/s, "
+            f"{counted(state.workers, 'worker')}{lost}"
         )
     if not state.finished:
-        typer.echo("The same command continues from here.")
+        typer.echo("run the same command again to continue")
     if here.failed:
         for reason in failures(job, _MOST_FAILURES_SHOWN):
             print(f"hrpose: {reason}", file=sys.stderr)
         if done.failed > _MOST_FAILURES_SHOWN:
-            print(f"hrpose: all are in the column 'error' of {folder}", file=sys.stderr)
+            print(f"hrpose: see the column 'error' of {folder} for all", file=sys.stderr)
 
 
 class _Watch:
-    """Shows how far a job is, and takes the time of this run."""
+    """Shows the progress of a job, and measures the time of this run."""
 
     def __init__(self, show: "Show") -> None:
         self._show = show
@@ -176,8 +176,8 @@ class _Watch:
         self._began = time.monotonic()
         self._show(done, job.images, "starting workers")
 
-    def tell(self, state: "State") -> None:
-        speed = state.here.images / self.seconds
+    def update(self, state: "State") -> None:
+        speed = state.this_run.images / self.seconds
         lost = f", {state.lost} lost (the last one {state.why_lost})" if state.lost else ""
         workers = f"{state.workers} workers{lost}" if state.workers else f"starting workers{lost}"
         self._show(

@@ -33,9 +33,9 @@ class ImageInput:
         """What an estimator reads. Raises UserError where an address cannot be fetched."""
         if isinstance(self.place, Path):
             return self.place
-        from hrpose.batch import remote
+        from hrpose.batch.source import read_address
 
-        return remote.content(self.place)
+        return read_address(self.place)
 
     def __str__(self) -> str:
         return str(self.place).partition("?")[0] if isinstance(self.place, str) else str(self.place)
@@ -120,22 +120,22 @@ def _below(argument: str) -> Iterator[Path | str]:
 
 
 def _below_address(address: str) -> Iterator[str]:
-    from hrpose.batch import remote
+    from hrpose.batch.source import check_address, list_address, without_query
 
     suffix = PurePosixPath(_name(address)).suffix.lower()
     if suffix in CLIP_SUFFIXES:
         raise UserError(
-            f"{remote.shown(address)}: clips are read from files; download it first",
+            f"{without_query(address)}: clips are read from files; download it first",
             code="address-invalid",
         )
-    remote.check(address)
+    check_address(address)
     if suffix in SUFFIXES:
         yield address
         return
-    names = [name for name in remote.names_below(address) if name.lower().endswith(SUFFIXES)]
+    names = [name for name in list_address(address) if name.lower().endswith(SUFFIXES)]
     if not names:
         raise UserError(
-            f"{remote.shown(address)}: expected images ({', '.join(SUFFIXES)}), found none",
+            f"{without_query(address)}: expected images ({', '.join(SUFFIXES)}), found none",
             code="images-missing",
         )
     yield from (f"{address.rstrip('/')}/{name}" for name in names)
