@@ -127,7 +127,7 @@ def main() -> None:
     """Make images, run undisturbed and disturbed, compare, and print figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", default="processes", choices=["processes", "ray"])
-    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--count", type=int, default=2000, help="number of images")
     parser.add_argument("--partition", type=int, default=50)
     parser.add_argument("--detector", default="none")
     parser.add_argument("--seed", type=int, default=0)
@@ -140,7 +140,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        broken = make(folder / "images", options.images)
+        broken = make(folder / "images", options.count)
         command = [
             *BATCH, str(folder / "images"), "--engine", options.engine, "--detector",
             options.detector, "--partition", str(options.partition), "--out",
@@ -160,13 +160,13 @@ def main() -> None:
             print(f"disturbed: {line}")
         calm, hard = (list(read_images(folder / name)) for name in ("calm", "hard"))
         names = [row["file"] for row in calm]
-        assert len(set(names)) == len(names) == options.images
+        assert len(set(names)) == len(names) == options.count
         assert [row["file"] for row in calm if row["error"]] == broken
         assert calm == hard, "the tables differ"
         print(f"same table: {len(calm)} rows, {len(broken)} of them with a reason")
         for kind in ("manifest", "poses"):
             size = sum(path.stat().st_size for path in (folder / "calm" / kind).iterdir())
-            print(f"{kind}: {size / options.images:.0f} bytes an image")
+            print(f"{kind}: {size / options.count:.0f} bytes an image")
         shutil.rmtree(folder / "hard")
 
 

@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("annotations", type=Path, nargs="?")
     parser.add_argument("images", type=Path, nargs="?")
     parser.add_argument("--each", type=int, default=100, help="faults of each kind")
-    parser.add_argument("--pictures", type=int, default=2000, help="of the drawn set")
+    parser.add_argument("--count", type=int, default=2000, help="images of the synthetic set")
     parser.add_argument("--figure", choices=["person", "animal"], default="person")
     parser.add_argument("--source", help="only images of this source")
     parser.add_argument("--weights", help="the model that left and right are compared with")
@@ -38,7 +38,7 @@ def main() -> None:
         annotations, images = options.annotations, options.images
         if annotations is None:
             figure = ANIMAL if options.figure == "animal" else PERSON
-            annotations = write_dataset(folder / "clean", options.images, 77, figure=figure)
+            annotations = write_dataset(folder / "clean", options.count, 77, figure=figure)
             images = annotations.parent / "images"
         if options.source is not None:
             annotations = only(annotations, options.source, folder / "some.json")
