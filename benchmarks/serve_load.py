@@ -31,7 +31,7 @@ import hrpose
 from benchmarks.serving import Figures, begin, options, remembered, report, resident, waiting
 from hrpose import weights as registry
 from hrpose.geometry import warp
-from hrpose.serve.batcher import BATCH
+from hrpose.serve.inference import BATCH
 from hrpose.session import open_session
 from hrpose.synthetic import render_image
 

@@ -33,9 +33,9 @@ LAST_SECONDS = 0.3
 FAULTS = """
 import random, threading, time
 from hrpose.session import OnnxSession
-from hrpose.serve import limits, protocol
-protocol.TAKE_SECONDS = 5
-protocol.HEAD_SECONDS = 3
+from hrpose.serve import server
+server.WRITE_SECONDS = 5
+server.HEAD_SECONDS = 3
 dice, call, now, jump = random.Random(0), OnnxSession.__call__, time.time, [0.0]
 def fail(self, crops):
     luck = dice.random()

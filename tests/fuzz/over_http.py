@@ -1,4 +1,4 @@
-"""Requests of strangers: to the application in this process, and as bytes to a real server."""
+"""Untrusted requests: to the application in this process, and as bytes to a real server."""
 
 import asyncio
 import io
@@ -19,9 +19,8 @@ from fuzz.target import Target
 from hrpose.detection import open_detector
 from hrpose.errors import UserError
 from hrpose.serve.app import create_app
-from hrpose.serve.batcher import Batcher
-from hrpose.serve.middleware import Figures, Limits
-from hrpose.serve.service import Service
+from hrpose.serve.inference import Batcher, Service
+from hrpose.serve.middleware import Limits, Metrics
 from hrpose.session import open_session
 from tiny_weights import write_tiny_weights
 
@@ -30,9 +29,9 @@ LIMITS = Limits(max_bytes=300_000, max_pixels=1_000_000, max_boxes=20)
 # Whatever waits for a client waits shorter.
 QUICK = """
 from functools import partial
-from hrpose.serve import limits, protocol, run
-protocol.HEAD_SECONDS = protocol.TAKE_SECONDS = 0.3
-limits.Limits = partial(limits.Limits, idle_seconds=0.3, body_seconds=1)
+from hrpose.serve import middleware, server
+server.HEAD_SECONDS = server.WRITE_SECONDS = 0.3
+middleware.Limits = partial(middleware.Limits, idle_seconds=0.3, body_seconds=1)
 from hrpose.cli.main import main
 main()
 """
@@ -86,11 +85,10 @@ class InProcess:
 
     def __init__(self, folder: Path) -> None:
         self._stack = ExitStack()
-        figures = Figures()
         session = open_session(write_tiny_weights(folder / "tiny.onnx"), threads=1)
         batcher = self._stack.enter_context(Batcher([session], gather_seconds=0, queue_crops=64))
         service = self._stack.enter_context(Service(batcher, open_detector("none"), LIMITS))
-        self._app = create_app(service, figures)
+        self._app = create_app(service, Metrics())
         self._loop = asyncio.new_event_loop()
 
     def __call__(self, data: bytes) -> None:

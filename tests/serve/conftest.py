@@ -22,9 +22,8 @@ from starlette.types import ASGIApp
 from hrpose.detection import open_detector
 from hrpose.metadata import Metadata
 from hrpose.serve.app import create_app
-from hrpose.serve.batcher import Batcher
-from hrpose.serve.middleware import Figures, Limits
-from hrpose.serve.service import Service
+from hrpose.serve.inference import Batcher, Service
+from hrpose.serve.middleware import Limits, Metrics
 from hrpose.session import Session, open_session
 from tiny_weights import write_tiny_weights
 
@@ -64,7 +63,7 @@ class Server:
 
     app: ASGIApp
     limits: Limits
-    figures: Figures
+    metrics: Metrics
     batcher: Batcher
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
@@ -104,18 +103,18 @@ def serve(session: Session) -> Iterator[Serve]:
     ends: list[Callable[[], None]] = []
 
     def make(own: Session = session, token: str | None = None, limits: Limits = LIMITS) -> Server:
-        figures = Figures()
+        metrics = Metrics()
         batcher = Batcher(
             [own],
             gather_seconds=limits.gather_seconds,
             queue_crops=limits.queue_crops,
-            observe=figures.batch_crops.observe,
+            observe=metrics.batch_crops.observe,
         )
         batcher.__enter__()
         service = Service(batcher, open_detector("none"), limits)
         ends.append(lambda: service.__exit__(None, None, None))
         ends.append(lambda: batcher.__exit__(None, None, None))
-        return Server(create_app(service, figures, token), limits, figures, batcher)
+        return Server(create_app(service, metrics, token), limits, metrics, batcher)
 
     yield make
     for end in ends:

@@ -16,8 +16,8 @@ from PIL import Image
 
 import hrpose
 from hrpose.serve import schemas
+from hrpose.serve.inference import Service
 from hrpose.serve.middleware import Limits
-from hrpose.serve.service import Service
 from hrpose.session import Session, open_session
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import HAND_21, WHOLEBODY_133
@@ -91,9 +91,9 @@ def test_clients_are_answered_together_each_with_its_own(server: Server) -> None
         return [number_in(answer.json()) for answer in await asyncio.gather(*asked)]
 
     assert asyncio.run(all_at_once()) == [number % NUMBERS for number in range(60)]
-    figures = server.request("GET", "/metrics").text
-    assert 'hrpose_requests_total{route="/v1/poses",status="200"} 60.0' in figures
-    runs = float(figures.split("hrpose_batch_crops_count ")[1].split()[0])
+    metrics = server.request("GET", "/metrics").text
+    assert 'hrpose_requests_total{route="/v1/poses",status="200"} 60.0' in metrics
+    runs = float(metrics.split("hrpose_batch_crops_count ")[1].split()[0])
     assert runs < 60
 
 

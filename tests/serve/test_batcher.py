@@ -1,7 +1,7 @@
 """Crops of all callers in one batch: none lost, none mixed up, none after the end."""
 
 import threading
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hrpose.metadata import Metadata
-from hrpose.serve.batcher import BATCH, Batcher, Found, OutOfMemory, QueueFull
+from hrpose.serve.inference import BATCH, Batcher, CropKeypoints, OutOfMemory, QueueFull
 from tiny_weights import METADATA
 
 
@@ -55,7 +55,7 @@ def crops_of(*numbers: int) -> NDArray[np.uint8]:
     return crops
 
 
-def numbers_in(found: Found) -> list[int]:
+def numbers_in(found: CropKeypoints) -> list[int]:
     width = METADATA.heatmap_wh[0]
     pixels = np.rint(found.points[:, 0] / METADATA.codec.stride).astype(int)
     return [int(y * width + x) for x, y in pixels]
@@ -85,7 +85,7 @@ def test_every_caller_gets_its_own_answer(
         ThreadPoolExecutor(4) as pool,
     ):
 
-        def ask(job: tuple[list[int], bool, bool]) -> Found:
+        def ask(job: tuple[list[int], bool, bool]) -> CropKeypoints:
             numbers, flip_test, heatmaps = job
             crops = crops_of(*numbers)
             return batcher.submit(crops, flip_test=flip_test, heatmaps=heatmaps).result(10)
@@ -142,7 +142,7 @@ def test_a_canceled_job_is_not_run() -> None:
         running = batcher.submit(crops_of(1))
         while batcher.waiting:
             pass
-        waiting: list[Future[Found]] = [batcher.submit(crops_of(2)), batcher.submit(crops_of(3))]
+        waiting = [batcher.submit(crops_of(number)) for number in (2, 3)]
         assert waiting[0].cancel()
         session.gate.set()
         assert numbers_in(running.result(5)) == [1]

@@ -19,10 +19,10 @@ from hrpose.image import MAX_BYTES, MAX_PIXELS
 
 from .conftest import NUMBERS, Process, image_of, number_in
 
-QUICK = """from hrpose.serve import protocol
-protocol.HEAD_SECONDS = 0.5
-protocol.TAKE_SECONDS = 0.5
-protocol.CONNECTIONS = 40
+QUICK = """from hrpose.serve import server
+server.HEAD_SECONDS = 0.5
+server.WRITE_SECONDS = 0.5
+server.CONNECTIONS = 40
 """
 
 Start = Callable[..., Process]
@@ -128,7 +128,7 @@ def send_without_end(connection: socket.socket, data: bytes) -> None:
 
 def test_a_token_and_a_trace_stay_where_they_belong(start: Start) -> None:
     broken = """
-from hrpose.serve.service import Service
+from hrpose.serve.inference import Service
 async def poses(self, data, options):
     raise RuntimeError("a secret of the server")
 Service.poses = poses
@@ -171,8 +171,8 @@ def test_sigterm_finishes_what_was_taken_and_takes_no_more(start: Start) -> None
         connection.sendall(head.encode() + image[:1000])
         open_ones.append(connection)
     while True:
-        figures = httpx.get(f"{server.url}/metrics").text
-        if float(re.findall(r"^hrpose_requests_under_way (\S+)", figures, re.M)[0]) > NUMBERS:
+        metrics = httpx.get(f"{server.url}/metrics").text
+        if float(re.findall(r"^hrpose_requests_under_way (\S+)", metrics, re.M)[0]) > NUMBERS:
             break
         time.sleep(0.02)
     ended: list[int] = []
@@ -217,21 +217,21 @@ def test_what_cannot_be_served_is_said_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"no model")
-    for words, reason in (
-        (("--port", str(httpx.URL(running.url).port)), "in use"),
-        (("--host", "256.1.1.1"), "cannot listen"),
-        (("--weights", str(tmp_path / "broken.onnx")), "expected an ONNX model"),
-        (("--weights", "nothing"), "no such weights"),
-        (("--detector", "nobody"), "detector"),
-        (("--token", "a\nb"), "--token"),
+    for words, code in (
+        (("--port", str(httpx.URL(running.url).port)), "address-unavailable"),
+        (("--host", "256.1.1.1"), "address-unavailable"),
+        (("--weights", str(tmp_path / "broken.onnx")), "weights-damaged"),
+        (("--weights", "nothing"), "weights-unknown"),
+        (("--detector", "nobody"), "detector-unknown"),
+        (("--token", "a\nb"), "option-invalid"),
     ):
         monkeypatch.setattr(sys, "argv", ["hrpose", "serve", "--weights", str(weights), *words])
         with pytest.raises(SystemExit) as stopped:
             main()
-        said = capsys.readouterr().err
+        error = capsys.readouterr().err
         assert stopped.value.code == 2
-        assert reason in said
-        assert said.count("\n") == 1
+        assert f"[{code}]" in error
+        assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""The server: poses over HTTP, and a page to see them. Needs the `serve` extra."""
+"""The server: poses over HTTP, and a page to try them. Needs the `serve` extra."""

@@ -1,7 +1,10 @@
-"""The routes, as an ASGI application."""
+"""The HTTP application: routes, bodies and forms read within their bounds, and errors as JSON."""
 
+import asyncio
 import mimetypes
 import secrets
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
@@ -9,12 +12,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
+from pydantic import ValidationError
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from hrpose._version import __version__
-from hrpose.serve import upload
-from hrpose.serve.middleware import Door, Figures, Refusal, busy
+from hrpose.serve.inference import Service
+from hrpose.serve.middleware import Limits, Metrics, Middleware, Refusal, busy
 from hrpose.serve.schemas import (
     Health,
     LimitsInfo,
@@ -24,14 +31,15 @@ from hrpose.serve.schemas import (
     PosesAnswer,
     Problem,
 )
-from hrpose.serve.service import Service
 from hrpose.viz import keypoint_colors, limb_colors
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# Of a form, its field names and texts; a hundred boxes take about 10,000 bytes.
+FIELD_BYTES = 1_000_000
 
 
-def create_app(service: Service, figures: Figures, token: str | None = None) -> ASGIApp:
-    """The server for a service. With a `token`, `/v1` and `/metrics` ask for it."""
+def create_app(service: Service, metrics: Metrics, token: str | None = None) -> ASGIApp:
+    """The application for a service. With a `token`, `/v1` and `/metrics` require it."""
     app = FastAPI(
         title="hrpose",
         version=__version__,
@@ -40,22 +48,22 @@ def create_app(service: Service, figures: Figures, token: str | None = None) -> 
         docs_url=None,
         redoc_url=None,
     )
-    app.include_router(_api(service, figures, token))
+    app.include_router(_api(service, metrics, token))
     app.include_router(_health(service))
     app.include_router(_page())
     app.add_exception_handler(Refusal, _refused)
-    app.add_exception_handler(RequestValidationError, _wrong_query)
-    app.add_exception_handler(HTTPException, _no_such_thing)
-    app.add_exception_handler(Exception, _broken)
-    return Door(app, figures, service.limits.requests)
+    app.add_exception_handler(RequestValidationError, _invalid_query)
+    app.add_exception_handler(HTTPException, _no_route)
+    app.add_exception_handler(Exception, _failed)
+    return Middleware(app, metrics, service.limits.requests)
 
 
-def _api(service: Service, figures: Figures, token: str | None) -> APIRouter:
+def _api(service: Service, metrics: Metrics, token: str | None) -> APIRouter:
     router = APIRouter(
         dependencies=[Depends(_guard(token))] if token else [],
         responses={401: {"model": Problem}} if token else {},
     )
-    uploads = upload.Uploads(service.limits)
+    uploads = Uploads(service.limits)
 
     @router.post(
         "/v1/poses",
@@ -63,10 +71,10 @@ def _api(service: Service, figures: Figures, token: str | None) -> APIRouter:
         responses=_problems(400, 403, 408, 413, 415, 422, 500, 503),
         openapi_extra={"requestBody": _request_body()},
     )
-    async def find_poses(request: Request, options: Annotated[Options, Query()]) -> Response:
-        """Find the keypoints of the people in an image.
+    async def estimate_poses(request: Request, options: Annotated[Options, Query()]) -> Response:
+        """Estimate the poses of all persons in an image.
 
-        Send a form with a file `image`, or the image's bytes as they are.
+        Send a form with a file `image`, or the bytes of an image file as the body.
         """
         if service.batcher.full:
             raise busy()
@@ -75,27 +83,27 @@ def _api(service: Service, figures: Figures, token: str | None) -> APIRouter:
             raise Refusal(422, "bad_options", reason)
         with uploads.body() as body:
             content_type = request.headers.get("content-type", "")
-            data, options = await upload.parse(
+            data, options = await _parse_body(
                 await body.read(request), content_type, options, service.limits
             )
             answer = await service.poses(data, options)
-        figures.persons.inc(len(answer.persons))
+        metrics.persons.inc(len(answer.persons))
         return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
 
     @router.get("/v1/models", responses=_problems(500))
     async def list_models() -> ModelsAnswer:
-        """What this server runs, and what a request may bring."""
+        """The model and detector of this server, and the limits of a request."""
         return _models(service)
 
     @router.get(
         "/metrics",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {}}, "description": "Prometheus's text."}},
+        responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text format."}},
     )
-    async def metrics() -> Response:
-        """Figures for Prometheus."""
-        figures.waiting.set(service.batcher.waiting)
-        return Response(figures.text(), media_type=METRICS_TYPE)
+    async def read_metrics() -> Response:
+        """Metrics for Prometheus."""
+        metrics.waiting.set(service.batcher.waiting)
+        return Response(metrics.text(), media_type=METRICS_TYPE)
 
     return router
 
@@ -105,12 +113,12 @@ def _health(service: Service) -> APIRouter:
 
     @router.get("/healthz")
     async def healthy() -> Health:
-        """The process answers."""
+        """The process is alive."""
         return Health(status="ok")
 
     @router.get("/readyz", responses=_problems(503))
     async def ready() -> Health:
-        """The network takes images."""
+        """The server accepts images now."""
         if not service.batcher.ready or service.batcher.full:
             raise busy()
         return Health(status="ok")
@@ -127,7 +135,7 @@ def _page() -> APIRouter:
     @router.get("/page/{name}")
     async def page_file(request: Request, name: str) -> Response:
         response = await files.get_response(name, request.scope)
-        response.headers["Cache-Control"] = "no-cache"  # asked for again, and answered by the ETag
+        response.headers["Cache-Control"] = "no-cache"  # revalidated by its ETag
         return response
 
     @router.get("/")
@@ -138,13 +146,13 @@ def _page() -> APIRouter:
 
 
 def _guard(token: str) -> Any:
-    """A dependency that lets only those in who know the token."""
-    scheme = HTTPBearer(auto_error=False, description="The token the server was started with.")
+    """A dependency that refuses requests without the token."""
+    scheme = HTTPBearer(auto_error=False, description="The token of this server.")
 
     async def check(
-        given: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)],
+        sent: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)],
     ) -> None:
-        if given is None or not secrets.compare_digest(given.credentials.encode(), token.encode()):
+        if sent is None or not secrets.compare_digest(sent.credentials.encode(), token.encode()):
             reason = "expected the header 'Authorization: Bearer TOKEN' with this server's token"
             raise Refusal(401, "wrong_token", reason, {"WWW-Authenticate": "Bearer"})
 
@@ -181,7 +189,7 @@ def _models(service: Service) -> ModelsAnswer:
 def _request_body() -> dict[str, Any]:
     form = Options.model_json_schema()
     form["properties"] = {
-        "image": {"type": "string", "format": "binary", "description": "The image's file."},
+        "image": {"type": "string", "format": "binary", "description": "An image file."},
         **form["properties"],
     }
     form["required"] = ["image"]
@@ -194,6 +202,144 @@ def _request_body() -> dict[str, Any]:
             "application/octet-stream": image,
         },
     }
+
+
+class Uploads:
+    """The request bodies in memory, bounded over all requests."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._held = 0
+
+    @contextmanager
+    def body(self) -> Iterator["Body"]:
+        """A body to read; its bytes count until the context ends."""
+        body = Body(self, self._limits)
+        try:
+            yield body
+        finally:
+            self._held -= body.size
+
+    def reserve(self, size: int) -> None:
+        """Count `size` more bytes. Raises a Refusal where all bodies together are too large."""
+        if self._held + size > self._limits.upload_bytes:
+            raise busy()
+        self._held += size
+
+
+class Body:
+    """The bytes of one request."""
+
+    def __init__(self, uploads: Uploads, limits: Limits) -> None:
+        self._uploads = uploads
+        self._limits = limits
+        self.size = 0
+
+    async def read(self, request: Request) -> bytes:
+        """The whole body. Raises a Refusal where it is too large, too slow, or incomplete."""
+        most = self._limits.max_bytes + FIELD_BYTES
+        declared = request.headers.get("content-length", "0")
+        if not declared.isascii() or not declared.isdigit() or int(declared) > most:
+            raise _too_large(self._limits)
+        body = bytearray()
+        chunks = request.stream()
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                while True:
+                    async with asyncio.timeout(self._limits.idle_seconds):
+                        chunk = await anext(chunks, None)
+                    if chunk is None:
+                        return bytes(body)
+                    if len(body) + len(chunk) > most:
+                        raise _too_large(self._limits)
+                    self._uploads.reserve(len(chunk))
+                    self.size += len(chunk)
+                    body += chunk
+        except TimeoutError:
+            reason = (
+                f"expected the whole request within {self._limits.body_seconds:g} seconds and no "
+                f"pause of {self._limits.idle_seconds:g}; send it again"
+            )
+            raise Refusal(408, "too_slow", reason, {"Connection": "close"}) from None
+        except ClientDisconnect:
+            raise Refusal(400, "broken_off", "the request broke off; send it again") from None
+
+
+async def _parse_body(
+    body: bytes, content_type: str, options: Options, limits: Limits
+) -> tuple[bytes, Options]:
+    """The image file's bytes and the options, from a form or from an image as the whole body."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        image, options = await _parse_form(body, content_type, options)
+    elif kind.startswith("image/") or kind == "application/octet-stream":
+        image = body
+    else:
+        raise Refusal(
+            415,
+            "wrong_type",
+            "content type: expected multipart/form-data with a file 'image', image/* or "
+            f"application/octet-stream, found {kind[:100] or 'none'!r}",
+        )
+    if not image:
+        raise Refusal(400, "empty", "image: expected an image, found nothing; send its bytes")
+    if len(image) > limits.max_bytes:
+        raise _too_large(limits)
+    return image, options
+
+
+async def _parse_form(body: bytes, content_type: str, options: Options) -> tuple[bytes, Options]:
+    async def once() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parser = MultiPartParser(
+        Headers({"content-type": content_type}),
+        once(),
+        max_files=1,
+        max_fields=len(Options.model_fields),
+        max_part_size=FIELD_BYTES,
+    )
+    # The bytes are in memory already: no second copy goes to disk.
+    parser.spool_max_size = len(body) + 1
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError, ValueError, LookupError) as error:
+        detail = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = f"form: cannot be read ({detail}); send multipart/form-data with a file 'image'"
+        raise Refusal(400, "bad_form", reason) from error
+    try:
+        return await _read_form(form, options)
+    finally:
+        await form.close()
+
+
+async def _read_form(form: FormData, options: Options) -> tuple[bytes, Options]:
+    image = form.get("image")
+    if not isinstance(image, UploadFile):
+        names = ", ".join(sorted(form.keys()))[:200] or "nothing"
+        raise Refusal(400, "bad_form", f"form: expected a file 'image', found {names}")
+    fields = [(name, value) for name, value in form.multi_items() if name != "image"]
+    if len({name for name, _ in fields}) != len(fields):
+        raise Refusal(422, "bad_options", "form: expected each field once, found one twice")
+    try:
+        options = Options.model_validate({**options.model_dump(), **dict(fields)})
+    except ValidationError as error:
+        raise _bad_options(error.errors()) from None
+    return await image.read(), options
+
+
+def _too_large(limits: Limits) -> Refusal:
+    """The refusal of a file with too many bytes."""
+    reason = f"image: expected at most {limits.max_bytes:,} bytes, found more; make it smaller"
+    return Refusal(413, "too_large", reason)
+
+
+def _bad_options(errors: object) -> Refusal:
+    """The refusal that names the first of pydantic's errors."""
+    first = errors[0] if isinstance(errors, list | tuple) and errors else {}
+    where = ".".join(str(part) for part in first.get("loc", ())) or "options"
+    value = repr(first.get("input"))[:80]
+    return Refusal(422, "bad_options", f"{where[:80]}: {first.get('msg', 'wrong')}, found {value}")
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -212,14 +358,14 @@ async def _refused(request: Request, error: Exception) -> Response:
     return _problem(error.status, error.code, error.reason, error.headers)
 
 
-async def _wrong_query(request: Request, error: Exception) -> Response:
+async def _invalid_query(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    # Their places begin with "query".
-    wrong = [{**found, "loc": found["loc"][1:]} for found in error.errors()]
-    return await _refused(request, upload.bad_options(wrong))
+    # FastAPI's locations begin with "query".
+    errors = [{**entry, "loc": entry["loc"][1:]} for entry in error.errors()]
+    return await _refused(request, _bad_options(errors))
 
 
-async def _no_such_thing(request: Request, error: Exception) -> Response:
+async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return _problem(
         error.status_code,
@@ -229,6 +375,6 @@ async def _no_such_thing(request: Request, error: Exception) -> Response:
     )
 
 
-async def _broken(request: Request, error: Exception) -> Response:
-    # What went wrong is for the log, not for the client.
+async def _failed(request: Request, error: Exception) -> Response:
+    # The cause goes to the log, not to the client.
     return _problem(500, "broken", "the server failed; its log says why")

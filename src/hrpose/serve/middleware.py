@@ -1,4 +1,4 @@
-"""What a request may ask for, and how it is refused."""
+"""The limits of requests, how a request is refused, metrics, and the middleware around all."""
 
 import time
 from collections.abc import Mapping
@@ -22,11 +22,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 class Limits:
     """Bounds on one request and on all together.
 
-    `max_bytes` of an image's file and `max_pixels` of the image, checked before it is decoded;
-    `max_boxes` in an image. `upload_bytes` of bodies in memory, `requests` under way and
-    `queue_crops` waiting for the network, over all clients: beyond, the answer is 503.
+    `max_bytes` of an image file and `max_pixels` of the image, checked before it is decoded;
+    `max_boxes` in an image. Over all clients `upload_bytes` of bodies in memory, `requests` in
+    progress and `queue_crops` waiting for the network: beyond them the answer is 503.
 
-    Seconds: `idle_seconds` between two pieces of a request, `body_seconds` for all of its body,
+    Seconds: `idle_seconds` between two chunks of a request, `body_seconds` for its whole body,
     `answer_seconds` from then on; `gather_seconds` is how long the first crop of a batch waits for
     others.
     """
@@ -44,7 +44,7 @@ class Limits:
 
 
 class Refusal(Exception):
-    """A request that is not answered: HTTP status, a code for programs, a reason for people."""
+    """A request that is refused: HTTP status, a code for programs, a reason for people."""
 
     def __init__(
         self, status: int, code: str, reason: str, headers: Mapping[str, str] | None = None
@@ -57,7 +57,7 @@ class Refusal(Exception):
 
 
 def busy() -> Refusal:
-    """The refusal of a request that came while there was too much to do."""
+    """The refusal of a request while the server has too much to do."""
     reason = "expected fewer requests at once; try again in a second"
     return Refusal(503, "busy", reason, {"Retry-After": "1"})
 
@@ -66,8 +66,8 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 CROPS = (1, 2, 4, 8, 16, 32, 64)
 
 
-class Figures:
-    """The counters of one server."""
+class Metrics:
+    """The Prometheus metrics of one server."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -80,13 +80,13 @@ class Figures:
         )
         self.seconds = Histogram(
             "hrpose_request_seconds",
-            "From a request's first line to the end of its answer.",
+            "Seconds from a request's head to the end of its answer.",
             ("route",),
             buckets=SECONDS,
             registry=self.registry,
         )
         self.under_way = Gauge(
-            "hrpose_requests_under_way", "Requests not yet answered.", registry=self.registry
+            "hrpose_requests_under_way", "Requests in progress.", registry=self.registry
         )
         self.waiting = Gauge(
             "hrpose_waiting_crops", "Crops that wait for the network.", registry=self.registry
@@ -98,15 +98,16 @@ class Figures:
             registry=self.registry,
         )
         self.persons = Counter(
-            "hrpose_persons", "People whose keypoints were found.", registry=self.registry
+            "hrpose_persons", "Persons whose keypoints were estimated.", registry=self.registry
         )
 
     def text(self) -> bytes:
+        """All metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
 
 HEADERS = {
-    # Only what this server sends may run or load; an image may also come from the page itself.
+    # Only files of this server run or load; images may also be made by the page itself.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
         "img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -120,18 +121,21 @@ HEADERS = {
     "x-frame-options": "DENY",
 }
 
-# A server that is full is still alive.
+# Answered even when the server is full.
 ALWAYS = ("/healthz", "/readyz")
 
 
-class Door:
-    """Pure ASGI, outermost: what is turned away here has cost nothing."""
+class Middleware:
+    """The outermost ASGI layer: refuses early what costs nothing yet, sets the headers, counts.
 
-    def __init__(self, app: ASGIApp, figures: Figures, most: int) -> None:
+    At most `requests` are answered at a time.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, requests: int) -> None:
         self._app = app
-        self._figures = figures
-        self._most = most
-        self._inside = 0
+        self._metrics = metrics
+        self._requests = requests
+        self._in_progress = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -140,7 +144,7 @@ class Door:
         start = time.perf_counter()
         status = 500
 
-        async def send_dressed(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -150,36 +154,36 @@ class Door:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        self._inside += 1
-        self._figures.under_way.set(self._inside)
+        self._in_progress += 1
+        self._metrics.under_way.set(self._in_progress)
         try:
             refusal = self._refusal(scope)
             if refusal is None:
-                await self._app(scope, receive, send_dressed)
+                await self._app(scope, receive, send_with_headers)
             else:
                 content = {"error": refusal.code, "reason": refusal.reason}
                 answer = JSONResponse(content, refusal.status, refusal.headers)
-                await answer(scope, receive, send_dressed)
+                await answer(scope, receive, send_with_headers)
         finally:
-            self._inside -= 1
-            self._figures.under_way.set(self._inside)
+            self._in_progress -= 1
+            self._metrics.under_way.set(self._in_progress)
             route = _route(scope)
-            self._figures.requests.labels(route, str(status)).inc()
-            self._figures.seconds.labels(route).observe(time.perf_counter() - start)
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - start)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
-        if self._inside > self._most and scope["path"] not in ALWAYS:
+        if self._in_progress > self._requests and scope["path"] not in ALWAYS:
             return busy()
         if not scope["query_string"].isascii():
             return Refusal(400, "bad_request", "query: expected ASCII, others percent-encoded")
-        # A page elsewhere may lead here, but not have its visitors' browsers send requests.
+        # Another site may link here, but not make its visitors' browsers send requests.
         if scope["method"] == "POST" and (b"sec-fetch-site", b"cross-site") in scope["headers"]:
-            reason = "expected a request of this server's page or of a program, not of another site"
+            reason = "expected a request from this server's page or a program, not another site"
             return Refusal(403, "other_site", reason)
         return None
 
 
 def _route(scope: Scope) -> str:
-    """The route's own path: what a client wrote into the URL makes no new figures."""
+    """The path of the route, not of the URL: clients must not create new metrics."""
     route: Any = scope.get("route")
     return getattr(route, "path", "none")

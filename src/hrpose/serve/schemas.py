@@ -1,4 +1,4 @@
-"""What goes in and out over HTTP; the OpenAPI document is made from these."""
+"""The JSON of the server: options, answers and errors. The OpenAPI document is made from these."""
 
 from typing import Annotated, Literal
 
@@ -10,23 +10,23 @@ Box = Annotated[list[float], Field(min_length=4, max_length=4)]
 
 
 class Options(BaseModel):
-    """What a request for poses may say, in its query or as fields of its form."""
+    """The options of a request for poses, in its query or as fields of its form."""
 
     model_config = ConfigDict(extra="forbid")
 
     boxes: str | None = Field(
         None,
-        description="The people's boxes as JSON, [[x, y, w, h], ...] in pixels of the upright "
-        "image. Without them the detector finds people.",
+        description="The persons' boxes as JSON, [[x, y, w, h], ...] in pixels of the upright "
+        "image. Without them the detector finds the persons.",
         examples=["[[120, 40, 200, 420]]"],
     )
     threshold: float = Field(
-        THRESHOLD, ge=0, le=1, description="Keypoints with a lower score are marked as absent."
+        THRESHOLD, ge=0, le=1, description="Keypoints with a lower score are not present."
     )
     flip_test: bool = Field(
-        False, description="Average over the image and its mirror image: better, twice the work."
+        False, description="Average over each crop and its mirror image: better, twice the work."
     )
-    heatmaps: bool = Field(False, description="Return each person's heatmaps, too.")
+    heatmaps: bool = Field(False, description="Return each person's heatmaps too.")
 
 
 class Keypoint(BaseModel):
@@ -36,23 +36,23 @@ class Keypoint(BaseModel):
     x: float
     y: float
     score: float
-    present: bool = Field(description="The score reaches the threshold.")
+    present: bool = Field(description="Whether the score reaches the threshold.")
 
 
 class Heatmaps(BaseModel):
-    """A person's heatmaps as one gray PNG: one below the other, in the order of the keypoints."""
+    """A person's heatmaps as one gray PNG, one below the other, in the order of the keypoints."""
 
     png: str = Field(description="The PNG as base64. White is 1, black 0.")
     width: int = Field(description="Of one heatmap.")
     height: int = Field(description="Of one heatmap.")
     to_image: list[list[float]] = Field(
-        description="2 x 3: takes (x, y, 1) of a heatmap to pixels of the image, centers at "
-        "whole numbers."
+        description="2 x 3 matrix from (x, y, 1) in heatmap pixels to image pixels; pixel centers "
+        "are at integers."
     )
 
 
 class Person(BaseModel):
-    """One person; `box` is [x, y, w, h], the score that of the whole pose in [0, 1]."""
+    """One person: `box` [x, y, w, h], and the score of the whole pose in [0, 1]."""
 
     box: Box
     score: float
@@ -61,7 +61,7 @@ class Person(BaseModel):
 
 
 class PosesAnswer(BaseModel):
-    """The people in an image. Its size is that of the upright image, in pixels."""
+    """The poses in an image. `width` and `height` are those of the upright image, in pixels."""
 
     model: str
     width: int
@@ -72,7 +72,7 @@ class PosesAnswer(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """Weights, and what they are for: their metadata."""
+    """A model: the metadata of its weights."""
 
     name: str
     network: str
@@ -90,7 +90,7 @@ class ModelInfo(BaseModel):
 
 
 class LimitsInfo(BaseModel):
-    """What a request may bring."""
+    """The limits of a request."""
 
     max_bytes: int
     max_pixels: int
@@ -98,7 +98,7 @@ class LimitsInfo(BaseModel):
 
 
 class ModelsAnswer(BaseModel):
-    """What this server runs."""
+    """The model and detector of this server."""
 
     version: str
     models: list[ModelInfo]
@@ -107,13 +107,13 @@ class ModelsAnswer(BaseModel):
 
 
 class Health(BaseModel):
-    """The server is there, or ready for requests."""
+    """The server is alive, or ready for requests."""
 
     status: Literal["ok"]
 
 
 class Problem(BaseModel):
-    """Why a request was refused: a word for programs, a line for people."""
+    """Why a request was refused: a code for programs, a line for people."""
 
     error: str
     reason: str

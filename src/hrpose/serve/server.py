@@ -1,6 +1,6 @@
-"""One client's connection: uvicorn's, with bounds before a request and after an answer.
+"""Run the application in uvicorn until a signal, with bounds on every connection.
 
-What is no whole request reaches no application, so it is answered here.
+A broken request head never reaches the application, so it is answered here.
 """
 
 import asyncio
@@ -9,7 +9,6 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -18,40 +17,41 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from hrpose.detection.detector import Detector
 from hrpose.errors import UserError
 from hrpose.serve.app import create_app
-from hrpose.serve.batcher import Batcher
-from hrpose.serve.middleware import Figures, Limits
-from hrpose.serve.service import Service
+from hrpose.serve.inference import Batcher, Service
+from hrpose.serve.middleware import Limits, Metrics
 from hrpose.session import Session
 
-# From a connection's start, or a request's first byte, to the end of the request's head.
+# From the start of a connection, or the first byte of a request, to the end of its head.
 HEAD_SECONDS = 10
 HEAD_BYTES = 65_536
-# For a client to take what was sent, from when its buffers are full.
-TAKE_SECONDS = 30
-# Open connections, whatever they do. Most systems let a process have 1,024 files.
+# For a client to read what was sent, from when its buffers are full.
+WRITE_SECONDS = 30
+# Open connections in all. Most systems allow a process 1,024 files.
 CONNECTIONS = 800
-# A stopping server hears idle clients for so long: their next request may be on its way.
-LEAVE_SECONDS = 0.5
+# A stopping server keeps idle connections this long: a request may be on its way.
+GRACE_SECONDS = 0.5
+# How long a stopping server waits for requests in progress.
+STOP_SECONDS = 90
 
 
 class Connection(HttpToolsProtocol):
-    """Closed in time where no whole head comes, or an answer is not taken.
+    """A connection that is closed where no complete head comes in time, or no answer is read.
 
-    The first clock also runs where a body goes on after it was refused.
+    The first timer also runs while a refused body is still being sent.
     """
 
-    _head_clock: asyncio.TimerHandle | None = None
-    _take_clock: asyncio.TimerHandle | None = None
+    _head_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
     _in_head = False
     _head_bytes = 0
-    _leaving = False
+    _stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > CONNECTIONS:
             self._refuse(503, "busy", "expected fewer connections at once; try again in a second")
         else:
-            self._watch()
+            self._set_timer()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -61,7 +61,7 @@ class Connection(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(431, "too_large", f"expected a head of at most {HEAD_BYTES:,} bytes")
-        self._watch()
+        self._set_timer()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -70,58 +70,58 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self._in_head = False
-        if self._leaving:
+        if self._stopping:
             self.cycle.keep_alive = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._head_clock = _stopped(self._head_clock)
-        self._take_clock = _stopped(self._take_clock)
+        self._head_timer = _canceled(self._head_timer)
+        self._write_timer = _canceled(self._write_timer)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._take_clock = self.loop.call_later(TAKE_SECONDS, self.transport.abort)
+        self._write_timer = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._take_clock = _stopped(self._take_clock)
+        self._write_timer = _canceled(self._write_timer)
 
     def shutdown(self) -> None:
-        """Told once, when the server stops: the request under way is the last one."""
-        self._leaving = True
+        """Called once, when the server stops: the request in progress is the last one."""
+        self._stopping = True
         if self._answering():
             super().shutdown()
         else:
-            self.loop.call_later(LEAVE_SECONDS, self._leave)
+            self.loop.call_later(GRACE_SECONDS, self._close_idle)
 
     def send_400_response(self, msg: str) -> None:
-        if self._answering():  # what came before is still answered
+        if self._answering():  # the request before is still answered
             self.cycle.keep_alive = False
             self.flow.pause_reading()
         else:
             self._refuse(400, "bad_request", "expected an HTTP request, found something else")
 
     def _answering(self) -> bool:
-        """Whether a request has begun whose answer is not complete."""
+        """Whether a request is in progress."""
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _leave(self) -> None:
+    def _close_idle(self) -> None:
         if not self._answering():
             self.transport.close()
 
-    def _watch(self) -> None:
+    def _set_timer(self) -> None:
         if self._answering():
-            self._head_clock = _stopped(self._head_clock)
-        elif self._head_clock is None and not self.transport.is_closing():
-            self._head_clock = self.loop.call_later(HEAD_SECONDS, self._give_up)
+            self._head_timer = _canceled(self._head_timer)
+        elif self._head_timer is None and not self.transport.is_closing():
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._time_out)
 
-    def _give_up(self) -> None:
+    def _time_out(self) -> None:
         if self.cycle is None:
             self._refuse(408, "too_slow", f"expected a request within {HEAD_SECONDS} seconds")
         self.transport.close()
 
     def _refuse(self, status: int, error: str, reason: str) -> None:
-        """Answer what is no request, and close."""
+        """Answer without the application, and close."""
         if self.transport.is_closing():
             return
         body = json.dumps({"error": error, "reason": reason}).encode()
@@ -134,13 +134,9 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
 
-def _stopped(clock: asyncio.TimerHandle | None) -> Any:
-    if clock is not None:
-        clock.cancel()
-
-
-# How long a stopping server waits for requests that are still under way.
-STOP_SECONDS = 90
+def _canceled(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
 
 
 def serve(
@@ -152,25 +148,25 @@ def serve(
     limits: Limits | None = None,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; then answer what was taken, and return.
+    """Serve until SIGTERM or SIGINT, then answer the requests in progress and return.
 
-    Each session runs in a thread of its own. `ready` is called before the first request is taken.
+    Each session runs in its own thread. `ready` is called before the first request is accepted.
     """
     limits = limits or Limits()
-    figures = Figures()
+    metrics = Metrics()
     batcher = Batcher(
         sessions,
         gather_seconds=limits.gather_seconds,
         queue_crops=limits.queue_crops,
-        observe=figures.batch_crops.observe,
+        observe=metrics.batch_crops.observe,
     )
     with batcher, Service(batcher, detector, limits) as service:
         ready()
-        _run(create_app(service, figures, token), listener)
+        _run(create_app(service, metrics, token), listener)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that takes connections. Raises UserError where the address cannot be had."""
+    """A listening socket; port 0 chooses a free one. Raises UserError where it cannot listen."""
     try:
         info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = info[0]
@@ -185,13 +181,14 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"{host}:{port}: cannot listen there ({reason}); choose another --port or --host"
+            f"{host}:{port}: cannot listen there ({reason}); choose another --port or --host",
+            code="address-unavailable",
         ) from error
     return listener
 
 
 def url_of(listener: socket.socket) -> str:
-    """The address a browser opens."""
+    """The URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -205,11 +202,11 @@ def _run(app: ASGIApp, listener: socket.socket) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        # Each request that is no HTTP would have a line of its own: clients could fill the disk.
+        # Every request that is not HTTP would be logged as a warning: clients could fill the disk.
         log_level=logging.ERROR,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    # Uvicorn raises the signal again after its end: here it has done its work by then.
+    # Uvicorn raises the signal again at its end: by then it has done its work here.
     before = {kind: signal.signal(kind, _ignore) for kind in (signal.SIGTERM, signal.SIGINT)}
     try:
         uvicorn.Server(config).run(sockets=[listener])
