@@ -1,4 +1,4 @@
-"""The page in a real browser: what a person does, and what is then to be seen."""
+"""The page in a real browser: what a user does, and what the page then shows."""
 
 import base64
 import json
@@ -38,7 +38,7 @@ def url(start: Callable[..., Process]) -> str:
 
 
 class Tab:
-    """A page with its answers, and with everything that must not happen."""
+    """A browser tab with the page, and every fault it reports."""
 
     def __init__(self, browser: Any, url: str, **options: Any) -> None:
         self.context = browser.new_context(
@@ -55,7 +55,7 @@ class Tab:
         self.page.wait_for_selector("#keypoint option:nth-child(3)", state="attached")
 
     def _console(self, message: Any) -> None:
-        # That a test reads the canvas more than once is no fault of the page.
+        # Tests read the canvas more than once; the page does not.
         if message.type in ("error", "warning") and "willReadFrequently" not in message.text:
             self.faults.append(f"console: {message.text}")
 
@@ -63,16 +63,16 @@ class Tab:
         if not request.url.startswith((self.url, "blob:", "data:")):
             self.faults.append(f"leaves the host: {request.url}")
 
-    def asking(self, deed: Callable[[], None]) -> dict[str, Any]:
-        """Do something after which the page asks the server; the answer, when it is shown."""
+    def request(self, action: Callable[[], None]) -> dict[str, Any]:
+        """Do something that makes the page send a request; returns the answer once it is shown."""
         with self.page.expect_response("**/v1/poses") as waited:
-            deed()
+            action()
         answer: dict[str, Any] = waited.value.json()
         self.page.wait_for_selector("#stage[aria-busy=false]", state="attached")
         return answer
 
     def transfer(self, file: Path, name: str = "photo.jpg") -> Any:
-        """A file as the page gets it from the desktop or the clipboard."""
+        """A file as the desktop or the clipboard passes it to the page."""
         return self.page.evaluate_handle(
             """([data, name]) => {
                 const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
@@ -85,7 +85,7 @@ class Tab:
 
     def drop(self, file: Path, name: str = "photo.jpg") -> dict[str, Any]:
         handle = self.transfer(file, name)
-        return self.asking(
+        return self.request(
             lambda: self.page.dispatch_event("#stage", "drop", {"dataTransfer": handle})
         )
 
@@ -104,7 +104,7 @@ class Tab:
         return [tuple(color) for color in found]
 
     def hold(self, file: str = "v1/poses") -> list[Any]:
-        """Let the next request wait for ever; those after it go through. What was held."""
+        """Hold back the next request, but none after it; returns the list of held requests."""
         held: list[Any] = []
         self.page.route(
             f"**/{file}", lambda route: route.continue_() if held else held.append(route)
@@ -112,14 +112,14 @@ class Tab:
         return held
 
     def drag(self, start: tuple[float, float], by: tuple[float, float]) -> None:
-        """Drag with the mouse, and let go."""
+        """Drag with the mouse, and release it."""
         self.page.mouse.move(*start)
         self.page.mouse.down()
         self.page.mouse.move(start[0] + by[0], start[1] + by[1], steps=4)
         self.page.mouse.up()
 
     def grab(self) -> tuple[dict[str, float], Any]:
-        """Drag the first box's lower right corner and hold it: where it was, and the mouse."""
+        """Start dragging the lower right corner of the first box: the box before, and the mouse."""
         place, mouse = self.box(), self.page.mouse
         mouse.move(place["x"] + place["width"], place["y"] + place["height"])
         mouse.down()
@@ -127,7 +127,7 @@ class Tab:
         return place, mouse
 
     def until(self, condition: str) -> None:
-        """Wait for JavaScript to be true; the page's policy forbids Playwright's own way."""
+        """Wait for JavaScript to be true; the page's policy forbids Playwright's own method."""
         deadline = time.monotonic() + 60
         while not self.page.evaluate(condition):
             assert time.monotonic() < deadline, condition
@@ -155,7 +155,7 @@ def keypoints(answer: dict[str, Any], least: float = 0.3) -> dict[str, tuple[flo
 
 
 def colored(tab: Tab, answer: dict[str, Any], least: float = 0.3) -> dict[str, bool]:
-    """Whether the canvas has each keypoint's color where the keypoint is."""
+    """Whether the canvas shows each keypoint's color at its place."""
     places = keypoints(answer, 0)
     colors = tab.pixels(list(places.values()), answer["width"])
     sides = {
@@ -184,7 +184,7 @@ def test_a_dropped_image_shows_its_skeleton(tab: Tab) -> None:
 
 def test_a_pasted_image_shows_its_skeleton(tab: Tab) -> None:
     clipboard = tab.transfer(ASTRONAUT, "image.jpg")
-    answer = tab.asking(
+    answer = tab.request(
         lambda: tab.page.evaluate(
             """(clipboardData) => document.dispatchEvent(
                 new ClipboardEvent("paste", { clipboardData, bubbles: true }))""",
@@ -227,7 +227,7 @@ def test_the_threshold_takes_keypoints_away(tab: Tab) -> None:
     assert f"{len(keypoints(answer, least))} keypoints" in tab.summary()
 
 
-def test_a_dragged_box_is_looked_at_again(tab: Tab) -> None:
+def test_a_dragged_box_is_estimated_again(tab: Tab) -> None:
     before = tab.drop(ASTRONAUT)
     place = tab.box()
     mouse = tab.page.mouse
@@ -238,7 +238,7 @@ def test_a_dragged_box_is_looked_at_again(tab: Tab) -> None:
         mouse.move(place["x"] + place["width"] * 0.7, place["y"] + place["height"] * 0.6, steps=4)
         mouse.up()
 
-    after = tab.asking(drag)
+    after = tab.request(drag)
     assert after["boxes_from"] == "request"
     (x, y, w, h), old = after["persons"][0]["box"], before["persons"][0]["box"]
     assert (x, y) == pytest.approx(old[:2], abs=3)
@@ -255,14 +255,14 @@ def test_a_dragged_box_is_looked_at_again(tab: Tab) -> None:
         mouse.move(place["x"] + 100, place["y"] + place["height"] / 2 + 30, steps=4)
         mouse.up()
 
-    moved = tab.asking(move)["persons"][0]["box"]
+    moved = tab.request(move)["persons"][0]["box"]
     assert moved[2:] == pytest.approx([w, h])
     assert moved[0] > x
     assert moved[1] > y
 
 
 @pytest.mark.parametrize("choice", ["flip test", "heatmap"])
-def test_a_choice_while_an_edit_is_looked_at_keeps_the_edit(tab: Tab, choice: str) -> None:
+def test_an_option_during_the_request_of_an_edit_keeps_the_edit(tab: Tab, choice: str) -> None:
     before = tab.drop(ASTRONAUT)
     place = tab.box()
     held = tab.hold()
@@ -270,14 +270,14 @@ def test_a_choice_while_an_edit_is_looked_at_keeps_the_edit(tab: Tab, choice: st
         tab.drag((place["x"] + place["width"], place["y"] + place["height"]), (-150, -200))
     edited = tab.box()
     assert edited["height"] == pytest.approx(place["height"] - 200, abs=2)
-    # What is only shown anew stays as it was edited.
+    # Redrawing keeps the edit.
     tab.page.fill("#threshold", "0.5")
     tab.page.click("[data-language=zh]")
     assert tab.box() == edited
     if choice == "flip test":
-        answer = tab.asking(lambda: tab.page.check("#flip-test"))
+        answer = tab.request(lambda: tab.page.check("#flip-test"))
     else:
-        answer = tab.asking(lambda: tab.page.select_option("#keypoint", "0"))
+        answer = tab.request(lambda: tab.page.select_option("#keypoint", "0"))
     assert len(held) == 1
     assert answer["boxes_from"] == "request"
     assert answer["persons"][0]["box"][3] < 0.8 * before["persons"][0]["box"][3]
@@ -285,9 +285,9 @@ def test_a_choice_while_an_edit_is_looked_at_keeps_the_edit(tab: Tab, choice: st
 
 
 @pytest.mark.parametrize("end", ["canceled", "a click"])
-def test_what_changes_no_box_loses_no_answer(tab: Tab, end: str) -> None:
+def test_a_click_that_changes_no_box_loses_no_answer(tab: Tab, end: str) -> None:
     tab.drop(ASTRONAUT)
-    tab.asking(lambda: tab.page.click(".remove"))
+    tab.request(lambda: tab.page.click(".remove"))
     place = tab.page.locator("#boxes").bounding_box()
     tab.hold()
     with tab.page.expect_request("**/v1/poses"):
@@ -302,7 +302,7 @@ def test_what_changes_no_box_loses_no_answer(tab: Tab, end: str) -> None:
             tab.page.dispatch_event("#boxes", "pointercancel", {"pointerId": 1})
         mouse.up()
 
-    assert tab.asking(draw)["persons"] == []
+    assert tab.request(draw)["persons"] == []
     assert tab.page.locator(".box, .ghost").count() == 0
 
 
@@ -317,32 +317,32 @@ def test_an_answer_that_is_read_during_a_drag_does_not_end_it(tab: Tab) -> None:
     tab.until("decoded")
     tab.page.wait_for_timeout(100)
     mouse.move(place["x"] + 400, place["y"] + 400)
-    assert tab.asking(mouse.up)["boxes_from"] == "request"
+    assert tab.request(mouse.up)["boxes_from"] == "request"
     assert tab.box()["height"] == pytest.approx(400, abs=4)
 
 
-def test_a_second_hand_neither_drags_nor_disturbs_the_first(tab: Tab) -> None:
+def test_a_second_pointer_neither_drags_nor_disturbs_the_first(tab: Tab) -> None:
     tab.drop(ASTRONAUT)
     place, mouse = tab.grab()
     second = {"pointerId": 2, "button": 0, "clientX": place["x"], "clientY": place["y"]}
     for kind in ("pointerdown", "pointermove", "pointerup"):
         tab.page.dispatch_event(".box .nw", kind, second)
     mouse.move(place["x"] + 400, place["y"] + 400)
-    assert tab.asking(mouse.up)["boxes_from"] == "request"
+    assert tab.request(mouse.up)["boxes_from"] == "request"
     assert tab.box()["x"] == pytest.approx(place["x"], abs=1)
     assert tab.box()["height"] == pytest.approx(400, abs=4)
 
 
-def test_a_box_that_a_second_hand_removes_is_let_go(tab: Tab) -> None:
+def test_a_box_that_a_second_pointer_removes_is_released(tab: Tab) -> None:
     tab.drop(ASTRONAUT)
     place, mouse = tab.grab()
-    answer = tab.asking(lambda: tab.page.evaluate("document.querySelector('.remove').click()"))
+    answer = tab.request(lambda: tab.page.evaluate("document.querySelector('.remove').click()"))
     assert answer["persons"] == []
     mouse.move(place["x"] + 300, place["y"] + 300)
     mouse.up()
     assert tab.page.locator(".box").count() == 0
-    # The next one is followed again.
-    tab.asking(lambda: tab.drag((place["x"] + 20, place["y"] + 20), (200, 300)))
+    # The next drag works again.
+    tab.request(lambda: tab.drag((place["x"] + 20, place["y"] + 20), (200, 300)))
     assert tab.box()["height"] == pytest.approx(300, abs=2)
 
 
@@ -356,11 +356,11 @@ def test_an_edit_by_keys_ends_with_its_image(tab: Tab) -> None:
     assert "the full image" in tab.summary()
 
 
-def test_a_box_is_drawn_on_free_ground_added_and_removed(tab: Tab) -> None:
+def test_a_box_is_drawn_beside_others_added_and_removed(tab: Tab) -> None:
     tab.drop(ASTRONAUT)
-    answer = tab.asking(lambda: tab.page.click(".remove"))
+    answer = tab.request(lambda: tab.page.click(".remove"))
     assert answer["persons"] == []
-    assert "Nobody" in tab.summary()
+    assert "No person" in tab.summary()
     place = tab.page.locator("#boxes").bounding_box()
     mouse = tab.page.mouse
 
@@ -370,8 +370,8 @@ def test_a_box_is_drawn_on_free_ground_added_and_removed(tab: Tab) -> None:
         mouse.move(place["x"] + 400, place["y"] + 600, steps=4)
         mouse.up()
 
-    assert len(tab.asking(draw)["persons"]) == 1
-    assert len(tab.asking(lambda: tab.page.click("[data-do=add]"))["persons"]) == 2
+    assert len(tab.request(draw)["persons"]) == 1
+    assert len(tab.request(lambda: tab.page.click("[data-do=add]"))["persons"]) == 2
     assert tab.page.locator(".box").count() == 2
 
 
@@ -391,13 +391,13 @@ def test_everything_can_be_done_with_the_keyboard(tab: Tab) -> None:
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Shift+ArrowUp")
 
-    after = tab.asking(press)
+    after = tab.request(press)
     (x, _, w, h), old = after["persons"][0]["box"], before["persons"][0]["box"]
     assert x > old[0]
     assert w == old[2]
     assert h < old[3]
     assert page.evaluate("document.activeElement.className") == "box"
-    answer = tab.asking(lambda: page.keyboard.press("Delete"))
+    answer = tab.request(lambda: page.keyboard.press("Delete"))
     assert answer["persons"] == []
 
 
@@ -419,7 +419,7 @@ def test_the_language_is_switched_and_kept(tab: Tab) -> None:
     page.click("[data-language=zh]")
     assert page.get_attribute("html", "lang") == "zh"
     assert "1 个人" in tab.summary()
-    assert page.inner_text("[data-t=threshold]") == "关节的最低分数"
+    assert page.inner_text("[data-t=threshold]") == "关键点分数阈值"
     assert page.get_attribute("[data-language=zh]", "aria-pressed") == "true"
     page.reload()
     page.wait_for_selector("text=将含有人物的图片拖到这里")
@@ -432,9 +432,9 @@ def test_a_heatmap_lies_over_the_image(tab: Tab) -> None:
     tab.page.uncheck("#show-skeletons")
     place = keypoints(answer)["nose"]
     (before,) = tab.pixels([place], answer["width"])
-    asked = tab.asking(lambda: tab.page.select_option("#keypoint", "0"))
+    asked = tab.request(lambda: tab.page.select_option("#keypoint", "0"))
     assert "heatmaps" in asked["persons"][0]
-    assert asked["boxes_from"] == "the full image"  # nobody has drawn one
+    assert asked["boxes_from"] == "the full image"  # none was edited
     hot, cold = tab.pixels([place, (500, 500)], answer["width"])
     assert hot != before
     assert hot[0] > 200
@@ -463,7 +463,7 @@ def test_results_are_saved(tab: Tab, tmp_path: Path) -> None:
 
 def test_the_camera(tab: Tab) -> None:
     # Chromium's own moving image stands in for a camera.
-    tab.asking(lambda: tab.page.click("#empty [data-do=camera]"))
+    tab.request(lambda: tab.page.click("#empty [data-do=camera]"))
     tab.page.wait_for_selector("#view", state="visible")
     tab.page.wait_for_selector("[data-do=stop]", state="visible")
     tab.page.click("[data-do=stop]")
@@ -488,7 +488,7 @@ WATCHED = """() => {
 }"""
 
 
-def test_the_camera_is_started_once_and_frees_what_it_took(tab: Tab) -> None:
+def test_the_camera_is_started_once_and_frees_its_images(tab: Tab) -> None:
     page = tab.page
     page.evaluate(WATCHED)
     for _ in range(2):
@@ -500,7 +500,7 @@ def test_the_camera_is_started_once_and_frees_what_it_took(tab: Tab) -> None:
     tab.until("bitmaps.filter((bitmap) => bitmap.width).length === 1")
 
 
-def test_a_image_that_is_opened_takes_back_the_wish_for_the_camera(tab: Tab) -> None:
+def test_an_opened_image_withdraws_the_request_for_the_camera(tab: Tab) -> None:
     tab.page.evaluate(WATCHED)
     tab.page.click("#empty [data-do=camera]")
     tab.drop(ASTRONAUT)
@@ -522,7 +522,7 @@ def test_a_frame_that_fails_ends_the_camera(tab: Tab) -> None:
     page.wait_for_selector("#notice:has-text('lost')")
     assert page.evaluate("tracks.map((track) => track.readyState)") == ["ended"]
     assert page.is_visible("#empty [data-do=camera]")
-    assert "lost" in tab.faults.pop()  # for whoever looks why
+    assert "lost" in tab.faults.pop()  # in the console, for debugging
 
 
 def test_an_unplugged_camera_is_noticed(tab: Tab) -> None:
@@ -558,9 +558,9 @@ def test_a_refused_image_shows_nothing_of_the_one_before(tab: Tab) -> None:
     tab.drop(GRACE)
     assert "too many bytes" in tab.page.inner_text("#notice")
     assert tab.summary() == ""
-    assert tab.page.locator("#people > *, .box").count() == 0
-    assert tab.page.get_attribute("#canvas", "aria-label") == "InputImage"
-    assert "413" in tab.faults.pop()  # Chromium notes each answer that is no 200
+    assert tab.page.locator("#persons > *, .box").count() == 0
+    assert tab.page.get_attribute("#canvas", "aria-label") == "Image"
+    assert "413" in tab.faults.pop()  # Chromium reports every status but 200
 
 
 def test_of_two_images_the_last_is_shown(tab: Tab) -> None:
@@ -578,14 +578,14 @@ def test_of_two_images_the_last_is_shown(tab: Tab) -> None:
     assert width / height == pytest.approx(answer["width"] / answer["height"], abs=0.01)
 
 
-def test_a_server_that_was_away_at_the_start_is_asked_again(tab: Tab) -> None:
-    away: list[Any] = []
+def test_a_server_that_was_down_at_the_start_is_asked_again(tab: Tab) -> None:
+    failed: list[Any] = []
 
     def once(route: Any) -> None:
-        if away:
+        if failed:
             route.continue_()
         else:
-            away.append(route)
+            failed.append(route)
             route.abort()
 
     tab.page.route("**/v1/models", once)
@@ -598,19 +598,21 @@ def test_a_server_that_was_away_at_the_start_is_asked_again(tab: Tab) -> None:
     assert "ERR_FAILED" in tab.faults.pop()
 
 
-def test_what_is_no_image_gets_the_servers_reason(browser: Any, url: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_shows_the_servers_reason(
+    browser: Any, url: str, tmp_path: Path
+) -> None:
     tab = Tab(browser, url)
     html = tmp_path / "a.html"
     html.write_text("<script>alert(1)</script>")
     problem = tab.drop(html, "photo.jpg")
     assert problem["error"] == "bad_image"
     assert "expected an image (JPEG" in tab.page.inner_text("#notice")
-    # Chromium notes each answer that is no 200 on its console; there is nothing else.
+    # Chromium reports every status but 200 on its console.
     assert [fault for fault in tab.faults if "status of 422" not in fault] == []
     tab.context.close()
 
 
-def test_a_token_is_asked_for_and_used(browser: Any, start: Callable[..., Process]) -> None:
+def test_a_token_is_requested_and_used(browser: Any, start: Callable[..., Process]) -> None:
     server = start("--token", "s3cret")
     context = browser.new_context()
     page = context.new_page()
@@ -634,7 +636,7 @@ def test_it_fits_a_phone(browser: Any, url: str, language: str) -> None:
     for _ in range(2):
         width = tab.page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390
-        tab.asking(lambda: tab.page.set_input_files("#file", str(ASTRONAUT)))
+        tab.request(lambda: tab.page.set_input_files("#file", str(ASTRONAUT)))
     ground = tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert max(int(v) for v in ground.removeprefix("rgb(").removesuffix(")").split(",")) < 60
     assert tab.faults == []

@@ -1,16 +1,16 @@
-// The people's boxes over the picture: moved, resized, added and removed with pointer or keys.
+// The boxes of the persons over the image: moved, resized, added and removed by pointer or keys.
 
 import { t } from "./words.js";
 
 const CORNERS = { nw: [0, 0], ne: [1, 0], sw: [0, 1], se: [1, 1] };
-const LEAST = 8; // pixels of the picture
+const LEAST = 8; // image pixels
 
 export class BoxLayer {
-  #following = null; // aborts the listeners of the one pointer that is followed
+  #tracking = null; // the AbortController of the listeners of the pointer that drags
 
   /**
-   * `began()` is called when a pointer goes down, then `changed(boxes, pause)`, or `left()` where
-   * nothing was changed. Keys and buttons call `changed` alone; for `pause` ms more may follow.
+   * `began()` is called when a pointer goes down, then `changed(boxes, pause)`, or `left()` if
+   * nothing was changed. Keys and buttons call only `changed`; within `pause` ms more may follow.
    */
   constructor(element, { began, changed, left }) {
     this.element = element;
@@ -23,10 +23,10 @@ export class BoxLayer {
     element.addEventListener("pointerdown", (event) => this.#drawNew(event));
   }
 
-  /** Show boxes [x, y, w, h] of a picture of `size`, at `scale` CSS pixels to a pixel. */
+  /** Show boxes [x, y, w, h] of an image of `size` [w, h], at `scale` CSS pixels per image pixel. */
   show(boxes, size, scale) {
-    if (this.#following) {
-      this.#letGo(); // what it drags is made anew
+    if (this.#tracking) {
+      this.#release(); // the dragged box is made anew
       this.left();
     }
     this.boxes = boxes.map((box) => [...box]);
@@ -94,12 +94,12 @@ export class BoxLayer {
     element.setAttribute("aria-label", t("boxOf", { n: index + 1, x: rx, y: ry, w: rw, h: rh }));
   }
 
-  /** Follow a pointer: a corner [0 or 1, 0 or 1] resizes, null moves the whole box. */
+  /** Drag with a pointer: a corner [0 or 1, 0 or 1] resizes the box, null moves it. */
   #drag(event, index, corner) {
     if (event.button !== 0) return;
     event.preventDefault();
     event.stopPropagation();
-    if (this.#following) return;
+    if (this.#tracking) return;
     this.began();
     this.element.children[index].focus({ preventScroll: true });
     const start = [...this.boxes[index]];
@@ -110,18 +110,18 @@ export class BoxLayer {
       if (Math.hypot(...by) * this.scale > 2) moved = true;
       if (moved) this.#set(index, corner ? resized(start, by, corner) : shifted(start, by));
     };
-    this.#follow(event, move, (canceled) => {
+    this.#track(event, move, (canceled) => {
       if (canceled) this.#set(index, start);
       if (moved && !canceled) this.changed(this.boxes);
       else this.left();
     });
   }
 
-  /** Dragging over free ground draws a new box; a finger there scrolls the page instead. */
+  /** Dragging beside the boxes draws a new box; a finger scrolls the page instead. */
   #drawNew(event) {
     if (event.target !== this.element || event.button !== 0 || event.pointerType === "touch") return;
     event.preventDefault();
-    if (this.#following) return;
+    if (this.#tracking) return;
     this.began();
     const frame = this.element.getBoundingClientRect();
     const start = [(event.clientX - frame.left) / this.scale, (event.clientY - frame.top) / this.scale];
@@ -137,7 +137,7 @@ export class BoxLayer {
         ghost.style[side] = `${box[i] * this.scale}px`;
       });
     };
-    this.#follow(event, move, (canceled) => {
+    this.#track(event, move, (canceled) => {
       ghost.remove();
       if (canceled || !box || box[2] < LEAST || box[3] < LEAST) {
         this.left();
@@ -148,16 +148,16 @@ export class BoxLayer {
     });
   }
 
-  /** `move` with a pointer, and no other, until it ends; nothing is told where `show` comes first. */
-  #follow(event, move, end) {
+  /** Call `move` for this pointer only, then `end(canceled)`; neither after `show` replaced the boxes. */
+  #track(event, move, end) {
     const { currentTarget: target, pointerId } = event;
-    this.#following = new AbortController();
-    const listen = (kind, tell) =>
-      target.addEventListener(kind, (now) => now.pointerId === pointerId && tell(now), {
-        signal: this.#following.signal,
+    this.#tracking = new AbortController();
+    const listen = (kind, handle) =>
+      target.addEventListener(kind, (now) => now.pointerId === pointerId && handle(now), {
+        signal: this.#tracking.signal,
       });
     const ended = (now) => {
-      this.#letGo();
+      this.#release();
       end(now.type === "pointercancel");
     };
     target.setPointerCapture(pointerId);
@@ -166,9 +166,9 @@ export class BoxLayer {
     listen("pointercancel", ended);
   }
 
-  #letGo() {
-    this.#following?.abort();
-    this.#following = null;
+  #release() {
+    this.#tracking?.abort();
+    this.#tracking = null;
   }
 
   #key(event, index) {
@@ -189,11 +189,11 @@ export class BoxLayer {
   }
 
   #set(index, box) {
-    this.boxes = this.boxes.with(index, this.#inside(box)); // who was told the old ones keeps them
+    this.boxes = this.boxes.with(index, this.#inside(box)); // earlier callers keep their array
     this.#place(index);
   }
 
-  /** A box must touch the picture, or the server refuses it; a part may lie outside. */
+  /** A box must overlap the image, or the server refuses it; a part may be outside. */
   #inside([x, y, w, h]) {
     const [width, height] = this.size;
     const clamp = (value, least, most) => Math.min(Math.max(value, least), most);

@@ -1,10 +1,10 @@
-// Pictures from the camera, one after the other.
+// Images from the camera, one after another.
 
 import { Refused } from "./server.js";
 
-const LONGEST = 960; // pixels: more would only make each picture slower
+const LONGEST = 960; // pixels of the longer side: more would only be slower
 
-/** One use of the camera: once stopped, it stays so. */
+/** One use of the camera: once stopped, it stays off. */
 export class Camera {
   #stream = null;
   #stopped = false;
@@ -15,12 +15,12 @@ export class Camera {
     return this.#stream !== null;
   }
 
-  /** It ended by itself: unplugged, or the permission was taken back. */
+  /** Whether it ended by itself: unplugged, or the permission was withdrawn. */
   get gone() {
     return this.#gone;
   }
 
-  /** Ask for the camera; it is not on where `stop` came first. Throws Refused. */
+  /** Ask for the camera; it stays off if `stop` was called meanwhile. Throws Refused. */
   async start() {
     if (!navigator.mediaDevices) throw new Refused("insecure", "");
     try {
@@ -53,7 +53,7 @@ export class Camera {
     this.#video.srcObject = null;
   }
 
-  /** What the camera sees now, as a JPEG. */
+  /** The current image, as a JPEG. */
   async frame() {
     const { videoWidth: width, videoHeight: height } = this.#video;
     const scale = Math.min(1, LONGEST / Math.max(width, height));

@@ -1,39 +1,40 @@
-// Drawing on a canvas: the picture, heatmaps, skeletons. A pixel's center lies at whole numbers, as
-// on the server; the canvas counts from a pixel's corner, hence the halves.
+// Drawing on a canvas: the image, heatmaps and skeletons. Pixel centers are at integers, as on the
+// server; a canvas has pixel corners there, hence the halves.
 
 const RIM = "rgb(20 20 20 / 85%)";
 
-/** Draw everything at `scale` canvas pixels to a pixel of the picture. */
-export function drawScene(context, scene, scale) {
-  const { picture, people, model, threshold, joint, strength, overlays, marked } = scene;
+/** Draw a view at `scale` canvas pixels per image pixel. */
+export function render(context, view, scale) {
+  const { image, persons, model, threshold, keypoint, strength, overlays, marked } = view;
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.imageSmoothingQuality = "high";
-  context.drawImage(picture, 0, 0, picture.width * scale, picture.height * scale);
-  if (joint !== null) {
+  context.drawImage(image, 0, 0, image.width * scale, image.height * scale);
+  if (keypoint !== null) {
     context.fillStyle = "rgb(0 0 0 / 35%)";
     context.fillRect(0, 0, context.canvas.width, context.canvas.height);
-    for (const overlay of overlays) drawHeatmap(context, overlay, joint, strength, scale);
+    for (const overlay of overlays) drawHeatmap(context, overlay, keypoint, strength, scale);
   }
-  people.forEach((person, index) => {
-    if (scene.skeletons) drawPerson(context, person, model, threshold, scale);
-    if (scene.names) drawNames(context, person, threshold, scale, scene.nameOf);
-    if (marked?.person === index) drawMark(context, person.keypoints[marked.joint], scale);
+  persons.forEach((person, index) => {
+    if (view.skeletons) drawPerson(context, person, model, threshold, scale);
+    if (view.names) drawNames(context, person, threshold, scale, view.nameOf);
+    if (marked?.person === index) drawMark(context, person.keypoints[marked.keypoint], scale);
   });
 }
 
-function drawHeatmap(context, overlay, joint, strength, scale) {
-  const [[a, c, e], [b, d, f]] = overlay.toPicture;
-  // From the corner of a heatmap's pixel to its center, to the picture, and back to a corner.
+function drawHeatmap(context, overlay, keypoint, strength, scale) {
+  const [[a, c, e], [b, d, f]] = overlay.toImage;
+  // From the corner of a heatmap pixel to its center, to the image, and back to a corner.
   context.setTransform(
     a * scale, b * scale, c * scale, d * scale,
     (e - (a + c) / 2 + 0.5) * scale, (f - (b + d) / 2 + 0.5) * scale,
   );
   context.globalAlpha = strength;
-  context.drawImage(overlay.layer(joint), 0, 0);
+  context.drawImage(overlay.layer(keypoint), 0, 0);
   context.globalAlpha = 1;
   context.setTransform(1, 0, 0, 1, 0, 0);
 }
 
+/** The line width in image pixels: it grows with the person. */
 function widthFor(person, threshold) {
   const shown = person.keypoints.filter((point) => point.score >= threshold);
   const spread = (axis) => Math.max(...shown.map((p) => p[axis])) - Math.min(...shown.map((p) => p[axis]));
@@ -45,7 +46,7 @@ const css = (rgb) => `rgb(${rgb.join(" ")})`;
 
 function drawPerson(context, person, model, threshold, scale) {
   const points = person.keypoints;
-  // Thin lines cannot be seen on a small screen, whatever the picture's size.
+  // Thinner lines could not be seen on a small screen, whatever the size of the image.
   const width = Math.max(widthFor(person, threshold) * scale, 2 * (window.devicePixelRatio || 1));
   context.lineCap = "round";
   for (const rim of [true, false]) {

@@ -1,173 +1,174 @@
-// The page: what it knows, and what happens when somebody does something.
+// The page: its state, its requests to the server, and its events.
 
 import { BoxLayer } from "./boxes.js";
 import { Camera } from "./camera.js";
-import { drawScene } from "./draw.js";
+import { render } from "./draw.js";
 import { readHeatmaps } from "./heatmaps.js";
-import { listPeople } from "./people.js";
-import { Refused, askModels, askPoses, useToken } from "./server.js";
-import { finderName, firstLanguage, jointName, knows, setLanguage, t } from "./words.js";
+import { listPersons } from "./persons.js";
+import { Refused, fetchModels, fetchPoses, useToken } from "./server.js";
+import { detectorName, firstLanguage, keypointName, hasText, setLanguage, t } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const canvas = $("canvas");
 const boxLayer = new BoxLayer($("boxes"), {
   began: () => {
-    state.interrupted = state.asking !== null;
-    state.asking?.abort(); // its answer would move what is being dragged
+    state.interrupted = state.request !== null;
+    state.request?.abort(); // its answer would move the box that is dragged
   },
   changed: (boxes, pause) => {
     state.boxes = boxes;
-    look({ pause });
+    estimate({ pause });
   },
-  left: () => state.interrupted && lookAgain(),
+  left: () => state.interrupted && estimateAgain(),
 });
 
 const state = {
-  model: null, // of /v1/models
+  model: null, // from /v1/models
   detector: "",
   file: null, // what is sent to the server
-  name: "picture",
-  picture: null, // the same, as a bitmap
-  boxes: null, // those that somebody drew; null: the detector's
+  name: "image",
+  image: null, // the same, as a bitmap
+  boxes: null, // edited boxes; null: the detector's
   answer: null,
-  overlays: [], // the heatmaps of each person, where they were asked for
-  marked: null, // the joint that is pointed at
-  scale: 1, // CSS pixels to a pixel of the picture
-  opened: 0, // how many pictures somebody opened: the last one is shown
-  camera: null, // from the moment it is asked for
-  asking: null, // the AbortController of the request under way
-  interrupted: false, // whether the edit under way ended a request
+  overlays: [], // the heatmaps of each person, if requested
+  marked: null, // the keypoint under the pointer, by the indices of its person and itself
+  scale: 1, // CSS pixels per image pixel
+  opened: 0, // how many images were opened: only the last one is shown
+  camera: null, // from the moment it is requested
+  request: null, // the AbortController of the request in progress
+  interrupted: false, // whether the current edit aborted a request
   problem: null,
 };
 
-// ---- asking -----------------------------------------------------------------------------------
+// ---- requests ---------------------------------------------------------------------------------
 
 async function start() {
   try {
-    await learn();
+    await loadModel();
   } catch (error) {
-    tell(error);
+    showProblem(error);
   }
 }
 
-/** Ask what the server runs: without that no answer can be drawn. */
-async function learn() {
-  const { models, detector } = await askModels();
+/** Fetch the model and the detector: drawing needs the skeleton. */
+async function loadModel() {
+  const { models, detector } = await fetchModels();
   [state.model] = models;
   state.detector = detector;
-  tell(null);
-  speak();
+  showProblem(null);
+  updateWords();
 }
 
-/** Show a picture, and look at it. */
-async function open(file, name = "picture") {
+/** Show an image, and estimate its poses. */
+async function open(file, name = "image") {
   if (!file) return;
   stopCamera();
   state.opened += 1;
-  const turn = state.opened;
-  let picture = null;
+  const opened = state.opened;
+  let image = null;
   try {
-    picture = await createImageBitmap(file);
-  } catch { /* the server may say better what is wrong */ }
-  if (turn !== state.opened) {
-    picture?.close(); // a later one was faster
-  } else if (picture) {
-    take(file, name, picture);
+    image = await createImageBitmap(file);
+  } catch { /* the server may explain better what is wrong */ }
+  if (opened !== state.opened) {
+    image?.close(); // a later one was decoded first
+  } else if (image) {
+    setImage(file, name, image);
     layout();
     refresh();
-    await look();
+    await estimate();
   } else {
-    await look({ file, boxes: null, otherwise: new Refused("unreadable", "") });
+    await estimate({ file, boxes: null, otherwise: new Refused("unreadable", "") });
   }
 }
 
-/** Have another picture, of which nothing is known. */
-function take(file, name, picture) {
-  state.picture?.close();
-  Object.assign(state, { file, name, picture, boxes: null, answer: null, overlays: [], marked: null });
+/** Replace the image, without results yet. */
+function setImage(file, name, image) {
+  state.image?.close();
+  Object.assign(state, { file, name, image, boxes: null, answer: null, overlays: [], marked: null });
   $("empty").hidden = true;
   for (const id of ["view", "panel"]) $(id).hidden = false;
 }
 
-/** Ask for the poses in the picture, in `boxes` or where the detector finds people. */
-async function look({ file = state.file, boxes = state.boxes, otherwise = null, pause = 0 } = {}) {
-  state.asking?.abort();
-  const asking = new AbortController();
-  state.asking = asking;
+/** Request the poses in `boxes`, or in those of the detector; after `pause` ms. */
+async function estimate({ file = state.file, boxes = state.boxes, otherwise = null, pause = 0 } = {}) {
+  state.request?.abort();
+  const request = new AbortController();
+  state.request = request;
   $("stage").setAttribute("aria-busy", "true");
   const later = setTimeout(() => { $("working").hidden = false; }, pause + 150);
   try {
     if (pause) await new Promise((done) => setTimeout(done, pause));
-    if (!state.model) await learn();
-    asking.signal.throwIfAborted();
-    const answer = await askPoses(file, {
+    if (!state.model) await loadModel();
+    request.signal.throwIfAborted();
+    const answer = await fetchPoses(file, {
       boxes,
-      heatmaps: chosenJoint() !== null,
+      heatmaps: chosenKeypoint() !== null,
       flipTest: $("flip-test").checked,
-      signal: asking.signal,
+      signal: request.signal,
     });
     if (otherwise) throw otherwise;
-    const overlays = await readHeatmaps(answer.people);
-    asking.signal.throwIfAborted();
+    const overlays = await readHeatmaps(answer.persons);
+    request.signal.throwIfAborted();
     Object.assign(state, { answer, overlays, marked: null });
-    tell(null);
+    showProblem(null);
     refresh();
   } catch (error) {
-    if (!asking.signal.aborted) tell(error);
+    if (!request.signal.aborted) showProblem(error);
   } finally {
     clearTimeout(later);
-    if (state.asking === asking) {
-      state.asking = null;
+    if (state.request === request) {
+      state.request = null;
       $("stage").setAttribute("aria-busy", "false");
       $("working").hidden = true;
     }
   }
 }
 
-/** Look again, with other choices. */
-function lookAgain() {
-  if (state.file && !state.camera?.on) look();
+/** Estimate again, with other options. */
+function estimateAgain() {
+  if (state.file && !state.camera?.on) estimate();
 }
 
-/** Say what went wrong; null takes it back. */
-function tell(error) {
+/** Show what went wrong; null hides it. */
+function showProblem(error) {
   state.problem = error;
   const notice = $("notice");
   notice.hidden = error === null;
   if (error === null) return;
-  const words = knows(error.code) ? t(error.code) : t("refused");
-  notice.textContent = [words, error.message].filter(Boolean).join(" ");
+  const text = hasText(error.code) ? t(error.code) : t("refused");
+  notice.textContent = [text, error.message].filter(Boolean).join(" ");
   if (!(error instanceof Refused)) console.error(error);
   if (error.code === "wrong_token" && !$("ask").open) $("ask").showModal();
 }
 
 // ---- showing ----------------------------------------------------------------------------------
 
-function chosenJoint() {
-  const value = $("joint").value;
+function chosenKeypoint() {
+  const value = $("keypoint").value;
   return value === "" ? null : value === "all" ? "all" : Number(value);
 }
 
-function scene(threshold = Number($("threshold").value)) {
+/** What `render` draws. */
+function currentView(threshold = Number($("threshold").value)) {
   return {
-    picture: state.picture,
-    people: state.answer?.people ?? [],
+    image: state.image,
+    persons: state.answer?.persons ?? [],
     model: state.model,
     threshold,
-    joint: state.overlays.length ? chosenJoint() : null,
+    keypoint: state.overlays.length ? chosenKeypoint() : null,
     strength: Number($("strength").value),
     overlays: state.overlays,
     marked: state.marked,
     skeletons: $("show-skeletons").checked,
     names: $("show-names").checked,
-    nameOf: jointName,
+    nameOf: keypointName,
   };
 }
 
-/** Fit the picture into its place. */
+/** Fit the image into the window. */
 function layout() {
-  if (!state.picture) return;
-  const { width, height } = state.picture;
+  if (!state.image) return;
+  const { width, height } = state.image;
   const most = Math.max(280, window.innerHeight * 0.8);
   state.scale = Math.min($("stage").clientWidth / width, most / height);
   const ratio = window.devicePixelRatio || 1;
@@ -180,122 +181,122 @@ function layout() {
 }
 
 function draw() {
-  if (state.picture) {
-    drawScene(canvas.getContext("2d"), scene(), canvas.width / state.picture.width);
+  if (state.image) {
+    render(canvas.getContext("2d"), currentView(), canvas.width / state.image.width);
   }
 }
 
 /** Everything that depends on the answer, the boxes, the threshold or the language. */
 function refresh() {
   draw();
-  const { answer, picture } = state;
-  const people = answer?.people ?? [];
-  const boxes = state.boxes ?? people.map((person) => person.box);
-  if (picture) boxLayer.show(boxes, [picture.width, picture.height], state.scale);
+  const { answer, image } = state;
+  const persons = answer?.persons ?? [];
+  const boxes = state.boxes ?? persons.map((person) => person.box);
+  if (image) boxLayer.show(boxes, [image.width, image.height], state.scale);
   const threshold = Number($("threshold").value);
-  listPeople($("people"), people, threshold, (person, joint) => {
-    state.marked = person === null ? null : { person, joint };
+  listPersons($("persons"), persons, threshold, (person, keypoint) => {
+    state.marked = person === null ? null : { person, keypoint };
     draw();
   });
   $("summary").replaceChildren(...(answer ? summary(answer, threshold) : []));
   canvas.setAttribute("aria-label", answer ? $("summary").textContent : t("stage"));
 }
 
-/** How many people and joints there are, and where the boxes are from. */
-function summary({ people, boxes_from: from }, threshold) {
-  const joints = people.flatMap((person) => person.keypoints).filter((p) => p.score >= threshold);
-  const words = people.length === 0 ? "nobody" : people.length === 1 ? "one" : "many";
+/** The number of persons and keypoints, and who drew the boxes. */
+function summary({ persons, boxes_from: from }, threshold) {
+  const keypoints = persons.flatMap((person) => person.keypoints).filter((p) => p.score >= threshold);
+  const key = persons.length === 0 ? "none" : persons.length === 1 ? "one" : "many";
   const by = document.createElement("small");
-  by.textContent = t("foundBy", { by: from === "request" ? t("byYou") : finderName(from) });
-  return [t(words, { people: people.length, joints: joints.length }), by];
+  by.textContent = t("detectedBy", { by: from === "request" ? t("byYou") : detectorName(from) });
+  return [t(key, { persons: persons.length, keypoints: keypoints.length }), by];
 }
 
-/** Give every word anew, where they are not in the page's source. */
-function speak() {
+/** Update the texts that are not in the HTML. */
+function updateWords() {
   $("working").textContent = t("working");
-  if (state.model) $("model").textContent = `${state.model.name} · ${finderName(state.detector)}`;
-  const joints = [["", t("noHeatmap")], ["all", t("allJoints")]];
-  state.model?.keypoints.forEach((name, index) => joints.push([String(index), jointName(name)]));
-  const chosen = $("joint").value;
-  $("joint").replaceChildren(...joints.map(([value, words]) => new Option(words, value)));
-  $("joint").value = chosen;
-  if (state.problem) tell(state.problem);
+  if (state.model) $("model").textContent = `${state.model.name} · ${detectorName(state.detector)}`;
+  const choices = [["", t("noHeatmap")], ["all", t("allKeypoints")]];
+  state.model?.keypoints.forEach((name, index) => choices.push([String(index), keypointName(name)]));
+  const chosen = $("keypoint").value;
+  $("keypoint").replaceChildren(...choices.map(([value, text]) => new Option(text, value)));
+  $("keypoint").value = chosen;
+  if (state.problem) showProblem(state.problem);
   refresh();
 }
 
 function showStrength() {
   $("strength-value").textContent = Number($("strength").value).toFixed(2);
-  $("strength-field").hidden = chosenJoint() === null;
+  $("strength-field").hidden = chosenKeypoint() === null;
 }
 
-/** The joint under the pointer, with its name and score. */
+/** Mark the keypoint under the pointer, with its name and score. */
 function point(event) {
   const frame = canvas.getBoundingClientRect();
   const threshold = Number($("threshold").value);
   let best = null;
   let nearest = 16;
-  state.answer?.people.forEach((person, index) => {
-    person.keypoints.forEach((keypoint, joint) => {
-      if (keypoint.score < threshold) return;
-      const x = (keypoint.x + 0.5) * state.scale - (event.clientX - frame.left);
-      const y = (keypoint.y + 0.5) * state.scale - (event.clientY - frame.top);
+  state.answer?.persons.forEach(({ keypoints }, person) => {
+    keypoints.forEach((point, keypoint) => {
+      if (point.score < threshold) return;
+      const x = (point.x + 0.5) * state.scale - (event.clientX - frame.left);
+      const y = (point.y + 0.5) * state.scale - (event.clientY - frame.top);
       if (Math.hypot(x, y) < nearest) {
         nearest = Math.hypot(x, y);
-        best = { person: index, joint, keypoint };
+        best = { person, keypoint, point };
       }
     });
   });
   const tip = $("tip");
   const before = JSON.stringify(state.marked);
-  state.marked = best && { person: best.person, joint: best.joint };
+  state.marked = best && { person: best.person, keypoint: best.keypoint };
   tip.hidden = best === null;
   if (best) {
-    tip.textContent = `${jointName(best.keypoint.name)} ${best.keypoint.score.toFixed(2)}`;
-    const x = (best.keypoint.x + 0.5) * state.scale;
-    const room = frame.width - tip.offsetWidth - 4;
-    tip.style.left = `${Math.max(4, Math.min(x + 14, room))}px`;
-    tip.style.top = `${Math.max(4, (best.keypoint.y + 0.5) * state.scale - 34)}px`;
+    tip.textContent = `${keypointName(best.point.name)} ${best.point.score.toFixed(2)}`;
+    const x = (best.point.x + 0.5) * state.scale;
+    const most = frame.width - tip.offsetWidth - 4;
+    tip.style.left = `${Math.max(4, Math.min(x + 14, most))}px`;
+    tip.style.top = `${Math.max(4, (best.point.y + 0.5) * state.scale - 34)}px`;
   }
   if (JSON.stringify(state.marked) !== before) draw();
 }
 
 // ---- the camera -------------------------------------------------------------------------------
 
-async function film() {
-  if (state.camera) return; // perhaps permission is still being asked for
+async function runCamera() {
+  if (state.camera) return; // it may still wait for permission
   const camera = new Camera();
   state.camera = camera;
   try {
     await camera.start();
     if (!camera.on) return;
     showCamera();
-    state.asking?.abort();
+    state.request?.abort();
     state.opened += 1;
-    if (!state.model) await learn();
+    if (!state.model) await loadModel();
     while (camera.on) {
       const file = await camera.frame();
       if (!camera.on) return;
-      const answer = await askPoses(file, { heatmaps: chosenJoint() !== null });
-      const overlays = await readHeatmaps(answer.people);
-      const picture = await createImageBitmap(file);
+      const answer = await fetchPoses(file, { heatmaps: chosenKeypoint() !== null });
+      const overlays = await readHeatmaps(answer.persons);
+      const image = await createImageBitmap(file);
       if (!camera.on) {
-        picture.close();
+        image.close();
         return;
       }
-      // The picture is shown with its answer, so that the skeleton lies on the person.
-      const same = state.picture?.width === picture.width && state.picture?.height === picture.height;
-      take(file, "camera", picture);
+      // Each image is shown with its own answer, so that the skeleton matches the person.
+      const same = state.image?.width === image.width && state.image?.height === image.height;
+      setImage(file, "camera", image);
       Object.assign(state, { answer, overlays });
-      tell(null);
+      showProblem(null);
       if (!same) layout();
       refresh();
     }
   } catch (error) {
-    if (state.camera === camera) tell(error);
+    if (state.camera === camera) showProblem(error);
   } finally {
     if (state.camera === camera) {
       stopCamera();
-      if (camera.gone) tell(new Refused("cameraGone", ""));
+      if (camera.gone) showProblem(new Refused("cameraGone", ""));
     }
   }
 }
@@ -326,40 +327,40 @@ function save(blob, name) {
 
 function saveJson() {
   const threshold = Number($("threshold").value);
-  const people = state.answer.people.map(({ heatmaps, keypoints, ...person }) => ({
+  const persons = state.answer.persons.map(({ heatmaps, keypoints, ...person }) => ({
     ...person,
     keypoints: keypoints.map((point) => ({ ...point, present: point.score >= threshold })),
   }));
-  const text = JSON.stringify({ ...state.answer, threshold, people }, null, 1);
+  const text = JSON.stringify({ ...state.answer, threshold, persons }, null, 1);
   save(new Blob([text], { type: "application/json" }), `${state.name}.poses.json`);
 }
 
-/** The picture in its own size, with what is drawn on it. */
+/** The image in its own size, with everything drawn on it. */
 async function savePng() {
-  const { width, height } = state.picture;
+  const { width, height } = state.image;
   const large = new OffscreenCanvas(width, height);
-  drawScene(large.getContext("2d"), { ...scene(), marked: null }, 1);
+  render(large.getContext("2d"), { ...currentView(), marked: null }, 1);
   save(await large.convertToBlob({ type: "image/png" }), `${state.name}.poses.png`);
 }
 
-// ---- what people do ---------------------------------------------------------------------------
+// ---- events --------------------------------------------------------------------------------------
 
-const deeds = {
+const actions = {
   choose: () => $("file").click(),
-  camera: film,
+  camera: runCamera,
   stop: stopCamera,
   add: () => state.camera?.on || boxLayer.add(),
   json: () => state.answer && saveJson(),
-  png: () => state.picture && savePng(),
+  png: () => state.image && savePng(),
   cancel: () => $("ask").close(),
 };
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
-  if (button?.dataset.do) deeds[button.dataset.do]();
+  if (button?.dataset.do) actions[button.dataset.do]();
   if (button?.dataset.language) {
     setLanguage(button.dataset.language, { store: true });
-    speak();
+    updateWords();
   }
 });
 
@@ -393,16 +394,16 @@ $("threshold").addEventListener("input", () => {
   $("threshold-value").textContent = Number($("threshold").value).toFixed(2);
   refresh();
 });
-$("joint").addEventListener("change", () => {
+$("keypoint").addEventListener("change", () => {
   showStrength();
-  if (chosenJoint() !== null && !state.overlays.length) lookAgain();
+  if (chosenKeypoint() !== null && !state.overlays.length) estimateAgain();
   else draw();
 });
 $("strength").addEventListener("input", () => {
   showStrength();
   draw();
 });
-$("flip-test").addEventListener("change", lookAgain);
+$("flip-test").addEventListener("change", estimateAgain);
 for (const id of ["show-skeletons", "show-names"]) $(id).addEventListener("change", draw);
 $("show-boxes").addEventListener("change", () => {
   $("boxes").hidden = !$("show-boxes").checked;
@@ -420,11 +421,11 @@ $("ask-form").addEventListener("submit", async (event) => {
   useToken($("token").value);
   $("token").value = "";
   $("ask").close();
-  if (state.file) lookAgain();
+  if (state.file) estimateAgain();
   else await start();
 });
 
 new ResizeObserver(layout).observe($("stage"));
 setLanguage(firstLanguage());
-speak();
+updateWords();
 start();

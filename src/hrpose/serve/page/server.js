@@ -1,6 +1,6 @@
-// Talking to the server that sent this page.
+// Requests to the server of this page.
 
-/** A refusal: `code` for the words to say, `message` the server's own reason. */
+/** A refusal: `code` chooses the text shown, `message` is the server's reason. */
 export class Refused extends Error {
   constructor(code, reason, status = 0, retryAfter = 0) {
     super(reason);
@@ -13,18 +13,18 @@ export class Refused extends Error {
 // Kept for as long as the page is open, and nowhere else.
 let token = "";
 
-export function useToken(given) {
-  token = given;
+export function useToken(value) {
+  token = value;
 }
 
-export async function askModels() {
+export async function fetchModels() {
   return await send("/v1/models", {});
 }
 
-/** The poses in a picture; without `boxes` the server's detector finds people. */
-export async function askPoses(picture, { boxes = null, heatmaps = false, flipTest = false, signal }) {
+/** The poses in an image; without `boxes` the server's detector finds the persons. */
+export async function fetchPoses(image, { boxes = null, heatmaps = false, flipTest = false, signal }) {
   const form = new FormData();
-  form.append("image", picture, "picture");
+  form.append("image", image, "image");
   if (boxes) form.append("boxes", JSON.stringify(boxes));
   if (heatmaps) form.append("heatmaps", "true");
   if (flipTest) form.append("flip_test", "true");
@@ -53,7 +53,7 @@ async function send(path, request) {
   let problem = {};
   try {
     problem = await answer.json();
-  } catch { /* something between the page and the server answered */ }
+  } catch { /* a proxy answered, without JSON */ }
   const retryAfter = Number(answer.headers.get("Retry-After")) || 0;
   throw new Refused(problem.error ?? "refused", problem.reason ?? "", answer.status, retryAfter);
 }

@@ -1,54 +1,54 @@
-// Every word of the page, in English and Chinese, and the names of joints.
+// Every text of the page in English and Chinese, and the names of keypoints.
 
 const WORDS = {
   en: {
     language: "Language",
-    stage: "Picture",
+    stage: "Image",
     panel: "Settings and results",
-    drop: "Drop a picture of people here",
-    dropMore: "or paste one. It goes to this server only, and is not kept.",
-    choose: "Choose a picture",
-    chooseOther: "New picture",
+    drop: "Drop an image of people here",
+    dropMore: "or paste one. It is sent to this server only, and not stored.",
+    choose: "Choose an image",
+    chooseOther: "New image",
     camera: "Camera",
     stop: "Stop",
-    threshold: "Least score of a joint",
+    threshold: "Keypoint score threshold",
     heatmap: "Heatmap",
     noHeatmap: "None",
-    allJoints: "All joints",
-    strength: "Strength of the heatmap",
+    allKeypoints: "All keypoints",
+    strength: "Heatmap opacity",
     show: "Show",
     skeletons: "Skeletons",
     boxes: "Boxes",
     names: "Names",
     flipTest: "Flip test",
-    add: "Add a person's box",
-    boxHelp: "Drag a box to move it, a corner to resize it. With the keyboard: arrows move, Shift and arrows resize, Delete removes.",
+    add: "Add a person box",
+    boxHelp: "Drag a box to move it, a corner to resize it. On the keyboard, arrows move it, Shift and arrows resize it, Delete removes it.",
     left: "left",
     right: "right",
-    sides: "the person's own sides",
+    sides: "as the person's own sides",
     json: "Save as JSON",
     png: "Save as PNG",
-    tokenTitle: "This server asks for a token",
+    tokenTitle: "This server requires a token",
     token: "Token",
-    tokenUse: "Use it",
+    tokenUse: "Continue",
     cancel: "Cancel",
-    working: "Looking …",
-    nobody: "Nobody found. Add a person's box to look there.",
-    one: "1 person, {joints} joints",
-    many: "{people} people, {joints} joints",
-    foundBy: "boxes: {by}",
-    byYou: "yours",
+    working: "Working …",
+    none: "No person detected. Add a person box to mark one.",
+    one: "1 person, {keypoints} keypoints",
+    many: "{persons} people, {keypoints} keypoints",
+    detectedBy: "Boxes: {by}",
+    byYou: "drawn by you",
     person: "Person {n}",
     boxOf: "Box of person {n}: {w} by {h} pixels at {x}, {y}",
     remove: "Remove the box of person {n}",
-    jointColumn: "Joint",
+    keypointColumn: "Keypoint",
     scoreColumn: "Score",
-    unreadable: "This browser cannot show that file.",
+    unreadable: "This browser cannot display the file.",
     noServer: "The server cannot be reached.",
     noCamera: "The camera cannot be used.",
-    cameraGone: "The camera gives no more pictures. Check that it is plugged in.",
-    insecure: "The camera cannot be used: a browser allows it only over https or on localhost.",
-    bad_picture: "The server cannot read this picture.",
+    cameraGone: "The camera sends no more images. Check that it is plugged in.",
+    insecure: "The camera cannot be used: browsers allow it only over https or on localhost.",
+    bad_image: "The server cannot read this image.",
     too_large: "This file is too large.",
     busy: "The server is busy. Try again in a moment.",
     wrong_token: "The token is missing or wrong.",
@@ -64,18 +64,18 @@ const WORDS = {
     chooseOther: "换一张图片",
     camera: "摄像头",
     stop: "停止",
-    threshold: "关节的最低分数",
-    heatmap: "热力图",
+    threshold: "关键点分数阈值",
+    heatmap: "热图",
     noHeatmap: "无",
-    allJoints: "全部关节",
-    strength: "热力图强度",
+    allKeypoints: "全部关键点",
+    strength: "热图不透明度",
     show: "显示",
     skeletons: "骨架",
-    boxes: "边框",
+    boxes: "人体框",
     names: "名称",
     flipTest: "翻转测试",
-    add: "添加一个人的边框",
-    boxHelp: "拖动边框可移动，拖动角点可调整大小。键盘：方向键移动，Shift 加方向键调整大小，Delete 删除。",
+    add: "添加人体框",
+    boxHelp: "拖动人体框可移动，拖动角点可调整大小。键盘：方向键移动，Shift 加方向键调整大小，Delete 删除。",
     left: "左",
     right: "右",
     sides: "以人物自身为准",
@@ -83,25 +83,25 @@ const WORDS = {
     png: "保存为 PNG",
     tokenTitle: "此服务器需要令牌",
     token: "令牌",
-    tokenUse: "使用",
+    tokenUse: "继续",
     cancel: "取消",
-    working: "识别中 …",
-    nobody: "没有找到人。请添加边框指出位置。",
-    one: "1 个人，{joints} 个关节",
-    many: "{people} 个人，{joints} 个关节",
-    foundBy: "边框来源：{by}",
-    byYou: "手动",
+    working: "处理中 …",
+    none: "未检测到人。可以手动添加人体框。",
+    one: "1 个人，{keypoints} 个关键点",
+    many: "{persons} 个人，{keypoints} 个关键点",
+    detectedBy: "人体框来源：{by}",
+    byYou: "手动绘制",
     person: "人物 {n}",
-    boxOf: "人物 {n} 的边框：宽 {w}、高 {h} 像素，位于 {x}, {y}",
-    remove: "删除人物 {n} 的边框",
-    jointColumn: "关节",
+    boxOf: "人物 {n} 的人体框：宽 {w}、高 {h} 像素，位于 {x}, {y}",
+    remove: "删除人物 {n} 的人体框",
+    keypointColumn: "关键点",
     scoreColumn: "分数",
     unreadable: "此浏览器无法显示该文件。",
     noServer: "无法连接服务器。",
     noCamera: "无法使用摄像头。",
     cameraGone: "摄像头不再传来画面，请检查是否已连接。",
-    insecure: "无法使用摄像头：浏览器只在 https 或 localhost 下允许。",
-    bad_picture: "服务器无法读取这张图片。",
+    insecure: "无法使用摄像头：浏览器只允许在 https 或 localhost 下使用。",
+    bad_image: "服务器无法读取这张图片。",
     too_large: "文件太大。",
     busy: "服务器繁忙，请稍后再试。",
     wrong_token: "令牌缺失或错误。",
@@ -109,14 +109,14 @@ const WORDS = {
   },
 };
 
-const JOINTS_ZH = {
+const KEYPOINTS_ZH = {
   nose: "鼻子", eye: "眼", ear: "耳", shoulder: "肩", elbow: "肘", wrist: "腕", hip: "髋",
   knee: "膝", ankle: "踝", pelvis: "骨盆", thorax: "胸", upper_neck: "颈", neck: "颈",
   head_top: "头顶", head: "头",
 };
 
-// What a detector is called; other names are shown as they are.
-const FINDERS_ZH = {
+// The names of the shipped detectors; others are shown as they are.
+const DETECTORS_ZH = {
   "builtin": "内置人体检测模型",
   "builtin, or the full image where it detects nobody": "内置人体检测模型，检测不到人时用整张图片",
   "the full image": "整张图片",
@@ -124,23 +124,23 @@ const FINDERS_ZH = {
 
 let language = "en";
 
-/** The language stored earlier, else the browser's. Storage may be forbidden. */
+/** The stored language, else the browser's. */
 export function firstLanguage() {
   let stored = null;
   try {
     stored = localStorage.getItem("hrpose.language");
-  } catch { /* private windows may refuse */ }
+  } catch { /* private windows may forbid it */ }
   if (stored in WORDS) return stored;
   return (navigator.language || "").toLowerCase().startsWith("zh") ? "zh" : "en";
 }
 
-/** Speak a language: every element that carries words is given them anew. */
+/** Set the language, and the text of every element with a `data-t`. */
 export function setLanguage(chosen, { store = false } = {}) {
   language = chosen;
   if (store) {
     try {
       localStorage.setItem("hrpose.language", chosen);
-    } catch { /* then it holds until the page is closed */ }
+    } catch { /* then it lasts until the page is closed */ }
   }
   document.documentElement.lang = chosen;
   for (const element of document.querySelectorAll("[data-t]")) {
@@ -154,26 +154,26 @@ export function setLanguage(chosen, { store = false } = {}) {
   }
 }
 
-/** Words by key, with {names} filled in. */
+/** The text of a key, with its {names} filled in. */
 export function t(key, values = {}) {
-  const words = WORDS[language][key] ?? key;
-  return words.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
+  const text = WORDS[language][key] ?? key;
+  return text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
 }
 
-export function knows(key) {
+export function hasText(key) {
   return key in WORDS.en;
 }
 
-/** `left_elbow` as people say it. */
-export function jointName(name) {
+/** `left_elbow` in the chosen language. */
+export function keypointName(name) {
   const plain = name.replaceAll("_", " ");
   if (language !== "zh") return plain;
   const [, side, part] = name.match(/^(left|right)_(.+)$/) ?? [null, "", name];
-  const known = JOINTS_ZH[part];
+  const known = KEYPOINTS_ZH[part];
   if (!known) return plain;
   return { left: "左", right: "右", "": "" }[side] + known;
 }
 
-export function finderName(name) {
-  return language === "zh" ? FINDERS_ZH[name] ?? name : name;
+export function detectorName(name) {
+  return language === "zh" ? DETECTORS_ZH[name] ?? name : name;
 }

@@ -1,31 +1,32 @@
-// The people as a list: every joint with its name and score, for reading and for the keyboard.
+// The list of persons: each keypoint with its name and score, for reading and for the keyboard.
 
-import { jointName, t } from "./words.js";
+import { keypointName, t } from "./words.js";
 
-/** Fill `element`; `mark(person, joint)` is called when a joint is pointed at, `mark(null)` after. */
-export function listPeople(element, people, threshold, mark) {
+/** Fill `element`. `mark(person, keypoint)` is called with indices while a row has the pointer or
+ * the focus, `mark(null)` afterwards. */
+export function listPersons(element, persons, threshold, mark) {
   const open = new Set([...element.querySelectorAll("details")].map((d, i) => (d.open ? i : -1)));
-  const lists = people.map((person, index) => {
+  const lists = persons.map((person, index) => {
     const details = document.createElement("details");
     details.open = open.has(index);
     const summary = document.createElement("summary");
     summary.append(t("person", { n: index + 1 }), value(person.score));
     const table = document.createElement("table");
     const head = table.createTHead().insertRow();
-    for (const key of ["jointColumn", "scoreColumn"]) {
+    for (const key of ["keypointColumn", "scoreColumn"]) {
       const cell = document.createElement("th");
       cell.scope = "col";
       cell.textContent = t(key);
       head.append(cell);
     }
     const body = table.createTBody();
-    person.keypoints.forEach((point, joint) => {
+    person.keypoints.forEach((point, keypoint) => {
       const row = body.insertRow();
       row.className = point.score >= threshold ? "" : "absent";
       row.tabIndex = 0;
       const name = document.createElement("th");
       name.scope = "row";
-      name.textContent = jointName(point.name);
+      name.textContent = keypointName(point.name);
       const bar = document.createElement("meter");
       bar.min = 0;
       bar.max = 1;
@@ -33,7 +34,7 @@ export function listPeople(element, people, threshold, mark) {
       bar.setAttribute("aria-hidden", "true");
       row.append(name);
       row.insertCell().append(bar, value(point.score));
-      for (const on of ["pointerenter", "focus"]) row.addEventListener(on, () => mark(index, joint));
+      for (const on of ["pointerenter", "focus"]) row.addEventListener(on, () => mark(index, keypoint));
       for (const off of ["pointerleave", "blur"]) row.addEventListener(off, () => mark(null));
     });
     details.append(summary, table);
