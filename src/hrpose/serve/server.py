@@ -134,9 +134,11 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
 
-def _canceled(timer: asyncio.TimerHandle | None) -> None:
+def _canceled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    """Cancel a timer; what to store instead of it."""
     if timer is not None:
         timer.cancel()
+    return None
 
 
 def serve(
