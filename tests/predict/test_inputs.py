@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hrpose.batch import remote
+from hrpose.batch import source
 from hrpose.predict.inputs import ImageInput, boxes_by_image, find_inputs
 from refusals import refused
 
@@ -75,9 +75,9 @@ def test_what_is_not_there_is_a_problem_and_nothing_at_all_an_error(tmp_path: Pa
 
 def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     """One image, a folder of images, and what is no image."""
-    monkeypatch.setattr(remote, "check", lambda address: None)
-    monkeypatch.setattr(remote, "names_below", lambda address: iter(["x/1.jpg", "notes.txt"]))
-    monkeypatch.setattr(remote, "content", str.encode)
+    monkeypatch.setattr(source, "check_address", lambda address: None)
+    monkeypatch.setattr(source, "list_address", lambda address: iter(["x/1.jpg", "notes.txt"]))
+    monkeypatch.setattr(source, "read_address", str.encode)
     found = find_inputs(["https://h/a.jpg?key=1", "s3://bucket/folder/", "https://h/clip.mp4"])
     assert [str(image) for image in found.images] == [
         "https://h/a.jpg",

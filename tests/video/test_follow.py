@@ -6,8 +6,8 @@ import pytest
 import hrpose
 from clips import colors, times, write_clip
 from hrpose.detection.detector import FunctionDetector
-from hrpose.errors import UserError
 from hrpose.video import Clip, follow
+from refusals import refused
 from stage import Knowing, Scene, crossing
 from tiny_weights import write_tiny_weights
 
@@ -116,5 +116,5 @@ def test_an_open_clip_stays_the_callers(tmp_path: Path) -> None:
 
 def test_every_counts_from_one(tmp_path: Path) -> None:
     estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector="none")
-    with pytest.raises(UserError, match="at least 1, found 0"):
+    with refused("option-invalid", "every", "0"):
         next(follow(estimator, tmp_path / "a.mp4", every=0))

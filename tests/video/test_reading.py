@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from clips import colors, times, write_clip
-from hrpose.errors import UserError
 from hrpose.video import Clip, reading
+from refusals import refused
 
 
 def read(source: Path) -> list:
@@ -139,23 +139,21 @@ def unknown_codec(tmp_path: Path) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    "content",
     [
-        (unknown_codec, "found no images in it"),
-        (b"", "expected a clip"),
-        (b"hello, this is no clip at all" * 40, "expected a clip"),
-        (b"<html><body>" + b"x" * 4000, "expected a clip"),
-        (playlist, "expected a clip"),
-        (no_index, "may lack its index"),
+        unknown_codec,
+        b"",
+        b"hello, this is no clip at all" * 40,
+        b"<html><body>" + b"x" * 4000,
+        playlist,
+        no_index,
     ],
 )
-def test_what_is_no_clip(tmp_path: Path, content: object, message: str) -> None:
+def test_files_that_are_no_clip(tmp_path: Path, content: object) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(content(tmp_path) if callable(content) else content)
-    with pytest.raises(UserError, match=message) as caught:
+    with refused("clip-invalid", str(path)):
         read(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_sound_alone_is_no_clip(tmp_path: Path) -> None:
@@ -166,20 +164,20 @@ def test_sound_alone_is_no_clip(tmp_path: Path) -> None:
         frame.sample_rate = 48000
         container.mux(audio.encode(frame))
         container.mux(audio.encode(None))
-    with pytest.raises(UserError, match="found no images in it"):
+    with refused("clip-invalid", "a.mp4"):
         read(tmp_path / "a.mp4")
 
 
 def test_frames_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_clip(tmp_path / "a.mp4", colors(2), times(2))
     monkeypatch.setattr(reading, "MAX_PIXELS", 64 * 48 - 1)
-    with pytest.raises(UserError, match="at most 3,071 pixels, found 64 x 48"):
+    with refused("image-too-large", "3,071", "64 x 48"):
         read(path)
 
 
-@pytest.mark.parametrize(("name", "message"), [("none.mp4", "no such file"), (".", "a folder")])
-def test_what_is_not_there(tmp_path: Path, name: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+@pytest.mark.parametrize("name", ["none.mp4", "."])
+def test_a_missing_file_and_a_folder(tmp_path: Path, name: str) -> None:
+    with refused("file-unreadable", str(tmp_path / name)):
         Clip.open(tmp_path / name)
 
 
@@ -233,11 +231,15 @@ def test_a_camera_is_let_go(camera: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "message"),
-    [("camera:", "camera:0"), ("camera:front", "camera:0"), ("camera:77", "cannot be opened")],
+    ("source", "code"),
+    [
+        ("camera:", "option-invalid"),
+        ("camera:front", "option-invalid"),
+        ("camera:77", "camera-unavailable"),
+    ],
 )
-def test_a_camera_that_is_not_there(source: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+def test_a_camera_that_is_not_there(source: str, code: str) -> None:
+    with refused(code, source):
         Clip.open(source)
 
 
@@ -261,14 +263,14 @@ def test_frames_before_a_break_are_all_given(tmp_path: Path) -> None:
     with Clip.open(path) as opened:
         opened._container = Breaks(opened._container, 12)  # type: ignore[assignment]
         assert len(list(opened)) == 12
-        assert "1 frames could not be read" in (opened.damage or "")
+        assert "1 frame could not be read" in (opened.damage or "")
 
 
 def test_a_camera_without_images_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     container = av.open(str(write_clip(tmp_path / "a.mkv", colors(1), times(1))))
     monkeypatch.setattr(reading, "_open_camera", lambda _: container)
     monkeypatch.setattr(reading, "MAX_PIXELS", 10)
-    with pytest.raises(UserError, match="make it smaller"):
+    with refused("image-too-large", "64 x 48"):
         Clip.open("camera:0")
     with pytest.raises(AssertionError, match="not open"):
         next(container.demux())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import ImageGrab
 
-from hrpose.video.window import Window
+from hrpose.video.writing import Window
 
 pytestmark = pytest.mark.skipif(shutil.which("Xvfb") is None, reason="needs Xvfb")
 SCREEN = (640, 480)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from clips import colors, duration, frames, sound_packets, times, write_clip
-from hrpose.errors import UserError
 from hrpose.video import Clip, Recorder, writing
+from refusals import refused
 
 
 def copy(source: Path, target: Path, most: int = 1000) -> Recorder:
@@ -135,7 +135,7 @@ def test_nothing_is_there_before_the_end_and_nothing_stays_behind(tmp_path: Path
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="cannot be written"):
+    with refused("write-failed", "out.mp4"):
         Recorder(tmp_path / "file" / "out.mp4", 25)
 
 
@@ -153,7 +153,7 @@ try:
         for index in range(300):
             recorder.write(rng.integers(0, 255, (48, 64, 3), np.uint8), index / 25, 0.04)
 except UserError as error:
-    print(error)
+    print(error.code, error)
 """
 
 
@@ -164,7 +164,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FILL, str(target)], capture_output=True, text=True, timeout=60
     )
-    assert "out.mp4: cannot be written" in done.stdout, done.stderr
+    assert done.stdout.startswith("write-failed"), done.stderr
     assert done.stdout.count("\n") == 1
     assert list(target.parent.iterdir()) == []
 
@@ -190,7 +190,7 @@ def test_a_file_is_closed_where_its_end_cannot_be_written(
     monkeypatch.setattr(writer, "_mux", full)
     closed = []
     monkeypatch.setattr(writer, "_container", SimpleNamespace(close=lambda: closed.append(True)))
-    with pytest.raises(UserError, match="No space left"):
+    with refused("write-failed", "out.mp4"):
         writer.close()
     assert closed == [True]
     assert list(tmp_path.iterdir()) == []

@@ -238,7 +238,7 @@ def _predict_clip(
     """Whether to go on with the next one: not where the user closed the window."""
     try:
         from hrpose.video import Clip, follow
-        from hrpose.video.window import Window
+        from hrpose.video.writing import Window
     except ModuleNotFoundError as error:
         raise missing(str(source), error, "hrpose[video]") from error
     from hrpose.predict.results import ClipResults

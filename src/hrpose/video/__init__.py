@@ -1,6 +1,4 @@
-"""People in clips and cameras: read, follow from frame to frame, steady, and write again.
-
-Needs `hrpose[video]`.
+"""Poses in clips and cameras: reading, tracking, smoothing and writing. Needs `hrpose[video]`.
 
 for frame, poses in hrpose.video.follow(estimator, "clip.mp4"):
     print(frame.time, poses.track_ids)

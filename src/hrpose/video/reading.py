@@ -1,4 +1,4 @@
-"""Reading clips that nobody has looked at yet, and cameras: upright RGB frames with their times."""
+"""Reading untrusted clips, and cameras: upright RGB frames with their times."""
 
 import queue
 import sys
@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from hrpose.errors import UserError
 
-# A frame of 8192 x 6144: more than any camera for people gives.
+# A frame of 8192 x 6144, more than consumer cameras have.
 MAX_PIXELS = 50_331_648
 
-# FFmpeg's names of the containers that are opened. It knows hundreds more, some of which are play
-# lists that lead to other files or into the net.
+# FFmpeg's names of the containers that are opened. It knows hundreds more, some of which are
+# playlists that refer to other files or addresses.
 CONTAINERS = ("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "avi", "matroska", "webm", "mpegts")
 
-# By platform: FFmpeg's input device, and how it calls camera number n.
+# By platform: FFmpeg's input device, and its name of camera number n.
 CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 
 
@@ -42,10 +42,10 @@ class Frame:
 class Clip:
     """An open clip or camera; iterate over it once for its frames.
 
-    Times are the clip's own, so a variable frame rate stays one. Frames are turned upright as the
-    clip's metadata say, and all have the size of the first. A damaged frame is left out; `damage`
-    then says so in one line. Of a camera (`live`) only the newest frame is given: what was not
-    fetched in time is lost, and nothing lags behind.
+    Times are the clip's own, so a variable frame rate is kept. Frames are rotated upright by the
+    clip's metadata, and all have the size of the first. Damaged frames are left out, and `damage`
+    reports them in one line. A camera (`live`) yields only its newest frame: frames that were not
+    fetched in time are dropped, so that nothing lags behind.
     """
 
     def __init__(self, container: InputContainer, name: str, live: bool = False) -> None:
@@ -57,22 +57,26 @@ class Clip:
         stream = container.streams.best("video")
         # A stream of an unknown codec has no context, nor a size.
         if not isinstance(stream, av.VideoStream) or stream.codec_context is None:
-            raise UserError(f"{name}: expected a clip, found no images in it; choose another file")
+            raise UserError(
+                f"{name}: expected a clip, found no video in it; choose another file",
+                code="clip-invalid",
+            )
         self._stream = stream
         stream.thread_type = "AUTO"
         if stream.width * stream.height > MAX_PIXELS:
             raise UserError(
                 f"{name}: expected frames of at most {MAX_PIXELS:,} pixels, found "
-                f"{stream.width} x {stream.height}; make it smaller"
+                f"{stream.width} x {stream.height}; make it smaller",
+                code="image-too-large",
             )
-        # The header may say little and a frame much.
+        # Frames may be larger than the header says.
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
 
     @classmethod
     def open(cls, source: str | Path) -> "Clip":
         """Open a file, or camera number n with "camera:n".
 
-        Raises UserError, naming the source, where it cannot be opened, is no clip or too large.
+        Raises UserError where it cannot be opened, is no clip, or its frames are too large.
         """
         name = str(source)
         live = name.startswith("camera:")
@@ -85,12 +89,12 @@ class Clip:
 
     @property
     def rate(self) -> float:
-        """Frames per second, on the average; 30 where the clip does not say."""
+        """Mean frames per second; 30 where the clip does not say."""
         return float(self._stream.average_rate or self._stream.guessed_rate or 30)
 
     @property
     def frame_count(self) -> int | None:
-        """About how many frames there are; None where nobody knows, as with a camera."""
+        """The approximate number of frames; None where it is unknown, as for a camera."""
         if self.live:
             return None
         if self._stream.frames:
@@ -123,7 +127,9 @@ class Clip:
             yield Frame(_upright(decoded, size), index, time, step)
             index, end = index + 1, time + step
         if index == 0:
-            raise UserError(f"{self.name}: expected frames, found none that can be read")
+            raise UserError(
+                f"{self.name}: expected frames, found none that can be read", code="clip-invalid"
+            )
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         lost, ended = 0, False
@@ -133,13 +139,13 @@ class Clip:
                 packet = next(packets)
             except StopIteration:
                 break
-            except av.FFmpegError:  # the file itself cannot be read on
+            except av.FFmpegError:  # the rest of the file cannot be read
                 lost, ended = lost + 1, True
                 packet = None
             try:
-                # None asks for the frames that the decoder still holds.
+                # None flushes the frames that the decoder still holds.
                 decoded = self._stream.decode(packet)
-            except av.FFmpegError:  # decoders have many words for damage
+            except av.FFmpegError:  # damage has many exceptions
                 lost += 1
                 continue
             for frame in decoded:
@@ -148,48 +154,60 @@ class Clip:
                 else:
                     yield frame
         if lost:
-            self.damage = f"{self.name}: damaged or cut off; {lost} frames could not be read"
+            frames = "1 frame" if lost == 1 else f"{lost} frames"
+            self.damage = f"{self.name}: damaged or cut off; {frames} could not be read"
 
 
 def open_container(path: Path) -> InputContainer:
     """Open a clip's file for reading; only the file itself is read, whatever it refers to.
 
-    Raises UserError, naming the file, where it is missing or of another kind.
+    Raises UserError where it is missing or of another kind.
     """
     if not path.exists():
-        raise UserError(f"{path}: no such file; check the name")
+        raise UserError(f"{path}: no such file; check the name", code="file-unreadable")
     if not path.is_file():
-        raise UserError(f"{path}: expected a clip, found a folder or device; name a file")
+        raise UserError(
+            f"{path}: expected a clip, found a folder or device; name a file",
+            code="file-unreadable",
+        )
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
     try:
-        # "file:" keeps a name with a colon from being taken for a protocol.
+        # With "file:", a name with a colon is no protocol.
         return av.open(f"file:{path}", "r", options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
             f"{path}: expected a clip (MP4, MOV, AVI, MKV, WebM), found: {reason}; one that was "
-            "cut off may lack its index: copy or record it again"
+            "cut off may lack its index: copy or record it again",
+            code="clip-invalid",
         ) from error
 
 
 def _open_camera(name: str) -> InputContainer:
     number = name.removeprefix("camera:")
     if not (number.isascii() and number.isdigit()):
-        raise UserError(f"{name}: expected camera:0, camera:1 ..., found '{number}' as the number")
+        raise UserError(
+            f"{name}: expected camera:0, camera:1 ..., found '{number}' as the number",
+            code="option-invalid",
+        )
     if sys.platform not in CAMERAS:
-        raise UserError(f"{name}: cameras can be read on Linux and macOS; record a clip instead")
+        raise UserError(
+            f"{name}: cameras are supported on Linux and macOS; record a clip instead",
+            code="camera-unavailable",
+        )
     device, pattern = CAMERAS[sys.platform]
     try:
         return av.open(pattern.format(int(number)), "r", format=device)
     except (av.FFmpegError, ValueError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"{name}: cannot be opened ({reason}); check that it is plugged in and free"
+            f"{name}: cannot be opened ({reason}); check that it is connected and not in use",
+            code="camera-unavailable",
         ) from error
 
 
 def _upright(decoded: av.VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """(h, w, 3) RGB of the first frame's size, turned as the clip's metadata say."""
+    """(h, w, 3) RGB of the first frame's size, rotated by the clip's metadata."""
     width, height = size
     pixels: NDArray[Any] = decoded.to_ndarray(format="rgb24", width=width, height=height)
     # FFmpeg's angle is counter-clockwise, as NumPy's is.
@@ -197,7 +215,7 @@ def _upright(decoded: av.VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]
 
 
 def _newest(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """Read in a thread as fast as frames come; give the newest one whenever asked, and count."""
+    """Read in a thread at the rate of the source; yield the newest frame each time, renumbered."""
     latest: queue.Queue[Frame | BaseException | None] = queue.Queue(maxsize=1)
     stopped = threading.Event()
 
@@ -221,7 +239,7 @@ def _newest(frames: Iterator[Frame]) -> Iterator[Frame]:
             end: BaseException | None = None
         except BaseException as error:
             end = error
-        # Behind the last frame, not in its place; nobody may wait for it any more.
+        # After the last frame, not in its place; the reader may have stopped already.
         while not stopped.is_set():
             try:
                 latest.put(end, timeout=0.1)

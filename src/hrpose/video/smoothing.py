@@ -1,8 +1,8 @@
-"""Steadying keypoints over time with the One-Euro filter.
+"""Smoothing keypoints over time with the One Euro filter.
 
 Casiez, Roussel, Vogel, "1 Euro Filter: A Simple Speed-based Low-pass Filter for Noisy Input in
 Interactive Systems", CHI 2012: a low-pass filter whose cutoff rises with the speed, so that a still
-keypoint does not tremble and a fast one does not lag.
+keypoint does not jitter and a fast one does not lag.
 """
 
 from dataclasses import dataclass, replace
@@ -14,10 +14,10 @@ from hrpose.poses import SURE_SCORE, Poses
 
 
 @dataclass(slots=True)
-class _Steady:
-    """The filter's memory of one person: points (k, 2) as given and as steadied, and speeds."""
+class _State:
+    """The filter's state of one person: raw and smoothed points (k, 2), and smoothed speeds."""
 
-    given: NDArray[np.float64]
+    raw: NDArray[np.float64]
     points: NDArray[np.float64]
     speeds: NDArray[np.float64]
     sure: NDArray[np.bool_]
@@ -25,42 +25,46 @@ class _Steady:
 
 
 class Smoother:
-    """One-Euro filter for each keypoint of each person; times may be spaced in any way.
+    """One Euro filter for each keypoint of each person; frames may be spaced in any way.
 
-    The cutoff is `still` Hz for a keypoint at rest and rises by `quick` Hz for each body height per
-    second, a body height being the longer side of the person's box. No frame waits for a later one,
-    but a moving keypoint lags behind by 1 / (2 pi cutoff) seconds. Measured at the defaults: 145 ms
-    at a tenth of a body height per second, 24 ms at one (walking), 7 ms at four (a kick); never
-    more than 2.7% of a body height.
+    The cutoff is `min_cutoff` Hz for a keypoint at rest and rises by `beta` Hz for each body height
+    per second, a body height being the longer side of the person's box. The filter is causal: a
+    moving keypoint lags behind by 1 / (2 pi cutoff) seconds. Measured at the defaults: 145 ms at a
+    tenth of a body height per second, 24 ms at one (a walk), 7 ms at four (a kick); never more than
+    2.7% of a body height.
 
-    A keypoint with a score below `sure` passes as it is, and starts anew when it is seen again. So
-    does a person who was away for more than `keep` seconds.
+    A keypoint with a score below `min_score` is returned as it is, and its filter starts anew when
+    it is visible again. So does that of a person who was out of sight for more than `keep` seconds.
     """
 
     def __init__(
-        self, still: float = 0.5, quick: float = 6.0, sure: float = SURE_SCORE, keep: float = 0.5
+        self,
+        min_cutoff: float = 0.5,
+        beta: float = 6.0,
+        min_score: float = SURE_SCORE,
+        keep: float = 0.5,
     ) -> None:
-        self.still = still
-        self.quick = quick
-        self.sure = sure
+        self.min_cutoff = min_cutoff
+        self.beta = beta
+        self.min_score = min_score
         self.keep = keep
-        self._persons: dict[int, _Steady] = {}
+        self._persons: dict[int, _State] = {}
 
     def __call__(self, poses: Poses, time: float) -> Poses:
-        """The same people, steadied. `poses` of the next frame, at `time` in seconds, with ids."""
+        """Smooth the `poses` of the next frame, at `time` in seconds, which have `track_ids`."""
         if poses.track_ids is None:
             raise ValueError("Smoother: expected poses with track_ids, found none")
         self._persons = {
-            id: steady for id, steady in self._persons.items() if time - steady.time <= self.keep
+            id: state for id, state in self._persons.items() if time - state.time <= self.keep
         }
         keypoints = poses.keypoints.copy()
         for row, id in enumerate(poses.track_ids.tolist()):
-            sure = keypoints[row, :, 2] >= self.sure
+            sure = keypoints[row, :, 2] >= self.min_score
             points = keypoints[row, :, :2].astype(np.float64)
             height = float(poses.boxes[row, 2:].max())
             before = self._persons.get(id)
             if before is None or time <= before.time:
-                after = _Steady(points, points, np.zeros_like(points), sure, time)
+                after = _State(points, points, np.zeros_like(points), sure, time)
             else:
                 after = self._filtered(before, points, sure, time, height)
             self._persons[id] = after
@@ -69,27 +73,27 @@ class Smoother:
 
     def _filtered(
         self,
-        before: _Steady,
+        before: _State,
         points: NDArray[np.float64],
         sure: NDArray[np.bool_],
         time: float,
         height: float,
-    ) -> _Steady:
+    ) -> _State:
         step = time - before.time
-        # The speed itself is smoothed with a cutoff of 1 Hz, as the paper proposes.
-        speeds = before.speeds + _share(np.ones(1), step) * (
-            (points - before.given) / step - before.speeds
+        # The speed is smoothed with a cutoff of 1 Hz, as in the paper.
+        speeds = before.speeds + _weight(np.ones(1), step) * (
+            (points - before.raw) / step - before.speeds
         )
-        pace = np.linalg.norm(speeds, axis=1, keepdims=True) / max(height, 1)
-        steadied = before.points + _share(self.still + self.quick * pace, step) * (
+        speed = np.linalg.norm(speeds, axis=1, keepdims=True) / max(height, 1)
+        smoothed = before.points + _weight(self.min_cutoff + self.beta * speed, step) * (
             points - before.points
         )
-        goes_on = (sure & before.sure)[:, None]
-        return _Steady(
-            points, np.where(goes_on, steadied, points), np.where(goes_on, speeds, 0), sure, time
+        both = (sure & before.sure)[:, None]
+        return _State(
+            points, np.where(both, smoothed, points), np.where(both, speeds, 0), sure, time
         )
 
 
-def _share(cutoff: NDArray[np.float64], step: float) -> NDArray[np.float64]:
-    """How much of the new value an exponential filter takes: `cutoff` in Hz, `step` in seconds."""
+def _weight(cutoff: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+    """An exponential filter's weight of the new value: `cutoff` in Hz, `step` in seconds."""
     return 1 / (1 + 1 / (2 * np.pi * cutoff * step))

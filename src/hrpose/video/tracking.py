@@ -1,8 +1,8 @@
-"""Who is who from frame to frame.
+"""Tracking persons from frame to frame.
 
-Poses are given to the people followed so far so that the sum of their similarities is greatest
-(the Hungarian method). Similar is what OKS says; where too few keypoints of a pose are sure, or a
-fast person has left OKS's few pixels, half of the boxes' overlap counts.
+Poses are matched to the tracks so that the sum of their similarities is greatest (the Hungarian
+method). The similarity is OKS; where too few keypoints of a pose are confident, or a person has
+moved too fast for OKS, it is half the IoU of the boxes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,17 +24,17 @@ from hrpose.poses import SURE_SCORE, Poses, boxes_around
 from hrpose.video.reading import Clip, Frame
 from hrpose.video.smoothing import Smoother
 
-# With fewer sure keypoints a pose is compared by its box.
+# With fewer confident keypoints a pose is compared by its box.
 SURE_KEYPOINTS = 4
 # A pair with less similarity is not the same person.
-LEAST_SIMILARITY = 0.15
-# How long a person who is out of sight is thought to walk on, in seconds.
-COASTING = 0.5
+MIN_SIMILARITY = 0.15
+# Seconds for which a person out of sight is expected to keep moving.
+MAX_COASTING = 0.5
 
 
 @dataclass(slots=True)
-class _Person:
-    """Someone who is followed: the last pose, when it was, and how fast it moves in pixels/s."""
+class _Track:
+    """A person's last keypoints (k, 3), box and `time` in seconds, and velocity in pixels/s."""
 
     id: int
     keypoints: NDArray[np.float64]
@@ -43,36 +43,36 @@ class _Person:
     velocity: NDArray[np.float64]
 
     def shift(self, time: float) -> NDArray[np.float64]:
-        """(2,): how far this person has moved by `time`, if nothing changed."""
-        return self.velocity * min(time - self.time, COASTING)
+        """(2,) the motion in pixels from the last frame to `time` at constant velocity."""
+        return self.velocity * min(time - self.time, MAX_COASTING)
 
 
 class Tracker:
-    """Gives each pose the id of a person, frame by frame; ids count from 1 and stay.
+    """Assigns each pose the id of a person, frame by frame; ids count from 1 and are not reused.
 
-    A person out of sight is remembered for `keep` seconds and then forgotten: who comes back later
-    is somebody new.
+    The track of a person out of sight is kept for `keep` seconds; a person who comes back later
+    gets a new id.
     """
 
     def __init__(self, keep: float = 2.0) -> None:
         self.keep = keep
-        self._persons: list[_Person] = []
+        self._tracks: list[_Track] = []
         self._next_id = 1
 
     def update(self, poses: Poses, time: float) -> NDArray[np.int64]:
         """The ids (n,) of the poses in the next frame, which is at `time` in seconds."""
-        self._persons = [person for person in self._persons if time - person.time <= self.keep]
+        self._tracks = [track for track in self._tracks if time - track.time <= self.keep]
         ids = np.zeros(len(poses), np.int64)
         similar = self._similarities(poses, time)
         for row, column in zip(*linear_sum_assignment(similar, maximize=True), strict=True):
-            if similar[row, column] >= LEAST_SIMILARITY:
-                person = self._persons[column]
-                _assign(person, poses, row, time)
-                ids[row] = person.id
+            if similar[row, column] >= MIN_SIMILARITY:
+                track = self._tracks[column]
+                _update(track, poses, row, time)
+                ids[row] = track.id
         for row in np.flatnonzero(ids == 0):
             ids[row] = self._next_id
-            self._persons.append(
-                _Person(
+            self._tracks.append(
+                _Track(
                     self._next_id,
                     poses.keypoints[row].astype(np.float64),
                     poses.boxes[row].astype(np.float64),
@@ -84,18 +84,18 @@ class Tracker:
         return ids
 
     def _similarities(self, poses: Poses, time: float) -> NDArray[np.float64]:
-        """(n poses, m people) in [0, 1]."""
-        if not len(poses) or not self._persons:
-            return np.zeros((len(poses), len(self._persons)))
-        shifts = np.stack([person.shift(time) for person in self._persons])
-        truth = np.stack([person.keypoints for person in self._persons])
+        """(n poses, m tracks) in [0, 1]."""
+        if not len(poses) or not self._tracks:
+            return np.zeros((len(poses), len(self._tracks)))
+        shifts = np.stack([track.shift(time) for track in self._tracks])
+        truth = np.stack([track.keypoints for track in self._tracks])
         truth[..., :2] += shifts[:, None]
-        boxes = np.stack([person.box for person in self._persons])
+        boxes = np.stack([track.box for track in self._tracks])
         boxes[:, :2] += shifts
         sure = truth[..., 2] >= SURE_SCORE
         truth[..., 2] = sure
-        # Where someone is becomes less certain with every second out of sight.
-        unseen = np.array([time - person.time for person in self._persons])
+        # The position becomes less certain with every second out of sight.
+        unseen = np.array([time - track.time for track in self._tracks])
         areas = boxes[:, 2] * boxes[:, 3] * np.square(1 + unseen)
         similar = oks(poses.keypoints, truth, areas, poses.skeleton.sigmas)
         enough = (poses.keypoints[..., 2] >= SURE_SCORE).sum(axis=1) >= SURE_KEYPOINTS
@@ -103,36 +103,36 @@ class Tracker:
         return np.maximum(similar, iou(poses.boxes, boxes) / 2)
 
 
-def _assign(person: _Person, poses: Poses, row: int, time: float) -> None:
+def _update(track: _Track, poses: Poses, row: int, time: float) -> None:
     keypoints = poses.keypoints[row].astype(np.float64)
-    both = (keypoints[:, 2] >= SURE_SCORE) & (person.keypoints[:, 2] >= SURE_SCORE)
-    if time > person.time and both.sum() >= SURE_KEYPOINTS:
-        moved = np.median(keypoints[both, :2] - person.keypoints[both, :2], axis=0)
-        # Half old, half new: keypoints tremble, people do not.
-        person.velocity = (person.velocity + moved / (time - person.time)) / 2
-    person.keypoints, person.time = keypoints, time
-    person.box = poses.boxes[row].astype(np.float64)
+    both = (keypoints[:, 2] >= SURE_SCORE) & (track.keypoints[:, 2] >= SURE_SCORE)
+    if time > track.time and both.sum() >= SURE_KEYPOINTS:
+        moved = np.median(keypoints[both, :2] - track.keypoints[both, :2], axis=0)
+        # The mean of old and new, because keypoints are noisier than persons.
+        track.velocity = (track.velocity + moved / (time - track.time)) / 2
+    track.keypoints, track.time = keypoints, time
+    track.box = poses.boxes[row].astype(np.float64)
 
 
-# Frames whose people go through the network together, where the detector looks at every frame.
+# Frames whose crops share a batch, where the detector runs on every frame.
 CHUNK = 8
-# Two poses of one frame that are more alike than this (OKS) are the same person twice.
-SAME_PERSON = 0.7
+# Two poses of one frame with a higher OKS are duplicates of one person.
+MAX_OKS = 0.7
 
 
 def follow(
     estimator: PoseEstimator, source: Clip | str | Path, *, every: int = 5, smooth: bool = True
 ) -> Iterator[tuple[Frame, Poses]]:
-    """Each frame of a clip or camera ("camera:0") with the poses of its people and their ids.
+    """Each frame of a clip or camera ("camera:0") with the poses of its persons and their ids.
 
-    The estimator's detector looks at every `every`-th frame; between, people are sought around
-    their keypoints of the frame before. With `every` of 1 the people of several frames go through
-    the network together. Where the detector is no more than the full image, it is asked only
-    while nobody is followed. `smooth` steadies the keypoints (`Smoother`). Raises UserError where
-    the source cannot be read.
+    The estimator's detector runs on every `every`-th frame; in the frames between, the boxes are
+    those around the keypoints of the frame before. With `every` of 1 the crops of several frames
+    share batches. Where the full image is the box, it is used only until a person is found.
+    `smooth` smooths the keypoints over time (`Smoother`). Raises UserError where the source cannot
+    be read.
     """
     if every < 1:
-        raise UserError(f"every: expected at least 1, found {every}")
+        raise UserError(f"every: expected at least 1, found {every}", code="option-invalid")
     if isinstance(source, Clip):
         yield from _follow(estimator, source, every, smooth)
     else:
@@ -144,23 +144,23 @@ def _follow(
     estimator: PoseEstimator, clip: Clip, every: int, smooth: bool
 ) -> Iterator[tuple[Frame, Poses]]:
     tracker, smoother = Tracker(), Smoother()
-    blind = isinstance(estimator.detector, FullImage)
+    full_image = isinstance(estimator.detector, FullImage)
     persons = Boxes.empty()
 
     def image(frame: Frame) -> InputImage:
-        due = not len(persons) if blind else frame.index % every == 0
+        due = not len(persons) if full_image else frame.index % every == 0
         if due:
             return estimator.image(frame.image)
         return InputImage.of(frame.image, persons.xywh, persons.scores)
 
-    together = CHUNK if every == 1 and not blind and not clip.live else 1
-    for frames in _chunks(clip, together):
+    chunk = CHUNK if every == 1 and not full_image and not clip.live else 1
+    for frames in _chunks(clip, chunk):
         images = [replace(image(frame), key=frame) for frame in frames]
-        for seen, poses in estimator.stream(images):
-            frame: Frame = seen.key
+        for cropped, poses in estimator.stream(images):
+            frame: Frame = cropped.key
             kept = _distinct(poses)
             poses = poses[kept]
-            persons = _next_boxes(poses, seen.box_scores[kept], frame.image, blind)
+            persons = _next_boxes(poses, cropped.box_scores[kept], frame.image, full_image)
             poses = replace(poses, track_ids=tracker.update(poses, frame.time))
             yield frame, smoother(poses, frame.time) if smooth else poses
 
@@ -172,23 +172,23 @@ def _chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
 
 
 def _distinct(poses: Poses) -> NDArray[np.int64]:
-    """The indices of the poses without repetitions: where people cross, two boxes find one."""
+    """The indices of the poses without duplicates: where persons cross, two boxes may show one."""
     areas = poses.boxes[:, 2:].prod(axis=1)
-    kept = oks_nms(poses.keypoints, areas, poses.scores, SAME_PERSON, poses.skeleton.sigmas)
+    kept = oks_nms(poses.keypoints, areas, poses.scores, MAX_OKS, poses.skeleton.sigmas)
     return np.sort(kept)
 
 
 def _next_boxes(
-    poses: Poses, scores: NDArray[np.float64], image: NDArray[np.uint8], blind: bool
+    poses: Poses, scores: NDArray[np.float64], image: NDArray[np.uint8], full_image: bool
 ) -> Boxes:
-    """Where to look for these people in the next frame; their boxes' `scores` go with them.
+    """The boxes of these persons for the next frame, with the `scores` of their boxes.
 
-    Who has few sure keypoints is sought in the same box again: a detector saw somebody there. Of
-    the full image (`blind`) nobody said so.
+    A person with few confident keypoints keeps the box, in which a detector found a person; but not
+    where the box is the full image.
     """
     before = poses.boxes.astype(np.float64)
     boxes = boxes_around(poses.keypoints, before, (image.shape[1], image.shape[0]))
-    if not blind:
+    if not full_image:
         return Boxes(boxes, scores)
-    found = (boxes != before).any(axis=1)
-    return Boxes(boxes[found], scores[found])
+    moved = (boxes != before).any(axis=1)
+    return Boxes(boxes[moved], scores[moved])

@@ -1,9 +1,10 @@
-"""Writing a clip: H.264 with the source's own times, and its sound copied as it is."""
+"""Writing clips, as H.264 with the source's own times and sound; and a window that shows frames."""
 
 import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
 
 import av
 import numpy as np
@@ -13,34 +14,34 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
+from PIL import Image
 
 from hrpose.errors import UserError
 from hrpose.video.reading import open_container
 
-# In order of preference; which of them exist depends on how FFmpeg was built. MPEG-4 part 2, which
-# every build can write, is the last resort.
+# In order of preference; which of them exist depends on how FFmpeg was built. Every build can write
+# MPEG-4 part 2.
 ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf", "mpeg4")
 OPTIONS = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qmin": "2", "qmax": "5"}}
 
-# The finest clock that MPEG-4 part 2 can have. Every usual frame rate is a whole number of ticks,
-# or misses one by 8 microseconds.
+# The finest time base of MPEG-4 part 2. A frame of every usual rate is a whole number of ticks, or
+# within 8 microseconds of one.
 CLOCK = Fraction(1, 60000)
 
 _BT709 = 1  # FFmpeg's number for the colors of high definition video
 
 
 class Recorder:
-    """A clip that is being written to `path`; it appears there, whole and playable, on `close`.
+    """Writes a clip to `path`, which appears there, complete and playable, on `close`.
 
-    An odd width or height grows by a repeated column or row, because the format holds even sizes
-    only. `rate` in frames per second is a hint for the encoder; the times of the frames count.
-    `sound_of` is the clip whose sound goes with them. Raises UserError where `path` cannot be
-    written.
+    An odd width or height is padded by a repeated column or row, because the format has even sizes
+    only. `rate` in frames per second is a hint for the encoder; the times of the frames decide.
+    `sound_of` is the clip whose sound is copied. Raises UserError where `path` cannot be written.
     """
 
     def __init__(self, path: Path, rate: float, sound_of: Path | None = None) -> None:
         self.path = path
-        # The encoder in use (FFmpeg's name), and the kinds of sound that an MP4 cannot hold.
+        # FFmpeg's name of the encoder in use, and the sound codecs that an MP4 cannot hold.
         self.encoder = next(name for name in ENCODERS if _exists(name))
         self.left_out: tuple[str, ...] = ()
         self._rate, self._sound_of = rate, sound_of
@@ -60,7 +61,7 @@ class Recorder:
         frame = av.VideoFrame.from_ndarray(even, format="rgb24").reformat(
             format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
         )
-        # Damaged clips have times that stand still or run back; a format needs them to rise.
+        # Times of damaged clips may repeat or decrease; the format needs them to increase.
         self._last_tick = max(round(time / CLOCK), self._last_tick + 1)
         frame.pts, frame.time_base = self._last_tick, CLOCK
         self._durations.append(max(round(duration / CLOCK), 1))
@@ -76,7 +77,7 @@ class Recorder:
     def close(self, rest_of_sound: bool = False) -> None:
         """Finish the file; a second call does nothing. Without frames there is no file.
 
-        Without `rest_of_sound` the sound ends where the images do.
+        Without `rest_of_sound` the sound ends with the frames.
         """
         if not self._unfinished.exists():
             return
@@ -110,7 +111,7 @@ class Recorder:
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = CLOCK
-        # No frames that are stored out of their order: times and durations stay exactly as given.
+        # No B-frames: times and durations are stored exactly as given.
         stream.codec_context.max_b_frames = 0
         stream.codec_context.colorspace = stream.codec_context.color_primaries = _BT709
         stream.codec_context.color_trc = _BT709
@@ -127,14 +128,15 @@ class Recorder:
 
     def _mux(self, packets: list["Packet[av.VideoStream]"]) -> None:
         for packet in packets:
-            # Without frames between frames (see _start) packets come in the frames' order.
+            # Without B-frames, packets are in the order of the frames.
             packet.duration = self._durations.pop(0)
             packet.time_base = CLOCK
             self._container.mux(packet)
 
     def _failed(self, error: OSError | av.FFmpegError) -> UserError:
         return UserError(
-            f"{self.path}: cannot be written ({error.strerror or error}); choose another folder"
+            f"{self.path}: cannot be written ({error.strerror or error}); choose another folder",
+            code="write-failed",
         )
 
 
@@ -156,7 +158,7 @@ class _Sound:
         self._next = next(self._packets, None)
 
     def until(self, time: float) -> Iterator["Packet[Stream]"]:
-        """The packets, not given before, that begin before `time` in seconds."""
+        """The next packets that begin before `time` in seconds."""
         while self._next is not None and (self._next.pts or 0) * self._next.time_base < time:
             yield self._next
             self._next = next(self._packets, None)
@@ -165,7 +167,7 @@ class _Sound:
         self._source.close()
 
     def _demuxed(self) -> Iterator["Packet[Stream]"]:
-        """Packets with their times from the start of the clip; they end where it is damaged."""
+        """Packets with times from the start of the clip; they end where it is damaged."""
         if not self._streams:
             return
         wanted = [self._source.streams[index] for index in self._streams]
@@ -174,7 +176,7 @@ class _Sound:
             for packet in self._source.demux(wanted):
                 if packet.pts is None or packet.dts is None:
                     continue
-                # Times of damaged or joined clips run back, which no MP4 can hold.
+                # Times of damaged or joined clips may decrease, which an MP4 cannot hold.
                 if packet.dts <= last.get(packet.stream_index, packet.dts - 1):
                     continue
                 last[packet.stream_index] = packet.dts
@@ -195,7 +197,8 @@ def _temporary(path: Path) -> Path:
             return Path(file.name)
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another folder"
+            f"{path}: cannot be written ({error.strerror or error}); choose another folder",
+            code="write-failed",
         ) from error
 
 
@@ -205,3 +208,61 @@ def _exists(encoder: str) -> bool:
     except av.codec.codec.UnknownCodecError:
         return False
     return True
+
+
+class Window:
+    """A window that shows frames, by Python's Tk; the headless OpenCV that hrpose uses has none.
+
+    Raises UserError where there is no display, or Python has no Tk.
+    """
+
+    def __init__(self, title: str) -> None:
+        try:
+            import tkinter
+        except ImportError as error:
+            raise UserError(
+                "--show: needs Python's tkinter, found none; install it (Debian: python3-tk) or "
+                "leave --show out",
+                code="package-missing",
+            ) from error
+        try:
+            self._root = tkinter.Tk()
+        except tkinter.TclError as error:
+            raise UserError(
+                f"--show: needs a display ({error}); leave --show out", code="display-missing"
+            ) from error
+        self.open = True
+        self._root.title(title)
+        self._label = tkinter.Label(self._root, borderwidth=0)
+        self._label.pack()
+        self._root.protocol("WM_DELETE_WINDOW", self._closed)
+        for key in ("<Escape>", "q"):
+            self._root.bind(key, lambda _: self._closed())
+
+    def show(self, image: NDArray[np.uint8]) -> bool:
+        """Show an (h, w, 3) uint8 RGB image, reduced to fit the screen; False once it is closed."""
+        from PIL import ImageTk
+
+        if self.open:
+            scaled = Image.fromarray(image)
+            screen = self._root.winfo_screenwidth(), self._root.winfo_screenheight()
+            scaled.thumbnail((screen[0] * 9 // 10, screen[1] * 9 // 10))
+            # Tk keeps no reference to the image that it shows.
+            self._shown = ImageTk.PhotoImage(scaled, master=self._root)
+            self._label.configure(image=self._shown)
+            self._root.update()
+        return self.open
+
+    def _closed(self) -> None:
+        self.open = False
+
+    def __enter__(self) -> "Window":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._root.destroy()
