@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clips import times, write_clip
-from hrpose.detection.detector import Boxes
 from hrpose.estimator import InputImage, PoseEstimator
-from hrpose.geometry import iou
+from hrpose.geometry import Boxes, iou
 from hrpose.poses import Poses
 from hrpose.skeletons import COCO_17
 from hrpose.synthetic import render_image
@@ -83,7 +82,7 @@ class Knowing(PoseEstimator):
 
     def stream(self, images: Iterable[InputImage]) -> Iterator[tuple[InputImage, Poses]]:
         for image in images:
-            frame = int(image.image[0, 0, 0])
+            frame = int(image.pixels[0, 0, 0])
             alike = iou(image.boxes.astype(np.float64), self.scene.boxes[frame])
             who = np.where(self.scene.seen[frame], alike, -1).argmax(axis=1)
             keypoints = self.scene.keypoints[frame][who].copy()

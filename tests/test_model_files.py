@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import load, save
 
 from hrpose.errors import UserError
+from hrpose.io import read_texts, with_texts
 from hrpose.metadata import (
     DetectorMetadata,
     Metadata,
@@ -20,7 +21,6 @@ from hrpose.metadata import (
     read_metadata,
     write_with_metadata,
 )
-from hrpose.model_files import read_texts, with_texts
 from refusals import refused
 from tiny_weights import METADATA, write_tiny_weights
 
@@ -78,7 +78,7 @@ def test_metadata_there_and_back(
         write_with_metadata(path, path.read_bytes(), each)
     assert read_metadata(path) == metadata
     assert metadata_of(path, type(metadata)) == metadata
-    assert read_texts(path) == {"other": "kept", metadata.key: metadata.to_json()}
+    assert read_texts(path) == {"other": "kept", metadata.keys[0]: metadata.to_json()}
     if suffix == "safetensors":
         with safe_open(path, "np") as file:
             assert file.metadata() == read_texts(path)

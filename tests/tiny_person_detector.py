@@ -42,7 +42,7 @@ def write_tiny_detector(path: Path, metadata: DetectorMetadata | None = METADATA
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     if metadata is not None:
-        helper.set_model_props(model, {DetectorMetadata.key: metadata.to_json()})
+        helper.set_model_props(model, {DetectorMetadata.keys[0]: metadata.to_json()})
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
     return path

@@ -33,7 +33,7 @@ def write_tiny_weights(path: Path, metadata: Metadata | None = METADATA) -> Path
     graph = helper.make_graph(nodes, "tiny", [crops], [heatmaps], [weights])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     if metadata is not None:
-        helper.set_model_props(model, {Metadata.key: metadata.to_json()})
+        helper.set_model_props(model, {Metadata.keys[0]: metadata.to_json()})
     path.write_bytes(model.SerializeToString())
     assert onnx.load(path).graph.name == "tiny"
     return path

@@ -1,8 +1,8 @@
-"""The mean of the weights of several walks that began at the same place, of `make model` and
+"""The mean of the weights of several trainings that began at the same place, of `make model` and
 `make detector`.
 
     python -m tools.average FIRST SECOND ... OUT
-    python -m tools.average --finder RECIPE --data DATA FIRST SECOND ... OUT
+    python -m tools.average --detector RECIPE --data DATA FIRST SECOND ... OUT
 
 The files are safetensors as `hrpose train` and `hrpose train-detector` write them; one that is
 named twice counts twice. OUT gets the first one's metadata; a person detector's is the recipe's,
@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hrpose.detection import person_network
 from hrpose.errors import UserError
 from hrpose.models import checkpoint
 from hrpose.training.person_detector.recipe import DetectorRecipe
@@ -42,7 +41,7 @@ def average(files: list[Path], out: Path) -> None:
 
 def average_detectors(files: list[Path], recipe: DetectorRecipe, data: Path, out: Path) -> None:
     """The same of person detectors. Raises UserError where they are of other networks."""
-    loaded = [person_network.load(file) for file in files]
+    loaded = [checkpoint.load_detector(file) for file in files]
     network, metadata = loaded[0]
     states = [each.state_dict() for each, _ in loaded]
     for file, state in zip(files, states, strict=True):
@@ -55,7 +54,7 @@ def average_detectors(files: list[Path], recipe: DetectorRecipe, data: Path, out
         license=recipe.data.license,
     )
     metadata = examined(network, recipe, DetectorDataModule(recipe, data), metadata)
-    person_network.save(out, network, metadata)
+    checkpoint.save(out, network, metadata)
 
 
 def _mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -71,7 +70,7 @@ def main() -> None:
     """Read the command line and write the mean."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", type=Path, nargs="+")
-    parser.add_argument("--finder", type=Path, metavar="RECIPE")
+    parser.add_argument("--detector", type=Path, metavar="RECIPE")
     parser.add_argument("--data", type=Path, default=Path())
     given = parser.parse_args()
     *files, out = given.files

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hrpose import weights
 from hrpose.detection.factory import AnyDetector, open_detector
 from hrpose.estimator import PoseEstimator
 from hrpose.session import open_session
+from hrpose.weights import find
 
 if TYPE_CHECKING:
     from hrpose.evaluation.evaluate import Report
@@ -37,7 +37,7 @@ def load(
     there are no such weights or no such detector.
     """
     return PoseEstimator(
-        open_session(weights.find(name_or_file), threads),
+        open_session(find(name_or_file), threads),
         detector=open_detector(detector, box_threshold, threads),
         flip_test=flip_test,
         refine=refine,
@@ -162,4 +162,4 @@ def export(name_or_file: str | Path, out: str | Path) -> "ExportReport | Detecto
     """
     from hrpose.models.export import export
 
-    return export(weights.find(name_or_file), Path(out))
+    return export(find(name_or_file), Path(out))

@@ -1,17 +1,21 @@
-"""An image and the people in it, checked at the door."""
+"""The estimator: an image and boxes around persons in, `Poses` out.
+
+    image ─ detector ─▶ boxes ─▶ crops ─▶ heatmaps ─▶ keypoints in the crops ─▶ Poses
+
+`PoseEstimator` does all of it; `InputImage` is an image that was read and whose boxes were checked.
+"""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose.detection.detector import Detector, FullImage
 from hrpose.errors import UserError
-from hrpose.geometry import Crop, transform, warp
+from hrpose.geometry import Boxes, Crop, transform, warp
 from hrpose.image import image_size, read_image, read_reduced
 from hrpose.metadata import Metadata
 from hrpose.poses import Poses, boxes_around, rescore
@@ -21,21 +25,51 @@ File = str | Path | bytes
 # What a user may give for an image: a file, its bytes, or its pixels.
 Source = NDArray[np.uint8] | File
 
+# Of the boxes that a detector finds, the best ones; boxes that are given are all used.
+MAX_PERSONS = 100
+
+
+class Detector(Protocol):
+    """Finds the persons in an image.
+
+    A detector with an attribute `input_wh`, the size (w, h) of its network's input, is given large
+    JPEG files decoded at a part of their size.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name in messages and results."""
+        ...
+
+    def __call__(self, image: NDArray[np.uint8]) -> Boxes:
+        """The boxes of the persons in an RGB image (h, w, 3) uint8."""
+        ...
+
+
+class FullImage:
+    """No detector: the full image is the box of one person, which is right for portraits."""
+
+    name = "the full image"
+
+    def __call__(self, image: NDArray[np.uint8]) -> Boxes:
+        height, width = image.shape[:2]
+        return Boxes(np.array([[0.0, 0.0, width, height]]), np.ones(1))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InputImage:
-    """An image and the people in it: `image` (h, w, 3) uint8 RGB, `boxes` (n, 4) [x, y, w, h]
-    in pixels, `box_scores` (n,) in [0, 1]. Without boxes the full image is one person's box.
+    """An image with the boxes of the persons in it.
 
-    `image` may be `shrunk` by a whole factor; boxes, crops and poses are in pixels of the whole.
-    `key` is whatever the caller knows the image by; nothing here reads it, and it comes back with
-    the poses.
+    `pixels` (h, w, 3) uint8 RGB; `boxes` (n, 4) [x, y, w, h] in pixels of the full image;
+    `box_scores` (n,) in [0, 1]. `pixels` may be the full image reduced by the whole factor
+    `reduction`; boxes, crops and poses are in pixels of the full image all the same. `key` is the
+    caller's, who gets it back with the poses.
     """
 
-    image: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
     boxes: NDArray[np.float64]
     box_scores: NDArray[np.float64]
-    shrunk: int = 1
+    reduction: int = 1
     key: Any = None
 
     @classmethod
@@ -45,12 +79,16 @@ class InputImage:
         boxes: ArrayLike | None = None,
         box_scores: ArrayLike | None = None,
     ) -> "InputImage":
-        """Read and check. Raises UserError that says which box is wrong, and how."""
+        """Read an image and check its boxes; without boxes the full image is one box.
+
+        Raises UserError where the image cannot be read, and which box is wrong and how.
+        """
         pixels = image if isinstance(image, np.ndarray) else read_image(image)
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
             raise UserError(
                 "image: expected uint8 RGB of shape (h, w, 3), "
-                f"found {pixels.dtype} of shape {pixels.shape}"
+                f"found {pixels.dtype} of shape {pixels.shape}",
+                code="array-invalid",
             )
         height, width = pixels.shape[:2]
         return cls(pixels, *_check(boxes, box_scores, width, height))
@@ -65,92 +103,39 @@ class InputImage:
         overview: "InputImage | None" = None,
         size: tuple[int, int] | None = None,
     ) -> "InputImage":
-        """As `of`, shrunk as far as the decoder can do it and no crop has to be enlarged then.
+        """As `of`, but decoded at the smallest size at which no crop has to be enlarged.
 
-        `overview` is the same file shrunk, if it was read before: where it does, it is taken.
-        `size` (w, h) is that of the file, if it was asked for before.
+        `overview` is the same file, decoded before at some size, and is reused if it is large
+        enough. `size` (w, h) is that of the file, if it is known.
         """
         checked, scores = _check(boxes, box_scores, *(size or image_size(file)))
         crops = [metadata.crop(box) for box in checked]
         most = min((min(np.divide(crop.size, crop.input_wh)) for crop in crops), default=np.inf)
-        if overview is not None and overview.shrunk <= max(1, most):
-            return cls(overview.image, checked, scores, overview.shrunk)
-        image, shrunk = read_reduced(file, most)
-        return cls(image, checked, scores, shrunk)
+        if overview is not None and overview.reduction <= max(1, most):
+            return cls(overview.pixels, checked, scores, overview.reduction)
+        pixels, reduction = read_reduced(file, most)
+        return cls(pixels, checked, scores, reduction)
 
     def cut(self, crop: Crop) -> NDArray[np.uint8]:
-        """What `crop` of the full image shows: (input h, input w, 3) uint8."""
-        # The first pixel of a shrunk image is the mean of a square; its center is between them.
-        middle = (self.shrunk - 1) / 2
-        return warp(self.image, crop.inside((middle, middle), self.shrunk))
-
-
-def _check(
-    boxes: ArrayLike | None, scores: ArrayLike | None, width: int, height: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    checked = _check_boxes([[0, 0, width, height]] if boxes is None else boxes, width, height)
-    return checked, _check_scores(np.ones(len(checked)) if scores is None else scores, checked)
-
-
-def _check_boxes(boxes: ArrayLike, width: int, height: int) -> NDArray[np.float64]:
-    try:
-        checked = np.asarray(boxes, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"boxes: expected rows of four numbers [x, y, w, h] ({error})") from error
-    if checked.size == 0:
-        return np.zeros((0, 4))
-    if checked.ndim != 2 or checked.shape[1] != 4:
-        raise UserError(f"boxes: expected shape (n, 4) [x, y, w, h], found {checked.shape}")
-    x, y, w, h = checked.T
-    finite = np.isfinite(checked).all(axis=1)
-    faults = (
-        (~finite, "four finite numbers [x, y, w, h]"),
-        (finite & ((w <= 0) | (h <= 0)), "a width and a height above 0"),
-        (
-            finite & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0)),
-            f"a box that touches the image of {width} x {height}",
-        ),
-        (finite & (np.abs(checked) > 1e6).any(axis=1), "numbers below a million"),
-    )
-    for wrong, expected in faults:
-        if wrong.any():
-            first = int(np.argmax(wrong))
-            raise UserError(f"box {first}: expected {expected}, found {checked[first].tolist()}")
-    return checked
-
-
-def _check_scores(scores: ArrayLike, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    try:
-        checked = np.asarray(scores, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"box_scores: expected a number for each box ({error})") from error
-    if checked.shape != (len(boxes),):
-        raise UserError(f"box_scores: expected {len(boxes)}, found shape {checked.shape}")
-    # Written so that NaN is wrong too.
-    wrong = ~((checked >= 0) & (checked <= 1))
-    if wrong.any():
-        first = int(np.argmax(wrong))
-        raise UserError(f"box_scores: box {first}: expected 0 to 1, found {checked[first]}")
-    return checked
-
-
-# A detector's boxes beyond these are the least likely ones; boxes that are given are all done.
-MOST_PERSONS = 100
+        """The pixels of a crop of the full image: (input h, input w, 3) uint8."""
+        # The first pixel of a reduced image is the mean of a square; this is the square's center.
+        center = (self.reduction - 1) / 2
+        return warp(self.pixels, crop.inside((center, center), self.reduction))
 
 
 class PoseEstimator:
-    """Finds the keypoints of the people in an image, with the weights of `session`.
+    """Estimates the poses of the persons in images with a pose model, the `session`.
 
-    `detector` finds the people where no boxes are given; without one, the full image is one
-    person's box. `flip_test` averages the heatmaps of each crop and of its mirror image: a little
-    better, and twice the work. `refine` looks a second time, into the boxes around the keypoints of
-    the first: better where boxes are loose or off, and twice the work. At most `batch_size` crops
-    go through the network at once.
+    `detector` finds the persons where no boxes are given; without a detector the full image is the
+    box of one person. `flip_test` averages the heatmaps of each crop and of its mirror image: a
+    little better, and twice the work. `refine` estimates a second time, in the boxes around the
+    first keypoints: better where boxes are loose or off, and twice the work. At most `batch_size`
+    crops go through the network at once.
 
     Large JPEG files are decoded at a half, a quarter or an eighth of their size where every crop
-    is that much smaller anyway: several times faster, and points differ by a part of a heatmap's
-    pixel. With `exact` they are decoded whole; so they are with `refine`, whose second look may go
-    closer. Pixels that are given are taken as they are.
+    is that much smaller anyway: several times faster, and points differ by a fraction of a
+    heatmap's pixel. With `exact` they are decoded in full; so they are with `refine`, whose second
+    boxes may be smaller. Arrays of pixels are used as they are.
     """
 
     def __init__(
@@ -164,7 +149,9 @@ class PoseEstimator:
         batch_size: int = 16,
     ) -> None:
         if batch_size < 1:
-            raise UserError(f"batch_size: expected at least 1, found {batch_size}")
+            raise UserError(
+                f"batch_size: expected at least 1, found {batch_size}", code="option-invalid"
+            )
         self.session = session
         self.detector: Detector = detector or FullImage()
         self.flip_test = flip_test
@@ -186,8 +173,8 @@ class PoseEstimator:
         """The poses in one image, a file, its bytes or uint8 RGB (h, w, 3).
 
         `boxes` (n, 4) [x, y, w, h] in pixels; without them, those that the detector finds.
-        `box_scores` (n,) in [0, 1] say how sure each box is, 1 where left out; they scale the
-        scores of the people. Raises UserError where the image cannot be read or a box is wrong.
+        `box_scores` (n,) in [0, 1] are the confidences of the boxes, 1 if left out; they scale the
+        scores of the poses. Raises UserError where the image cannot be read or a box is wrong.
         """
         ((_, poses),) = self.stream([self.image(image, boxes, box_scores)])
         return poses
@@ -200,91 +187,93 @@ class PoseEstimator:
         *,
         size: tuple[int, int] | None = None,
     ) -> InputImage:
-        """Read and check; without boxes, with the people that the detector finds.
+        """Read an image and check its boxes; without boxes, detect the persons in it.
 
-        Of those at most 100, the surest first. `image`, `boxes` (n, 4) [x, y, w, h] in pixels and
-        `box_scores` (n,) in [0, 1] are those of calling the estimator. `size` (w, h) is what
-        `image_size` says of the file, where it was asked already. May be called from several
-        threads. Raises UserError that says which box is wrong, and how.
+        Of those the best 100. `image`, `boxes` (n, 4) [x, y, w, h] in pixels and `box_scores` (n,)
+        in [0, 1] are those of calling the estimator. `size` (w, h) is the file's `image_size`, if
+        it is known. May be called from several threads. Raises UserError where the image cannot be
+        read, and which box is wrong and how.
         """
         if boxes is None and box_scores is not None:
-            raise UserError("box_scores: expected the boxes that they are of; add boxes")
+            raise UserError(
+                "box_scores: expected boxes that they belong to, found none; add boxes",
+                code="boxes-invalid",
+            )
         file = None if isinstance(image, np.ndarray) or self.exact or self.refine else image
         if boxes is not None or isinstance(self.detector, FullImage):
             if file is None:
                 return InputImage.of(image, boxes, box_scores)
             return InputImage.reduced(file, self.metadata, boxes, box_scores, size=size)
         seen = InputImage.of(image) if file is None else self._overview(file, size)
-        # The last pixels of a shrunk image may reach over its edge, and boxes must not.
-        width, height = (seen.boxes[0, 2:] // seen.shrunk).astype(int)
-        found = self.detector(seen.image[:height, :width]).best(MOST_PERSONS)
-        persons = found.xywh * seen.shrunk, found.scores
+        # The last pixels of a reduced image may reach over its edge, and boxes must not.
+        width, height = (seen.boxes[0, 2:] // seen.reduction).astype(int)
+        found = self.detector(seen.pixels[:height, :width]).best(MAX_PERSONS)
+        persons = found.xywh * seen.reduction, found.scores
         try:
             if file is None:
-                return InputImage.of(seen.image, *persons)
+                return InputImage.of(seen.pixels, *persons)
             return InputImage.reduced(file, self.metadata, *persons, overview=seen, size=size)
         except UserError as error:
-            raise UserError(f"detector {self.detector.name}: {error}") from error
+            raise UserError(f"detector {self.detector.name}: {error}", code=error.code) from error
 
     def _overview(self, file: File, size: tuple[int, int] | None) -> InputImage:
-        """The image at no less than twice the size that the detector sees, if it says which."""
+        """The image at no less than twice the size of the detector's input, if that is known."""
         input_wh: tuple[int, int] | None = getattr(self.detector, "input_wh", None)
         if input_wh is None:
             return InputImage.of(file)
         size = size or image_size(file)
-        image, shrunk = read_reduced(file, min(np.divide(size, input_wh)) / 2)
-        return InputImage(image, np.array([[0.0, 0.0, *size]]), np.ones(1), shrunk)
+        pixels, reduction = read_reduced(file, min(np.divide(size, input_wh)) / 2)
+        return InputImage(pixels, np.array([[0.0, 0.0, *size]]), np.ones(1), reduction)
 
     def stream(
         self, images: Iterable[InputImage], *, clip_scores: bool = True
     ) -> Iterator[tuple[InputImage, Poses]]:
         """Each image, the very object that was given, with its poses, in order.
 
-        Crops of neighboring images share batches, so the images are read a little further than
-        poses are given out. Without `clip_scores` scores may be above 1, see
-        `Metadata.joint_scores`.
+        Crops of neighboring images share batches, so images are read a little further than poses
+        are returned. Without `clip_scores` scores may be above 1, see `Metadata.keypoint_scores`.
         """
-        found = self._poses_in(((image, image) for image in images), clip_scores)
+        found = self._stream(((image, image) for image in images), clip_scores)
         if self.refine:
-            closer = ((image, _closer(image, poses)) for image, poses in found)
-            found = self._poses_in(closer, clip_scores)
+            refined = ((image, _refined(image, poses)) for image, poses in found)
+            found = self._stream(refined, clip_scores)
         yield from found
 
-    def _poses_in(
-        self, views: Iterable[tuple[InputImage, InputImage]], clip_scores: bool
+    def _stream(
+        self, pairs: Iterable[tuple[InputImage, InputImage]], clip_scores: bool
     ) -> Iterator[tuple[InputImage, Poses]]:
         """The first of each pair, with the poses in the boxes of the second.
 
         Crops are cut when their batch is due, not all at once.
         """
         waiting: deque[tuple[InputImage, InputImage, list[Crop]]] = deque()
-        images: list[NDArray[np.uint8]] = []
+        batch: list[NDArray[np.uint8]] = []
         points: list[NDArray[np.float64]] = []
-        scores: list[NDArray[np.float32]] = []
+        peaks: list[NDArray[np.float32]] = []
 
         def run() -> None:
-            if images:
-                found, peaks = self.keypoints(np.stack(images))
-                points.extend(found)
-                scores.extend(peaks)
-                images.clear()
+            if batch:
+                batch_points, batch_peaks = self.keypoints(np.stack(batch))
+                points.extend(batch_points)
+                peaks.extend(batch_peaks)
+                batch.clear()
 
         def finished() -> Iterator[tuple[InputImage, Poses]]:
             while waiting and len(waiting[0][2]) <= len(points):
                 given, image, crops = waiting.popleft()
                 n = len(crops)
-                rows = np.array(points[:n]), np.array(scores[:n])
-                yield given, place(self.metadata, image, crops, *rows, clip=clip_scores)
-                del points[:n], scores[:n]
+                rows = np.array(points[:n]), np.array(peaks[:n])
+                yield given, to_poses(self.metadata, image, crops, *rows, clip=clip_scores)
+                del points[:n], peaks[:n]
 
-        for given, image in views:
+        for given, image in pairs:
             crops = [self.metadata.crop(box) for box in image.boxes]
             waiting.append((given, image, crops))
             for crop in crops:
-                images.append(image.cut(crop))
-                if len(images) == self.batch_size:
+                batch.append(image.cut(crop))
+                if len(batch) == self.batch_size:
                     run()
-            # Images with nobody fill no batch, but they must not pile up behind one that waits.
+            # Images without persons fill no batch, but must not pile up behind one that waits.
             if len(waiting) > self.batch_size:
                 run()
             yield from finished()
@@ -294,12 +283,12 @@ class PoseEstimator:
     def keypoints(
         self, crops: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Crops to keypoints in the crops: the network, the flip test where it is on, the codec.
+        """Crops to keypoints in the crops: network, flip test if it is on, codec.
 
         `crops` (n, h, w, 3) are uint8 RGB of the weights' input size, as `Crop` and `warp` make
         them. Returns points (n, k, 2), (x, y) in input pixels, and (n, k) the peaks of the heatmaps
-        (`metadata.joint_scores` makes scores of them). Raises UserError for crops of another shape
-        or type.
+        (`Metadata.keypoint_scores` makes scores of them). Raises UserError for crops of another
+        shape or type.
         """
         found = [self.decode(self._merged(part)) for part in self._batches(crops)]
         if len(found) == 1:
@@ -310,7 +299,7 @@ class PoseEstimator:
         return np.concatenate(points), np.concatenate(peaks)
 
     def heatmaps(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Crops to heatmaps (n, k, h/4, w/4), with the flip test where it is on.
+        """Crops to heatmaps (n, k, h/4, w/4), with the flip test if it is on.
 
         Arguments and errors as in `keypoints`.
         """
@@ -334,11 +323,13 @@ class PoseEstimator:
         if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (height, width, 3):
             raise UserError(
                 f"crops: expected uint8 RGB of shape (n, {height}, {width}, 3), "
-                f"found {crops.dtype} of shape {crops.shape}"
+                f"found {crops.dtype} of shape {crops.shape}",
+                code="array-invalid",
             )
         return [crops[i : i + self.batch_size] for i in range(0, len(crops), self.batch_size)]
 
     def _merged(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The heatmaps of a batch, with the flip test if it is on."""
         if not self.flip_test:
             return self.session(crops)
         both = self.session(np.concatenate([crops, crops[:, :, ::-1]]))
@@ -349,34 +340,87 @@ class PoseEstimator:
         return merged
 
 
-def _closer(image: InputImage, poses: Poses) -> InputImage:
+def _refined(image: InputImage, poses: Poses) -> InputImage:
     """The same image with boxes around the poses."""
-    height, width = (length * image.shrunk for length in image.image.shape[:2])
+    height, width = (length * image.reduction for length in image.pixels.shape[:2])
     return replace(image, boxes=boxes_around(poses.keypoints, image.boxes, (width, height)))
 
 
-def place(
+def to_poses(
     metadata: Metadata,
     image: InputImage,
     crops: Sequence[Crop],
     points: NDArray[np.float64],
-    scores: NDArray[np.float32],
+    peaks: NDArray[np.float32],
     *,
     clip: bool = True,
 ) -> Poses:
-    """The poses of an image: `points` (n, k, 2) in the pixels of its n `crops`, led back to it.
+    """The poses in an image, from `points` (n, k, 2) in the pixels of its n `crops`.
 
-    `scores` (n, k) are peaks of heatmaps; the metadata makes keypoint scores of them, with `clip`
-    or without.
+    `peaks` (n, k) are those of the heatmaps; `Metadata.keypoint_scores` makes scores of them, with
+    `clip` or without.
     """
     if not crops:
         return Poses.empty(metadata.skeleton)
     in_image = transform(points, np.stack([crop.inverse_matrix for crop in crops]))
-    confidence = metadata.keypoint_scores(scores, clip=clip)
-    keypoints = np.concatenate([in_image, confidence[..., None]], axis=-1).astype(np.float32)
+    scores = metadata.keypoint_scores(peaks, clip=clip)
+    keypoints = np.concatenate([in_image, scores[..., None]], axis=-1).astype(np.float32)
     return Poses(
         keypoints,
         image.boxes.astype(np.float32),
         rescore(keypoints, image.box_scores).astype(np.float32),
         metadata.skeleton,
     )
+
+
+def _check(
+    boxes: ArrayLike | None, scores: ArrayLike | None, width: int, height: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    checked = _check_boxes([[0, 0, width, height]] if boxes is None else boxes, width, height)
+    return checked, _check_scores(np.ones(len(checked)) if scores is None else scores, checked)
+
+
+def _check_boxes(boxes: ArrayLike, width: int, height: int) -> NDArray[np.float64]:
+    try:
+        checked = np.asarray(boxes, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _invalid(f"boxes: expected rows of four numbers [x, y, w, h] ({error})") from error
+    if checked.size == 0:
+        return np.zeros((0, 4))
+    if checked.ndim != 2 or checked.shape[1] != 4:
+        raise _invalid(f"boxes: expected shape (n, 4) [x, y, w, h], found {checked.shape}")
+    x, y, w, h = checked.T
+    finite = np.isfinite(checked).all(axis=1)
+    faults = (
+        (~finite, "four finite numbers [x, y, w, h]"),
+        (finite & ((w <= 0) | (h <= 0)), "a width and a height above 0"),
+        (
+            finite & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0)),
+            f"a box that touches the image of {width} x {height}",
+        ),
+        (finite & (np.abs(checked) > 1e6).any(axis=1), "numbers below a million"),
+    )
+    for wrong, expected in faults:
+        if wrong.any():
+            first = int(np.argmax(wrong))
+            raise _invalid(f"box {first}: expected {expected}, found {checked[first].tolist()}")
+    return checked
+
+
+def _check_scores(scores: ArrayLike, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    try:
+        checked = np.asarray(scores, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _invalid(f"box_scores: expected a number for each box ({error})") from error
+    if checked.shape != (len(boxes),):
+        raise _invalid(f"box_scores: expected {len(boxes)}, found shape {checked.shape}")
+    # Written so that NaN is wrong too.
+    wrong = ~((checked >= 0) & (checked <= 1))
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise _invalid(f"box_scores: box {first}: expected 0 to 1, found {checked[first]}")
+    return checked
+
+
+def _invalid(message: str) -> UserError:
+    return UserError(message, code="boxes-invalid")

@@ -228,3 +228,39 @@ def nms(
         kept.append(best)
         waiting = waiting[iou_of_pairs(boxes_xywh[best], boxes_xywh[waiting]) <= most_iou]
     return np.array(kept, np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Boxes:
+    """n boxes of persons in one image, and how sure each is.
+
+    `xywh` (n, 4) float64: [x, y, w, h] in pixels of the image. `scores` (n,) float64 in [0, 1].
+    """
+
+    xywh: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        n = len(self.xywh)
+        for field, shape in {"xywh": (n, 4), "scores": (n,)}.items():
+            if (found := getattr(self, field).shape) != shape:
+                raise ValueError(f"Boxes.{field}: expected shape {shape}, found {found}")
+
+    @classmethod
+    def empty(cls) -> "Boxes":
+        return cls(np.zeros((0, 4)), np.zeros(0))
+
+    def __len__(self) -> int:
+        return len(self.xywh)
+
+    def __getitem__(self, chosen: Any) -> "Boxes":
+        """The boxes that `chosen` selects: a slice, a mask or an array of indices."""
+        return Boxes(self.xywh[chosen], self.scores[chosen])
+
+    def best(self, count: int) -> "Boxes":
+        """The `count` boxes with the highest scores, best first."""
+        return self[np.argsort(-self.scores, kind="stable")[:count]]
+
+    def with_nms(self, iou_threshold: float) -> "Boxes":
+        """Without the boxes that overlap a better one, best first: see `nms`."""
+        return self[nms(self.xywh, self.scores, iou_threshold)]

@@ -1,14 +1,39 @@
-"""Writing files whole or not at all."""
+"""Files: written whole or not at all, read ahead, and the texts that model files carry.
 
+Model files (.onnx, .safetensors) have texts beside their tensors, by keys: `metadata_props` and
+`__metadata__`. They are read and replaced in the bytes: that needs neither PyTorch nor the formats'
+own libraries, is fast for files of any size, and gives nothing of an untrusted file to code that is
+not here.
+"""
+
+import json
+import mmap
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hrpose.errors import UserError
+
+T = TypeVar("T")
+R = TypeVar("R")
+Bytes = bytes | mmap.mmap
+
+# A model file ends there: protobuf, and with it ONNX, can be no larger.
+MAX_MODEL_BYTES = 2 * 1024**3
+# Bounds on what is taken into memory, whatever a file says.
+_LONGEST_HEADER = 100_000_000
+_LONGEST_TEXT = 16_000_000
+# What reading bytes of any kind can raise.
+_DAMAGE = (ValueError, TypeError, AttributeError, KeyError, RecursionError, IndexError)
+# Numbers of fields in ONNX's own description of its files (onnx.proto).
+_METADATA_PROPS, _ENTRY_KEY, _ENTRY_VALUE = 14, 1, 2
+# How protobuf stores a field (protobuf.dev, "Encoding").
+_VARINT, _WITH_LENGTH = 0, 2
+_FIXED = {1: 8, 5: 4}  # and how many bytes those have that are all of one length
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -38,10 +63,6 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         ) from error
 
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-
 def prefetch(work: Callable[[T], R], items: Iterable[T], threads: int = 2) -> Iterator[R]:
     """`work` for each item, in order; up to 2 x `threads` of them are done before they are asked
     for, so that memory stays bounded. What `work` raises comes out in its turn.
@@ -58,3 +79,156 @@ def prefetch(work: Callable[[T], R], items: Iterable[T], threads: int = 2) -> It
     finally:
         # Also when nobody asks for the rest.
         pool.shutdown(cancel_futures=True)
+
+
+def read_texts(path: Path) -> dict[str, str]:
+    """The texts in an .onnx or .safetensors file, by their keys.
+
+    Raises UserError where it is missing, of another form, or the texts are none.
+    """
+    texts = _texts_of_onnx if path.suffix == ".onnx" else _texts_of_safetensors
+    try:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
+            return texts(content)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; check the name", code="file-missing") from error
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error})", code="file-unreadable"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: damaged (its metadata are no text: {error}); copy it here again",
+            code="weights-damaged",
+        ) from error
+    except _DAMAGE as error:
+        raise _unreadable(path, error) from error
+
+
+def with_texts(path: Path, content: bytes, texts: Mapping[str, str | None]) -> bytes:
+    """The `content` of a model file with these texts; None takes a text out.
+
+    The name of `path` says which form it has. All other texts and the tensors stay as they are.
+    Raises UserError where it is of another form.
+    """
+    replaced = _replaced_in_onnx if path.suffix == ".onnx" else _replaced_in_safetensors
+    try:
+        return replaced(content, texts)
+    except _DAMAGE as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    kind = "an ONNX" if path.suffix == ".onnx" else "a safetensors"
+    return UserError(f"{path}: expected {kind} file, found: {error}", code="weights-unreadable")
+
+
+def _header(content: Bytes) -> tuple[dict[str, Any], int]:
+    """A safetensors file's header, and where the tensors begin: it is its length in eight bytes,
+    the header as JSON, and the tensors.
+    """
+    length = int.from_bytes(content[:8], "little")
+    if not 0 < length <= min(_LONGEST_HEADER, len(content) - 8):
+        raise ValueError("its header is longer than the file")
+    header = json.loads(content[8 : 8 + length])
+    if not isinstance(header, dict):
+        raise ValueError("its header is no object")
+    return header, 8 + length
+
+
+def _texts_of_safetensors(content: Bytes) -> dict[str, str]:
+    texts = _header(content)[0].get("__metadata__", {})
+    return {str(key): str(value) for key, value in texts.items()}
+
+
+def _replaced_in_safetensors(content: bytes, texts: Mapping[str, str | None]) -> bytes:
+    header, tensors = _header(content)
+    merged = {**_texts_of_safetensors(content), **texts}
+    header["__metadata__"] = {key: text for key, text in merged.items() if text is not None}
+    packed = json.dumps(header).encode()
+    packed += b" " * (-len(packed) % 8)  # tensors begin at a multiple of eight
+    return len(packed).to_bytes(8, "little") + packed + content[tensors:]
+
+
+def _texts_of_onnx(content: Bytes) -> dict[str, str]:
+    return {
+        key: value
+        for number, _, start, end in _fields(content, 0, len(content))
+        if number == _METADATA_PROPS
+        for key, value in [_entry(content, start, end)]
+    }
+
+
+def _replaced_in_onnx(content: bytes, texts: Mapping[str, str | None]) -> bytes:
+    # A message is its fields one after the other, in any order.
+    parts = [
+        content[first:end]
+        for number, first, start, end in _fields(content, 0, len(content))
+        if number != _METADATA_PROPS or _entry(content, start, end)[0] not in texts
+    ]
+    for key, text in texts.items():
+        if text is not None:
+            entry = _field(_ENTRY_KEY, key.encode()) + _field(_ENTRY_VALUE, text.encode())
+            parts.append(_field(_METADATA_PROPS, entry))
+    return b"".join(parts)
+
+
+def _entry(content: Bytes, start: int, end: int) -> tuple[str, str]:
+    """A key and its text."""
+    if end - start > _LONGEST_TEXT:
+        raise ValueError(f"a text of {end - start} bytes")
+    parts = {
+        number: content[first:last].decode()
+        for number, _, first, last in _fields(content, start, end)
+    }
+    return parts.get(_ENTRY_KEY, ""), parts.get(_ENTRY_VALUE, "")
+
+
+def _fields(content: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """The fields of the protobuf message between two places: each one's number, where it begins,
+    and where what is in it begins and ends.
+    """
+    while at < end:
+        first = at
+        tag, at = _varint(content, at)
+        start = at
+        kind = tag & 7
+        if kind == _VARINT:
+            _, at = _varint(content, at)
+        elif kind == _WITH_LENGTH:
+            length, start = _varint(content, at)
+            at = start + length
+        elif kind in _FIXED:
+            at += _FIXED[kind]
+        else:
+            raise ValueError(f"a field of the unknown kind {kind}")
+        if at > end:
+            raise ValueError("a field that ends after the file")
+        yield tag >> 3, first, start, at
+
+
+def _varint(content: Bytes, at: int) -> tuple[int, int]:
+    """A number in base 128, the lowest digits first, and the place behind it."""
+    number = shift = 0
+    while shift < 64:
+        byte = content[at]
+        number |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return number, at
+    raise ValueError("a number of more than 64 bits")
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _digits(number << 3 | _WITH_LENGTH) + _digits(len(content)) + content
+
+
+def _digits(number: int) -> bytes:
+    digits = bytearray()
+    while number > 127:
+        digits.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*digits, number])

@@ -1,8 +1,8 @@
-"""What travels with weights, so that nobody feeds them the wrong image or reads them wrongly.
+"""Metadata: what travels with weights, so that they are fed and read as they were trained.
 
-`Metadata` goes with pose models, `DetectorMetadata` with person detectors, both as JSON among the
-texts that .onnx and .safetensors files carry beside their tensors (`hrpose.model_files`).
-`read_metadata` and `write_with_metadata` are the one reader and the one writer of them.
+`Metadata` goes with pose models, `DetectorMetadata` with person detectors, both as JSON beside the
+tensors of .onnx and .safetensors files. `read_metadata` and `write_with_metadata` are the one
+reader and the one writer.
 """
 
 import json
@@ -18,8 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from hrpose.codec import PAPER_CODEC, Codec
 from hrpose.errors import UserError
 from hrpose.geometry import Crop
-from hrpose.io import write_atomically
-from hrpose.model_files import read_texts, with_texts
+from hrpose.io import read_texts, with_texts, write_atomically
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import COCO_17
 
@@ -27,21 +26,23 @@ from hrpose.skeletons import COCO_17
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# A crop is made of this size for each person, whoever wrote the metadata.
-LARGEST_SIDE = 4096
-LARGEST_PADDING = 100.0
+# Bounds for untrusted files: a crop of this size is made for each person.
+MAX_SIDE = 4096
+MAX_PADDING = 100.0
 
-# What JSON raises too: at lists in lists in lists, and at numbers that are no finite ones.
-BEYOND = (RecursionError, OverflowError)
+# What reading JSON of any content can raise: nested lists without end, numbers that are not finite.
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
+# Logits beyond this are probabilities of 0 and 1.
+_MAX_LOGIT = 100.0
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What makes keypoint scores honest: logit(calibrated) = logit(score) / temperature + offset.
+    """Calibration of keypoint scores: logit(calibrated) = logit(score) / temperature + offset.
 
-    `hrpose analyze` fits it, so that a score is the keypoint similarity to be expected. The order
-    of a keypoint's scores stays; 0 and 1 count as 0.001 and 0.999. Raises ValueError where the
-    temperature is not positive.
+    `hrpose analyze` fits it, so that a score is the expected keypoint similarity. The order of
+    scores stays; 0 and 1 count as 0.001 and 0.999. Raises ValueError where the temperature is not
+    positive.
     """
 
     temperature: float = 1.0
@@ -62,8 +63,8 @@ class Calibration:
 
     @staticmethod
     def logit(scores: NDArray[np.floating]) -> NDArray[np.float64]:
-        kept = np.clip(np.asarray(scores, np.float64), 1e-3, 1 - 1e-3)
-        result: NDArray[np.float64] = np.log(kept / (1 - kept))
+        clipped = np.clip(np.asarray(scores, np.float64), 1e-3, 1 - 1e-3)
+        result: NDArray[np.float64] = np.log(clipped / (1 - clipped))
         return result
 
     def then(self, second: "Calibration") -> "Calibration":
@@ -75,17 +76,17 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """The identity of trained weights.
+    """Metadata of a pose model.
 
-    `input_wh` in pixels, `padding` the factor around a person's box, `mean` and `std` of RGB in [0,
-    1]. `training_data` says in words what the weights were trained on, `license` what that allows,
-    `scores` what they reach: figure to value, with the data set in the figure's name.
-    `calibration`, where there is one, is applied to the heights of heatmaps to make keypoint
-    scores.
+    `network` is a name of `hrpose.models.hrnet.NETWORKS`, `input_wh` its input in pixels, `padding`
+    the factor by which a person's box grows, `mean` and `std` those of RGB in [0, 1].
+    `training_data` and `license` are sentences, `scores` maps metrics, with the data set in their
+    names, to values. A `calibration` is applied to keypoint scores. Raises ValueError where values
+    are out of range.
     """
 
-    key: ClassVar[str] = "hrpose.passport"
-    """Under which a file carries them."""
+    keys: ClassVar = ("hrpose.metadata", "hrpose.passport")
+    """The key of the JSON in a file, and the one of older files."""
     what: ClassVar[str] = "a pose model"
 
     network: str
@@ -102,9 +103,9 @@ class Metadata:
     calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.padding <= LARGEST_PADDING:
+        if not 0 < self.padding <= MAX_PADDING:
             raise ValueError(
-                f"padding: expected above 0, up to {LARGEST_PADDING:g}, found {self.padding}"
+                f"padding: expected above 0, up to {MAX_PADDING:g}, found {self.padding}"
             )
         if min(self.heatmap_wh) < 1:
             raise ValueError(
@@ -115,8 +116,13 @@ class Metadata:
 
     @property
     def title(self) -> str:
-        """The name to show: the weights' own, else the network's."""
+        """The name to show: that of the weights, else that of the network."""
         return self.name or self.network
+
+    @property
+    def channels(self) -> int:
+        """The channels of the network's output: one heatmap for each keypoint."""
+        return len(self.skeleton)
 
     @property
     def heatmap_wh(self) -> tuple[int, int]:
@@ -143,77 +149,41 @@ class Metadata:
         return result
 
     def to_json(self) -> str:
-        # Metadata without a calibration stay as they were before there was one.
-        calibration = {} if self.calibration is None else {"calibration": asdict(self.calibration)}
-        return json.dumps(
-            {
-                "version": 1,
-                "name": self.name,
-                "network": self.network,
-                "input_wh": list(self.input_wh),
-                "skeleton": self.skeleton.to_dict(),
-                "codec": {
-                    "name": self.codec.name,
-                    "sigma": self.codec.sigma,
-                    "stride": self.codec.stride,
-                },
-                "padding": self.padding,
-                "mean": list(self.mean),
-                "std": list(self.std),
-                "training_data": self.training_data,
-                "licence": self.license,
-                "scores": dict(self.scores),
-                **calibration,
-            }
-        )
+        values = asdict(self)
+        if self.calibration is None:
+            del values["calibration"]
+        return json.dumps({"version": 1, **values})
 
     @classmethod
     def from_json(cls, text: str, where: object = "metadata") -> "Metadata":
         """Read what `to_json` wrote. Raises UserError, naming `where`, for anything else."""
         try:
-            data: dict[str, Any] = json.loads(text)
-            if data["version"] != 1:
-                raise ValueError(f"version: expected 1, found {data['version']}")
+            data = _document(text)
             codec = data["codec"]
             skeleton = Skeleton.from_dict(data["skeleton"])
             width, height = (int(v) for v in data["input_wh"])
-            if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
-                raise ValueError(f"input_wh: expected 1 to {LARGEST_SIDE}, found {width}, {height}")
+            if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+                raise ValueError(f"input_wh: expected 1 to {MAX_SIDE}, found {width}, {height}")
+            calibration = data.get("calibration")
             return cls(
-                name=str(data["name"]),
-                network=str(data["network"]),
                 input_wh=(width, height),
                 skeleton=COCO_17 if skeleton == COCO_17 else skeleton,
                 codec=Codec(str(codec["name"]), float(codec["sigma"]), int(codec["stride"])),
                 padding=float(data["padding"]),
-                mean=_three(data["mean"]),
-                std=_three(data["std"]),
-                training_data=str(data["training_data"]),
-                license=str(data["licence"]),
-                scores={str(k): float(v) for k, v in data["scores"].items()},
-                calibration=_calibration(data.get("calibration")),
+                calibration=None if calibration is None else Calibration(**calibration),
+                **_common(data),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, *BEYOND) as error:
-            raise UserError(
-                f"{where}: expected metadata written by hrpose, found {error!r}; "
-                "export the weights again"
-            ) from error
-
-
-# A map of centers, and the distances to four sides.
-CHANNELS = 5
-
-# Beyond these logits there is nothing but 0 and 1.
-_CERTAIN = 100.0
+        except _DAMAGE as error:
+            raise _invalid(cls.what, where, error) from error
 
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """From a center's peak to the probability that its box is a person's (IoU at least 0.5).
+    """From the peak of a center to the probability that its box is a person's (IoU at least 0.5).
 
     logit(score) = heat * logit(peak) + size * log2(side / 64) + offset, where side is the root of
-    the box's area in input pixels: a small box is right more seldom than a large one with the same
-    peak. Without numbers of its own the score is the peak.
+    the box's area in input pixels: a small box is wrong more often than a large one with the same
+    peak. By default the score is the peak. Raises ValueError where `heat` is not positive.
     """
 
     heat: float = 1.0
@@ -241,21 +211,23 @@ class Confidence:
         if self == Confidence():
             return peaks
         logits = self.features(peaks, boxes) @ (self.heat, self.size, self.offset)
-        result: NDArray[np.float64] = 1 / (1 + np.exp(-logits.clip(-_CERTAIN, _CERTAIN)))
+        result: NDArray[np.float64] = 1 / (1 + np.exp(-logits.clip(-_MAX_LOGIT, _MAX_LOGIT)))
         return result
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorMetadata:
-    """The identity of a trained person detector.
+    """Metadata of a person detector.
 
     `side` is the longer side of the input in pixels, `threshold` the least score of a person, in
-    [0, 1], `confidence` how scores are made; the other fields as in `Metadata`.
+    [0, 1], `confidence` how scores are made; the other fields are those of `Metadata`.
     """
 
-    key: ClassVar[str] = "hrpose.finder"
-    """Another one than a pose model's, so that neither is taken for the other."""
+    keys: ClassVar = ("hrpose.detector", "hrpose.finder")
+    """Other keys than a pose model's, so that neither is used as the other."""
     what: ClassVar[str] = "a person detector"
+    channels: ClassVar[int] = 5
+    """Of the network's output: a map of centers, and the distances to four sides."""
 
     network: str
     side: int
@@ -269,84 +241,52 @@ class DetectorMetadata:
     scores: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 32 <= self.side <= LARGEST_SIDE or self.side % 32:
-            raise ValueError(
-                f"side: expected a multiple of 32 up to {LARGEST_SIDE}, found {self.side}"
-            )
+        if not 32 <= self.side <= MAX_SIDE or self.side % 32:
+            raise ValueError(f"side: expected a multiple of 32 up to {MAX_SIDE}, found {self.side}")
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold: expected 0 to 1, found {self.threshold}")
         check_colors(self.mean, self.std)
 
     def to_json(self) -> str:
-        values = asdict(self)
-        values["licence"] = values.pop("license")
-        return json.dumps({"version": 1, "kind": "detector", **values})
+        return json.dumps({"version": 1, **asdict(self)})
 
     @classmethod
     def from_json(cls, text: str, where: object = "metadata") -> "DetectorMetadata":
         """Read what `to_json` wrote. Raises UserError, naming `where`, for anything else."""
         try:
-            data: dict[str, Any] = json.loads(text)
-            if data["version"] != 1:
-                raise ValueError(f"version: expected 1, found {data['version']}")
-            if data["kind"] not in ("detector", "finder"):  # "finder": files of before 0.2
-                raise ValueError(f"kind: expected detector, found {data['kind']}")
-            (r, g, b), (dr, dg, db) = data["mean"], data["std"]
+            data = _document(text)
             return cls(
-                network=str(data["network"]),
                 side=int(data["side"]),
                 threshold=float(data["threshold"]),
-                # Older files have none.
-                confidence=Confidence(**data.get("confidence", {})),
-                mean=(float(r), float(g), float(b)),
-                std=(float(dr), float(dg), float(db)),
-                name=str(data["name"]),
-                training_data=str(data["training_data"]),
-                license=str(data["licence"]),
-                scores={str(k): float(v) for k, v in data["scores"].items()},
+                confidence=Confidence(**data.get("confidence", {})),  # older files have none
+                **_common(data),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, *BEYOND) as error:
-            raise UserError(
-                f"{where}: expected a person detector's metadata, written by hrpose, found "
-                f"{error!r}; export the weights again"
-            ) from error
-
-
-def check_colors(mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
-    """Raises ValueError where RGB cannot be normalized by these."""
-    if not all(map(math.isfinite, mean)):
-        raise ValueError(f"mean: expected finite numbers, found {mean}")
-    if not all(0 < value < math.inf for value in std):
-        raise ValueError(f"std: expected numbers above 0, found {std}")
-
-
-def _calibration(data: Mapping[str, Any] | None) -> Calibration | None:
-    """None in metadata from before there were calibrations."""
-    if data is None:
-        return None
-    return Calibration(float(data["temperature"]), float(data["offset"]))
-
-
-def _three(values: list[float]) -> tuple[float, float, float]:
-    a, b, c = (float(v) for v in values)
-    return a, b, c
+        except _DAMAGE as error:
+            raise _invalid(cls.what, where, error) from error
 
 
 AnyMetadata = Metadata | DetectorMetadata
 M = TypeVar("M", Metadata, DetectorMetadata)
 
 
+def metadata_in(texts: Mapping[str, Any], where: object) -> AnyMetadata | None:
+    """The metadata among the texts of a file, by their keys; None if there are none.
+
+    Raises UserError, naming `where`, where they are damaged.
+    """
+    for kind in (Metadata, DetectorMetadata):
+        for key in kind.keys:
+            if isinstance(texts.get(key), str):
+                return kind.from_json(texts[key], where)
+    return None
+
+
 def read_metadata(path: Path) -> AnyMetadata | None:
-    """The metadata in an .onnx or .safetensors file; None where it carries none of hrpose.
+    """The metadata in an .onnx or .safetensors file; None if it has none.
 
     Raises UserError where the file is missing or of another form, and where they are damaged.
     """
-    texts = read_texts(path)
-    if Metadata.key in texts:
-        return Metadata.from_json(texts[Metadata.key], path)
-    if DetectorMetadata.key in texts:
-        return DetectorMetadata.from_json(texts[DetectorMetadata.key], path)
-    return None
+    return metadata_in(read_texts(path), path)
 
 
 def metadata_of(path: Path, kind: type[M]) -> M:
@@ -369,9 +309,54 @@ def metadata_of(path: Path, kind: type[M]) -> M:
 def write_with_metadata(path: Path, content: bytes, metadata: AnyMetadata) -> None:
     """Write weights, the `content` of an .onnx or .safetensors file, with `metadata` to `path`.
 
-    Metadata of hrpose that the content has go; its other texts and its tensors stay as they are.
+    They replace metadata that the content has; its other texts and its tensors stay as they are.
     Raises UserError where the content is of another form than the name says.
     """
-    texts: dict[str, str | None] = {Metadata.key: None, DetectorMetadata.key: None}
-    texts[metadata.key] = metadata.to_json()
+    texts: dict[str, str | None] = dict.fromkeys((*Metadata.keys, *DetectorMetadata.keys))
+    texts[metadata.keys[0]] = metadata.to_json()
     write_atomically(path, with_texts(path, content, texts))
+
+
+def is_detector(path: Path) -> bool:
+    """Whether a file says that it is a person detector; False where it cannot be read."""
+    try:
+        return not read_texts(path).keys().isdisjoint(DetectorMetadata.keys)
+    except UserError:
+        return False
+
+
+def check_colors(mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+    """Raises ValueError where RGB cannot be normalized by these."""
+    if not all(map(math.isfinite, mean)):
+        raise ValueError(f"mean: expected finite numbers, found {mean}")
+    if not all(0 < value < math.inf for value in std):
+        raise ValueError(f"std: expected numbers above 0, found {std}")
+
+
+def _document(text: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(text)
+    if document["version"] != 1:
+        raise ValueError(f"version: expected 1, found {document['version']}")
+    return document
+
+
+def _common(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that both kinds of metadata have."""
+    (r, g, b), (r_std, g_std, b_std) = data["mean"], data["std"]
+    return {
+        "network": str(data["network"]),
+        "mean": (float(r), float(g), float(b)),
+        "std": (float(r_std), float(g_std), float(b_std)),
+        "name": str(data["name"]),
+        "training_data": str(data["training_data"]),
+        "license": str(data["license"] if "license" in data else data["licence"]),  # older files
+        "scores": {str(name): float(value) for name, value in data["scores"].items()},
+    }
+
+
+def _invalid(what: str, where: object, error: Exception) -> UserError:
+    return UserError(
+        f"{where}: expected the metadata of {what} as hrpose writes them, found {error!r}; "
+        "export the weights again",
+        code="metadata-invalid",
+    )

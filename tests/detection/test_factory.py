@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from hrpose.detection import Boxes, open_detector
 from hrpose.detection import factory as opening
-from hrpose.detection.detector import FullImage, FunctionDetector, OrFullImage
+from hrpose.detection.factory import FunctionDetector, OrFullImage
 from hrpose.errors import UserError
+from hrpose.estimator import FullImage
 from refusals import refused
 from tiny_detectors import grid_outputs, scored_outputs, write_detector
 
@@ -98,7 +99,7 @@ def test_a_threshold_out_of_range(threshold: float) -> None:
 @pytest.mark.parametrize("name", ["none", "auto"])
 @pytest.mark.usefixtures("no_detector")
 def test_the_full_image_has_no_score_for_a_threshold(name: str) -> None:
-    with refused("threshold-unused", "'none'"):
+    with refused("option-conflict", "'none'"):
         open_detector(name, 0.5)
 
 
@@ -134,7 +135,7 @@ def test_a_function_that_gives_something_else(answer: Any) -> None:
     def my_detector(image: NDArray[np.uint8]) -> Any:
         return answer
 
-    with pytest.raises(UserError, match="detector my_finder: expected rows"):
+    with pytest.raises(UserError, match="detector my_detector: expected rows"):
         FunctionDetector(my_detector)(IMAGE)
 
 
@@ -197,7 +198,7 @@ def test_torchvision_without_its_weights(torchvision: ModuleType, kind: type[Exc
         raise kind("no route to host")
 
     torchvision.__dict__["fasterrcnn_mobilenet_v3_large_fpn"] = no_network
-    with pytest.raises(UserError, match=r"cannot be fetched .*no route to host"):
+    with pytest.raises(UserError, match=r"cannot be downloaded .*no route to host"):
         open_detector("torchvision")
 
 

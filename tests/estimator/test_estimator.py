@@ -78,7 +78,7 @@ def test_a_stream_keeps_the_order_of_its_images(session: OnnxSession, batch_size
     assert [len(poses) for _, poses in found] == list(counts)
     for image, (same, poses) in zip(images, found, strict=True):
         assert same is image
-        alone = estimator(image.image, image.boxes)
+        alone = estimator(image.pixels, image.boxes)
         np.testing.assert_allclose(alone.keypoints, poses.keypoints, atol=1e-4)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hrpose.detection.detector import Boxes
 from hrpose.errors import UserError
-from hrpose.estimator import MOST_PERSONS, InputImage, PoseEstimator
+from hrpose.estimator import MAX_PERSONS, InputImage, PoseEstimator
+from hrpose.geometry import Boxes
 from hrpose.metadata import Metadata
 
 METADATA = Metadata(network="bright", input_wh=(48, 64))
@@ -75,10 +75,10 @@ def test_nobody_is_found() -> None:
 
 
 def test_of_a_crowd_the_surest_are_taken() -> None:
-    n = MOST_PERSONS + 30
+    n = MAX_PERSONS + 30
     crowd = Boxes(np.tile([1.0, 2, 30, 40], (n, 1)), np.linspace(0, 1, n))
     poses = PoseEstimator(Bright(), detector=Fixed(crowd))(IMAGE)
-    assert len(poses) == MOST_PERSONS
+    assert len(poses) == MAX_PERSONS
 
 
 @pytest.mark.parametrize(

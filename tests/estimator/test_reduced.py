@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from hrpose.codec import Codec
-from hrpose.detection.detector import Boxes
 from hrpose.errors import UserError
 from hrpose.estimator import InputImage, PoseEstimator
+from hrpose.geometry import Boxes
 from hrpose.metadata import Metadata
 
 # One bright spot on gray; where it is, is known to a part of a pixel.
@@ -70,8 +70,8 @@ def test_points_are_those_of_the_whole_image(codec: str, height: int, shrunk: in
     box = [SPOT[0] - 0.4 * height, SPOT[1] - 0.45 * height, 0.75 * height, height]
     file = jpeg(spot())
     reduced, exact = estimator(codec), estimator(codec, exact=True)
-    assert reduced.image(file, [box]).shrunk == shrunk
-    assert exact.image(file, [box]).shrunk == 1
+    assert reduced.image(file, [box]).reduction == shrunk
+    assert exact.image(file, [box]).reduction == 1
     found, expected = reduced(file, [box]), exact(file, [box])
     np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=0.001 * max(SIZE))
     np.testing.assert_array_equal(found.boxes, expected.boxes)
@@ -82,7 +82,7 @@ def test_points_are_those_of_the_whole_image(codec: str, height: int, shrunk: in
 def test_turned_and_odd_images(size: tuple[int, int], orientation: int) -> None:
     file = jpeg(spot(size), orientation)
     found, expected = estimator()(file), estimator(exact=True)(file)
-    assert estimator().image(file).shrunk == (8 if size == SIZE or orientation == 1 else 1)
+    assert estimator().image(file).reduction == (8 if size == SIZE or orientation == 1 else 1)
     np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=0.001 * max(SIZE))
     np.testing.assert_array_equal(found.boxes, expected.boxes)
 
@@ -90,9 +90,9 @@ def test_turned_and_odd_images(size: tuple[int, int], orientation: int) -> None:
 def test_the_smallest_crop_decides() -> None:
     file = jpeg(spot())
     boxes = [[0, 0, *SIZE], [500, 350, 80, 110]]
-    assert estimator().image(file, boxes).shrunk == 2
-    assert estimator().image(file, boxes[:1]).shrunk == 8
-    assert estimator().image(file, []).shrunk == 8
+    assert estimator().image(file, boxes).reduction == 2
+    assert estimator().image(file, boxes[:1]).reduction == 8
+    assert estimator().image(file, []).reduction == 8
 
 
 def test_files_and_their_bytes_are_alike(tmp_path: Path) -> None:
@@ -106,11 +106,11 @@ def test_what_is_not_reduced(tmp_path: Path) -> None:
     path = tmp_path / "spot.png"
     spot().save(path)
     pixels = np.array(spot())
-    assert estimator().image(path).shrunk == 1
-    assert estimator().image(pixels).image is pixels
+    assert estimator().image(path).reduction == 1
+    assert estimator().image(pixels).pixels is pixels
     # A second look may go closer.
-    assert estimator(refine=True).image(jpeg(spot())).shrunk == 1
-    assert InputImage.of(jpeg(spot())).shrunk == 1
+    assert estimator(refine=True).image(jpeg(spot())).reduction == 1
+    assert InputImage.of(jpeg(spot())).reduction == 1
     np.testing.assert_array_equal(
         estimator()(path).keypoints, estimator(exact=True)(pixels).keypoints
     )
@@ -150,7 +150,7 @@ def test_a_detector_sees_no_more_than_it_needs(
     file, detector = jpeg(spot()), Lit(input_wh, part)
     looking = estimator(detector=detector)
     image = looking.image(file)
-    assert (detector.saw, image.shrunk) == ([saw], shrunk)
+    assert (detector.saw, image.reduction) == ([saw], shrunk)
     expected = estimator(detector=Lit(input_wh, part), exact=True)(file)
     found = looking(file)
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.001 * max(SIZE))
@@ -178,5 +178,4 @@ def test_bad_boxes_are_named() -> None:
 def test_a_size_that_is_known_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     file = jpeg(spot())
     monkeypatch.delattr("hrpose.estimator.image_size")
-    monkeypatch.delattr("hrpose.estimator.image_size")
-    assert estimator(detector=Lit((80, 60), 0.6)).image(file, size=SIZE).shrunk == 8
+    assert estimator(detector=Lit((80, 60), 0.6)).image(file, size=SIZE).reduction == 8

@@ -64,7 +64,7 @@ def weights(tmp_path: Path, kind: str) -> Path:
 
     path = tmp_path / "tiny.safetensors"
     tensors = {"a": torch.arange(7.0), "b": torch.ones(2, 3, dtype=torch.bfloat16)}
-    save_file(tensors, path, {Metadata.key: METADATA.to_json(), "other": "kept"})
+    save_file(tensors, path, {Metadata.keys[0]: METADATA.to_json(), "other": "kept"})
     return path
 
 
@@ -78,7 +78,7 @@ def content(path: Path) -> tuple[Metadata, Any]:
     with safe_open(path, "pt") as file:
         assert file.metadata()["other"] == "kept"
         tensors = {key: file.get_tensor(key).tolist() for key in sorted(file.keys())}
-        return Metadata.from_json(file.metadata()[Metadata.key]), tensors
+        return Metadata.from_json(file.metadata()[Metadata.keys[0]]), tensors
 
 
 @pytest.mark.parametrize("kind", ["onnx", "safetensors"])

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from evaluation.oracle import DataSet, Oracle
 from hrpose.data.coco import load_persons
-from hrpose.detection.detector import Boxes
 from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.evaluate import evaluate
+from hrpose.geometry import Boxes
 from hrpose.image import read_image
 from hrpose.metrics.pck import DISTANCES
 from hrpose.synthetic import write_dataset

@@ -13,8 +13,8 @@ from hrpose.cli.main import app
 from hrpose.data.coco import load_persons
 from hrpose.evaluation import quantize as quantize_module
 from hrpose.evaluation.quantize import quantize
+from hrpose.io import read_texts
 from hrpose.metrics.oks import keypoint_similarities, oks
-from hrpose.model_files import read_texts
 from hrpose.session import OnnxSession
 from hrpose.synthetic import write_dataset
 from refusals import refused

@@ -112,7 +112,7 @@ def torch_files(folder: Path) -> Target:
 
 def safetensors_files(folder: Path) -> Target:
     path = folder / "a.safetensors"
-    seed = save({"a": torch.ones(3, 2)}, {Metadata.key: METADATA.to_json()})
+    seed = save({"a": torch.ones(3, 2)}, {Metadata.keys[0]: METADATA.to_json()})
 
     def read(data: bytes) -> None:
         path.write_bytes(data)

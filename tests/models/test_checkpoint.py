@@ -37,7 +37,10 @@ def test_weights_come_back_with_their_metadata(network: HRNet, tmp_path: Path) -
 
 def test_a_training_checkpoint_comes_back_the_same(network: HRNet, tmp_path: Path) -> None:
     state = {f"network.{key}": value for key, value in network.state_dict().items()}
-    content = {"state_dict": {**state, "other": torch.ones(1)}, Metadata.key: METADATA.to_json()}
+    content = {
+        "state_dict": {**state, "other": torch.ones(1)},
+        Metadata.keys[0]: METADATA.to_json(),
+    }
     torch.save(content, tmp_path / "last.ckpt")
     loaded, metadata = checkpoint.load(tmp_path / "last.ckpt")
     assert metadata == METADATA
@@ -83,7 +86,7 @@ def test_other_contents_are_refused(tmp_path: Path, content: object) -> None:
 
 
 def test_a_checkpoint_without_weights_is_refused(tmp_path: Path) -> None:
-    torch.save({Metadata.key: METADATA.to_json()}, tmp_path / "w.ckpt")
+    torch.save({Metadata.keys[0]: METADATA.to_json()}, tmp_path / "w.ckpt")
     with pytest.raises(UserError, match=r"w\.ckpt"):
         checkpoint.load(tmp_path / "w.ckpt")
 

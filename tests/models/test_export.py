@@ -75,7 +75,7 @@ def test_any_batch_equals_pytorch(weights: Path, session: Any, batch: int) -> No
 
 def test_the_metadata_travels_along(session: Any) -> None:
     metadata = session.get_modelmeta().custom_metadata_map
-    assert Metadata.from_json(metadata[Metadata.key]) == METADATA
+    assert Metadata.from_json(metadata[Metadata.keys[0]]) == METADATA
 
 
 def test_the_input_is_raw_crops_of_any_number(session: Any) -> None:

@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 
 import hrpose
 from hrpose.cli.main import app
-from hrpose.detection import person_network
 from hrpose.errors import UserError
 from hrpose.metadata import DetectorMetadata, Metadata
 from hrpose.models import HRNet, checkpoint, export
@@ -19,7 +18,7 @@ from hrpose.models import HRNet, checkpoint, export
     ("write", "expected"),
     [
         (
-            lambda path: person_network.save(
+            lambda path: checkpoint.save(
                 path, HRNet.from_name("w16-small", 5), DetectorMetadata("w16-small", 96)
             ),
             "detector",

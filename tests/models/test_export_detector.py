@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 import golden_rules
 from hrpose.cli.main import app
-from hrpose.detection import person_network
 from hrpose.detection.person_detector import PersonDetector
 from hrpose.errors import UserError
 from hrpose.metadata import DetectorMetadata, Metadata
@@ -26,14 +25,14 @@ METADATA = DetectorMetadata("w16-small", 96, threshold=0.25, name="test")
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights and statistics, so that nothing in the graph is zero or one by chance."""
-    network = HRNet.from_name("w16-small", person_network.CHANNELS)
+    network = HRNet.from_name("w16-small", DetectorMetadata.channels)
     state = {
         key: torch.from_numpy(golden_rules.weight(key, tuple(value.shape)))
         for key, value in network.state_dict().items()
     }
     network.load_state_dict(state)
     path = tmp_path_factory.mktemp("export") / "test.safetensors"
-    person_network.save(path, network, METADATA)
+    checkpoint.save(path, network, METADATA)
     return path
 
 
@@ -61,7 +60,7 @@ def test_images_of_any_number_and_size(
     images = np.stack([golden_rules.image(seed, height, width) for seed in range(batch)])
     heat, distances = session.run(["heat", "distances"], {"images": images})
     with torch.inference_mode():
-        expected = ImagesToMaps(*person_network.load(weights)).eval()(torch.from_numpy(images))
+        expected = ImagesToMaps(*checkpoint.load_detector(weights)).eval()(torch.from_numpy(images))
     assert heat.shape == (batch, height // 4, width // 4)
     assert np.abs(heat - expected[0].numpy()).max() <= detector_export.HALF_TOLERANCE
     np.testing.assert_allclose(distances, expected[1].numpy(), rtol=detector_export.HALF_TOLERANCE)
@@ -73,7 +72,7 @@ def test_the_file_is_half_as_large_as_its_weights(weights: Path, report: Detecto
 
 def test_the_metadata_travels_along(session: Any) -> None:
     metadata = session.get_modelmeta().custom_metadata_map
-    assert DetectorMetadata.from_json(metadata[DetectorMetadata.key]) == METADATA
+    assert DetectorMetadata.from_json(metadata[DetectorMetadata.keys[0]]) == METADATA
 
 
 @pytest.fixture
@@ -87,7 +86,7 @@ def quick(report: DetectorReport, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_is_written_where_onnx_differs(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detector_export, "TOLERANCE", -1.0)
+    monkeypatch.setattr(detector_export, "DETECTOR_TOLERANCE", -1.0)
     with pytest.raises(UserError, match="nothing was written"):
         export_detector(weights, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
@@ -112,7 +111,7 @@ def test_nan_is_a_difference(
 def test_the_command_knows_a_detector(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detector_export, "TOLERANCE", detector_export.HALF_TOLERANCE)
+    monkeypatch.setattr(detector_export, "DETECTOR_TOLERANCE", detector_export.HALF_TOLERANCE)
     command = ["export", "--weights", str(weights), "--out", str(tmp_path / "out.onnx")]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0, done.output

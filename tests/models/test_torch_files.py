@@ -27,7 +27,7 @@ class Trap:
 @pytest.mark.parametrize("plain", [False, True], ids=["torch.save", "pickle"])
 def test_a_file_with_code_is_refused_and_not_run(tmp_path: Path, plain: bool) -> None:
     trap, path = tmp_path / "sprung", tmp_path / "bad.ckpt"
-    content = {"state_dict": {}, Metadata.key: Trap(trap)}
+    content = {"state_dict": {}, Metadata.keys[0]: Trap(trap)}
     if plain:
         path.write_bytes(pickle.dumps(content))
     else:

@@ -8,11 +8,11 @@ import torch
 from tools.average import average, average_detectors
 
 from hrpose.codec import Codec
-from hrpose.detection import person_network
 from hrpose.errors import UserError
 from hrpose.metadata import DetectorMetadata, Metadata
 from hrpose.models import HRNet, checkpoint
 from hrpose.training.person_detector.recipe import DetectorRecipe
+from hrpose.training.person_detector.train import build_network
 from tiny_boxes import RECIPE, write_tiny_boxes
 
 METADATA = Metadata("w16-small", (64, 96), name="test")
@@ -53,12 +53,12 @@ def test_detectors_are_judged_anew(tmp_path: Path) -> None:
     networks = []
     for seed, file in enumerate(files):
         torch.manual_seed(seed)
-        networks.append(person_network.build("w16-small"))
-        person_network.save(file, networks[-1], DetectorMetadata("w16-small", 96, name=file.stem))
+        networks.append(build_network("w16-small"))
+        checkpoint.save(file, networks[-1], DetectorMetadata("w16-small", 96, name=file.stem))
     average_detectors(
         [files[0], files[1], files[1]], recipe, tmp_path, tmp_path / "mean.safetensors"
     )
-    mean, metadata = person_network.load(tmp_path / "mean.safetensors")
+    mean, metadata = checkpoint.load_detector(tmp_path / "mean.safetensors")
     triples = zip(*(network.parameters() for network in (*networks, mean)), strict=True)
     for one, other, found in triples:
         torch.testing.assert_close(found, (one + 2 * other) / 3)

@@ -5,7 +5,7 @@ import pytest
 
 import hrpose
 from clips import colors, times, write_clip
-from hrpose.detection.detector import FunctionDetector
+from hrpose.detection.factory import FunctionDetector
 from hrpose.video import Clip, follow
 from refusals import refused
 from stage import Knowing, Scene, crossing

@@ -53,9 +53,9 @@ def test_what_is_pushed_comes_back_the_same(hub: Hub, weights: Path) -> None:
     name = hrpose.push_to_hub(weights, "ann/tiny")
     assert hub.private == {"ann/tiny": True}
     (_, files) = hub.repositories["ann/tiny"][-1]
-    assert sorted(files) == ["README.md", "model.onnx", "passport.json"]
+    assert sorted(files) == ["README.md", "metadata.json", "model.onnx"]
     assert files["model.onnx"] == weights.read_bytes()
-    assert Metadata.from_json(files["passport.json"].decode()).scores == {"AP on x": 0.25}
+    assert Metadata.from_json(files["metadata.json"].decode()).scores == {"AP on x": 0.25}
 
     ours = hrpose.load(weights, detector="none")(EXAMPLE)
     for theirs in (
@@ -119,7 +119,7 @@ def test_a_file_too_large_is_not_fetched(
     hub: Hub, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hrpose.push_to_hub(weights, "ann/tiny")
-    monkeypatch.setattr("hrpose.weights.hub.LARGEST", weights.stat().st_size - 1)
+    monkeypatch.setattr("hrpose.weights.hub.MAX_MODEL_BYTES", weights.stat().st_size - 1)
     with pytest.raises(UserError, match=r"hf:ann/tiny: model\.onnx: expected at most .* MB, found"):
         find("hf:ann/tiny")
     assert not any(method == "GET" for method, path, _ in hub.asked if "/resolve/" in path)
@@ -154,7 +154,7 @@ def test_weights_of_strangers_are_not_pushed(hub: Hub, tmp_path: Path) -> None:
 
 def test_both_files_must_be_the_same_weights(hub: Hub, weights: Path, tmp_path: Path) -> None:
     def safetensors(metadata: Metadata) -> Path:
-        head = json.dumps({"__metadata__": {"hrpose.passport": metadata.to_json()}}).encode()
+        head = json.dumps({"__metadata__": {Metadata.keys[0]: metadata.to_json()}}).encode()
         path = tmp_path / "tiny.safetensors"
         path.write_bytes(len(head).to_bytes(8, "little") + head)
         return path

@@ -68,7 +68,7 @@ def _box(
     """The box [x, y, w, h] to explain, and a sentence about who gave it."""
     import numpy as np
 
-    from hrpose.detection.detector import FullImage
+    from hrpose.estimator import FullImage
     from hrpose.predict.inputs import ImageInput, boxes_by_image
 
     if box is not None:

@@ -150,7 +150,7 @@ Mark = Annotated[
 
 def parse_input_size(text: str | None) -> tuple[int, int] | None:
     """What `--input-size` says, as (w, h)."""
-    from hrpose.metadata import LARGEST_SIDE
+    from hrpose.metadata import MAX_SIDE
 
     if text is None:
         return None
@@ -158,10 +158,10 @@ def parse_input_size(text: str | None) -> tuple[int, int] | None:
     if len(parts) == 2 and all(part.isascii() and part.isdigit() for part in parts):
         width, height = (int(part) for part in parts)
         fits = width and height and not width % 32 and not height % 32
-        if fits and max(width, height) <= LARGEST_SIDE:
+        if fits and max(width, height) <= MAX_SIDE:
             return width, height
     raise UserError(
-        f"--input-size {text}: expected WIDTHxHEIGHT in multiples of 32 up to {LARGEST_SIDE}, "
+        f"--input-size {text}: expected WIDTHxHEIGHT in multiples of 32 up to {MAX_SIDE}, "
         "such as 192x256",
         code="option-invalid",
     )

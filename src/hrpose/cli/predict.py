@@ -90,7 +90,7 @@ def predict(
     each person. Ctrl-C saves what was done until then.
     """
     from hrpose.api import load
-    from hrpose.detection.detector import FullImage
+    from hrpose.estimator import FullImage
     from hrpose.predict.inputs import find_inputs
     from hrpose.predict.results import Saving
 
@@ -186,7 +186,7 @@ def _predict_images(
     asked: Callable[[], int | None],
 ) -> list[UserError]:
     """Returns an error for each image that could not be done."""
-    from hrpose.detection.detector import OrFullImage
+    from hrpose.detection.factory import OrFullImage
     from hrpose.predict.images import Failure, predict_images
     from hrpose.predict.inputs import boxes_by_image
     from hrpose.predict.results import ImageResults

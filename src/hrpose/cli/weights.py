@@ -27,8 +27,7 @@ def list_weights() -> None:
     from rich.table import Column, Table
 
     from hrpose.weights import EMBEDDED
-    from hrpose.weights.download import home, published_file, usable_file
-    from hrpose.weights.registry import RELEASED
+    from hrpose.weights.registry import RELEASED, home, published_file, usable_file
 
     table = Table(
         Column("name", no_wrap=True),
@@ -59,7 +58,8 @@ def download(
     ] = None,
 ) -> None:
     """Download weights into the cache and verify them; pose models are converted, ready to run."""
-    from hrpose.weights.download import fetch, released
+    from hrpose.weights.download import fetch
+    from hrpose.weights.registry import released
 
     rows = [released(name) for name in names]
     if origin is not None and len(rows) > 1:
@@ -102,8 +102,8 @@ def verify(
     ] = None,
 ) -> None:
     """Compare hashes of downloaded files with the published ones; exit code 1 if one differs."""
-    from hrpose.weights.download import is_sound, published_file, released
-    from hrpose.weights.registry import RELEASED
+    from hrpose.weights.download import is_sound
+    from hrpose.weights.registry import RELEASED, published_file, released
 
     asked = [released(name) for name in names] if names else list(RELEASED.values())
     wrong = False

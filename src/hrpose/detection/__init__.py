@@ -1,6 +1,7 @@
-"""Finding people in an image: boxes with scores, for the pose network to look into."""
+"""Detecting persons: boxes with scores, in which the estimator looks for keypoints."""
 
-from hrpose.detection.detector import Boxes, Detector
 from hrpose.detection.factory import open_detector
+from hrpose.estimator import Detector
+from hrpose.geometry import Boxes
 
 __all__ = ["Boxes", "Detector", "open_detector"]

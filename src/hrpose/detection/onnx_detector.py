@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.detection.detector import Boxes
 from hrpose.errors import UserError
-from hrpose.geometry import xyxy_to_xywh
+from hrpose.geometry import Boxes, xyxy_to_xywh
 from hrpose.session import open_network
 
 Array = NDArray[Any]

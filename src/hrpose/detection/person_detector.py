@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from hrpose.detection.detector import Boxes
-from hrpose.geometry import Crop, clip_boxes, iou_of_pairs, transform_boxes, warp
+from hrpose.codec import Array
+from hrpose.geometry import Boxes, Crop, clip_boxes, iou_of_pairs, transform_boxes, warp
 from hrpose.metadata import Confidence, DetectorMetadata, metadata_of
 from hrpose.session import open_network
 
@@ -24,6 +25,9 @@ STRIDE = 4
 
 # Lower peaks are noise.
 FAINTEST = 0.02
+
+# The network's output is logarithms of distances in units of this many input pixels.
+UNIT = 16.0
 
 # The Gaussian's standard deviation: this part of the box, and at least so many cells.
 _SPREAD = 0.09
@@ -48,6 +52,14 @@ def cell_positions(map_wh: tuple[int, int]) -> tuple[NDArray[np.float64], NDArra
     """X of the columns and y of the rows, in input pixels."""
     columns, rows = (np.arange(cells, dtype=np.float64) for cells in map_wh)
     return columns * STRIDE + (STRIDE - 1) / 2, rows * STRIDE + (STRIDE - 1) / 2
+
+
+def read_maps(outputs: Array) -> tuple[Array, Array]:
+    """The network's outputs (n, 5, h, w) as logits of centers (n, h, w), and distances to the
+    left, top, right and bottom side (n, 4, h, w) in input pixels.
+    """
+    xp = array_namespace(outputs)
+    return outputs[:, 0], UNIT * xp.exp(xp.clip(outputs[:, 1:], -5, 5))
 
 
 def encode(boxes_xywh: NDArray[np.float64], input_wh: tuple[int, int]) -> Targets:

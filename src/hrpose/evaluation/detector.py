@@ -6,8 +6,7 @@ from pathlib import Path
 
 from hrpose.data.coco import read_annotations
 from hrpose.data.images import ImageFiles
-from hrpose.detection.detector import OrFullImage
-from hrpose.detection.factory import AnyDetector, open_detector
+from hrpose.detection.factory import AnyDetector, OrFullImage, open_detector
 from hrpose.metrics.boxes import BoxScores, evaluate_boxes
 
 # The curve is drawn from boxes with at least this score.

@@ -21,11 +21,10 @@ from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.evaluate import thinned_results
 from hrpose.evaluation.predictions import ground_truth, predict
 from hrpose.geometry import warp
-from hrpose.io import write_atomically
+from hrpose.io import with_texts, write_atomically
 from hrpose.metadata import Metadata, metadata_of, write_with_metadata
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints
 from hrpose.metrics.oks import keypoint_similarities
-from hrpose.model_files import with_texts
 from hrpose.session import open_session
 
 _BATCH = 8

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from hrpose.errors import UserError
-from hrpose.metadata import CHANNELS, Metadata, read_metadata
-from hrpose.model_files import read_texts
+from hrpose.io import read_texts
+from hrpose.metadata import Metadata, read_metadata
 from hrpose.models.hrnet import HRNet
 
 # Where an export keeps, as JSON, which of its tensors each convolution's weight and bias are.
@@ -56,7 +56,6 @@ def read_onnx(path: Path) -> tuple[dict[str, Tensor], Metadata | None]:
             "wrote",
             code="metadata-missing",
         )
-    channels = len(metadata.skeleton) if isinstance(metadata, Metadata) else CHANNELS
     try:
         found = {
             entry.name.removeprefix(_PREFIX).removesuffix(".half"): torch.from_numpy(
@@ -66,7 +65,7 @@ def read_onnx(path: Path) -> tuple[dict[str, Tensor], Metadata | None]:
             if onnx.helper.tensor_dtype_to_np_dtype(entry.data_type).kind == "f"
         }
         with torch.device("meta"):
-            network = HRNet.from_name(metadata.network, channels)
+            network = HRNet.from_name(metadata.network, metadata.channels)
         state = {key: found[key] for key in ("final_layer.weight", "final_layer.bias")}
         names = _stored_names(read_texts(path))
         for conv_name, _, norm_name, norm in norms(network):

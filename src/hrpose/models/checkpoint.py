@@ -15,7 +15,15 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from hrpose.errors import UserError
-from hrpose.metadata import Metadata, metadata_of, read_metadata, write_with_metadata
+from hrpose.metadata import (
+    AnyMetadata,
+    DetectorMetadata,
+    Metadata,
+    metadata_in,
+    metadata_of,
+    read_metadata,
+    write_with_metadata,
+)
 from hrpose.models.batchnorm_folding import read_onnx
 from hrpose.models.hrnet import HRNet
 
@@ -99,8 +107,8 @@ def _first_byte(path: Path) -> bytes:
         return b""
 
 
-def save(path: Path, network: HRNet, metadata: Metadata) -> None:
-    """Write a safetensors file whose metadata hold the metadata."""
+def save(path: Path, network: HRNet, metadata: AnyMetadata) -> None:
+    """Write the weights of a pose model or a person detector as safetensors, with metadata."""
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     write_with_metadata(path, safetensors.torch.save(state), metadata)
 
@@ -114,18 +122,28 @@ def load(path: Path) -> tuple[HRNet, Metadata]:
         state, metadata = _read_ckpt(path)
     else:
         metadata, state = metadata_of(path, Metadata), _tensors(path)
+    return _network(path, metadata, state), metadata
+
+
+def load_detector(path: Path) -> tuple[HRNet, DetectorMetadata]:
+    """As `load`, a person detector's `.safetensors` file."""
+    metadata = metadata_of(path, DetectorMetadata)
+    return _network(path, metadata, _tensors(path)), metadata
+
+
+def _network(path: Path, metadata: AnyMetadata, state: Mapping[str, Tensor]) -> HRNet:
     try:
-        network = HRNet.from_name(metadata.network, len(metadata.skeleton))
+        network = HRNet.from_name(metadata.network, metadata.channels)
     except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}", code="network-unknown") from error
     load_state(network, state, path)
-    return network.eval(), metadata
+    return network.eval()
 
 
 def load_state(network: HRNet, state: Mapping[str, Tensor], where: object) -> None:
     """Fill `network`; every key and shape must fit. Raises UserError that says which do not."""
     fit = f"{where}: does not fit the network {network.spec.name} with {network.num_keypoints}"
-    check_state(network.state_dict(), state, f"{fit} keypoints")
+    check_state(network.state_dict(), state, f"{fit} heatmaps")
     network.load_state_dict(state)
 
 
@@ -155,8 +173,8 @@ def read_content(path: Path) -> tuple[Any, Metadata | None]:
         found = read_metadata(path)
         return _tensors(path), found if isinstance(found, Metadata) else None
     content = read_torch(path)
-    text = content.get(Metadata.key) if isinstance(content, dict) else None
-    return content, Metadata.from_json(text, path) if isinstance(text, str) else None
+    found = metadata_in(content, path) if isinstance(content, dict) else None
+    return content, found if isinstance(found, Metadata) else None
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -172,10 +190,12 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 def _read_ckpt(path: Path) -> tuple[dict[str, Tensor], Metadata]:
     checkpoint = read_torch(path)
     entries = checkpoint if isinstance(checkpoint, dict) else {}
-    if Metadata.key not in entries or not isinstance(entries.get("state_dict"), dict):
+    metadata = metadata_in(entries, path)
+    if not isinstance(metadata, Metadata) or not isinstance(entries.get("state_dict"), dict):
         found = json.dumps(sorted(map(str, entries))[:5])
         raise UserError(
-            f"{path}: expected a checkpoint of `hrpose train`, found the entries {found}"
+            f"{path}: expected a checkpoint of `hrpose train`, found the entries {found}",
+            code="checkpoint-invalid",
         )
     prefix = "network."
     state = {
@@ -183,4 +203,4 @@ def _read_ckpt(path: Path) -> tuple[dict[str, Tensor], Metadata]:
         for key, value in entries["state_dict"].items()
         if key.startswith(prefix) and isinstance(value, Tensor)
     }
-    return state, Metadata.from_json(entries[Metadata.key], path)
+    return state, metadata

@@ -15,7 +15,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from hrpose.detection import person_network
+from hrpose.detection.person_detector import read_maps
 from hrpose.errors import UserError
 from hrpose.metadata import DetectorMetadata, Metadata, read_metadata, write_with_metadata
 from hrpose.models import checkpoint
@@ -220,7 +220,7 @@ class ImagesToMaps(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        logits, distances = person_network.read_maps(self.network(self.normalize(images)))
+        logits, distances = read_maps(self.network(self.normalize(images)))
         return torch.sigmoid(logits), distances
 
 
@@ -244,7 +244,7 @@ def export_detector(weights: Path, out: Path) -> DetectorReport:
     """
     if out.suffix != ".onnx":
         raise UserError(f"{out}: expected a name that ends with .onnx")
-    network, metadata = person_network.load(weights)
+    network, metadata = checkpoint.load_detector(weights)
     model = ImagesToMaps(network, metadata).eval()
     cells_high, cells_wide = torch.export.Dim("cells_high"), torch.export.Dim("cells_wide")
     graph = to_onnx(

@@ -180,7 +180,7 @@ class ImageResults:
 
     def add(self, found: Prediction) -> None:
         """Draw one image, and collect its poses."""
-        image, poses = found.image.image, found.poses
+        image, poses = found.image.pixels, found.poses
         if "images" in self._saving.kinds:
             target = self._targets[found.source]
             try:
@@ -197,12 +197,12 @@ class ImageResults:
         self.full_images += found.image.boxes.tolist() == [[0, 0, width, height]]
 
     def _drawn(self, found: Prediction) -> NDArray[np.uint8]:
-        canvas = self._saving.draw(found.image.image, found.poses)
+        canvas = self._saving.draw(found.image.pixels, found.poses)
         if self._beside is None:
             return canvas
         ((_, poses),) = self._beside.stream([found.image])
         names = [model.metadata.title for model in (self._estimator, self._beside)]
-        return side_by_side([canvas, self._saving.draw(found.image.image, poses)], names)
+        return side_by_side([canvas, self._saving.draw(found.image.pixels, poses)], names)
 
     def __enter__(self) -> "ImageResults":
         return self

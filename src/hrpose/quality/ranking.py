@@ -86,7 +86,7 @@ def look(estimator: PoseEstimator, image: InputImage) -> Views:
         boxes = image.boxes.copy()
         boxes[:, :2] += np.array(shift) * boxes[:, 2:]
         crops = [metadata.crop(box) for box in boxes]
-        images = np.stack([warp(image.image, crop) for crop in crops])
+        images = np.stack([warp(image.pixels, crop) for crop in crops])
         inverse = np.stack([crop.inverse_matrix for crop in crops])
         for heatmaps in _both_ways(estimator, images):
             points, peaks = estimator.decode(heatmaps)

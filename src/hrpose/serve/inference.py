@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from hrpose.detection.detector import Boxes, Detector, FullImage
 from hrpose.errors import UserError
-from hrpose.estimator import InputImage, PoseEstimator, place
-from hrpose.geometry import Crop
+from hrpose.estimator import Detector, FullImage, InputImage, PoseEstimator, to_poses
+from hrpose.geometry import Boxes, Crop
 from hrpose.image import ImageError, encode, image_size
 from hrpose.poses import Poses
 from hrpose.serve.middleware import Limits, Refusal, busy
@@ -321,7 +320,7 @@ class Service:
         crops = [self.metadata.crop(box) for box in image.boxes]
         pixels = [image.cut(crop) for crop in crops]
         boxes_from = self.detector.name if boxes is None else "request"
-        without_pixels = replace(image, image=np.zeros((1, 1, 3), np.uint8))
+        without_pixels = replace(image, pixels=np.zeros((1, 1, 3), np.uint8))
         return _Cropped(size, without_pixels, boxes_from, crops, pixels)
 
     def _answer(

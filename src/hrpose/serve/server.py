@@ -14,8 +14,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from hrpose.detection.detector import Detector
 from hrpose.errors import UserError
+from hrpose.estimator import Detector
 from hrpose.serve.app import create_app
 from hrpose.serve.inference import Batcher, Service
 from hrpose.serve.middleware import Limits, Metrics

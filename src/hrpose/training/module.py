@@ -194,4 +194,4 @@ class PoseModule(MicroBatches, NetworkModule):
             self.log(f"val/{name}", torch.tensor(value, dtype=exact), prog_bar=shown)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[Metadata.key] = self.metadata.to_json()
+        checkpoint[Metadata.keys[0]] = self.metadata.to_json()

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from hrpose.detection.detector import Boxes, FullImage
 from hrpose.errors import UserError
-from hrpose.estimator import InputImage, PoseEstimator
-from hrpose.geometry import iou
+from hrpose.estimator import FullImage, InputImage, PoseEstimator
+from hrpose.geometry import Boxes, iou
 from hrpose.metrics import oks_nms
 from hrpose.metrics.oks import oks
 from hrpose.poses import SURE_SCORE, Poses, boxes_around

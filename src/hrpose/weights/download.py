@@ -8,7 +8,6 @@ import hashlib
 import http.client
 import os
 import shutil
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -18,9 +17,9 @@ from urllib.parse import urlsplit
 
 from hrpose._version import __version__
 from hrpose.errors import UserError
-from hrpose.weights.registry import RELEASED, Released
+from hrpose.io import MAX_MODEL_BYTES
+from hrpose.weights.registry import Released, published_file, usable_file
 
-LARGEST = 2 * 1024**3
 _BLOCK = 1 << 18
 _TRIES = 3
 
@@ -34,7 +33,7 @@ def download(
     sha256: str,
     progress: Progress | None = None,
     *,
-    largest: int = LARGEST,
+    largest: int = MAX_MODEL_BYTES,
     timeout: float = 30,
 ) -> None:
     """Fetch `address` to `target`.
@@ -201,36 +200,6 @@ def _opener() -> urllib.request.OpenerDirector:
 
 def _quiet(_there: int, _total: int | None) -> None:
     """Progress that nobody watches."""
-
-
-def home() -> Path:
-    """Hrpose's folder for this user: HRPOSE_HOME, or the platform's place for caches."""
-    if given := os.environ.get("HRPOSE_HOME"):
-        return Path(given).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "hrpose"
-    if sys.platform == "darwin":
-        return Path.home() / "Library/Caches/hrpose"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hrpose"
-
-
-def published_file(row: Released) -> Path:
-    """Where the file is as its publishers made it."""
-    return home() / "weights" / row.file_name
-
-
-def usable_file(row: Released) -> Path:
-    """Where the file is that hrpose runs: for pose networks one with metadata."""
-    if row.kind == "pose":
-        return home() / "weights" / f"{row.name}.safetensors"
-    return published_file(row)
-
-
-def released(name: str) -> Released:
-    """The row of the table. Raises UserError, naming those that exist."""
-    if name not in RELEASED:
-        raise UserError(f"{name}: no such released weights; expected one of {', '.join(RELEASED)}")
-    return RELEASED[name]
 
 
 def fetch(row: Released, origin: str | None = None, progress: Progress | None = None) -> Path:

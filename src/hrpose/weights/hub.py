@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hrpose.errors import UserError, missing
+from hrpose.io import MAX_MODEL_BYTES
 from hrpose.metadata import Metadata, metadata_of
-from hrpose.weights.download import LARGEST
 
 if TYPE_CHECKING:
     from huggingface_hub import DryRunFileInfo, HfApi
@@ -140,10 +140,11 @@ def fetch(name: HubName) -> Path:
 
 def _bound(name: HubName, file: str, about: "DryRunFileInfo") -> None:
     size = about.file_size or 0
-    if about.will_download and size > LARGEST:
+    if about.will_download and size > MAX_MODEL_BYTES:
         raise UserError(
-            f"{name}: {file}: expected at most {LARGEST / 1e6:.0f} MB, found {size / 1e6:.0f} MB; "
-            "nothing was fetched"
+            f"{name}: {file}: expected at most {MAX_MODEL_BYTES / 1e6:.0f} MB, found "
+            f"{size / 1e6:.0f} MB; nothing was downloaded",
+            code="file-too-large",
         )
 
 
@@ -157,7 +158,7 @@ def push(files: Sequence[Path], name: HubName, *, private: bool = True) -> HubNa
     """
     metadata = _common_metadata(files)
     contents: dict[str, str | bytes] = {f"model{file.suffix}": str(file) for file in files}
-    contents["passport.json"] = metadata.to_json().encode()
+    contents["metadata.json"] = metadata.to_json().encode()
     contents["README.md"] = model_card(metadata, name.repo, tuple(contents)[: len(files)]).encode()
     api, _ = _api()
     from huggingface_hub import CommitOperationAdd

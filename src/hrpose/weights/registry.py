@@ -1,14 +1,19 @@
-"""The table of released weights: where they are, what they reach, and how to know them.
+"""The table of released weights (addresses, scores, hashes), and where weights are on this machine.
 
-Addresses, scores and hashes are those that the publishers state; the check is the sha256 of the
-file, or its first eight digits, which MMPose writes into the name of every file it publishes.
+Addresses, scores and hashes are those that the publishers state. A file is checked by its sha256,
+or by the first eight digits of it, which MMPose writes into the name of every file it publishes.
 """
 
+import os
+import sys
 from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from hrpose.codec import Codec, sigma_for
+from hrpose.errors import UserError
 from hrpose.metadata import Metadata
 from hrpose.skeletons import COCO_17, MPII_16
 
@@ -213,3 +218,70 @@ def _rows() -> tuple[Released, ...]:
 
 
 RELEASED: dict[str, Released] = {row.name: row for row in _rows()}
+
+# The weights inside the package.
+EMBEDDED = ("w16-small",)
+
+
+def find(name_or_file: str | Path) -> Path:
+    """The file of weights given by name or as a file. Raises UserError where there is none.
+
+    Names are those inside the package, those of `hrpose weights list`, and `hf:owner/name@revision`
+    for the Hugging Face Hub, whose files are fetched where they are not there yet.
+    """
+    name = str(name_or_file)
+    if name in EMBEDDED:
+        return Path(str(resources.files("hrpose.weights") / f"{name}.onnx"))
+    path = Path(name_or_file)
+    if path.is_file():
+        return path
+    if name.startswith("hf:"):
+        from hrpose.weights.hub import HubName, fetch
+
+        return fetch(HubName.parse(name))
+    if name not in RELEASED:
+        raise UserError(
+            f"{name}: no such weights; expected a file (.onnx, .safetensors, .ckpt), "
+            f"{', '.join(EMBEDDED)}, a name of `hrpose weights list`, or hf:owner/name",
+            code="weights-unknown",
+        )
+    usable = usable_file(RELEASED[name])
+    if not usable.is_file():
+        raise UserError(
+            f"{name}: not downloaded yet; `hrpose weights download {name}` does that",
+            code="weights-not-downloaded",
+        )
+    return usable
+
+
+def home() -> Path:
+    """Hrpose's folder for this user: HRPOSE_HOME, or the platform's place for caches."""
+    if given := os.environ.get("HRPOSE_HOME"):
+        return Path(given).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "hrpose"
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Caches/hrpose"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hrpose"
+
+
+def published_file(row: Released) -> Path:
+    """Where the file is as its publishers made it."""
+    return home() / "weights" / row.file_name
+
+
+def usable_file(row: Released) -> Path:
+    """Where the file is that hrpose runs: for pose networks one with metadata."""
+    if row.kind == "pose":
+        return home() / "weights" / f"{row.name}.safetensors"
+    return published_file(row)
+
+
+def released(name: str) -> Released:
+    """The row of the table. Raises UserError, naming those that exist."""
+    if name not in RELEASED:
+        raise UserError(
+            f"{name}: no such released weights; expected one of {', '.join(RELEASED)}",
+            code="weights-unknown",
+        )
+    return RELEASED[name]

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from hrpose.detection import person_detector, person_network
+from hrpose.detection import person_detector
 from hrpose.detection.person_detector import persons
 from hrpose.metadata import Confidence, DetectorMetadata
 from hrpose.training.person_detector.module import DetectorModule
 from hrpose.training.person_detector.recipe import DetectorRecipe
+from hrpose.training.person_detector.train import build_network
 from tiny_boxes import RECIPE
 
 SIDE = 96
@@ -42,7 +43,7 @@ class Scripted(DetectorModule):
 def module() -> Scripted:
     recipe = DetectorRecipe.model_validate(RECIPE)
     metadata = DetectorMetadata(recipe.network, SIDE, confidence=BY_SIZE)
-    module = Scripted(person_network.build(recipe.network), recipe, metadata)
+    module = Scripted(build_network(recipe.network), recipe, metadata)
     images = torch.zeros((2, SIDE, SIDE, 3), dtype=torch.uint8)
     module.validation_step((images, [np.array([PERSON])] * 2), 0)
     return module

@@ -9,14 +9,15 @@ from typer.testing import CliRunner
 
 from hrpose import weights
 from hrpose.cli.main import app
-from hrpose.detection import person_network
 from hrpose.detection.factory import builtin_file
 from hrpose.errors import UserError
 from hrpose.metadata import DetectorMetadata
+from hrpose.models import checkpoint
 from hrpose.models.batchnorm_folding import is_folded, unfold
 from hrpose.models.export import smooth_images
 from hrpose.training.person_detector import train
 from hrpose.training.person_detector.recipe import DetectorRecipe
+from hrpose.training.person_detector.train import build_network
 from hrpose.yaml_file import load_as
 from tiny_boxes import RECIPE, write_tiny_boxes
 
@@ -40,7 +41,7 @@ def test_from_a_recipe_to_weights_and_on_with_resume(data: Path, tmp_path: Path)
     command = ["train-detector", str(data / "recipe.yaml"), "--data", str(data), "--out", str(out)]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    network, metadata = person_network.load(out / "tiny.safetensors")
+    network, metadata = checkpoint.load_detector(out / "tiny.safetensors")
     assert not network.training
     assert (metadata.side, metadata.training_data) == (96, "white bars")
     assert 0 <= metadata.threshold <= 1
@@ -89,7 +90,7 @@ def test_sources_that_leave_nothing_or_are_unknown_are_named(
 @pytest.mark.parametrize("exported", [builtin_file(), weights.find("w16-small")])
 def test_exported_weights_train_on(data: Path, tmp_path: Path, exported: Path) -> None:
     recipe = load_as(data / "recipe.yaml", [f"weights={exported}"], DetectorRecipe)
-    network = person_network.build("w16-small", exported).eval()
+    network = build_network("w16-small", exported).eval()
     assert is_folded(network)
     inputs = smooth_images(2, 96, 96).permute(0, 3, 1, 2).float() / 100 - 1
     before = network(inputs)
@@ -98,7 +99,7 @@ def test_exported_weights_train_on(data: Path, tmp_path: Path, exported: Path) -
     )
     spread = float(before.detach().std())
     torch.testing.assert_close(network(inputs), before, rtol=0, atol=1e-3 * spread)
-    trained, _ = person_network.load(train.train(recipe, data, tmp_path))
+    trained, _ = checkpoint.load_detector(train.train(recipe, data, tmp_path))
     assert not is_folded(trained)
 
 
@@ -106,9 +107,7 @@ def test_a_frozen_stem_stays_as_it_is(data: Path) -> None:
     from hrpose.training.person_detector.module import DetectorModule
 
     recipe = load_as(data / "recipe.yaml", ["training.freeze_stem=true"], DetectorRecipe)
-    module = DetectorModule(
-        person_network.build("w16-small"), recipe, DetectorMetadata("w16-small", 64)
-    )
+    module = DetectorModule(build_network("w16-small"), recipe, DetectorMetadata("w16-small", 64))
     module.train()
     assert not module.network.bn1.training
     assert module.network.stage2.training

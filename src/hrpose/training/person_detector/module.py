@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hrpose.detection import person_detector
-from hrpose.detection.detector import Boxes
-from hrpose.detection.person_detector import persons
-from hrpose.detection.person_network import read_maps
+from hrpose.detection.person_detector import persons, read_maps
+from hrpose.geometry import Boxes
 from hrpose.metadata import Confidence, DetectorMetadata
 from hrpose.metrics.boxes import BoxScores, evaluate_boxes, matched
 from hrpose.metrics.logistic import logistic
@@ -125,4 +124,4 @@ class DetectorModule(NetworkModule):
         return self.score(TALL * self.recipe.side)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[DetectorMetadata.key] = self.metadata.to_json()
+        checkpoint[DetectorMetadata.keys[0]] = self.metadata.to_json()

@@ -16,10 +16,9 @@ from hrpose import weights
 from hrpose.data.coco import read_annotations
 from hrpose.data.images import ImageFiles
 from hrpose.data.persons import BoxTable
-from hrpose.detection import person_network
 from hrpose.errors import UserError
 from hrpose.metadata import DetectorMetadata
-from hrpose.models import checkpoint
+from hrpose.models import checkpoint, convert
 from hrpose.models.batchnorm_folding import is_folded, unfold
 from hrpose.models.checkpoint import read_torch
 from hrpose.models.hrnet import HRNet, Normalize
@@ -132,6 +131,33 @@ def _together(
     return torch.stack([pixels for pixels, _ in images]), [boxes for _, boxes in images]
 
 
+# The bias with which a center's probability is 0.1 at first: most cells have none ("Objects as
+# Points", section 4).
+CENTER_BIAS = -2.19
+
+
+def build_network(name: str, start: Path | None = None) -> HRNet:
+    """A person detector's network by its name in the table, with the weights of `start`.
+
+    The head is taken from another person detector only, not from a pose network. Raises UserError
+    where `start` is of another network.
+    """
+    channels = DetectorMetadata.channels
+    network = HRNet.from_name(name, channels)
+    torch.nn.init.constant_(network.get_parameter("final_layer.bias")[:1], CENTER_BIAS)
+    if start is None:
+        return network
+    weights = convert.read(start)
+    if weights.network != name:
+        raise UserError(
+            f"{start}: expected weights of {name}, found {weights.network}", code="network-unknown"
+        )
+    has_head = weights.metadata is None and weights.num_keypoints == channels
+    state = {k: v for k, v in weights.state.items() if has_head or not k.startswith(convert.HEAD)}
+    network.load_state_dict({**network.state_dict(), **state})
+    return network
+
+
 def train(recipe: DetectorRecipe, data: Path, out: Path, resume: bool = False) -> Path:
     """Train by `recipe` on the data below `data`; everything is written below `out`.
 
@@ -156,7 +182,7 @@ def train(recipe: DetectorRecipe, data: Path, out: Path, resume: bool = False) -
     )
     L.seed_everything(recipe.training.seed, verbose=False)
     start = None if recipe.weights is None else weights.find(recipe.weights)
-    network = person_network.build(recipe.network, start)
+    network = build_network(recipe.network, start)
     if start is not None and is_folded(network):
         unfold(network, datamodule.frames(metadata))
     module = DetectorModule(made_fast(network, recipe.training), recipe, metadata)
@@ -173,12 +199,12 @@ def write_weights(
     written: Path,
 ) -> Path:
     """The weights of a checkpoint, scored once more for the metadata."""
-    network = person_network.build(recipe.network)
+    network = build_network(recipe.network)
     entries = read_torch(best)["state_dict"]
     prefix = "network."
     state = {k.removeprefix(prefix): v for k, v in entries.items() if k.startswith(prefix)}
     checkpoint.load_state(network, state, best)
-    person_network.save(written, network, examined(network, recipe, datamodule, metadata))
+    checkpoint.save(written, network, examined(network, recipe, datamodule, metadata))
     return written
 
 
