@@ -295,7 +295,7 @@ class Service:
                     np.stack(cropped.pixels), flip_test=options.flip_test, heatmaps=options.heatmaps
                 )
                 result = await asyncio.wrap_future(job)
-                poses = place(
+                poses = to_poses(
                     self.metadata, cropped.image, cropped.crops, result.points, result.peaks
                 )
                 if result.heatmaps is None:
