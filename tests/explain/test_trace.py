@@ -1,4 +1,4 @@
-"""The trace: its steps are the estimator's own, and lead to the same pose."""
+"""The trace: its steps are those of the estimator, and lead to the same pose."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 from hrpose.codec import CODECS, Codec
-from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
 from hrpose.explain import trace
 from hrpose.geometry import transform
 from hrpose.session import Session, open_session
+from refusals import refused
 from tiny_weights import METADATA, write_tiny_weights
 
 BOX = np.array([12.0, 20.0, 70.0, 60.0])
@@ -44,25 +44,25 @@ def test_it_ends_at_the_estimators_pose(session: Session, image: NDArray[np.uint
     np.testing.assert_array_equal(traced.poses.keypoints, poses.keypoints)
     back = transform(traced.in_crop, traced.crop.inverse_matrix)
     np.testing.assert_allclose(back, poses.keypoints[0, :, :2], atol=1e-4)
-    np.testing.assert_array_equal(np.clip(traced.scores, 0, 1), poses.keypoints[0, :, 2])
+    np.testing.assert_array_equal(np.clip(traced.peaks, 0, 1), poses.keypoints[0, :, 2])
 
 
 def test_the_flip_tests_steps_add_up(session: Session, image: NDArray[np.uint8]) -> None:
     traced = trace(session, image, BOX, "")
-    turned = traced.turned_back
+    flipped = traced.flipped_back
     if not traced.metadata.codec.unit_lengths:
-        turned = np.concatenate([turned[..., :1], turned[..., :-1]], axis=-1)
-    np.testing.assert_allclose((traced.direct + turned) / 2, traced.merged, atol=1e-6)
+        flipped = np.concatenate([flipped[..., :1], flipped[..., :-1]], axis=-1)
+    np.testing.assert_allclose((traced.direct + flipped) / 2, traced.merged, atol=1e-6)
 
 
 def test_the_place_is_near_the_highest_pixel(session: Session, image: NDArray[np.uint8]) -> None:
     traced = trace(session, image, BOX, "")
     rows = np.arange(len(traced.merged))
-    x, y = traced.peaks.T
+    x, y = traced.peak_pixels.T
     np.testing.assert_array_equal(traced.merged[rows, y, x], traced.merged.max(axis=(1, 2)))
-    assert np.abs(traced.in_heatmap - traced.peaks).max() <= 1 + 1e-6
-    # The keypoint that is chosen shows how the place leaves the pixel's middle.
-    move = traced.in_heatmap[traced.keypoint] - traced.peaks[traced.keypoint]
+    assert np.abs(traced.in_heatmap - traced.peak_pixels).max() <= 1 + 1e-6
+    # The chosen keypoint shows how the position leaves the center of the pixel.
+    move = traced.in_heatmap[traced.keypoint] - traced.peak_pixels[traced.keypoint]
     assert (np.abs(move) > 0).all()
 
 
@@ -74,12 +74,12 @@ def test_a_keypoint_by_its_name(session: Session, image: NDArray[np.uint8], keyp
 
 
 def test_a_keypoint_that_is_not_there(session: Session, image: NDArray[np.uint8]) -> None:
-    with pytest.raises(UserError, match="keypoint 'tail': expected one of nose, left_eye"):
+    with refused("option-invalid", "'tail'", "nose, left_eye"):
         trace(session, image, BOX, "", "tail")
 
 
 def test_a_box_beside_the_image(session: Session, image: NDArray[np.uint8]) -> None:
-    with pytest.raises(UserError, match="touches the image"):
+    with refused("boxes-invalid", "box 0"):
         trace(session, image, BOX + np.array([500, 0, 0, 0]), "")
 
 

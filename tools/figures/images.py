@@ -1,4 +1,4 @@
-"""Images of one image's way through the method, by the functions that do the work."""
+"""Figures of the documentation: one image at each step of the method."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -57,7 +57,7 @@ def _aspect(traced: Trace) -> Pixels:
 
 
 def _targets(traced: Trace) -> Pixels:
-    """What the network is to paint, with the paper's codec, for three of the found keypoints."""
+    """Target heatmaps of the paper's codec, for three of the estimated keypoints."""
     names = traced.metadata.skeleton.keypoints
     chosen = [names.index(name) for name in ("nose", "left_ear", "left_shoulder")]
     codec = Codec("gaussian", sigma=1.5)
@@ -73,7 +73,7 @@ def _heatmaps(traced: Trace) -> Pixels:
     whole = heatmap_sheet(
         traced.view, traced.merged, skeleton, traced.in_crop, traced.strides, 2, 1
     )
-    # One column of tiles, of which some are taken.
+    # A grid of one column, of which some tiles are chosen.
     tall = (whole.shape[0] - _gap(whole, len(skeleton))) // len(skeleton)
     tiles = [whole[index * tall : (index + 1) * tall] for index in chosen]
     rows = [np.concatenate(tiles[row : row + 3], axis=1) for row in (0, 3)]
@@ -81,12 +81,12 @@ def _heatmaps(traced: Trace) -> Pixels:
 
 
 def _gap(sheet: Pixels, tiles: int) -> int:
-    """What is left below the last of `tiles` equal rows."""
+    """The pixels below the last of `tiles` equal rows."""
     return sheet.shape[0] % tiles
 
 
 def _quarter(traced: Trace) -> Pixels:
-    """The pixels around a peak, and the way by the paper's rule, whatever the weights' codec is."""
+    """The pixels around a peak, and the quarter offset, whatever the codec of the weights is."""
     codec = replace(traced.metadata.codec, name="gaussian")
     in_crop, _ = codec.decode(traced.merged)
     paper = replace(traced, metadata=replace(traced.metadata, codec=codec), in_crop=in_crop)
@@ -105,17 +105,17 @@ def _flip(traced: Trace) -> Pixels:
     tiles = [
         figures.heat_tile(one, one.direct[keypoint]),
         figures.heat_tile(one, one.mirrored[one.twin], mirrored=True),
-        figures.heat_tile(one, one.turned_back[keypoint]),
+        figures.heat_tile(one, one.flipped_back[keypoint]),
         figures.heat_tile(one, one.merged[keypoint]),
     ]
-    labels = ["left shoulder", "right, in the mirror", "turned back", "the mean"]
+    labels = ["left shoulder", "right, in the mirror", "flipped back", "the mean"]
     return grid(tiles, labels, 4)
 
 
 def _augmentation(traced: Trace) -> Pixels:
-    """Each augmentation alone, at its end, with the found keypoints moved along."""
+    """Each augmentation alone, at the end of its range."""
     crop, image, a = traced.crop, traced.image, Augmentation()
-    # For half body, keypoints that are in the image: the found ones, and hips below its edge.
+    # Half body needs visible keypoints; those below the edge of the image count too.
     keypoints = traced.poses.keypoints[0].copy()
     keypoints[:, 2] = 1
     w, h = crop.size

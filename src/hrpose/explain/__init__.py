@@ -1,10 +1,9 @@
-"""`hrpose explain`: one page that walks through the method with an image of one's own."""
+"""`hrpose explain`: one page that shows each step of the method on an image."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrpose.explain import page
-from hrpose.explain.page import tell
+from hrpose.explain.page import render, report
 from hrpose.explain.trace import Trace, trace
 from hrpose.image import encode
 from hrpose.io import write_atomically
@@ -37,7 +36,7 @@ def write(traced: Trace, name: str, folder: Path, threshold: float = THRESHOLD) 
     heatmaps = heatmap_sheet(
         traced.view, traced.merged, traced.metadata.skeleton, traced.in_crop, traced.strides
     )
-    write_atomically(files.page, page.render(tell(traced, name, threshold)))
+    write_atomically(files.page, render(report(traced, name, threshold)))
     write_atomically(files.crop, encode(traced.view, ".png"))
     write_atomically(files.heatmaps, encode(heatmaps, ".png"))
     return files

@@ -1,4 +1,4 @@
-"""Images of the image: the box, the crop around it, the finished pose."""
+"""The figures of an explanation: boxes and poses on the image, heatmaps, pixels, the network."""
 
 import cv2
 import numpy as np
@@ -8,16 +8,16 @@ from hrpose.explain.trace import Floats, Trace
 from hrpose.geometry import Crop, transform
 from hrpose.poses import Poses
 from hrpose.skeleton import Color
-from hrpose.viz import LEFT, MIDDLE, RIGHT, draw, drawing, keypoint_colors
-from hrpose.viz.drawing import INK, PAPER
-from hrpose.viz.heatmaps import GROUND, color_map, enlarged, overlay
+from hrpose.viz import LEFT, MIDDLE, RIGHT, draw, keypoint_colors, overlay, shapes
+from hrpose.viz.drawing import color_map, enlarged
+from hrpose.viz.shapes import BACKGROUND, INK, PAPER
 
-# The long side of what is shown, in pixels.
+# The longer side of a figure in pixels.
 LONG_SIDE = 840
 
 
 def _shown(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
-    """The image at the size of the page, and the factor that brought it there."""
+    """The image at the size of a figure, and the factor of its enlargement."""
     factor = LONG_SIDE / max(image.shape[:2])
     return _resized(image, factor), factor
 
@@ -31,13 +31,13 @@ def _resized(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
 def box_on_image(trace: Trace) -> NDArray[np.uint8]:
     """The image with the person's box."""
     canvas, factor = _shown(trace.image)
-    drawing.box(canvas, trace.box * factor, 6, INK)
-    drawing.box(canvas, trace.box * factor, 3, PAPER)
+    shapes.box(canvas, trace.box * factor, 6, INK)
+    shapes.box(canvas, trace.box * factor, 3, PAPER)
     return canvas
 
 
 def crop_on_image(trace: Trace) -> NDArray[np.uint8]:
-    """The box, the box at the input's shape and the padded crop, on the image and beyond it."""
+    """The box, the box in the input's shape, and the padded crop, which may exceed the image."""
     height, width = trace.image.shape[:2]
     outer = _corners(trace.crop)
     corners = np.concatenate([outer, [[0, 0], [width, height]]])
@@ -47,11 +47,11 @@ def crop_on_image(trace: Trace) -> NDArray[np.uint8]:
     factor = LONG_SIDE / (high - low).max()
     size = tuple(int(value) for value in np.ceil((high - low) * factor))
     to_canvas = np.array([[factor, 0, -low[0] * factor], [0, factor, -low[1] * factor]])
-    # The image on plain ground: what is outside of it is black to the network.
-    canvas = np.full((size[1], size[0], 3), GROUND, np.uint8)
+    # A plain background outside the image, where the network sees black.
+    canvas = np.full((size[1], size[0], 3), BACKGROUND, np.uint8)
     image, placed_image = trace.image, to_canvas
     if factor < 1:
-        # The warp takes single pixels and would miss what is between.
+        # The warp samples single pixels, so the image is averaged first.
         image = _resized(trace.image, factor)
         sx, sy = width / image.shape[1], height / image.shape[0]
         placed_image = to_canvas @ [[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]]
@@ -65,12 +65,12 @@ def crop_on_image(trace: Trace) -> NDArray[np.uint8]:
     )
     for corner_points, color in rectangles:
         placed = transform(corner_points, to_canvas)
-        drawing.outline(canvas, list(placed), 5, INK)
+        shapes.outline(canvas, list(placed), 5, INK)
         if color is LEFT:
             for start, end in zip(placed, np.roll(placed, -1, axis=0), strict=True):
-                drawing.dashed(canvas, start, end, 2.5, color, 9)
+                shapes.dashed(canvas, start, end, 2.5, color, 9)
         else:
-            drawing.outline(canvas, list(placed), 2.5, color)
+            shapes.outline(canvas, list(placed), 2.5, color)
     return canvas
 
 
@@ -86,7 +86,7 @@ def _corners(crop: Crop) -> NDArray[np.float64]:
 
 
 def _around_person(trace: Trace) -> tuple[NDArray[np.uint8], NDArray[np.float64], float]:
-    """The part of the image that the crop shows, its first pixel (x, y), and its enlargement."""
+    """The part of the image inside the crop, resized; its first pixel (x, y); the factor."""
     height, width = trace.image.shape[:2]
     low, high = _corners(trace.crop)[[0, 2]]
     left, top = np.floor(np.clip(low, 0, [width - 1, height - 1])).astype(int)
@@ -96,7 +96,7 @@ def _around_person(trace: Trace) -> tuple[NDArray[np.uint8], NDArray[np.float64]
 
 
 def _enlarged(points: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
-    """Where points lie in a resized image: it is the edges of pixels that are multiplied."""
+    """Points in the pixels of a resized image: the corners of pixels scale, not their centers."""
     return points * factor + (factor - 1) / 2
 
 
@@ -111,83 +111,85 @@ def pose_on_image(trace: Trace, threshold: float) -> NDArray[np.uint8]:
     return draw(canvas, larger, threshold, names=True)
 
 
-def point_on_image(trace: Trace) -> NDArray[np.uint8]:
+def keypoint_on_image(trace: Trace) -> NDArray[np.uint8]:
     """The keypoint on the image, with its coordinates."""
     canvas, corner, factor = _around_person(trace)
     place = trace.poses.keypoints[0, trace.keypoint, :2]
-    return pointed(canvas, _enlarged(place - corner, factor), f"({place[0]:.1f}, {place[1]:.1f})")
+    return label_point(
+        canvas, _enlarged(place - corner, factor), f"({place[0]:.1f}, {place[1]:.1f})"
+    )
 
 
-def pointed(canvas: NDArray[np.uint8], at: ArrayLike, label: str) -> NDArray[np.uint8]:
-    """A mark and a label in an image, which is changed."""
+def label_point(canvas: NDArray[np.uint8], at: ArrayLike, label: str) -> NDArray[np.uint8]:
+    """Draw a dot with a label on `canvas`; returns the canvas."""
     x, y = (float(value) for value in np.asarray(at))
     radius = max(5.0, min(canvas.shape[:2]) / 60)
-    drawing.disc(canvas, (x, y), radius + 2, INK)
-    drawing.disc(canvas, (x, y), radius, MIDDLE)
+    shapes.disc(canvas, (x, y), radius + 2, INK)
+    shapes.disc(canvas, (x, y), radius, MIDDLE)
     size = max(12, round(min(canvas.shape[:2]) / 22))
-    width, height = drawing.chip_extent(label, size)
+    width, height = shapes.chip_extent(label, size)
     right = x + radius * 1.6
     left = right if right + width <= canvas.shape[1] else x - radius * 1.6 - width
-    drawing.chip(canvas, (left, y - height / 2), label, size)
+    shapes.chip(canvas, (left, y - height / 2), label, size)
     return canvas
 
 
 def scale_of(trace: Trace) -> int:
-    """How many times as large the view is shown: to about 400 pixels of height."""
+    """The enlargement of the input, to a height of about 400 pixels."""
     return max(1, round(400 / len(trace.view)))
 
 
-def network_view(trace: Trace, mirrored: bool = False) -> NDArray[np.uint8]:
-    """The view as it is, pixel for pixel, only larger."""
+def network_input(trace: Trace, mirrored: bool = False) -> NDArray[np.uint8]:
+    """The input, every pixel enlarged."""
     scale = scale_of(trace)
     view = trace.view[:, ::-1] if mirrored else trace.view
     return np.ascontiguousarray(view.repeat(scale, axis=0).repeat(scale, axis=1))
 
 
 def keypoint_tile(trace: Trace, keypoint: int) -> NDArray[np.uint8]:
-    """A keypoint's merged heatmap over the view, with the place that was found."""
+    """A keypoint's merged heatmap over the input, with a ring at the keypoint."""
     scale = max(1, scale_of(trace) * 2 // 3)
     tile = overlay(trace.view, trace.merged[keypoint], trace.strides, scale)
     color = keypoint_colors(trace.metadata.skeleton)[keypoint]
     place = enlarged(trace.in_crop[keypoint], scale)
-    drawing.ring(tile, place, tile.shape[0] / 36, 5, INK)
-    drawing.ring(tile, place, tile.shape[0] / 36, 2, color)
+    shapes.ring(tile, place, tile.shape[0] / 36, 5, INK)
+    shapes.ring(tile, place, tile.shape[0] / 36, 2, color)
     return tile
 
 
 def heat_tile(trace: Trace, heatmap: Floats, mirrored: bool = False) -> NDArray[np.uint8]:
-    """A heatmap over the view or over its mirror image."""
+    """A heatmap over the input or its mirror image."""
     view = trace.view[:, ::-1] if mirrored else trace.view
     return overlay(view, heatmap, trace.strides, scale_of(trace))
 
 
-def place_in_view(trace: Trace) -> NDArray[np.uint8]:
-    """The keypoint in the view, with its coordinates."""
+def keypoint_in_input(trace: Trace) -> NDArray[np.uint8]:
+    """The keypoint in the input, with its coordinates."""
     place = trace.in_crop[trace.keypoint]
     label = f"({place[0]:.2f}, {place[1]:.2f})"
-    return pointed(network_view(trace), enlarged(place, scale_of(trace)), label)
+    return label_point(network_input(trace), enlarged(place, scale_of(trace)), label)
 
 
-def place_in_heatmap(trace: Trace) -> NDArray[np.uint8]:
-    """The keypoint in its heatmap, with its coordinates; every heatmap pixel is a square."""
+def keypoint_in_heatmap(trace: Trace) -> NDArray[np.uint8]:
+    """The keypoint in its heatmap, every pixel enlarged, with its coordinates."""
     scale = max(1, round(trace.view.shape[0] * scale_of(trace) / trace.merged.shape[1]))
     squares = color_map(trace.merged[trace.keypoint]).repeat(scale, axis=0).repeat(scale, axis=1)
     place = trace.in_heatmap[trace.keypoint]
     label = f"({place[0]:.2f}, {place[1]:.2f})"
-    return pointed(np.ascontiguousarray(squares), enlarged(place, scale), label)
+    return label_point(np.ascontiguousarray(squares), enlarged(place, scale), label)
 
 
 def pixels(trace: Trace, heatmap: Floats, *, arrow: bool = False) -> NDArray[np.uint8]:
-    """The pixels around the keypoint's peak with their values, and the coordinates at the rim.
+    """The pixels around the keypoint's peak with their values, and coordinates at the edge.
 
     The window is the same for every heatmap of a keypoint. The highest pixel has a white frame;
-    `arrow` leads from it to the place that was found.
+    `arrow` leads from it to the decoded position.
     """
-    # Fewer and larger pixels where an arrow must be seen.
+    # Fewer and larger pixels make room for the arrow.
     reach, cell = (2, 128) if arrow else (3, 76)
-    left, top = (int(value) - reach for value in trace.peaks[trace.keypoint])
+    left, top = (int(value) - reach for value in trace.peak_pixels[trace.keypoint])
     count, rim = 2 * reach + 1, 34
-    canvas = np.full((count * cell + rim, count * cell + rim, 3), GROUND, np.uint8)
+    canvas = np.full((count * cell + rim, count * cell + rim, 3), BACKGROUND, np.uint8)
     height, width = heatmap.shape
     row, column = divmod(int(heatmap.argmax()), width)
     top_value = float(max(trace.merged[trace.keypoint].max(), 1e-6))
@@ -202,13 +204,13 @@ def pixels(trace: Trace, heatmap: Floats, *, arrow: bool = False) -> NDArray[np.
             if not (0 <= left + x < width and 0 <= top + y < height):
                 continue
             value = float(heatmap[top + y, left + x])
-            # Relative to the peak, so that weak heatmaps show their form too.
+            # Relative to the peak, so that weak heatmaps show their shape too.
             color = color_map(np.array([[0.08 + 0.9 * value / top_value]]))[0, 0]
             corner = (rim + x * cell, rim + y * cell)
             canvas[corner[1] + 1 : corner[1] + cell, corner[0] + 1 : corner[0] + cell] = color
             ink = INK if float(color @ np.array([0.3, 0.6, 0.1])) > 140 else PAPER
             middle = (corner[0] + cell / 2, corner[1] + cell * (0.82 if arrow else 0.5))
-            # + 0.0 makes of -0.0 a plain zero.
+            # + 0.0 turns -0.0 into 0.0.
             _centered(canvas, f"{round(value, 2) + 0.0:.2f}", middle, 19, ink)
 
     def on_canvas(place: Floats) -> Floats:
@@ -216,38 +218,38 @@ def pixels(trace: Trace, heatmap: Floats, *, arrow: bool = False) -> NDArray[np.
         return corner
 
     frame = on_canvas(np.array([column, row], np.float64)) - cell / 2
-    drawing.box(canvas, [*frame, cell, cell], 4, PAPER)
+    shapes.box(canvas, [*frame, cell, cell], 4, PAPER)
     if arrow:
-        start = on_canvas(trace.peaks[trace.keypoint].astype(np.float64))
+        start = on_canvas(trace.peak_pixels[trace.keypoint].astype(np.float64))
         end = on_canvas(trace.in_heatmap[trace.keypoint])
-        drawing.disc(canvas, start, 6, INK)
-        drawing.arrow(canvas, start, end, 5, INK)
-        drawing.disc(canvas, start, 4, LEFT)
+        shapes.disc(canvas, start, 6, INK)
+        shapes.arrow(canvas, start, end, 5, INK)
+        shapes.disc(canvas, start, 4, LEFT)
     return canvas
 
 
 def score_bars(trace: Trace, threshold: float) -> NDArray[np.uint8]:
-    """Every keypoint's score as a bar in its side's color, and the threshold as a line."""
+    """Each keypoint's score as a bar in its color, and the threshold as a line."""
     names = [name.replace("_", " ") for name in trace.metadata.skeleton.keypoints]
     size, row, left, wide = 20, 32, 200, 560
-    canvas = np.full((row * len(names) + 24, left + wide + 90, 3), GROUND, np.uint8)
+    canvas = np.full((row * len(names) + 24, left + wide + 90, 3), BACKGROUND, np.uint8)
     colors = keypoint_colors(trace.metadata.skeleton)
     for index, (name, color) in enumerate(zip(names, colors, strict=True)):
         y = 12 + index * row
         score = float(trace.poses.keypoints[0, index, 2])
         shown: Color = color if score >= threshold else (96, 100, 112)
-        drawing.write(canvas, (16, y + 3), drawing.shortened(name, size, left - 24), size, rim=None)
+        shapes.write(canvas, (16, y + 3), shapes.shortened(name, size, left - 24), size, rim=None)
         canvas[y + 6 : y + row - 6, left : left + wide] = (40, 44, 54)
         canvas[y + 6 : y + row - 6, left : left + round(wide * score)] = shown
-        drawing.write(canvas, (left + wide + 14, y + 3), f"{score:.2f}", size, rim=None)
+        shapes.write(canvas, (left + wide + 14, y + 3), f"{score:.2f}", size, rim=None)
     x = left + wide * threshold
-    drawing.dashed(canvas, (x, 8), (x, canvas.shape[0] - 8), 2.5, PAPER, 6)
+    shapes.dashed(canvas, (x, 8), (x, canvas.shape[0] - 8), 2.5, PAPER, 6)
     return canvas
 
 
 def network(trace: Trace) -> NDArray[np.uint8]:
-    """HRNet as a drawing: four branches side by side, which exchange what they found."""
-    canvas = np.full((476, 1080, 3), GROUND, np.uint8)
+    """A diagram of HRNet: four parallel branches that exchange their features."""
+    canvas = np.full((476, 1080, 3), BACKGROUND, np.uint8)
     width, height = trace.metadata.input_wh
     tops, lefts = (60, 190, 305, 405), (150, 370, 590, 810)
     tall, wide = (84, 64, 50, 40), (150, 116, 92, 72)
@@ -263,7 +265,7 @@ def network(trace: Trace) -> NDArray[np.uint8]:
                         tops[target] + tall[target] / 2,
                     )
                     straight = target == branch
-                    drawing.arrow(canvas, start, end, 3.4 if straight else 1.8, gray)
+                    shapes.arrow(canvas, start, end, 3.4 if straight else 1.8, gray)
             corner = (round(center[0] - wide[branch] / 2), tops[branch])
             shade = (LEFT, (48, 132, 205), (64, 108, 160), (70, 88, 122))[branch]
             far = (corner[0] + wide[branch], corner[1] + tall[branch])
@@ -278,8 +280,8 @@ def network(trace: Trace) -> NDArray[np.uint8]:
     middle = tops[0] + tall[0] / 2
     _centered(canvas, "crop", (52, middle - 12), 20, PAPER)
     _centered(canvas, f"{width} x {height}", (52, middle + 14), 17, (150, 156, 170))
-    drawing.arrow(canvas, (102, middle), (lefts[0] - 4, middle), 3.4, gray)
-    drawing.arrow(canvas, (lefts[3] + 154, middle), (lefts[3] + 190, middle), 3.4, MIDDLE)
+    shapes.arrow(canvas, (102, middle), (lefts[0] - 4, middle), 3.4, gray)
+    shapes.arrow(canvas, (lefts[3] + 154, middle), (lefts[3] + 190, middle), 3.4, MIDDLE)
     count = len(trace.metadata.skeleton)
     _centered(canvas, f"{count}", (1036, middle - 12), 20, MIDDLE)
     _centered(canvas, "heatmaps", (1036, middle + 14), 15, MIDDLE)
@@ -289,5 +291,5 @@ def network(trace: Trace) -> NDArray[np.uint8]:
 def _centered(
     canvas: NDArray[np.uint8], words: str, at: tuple[float, float], size: int, color: Color
 ) -> None:
-    width, height = drawing.extent(words, size)
-    drawing.write(canvas, (at[0] - width / 2, at[1] - height / 2), words, size, color, rim=None)
+    width, height = shapes.extent(words, size)
+    shapes.write(canvas, (at[0] - width / 2, at[1] - height / 2), words, size, color, rim=None)

@@ -1,4 +1,4 @@
-"""Everything that happens between an image and a pose, kept for looking at."""
+"""The intermediate results between an image and a pose."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,13 +19,13 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
-    """One person's way through the method.
+    """The steps of the method for one person.
 
-    `image` (H, W, 3) uint8 RGB, `box` [x, y, w, h] and `box_from`, a sentence about who gave it;
-    `view` (h, w, 3) is what the network sees; `direct` and `mirrored` (k, h/4, w/4) are its
-    heatmaps of the view and of its mirror image, `merged` the flip test's mean of both; `in_crop`
-    (k, 2) are the keypoints in pixels of the view, `scores` (k,) their peaks; `poses` is the
-    result. `keypoint` is the one that is looked at closely.
+    `image` (H, W, 3) uint8 RGB, `box` [x, y, w, h] and `box_from`, a sentence about its origin;
+    `view` (h, w, 3) uint8 is the warped crop, the network's input; `direct` and `mirrored`
+    (k, h/4, w/4) are the heatmaps of the view and of its mirror image, `merged` their mean of the
+    flip test; `in_crop` (k, 2) are the keypoints in pixels of the view, `peaks` (k,) the maxima of
+    `merged`; `poses` is the result. `keypoint` is the index of the one shown in detail.
     """
 
     image: NDArray[np.uint8]
@@ -38,7 +38,7 @@ class Trace:
     mirrored: Floats
     merged: Floats
     in_crop: Floats
-    scores: Floats
+    peaks: Floats
     poses: Poses
     keypoint: int
 
@@ -50,32 +50,32 @@ class Trace:
     @property
     def in_heatmap(self) -> Floats:
         """(k, 2): the keypoints in heatmap pixels."""
-        places: Floats = self.in_crop / np.array(self.strides)
-        return places
+        points: Floats = self.in_crop / np.array(self.strides)
+        return points
 
     @property
-    def peaks(self) -> NDArray[np.int64]:
-        """(k, 2): each merged heatmap's highest pixel, as (x, y)."""
+    def peak_pixels(self) -> NDArray[np.int64]:
+        """(k, 2): the highest pixel (x, y) of each merged heatmap."""
         rows, columns = np.divmod(
             self.merged.reshape(len(self.merged), -1).argmax(axis=1), self.merged.shape[2]
         )
         return np.stack([columns, rows], axis=-1)
 
     @property
-    def turned_back(self) -> Floats:
-        """(k, h, w): `mirrored`, mirrored once more, with left and right keypoints exchanged."""
+    def flipped_back(self) -> Floats:
+        """(k, h, w): `mirrored`, mirrored again, with left and right keypoints exchanged."""
         order = self.metadata.skeleton.flip_permutation
         back: Floats = flip_back(self.mirrored, order, shift=False)
         return back
 
     @property
     def twin(self) -> int:
-        """The keypoint that `keypoint` becomes in the mirror image."""
+        """The index of the keypoint that `keypoint` becomes in the mirror image."""
         return int(self.metadata.skeleton.flip_permutation[self.keypoint])
 
     @property
     def name(self) -> str:
-        """The keypoint's name, for reading."""
+        """The name of `keypoint`, with spaces."""
         return self.metadata.skeleton.keypoints[self.keypoint].replace("_", " ")
 
 
@@ -86,10 +86,10 @@ def trace(
     box_from: str,
     keypoint: str | None = None,
 ) -> Trace:
-    """Follow the person in `box` [x, y, w, h] through `session`, with the flip test.
+    """Trace the person in `box` [x, y, w, h] through `session`, with the flip test.
 
-    `keypoint` names the one to look at closely; without it, one that shows the method well. Raises
-    UserError for a box or a keypoint that is not there.
+    `keypoint` is the name of the one to show in detail; without it, one that shows the method well.
+    Raises UserError for a box beside the image and an unknown keypoint.
     """
     estimator = PoseEstimator(session, flip_test=True)
     metadata = session.metadata
@@ -99,30 +99,29 @@ def trace(
     direct, mirrored = session(np.stack([view, view[:, ::-1]]))
     codec, order = metadata.codec, metadata.skeleton.flip_permutation
     merged = codec.merge_flipped(direct, mirrored, order)
-    in_crop, scores = estimator.decode(merged)
-    chosen = _clearest(merged, in_crop / codec.strides(metadata.heatmap_wh), scores)
+    in_crop, peaks = estimator.decode(merged)
+    chosen = _clearest(merged, in_crop / codec.strides(metadata.heatmap_wh), peaks)
     if keypoint is not None:
         chosen = _index_of(keypoint, metadata)
     return Trace(
-        image, box, box_from, metadata, crop, view, direct, mirrored, merged, in_crop, scores,
+        image, box, box_from, metadata, crop, view, direct, mirrored, merged, in_crop, peaks,
         poses, chosen,
     )  # fmt: skip
 
 
-def _clearest(heatmaps: Floats, places: Floats, scores: Floats) -> int:
-    """The surest keypoint whose place is between the pixels along both axes, away from the border.
-
-    Without one, the surest.
-    """
+def _clearest(heatmaps: Floats, points: Floats, peaks: Floats) -> int:
+    """The keypoint with the highest peak, preferably between pixels and away from the border."""
     height, width = heatmaps.shape[1:]
-    between = (np.abs(places - np.rint(places)) > 1e-3).all(axis=1)
-    inside = ((places >= 4) & (places < [width - 4, height - 4])).all(axis=1)
-    return int(np.argmax(scores + between + inside))
+    between = (np.abs(points - np.rint(points)) > 1e-3).all(axis=1)
+    inside = ((points >= 4) & (points < [width - 4, height - 4])).all(axis=1)
+    return int(np.argmax(peaks + between + inside))
 
 
 def _index_of(keypoint: str, metadata: Metadata) -> int:
     names = metadata.skeleton.keypoints
     wanted = keypoint.strip().replace(" ", "_").replace("-", "_")
     if wanted not in names:
-        raise UserError(f"keypoint '{keypoint}': expected one of {', '.join(names)}")
+        raise UserError(
+            f"keypoint '{keypoint}': expected one of {', '.join(names)}", code="option-invalid"
+        )
     return names.index(wanted)

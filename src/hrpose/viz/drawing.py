@@ -1,30 +1,37 @@
-"""The colors: the skeleton's own, or one for each side, the same in every image."""
+"""Poses and heatmaps on images, in the colors of their skeleton."""
 
 import colorsys
-import math
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageDraw, ImageFont
 
-from hrpose.poses import Poses
+from hrpose.poses import THRESHOLD, Poses
 from hrpose.skeleton import Color, Skeleton
+from hrpose.viz.shapes import (
+    INK,
+    PAPER,
+    box,
+    chip,
+    chip_extent,
+    disc,
+    extent,
+    grid,
+    line,
+    ring,
+    write,
+)
 
-# After Okabe and Ito: told apart by most color-blind people, and bright on images. RGB.
+# After Okabe and Ito: distinct to most color-blind people, and bright on photos. RGB.
 LEFT, RIGHT, MIDDLE = (0, 158, 255), (255, 140, 0), (90, 220, 120)
-# The thin rim that lets a line be seen on any ground.
-INK: Color = (18, 20, 26)
-PAPER: Color = (255, 255, 255)
 
 
 def keypoint_colors(skeleton: Skeleton) -> list[Color]:
-    """One RGB color per keypoint: the skeleton's, or its side's, the pairs' first one being left.
+    """One RGB color per keypoint: the skeleton's own, or that of its side.
 
-    A skeleton without either gets as many hues as it has keypoints.
+    The first keypoint of a flip pair is the left one. A skeleton without colors and flip pairs gets
+    a hue for each keypoint.
     """
     if skeleton.colors:
         return list(skeleton.colors)
@@ -39,224 +46,105 @@ def keypoint_colors(skeleton: Skeleton) -> list[Color]:
 
 
 def limb_colors(skeleton: Skeleton) -> list[Color]:
-    """One RGB color per limb: its end's, or the side's and the middle's where it joins both."""
+    """One RGB color per limb: that of its end, or of its side; green between left and right."""
     colors = keypoint_colors(skeleton)
     if skeleton.colors or not skeleton.flip_pairs:
         return [colors[end] for _, end in skeleton.limbs]
-    found: list[Color] = []
+    colored: list[Color] = []
     for start, end in skeleton.limbs:
         sides = {colors[start], colors[end]} - {MIDDLE}
-        found.append(sides.pop() if len(sides) == 1 else MIDDLE)
-    return found
+        colored.append(sides.pop() if len(sides) == 1 else MIDDLE)
+    return colored
 
 
 def shown_keypoints(poses: Poses, person: int, threshold: float) -> NDArray[np.float32]:
-    """(m, 2): the keypoints of a person that are present."""
+    """(m, 2): the keypoints of a person whose score reaches the threshold."""
     keypoints = poses.keypoints[person]
     shown: NDArray[np.float32] = keypoints[keypoints[:, 2] >= threshold, :2]
     return shown
 
 
 def person_size(poses: Poses, person: int, threshold: float) -> float:
-    """How far the shown keypoints reach, in pixels; half the box where there are none."""
+    """The extent of the shown keypoints in pixels; half the box for fewer than two."""
     shown = shown_keypoints(poses, person, threshold)
     if len(shown) < 2:
         return float(poses.boxes[person, 2:].max()) / 2
     return float(np.ptp(shown, axis=0).max())
 
 
-# x and y; what follows them, as a keypoint's score, is not looked at.
-Point = Sequence[float] | NDArray[np.floating[Any]]
+def draw(
+    image: NDArray[np.uint8],
+    poses: Poses,
+    threshold: float = THRESHOLD,
+    boxes: bool = False,
+    *,
+    ids: bool = False,
+    scores: bool = False,
+    names: bool = False,
+) -> NDArray[np.uint8]:
+    """A copy of an (h, w, 3) uint8 RGB image with the skeletons of `poses` on it.
 
-# Shapes are placed to 1/16 of a pixel: whole pixels make thin limbs jump from frame to frame.
-_SHIFT = 4
-_UNIT = 2**_SHIFT
-# OpenCV's anti-aliased polygons are this much wider than their corners say (measured).
-_EXTRA = 1.45
-# Far outside the image OpenCV's fixed-point numbers would overflow.
-_FAR = 1e5
-
-
-def line(canvas: NDArray[np.uint8], start: Point, end: Point, width: float, color: Color) -> None:
-    """A straight line from (x, y) to (x, y). `width` in pixels need not be whole; at least 1.8."""
-    (ax, ay), (bx, by) = _point(start), _point(end)
-    length = math.hypot(bx - ax, by - ay)
-    if length < 1e-6:
-        return
-    reach = max(width - _EXTRA, 0.1) / 2 / length
-    x, y = (ay - by) * reach, (bx - ax) * reach
-    corners = ((ax + x, ay + y), (bx + x, by + y), (bx - x, by - y), (ax - x, ay - y))
-    _fill(canvas, corners, color)
-
-
-def disc(canvas: NDArray[np.uint8], center: Point, radius: float, color: Color) -> None:
-    """A filled circle around (x, y)."""
-    x, y = _point(center)
-    at = (round(x * _UNIT), round(y * _UNIT))
-    cv2.circle(canvas, at, round(radius * _UNIT), color, -1, cv2.LINE_AA, _SHIFT)
-
-
-def ring(canvas: NDArray[np.uint8], center: Point, radius: float, width: int, color: Color) -> None:
-    """A circle around (x, y), its middle left open."""
-    x, y = _point(center)
-    at = (round(x * _UNIT), round(y * _UNIT))
-    cv2.circle(canvas, at, round(radius * _UNIT), color, width, cv2.LINE_AA, _SHIFT)
-
-
-def box(canvas: NDArray[np.uint8], xywh: ArrayLike, width: float, color: Color) -> None:
-    """The four sides of [x, y, w, h]."""
-    x, y, w, h = np.asarray(xywh, np.float64)
-    outline(canvas, [(x, y), (x + w, y), (x + w, y + h), (x, y + h)], width, color)
-
-
-def outline(
-    canvas: NDArray[np.uint8], corners: Sequence[Point], width: float, color: Color
-) -> None:
-    """A closed polygon's sides through its corners (x, y)."""
-    for start, end in zip(corners, [*corners[1:], corners[0]], strict=True):
-        line(canvas, start, end, width, color)
-        disc(canvas, start, max(width / 2 - 0.5, 0.3), color)
-
-
-def dashed(
-    canvas: NDArray[np.uint8],
-    start: Point,
-    end: Point,
-    width: float,
-    color: Color,
-    dash: float,
-) -> None:
-    """A line of dashes that are `dash` pixels long, with gaps as long."""
-    (ax, ay), (bx, by) = _point(start), _point(end)
-    count = max(1, round(math.hypot(bx - ax, by - ay) / dash / 2))
-    x, y = (bx - ax) / count, (by - ay) / count
-    for step in range(count):
-        middle = step + 0.5
-        line(
-            canvas,
-            (ax + x * step, ay + y * step),
-            (ax + x * middle, ay + y * middle),
-            width,
-            color,
-        )
-
-
-def arrow(canvas: NDArray[np.uint8], start: Point, end: Point, width: float, color: Color) -> None:
-    """A line with a filled head that ends exactly at `end`."""
-    (ax, ay), (bx, by) = _point(start), _point(end)
-    length = math.hypot(bx - ax, by - ay)
-    if length < 1e-6:
-        return
-    reach = min(width * 4, length * 0.6)
-    x, y = (bx - ax) / length * reach, (by - ay) / length * reach
-    back = (bx - x, by - y)
-    line(canvas, (ax, ay), back, width, color)
-    wide = 0.55
-    sides = ((back[0] - y * wide, back[1] + x * wide), (back[0] + y * wide, back[1] - x * wide))
-    _fill(canvas, ((bx, by), *sides), color)
-
-
-def _fill(canvas: NDArray[np.uint8], corners: Sequence[tuple[float, float]], color: Color) -> None:
-    """A filled convex polygon."""
-    fixed = np.array([(round(x * _UNIT), round(y * _UNIT)) for x, y in corners], np.int32)
-    cv2.fillConvexPoly(canvas, fixed, color, cv2.LINE_AA, _SHIFT)
-
-
-def _point(value: Point) -> tuple[float, float]:
-    x, y = float(value[0]), float(value[1])
-    return min(max(x, -_FAR), _FAR), min(max(y, -_FAR), _FAR)
-
-
-@cache
-def font(size: int) -> Any:
-    """Pillow's own font in pixels; it travels with Pillow, so it is there offline."""
-    return ImageFont.load_default(size)
-
-
-def extent(text: str, size: int) -> tuple[int, int]:
-    """(w, h) in pixels of a line: its own width, and the height of any line of this size."""
-    ascent, descent = font(size).getmetrics()
-    return round(font(size).getlength(text) + 0.5), ascent + descent
-
-
-def shortened(text: str, size: int, width: int) -> str:
-    """The text, or as much of its start as fits into `width` pixels, with an ellipsis."""
-    if extent(text, size)[0] <= width:
-        return text
-    while text and extent(text + "...", size)[0] > width:
-        text = text[:-1]
-    return text + "..."
-
-
-def write(
-    canvas: NDArray[np.uint8],
-    at: tuple[float, float],
-    text: str,
-    size: int,
-    color: Color = PAPER,
-    rim: Color | None = INK,
-) -> None:
-    """Write a line into `canvas`, its top left corner `at` (x, y), with a thin rim."""
-    width, height = extent(text, size)
-    stroke = max(1, size // 8) if rim is not None else 0
-    left, top = round(at[0]) - stroke, round(at[1]) - stroke
-    patch = _patch(canvas, left, top, width + 2 * stroke, height + 2 * stroke)
-    if patch is None:
-        return
-    pixels, (dx, dy) = patch
-    image = Image.fromarray(pixels)
-    ImageDraw.Draw(image).text(
-        (stroke - dx, stroke - dy),
-        text,
-        fill=color,
-        font=font(size),
-        stroke_width=stroke,
-        stroke_fill=rim,
-    )
-    pixels[:] = np.asarray(image)
-
-
-def chip(
-    canvas: NDArray[np.uint8], at: tuple[float, float], text: str, size: int, ground: Color = INK
-) -> None:
-    """Write a line on a rounded, slightly transparent label; `at` is its top left corner.
-
-    A label that would leave the image is moved inside.
+    The person's left limbs are blue, the right ones orange, the others green. Keypoints with a
+    score below `threshold`, in [0, 1], are left out, and so are limbs that end in one. `boxes`
+    draws the persons' boxes, `ids` their track ids (without tracks, their index in `poses`),
+    `scores` the scores of the poses, `names` the names of the keypoints. Line widths grow with the
+    person; small persons are drawn over large ones.
     """
-    width, height = chip_extent(text, size)
-    left = round(min(max(at[0], 0), max(0, canvas.shape[1] - width)))
-    top = round(min(max(at[1], 0), max(0, canvas.shape[0] - height)))
-    patch = _patch(canvas, left, top, width, height)
-    if patch is None:
-        return
-    pixels, _ = patch
-    label = Image.new("L", (width, height))
-    ImageDraw.Draw(label).rounded_rectangle((0, 0, width - 1, height - 1), size // 3, fill=215)
-    alpha = np.asarray(label)[: pixels.shape[0], : pixels.shape[1], None] / 255
-    pixels[:] = (pixels * (1 - alpha) + np.array(ground) * alpha).astype(np.uint8)
-    write(canvas, (left + size * 0.4, top + size * 0.1), text, size, rim=None)
+    canvas = np.array(image, order="C")
+    order = sorted(range(len(poses)), key=lambda person: -person_size(poses, person, threshold))
+    for person in order:
+        width = line_width(person_size(poses, person, threshold))
+        if boxes:
+            box(canvas, poses.boxes[person], width * 0.6 + 1.6, INK)
+            box(canvas, poses.boxes[person], max(width * 0.6, 1), PAPER)
+        _draw_skeleton(canvas, poses, person, width, threshold)
+    if ids or scores or names:
+        _write_labels(canvas, poses, order, threshold, ids=ids, scores=scores, names=names)
+    return canvas
 
 
-def chip_extent(text: str, size: int) -> tuple[int, int]:
-    """(w, h) in pixels of a `chip`."""
-    width, height = extent(text, size)
-    return width + round(size * 0.8), height + round(size * 0.2)
+def line_width(size: float) -> float:
+    """Pixels for a person of `size` pixels: a seventieth, from 1.8 to 14."""
+    return float(np.clip(size / 70, 1.8, 14))
 
 
-def _patch(
-    canvas: NDArray[np.uint8], left: int, top: int, width: int, height: int
-) -> tuple[NDArray[np.uint8], tuple[int, int]] | None:
-    """The part of a rectangle that is on the canvas, and how much its corner was cut."""
-    x, y = max(left, 0), max(top, 0)
-    part = canvas[y : max(top + height, 0), x : max(left + width, 0)]
-    return (part, (x - left, y - top)) if part.size else None
+def _draw_skeleton(
+    canvas: NDArray[np.uint8], poses: Poses, person: int, width: float, threshold: float
+) -> None:
+    """All rims first, then the colors, so that no rim crosses a neighboring limb."""
+    # Lists of numbers: many small shapes are drawn faster without arrays.
+    keypoints = poses.keypoints[person].tolist()
+    present = (poses.keypoints[person, :, 2] >= threshold).tolist()
+    limbs = [
+        (start, end, color)
+        for (start, end), color in zip(
+            poses.skeleton.limbs, limb_colors(poses.skeleton), strict=True
+        )
+        if present[start] and present[end]
+    ]
+    dots = [
+        (index, color)
+        for index, color in enumerate(keypoint_colors(poses.skeleton))
+        if present[index]
+    ]
+    rim = 0.5 + width * 0.14
+    radius = width * 0.85 + 0.6
+    for start, end, _ in limbs:
+        line(canvas, keypoints[start], keypoints[end], width + 2 * rim, INK)
+    for index, _ in dots:
+        disc(canvas, keypoints[index], radius + rim, INK)
+    for start, end, color in limbs:
+        line(canvas, keypoints[start], keypoints[end], width, color)
+    for index, color in dots:
+        disc(canvas, keypoints[index], radius + rim * 0.5, INK)
+        disc(canvas, keypoints[index], radius, color)
 
 
 # [left, top, right, bottom]
 Place = tuple[float, float, float, float]
 
 
-def write_words(
+def _write_labels(
     canvas: NDArray[np.uint8],
     poses: Poses,
     order: Sequence[int],
@@ -266,7 +154,7 @@ def write_words(
     scores: bool,
     names: bool,
 ) -> None:
-    """Write into `canvas`, person by person in this order; no word covers another."""
+    """Write the ids, scores and names of persons, in this order, so that no text covers another."""
     taken: list[Place] = []
     for person in order:
         size = _text_size(person_size(poses, person, threshold), canvas)
@@ -279,7 +167,7 @@ def write_words(
 
 
 def _text_size(size: float, canvas: NDArray[np.uint8]) -> int:
-    """Pixels: an eighteenth of the person, readable and not larger than the image can bear."""
+    """Pixels: an eighteenth of the person, but readable, and not too large for the image."""
     return int(np.clip(size / 18, 11, max(11, min(32, canvas.shape[0] / 16))))
 
 
@@ -292,7 +180,7 @@ def _write_label(
     threshold: float,
     taken: list[Place],
 ) -> None:
-    """Above the person's highest keypoint, or the box where that is higher; else a little beside."""
+    """Above the person's highest keypoint or box, moved a little where another text is."""
     x, y, w, _ = (float(value) for value in poses.boxes[person])
     shown = shown_keypoints(poses, person, threshold)
     middle, top = x + w / 2, y
@@ -320,7 +208,7 @@ def _write_names(
     threshold: float,
     taken: list[Place],
 ) -> None:
-    """Each keypoint's name on the side away from the person; a thin line where it must go further."""
+    """Each keypoint's name on the side away from the person; a thin line leads to distant ones."""
     shown = shown_keypoints(poses, person, threshold)
     middle = float(shown[:, 0].mean()) if len(shown) else 0.0
     reach = size * 0.4
@@ -344,7 +232,7 @@ def _write_names(
 def _places_beside(
     x: float, y: float, extent: tuple[int, int], gap: float, right: bool
 ) -> list[Place]:
-    """Places for a word beside (x, y), the best first: level with it, then further up and down."""
+    """Places for a name beside (x, y), the best first: level with it, then further up and down."""
     width, height = extent
     places = []
     for rows in (0.0, -1.0, 1.0, -2.0, 2.0, -3.0, 3.0):
@@ -358,7 +246,7 @@ def _places_beside(
 def _free_place(
     places: Sequence[Place], taken: Sequence[Place], canvas: NDArray[np.uint8]
 ) -> Place | None:
-    """The first place that is on the canvas and covers nothing."""
+    """The first place on the canvas that covers no other text."""
     height, width = canvas.shape[:2]
     for place in places:
         left, top, right, bottom = place
@@ -372,6 +260,78 @@ def _free_place(
 
 
 def _pale(color: Color) -> Color:
-    """A color halfway to white, for letters."""
+    """A color halfway to white, for text."""
     r, g, b = (round((value + c) / 2) for value, c in zip(color, PAPER, strict=True))
     return r, g, b
+
+
+def color_map(values: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Values (h, w) in [0, 1] as RGB (h, w, 3) uint8: the inferno map, black to pale yellow."""
+    levels = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    colored = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)
+    return np.ascontiguousarray(colored[..., ::-1])
+
+
+def enlarged(points: ArrayLike, scale: int) -> NDArray[np.float64]:
+    """Points (..., 2) of an image in the pixels of that image enlarged `scale` times.
+
+    Pixel centers are at integers, so the center of the first pixel moves too.
+    """
+    return np.asarray(points, np.float64) * scale + (scale - 1) / 2
+
+
+def overlay(
+    crop: NDArray[np.uint8],
+    heatmap: NDArray[np.floating],
+    strides: tuple[float, float] = (4, 4),
+    scale: int = 1,
+) -> NDArray[np.uint8]:
+    """A heatmap (h, w) over its dimmed crop (H, W, 3) uint8 RGB, enlarged `scale` times.
+
+    `strides` are the crop's pixels per heatmap pixel along x and y. The colors are absolute: 0
+    shows the crop only, 1 is the brightest.
+    """
+    size = (crop.shape[1] * scale, crop.shape[0] * scale)
+    image = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC).astype(np.float32)
+    gray = image.mean(axis=-1, keepdims=True)
+    ground = (gray * 0.8 + image * 0.2) * 0.65
+    # The codec's own places: heatmap pixel (0, 0) is the crop's pixel (0, 0).
+    corner = (scale - 1) / 2
+    to_image = np.array([[strides[0] * scale, 0, corner], [0, strides[1] * scale, corner]])
+    heat = cv2.warpAffine(
+        heatmap.astype(np.float32), to_image, size, borderMode=cv2.BORDER_REPLICATE
+    )
+    # Low values shine through early, or weak heatmaps would seem empty.
+    alpha = np.clip(heat * 1.2, 0, 1)[..., None] ** 0.6
+    mixed = ground * (1 - alpha) + color_map(0.35 + 0.65 * heat) * alpha
+    result: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
+    return result
+
+
+def heatmap_sheet(
+    crop: NDArray[np.uint8],
+    heatmaps: NDArray[np.floating],
+    skeleton: Skeleton,
+    points: ArrayLike | None = None,
+    strides: tuple[float, float] = (4, 4),
+    scale: int = 2,
+    columns: int = 6,
+) -> NDArray[np.uint8]:
+    """A grid with one tile per keypoint: its heatmap over the crop, its name and its peak value.
+
+    `crop` (H, W, 3) uint8 RGB, `heatmaps` (k, h, w). `points` (k, 2), keypoints in pixels of the
+    crop, are marked if given. `strides` and `scale` are those of `overlay`.
+    """
+    tiles = [overlay(crop, heatmap, strides, scale) for heatmap in heatmaps]
+    if points is not None:
+        for tile, point, color in zip(
+            tiles, enlarged(points, scale), keypoint_colors(skeleton), strict=True
+        ):
+            radius = max(5.0, tile.shape[0] / 40)
+            ring(tile, point, radius, 4, INK)
+            ring(tile, point, radius, 2, color)
+    labels = [
+        f"{name.replace('_', ' ')}  {float(heatmap.max()):.2f}"
+        for name, heatmap in zip(skeleton.keypoints, heatmaps, strict=True)
+    ]
+    return grid(tiles, labels, columns)

@@ -14,15 +14,14 @@ from hrpose.viz import (
     MIDDLE,
     RIGHT,
     draw,
-    drawing,
     heatmap_sheet,
     keypoint_colors,
     limb_colors,
     overlay,
+    shapes,
     side_by_side,
 )
-from hrpose.viz.heatmaps import enlarged
-from hrpose.viz.poses import line_width
+from hrpose.viz.drawing import enlarged, line_width
 
 GRAY = 128
 
@@ -174,7 +173,7 @@ def test_lines_grow_with_the_person() -> None:
 @pytest.mark.parametrize("width", [2.0, 2.5, 4.0, 7.25])
 def test_a_line_is_as_wide_as_said(width: float) -> None:
     black = np.zeros((60, 60, 3), np.uint8)
-    drawing.line(black, (10, 30.3), (50, 30.3), width, (255, 255, 255))
+    shapes.line(black, (10, 30.3), (50, 30.3), width, (255, 255, 255))
     assert black[:, 30, 0].sum() / 255 == pytest.approx(width, abs=0.4)
 
 
@@ -195,17 +194,17 @@ def test_a_rim_is_dark_around_a_limb() -> None:
 @pytest.mark.parametrize("at", [(-500, 5), (5, -500), (9999, 9999), (70, 50), (-8, 55)])
 def test_text_beyond_the_canvas_does_no_harm(at: tuple[int, int]) -> None:
     pixels = np.zeros((60, 80, 3), np.uint8)
-    drawing.write(pixels, at, "left wrist", 20)
-    drawing.chip(pixels, at, "#12 a label wider than the image", 20)
+    shapes.write(pixels, at, "left wrist", 20)
+    shapes.chip(pixels, at, "#12 a label wider than the image", 20)
     assert pixels.any()
 
 
 def test_shortened_text_fits() -> None:
-    assert drawing.shortened("left wrist", 16, 400) == "left wrist"
-    short = drawing.shortened("a very long name of a keypoint", 16, 100)
+    assert shapes.shortened("left wrist", 16, 400) == "left wrist"
+    short = shapes.shortened("a very long name of a keypoint", 16, 100)
     assert short.startswith("a very")
     assert short.endswith("...")
-    assert drawing.extent(short, 16)[0] <= 100
+    assert shapes.extent(short, 16)[0] <= 100
 
 
 def test_a_heatmap_lies_where_its_codec_says() -> None:

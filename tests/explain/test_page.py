@@ -1,4 +1,4 @@
-"""`hrpose explain`: one page and its images, whatever the image, the box and the codec are."""
+"""`hrpose explain`: one page and its images, for any image, box and codec, in a browser too."""
 
 import base64
 import io
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,12 @@ from typer.testing import CliRunner, Result
 from hrpose.cli.main import app
 from hrpose.codec import CODECS, Codec
 from hrpose.errors import UserError
-from hrpose.explain import trace
-from hrpose.explain.page import tell
+from hrpose.explain import trace, write
+from hrpose.explain.page import report
 from hrpose.metadata import Calibration
 from hrpose.session import open_session
 from hrpose.skeleton import Skeleton
+from offline_page import opened
 from tiny_weights import METADATA, write_tiny_weights
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -47,7 +49,7 @@ def image(path: Path, width: int = 64, height: int = 80, seed: int = 0) -> Path:
 
 
 class Page(HTMLParser):
-    """Tags that are closed, the sources of images, and the words."""
+    """The images, links and text of a page, whose tags must all be closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -75,18 +77,18 @@ class Page(HTMLParser):
         self.words += data
 
 
-def page_in(folder: Path, stem: str = "image") -> Page:
+def page_in(folder: Path, stem: str = "photo") -> Page:
     return Page((folder / f"{stem}-explained.html").read_text(encoding="utf-8"))
 
 
-def test_the_page_is_whole_and_needs_nothing_else(run: Run, tmp_path: Path) -> None:
+def test_the_page_is_complete_and_self_contained(run: Run, tmp_path: Path) -> None:
     ran = run(image(tmp_path / "photo.jpg"), "--box", "10,10,30,40")
     assert ran.exit_code == 0, ran.output
     page = page_in(tmp_path / "out")
     assert all(link.startswith("data:") for link in page.links)
     assert "<script" not in (tmp_path / "out/photo-explained.html").read_text(encoding="utf-8")
-    # 1 box, 1 crop, 2 views, 1 network, 17 heatmaps, 6 of the flip test, 1 keypoint, 3 of the way
-    # back, 1 pose, 1 of scores.
+    # 1 box, 1 crop, 2 inputs, 1 network, 17 heatmaps, 6 of the flip test, 1 keypoint, 3 on the
+    # way back, 1 pose, 1 of scores.
     assert len(page.images) == 34
     for drawn in page.images:
         data = base64.b64decode((drawn["src"] or "").partition(",")[2])
@@ -107,12 +109,12 @@ def test_the_page_is_whole_and_needs_nothing_else(run: Run, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_every_codec_tells_its_own_rule(tmp_path: Path, codec: str) -> None:
+def test_every_codec_explains_its_own_rule(tmp_path: Path, codec: str) -> None:
     metadata = replace(METADATA, codec=Codec(codec, sigma=1.2))
     session = open_session(write_tiny_weights(tmp_path / "tiny.onnx", metadata), threads=1)
     image = np.random.default_rng(0).integers(0, 256, (80, 64, 3), dtype=np.uint8)
-    story = tell(trace(session, image, np.array([0.0, 0, 64, 80]), ""), "photo.jpg")
-    words = " ".join(paragraph for section in story.sections for paragraph in section.text)
+    explanation = report(trace(session, image, np.array([0.0, 0, 64, 80]), ""), "photo.jpg")
+    words = " ".join(paragraph for section in explanation.sections for paragraph in section.text)
     assert ("quarter offset" in words) == (codec == "gaussian")
     assert ("Newton" in words) == (codec != "gaussian")
     assert ("whole pixel to the right" in words) == (codec != "udp")
@@ -123,8 +125,8 @@ def test_scores_mean_something_else_with_a_calibration(tmp_path: Path) -> None:
     for calibration, expected in ((None, True), (Calibration(2.0, 0.5), False)):
         metadata = replace(METADATA, calibration=calibration)
         session = open_session(write_tiny_weights(tmp_path / "tiny.onnx", metadata), threads=1)
-        story = tell(trace(session, image, np.array([0.0, 0, 64, 80]), ""), "photo.jpg")
-        meaning = story.sections[-1].text[0]
+        explanation = report(trace(session, image, np.array([0.0, 0, 64, 80]), ""), "photo.jpg")
+        meaning = explanation.sections[-1].text[0]
         assert ("not a probability" in meaning) is expected
         assert ("carry a calibration" in meaning) is not expected
 
@@ -134,16 +136,16 @@ def test_other_skeletons_are_explained(run: Run, tmp_path: Path) -> None:
     weights = write_tiny_weights(
         tmp_path / "fish.onnx", replace(METADATA, skeleton=Skeleton("fish", names))
     )
-    ran = run(image(tmp_path / "photo.jpg"), "--weights", weights, "--joint", "point_3")
+    ran = run(image(tmp_path / "photo.jpg"), "--weights", weights, "--keypoint", "point_3")
     assert ran.exit_code == 0, ran.output
     assert "has no other side" in page_in(tmp_path / "out").words
 
 
-def test_a_file_name_is_only_words(run: Run, tmp_path: Path) -> None:
+def test_a_file_name_is_only_text(run: Run, tmp_path: Path) -> None:
     name = "<script>alert(1)<&'\" onerror=x {y} %s \u4eba.jpg"
     assert run(image(tmp_path / name)).exit_code == 0
     page = page_in(tmp_path / "out", Path(name).stem)
-    assert f"How HRNet finds a pose in {name}" in page.words
+    assert f"How HRNet estimates a pose in {name}" in page.words
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (700, 20)])
@@ -166,32 +168,31 @@ def test_the_largest_of_several_boxes(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("words", "code"),
     [
-        (["--box", "1,2,3"], "--box: expected four numbers"),
-        (["--box", "a,b,c,d"], "--box: expected four numbers"),
-        (["--box", "1,2,0,4"], "a width and a height above 0"),
-        (["--box", "500,2,3,4"], "touches the image"),
-        (["--box", "nan,2,3,4"], "four finite numbers"),
-        (["--box", "1,2,3,4", "--boxes", "x.json"], "found both"),
-        (["--joint", "tail"], "keypoint 'tail'"),
-        (["--weights", "w99-huge"], "no such weights"),
+        (["--box", "1,2,3"], "option-invalid"),
+        (["--box", "a,b,c,d"], "option-invalid"),
+        (["--box", "1,2,0,4"], "boxes-invalid"),
+        (["--box", "500,2,3,4"], "boxes-invalid"),
+        (["--box", "nan,2,3,4"], "boxes-invalid"),
+        (["--box", "1,2,3,4", "--boxes", "x.json"], "option-conflict"),
+        (["--keypoint", "tail"], "option-invalid"),
     ],
 )
-def test_a_mistake_is_one_line(run: Run, tmp_path: Path, words: list[str], expected: str) -> None:
+def test_a_mistake_is_one_line(run: Run, tmp_path: Path, words: list[str], code: str) -> None:
     error = run(image(tmp_path / "photo.jpg"), *words).exception
     assert isinstance(error, UserError)
-    assert expected in str(error)
+    assert error.code == code
     assert "\n" not in str(error)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_image_without_persons(run: Run, tmp_path: Path) -> None:
+def test_an_image_without_persons(run: Run, tmp_path: Path) -> None:
     boxes = tmp_path / "boxes.json"
     boxes.write_text("[]", encoding="utf-8")
     error = run(image(tmp_path / "photo.jpg"), "--boxes", boxes).exception
     assert isinstance(error, UserError)
-    assert "no person was found; give the box with --box" in str(error)
+    assert error.code == "persons-missing"
 
 
 def test_a_broken_image(run: Run, tmp_path: Path) -> None:
@@ -205,3 +206,20 @@ def test_a_real_image_with_the_embedded_weights(run: Run, tmp_path: Path) -> Non
     assert ran.exit_code == 0, ran.output
     page = Page((tmp_path / "out/astronaut-explained.html").read_text(encoding="utf-8"))
     assert len(page.images) > 30
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("explained")
+    session = open_session(write_tiny_weights(folder / "tiny.onnx"), threads=1)
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    traced = trace(session, pixels, np.array([5.0, 5, 50, 80]), "Here you gave the box.")
+    return write(traced, "<b>image</b>.jpg".replace("/", ""), folder).page
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1200, 360])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_shows_in_a_browser(browser: Any, page: Path, width: int, scheme: str) -> None:
+    with opened(browser, page, width, scheme) as view:
+        assert view.locator("section").count() == 10

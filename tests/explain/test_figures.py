@@ -1,4 +1,4 @@
-"""Images of the image: keypoints where they are, and nothing missed where it gets smaller."""
+"""The figures: keypoints at their pixels, and no detail lost where the image is reduced."""
 
 from pathlib import Path
 
@@ -26,8 +26,8 @@ def test_a_keypoint_is_shown_on_its_own_pixel(
     shown = traced(tmp_path, image)
     shown.poses.keypoints[0, :, :2] = (2, 3)
     seen = []
-    monkeypatch.setattr(figures, "pointed", lambda canvas, at, _: seen.append((canvas, at)))
-    figures.point_on_image(shown)
+    monkeypatch.setattr(figures, "label_point", lambda canvas, at, _: seen.append((canvas, at)))
+    figures.keypoint_on_image(shown)
     ((canvas, at),) = seen
     light = canvas[..., 0].astype(float)
     rows, columns = np.indices(light.shape)
