@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from hrpose.cli.main import app
 from hrpose.errors import UserError
-from hrpose.evaluation.parity.certificate import Certificate, Check
+from hrpose.evaluation.parity.comparisons import Certificate, Check
 from hrpose.synthetic import write_dataset
 from tiny_weights import METADATA, write_tiny_weights
 
@@ -70,7 +70,7 @@ def test_without_the_extra_the_numpy_part_runs(tmp_path: Path) -> None:
         timeout=300,
     )
     assert ran.returncode == 0, ran.stderr
-    assert "not run: COCO's ten figures (needs hrpose[train])" in ran.stdout
+    assert "not run: COCO's ten metrics (needs hrpose[train])" in ran.stdout
     assert "13 comparisons, all equal" in ran.stdout
     written = json.loads(out.read_text())
     assert written["equal"] is True

@@ -1,4 +1,4 @@
-"""People, and poses of them with errors that are known keypoint by keypoint."""
+"""Persons, and poses of them with errors that are known for every keypoint."""
 
 import json
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ SHARES = {
     Kind.GOOD: 0.5, Kind.JITTER: 0.2, Kind.INVERSION: 0.08, Kind.SWAP: 0.07, Kind.MISS: 0.15,
 }  # fmt: skip
 SIGMAS = np.asarray(COCO_17.sigmas)
-# A grid of places, so far apart that no keypoint is near another one's.
+# A grid of points, so far apart that no keypoint is near another one's.
 GRID = np.stack(np.meshgrid(np.arange(5), np.arange(4)), axis=-1).reshape(-1, 2)[:17]
 
 
@@ -30,8 +30,8 @@ class Case:
 
 
 def write_case(folder: Path, entries: int = 150, seed: int = 0) -> Case:
-    """Two people in each image, half the people medium; a tenth missed, as many poses for nobody,
-    and a few poses twice.
+    """Two persons in each image, half of them medium; a tenth missed, as many background poses, and
+    a few poses twice.
     """
     rng = np.random.default_rng(seed)
     annotations: list[dict[str, Any]] = []
@@ -102,9 +102,9 @@ def _with_errors(
     """The kind of each keypoint (17,), and where it then is (17, 2)."""
     twins = COCO_17.flip_permutation
     kind = rng.choice([int(k) for k in SHARES], p=list(SHARES.values()), size=17)
-    # Some keypoints must be good, for else the pose would be nobody's.
+    # Some keypoints must be good, or the pose would be background.
     kind[1:4] = Kind.GOOD
-    # There is no inversion without a labeled twin, and no swap without a labeled neighbor.
+    # There is no inversion without a labeled counterpart, and no swap without a labeled neighbor.
     kind[(kind == Kind.INVERSION) & ((twins == np.arange(17)) | (labels[twins, 2] == 0))] = (
         Kind.MISS
     )

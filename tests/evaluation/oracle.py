@@ -1,4 +1,4 @@
-"""A network that knows: it answers with the targets of a data set's people."""
+"""An oracle: a session that returns the targets of a data set's persons."""
 
 import json
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ METADATA = Metadata(network="oracle", input_wh=(192, 256))
 
 
 class Oracle:
-    """A session that answers with the targets of a data set's people, in their order."""
+    """Returns the targets of a data set's persons, in their order."""
 
     def __init__(
         self, annotations: Path, metadata: Metadata = METADATA, unlabeled: bool = False

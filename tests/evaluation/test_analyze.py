@@ -1,18 +1,28 @@
-"""The analysis finds the errors that were put in, and mending them all gives an AP of 1."""
+"""The analysis finds planted errors, and without them the AP is 1; storing a calibration."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from evaluation.known_errors import Case, write_case
 from hrpose.data.coco import read_results
-from hrpose.errors import UserError
 from hrpose.evaluation import error_analysis
-from hrpose.evaluation.analyze import Analysis, analyze
-from hrpose.evaluation.error_analysis import ERRORS, KINDS, keypoint_errors, read_found, read_truth
+from hrpose.evaluation.analyze import Analysis, analyze, store_calibration
+from hrpose.evaluation.error_analysis import (
+    ERRORS,
+    KINDS,
+    keypoint_errors,
+    read_predicted,
+    read_truth,
+)
+from hrpose.metadata import Calibration, Metadata
 from hrpose.metrics.coco import evaluate_keypoints
+from hrpose.session import open_session
+from refusals import refused
+from tiny_weights import METADATA, write_tiny_weights
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +37,13 @@ def analysis(case: Case) -> Analysis:
 
 def test_every_keypoint_is_classified_as_it_was_made(case: Case) -> None:
     truth = read_truth(case.annotations)
-    found = read_found(read_results(case.results), truth)
-    matches = error_analysis.match(truth, found)
-    kinds = keypoint_errors(truth, found, matches).kinds[np.argsort(matches.persons)]
+    predicted = read_predicted(read_results(case.results), truth)
+    matches = error_analysis.match(truth, predicted)
+    kinds = keypoint_errors(truth, predicted, matches).kinds[np.argsort(matches.persons)]
     assert (kinds == case.kinds).mean() > 0.999
 
 
-def test_the_shares_are_those_that_were_put_in(case: Case, analysis: Analysis) -> None:
+def test_the_shares_are_those_planted(case: Case, analysis: Analysis) -> None:
     labeled = (case.kinds >= 0).sum()
     for kind in KINDS:
         share = (case.kinds == kind).sum() / labeled
@@ -54,7 +64,7 @@ def test_the_shares_are_those_that_were_put_in(case: Case, analysis: Analysis) -
     assert analysis.sizes["medium"].keypoints > 1000
 
 
-def test_mending_everything_gives_an_ap_of_1(case: Case, analysis: Analysis) -> None:
+def test_correcting_everything_gives_an_ap_of_1(case: Case, analysis: Analysis) -> None:
     assert analysis.scores == evaluate_keypoints(case.annotations, case.results)
     assert 0.05 < analysis.scores.AP < 0.6
     assert [gain.error for gain in analysis.gains] == list(ERRORS)
@@ -86,12 +96,12 @@ def test_perfect_results_have_no_errors(case: Case, tmp_path: Path) -> None:
     assert analysis.all_keypoints.shares["good"] == 1
     counts = analysis.counts
     assert (counts.missed, counts.background, counts.misordered) == (0, 0, 0)
-    # Labels are no scores.
+    # Visibilities are no scores.
     assert "[0, 1]" in str(analysis.calibration)
 
 
 def test_peaks_above_1_are_scores_too(case: Case, tmp_path: Path) -> None:
-    """Results of `hrpose evaluate` and of the official code have such; the estimator clips them."""
+    """As in results of `hrpose evaluate` and of the official code; the estimator clips them."""
     louder, clipped = (json.loads(case.results.read_bytes()) for _ in range(2))
     for one, other in zip(louder, clipped, strict=True):
         peaks = np.reshape(one["keypoints"], (-1, 3))
@@ -128,45 +138,128 @@ def test_poses_on_crowds_and_on_persons_without_labels_are_no_background(
     changed = tmp_path / "annotations.json"
     changed.write_text(json.dumps(document), encoding="utf-8")
     truth = read_truth(changed)
-    found = read_found(read_results(case.results), truth)
-    matches = error_analysis.match(truth, found)
+    predicted = read_predicted(read_results(case.results), truth)
+    matches = error_analysis.match(truth, predicted)
     assert truth.counted.sum() == 298
     assert not set(matches.persons) & {0, 2}
-    first = (found.image == 0) & (matches.person == error_analysis.IGNORED)
+    first = (predicted.image == 0) & (matches.person == error_analysis.IGNORED)
     assert first.any()
-    assert (found.image[matches.person == error_analysis.IGNORED] <= 1).all()
-    # The same people are ignored by COCO's evaluator, so mending still ends at 1.
+    assert (predicted.image[matches.person == error_analysis.IGNORED] <= 1).all()
+    # COCO's evaluator ignores the same persons, so the last AP is still 1.
     assert pytest.approx(1) == analyze(case.results, changed).gains[-1].so_far.AP
 
 
-def test_only_the_best_twenty_poses_of_a_image_count(case: Case, tmp_path: Path) -> None:
+def test_only_the_best_twenty_poses_of_an_image_count(case: Case, tmp_path: Path) -> None:
     entries = json.loads(case.results.read_bytes())
     many = [dict(entries[0], score=0.01 * i) for i in range(30)]
     results = tmp_path / "many.json"
     results.write_text(json.dumps(many), encoding="utf-8")
-    found = read_found(read_results(results), read_truth(case.annotations))
-    assert found.scores.tolist() == pytest.approx([0.01 * i for i in range(29, 9, -1)])
+    predicted = read_predicted(read_results(results), read_truth(case.annotations))
+    assert predicted.scores.tolist() == pytest.approx([0.01 * i for i in range(29, 9, -1)])
 
 
 @pytest.mark.parametrize(
-    ("results", "annotations", "said"),
+    ("results", "annotations", "code", "mention"),
     [
-        ("{}", None, "other way round"),
-        ("[{}]", None, "result 0"),
-        ('[{"image_id": 1, "category_id": 1, "keypoints": [1], "score": 1}]', None, "51"),
-        ('[{"image_id": 9999, "category_id": 1, "keypoints": [], "score": 1}]', None, "9999"),
-        ("[", None, "JSON"),
-        ("{}", "[]", "annotations.json: .* other way round"),
-        ("[]", '{"images": [], "annotations": [], "categories": []}', "'categories'"),
+        ("{}", None, "annotations-invalid", "results.json"),
+        ("[{}]", None, "annotations-invalid", "result 0"),
+        (
+            '[{"image_id": 1, "category_id": 1, "keypoints": [1], "score": 1}]', None,
+            "annotations-invalid", "51",
+        ),
+        (
+            '[{"image_id": 9999, "category_id": 1, "keypoints": [], "score": 1}]', None,
+            "annotations-invalid", "9999",
+        ),
+        ("[", None, "json-invalid", "results.json"),
+        ("{}", "[]", "annotations-invalid", "annotations.json"),
+        (
+            "[]", '{"images": [], "annotations": [], "categories": []}',
+            "annotations-invalid", "'categories'",
+        ),
     ],
-)
+)  # fmt: skip
 def test_bad_files(
-    case: Case, tmp_path: Path, results: str, annotations: str | None, said: str
+    case: Case, tmp_path: Path, results: str, annotations: str | None, code: str, mention: str
 ) -> None:
-    found, truth = tmp_path / "results.json", case.annotations
-    found.write_text(results, encoding="utf-8")
+    predicted, truth = tmp_path / "results.json", case.annotations
+    predicted.write_text(results, encoding="utf-8")
     if annotations is not None:
         truth = tmp_path / "annotations.json"
         truth.write_text(annotations, encoding="utf-8")
-    with pytest.raises(UserError, match=said):
-        analyze(found, truth)
+    with refused(code, mention):
+        analyze(predicted, truth)
+
+
+def weights(tmp_path: Path, kind: str) -> Path:
+    if kind == "onnx":
+        return write_tiny_weights(tmp_path / "tiny.onnx")
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    path = tmp_path / "tiny.safetensors"
+    tensors = {"a": torch.arange(7.0), "b": torch.ones(2, 3, dtype=torch.bfloat16)}
+    save_file(tensors, path, {Metadata.keys[0]: METADATA.to_json(), "other": "kept"})
+    return path
+
+
+def content(path: Path) -> tuple[Metadata, Any]:
+    if path.suffix == ".onnx":
+        crops = np.full((1, 64, 48, 3), 100, np.uint8)
+        session = open_session(path, threads=1)
+        return session.metadata, session(crops).tolist()
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["other"] == "kept"
+        tensors = {key: file.get_tensor(key).tolist() for key in sorted(file.keys())}
+        return Metadata.from_json(file.metadata()[Metadata.keys[0]]), tensors
+
+
+@pytest.mark.parametrize("kind", ["onnx", "safetensors"])
+def test_storing_changes_the_metadata_and_nothing_else(tmp_path: Path, kind: str) -> None:
+    source = weights(tmp_path, kind)
+    first, second = Calibration(2, 0.5), Calibration(0.8, -0.1)
+    once, twice = (tmp_path / f"{name}.{kind}" for name in ("once", "twice"))
+    store_calibration(source, first, once)
+    store_calibration(once, second, twice)
+    for path, expected in ((once, first), (twice, first.then(second))):
+        metadata, same = content(path)
+        assert metadata.calibration == expected
+        assert same == content(source)[1]
+    assert content(source)[0].calibration is None
+
+
+def test_what_cannot_store_a_calibration(tmp_path: Path) -> None:
+    source = write_tiny_weights(tmp_path / "tiny.onnx")
+    for weights_file, out in ((source, "x.safetensors"), (tmp_path / "x.ckpt", "y.ckpt")):
+        with refused("option-invalid", weights_file.name):
+            store_calibration(weights_file, Calibration(), tmp_path / out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.onnx"]
+    assert json.loads(METADATA.to_json()).get("calibration") is None
+
+
+@pytest.mark.parametrize("kind", ["onnx", "safetensors"])
+@pytest.mark.parametrize("content", [None, b"", b"no weights of any kind"])
+def test_weights_that_cannot_be_read_are_named(
+    tmp_path: Path, kind: str, content: bytes | None
+) -> None:
+    path = tmp_path / f"bad.{kind}"
+    if content is not None:
+        path.write_bytes(content)
+    with refused("file-missing" if content is None else "weights-unreadable", f"bad.{kind}"):
+        store_calibration(path, Calibration(), tmp_path / f"out.{kind}")
+    assert not (tmp_path / f"out.{kind}").exists()
+
+
+def test_weights_without_a_metadata_are_named(tmp_path: Path) -> None:
+    path = write_tiny_weights(tmp_path / "other.onnx", metadata=None)
+    with refused("metadata-missing", "other.onnx"):
+        store_calibration(path, Calibration(), tmp_path / "out.onnx")
+
+
+def test_weights_are_not_written_over(tmp_path: Path) -> None:
+    path = write_tiny_weights(tmp_path / "tiny.onnx")
+    (tmp_path / "link.onnx").symlink_to(path)
+    with refused("overwrite-refused", "link.onnx"):
+        store_calibration(path, Calibration(), tmp_path / "link.onnx")

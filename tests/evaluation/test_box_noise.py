@@ -1,4 +1,4 @@
-"""Shaken boxes: as far off as was asked for; and an AP that falls with them."""
+"""Box noise: as large as requested, and an AP that falls with it."""
 
 import json
 from pathlib import Path
@@ -9,19 +9,19 @@ import pytest
 from hrpose.data.coco import read_annotations
 from hrpose.data.images import ImageFiles
 from hrpose.estimator import PoseEstimator
-from hrpose.evaluation.box_noise import AMOUNTS, box_noise, shaken
+from hrpose.evaluation.box_noise import AMOUNTS, add_noise, box_noise
 from hrpose.geometry import Crop
 from hrpose.metadata import Metadata
 from hrpose.skeletons import COCO_17
 from hrpose.synthetic import write_dataset
 
 
-def test_boxes_are_off_by_as_much_as_was_asked_for() -> None:
+def test_noise_is_as_large_as_requested() -> None:
     rng = np.random.default_rng(0)
     boxes = np.tile([400.0, 300, 100, 200], (20000, 1))
     sizes = np.tile([1000, 1000], (20000, 1))
-    assert np.allclose(shaken(boxes, 0, sizes, rng), boxes)
-    off = shaken(boxes, 0.1, sizes, rng)
+    assert np.allclose(add_noise(boxes, 0, sizes, rng), boxes)
+    off = add_noise(boxes, 0.1, sizes, rng)
     centers = off[:, :2] + off[:, 2:] / 2
     assert centers.mean(axis=0) == pytest.approx([450, 400], abs=1)
     assert centers.std(axis=0) == pytest.approx([10, 20], rel=0.03)
@@ -30,7 +30,7 @@ def test_boxes_are_off_by_as_much_as_was_asked_for() -> None:
 
 def test_centers_stay_in_the_image() -> None:
     boxes = np.tile([0.0, 0, 40, 40], (1000, 1))
-    off = shaken(boxes, 2.0, np.tile([50, 60], (1000, 1)), np.random.default_rng(0))
+    off = add_noise(boxes, 2.0, np.tile([50, 60], (1000, 1)), np.random.default_rng(0))
     centers = off[:, :2] + off[:, 2:] / 2
     assert (centers >= 1).all()
     assert (centers <= [49, 59]).all()
@@ -38,9 +38,7 @@ def test_centers_stay_in_the_image() -> None:
 
 
 class Template:
-    """A session that finds every keypoint at its usual place in the crop, whatever is in it: as
-    good as the boxes are.
-    """
+    """A session whose keypoints are always at the same points of the crop: as good as the boxes."""
 
     def __init__(self, places: np.ndarray) -> None:
         self.metadata = Metadata("template", (48, 64))

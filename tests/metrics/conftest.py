@@ -3,7 +3,7 @@ import pytest
 
 
 def make(seed, images=12, keypoints=17):
-    """A made-up ground truth with crowds, unlabeled people and absent keypoints; and results."""
+    """A random ground truth with crowds, unlabeled persons and absent keypoints; and results."""
     rng = np.random.default_rng(seed)
     names = None if keypoints == 17 else [f"joint_{i}" for i in range(keypoints)]
     if names is None:

@@ -135,7 +135,7 @@ def evaluate_detector(
     Persons without annotation, as those too small to label in COCO keypoints files, count as false
     positives: precision reads low there.
     """
-    from hrpose.evaluation.detector import evaluate_detector
+    from hrpose.evaluation.evaluate import evaluate_detector
 
     with progress("images") as show:
         report = evaluate_detector(
@@ -156,7 +156,7 @@ def evaluate_detector(
         f"threshold {report.threshold:.2f}: recall {recall:.3f}, precision {precision:.3f}, "
         f"{report.boxes_per_image:.1f} boxes per image\n"
         f"threshold {best:.2f}: recall {best_recall:.3f}, precision {best_precision:.3f} "
-        f"(best F1)\n"
+        f"(best balance)\n"
         f"AP {scores.AP:.3f}"
     )
 
@@ -196,9 +196,8 @@ def analyze(
 ) -> None:
     """Analyze results: an HTML report on errors, boxes, scores and single persons."""
     from hrpose.api import load
-    from hrpose.evaluation.analyze import analyze
-    from hrpose.evaluation.calibration import check_copy
-    from hrpose.evaluation.calibration import store_calibration as store
+    from hrpose.evaluation.analyze import analyze, check_copy
+    from hrpose.evaluation.analyze import store_calibration as store
     from hrpose.evaluation.report import render
     from hrpose.io import write_atomically
     from hrpose.weights import find

@@ -9,7 +9,7 @@ from hrpose.cli.console import given, progress
 from hrpose.cli.options import MODEL, FlipTestOfWeights, ImagesIfAny
 
 if TYPE_CHECKING:
-    from hrpose.evaluation.parity.certificate import Certificate, Check
+    from hrpose.evaluation.parity.comparisons import Certificate, Check
 
 
 # As `hrpose.evaluation` calls them, which cannot be imported without the train extra.
@@ -62,8 +62,7 @@ def verify(
     from rich.console import Console
 
     from hrpose.errors import UserError
-    from hrpose.evaluation.parity.certificate import Certificate
-    from hrpose.evaluation.parity.comparisons import verify
+    from hrpose.evaluation.parity.comparisons import Certificate, verify
     from hrpose.evaluation.parity.golden import Golden
     from hrpose.io import write_atomically
 
@@ -114,15 +113,20 @@ def _model(
 ) -> "list[Check]":
     from hrpose.api import load
     from hrpose.errors import UserError
-    from hrpose.evaluation.parity.certificate import Check
-    from hrpose.evaluation.parity.models import compare_models, drawn_persons, figure, persons_of
+    from hrpose.evaluation.parity.comparisons import Check
+    from hrpose.evaluation.parity.models import (
+        compare_models,
+        persons_of,
+        primary_metric,
+        synthetic_persons,
+    )
     from hrpose.weights.registry import RELEASED
 
     if published is None and against is None and weights in RELEASED:
         published = RELEASED[weights].score
     if published is not None and data is None:
         raise UserError(
-            f"--weights {weights}: to measure its figure, add --annotations and --images",
+            f"--weights {weights}: to measure its score, add --annotations and --images",
             code="option-conflict",
         )
     if published is None and against is None:
@@ -138,12 +142,12 @@ def _model(
         name = Path(weights).name
         if against is not None:
             origin = load(against, detector="none", flip_test=flip_test, batch_size=32)
-            images = drawn_persons() if data is None else persons_of(*data[:2])
+            images = synthetic_persons() if data is None else persons_of(*data[:2])
             checks += compare_models(name, found, origin, images)
             if data is not None and expected is None:
-                expected = (Path(against).name, figure(origin, *data, progress=show)[1])
+                expected = (Path(against).name, primary_metric(origin, *data, progress=show)[1])
         if data is not None and expected is not None:
-            what, value = figure(found, *data, progress=show)
+            what, value = primary_metric(found, *data, progress=show)
             label = f"{what}: {value:.4f}, {expected[0]} {expected[1]:.4f}"
             checks.append(Check(label, name, abs(value - expected[1]), tolerance))
     return checks
@@ -154,7 +158,7 @@ def _show(certificate: "Certificate", is_part: bool) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
-    from hrpose.evaluation.parity.certificate import library_versions
+    from hrpose.evaluation.parity.comparisons import library_versions
 
     table = Table(
         "what",

@@ -1,10 +1,10 @@
-"""`hrpose analyze`: results and annotations in; what the AP is made of, out.
+"""`hrpose analyze`: why results have their AP, by kind of error, keypoint, size, score and box.
 
-Persons worth seeing go with it: the worst found, and those whose score surprises.
+With images, example persons are shown: the lowest OKS, and the least expected scores.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,48 +16,59 @@ from hrpose.data.images import ImageFiles
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.box_noise import BoxNoise, box_noise
-from hrpose.evaluation.calibration import Scores, examine
 from hrpose.evaluation.error_analysis import (
-    LEAST_OKS,
-    NOBODY,
-    Found,
+    MIN_OKS,
+    UNMATCHED,
     Gain,
     KeypointErrors,
     Kind,
     Matches,
+    PredictedPoses,
     Truth,
     gains,
     keypoint_errors,
     keypoint_gains,
     match,
-    read_found,
+    read_predicted,
     read_truth,
 )
 from hrpose.geometry import Crop, box_around, transform, warp, xywh_to_xyxy
+from hrpose.metadata import Calibration, Metadata, metadata_of, write_with_metadata
+from hrpose.metrics.calibration import (
+    Presence,
+    Reliability,
+    fit_calibration,
+    presence,
+    reliability,
+)
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints, precision_curves
 from hrpose.poses import Poses
 from hrpose.viz import draw, overlay
 
-# COCO's sizes of people, by area in square pixels.
+# COCO's sizes of persons, by area in square pixels.
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}
 
-# Examples of each kind, of persons with so many labeled keypoints: fewer say little about a pose.
-EXAMPLES, FEWEST_KEYPOINTS = 6, 6
-# In pixels; what is shown around a person, and how far beyond the box.
+# Examples of each kind, and the least number of labeled keypoints of one.
+EXAMPLES, MIN_EXAMPLE_KEYPOINTS = 6, 6
+# The image around an example, in pixels, and its size relative to the box.
 TILE_WH = (240, 320)
 PADDING = 1.4
-# Of the keypoints that are most wrong, so many heatmaps.
+# Heatmaps of an example: those of its worst keypoints.
 HEATMAPS = 3
+# With fewer labeled keypoints scores are not calibrated.
+MIN_CALIBRATION_KEYPOINTS = 100
+# Peaks a little beyond 0 and 1 are clipped to them; scores beyond these are no peaks of heatmaps.
+LOWEST_PEAK, HIGHEST_PEAK = -0.5, 1.5
 
-# Told what is being done, and how many of how many steps are done.
+# Called with the current step in words, and the numbers of its finished parts and of all.
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """`persons` that the evaluation counts and `poses` it looks at; `missed` people for whom no
-    pose is meant; `background` poses that are meant for nobody, of which `repeats` lie on a person
-    who has a better-scored pose; `misordered` people with a pose of a higher OKS than their own.
+    """`persons` and `poses` that the evaluation counts; `missed` persons without a pose;
+    `background` poses without a person, of which `repeats` are on a person with a better-scored
+    pose; `misordered` persons with a pose of a higher OKS than their own.
     """
 
     persons: int
@@ -70,9 +81,9 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some of the labeled keypoints of matched people: their number, the share of each kind of
-    error in it, and the mean keypoint similarity. `AP` is the one with all errors of these
-    keypoints mended, None where that was not measured.
+    """Some of the labeled keypoints of matched persons: their number, the share of each kind of
+    error, and the mean keypoint similarity. `AP` is the one with all errors of these keypoints
+    corrected, None where that was not measured.
     """
 
     keypoints: int
@@ -83,9 +94,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
-    """One person: `labeled` and `found` poses on the image, (320, 240, 3) uint8 each, and
-    `heatmaps` of the worst keypoints where weights were given. `pose` is the row of the matches,
-    `keypoints` says what is wrong with which.
+    """One person: `labeled` and `predicted` poses on the image, (320, 240, 3) uint8 each, and
+    `heatmaps` of the worst keypoints where weights were given. `keypoints` has the names of the
+    wrong keypoints by kind of error.
     """
 
     image: str
@@ -94,15 +105,27 @@ class Example:
     score: float
     keypoints: dict[str, list[str]]
     labeled: NDArray[np.uint8]
-    found: NDArray[np.uint8]
+    predicted: NDArray[np.uint8]
     heatmaps: dict[str, NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreReport:
+    """Keypoint scores of the matched poses' labeled keypoints, `before` and `after` the
+    calibration. `presence` is None where all keypoints are labeled.
+    """
+
+    calibration: Calibration
+    before: Reliability
+    after: Reliability
+    presence: Presence | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
     """Everything the page shows. `curves` (10, 101) is precision by OKS threshold and recall,
-    `oks` (m,) the greatest OKS to each counted person, `calibration` a reason in words where there
-    is none. `noise` and `examples` are empty without weights and without images.
+    `oks` (m,) the greatest OKS to each counted person; `calibration` is the reason, in words, where
+    scores cannot be calibrated. `noise` and `examples` are empty without weights and images.
     """
 
     names: dict[str, str]
@@ -114,22 +137,22 @@ class Analysis:
     gains: list[Gain]
     curves: NDArray[np.float64]
     oks: NDArray[np.float64]
-    calibration: Scores | str
+    calibration: ScoreReport | str
     noise: list[BoxNoise]
     examples: dict[str, list[Example]]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: everything but the images."""
-        said = self.calibration
-        scores = said if isinstance(said, str) else {
-            **asdict(said.calibration),
-            "error_before": said.before.error,
-            "error_after": said.after.error,
+        report = self.calibration
+        scores = report if isinstance(report, str) else {
+            **asdict(report.calibration),
+            "error_before": report.before.error,
+            "error_after": report.after.error,
             "reliability": {
-                "score": said.before.score.tolist(),
-                "similarity": said.before.similarity.tolist(),
+                "score": report.before.score.tolist(),
+                "similarity": report.before.similarity.tolist(),
             },
-            "presence": None if said.presence is None else asdict(said.presence),
+            "presence": None if report.presence is None else asdict(report.presence),
         }  # fmt: skip
         return {
             **self.names,
@@ -167,8 +190,8 @@ def analyze(
     skeleton: Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Analysis:
-    """Take COCO results apart. With `images`, people are shown; with an `estimator` too, their
-    heatmaps, and its AP on shaken boxes. `skeleton` is a YAML file that completes the annotations'.
+    """Analyze COCO results. With `images`, examples are shown; with an `estimator` as well, their
+    heatmaps, and its AP under box noise. `skeleton` is a YAML file that completes the annotations'.
 
     Raises UserError where files do not fit the COCO format or each other.
     """
@@ -177,35 +200,36 @@ def analyze(
     if estimator is not None and estimator.metadata.skeleton.keypoints != names:
         raise UserError(
             f"--weights: expected the keypoints of the annotations ({', '.join(names)}), "
-            f"found {', '.join(estimator.metadata.skeleton.keypoints)}"
+            f"found {', '.join(estimator.metadata.skeleton.keypoints)}",
+            code="keypoints-differ",
         )
     if estimator is not None and images is None:
-        raise UserError("--weights: needs the images; add --images")
+        raise UserError("--weights: needs the images; add --images", code="option-conflict")
     source = None if images is None else ImageFiles(images)
     poses = read_results(results)
     scores = evaluate_keypoints(truth.annotations, poses, sigmas)
-    found = read_found(poses, truth)
-    matches = match(truth, found)
-    errors = keypoint_errors(truth, found, matches)
+    predicted = read_predicted(poses, truth)
+    matches = match(truth, predicted)
+    errors = keypoint_errors(truth, predicted, matches)
 
-    def told(what: str) -> Callable[[int, int], None]:
+    def step(what: str) -> Callable[[int, int], None]:
         return lambda done, total: progress(what, done, total)
 
-    mended = gains(truth, found, matches, errors, told("kinds of error"))
-    by_keypoint = keypoint_gains(truth, found, matches, errors, told("keypoints"))
+    by_error = gains(truth, predicted, matches, errors, step("kinds of error"))
+    by_keypoint = keypoint_gains(truth, predicted, matches, errors, step("keypoints"))
     every = np.ones(errors.kinds.shape, bool)
     area = truth.table.areas[matches.persons]
     noise = []
     if estimator is not None and source is not None:
-        noise = box_noise(estimator, truth.annotations, source, truth.table.skeleton, told("boxes"))
-    shown = {}
+        noise = box_noise(estimator, truth.annotations, source, truth.table.skeleton, step("boxes"))
+    examples = {}
     if source is not None:
-        shown = {
+        examples = {
             name: [
-                draw_example(position, truth, found, matches, errors, source, estimator)
+                draw_example(position, truth, predicted, matches, errors, source, estimator)
                 for position in positions.tolist()
             ]
-            for name, positions in choose_examples(found, matches, errors).items()
+            for name, positions in choose_examples(predicted, matches, errors).items()
         }
     return Analysis(
         names={
@@ -214,7 +238,7 @@ def analyze(
             "weights": "" if estimator is None else estimator.metadata.title,
         },
         scores=scores,
-        counts=_counts(truth, found, matches),
+        counts=_counts(truth, predicted, matches),
         all_keypoints=_part(errors, every),
         keypoints={
             name: _part(errors, every & (np.arange(len(names)) == keypoint), by_keypoint[keypoint])
@@ -224,24 +248,24 @@ def analyze(
             name: _part(errors, every & ((area >= low) & (area < high))[:, None])
             for name, (low, high) in SIZES.items()
         },
-        gains=mended,
+        gains=by_error,
         curves=precision_curves(truth.annotations, poses, sigmas),
         oks=matches.best_for[truth.counted],
-        calibration=_calibration(found, matches, errors),
+        calibration=_calibration(predicted, matches, errors),
         noise=noise,
-        examples=shown,
+        examples=examples,
     )
 
 
-def _counts(truth: Truth, found: Found, matches: Matches) -> Counts:
-    nobody = matches.person == NOBODY
+def _counts(truth: Truth, predicted: PredictedPoses, matches: Matches) -> Counts:
+    background = matches.person == UNMATCHED
     own = matches.oks[matches.poses]
     return Counts(
         persons=int(truth.counted.sum()),
-        poses=len(found),
+        poses=len(predicted),
         missed=len(matches.missed(truth)),
-        background=int(nobody.sum()),
-        repeats=int((matches.best_oks[nobody] >= LEAST_OKS).sum()),
+        background=int(background.sum()),
+        repeats=int((matches.best_oks[background] >= MIN_OKS).sum()),
         misordered=int((matches.best_for[matches.persons] > own + 1e-9).sum()),
     )
 
@@ -249,31 +273,50 @@ def _counts(truth: Truth, found: Found, matches: Matches) -> Counts:
 def _part(errors: KeypointErrors, chosen: NDArray[np.bool_], ap: float | None = None) -> Part:
     labeled = chosen & (errors.kinds >= 0)
     count = int(labeled.sum())
-    similar = errors.similarities[labeled].sum() / max(count, 1)
-    return Part(count, errors.shares(chosen), float(similar), ap)
+    mean = errors.similarities[labeled].sum() / max(count, 1)
+    return Part(count, errors.shares(chosen), float(mean), ap)
 
 
-def _calibration(found: Found, matches: Matches, errors: KeypointErrors) -> Scores | str:
-    try:
-        return examine(found, matches, errors)
-    except UserError as error:
-        return str(error)
+def _calibration(
+    predicted: PredictedPoses, matches: Matches, errors: KeypointErrors
+) -> ScoreReport | str:
+    """The calibration of the keypoint scores, or the reason why there is none."""
+    scores, labeled = predicted.keypoints[matches.poses, :, 2], errors.kinds >= 0
+    if labeled.sum() < MIN_CALIBRATION_KEYPOINTS:
+        return (
+            f"calibration: expected at least {MIN_CALIBRATION_KEYPOINTS} labeled keypoints of "
+            f"matched persons, found {labeled.sum()}"
+        )
+    if scores.min() < LOWEST_PEAK or scores.max() > HIGHEST_PEAK:
+        return (
+            f"calibration: expected keypoint scores in [0, 1], found {scores.min():g} to "
+            f"{scores.max():g}"
+        )
+    scores = np.clip(scores, 0, 1)
+    own, similarities = scores[labeled], errors.similarities[labeled]
+    calibration = fit_calibration(own, similarities)
+    return ScoreReport(
+        calibration,
+        reliability(own, similarities),
+        reliability(calibration(own), similarities),
+        None if labeled.all() else presence(own, scores[~labeled]),
+    )
 
 
 def choose_examples(
-    found: Found, matches: Matches, errors: KeypointErrors
+    predicted: PredictedPoses, matches: Matches, errors: KeypointErrors
 ) -> dict[str, NDArray[np.int64]]:
-    """Positions among the matched poses, up to six of each: the lowest OKS; sure of themselves and
-    wrong; unsure and right. The last two by how far score and OKS lie apart in rank.
+    """Positions among the matched poses, up to six of each: "worst" of the lowest OKS, "overrated"
+    and "underrated" of a score whose rank is farthest above and below the rank of the OKS.
     """
-    oks, scores = matches.oks[matches.poses], found.scores[matches.poses]
-    enough = np.flatnonzero((errors.kinds >= 0).sum(axis=1) >= FEWEST_KEYPOINTS)
+    oks, scores = matches.oks[matches.poses], predicted.scores[matches.poses]
+    enough = np.flatnonzero((errors.kinds >= 0).sum(axis=1) >= MIN_EXAMPLE_KEYPOINTS)
     ranks = [np.argsort(np.argsort(values[enough], kind="stable")) for values in (scores, oks)]
-    surprise = ranks[0] - ranks[1]
+    excess = ranks[0] - ranks[1]
     order = {
         "worst": np.argsort(oks[enough], kind="stable"),
-        "overrated": np.argsort(-surprise, kind="stable"),
-        "underrated": np.argsort(surprise, kind="stable"),
+        "overrated": np.argsort(-excess, kind="stable"),
+        "underrated": np.argsort(excess, kind="stable"),
     }
     return {name: enough[each[:EXAMPLES]] for name, each in order.items()}
 
@@ -281,7 +324,7 @@ def choose_examples(
 def draw_example(
     position: int,
     truth: Truth,
-    found: Found,
+    predicted: PredictedPoses,
     matches: Matches,
     errors: KeypointErrors,
     source: ImageFiles,
@@ -308,9 +351,9 @@ def draw_example(
         return draw(tile, poses, threshold=0.5)
 
     labels[:, 2] = labels[:, 2] > 0
-    guess = found.keypoints[pose].copy()
-    # Only what is labeled can be right or wrong.
-    guess[:, 2] = labels[:, 2]
+    points = predicted.keypoints[pose].copy()
+    # Only labeled keypoints can be right or wrong.
+    points[:, 2] = labels[:, 2]
     kinds = errors.kinds[position]
     wrong = {
         kind.name.lower(): [skeleton.keypoints[j] for j in np.flatnonzero(kinds == kind)]
@@ -321,10 +364,10 @@ def draw_example(
         image=table.image_name(person),
         annotation=int(table.annotation_ids[person]),
         oks=float(matches.oks[pose]),
-        score=float(found.scores[pose]),
+        score=float(predicted.scores[pose]),
         keypoints=wrong,
         labeled=drawn(labels),
-        found=drawn(guess),
+        predicted=drawn(points),
         heatmaps={}
         if estimator is None
         else _heatmaps(estimator, image, table.boxes[person], errors, position),
@@ -338,12 +381,40 @@ def _heatmaps(
     errors: KeypointErrors,
     position: int,
 ) -> dict[str, NDArray[np.uint8]]:
-    """The heatmaps of the keypoints that are most wrong, over the labeled box's crop."""
+    """The heatmaps of the worst keypoints, over the crop of the labeled box."""
     metadata = estimator.metadata
     crop = warp(image, metadata.crop(box))
     heatmaps = estimator.heatmaps(crop[None])[0]
-    similar = np.where(errors.kinds[position] >= 0, errors.similarities[position], np.inf)
-    worst = np.argsort(similar, kind="stable")[:HEATMAPS]
+    similarities = np.where(errors.kinds[position] >= 0, errors.similarities[position], np.inf)
+    worst = np.argsort(similarities, kind="stable")[:HEATMAPS]
     strides = metadata.codec.strides(metadata.heatmap_wh)
     names = metadata.skeleton.keypoints
     return {names[j]: overlay(crop, heatmaps[j], strides, 2) for j in worst}
+
+
+def check_copy(weights: Path, out: Path) -> None:
+    """Raises UserError where `out` cannot be a copy of `weights`, before any work is done."""
+    if weights.suffix not in (".onnx", ".safetensors") or out.suffix != weights.suffix:
+        raise UserError(
+            f"{out}: a calibration is stored in a copy of .onnx or .safetensors weights, with the "
+            f"same suffix; found weights {weights.name}",
+            code="option-invalid",
+        )
+    if out.resolve() == weights.resolve():
+        raise UserError(
+            f"{out}: would be overwritten; choose another name for the copy",
+            code="overwrite-refused",
+        )
+
+
+def store_calibration(weights: Path, calibration: Calibration, out: Path) -> None:
+    """Write a copy of `weights` (.onnx or .safetensors) with the calibration to `out`.
+
+    The calibration follows one that the weights already have; nothing else changes. Raises
+    UserError where the files are of other kinds or cannot be read or written.
+    """
+    check_copy(weights, out)
+    metadata = metadata_of(weights, Metadata)
+    before = metadata.calibration or Calibration()
+    calibrated = replace(metadata, calibration=before.then(calibration))
+    write_with_metadata(out, weights.read_bytes(), calibrated)

@@ -1,26 +1,26 @@
-"""What is wrong with each keypoint, and the AP that it costs.
+"""The kind of error of each keypoint, and the AP that each kind costs.
 
 After Ronchi and Perona, "Benchmarking and Error Diagnosis in Multi-Instance Pose Estimation", ICCV
 2017, section 3.
 
-Which pose is meant for which person (`match`): as in COCO's evaluation, but already at an OKS of
-0.1, for a pose may be poor and still be meant for a person. In each image the poses, the best
-score first, take the free person they are most like.
+Matching poses to persons (`match`): as in COCO's evaluation, but from an OKS of 0.1, since a poor
+pose is still one of a person. In each image the poses, by descending score, are matched to the free
+person of the greatest OKS.
 
-What is wrong with a keypoint (`keypoint_errors`), by the keypoint similarity ks, its own term of
-the OKS:
+Classifying keypoints (`keypoint_errors`) by the keypoint similarity ks, a keypoint's term of the
+OKS:
 
 - good: ks to its label is 0.85 or more;
-- jitter: 0.5 to 0.85, near its place and not on it;
-- inversion: below 0.5, and at least 0.5 to the label of its left or right twin;
-- swap: below 0.5, and at least 0.5 to the same keypoint of another person, or to its twin there;
+- jitter: 0.5 to 0.85, near the label;
+- inversion: below 0.5, and at least 0.5 to the label of its left or right counterpart;
+- swap: below 0.5, and at least 0.5 to the same keypoint of another person, or its counterpart;
 - miss: below 0.5 to all of these.
 
-A keypoint that would be both an inversion and a swap is an inversion.
+A keypoint that is both an inversion and a swap counts as an inversion.
 
-What it costs (`gains`): mend one kind, evaluate again. Keypoints are mended by putting them on
-their label, scores by giving each pose the OKS that it has to the person it is most like,
-background by leaving it out, missed people by adding their labels.
+The cost of errors (`gains`): correct one kind and evaluate again. Keypoints are corrected by moving
+them to their labels, scores by giving each pose its greatest OKS, background poses by removing
+them, missed persons by adding their labels.
 """
 
 from collections.abc import Collection
@@ -40,13 +40,21 @@ from hrpose.evaluation.predictions import Progress
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints, to_results
 from hrpose.metrics.oks import keypoint_similarities, oks
 
-# COCO's evaluator looks at so many poses of an image, the best first.
-MOST_POSES = 20
+# COCO's evaluator takes at most this many poses of an image, those with the best scores.
+MAX_POSES = 20
+# The least OKS at which a pose is matched to a person.
+MIN_OKS = 0.1
+# The least keypoint similarity of a good keypoint, and of one near a label.
+GOOD_KS, NEAR_KS = 0.85, 0.5
+
+# `Matches.person` of poses without a person.
+UNMATCHED = -1  # a false positive
+IGNORED = -2  # on a crowd or on a person without labels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """All people of the annotations: `table`, and `counted` (n,), false for crowds and people
+    """The n persons of the annotations: `table`, and `counted` (n,), false for crowds and persons
     without a labeled keypoint, which COCO's evaluation ignores. `annotations` is the parsed file.
     """
 
@@ -56,9 +64,9 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class PredictedPoses:
     """n poses: `image` (n,) rows of the truth's images, `keypoints` (n, k, 3) with keypoint
-    scores, `scores` (n,). In each image at most 20, as in COCO's evaluation.
+    scores, `scores` (n,). At most 20 in each image, as in COCO's evaluation.
     """
 
     image: NDArray[np.int64]
@@ -68,8 +76,8 @@ class Found:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def select(self, chosen: Any) -> "Found":
-        return Found(self.image[chosen], self.keypoints[chosen], self.scores[chosen])
+    def select(self, chosen: Any) -> "PredictedPoses":
+        return PredictedPoses(self.image[chosen], self.keypoints[chosen], self.scores[chosen])
 
     def to_results(self, table: PersonTable) -> list[dict[str, Any]]:
         """Entries of a COCO results file."""
@@ -80,7 +88,7 @@ class Found:
 def read_truth(annotations: Path, skeleton_file: Path | None = None) -> Truth:
     """Every person of the category with keypoints. `skeleton_file` completes its skeleton.
 
-    Raises UserError, naming the file and the entry, where something is not of the COCO form.
+    Raises UserError, naming the file and the entry, where the file is not in COCO's format.
     """
     parsed = read_annotations(annotations)
     persons = parsed.instances()
@@ -94,50 +102,46 @@ def read_truth(annotations: Path, skeleton_file: Path | None = None) -> Truth:
     ]
     truth = Truth(table, np.asarray(counted, bool), parsed)
     if not truth.counted.any():
-        raise UserError(f"{annotations}: expected people with labeled keypoints, found none")
+        raise UserError(
+            f"{annotations}: expected persons with labeled keypoints, found none",
+            code="labels-missing",
+        )
     return truth
 
 
-def read_found(results: CocoResults, truth: Truth) -> Found:
-    """The poses of COCO results; those of other categories are left out.
+def read_predicted(results: CocoResults, truth: Truth) -> PredictedPoses:
+    """The poses of COCO results, without those of other categories.
 
-    They must have been checked against the annotations before, as `evaluate_keypoints` does.
+    They must have been checked against the annotations, as `evaluate_keypoints` does.
     """
     table = truth.table
     entries = [entry for entry in results.entries if entry["category_id"] == table.category_id]
     rows = {int(image_id): row for row, image_id in enumerate(table.image_ids)}
     image = np.asarray([rows[entry["image_id"]] for entry in entries], np.int64)
     keypoints = np.asarray([entry["keypoints"] for entry in entries], np.float64)
-    found = Found(
+    predicted = PredictedPoses(
         image,
         keypoints.reshape(len(entries), len(table.skeleton), 3),
         np.asarray([entry["score"] for entry in entries], np.float64),
     )
-    return best_of_each_image(found)
+    return best_of_each_image(predicted)
 
 
-def best_of_each_image(found: Found) -> Found:
-    """The poses that the evaluator looks at, image by image, the best first in each."""
-    order = np.lexsort((-found.scores, found.image))
-    found = found.select(order)
-    firsts = np.searchsorted(found.image, found.image)
-    return found.select(np.arange(len(found)) - firsts < MOST_POSES)
-
-
-LEAST_OKS = 0.1
-
-# What `Matches.person` says of a pose that is nobody's.
-NOBODY = -1  # a false positive
-IGNORED = -2  # it is on a crowd or on a person without labels
+def best_of_each_image(predicted: PredictedPoses) -> PredictedPoses:
+    """The poses that the evaluator takes, image by image, the best first in each."""
+    order = np.lexsort((-predicted.scores, predicted.image))
+    predicted = predicted.select(order)
+    firsts = np.searchsorted(predicted.image, predicted.image)
+    return predicted.select(np.arange(len(predicted)) - firsts < MAX_POSES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matches:
-    """For n poses and m people.
+    """Of n poses and m persons.
 
-    `person` (n,): the row of its person, NOBODY or IGNORED. `oks` (n,): to that person, else 0.
-    `best_oks` (n,): to the counted person of its image that it is most like. `best_for` (m,):
-    the greatest OKS that any pose of the image has to this person.
+    `person` (n,): the row of a pose's person, UNMATCHED or IGNORED. `oks` (n,): to that person, or
+    0. `best_oks` (n,): the greatest to a counted person of the image. `best_for` (m,): the greatest
+    OKS of any pose of the image to this person.
     """
 
     person: NDArray[np.int64]
@@ -147,44 +151,44 @@ class Matches:
 
     @property
     def poses(self) -> NDArray[np.int64]:
-        """The poses that have a person."""
+        """The matched poses."""
         return np.flatnonzero(self.person >= 0)
 
     @property
     def persons(self) -> NDArray[np.int64]:
-        """Their people, in the same order."""
+        """The persons of the matched poses, in the same order."""
         return self.person[self.poses]
 
     def missed(self, truth: Truth) -> NDArray[np.int64]:
-        """The counted people for whom no pose is meant."""
+        """The counted persons without a pose."""
         return np.setdiff1d(np.flatnonzero(truth.counted), self.persons)
 
 
-def match(truth: Truth, found: Found) -> Matches:
-    """Match the poses of every image to its people."""
-    table, n = truth.table, len(found)
-    person = np.full(n, NOBODY)
+def match(truth: Truth, predicted: PredictedPoses) -> Matches:
+    """Match the poses of every image to its persons."""
+    table, n = truth.table, len(predicted)
+    person = np.full(n, UNMATCHED)
     own, best = np.zeros(n), np.zeros(n)
     best_for = np.zeros(len(table))
     persons_of, none = group_by_image(table.image_index), np.zeros(0, np.intp)
-    for image, poses in group_by_image(found.image).items():
-        everyone = persons_of.get(image, none)
-        persons = everyone[truth.counted[everyone]]
-        poses = poses[np.argsort(-found.scores[poses], kind="stable")]
-        points = found.keypoints[poses]
-        like = oks(points, table.keypoints[persons], table.areas[persons], table.skeleton.sigmas)
+    for image, poses in group_by_image(predicted.image).items():
+        in_image = persons_of.get(image, none)
+        persons = in_image[truth.counted[in_image]]
+        poses = poses[np.argsort(-predicted.scores[poses], kind="stable")]
+        points = predicted.keypoints[poses]
+        similar = oks(points, table.keypoints[persons], table.areas[persons], table.skeleton.sigmas)
         if len(persons):
-            best[poses] = like.max(axis=1)
-            best_for[persons] = like.max(axis=0)
-        over = _oks_to_ignored(points, table, everyone[~truth.counted[everyone]])
+            best[poses] = similar.max(axis=1)
+            best_for[persons] = similar.max(axis=0)
+        to_ignored = _oks_to_ignored(points, table, in_image[~truth.counted[in_image]])
         free = np.ones(len(persons), bool)
         for row, pose in enumerate(poses):
-            left = np.where(free, like[row], 0.0)
-            if len(persons) and left.max() >= LEAST_OKS:
-                taken = int(left.argmax())
-                free[taken] = False
-                person[pose], own[pose] = persons[taken], left[taken]
-            elif len(over[row]) and over[row].max() >= LEAST_OKS:
+            candidates = np.where(free, similar[row], 0.0)
+            if len(persons) and candidates.max() >= MIN_OKS:
+                chosen = int(candidates.argmax())
+                free[chosen] = False
+                person[pose], own[pose] = persons[chosen], candidates[chosen]
+            elif len(to_ignored[row]) and to_ignored[row].max() >= MIN_OKS:
                 person[pose] = IGNORED
     return Matches(person, own, best, best_for)
 
@@ -192,8 +196,8 @@ def match(truth: Truth, found: Found) -> Matches:
 def _oks_to_ignored(
     points: NDArray[np.float64], table: PersonTable, persons: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """(n, m): COCO's OKS to people who are ignored. Without labels, a keypoint's distance is
-    counted from the box, grown by its own size to every side.
+    """(n, m): COCO's OKS to ignored persons. Without labels, a keypoint's distance is that to the
+    box, enlarged by its own size on every side.
     """
     keypoints, areas = table.keypoints[persons].astype(np.float64), table.areas[persons]
     labeled = (keypoints[..., 2] > 0).any(axis=1)
@@ -211,11 +215,8 @@ def _oks_to_ignored(
     return result
 
 
-GOOD_KS, NEAR_KS = 0.85, 0.5
-
-
 class Kind(IntEnum):
-    """Of a labeled keypoint of a matched person; UNLABELED says nothing."""
+    """The kind of error of a matched person's keypoint; UNLABELED is none of them."""
 
     UNLABELED = -1
     GOOD = 0
@@ -230,45 +231,42 @@ KINDS = tuple(kind for kind in Kind if kind >= 0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeypointErrors:
-    """Of the matched poses: `kinds` (n, k) values of `Kind`, `similarities` (n, k) in [0, 1]; 0
-    where a keypoint is not labeled.
+    """Of the n matched poses: `kinds` (n, k) values of `Kind`, `similarities` (n, k) in [0, 1]; 0
+    where a keypoint is unlabeled.
     """
 
     kinds: NDArray[np.int8]
     similarities: NDArray[np.float64]
 
     def shares(self, chosen: NDArray[np.bool_] | None = None) -> dict[str, float]:
-        """The share of each kind among the labeled keypoints, of the `chosen` (n, k) if given."""
+        """The share of each kind among the labeled keypoints, in a mask (n, k) if given."""
         kinds = self.kinds if chosen is None else self.kinds[chosen]
         labeled = max(int((kinds >= 0).sum()), 1)
         return {kind.name.lower(): int((kinds == kind).sum()) / labeled for kind in KINDS}
 
 
-def keypoint_errors(truth: Truth, found: Found, matches: Matches) -> KeypointErrors:
+def keypoint_errors(truth: Truth, predicted: PredictedPoses, matches: Matches) -> KeypointErrors:
     """Classify every keypoint of the matched poses."""
     table = truth.table
-    points, persons = found.keypoints[matches.poses], matches.persons
+    points, persons = predicted.keypoints[matches.poses], matches.persons
     labels = table.keypoints[persons].astype(np.float64)
-    twins = table.skeleton.flip_permutation
-    has_twin = twins != np.arange(len(twins))
+    counterparts = table.skeleton.flip_permutation
+    own_side = np.arange(len(counterparts))
     labeled = labels[..., 2] > 0
 
     def to(rows: NDArray[np.int64], keypoints: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The ks of each keypoint to the label of `keypoints` of the people `rows`; 0 without a
-        label.
-        """
-        there = table.keypoints[rows][:, keypoints].astype(np.float64)
+        """The ks to the labels of `keypoints` of the persons `rows`; 0 without a label."""
+        label = table.keypoints[rows][:, keypoints].astype(np.float64)
         sigmas = np.asarray(table.skeleton.sigmas)[keypoints]
-        similar = keypoint_similarities(points, there, table.areas[rows], sigmas)
-        return np.where(there[..., 2] > 0, similar, 0.0)
+        similar = keypoint_similarities(points, label, table.areas[rows], sigmas)
+        return np.where(label[..., 2] > 0, similar, 0.0)
 
-    own = to(persons, np.arange(len(twins)))
-    inverted = (to(persons, twins) >= NEAR_KS) & has_twin
+    own = to(persons, own_side)
+    inverted = (to(persons, counterparts) >= NEAR_KS) & (counterparts != own_side)
     swapped = np.zeros_like(inverted)
     for other in _others(table.image_index, truth.counted, persons):
-        there = other >= 0
-        near = np.maximum(to(other, np.arange(len(twins))), to(other, twins)) >= NEAR_KS
-        swapped |= near & there[:, None]
+        near = np.maximum(to(other, own_side), to(other, counterparts)) >= NEAR_KS
+        swapped |= near & (other >= 0)[:, None]
     kinds = np.select(
         [~labeled, own >= GOOD_KS, own >= NEAR_KS, inverted, swapped],
         [Kind.UNLABELED, Kind.GOOD, Kind.JITTER, Kind.INVERSION, Kind.SWAP],
@@ -280,7 +278,7 @@ def keypoint_errors(truth: Truth, found: Found, matches: Matches) -> KeypointErr
 def _others(
     image_index: NDArray[np.int32], counted: NDArray[np.bool_], persons: NDArray[np.int64]
 ) -> list[NDArray[np.int64]]:
-    """One after the other, a further counted person in the image of each of `persons`, else -1."""
+    """Arrays (n,) with another counted person in the image of each of `persons` (n,), else -1."""
     rows = np.flatnonzero(counted)
     by_image = {image: rows[own] for image, own in group_by_image(image_index[rows]).items()}
     beside = [
@@ -294,8 +292,8 @@ def _others(
     ]
 
 
-# In the order in which they are mended one after the other. `good` is what distance remains in
-# keypoints that are counted as good; without it the last AP would not be 1.
+# In the order in which errors are corrected cumulatively. `good` is the remaining distance of good
+# keypoints, without which the last AP would not be 1.
 KEYPOINT_ERRORS = {
     "miss": Kind.MISS,
     "swap": Kind.SWAP,
@@ -308,9 +306,8 @@ ERRORS = (*KEYPOINT_ERRORS, "score", "background", "missed")
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What mending one kind of error gives back.
-
-    `scores` with this kind alone mended; `so_far` with this and all kinds before it.
+    """The metrics without one kind of error: `scores` with this kind alone corrected, `so_far` with
+    this and all kinds before it.
     """
 
     error: str
@@ -319,84 +316,94 @@ class Gain:
 
 
 def gains(
-    truth: Truth, found: Found, matches: Matches, errors: KeypointErrors, progress: Progress
+    truth: Truth,
+    predicted: PredictedPoses,
+    matches: Matches,
+    errors: KeypointErrors,
+    progress: Progress,
 ) -> list[Gain]:
-    """Of each kind of error, in the order of `ERRORS`."""
+    """The gain of each kind of error, in the order of `ERRORS`."""
     result = []
     for step, error in enumerate(ERRORS):
-        alone = corrected(truth, found, matches, errors, {error})
-        so_far = corrected(truth, found, matches, errors, ERRORS[: step + 1])
+        alone = corrected(truth, predicted, matches, errors, {error})
+        so_far = corrected(truth, predicted, matches, errors, ERRORS[: step + 1])
         result.append(Gain(error, score(truth, alone), score(truth, so_far)))
         progress(step + 1, len(ERRORS))
     return result
 
 
 def keypoint_gains(
-    truth: Truth, found: Found, matches: Matches, errors: KeypointErrors, progress: Progress
+    truth: Truth,
+    predicted: PredictedPoses,
+    matches: Matches,
+    errors: KeypointErrors,
+    progress: Progress,
 ) -> list[float]:
-    """The AP with all errors of one keypoint mended, for each keypoint."""
+    """The AP with all errors of one keypoint corrected, for each keypoint."""
     result = []
     kinds = set(KEYPOINT_ERRORS) - {"good"}
     for keypoint in range(len(truth.table.skeleton)):
-        mended = corrected(truth, found, matches, errors, kinds, keypoint)
-        result.append(score(truth, mended).AP)
+        without = corrected(truth, predicted, matches, errors, kinds, keypoint)
+        result.append(score(truth, without).AP)
         progress(keypoint + 1, len(truth.table.skeleton))
     return result
 
 
-def score(truth: Truth, found: Found) -> KeypointScores:
-    """COCO's ten figures."""
+def score(truth: Truth, predicted: PredictedPoses) -> KeypointScores:
+    """COCO's ten metrics."""
     sigmas = truth.table.skeleton.sigmas
-    return evaluate_keypoints(truth.annotations, found.to_results(truth.table), sigmas)
+    return evaluate_keypoints(truth.annotations, predicted.to_results(truth.table), sigmas)
 
 
 def corrected(
     truth: Truth,
-    found: Found,
+    predicted: PredictedPoses,
     matches: Matches,
     errors: KeypointErrors,
-    mend: Collection[str],
+    correct: Collection[str],
     keypoint: int | None = None,
-) -> Found:
-    """The poses without the kinds of errors in `mend`; where given, of one `keypoint` only."""
+) -> PredictedPoses:
+    """The poses without the kinds of errors in `correct`; where given, of one `keypoint` only."""
     table, poses = truth.table, matches.poses
-    kinds = [kind for name, kind in KEYPOINT_ERRORS.items() if name in mend]
+    kinds = [kind for name, kind in KEYPOINT_ERRORS.items() if name in correct]
     wrong = np.isin(errors.kinds, kinds)
     if keypoint is not None:
         wrong &= np.arange(wrong.shape[1]) == keypoint
-    keypoints = found.keypoints.copy()
+    keypoints = predicted.keypoints.copy()
     labels = table.keypoints[matches.persons, :, :2]
     keypoints[poses, :, :2] = np.where(wrong[..., None], labels, keypoints[poses, :, :2])
-    result = replace(found, keypoints=keypoints)
-    if "score" in mend:
+    result = replace(predicted, keypoints=keypoints)
+    if "score" in correct:
         result = replace(result, scores=_best_oks(truth, result))
-    if "background" in mend:
-        result = result.select(matches.person != NOBODY)
-    if "missed" in mend:
+    if "background" in correct:
+        result = result.select(matches.person != UNMATCHED)
+    if "missed" in correct:
         result = _with_persons(result, truth, matches.missed(truth))
     return result
 
 
-def _best_oks(truth: Truth, found: Found) -> NDArray[np.float64]:
-    """(n,): the OKS of each pose to the counted person of its image that it is most like."""
-    table, best = truth.table, np.zeros(len(found))
+def _best_oks(truth: Truth, predicted: PredictedPoses) -> NDArray[np.float64]:
+    """(n,): the greatest OKS of each pose to a counted person of its image."""
+    table, best = truth.table, np.zeros(len(predicted))
     persons_of, none = group_by_image(table.image_index), np.zeros(0, np.intp)
-    for image, here in group_by_image(found.image).items():
+    for image, here in group_by_image(predicted.image).items():
         persons = persons_of.get(image, none)
         persons = persons[truth.counted[persons]]
         if len(persons):
             labels, areas = table.keypoints[persons], table.areas[persons]
-            like = oks(found.keypoints[here], labels, areas, table.skeleton.sigmas)
-            best[here] = like.max(axis=1)
+            similar = oks(predicted.keypoints[here], labels, areas, table.skeleton.sigmas)
+            best[here] = similar.max(axis=1)
     return best
 
 
-def _with_persons(found: Found, truth: Truth, persons: NDArray[np.int64]) -> Found:
-    """With the labels of these people as poses, as sure as the surest."""
+def _with_persons(
+    predicted: PredictedPoses, truth: Truth, persons: NDArray[np.int64]
+) -> PredictedPoses:
+    """With the labels of these persons as poses of the best score."""
     table = truth.table
-    surest = max(1.0, found.scores.max(initial=0.0))
-    return Found(
-        np.concatenate([found.image, table.image_index[persons]]),
-        np.concatenate([found.keypoints, table.keypoints[persons]]),
-        np.concatenate([found.scores, np.full(len(persons), surest)]),
+    best = max(1.0, predicted.scores.max(initial=0.0))
+    return PredictedPoses(
+        np.concatenate([predicted.image, table.image_index[persons]]),
+        np.concatenate([predicted.keypoints, table.keypoints[persons]]),
+        np.concatenate([predicted.scores, np.full(len(persons), best)]),
     )

@@ -1,12 +1,12 @@
-"""How good predictions are: one rule for the metric, one way to measure it.
+"""Evaluation of pose models and person detectors on a data set.
 
-`hrpose evaluate` calls `evaluate`; the validation of a training predicts by itself and calls the
-same `Evaluator`, so that the numbers in its log are those of `hrpose evaluate` with the same boxes.
+`hrpose evaluate` calls `evaluate`; the validation of a training makes its own predictions and calls
+the same `Evaluator`, so that its log has the numbers of `hrpose evaluate` with the same boxes.
 """
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from hrpose.data.formats.mpii import PckhTruth, pckh_truth
 from hrpose.data.images import ImageFiles
 from hrpose.data.matlab import write_mat
 from hrpose.data.persons import PersonTable
+from hrpose.detection.factory import AnyDetector, OrFullImage, open_detector
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.predictions import (
@@ -29,33 +30,34 @@ from hrpose.evaluation.predictions import (
     predict,
 )
 from hrpose.io import write_atomically
+from hrpose.metrics.boxes import BoxScores, evaluate_boxes
 from hrpose.metrics.coco import evaluate_keypoints, select_results, to_results, write_results
-from hrpose.metrics.pck import distances
-from hrpose.metrics.pckh import pckh
+from hrpose.metrics.pck import distances, pckh
 from hrpose.poses import rescore
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import MPII_16
 
-# What may be asked for, and the metric by which weights are then compared.
+# The choices of a metric, and the one number by which weights are then compared.
 PRIMARY = {"AP": "AP", "PCKh": "PCKh", "PCK": "PCK@0.1", "NME": "NME", "EPE": "EPE"}
 METRICS = ("auto", *PRIMARY)
 NMS = ("hard", "soft")
-# Where less is better: distances.
+# Distances, where less is better.
 FALLING = ("NME", "EPE")
 # In percent; the other metrics are shares in [0, 1], and EPE is in pixels.
 PERCENT = ("PCKh", "PCK@0.1", "NME")
+# The curve of a detector has boxes with at least this score.
+MIN_BOX_SCORE = 0.001
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The metrics of weights on a data set, and under which conditions they came about.
+    """The metrics of weights on a data set, and the conditions under which they were measured.
 
-    `metrics` are all that were measured, by name: AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM and
-    ARL in [0, 1], -1 where no person of that size is labeled; or PCKh, PCKh@0.1 and those of
-    MPII's keypoints in percent; and PCK@0.2, PCK@0.1 and NME in percent with EPE in pixels, where
-    predictions and persons go in pairs. NaN where nothing is labeled. `primary` is the name of the
-    one by which weights are compared. Images without labels have neither. `files` are those that
-    were written.
+    `metrics` by name: AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM and ARL in [0, 1], -1 where no
+    person of that size is labeled; or PCKh, PCKh@0.1 and those of MPII's joints in percent; and,
+    where there is one prediction for each person, PCK@0.2, PCK@0.1 and NME in percent and EPE in
+    pixels. NaN where nothing is labeled. `primary` is the name of the metric by which weights are
+    compared. Images without labels have neither. `files` are those that were written.
     """
 
     metrics: Mapping[str, float]
@@ -72,13 +74,16 @@ class Report:
     def value(self) -> float:
         """The primary metric. Raises UserError where the images have no labels."""
         if self.primary is None:
-            raise UserError("evaluation: expected labeled persons to compare with, found none")
+            raise UserError(
+                "evaluation: expected labeled persons to compare with, found none",
+                code="labels-missing",
+            )
         return self.metrics[self.primary]
 
     def as_dict(self) -> dict[str, Any]:
-        """What `metrics.json` holds: the metrics at its top level, then the conditions."""
+        """The content of `metrics.json`: the metrics at its top level, then the conditions."""
         return {
-            # A keypoint that nobody has labeled has no metric, and JSON no NaN.
+            # Metrics of keypoints without labels are NaN, which JSON does not have.
             **{name: None if math.isnan(v) else v for name, v in self.metrics.items()},
             "boxes": self.boxes,
             "flip_test": self.flip_test,
@@ -93,8 +98,8 @@ class Report:
 class Evaluator:
     """Compares predictions with the labels in `annotations`, whose persons are `table`.
 
-    `metric` is one of `PRIMARY`, `heads` what PCKh compares with. `paired` where prediction i is
-    that of person i of the table, as with the labeled boxes: PCKh and the distances need that.
+    `metric` is one of `PRIMARY`, `heads` the labels of PCKh. `paired` where prediction i is that of
+    person i of the table, as with ground-truth boxes: PCKh and the distances need that.
     """
 
     annotations: CocoAnnotations
@@ -111,13 +116,13 @@ class Evaluator:
         metric: str = "auto",
         paired: bool = True,
     ) -> "Evaluator":
-        """With the metric that is asked for, one of `METRICS`.
+        """The evaluator of a `metric`, one of `METRICS`.
 
         "auto" is PCKh where the persons have MPII's keypoints and head boxes, PCK where the
-        skeleton has no OKS constants and predictions are `paired`, else AP. Raises UserError where
-        the data do not allow the metric.
+        skeleton has no OKS sigmas and predictions are `paired`, else AP. Raises UserError where the
+        metric cannot be measured on these data.
         """
-        _check(metric in METRICS, f"metric: expected one of {', '.join(METRICS)}, found '{metric}'")
+        _check_choice("metric", metric, METRICS)
         heads = None
         if metric == "PCKh" or (metric == "auto" and is_mpii(table.skeleton)):
             heads = _heads(annotations, table, required=metric == "PCKh")
@@ -125,8 +130,8 @@ class Evaluator:
             metric = "PCKh"
         elif metric == "auto":
             metric = "PCK" if paired and not table.skeleton.has_sigmas else "AP"
-        by_pairs = f"--boxes: {metric} compares person by person, expected {GROUND_TRUTH}"
-        _check(paired or metric == "AP", by_pairs, "options-conflict")
+        if not paired and metric != "AP":
+            raise _needs_pairs(metric)
         return cls(annotations, table, metric, heads, paired)
 
     @property
@@ -136,13 +141,13 @@ class Evaluator:
 
     @property
     def more_is_better(self) -> bool:
-        """False of metrics that are distances."""
+        """Whether a greater primary metric is a better one; not so with distances."""
         return self.primary not in FALLING
 
     def results(self, predictions: Predictions, nms: str = "hard") -> list[dict[str, Any]]:
-        """COCO results: for AP rescored and thinned by `nms`, else one for each person."""
+        """COCO results: for AP rescored and after `nms`, else one for each person."""
         if self.metric == "AP":
-            return thinned_results(self.table, predictions, nms)
+            return ranked_results(self.table, predictions, nms)
         ids = self.table.image_ids[predictions.instances.image_index]
         scores = rescore(predictions.keypoints, predictions.instances.box_scores)
         return to_results(ids, predictions.keypoints, scores, self.table.category_id)
@@ -152,14 +157,14 @@ class Evaluator:
     ) -> dict[str, float]:
         """All metrics by name, the primary one among them.
 
-        `results` are those of `results`, where they were made before. Raises ValueError where
-        predictions that should be paired with the persons are not.
+        `results` are those of `self.results`, if made before. Raises ValueError where the evaluator
+        is `paired` and there is not one prediction for each person.
         """
         measured: dict[str, float] = {}
         if self.metric == "AP":
-            found = self.results(predictions) if results is None else results
+            results = self.results(predictions) if results is None else results
             sigmas = self.table.skeleton.sigmas
-            measured |= evaluate_keypoints(self.annotations, found, sigmas).as_dict()
+            measured |= evaluate_keypoints(self.annotations, results, sigmas).as_dict()
         if not self.paired:
             return measured
         if not np.array_equal(predictions.instances.image_index, self.table.image_index):
@@ -179,10 +184,10 @@ class Evaluator:
         return measured | away.as_dict()
 
 
-def thinned_results(
+def ranked_results(
     table: PersonTable, predictions: Predictions, nms: str = "hard"
 ) -> list[dict[str, Any]]:
-    """COCO results, rescored and thinned by "hard" or "soft" OKS-NMS at 0.9."""
+    """COCO results, rescored and after "hard" or "soft" OKS-NMS at 0.9."""
     if len(predictions) == 0:
         return []
     return select_results(
@@ -213,39 +218,42 @@ def evaluate(
     metric: str = "auto",
     progress: Progress | None = None,
 ) -> Report:
-    """COCO's ten metrics, MPII's PCKh (paper, sections 4.1 and 4.2, "Testing"), or PCK.
+    """Measure a pose model: COCO's ten metrics, MPII's PCKh (paper, sections 4.1 and 4.2), or PCK.
 
     `images` is a folder, `images.zip` or `images.zip@/folder`. `boxes` is "ground-truth",
     "detector" (the estimator's own, on every image) or a COCO detections file, of which boxes
-    scored below `box_threshold` are left out; it is part of the report, for metrics with different
-    boxes must not be compared. `metric` is "AP", "PCKh", "PCK", "NME", "EPE" or "auto", see
+    scored below `box_threshold` are left out. Metrics with different boxes must not be compared, so
+    the report says which. `metric` is "AP", "PCKh", "PCK", "NME", "EPE" or "auto", see
     `Evaluator.choose`.
 
-    - AP: poses are rescored (the box's score times the mean of the keypoint scores above 0.2) and
-      thinned by hard or soft OKS-NMS at 0.9. With `out`, writes `metrics.json` and `results.json`.
-    - PCK, NME, EPE: every person has one pose. With `out`, as AP, nobody thinned out.
-    - PCKh: every person has one pose. With `out`, writes `metrics.json` and `pred.mat`.
-    - Images without annotations (COCO's test sets): writes the results file that COCO's server
-      takes, and there are no metrics. MPII's test set gives `pred.mat`.
+    - AP: poses are rescored (the box's score times the mean of the keypoint scores above 0.2),
+      then comes hard or soft OKS-NMS at 0.9. Writes `metrics.json` and `results.json` to `out`.
+    - PCK, NME, EPE: one pose for each person, without NMS. Writes the same files.
+    - PCKh: one pose for each person. Writes `metrics.json` and `pred.mat`.
+    - Images without annotations (COCO's test sets): no metrics; writes the results file that COCO's
+      server takes. MPII's test set gives `pred.mat`.
 
-    `progress` is called with the number of finished images and of all. Raises UserError where files
-    do not fit.
+    Without `out` nothing is written. `progress` is called with the number of finished images and
+    of all. Raises UserError where files do not fit.
     """
-    _check(metric in METRICS, f"metric: expected one of {', '.join(METRICS)}, found '{metric}'")
-    _check(nms in NMS, f"nms: expected one of {', '.join(NMS)}, found '{nms}'")
+    _check_choice("metric", metric, METRICS)
+    _check_choice("nms", nms, NMS)
     paired = str(boxes) == GROUND_TRUTH
     parsed = read_annotations(annotations)
     table, labeled = _table(parsed, estimator)
-    # MPII's test set has persons without labels: predictions, and no metrics.
+    # MPII's test set has persons without labels: there are predictions, but no metrics.
     unlabeled_mpii = labeled and is_mpii(table.skeleton) and not table.keypoints.any()
     evaluator = None
     if not labeled:
-        nobody = f"{annotations}: has images and no people"
-        _check(not paired, f"{nobody}; add --boxes FILE or --boxes {DETECTOR}")
-        _check(out is not None, f"{nobody}, so there are no figures, only results; add --out")
+        if paired or out is None:
+            option = f"--boxes FILE or --boxes {DETECTOR}" if paired else "--out for the results"
+            raise UserError(
+                f"{annotations}: has images without annotated persons; add {option}",
+                code="option-missing",
+            )
     elif unlabeled_mpii:
-        by_pairs = f"--boxes: PCKh compares person by person, expected {GROUND_TRUTH}"
-        _check(paired, by_pairs, "options-conflict")
+        if not paired:
+            raise _needs_pairs("PCKh")
     else:
         evaluator = Evaluator.choose(parsed, table, metric, paired)
         if evaluator.metric != "PCKh":
@@ -268,7 +276,7 @@ def evaluate(
         assert out is not None
         split = annotations.stem.removeprefix("image_info_")
         path = out / f"person_keypoints_{split}_hrpose_results.json"
-        write_results(path, thinned_results(table, predictions, nms))
+        write_results(path, ranked_results(table, predictions, nms))
         return replace(report, files=(path,))
     results = None
     if evaluator is not None:
@@ -289,13 +297,23 @@ def evaluate(
     return report
 
 
-def _check(right: bool, message: str, code: str = "bad-input") -> None:
-    if not right:
-        raise UserError(message, code)
+def _check_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise UserError(
+            f"{option}: expected one of {', '.join(choices)}, found '{value}'",
+            code="option-invalid",
+        )
+
+
+def _needs_pairs(metric: str) -> UserError:
+    return UserError(
+        f"--boxes: {metric} needs one prediction for each person; expected {GROUND_TRUTH}",
+        code="option-conflict",
+    )
 
 
 def _table(annotations: CocoAnnotations, estimator: PoseEstimator) -> tuple[PersonTable, bool]:
-    """The people, MPII's unlabeled ones too, and whether the file has annotations at all."""
+    """The persons, MPII's unlabeled ones too, and whether the file has annotations at all."""
     skeleton = estimator.metadata.skeleton
     images = annotations.test_images(skeleton)
     if images is not None:
@@ -305,14 +323,15 @@ def _table(annotations: CocoAnnotations, estimator: PoseEstimator) -> tuple[Pers
     if table.skeleton.keypoints != skeleton.keypoints:
         raise UserError(
             f"{annotations.path}: expected the keypoints of the weights "
-            f"({', '.join(skeleton.keypoints)}), found {', '.join(table.skeleton.keypoints)}"
+            f"({', '.join(skeleton.keypoints)}), found {', '.join(table.skeleton.keypoints)}",
+            code="keypoints-differ",
         )
-    # The weights may know more of the skeleton than a COCO file can say.
+    # The weights may carry more of the skeleton than a COCO file can.
     return replace(table, skeleton=skeleton) if skeleton.has_sigmas else table, True
 
 
 def _heads(annotations: CocoAnnotations, table: PersonTable, required: bool) -> PckhTruth | None:
-    """What PCKh compares with. Raises UserError where it is `required` and not there."""
+    """The labels of PCKh. Raises UserError where they are `required` and missing."""
     if not is_mpii(table.skeleton):
         raise UserError(
             f"{annotations.path}: PCKh is for MPII's 16 keypoints, found others",
@@ -321,8 +340,62 @@ def _heads(annotations: CocoAnnotations, table: PersonTable, required: bool) -> 
     truth = pckh_truth(annotations, table.annotation_ids)
     if truth is None and required:
         raise UserError(
-            f"{annotations.path}: expected people with a 'head_box', found none; "
+            f"{annotations.path}: expected persons with a 'head_box', found none; "
             "run 'hrpose data convert mpii' on a folder with gt_valid.mat",
             "metric-unavailable",
         )
     return truth
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorReport:
+    """The `scores` of the detector `name` on a number of `images`.
+
+    `threshold` is the one it runs with, at which it gives `boxes_per_image`.
+    """
+
+    name: str
+    images: int
+    scores: BoxScores
+    threshold: float
+    boxes_per_image: float
+
+
+def evaluate_detector(
+    detector: AnyDetector,
+    annotations: Path,
+    images: str,
+    *,
+    box_threshold: float | None = None,
+    min_height: float = 96.0,
+    min_iou: float = 0.5,
+    progress: Progress | None = None,
+) -> DetectorReport:
+    """Measure a person detector against the boxes of a COCO file.
+
+    `box_threshold` in [0, 1] replaces the detector's own. Persons and boxes lower than `min_height`
+    pixels are ignored; a box matches a person from an IoU of `min_iou` on. Raises UserError where
+    the files or the detector cannot be read.
+    """
+    table = read_annotations(annotations).boxes()
+    source = ImageFiles(images)
+    measured = open_detector(detector, box_threshold)
+    if isinstance(measured, OrFullImage):
+        # The full image is no detection.
+        detector, measured = "builtin", measured.detector
+    threshold = float(getattr(measured, "threshold", 0.0))
+    sensitive = open_detector(detector, min(MIN_BOX_SCORE, threshold))
+    detections = []
+    for done, name in enumerate(table.file_names, start=1):
+        detections.append(sensitive(source.read(name)))
+        if progress is not None:
+            progress(done, len(table))
+    boxes, scores = [each.xywh for each in detections], [each.scores for each in detections]
+    count = sum(int((each >= threshold).sum()) for each in scores)
+    return DetectorReport(
+        name=measured.name,
+        images=len(table),
+        scores=evaluate_boxes(table.boxes, boxes, scores, min_height, min_iou),
+        threshold=threshold,
+        boxes_per_image=count / max(len(table), 1),
+    )

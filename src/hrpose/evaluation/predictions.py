@@ -1,4 +1,4 @@
-"""Which instances of a data set are looked at, and the keypoints that are predicted for them."""
+"""The instances of a data set (their boxes), and the keypoints that weights predict for them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,19 +23,25 @@ Progress = Callable[[int, int], None]
 
 
 def check_boxes(boxes: str | Path, detector: object, box_threshold: float | None) -> None:
-    """Raises UserError where a detector, other than "auto", or a threshold would not count with
+    """Raises UserError where a detector other than "auto" or a threshold would have no effect with
     these `boxes`, and where the threshold is not in [0, 1].
     """
     if str(boxes) != DETECTOR and detector != "auto":
-        raise UserError(f"--detector: expected --boxes {DETECTOR}, found {boxes}; leave it out")
+        raise UserError(
+            f"--detector: expected --boxes {DETECTOR}, found {boxes}; leave it out",
+            code="option-conflict",
+        )
     if box_threshold is None:
         return
     if str(boxes) == GROUND_TRUTH:
         raise UserError(
-            f"--box-threshold: expected --boxes {DETECTOR} or a file, found {boxes}; leave it out"
+            f"--box-threshold: expected --boxes {DETECTOR} or a file, found {boxes}; leave it out",
+            code="option-conflict",
         )
     if not 0 <= box_threshold <= 1:
-        raise UserError(f"--box-threshold: expected 0 to 1, found {box_threshold}")
+        raise UserError(
+            f"--box-threshold: expected 0 to 1, found {box_threshold}", code="option-invalid"
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +68,8 @@ class Predictions:
 
     `keypoints` (n, k, 3) float32: x, y and score. Scores are calibrated where the weights have a
     calibration; else they are the peaks of the heatmaps, which may be above 1: as in the official
-    code nothing is clipped before poses are rescored. `crop_areas` (n,): the area of each one's
-    crop in image pixels, which OKS-NMS takes for the size of the person.
+    code they are not clipped before poses are rescored. `crop_areas` (n,): the area of each
+    crop in square image pixels, which is the area in OKS-NMS.
     """
 
     instances: Instances
@@ -94,14 +100,16 @@ def ground_truth(table: PersonTable) -> Instances:
 
 
 def detections(path: Path, table: PersonTable, threshold: float = 0.0) -> Instances:
-    """Boxes of a COCO detections file with a score of at least `threshold`.
+    """The boxes of a COCO detections file with a score of at least `threshold`.
 
-    Boxes of other categories and empty ones are left out, as in the official code. Raises
+    Boxes of other categories and empty boxes are left out, as in the official code. Raises
     UserError, naming the entry, where the file is of another form.
     """
     entries = read_json(path)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(f"{path}: expected COCO detections (a list of objects)")
+        raise UserError(
+            f"{path}: expected COCO detections (a list of objects)", code="boxes-invalid"
+        )
     rows = {int(image_id): row for row, image_id in enumerate(table.image_ids)}
     index, boxes, scores = [], [], []
     for position, entry in enumerate(entries):
@@ -114,7 +122,8 @@ def detections(path: Path, table: PersonTable, threshold: float = 0.0) -> Instan
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"{path}: entry {position}: expected 'image_id' of an image of the annotations, "
-                f"'bbox' [x, y, w, h] and 'score', found {error!r}"
+                f"'bbox' [x, y, w, h] and 'score', found {error!r}",
+                code="boxes-invalid",
             ) from error
         if entry.get("category_id", table.category_id) != table.category_id:
             continue
@@ -132,7 +141,7 @@ def detections(path: Path, table: PersonTable, threshold: float = 0.0) -> Instan
 def instances_of(
     estimator: PoseEstimator, table: PersonTable, boxes: str | Path, threshold: float
 ) -> tuple[Instances | None, str]:
-    """Which instances are looked at, and where the boxes are from.
+    """The instances to predict, and the source of their boxes in words.
 
     `boxes` is "ground-truth", "detector" (then None: the estimator's own detects them) or a COCO
     detections file.
@@ -152,8 +161,8 @@ def predict(
     source: ImageFiles,
     progress: Progress | None = None,
 ) -> Predictions:
-    """The keypoints of `instances`, in their order; without them of all that the estimator's
-    detector finds in the images of the table, image by image.
+    """The keypoints of `instances`, in their order; without them, of all persons that the
+    estimator's detector finds in the images of the table, image by image.
 
     Raises UserError, naming the image, where one cannot be read.
     """
@@ -188,7 +197,7 @@ def predict(
         else np.argsort(np.concatenate([np.zeros(0, np.int64), *(m for _, m in groups)]))
     )
     if instances is None or estimator.refine:
-        # Found by the detector, or moved to the keypoints of the first pass.
+        # Detected here, or refined by the keypoints of the first pass.
         instances = Instances(
             np.concatenate(index)[order],
             np.concatenate(boxes)[order],
@@ -201,4 +210,4 @@ def _detected(estimator: PoseEstimator, pixels: NDArray[np.uint8], name: str) ->
     try:
         return estimator.image(pixels)
     except UserError as error:
-        raise UserError(f"{name}: {error}") from error
+        raise UserError(f"{name}: {error}", code=error.code) from error

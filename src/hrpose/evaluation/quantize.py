@@ -18,7 +18,7 @@ from hrpose.data.images import ImageFiles
 from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
-from hrpose.evaluation.evaluate import thinned_results
+from hrpose.evaluation.evaluate import ranked_results
 from hrpose.evaluation.predictions import ground_truth, predict
 from hrpose.geometry import warp
 from hrpose.io import with_texts, write_atomically
@@ -153,7 +153,7 @@ def measure(
     """The metrics of weights on the persons of `table`, with ground-truth boxes."""
     estimator = PoseEstimator(open_session(weights), flip_test=flip_test, batch_size=32)
     predictions = predict(estimator, table, ground_truth(table), source)
-    results = thinned_results(table, predictions)
+    results = ranked_results(table, predictions)
     labeled = table.keypoints[..., 2] > 0
     terms = keypoint_similarities(
         predictions.keypoints, table.keypoints, table.areas, table.skeleton.sigmas

@@ -1,30 +1,30 @@
-"""The analysis as one HTML page."""
+"""The HTML report of an analysis, as one page."""
 
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
-from hrpose.evaluation.analyze import Analysis, Example, Part
-from hrpose.evaluation.calibration import Reliability, Scores
+from hrpose.evaluation.analyze import Analysis, Example, Part, ScoreReport
 from hrpose.evaluation.error_analysis import KINDS
+from hrpose.metrics.calibration import Reliability
 from hrpose.metrics.coco import OKS_THRESHOLDS, RECALLS
 from hrpose.viz.html import Line, document, gain_bar, line_chart, share_bar, source, table
 
-_MENDED = {
-    "miss": "Miss: far from every likely place; put on the label",
-    "swap": "Swap: on another person's keypoint; put on the label",
-    "inversion": "Inversion: on the left or right twin; put on the label",
-    "jitter": "Jitter: near the label; put on it",
-    "good": "What distance remains in good keypoints",
+_CORRECTIONS = {
+    "miss": "Miss: far from every label; moved to its label",
+    "swap": "Swap: on another person's keypoint; moved to its label",
+    "inversion": "Inversion: left and right confused; moved to its label",
+    "jitter": "Jitter: near the label; moved to it",
+    "good": "Good keypoints: their remaining distance",
     "score": "Score: each pose scored by its OKS",
-    "background": "Background: poses for nobody, left out",
-    "missed": "Missed people, added",
+    "background": "Background: poses without a person, removed",
+    "missed": "Missed persons, added",
 }
-_SHOWN = {
-    "worst": ("The worst", "People whose pose has the lowest OKS."),
-    "overrated": ("Sure and wrong", "The score is far better than the OKS, by rank."),
-    "underrated": ("Unsure and right", "The OKS is far better than the score, by rank."),
+_EXAMPLES = {
+    "worst": ("Lowest OKS", "Persons whose pose has the lowest OKS."),
+    "overrated": ("Overrated", "By rank, the score is far better than the OKS."),
+    "underrated": ("Underrated", "By rank, the OKS is far better than the score."),
 }
 
 
@@ -61,27 +61,23 @@ def _section(title: str, *parts: str) -> str:
 
 def _errors(analysis: Analysis) -> str:
     counts, shares = analysis.counts, analysis.all_keypoints.shares
-    figures = {name: value for name, value in analysis.scores.as_dict().items() if value >= 0}
+    metrics = {name: value for name, value in analysis.scores.as_dict().items() if value >= 0}
     return _section(
-        "What is wrong",
-        table(list(figures), [[f"{value:.3f}" for value in figures.values()]]),
-        f"<p>{counts.persons} people are labeled, {counts.poses} poses were looked at. "
-        f"{counts.missed} people were missed; {counts.background} poses are background, "
+        "Errors",
+        table(list(metrics), [[f"{value:.3f}" for value in metrics.values()]]),
+        f"<p>{counts.persons} persons are labeled, {counts.poses} poses were evaluated. "
+        f"{counts.missed} persons were missed; {counts.background} poses are background, "
         f"{counts.repeats} of these on a person who has a better-scored pose. {counts.misordered} "
-        "people have another pose with a higher OKS and a lower score. A pose is meant for a "
+        "persons have another pose with a higher OKS and a lower score. A pose is matched to a "
         "person from an OKS of 0.1 on.</p>",
-        f"<p>Of the {analysis.all_keypoints.keypoints} labeled keypoints of the people who were "
-        "found:</p>",
+        f"<p>Of the {analysis.all_keypoints.keypoints} labeled keypoints of matched persons:</p>",
         share_bar(shares),
         _key(),
-        table(
-            list(shares),
-            [[_percent(share) for share in shares.values()]],
-        ),
+        table(list(shares), [[_percent(share) for share in shares.values()]]),
         "<p>By keypoint similarity (a keypoint's term of the OKS): good is 0.85 or more, jitter "
-        "0.5 "
-        "or more. Below that it is an inversion where the similarity to the left or right twin is "
-        "0.5 or more, a swap where that to another person's keypoint is, and else a miss.</p>",
+        "0.5 or more. Below that it is an inversion where the similarity to the same keypoint of "
+        "the other side is 0.5 or more, a swap where that to another person's keypoint is, and "
+        "else a miss.</p>",
     )
 
 
@@ -91,7 +87,7 @@ def _gains(analysis: Analysis) -> str:
     for gain in analysis.gains:
         rows.append(
             [
-                _MENDED[gain.error],
+                _CORRECTIONS[gain.error],
                 gain_bar(before.AP, gain.scores.AP),
                 _more(gain.scores.AP - before.AP),
                 *(
@@ -104,12 +100,12 @@ def _gains(analysis: Analysis) -> str:
                 f"{gain.so_far.AP:.3f}",
             ]
         )
-    heads = ["mended", "AP, and what it gains", "AP", "medium", "large", "AP, this and all above"]
+    heads = ["corrected", "AP and gain", "AP", "medium", "large", "AP, with all above"]
     return _section(
-        "What mending would give back",
-        "<p>Each kind of error is mended alone, and the AP measured again, over all people and "
-        "over those of medium and large size. The last column mends one kind after the other; "
-        "the gains do not add up, for a pose may have several errors.</p>",
+        "What correcting errors would gain",
+        "<p>Each kind of error is corrected alone and the AP measured again, over all persons and "
+        "over those of medium and large size. The last column is cumulative. The gains do not add "
+        "up, because a pose may have several errors.</p>",
         table(heads, rows),
     )
 
@@ -133,8 +129,8 @@ def _keypoints(analysis: Analysis) -> str:
         "By keypoint and by size",
         _key(),
         table([*heads, "AP gain"], keypoints),
-        "<p>The gain is that of mending all errors of this keypoint alone. By the size of the "
-        "person, as COCO has it (medium is from 32 to 96 pixels squared):</p>",
+        "<p>The gain is that of correcting all errors of this keypoint alone. By COCO's sizes of "
+        "persons (medium is from 32 to 96 pixels squared):</p>",
         table(heads, sizes),
     )
 
@@ -156,14 +152,14 @@ def _curves(analysis: Analysis) -> str:
         line_chart(
             [
                 Line("AP at this OKS", OKS_THRESHOLDS, ap, dots=True),
-                Line("share of people whose best pose reaches it", thresholds, share),
+                Line("share of persons whose best pose reaches it", thresholds, share),
             ],
             "OKS",
             "AP, share",
             bars=histogram.tolist(),
         ),
         "</div>",
-        "<p>Behind the second chart: how many people have which OKS, at their best pose.</p>",
+        "<p>Behind the second chart: the histogram of the persons' OKS, at their best pose.</p>",
     )
 
 
@@ -174,10 +170,10 @@ def _noise(analysis: Analysis) -> str:
     amounts = [point.amount for point in analysis.noise]
     line = Line("AP", amounts, [max(point.AP, 0) for point in analysis.noise], dots=True)
     return _section(
-        "How much the boxes matter",
-        "<p>The labeled boxes are shaken and their people predicted again: centers move by this "
-        "part of the box, sides change by as much, as standard deviations. The mean IoU "
-        "with the true boxes says to which of these a detector comes near.</p>",
+        "Box noise",
+        "<p>Persons are predicted again with noise on the labeled boxes: centers move by this part "
+        "of the box, sides change by as much, as standard deviations. The mean IoU with the "
+        "labeled boxes tells which amount a detector's boxes correspond to.</p>",
         '<div class="charts">',
         line_chart([line], "box noise", "AP", (0.0, amounts[-1])),
         table(["noise", "mean IoU", "AP"], rows),
@@ -185,25 +181,25 @@ def _noise(analysis: Analysis) -> str:
     )
 
 
-def _calibration(scores: Scores | str) -> str:
-    title = "Are the scores honest?"
+def _calibration(scores: ScoreReport | str) -> str:
+    title = "Calibration of keypoint scores"
     if isinstance(scores, str):
         return _section(title, f"<p>{escape(scores)}</p>")
 
     def curve(name: str, reliability: Reliability) -> Line:
-        name = f"{name}, off by {reliability.error:.3f}"
+        name = f"{name}, error {reliability.error:.3f}"
         return Line(name, reliability.score, reliability.similarity, dots=True)
 
-    calibration, there = scores.calibration, scores.presence
+    calibration, presence = scores.calibration, scores.presence
     parts = [
-        "<p>An honest keypoint score is the keypoint similarity that may be expected. Above the "
-        "line, keypoints are better than their scores say.</p>",
+        "<p>A calibrated keypoint score is the expected keypoint similarity. Above the line, "
+        "keypoints are better than their scores.</p>",
         '<div class="charts">',
         line_chart(
             [
-                curve("as it is", scores.before),
+                curve("original", scores.before),
                 curve("calibrated", scores.after),
-                Line("honest", [0, 1], [0, 1], faint=True),
+                Line("perfect", [0, 1], [0, 1], faint=True),
             ],
             "keypoint score",
             "keypoint similarity",
@@ -212,31 +208,31 @@ def _calibration(scores: Scores | str) -> str:
         f"<p>The best calibration has a temperature of {calibration.temperature:.3f} and an offset "
         f"of {calibration.offset:.3f}: logit(calibrated) = logit(score) / temperature + offset. "
         "<code>--store-calibration</code> writes it into a copy of the weights. It was fitted on "
-        "these people; measure it on others.</p>",
+        "these persons; measure it on others.</p>",
     ]
-    if there is not None:
-        after = float(calibration(np.array(there.threshold)))
+    if presence is not None:
+        after = float(calibration(np.array(presence.threshold)))
         parts.append(
-            f"<h3>Is the keypoint there?</h3><p>{there.labeled} keypoints are labeled, "
-            f"{there.unlabeled} of the same people are not. A labeled one scores higher than one "
-            f"without a label in {_percent(there.area)} of all pairs. A threshold of "
-            f"{there.threshold:.2f} ({after:.2f} once calibrated) keeps {_percent(there.recall)} "
-            f"of the labeled and drops {_percent(there.specificity)} of the others. The chance "
-            f"that a keypoint of score s is there: 1 / (1 + exp(-({there.slope:.2f} logit(s) "
-            f"{there.offset:+.2f}))). Keypoints without a label may be hidden, outside, or "
-            "forgotten."
-            "</p>"
+            f"<h3>Presence of keypoints</h3><p>{presence.labeled} keypoints are labeled, "
+            f"{presence.unlabeled} of the same persons are not. A labeled one scores higher than "
+            f"one without a label in {_percent(presence.area)} of all pairs. A threshold of "
+            f"{presence.threshold:.2f} ({after:.2f} once calibrated) keeps "
+            f"{_percent(presence.recall)} of the labeled and drops "
+            f"{_percent(presence.specificity)} of the others. The probability that a keypoint of "
+            f"score s is present: 1 / (1 + exp(-({presence.slope:.2f} logit(s) "
+            f"{presence.offset:+.2f}))). Keypoints without a label may be hidden, outside the "
+            "image, or forgotten.</p>"
         )
     return _section(title, *parts, "</div></div>")
 
 
 def _persons(name: str, chosen: list[Example]) -> str:
-    title, lead = _SHOWN[name]
+    title, lead = _EXAMPLES[name]
     return _section(
         title,
         f"<p>{lead} Left limbs are blue and right ones orange, or in the skeleton's colors. Only "
         "labeled keypoints are drawn.</p>",
-        '<div class="people">',
+        '<div class="persons">',
         *(_person(example) for example in chosen),
         "</div>",
     )
@@ -247,9 +243,9 @@ def _person(example: Example) -> str:
         f"{kind}: {', '.join(name.replace('_', ' ') for name in names)}"
         for kind, names in example.keypoints.items()
     )
-    tiles = {"labeled": example.labeled, "found": example.found}
+    tiles = {"labeled": example.labeled, "predicted": example.predicted}
     tiles |= {f"{n.replace('_', ' ')}, heatmap": tile for n, tile in example.heatmaps.items()}
-    figures = "".join(
+    images = "".join(
         f'<figure><img src="{source(tile)}" width="{tile.shape[1]}" height="{tile.shape[0]}" '
         f'alt="{escape(label)}"><figcaption>{escape(label)}</figcaption></figure>'
         for label, tile in tiles.items()
@@ -257,7 +253,7 @@ def _person(example: Example) -> str:
     return (
         f'<div class="person"><p><b>OKS {example.oks:.2f}, score {example.score:.2f}</b> '
         f"{escape(example.image)}, annotation {example.annotation}. {escape(wrong)}</p>"
-        f"{figures}</div>"
+        f"{images}</div>"
     )
 
 

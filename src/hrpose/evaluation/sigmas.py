@@ -1,17 +1,17 @@
-"""OKS constants of any skeleton, by COCO's definition (cocodataset.org, "keypoints evaluation").
+"""OKS sigmas of any skeleton, by COCO's definition (cocodataset.org, "keypoints evaluation").
 
-COCO: sigma_i^2 = E[d_i^2 / s^2], where d_i is how far an annotator's keypoint i is from its true
-place, in the plane, and s^2 is the person's area; the k of OKS is 2 sigma. Three ways to know d:
+COCO: sigma_i^2 = E[d_i^2 / s^2], where d_i is the distance of an annotator's keypoint i from its
+true position, in the plane, and s^2 is the person's area; the k of OKS is 2 sigma. Three ways:
 
-- the truth is known (`truth`): d is measured, and sigma^2 is the mean of d^2 / s^2.
-- several annotators labeled the same people: each is off, and independently, so the square of the
-  distance between two of them is 2 sigma^2 s^2 on average. sigma^2 is therefore HALF the mean
-  square distance of pairs, which is the sum of squares around the annotators' mean divided by
-  their number less one. Who takes distances between annotators for d gets sigma 1.41 times larger.
-- nobody labeled twice: a model. A keypoint is known to `LIMB_SHARE` of the mean length l_i of the
-  limbs that meet in it: sigma_i^2 = share^2 E[l_i^2 / s^2]. With a share of 0.17, 3,533 people of
-  COCO give back COCO's constants within 15 percent from the shoulders down, ears a third too large,
-  eyes a fifth and the nose two fifths too small. It is a guess to start with, no measurement.
+- The truth is known (`truth`): sigma^2 is the mean of d^2 / s^2.
+- Several annotators labeled the same persons. Their errors are independent, so the squared distance
+  between two of them is 2 sigma^2 s^2 on average, and sigma^2 is HALF the mean squared distance of
+  pairs, which is the sum of squares around the annotators' mean divided by their number less one.
+  Distances between annotators in place of d would make sigma 1.41 times larger.
+- There is one annotation: a model. The error of a keypoint is `LIMB_SHARE` of the mean length l_i
+  of the limbs that meet in it: sigma_i^2 = share^2 E[l_i^2 / s^2]. With a share of 0.17, 3,533
+  persons of COCO give COCO's sigmas within 15 percent from the shoulders down, ears a third too
+  large, eyes a fifth and the nose two fifths too small: a first guess, not a measurement.
 """
 
 from collections.abc import Sequence
@@ -30,16 +30,16 @@ from hrpose.metrics.coco import KeypointScores, evaluate_keypoints
 from hrpose.skeleton import Skeleton
 
 LIMB_SHARE = 0.17
-# Boxes of the same person by two annotators overlap at least so much.
-LEAST_IOU = 0.5
+# The least overlap of the boxes of one person by two annotators.
+MIN_IOU = 0.5
 RESAMPLES = 1000
 FACTORS = (0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sigmas:
-    """`sigmas` (k,), the 95 percent interval `low` and `high` (k,), and `persons` (k,), how many
-    each rests on; NaN for keypoints that rest on nobody. `method` says how, in words.
+    """`sigmas` (k,), 95 percent intervals `low` and `high` (k,), and numbers of `persons` (k,);
+    NaN for keypoints without any. `method` is the way of the estimate, in words.
     """
 
     skeleton: Skeleton
@@ -50,29 +50,31 @@ class Sigmas:
     method: str
 
     def known(self) -> dict[str, float]:
-        """The constants of the keypoints that have one, as a skeleton file takes them."""
+        """The sigmas of the keypoints that have one, as in a skeleton file."""
         pairs = zip(self.skeleton.keypoints, self.sigmas.tolist(), strict=True)
         return {name: round(sigma, 4) for name, sigma in pairs if sigma > 0}
 
     def filled(self) -> NDArray[np.float64]:
-        """(k,): the skeleton's own constant where there is none."""
+        """(k,): the sigmas, with the skeleton's own where there is none."""
         return np.where(self.sigmas > 0, self.sigmas, self.skeleton.sigmas)
 
 
 def from_repeats(
     tables: Sequence[PersonTable], truth: PersonTable | None = None, seed: int = 0
 ) -> Sigmas:
-    """Of annotators who labeled the same images, one table each; against `truth` where known.
+    """Sigmas from annotators of the same images, one table each; against `truth` where known.
 
-    People are the same where their boxes overlap best, and by at least a half, in the image of
-    the same file name. Raises UserError where the skeletons differ or nobody is there twice.
+    Persons are the same where their boxes overlap most, and by an IoU of at least one half, in the
+    image of the same file name. Raises UserError where the skeletons differ or no person is labeled
+    twice.
     """
     anchor = tables[0] if truth is None else truth
     for table in tables:
         if table.skeleton.keypoints != anchor.skeleton.keypoints:
             raise UserError(
                 "sigmas: expected annotations of the same keypoints, found "
-                f"{', '.join(anchor.skeleton.keypoints)} and {', '.join(table.skeleton.keypoints)}"
+                f"{', '.join(anchor.skeleton.keypoints)} and {', '.join(table.skeleton.keypoints)}",
+                code="keypoints-differ",
             )
     rows = [_same_persons(anchor, table) for table in tables]
     there = np.stack([np.where(row >= 0, 1.0, np.nan) for row in rows])
@@ -96,19 +98,24 @@ def from_repeats(
     squares = (np.square(points[..., :2] - center).sum(axis=-1) * labeled).sum(axis=0)
     if not degrees.any():
         raise UserError(
-            "sigmas: expected people who are labeled in several files, found none; are the file "
-            "names of the images the same, and the boxes of the same people?"
+            "sigmas: expected persons who are labeled in several files, found none; are the file "
+            "names of the images the same, and the boxes of the same persons?",
+            code="labels-missing",
         )
     return _estimated(anchor.skeleton, squares / areas[:, None], degrees, method, seed)
 
 
 def from_limbs(table: PersonTable, share: float = LIMB_SHARE, seed: int = 0) -> Sigmas:
-    """Of one labeling, by the model at the head of this file. Raises UserError without limbs."""
+    """Sigmas from one table, by the model at the top of this file.
+
+    Raises UserError where the skeleton has no limbs.
+    """
     limbs = table.skeleton.limbs
     if not limbs:
         raise UserError(
-            "sigmas: expected a skeleton with limbs, for without repeated annotations a keypoint's "
-            "constant is guessed from the limbs that meet in it; name them with --skeleton"
+            "sigmas: expected a skeleton with limbs, because without repeated annotations a "
+            "keypoint's sigma is guessed from the limbs that meet in it; add them with --skeleton",
+            code="skeleton-incomplete",
         )
     points, labeled = table.keypoints[..., :2].astype(np.float64), table.keypoints[..., 2] > 0
     total, count = np.zeros(labeled.shape), np.zeros(labeled.shape)
@@ -128,7 +135,7 @@ def from_limbs(table: PersonTable, share: float = LIMB_SHARE, seed: int = 0) -> 
 def ap_by_factor(
     estimate: Sigmas, annotations: CocoAnnotations, results: Path
 ) -> list[tuple[float, KeypointScores]]:
-    """COCO's figures of results with the constants times each of `FACTORS`."""
+    """COCO's metrics of results with the sigmas times each of `FACTORS`."""
     poses, sigmas = read_results(results), estimate.filled()
     return [(f, evaluate_keypoints(annotations, poses, sigmas * f)) for f in FACTORS]
 
@@ -140,8 +147,8 @@ def _estimated(
     method: str,
     seed: int,
 ) -> Sigmas:
-    """sigma^2 is the sum of `squares` over that of `degrees`, both (n, k); the interval is from
-    drawing people again and again, with replacement (bootstrap, percentiles).
+    """sigma^2 is the sum of `squares` over that of `degrees`, both (n, k); the interval is
+    that of a bootstrap over persons (percentiles).
     """
     rng, n = np.random.default_rng(seed), len(squares)
 
@@ -153,19 +160,19 @@ def _estimated(
         result: NDArray[np.float64] = np.sqrt(ratio)
         return result
 
-    # One draw after the other: a matrix of all would not fit for a hundred thousand people.
+    # One draw at a time: a matrix of all would be too large for a hundred thousand persons.
     draws = np.stack(
         [sigma(np.bincount(rng.integers(n, size=n), minlength=n)) for _ in range(RESAMPLES)]
     )
     persons = (degrees > 0).sum(axis=0)
     low, high = np.full((2, len(skeleton)), np.nan)
-    if (seen := persons > 0).any():
-        low[seen], high[seen] = np.nanpercentile(draws[:, seen], [2.5, 97.5], axis=0)
+    if (known := persons > 0).any():
+        low[known], high[known] = np.nanpercentile(draws[:, known], [2.5, 97.5], axis=0)
     return Sigmas(skeleton, sigma(np.ones(n)), low, high, persons, method)
 
 
 def _same_persons(anchor: PersonTable, table: PersonTable) -> NDArray[np.int64]:
-    """(n,): for each person of `anchor`, the row of the same one in `table`, or -1."""
+    """(n,): for each person of `anchor`, the row of the same person in `table`, or -1."""
     from scipy.optimize import linear_sum_assignment
 
     names = {name: row for row, name in enumerate(table.file_names.tolist())}
@@ -175,6 +182,6 @@ def _same_persons(anchor: PersonTable, table: PersonTable) -> NDArray[np.int64]:
         theirs = persons_of.get(names.get(anchor.file_names[image], -1), none)
         overlap = iou(anchor.boxes[own], table.boxes[theirs])
         for i, j in zip(*linear_sum_assignment(-overlap), strict=True):
-            if overlap[i, j] >= LEAST_IOU:
+            if overlap[i, j] >= MIN_IOU:
                 result[own[i]] = theirs[j]
     return result

@@ -1,7 +1,8 @@
-"""How good poses are, and which of several poses of one person to keep.
+"""Metrics of poses and boxes, and the suppression of repeated poses.
 
-`oks` (similarity and suppression) and `pckh` (MPII) need NumPy alone; `coco` (AP) reads with NumPy
-and evaluates with faster-coco-eval, which the extra `train` brings.
+`oks` (similarity and OKS-NMS), `pck` (PCK, NME, EPE, PCKh) and `boxes` (a detector's recall and
+precision) need NumPy alone. `coco` (AP) evaluates with faster-coco-eval and `calibration` fits with
+SciPy, both of the extra `train`.
 """
 
 # The function `oks` stays in its module: here it would hide the module of the same name.

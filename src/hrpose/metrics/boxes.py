@@ -1,4 +1,4 @@
-"""How well boxes of people are found: recall and precision at IoU 0.5, and the curve's area."""
+"""How well a detector's boxes match those of persons: recall, precision and AP at one IoU."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ from hrpose.geometry import iou
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoxScores:
-    """`thresholds`, `recall` and `precision` (n,), from the most to the least certain box.
+    """`thresholds`, `recall` and `precision` (n,), from the highest to the lowest score.
 
-    `persons` counts the true ones. `AP` is the area under the curve, made falling as usual.
+    `persons` is the number of labeled persons. `AP` is the area under the curve of precision over
+    recall, made monotonic as usual.
     """
 
     thresholds: NDArray[np.float64]
@@ -33,7 +34,7 @@ class BoxScores:
 
     @property
     def best_threshold(self) -> float:
-        """Where the lesser of recall and precision is highest; 0.5 where nothing was found."""
+        """Where the lesser of recall and precision is greatest; 0.5 where there are no boxes."""
         if len(self.thresholds) == 0:
             return 0.5
         return float(self.thresholds[np.minimum(self.recall, self.precision).argmax()])
@@ -41,22 +42,22 @@ class BoxScores:
 
 def matched(
     truth: NDArray[np.float64],
-    found: NDArray[np.float64],
+    boxes: NDArray[np.float64],
     scores: NDArray[np.float64],
     min_height: float = 0.0,
     min_iou: float = 0.5,
 ) -> NDArray[np.float64]:
-    """(n,) of the boxes `found` (n, 4) in an image: 1 for those right, 0 for those wrong.
+    """(n,) of detected `boxes` (n, 4) in an image: 1 where right, 0 where wrong, NaN where ignored.
 
-    They are matched from the most certain on, each to the free person of `truth` (p, 4) it covers
-    best. People lower than `min_height` count neither way, as COCO does with sizes: NaN is said of
-    the boxes that match them, and of unmatched boxes that are lower themselves.
+    They are matched in the order of their scores (n,), each to the free person of `truth` (p, 4)
+    that it overlaps most. Persons lower than `min_height` are ignored, as COCO does with sizes, and
+    so are the boxes that match them and unmatched boxes that are lower themselves.
     """
     counts = truth[:, 3] >= min_height
-    overlap = iou(found, truth)
-    outcome = np.where(found[:, 3] >= min_height, 0.0, np.nan)
+    overlap = iou(boxes, truth)
+    outcome = np.where(boxes[:, 3] >= min_height, 0.0, np.nan)
     for i in np.argsort(-scores, kind="stable"):
-        # People that count go first, as in COCO's matching.
+        # Persons that count go first, as in COCO's matching.
         fits = overlap[i] >= min_iou
         if fits.any():
             best = int(np.argmax(np.where(fits, overlap[i] + 2.0 * counts, -1.0)))
@@ -67,28 +68,21 @@ def matched(
 
 def evaluate_boxes(
     truth: Sequence[NDArray[np.float64]],
-    found: Sequence[NDArray[np.float64]],
+    boxes: Sequence[NDArray[np.float64]],
     scores: Sequence[NDArray[np.float64]],
     min_height: float = 0.0,
     min_iou: float = 0.5,
 ) -> BoxScores:
-    """Compare boxes (n, 4) found in each image with the true ones, in the same order, as
-    `matched` does.
+    """Match the detected boxes (n, 4) of each image, with scores (n,), to its labeled ones (p, 4),
+    and score all images together.
     """
-    persons = sum(int((boxes[:, 3] >= min_height).sum()) for boxes in truth)
+    persons = sum(int((labeled[:, 3] >= min_height).sum()) for labeled in truth)
     outcomes = [
-        matched(*each, min_height, min_iou) for each in zip(truth, found, scores, strict=True)
+        matched(*each, min_height, min_iou) for each in zip(truth, boxes, scores, strict=True)
     ]
-    certainty, hit = (
-        np.concatenate([np.zeros(0), *scores]),
-        np.concatenate([np.zeros(0), *outcomes]),
-    )
-    certainty, hit = certainty[~np.isnan(hit)], hit[~np.isnan(hit)]
-    order = np.argsort(-certainty, kind="stable")
-    hits = np.cumsum(hit[order])
-    return BoxScores(
-        certainty[order],
-        hits / max(persons, 1),
-        hits / np.arange(1, len(hits) + 1),
-        persons,
-    )
+    ranks, right = (np.concatenate([np.zeros(0), *each]) for each in (scores, outcomes))
+    ranks, right = ranks[~np.isnan(right)], right[~np.isnan(right)]
+    order = np.argsort(-ranks, kind="stable")
+    hits = np.cumsum(right[order])
+    precision = hits / np.arange(1, len(hits) + 1)
+    return BoxScores(ranks[order], hits / max(persons, 1), precision, persons)

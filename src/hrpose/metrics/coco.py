@@ -1,8 +1,8 @@
-"""From scored poses to COCO results and the ten figures of the COCO keypoint evaluation.
+"""From scored poses to COCO results and the ten metrics of the COCO keypoint evaluation.
 
-The way of the paper's evaluation (section 4.1): `rescore` each pose, drop repeated ones by OKS-NMS,
-write the results, evaluate. `select_results` does the first three. Everything here needs NumPy
-alone, except `evaluate_keypoints`, which needs faster-coco-eval (extra `train`).
+The paper's evaluation (section 4.1) rescores each pose, drops repeated ones by OKS-NMS, writes the
+results and evaluates them. `select_results` does the first two. Everything here needs NumPy alone,
+except `evaluate_keypoints` and `precision_curves`, which need faster-coco-eval (extra `train`).
 """
 
 import math
@@ -22,14 +22,14 @@ from hrpose.poses import rescore
 from hrpose.skeletons import COCO_17, from_coco_category
 
 Results = Sequence[Mapping[str, Any]]
-# A file, a parsed one, or what is in it.
+# A file, a parsed one, or its content.
 Truth = Path | str | CocoAnnotations | Mapping[str, Any]
 Poses = Path | str | CocoResults | Results
 
 
 @dataclass(frozen=True, slots=True)
 class KeypointScores:
-    """COCO's ten figures in [0, 1]; -1, as COCO has it, where no person of that size is labeled.
+    """COCO's ten metrics in [0, 1]; -1, as in COCO, where no person of that size is labeled.
 
     AP and AR are means over OKS 0.50, 0.55 ... 0.95; M: 32^2 to 96^2 square pixels, L: above.
     """
@@ -60,12 +60,12 @@ def select_results(
     soft: bool = False,
     category_id: int = 1,
 ) -> list[dict[str, Any]]:
-    """Rescored results without repeated poses, for a whole data set at once.
+    """Rescored results without repeated poses, for a data set at once.
 
     `image_ids` (n,), `keypoints` (n, k, 3) in image pixels with keypoint scores, `box_scores` (n,):
     1 for ground-truth boxes. `areas` (n,): the area of each person's crop (its width times its
-    height in image pixels, padding included), which the official code takes for OKS-NMS at
-    `threshold`.
+    height in image pixels, padding included), which is the area in OKS-NMS at `threshold`, as in
+    the official code.
     """
     ids, poses = np.asarray(image_ids), np.asarray(keypoints)
     scores = rescore(poses, box_scores)
@@ -92,8 +92,8 @@ def to_results(
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Write a COCO results file, whole or not at all. Raises ValueError for NaN and infinity."""
-    import msgspec  # writes numbers several times as fast as the standard library
+    """Write a COCO results file atomically. Raises ValueError for NaN and infinity."""
+    import msgspec  # several times as fast with numbers as the standard library
 
     for index, entry in enumerate(results):
         if not all(map(_finite, entry.values())):
@@ -104,7 +104,7 @@ def write_results(path: Path, results: Results) -> None:
 
 
 def _finite(value: Any) -> bool:
-    """False where a number, or one in a list, is NaN or infinite: msgspec would write null."""
+    """Whether a value has no NaN or infinity, for which msgspec would write null."""
     if isinstance(value, list):
         try:
             return all(map(math.isfinite, value))
@@ -119,17 +119,17 @@ def evaluate_keypoints(
     sigmas: ArrayLike | None = None,
     image_ids: Iterable[int] | None = None,
 ) -> KeypointScores:
-    """COCO's ten figures of `results` against `ground_truth`: paths, parsed files or their content.
+    """COCO's ten metrics of `results` against `ground_truth`: paths, parsed files or their content.
 
     `sigmas` (k,) are the OKS constants; without them those of the ground truth's own skeleton.
-    With `image_ids` only these images count, on both sides. Nothing is printed and no argument is
-    changed. Raises UserError where the files do not fit the COCO format or each other.
+    With `image_ids` only these images count, on both sides. Nothing is printed. Raises UserError
+    where the files do not fit the COCO format or each other.
     """
     evaluation = _evaluated(ground_truth, results, sigmas, image_ids)
     return KeypointScores(*(float(value) for value in evaluation.stats))
 
 
-# Of `precision_curves`: the OKS thresholds of its rows and the recalls of its columns.
+# The rows and the columns of `precision_curves`.
 OKS_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 
@@ -144,7 +144,7 @@ def precision_curves(
     Arguments and errors as in `evaluate_keypoints`.
     """
     precision = _evaluated(ground_truth, results, sigmas, None).eval["precision"]
-    # Thresholds, recalls, categories, sizes of people (the first is all), poses in an image.
+    # Thresholds, recalls, categories, sizes (the first is all), detections per image.
     curves: NDArray[np.float64] = np.asarray(precision)[:, :, :, 0, -1].mean(axis=2)
     return curves
 
@@ -155,7 +155,7 @@ def _evaluated(
     sigmas: ArrayLike | None,
     image_ids: Iterable[int] | None,
 ) -> Any:
-    """COCO's evaluator when it is done."""
+    """COCO's evaluator after its run."""
     from faster_coco_eval import COCO, COCOeval_faster
 
     truth, truth_name = _read(ground_truth, "ground truth")
@@ -163,7 +163,8 @@ def _evaluated(
     if not isinstance(truth, Mapping) or not isinstance(found, Sequence):
         raise UserError(
             f"{truth_name}, {found_name}: expected COCO annotations (an object) and COCO results "
-            "(a list); are they the other way round?"
+            "(a list); are they swapped?",
+            code="annotations-invalid",
         )
     _require([truth], {"images", "annotations", "categories"}, truth_name, "top level, entry")
     of_a_person = {"image_id", "category_id"}
@@ -173,7 +174,10 @@ def _evaluated(
     _require(found, of_a_person | {"keypoints", "score"}, found_name, "result")
     categories = [entry for entry in truth["categories"] if entry.get("keypoints")]
     if not categories:
-        raise UserError(f"{truth_name}: expected a category with keypoints, found none")
+        raise UserError(
+            f"{truth_name}: expected a category with keypoints, found none",
+            code="annotations-invalid",
+        )
     constants = np.asarray(_sigmas(categories[0], truth_name) if sigmas is None else sigmas, float)
     category_ids = [entry["id"] for entry in categories]
     images = [entry["id"] for entry in truth["images"]]
@@ -186,7 +190,8 @@ def _evaluated(
     if image_ids is None and (unknown := {entry["image_id"] for entry in found} - chosen):
         raise UserError(
             f"{found_name}: image_id {min(unknown, key=str)} is not in {truth_name}; "
-            "evaluate against the annotations of the same images"
+            "evaluate against the annotations of the same images",
+            code="annotations-invalid",
         )
     poses = [entry for entry in found if entry["image_id"] in chosen]
     header = {"images": [{"id": image} for image in sorted(chosen)], "categories": categories}
@@ -208,7 +213,7 @@ def _silent(_: object) -> None:
 
 
 def _read(source: Any, what: str) -> tuple[Any, str]:
-    """What is in a JSON file, or the given object itself; and a name for messages."""
+    """The content of a JSON file, or the given object itself; and a name for messages."""
     if isinstance(source, CocoAnnotations):
         return source.document, str(source.path)
     if isinstance(source, CocoResults):
@@ -222,11 +227,11 @@ def _sigmas(category: Mapping[str, Any], name: str) -> tuple[float, ...]:
     try:
         return from_coco_category(category).sigmas
     except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{name}: 'categories': {error}") from error
+        raise UserError(f"{name}: 'categories': {error}", code="annotations-invalid") from error
 
 
 def _labels(persons: Results, k: int, name: str) -> list[dict[str, Any]]:
-    """The part of the annotations that counts, with fresh ids: the evaluator reserves id 0."""
+    """The persons that count, with ids from 1: the evaluator reserves id 0."""
     _require(persons, {"keypoints", "area", "bbox"}, name, "person")
     keypoints = _matrix(persons, k, name)
     visible = (keypoints[:, 2::3] > 0).sum(axis=1).tolist()
@@ -238,7 +243,8 @@ def _labels(persons: Results, k: int, name: str) -> list[dict[str, Any]]:
         ):
             raise UserError(
                 f"{name}: a person of image {person['image_id']}: expected numbers as area, "
-                "num_keypoints and iscrowd, found something else"
+                "num_keypoints and iscrowd, found other values",
+                code="annotations-invalid",
             )
         labels.append(
             {
@@ -256,7 +262,7 @@ def _labels(persons: Results, k: int, name: str) -> list[dict[str, Any]]:
 
 
 def _poses(poses: Results, k: int, name: str) -> list[dict[str, Any]]:
-    """Results as the evaluator wants them; a pose's area is that of the box around its keypoints."""
+    """Results in the evaluator's form; a pose's area is that of the box around its keypoints."""
     keypoints = _matrix(poses, k, name)
     extents = np.ptp(keypoints[:, 0::3], axis=1) * np.ptp(keypoints[:, 1::3], axis=1)
     return [
@@ -281,38 +287,45 @@ def _matrix(entries: Results, keypoints: int, name: str) -> NDArray[np.float64]:
         if (found := len(values) if isinstance(values, list | tuple) else 0) != 3 * keypoints:
             raise UserError(
                 f"{name}: a person of image {entry['image_id']}: expected {3 * keypoints} keypoint "
-                f"numbers for {keypoints} keypoints, found {found}; is it another skeleton's file?"
+                f"numbers for {keypoints} keypoints, found {found}; is it another skeleton's file?",
+                code="annotations-invalid",
             )
     try:
         matrix = np.array([entry["keypoints"] for entry in entries], np.float64)
         numbers = np.array([entry.get("score", 0.0) for entry in entries], np.float64)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{name}: keypoints and scores must be numbers ({error})") from error
+        raise UserError(
+            f"{name}: keypoints and scores must be numbers ({error})", code="annotations-invalid"
+        ) from error
     matrix = matrix.reshape(len(entries), 3 * keypoints)
     if not (sound := np.isfinite(matrix).all(axis=1) & np.isfinite(numbers)).all():
         entry = entries[int(np.argmin(sound))]
         raise UserError(
             f"{name}: a person of image {entry['image_id']}: expected finite keypoints and score, "
-            "found NaN or infinity"
+            "found NaN or infinity",
+            code="annotations-invalid",
         )
     return cast(NDArray[np.float64], matrix)
 
 
 def _require(entries: Any, fields: set[str], name: str, what: str) -> None:
-    """Say which entry lacks which field, or has no whole number as an id, before anything is
-    computed.
-    """
+    """Raises UserError, naming the entry, where one lacks a field or an id is no integer."""
     if not isinstance(entries, Sequence):
-        raise UserError(f"{name}: expected a list of each {what}, found {type(entries).__name__}")
+        raise UserError(
+            f"{name}: expected a list of each {what}, found {type(entries).__name__}",
+            code="annotations-invalid",
+        )
     for index, entry in enumerate(entries):
         if not isinstance(entry, Mapping) or (missing := fields - entry.keys()):
             lacking = sorted(missing) if isinstance(entry, Mapping) else "a JSON object"
             raise UserError(
-                f"{name}: {what} {index}: expected {', '.join(sorted(fields))}, missing {lacking}"
+                f"{name}: {what} {index}: expected {', '.join(sorted(fields))}, missing {lacking}",
+                code="annotations-invalid",
             )
         for field in fields & {"id", "image_id", "category_id"}:
             if not isinstance(entry[field], int | np.integer):
                 found = str(entry[field])[:80]
                 raise UserError(
-                    f"{name}: {what} {index}: expected a whole number as {field}, found {found}"
+                    f"{name}: {what} {index}: expected an integer as {field}, found {found}",
+                    code="annotations-invalid",
                 )

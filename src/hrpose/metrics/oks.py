@@ -29,10 +29,10 @@ def oks(
     truth_areas: ArrayLike,
     sigmas: ArrayLike = COCO_17.sigmas,
 ) -> NDArray[np.float64]:
-    """(n, m) similarity in [0, 1] of n predicted poses to m labeled people.
+    """(n, m) similarity in [0, 1] of n predicted poses to m labeled persons.
 
     `predicted` (n, k, 2 or 3); `truth` (m, k, 3) with visibility, above 0 where labeled;
-    `truth_areas` (m,) in square pixels. A person without a labeled keypoint is like nobody: 0.
+    `truth_areas` (m,) in square pixels. To a person without a labeled keypoint it is 0.
     """
     persons, areas = np.asarray(truth, np.float64), np.asarray(truth_areas, np.float64)
     found, wanted = _in_sigmas(predicted, sigmas), _in_sigmas(truth, sigmas)
@@ -58,7 +58,7 @@ def keypoint_similarities(
 ) -> NDArray[np.float64]:
     """(n, k) in [0, 1]: each keypoint's term of the OKS, pose by pose of n pairs.
 
-    Shapes as in `oks`, with m = n; labels are not looked at.
+    Shapes as in `oks`, with m = n; all keypoints count, labeled or not.
     """
     found, wanted = _in_sigmas(predicted, sigmas), _in_sigmas(truth, sigmas)
     areas = np.asarray(truth_areas, np.float64)
@@ -74,11 +74,11 @@ def oks_nms(
     threshold: float,
     sigmas: ArrayLike = COCO_17.sigmas,
 ) -> NDArray[np.int64]:
-    """Indices of the poses of one image that stay, the best score first.
+    """Indices of the poses of one image that are kept, the best score first.
 
-    `keypoints` (n, k, 3), `areas` (n,) in square pixels, `scores` (n,). A pose goes where its OKS
-    to a better one that stayed is above `threshold` (the paper's evaluation: 0.9). Of equal scores
-    the later one counts as better, as in the official code.
+    `keypoints` (n, k, 3), `areas` (n,) in square pixels, `scores` (n,). A pose is suppressed where
+    its OKS to a better one that is kept is above `threshold` (the paper's evaluation: 0.9). Of
+    equal scores the later one counts as better, as in the official code.
     """
     one_image = np.zeros(len(np.asarray(scores)), np.int64)
     return oks_nms_per_image(one_image, keypoints, areas, scores, threshold, sigmas)
@@ -92,10 +92,10 @@ def oks_nms_per_image(
     threshold: float,
     sigmas: ArrayLike = COCO_17.sigmas,
 ) -> NDArray[np.int64]:
-    """`oks_nms` in each image of a whole set of results, in one go.
+    """`oks_nms` in each image of a set of results, for all images at once.
 
-    `image_ids` (n,) says in which image each pose is; the rest as in `oks_nms`. Returns the
-    indices that stay, image by image in ascending order of the ids, the best first in each.
+    `image_ids` (n,) is the image of each pose; the rest as in `oks_nms`. Returns the indices that
+    are kept, by ascending image id, the best first in each.
     """
     points, sizes, ranks = _checked(keypoints, areas, scores, sigmas)
     ids = np.asarray(image_ids)
@@ -108,7 +108,7 @@ def oks_nms_per_image(
     stays = np.ones(len(ids), np.bool_)
     for better, worse, similar in _pairs(points.take(order, axis=2), sizes[order], stops):
         above = similar > threshold
-        # Better poses come first: whether one stays is settled before it removes others.
+        # Better poses come first, so whether one is kept is known before it suppresses others.
         for i, j in zip(better[above].tolist(), worse[above].tolist(), strict=True):
             if stays[i]:
                 stays[j] = False
@@ -123,9 +123,9 @@ def soft_oks_nms(
     sigmas: ArrayLike = COCO_17.sigmas,
     max_kept: int = 20,
 ) -> NDArray[np.int64]:
-    """Indices of at most `max_kept` poses of one image, in the order of being kept.
+    """Indices of at most `max_kept` poses of one image, in the order in which they are kept.
 
-    Arguments as in `oks_nms`. No pose goes for being similar: each that is kept multiplies the
+    Arguments as in `oks_nms`. Similar poses are not dropped: each pose that is kept multiplies the
     scores of the rest by exp(-OKS^2 / threshold), and the best of those is next.
     """
     points, sizes, ranks = _checked(keypoints, areas, scores, sigmas)
@@ -153,7 +153,7 @@ def soft_oks_nms_per_image(
     sigmas: ArrayLike = COCO_17.sigmas,
     max_kept: int = 20,
 ) -> NDArray[np.int64]:
-    """`soft_oks_nms` in each image of a whole set; arguments and order as `oks_nms_per_image`."""
+    """`soft_oks_nms` in each image of a set; arguments and order as in `oks_nms_per_image`."""
     poses = np.asarray(keypoints, np.float64)
     sizes, ranks = np.asarray(areas, np.float64), np.asarray(scores, np.float64)
     ids = np.asarray(image_ids)
@@ -201,7 +201,7 @@ def _in_sigmas(keypoints: ArrayLike, sigmas: ArrayLike) -> NDArray[np.float64]:
             f"found {poses.shape}"
         )
     scaled = poses[:, :, :2] / (np.sqrt(8) * constants[:, None])
-    # Poses last, so that what is added up over the keypoints is in long rows.
+    # Poses last, so that sums over the keypoints run along contiguous rows.
     return np.ascontiguousarray(scaled.transpose(2, 1, 0))
 
 

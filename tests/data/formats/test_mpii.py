@@ -20,7 +20,7 @@ from hrpose.data.coco import load_persons, read_annotations
 from hrpose.data.formats.mpii import convert, from_coco, pckh_truth
 from hrpose.errors import UserError
 from hrpose.geometry import Crop
-from hrpose.metrics.pckh import pckh
+from hrpose.metrics.pck import pckh
 from hrpose.skeletons import MPII_16
 
 

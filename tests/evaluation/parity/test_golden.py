@@ -7,8 +7,8 @@ import pytest
 
 import golden_rules
 from evaluation.parity.pack_golden import COPIED, KEPT, packed_arrays, packed_facts
-from hrpose.errors import UserError
 from hrpose.evaluation.parity.golden import Golden
+from refusals import refused
 
 PART = Golden.open()
 
@@ -43,16 +43,16 @@ def test_a_result_is_cut_as_the_arrays_were() -> None:
 
 
 def test_a_folder_without_vectors(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"expected golden vectors \(pipeline.npz\), found none"):
+    with refused("golden-missing", "pipeline.npz"):
         Golden.open(tmp_path)
 
 
 def test_broken_vectors_are_named(tmp_path: Path) -> None:
     (tmp_path / "pipeline.npz").write_bytes(b"PK no archive")
     (tmp_path / "pipeline.json").write_text("{")
-    with pytest.raises(UserError, match=r"pipeline\.npz: cannot be read"):
+    with refused("golden-damaged", "pipeline.npz"):
         Golden.open(tmp_path).arrays("pipeline")
-    with pytest.raises(UserError, match=r"pipeline\.json: cannot be read \(Expecting"):
+    with refused("golden-damaged", "pipeline.json"):
         Golden.open(tmp_path).facts("pipeline")
-    with pytest.raises(UserError, match=r"hrnet\.json: cannot be read \(No such file"):
+    with refused("file-unreadable", "hrnet.json"):
         Golden.open(tmp_path).facts("hrnet")

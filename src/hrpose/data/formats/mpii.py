@@ -269,7 +269,7 @@ def _entry(person: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PckhTruth:
-    """What PCKh compares n people with, as `hrpose.metrics.pckh.pckh` takes it (from 1 on).
+    """What PCKh compares n people with, as `hrpose.metrics.pck.pckh` takes it (from 1 on).
 
     `points` (n, 16, 2), `missing` (n, 16), `head_boxes` (n, 2, 2) two corners; `known` (n,) tells
     who has a head box, the others cannot be measured.

@@ -1,11 +1,15 @@
-"""Everything that was recorded of the official code, against what this machine gives.
+"""Comparisons with the golden vectors, and the certificate that lists them.
 
-NumPy is compared always, PyTorch where it is installed: it is imported only where it is needed. The
-tolerances are those of the vectors' README.
+NumPy is always compared, PyTorch where it is installed, so it is imported only where needed. The
+tolerances are those of the README of the vectors.
 """
 
+import importlib.metadata
+import json
+import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +17,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose import codec
-from hrpose.evaluation.parity.certificate import Certificate, Check
+from hrpose._version import __version__
 from hrpose.evaluation.parity.golden import NETWORKS, Golden, image, network_input, weight
 from hrpose.geometry import Crop, transform, warp
 from hrpose.metrics.coco import evaluate_keypoints
 from hrpose.metrics.oks import oks_nms, soft_oks_nms
-from hrpose.metrics.pckh import pckh
+from hrpose.metrics.pck import pckh
 from hrpose.skeletons import COCO_17
 
 if TYPE_CHECKING:
     import torch
 
 _EXTRA = "needs hrpose[train]"
+# The libraries that compute, whose versions the certificate has.
+_LIBRARIES = (
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "onnxruntime",
+    "torch",
+    "faster-coco-eval",
+    "safetensors",
+    "scipy",
+)
 
-# What COCO's own evaluator gives for its example.
+# The metrics of COCO's example by COCO's own evaluator.
 COCO_EXAMPLE = {
     "AP": 0.372,
     "AP50": 0.636,
@@ -42,8 +57,74 @@ COCO_EXAMPLE = {
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """One comparison: the greatest `difference` of a result `on` a library, in `unit`."""
+
+    what: str
+    on: str
+    difference: float
+    tolerance: float
+    unit: str = ""
+
+    @property
+    def equal(self) -> bool:
+        # False for NaN.
+        return self.difference <= self.tolerance
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The comparisons of one run; `not_run` has those that were not possible, with the reason."""
+
+    checks: tuple[Check, ...]
+    not_run: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def equal(self) -> bool:
+        return bool(self.checks) and all(check.equal for check in self.checks)
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                "equal": self.equal,
+                "hrpose": __version__,
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "processor": platform.processor() or platform.machine(),
+                "libraries": library_versions(),
+                "checks": [
+                    {
+                        "what": check.what,
+                        "on": check.on,
+                        # NaN and infinity are no JSON.
+                        "difference": check.difference if check.difference < 1e300 else None,
+                        "tolerance": check.tolerance,
+                        "unit": check.unit,
+                        "equal": check.equal,
+                    }
+                    for check in self.checks
+                ],
+                "not_run": [{"what": what, "why": why} for what, why in self.not_run],
+            },
+            indent=2,
+        )
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of the libraries that compute, those that are installed."""
+    versions = {}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+@dataclass(frozen=True, slots=True)
 class Arrays:
-    """A library of arrays: its name, and the ways from NumPy and back."""
+    """An array library: its name, and the conversions from NumPy and back."""
 
     name: str
     to: Callable[[NDArray[Any]], Any]
@@ -62,7 +143,7 @@ def difference(found: Any, expected: Any) -> float:
 
 
 def check_crops(golden: Golden) -> Iterator[Check]:
-    """Crops of boxes, with and without rotation, and the images cut out by them."""
+    """Crops of boxes, with and without rotation, and the warped images."""
     numbers = golden.arrays("pipeline")
     there, back, sizes, pixels = [], [], [], []
     for i, facts in enumerate(golden.facts("pipeline")["crops"]):
@@ -103,12 +184,12 @@ def check_heatmaps(golden: Golden, arrays: Arrays) -> Iterator[Check]:
 
     points, scores = codec.decode(arrays.to(numbers["decode_heatmaps"]))
     height, width = numbers["decode_heatmaps"].shape[-2:]
-    places = zip(numbers["decode_center"], numbers["decode_size_px"], strict=True)
+    crops = zip(numbers["decode_center"], numbers["decode_size_px"], strict=True)
     matrices = [
         Crop(
             (float(center[0]), float(center[1])), (float(size[0]), float(size[1])), (width, height)
         ).inverse_matrix
-        for center, size in places
+        for center, size in crops
     ]
     in_image = transform(arrays.back(points), np.stack(matrices))
     yield Check(
@@ -130,7 +211,7 @@ def check_heatmaps(golden: Golden, arrays: Arrays) -> Iterator[Check]:
 
 
 def check_metrics(golden: Golden) -> Iterator[Check]:
-    """Suppression of repeated poses, and PCKh."""
+    """OKS-NMS and PCKh."""
     numbers = golden.arrays("pipeline")
     for what, suppress, threshold, name in (
         ("OKS-NMS at 0.9", oks_nms, 0.9, "keep_at_0p9"),
@@ -152,14 +233,14 @@ def check_metrics(golden: Golden) -> Iterator[Check]:
 
 
 def check_coco(golden: Golden) -> Iterator[Check]:
-    """COCO's ten figures of COCO's own example. Needs faster-coco-eval."""
+    """COCO's ten metrics of COCO's own example. Needs faster-coco-eval."""
     scores = evaluate_keypoints(
         golden.facts("fakekeypoints100_ground_truth"), golden.facts("fakekeypoints100_results")
     )
     found = scores.as_dict()
     off = max(abs(found[name] - value) for name, value in COCO_EXAMPLE.items())
-    # The example's figures are known to three digits.
-    yield Check("COCO's ten figures, its example", "faster-coco-eval", off, 5e-4)
+    # The example's metrics are known to three digits.
+    yield Check("COCO's ten metrics, its example", "faster-coco-eval", off, 5e-4)
 
 
 def devices() -> "list[torch.device]":
@@ -196,7 +277,7 @@ def check_losses(golden: Golden, arrays: Arrays) -> Iterator[Check]:
     for what, found, name in (
         ("loss: MSE", weighted_mse(output, target, weight_), "loss_mse"),
         (
-            "loss: MSE, keypoints alike",
+            "loss: MSE, equal weights",
             weighted_mse(output, target, arrays.to(np.ones_like(weights))),
             "loss_mse_unweighted",
         ),
@@ -206,14 +287,14 @@ def check_losses(golden: Golden, arrays: Arrays) -> Iterator[Check]:
 
 
 def check_network(golden: Golden, name: str, device: "torch.device") -> Iterator[Check]:
-    """A whole network: the names of its weights; and, made by rule, weights, input and output."""
+    """A network: keys and shapes of its weights, and its output for weights and input by rule."""
     import torch
 
     from hrpose.models.hrnet import HRNet
 
     file = NETWORKS[name]
     facts = golden.facts(file)
-    with torch.device("meta"):  # Fresh weights would only be written over.
+    with torch.device("meta"):  # The initial weights are not used.
         network = HRNet.from_name(name, facts["num_keypoints"]).eval()
     state = {
         key: torch.from_numpy(weight(key, tuple(value.shape)))
@@ -240,7 +321,7 @@ def _entries(recorded: Any) -> list[list[Any]]:
 
 
 def verify(golden: Golden) -> Certificate:
-    """Compare with the golden vectors: NumPy, and PyTorch, where it is, on the CPU and on CUDA."""
+    """Compare with the golden vectors: NumPy, and PyTorch, if installed, on the CPU and on CUDA."""
     checks: list[Check] = []
     not_run: list[tuple[str, str]] = []
     checks += check_crops(golden)
@@ -249,14 +330,14 @@ def verify(golden: Golden) -> Certificate:
     try:
         checks += check_coco(golden)
     except ModuleNotFoundError:
-        not_run.append(("COCO's ten figures", _EXTRA))
+        not_run.append(("COCO's ten metrics", _EXTRA))
     try:
-        found = devices()
+        available = devices()
     except ModuleNotFoundError:
         not_run.append(("PyTorch: targets, decoding, flip test, losses, networks", _EXTRA))
         return Certificate(tuple(checks), tuple(not_run))
-    for device in found:
+    for device in available:
         checks += check_device(golden, device)
-    if len(found) == 1:
-        not_run.append(("PyTorch on a GPU", "there is none with CUDA"))
+    if len(available) == 1:
+        not_run.append(("PyTorch on a GPU", "no CUDA device"))
     return Certificate(tuple(checks), tuple(not_run))

@@ -1,7 +1,7 @@
-"""The golden vectors: numbers recorded from the official code, and the rules for their inputs.
+"""The golden vectors: results recorded from the official code, and the rules for their inputs.
 
-The package carries a part of them that is enough to check everything; the whole set is in the
-repository (tests/golden, whose README says what each array is).
+The package has a part of them that covers all comparisons; the full set is in the repository
+(tests/golden, whose README describes each array).
 """
 
 import io
@@ -23,7 +23,7 @@ NETWORKS = {"w32": "hrnet_w32_coco_256x192", "w48": "hrnet_w48_mpii_256x256"}
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """A folder of golden vectors. `is_part` where it holds not all of what was recorded."""
+    """A folder of golden vectors. `is_part` where it has only a part of the full set."""
 
     folder: Path
     _read: dict[str, Any] = field(default_factory=dict)
@@ -35,7 +35,8 @@ class Golden:
         if not (where / "pipeline.npz").is_file():
             raise UserError(
                 f"{where}: expected golden vectors (pipeline.npz), found none; they are in "
-                "tests/golden of the repository"
+                "tests/golden of the repository",
+                code="golden-missing",
             )
         return cls(where)
 
@@ -52,7 +53,9 @@ class Golden:
             except UserError:
                 raise
             except (ValueError, RecursionError) as error:
-                raise UserError(f"{self.folder / file}: cannot be read ({error})") from error
+                raise UserError(
+                    f"{self.folder / file}: cannot be read ({error})", code="golden-damaged"
+                ) from error
         return self._read[file]
 
     def arrays(self, name: str) -> dict[str, NDArray[Any]]:
@@ -64,7 +67,9 @@ class Golden:
                 with np.load(content, allow_pickle=False) as archive:
                     found = dict(archive)
             except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                raise UserError(f"{self.folder / file}: cannot be read ({error})") from error
+                raise UserError(
+                    f"{self.folder / file}: cannot be read ({error})", code="golden-damaged"
+                ) from error
             for array in found.values():
                 array.flags.writeable = False  # They are shared.
             self._read[file] = found
@@ -72,7 +77,7 @@ class Golden:
         return arrays
 
     def cut(self, name: str, file: str, result: NDArray[Any]) -> NDArray[Any]:
-        """The part of a whole result that array `name` of `file` holds."""
+        """The part of a full result that array `name` of `file` has."""
         kept = self.facts(file).get("kept", {}).get(name, [])
         return result[tuple(slice(*part) for part in kept)]
 
@@ -80,11 +85,13 @@ class Golden:
         try:
             return (self.folder / file).read_bytes()
         except OSError as error:
-            raise UserError(f"{self.folder / file}: cannot be read ({error.strerror})") from error
+            raise UserError(
+                f"{self.folder / file}: cannot be read ({error.strerror})", code="file-unreadable"
+            ) from error
 
 
 def image(seed: int, height: int, width: int) -> NDArray[np.uint8]:
-    """The smooth test image (h, w, 3) of a `image_seed`."""
+    """The smooth test image (h, w, 3) of a seed, uint8."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width].astype(float)
     out = np.zeros((height, width, 3))
@@ -104,7 +111,7 @@ def network_input(seed: int, batch: int, height: int, width: int) -> NDArray[np.
 
 
 def weight(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """The value of one entry of a state dict, made from its name."""
+    """The value of one entry of a state dict, by its name."""
     if name.endswith("num_batches_tracked"):
         return np.zeros(shape, np.int64)
     noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)

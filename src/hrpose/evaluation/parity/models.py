@@ -1,4 +1,4 @@
-"""Whole models: their AP against the published one, and an exported model against its origin."""
+"""Comparisons of models: their score with the published one, an export with its original."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,27 +10,32 @@ from hrpose.data.images import ImageFiles
 from hrpose.errors import UserError
 from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.evaluation.evaluate import evaluate
-from hrpose.evaluation.parity.certificate import Check
+from hrpose.evaluation.parity.comparisons import Check
 from hrpose.evaluation.predictions import GROUND_TRUTH, Progress
 from hrpose.geometry import transform
 from hrpose.synthetic import render_image
 
-# Rounding moves a keypoint where two pixels of a heatmap are all but equal: that may be rare.
+# Rounding moves a keypoint where two pixels of a heatmap are nearly equal, which may happen rarely.
 _MOVED_PX, _MOVED_SHARE = 0.1, 1e-3
 _COMPARED_PERSONS = 256
 
 
-def figure(
+def primary_metric(
     estimator: PoseEstimator,
     annotations: Path,
     images: str,
     boxes: str = GROUND_TRUTH,
     progress: Progress | None = None,
 ) -> tuple[str, float]:
-    """The one metric that a model is known by: COCO's AP, MPII's mean PCKh, or PCK; in [0, 1]."""
+    """Name and value in [0, 1] of the primary metric: COCO's AP, MPII's mean PCKh, or PCK.
+
+    Raises UserError where the data set has no labels.
+    """
     report = evaluate(estimator, annotations, images, boxes, progress=progress)
     if report.primary is None:
-        raise UserError(f"{annotations}: has no labels, so there is no metric to compare")
+        raise UserError(
+            f"{annotations}: expected labels to compare with, found none", code="labels-missing"
+        )
     if report.primary == "AP":
         return f"AP, boxes: {report.boxes}", report.value
     return report.primary, report.value / 100
@@ -39,16 +44,17 @@ def figure(
 def compare_models(
     name: str, found: PoseEstimator, origin: PoseEstimator, images: list[InputImage]
 ) -> Iterator[Check]:
-    """Keypoints and scores of two forms of one model on the same people.
+    """Keypoints and scores of two forms of one model on the same persons.
 
-    Raises UserError where they do not read images in the same way.
+    Raises UserError where the metadata differ in what they say of inputs and outputs.
     """
     ours, theirs = found.metadata, origin.metadata
     for part in ("network", "input_wh", "skeleton", "codec", "padding", "mean", "std"):
         a, b = getattr(ours, part), getattr(theirs, part)
         if a != b:
             raise UserError(
-                f"{name}: expected another form of the same model, found {part} {a} instead of {b}"
+                f"{name}: expected another form of the same model, found {part} {a} instead of {b}",
+                code="models-differ",
             )
     moved, scores = [], []
     pairs = zip(found.stream(images), origin.stream(images), strict=True)
@@ -68,13 +74,16 @@ def compare_models(
 
 
 def persons_of(annotations: Path, images: str) -> list[InputImage]:
-    """The first few hundred people of a data set, with their boxes.
+    """The images of the first few hundred persons of a data set, with their boxes.
 
-    Raises UserError where there is nobody.
+    Raises UserError where there are none.
     """
     table = load_persons(annotations)
     if not len(table):
-        raise UserError(f"{annotations}: expected people with labeled keypoints, found none")
+        raise UserError(
+            f"{annotations}: expected persons with labeled keypoints, found none",
+            code="labels-missing",
+        )
     source = ImageFiles(images)
     rows = table.image_index[:_COMPARED_PERSONS]
     return [
@@ -85,8 +94,8 @@ def persons_of(annotations: Path, images: str) -> list[InputImage]:
     ]
 
 
-def drawn_persons() -> list[InputImage]:
-    """Synthetic people, where there is no data set."""
+def synthetic_persons() -> list[InputImage]:
+    """Images of synthetic persons, for use without a data set."""
     rng = np.random.default_rng(0)
-    drawn = (render_image(rng) for _ in range(16))
-    return [InputImage.of(one.image, one.boxes) for one in drawn]
+    rendered = (render_image(rng) for _ in range(16))
+    return [InputImage.of(each.image, each.boxes) for each in rendered]
