@@ -1,0 +1,72 @@
+"""Names that the documentation mentions exist: modules, files, error codes, kinds of findings."""
+
+import importlib
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from hrpose.quality.findings import KINDS
+
+from .pages import PAGES, ROOT, name
+
+SOURCE = "\n".join(file.read_text("utf-8") for file in (ROOT / "src").rglob("*.py"))
+# What was, keeps its names.
+CURRENT = [page for page in PAGES if "history" not in page.parts]
+PLACES = ("", "src/", "src/hrpose/", "docs/")
+# Files of which the documentation says that a command writes them, and keys of metadata.
+WRITTEN = {"hrpose.zip", "hrpose.passport", "hrpose.finder"}
+
+
+def current(page: Path) -> str:
+    """The page; of the tables with a column `before`, only the other column."""
+    text = page.read_text("utf-8")
+    if page.name == "CHANGELOG.md":
+        text = re.sub(r"(?m)^\| .*? \| (?=.*\|$)", "| ", text)
+    return text
+
+
+@cache
+def exists(dotted: str) -> bool:
+    """Whether it is a module, or an attribute of one."""
+    parts = dotted.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:count]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[count:]:
+            fields = getattr(found, "__dataclass_fields__", {})
+            if not hasattr(found, part):
+                return part in fields
+            found = getattr(found, part)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=name)
+def test_modules_exist(page: Path) -> None:
+    named = set(re.findall(r"(?<![\w/.-])hrpose(?:\.[A-Za-z_]\w*)+", current(page))) - WRITTEN
+    assert sorted(dotted for dotted in named if not exists(dotted)) == []
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=name)
+def test_files_exist(page: Path) -> None:
+    words = re.findall(r"`([\w./-]+/[\w.-]*\.(?:py|md|yaml|toml|onnx|css|js))`", current(page))
+    words += re.findall(r"`((?:tests|tools|checks|src|hrpose)/[\w./-]*)`", current(page))
+    words = [word for word in words if not word.startswith("scripts/")]  # of simple-HRNet
+    gone = [word for word in words if not any((ROOT / p / word).exists() for p in PLACES)]
+    assert gone == []
+
+
+def test_error_codes_are_listed() -> None:
+    page = (ROOT / "docs" / "reference" / "errors.md").read_text("utf-8")
+    listed = set(re.findall(r"(?m)^\| `([a-z0-9-]+)` \|", page))
+    assert listed == set(re.findall(r'\bcode="([a-z0-9-]+)"', SOURCE))
+
+
+def test_findings_are_listed() -> None:
+    page = (ROOT / "docs" / "guide" / "check-data.md").read_text("utf-8")
+    rows = re.findall(r"(?m)^\| (`[a-z-]+`(?:, `[a-z-]+`)*) \|", page)
+    assert {word for row in rows for word in re.findall(r"[a-z-]+", row)} == set(KINDS)
