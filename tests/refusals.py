@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from typer.testing import Result
 
 from hrpose.errors import UserError
 
@@ -16,7 +17,16 @@ def refused(code: str, *mentions: str) -> Iterator[None]:
     """
     with pytest.raises(UserError) as caught:
         yield
-    error = caught.value
+    _check(caught.value, code, *mentions)
+
+
+def check_refusal(result: Result, code: str, *mentions: str) -> None:
+    """The command that a CliRunner ran must have raised a UserError with this code."""
+    assert isinstance(result.exception, UserError), result.output
+    _check(result.exception, code, *mentions)
+
+
+def _check(error: UserError, code: str, *mentions: str) -> None:
     assert error.code == code, f"expected {code}, found {error.code}: {error}"
     assert "\n" not in str(error)
     assert all(mention in str(error) for mention in mentions), str(error)

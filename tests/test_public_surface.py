@@ -29,9 +29,9 @@ PoseEstimator(session, *, detector=None, flip_test=False, refine=False, exact=Fa
   .__call__(image, boxes=None, box_scores=None)
   .decode(heatmaps)
   .heatmaps(crops)
+  .image(image, boxes=None, box_scores=None, *, size=None)
   .keypoints(crops)
-  .passport
-  .picture(image, boxes=None, box_scores=None, *, size=None)
+  .metadata
   .stream(images, *, clip_scores=True)
 Poses(keypoints, boxes, scores, skeleton, track_ids=None)
   .__getitem__(chosen)
@@ -130,12 +130,12 @@ def entries() -> Iterator[Entry]:
 ENTRIES = list(entries())
 
 
-def test_this_is_all_that_hrpose_offers() -> None:
+def test_the_public_surface() -> None:
     found = "\n".join(re.sub(r"^\w+\.(?=\w)", "  .", entry.line()) for entry in ENTRIES)
     assert found == SURFACE.strip()
 
 
-def test_what_dir_says_is_there() -> None:
+def test_dir_lists_it() -> None:
     assert set(dir(hrpose)) == {*hrpose.__all__, "__version__"}
     with pytest.raises(AttributeError, match="no attribute 'pose'"):
         _ = hrpose.pose

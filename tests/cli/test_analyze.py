@@ -50,7 +50,7 @@ def run(folder: Path, *options: Any) -> Any:
     return CliRunner().invoke(app, ["analyze", *map(str, (*files, *options))])
 
 
-def test_it_writes_a_page_figures_and_weights(folder: Path) -> None:
+def test_it_writes_a_page_metrics_and_weights(folder: Path) -> None:
     figures = json.loads((folder / "page.json").read_bytes())
     assert 0 < figures["AP"] < 1
     assert len(figures["box_noise"]) == 6
@@ -85,7 +85,7 @@ def test_without_images_there_is_a_page_too(folder: Path, tmp_path: Path) -> Non
         (("--skeleton", "nowhere.yaml"), "nowhere.yaml"),
     ],
 )
-def test_bad_input_is_said_and_nothing_written(
+def test_bad_input_is_reported_and_nothing_written(
     folder: Path, tmp_path: Path, options: tuple[str, ...], said: str
 ) -> None:
     hand = Metadata("tiny", (48, 64), skeleton=Skeleton("hand", ("thumb", "finger")))

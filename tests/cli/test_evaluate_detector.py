@@ -1,4 +1,4 @@
-"""`hrpose evaluate-detector`: figures that can be counted by hand."""
+"""`hrpose evaluate-detector`: metrics that can be counted by hand."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hrpose.cli.main import app
-from hrpose.errors import UserError
+from refusals import refused
 from tiny_person_detector import REACH, SIDE, write_tiny_detector
 
 
@@ -67,5 +67,5 @@ def test_low_persons_do_not_count(data: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_named(data: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.onnx"):
+    with refused("weights-unknown", "none.onnx"):
         run(data, "--detector", str(data / "none.onnx"))

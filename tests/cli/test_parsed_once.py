@@ -39,7 +39,7 @@ A, B, IMAGES, RESULTS = "a/annotations.json", "b/annotations.json", "a/images", 
     [
         ("data", "stats", A),
         ("data", "split", A, "OUT", "--parts", "train=1,val=1"),
-        ("data", "subset", A, "OUT", "--pictures", "2"),
+        ("data", "subset", A, "OUT", "--max-images", "2"),
         ("data", "merge", A, B, "OUT"),
         ("data", "check", A, "--images", IMAGES),
         ("data", "check", A, "--images", IMAGES, "--against", B, "--against-images", "b/images"),

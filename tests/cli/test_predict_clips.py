@@ -107,16 +107,14 @@ def test_smoothing_and_the_detector_stride_are_options(tmp_path: Path, weights: 
     assert np.abs(np.diff(points[0], axis=0)).mean() < np.abs(np.diff(points[1], axis=0)).mean()
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"", "expected a clip"), (b"not a clip" * 100, "expected a clip")],
-)
-def test_bad_clips(tmp_path: Path, weights: Path, content: bytes, message: str) -> None:
+@pytest.mark.parametrize("content", [b"", b"not a clip" * 100])
+def test_bad_clips(tmp_path: Path, weights: Path, content: bytes) -> None:
     source = tmp_path / "a.mp4"
     source.write_bytes(content)
     done = predict(source, "--weights", weights, "--out", tmp_path / "out")
     assert done.exit_code == 2
-    assert f"hrpose: {source}: {message}" in done.stderr
+    assert done.stderr.startswith(f"hrpose: {source}: ")
+    assert done.stderr.endswith("[clip-invalid]\n")
     assert not (tmp_path / "out" / "a.json").exists()
     assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
 
@@ -134,7 +132,8 @@ def test_any_mix_in_one_call(tmp_path: Path, weights: Path) -> None:
     done = predict(*given, "--weights", weights, "--out", out, "--save", "coco,dataset")
     assert done.exit_code == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"hrpose: {tmp_path / 'bad.mp4'}: expected a clip")
+    assert line.startswith(f"hrpose: {tmp_path / 'bad.mp4'}: ")
+    assert line.endswith("[clip-invalid]")
     said = done.stdout.splitlines()
     assert said[0].startswith("2 images, 2 persons (detector: the full image) -> ")
     assert [line.split(" at ")[0].split(": ")[-1] for line in said[1:]] == [
@@ -159,7 +158,7 @@ def test_no_clip_is_written_over(tmp_path: Path, weights: Path) -> None:
     source = write_clip(tmp_path / "a.mp4", colors(3), times(3))
     before = source.read_bytes()
     done = predict(source, "--weights", weights, "--out", tmp_path)
-    assert "would be written over" in done.stderr
+    assert "[overwrite-refused]" in done.stderr
     assert source.read_bytes() == before
 
 
@@ -181,7 +180,7 @@ def test_a_window_needs_a_display(
     monkeypatch.delenv("DISPLAY", raising=False)
     source = write_clip(tmp_path / "a.mp4", colors(3), times(3))
     done = predict(source, "--weights", weights, "--out", tmp_path / "out", "--show")
-    assert "needs a display" in done.stderr
+    assert "[display-missing]" in done.stderr
 
 
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])

@@ -1,4 +1,4 @@
-"""`hrpose weights convert` and `hrpose train --check` from their arguments to what they say."""
+"""`hrpose weights convert` and `hrpose train --check` from their arguments to their output."""
 
 import sys
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def released(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_released_file_is_taken_over_and_given_back(
+def test_a_released_file_is_converted_there_and_back(
     tmp_path: Path, run: Run, released: Path
 ) -> None:
     ours, back = tmp_path / "ours.safetensors", tmp_path / "back.pth"
@@ -92,7 +92,7 @@ def test_a_released_file_is_taken_over_and_given_back(
         (["out.pth", "--to", "official", "--sigma", "2"], "out.pth: will have no metadata"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line_and_nothing_is_written(
+def test_bad_input_is_one_line_and_nothing_is_written(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     run: Run,
@@ -108,9 +108,9 @@ def test_what_cannot_be_is_said_in_one_line_and_nothing_is_written(
     assert not (tmp_path / arguments[0]).exists()
 
 
-@pytest.mark.parametrize("name", ["coco", "coco-17", "joints.yaml"])
+@pytest.mark.parametrize("name", ["coco", "coco-17", "keypoints.yaml"])
 def test_a_skeleton_by_name_or_file(tmp_path: Path, run: Run, released: Path, name: str) -> None:
-    (tmp_path / "joints.yaml").write_text(f"keypoints: [{', '.join(COCO_17.keypoints)}]")
+    (tmp_path / "keypoints.yaml").write_text(f"keypoints: [{', '.join(COCO_17.keypoints)}]")
     out = tmp_path / "out.safetensors"
     given = tmp_path / name if name.endswith("yaml") else name
     ran = run("weights", "convert", released, out, "--skeleton", given)
@@ -118,7 +118,7 @@ def test_a_skeleton_by_name_or_file(tmp_path: Path, run: Run, released: Path, na
     assert checkpoint.load(out)[1].skeleton.keypoints == COCO_17.keypoints
 
 
-def test_a_recipe_is_looked_over_without_training(tmp_path: Path, run: Run) -> None:
+def test_a_recipe_is_checked_without_training(tmp_path: Path, run: Run) -> None:
     for seed, part in enumerate(("train", "val")):
         write_dataset(tmp_path / part, 2, seed)
     recipe = ROOT / "recipes" / "synthetic.yaml"

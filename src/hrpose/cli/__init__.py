@@ -1,1 +1,1 @@
-"""The command line. One file for each command; `main` joins them."""
+"""The command line: one file for each group of commands, which `main` joins."""

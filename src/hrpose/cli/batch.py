@@ -1,6 +1,5 @@
 """`hrpose batch`: archives of images, by processes or on a Ray cluster, to Parquet files."""
 
-import sys
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.console import STOPPED, Show, asked_to_stop, counted, given, progress
+from hrpose.cli.console import STOPPED, Show, counted, given, progress, stop_signal, warn
 from hrpose.cli.options import (
     THRESHOLD,
     BatchSize,
@@ -108,7 +107,7 @@ def batch(
     except ModuleNotFoundError as error:
         raise missing("hrpose batch", error, "hrpose[archives]") from error
     choices = Choices(weights, detector, box_threshold, flip_test, refine, threshold)
-    with asked_to_stop() as asked, progress("listing", lines_every=_BETWEEN_LINES) as show:
+    with stop_signal() as signal, progress("listing", lines_every=_BETWEEN_LINES) as show:
         watch = _Watch(show)
         outcome = predict(
             source,
@@ -117,12 +116,12 @@ def batch(
             load,
             Workers(engine.value, workers, worker_cpus, worker_gpus, address),
             watch,
-            lambda: asked() is not None,
+            lambda: signal() is not None,
             batch_size=batch_size,
             partition=partition,
             retry_failed=retry_failed,
         )
-        number = asked()
+        number = signal()
     if outcome is not None:
         _report(outcome, watch.seconds)
     if number is not None:
@@ -153,9 +152,9 @@ def _report(outcome: "Outcome", seconds: float) -> None:
         typer.echo("run the same command again to continue")
     if here.failed:
         for reason in failures(job, _MOST_FAILURES_SHOWN):
-            print(f"hrpose: {reason}", file=sys.stderr)
+            warn(reason)
         if done.failed > _MOST_FAILURES_SHOWN:
-            print(f"hrpose: see the column 'error' of {folder} for all", file=sys.stderr)
+            warn(f"see the column 'error' of {folder} for all")
 
 
 class _Watch:

@@ -1,4 +1,4 @@
-"""What commands share beside options: words given, tables, one progress bar, Ctrl-C and SIGTERM."""
+"""Messages, tables, progress bars and signals of the commands."""
 
 import signal
 import sys
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-# A shell expects this and the signal's number of a program that a signal ended.
+# Plus the signal's number: the exit code of a program that a signal ended.
 STOPPED = 128
 
 
@@ -26,7 +26,7 @@ def given(context: typer.Context, name: str) -> bool:
 
 
 def chosen(option: str, words: str, known: Collection[str]) -> frozenset[str]:
-    """The words, between commas, that an option was given. Raises UserError for unknown ones."""
+    """The words, between commas, of an option's value. Raises UserError for unknown ones."""
     found = frozenset(word.strip() for word in words.split(",") if word.strip())
     if not found <= set(known):
         raise UserError(
@@ -37,9 +37,7 @@ def chosen(option: str, words: str, known: Collection[str]) -> frozenset[str]:
 
 
 def plain_console(width: int | None = None) -> "Console":
-    """A console that prints every text as it is: a file or a keypoint may be named `[/x]` or `:x:`,
-    which Rich would take for its own marks.
-    """
+    """A console without Rich's markup: the name of a file or keypoint may be `[/x]` or `:x:`."""
     from rich.console import Console
 
     return Console(width=width, markup=False, emoji=False)
@@ -50,25 +48,28 @@ def report(error: UserError) -> None:
     print(f"hrpose: {error} [{error.code}]", file=sys.stderr)
 
 
+def warn(message: str) -> None:
+    """Print a warning of one line."""
+    print(f"hrpose: {message}", file=sys.stderr)
+
+
 def counted(number: int, noun: str) -> str:
     """1 image, 2,000 images."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 class Show(Protocol):
-    """Shows that `done` of `total` are done (None: nobody knows how many there are); `what` is done
-    where that changes on the way.
-    """
+    """Shows that `done` of `total` (None: unknown) are done; `what` replaces the description."""
 
     def __call__(self, done: int, total: int | None, what: str | None = None) -> None: ...
 
 
 @contextmanager
 def progress(what: str = "", unit: str = "", lines_every: float = float("inf")) -> Iterator[Show]:
-    """A bar on the error stream, where that is a terminal; it goes away when the work is done.
+    """A bar on the error stream, where that is a terminal; it disappears at the end.
 
-    `unit` is what is counted: "bytes" are shown as MB, and of others ("frames") the speed. Where
-    nobody watches, a line is printed every `lines_every` seconds instead.
+    With the `unit` "bytes", sizes are shown in MB; with another, such as "frames", the speed too.
+    Without a terminal, a line is printed every `lines_every` seconds instead.
     """
     if not sys.stderr.isatty():
         yield _lines(what, lines_every)
@@ -129,22 +130,21 @@ def _bar(unit: str) -> "Progress":
 
 
 @contextmanager
-def asked_to_stop() -> Iterator[Callable[[], int | None]]:
-    """The number of the signal, Ctrl-C's or SIGTERM, that came, if one did.
+def stop_signal() -> Iterator[Callable[[], int | None]]:
+    """A function that returns the number of the signal received, SIGINT or SIGTERM, or None.
 
-    It is only noted, for an interruption anywhere could leave a file without its end. A second
-    Ctrl-C interrupts.
+    The signal is only noted, so that files are finished. A second Ctrl-C interrupts at once.
     """
-    came: int | None = None
+    received: int | None = None
 
     def note(number: int, _: object) -> None:
-        nonlocal came
-        came = number
+        nonlocal received
+        received = number
         signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     before = {kind: signal.signal(kind, note) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: came
+        yield lambda: received
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)

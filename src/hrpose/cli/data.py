@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hrpose.cli import convert, dataset_editing
+from hrpose.cli import convert, editing
 from hrpose.cli.console import chosen, plain_console, progress
 from hrpose.cli.options import (
     BatchSize,
@@ -27,7 +27,7 @@ from hrpose.errors import UserError
 
 app = typer.Typer(help="Check, view, convert and edit data sets.", no_args_is_help=True)
 app.add_typer(convert.app, name="convert")
-dataset_editing.add_to(app)
+editing.add_to(app)
 
 
 class Figure(StrEnum):

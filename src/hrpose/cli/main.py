@@ -11,9 +11,6 @@ from hrpose.cli import (
     batch,
     data,
     evaluate,
-    explain,
-    models,
-    parity,
     predict,
     serve,
     train,
@@ -46,7 +43,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
         ),
     ),
     "serve": (serve.serve, ("hrpose serve --port 8000",)),
-    "explain": (explain.explain, ("hrpose explain photo.jpg --out lesson",)),
+    "explain": (predict.explain, ("hrpose explain photo.jpg --out explained",)),
     "evaluate": (
         evaluate.evaluate,
         (
@@ -74,14 +71,14 @@ _COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
         ("hrpose train-detector recipes/finder-4.yaml --data data",),
     ),
     "finetune": (train.finetune, ("hrpose finetune train.json val.json --out runs/horses",)),
-    "export": (models.export, ("hrpose export --weights best.safetensors --out best.onnx",)),
+    "export": (weights.export, ("hrpose export --weights best.safetensors --out best.onnx",)),
     "quantize": (
-        models.quantize,
+        weights.quantize,
         ("hrpose quantize w16-small small.onnx --annotations val.json --images images",),
     ),
-    "summary": (models.summary, ("hrpose summary w32 --input-size 288x384",)),
+    "summary": (weights.summary, ("hrpose summary w32 --input-size 288x384",)),
     "verify": (
-        parity.verify,
+        evaluate.verify,
         ("hrpose verify", "hrpose verify --weights best.onnx --against best.safetensors"),
     ),
 }
@@ -107,8 +104,8 @@ def _root(
 
 
 def main() -> None:
-    """Run a command. A UserError is reported in one line, with exit code 2."""
-    # Pillow logs what it also raises; the user gets one line, not two.
+    """Run a command. A UserError is printed in one line, with exit code 2."""
+    # Pillow logs what it also raises, which would be a second line.
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     try:
         try:

@@ -1,15 +1,14 @@
-"""`hrpose predict`: poses in images, folders, clips, cameras and addresses."""
+"""`hrpose predict` and `explain`: poses in images, clips and cameras, and how one was estimated."""
 
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.console import STOPPED, asked_to_stop, chosen, counted, given, progress, report
+from hrpose.cli.console import STOPPED, chosen, counted, given, progress, report, stop_signal, warn
 from hrpose.cli.options import (
     CLIPS,
     KINDS,
@@ -31,12 +30,15 @@ from hrpose.cli.options import (
 from hrpose.errors import UserError, missing
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from hrpose.estimator import PoseEstimator
-    from hrpose.predict.inputs import ClipInput, ImageInput
+    from hrpose.predict.inputs import ClipInput, Inputs
     from hrpose.predict.results import Saving
 
-# Shorter work needs no progress bar.
-_FEW_IMAGES = 10
+# Fewer images need no progress bar.
+_MIN_IMAGES_FOR_BAR = 10
 
 
 def predict(
@@ -84,10 +86,10 @@ def predict(
         bool, typer.Option(help="Show the drawn frames in a window.", rich_help_panel=CLIPS)
     ] = False,
 ) -> None:
-    """Estimate the poses of all persons in images and clips; save them and draw them.
+    """Estimate the poses of all persons in images and clips; save and draw them.
 
-    The poses in images go to DIR/poses.json, those in a clip to DIR/CLIP.json, with a track_id for
-    each person. Ctrl-C saves what was done until then.
+    The poses in images are written to DIR/poses.json, those in a clip to DIR/CLIP.json, with a
+    track_id for each person. Ctrl-C stops and saves the results so far.
     """
     from hrpose.api import load
     from hrpose.estimator import FullImage
@@ -97,34 +99,15 @@ def predict(
     kinds, marks = chosen("--save", save, KINDS), chosen("--mark", mark, MARKS)
     if boxes is not None and (given(context, "detector") or given(context, "box_threshold")):
         raise UserError(
-            "--boxes: given boxes need no --detector and no --box-threshold; leave them out",
+            "--boxes: replaces the detector; leave out --detector and --box-threshold",
             code="option-conflict",
         )
-    found = find_inputs(sources)
-    for_images = {"--boxes": boxes is not None, "--side-by-side": side_by_side is not None}
-    for option, was_given in for_images.items():
-        if was_given and found.clips:
-            raise UserError(
-                f"{option}: goes with images, found the clip {found.clips[0]}; leave one of them "
-                "out",
-                code="option-conflict",
-            )
-    for name, option in (("every", "--every"), ("smooth", "--no-smooth"), ("show", "--show")):
-        if given(context, name) and not found.clips:
-            raise UserError(
-                f"{option}: goes with a clip or camera, found none; leave it out",
-                code="option-conflict",
-            )
-    for name, option in (("side_by_side", "--side-by-side"), ("mark", "--mark")):
-        if given(context, name) and "images" not in kinds and not show:
-            raise UserError(
-                f"{option}: expected images in --save, found '{save}'; add images",
-                code="option-conflict",
-            )
+    inputs = find_inputs(sources)
+    _check_options(context, inputs, drawn="images" in kinds or show, save=save)
     saving = Saving(out, kinds, threshold, marks)
     if boxes is not None and boxes.resolve() == (out / "poses.json").resolve():
         raise UserError(
-            f"{boxes}: would be written over; choose another --out", code="overwrite-refused"
+            f"{boxes}: would be overwritten; choose another --out", code="overwrite-refused"
         )
     estimator = load(
         weights,
@@ -132,14 +115,13 @@ def predict(
         box_threshold=box_threshold,
         flip_test=flip_test,
         refine=refine,
-        exact=True,  # poses are drawn on the full image, so there is nothing to save
+        exact=True,  # poses are drawn on the full image, which is decoded anyway
         batch_size=batch_size,
     )
     if isinstance(estimator.detector, FullImage) and boxes is None and detector == "auto":
-        print(
-            "hrpose: no person detector is installed, so the full image is the box of one "
-            "person; give --boxes or --detector",
-            file=sys.stderr,
+        warn(
+            "no person detector is installed, so the full image is the box of one person; give "
+            "--boxes or --detector"
         )
     beside = None
     if side_by_side is not None:
@@ -151,23 +133,23 @@ def predict(
             refine=refine,
             batch_size=batch_size,
         )
-    failures = list(found.problems)
-    with asked_to_stop() as asked:
-        if found.images:
+    failures = list(inputs.problems)
+    with stop_signal() as signal:
+        if inputs.images:
             failures += _predict_images(
-                found.images, estimator, beside, boxes, box_threshold, saving, asked
+                inputs, estimator, beside, boxes, box_threshold, saving, signal
             )
-        for clip in found.clips:
-            if asked() is not None:
+        for clip in inputs.clips:
+            if signal() is not None:
                 break
             try:
-                go_on = _predict_clip(clip, estimator, saving, every, smooth, show, asked)
+                closed = _predict_clip(clip, estimator, saving, every, smooth, show, signal)
             except UserError as error:
                 failures.append(error)
             else:
-                if not go_on:
+                if closed:
                     break
-        number = asked()
+        number = signal()
     for failure in failures:
         report(failure)
     if number is not None:
@@ -176,52 +158,77 @@ def predict(
         raise typer.Exit(2)
 
 
+def _check_options(context: typer.Context, inputs: "Inputs", drawn: bool, save: str) -> None:
+    """Raise UserError for options that would have no effect with these inputs."""
+
+    def first_given(options: Iterable[str]) -> str | None:
+        return next((f"--{o}" for o in options if given(context, o.replace("-", "_"))), None)
+
+    if inputs.clips and (option := first_given(("boxes", "side-by-side"))):
+        raise UserError(
+            f"{option}: is for images, found the clip {inputs.clips[0]}; leave one of them out",
+            code="option-conflict",
+        )
+    if not inputs.clips and (option := first_given(("every", "smooth", "show"))):
+        option = "--no-smooth" if option == "--smooth" else option
+        raise UserError(
+            f"{option}: is for clips and cameras, found none; leave it out", code="option-conflict"
+        )
+    if not drawn and (option := first_given(("side-by-side", "mark"))):
+        raise UserError(
+            f"{option}: needs images in --save, found '{save}'; add images", code="option-conflict"
+        )
+
+
 def _predict_images(
-    images: "tuple[ImageInput, ...]",
+    inputs: "Inputs",
     estimator: "PoseEstimator",
     beside: "PoseEstimator | None",
     boxes: Path | None,
     box_threshold: float | None,
     saving: "Saving",
-    asked: Callable[[], int | None],
+    signal: Callable[[], int | None],
 ) -> list[UserError]:
-    """Returns an error for each image that could not be done."""
+    """Returns an error for each image that failed."""
     from hrpose.detection.factory import OrFullImage
-    from hrpose.predict.images import Failure, predict_images
-    from hrpose.predict.inputs import boxes_by_image
+    from hrpose.predict.inputs import boxes_by_image, predict_images
     from hrpose.predict.results import ImageResults
 
+    images = inputs.images
     in_boxes = None if boxes is None else boxes_by_image(boxes, images)
     failures = []
     with ImageResults(saving, images, estimator, beside) as results, ExitStack() as stack:
-        show = stack.enter_context(progress("images")) if len(images) > _FEW_IMAGES else None
-        for done, found in enumerate(predict_images(estimator, images, in_boxes), start=1):
-            if isinstance(found, Failure):
-                failures.append(found.error)
+        long = len(images) >= _MIN_IMAGES_FOR_BAR
+        show = stack.enter_context(progress("images")) if long else None
+        predictions = predict_images(estimator, images, in_boxes)
+        for done, prediction in enumerate(predictions, start=1):
+            if isinstance(prediction, UserError):
+                failures.append(prediction)
             else:
-                results.add(found)
+                results.add(prediction)
             if show is not None:
                 show(done, len(images))
-            if asked() is not None:
+            if signal() is not None:
                 break
-    name, alone = estimator.detector.name, ""
+    origin = str(boxes) if boxes is not None else f"detector: {estimator.detector.name}"
     if isinstance(estimator.detector, OrFullImage):
-        name = estimator.detector.detector.name
+        origin = f"detector: {estimator.detector.detector.name}"
         if results.full_images:
-            alone = f"; {counted(results.full_images, 'full image')} as the box of one person"
+            count = counted(results.full_images, "image")
+            origin += f"; the full image in {count}"
             if box_threshold is not None:
-                note = (
-                    f"--box-threshold {box_threshold:g}: the detector found no person in "
-                    f"{counted(results.full_images, 'image')}, where the full image is the box "
-                    "and the threshold has no effect; --detector NAME leaves them without persons"
+                warn(
+                    f"--box-threshold {box_threshold:g}: the detector found no person in {count}, "
+                    "where the full image is the box of one person; --detector NAME finds none "
+                    "there"
                 )
-                print(f"hrpose: {note}", file=sys.stderr)
-    detector = boxes if boxes is not None else f"detector: {name}{alone}"
     empty = f" ({results.empty} without persons)" if results.empty else ""
-    written = [*map(str, results.files), *["drawn images"] * ("images" in saving.kinds)]
+    drawn = results.drawn
+    files = [*results.files, *drawn] if len(drawn) < 2 else results.files
+    written = [*map(str, files), *([f"{len(drawn)} drawn images"] if len(drawn) > 1 else [])]
     typer.echo(
         f"{counted(results.images, 'image')}{empty}, {counted(results.persons, 'person')} "
-        f"({detector}) -> {', '.join(written) if results.images and written else 'nothing'}"
+        f"({origin}) -> {', '.join(written) or 'nothing'}"
     )
     return failures + results.failures
 
@@ -233,9 +240,9 @@ def _predict_clip(
     every: int,
     smooth: bool,
     show: bool,
-    asked: Callable[[], int | None],
+    signal: Callable[[], int | None],
 ) -> bool:
-    """Whether to go on with the next one: not where the user closed the window."""
+    """Whether the user closed the window."""
     try:
         from hrpose.video import Clip, follow
         from hrpose.video.writing import Window
@@ -245,7 +252,7 @@ def _predict_clip(
 
     saving.check()
     closed, start = False, time.perf_counter()
-    with Clip.open(source.place) as clip, ExitStack() as stack:
+    with Clip.open(source.source) as clip, ExitStack() as stack:
         window = stack.enter_context(Window(clip.name)) if show else None
         results = stack.enter_context(
             ClipResults(saving, source, clip, estimator.metadata.skeleton)
@@ -256,7 +263,7 @@ def _predict_clip(
             results.add(frame, poses, drawn)
             bar(results.frames, clip.frame_count)
             closed = window is not None and drawn is not None and not window.show(drawn)
-            if closed or asked() is not None:
+            if closed or signal() is not None:
                 break
         else:
             results.end()
@@ -267,5 +274,90 @@ def _predict_clip(
         f"{', '.join(map(str, results.files)) or 'nothing'}"
     )
     for note in results.notes():
-        print(f"hrpose: {note}", file=sys.stderr)
-    return not closed
+        warn(note)
+    return closed
+
+
+def explain(
+    path: Annotated[Path, typer.Argument(help="An image.")],
+    weights: Weights = "w16-small",
+    box: Annotated[
+        str | None,
+        typer.Option(
+            help="The person's box: x,y,w,h in pixels of the image.", rich_help_panel=PERSONS
+        ),
+    ] = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            help="COCO JSON with boxes of the image; the largest is explained.",
+            rich_help_panel=PERSONS,
+        ),
+    ] = None,
+    detector: Detector = "auto",
+    keypoint: Annotated[
+        str | None, typer.Option(help="The keypoint to show pixel by pixel, such as left_wrist.")
+    ] = None,
+    threshold: Threshold = THRESHOLD,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the page and its images.")
+    ] = Path("out"),
+) -> None:
+    """Explain how a pose is estimated: an HTML page with the box, crop, heatmaps and keypoints."""
+    from hrpose.api import load
+    from hrpose.explain import trace, write
+    from hrpose.image import read_image
+
+    if box is not None and boxes is not None:
+        raise UserError(
+            "--box and --boxes: expected one of them, found both", code="option-conflict"
+        )
+    image = read_image(path)
+    boxed = box is not None or boxes is not None
+    estimator = load(weights, detector="none" if boxed else detector)
+    largest, origin = _largest_box(path, image, box, boxes, estimator)
+    traced = trace(estimator.session, image, largest, origin, keypoint)
+    written = write(traced, path.name, out, threshold)
+    typer.echo(f"wrote {written.page} (open it in a browser)")
+
+
+def _largest_box(
+    path: Path,
+    image: "NDArray[np.uint8]",
+    box: str | None,
+    boxes: Path | None,
+    estimator: "PoseEstimator",
+) -> tuple["NDArray[np.float64]", str]:
+    """The box [x, y, w, h] to explain, and a sentence about its origin."""
+    import numpy as np
+
+    from hrpose.estimator import FullImage
+    from hrpose.predict.inputs import ImageInput, boxes_by_image
+
+    if box is not None:
+        try:
+            x, y, w, h = (float(value) for value in box.split(","))
+        except ValueError as error:
+            raise UserError(
+                f"--box: expected four numbers x,y,w,h such as 40,20,180,400, found '{box}'",
+                code="option-invalid",
+            ) from error
+        return np.array([x, y, w, h]), "The box was given."
+    if boxes is not None:
+        source = ImageInput(path, 1)
+        rows, _ = boxes_by_image(boxes, [source])[source]
+        found, origin = np.array(rows, np.float64).reshape(-1, 4), f"The file {boxes.name} has"
+    else:
+        found = estimator.image(image).boxes
+        origin = f"The detector {estimator.detector.name} found"
+        if isinstance(estimator.detector, FullImage):
+            return found[0], "No detector was used: the box is the full image."
+    if not len(found):
+        raise UserError(
+            f"{path}: found no person; give a box with --box x,y,w,h",
+            code="persons-missing",
+        )
+    largest = found[int(np.argmax(found[:, 2] * found[:, 3]))]
+    if len(found) == 1:
+        return largest, f"{origin} one box."
+    return largest, f"{origin} {len(found)} boxes; this page explains the largest."

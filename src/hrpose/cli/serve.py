@@ -7,8 +7,8 @@ import typer
 from hrpose.cli.options import Detector, Weights
 from hrpose.errors import UserError, missing
 
-# What `hrpose.image` reads; importing it takes NumPy and OpenCV, for which `--help` need not wait.
-MOST_MEGABYTES, MOST_MEGAPIXELS = 200, 100
+# The bounds of `hrpose.image`, whose import would slow down `--help`.
+MAX_MEGABYTES, MAX_MEGAPIXELS = 200, 100
 
 
 def serve(
@@ -35,10 +35,10 @@ def serve(
         ),
     ] = None,
     max_megabytes: Annotated[
-        float, typer.Option(min=0.001, max=MOST_MEGABYTES, help="Largest accepted image file.")
+        float, typer.Option(min=0.001, max=MAX_MEGABYTES, help="Largest accepted image file.")
     ] = 20,
     max_megapixels: Annotated[
-        float, typer.Option(min=0.001, max=MOST_MEGAPIXELS, help="Largest accepted image.")
+        float, typer.Option(min=0.001, max=MAX_MEGAPIXELS, help="Largest accepted image.")
     ] = 40,
 ) -> None:
     """Serve poses over HTTP, with a demo page at /. SIGTERM or Ctrl-C stops it."""
@@ -63,7 +63,7 @@ def serve(
     with listen(host, port) as listener:
 
         def ready() -> None:
-            typer.echo(f"hrpose: {weights} at {url_of(listener)}; Ctrl-C ends it")
+            typer.echo(f"hrpose: {weights} at {url_of(listener)}; Ctrl-C stops it")
             typer.echo(f"hrpose: person detector: {opened.name}")
             if token is None and not host.startswith(("127.", "localhost", "::1")):
                 typer.echo("hrpose: open to everyone who can reach this address; see --token")

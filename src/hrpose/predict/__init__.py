@@ -1,5 +1,5 @@
-"""From whatever a user names to files of poses: inputs, predictions, results.
+"""Prediction from images, folders, clips, cameras and addresses to files of poses.
 
-`inputs` sorts images, folders, clips, cameras and addresses; `images` estimates the poses in
-images (clips are `hrpose.video`'s); `results` writes what was found.
+`inputs` finds the images and clips and predicts the images (clips are `hrpose.video`'s); `results`
+writes files and drawn images.
 """

@@ -1,15 +1,18 @@
-"""What poses are estimated in: images with their ids, clips and cameras, and boxes from a file."""
+"""Inputs of prediction: images with their ids, clips, boxes; and the poses in images."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hrpose.data.coco import read_json
 from hrpose.errors import UserError
+from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.image import SUFFIXES
+from hrpose.io import prefetch
+from hrpose.poses import Poses
 
 CLIP_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 
@@ -19,47 +22,49 @@ Boxes = tuple[list[list[float]], list[float]]
 
 @dataclass(frozen=True, slots=True)
 class ImageInput:
-    """An image: `place` is its file, or its address as text. `image_id` is unique in a call."""
+    """An image: its file, or its address as text. `image_id` is unique in a call."""
 
-    place: Path | str
+    source: Path | str
     image_id: int
 
     @property
     def name(self) -> str:
         """The file's name, without folders."""
-        return _name(self.place)
+        return _name(self.source)
 
     def content(self) -> Path | bytes:
-        """What an estimator reads. Raises UserError where an address cannot be fetched."""
-        if isinstance(self.place, Path):
-            return self.place
+        """The file, or the bytes at an address. Raises UserError where they cannot be fetched."""
+        if isinstance(self.source, Path):
+            return self.source
         from hrpose.batch.source import read_address
 
-        return read_address(self.place)
+        return read_address(self.source)
 
     def __str__(self) -> str:
-        return str(self.place).partition("?")[0] if isinstance(self.place, str) else str(self.place)
+        return (
+            str(self.source).partition("?")[0] if isinstance(self.source, str) else str(self.source)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class ClipInput:
     """A clip's file, or a camera ("camera:0"). Its results are named `stem`, unique in a call."""
 
-    place: Path | str
+    source: Path | str
     stem: str
 
     @property
     def file(self) -> Path | None:
         """None for a camera."""
-        return self.place if isinstance(self.place, Path) else None
+        return self.source if isinstance(self.source, Path) else None
 
     def __str__(self) -> str:
-        return str(self.place)
+        return str(self.source)
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What was found; `problems` has one for each argument that names nothing to read."""
+    """The inputs of a call; `problems` has an error for each argument that names none."""
 
     images: tuple[ImageInput, ...]
     clips: tuple[ClipInput, ...]
@@ -67,20 +72,20 @@ class Inputs:
 
 
 def find_inputs(arguments: Sequence[str]) -> Inputs:
-    """Sort images, folders of images and clips, clips, cameras and addresses, in their order.
+    """The images and clips that arguments name: files, folders, cameras and addresses, in order.
 
-    In folders, files are known by their suffixes. An image named by a number, as COCO's are, has
-    that number as its id where no other image has it; the others count from 1 on. Results of a clip
-    are named by its stem, or by its whole name where stems are shared. Raises UserError where
-    nothing at all was found.
+    In folders, files are selected by their suffixes. An image named by a number, as COCO's are, has
+    that number as its id where no other image has it; the others are numbered from 1. Results of a
+    clip are named by its stem, or by its full name where stems are shared. Raises UserError where
+    no argument names an input.
     """
     images: dict[Path | str, None] = {}
     clips: dict[Path | str, None] = {}
     problems: list[UserError] = []
     for argument in arguments:
         try:
-            for place in _below(argument):
-                (clips if _is_clip(place) else images)[place] = None
+            for source in _sources(argument):
+                (clips if _is_clip(source) else images)[source] = None
         except UserError as error:
             problems.append(error)
     if not images and not clips:
@@ -88,19 +93,19 @@ def find_inputs(arguments: Sequence[str]) -> Inputs:
     return Inputs(_with_ids(list(images)), _with_stems(list(clips)), tuple(problems))
 
 
-def _below(argument: str) -> Iterator[Path | str]:
+def _sources(argument: str) -> Iterator[Path | str]:
     """The files and addresses that one argument names. Raises UserError where there are none."""
     if argument.startswith("camera:"):
         yield argument
         return
     if "://" in argument:
-        yield from _below_address(argument)
+        yield from _images_at(argument)
         return
     path = Path(argument)
     try:
         inside = sorted(path.iterdir()) if path.is_dir() else None
         exists = path.exists()
-    except OSError as error:  # a folder of another user, or too long a name
+    except OSError as error:  # no permission, or a name too long
         raise UserError(
             f"{argument}: cannot be read ({error.strerror})", code="file-unreadable"
         ) from error
@@ -119,7 +124,7 @@ def _below(argument: str) -> Iterator[Path | str]:
         raise UserError(f"{argument}: no such file; check the name", code="file-unreadable")
 
 
-def _below_address(address: str) -> Iterator[str]:
+def _images_at(address: str) -> Iterator[str]:
     from hrpose.batch.source import check_address, list_address, without_query
 
     suffix = PurePosixPath(_name(address)).suffix.lower()
@@ -141,16 +146,16 @@ def _below_address(address: str) -> Iterator[str]:
     yield from (f"{address.rstrip('/')}/{name}" for name in names)
 
 
-def _is_clip(place: Path | str) -> bool:
-    if isinstance(place, str):
-        return place.startswith("camera:")
-    return place.suffix.lower() in CLIP_SUFFIXES
+def _is_clip(source: Path | str) -> bool:
+    if isinstance(source, str):
+        return source.startswith("camera:")
+    return source.suffix.lower() in CLIP_SUFFIXES
 
 
-def _name(place: Path | str) -> str:
-    if isinstance(place, Path):
-        return place.name
-    return PurePosixPath(place.partition("?")[0]).name
+def _name(source: Path | str) -> str:
+    if isinstance(source, Path):
+        return source.name
+    return PurePosixPath(source.partition("?")[0]).name
 
 
 def _number(name: str) -> int | None:
@@ -159,30 +164,30 @@ def _number(name: str) -> int | None:
     return int(stem) if stem.isascii() and stem.isdigit() else None
 
 
-def _with_ids(places: list[Path | str]) -> tuple[ImageInput, ...]:
-    numbers = [_number(_name(place)) for place in places]
+def _with_ids(sources: list[Path | str]) -> tuple[ImageInput, ...]:
+    numbers = [_number(_name(source)) for source in sources]
     times = Counter(numbers)
     free = (number for number in count(1) if number not in times)
     return tuple(
-        ImageInput(place, next(free) if number is None or times[number] > 1 else number)
-        for place, number in zip(places, numbers, strict=True)
+        ImageInput(source, next(free) if number is None or times[number] > 1 else number)
+        for source, number in zip(sources, numbers, strict=True)
     )
 
 
-def _with_stems(places: list[Path | str]) -> tuple[ClipInput, ...]:
-    """Stems of result files. They differ where upper and lower case are the same, too."""
-    names = [str(place).replace(":", "-") if isinstance(place, str) else place.name
-             for place in places]  # fmt: skip
+def _with_stems(sources: list[Path | str]) -> tuple[ClipInput, ...]:
+    """Clips with the stems of their result files, which differ by more than case."""
+    names = [str(source).replace(":", "-") if isinstance(source, str) else source.name
+             for source in sources]  # fmt: skip
     stems = [PurePosixPath(name).stem for name in names]
     shared = Counter(stem.casefold() for stem in stems)
-    taken = {"poses"}  # what the results of images are called
+    taken = {"poses"}  # the results of images
     clips = []
-    for place, name, stem in zip(places, names, stems, strict=True):
+    for source, name, stem in zip(sources, names, stems, strict=True):
         wanted = name if shared[stem.casefold()] > 1 or stem.casefold() in taken else stem
         candidates = (f"{wanted}-{n}" if n > 1 else wanted for n in count(1))
         free = next(each for each in candidates if each.casefold() not in taken)
         taken.add(free.casefold())
-        clips.append(ClipInput(place, free))
+        clips.append(ClipInput(source, free))
     return tuple(clips)
 
 
@@ -190,9 +195,9 @@ def boxes_by_image(path: Path, images: Sequence[ImageInput]) -> dict[ImageInput,
     """The boxes [x, y, w, h] and scores for each of `images`; empty lists where there are none.
 
     `path` holds COCO detections (a list of {image_id or file_name, bbox, score}) or COCO
-    annotations (an object with `images` and `annotations`). An image is known by its file name, or
-    by the number in it (000000000785.jpg is image 785). Raises UserError for another form, and for
-    a number that two images have.
+    annotations (an object with `images` and `annotations`). An image is matched by its file name,
+    or by the number in it (000000000785.jpg is image 785). Raises UserError for another form, and
+    for a number that two images have.
     """
     document = read_json(path)
     names: dict[str | int, str | int] = {}
@@ -204,11 +209,11 @@ def boxes_by_image(path: Path, images: Sequence[ImageInput]) -> dict[ImageInput,
         entries = _list(path, document, "annotations")
     else:
         entries = _list(path, {"detections": document}, "detections")
-    found: dict[ImageInput, Boxes] = {image: ([], []) for image in images}
-    known: dict[str | int, list[ImageInput]] = {}
-    for source in images:
-        for known_as in {source.name, _number(source.name)} - {None}:
-            known.setdefault(known_as, []).append(source)  # type: ignore[arg-type]
+    boxes: dict[ImageInput, Boxes] = {image: ([], []) for image in images}
+    by_key: dict[str | int, list[ImageInput]] = {}
+    for image_input in images:
+        for key in {image_input.name, _number(image_input.name)} - {None}:
+            by_key.setdefault(key, []).append(image_input)  # type: ignore[arg-type]
     for row, entry in enumerate(entries):
         box, score = entry.get("bbox"), entry.get("score", 1.0)
         if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, [*box, score]))):
@@ -219,23 +224,23 @@ def boxes_by_image(path: Path, images: Sequence[ImageInput]) -> dict[ImageInput,
             )
         key = _key(path, "entry", row, entry, "file_name", "image_id")
         key = names.get(key, key)
-        named = known.get(Path(key).name if isinstance(key, str) else key, [])
-        if len(named) > 1:
+        matches = by_key.get(Path(key).name if isinstance(key, str) else key, [])
+        if len(matches) > 1:
             raise UserError(
-                f"{path}: entry {row}: {key} is {named[0]} and {named[1]}; give each entry a "
+                f"{path}: entry {row}: {key} is {matches[0]} and {matches[1]}; give each entry a "
                 "'file_name', or predict them one by one",
                 code="boxes-invalid",
             )
-        for source in named:
-            found[source][0].append(box)
-            found[source][1].append(score)
-    if entries and not any(boxes for boxes, _ in found.values()):
+        for match in matches:
+            boxes[match][0].append(box)
+            boxes[match][1].append(score)
+    if entries and not any(of_image for of_image, _ in boxes.values()):
         raise UserError(
             f"{path}: none of its {len(entries)} boxes belongs to these images; give each entry "
             "a 'file_name'",
             code="boxes-invalid",
         )
-    return found
+    return boxes
 
 
 def _key(path: Path, kind: str, row: int, entry: Mapping[str, Any], *keys: str) -> str | int:
@@ -263,3 +268,48 @@ def _list(path: Path, document: Mapping[str, Any], key: str) -> list[dict[str, A
             code="boxes-invalid",
         )
     return entries
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """The poses in an image, and the image, upright, with its boxes."""
+
+    source: ImageInput
+    image: InputImage
+    poses: Poses
+
+
+def predict_images(
+    estimator: PoseEstimator,
+    images: Sequence[ImageInput],
+    boxes: Mapping[ImageInput, Boxes] | None = None,
+) -> Iterator[Prediction | UserError]:
+    """The predictions of `images` in order, or the error of an image that cannot be read.
+
+    Files are read and persons detected while the network runs. `boxes` replace the estimator's
+    detector: for each image [x, y, w, h] in pixels and scores in [0, 1].
+    """
+    errors: list[UserError] = []
+
+    def read(source: ImageInput) -> InputImage | UserError:
+        try:
+            given = () if boxes is None else boxes[source]
+            return replace(estimator.image(source.content(), *given), key=source)
+        except UserError as error:
+            text = str(error)
+            if isinstance(source.source, str):  # bytes have no name of their own
+                text = text.removeprefix("image: ")
+            return UserError(text if str(source) in text else f"{source}: {text}", code=error.code)
+
+    def readable() -> Iterator[InputImage]:
+        for image in prefetch(read, images):
+            if isinstance(image, UserError):
+                errors.append(image)
+            else:
+                yield image
+
+    for image, poses in estimator.stream(readable()):
+        yield from errors
+        errors.clear()
+        yield Prediction(image.key, image, poses)
+    yield from errors

@@ -1,4 +1,4 @@
-"""What was found, as files: COCO results, tables, a data set, drawn images and clips."""
+"""Results as files: COCO results, tables, a data set, drawn images and clips."""
 
 import json
 import tempfile
@@ -18,8 +18,7 @@ from hrpose.estimator import PoseEstimator
 from hrpose.image import encode, is_upright
 from hrpose.io import write_atomically
 from hrpose.poses import Poses
-from hrpose.predict.images import Prediction
-from hrpose.predict.inputs import ClipInput, ImageInput
+from hrpose.predict.inputs import ClipInput, ImageInput, Prediction
 from hrpose.skeleton import Skeleton
 from hrpose.viz import draw, side_by_side
 
@@ -28,19 +27,19 @@ if TYPE_CHECKING:
 
 # A drawn image keeps its format where OpenCV can write it.
 WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-# Annotation tools show these; other formats are written anew as PNG.
+# Annotation tools show these; images of other formats are converted to PNG.
 _COPIED = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-# The kinds of results that are a file of their own, in the order in which they are written.
+# The kinds of results in a file of their own, in the order in which they are written.
 _SUFFIXES = {"coco": ".json", "csv": ".csv", "parquet": ".parquet"}
 
 
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """What to write into `folder`.
+    """The results to write into `folder`.
 
-    `kinds` are some of images (drawn images and clips), coco, csv, parquet and dataset.
-    Keypoints with a score below `threshold` are absent. `marks` are drawn beside the skeletons:
-    some of boxes, ids, scores and names, as `hrpose.draw` has them.
+    `kinds` are some of images (drawn images and clips), coco, csv, parquet and dataset. Keypoints
+    with a score below `threshold` are absent. `marks` are drawn with the skeletons: some of boxes,
+    ids, scores and names, the options of `hrpose.draw`.
     """
 
     folder: Path
@@ -69,9 +68,9 @@ class Saving:
 
 @dataclass(slots=True)
 class Results:
-    """The results of one source, named `stem`; `write` writes what `add` collected.
+    """The results named `stem`; `write` writes what `add` collected.
 
-    The images of a data set are written as they come.
+    The images of a data set are written at once.
     """
 
     saving: Saving
@@ -111,7 +110,7 @@ class Results:
     ) -> None:
         """The poses in one image, or in one frame of a clip at `time` in seconds.
 
-        `source` is the file, or the name of what is none.
+        `source` is the file, or the name of another source.
         """
         kinds, name = self.saving.kinds, Path(source).name
         if "coco" in kinds:
@@ -141,7 +140,7 @@ class Results:
         return list(paths.values())
 
     def _copy(self, source: Path | str, image: NDArray[np.uint8], frame: int | None) -> str:
-        """Put the image into the data set, as keypoints see it: upright; returns its name."""
+        """Copy the image into the data set, upright as its keypoints are; returns its name."""
         folder, path = self.dataset_folder / IMAGES, Path(source)
         copied = isinstance(source, Path) and frame is None and path.suffix.lower() in _COPIED
         if copied and is_upright(path):
@@ -155,9 +154,9 @@ class Results:
 class ImageResults:
     """The results of all images of a call: poses.json and the other files, and drawn images.
 
-    As a context manager, it writes the files at the end, after an error and an interruption too,
-    where at least one image was done. Raises UserError before the work where a drawn image would
-    replace one of `images`, where two have one name, or where `saving` cannot be done.
+    A context manager that writes the files at its end, also after an error or an interruption,
+    where at least one image was predicted. Raises UserError at once where a drawn image would
+    replace one of `images`, where two have one name, or where `saving` is not possible.
     """
 
     def __init__(
@@ -167,42 +166,46 @@ class ImageResults:
         estimator: PoseEstimator,
         beside: PoseEstimator | None = None,
     ) -> None:
-        """`beside` is another model, whose poses in the same boxes are drawn beside."""
-        # How many images were done, persons found, images without persons, and images in which the
-        # full image was the one box, as nothing was detected.
+        """`beside` is another model, whose poses in the same boxes are drawn beside the others."""
+        # The numbers of images, persons, images without persons, and images whose one box is the
+        # full image, because no person was detected.
         self.images, self.persons, self.empty, self.full_images = 0, 0, 0, 0
         self.failures: list[UserError] = []
         self.files: list[Path] = []
+        self.drawn: list[Path] = []
         self._saving, self._estimator, self._beside = saving, estimator, beside
         self._targets = _targets(saving.folder, images)
         self._results = Results(saving, "poses", estimator.metadata.skeleton)
         saving.check()
 
-    def add(self, found: Prediction) -> None:
+    def add(self, prediction: Prediction) -> None:
         """Draw one image, and collect its poses."""
-        image, poses = found.image.pixels, found.poses
+        image, poses = prediction.image.pixels, prediction.poses
+        source = prediction.source
         if "images" in self._saving.kinds:
-            target = self._targets[found.source]
+            target = self._targets[source]
             try:
-                content = encode(self._drawn(found), target.suffix)
-            except UserError as error:  # the others are drawn all the same
+                content = encode(self._drawn(prediction), target.suffix)
+            except UserError as error:  # the other images are still drawn
                 self.failures.append(UserError(f"{target}: {error}", code=error.code))
             else:
                 write_atomically(target, content)
-        place = found.source.place if isinstance(found.source.place, Path) else found.source.name
-        self._results.add(place, found.source.image_id, image, poses)
+                self.drawn.append(target)
+        file = source.source if isinstance(source.source, Path) else source.name
+        self._results.add(file, source.image_id, image, poses)
         self.images, self.persons = self.images + 1, self.persons + len(poses)
         self.empty += not len(poses)
         height, width = image.shape[:2]
-        self.full_images += found.image.boxes.tolist() == [[0, 0, width, height]]
+        self.full_images += prediction.image.boxes.tolist() == [[0, 0, width, height]]
 
-    def _drawn(self, found: Prediction) -> NDArray[np.uint8]:
-        canvas = self._saving.draw(found.image.pixels, found.poses)
+    def _drawn(self, prediction: Prediction) -> NDArray[np.uint8]:
+        image = prediction.image
+        canvas = self._saving.draw(image.pixels, prediction.poses)
         if self._beside is None:
             return canvas
-        ((_, poses),) = self._beside.stream([found.image])
+        ((_, poses),) = self._beside.stream([image])
         names = [model.metadata.title for model in (self._estimator, self._beside)]
-        return side_by_side([canvas, self._saving.draw(found.image.pixels, poses)], names)
+        return side_by_side([canvas, self._saving.draw(image.pixels, poses)], names)
 
     def __enter__(self) -> "ImageResults":
         return self
@@ -213,20 +216,20 @@ class ImageResults:
 
 
 def _targets(folder: Path, images: Sequence[ImageInput]) -> dict[ImageInput, Path]:
-    """Where each drawn image goes: its own name in `folder`. No input is ever written over."""
+    """The file of each drawn image: its own name in `folder`. No input is overwritten."""
     targets: dict[ImageInput, Path] = {}
     taken: set[Path] = set()
-    sources = {image.place.resolve() for image in images if isinstance(image.place, Path)}
+    sources = {image.source.resolve() for image in images if isinstance(image.source, Path)}
     for image in images:
         writable = Path(image.name).suffix.lower() in WRITABLE
         target = folder / (image.name if writable else f"{image.name}.png")
         if target.resolve() in sources:
             raise UserError(
-                f"{target}: would be written over; choose another --out", code="overwrite-refused"
+                f"{target}: would be overwritten; choose another --out", code="overwrite-refused"
             )
         if target in taken:
             raise UserError(
-                f"{image}: a second image named {image.name}; predict them one by one",
+                f"{image}: a second image named {image.name}; predict them in two calls",
                 code="names-collide",
             )
         taken.add(target)
@@ -237,9 +240,9 @@ def _targets(folder: Path, images: Sequence[ImageInput]) -> dict[ImageInput, Pat
 class ClipResults:
     """The results of one clip: STEM.json and the other files, and the drawn clip STEM.mp4.
 
-    As a context manager, it finishes the files at the end, after an error and an interruption too,
-    where at least one frame was done. Raises UserError before the work where a file would replace
-    the clip itself.
+    A context manager that finishes the files at its end, also after an error or an interruption,
+    where at least one frame was predicted. Raises UserError at once where a file would replace the
+    clip itself.
     """
 
     def __init__(self, saving: Saving, source: ClipInput, clip: "Clip", skeleton: Skeleton) -> None:
@@ -256,7 +259,7 @@ class ClipResults:
             target = saving.folder / f"{source.stem}.mp4"
             if source.file is not None and target.resolve() == source.file.resolve():
                 raise UserError(
-                    f"{target}: would be written over; choose another --out",
+                    f"{target}: would be overwritten; choose another --out",
                     code="overwrite-refused",
                 )
             self._recorder = Recorder(target, clip.rate, source.file)
@@ -266,33 +269,31 @@ class ClipResults:
         return self._saving.draw(frame.image, poses, "ids")
 
     def add(self, frame: "Frame", poses: Poses, drawn: NDArray[np.uint8] | None = None) -> None:
-        """One frame, where it is needed `drawn` already."""
+        """One frame, which may be `drawn` already."""
         if self._recorder is not None:
             drawn = self.draw(frame, poses) if drawn is None else drawn
             self._recorder.write(drawn, frame.time, frame.duration)
-        place = self._source.file or str(self._source)
-        self._results.add(place, frame.index + 1, frame.image, poses, frame.index, frame.time)
+        source = self._source.file or str(self._source)
+        self._results.add(source, frame.index + 1, frame.image, poses, frame.index, frame.time)
         self.frames = frame.index + 1
         if poses.track_ids is not None:
             self.track_ids.update(map(int, poses.track_ids))
 
     def end(self) -> None:
-        """The clip was read to its end; so the sound goes on to its own."""
+        """Note that the clip was read to its end, so that all of its sound is copied."""
         self._to_the_end = True
 
     def notes(self) -> list[str]:
-        """What is not as one would expect, each in one line."""
+        """Warnings, each in one line."""
         notes = [] if self._clip.damage is None else [self._clip.damage]
         if self._recorder is not None and self._recorder.left_out:
             kinds = ", ".join(self._recorder.left_out)
             notes.append(
-                f"{self._recorder.path}: an MP4 cannot hold sound of the kind {kinds}; it was "
-                "left out"
+                f"{self._recorder.path}: written without its {kinds} sound; an MP4 cannot hold it"
             )
         if self._recorder is not None and self._recorder.encoder == "mpeg4":
             notes.append(
-                f"{self._recorder.path}: this FFmpeg has no H.264 encoder; MPEG-4 part 2 was "
-                "written"
+                f"{self._recorder.path}: written as MPEG-4 part 2; this FFmpeg has no H.264 encoder"
             )
         return notes
 

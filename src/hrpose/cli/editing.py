@@ -18,7 +18,7 @@ Seed = Annotated[int, typer.Option(help="The same seed draws the same images.")]
 def add_to(app: typer.Typer) -> None:
     """Add the commands to `hrpose data`."""
     lines: dict[Callable[..., None], str] = {
-        merge: "hrpose data merge coco.json lsp.json both --joints common",
+        merge: "hrpose data merge coco.json lsp.json both --keypoints common",
         split: "hrpose data split all.json parts --parts train=0.8,val=0.2 --group source",
         subset: "hrpose data subset all.json few --source dogs --min-size 60",
         stats: "hrpose data stats train.json val.json",
