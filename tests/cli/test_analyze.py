@@ -75,18 +75,18 @@ def test_without_images_there_is_a_page_too(folder: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "mention"),
     [
         (("--weights", "TINY"), "--images"),
         (("--store-calibration", "x.onnx"), "--weights"),
         (("--images", "nowhere"), "nowhere"),
-        (("--weights", "HAND", "--images", "IMAGES"), "keypoints of the annotations"),
-        (("--weights", "TINY", "--images", "IMAGES", "--store-calibration", "x.pt"), "same ending"),
+        (("--weights", "HAND", "--images", "IMAGES"), "keypoints"),
+        (("--weights", "TINY", "--images", "IMAGES", "--store-calibration", "x.pt"), "x.pt"),
         (("--skeleton", "nowhere.yaml"), "nowhere.yaml"),
     ],
 )
 def test_bad_input_is_reported_and_nothing_written(
-    folder: Path, tmp_path: Path, options: tuple[str, ...], said: str
+    folder: Path, tmp_path: Path, options: tuple[str, ...], mention: str
 ) -> None:
     hand = Metadata("tiny", (48, 64), skeleton=Skeleton("hand", ("thumb", "finger")))
     named = {
@@ -97,7 +97,7 @@ def test_bad_input_is_reported_and_nothing_written(
     out = tmp_path / "page.html"
     done = run(folder, *(named.get(option, option) for option in options), "--out", out)
     assert isinstance(done.exception, UserError)
-    assert said in str(done.exception)
+    assert mention in str(done.exception)
     assert not out.exists()
 
 

@@ -106,7 +106,7 @@ def test_a_threshold_that_the_full_image_ignores_is_reported(
     assert (ran.exit_code, ran.stderr, entries(tmp_path)) == (0, "", [])
     # Without any detector it is refused.
     monkeypatch.setattr(factory, "builtin_file", lambda: tmp_path / "person-detector.onnx")
-    check_refusal(run(image, "--box-threshold", 0.99), "threshold-unused", "none")
+    check_refusal(run(image, "--box-threshold", 0.99), "option-conflict", "none")
 
 
 def test_refine_moves_the_boxes(run: Run, image: Path, files: Path, tmp_path: Path) -> None:
