@@ -20,7 +20,7 @@ LIBRARIES = ("hrpose", "onnxruntime", "torch", "faster-coco-eval", "pycocotools"
 
 
 def processor() -> str:
-    """The machine's own name for its processor, where Linux tells it."""
+    """The name of the processor, as far as Linux knows it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -50,19 +50,19 @@ def main() -> None:
     lines = [
         "# Benchmarks",
         "",
-        "Made by `make bench`. Each row runs ours and its yardstick in turn, in one process; times",
-        "are medians in CPU milliseconds (of a sample, a person or the whole), by the clock for",
-        "whole networks. The ratio is the median of the rounds' ratios, with the least and the",
-        "greatest behind it. The yardsticks are in `plain.py`: the official way, written plainly.",
+        "Made by `make bench`. Each row runs ours and its baseline alternately in one process.",
+        "Times are medians in CPU milliseconds (per sample, per person or in all), wall time for",
+        "whole networks. The ratio is the median of the rounds, with the least and the greatest.",
+        "The baselines are in `plain.py`: the method of the official code, written simply.",
         "",
         f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
         f"NumPy {np.__version__}, OpenCV {cv2.__version__}, {versions}",
         "",
-        "| what | yardstick | yardstick ms | ours ms | ratio | wanted | remark |",
+        "| what | baseline | baseline ms | ours ms | ratio | target | remark |",
         "|---|---|---|---|---|---|---|",
         *table.rows,
         "",
-        "| what | measured | wanted |",
+        "| what | measured | target |",
         "|---|---|---|",
         *table.facts,
     ]

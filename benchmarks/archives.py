@@ -1,8 +1,8 @@
-"""`python -m benchmarks.archives`: thousands of images, workers that are killed, figures.
+"""`python -m benchmarks.archives`: `hrpose batch` on thousands of images, with killed workers.
 
-Not a part of `make bench`: it takes minutes. One in twenty images is broken. The job runs once
+Not part of `make bench`: it takes minutes. One in twenty images is broken. The job runs once
 undisturbed; then again with its worker killed twice and the whole command killed at a random
-moment (both by SIGKILL), and is given again until it ends. The tables have to be the same.
+moment (both by SIGKILL), and is restarted until it ends. Both tables must be equal.
 """
 
 import argparse
@@ -32,7 +32,7 @@ BATCH = (sys.executable, "-c", "from hrpose.cli.main import main; main()", "batc
 
 
 def make(folder: Path, count: int, drawn: int = 50) -> list[str]:
-    """So many images, of which `drawn` differ by more than their grain; the broken ones."""
+    """Write `count` images, `drawn` of them distinct; returns the names of the broken ones."""
     rng, broken = np.random.default_rng(0), []
     images = [render_image(rng, (640, 480)).image for _ in range(min(count, drawn))]
     for i in range(count):
@@ -50,7 +50,7 @@ def make(folder: Path, count: int, drawn: int = 50) -> list[str]:
 
 
 def descendants(pid: int) -> Iterator[tuple[int, str]]:
-    """The processes below a process, with their command lines (Linux)."""
+    """The descendants of a process, with their command lines (Linux)."""
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         try:
             yield int(child), Path(f"/proc/{child}/cmdline").read_text()
@@ -60,7 +60,7 @@ def descendants(pid: int) -> Iterator[tuple[int, str]]:
 
 
 def workers(pid: int) -> list[int]:
-    """The processes of workers below the command."""
+    """The worker processes of the command."""
     found = []
     try:
         for child, line in descendants(pid):
@@ -72,8 +72,8 @@ def workers(pid: int) -> list[int]:
 
 
 def disturbed(command: list[str], out: Path, partitions: int, rng: random.Random) -> list[str]:
-    """Kill two workers, then the command; give it again until it ends. What was done, in words."""
-    said: list[str] = []
+    """Kill two workers, then the command; restart it until it ends. Returns a log."""
+    log: list[str] = []
 
     def done() -> int:
         return len(list((out / "poses").glob("part-*.parquet")))
@@ -84,25 +84,25 @@ def disturbed(command: list[str], out: Path, partitions: int, rng: random.Random
         while first.poll() is None:
             time.sleep(0.01)
             if moments and done() >= moments[0]:
-                if len(said) < 2:
+                if len(log) < 2:
                     if not (there := workers(first.pid)):
                         continue
                     os.kill(rng.choice(there), signal.SIGKILL)
-                    said.append(f"a worker killed after {done()} of {partitions} partitions")
+                    log.append(f"a worker killed after {done()} of {partitions} partitions")
                 else:
                     first.kill()
-                    said.append(f"the command killed after {done()} of {partitions} partitions")
+                    log.append(f"the command killed after {done()} of {partitions} partitions")
                 moments.pop(0)
         assert first.stdout is not None
-        said += first.stdout.read().splitlines()
+        log += first.stdout.read().splitlines()
         if first.returncode == 0:
-            return said
+            return log
 
 
-def costs(place: str, names: list[str], choices: Choices) -> None:
-    """CPU time of one worker without its start, and how large its rows are."""
+def costs(folder: str, names: list[str], choices: Choices) -> None:
+    """Print the CPU time of one worker after its start, and the size of its rows."""
     estimator = choices.open(hrpose.load, 16, 1)
-    work = Opening(place, choices, hrpose.load, choices.settings(estimator))()
+    work = Opening(folder, choices, hrpose.load, choices.settings(estimator))()
     work(names[:8])
     begun = time.process_time()
     table = work(names)
@@ -112,7 +112,7 @@ def costs(place: str, names: list[str], choices: Choices) -> None:
         f"one worker, {choices.weights}, {estimator.detector.name}: {milliseconds:.1f} ms of CPU "
         f"time an image, {persons / len(names):.2f} people each"
     )
-    size = sum((Path(place) / name).stat().st_size for name in names) / len(names)
+    size = sum((Path(folder) / name).stat().st_size for name in names) / len(names)
     print(
         f"an image has {size / 1000:.0f} kB, its row {len(parquet(table)) / len(names):.0f} bytes"
     )
@@ -120,11 +120,11 @@ def costs(place: str, names: list[str], choices: Choices) -> None:
     for _ in range(20):
         parquet(pickle.loads(answer))
     first = (time.process_time() - begun) / 20 / len(names) * 1e6
-    print(f"the first process takes {first:.0f} us of CPU time for it")
+    print(f"the main process takes {first:.0f} us of CPU time for it")
 
 
 def main() -> None:
-    """Make images, run undisturbed and disturbed, compare, and print figures."""
+    """Make images, run undisturbed and disturbed, compare, and print measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", default="processes", choices=["processes", "ray"])
     parser.add_argument("--count", type=int, default=2000, help="number of images")

@@ -1,4 +1,4 @@
-"""Targets, decoding and the suppression of one crowded image."""
+"""Targets, decoding, and OKS-NMS of one crowded image."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from hrpose.skeletons import COCO_17
 
 
 def rows() -> Iterator[Row]:
-    """The inputs are made here, outside what is timed."""
+    """The inputs are made outside the timed part."""
     rng = np.random.default_rng(0)
     points = rng.uniform(0, (48, 64), (32, 17, 2)) * 4
     heatmaps = rng.uniform(size=(32, 17, 64, 48)).astype(np.float32)
@@ -44,7 +44,7 @@ def rows() -> Iterator[Row]:
     for name in ("gaussian", "dark"):
         codec = Codec(name)
         yield Row(
-            f"decoding and the way back, batch of 32, {name}",
+            f"decoding to image pixels, batch of 32, {name}",
             "one person, one keypoint at a time, quarter offset",
             lambda codec=codec: decode(codec),
             plain_decode,

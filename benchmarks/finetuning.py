@@ -2,10 +2,10 @@
 
     python -m benchmarks.finetuning PEOPLE.json IMAGES OUT --source badminton --from w16-small
 
-For each seed, so many people of a `source` are drawn to train on and 60 to stop by; all others of
-the source are the test. Both trainings have the recipe of `hrpose finetune`; the one from scratch
-has no weights, one rate for all layers, BatchNorm that learns, and no early stopping. Printed is
-the AP of the test people, with their boxes and the flip test.
+For each seed, `--count` people of a `source` are drawn for training and 60 for early stopping; all
+others of the source are the test set. Both trainings use the recipe of `hrpose finetune`; the one
+from scratch has no weights, one learning rate for all layers, trainable BatchNorm, and no early
+stopping. It prints the AP on the test set, with ground-truth boxes and the flip test.
 """
 
 import argparse
@@ -70,32 +70,32 @@ def main() -> None:
     parser.add_argument("--input-size", type=int, nargs=2, default=[96, 128])
     parser.add_argument("--only", choices=["finetuned", "scratch"])
     parser.add_argument("--set", dest="overrides", nargs="*", default=[])
-    asked = parser.parse_args()
-    width, height = asked.input_size
-    found = convert.read(weights.find(asked.start))
-    gained: dict[str, list[float]] = {}
-    for seed in asked.seeds:
-        folder = asked.out.resolve() / f"seed-{seed}"
-        split(asked.persons, asked.source, asked.count, seed, folder)
+    options = parser.parse_args()
+    width, height = options.input_size
+    found = convert.read(weights.find(options.start))
+    scores: dict[str, list[float]] = {}
+    for seed in options.seeds:
+        folder = options.out.resolve() / f"seed-{seed}"
+        split(options.persons, options.source, options.count, seed, folder)
         data = Data(
-            train=DataSet(annotations=folder / "train.json", images=asked.images.resolve()),
-            val=DataSet(annotations=folder / "val.json", images=asked.images.resolve()),
+            train=DataSet(annotations=folder / "train.json", images=options.images.resolve()),
+            val=DataSet(annotations=folder / "val.json", images=options.images.resolve()),
         )
         persons = load_persons(folder / "train.json")
-        recipe = recipe_for("a", Path(asked.start), found, data, persons, (width, height))
+        recipe = recipe_for("a", Path(options.start), found, data, persons, (width, height))
         document = recipe.model_dump(mode="json", exclude_defaults=True)
         for kind, changes in (("finetuned", []), ("scratch", SCRATCH)):
-            if asked.only in (None, kind):
-                settings = [f"training.seed={seed}", *changes, *asked.overrides]
+            if options.only in (None, kind):
+                settings = [f"training.seed={seed}", *changes, *options.overrides]
                 trained = train.train(
                     checked(json.loads(json.dumps(document)), settings, Recipe, "the recipe"),
                     Path(),
                     folder / kind,
                 )
-                gained.setdefault(kind, []).append(score(trained, folder, asked.images))
-        line = ", ".join(f"{kind} AP {values[-1]:.3f}" for kind, values in gained.items())
-        print(f"seed {seed}: {line}; as it was {score(asked.start, folder, asked.images):.3f}")
-    for kind, values in gained.items():
+                scores.setdefault(kind, []).append(score(trained, folder, options.images))
+        line = ", ".join(f"{kind} AP {values[-1]:.3f}" for kind, values in scores.items())
+        print(f"seed {seed}: {line}; before {score(options.start, folder, options.images):.3f}")
+    for kind, values in scores.items():
         print(f"{kind}: AP {statistics.mean(values):.3f} +- {statistics.pstdev(values):.3f}")
 
 

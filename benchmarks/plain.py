@@ -1,4 +1,4 @@
-"""The plain way: one person, one keypoint, one pair at a time, written from its description."""
+"""Baselines: one person, one keypoint, one pair at a time, written from their description."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Faults put into a clean set on purpose, to measure how many of them `check` finds."""
+"""Faults planted in a clean data set, to measure how many of them `hrpose data check` finds."""
 
 import copy
 import io
@@ -19,16 +19,16 @@ from hrpose.quality.findings import Report
 from hrpose.quality.left_right import Group, groups
 from hrpose.skeleton import Skeleton
 
-# Of what can be swapped, so much is everything at once; the rest is some keypoints.
+# The share of planted swaps that exchange all pairs; the others exchange some keypoints.
 _WHOLE = 0.5
-# Sides are swapped where they lie apart by this part of the root of the box's area at least.
+# Sides are swapped only if they are apart by at least this part of the square root of the box area.
 _APART = 0.1
 
 
 @dataclass(slots=True)
 class Planted:
-    """Where the faults are: kind to the names of images, or to annotation ids. `groups` says of
-    each annotation with swapped sides what was swapped.
+    """The planted faults: from kind to file names or annotation ids. `groups` has, for each
+    annotation with swapped sides, the swapped keypoints.
     """
 
     annotations: Path
@@ -40,7 +40,7 @@ class Planted:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Of one kind: how many were `planted`, `reported`, and both."""
+    """The counts of one kind: `planted`, `reported`, and both (`right`)."""
 
     kind: str
     planted: int
@@ -59,7 +59,7 @@ class Score:
 def plant(
     annotations: Path, images: Path, out: Path, each: int, rng: np.random.Generator
 ) -> Planted:
-    """Copy a clean set into `out` with `each` faults of every kind, at most one for a person or a
+    """Copy a clean set into `out` with `each` faults of every kind, at most one per person or
     image. `out`/val.json and `out`/val are the other set, with copies of some images.
     """
     labels, _ = read_labels(annotations)
@@ -69,27 +69,27 @@ def plant(
     names = {int(i): name for i, name in zip(labels.image_ids, labels.file_names, strict=True)}
     for name in labels.file_names:
         write_atomically(out / "train" / name, (images / name).read_bytes())
-    entries = rng.permutation(len(document["images"])).tolist()
+    order = rng.permutation(len(document["images"])).tolist()
     entries = document["images"]
 
-    def take() -> dict[str, Any]:
-        entry: dict[str, Any] = entries[entries.pop()]
+    def next_image() -> dict[str, Any]:
+        entry: dict[str, Any] = entries[order.pop()]
         return entry
 
-    spoilt: dict[str, Callable[[Path, dict[str, Any]], None]] = {
+    damages: dict[str, Callable[[Path, dict[str, Any]], None]] = {
         "missing-file": lambda path, entry: path.unlink(),
         "unreadable": lambda path, entry: _damage(path, rng),
         "exif-turn": _turn,
         "wrong-size": lambda path, entry: _resize(entry, rng),
-        "near-duplicate": lambda path, entry: _again(path, out / "val" / entry["file_name"], rng),
+        "near-duplicate": lambda path, entry: _copy(path, out / "val" / entry["file_name"], rng),
     }
-    for kind, spoil in spoilt.items():
-        chosen = [take() for _ in range(each)]
+    for kind, damage in damages.items():
+        chosen = [next_image() for _ in range(each)]
         for entry in chosen:
-            spoil(out / "train" / entry["file_name"], entry)
+            damage(out / "train" / entry["file_name"], entry)
         planted.faults[kind] = {entry["file_name"] for entry in chosen}
-    own = [take() for _ in range(each)]
-    free = {names[entries[row]["id"]] for row in entries}
+    own = [next_image() for _ in range(each)]
+    free = {names[entries[row]["id"]] for row in order}
     _write_val(document, planted, own, images, out)
     persons = document["annotations"]
     whole = [i for i, person in enumerate(persons) if names[person["image_id"]] in free]
@@ -103,8 +103,8 @@ def plant(
     moves: dict[str, Callable[[dict[str, Any]], bool]] = {
         "joint-outside-picture": lambda person: _move_out(person, rng, sizes[person["image_id"]]),
         "joint-outside-box": lambda person: _move_off(person, rng, sizes[person["image_id"]]),
-        "no-joints": _forget,
-        "malformed": lambda person: _spoil(person, rng),
+        "no-joints": _unlabel,
+        "malformed": lambda person: _malform(person, rng),
         "swapped-sides": lambda person: _swap(person, skeleton, planted, rng, each),
     }
     for kind, move in moves.items():
@@ -140,7 +140,7 @@ def _damage(path: Path, rng: np.random.Generator) -> None:
 
 
 def _turn(path: Path, entry: dict[str, Any]) -> None:
-    """A camera held upright: the file says that its pixels are to be turned."""
+    """Add an EXIF orientation that turns the image."""
     with Image.open(path) as image:
         exif = Image.Exif()
         exif[0x0112] = 6
@@ -150,7 +150,7 @@ def _turn(path: Path, entry: dict[str, Any]) -> None:
 
 
 def _resize(entry: dict[str, Any], rng: np.random.Generator) -> None:
-    """The annotations of an image that was scaled, or turned, afterwards."""
+    """Record the size of an image that was scaled, or turned, after annotation."""
     width, height = entry["width"], entry["height"]
     if rng.uniform() < 0.5 and width != height:
         entry["width"], entry["height"] = height, width
@@ -159,8 +159,8 @@ def _resize(entry: dict[str, Any], rng: np.random.Generator) -> None:
         entry["width"], entry["height"] = round(width * factor), round(height * factor)
 
 
-def _again(path: Path, copy_to: Path, rng: np.random.Generator) -> None:
-    """The image scaled, brightened, cut a little, mirrored half of the time, and compressed."""
+def _copy(path: Path, copy_to: Path, rng: np.random.Generator) -> None:
+    """Copy the image scaled, brightened, cropped a little, compressed, every other one mirrored."""
     image = cv2.imread(str(path))
     assert image is not None
     height, width = image.shape[:2]
@@ -180,7 +180,7 @@ def _write_val(
     images: Path,
     out: Path,
 ) -> None:
-    """The other set: the copies, and images that leave the first set."""
+    """Write the other set: the copies, and images moved from the first set."""
     for entry in own:
         name = entry["file_name"]
         write_atomically(out / "val" / name, (images / name).read_bytes())
@@ -194,7 +194,7 @@ def _write_val(
 
 
 def _move_out(person: dict[str, Any], rng: np.random.Generator, wh: tuple[int, int]) -> bool:
-    """One keypoint out of the image, by 3 to 60 pixels."""
+    """Move a keypoint out of the image, by 3 to 60 pixels."""
     x, y, w, h = person["bbox"]
     middle, far = (x + w / 2, y + h / 2), rng.uniform(3, 60)
     ways = (-far, middle[1]), (wh[0] + far, middle[1]), (middle[0], -far), (middle[0], wh[1] + far)
@@ -202,7 +202,7 @@ def _move_out(person: dict[str, Any], rng: np.random.Generator, wh: tuple[int, i
 
 
 def _move_off(person: dict[str, Any], rng: np.random.Generator, wh: tuple[int, int]) -> bool:
-    """One keypoint out of the box by a fifth to a half of its longer side, where there is room."""
+    """Move a keypoint out of the box by a fifth to a half of its longer side, inside the image."""
     x, y, w, h = person["bbox"]
     middle, far = (x + w / 2, y + h / 2), rng.uniform(0.2, 0.5) * max(w, h)
     ways = (
@@ -222,13 +222,13 @@ def _put(person: dict[str, Any], rng: np.random.Generator, place: tuple[float, f
     return True
 
 
-def _forget(person: dict[str, Any]) -> bool:
+def _unlabel(person: dict[str, Any]) -> bool:
     person["keypoints"] = [0] * len(person["keypoints"])
     person["num_keypoints"] = 0
     return True
 
 
-def _spoil(person: dict[str, Any], rng: np.random.Generator) -> bool:
+def _malform(person: dict[str, Any], rng: np.random.Generator) -> bool:
     kind = rng.integers(4)
     if kind == 0:
         person["keypoints"] = person["keypoints"][:-3]
@@ -248,7 +248,7 @@ def _swap(
     rng: np.random.Generator,
     each: int,
 ) -> bool:
-    """All pairs, or one of the groups of some; only where left and right lie apart."""
+    """Swap all pairs, or one group of pairs, if left and right are apart."""
     known = groups(skeleton)
     whole = len(planted.groups) < _WHOLE * each
     group = known[0] if whole else known[int(rng.integers(1, len(known)))]
@@ -265,7 +265,7 @@ def _swap(
 
 
 def _double(person: dict[str, Any], number: int, rng: np.random.Generator) -> dict[str, Any]:
-    """The same person by another annotator: everything a little off."""
+    """The same person by another annotator: everything a little different."""
     twin = copy.deepcopy(person)
     size = np.sqrt(max(person["bbox"][2] * person["bbox"][3], 1))
     points = np.array(twin["keypoints"], float).reshape(-1, 3)

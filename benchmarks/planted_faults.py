@@ -1,10 +1,10 @@
-"""How many planted faults `hrpose data check` finds, kind by kind: recall and precision.
+"""Recall and precision of `hrpose data check` on planted faults, by kind.
 
     python -m benchmarks.planted_faults                      # a synthetic set, drawn here
     python -m benchmarks.planted_faults A.json IMAGES --source coco --weights w16-small
 
-The set must be clean: what is found elsewhere counts as a false alarm. Swapped sides are found with
-`--weights` alone.
+The set must be clean: findings elsewhere count as false positives. Swapped sides are found only
+with `--weights`.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def only(annotations: Path, source: str, out: Path) -> Path:
-    """The images of one source, and their people."""
+    """Write the images of one source, and their annotations."""
     document = json.loads(annotations.read_bytes())
     document["images"] = [e for e in document["images"] if e.get("source") == source]
     kept = {entry["id"] for entry in document["images"]}

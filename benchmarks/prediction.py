@@ -1,4 +1,4 @@
-"""Prediction on a CPU: a big network on a group image, and the command from a cold start."""
+"""Prediction on a CPU: a large network on a group image, and the command from a cold start."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "astronaut.jpg"
 
 
 def rows() -> Iterator[Row | Fact]:
-    """The weights are random: time does not depend on them."""
+    """The weights are random; the time does not depend on them."""
     with tempfile.TemporaryDirectory() as name:
         yield _own_work(Path(name))
         yield from _w32(Path(name))
@@ -38,7 +38,7 @@ def rows() -> Iterator[Row | Fact]:
 
 
 class _Ready:
-    """A session that has its heatmaps already: what is left is the estimator's own work."""
+    """A session with ready heatmaps, which leaves the work of the estimator itself."""
 
     metadata = Metadata("w32", (192, 256))
 
@@ -61,13 +61,14 @@ def _group_image(folder: Path) -> tuple[Path, NDArray[np.float64]]:
 
 def _own_work(folder: Path) -> Fact:
     image, boxes = _group_image(folder)
-    estimator, seconds = PoseEstimator(_Ready(), batch_size=PERSONS), []
+    estimator = PoseEstimator(_Ready(), batch_size=PERSONS)  # type: ignore[arg-type]
+    seconds: list[float] = []
     for _ in range(9):
         with timed(wall=False) as taken:
             estimator(image, boxes)
         seconds += taken
     return Fact(
-        f"decoding, cropping and reading heatmaps, {PERSONS} people of an image of 1280 x 960",
+        f"reading, cropping and decoding, {PERSONS} people of an image of 1280 x 960",
         f"{np.median(seconds) / PERSONS * 1000:.1f} ms of CPU a person",
         "5 % of W32's forward pass",
     )
@@ -112,7 +113,7 @@ def _w32(folder: Path) -> Iterator[Row]:
 
 
 def _large_file(folder: Path) -> Iterator[Row]:
-    """One person who fills the height of an image as telephones take them."""
+    """One person who fills the height of an image of phone size."""
     portrait = folder / "large.jpg"
     image = cv2.resize(cv2.imread(str(EXAMPLE)), (4000, 3000), interpolation=cv2.INTER_CUBIC)
     cv2.imwrite(str(portrait), image)

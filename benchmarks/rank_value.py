@@ -1,9 +1,9 @@
-"""Does `hrpose data rank` put first what the model gets wrong? Rank correlation with the error.
+"""Rank correlation of `hrpose data rank` with the error of the model.
 
     python -m benchmarks.rank_value val.json images --weights w16-small
 
-The labels are only used to measure: people are looked at as if they had none. And planted label
-errors (keypoints moved by 15 to 40 percent of the person's size): how many are on top of the list.
+The labels serve the measurement only: the ranking does not see them. It also reports how many
+planted label errors (keypoints moved by 15 to 40 percent of the person's size) are listed first.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from hrpose.quality.ranking import gains, look, rank
 
 
 def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Rank correlation; ties do not matter here."""
+    """Rank correlation; ties are ignored."""
     ranks = [np.argsort(np.argsort(values)) for values in (a, b)]
     return float(np.corrcoef(ranks)[0, 1])
 
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def planted(labels, source, estimator, count: int) -> None:  # type: ignore[no-untyped-def]
-    """Move keypoints, and see how many of them are among the first of the list."""
+    """Move keypoints, and report how many of them are listed first."""
     rng = np.random.default_rng(0)
     choices = rng.permutation(np.argwhere(labels.labeled))[:count]
     keypoints = labels.keypoints.copy()

@@ -1,4 +1,4 @@
-"""What a row of the table is, and how it is timed."""
+"""The rows of the table, and how they are timed."""
 
 import statistics
 import time
@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Row:
-    """Ours and its yardstick, called in turn `rounds` times.
+    """Ours and its baseline, called alternately `rounds` times.
 
-    `wall` times the clock, where several threads or processes work; else the CPU time of this
-    process, on which other work of the machine weighs less. `unit` divides what is shown.
+    `wall` measures wall time, for several threads or processes; otherwise the CPU time of this
+    process, which other load affects less. Times are divided by `per`.
     """
 
     what: str
-    yardstick: str
+    baseline: str
     ours: Callable[[], object]
     theirs: Callable[[], object]
     wanted: float | None = None
@@ -28,7 +28,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Fact:
-    """A figure without a yardstick beside it."""
+    """A measurement without a baseline."""
 
     what: str
     value: str
@@ -55,7 +55,7 @@ class Table:
         theirs, ours = (statistics.median(column) / row.per for column in zip(*pairs, strict=True))
         wanted = "" if row.wanted is None else f"{row.wanted:g}x"
         self.rows.append(
-            f"| {row.what} | {row.yardstick} | {theirs:.2f} | {ours:.2f} | "
+            f"| {row.what} | {row.baseline} | {theirs:.2f} | {ours:.2f} | "
             f"{statistics.median(ratios):.2f}x ({ratios[0]:.2f} to {ratios[-1]:.2f}) | {wanted} | "
             f"{row.note} |"
         )
@@ -72,7 +72,7 @@ def _time(work: Callable[[], object], wall: bool) -> float:
 
 @contextmanager
 def timed(wall: bool = True) -> Iterator[list[float]]:
-    """Seconds of what is inside, as the one entry of the list."""
+    """The seconds of the body, as the only entry of the list."""
     clock = time.perf_counter if wall else time.process_time
     seconds: list[float] = []
     start = clock()

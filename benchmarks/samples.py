@@ -1,4 +1,4 @@
-"""A training sample: from an image the official way, from an image and from a pack our way."""
+"""A training sample: by the official method, and by ours from images and from a pack."""
 
 import itertools
 import json
@@ -25,13 +25,13 @@ def rows() -> Iterator[Row]:
         folder = Path(name)
         annotations = _images(folder)
         table, images = load_persons(annotations), folder / "images"
-        *_, _ = write_pack(annotations, images, folder / "pack", PackSettings())
-        for place in (folder / "pack", images):
-            dataset = PoseDataset(table, open_cutouts(place, table), (192, 256))
+        list(write_pack(annotations, images, folder / "pack", PackSettings()))
+        for source in (folder / "pack", images):
+            dataset = PoseDataset(table, open_cutouts(source, table), (192, 256))
             seeds = itertools.count()
             yield Row(
-                f"training sample, {'pack' if place.name == 'pack' else 'whole images'}",
-                "official way: whole image, augmentation, float, targets",
+                f"training sample, {'pack' if source.name == 'pack' else 'full images'}",
+                "official method: full image, augmentation, float, targets",
                 lambda dataset=dataset, seeds=seeds: [
                     dataset[Draw(i % len(table), (1, next(seeds)))] for i in range(SAMPLES)
                 ],
@@ -39,7 +39,7 @@ def rows() -> Iterator[Row]:
                     plain.sample(table, images, i % len(table), np.random.default_rng(next(seeds)))
                     for i in range(SAMPLES)
                 ],
-                4 if place.name == "pack" else None,
+                4 if source.name == "pack" else None,
                 per=SAMPLES,
                 note="targets and floats are made on the device in ours",
             )

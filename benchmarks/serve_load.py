@@ -1,8 +1,8 @@
 """`python -m benchmarks.serve_load`: a real server under good and bad requests; writes SERVER.md.
 
-Every good image has an answer of its own, known from the library beforehand. The yardstick is the
+Every good image has a distinct answer, computed by the library beforehand. The baseline is the
 bare session on the same crops in full batches, run before and after in the same process, while the
-server is idle. What the server adds to a crop weighs less beside a larger network:
+server is idle. What the server adds to a crop matters less for a larger network:
 `--weights w16-small w32.onnx` measures one after the other; `python -m benchmarks.widened` makes
 the paper's W32 with known answers.
 """
@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hrpose
-from benchmarks.serving import Figures, begin, options, remembered, report, resident, waiting
+from benchmarks.serving import Measurements, begin, memory_row, options, quantiles, report, resident
 from hrpose import weights as registry
 from hrpose.geometry import warp
 from hrpose.serve.inference import BATCH
@@ -36,16 +36,16 @@ from hrpose.session import open_session
 from hrpose.synthetic import render_image
 
 IMAGES = 48
-# One request of so many is bad.
+# One of this many requests is bad.
 BAD_EVERY = 8
-# Keypoints that are surely found: two heights of nearly the same size may change places.
+# Keypoints below this score may differ: two peaks of nearly the same height may change places.
 SURE = 0.4
 PROCESSES = 4
 
 
 @dataclass(frozen=True)
 class Good:
-    """A request, and the keypoints (n, 3) its answer must have; those below SURE do not count."""
+    """A request, and the keypoints (k, 3) its answer must have; those below SURE do not count."""
 
     path: str
     body: bytes
@@ -69,7 +69,7 @@ class Bad:
 
 @dataclass(frozen=True)
 class Tally:
-    """What one client saw."""
+    """The results of one client."""
 
     good: int
     wrong: int
@@ -81,7 +81,7 @@ class Tally:
 
 
 def make_good(weights: str, count: int) -> tuple[list[Good], list[NDArray[np.uint8]]]:
-    """Requests with their answers, and the crops that the network sees for them."""
+    """Requests with their answers, and the crops of their persons."""
     estimator = hrpose.load(weights, threads=1)
     rng = np.random.default_rng(0)
     made: list[Good] = []
@@ -101,7 +101,7 @@ def make_good(weights: str, count: int) -> tuple[list[Good], list[NDArray[np.uin
 
 
 def make_bad(image: bytes) -> list[Bad]:
-    """Requests of every bad kind."""
+    """Bad requests of every kind."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -133,7 +133,7 @@ def make_bad(image: bytes) -> list[Bad]:
 
 
 def client(url: str, goods: list[Good], bads: list[Bad], seed: int, until: float) -> Tally:
-    """Ask until the time is up, one request after the other."""
+    """Send one request after another until the time is up."""
     rng = np.random.default_rng(seed)
     good = wrong = bad = unrefused = busy = lost = 0
     seconds: list[float] = []
@@ -185,7 +185,7 @@ def clients(
 def bare(
     weights: str, crops: list[NDArray[np.uint8]], threads: int, seconds: float
 ) -> tuple[float, float]:
-    """The session alone, in the server's batches: crops a second, and CPU seconds for a crop."""
+    """The session alone, in batches of the server: crops per second, and CPU seconds per crop."""
     session = open_session(registry.find(weights), threads)
     batches = [np.stack(crops[i : i + BATCH]) for i in range(0, len(crops) - BATCH + 1, BATCH)]
     session(batches[0])
@@ -197,15 +197,15 @@ def bare(
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used so far, in all its threads."""
+    """The CPU time of a process so far, in all its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(weights: str, given: argparse.Namespace) -> Figures:
-    """Figures by what they are, for a server with these weights."""
+def measure(weights: str, given: argparse.Namespace) -> Measurements:
+    """Measurements of a server with these weights."""
     goods, crops = make_good(weights, IMAGES)
-    for a, one in enumerate(goods):  # each answer is told from every other
+    for a, one in enumerate(goods):  # the answers are distinct
         for b, other in enumerate(goods):
             answer = {"persons": [{"keypoints": [{"x": x, "y": y} for x, y, _ in other.keypoints]}]}
             assert one.answered_by(answer) is (a == b)
@@ -214,7 +214,7 @@ def measure(weights: str, given: argparse.Namespace) -> Figures:
     server, url = begin(code, weights)
     threads = len(os.sched_getaffinity(0))
     alone = given.seconds / 6
-    yardstick = [bare(weights, crops, threads, alone)]
+    baseline = [bare(weights, crops, threads, alone)]
 
     memory: list[float] = []
     parts = [list(range(given.clients))[i::PROCESSES] for i in range(PROCESSES)]
@@ -228,13 +228,13 @@ def measure(weights: str, given: argparse.Namespace) -> Figures:
             work.wait(1)
         spent, cpu = time.time() - start, cpu_seconds(server.pid) - cpu
         tallies = [tally for part in work.get() for tally in part]
-    yardstick.append(bare(weights, crops, threads, alone))
+    baseline.append(bare(weights, crops, threads, alone))
     server.send_signal(signal.SIGTERM)
     assert server.wait(30) == 0
 
     good = sum(t.good for t in tallies)
-    (before, _), (after, _) = yardstick
-    best, best_cpu = (statistics.mean(column) for column in zip(*yardstick, strict=True))
+    (before, _), (after, _) = baseline
+    best, best_cpu = (statistics.mean(column) for column in zip(*baseline, strict=True))
     rate, used = good / spent, cpu / good
     return {
         "clients, seconds": f"{given.clients}, {given.seconds:g}",
@@ -243,18 +243,18 @@ def measure(weights: str, given: argparse.Namespace) -> Figures:
         "CPU milliseconds: session for a crop, server for an answer, all bad requests counted": (
             f"{best_cpu * 1000:.1f}, {used * 1000:.1f} ({best_cpu / used:.0%})"
         ),
-        "seconds to an answer, median and 99%": waiting([s for t in tallies for s in t.seconds]),
+        "seconds to an answer, median and 99%": quantiles([s for t in tallies for s in t.seconds]),
         "good requests, wrong answers": f"{good}, {sum(t.wrong for t in tallies)}",
         "bad requests, not refused with a 4xx and a reason": (
             f"{sum(t.bad for t in tallies)}, {sum(t.unrefused for t in tallies)}"
         ),
         "answered 503, lost": f"{sum(t.busy for t in tallies)}, {sum(t.lost for t in tallies)}",
-        **remembered(memory),
+        **memory_row(memory),
     }
 
 
 def main() -> None:
-    """Run, print and write the figures."""
+    """Run, print and write the measurements."""
     given = options(__doc__, 60, "SERVER.md", several=True)
     columns = {Path(weights).stem: measure(weights, given) for weights in given.weights}
     report("The server under load", __doc__, "serve_load", columns, given.out)

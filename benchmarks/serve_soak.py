@@ -1,9 +1,9 @@
-"""`python -m benchmarks.serve_soak`: a real server at saturation, with faults on purpose; SOAK.md.
+"""`python -m benchmarks.serve_soak`: a real server at saturation, with injected faults; SOAK.md.
 
-Clients ask without a pause; others break off, vanish before their answer, trickle, do not take
-answers, or send no HTTP. Inside the server batches of the two network threads fail, threads are
-told to end, memory runs out, and the clock jumps by a day. At the end comes SIGTERM, under load.
-Every good image has an answer of its own, known beforehand.
+Clients send requests without a pause; others disconnect in the middle, leave before their answer,
+send slowly, do not read answers, or do not speak HTTP. In the server, batches of the two network
+threads fail, threads are ended, memory runs out, and the clock jumps by a day. Finally it gets
+SIGTERM, under load. Every good image has a distinct answer, computed beforehand.
 """
 
 import collections
@@ -23,11 +23,11 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from benchmarks.serve_load import BAD_EVERY, Bad, Good, make_bad, make_good
-from benchmarks.serving import begin, options, remembered, report, resident, waiting
+from benchmarks.serving import begin, memory_row, options, quantiles, report, resident
 
 IMAGES = 24
 PROCESSES = 2
-# The end: SIGTERM comes so long before clients stop asking.
+# SIGTERM comes this long before the clients stop.
 LAST_SECONDS = 0.3
 
 FAULTS = """
@@ -57,7 +57,7 @@ main()
 
 @dataclass
 class Seen:
-    """What one client saw: statuses of good and bad requests, and what should not be."""
+    """The results of one client: statuses of good and bad requests, and faults."""
 
     good: collections.Counter[int] = field(default_factory=collections.Counter)
     bad: collections.Counter[int] = field(default_factory=collections.Counter)
@@ -68,7 +68,7 @@ class Seen:
 
 
 def ask(url: str, goods: list[Good], bads: list[Bad], seed: int, until: float) -> Seen:
-    """Ask until the time is up, or the server takes no more at its end."""
+    """Send requests until the time is up, or the server accepts no more."""
     rng, seen = np.random.default_rng(seed), Seen()
     place = urlsplit(url)
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=60)
@@ -108,7 +108,7 @@ def ask(url: str, goods: list[Good], bads: list[Bad], seed: int, until: float) -
 
 
 def disturb(url: str, image: bytes, seed: int, until: float) -> int:
-    """Be every kind of client that nobody wants; returns how often."""
+    """Act as every kind of misbehaving client; returns how often."""
     rng, place, count = np.random.default_rng(seed), urlsplit(url), 0
     head = f"POST /v1/poses HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n".encode()  # noqa: E501
     while time.time() < until:
@@ -118,20 +118,20 @@ def disturb(url: str, image: bytes, seed: int, until: float) -> int:
         ):
             count += 1
             match rng.integers(5):
-                case 0:  # breaks off
+                case 0:  # disconnects in the middle
                     connection.sendall(head + image[: int(rng.integers(len(image)))])
-                case 1:  # vanishes before its answer
+                case 1:  # leaves before its answer
                     connection.sendall(head + image)
-                case 2:  # trickles
+                case 2:  # sends slowly
                     connection.sendall(head)
                     for byte in image[:20]:
                         connection.sendall(bytes([byte]))
                         time.sleep(0.05)
-                case 3:  # asks and takes nothing
+                case 3:  # reads no answer
                     connection.settimeout(1)
                     for _ in range(200):
                         connection.sendall(b"GET /page/main.js HTTP/1.1\r\nHost: a\r\n\r\n" * 20)
-                case _:  # speaks something else
+                case _:  # sends no HTTP
                     connection.sendall(rng.bytes(500))
         time.sleep(0.02)
     return count
@@ -140,7 +140,7 @@ def disturb(url: str, image: bytes, seed: int, until: float) -> int:
 def several(
     url: str, goods: list[Good], bads: list[Bad], seeds: list[int], until: float
 ) -> list[Seen]:
-    """Several clients and a disturber, each in a thread of this process."""
+    """Several clients and a misbehaving one, each in a thread of this process."""
     found: list[Seen] = []
     threads = [
         threading.Thread(target=lambda s=seed: found.append(ask(url, goods, bads, s, until)))
@@ -155,7 +155,7 @@ def several(
 
 
 def main() -> int:
-    """Run, print and write the figures; 1 where something is not as it has to be."""
+    """Run, print and write the measurements; 1 if something failed."""
     given = options(__doc__, 600, "SOAK.md")
 
     goods, _ = make_good(given.weights, IMAGES)
@@ -180,19 +180,19 @@ def main() -> int:
     failures = {status: n for status, n in (good + bad).items() if status >= 500 and status != 503}
     wrong, lost = sum(seen.wrong for seen in found), sum(seen.lost for seen in found)
     unreasoned = sum(seen.unreasoned for seen in found)
-    clients = f"{given.clients} and {PROCESSES} that disturb"
-    figures = {
+    clients = f"{given.clients} and {PROCESSES} misbehaving"
+    measurements = {
         "weights, clients, seconds": f"{Path(given.weights).stem}, {clients}, {given.seconds:g}",
         "good requests by status": f"{dict(sorted(good.items()))}",
         "bad requests by status": f"{dict(sorted(bad.items()))}",
         "wrong answers, lost answers (SIGTERM included)": f"{wrong}, {lost}",
         "5xx other than 503, refusals without a reason": f"{failures or 0}, {unreasoned}",
-        "seconds to a good answer, median and 99%": waiting(waits),
-        **remembered(memory),
+        "seconds to a good answer, median and 99%": quantiles(waits),
+        **memory_row(memory),
         "exit code after SIGTERM under load": f"{ended}",
     }
-    columns = {"figure": figures}
-    report("The server with faults on purpose", __doc__, "serve_soak", columns, given.out)
+    columns = {"measured": measurements}
+    report("The server with injected faults", __doc__, "serve_soak", columns, given.out)
     return int(bool(wrong or lost or unreasoned or failures or ended))
 
 

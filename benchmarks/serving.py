@@ -1,4 +1,4 @@
-"""What the benchmarks of the server share: options, the server's start, the report's frame."""
+"""Shared by the benchmarks of the server: options, starting the server, the report."""
 
 import argparse
 import os
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import hrpose
 
-# What was measured, by what it is.
-Figures = dict[str, str]
+# Measurements by their names.
+Measurements = dict[str, str]
 
 
 def options(doc: str | None, seconds: float, out: str, several: bool = False) -> argparse.Namespace:
-    """`--weights`, `--seconds`, `--clients` and `--out`, by default the file `out` beside this.
+    """`--weights`, `--seconds`, `--clients` and `--out`, by default the file `out` in this folder.
 
     With `several`, the weights are a list.
     """
@@ -35,12 +35,12 @@ def begin(
 ) -> tuple["subprocess.Popen[str]", str]:
     """Start a server by Python code that takes a command line; the process and its address.
 
-    `quiet` drops what it says of faults.
+    `quiet` drops its error output.
     """
     command = [sys.executable, "-c", code, "serve", "--port", "0", "--weights", weights]
     command += ["--detector", "none", *more]
-    said = subprocess.DEVNULL if quiet else None
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
+    errors = subprocess.DEVNULL if quiet else None
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
     assert server.stdout is not None
     return server, server.stdout.readline().split(" at ")[1].split(";")[0]
 
@@ -52,9 +52,9 @@ def resident(pid: int) -> float:
 
 
 def report(
-    title: str, doc: str | None, module: str, columns: Mapping[str, Figures], out: Path
+    title: str, doc: str | None, module: str, columns: Mapping[str, Measurements], out: Path
 ) -> None:
-    """Print and keep what it is, how and where it was made, and a column of figures for each."""
+    """Print and write how and where it was measured, and a column of measurements for each."""
     first, *_ = columns.values()
     lines = [
         f"# {title}",
@@ -63,7 +63,7 @@ def report(
         + " ".join((doc or "").split("\n\n")[1].split()),
         "",
         f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores shared by server and clients, "
-        f"load of the machine {os.getloadavg()[1]:.1f}, hrpose {hrpose.__version__}",
+        f"load average {os.getloadavg()[1]:.1f}, hrpose {hrpose.__version__}",
         "",
         f"| what | {' | '.join(columns)} |",
         "|" + "---|" * (len(columns) + 1),
@@ -74,14 +74,14 @@ def report(
     out.write_text(f"{text}\n", encoding="utf-8")
 
 
-def waiting(seconds: Sequence[float]) -> str:
+def quantiles(seconds: Sequence[float]) -> str:
     """The median and the 99th percentile."""
     ordered = sorted(seconds)
     return f"{ordered[len(ordered) // 2]:.3f}, {ordered[len(ordered) * 99 // 100]:.3f}"
 
 
-def remembered(memory: Sequence[float]) -> Figures:
-    """A row on memory: once caches are full, the most, and at the end."""
+def memory_row(memory: Sequence[float]) -> Measurements:
+    """The memory once caches are full, its maximum, and at the end."""
     settled = memory[len(memory) // 6 :]
-    figures = f"{settled[0]:.0f}, {max(settled):.0f}, {settled[-1]:.0f}"
-    return {"memory in MB, after a sixth of the time, most, at the end": figures}
+    values = f"{settled[0]:.0f}, {max(settled):.0f}, {settled[-1]:.0f}"
+    return {"memory in MB, after a sixth of the time, maximum, at the end": values}

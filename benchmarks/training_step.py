@@ -1,6 +1,6 @@
-"""A training step: the plain float32 eager loop against the recipe's switches, one by one.
+"""A training step: each speed option of the recipe against the eager float32 loop.
 
-On a CUDA device W32 at 256x192, and its arithmetic limit beside it; else w16-small at 128x96.
+On a CUDA device W32 at 256x192, otherwise w16-small at 128x96.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ BATCH = 32
 
 
 def rows() -> Iterator[Row | Fact]:
-    """Each switch alone, then all that this machine has."""
+    """Each option alone, then all that this machine supports."""
     cuda = torch.cuda.is_available()
     name, input_wh = ("w32", (192, 256)) if cuda else ("w16-small", (96, 128))
     device = torch.device("cuda" if cuda else "cpu")

@@ -22,7 +22,7 @@ SIGMAS = np.asarray(COCO_17.sigmas)
 
 
 def persons(entries: int, count: int, seed: int) -> dict[str, Any]:
-    """A COCO document of random people."""
+    """A COCO document of random persons."""
     rng = np.random.default_rng(seed)
     corners, sizes = rng.uniform(0, 300, (count, 2)), rng.uniform(40, 250, (count, 2))
     points = corners[:, None] + rng.uniform(size=(count, 17, 2)) * sizes[:, None]
@@ -57,7 +57,7 @@ def persons(entries: int, count: int, seed: int) -> dict[str, Any]:
 
 
 def rows() -> Iterator[Row | Fact]:
-    """NMS, the whole evaluation, and the table."""
+    """NMS, the whole evaluation, and the table of persons."""
     with tempfile.TemporaryDirectory() as folder:
         yield from _evaluation(Path(folder))
         yield from _table(Path(folder))
@@ -68,7 +68,7 @@ def _evaluation(folder: Path) -> Iterator[Row]:
     truth_file = folder / "truth.json"
     truth_file.write_text(json.dumps(document))
     rng = np.random.default_rng(2)
-    # Each detection is somewhere near a labeled person of its image.
+    # Each detection is near a labeled person of its image.
     near = rng.integers(0, PERSONS, DETECTIONS)
     labels = np.array([a["keypoints"] for a in document["annotations"]], float)
     labels = labels.reshape(-1, 17, 3)[near]
@@ -134,8 +134,8 @@ def _table(folder: Path) -> Iterator[Fact]:
 
 
 def _shared_memory(make: Callable[[], Callable[[], object]]) -> int:
-    """Bytes (proportional set size) that data takes in a process and its forked workers, beyond
-    what the processes take without it.
+    """Bytes (proportional set size) of data in a process and its forked workers, beyond those
+    of the processes without it.
     """
     return _with_workers(make) - _with_workers(lambda: lambda: None)
 

@@ -1,9 +1,9 @@
-"""Weights of a larger network that compute what a smaller one's do: known answers, more work.
+"""Weights of a larger network with the outputs of a smaller one: known answers, more work.
 
     python -m benchmarks.widened w16-small w32 w32.onnx --input-size 192 256
 
-The smaller network's weights take the first channels, all others are zero. A block or an exchange
-unit that the smaller one lacks is the identity, for its input has passed a ReLU.
+The weights of the smaller network fill the first channels, all others are zero. A block or an
+exchange unit that the smaller one lacks is the identity, as its input has passed a ReLU.
 """
 
 import argparse
@@ -32,8 +32,8 @@ def widened(small: HRNet, name: str) -> HRNet:
     return large.eval()
 
 
-def _put(place: Tensor, value: Tensor) -> None:
-    place[tuple(slice(size) for size in value.shape)] = value
+def _put(target: Tensor, value: Tensor) -> None:
+    target[tuple(slice(size) for size in value.shape)] = value
 
 
 def _last_unit(key: str, small: HRNetSpec, large: HRNetSpec) -> str:

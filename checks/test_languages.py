@@ -26,8 +26,8 @@ def test_same_in_both_languages_is_no_fault() -> None:
 @pytest.mark.parametrize(
     ("english", "chinese", "said"),
     [
-        (ENGLISH.replace("Text", "Another text"), marked(CHINESE), "--looked"),
-        (ENGLISH, CHINESE, "--looked"),
+        (ENGLISH.replace("Text", "Another text"), marked(CHINESE), "--reviewed"),
+        (ENGLISH, CHINESE, "--reviewed"),
         (ENGLISH, marked(CHINESE.replace("# 甲", "## 甲")), "headings"),
         (ENGLISH, marked(CHINESE.replace("verify", "serve")), "code"),
         (ENGLISH, marked(CHINESE.replace("b.md", "c.md")), "links"),

@@ -1,1 +1,1 @@
-"""What makes and checks the documentation and what is published; no part of the package."""
+"""Tools that make and check the documentation and releases; not part of the package."""

@@ -1,12 +1,12 @@
-"""The mean of the weights of several trainings that began at the same place, of `make model` and
+"""Average the weights of several trainings from the same start, for `make model` and
 `make detector`.
 
     python -m tools.average FIRST SECOND ... OUT
     python -m tools.average --detector RECIPE --data DATA FIRST SECOND ... OUT
 
-The files are safetensors as `hrpose train` and `hrpose train-detector` write them; one that is
-named twice counts twice. OUT gets the first one's metadata; a person detector's is the recipe's,
-its confidence, threshold and figures by the images that the recipe holds out.
+The files are safetensors from `hrpose train` or `hrpose train-detector`; one that is named twice
+counts twice. OUT gets the metadata of the first file. The metadata of a person detector are those
+of the recipe, with calibration, threshold and metrics measured on its validation images.
 """
 
 import argparse
@@ -24,28 +24,31 @@ from hrpose.yaml_file import load_as
 
 
 def average(files: list[Path], out: Path) -> None:
-    """Write the mean of all weights and of the statistics of BatchNorm.
+    """Write the mean of all weights and BatchNorm statistics.
 
-    Raises UserError where the files are of other networks or are read in other ways.
+    Raises UserError if the networks or the metadata differ.
     """
     loaded = [checkpoint.load(file) for file in files]
     network, metadata = loaded[0]
     states = [each.state_dict() for each, _ in loaded]
     for file, state, (_, other) in zip(files, states, loaded, strict=True):
-        checkpoint.check_state(states[0], state, f"{file}: is not of the same network")
+        checkpoint.check_state(states[0], state, f"{file}: expected the same network")
         if replace(other, scores=metadata.scores) != metadata:
-            raise UserError(f"{file}: expected the metadata of {files[0]}, found another")
+            raise UserError(
+                f"{file}: expected the metadata of {files[0]}, found others",
+                code="weights-unsuitable",
+            )
     network.load_state_dict(_mean(states))
     checkpoint.save(out, network, replace(metadata, scores={}))
 
 
 def average_detectors(files: list[Path], recipe: DetectorRecipe, data: Path, out: Path) -> None:
-    """The same of person detectors. Raises UserError where they are of other networks."""
+    """The same for person detectors. Raises UserError if their networks differ."""
     loaded = [checkpoint.load_detector(file) for file in files]
     network, metadata = loaded[0]
     states = [each.state_dict() for each, _ in loaded]
     for file, state in zip(files, states, strict=True):
-        checkpoint.check_state(states[0], state, f"{file}: is not of the same network")
+        checkpoint.check_state(states[0], state, f"{file}: expected the same network")
     network.load_state_dict(_mean(states))
     metadata = replace(
         metadata,

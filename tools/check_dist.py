@@ -1,8 +1,8 @@
-"""Check what would be published: names, contents, size, and that it works where nothing else is.
+"""Check a release: names, contents, size, and that it works in an empty environment.
 
     python -m tools.check_dist dist [--tag v1.2.3]
 
-`make dist` runs it. It ends with exit code 1 and a line for each thing that is wrong.
+`make dist` runs it. It ends with exit code 1 and a line for each problem.
 """
 
 import argparse
@@ -20,13 +20,13 @@ ROOT = Path(__file__).resolve().parents[1]
 MOST_WHEEL_BYTES = 12_000_000
 IMAGE = ROOT / "examples" / "astronaut.jpg"
 
-# What the package may be made of: code, what it reads, and the notices.
+# The package may contain code, its data, and the notices.
 _WHEEL_ENDINGS = {".py", ".typed", ".onnx", ".npz", ".json", ".css", ".js", ".html", ".svg"}
 _NEVER = re.compile(r"(^|/)(__pycache__|\.venv[^/]*|runs|out|\.git|\.hypothesis)/|\.py[co]$|\.env$")
 
 
 def version() -> str:
-    """The version that the source says."""
+    """The version in the source."""
     text = (ROOT / "src" / "hrpose" / "_version.py").read_text(encoding="utf-8")
     found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
     assert found, "src/hrpose/_version.py: expected a line __version__ = ..."
@@ -34,19 +34,19 @@ def version() -> str:
 
 
 def wrong_tag(tag: str) -> list[str]:
-    """What keeps a commit with this tag from being released."""
-    said = version()
+    """The problems with releasing a commit under this tag."""
+    current = version()
     problems = []
-    if tag != f"v{said}":
-        problems.append(f"tag {tag}: expected v{said}, as src/hrpose/_version.py says")
+    if tag != f"v{current}":
+        problems.append(f"tag {tag}: expected v{current}, as in src/hrpose/_version.py")
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    if f"\n## [{said}]" not in changelog:
-        problems.append(f"CHANGELOG.md: expected a section ## [{said}]; rename Unreleased")
+    if f"\n## [{current}]" not in changelog:
+        problems.append(f"CHANGELOG.md: expected a section ## [{current}]; rename Unreleased")
     return problems
 
 
 def tracked() -> set[str] | None:
-    """The files that belong to the project; None outside of a git checkout, as in an sdist."""
+    """The tracked files; None outside of a git checkout, as in an sdist."""
     if not (ROOT / ".git").exists():
         return None
     listed = subprocess.run(
@@ -56,13 +56,13 @@ def tracked() -> set[str] | None:
 
 
 def wrong_wheel(wheel: Path) -> list[str]:
-    """What is in the wheel and should not be, or the other way round."""
+    """Missing files of the wheel, and files that do not belong in it."""
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.endswith("/")}
     info = f"hrpose-{version()}.dist-info/"
     inside = {name for name in names if not name.startswith(info)}
     problems = [
-        f"{wheel.name}: {name} does not belong into it"
+        f"{wheel.name}: {name} does not belong in it"
         for name in sorted(inside)
         if not name.startswith("hrpose/") or Path(name).suffix not in _WHEEL_ENDINGS
     ]
@@ -103,14 +103,14 @@ def _difference(
     if allowed is not None:
         strange |= inside - allowed
     return [f"{where.name}: {name} is missing" for name in sorted(needed - inside)] + [
-        f"{where.name}: {name} does not belong into it" for name in sorted(strange)
+        f"{where.name}: {name} does not belong in it" for name in sorted(strange)
     ]
 
 
 def wrong_use(wheel: Path) -> list[str]:
     """Install the wheel into an empty environment and draw a skeleton with it."""
     with tempfile.TemporaryDirectory() as folder:
-        # PIP_CONSTRAINT may be relative to here; what runs later must not see the source.
+        # PIP_CONSTRAINT may be relative to this folder; the later commands must not see the source.
         subprocess.run([sys.executable, "-m", "venv", f"{folder}/venv"], check=True)
         commands = Path(folder, "venv", "Scripts" if os.name == "nt" else "bin")
         subprocess.run(
@@ -130,8 +130,8 @@ def wrong_use(wheel: Path) -> list[str]:
                 text=True,
             )
             if done.returncode or expected not in done.stdout:
-                said = " ".join((done.stdout + done.stderr).split())
-                problems.append(f"hrpose {' '.join(arguments)}: {said or done.returncode}")
+                output = " ".join((done.stdout + done.stderr).split())
+                problems.append(f"hrpose {' '.join(arguments)}: {output or done.returncode}")
         written = {path.name for path in Path(folder, "out").rglob("*") if path.is_file()}
         if "poses.json" not in written or not any(n.startswith("astronaut") for n in written):
             problems.append(f"hrpose predict: expected an image and poses.json, found {written}")
@@ -139,7 +139,7 @@ def wrong_use(wheel: Path) -> list[str]:
 
 
 def check(folder: Path, tag: str = "", use: bool = True) -> list[str]:
-    """Everything that is wrong with the files in `folder`, each as a line."""
+    """All problems with the files in `folder`, one line each."""
     wheels, sdists = sorted(folder.glob("*.whl")), sorted(folder.glob("*.tar.gz"))
     names = [f"hrpose-{version()}-py3-none-any.whl", f"hrpose-{version()}.tar.gz"]
     if [file.name for file in (*wheels, *sdists)] != names:
@@ -151,7 +151,7 @@ def check(folder: Path, tag: str = "", use: bool = True) -> list[str]:
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
-    """Print what is wrong, or what is ready."""
+    """Print the problems, or the files."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tag", default="", help="the tag that is released, such as v1.2.3")
@@ -161,7 +161,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
         sys.exit("\n".join(problems))
     for file in sorted(asked.folder.iterdir()):
         print(f"{file.name}: {file.stat().st_size / 1e6:.1f} MB")
-    print("contents as they should be; installed into an empty environment and used")
+    print("contents checked; installed into an empty environment and used")
 
 
 if __name__ == "__main__":

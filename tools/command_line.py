@@ -1,4 +1,4 @@
-"""The reference of the command line, written from the commands themselves."""
+"""The reference of the command line, generated from the commands."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +17,7 @@ def page() -> str:
 
 def commands() -> Iterator[tuple[Any, Any]]:
     """Every command, with its context, in the order of the help."""
-    # Typer brings a click of its own, whose classes have no public names.
+    # Typer has its own copy of click, whose classes have no public names.
     root: Any = get_command(app)
     yield from _below(root, root.context_class(root, info_name="hrpose"))
 

@@ -1,7 +1,7 @@
-"""What MkDocs calls while it builds the site.
+"""Hooks of MkDocs, which it calls while it builds the site.
 
-Files that live elsewhere in the repository (changelog, benchmarks, recipes) become pages, links to
-them are led there, and the page of the command line is written from the commands themselves.
+Files from elsewhere in the repository (changelog, benchmarks, recipes) become pages, links to them
+are rewritten, and the page of the command line is generated from the commands.
 """
 
 import re
@@ -27,7 +27,7 @@ ADOPTED = {
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are made, and fill the navigation's `folder/*`."""
+    """Add the generated pages, and expand each `folder/*` of the navigation."""
     for source, page in ADOPTED.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text("utf-8")))
     files.append(File.generated(config, "recipes.md", content=_recipes()))
@@ -38,11 +38,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead links out of docs/ to their page of the site; where there is none, keep the words."""
+    """Rewrite links out of docs/ to their page of the site; without one, keep only the text."""
     here = page.file.src_uri
     origin = {page: source for source, page in ADOPTED.items()}.get(here, f"docs/{here}")
 
-    def led(match: re.Match[str]) -> str:
+    def rewritten(match: re.Match[str]) -> str:
         words, target, anchor = match["words"], match["target"], match["anchor"] or ""
         path = normpath(f"{origin.rpartition('/')[0]}/{target}".lstrip("/"))
         if path.startswith("docs/"):
@@ -56,15 +56,15 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     return re.sub(
         r"(?<!!)\[(?P<words>[^\]]*)\]\((?P<target>(?![a-z]+:)[^)#\s]+)(?P<anchor>#[^)\s]*)?\)",
-        led,
+        rewritten,
         markdown,
     )
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lay drawings into the page, whose style sheet gives them the colors of light and dark."""
+    """Embed SVG drawings in the page, whose style sheet colors them for light and dark."""
 
-    def laid(match: re.Match[str]) -> str:
+    def embedded(match: re.Match[str]) -> str:
         url = re.search(r'src="([^"]+)"', match[0])
         words = re.search(r'alt="([^"]*)"', match[0])
         assert url is not None
@@ -75,11 +75,11 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
         drawing = drawing.replace("<svg ", f'<svg aria-label="{words[1]}" ', 1)
         return f'<div class="drawing">{drawing}</div>'
 
-    return re.sub(r'<p><img [^>]*src="[^"]+\.svg"[^>]*></p>', laid, html)
+    return re.sub(r'<p><img [^>]*src="[^"]+\.svg"[^>]*></p>', embedded, html)
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
-    """Say the language of Chinese pages, so that browsers choose fonts and line breaks for it."""
+    """Set the language of Chinese pages, so that browsers choose fonts and line breaks for it."""
     if page.file.src_uri.startswith("zh/"):
         return output.replace('<html lang="en"', '<html lang="zh-CN"', 1)
     return output
@@ -104,7 +104,7 @@ def _named(nav: Any) -> Iterator[str]:
 
 
 def _filled(nav: list[Any], pages: list[str], named: set[str]) -> list[Any]:
-    """The navigation with each `folder/*` replaced; sections that stay empty are left out."""
+    """The navigation with each `folder/*` expanded, without empty sections."""
     full: list[Any] = []
     for entry in nav:
         if isinstance(entry, str) and entry.endswith("*"):

@@ -1,7 +1,7 @@
-"""Whether the Chinese pages say what the English ones say, as far as a program can tell.
+"""Compare the Chinese pages with the English ones, as far as a program can.
 
-    python -m tools.languages             what has to be looked at
-    python -m tools.languages --looked    record that the Chinese pages were looked at
+    python -m tools.languages               list the pages to review
+    python -m tools.languages --reviewed    record that the Chinese pages were reviewed
 
 A Chinese page has the same headings, tables, links and blocks of code as its English one (comments
 in code may be translated), and its last line names the English text that it was written for.
@@ -19,11 +19,11 @@ PAIRS = {
     "docs/how-it-works.md": "docs/zh/how-it-works.md",
 }
 MARK = re.compile(r"\n<!-- for the English text (\w+) -->\n$")
-AGAIN = "`python -m tools.languages --looked` records that it was looked at"
+REVIEWED = "`python -m tools.languages --reviewed` records the review"
 
 
 def fingerprint(text: str) -> str:
-    """A short hash of a text; how its lines are wrapped does not count."""
+    """A short hash of a text, whatever its line breaks."""
     return hashlib.sha256(" ".join(text.split()).encode()).hexdigest()[:16]
 
 
@@ -38,7 +38,7 @@ def shape(text: str) -> dict[str, list[str]]:
         "code": [language + "\n" + _without_comments(code) for language, code in fences]
         + [_without_comments(line) for line in indented],
         "rows of tables": re.findall(r"(?m)^(\|)", prose),
-        # A page of one's own language has another address.
+        # Links between the languages differ.
         "links and images": sorted({Path(target.partition("#")[0]).name for target in targets}
                                      - set(LANGUAGE_LINKS)),
     }  # fmt: skip
@@ -53,7 +53,7 @@ def _without_comments(code: str) -> str:
 
 
 def faults(english: str, chinese: str, names: tuple[str, str]) -> list[str]:
-    """One line for each way in which the Chinese page does not fit the English one."""
+    """One line for each difference between the Chinese page and the English one."""
     found = []
     mark = MARK.search(chinese)
     ours, theirs = shape(chinese), shape(english)
@@ -67,7 +67,7 @@ def faults(english: str, chinese: str, names: tuple[str, str]) -> list[str]:
             )
     if mark is None or mark[1] != fingerprint(english):
         found.append(
-            f"{names[1]}: {names[0]} has changed since; say the change in Chinese too, then {AGAIN}"
+            f"{names[1]}: {names[0]} has changed since; update the Chinese text, then {REVIEWED}"
         )
     return found
 
@@ -82,14 +82,14 @@ def all_faults() -> list[str]:
 
 
 def main() -> int:
-    """Print what has to be looked at; with `--looked`, record what was. 1 if something is left."""
-    if "--looked" in sys.argv[1:]:
+    """Print the pages to review; with `--reviewed`, record the review first. 1 if any is left."""
+    if "--reviewed" in sys.argv[1:]:
         for english, chinese in PAIRS.items():
             text = MARK.sub("", (ROOT / chinese).read_text("utf-8")).rstrip() + "\n"
             mark = fingerprint((ROOT / english).read_text("utf-8"))
             (ROOT / chinese).write_text(f"{text}\n<!-- for the English text {mark} -->\n", "utf-8")
     left = all_faults()
-    print("\n".join(left) or "The Chinese pages are in step.")
+    print("\n".join(left) or "The Chinese pages are up to date.")
     return 1 if left else 0
 
 

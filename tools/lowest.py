@@ -1,7 +1,7 @@
 """`make lowest`: the oldest versions that pyproject.toml allows, as constraints for pip.
 
-Prints `name==version` for each direct dependency of the package and of its extras. What those pull
-in is left to pip.
+Prints `name==version` for each direct dependency of the package and its extras; pip chooses the
+indirect ones.
 """
 
 import re
@@ -13,7 +13,7 @@ _FORM = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(\[.*\])?>=(?P<least>[0-9.]+),<[0-
 
 
 def lowest(pyproject: Path) -> dict[str, str]:
-    """The lower bound of each direct dependency. Raises ValueError for one that has not both."""
+    """The lower bound of each direct dependency. Raises ValueError if a bound is missing."""
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     wanted = list(project["dependencies"])
     for extra in project["optional-dependencies"].values():
@@ -21,7 +21,7 @@ def lowest(pyproject: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for requirement in wanted:
         if requirement.startswith(f"{project['name']}["):
-            continue  # another of its own extras
+            continue  # another extra of the package
         form = _FORM.fullmatch(requirement)
         if form is None:
             raise ValueError(f"{requirement}: expected name>=LOWEST,<TOO_NEW")

@@ -1,4 +1,4 @@
-"""`python -m tools.figures`: make the images of "How HRNet works" again."""
+"""`python -m tools.figures`: make the figures of "How HRNet works"."""
 
 from pathlib import Path
 

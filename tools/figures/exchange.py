@@ -1,4 +1,4 @@
-"""One exchange as a drawing: what is done to every branch for every output, read from the code."""
+"""A drawing of one exchange: the operations from every branch to every output, from the code."""
 
 from torch import nn
 
@@ -43,7 +43,7 @@ def drawing(name: str = "w32") -> str:
 
 
 def steps(path: nn.Module) -> list[str]:
-    """What a path does, in words: its convolutions, then its change of size."""
+    """The operations of a path: its convolutions, then its upsampling."""
     convolutions = [part for part in path.modules() if isinstance(part, nn.Conv2d)]
     if not convolutions:
         return ["as it is"]

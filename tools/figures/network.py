@@ -1,4 +1,4 @@
-"""HRNet-W32 as a drawing: its branches and exchanges, read from the table of networks."""
+"""A drawing of HRNet-W32: its branches and exchanges, from the table of networks."""
 
 from hrpose.models.hrnet import NETWORKS
 from tools.figures.svg import Drawing

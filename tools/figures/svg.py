@@ -1,7 +1,7 @@
-"""A little SVG: shapes by class, so that a page's style sheet gives them its colors.
+"""SVG drawings whose shapes have classes, so that the style sheet of a page sets their colors.
 
-The site lays these drawings into its pages, where `docs/assets/hrpose.css` has the same classes;
-as files of their own they bring this style along, for light and dark.
+The site embeds these drawings in its pages, where `docs/assets/hrpose.css` has the same classes; as
+separate files they carry this style, for light and dark.
 """
 
 from html import escape
@@ -22,7 +22,7 @@ STYLE = """
 
 
 class Drawing:
-    """Shapes on a ground of `size` (w, h), put down in order."""
+    """Shapes on a canvas of `size` (w, h), drawn in order."""
 
     def __init__(self, size: tuple[float, float], title: str) -> None:
         self.size = size
@@ -34,7 +34,7 @@ class Drawing:
         )
 
     def words(self, x: float, y: float, text: str, kind: str = "") -> None:
-        """`y` is the line's middle."""
+        """Text at x, vertically centered at y."""
         attribute = f' class="{kind}"' if kind else ""
         self.parts.append(f'<text x="{x:g}" y="{y + 4.5:g}"{attribute}>{escape(text)}</text>')
 
