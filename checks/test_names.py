@@ -60,6 +60,18 @@ def test_files_exist(page: Path) -> None:
     assert gone == []
 
 
+def test_the_architecture_has_a_line_for_each_module() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    layers = page.partition("## Four layers")[2].partition("## Where to change what")
+    package = ROOT / "src" / "hrpose"
+    modules = {file.relative_to(package).with_suffix("").as_posix() for file in package.rglob("*.py")}
+    modules = {module for module in modules if not module.endswith("__init__")}
+    assert set(re.findall(r"(?m)^\| `([\w/]+)` \|", layers[0])) == modules
+    named = re.findall(r"`([a-z_]+(?:/[a-z_]+)*)`", layers[2].partition("## Design principles")[0])
+    packages = {module.partition("/")[0] for module in modules}
+    assert [word for word in named if word not in modules | packages | {"rescore"}] == []
+
+
 def test_error_codes_are_listed() -> None:
     page = (ROOT / "docs" / "reference" / "errors.md").read_text("utf-8")
     listed = set(re.findall(r"(?m)^\| `([a-z0-9-]+)` \|", page))
