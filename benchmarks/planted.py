@@ -14,8 +14,7 @@ from PIL import Image
 
 from hrpose.data.coco import read_json
 from hrpose.io import write_atomically
-from hrpose.quality.annotations import read_labels
-from hrpose.quality.findings import Report
+from hrpose.quality.labels import Report, read_labels
 from hrpose.quality.left_right import Group, groups
 from hrpose.skeleton import Skeleton
 
@@ -79,7 +78,7 @@ def plant(
     damages: dict[str, Callable[[Path, dict[str, Any]], None]] = {
         "missing-file": lambda path, entry: path.unlink(),
         "unreadable": lambda path, entry: _damage(path, rng),
-        "exif-turn": _turn,
+        "exif-rotation": _turn,
         "wrong-size": lambda path, entry: _resize(entry, rng),
         "near-duplicate": lambda path, entry: _copy(path, out / "val" / entry["file_name"], rng),
     }
@@ -101,9 +100,9 @@ def plant(
         for i, (w, h) in zip(labels.image_ids, labels.image_wh, strict=True)
     }
     moves: dict[str, Callable[[dict[str, Any]], bool]] = {
-        "joint-outside-picture": lambda person: _move_out(person, rng, sizes[person["image_id"]]),
-        "joint-outside-box": lambda person: _move_off(person, rng, sizes[person["image_id"]]),
-        "no-joints": _unlabel,
+        "keypoint-outside-image": lambda person: _move_out(person, rng, sizes[person["image_id"]]),
+        "keypoint-outside-box": lambda person: _move_off(person, rng, sizes[person["image_id"]]),
+        "no-keypoints": _unlabel,
         "malformed": lambda person: _malform(person, rng),
         "swapped-sides": lambda person: _swap(person, skeleton, planted, rng, each),
     }

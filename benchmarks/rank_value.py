@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from hrpose.api import load
 from hrpose.data.images import ImageFiles
 from hrpose.estimator import InputImage
-from hrpose.quality.annotations import read_labels
-from hrpose.quality.ranking import gains, look, rank
+from hrpose.quality.labels import read_labels
+from hrpose.quality.ranking import gains, predict_views, rank
 
 
 def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -43,7 +43,7 @@ def main() -> None:
         own = np.flatnonzero(labels.image_index == row)
         if not len(own):
             continue
-        views = look(estimator, InputImage.of(source.read(name), labels.boxes[own]))
+        views = predict_views(estimator, InputImage.of(source.read(name), labels.boxes[own]))
         disagreement[own], entropy[own] = views.disagreement, views.entropy
         confidence[own] = views.scores.mean(axis=1)
         mask = labels.labeled[own]

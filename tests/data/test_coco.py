@@ -1,7 +1,6 @@
-"""COCO files: what is read, and what is said of a bad one."""
+"""COCO files: what is read, and the errors for invalid ones."""
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from hrpose.data import coco
 from hrpose.data.coco import load_persons, read_annotations
 from hrpose.errors import UserError
 from hrpose.skeletons import COCO_17
+from refusals import refused
 
 
 def document() -> dict[str, Any]:
@@ -60,7 +60,7 @@ def test_persons_are_read_as_columns(tmp_path: Path) -> None:
         {"bbox": [5, 5, 1, 10]},
     ],
 )
-def test_who_is_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_persons_that_are_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
     content = document()
     content["annotations"][0].update(changes)
     assert load_persons(write(tmp_path, content)).annotation_ids.tolist() == [2]
@@ -103,7 +103,7 @@ BAD = [
     (lambda c: c["categories"][0].update(id=1.5), "'categories'"),
     (lambda c: c["categories"][0].update(keypoints=["a", "a"]), "'categories'"),
     (lambda c: c["categories"][0].update(keypoints=3), "'categories'"),
-    (without("images", 0, "id"), "image None"),
+    (without("images", 0, "id"), "image 0"),
     (on_image(id="seven"), "image seven"),
     (on_image(id=2**70), f"image {2**70}"),
     (on_image(id=7.5), "image 7.5"),
@@ -124,7 +124,7 @@ BAD = [
     (on_image(height=0), "image 7"),
     (on_image(width=2**40), "image 7"),
     (on_image(width=float("nan")), "image 7"),
-    (without("annotations", 1, "id"), "annotation None"),
+    (without("annotations", 1, "id"), "annotation 1"),
     (on_person(id=1), "annotation 1: 'id'"),
     (on_person(image_id=8), "annotation 2"),
     (on_person(image_id=[]), "annotation 2"),
@@ -134,8 +134,8 @@ BAD = [
     (on_person(bbox=[1, 2, 3, float("inf")]), "annotation 2: 'bbox'"),
     (on_person(bbox=[1, 2, 3, "wide"]), "annotation 2: 'bbox'"),
     (on_person(bbox=[1, 2, 3, [4]]), "annotation 2: 'bbox'"),
-    (on_person(bbox=[5, 5, 0, 10]), "annotation 2: 'bbox': expected a width and a height above 0"),
-    (on_person(bbox=[5, 5, 10, -1]), "annotation 2: 'bbox': expected a width and a height above 0"),
+    (on_person(bbox=[5, 5, 0, 10]), "annotation 2: 'bbox'"),
+    (on_person(bbox=[5, 5, 10, -1]), "annotation 2: 'bbox'"),
     (on_person(keypoints=[1, 2, 2] * 16), "annotation 2: 'keypoints'"),
     (on_person(keypoints=[1, 2, None] * 17), "annotation 2: 'keypoints'"),
     (on_person(keypoints=[1, 2, float("nan")] * 17), "annotation 2: 'keypoints'"),
@@ -161,17 +161,16 @@ def test_a_bad_file_is_refused_with_its_name_and_the_entry(
     content = document()
     change(content)
     path = write(tmp_path, content)
-    with pytest.raises(UserError, match=re.escape(f"{path}: {entry}")) as caught:
+    with refused("annotations-invalid", f"{path}: {entry}"):
         load_persons(path)
-    assert "\n" not in str(caught.value)
 
 
-# What lenient reading refuses too: without it there is nothing to read.
+# Lenient reading refuses files without these, too.
 NEEDED = ("'images'", "'annotations'", "'categories'")
 
 
 @pytest.mark.parametrize(("change", "entry"), BAD, ids=range(len(BAD)))
-def test_lenient_reading_says_what_strict_reading_refuses(
+def test_lenient_reading_reports_what_strict_reading_refuses(
     tmp_path: Path, change: Callable[[Any], None], entry: str
 ) -> None:
     content = document()
@@ -182,7 +181,7 @@ def test_lenient_reading_says_what_strict_reading_refuses(
         load_persons(path)
     assert caught.value.code == "annotations-invalid"
     if entry.startswith(NEEDED):
-        with pytest.raises(UserError, match=re.escape(str(caught.value))):
+        with refused("annotations-invalid", str(caught.value)):
             lenient.persons()
         return
     first = lenient.problems[0]
@@ -204,8 +203,8 @@ def test_lenient_reading_keeps_the_sound_entries_of_every_kind(tmp_path: Path) -
         {**one, "id": 7, "category_id": [1]},
     ]
     lenient = read_annotations(write(tmp_path, content), lenient=True)
-    said = [(p.kind, p.entry["id"], p.field) for p in lenient.problems]
-    assert said == [
+    reported = [(p.kind, p.entry["id"], p.field) for p in lenient.problems]
+    assert reported == [
         ("image", 8, "file_name"),
         ("annotation", 3, "image_id"),
         ("annotation", 4, "bbox"),
@@ -243,8 +242,10 @@ def test_views_are_of_one_document(tmp_path: Path) -> None:
 def test_what_is_no_coco_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "people.json"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=re.escape(str(path))):
+    with pytest.raises(UserError) as caught:
         load_persons(path)
+    assert caught.value.code in ("json-invalid", "annotations-invalid")
+    assert str(path) in str(caught.value)
 
 
 def test_numbers_beyond_64_bits_are_numbers(tmp_path: Path) -> None:
@@ -258,8 +259,8 @@ def test_a_file_beyond_the_bound_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path, document())
-    monkeypatch.setattr(coco, "MAX_JSON", 10)
-    with pytest.raises(UserError, match="expected at most 10 bytes of JSON, found"):
+    monkeypatch.setattr(coco, "MAX_JSON_BYTES", 10)
+    with refused("file-too-large", "people.json", "10"):
         load_persons(path)
 
 
@@ -269,10 +270,10 @@ def test_the_category_of_images_without_persons(tmp_path: Path, category_id: Any
     del content["annotations"]
     content["categories"] = [{"id": category_id, "name": "person"}]
     path = write(tmp_path, content)
-    with pytest.raises(UserError, match=re.escape(f"{path}: 'categories': expected a whole 'id'")):
+    with refused("annotations-invalid", f"{path}: 'categories'", "'id'"):
         read_annotations(path).test_images(COCO_17)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.json: cannot be read"):
+    with refused("file-unreadable", "none.json"):
         load_persons(tmp_path / "none.json")

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from data.formats import exports
 from fuzz.target import Target
-from hrpose.data.formats.coco import documents
-from hrpose.data.formats.convert import SOURCES
-from hrpose.data.formats.persons import Given
+from hrpose.data.formats.convert import SOURCES, documents
+from hrpose.data.formats.pose_set import ReadOptions
 from hrpose.data.images import ImageFiles
 
 SOURCE_NAMES = ("yolo", "yolo-yaml", "cvat", "cvat-video", "label-studio", "labelme", "csv")
@@ -29,7 +28,7 @@ def source(name: str) -> Callable[[Path], Target]:
         }[name]
         root = folder / "source"
         made, path = write(root), root / damaged
-        given = Given(ImageFiles(root / "images") if name == "labelme" else None)
+        given = ReadOptions(ImageFiles(root / "images") if name == "labelme" else None)
         read_source = SOURCES[name.removesuffix("-yaml").removesuffix("-video")].read
 
         def read(data: bytes) -> None:

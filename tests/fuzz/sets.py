@@ -11,8 +11,8 @@ from scipy.io import savemat
 
 from clips import colors, times, write_clip
 from fuzz.target import Target
+from hrpose.data.formats.matlab import read_mat, write_mat
 from hrpose.data.images import ImageFiles
-from hrpose.data.matlab import read_mat, write_mat
 from hrpose.data.packed import Pack, PackSettings, write_pack
 from hrpose.data.skeleton_file import complete_skeleton, to_yaml
 from hrpose.errors import UserError

@@ -18,7 +18,7 @@ from hrpose.errors import UserError
 from hrpose.image import image_size, read_image, read_reduced
 from hrpose.metadata import Metadata
 from hrpose.models.checkpoint import read_content
-from hrpose.quality.annotations import read_labels
+from hrpose.quality.labels import read_labels
 from hrpose.session import open_session
 from tiny_weights import METADATA, write_tiny_weights
 

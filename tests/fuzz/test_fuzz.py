@@ -9,6 +9,7 @@ from fuzz.mutate import mutate
 from fuzz.target import close
 from fuzz.targets import ALLOWED, TARGETS
 from hrpose.errors import UserError
+from refusals import refused
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -33,13 +34,13 @@ def test_damaged_files_are_refused_by_one_line(name: str, tmp_path: Path) -> Non
 def test_an_onnx_file_whose_metadata_are_no_text(tmp_path: Path) -> None:
     (seed,), read = TARGETS["onnx"](tmp_path)
     at = seed.index(b"hrpose") + 1
-    with pytest.raises(UserError, match="no text"):
+    with refused("metadata-invalid"):
         read(seed[:at] + b"\xff" + seed[at + 1 :])
 
 
 def test_a_keypoint_too_large_for_a_float(tmp_path: Path) -> None:
     (seed,), read = TARGETS["annotations"](tmp_path)
-    with pytest.raises(UserError, match="annotation 1: 'keypoints'"):
+    with refused("annotations-invalid", "annotation 1: 'keypoints'"):
         read(seed.replace(b"[1, 2, 2,", b"[1, 2, " + b"9" * 400 + b","))
 
 
@@ -52,7 +53,7 @@ def test_a_query_that_is_no_text(tmp_path: Path) -> None:
     _, read = TARGETS["requests"](tmp_path)
     try:
         for line in (b"GET /nothing?\xbd", b"POST ?a=\xff", b"POST /v1/poses/?\xe4"):
-            with pytest.raises(UserError, match="expected ASCII"):
+            with pytest.raises(UserError):
                 read(line + b"\n\n")
     finally:
         close(read)

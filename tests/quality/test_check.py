@@ -1,4 +1,4 @@
-"""`hrpose data check`: planted faults, clean sets of several skeletons, and the command line."""
+"""`hrpose data check`: planted problems, clean sets of several skeletons, and the command line."""
 
 import json
 from pathlib import Path
@@ -13,9 +13,8 @@ from typer.testing import CliRunner
 from hrpose.api import load
 from hrpose.cli.main import app
 from hrpose.errors import UserError
-from hrpose.quality.annotations import read_labels
 from hrpose.quality.check import check
-from hrpose.quality.findings import KINDS
+from hrpose.quality.labels import KINDS, read_labels
 from hrpose.skeletons import COCO_17
 from hrpose.synthetic import ANIMAL, write_dataset
 from tiny_weights import write_tiny_weights
@@ -70,17 +69,17 @@ def test_planted_faults_are_found(planted: Planted, tmp_path: Path) -> None:
 def test_a_clean_set_is_clean(clean: Path) -> None:
     done = run(clean, "--images", clean.parent / "images")
     assert done.exit_code == 0, done.output
-    assert "no faults found" in done.output
+    assert "no problems found" in done.output
 
 
 def test_kinds_can_be_ignored(planted: Planted) -> None:
     done = run(
-        planted.annotations, "--ignore", ",".join(kind for kind in KINDS if kind != "no-joints")
+        planted.annotations, "--ignore", ",".join(kind for kind in KINDS if kind != "no-keypoints")
     )
     assert done.exit_code == 1
-    assert "no-joints: 4" in done.output
+    assert "no-keypoints: 4" in done.output
     assert "malformed" not in done.output
-    assert "images were not looked at" in done.output
+    assert "images were not checked" in done.output
 
 
 def test_other_skeletons_and_boxes_alone(tmp_path: Path) -> None:
@@ -128,27 +127,25 @@ def test_a_model_finds_swapped_sides(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "code", "mention"),
     [
-        (("--images", "nowhere"), "nowhere"),
-        (("--ignore", "typos"), "--ignore"),
-        (("--weights", "w16-small"), "--images"),
-        (("--against", "SELF"), "--images"),
-        (
-            ("--images", "IMAGES", "--against-images", "x"),
-            "expected --against FILE too, found none",
-        ),
-        (("--images", "IMAGES", "--against", "no.json"), "no.json"),
+        (("--images", "nowhere"), "images-missing", "nowhere"),
+        (("--ignore", "typos"), "option-invalid", "--ignore"),
+        (("--weights", "w16-small"), "option-conflict", "--images"),
+        (("--against", "SELF"), "option-conflict", "--images"),
+        (("--images", "IMAGES", "--against-images", "x"), "option-conflict", "--against FILE"),
+        (("--images", "IMAGES", "--against", "no.json"), "file-unreadable", "no.json"),
     ],
 )
-def test_bad_input_is_said_and_nothing_written(
-    clean: Path, tmp_path: Path, options: tuple[str, ...], said: str
+def test_invalid_input(
+    clean: Path, tmp_path: Path, options: tuple[str, ...], code: str, mention: str
 ) -> None:
     named = {"SELF": clean, "IMAGES": clean.parent / "images"}
     out = tmp_path / "report.json"
     done = run(clean, *(named.get(option, option) for option in options), "--out", out)
     assert isinstance(done.exception, UserError)
-    assert said in str(done.exception)
+    assert done.exception.code == code
+    assert mention in str(done.exception)
     assert not out.exists()
 
 
@@ -156,7 +153,7 @@ def test_weights_of_other_keypoints_are_refused(tmp_path: Path) -> None:
     animals = write_dataset(tmp_path, images=2, seed=1, figure=ANIMAL)
     tiny = write_tiny_weights(tmp_path / "tiny.onnx")
     done = run(animals, "--images", tmp_path / "images", "--weights", tiny)
-    assert "expected the keypoints of the annotations" in str(done.exception)
+    assert getattr(done.exception, "code", None) == "keypoints-differ"
 
 
 @pytest.mark.parametrize("strange", [[1], {"id": 1}])

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hrpose.quality.images import RADIUS, Prints, _candidates, near_duplicates, small
+from hrpose.quality.image_checks import RADIUS, Fingerprints, _candidates, near_duplicates, small
 from hrpose.synthetic import render_image
 
 
@@ -13,8 +13,8 @@ def images() -> list[np.ndarray]:
     return [render_image(np.random.default_rng(seed), (160, 120)).image for seed in range(24)]
 
 
-def prints(images: list[np.ndarray]) -> Prints:
-    return Prints.of(np.array([small(image) for image in images]))
+def fingerprints(images: list[np.ndarray]) -> Fingerprints:
+    return Fingerprints.of(np.array([small(image) for image in images]))
 
 
 @pytest.mark.parametrize(
@@ -30,14 +30,17 @@ def prints(images: list[np.ndarray]) -> Prints:
 )
 def test_the_same_image_is_found(images: list[np.ndarray], changed: object) -> None:
     others = [changed(np.ascontiguousarray(image)) for image in images]  # type: ignore[operator]
-    found = near_duplicates(prints(images), prints(others))
+    found = near_duplicates(fingerprints(images), fingerprints(others))
     right = sum(mine == other for mine, other, _, _ in found)
     assert right == len(found) >= 23
 
 
 def test_other_and_flat_images_are_not(images: list[np.ndarray]) -> None:
     flat = np.full((120, 160, 3), 90, np.uint8)
-    assert near_duplicates(prints([*images[:12], flat]), prints([*images[12:], flat])) == []
+    assert (
+        near_duplicates(fingerprints([*images[:12], flat]), fingerprints([*images[12:], flat]))
+        == []
+    )
 
 
 def test_the_search_finds_every_pair_within_the_radius() -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hrpose.quality.annotations import read_labels
-from hrpose.quality.left_right import CLEARLY, evidence, groups, swapped
+from hrpose.quality.labels import read_labels
+from hrpose.quality.left_right import MIN_EVIDENCE, evidence, groups, swapped
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import COCO_17, SHIPPED
 from hrpose.synthetic import write_dataset
@@ -40,7 +40,7 @@ def test_swapped_persons_and_parts_are_found(tmp_path: Path) -> None:
         {f"{side}_{name}" for side in ("left", "right") for name in ("hip", "knee", "ankle")}
     )
     sizes = np.sqrt(labels.areas)
-    apart = evidence(truth, truth, sizes, COCO_17, known) < -CLEARLY
+    apart = evidence(truth, truth, sizes, COCO_17, known) < -MIN_EVIDENCE
     assert apart[:, 0].sum() > 4
     whole, part = np.flatnonzero(apart[:, 0] & apart[:, legs])[:2]
     wrong[whole] = wrong[whole, known[0].permutation(COCO_17)]

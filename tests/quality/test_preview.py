@@ -29,7 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "images/000001.jpg").rename(folder / "images" / odd)
     document["images"][0]["file_name"] = odd
     path.write_text(json.dumps(document), encoding="utf-8")
-    done = run(path, "--images", folder / "images", "--people", PERSONS, "--out", folder / "p.html")
+    done = run(
+        path, "--images", folder / "images", "--persons", PERSONS, "--out", folder / "p.html"
+    )
     assert done.exit_code == 0, done.output
     return folder
 
@@ -38,12 +40,12 @@ def test_the_page_shows_persons_and_distributions(folder: Path, tmp_path: Path) 
     page = (folder / "p.html").read_text(encoding="utf-8")
     # The labels, the heatmaps and four augmented views of each.
     assert page.count("data:image/jpeg") == 6 * PERSONS
-    assert "14 people" in page
+    assert "14 persons" in page
     assert "root of tail" in page
     assert "<b>&.jpg" not in page
     again = run(
         *(folder / "annotations.json", "--images", folder / "images"),
-        *("--people", PERSONS, "--out", tmp_path / "again.html"),
+        *("--persons", PERSONS, "--out", tmp_path / "again.html"),
     )
     assert again.exit_code == 0
     assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
@@ -61,20 +63,21 @@ def test_a_missing_image_is_named_and_the_others_shown(folder: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "code", "mention"),
     [
-        (("--images", "nowhere"), "nowhere"),
-        (("--images", "IMAGES", "--input-size", "100x100"), "--input-size"),
-        (("--images", "IMAGES", "--skeleton", "no.yaml"), "no.yaml"),
+        (("--images", "nowhere"), "images-missing", "nowhere"),
+        (("--images", "IMAGES", "--input-size", "100x100"), "option-invalid", "--input-size"),
+        (("--images", "IMAGES", "--skeleton", "no.yaml"), "file-unreadable", "no.yaml"),
     ],
 )
-def test_bad_input_is_said(
-    folder: Path, tmp_path: Path, options: tuple[str, ...], said: str
+def test_invalid_input(
+    folder: Path, tmp_path: Path, options: tuple[str, ...], code: str, mention: str
 ) -> None:
     chosen = [str(folder / "images") if option == "IMAGES" else option for option in options]
     done = run(folder / "annotations.json", *chosen, "--out", tmp_path / "p.html")
     assert isinstance(done.exception, UserError)
-    assert said in str(done.exception)
+    assert done.exception.code == code
+    assert mention in str(done.exception)
     assert not (tmp_path / "p.html").exists()
 
 
@@ -84,8 +87,8 @@ def test_the_page_works(browser: Any, folder: Path, width: int, scheme: str) -> 
     with opened(browser, folder / "p.html", width, scheme) as view:
         assert view.locator("article:visible").count() == 6
         view.keyboard.press("ArrowRight")
-        assert view.locator("#place").text_content() == "page 2 of 2"
+        assert view.locator("#page").text_content() == "page 2 of 2"
         assert view.locator("article:visible").count() == PERSONS - 6
-        view.locator("#back").click()
+        view.locator("#previous").click()
         assert view.locator("article:visible").count() == 6
         assert view.locator("svg").count() == 4

@@ -1,4 +1,4 @@
-"""`hrpose data rank`: with a model that sees colored dots, and as a command."""
+"""`hrpose data rank`: with a model that detects colored dots, and as a command."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from hrpose.data.images import ImageFiles
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
 from hrpose.metadata import Metadata
-from hrpose.quality.annotations import read_labels
+from hrpose.quality.labels import read_labels
 from hrpose.quality.ranking import gains, rank
 from hrpose.skeleton import Skeleton
 from hrpose.synthetic import write_dataset
@@ -25,8 +25,8 @@ DOTS = Skeleton("dots", ("left_dot", "right_dot"), flip_pairs=((0, 1),))
 
 
 class Dots:
-    """Sees the left dot where it is red and the right one where it is blue; mirrored, it sees the
-    other way round, as a network does that knows left from right.
+    """Predicts the left dot where it is red and the right one where it is blue; in mirrored images
+    the other way round, like a network that distinguishes left from right.
     """
 
     metadata = Metadata("dots", (64, 64), skeleton=DOTS)
@@ -34,7 +34,7 @@ class Dots:
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         small = [cv2.resize(crop, (16, 16), interpolation=cv2.INTER_AREA) for crop in crops]
         maps = np.stack(small).astype(np.float32)[..., [0, 2]].transpose(0, 3, 1, 2) / 255
-        # A white mark at the left edge of the image says which way round it is.
+        # A mark at the left edge of the image tells whether it is mirrored.
         mirrored = np.array([crop[:, 40:, 1].sum() > crop[:, :24, 1].sum() for crop in crops])
         maps[mirrored] = maps[mirrored][:, ::-1]
         return maps
@@ -75,7 +75,7 @@ def test_unclear_images_come_first_and_moved_labels_are_found(tmp_path: Path) ->
     assert not doubt.nearer_twin
 
 
-def test_swapped_labels_are_said_to_be_nearer_to_the_twin(tmp_path: Path) -> None:
+def test_swapped_labels_are_nearer_to_the_twin(tmp_path: Path) -> None:
     path = write_set(tmp_path)
     document = json.loads(path.read_bytes())
     document["annotations"][0]["keypoints"] = [90, 60, 2, 50, 60, 2]
@@ -123,21 +123,21 @@ def test_the_command_writes_both_lists(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "mention"),
     [
-        (("--out", "rank.txt"), ".json or .csv"),
+        (("--out", "rank.txt"), "rank.txt"),
         (("--annotations", "no.json"), "no.json"),
         (("--weights", "no.onnx"), "no.onnx"),
     ],
 )
-def test_bad_input_is_said(tmp_path: Path, options: tuple[str, ...], said: str) -> None:
+def test_invalid_input(tmp_path: Path, options: tuple[str, ...], mention: str) -> None:
     done = run(tmp_path, *options)
     assert isinstance(done.exception, UserError)
-    assert said in str(done.exception)
+    assert mention in str(done.exception)
 
 
 def test_weights_of_other_keypoints_are_refused(tmp_path: Path) -> None:
     path = write_set(tmp_path)
     tiny = write_tiny_weights(tmp_path / "tiny.onnx")
     done = run(tmp_path, "--annotations", path, "--weights", tiny)
-    assert "expected the keypoints of the annotations" in str(done.exception)
+    assert getattr(done.exception, "code", None) == "keypoints-differ"

@@ -109,15 +109,15 @@ def _reader(name: str, source: Source) -> Callable[..., None]:
         category: Category = None,
         copy: Copy = False,
     ) -> None:
-        from hrpose.data.formats.convert import images_found, to_coco
-        from hrpose.data.formats.persons import Given
+        from hrpose.data.formats.convert import to_coco
+        from hrpose.data.formats.pose_set import ReadOptions
         from hrpose.data.images import ImageFiles
-        from hrpose.data.skeleton_file import skeleton_called
+        from hrpose.data.skeleton_file import find_skeleton
         from hrpose.skeletons import SHIPPED
 
-        given = Given(
+        given = ReadOptions(
             ImageFiles(images) if images else None,
-            skeleton_called(skeleton) if skeleton else None,
+            find_skeleton(skeleton) if skeleton else None,
             category,
         )
         done = to_coco(name, source, out, given, copy)
@@ -137,13 +137,13 @@ def _reader(name: str, source: Source) -> Callable[..., None]:
             typer.echo(f"wrote {out / 'skeleton.yaml'}: correct it where pairs or limbs are wrong")
         for note in done.found.notes:
             typer.echo(f"  {note}")
-        total, found = len(done.found.images), images_found(done.found)
+        total, found = len(done.found.images), done.found.images_found
         if found < total:
             typer.echo(f"  {total - found} of {total} images were not found; see --images")
         if found and (out / "images").exists():
             typer.echo(f"images: {out / 'images'}{'' if copy else ', a link'}")
         elif found and done.found.files is not None:
-            typer.echo(f"images: {done.found.files.place}; name it with --images, or use --copy")
+            typer.echo(f"images: {done.found.files.path}; name it with --images, or use --copy")
 
     return convert
 
@@ -162,10 +162,10 @@ def _writer(name: str, target: Target) -> Callable[..., None]:
         copy: CopyToo = False,
     ) -> None:
         from hrpose.data.formats.convert import from_coco_to
-        from hrpose.data.formats.persons import Given
+        from hrpose.data.formats.pose_set import ReadOptions
         from hrpose.data.images import ImageFiles
 
-        given = Given(ImageFiles(images) if images else None, None, category)
+        given = ReadOptions(ImageFiles(images) if images else None, None, category)
         done = from_coco_to(name, annotations, out, given, prefix, copy)
         persons = sum(len(image.persons) for image in done.found.images)
         for file in done.files:
@@ -186,11 +186,11 @@ def to_yolo(
 ) -> None:
     """From COCO keypoints: YOLO-pose with data.yaml for Ultralytics; images are linked."""
     from hrpose.data.formats.convert import from_coco_to_yolo
-    from hrpose.data.formats.persons import Given
+    from hrpose.data.formats.pose_set import ReadOptions
     from hrpose.data.images import ImageFiles
 
-    def given(place: Path | None) -> Given:
-        return Given(ImageFiles(place) if place else None, None, category)
+    def given(place: Path | None) -> ReadOptions:
+        return ReadOptions(ImageFiles(place) if place else None, None, category)
 
     sources = {"train": (annotations, given(images))}
     if val is not None:

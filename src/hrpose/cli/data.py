@@ -132,7 +132,7 @@ def check(
     from hrpose.api import load
     from hrpose.io import write_atomically
     from hrpose.quality.check import check
-    from hrpose.quality.findings import KINDS
+    from hrpose.quality.labels import KINDS
 
     ignored = chosen("--ignore", skip, KINDS)
     if images is None and (against is not None or weights is not None):
@@ -186,7 +186,7 @@ def preview(
     """Write an HTML page of persons with keypoints, augmented and as heatmaps, and statistics."""
     from hrpose.data.augmentation import Augmentation
     from hrpose.io import write_atomically
-    from hrpose.quality.preview import Look, preview, render
+    from hrpose.quality.preview import PreviewSettings, preview, render
     from hrpose.skeleton import Skeleton
 
     def complete(found: Skeleton) -> Skeleton:
@@ -197,9 +197,9 @@ def preview(
         return complete_skeleton(found, skeleton)
 
     size = parse_input_size(input_size) or (192, 256)
-    look = Look(size, Augmentation(photometric=photometric), persons, seed)
+    settings = PreviewSettings(size, Augmentation(photometric=photometric), persons, seed)
     with progress("persons") as show:
-        shown = preview(annotations, images, look, complete, show)
+        shown = preview(annotations, images, settings, complete, show)
     write_atomically(out, render(shown))
     for line in shown.unread:
         typer.echo(f"not shown: {line}", err=True)
@@ -231,7 +231,7 @@ def rank(
     from hrpose.data.images import ImageFiles
     from hrpose.image import SUFFIXES
     from hrpose.io import write_atomically
-    from hrpose.quality.annotations import read_labels
+    from hrpose.quality.labels import read_labels
     from hrpose.quality.left_right import check_keypoints
     from hrpose.quality.ranking import as_dict, rank
 

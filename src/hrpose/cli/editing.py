@@ -132,7 +132,7 @@ def subset(
     copy: Copy = False,
 ) -> None:
     """Select a part of the images and persons."""
-    from hrpose.data.editing import subset as taking
+    from hrpose.data.editing import split as taking
 
     found, persons = taking.subset(
         annotations, out, source or (), max_images, min_size, min_keypoints, seed, images, copy
@@ -148,7 +148,7 @@ def stats(
     ] = False,
 ) -> None:
     """Count what is in a data set: persons, sizes, keypoints, sources."""
-    from hrpose.data.editing import subset as counting
+    from hrpose.data.editing import split as counting
 
     found = [counting.stats(path) for path in annotations]
     if as_json:

@@ -225,14 +225,14 @@ def convert(
 
 
 def _skeleton(name: str | None) -> "Skeleton | None":
-    from hrpose.data.skeleton_file import skeleton_called
+    from hrpose.data.skeleton_file import find_skeleton
     from hrpose.skeletons import COCO_17, MPII_16
 
     if name is None:
         return None
     # As most papers call them.
     short = {"coco": COCO_17, "mpii": MPII_16}
-    return short[name] if name in short else skeleton_called(name)
+    return short[name] if name in short else find_skeleton(name)
 
 
 def summary(

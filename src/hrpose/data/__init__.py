@@ -1,1 +1,1 @@
-"""Training and evaluation data: COCO JSON to a table of persons, augmented crops, a dataset."""
+"""Data sets: COCO files and other formats, images, augmentation, samples, packing, editing."""

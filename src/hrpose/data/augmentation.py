@@ -1,7 +1,7 @@
-"""The paper's augmentations (section 4.1, "Training"): edits of the crop before the one warp.
+"""The paper's augmentations (section 4.1, "Training"): changes of the crop before the one warp.
 
-Each is a pure function of what it edits and of what was drawn; `draw_crop` draws. Photometric
-changes work on the warped pixels.
+Each is a pure function of a crop and of random numbers; `draw_crop` draws them. Photometric changes
+work on the warped pixels.
 """
 
 from dataclasses import dataclass, replace
@@ -17,13 +17,13 @@ from hrpose.skeleton import Skeleton
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """How far training crops stray. The defaults are the paper's for COCO.
+    """How much training crops vary. The defaults are the paper's for COCO.
 
-    Scale: factor 1 + `scale` * normal, cut to [1 - scale, 1 + scale]. Rotation: with
-    `rotation_probability`, `rotation_deg` * normal, cut to twice `rotation_deg`. Half body: for
-    people with more than `half_body_min_keypoints` labeled keypoints. The official code means to
-    choose the upper body half of the time but compares a normal draw with 0.5, so that it does
-    0.69 of the time; published weights were trained so, and so is our default.
+    Scale: factor 1 + `scale` * normal, clipped to [1 - scale, 1 + scale]. Rotation: with
+    `rotation_probability`, `rotation_deg` * normal, clipped to twice `rotation_deg`. Half body: for
+    persons with more than `half_body_min_keypoints` labeled keypoints. The official code intends to
+    choose the upper body half of the time, but compares a normal draw with 0.5 and so chooses it
+    0.69 of the time; published weights were trained so, and so is the default here.
     """
 
     scale: float = 0.35
@@ -35,9 +35,9 @@ class Augmentation:
     half_body_upper_probability: float = 0.69
     half_body_padding: float = 1.5
     shift: float = 0.0
-    """Standard deviation of the box's center, as a part of its size; not in the paper."""
+    """Standard deviation of the box's center, relative to its size; not in the paper."""
     photometric: float = 0.0
-    """Strength in [0, 1] of changes of color, light and sharpness; not in the paper."""
+    """Strength in [0, 1] of changes of color, brightness and sharpness; not in the paper."""
 
 
 def draw_crop(
@@ -47,9 +47,9 @@ def draw_crop(
     augmentation: Augmentation,
     rng: np.random.Generator,
 ) -> Crop:
-    """Draw one augmented crop. `keypoints` (k, 3) in the image, visibility last."""
+    """Draw one augmented crop. `keypoints` (k, 3) are x, y in image pixels and visibility."""
     a = augmentation
-    # Every number is drawn whether it is used or not, so that one choice never shifts the others.
+    # Every number is drawn whether it is used or not, so that no choice shifts the others.
     half, upper, turn, mirror = rng.uniform(size=4)
     zoom, angle, *shift = rng.standard_normal(4)
     if half < a.half_body_probability:
@@ -77,8 +77,8 @@ def half_body(
 ) -> Crop:
     """The crop around the labeled keypoints of one half of the body, or `crop` unchanged.
 
-    The preferred half is taken where more than two of its keypoints are labeled, the lower else,
-    and where that has no more than two either, the upper again; fewer than two give no crop.
+    The preferred half is chosen where more than two of its keypoints are labeled, else the lower
+    one, and where that has no more than two either, the upper one; fewer than two change nothing.
     """
     labeled = keypoints[:, 2] > 0
     if not skeleton.upper_body or labeled.sum() <= augmentation.half_body_min_keypoints:
@@ -98,7 +98,7 @@ def half_body(
 def photometric(
     image: NDArray[np.uint8], strength: float, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Change light, contrast, color and sharpness of an (h, w, 3) uint8 image.
+    """Change brightness, contrast, color and sharpness of an (h, w, 3) uint8 RGB image.
 
     `strength` in [0, 1]; 0 returns the image. Each change happens about half of the time.
     """
@@ -107,7 +107,7 @@ def photometric(
     pixels: NDArray[Any] = image.astype(np.float32)
     if rng.uniform() < 0.7:
         gain = rng.uniform(1 - 0.4 * strength, 1 + 0.4 * strength, size=3)
-        # Mostly one gain for all channels (light), a little for each (color of the light).
+        # Mostly one gain for all channels (brightness), a little for each (color).
         gain = 0.7 * gain.mean() + 0.3 * gain
         pixels = (pixels - 128) * rng.uniform(1 - 0.4 * strength, 1 + 0.4 * strength) + 128
         pixels *= gain.astype(np.float32)

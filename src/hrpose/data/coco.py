@@ -1,14 +1,16 @@
-"""COCO keypoints files: parsed once, checked by one table of rules, seen through views.
+"""COCO keypoints files: parsed once, checked by one table of rules, read through views.
 
-`read_annotations` parses a file; what it returns is shown
+`read_annotations` parses a file. The views of what it returns are
 
-- as columns: `persons()` for training and evaluation, `instances()` with everything as written,
-  `boxes()` for detectors of persons, `test_images()` where nothing is annotated;
-- as entries: `images` and `annotations`, and `part` to write some of them again;
-- as `problems`: what breaks a rule.
+- columns: `persons()` for training and evaluation, `instances()` with everything as written,
+  `boxes()` for person detectors, `test_images()` where nothing is annotated;
+- entries: `images` and `annotations`, and `part` to write some of them again;
+- `problems`: the entries that break a rule.
 
-The rules are the same for all of it, and each stands in one place. Strict reading raises UserError
-for the first entry that breaks one; lenient reading leaves such entries out and counts them.
+All views share the rules of `hrpose.data.rules`. Strict reading raises UserError for the first
+entry that breaks one; lenient reading leaves such entries out and reports them.
+
+`read_results` parses the other kind of COCO file, a list of poses or detections.
 """
 
 import json
@@ -29,6 +31,7 @@ from hrpose.data.rules import (
     FILE_NAME,
     HEIGHT,
     ID,
+    SCORE,
     TRUST,
     WIDTH,
     Check,
@@ -44,21 +47,26 @@ from hrpose.errors import UserError
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import from_coco_category
 
-# Bytes of a JSON file: COCO's largest has half a gigabyte.
-MAX_JSON = 2_000_000_000
+# COCO's largest file has half a gigabyte.
+MAX_JSON_BYTES = 2_000_000_000
 
 
 def read_json(path: Path) -> Any:
-    """Parse a JSON file. Raises UserError where it is missing, not JSON, or above `MAX_JSON`."""
+    """Parse a JSON file. Raises UserError where it is missing, too large, or not JSON."""
     try:
-        if (size := path.stat().st_size) > MAX_JSON:
-            expected = f"{path}: expected at most {MAX_JSON:,} bytes of JSON"
-            raise UserError(f"{expected}, found {size:,}", code="file-too-large")
-        return json.loads(path.read_bytes())
+        size = path.stat().st_size
+        content = path.read_bytes() if size <= MAX_JSON_BYTES else None
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror or error})", code="file-unreadable"
         ) from error
+    if content is None:
+        raise UserError(
+            f"{path}: expected at most {MAX_JSON_BYTES:,} bytes of JSON, found {size:,}",
+            code="file-too-large",
+        )
+    try:
+        return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected JSON, found {error}", code="json-invalid") from error
 
@@ -66,18 +74,18 @@ def read_json(path: Path) -> Any:
 def read_annotations(
     path: "Path | CocoAnnotations", *, lenient: bool = False, category: str | None = None
 ) -> "CocoAnnotations":
-    """Parse a COCO file; its views check what they show.
+    """Parse a COCO file; its views check what they return.
 
-    `category` names one of several categories with keypoints. Annotations that are parsed already
-    are returned as they are. Raises UserError where the file cannot be read or is no JSON object.
+    `category` names one of several categories with keypoints. Parsed annotations are returned as
+    they are. Raises UserError where the file cannot be read or is no JSON object.
     """
     if isinstance(path, CocoAnnotations):
         return path
     document = read_json(path)
     if isinstance(document, list):
         raise UserError(
-            f"{path}: expected COCO annotations (an object), found a list; are results and "
-            "annotations the other way round?",
+            f"{path}: expected COCO annotations (an object), found a list; are annotations and "
+            "results swapped?",
             code="annotations-invalid",
         )
     if not isinstance(document, dict):
@@ -89,17 +97,17 @@ def read_annotations(
 
 
 def load_persons(annotations: Path, unlabeled: bool = False) -> PersonTable:
-    """`CocoAnnotations.persons` of a file that is needed for nothing else."""
+    """The persons of a file that is not needed for anything else."""
     return read_annotations(annotations).persons(unlabeled)
 
 
 @dataclass(frozen=True, eq=False)
 class CocoAnnotations:
-    """A parsed COCO file. What a view shows is checked when it is first asked for.
+    """A parsed COCO file. Each view is checked when it is first used.
 
     `document` is the file's content. Views raise UserError, naming the file and the entry, where
-    it has not the form they need; `lenient` ones leave out images and annotations that break a
-    rule. `category` names one of several categories with keypoints.
+    it does not have the form they need; `lenient` ones leave out images and annotations that break
+    a rule. `category` names one of several categories with keypoints.
     """
 
     path: Path
@@ -108,7 +116,7 @@ class CocoAnnotations:
     category: str | None = None
 
     def error(self, where: str, expected: str, found: object) -> UserError:
-        """What to raise of a part of the file."""
+        """The error for a part of the file."""
         return UserError(
             f"{self.path}: {where}: expected {expected}, found {shown(found)}",
             code="annotations-invalid",
@@ -150,17 +158,17 @@ class CocoAnnotations:
 
     @property
     def skeleton(self) -> Skeleton:
-        """Of the one category with keypoints."""
+        """The skeleton of the one category with keypoints."""
         return self._keypoint_category[0]
 
     @property
     def category_id(self) -> int:
-        """Of the one category with keypoints."""
+        """The id of the one category with keypoints."""
         return self._keypoint_category[1]
 
     @property
     def has_keypoints(self) -> bool:
-        """False of a file of boxes: no category has keypoints."""
+        """Whether any category has keypoints; False for a file of boxes."""
         return any(category.get("keypoints") for category in self.entries("categories"))
 
     @cached_property
@@ -184,7 +192,7 @@ class CocoAnnotations:
         return image_rule({image_id: row for row, image_id in enumerate(ids)})
 
     def _check(self, entries: list[Entry], k: int) -> Checked:
-        """The columns of annotations with k keypoints. No keypoints are k unlabeled ones."""
+        """The columns of annotations with k keypoints; missing ones count as not labeled."""
         check = Check(self.path, self.lenient, "annotation", entries)
         index = check.column(self._image_rule)
         boxes = np.asarray(check.column(BBOX), np.float64).reshape(-1, 4)
@@ -192,7 +200,7 @@ class CocoAnnotations:
         given = [(entry.get("keypoints") or nothing) if k else nothing for entry in entries]
         keypoints = np.asarray(check.column(keypoints_rule(k), given), np.float32)
         keypoints = keypoints.reshape(len(entries), k, 3)
-        # COCO labels keypoints of large people only; a box without size is a mistake there.
+        # COCO labels keypoints of large persons only; an empty box is a mistake there.
         empty = keypoints[..., 2].any(axis=1) & (boxes[:, 2:] <= 0).any(axis=1)
         for row in np.flatnonzero(empty).tolist():
             check.problem(row, "bbox", "a width and a height above 0", boxes[row].tolist())
@@ -220,8 +228,8 @@ class CocoAnnotations:
         return [entry for entry in entries if entry.get("category_id") == self.category_id]
 
     def instances(self, crowds: bool = True) -> Checked:
-        """All annotations of the category, labeled or not, as written; its columns are those of a
-        `PersonTable`. Without keypoints (n, 0, 3), of all categories, where none has keypoints.
+        """All annotations of the category, labeled or not, as written, with the columns of a
+        `PersonTable`. Where no category has keypoints: those of all, with keypoints (n, 0, 3).
         """
         return self._all if crowds else self._single
 
@@ -238,15 +246,15 @@ class CocoAnnotations:
         return len(self.skeleton) if self.has_keypoints else 0
 
     def table(self, columns: Mapping[str, NDArray[Any]]) -> PersonTable:
-        """The columns of annotations, with those of the images."""
+        """A table of these columns of annotations and the columns of the images."""
         columns = {**self._images.columns, **columns}
         return PersonTable(skeleton=self.skeleton, category_id=self.category_id, **columns)
 
     def persons(self, unlabeled: bool = False) -> PersonTable:
-        """The people with at least one labeled keypoint, by the rules of the official code.
+        """The persons with at least one labeled keypoint, by the rules of the official code.
 
-        Crowds are left out; boxes are cut to the image, except those that an annotation calls
-        `bbox_exact` (MPII's). With `unlabeled`, people without a labeled keypoint are there too.
+        Crowds are left out; boxes are clipped to the image, except those marked `bbox_exact`
+        (MPII's). With `unlabeled`, persons without a labeled keypoint are included.
         """
         persons = [
             entry
@@ -256,16 +264,16 @@ class CocoAnnotations:
         checked = self._check(persons, len(self.skeleton))
         table = self.table(checked.columns)
         exact = np.asarray([entry.get("bbox_exact") is True for entry in checked.entries], bool)
-        boxes, kept = _inside(table.boxes, table.image_wh[table.image_index])
-        kept |= exact & (table.boxes[:, 2:] > 0).all(axis=1)
-        kept &= (unlabeled | table.keypoints[..., 2].any(axis=1)) & (table.areas > 0)
+        boxes, valid = _clipped(table.boxes, table.image_wh[table.image_index])
+        valid |= exact & (table.boxes[:, 2:] > 0).all(axis=1)
+        valid &= (unlabeled | table.keypoints[..., 2].any(axis=1)) & (table.areas > 0)
         columns = {**checked.columns, "boxes": np.where(exact[:, None], table.boxes, boxes)}
-        return self.table({name: column[kept] for name, column in columns.items()})
+        return self.table({name: column[valid] for name, column in columns.items()})
 
     def test_images(self, skeleton: Skeleton) -> PersonTable | None:
-        """The images of a file without annotations, as COCO publishes its test sets, and nobody.
+        """The images of a file without annotations, as COCO publishes its test sets; no persons.
 
-        None where the file has annotations. `skeleton` is that of the people to be found there.
+        None where the file has annotations. `skeleton` is that of the poses to predict.
         """
         if "annotations" in self.document:
             return None
@@ -332,45 +340,90 @@ class CocoAnnotations:
 
     @property
     def problems(self) -> list[Problem]:
-        """Of the images and of all annotations but crowds; empty where reading is strict."""
-        strange = [
-            entry
-            for entry in self.entries("annotations")
-            if isinstance(entry.get("category_id"), list | dict)
-        ]
-        said = "annotation {}: 'category_id': expected a number, found {}"
+        """Those of the images and of all annotations but crowds; empty for strict reading."""
+        message = "annotation {}: 'category_id': expected a number, found {}"
         return [
             *self._images.problems,
             *self._single.problems,
             *(
-                Problem("annotation", "category_id", e, said.format(e.get("id"), e["category_id"]))
-                for e in strange
+                Problem("annotation", "category_id", e, message.format(e.get("id"), category))
+                for e in self.entries("annotations")
+                if isinstance(category := e.get("category_id"), list | dict)
             ),
         ]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class CocoResults:
-    """A parsed COCO results file: what is in it, whatever that is."""
+    """A parsed COCO results file: a list of poses or of detections.
+
+    Views raise UserError, naming the file and the entry, where it does not have the form they need.
+    """
 
     path: Path
-    entries: Any
+    document: Any
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """The results, unchecked. Raises UserError where the file is no list of objects."""
+        if not isinstance(self.document, list) or not all(
+            isinstance(entry, dict) for entry in self.document
+        ):
+            hint = "; are annotations and results swapped?" * isinstance(self.document, dict)
+            raise UserError(
+                f"{self.path}: expected COCO results (a list of objects), "
+                f"found {type(self.document).__name__}{hint}",
+                code="annotations-invalid",
+            )
+        return self.document
+
+    def detections(self, score: float | None = None) -> Checked:
+        """The columns `boxes` (n, 4) [x, y, w, h] and `scores` (n,), both float64.
+
+        `score` is that of entries without one, which are invalid where it is None.
+        """
+        check = Check(self.path, False, "entry", self.entries, "boxes-invalid")
+        boxes = np.asarray(check.column(BBOX), np.float64).reshape(-1, 4)
+        scores = check.column(SCORE, [entry.get("score", score) for entry in self.entries])
+        return check.finish({"boxes": boxes, "scores": np.asarray(scores, np.float64)})
 
 
 def read_results(path: Path) -> CocoResults:
-    """Parse a results file for several uses. Raises UserError where it is no JSON."""
+    """Parse a results file. Raises UserError where it is no JSON."""
     return CocoResults(path, read_json(path))
 
 
+def read_boxes(path: Path) -> CocoResults:
+    """Parse a file of boxes: COCO results, or COCO annotations.
+
+    Annotations become results with the `file_name` of their image, where the file has it.
+    """
+    document = read_json(path)
+    if isinstance(document, dict):
+        annotations = CocoAnnotations(path, document)
+        names = {
+            str(image.get("id")): image["file_name"]
+            for image in annotations.entries("images")
+            if "file_name" in image
+        }
+        document = [
+            {**entry, "file_name": names[key]}
+            if (key := str(entry.get("image_id"))) in names
+            else entry
+            for entry in annotations.entries("annotations")
+        ]
+    return CocoResults(path, document)
+
+
 def _labeled(keypoints: Any) -> bool:
-    """False for a person without keypoints; what is no list is complained about later."""
+    """Whether a person has a labeled keypoint; anything but a list is reported later."""
     return any(keypoints) if isinstance(keypoints, list) else keypoints is not None
 
 
-def _inside(
+def _clipped(
     boxes: NDArray[np.float64], image_wh: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Cut boxes to their images as the official code does, and say which are left.
+    """Clip boxes to their images as the official code does; also a mask of those that remain.
 
     The last pixel column is width - 1 and a box of width w ends at x + w - 1, so every box loses
     one pixel in width and height.

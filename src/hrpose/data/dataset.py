@@ -1,7 +1,7 @@
-"""From a row of a `PersonTable` to a training or evaluation sample.
+"""The dataset and samplers: from a row of a `PersonTable` to a training or evaluation sample.
 
-The dataset is a pure function of a `Draw`; all randomness is in the seeds that the sampler hands
-out. A sample therefore does not depend on the number of workers, nor on which one makes it.
+The dataset is a pure function of a `Draw`; all randomness is in the seeds that the sampler draws. A
+sample therefore does not depend on the number of workers, nor on which one makes it.
 """
 
 import errno
@@ -25,45 +25,45 @@ from hrpose.geometry import Crop, transform, warp
 
 # Seconds between attempts to read an image.
 _PAUSES = (0.1, 1.0)
-# How the system says that a file cannot be had, now or later.
-_LASTING = (
+# Errors of the system that waiting does not change.
+_PERMANENT = (
     *(None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
     *(errno.EACCES, errno.EPERM),
 )
 
 
 class Cutouts(Protocol):
-    """The images of the people of a table, by row."""
+    """The images of the persons of a table, by row."""
 
     def read(self, person: int, crop: Crop | None = None) -> Cutout:
-        """An image, or the part of one, in which `crop` is; without, every crop of the person."""
+        """The part of the image that `crop` shows, or all of it; without, that of every crop."""
         ...
 
 
-def read_patiently(cutouts: Cutouts, person: int, crop: Crop) -> Cutout:
-    """`cutouts.read`, and again after a moment where the disk failed.
+def read_with_retries(cutouts: Cutouts, person: int, crop: Crop) -> Cutout:
+    """`cutouts.read`, repeated after a moment where the disk failed.
 
-    Disks across a network fail for moments, and a training of days must not end for one. Raises
-    UserError where the image stays unreadable, and at once where waiting cannot help: it is
-    missing, forbidden or damaged.
+    Network disks fail for moments, which must not end a training of days. Raises UserError where
+    the image stays unreadable, and at once where waiting cannot help: it is missing, forbidden or
+    damaged.
     """
     for pause in _PAUSES:
         try:
             return cutouts.read(person, crop)
         except UserError as error:
-            if not _may_pass(error.__cause__):
+            if not _is_temporary(error.__cause__):
                 raise
             time.sleep(pause)
     return cutouts.read(person, crop)
 
 
-def _may_pass(cause: BaseException | None) -> bool:
-    """Whether reading failed for the moment; decoders raise OSError without a number."""
-    return isinstance(cause, OSError) and cause.errno not in _LASTING
+def _is_temporary(cause: BaseException | None) -> bool:
+    """Whether a read may succeed later; decoders raise OSError without a number."""
+    return isinstance(cause, OSError) and cause.errno not in _PERMANENT
 
 
 class Images:
-    """Whole images, from a folder or a zip file."""
+    """The full images, from a folder or a zip file."""
 
     def __init__(self, table: PersonTable, source: ImageFiles) -> None:
         self.table = table
@@ -74,22 +74,23 @@ class Images:
         return Cutout(self.source.read(self.table.image_name(person)))
 
 
-def open_cutouts(place: str | Path, table: PersonTable, where: object = "annotations") -> Cutouts:
-    """Open a folder, a zip file or a pack, and see that every person's image is in it.
+def open_cutouts(path: str | Path, table: PersonTable, where: object = "annotations") -> Cutouts:
+    """Open a folder, a zip file or a pack that has the image of every person.
 
-    Raises UserError that says what is missing; `where` names the annotations in it.
+    Raises UserError where one is missing; `where` names the annotations in the message.
     """
-    if is_pack(place):
-        pack = Pack(Path(place))
+    if is_pack(path):
+        pack = Pack(Path(path))
         pack.check(table, where)
         return pack
-    source = ImageFiles(place)
+    source = ImageFiles(path)
     used = np.unique(table.file_names[table.image_index])
     missing = [name.decode() for name in used if name.decode() not in source]
     if missing:
         raise UserError(
-            f"{where}: {len(missing)} of {len(used)} images are not in {place}, "
-            f"such as {missing[0]}"
+            f"{where}: {len(missing)} of {len(used)} images are not in {path}, "
+            f"such as {missing[0]}",
+            code="images-missing",
         )
     return Images(table, source)
 
@@ -108,8 +109,8 @@ class Sample(NamedTuple):
     where labeled, `trust` float32 (), `person` int64 () the row in the table, `to_image` float64
     (2, 3) from input to image pixels.
 
-    With `crop_to_source`, float64 (2, 3), the image is not warped yet: it leads from input pixels to those of
-    `image`, whose black edge in a batch stands for what is outside.
+    With `crop_to_source`, float64 (2, 3) from input pixels to pixels of `image`, the image is not
+    warped yet; in a batch it is padded with black.
     """
 
     image: Tensor
@@ -122,7 +123,7 @@ class Sample(NamedTuple):
 
 
 class PoseDataset(Dataset[Sample]):
-    """The people of a table as samples, indexed by `Draw`.
+    """The persons of a table as samples, indexed by `Draw`.
 
     `warped` False leaves the warp to the device (`hrpose.training.module`).
     """
@@ -149,7 +150,7 @@ class PoseDataset(Dataset[Sample]):
         return len(self.table)
 
     def crop_of(self, draw: Draw) -> tuple[Crop, np.random.Generator | None]:
-        """The crop of a draw, and the generator that goes on to the photometric changes."""
+        """The crop of a draw, and the generator for the photometric changes."""
         crop = Crop.from_box(
             self.table.boxes[draw.person],
             self.input_wh,
@@ -164,12 +165,9 @@ class PoseDataset(Dataset[Sample]):
 
     def __getitem__(self, draw: Draw) -> Sample:
         crop, rng = self.crop_of(draw)
-        cutout = read_patiently(self.cutouts, draw.person, crop)
-        inside, image, crop_to_source = (
-            crop.inside(cutout.origin, cutout.shrunk),
-            cutout.image,
-            None,
-        )
+        cutout = read_with_retries(self.cutouts, draw.person, crop)
+        inside, image = crop.inside(cutout.origin, cutout.shrunk), cutout.image
+        crop_to_source = None
         if self.warped:
             image = warp(image, inside)
             if rng is not None:
@@ -181,7 +179,7 @@ class PoseDataset(Dataset[Sample]):
             torch.from_numpy(image),
             torch.from_numpy(points),
             torch.from_numpy(visible),
-            torch.tensor(float(self.table.trust[draw.person])),  # quicker than of NumPy's number
+            torch.tensor(float(self.table.trust[draw.person])),  # faster than from NumPy's number
             torch.tensor(draw.person),
             torch.from_numpy(crop.inverse_matrix),
             crop_to_source,
@@ -198,33 +196,33 @@ class PoseDataset(Dataset[Sample]):
 
 
 class Epochs:
-    """The part of a sampler that knows the epoch, and how much of it was drawn before."""
+    """The part of a sampler that has the epoch, and how much of it was drawn already."""
 
     def __init__(self) -> None:
         self.epoch = 0
         self._resumed = (0, 0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer at the start of each epoch."""
+        """Start an epoch; the trainer calls it."""
         self.epoch = epoch
 
     def resume(self, epoch: int, draws: int) -> None:
-        """Leave out the first `draws` of this epoch, which a training had before it stopped."""
+        """Skip the first `draws` of this epoch, which were drawn before the training stopped."""
         self.epoch, self._resumed = epoch, (epoch, draws)
 
     @property
     def start(self) -> int:
-        """The first draw of the present epoch."""
+        """The first draw of the current epoch."""
         epoch, draws = self._resumed
         return draws if epoch == self.epoch else 0
 
 
 class TrainingSampler(Epochs, Sampler[Draw]):
-    """Each epoch, `samples` draws; a person's share follows its weight.
+    """`samples` draws in each epoch, in proportion to the persons' weights.
 
-    With equal weights every person comes once before any comes again. The order and the seeds
-    follow from (seed, epoch) alone. Of several processes each takes every so manieth draw and as
-    many as the others: together their batches are those of a single process.
+    With equal weights every person is drawn once before any is drawn again. The order and the seeds
+    depend on (seed, epoch) alone. Of n processes each takes every nth draw, all of them equally
+    many: together their batches are those of a single process.
     """
 
     def __init__(
@@ -246,10 +244,10 @@ class TrainingSampler(Epochs, Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        # Systematic sampling: whole shares are certain, only what is left over is drawn.
+        # Systematic sampling: only the fractional part of a person's share is random.
         ends = np.cumsum(self.weights[(shuffled := rng.permutation(len(self.weights)))])
-        places = (np.arange(self.samples) + rng.uniform()) / self.samples
-        persons = shuffled[np.searchsorted(ends, places * ends[-1], side="right")]
+        positions = (np.arange(self.samples) + rng.uniform()) / self.samples
+        persons = shuffled[np.searchsorted(ends, positions * ends[-1], side="right")]
         persons = rng.permutation(persons)
         mine = range(self.rank, len(self) * self.processes, self.processes)
         for position in mine[self.start :]:
@@ -259,7 +257,7 @@ class TrainingSampler(Epochs, Sampler[Draw]):
 class EvaluationSampler(Sampler[Draw]):
     """Every person once, in the table's order, without augmentation.
 
-    Of several processes each takes every so manieth person.
+    Of n processes each takes every nth person.
     """
 
     def __init__(self, count: int, rank: int = 0, processes: int = 1) -> None:
@@ -273,9 +271,9 @@ class EvaluationSampler(Sampler[Draw]):
 
 
 def sampling_weights(table: PersonTable, by_source: dict[str, float]) -> NDArray[np.float64]:
-    """(n,): how often each person is drawn; `by_source` scales the people of a source.
+    """(n,): how often each person is drawn; `by_source` gives the persons of a source their weight.
 
-    Raises UserError where nobody would be drawn.
+    Raises UserError where no person would be drawn.
     """
     weights = np.ones(len(table), np.float64)
     sources = table.person_sources()
@@ -283,21 +281,22 @@ def sampling_weights(table: PersonTable, by_source: dict[str, float]) -> NDArray
         weights[sources == source.encode()] = weight
     if not weights.any():
         raise UserError(
-            f"data.sampling: expected a weight above 0 for somebody, found 0 for all {len(table)} "
-            "training people"
+            f"data.sampling: expected a weight above 0, found 0 for all {len(table)} persons to "
+            "train on",
+            code="recipe-invalid",
         )
     return weights
 
 
 def collate(samples: Sequence[Sample]) -> Sample:
-    """Stack samples into a batch; images that are not warped yet get black edges to one size."""
+    """Stack samples into a batch; images that are not warped yet are padded to one size."""
     images, *fields, crop_to_source = zip(*samples, strict=True)
     if crop_to_source[0] is None:
         return Sample(torch.stack(images), *map(torch.stack, fields))
     height, width = (-(-max(image.shape[axis] for image in images) // 32) * 32 for axis in (0, 1))
     canvas = torch.zeros((len(images), height, width, 3), dtype=torch.uint8)
-    for place, image in zip(canvas, images, strict=True):
-        place[: image.shape[0], : image.shape[1]] = image
+    for area, image in zip(canvas, images, strict=True):
+        area[: image.shape[0], : image.shape[1]] = image
     return Sample(canvas, *map(torch.stack, fields))._replace(
         crop_to_source=torch.stack(crop_to_source)
     )

@@ -1,10 +1,10 @@
-"""Writing a data set as a new folder: whole or not at all, its images linked or copied.
+"""Data sets written as a new folder, completely or not at all, with their images linked or copied.
 
     OUT/annotations.json, train.json ...
-    OUT/images -> the folder of the images, or a copy of those that are named
+    OUT/images -> the folder of the images, or copies of those in the annotations
 
-A link keeps file names short and right without a copy, and commands look into `images` beside an
-annotation file. Images in a zip file are not linked; commands take the zip file itself.
+Commands look for `images` beside an annotation file, so a link is enough for them to find the
+images by the same names. Images in a zip file are not linked: commands read the zip file itself.
 """
 
 import json
@@ -24,14 +24,14 @@ from hrpose.skeleton import Skeleton
 
 
 @dataclass(frozen=True, slots=True)
-class Album:
-    """Images `names` of a source, to be found below the folder `at` of the set.
+class ImageSet:
+    """The images `names` of `files`, to be placed below `folder` of the data set.
 
-    With `each`, links are made for the images, not for their folder.
+    With `each`, the images are linked one by one, not their folder.
     """
 
-    at: str
-    source: ImageFiles
+    folder: str
+    files: ImageFiles
     names: tuple[str, ...] = ()
     each: bool = False
 
@@ -45,33 +45,39 @@ def need_images(path: Path, images: Path | None) -> ImageFiles:
     """As `images_of`; raises UserError where there are none."""
     found = images_of(path, images)
     if found is None:
-        raise UserError(f"{path}: expected the folder 'images' beside it, found none; use --images")
+        raise UserError(
+            f"{path}: expected the folder 'images' beside it, found none; use --images",
+            code="images-missing",
+        )
     return found
 
 
 def must_be_new(out: Path) -> None:
-    """Raises UserError where `out` holds something already."""
+    """Raises UserError where `out` exists and is not an empty folder."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: expected a new or empty folder, found files there; name another")
+        raise UserError(
+            f"{out}: expected a new or empty folder, found files there; choose another",
+            code="folder-not-empty",
+        )
 
 
 def write_folder(
-    out: Path, files: Mapping[str, str], albums: Iterable[Album] = (), copy: bool = False
+    out: Path, files: Mapping[str, str], images: Iterable[ImageSet] = (), copy: bool = False
 ) -> None:
-    """Write `files` (text by name) and the images to `out`, which appears when all is done.
+    """Write `files` (text by name) and the images to `out`, which appears when all of it is done.
 
     Raises UserError, leaving nothing behind, where `out` is not new, an image to copy is missing,
-    or the disk refuses.
+    or something cannot be written.
     """
     must_be_new(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
-        raise _refused(out, error) from error
+        raise _write_error(out, error) from error
     try:
-        for album in albums:
-            _add(staged, album, copy)
+        for each in images:
+            _add(staged, each, copy)
         for name, text in files.items():
             path = _inside(staged, name)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,42 +88,43 @@ def write_folder(
         staged.rename(out)
     except OSError as error:
         shutil.rmtree(staged, ignore_errors=True)
-        raise _refused(out, error) from error
+        raise _write_error(out, error) from error
     except UnicodeEncodeError as error:
         shutil.rmtree(staged, ignore_errors=True)
-        raise UserError(f"{out}: expected names of real characters, found {error}") from error
+        raise UserError(
+            f"{out}: expected names without surrogate characters, found {error}",
+            code="annotations-invalid",
+        ) from error
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         raise
 
 
-def is_linked(album: Album) -> bool:
-    """Whether the images can be linked: they are in a folder."""
-    return album.source.place.is_dir()
-
-
-def _add(staged: Path, album: Album, copy: bool) -> None:
-    at = _inside(staged, album.at)
+def _add(staged: Path, images: ImageSet, copy: bool) -> None:
+    folder, files = _inside(staged, images.folder), images.files
     if copy:
-        for name in album.names:
-            content = album.source.content(name)
+        for name in images.names:
+            content = files.content(name)
             if len(content) > MAX_BYTES:
-                raise UserError(f"{name}: expected at most {MAX_BYTES:,} bytes, found more")
-            path = _inside(at, name)
+                raise UserError(
+                    f"{name}: expected at most {MAX_BYTES:,} bytes, found more",
+                    code="file-too-large",
+                )
+            path = _inside(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-    elif not is_linked(album):
+    elif not files.path.is_dir():
         return
-    elif album.each:
-        for name in album.names:
-            if name in album.source:
-                _link(_inside(at, name), album.source.place / name)
+    elif images.each:
+        for name in images.names:
+            if name in files:
+                _link(_inside(folder, name), files.path / name)
     else:
-        _link(at, album.source.place)
+        _link(folder, files.path)
 
 
 def _link(path: Path, target: Path) -> None:
-    """A relative link, so that a tree of data may move as a whole.
+    """Make a relative link, so that a tree of data may be moved.
 
     `path` is in the staged folder, which is beside the folder that it becomes.
     """
@@ -126,29 +133,37 @@ def _link(path: Path, target: Path) -> None:
         relative = os.path.relpath(target.resolve(), path.parent.resolve())
         path.symlink_to(relative, target_is_directory=target.is_dir())
     except (OSError, ValueError, NotImplementedError) as error:
-        raise UserError(f"{target}: cannot be linked to ({error}); use --copy") from error
+        raise UserError(
+            f"{target}: cannot be linked to ({error}); use --copy", code="write-failed"
+        ) from error
 
 
 def _inside(folder: Path, name: str) -> Path:
     if not stays_inside(name):
-        raise UserError(f"{folder}: expected a name inside the folder, found {name!r}")
+        raise UserError(
+            f"{folder}: expected a name inside the folder, found {name!r}",
+            code="annotations-invalid",
+        )
     return folder / name
 
 
-def _refused(out: Path, error: OSError) -> UserError:
+def _write_error(out: Path, error: OSError) -> UserError:
     reason = error.strerror or error
-    return UserError(f"{out}: cannot be written ({reason}); choose another folder")
+    return UserError(
+        f"{out}: cannot be written ({reason}); choose another folder", code="write-failed"
+    )
 
 
+# Where CVAT and Datumaro look for the images and annotations of a COCO data set.
 IMAGES = "images/default"
 ANNOTATIONS = "annotations/person_keypoints_default.json"
 
 
 @dataclass(slots=True)
 class CocoSet:
-    """Images and their people, collected one image after the other.
+    """Predicted poses as a COCO data set, collected image by image.
 
-    Keypoints with a score below `threshold` are absent: x, y and visibility 0. The others have
+    Keypoints with a score below `threshold` are not labeled: x, y and visibility 0. The others have
     visibility 2.
     """
 
@@ -158,7 +173,7 @@ class CocoSet:
     annotations: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, image_id: int, file_name: str, image_wh: tuple[int, int], poses: Poses) -> None:
-        """An image that is in `IMAGES` under `file_name`, and the people in it."""
+        """Add an image, which is in `IMAGES` under `file_name`, and its poses."""
         width, height = image_wh
         self.images.append(
             {"id": image_id, "file_name": file_name, "width": width, "height": height}
@@ -180,9 +195,9 @@ class CocoSet:
                     "bbox": [round(value, 2) for value in box],
                     "area": round(box[2] * box[3], 2),
                     "iscrowd": 0,
-                    # Readers ask for it, and may find it empty.
+                    # Required by readers, and may be empty.
                     "segmentation": [],
-                    # Not COCO's, but both tools keep it as an attribute.
+                    # Not COCO's, but both tools preserve it as an attribute.
                     "score": round(score, 4),
                 }
             )

@@ -1,4 +1,4 @@
-"""Where a data set's images are: in a folder, or inside a zip file that is never unpacked."""
+"""A data set's images: in a folder, or in a zip file that is never unpacked to disk."""
 
 import os
 import zipfile
@@ -17,38 +17,39 @@ _ENCRYPTED = 0x1
 
 
 class ImageFiles:
-    """The images below `place`, known by their names.
+    """The images below `path`, by their names.
 
-    `place` is a folder, a zip file (`val2017.zip`) or a folder inside one (`val2017.zip@/val2017`).
-    A name is looked up in a zip file as it is and, without `@`, in the one folder that holds all
-    the images, as archives are often made. Worker processes and threads may share a source.
-    Raises UserError where there is no such place.
+    `path` is a folder, a zip file (`val2017.zip`) or a folder inside one (`val2017.zip@/val2017`).
+    Names in a zip file may leave out the one folder that holds all the images, as in many
+    archives. Worker processes and threads may share an instance. Raises UserError where `path` is
+    neither.
     """
 
-    def __init__(self, place: str | Path) -> None:
-        self.place = Path(place)
-        archive, at, inside = str(place).partition(".zip@")
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        archive, at, inside = str(path).partition(".zip@")
         self._zip: _Zip | None = None
-        if at and not self.place.is_dir():
+        if at and not self.path.is_dir():
             self._zip = _Zip(Path(f"{archive}.zip"), inside.replace("\\", "/").strip("/"))
-        elif self.place.is_file():
-            self._zip = _Zip(self.place, None)
-        elif not self.place.is_dir():
+        elif self.path.is_file():
+            self._zip = _Zip(self.path, None)
+        elif not self.path.is_dir():
             raise UserError(
-                f"{place}: expected the folder of the images or a zip file of them, found none; "
-                "check the path"
+                f"{path}: expected the folder of the images or a zip file of them, found neither; "
+                "check the path",
+                code="images-missing",
             )
 
     def __contains__(self, name: str) -> bool:
         if self._zip is not None:
             return self._zip.member(name) is not None
         try:
-            return stays_inside(name) and (self.place / name).is_file()
+            return stays_inside(name) and (self.path / name).is_file()
         except OSError:  # a name that no file can have
             return False
 
     def read(self, name: str) -> NDArray[np.uint8]:
-        """The image as `hrpose.image.read_image` gives it, with the same bounds and errors."""
+        """(h, w, 3) uint8 RGB, with the bounds and errors of `hrpose.image.read_image`."""
         data, label = self._bytes(name)
         return read_image(data, label)
 
@@ -63,19 +64,22 @@ class ImageFiles:
         return data if isinstance(data, bytes) else read_bytes(data, label)
 
     def names(self) -> Iterator[str]:
-        """The names of all files below the place, whatever they hold, in an order that stays."""
+        """The names of all files below the path, images or not, in a fixed order."""
         if self._zip is not None:
             yield from self._zip.names()
         else:
-            yield from _names_below(self.place)
+            yield from _names_below(self.path)
 
     def _bytes(self, name: str) -> tuple[bytes | Path, str]:
         """The image's bytes, or the file that holds them, and its name for messages."""
         if self._zip is not None:
             return self._zip.read(name), f"{self._zip.path}@/{name}"
         if not stays_inside(name):
-            raise UserError(f"{self.place}: expected a name inside the folder, found {name!r}")
-        return self.place / name, str(self.place / name)
+            raise UserError(
+                f"{self.path}: expected a name inside the folder, found {name!r}",
+                code="annotations-invalid",
+            )
+        return self.path / name, str(self.path / name)
 
 
 def images_beside(file: Path) -> ImageFiles | None:
@@ -88,15 +92,17 @@ def images_beside(file: Path) -> ImageFiles | None:
 
 
 def _names_below(folder: Path, above: str = "") -> Iterator[str]:
-    """Folder by folder, so that only one folder's names are in memory. Linked ones are not entered.
+    """Folder by folder, so that only one folder's names are in memory; links are not followed.
 
-    Folders that cannot be read raise UserError: an archive must not shrink unnoticed.
+    Raises UserError for a folder that cannot be read: no image may be left out unnoticed.
     """
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be read ({error.strerror}); check the folder") from error
+        raise UserError(
+            f"{folder}: cannot be read ({error.strerror}); check the folder", code="file-unreadable"
+        ) from error
     for entry in entries:
         name = f"{above}{entry.name}"
         if entry.is_dir(follow_symlinks=False):
@@ -106,7 +112,7 @@ def _names_below(folder: Path, above: str = "") -> Iterator[str]:
 
 
 def stays_inside(name: str) -> bool:
-    """Whether a relative path leads nowhere out of its folder, on any system."""
+    """Whether a relative path stays inside its folder, on any system."""
     if name.isascii() and name.replace(".", "", 1).replace("_", "").isalnum():
         return True  # 000000000785.jpg, and most others
     path = PurePosixPath(name.replace("\\", "/"))
@@ -119,7 +125,7 @@ def stays_inside(name: str) -> bool:
 
 
 class _Zip:
-    """A zip file, opened once per process, and its members read one by one by any thread."""
+    """A zip file, opened once per process; any thread may read its members."""
 
     def __init__(self, path: Path, folder: str | None) -> None:
         self.path = path
@@ -127,13 +133,16 @@ class _Zip:
         try:
             found = self._archive().infolist()
         except FileNotFoundError:
-            raise UserError(f"{path}: no such file; check the name") from None
+            raise UserError(
+                f"{path}: no such file; check the name", code="file-unreadable"
+            ) from None
         except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
             raise UserError(
                 f"{path}: expected a folder of images or a zip file of them, found neither "
-                f"({error}); check the path or download it again"
+                f"({error}); check the path or download it again",
+                code="archive-invalid",
             ) from error
-        # What macOS adds is no part of the set, and what has no name cannot be asked for.
+        # What macOS adds is no part of the data set, and members without a name cannot be read.
         self._members = {
             member.filename: member
             for member in found
@@ -149,7 +158,8 @@ class _Zip:
             if not any(name.startswith(self._folders[0]) for name in self._members):
                 raise UserError(
                     f"{path}: expected a folder '{folder}' inside, found none; "
-                    f"its files are like {next(iter(self._members), 'nothing')}"
+                    f"its files are like {next(iter(self._members), 'nothing')}",
+                    code="images-missing",
                 )
 
     def _top(self) -> str:
@@ -157,7 +167,7 @@ class _Zip:
         parents = [PurePosixPath(name).parent.parts for name in self._members]
         if not parents:
             return ""
-        # What the first and the last in order share, all share.
+        # What the first and the last in sorted order share, all share.
         first, last = min(parents), max(parents)
         shared = 0
         while shared < min(len(first), len(last)) and first[shared] == last[shared]:
@@ -175,20 +185,28 @@ class _Zip:
         return None
 
     def read(self, name: str) -> bytes:
-        """A member's bytes: bounded before they are unpacked, and checked against its CRC."""
+        """A member's bytes, at most `MAX_BYTES`, checked against its CRC."""
         member, label = self.member(name), f"{self.path}@/{name}"
         if member is None:
-            raise UserError(f"{label}: no such file in the zip file; check the annotations")
+            raise UserError(
+                f"{label}: no such file in the zip file; check the annotations",
+                code="images-missing",
+            )
         if member.file_size > MAX_BYTES:
             raise UserError(
-                f"{label}: expected at most {MAX_BYTES:,} bytes, found {member.file_size:,}"
+                f"{label}: expected at most {MAX_BYTES:,} bytes, found {member.file_size:,}",
+                code="file-too-large",
             )
         if member.flag_bits & _ENCRYPTED:
-            raise UserError(f"{label}: expected a file without a password, found an encrypted one")
+            raise UserError(
+                f"{label}: expected a file without a password, found an encrypted one",
+                code="archive-invalid",
+            )
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise UserError(
                 f"{label}: expected a stored or deflated file, found compression "
-                f"{member.compress_type}; pack the images again"
+                f"{member.compress_type}; pack the images again",
+                code="archive-invalid",
             )
         try:
             with self._archive().open(member) as file:
@@ -197,12 +215,13 @@ class _Zip:
                 raise ValueError(f"expected {member.file_size:,} bytes, found {len(content):,}")
         except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(
-                f"{label}: damaged or cut off ({error}); copy or download it again"
+                f"{label}: damaged or cut off ({error}); copy or download it again",
+                code="archive-invalid",
             ) from error
         return content
 
     def _archive(self) -> zipfile.ZipFile:
-        """The open file: a forked process must not share the position and lock of its parent's."""
+        """The open file. A forked process opens its own: position and lock must not be shared."""
         owner, archive = self._opened or (0, None)
         if archive is None or owner != os.getpid():
             archive = zipfile.ZipFile(self.path)

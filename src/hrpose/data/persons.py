@@ -12,15 +12,15 @@ from hrpose.skeleton import Skeleton
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PersonTable:
-    """n people in m images, as NumPy columns: cheap to share with worker processes.
+    """n persons in m images, as NumPy columns, which are cheap to share with worker processes.
 
     Per image: `image_ids` (m,) int64, `file_names` (m,) UTF-8 bytes relative to the images'
     folder, `image_wh` (m, 2) int32, `sources` (m,) UTF-8 bytes (where an image came from; may be
     empty). Per person: `image_index` (n,) int32 into the images, `annotation_ids` (n,) int64,
     `boxes` (n, 4) float64 [x, y, w, h], `keypoints` (n, k, 3) float32 (x, y, visibility 0, 1 or
-    2), `areas` (n,) float64, `trust` (n,) float32 (how far the labels are to be trusted, 1 for
-    human ones), `box_scores` (n,) float32 (1 for ground truth). `category_id` is the people's
-    category in the COCO file, which results must carry.
+    2), `areas` (n,) float64, `trust` (n,) float32 in [0, 1] (the weight of the labels in training;
+    1 for human ones), `box_scores` (n,) float32 (1 for ground truth). `category_id` is the persons'
+    category in the COCO file, which results must have.
     """
 
     skeleton: Skeleton
@@ -51,7 +51,7 @@ class PersonTable:
         return sources
 
     def select(self, chosen: Any) -> "PersonTable":
-        """The people that a mask or an array of indices chooses; the images stay."""
+        """The persons of a mask or an array of indices; the images stay."""
         columns = ("image_index", "annotation_ids", "boxes", "keypoints", "areas", "trust")
         persons = {name: getattr(self, name)[chosen] for name in (*columns, "box_scores")}
         images = ("skeleton", "image_ids", "file_names", "image_wh", "sources", "category_id")
@@ -60,8 +60,8 @@ class PersonTable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoxTable:
-    """n images: `file_names`, for each the `boxes` (p, 4) [x, y, w, h] of its p persons, and its
-    `sources`: where it came from; may be empty.
+    """n images: their `file_names`, the `boxes` (p, 4) [x, y, w, h] of the p persons of each, and
+    `sources`: where each came from, which may be empty.
     """
 
     file_names: tuple[str, ...]
@@ -72,6 +72,7 @@ class BoxTable:
         return len(self.file_names)
 
     def select(self, rows: NDArray[np.intp]) -> "BoxTable":
+        """Some of the images, by their rows."""
         return BoxTable(
             tuple(self.file_names[row] for row in rows),
             tuple(self.boxes[row] for row in rows),
@@ -79,22 +80,22 @@ class BoxTable:
         )
 
     def without(self, sources: Collection[str]) -> "BoxTable":
-        """The images from other sources. Raises ValueError for a source that there is not."""
+        """The images from other sources. Raises ValueError for an unknown source."""
         if missing := sorted(set(sources) - set(self.sources)):
             known = ", ".join(sorted(filter(None, set(self.sources)))) or "none"
             raise ValueError(f"expected sources out of {known}, found {', '.join(missing)}")
         return self.select(np.flatnonzero([source not in sources for source in self.sources]))
 
     def held_out(self, every: int) -> tuple["BoxTable", "BoxTable"]:
-        """(the others, each `every`-th image), so that both have every source of images."""
+        """(the other images, every `every`-th image): both have images of every source."""
         rows = np.arange(len(self))
         return self.select(rows[rows % every > 0]), self.select(rows[rows % every == 0])
 
 
 def group_by_image(image_index: ArrayLike) -> dict[int, NDArray[np.intp]]:
-    """For each image that has any, its rows of a column, in their order; images ascending.
+    """The rows of each image that has any, in their order; images ascending.
 
-    `image_index` (n,) holds whole numbers: the image of each row, by index or by id.
+    `image_index` (n,) is the image of each row, by index or by id.
     """
     index = np.asarray(image_index)
     order = index.argsort(kind="stable")

@@ -1,6 +1,6 @@
-"""What an entry of a COCO file has to be: a table of rules, and how they are applied.
+"""The rules for entries of a COCO file, and how they are applied.
 
-Every reader of COCO files uses these, so that no two of them disagree about a file.
+Every view of a COCO file uses these, so that no two of them disagree about a file.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,24 +11,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.data.formats.checks import printable
 from hrpose.data.images import stays_inside
 from hrpose.errors import UserError
 
 _LARGEST = 65535  # pixels, the most that a JPEG can have
 _LARGEST_ID = 2**63 - 1
-_FAR = 1e300  # beyond all numbers of an annotation
+_INFINITE = 1e300  # larger than any number of an annotation
 
 Entry = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What one `field` of an entry has to be, in words and as code.
+    """What one `field` of an entry must be, in words and as code.
 
-    `read` returns the value in its checked form and raises one of `BROKEN` for another. `many` does
-    so for a whole column, faster, and returns None where some value may be wrong. `blank` stands
-    for a wrong one until its entry is left out.
+    `read` returns the checked value, and raises one of `BROKEN` for an invalid one. `many` checks a
+    whole column at once, and returns None where a value may be invalid. `blank` stands for an
+    invalid value until its entry is left out.
     """
 
     field: str
@@ -45,11 +44,11 @@ def number_rule(
     field: str,
     expected: str,
     count: int | None = None,
-    low: float = -_FAR,
-    high: float = _FAR,
+    low: float = -_INFINITE,
+    high: float = _INFINITE,
     whole: bool = False,
 ) -> Rule:
-    """A number from `low` to `high`, or with `count` a list of so many; text is no number."""
+    """A number from `low` to `high`, or with `count` a list of that many; text is no number."""
 
     def one(value: Any) -> int | float:
         if not isinstance(value, int | float) or not low <= value <= high:
@@ -71,7 +70,7 @@ def number_rule(
         except (ValueError, OverflowError):  # lists of several lengths
             return None
         shape = (len(values),) if count is None else (len(values), count)
-        # Text, nothing and numbers beyond 64 bits make other kinds of arrays.
+        # Text, None and numbers beyond 64 bits make arrays of other kinds.
         if array.dtype.kind not in ("iu" if whole else "iuf") or array.shape != shape:
             return None
         return array if ((array >= low) & (array <= high)).all() else None
@@ -93,6 +92,7 @@ WIDTH, HEIGHT = (
 )
 BBOX = number_rule("bbox", "4 finite numbers", count=4)
 AREA = number_rule("area", "a number of at least 0", low=0)
+SCORE = number_rule("score", "a finite number")
 TRUST = number_rule("trust", "a number from 0 to 1", low=0, high=1)
 
 
@@ -102,7 +102,7 @@ def keypoints_rule(k: int) -> Rule:
 
 
 def image_rule(rows: Mapping[int, int]) -> Rule:
-    """One of the images, whose row `rows` gives."""
+    """The id of one of the images; the checked value is its row in `rows`."""
 
     def many(values: list[Any]) -> Any:
         try:
@@ -115,7 +115,7 @@ def image_rule(rows: Mapping[int, int]) -> Rule:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An `entry` of a `kind`, "image" or "annotation", whose `field` breaks a rule, in words."""
+    """An `entry` of a `kind`, "image" or "annotation", whose `field` breaks a rule."""
 
     kind: str
     field: str
@@ -125,9 +125,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checked:
-    """The `entries` that keep all rules, their values as `columns`, and the other entries'
-    `problems`, one for each.
-    """
+    """The valid `entries`, their values as `columns`, and one of the `problems` for each other."""
 
     entries: list[Entry]
     columns: dict[str, NDArray[Any]]
@@ -135,14 +133,22 @@ class Checked:
 
 
 class Check:
-    """Reads the entries of one kind column by column, by rules."""
+    """Checks the entries of one kind, field by field."""
 
-    def __init__(self, path: Path, lenient: bool, kind: str, entries: list[Entry]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        lenient: bool,
+        kind: str,
+        entries: list[Entry],
+        code: str = "annotations-invalid",
+    ) -> None:
         self.path, self.lenient, self.kind, self.entries = path, lenient, kind, entries
+        self.code = code
         self.problems: dict[int, Problem] = {}
 
     def column(self, rule: Rule, values: list[Any] | None = None) -> Any:
-        """The checked values of a field, by default as the entries have it."""
+        """The checked values of a field: those of the entries, unless `values` are given."""
         if values is None:
             values = [entry.get(rule.field) for entry in self.entries]
         checked = rule.many(values)
@@ -158,38 +164,44 @@ class Check:
         return checked
 
     def ids(self) -> Any:
-        """The entries' ids, each of which may be there once."""
+        """The entries' ids, all different."""
         ids = self.column(ID)
         if len(set(numbers := np.asarray(ids).tolist())) < len(ids):
             seen: set[int] = set()
             for row, number in enumerate(numbers):
                 if number in seen:
-                    self.problem(row, "id", "an id that no other has", f"{number} twice")
+                    self.problem(row, "id", "an id that no other entry has", f"{number} twice")
                 elif row not in self.problems:
                     seen.add(number)
         return ids
 
     def problem(self, row: int, field: str, expected: str, found: object) -> None:
-        """Report an entry: at once where reading is strict; else its first problem is kept."""
+        """Raise UserError for an entry; with lenient reading, record its first problem instead."""
         entry = self.entries[row]
-        where = f"{self.kind} {entry.get('id')}: '{field}'"
-        said = f"{where}: expected {expected}, found {shown(found)}"
+        where = f"{self.kind} {entry.get('id', row)}: '{field}'"
+        message = f"{where}: expected {expected}, found {shown(found)}"
         if not self.lenient:
-            raise UserError(f"{self.path}: {said}", code="annotations-invalid")
-        self.problems.setdefault(row, Problem(self.kind, field, entry, said))
+            raise UserError(f"{self.path}: {message}", code=self.code)
+        self.problems.setdefault(row, Problem(self.kind, field, entry, message))
 
     def finish(self, columns: dict[str, NDArray[Any]]) -> Checked:
-        """Without the entries that have a problem."""
+        """The entries and `columns` without those that have a problem."""
         if not self.problems:
             return Checked(self.entries, columns, [])
-        kept = [row for row in range(len(self.entries)) if row not in self.problems]
+        valid = [row for row in range(len(self.entries)) if row not in self.problems]
         return Checked(
-            [self.entries[row] for row in kept],
-            {name: column[kept] for name, column in columns.items()},
+            [self.entries[row] for row in valid],
+            {name: column[valid] for name, column in columns.items()},
             [self.problems[row] for row in sorted(self.problems)],
         )
 
 
 def shown(found: object) -> str:
-    """What was found, in a line of about 80 characters."""
+    """A value for a message, about 80 characters at most."""
     return "nothing" if found is None else printable(str(found))
+
+
+def printable(text: str) -> str:
+    """Untrusted text for a message: one line, about 80 characters at most."""
+    plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:80])
+    return f"{plain}..." if len(text) > 80 else plain

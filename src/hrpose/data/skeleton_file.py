@@ -1,6 +1,6 @@
-"""A small YAML file that completes the skeleton of a COCO category.
+"""Skeleton files: a small YAML file that completes the skeleton of a COCO category.
 
-COCO's categories have names and limbs. What else a training needs is said here, by name:
+COCO's categories have names and limbs. The file adds what else a training needs, by name:
 
     flip_pairs: [[left_ear, right_ear], [left_hoof, right_hoof]]   # left first
     limbs: [[nose, left_ear], [nose, right_ear]]
@@ -9,8 +9,8 @@ COCO's categories have names and limbs. What else a training needs is said here,
     upper_body: [nose, left_ear, right_ear]
     colors: {nose: "#5adc78"}
 
-All keys may be left out; what is left out stays as it was found. `skeleton_called` finds the
-skeleton that the user names with `--skeleton`: a shipped one, or that of a file.
+Every key is optional; without it the skeleton stays as it is. `find_skeleton` returns what the user
+names with `--skeleton`: a shipped skeleton, or that of a file.
 """
 
 from dataclasses import replace
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import ConfigDict, Field
+from pydantic import AliasChoices, ConfigDict, Field
 
 from hrpose.data.coco import read_annotations
 from hrpose.data.formats.cvat import children
@@ -30,12 +30,12 @@ from hrpose.yaml_file import Part, load_as
 Positive = Annotated[float, Field(gt=0)]
 Pairs = tuple[tuple[str, str], ...]
 
-# Of keypoints without a color, where others have one.
+# For keypoints without a color where others have one.
 _GRAY: Color = (190, 190, 190)
 
 
 class SkeletonFile(Part):
-    """See the head of this file. With `keypoints`, they must be the annotations' in their order."""
+    """See the module. `keypoints`, where given, must be the annotations' in their order."""
 
     # A keypoint may be called 1.
     model_config = ConfigDict(coerce_numbers_to_str=True)
@@ -47,23 +47,30 @@ class SkeletonFile(Part):
     sigmas: Positive | dict[str, Positive] | None = None
     weights: Positive | dict[str, Positive] | None = None
     upper_body: tuple[str, ...] | None = None
-    colors: dict[str, Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]] | None = None
+    # Older files spell it `colours`.
+    colors: dict[str, Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]] | None = Field(
+        None, validation_alias=AliasChoices("colors", "colours")
+    )
 
 
 def complete_skeleton(found: Skeleton, path: Path) -> Skeleton:
-    """The skeleton of annotations with what the file at `path` says of it. Raises UserError."""
-    said = load_as(path, (), SkeletonFile)
-    if said.keypoints is not None and said.keypoints != found.keypoints:
+    """The skeleton of annotations, completed by the file at `path`. Raises UserError."""
+    file = load_as(path, (), SkeletonFile)
+    if file.keypoints is not None and file.keypoints != found.keypoints:
         raise UserError(
             f"{path}: keypoints: expected those of the annotations "
-            f"({', '.join(found.keypoints)}), found {', '.join(said.keypoints)}"
+            f"({', '.join(found.keypoints)}), found {', '.join(file.keypoints)}",
+            code="keypoints-differ",
         )
     index = {name: i for i, name in enumerate(found.keypoints)}
 
     def at(key: str, name: str) -> int:
         if name not in index:
             known = ", ".join(found.keypoints)
-            raise UserError(f"{path}: {key}: expected keypoints ({known}), found {name}")
+            raise UserError(
+                f"{path}: {key}: expected keypoints ({known}), found {name}",
+                code="keypoints-differ",
+            )
         return index[name]
 
     def pairs(key: str, named: Pairs) -> tuple[tuple[int, int], ...]:
@@ -78,30 +85,30 @@ def complete_skeleton(found: Skeleton, path: Path) -> Skeleton:
         return tuple(by_index.get(i, value) for i, value in enumerate(old))
 
     parts: dict[str, Any] = {}
-    if said.name is not None:
-        parts["name"] = said.name
-    if said.flip_pairs is not None:
-        parts["flip_pairs"] = pairs("flip_pairs", said.flip_pairs)
-    if said.limbs is not None:
-        parts["limbs"] = pairs("limbs", said.limbs)
-    if said.sigmas is not None:
-        parts["sigmas"] = numbers("sigmas", said.sigmas, found.sigmas)
-    if said.weights is not None:
-        parts["weights"] = numbers("weights", said.weights, found.weights)
-    if said.upper_body is not None:
-        parts["upper_body"] = tuple(at("upper_body", name) for name in said.upper_body)
-    if said.colors is not None:
-        rgb = {at("colours", name): _rgb(text) for name, text in said.colors.items()}
+    if file.name is not None:
+        parts["name"] = file.name
+    if file.flip_pairs is not None:
+        parts["flip_pairs"] = pairs("flip_pairs", file.flip_pairs)
+    if file.limbs is not None:
+        parts["limbs"] = pairs("limbs", file.limbs)
+    if file.sigmas is not None:
+        parts["sigmas"] = numbers("sigmas", file.sigmas, found.sigmas)
+    if file.weights is not None:
+        parts["weights"] = numbers("weights", file.weights, found.weights)
+    if file.upper_body is not None:
+        parts["upper_body"] = tuple(at("upper_body", name) for name in file.upper_body)
+    if file.colors is not None:
+        rgb = {at("colors", name): _rgb(text) for name, text in file.colors.items()}
         old = found.colors or (_GRAY,) * len(found)
-        parts["colours"] = tuple(rgb.get(i, color) for i, color in enumerate(old))
+        parts["colors"] = tuple(rgb.get(i, color) for i, color in enumerate(old))
     try:
         return replace(found, **parts)
     except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}", code="skeleton-invalid") from error
 
 
 def to_yaml(skeleton: Skeleton) -> str:
-    """The file that says of the skeleton what it is; `complete_skeleton` reads it."""
+    """The file of a skeleton, which `complete_skeleton` reads."""
     names = skeleton.keypoints
 
     def named(pairs: tuple[tuple[int, int], ...]) -> list[list[str]]:
@@ -120,7 +127,7 @@ def to_yaml(skeleton: Skeleton) -> str:
     parts["upper_body"] = [names[i] for i in skeleton.upper_body]
     if skeleton.colors:
         colors = ("#{:02x}{:02x}{:02x}".format(*color) for color in skeleton.colors)
-        parts["colours"] = dict(zip(names, colors, strict=True))
+        parts["colors"] = dict(zip(names, colors, strict=True))
     written: str = yaml.safe_dump(
         parts, sort_keys=False, allow_unicode=True, default_flow_style=None, width=85
     )
@@ -132,37 +139,42 @@ def _rgb(text: str) -> Color:
     return red, green, blue
 
 
-def skeleton_called(text: str) -> Skeleton:
-    """A shipped skeleton by name, or that of a file: COCO, YAML, or a setup of Label Studio.
+def find_skeleton(name: str) -> Skeleton:
+    """A shipped skeleton by name, or that of a file: COCO, YAML, or a labeling setup.
 
     Raises UserError where it is none of them.
     """
-    if text in SHIPPED:
-        return SHIPPED[text]
-    path = Path(text)
+    if name in SHIPPED:
+        return SHIPPED[name]
+    path = Path(name)
     if not path.is_file():
         raise UserError(
-            f"--skeleton {text}: expected {', '.join(SHIPPED)}, or a file "
-            "(YAML, COCO JSON, Label Studio's XML), found no such file"
+            f"--skeleton {name}: expected {', '.join(SHIPPED)}, or a file "
+            "(YAML, COCO JSON, Label Studio's XML), found no such file",
+            code="skeleton-unknown",
         )
     if path.suffix == ".json":
         return read_annotations(path).skeleton
     if path.suffix == ".xml":
         return _of_label_studio(path)
-    from hrpose.yaml_file import load_as
-
-    said = load_as(path, (), SkeletonFile)
-    if not said.keypoints:
-        raise UserError(f"{path}: expected 'keypoints', the names of the keypoints, found none")
-    return complete_skeleton(_plain(path, said.name or "person", said.keypoints), path)
+    file = load_as(path, (), SkeletonFile)
+    if not file.keypoints:
+        raise UserError(
+            f"{path}: expected 'keypoints', the names of the keypoints, found none",
+            code="skeleton-invalid",
+        )
+    return complete_skeleton(_plain(path, file.name or "person", file.keypoints), path)
 
 
 def _of_label_studio(path: Path) -> Skeleton:
-    """The labels of the keypoints in a labeling setup."""
+    """The labels of the keypoints in a labeling setup of Label Studio."""
     parts = [part for top in children(path, "View") for part in top.iter("KeyPointLabels")]
     names = [label.get("value", "") for part in parts for label in part.iter("Label")]
     if not names:
-        raise UserError(f"{path}: expected <KeyPointLabels> with <Label value=...>, found none")
+        raise UserError(
+            f"{path}: expected <KeyPointLabels> with <Label value=...>, found none",
+            code="skeleton-invalid",
+        )
     return _plain(path, "person", tuple(names))
 
 
@@ -170,4 +182,4 @@ def _plain(path: Path, name: str, keypoints: tuple[str, ...]) -> Skeleton:
     try:
         return Skeleton(name, keypoints, flip_pairs=guess_flip_pairs(keypoints))
     except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}", code="skeleton-invalid") from error

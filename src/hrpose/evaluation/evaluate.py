@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from hrpose.data.coco import CocoAnnotations, read_annotations
+from hrpose.data.formats.matlab import write_mat
 from hrpose.data.formats.mpii import PckhTruth, pckh_truth
 from hrpose.data.images import ImageFiles
-from hrpose.data.matlab import write_mat
 from hrpose.data.persons import PersonTable
 from hrpose.detection.factory import AnyDetector, OrFullImage, open_detector
 from hrpose.errors import UserError

@@ -1,1 +1,1 @@
-"""A data set looked over before it is trained on: faults, a page to browse, what to label next."""
+"""Quality of a data set: problems, a preview page, which images to label next."""

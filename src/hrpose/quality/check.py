@@ -1,20 +1,30 @@
-"""`hrpose data check`: everything that spoils a training and can be seen beforehand."""
+"""`hrpose data check`: problems of a data set that would harm a training."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Container, Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hrpose.data.images import ImageFiles
+from hrpose.data.persons import group_by_image
 from hrpose.estimator import PoseEstimator
-from hrpose.quality import left_right
-from hrpose.quality.annotations import Labels, doubles, no_keypoints, outside, read_labels
-from hrpose.quality.findings import Finding, Report
-from hrpose.quality.images import file_faults, shared_images
-from hrpose.quality.left_right import check_keypoints, predicted
+from hrpose.geometry import iou
+from hrpose.quality.image_checks import file_problems, shared_images
+from hrpose.quality.labels import Finding, Labels, Report, read_labels
+from hrpose.quality.left_right import swapped_sides
 
-# Told what is being done, and how many of how many steps are done.
+# Called with the name of the step, and how many of how many items are done.
 Progress = Callable[[str, int, int], None]
+
+# Keypoints may be outside the image by a pixel, from rounding and half-pixel conventions.
+EDGE = 1.0
+# A crop is a box enlarged by a quarter, an eighth on each side; it may not show keypoints beyond.
+BEYOND_BOX = 0.125
+# Two labels of one person: the mean distance of their keypoints, relative to the person's size, is
+# below the one, or the IoU of their boxes is at least the other.
+SAME_KEYPOINTS = 0.05
+SAME_BOX = 0.9
 
 
 def check(
@@ -27,73 +37,137 @@ def check(
     ignore: Collection[str] = (),
     progress: Progress = lambda what, done, total: None,
 ) -> Report:
-    """Look a COCO keypoints set over, with its images where `images` says where they are.
+    """Check a COCO keypoints data set, with its images where `images` is their folder or zip file.
 
-    `against` is another set, whose images (in `against_images`, else in `images`) must not be in
-    this one. Left and right
-    are compared with what the `estimator` sees, where there is one. Kinds in `ignore` are left
-    out. Raises UserError where a file cannot be used at all.
+    `against` is another data set, whose images (in `against_images`, else in `images`) must not be
+    in this one. The `estimator` compares left and right with its predictions. Kinds in `ignore` are
+    left out. Raises UserError where a file is unusable.
     """
     labels, findings = read_labels(annotations)
     notes: list[str] = []
-    findings += [*no_keypoints(labels), *doubles(labels)]
+    findings += [*no_keypoints(labels), *duplicate_persons(labels)]
     source = None if images is None else ImageFiles(images)
     other = None if against is None else read_labels(against)[0]
     other_source = source if against_images is None else ImageFiles(against_images)
     if source is None:
-        notes.append("images were not looked at; say where they are with --images")
+        notes.append("images were not checked; add --images")
     else:
-        faults, prints, rows = file_faults(labels, source, _told(progress, "images"))
-        findings += faults
+        problems, fingerprints, rows = file_problems(labels, source, _step(progress, "images"))
+        findings += problems
         if other is not None and other_source is not None:
-            told = _told(progress, "the other set's images")
-            found, unread = shared_images(labels, prints, rows, other, other_source, told)
+            step = _step(progress, "the other set's images")
+            found, unread = shared_images(labels, fingerprints, rows, other, other_source, step)
             findings += found
             if unread:
                 notes.append(f"{unread} images of {against} cannot be read; check that set too")
-    sized = {f.file for f in findings if f.kind in ("wrong-size", "exif-turn")}
-    findings += outside(labels, sized)
+    resized = {f.file for f in findings if f.kind in ("wrong-size", "exif-rotation")}
+    findings += keypoints_outside(labels, resized)
     if labels.skeleton is not None and "swapped-sides" not in ignore:
-        findings += _swapped(labels, source, estimator, notes, _told(progress, "poses"))
-    kept = [finding for finding in findings if finding.kind not in ignore]
-    return Report(len(labels.file_names), len(labels), kept, notes)
+        findings += swapped_sides(labels, source, estimator, notes, _step(progress, "poses"))
+    return Report(
+        len(labels.file_names),
+        len(labels),
+        [finding for finding in findings if finding.kind not in ignore],
+        notes,
+    )
 
 
-def _told(progress: Progress, what: str) -> Callable[[int, int], None]:
-    return lambda done, total: progress(what, done, total)
+def _step(progress: Progress, name: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(name, done, total)
 
 
-def _swapped(
-    labels: Labels,
-    source: ImageFiles | None,
-    estimator: PoseEstimator | None,
-    notes: list[str],
-    progress: Callable[[int, int], None],
-) -> list[Finding]:
-    """By comparison with a model; without one, a note that nothing was compared."""
-    skeleton = labels.skeleton
-    if skeleton is None or not skeleton.flip_pairs:
-        notes.append("left and right were not checked: the skeleton has no flip pairs")
-        return []
-    if estimator is None or source is None:
-        notes.append("left and right were not checked: a model compares them; add --weights")
-        return []
-    check_keypoints(estimator, labels)
-    persons = np.flatnonzero(labels.labeled.any(axis=1))
-    poses = predicted(estimator, labels, source, persons, progress)
-    sizes = np.sqrt(np.maximum(labels.boxes[:, 2:].prod(axis=1), 1.0))
-    known = left_right.groups(skeleton)
-    seen = left_right.evidence(poses, labels.keypoints, sizes, skeleton, known)
-    findings = []
-    for person, group, evidence in left_right.swapped(known, seen):
-        keypoints = known[group].keypoints(skeleton)
-        shown = "all pairs" if known[group].whole else _stems(labels, keypoints)
-        labeled = [keypoint for keypoint in keypoints if labels.labeled[person, keypoint]]
-        said = f"{shown} swapped, by the model"
-        findings.append(labels.finding("swapped-sides", person, said, evidence, labeled))
-    return findings
+def no_keypoints(labels: Labels) -> Iterator[Finding]:
+    """Boxes of persons without a labeled keypoint."""
+    if labels.skeleton is None:
+        return
+    for person in np.flatnonzero(~labels.labeled.any(axis=1)).tolist():
+        area = float(labels.boxes[person, 2:].prod())
+        width, height = labels.boxes[person, 2:]
+        yield labels.finding(
+            "no-keypoints",
+            person,
+            f"a box of {width:.0f} x {height:.0f} pixels, no keypoints",
+            area,
+        )
 
 
-def _stems(labels: Labels, keypoints: list[int]) -> str:
-    """left_knee, right_knee: as the pairs' left names say it."""
-    return ", ".join(labels.names[keypoint].replace("_", " ") for keypoint in keypoints[::2][:4])
+def distances_outside(labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(n, k) each: how many pixels a keypoint is outside the image; and how far a keypoint in it is
+    outside the box, relative to the box's longer side. 0 where it is not.
+    """
+    points, mask = labels.keypoints[..., :2], labels.labeled
+    size = labels.image_wh[labels.image_index][:, None, :]
+    over = np.maximum(-points, points - size).max(axis=-1, initial=-np.inf)
+    out = mask & (over > EDGE)
+    low = labels.boxes[:, None, :2]
+    high = low + labels.boxes[:, None, 2:]
+    longer = np.maximum(labels.boxes[:, 2:].max(axis=1, initial=1), 1.0)
+    beyond = np.maximum(low - points, points - high).max(axis=-1, initial=-np.inf)
+    beyond = beyond / longer[:, None]
+    far = mask & ~out & (beyond > BEYOND_BOX)
+    return np.where(out, over, 0), np.where(far, beyond, 0)
+
+
+def keypoints_outside(labels: Labels, skipped: Container[str] = ()) -> Iterator[Finding]:
+    """Keypoints outside the image, and keypoints inside it that are far outside their box.
+
+    Images in `skipped`, whose size differs from that of the labels, are left out.
+    """
+    over, beyond = distances_outside(labels)
+    sized = np.array([name not in skipped for name in labels.file_names], bool)
+    over, beyond = (x * sized[labels.image_index][:, None] for x in (over, beyond))
+    size = labels.image_wh[labels.image_index]
+    for person in np.flatnonzero(over.any(axis=1)).tolist():
+        keypoints = np.flatnonzero(over[person])
+        most = over[person, keypoints].max()
+        width, height = size[person]
+        detail = f"{_named(labels, keypoints)} up to {most:.0f} pixels outside {width} x {height}"
+        yield labels.finding("keypoint-outside-image", person, detail, most, keypoints)
+    for person in np.flatnonzero(beyond.any(axis=1)).tolist():
+        keypoints = np.flatnonzero(beyond[person])
+        most = beyond[person, keypoints].max()
+        detail = f"{_named(labels, keypoints)} outside the box by up to {100 * most:.0f} % of it"
+        yield labels.finding("keypoint-outside-box", person, detail, most, keypoints)
+
+
+def duplicate_persons(labels: Labels) -> Iterator[Finding]:
+    """Persons of one image with the same keypoints, or with the same box where few are labeled."""
+    for own in group_by_image(labels.image_index).values():
+        if len(own) < 2:
+            continue
+        alike = _alike(labels, own)
+        for later in range(1, len(own)):
+            first = int(np.argmax(alike[later, :later]))
+            if alike[later, first] > 0:
+                twin = int(labels.annotation_ids[own[first]])
+                yield labels.finding(
+                    "duplicate-person",
+                    int(own[later]),
+                    f"the same person as annotation {twin}",
+                    alike[later, first],
+                )
+
+
+def _alike(labels: Labels, own: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(m, m): above 0 where two persons of one image are the same, 1 for equal labels."""
+    boxes, points, mask = labels.boxes[own], labels.keypoints[own, :, :2], labels.labeled[own]
+    overlap = iou(boxes, boxes)
+    if labels.skeleton is None:
+        return np.where(overlap >= SAME_BOX, overlap, 0)
+    both = mask[:, None] & mask[None]
+    common, fewest = both.sum(axis=-1), np.minimum(mask.sum(axis=1)[:, None], mask.sum(axis=1))
+    areas = boxes[:, 2:].prod(axis=1)
+    size = np.sqrt(np.maximum(np.maximum(areas[:, None], areas[None]), 1.0))
+    distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    mean = (distance * both).sum(axis=-1) / np.maximum(common, 1) / size
+    # One keypoint at the same position may be chance, and so may be a few of many.
+    enough = (common >= 3) & (common >= 0.6 * fewest)
+    by_keypoints = np.where(enough & (mean < SAME_KEYPOINTS), 1 - mean, 0)
+    by_box = np.where((fewest < 3) & (overlap >= SAME_BOX), overlap, 0)
+    return np.maximum(by_keypoints, by_box)
+
+
+def _named(labels: Labels, keypoints: NDArray[np.int64]) -> str:
+    names = [labels.names[keypoint].replace("_", " ") for keypoint in keypoints[:3].tolist()]
+    more = f" and {len(keypoints) - 3} more" if len(keypoints) > 3 else ""
+    return f"{', '.join(names)}{more}"

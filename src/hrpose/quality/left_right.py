@@ -1,4 +1,4 @@
-"""Left and right that changed places, found by comparison with what a model sees."""
+"""Swapped left and right keypoints, found by comparison with a model's predictions."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -10,27 +10,30 @@ from hrpose.data.images import ImageFiles
 from hrpose.data.persons import group_by_image
 from hrpose.errors import UserError
 from hrpose.estimator import InputImage, PoseEstimator
-from hrpose.quality.annotations import Labels
+from hrpose.quality.labels import Finding, Labels
 from hrpose.skeleton import Skeleton
 
-# Keypoints that the model is less sure of say nothing, nor pairs nearer than this part of the size.
-_LEAST_SCORE = 0.2
-_APART = 0.1
-# Beyond this part of the size one miss is like another.
-_FARTHEST = 0.3
-# Of all that swapping could win: 1 where the model's keypoints lie on the labels of the other side.
-CLEARLY = 0.5
+# Keypoints with a lower score are ignored, and so are pairs that are closer, relative to the size.
+_MIN_SCORE = 0.2
+_MIN_DISTANCE = 0.1
+# Longer distances, relative to the size, count like this one.
+_MAX_DISTANCE = 0.3
+# From this evidence on a group counts as swapped. It is relative to the most that swapping could
+# gain: 1 where the predicted keypoints are on the labels of the other side.
+MIN_EVIDENCE = 0.5
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Flip pairs (indices into the skeleton's) that may be swapped together; `whole`: all."""
+    """Flip pairs (indices into the skeleton's) that may be swapped together; `all`: every pair."""
 
     pairs: tuple[int, ...]
-    whole: bool
+    all: bool
 
     def permutation(self, skeleton: Skeleton) -> NDArray[np.int64]:
-        """(k,): the keypoint that each becomes where this group is swapped."""
+        """(k,): the keypoint that takes the place of each where this group is swapped."""
         order = np.arange(len(skeleton))
         for pair in self.pairs:
             left, right = skeleton.flip_pairs[pair]
@@ -38,14 +41,15 @@ class Group:
         return order
 
     def keypoints(self, skeleton: Skeleton) -> list[int]:
+        """The indices of the keypoints, pair by pair, left first."""
         return [keypoint for pair in self.pairs for keypoint in skeleton.flip_pairs[pair]]
 
 
 def groups(skeleton: Skeleton) -> list[Group]:
-    """What gets swapped in practice: everybody's all, one pair, or all that hangs on one limb.
+    """The groups swapped in practice: all pairs, one pair, or all pairs beyond one limb.
 
-    Pairs and keypoints on their own are the nodes of a graph, limbs its edges. Where taking one
-    edge away cuts the graph in two, the smaller part is a group: knees and ankles, arms, a face.
+    Pairs and unpaired keypoints are the nodes of a graph, limbs its edges. Where removing an edge
+    splits the graph, the smaller part is a group: knees and ankles, arms, a face.
     """
     pairs = skeleton.flip_pairs
     if not pairs:
@@ -63,8 +67,10 @@ def groups(skeleton: Skeleton) -> list[Group]:
         if end not in near:
             parts.add(min(every & near, every - near, key=lambda part: (len(part), sorted(part))))
     parts -= {frozenset(), every}
-    whole = Group(tuple(sorted(every)), whole=True)
-    return [whole, *(Group(tuple(p), False) for p in sorted(map(sorted, parts)))]
+    return [
+        Group(tuple(sorted(every)), all=True),
+        *(Group(tuple(p), False) for p in sorted(map(sorted, parts))),
+    ]
 
 
 def _reachable(start: int, edges: Iterable[frozenset[int]]) -> set[int]:
@@ -87,27 +93,28 @@ def evidence(
     skeleton: Skeleton,
     known: list[Group],
 ) -> NDArray[np.float64]:
-    """(n, g) in [-1, 1]: how far each group's labels fit the model's keypoints better when swapped.
+    """(n, g) in [-1, 1]: how much better a group's labels fit the predictions when swapped.
 
-    `poses` and `keypoints` (n, k, 3), `sizes` (n,) in pixels. 0 where the model says nothing: of
-    the keypoints too few are sure or far from their twin. A group of all pairs needs three of them.
+    `poses` (the predictions) and `keypoints` (the labels) (n, k, 3), `sizes` (n,) in pixels. 0
+    where too few keypoints have a high score and are far from their twin: at least one, of all
+    pairs six.
     """
     result = np.zeros((len(poses), len(known)))
     if not len(known):
         return result
-    sure = np.nan_to_num(poses[..., 2]) >= _LEAST_SCORE
+    sure = np.nan_to_num(poses[..., 2]) >= _MIN_SCORE
     labeled = keypoints[..., 2] > 0
     own = _distances(poses, keypoints, sizes)
     twin = skeleton.flip_permutation
     other = _distances(poses, keypoints[:, twin], sizes)
     apart = _distances(keypoints, keypoints[:, twin], sizes)
-    told = sure & labeled & labeled[:, twin] & (apart > _APART)
-    weight = np.where(told, np.nan_to_num(poses[..., 2]), 0)
-    gain = weight * np.where(told, own - other, 0)
-    most = weight * np.minimum(apart, _FARTHEST)
+    counted = sure & labeled & labeled[:, twin] & (apart > _MIN_DISTANCE)
+    weight = np.where(counted, np.nan_to_num(poses[..., 2]), 0)
+    gain = weight * np.where(counted, own - other, 0)
+    most = weight * np.minimum(apart, _MAX_DISTANCE)
     for column, group in enumerate(known):
         columns = group.keypoints(skeleton)
-        enough = told[:, columns].sum(axis=1) >= (6 if group.whole and len(columns) > 4 else 1)
+        enough = counted[:, columns].sum(axis=1) >= (6 if group.all and len(columns) > 4 else 1)
         share = gain[:, columns].sum(axis=1) / np.maximum(most[:, columns].sum(axis=1), 1e-9)
         result[:, column] = np.where(enough, share, 0)
     return result
@@ -116,45 +123,36 @@ def evidence(
 def _distances(
     a: NDArray[np.float64], b: NDArray[np.float64], sizes: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """(n, k): as parts of the size, at most `_FARTHEST`."""
+    """(n, k): relative to the size, at most `_MAX_DISTANCE`."""
     lengths = np.linalg.norm(a[..., :2] - b[..., :2], axis=-1) / sizes[:, None]
-    result: NDArray[np.float64] = np.minimum(np.nan_to_num(lengths, nan=_FARTHEST), _FARTHEST)
+    result: NDArray[np.float64] = np.minimum(
+        np.nan_to_num(lengths, nan=_MAX_DISTANCE), _MAX_DISTANCE
+    )
     return result
 
 
 def swapped(known: list[Group], seen: NDArray[np.float64]) -> Iterator[tuple[int, int, float]]:
-    """(person, group, evidence in [0, 1]) where the model finds a group swapped.
+    """(person, group, evidence in [0, 1]) for each person with a swapped group.
 
-    `seen` (n, g) is the `evidence` of the groups `known`. Of several groups of a person it is the
-    one with the most pairs that agree.
+    `seen` (n, g) is the `evidence` of the groups `known`. Of several groups of a person the one
+    with the most pairs that agree is reported.
     """
     pairs = np.array([len(group.pairs) for group in known])
-    agreed = np.where(seen > CLEARLY, seen * pairs, 0)
+    agreed = np.where(seen > MIN_EVIDENCE, seen * pairs, 0)
     for person in np.flatnonzero(agreed.any(axis=1)).tolist():
         group = int(np.argmax(agreed[person]))
         yield person, group, float(seen[person, group])
 
 
-Progress = Callable[[int, int], None]
-
-
 def check_keypoints(estimator: PoseEstimator, labels: Labels) -> None:
-    """Raises UserError where the model finds other keypoints than are labeled."""
+    """Raises UserError where the model predicts other keypoints than are labeled."""
     found = estimator.metadata.skeleton.keypoints
     if labels.names != found:
         raise UserError(
             f"--weights: expected the keypoints of the annotations ({', '.join(labels.names)}), "
-            f"found {', '.join(found)}"
+            f"found {', '.join(found)}",
+            code="keypoints-differ",
         )
-
-
-def usable(labels: Labels) -> NDArray[np.bool_]:
-    """(n,): people whose box is inside their image, at least in part."""
-    size = labels.image_wh[labels.image_index]
-    low, high = labels.boxes[:, :2], labels.boxes[:, :2] + labels.boxes[:, 2:]
-    right = (labels.boxes[:, 2:] > 0) & (low < size) & (high > 0)
-    inside: NDArray[np.bool_] = np.all(right, axis=1)
-    return inside
 
 
 def predicted(
@@ -164,16 +162,16 @@ def predicted(
     persons: NDArray[np.int64],
     progress: Progress,
 ) -> NDArray[np.float64]:
-    """(n, k, 3): the pose that the model sees in each of the boxes `persons`, NaN for the others
-    and for those whose image cannot be read.
+    """(n, k, 3): the pose predicted in the box of each of the `persons`, NaN for the others and for
+    those whose image cannot be read.
     """
     poses = np.full((len(labels), len(labels.names), 3), np.nan)
-    persons = persons[usable(labels)[persons]]
-    owners = [persons[own] for own in group_by_image(labels.image_index[persons]).values()]
+    persons = persons[labels.usable[persons]]
+    groups_of_image = [persons[own] for own in group_by_image(labels.image_index[persons]).values()]
 
     def images() -> Iterator[InputImage]:
-        for done, own in enumerate(owners, start=1):
-            progress(done, len(owners))
+        for done, own in enumerate(groups_of_image, start=1):
+            progress(done, len(groups_of_image))
             try:
                 image = source.read(labels.file_names[int(labels.image_index[own[0]])])
                 item = InputImage.of(image, labels.boxes[own])
@@ -184,3 +182,43 @@ def predicted(
     for item, found in estimator.stream(images()):
         poses[item.key] = found.keypoints
     return poses
+
+
+def swapped_sides(
+    labels: Labels,
+    source: ImageFiles | None,
+    estimator: PoseEstimator | None,
+    notes: list[str],
+    progress: Callable[[int, int], None],
+) -> list[Finding]:
+    """Persons whose labels fit the predictions better when left and right are swapped.
+
+    Adds to `notes` where nothing can be compared. Raises UserError where the model predicts other
+    keypoints than are labeled.
+    """
+    skeleton = labels.skeleton
+    if skeleton is None or not skeleton.flip_pairs:
+        notes.append("left and right were not checked: the skeleton has no flip pairs")
+        return []
+    if estimator is None or source is None:
+        notes.append("left and right were not checked: add --weights and --images")
+        return []
+    check_keypoints(estimator, labels)
+    persons = np.flatnonzero(labels.labeled.any(axis=1))
+    poses = predicted(estimator, labels, source, persons, progress)
+    sizes = np.sqrt(np.maximum(labels.boxes[:, 2:].prod(axis=1), 1.0))
+    known = groups(skeleton)
+    seen = evidence(poses, labels.keypoints, sizes, skeleton, known)
+    findings = []
+    for person, group, share in swapped(known, seen):
+        keypoints = known[group].keypoints(skeleton)
+        shown = "all pairs" if known[group].all else _left_names(labels, keypoints)
+        labeled = [keypoint for keypoint in keypoints if labels.labeled[person, keypoint]]
+        detail = f"{shown} swapped, by the model"
+        findings.append(labels.finding("swapped-sides", person, detail, share, labeled))
+    return findings
+
+
+def _left_names(labels: Labels, keypoints: list[int]) -> str:
+    """The names of the pairs' left keypoints."""
+    return ", ".join(labels.names[keypoint].replace("_", " ") for keypoint in keypoints[::2][:4])

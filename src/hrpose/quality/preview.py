@@ -1,4 +1,4 @@
-"""How a set's people are spread: keypoints labeled, sizes, shapes, visibility."""
+"""`hrpose data preview`: a page that shows persons as training sees them, and statistics."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,41 +15,45 @@ from hrpose.data.images import ImageFiles
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, transform, transform_boxes, warp
 from hrpose.poses import Poses
-from hrpose.quality.annotations import Labels, read_labels
-from hrpose.quality.left_right import usable
+from hrpose.quality.labels import Labels, read_labels
 from hrpose.skeleton import Skeleton
 from hrpose.viz import draw, overlay
 from hrpose.viz.html import Histogram, document, histogram_chart, share_bar, source, table
 
+# How many augmented crops of a person are shown.
+VIEWS = 4
+# Padding around the box, in the tile of the labels.
+_WIDE_PADDING = 1.6
+
 
 def histograms(labels: Labels) -> list[Histogram]:
-    """Keypoints labeled, the root of the box's area, width by height, people in an image."""
+    """Histograms of labeled keypoints, box size, box aspect ratio and persons per image."""
     width, height = np.maximum(labels.boxes[:, 2:], 1e-9).T
     in_image = np.bincount(labels.image_index, minlength=len(labels.file_names))
     found = [
         _logarithmic(
-            "Size of the person", "root of the box's area, pixels", np.sqrt(width * height)
+            "Size of the person", "square root of the box's area, pixels", np.sqrt(width * height)
         ),
-        _logarithmic("Shape of the box", "width by height", width / height),
-        _whole("People in an image", "persons", in_image),
+        _logarithmic("Aspect ratio of the box", "width / height", width / height),
+        _whole("Persons per image", "persons", in_image),
     ]
     if labels.skeleton is not None:
-        keypoints = _whole("Keypoints with a label", "of each person", labels.labeled.sum(axis=1))
+        keypoints = _whole("Labeled keypoints", "per person", labels.labeled.sum(axis=1))
         found.insert(0, keypoints)
     return found
 
 
 def visibility(labels: Labels) -> list[tuple[str, int, int, int]]:
-    """Each keypoint's name and how often it is seen, hidden, and not labeled."""
-    seen = labels.keypoints[..., 2]
+    """Each keypoint's name and how often it is visible, hidden, and not labeled."""
+    visibilities = labels.keypoints[..., 2]
     return [
         (name, int((own == 2).sum()), int(((own > 0) & (own != 2)).sum()), int((own == 0).sum()))
-        for name, own in zip(labels.names, seen.T, strict=True)
+        for name, own in zip(labels.names, visibilities.T, strict=True)
     ]
 
 
 def _whole(title: str, unit: str, values: NDArray[np.int64]) -> Histogram:
-    """One bar for each number, or for as many as fit forty bars."""
+    """A histogram with a bar for each number, or of at most forty bars."""
     most = int(values.max(initial=1))
     step = -(-(most + 1) // 40)
     edges = np.arange(0, most + step + 1, step) - 0.5
@@ -71,26 +75,20 @@ def _counted(
     return Histogram(title, unit, tuple(counts.tolist()), tuple(edges.tolist()))
 
 
-def shares(rows: Sequence[tuple[str, int, int, int]]) -> str:
-    """A table: for each keypoint a bar of seen, hidden and not labeled."""
+def visibility_table(rows: Sequence[tuple[str, int, int, int]]) -> str:
+    """An HTML table: for each keypoint a bar of visible, hidden and not labeled."""
     cells = []
     for name, *counts in rows:
         total = max(sum(counts), 1)
         parts = zip(("seen", "hidden", "none"), counts, strict=True)
         bar = share_bar({kind: count / total for kind, count in parts})
         cells.append([escape(name.replace("_", " ")), bar, *map(str, counts)])
-    return table(["", "", "seen", "hidden", "no label"], cells)
-
-
-# What augmentation makes of a person is drawn so many times.
-VIEWS = 4
-# Around the crop, in the first tile.
-_ROOM = 1.6
+    return table(["", "", "visible", "hidden", "not labeled"], cells)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """How people are shown: the crop's size in pixels, what is done to it, how many and which."""
+class PreviewSettings:
+    """What is shown: the input size in pixels, the augmentation, how many persons, and the seed."""
 
     input_wh: tuple[int, int]
     augmentation: Augmentation
@@ -99,8 +97,8 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Person:
-    """One person: `tiles` by caption, uint8 RGB; `keypoints` that are labeled."""
+class PersonTiles:
+    """One person: `tiles` by caption, (h, w, 3) uint8 RGB; the number of labeled `keypoints`."""
 
     image: str
     annotation: int
@@ -111,69 +109,75 @@ class Person:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Preview:
-    """All that the page shows."""
+    """The content of the page; `unread` are messages about images that cannot be read."""
 
     name: str
     labels: Labels
-    look: Look
-    persons: list[Person]
+    settings: PreviewSettings
+    persons: list[PersonTiles]
     unread: list[str]
 
 
 def preview(
     annotations: Path,
     images: str,
-    look: Look,
+    settings: PreviewSettings,
     skeleton: Callable[[Skeleton], Skeleton] = lambda found: found,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Preview:
-    """Draw some people of a COCO keypoints set, chosen by the seed.
+    """Draw some persons of a COCO keypoints data set, chosen by the seed.
 
-    `skeleton` completes the annotations' one. Raises UserError where there is nobody to show.
+    `skeleton` completes that of the annotations. Raises UserError where no person can be shown.
     """
     labels, _ = read_labels(annotations)
     if labels.skeleton is None:
-        raise UserError(f"{annotations}: expected a category with 'keypoints', found none")
+        raise UserError(
+            f"{annotations}: expected a category with 'keypoints', found none",
+            code="annotations-invalid",
+        )
     source, known = ImageFiles(images), skeleton(labels.skeleton)
-    can = np.flatnonzero(labels.labeled.any(axis=1) & usable(labels))
-    if not len(can):
-        raise UserError(f"{annotations}: expected people with labeled keypoints, found none")
-    rng = np.random.default_rng(look.seed)
-    chosen = np.sort(rng.choice(can, min(look.persons, len(can)), replace=False)).tolist()
+    usable = np.flatnonzero(labels.labeled.any(axis=1) & labels.usable)
+    if not len(usable):
+        raise UserError(
+            f"{annotations}: expected persons with labeled keypoints, found none",
+            code="persons-missing",
+        )
+    rng = np.random.default_rng(settings.seed)
+    chosen = np.sort(rng.choice(usable, min(settings.persons, len(usable)), replace=False)).tolist()
     persons, unread = [], []
     for done, person in enumerate(chosen, start=1):
         try:
-            persons.append(_shown(labels, person, known, source, look))
+            persons.append(_shown(labels, person, known, source, settings))
         except UserError as error:
             unread.append(str(error))
         progress(done, len(chosen))
-    return Preview(annotations.name, labels, look, persons, unread)
+    return Preview(annotations.name, labels, settings, persons, unread)
 
 
 def _shown(
-    labels: Labels, person: int, skeleton: Skeleton, source: ImageFiles, look: Look
-) -> Person:
+    labels: Labels, person: int, skeleton: Skeleton, source: ImageFiles, settings: PreviewSettings
+) -> PersonTiles:
     name = labels.file_names[int(labels.image_index[person])]
     number = int(labels.annotation_ids[person])
     image = source.read(name)
     keypoints = labels.keypoints[person].astype(np.float32)
-    crop = Crop.from_box(labels.boxes[person], look.input_wh)
-    wide = Crop.from_box(labels.boxes[person], look.input_wh, padding=_ROOM)
+    crop = Crop.from_box(labels.boxes[person], settings.input_wh)
+    wide = Crop.from_box(labels.boxes[person], settings.input_wh, padding=_WIDE_PADDING)
     tiles = {"labels and box": _drawn(warp(image, wide), wide, keypoints, skeleton,
                                       labels.boxes[person])}  # fmt: skip
-    codec = Codec("gaussian", sigma_for(look.input_wh))
+    codec = Codec("gaussian", sigma_for(settings.input_wh))
     visible = (keypoints[:, 2] > 0).astype(np.float32)
-    heatmaps, _ = codec.encode(transform(keypoints[:, :2], crop.matrix), visible, look.input_wh)
+    heatmaps, _ = codec.encode(transform(keypoints[:, :2], crop.matrix), visible, settings.input_wh)
     tiles["target heatmaps"] = overlay(warp(image, crop), heatmaps.max(axis=0))
     for view in range(VIEWS):
-        rng = np.random.default_rng((look.seed, number, view))
-        edited = draw_crop(crop, keypoints, skeleton, look.augmentation, rng)
-        cut = photometric(warp(image, edited), look.augmentation.photometric, rng)
+        rng = np.random.default_rng((settings.seed, number, view))
+        edited = draw_crop(crop, keypoints, skeleton, settings.augmentation, rng)
+        pixels = photometric(warp(image, edited), settings.augmentation.photometric, rng)
         points = keypoints[skeleton.flip_permutation] if edited.mirrored else keypoints
         how = ", mirrored" if edited.mirrored else ""
-        tiles[f"augmented {view + 1}{how}"] = _drawn(cut, edited, points, skeleton)
+        tiles[f"augmented {view + 1}{how}"] = _drawn(pixels, edited, points, skeleton)
     width, height = labels.boxes[person, 2:].round().astype(int).tolist()
-    return Person(name, number, int(visible.sum()), (width, height), tiles)
+    return PersonTiles(name, number, int(visible.sum()), (width, height), tiles)
 
 
 def _drawn(
@@ -183,7 +187,7 @@ def _drawn(
     skeleton: Skeleton,
     box: NDArray[np.float64] | None = None,
 ) -> NDArray[np.uint8]:
-    """The labeled keypoints on a crop, and the person's box where it is given."""
+    """A crop with the labeled keypoints drawn, and the person's box where it is given."""
     points = transform(keypoints[:, :2], crop.matrix)
     placed = np.concatenate([points, keypoints[:, 2:] > 0], axis=1).astype(np.float32)
     shown = np.array([[0.0, 0.0, *crop.input_wh]])
@@ -194,45 +198,45 @@ def _drawn(
 
 
 def render(preview: Preview) -> str:
-    """The whole page. Every word of the set is escaped."""
+    """The page as HTML; all text of the data set is escaped."""
     script = (resources.files("hrpose.quality") / "page.js").read_text(encoding="utf-8")
-    labels, look = preview.labels, preview.look
-    width, height = look.input_wh
+    labels, settings = preview.labels, preview.settings
+    width, height = settings.input_wh
     unread = "".join(f"<li>{escape(line)}</li>" for line in preview.unread)
     persons = "".join(_person(person) for person in preview.persons)
     charts = "".join(histogram_chart(histogram) for histogram in histograms(labels))
     posed = int(labels.labeled.any(axis=1).sum())
     header = (
-        f"<p>{len(labels.file_names)} images, {len(labels)} people, {posed} of them with "
+        f"<p>{len(labels.file_names)} images, {len(labels)} persons, {posed} of them with "
         "keypoints; "
         f"{len(labels.names)} keypoints in the skeleton.</p>"
     )
     main = f"""<section>
-<h2>People</h2>
-<p>{len(preview.persons)} people chosen by the seed {look.seed}, as the network sees them in
+<h2>Persons</h2>
+<p>{len(preview.persons)} persons chosen by the seed {settings.seed}, as the network sees them in
 {width} x {height} pixels. Left limbs are blue and right ones orange, or in the skeleton's colors.
-<span class="keys">Keys: <kbd>&larr;</kbd> <kbd>&rarr;</kbd> one page back or on,
+<span class="keys">Keys: <kbd>&larr;</kbd> <kbd>&rarr;</kbd> previous and next page,
 <kbd>Home</kbd> <kbd>End</kbd> first and last.</span></p>
-<nav hidden aria-label="pages of people"><button id="back">&larr; back</button>
-<output id="place"></output><button id="on">on &rarr;</button></nav>
-<div id="people">{persons}</div>
+<nav hidden aria-label="pages of persons"><button id="previous">&larr; previous</button>
+<output id="page"></output><button id="next">next &rarr;</button></nav>
+<div id="persons">{persons}</div>
 {f"<p>Not shown:</p><ul>{unread}</ul>" if unread else ""}
 </section>
 <section>
 <h2>Distributions</h2>
-<p>Of all {len(labels)} people, not only those above.</p>
+<p>Of all {len(labels)} persons, not only those above.</p>
 <div class="charts">{charts}</div>
 </section>
 <section>
 <h2>Visibility</h2>
-<p><span class="key seen">seen</span><span class="key hidden">hidden, place labeled</span>
-<span class="key none">no label</span></p>
-{shares(visibility(labels))}
+<p><span class="key seen">visible</span><span class="key hidden">hidden, position labeled</span>
+<span class="key none">not labeled</span></p>
+{visibility_table(visibility(labels))}
 </section>"""
     return document(preview.name, "hrpose.quality", header, main, "Made by hrpose.", script)
 
 
-def _person(person: Person) -> str:
+def _person(person: PersonTiles) -> str:
     figures = "".join(
         f'<figure><img src="{source(tile)}" width="{tile.shape[1]}" height="{tile.shape[0]}" '
         f'alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption>'

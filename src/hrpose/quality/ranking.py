@@ -1,9 +1,9 @@
-"""`hrpose data rank`: which images to label next, and which labels to look at again.
+"""`hrpose data rank`: which images to label next, and which labels to review.
 
-What a label would teach is judged by what the model says of a person it has no label for: how far
-its keypoints move when the image is mirrored or the box shifted, and how spread its heatmaps are.
-Both are ranked over all people, and their mean rank is the gain. A label is doubtful where the
-model, being sure, sees the keypoint elsewhere.
+The gain of labeling a person is estimated from the model's predictions: how far the keypoints move
+when the image is mirrored or the box shifted, and how spread out the heatmaps are. Persons are
+ranked by both, and their mean rank is the gain. A label is doubtful where the model, with a high
+score, predicts the keypoint elsewhere.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,21 +18,20 @@ from hrpose.data.persons import group_by_image
 from hrpose.errors import UserError
 from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.geometry import transform, warp
-from hrpose.quality.annotations import Labels
-from hrpose.quality.left_right import usable
+from hrpose.quality.labels import Labels
 
 Progress = Callable[[int, int], None]
-# Of the box's width and height: where the shifted views look.
+# How the boxes of the views are shifted, relative to their width and height.
 SHIFTS = ((0.0, 0.0), (0.06, 0.03), (-0.06, 0.03), (0.0, -0.06))
-# A label is doubtful from this distance on, as a part of the root of the box's area.
-DOUBTFUL = 0.1
+# A label is doubtful from this distance on, relative to the square root of the box's area.
+MIN_DISTANCE = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Views:
-    """What a model says of n people over several views: `points` (n, k, 2), the mean place in the
-    image, `scores` (n, k), `disagreement` (n,), the mean distance from it by the box's size, and
-    `entropy` (n,), the mean of the heatmaps', 0 for a peak and 1 for a flat one.
+    """Predictions for n persons over several views: `points` (n, k, 2), the mean position in the
+    image, `scores` (n, k), `disagreement` (n,), the mean distance from it relative to the box's
+    size, and `entropy` (n,), the mean over the heatmaps, 0 for a peak and 1 for a flat one.
     """
 
     points: NDArray[np.float64]
@@ -43,7 +42,7 @@ class Views:
 
 @dataclass(frozen=True, slots=True)
 class Unlabeled:
-    """An image without labels: the mean `gain` in [0, 1] of its `persons`, and what it is from."""
+    """An image without labels: the mean `gain` in [0, 1] of its `persons`, and its components."""
 
     file: str
     gain: float
@@ -54,8 +53,8 @@ class Unlabeled:
 
 @dataclass(frozen=True, slots=True)
 class Doubtful:
-    """A label that is `off` from where the model sees the keypoint, by the root of the box's area,
-    with the model's `score`; `doubt` is the one times the other.
+    """A label at the distance `off` from the prediction, relative to the square root of the box's
+    area; `doubt` is the distance times the prediction's `score`.
     """
 
     file: str
@@ -69,19 +68,19 @@ class Doubtful:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Images to label, the most telling first; labels to look at, the most doubtful first."""
+    """Images to label, the largest gain first; labels to review, the most doubtful first."""
 
     unlabeled: Sequence[Unlabeled]
     doubtful: Sequence[Doubtful]
     unread: Sequence[str] = field(default=())
 
 
-def look(estimator: PoseEstimator, image: InputImage) -> Views:
-    """Look at each of the image's people several times, and at the mirror image of each."""
+def predict_views(estimator: PoseEstimator, image: InputImage) -> Views:
+    """Predict each of the image's persons in several views, and in the mirror image of each."""
     metadata = estimator.metadata
     n, k = len(image.boxes), len(metadata.skeleton)
     sizes = np.sqrt(image.boxes[:, 2:].prod(axis=1))
-    places, heights, entropies = [], [], []
+    positions, scores, entropies = [], [], []
     for shift in SHIFTS:
         boxes = image.boxes.copy()
         boxes[:, :2] += np.array(shift) * boxes[:, 2:]
@@ -89,18 +88,18 @@ def look(estimator: PoseEstimator, image: InputImage) -> Views:
         images = np.stack([warp(image.pixels, crop) for crop in crops])
         inverse = np.stack([crop.inverse_matrix for crop in crops])
         for heatmaps in _both_ways(estimator, images):
-            points, peaks = estimator.decode(heatmaps)
-            places.append(transform(points, inverse))
-            heights.append(metadata.keypoint_scores(peaks).astype(np.float64))
+            decoded, peaks = estimator.decode(heatmaps)
+            positions.append(transform(decoded, inverse))
+            scores.append(metadata.keypoint_scores(peaks).astype(np.float64))
             entropies.append(_entropy(heatmaps))
-    every, weights = np.stack(places), np.stack(heights)
-    # A view that sees nothing says nothing about the place.
+    points, weights = np.stack(positions), np.stack(scores)
+    # Views without a peak have no weight.
     weights = np.maximum(weights, 1e-3)[..., None]
-    mean = (every * weights).sum(axis=0) / weights.sum(axis=0)
-    spread = np.linalg.norm(every - mean, axis=-1).mean(axis=0) / sizes[:, None]
+    mean = (points * weights).sum(axis=0) / weights.sum(axis=0)
+    spread = np.linalg.norm(points - mean, axis=-1).mean(axis=0) / sizes[:, None]
     return Views(
         mean.reshape(n, k, 2),
-        np.stack(heights).mean(axis=0),
+        np.stack(scores).mean(axis=0),
         np.minimum(spread, 1).mean(axis=1),
         np.stack(entropies).mean(axis=(0, 2)),
     )
@@ -109,7 +108,7 @@ def look(estimator: PoseEstimator, image: InputImage) -> Views:
 def _both_ways(
     estimator: PoseEstimator, images: NDArray[np.uint8]
 ) -> Iterator[NDArray[np.float32]]:
-    """The heatmaps of crops (n, h, w, 3), and those of their mirror images, mirrored back."""
+    """The heatmaps of crops (n, h, w, 3), and those of their mirror images, flipped back."""
     metadata = estimator.metadata
     one_way = PoseEstimator(estimator.session, batch_size=estimator.batch_size)
     yield one_way.heatmaps(images)
@@ -126,14 +125,14 @@ def _entropy(heatmaps: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def gains(disagreement: ArrayLike, entropy: ArrayLike) -> NDArray[np.float64]:
-    """(n,) in [0, 1]: the mean of both ranks."""
+    """(n,) in [0, 1]: the mean of the ranks by disagreement and by entropy."""
     ranks = [_ranks(np.asarray(values, np.float64)) for values in (disagreement, entropy)]
     result: NDArray[np.float64] = np.mean(ranks, axis=0)
     return result
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shares of the others that are less, equal ones at their middle."""
+    """(n,): the share of the others that are less; equal values share their mean rank."""
     if len(values) < 2:
         return np.full(len(values), 0.5)
     ordered = np.sort(values)
@@ -149,10 +148,10 @@ def rank(
     labels: Labels | None,
     progress: Progress = lambda done, total: None,
 ) -> Ranking:
-    """Look at the images `names`, and at those of `labels`.
+    """Rank the images `names` and those of `labels`.
 
-    An image with labeled keypoints is searched for doubtful ones. Every other one is ranked: with
-    the boxes that `labels` has for it, else with those that the estimator's detector finds.
+    Images with labeled keypoints are searched for doubtful ones. All others are ranked: with their
+    boxes in `labels`, else with those of the estimator's detector.
     """
     persons = _by_image(labels)
     known = {} if labels is None else {name: i for i, name in enumerate(labels.file_names)}
@@ -166,13 +165,13 @@ def rank(
         try:
             image = source.read(name)
             if labels is not None and len(with_keypoints):
-                views = look(estimator, InputImage.of(image, labels.boxes[with_keypoints]))
+                views = predict_views(estimator, InputImage.of(image, labels.boxes[with_keypoints]))
                 doubtful += _doubts(labels, with_keypoints, views, name)
             else:
                 boxes = None if labels is None or not len(own) else labels.boxes[own]
                 item = estimator.image(image, boxes)
                 if len(item.boxes):
-                    seen.append((name, look(estimator, item)))
+                    seen.append((name, predict_views(estimator, item)))
         except UserError as error:
             unread.append(str(error))
         progress(done, len(every))
@@ -182,8 +181,8 @@ def rank(
 def _by_image(labels: Labels | None) -> dict[int, NDArray[np.int64]]:
     if labels is None:
         return {}
-    can = np.flatnonzero(usable(labels))
-    return {image: can[own] for image, own in group_by_image(labels.image_index[can]).items()}
+    usable = np.flatnonzero(labels.usable)
+    return {image: usable[own] for image, own in group_by_image(labels.image_index[usable]).items()}
 
 
 def _ranked(seen: Sequence[tuple[str, Views]]) -> list[Unlabeled]:
@@ -210,7 +209,7 @@ def _doubts(
     off = np.linalg.norm(points - views.points, axis=-1) / sizes
     other = np.linalg.norm(points[:, twin] - views.points, axis=-1) / sizes
     doubt = np.minimum(off, 1) * views.scores
-    for row, keypoint in np.argwhere(labels.labeled[persons] & (off >= DOUBTFUL)).tolist():
+    for row, keypoint in np.argwhere(labels.labeled[persons] & (off >= MIN_DISTANCE)).tolist():
         there = labels.labeled[persons[row], twin[keypoint]] and twin[keypoint] != keypoint
         yield Doubtful(
             name,
@@ -224,7 +223,7 @@ def _doubts(
 
 
 def as_dict(ranking: Ranking) -> dict[str, Any]:
-    """For JSON."""
+    """The ranking for JSON."""
     return {
         "unlabeled": [_plain(row) for row in ranking.unlabeled],
         "doubtful": [_plain(row) for row in ranking.doubtful],

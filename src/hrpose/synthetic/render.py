@@ -133,7 +133,8 @@ def write_dataset(
         raise UserError(
             "synthetic data: expected images >= 1, seed >= 0, 1 <= fewest people <= most, and a "
             f"size from {LEAST_ROOM}x{LEAST_ROOM} for each person to {_LARGEST}x{_LARGEST}, found "
-            f"images {images}, seed {seed}, people {least} to {most}, size {width}x{height}"
+            f"images {images}, seed {seed}, persons {least} to {most}, size {width}x{height}",
+            code="option-invalid",
         )
     entries: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []

@@ -25,10 +25,10 @@ def write(
         more = {key: values[row] for key, values in fields.items() if values[row] is not None}
         images.append({"id": 10 + row, "file_name": name, "width": 64, "height": 48, **more})
         for _ in range(persons):
-            keypoints = [v for i in range(len(keypoints)) for v in (10 * i + 1, row + 2, 2)]
+            triples = [v for i in range(len(keypoints)) for v in (10 * i + 1, row + 2, 2)]
             annotations.append(
                 {"id": 100 + len(annotations), "image_id": 10 + row, "category_id": 5,
-                 "iscrowd": 0, "keypoints": keypoints, "num_keypoints": len(keypoints),
+                 "iscrowd": 0, "keypoints": triples, "num_keypoints": len(keypoints),
                  "bbox": [1, 2, 30, 40], "area": 700.0, "trust": 0.5}
             )  # fmt: skip
     category = {

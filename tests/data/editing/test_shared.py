@@ -23,10 +23,10 @@ def test_lspet_is_converted_and_merged(shared: Path, tmp_path: Path) -> None:
     table = load_persons(lspet / "annotations.json")
     assert (len(table), table.skeleton) == (240, LSP_14)
     labeled = table.keypoints[table.keypoints[..., 2] > 0]
-    # Most of the crowd's places lie in the images.
+    # Most of the keypoints are in the images.
     assert (labeled[:, :2] >= 0).mean() > 0.99
     first = (data / "coco-mini" / "val.json", lspet / "annotations.json")
-    run("merge", *first, both, "--joints", "common")
+    run("merge", *first, both, "--keypoints", "common")
     merged = load_persons(both / "annotations.json", unlabeled=True)
     assert (len(merged), len(merged.skeleton)) == (531, 12)
     assert set(merged.sources.tolist()) == {b"coco-mini", b"lspet-sample"}
@@ -34,7 +34,7 @@ def test_lspet_is_converted_and_merged(shared: Path, tmp_path: Path) -> None:
 
 @pytest.mark.shared
 def test_sources_stay_on_one_side(shared: Path, tmp_path: Path) -> None:
-    path = shared / "data" / "persons" / "train.json"
+    path = shared / "data" / "people" / "train.json"
     run("split", path, tmp_path / "parts", "--group", "source", "--put", "badminton=val")
     sources = []
     for name in ("train", "val"):

@@ -13,14 +13,13 @@ from data.formats import exports
 from data.formats.exports import BOXES, EXPECTED, KEYPOINTS
 from hrpose.cli.main import app
 from hrpose.data.coco import load_persons
-from hrpose.data.formats.coco import box_of_keypoints
 from hrpose.data.formats.convert import to_coco
-from hrpose.data.formats.persons import Given
+from hrpose.data.formats.pose_set import ReadOptions, box_of_keypoints
 from hrpose.data.images import ImageFiles
-from hrpose.data.skeleton_file import skeleton_called
-from hrpose.errors import UserError
+from hrpose.data.skeleton_file import find_skeleton
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import COCO_17, LSP_14
+from refusals import refused
 
 
 def documents(out: Path) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def persons(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 def test_the_same_persons_from_every_tool(
     tmp_path: Path, name: str, write: Callable[[Path], Path], has_boxes: bool
 ) -> None:
-    to_coco(name, write(tmp_path / "in"), tmp_path / "out", Given())
+    to_coco(name, write(tmp_path / "in"), tmp_path / "out", ReadOptions())
     (document,) = documents(tmp_path / "out").values()
     assert document["categories"][0]["keypoints"] == list(KEYPOINTS)
     for image, found in persons(document).items():
@@ -64,7 +63,7 @@ def test_the_same_persons_from_every_tool(
 
 def test_labelme_beside_its_images(tmp_path: Path) -> None:
     source = exports.labelme(tmp_path / "in")
-    given = Given(ImageFiles(tmp_path / "in" / "images"))
+    given = ReadOptions(ImageFiles(tmp_path / "in" / "images"))
     to_coco("labelme", source, tmp_path / "out", given)
     (document,) = documents(tmp_path / "out").values()
     for image, found in persons(document).items():
@@ -74,7 +73,7 @@ def test_labelme_beside_its_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("values", [2, 3])
 def test_yolo_keeps_its_subsets(tmp_path: Path, values: int) -> None:
-    to_coco("yolo", exports.yolo(tmp_path / "in", values), tmp_path / "out", Given())
+    to_coco("yolo", exports.yolo(tmp_path / "in", values), tmp_path / "out", ReadOptions())
     found = documents(tmp_path / "out")
     assert set(found) == {"train", "val"}
     for subset, name in (("train", "a.jpg"), ("val", "b.jpg")):
@@ -96,13 +95,13 @@ def test_yolo_without_names_is_coco_where_it_mirrors_like_coco(tmp_path: Path) -
     )
     label = tmp_path / "in" / "labels" / "train" / "a.txt"
     label.write_text("0 0.5 0.5 0.2 0.4 " + "0.5 0.5 2 " * 17 + "\n\n")
-    done = to_coco("yolo", source, tmp_path / "out", Given())
+    done = to_coco("yolo", source, tmp_path / "out", ReadOptions())
     assert done.found.skeleton is COCO_17
     assert done.files == ("train.json",)
 
 
 def test_clips_of_cvat(tmp_path: Path) -> None:
-    done = to_coco("cvat", exports.cvat_video(tmp_path / "in"), tmp_path / "out", Given())
+    done = to_coco("cvat", exports.cvat_video(tmp_path / "in"), tmp_path / "out", ReadOptions())
     (document,) = documents(tmp_path / "out").values()
     assert [(i["file_name"], i["video"]) for i in document["images"]] == [
         ("frame_000000.png", "clip.mp4"),
@@ -120,7 +119,7 @@ def test_clips_of_cvat(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lsp", [False, True])
 def test_leeds_sports_poses(tmp_path: Path, lsp: bool) -> None:
     source = exports.lspet(tmp_path / "in", lsp=lsp)
-    to_coco("lsp", source, tmp_path / "out", Given())
+    to_coco("lsp", source, tmp_path / "out", ReadOptions())
     table = load_persons(tmp_path / "out" / "annotations.json")
     assert table.skeleton is LSP_14
     assert table.image_name(1) == ("im0002.jpg" if lsp else "im00002.jpg")
@@ -140,7 +139,7 @@ def test_points_of_cvat_without_skeletons(tmp_path: Path) -> None:
         + shape.format("ear", "5,6", 2)
         + "</image></annotations>"
     )
-    to_coco("cvat", source, tmp_path / "out", Given())
+    to_coco("cvat", source, tmp_path / "out", ReadOptions())
     (document,) = documents(tmp_path / "out").values()
     found = [a["keypoints"] for a in document["annotations"]]
     assert found == [[1, 2, 2, 3, 4, 2], [5, 6, 2, 0, 0, 0]]
@@ -151,7 +150,7 @@ def test_points_of_cvat_without_skeletons(tmp_path: Path) -> None:
     )
     names = tmp_path / "three.yaml"
     names.write_text("keypoints: [ear, back, tail]\n")
-    given = Given(skeleton=skeleton_called(str(names)))
+    given = ReadOptions(skeleton=find_skeleton(str(names)))
     to_coco("cvat", source, tmp_path / "again", given)
     (document,) = documents(tmp_path / "again").values()
     assert document["annotations"][0]["keypoints"] == [1, 2, 2, 3, 4, 2, 5, 6, 2]
@@ -185,7 +184,7 @@ def test_whose_keypoints_label_studio_has(tmp_path: Path) -> None:
     ]
     source = tmp_path / "tasks.json"
     source.write_text(json.dumps(tasks))
-    done = to_coco("label-studio", source, tmp_path / "out", Given())
+    done = to_coco("label-studio", source, tmp_path / "out", ReadOptions())
     (document,) = documents(tmp_path / "out").values()
     assert document["images"][0]["file_name"] == "a.jpg"
     assert done.found.notes == ("1 tasks without annotations were left out",)
@@ -208,16 +207,17 @@ def test_boxes_that_are_made_from_keypoints() -> None:
     assert (left, top, w, h) == (-52, 3, 24, 8)
 
 
-def test_our_own_tables_of_poses_come_in(tmp_path: Path) -> None:
+@pytest.mark.parametrize("header", ["keypoint", "joint"])  # older tables have joint
+def test_tables_of_predict_are_read(tmp_path: Path, header: str) -> None:
     exports.images(tmp_path / "images")
     source = tmp_path / "poses.csv"
     source.write_text(
-        "file,frame,time,track_id,person,keypoint,x,y,score,present\n"
+        f"file,frame,time,track_id,person,{header},x,y,score,present\n"
         "a.jpg,,,,0,nose,1.5,2.5,0.9,true\na.jpg,,,,0,tail,3,4,0.1,false\n"
     )
-    with pytest.raises(UserError, match="line 2: expected a keypoint of 'tails'"):
-        to_coco("csv", source, tmp_path / "out", Given(skeleton=Skeleton("tails", ("tail",))))
-    to_coco("csv", source, tmp_path / "out", Given())
+    with refused("keypoints-differ", "line 2", "tails", "nose"):
+        to_coco("csv", source, tmp_path / "out", ReadOptions(skeleton=Skeleton("tails", ("tail",))))
+    to_coco("csv", source, tmp_path / "out", ReadOptions())
     (document,) = documents(tmp_path / "out").values()
     assert document["annotations"][0]["keypoints"] == [1.5, 2.5, 2]
 
@@ -232,4 +232,4 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert not (out / "images").is_symlink()
     assert (out / "images" / "a.jpg").read_bytes() == (tmp_path / "in/images/a.jpg").read_bytes()
     again = CliRunner().invoke(app, arguments)
-    assert "expected a new or empty folder" in str(again.exception)
+    assert getattr(again.exception, "code", None) == "folder-not-empty"

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hrpose.data.formats.convert import from_coco_to, from_coco_to_yolo, to_coco
-from hrpose.data.formats.persons import Given
+from hrpose.data.formats.pose_set import ReadOptions
 from hrpose.data.images import ImageFiles
-from hrpose.data.skeleton_file import skeleton_called
+from hrpose.data.skeleton_file import find_skeleton
 
 NAMES = ("left ear", 'a "b" & <c>', "tail")
 
@@ -88,17 +88,17 @@ def test_there_and_back(
     folder = tmp_path_factory.mktemp("trip")
     source, there, back = folder / "coco.json", folder / "there", folder / "back"
     source.write_text(json.dumps(document))
-    found = Given(ImageFiles(images))
+    found = ReadOptions(ImageFiles(images))
     match name:
         case "yolo":
             from_coco_to_yolo({"train": (source, found)}, there)
-            to_coco(name, there / "data.yaml", back, Given())
+            to_coco(name, there / "data.yaml", back, ReadOptions())
         case "cvat":
             from_coco_to("to-cvat", source, there, found, "")
             to_coco(name, there / "annotations.xml", back, found)
         case "label-studio":
             from_coco_to("to-label-studio", source, there, found, "/data/local-files/?d=")
-            keypoints = skeleton_called(str(there / "config.xml"))
+            keypoints = find_skeleton(str(there / "config.xml"))
             to_coco(name, there / "tasks.json", back, replace(found, skeleton=keypoints))
         case _:
             to_coco(name, source, back, found)

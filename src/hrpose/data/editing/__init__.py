@@ -1,13 +1,13 @@
-"""Whole data sets of COCO keypoints: merged, split, thinned out and counted.
+"""COCO data sets merged, split, reduced to a subset, and their statistics.
 
-They work on the entries as they are in the file, so that what is not COCO's own stays in them.
+Entries are copied as they are in the file, so that keys that are not COCO's own are preserved.
 """
 
 from enum import StrEnum
 
 
 class Keypoints(StrEnum):
-    """Which keypoints are kept where the sets differ."""
+    """The keypoints of a merged data set where its parts differ: they must not, or those of all."""
 
     same = "same"
     common = "common"

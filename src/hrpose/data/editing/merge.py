@@ -1,11 +1,11 @@
-"""Several sets as one: new ids, the images of each below a folder of its own.
+"""Several data sets merged into one: new ids, the images of each below a folder of its own.
 
     OUT/annotations.json           file names such as coco-mini/000000000785.jpg
     OUT/images/coco-mini -> the images of the first set, or a copy
     OUT/images/people    -> of the second
 
-An image without a `source` gets the name of its set as such. Sets with the same images' folder
-share it, and an image that both have is there once, with the people of both.
+An image without a `source` gets the name of its set. Sets with the same images' folder share it,
+and an image that both have appears once, with the persons of both.
 """
 
 import json
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hrpose.data.coco import CocoAnnotations, read_annotations
-from hrpose.data.dataset_folder import Album, must_be_new, need_images, write_folder
+from hrpose.data.dataset_folder import ImageSet, must_be_new, need_images, write_folder
 from hrpose.data.editing import Keypoints
-from hrpose.data.formats.checks import file_name, printable
+from hrpose.data.formats.pose_set import file_name
 from hrpose.data.images import ImageFiles
-from hrpose.data.rules import Entry
+from hrpose.data.rules import Entry, printable
 from hrpose.errors import UserError
 from hrpose.skeleton import Color, Skeleton, guess_flip_pairs
 from hrpose.skeletons import SHIPPED
@@ -26,7 +26,7 @@ from hrpose.skeletons import SHIPPED
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What was written; `sets` are the names, people and images of each."""
+    """What was written; `sets` are the name, persons and images of each."""
 
     skeleton: Skeleton
     sets: tuple[tuple[str, int, int], ...]
@@ -45,14 +45,14 @@ def merge(
     """Merge annotation files, each with its images, into the new folder `out`.
 
     `renamed` gives keypoints another name before they are compared. Raises UserError where the
-    keypoints differ and nothing says what to do, or an image would not be found.
+    keypoints differ and must be the same, or an image is missing.
     """
     must_be_new(out)
     files = [read_annotations(path) for path, _ in sources]
-    places = [need_images(path, images) for path, images in sources]
+    image_files = [need_images(path, images) for path, images in sources]
     names = [_keypoints_of(file, renamed or {}) for file in files]
     skeleton = _skeleton(files, names, keypoints)
-    prefixes = _prefixes(places)
+    prefixes = _prefixes(image_files)
     images: dict[str, Entry] = {}
     annotations: list[Entry] = []
     counts = []
@@ -69,7 +69,8 @@ def merge(
                 raise UserError(
                     f"{file.path}: image {image['id']}: expected the size that the other set "
                     f"gives {printable(name)}, {old['width']} x {old['height']}, found "
-                    f"{image['width']} x {image['height']}"
+                    f"{image['width']} x {image['height']}",
+                    code="annotations-invalid",
                 )
             ids[image["id"]] = old["id"]
         order = [own.index(name) if name in own else -1 for name in skeleton.keypoints]
@@ -91,21 +92,24 @@ def merge(
         from hrpose.data.skeleton_file import to_yaml
 
         texts["skeleton.yaml"] = to_yaml(skeleton)
-    write_folder(out, texts, _albums(places, prefixes, files, copy), copy)
+    write_folder(out, texts, _image_sets(image_files, prefixes, files, copy), copy)
     return Merged(skeleton, tuple(counts), len(images), len(annotations), shared)
 
 
 def _keypoints_of(file: CocoAnnotations, renamed: Mapping[str, str]) -> list[str]:
     names = [renamed.get(name, name) for name in file.skeleton.keypoints]
     if len(set(names)) != len(names):
-        raise UserError(f"{file.path}: expected keypoints of different names after --rename")
+        raise UserError(
+            f"{file.path}: expected keypoints of different names after --rename",
+            code="option-invalid",
+        )
     return names
 
 
 def _skeleton(
     files: Sequence[CocoAnnotations], names: Sequence[Sequence[str]], keypoints: Keypoints
 ) -> Skeleton:
-    """The keypoints of the merged set, with what the sets know about them."""
+    """The skeleton of the merged set, with all that the sets' own skeletons have."""
     first = names[0]
     for file, own in zip(files[1:], names[1:], strict=True):
         if keypoints is Keypoints.same and set(own) != set(first):
@@ -114,16 +118,20 @@ def _skeleton(
             raise UserError(
                 f"{file.path}: expected the {len(first)} keypoints of {files[0].path}, found "
                 f"{len(own)}; only there: {printable(alone)}; only here: {printable(other)}; "
-                "use --joints common or --joints all, and --rename OLD=NEW for other names"
+                "use --keypoints common or --keypoints all, and --rename OLD=NEW for other names",
+                code="keypoints-differ",
             )
     if keypoints is Keypoints.all:
-        kept = list(dict.fromkeys(name for own in names for name in own))
+        chosen = list(dict.fromkeys(name for own in names for name in own))
     else:
-        kept = [name for name in first if all(name in own for own in names)]
-    if not kept:
-        raise UserError("expected keypoints that all the sets have, found none; use --joints all")
+        chosen = [name for name in first if all(name in own for own in names)]
+    if not chosen:
+        raise UserError(
+            "expected keypoints that all the sets have, found none; use --keypoints all",
+            code="keypoints-differ",
+        )
     for shipped in SHIPPED.values():
-        if list(shipped.keypoints) == kept:
+        if list(shipped.keypoints) == chosen:
             return shipped
     limbs: dict[tuple[int, int], None] = {}
     mirrored: dict[str, str] = {}
@@ -134,15 +142,15 @@ def _skeleton(
     for file, own in zip(files, names, strict=True):
         known = file.skeleton
         for a, b in known.limbs:
-            if own[a] in kept and own[b] in kept:
-                pair = (kept.index(own[a]), kept.index(own[b]))
+            if own[a] in chosen and own[b] in chosen:
+                pair = (chosen.index(own[a]), chosen.index(own[b]))
                 if pair[::-1] not in limbs:
                     limbs[pair] = None
         for left, right in ((own[a], own[b]) for a, b in known.flip_pairs):
-            if {left, right} <= set(kept) - set(mirrored) - set(mirrored.values()):
+            if {left, right} <= set(chosen) - set(mirrored) - set(mirrored.values()):
                 mirrored[left] = right
         upper.update(own[i] for i in known.upper_body)
-        # Of what several sets say, the first counts.
+        # Of values that several sets have, the first counts.
         if known.has_sigmas:
             sigmas = dict(zip(own, known.sigmas, strict=True)) | sigmas
         if set(known.weights) != {1.0}:
@@ -152,68 +160,70 @@ def _skeleton(
     skeleton = files[0].skeleton
     return Skeleton(
         name=skeleton.category or skeleton.name,
-        keypoints=tuple(kept),
-        flip_pairs=_flip_pairs(kept, mirrored),
+        keypoints=tuple(chosen),
+        flip_pairs=_flip_pairs(chosen, mirrored),
         limbs=tuple(limbs),
-        upper_body=tuple(i for i, name in enumerate(kept) if name in upper),
-        sigmas=tuple(sigmas[name] for name in kept) if all(n in sigmas for n in kept) else (),
-        weights=tuple(weights.get(name, 1.0) for name in kept),
-        colors=tuple(colors[name] for name in kept) if all(n in colors for n in kept) else (),
+        upper_body=tuple(i for i, name in enumerate(chosen) if name in upper),
+        sigmas=tuple(sigmas[name] for name in chosen) if all(n in sigmas for n in chosen) else (),
+        weights=tuple(weights.get(name, 1.0) for name in chosen),
+        colors=tuple(colors[name] for name in chosen) if all(n in colors for n in chosen) else (),
     )
 
 
-def _flip_pairs(kept: Sequence[str], mirrored: Mapping[str, str]) -> tuple[tuple[int, int], ...]:
-    """The pairs that the sets know, and those that the names of the other keypoints say."""
-    pairs = [(kept.index(left), kept.index(right)) for left, right in mirrored.items()]
-    taken = {i for pair in pairs for i in pair}
-    return (*pairs, *(pair for pair in guess_flip_pairs(kept) if not taken & set(pair)))
+def _flip_pairs(chosen: Sequence[str], mirrored: Mapping[str, str]) -> tuple[tuple[int, int], ...]:
+    """The pairs of the sets, and those guessed from the names of the other keypoints."""
+    pairs = [(chosen.index(left), chosen.index(right)) for left, right in mirrored.items()]
+    paired = {i for pair in pairs for i in pair}
+    return (*pairs, *(pair for pair in guess_flip_pairs(chosen) if not paired & set(pair)))
 
 
-def _prefixes(places: Sequence[ImageFiles]) -> list[str]:
+def _prefixes(sources: Sequence[ImageFiles]) -> list[str]:
     """A folder name for the images of each set; sets with the same images share it."""
-    taken: dict[str, Path] = {}
+    used: dict[str, Path] = {}
     prefixes = []
-    for place in (source.place.resolve() for source in places):
+    for path in (source.path.resolve() for source in sources):
         # animals/images are the images of animals.
-        base = file_name(place.parent.name if place.stem == "images" else place.stem)
+        base = file_name(path.parent.name if path.stem == "images" else path.stem)
         name, number = base, 1
-        while taken.get(name, place) != place:
+        while used.get(name, path) != path:
             number += 1
             name = f"{base}-{number}"
-        taken[name] = place
+        used[name] = path
         prefixes.append(name)
     return prefixes
 
 
-def _albums(
-    places: Sequence[ImageFiles],
+def _image_sets(
+    image_files: Sequence[ImageFiles],
     prefixes: Sequence[str],
     files: Sequence[CocoAnnotations],
     copy: bool,
-) -> list[Album]:
-    albums: dict[str, Album] = {}
-    for place, prefix, file in zip(places, prefixes, files, strict=True):
-        if not copy and not place.place.is_dir():
-            raise UserError(f"{place.place}: images in a zip file cannot be linked; use --copy")
+) -> list[ImageSet]:
+    sets: dict[str, ImageSet] = {}
+    for images, prefix, file in zip(image_files, prefixes, files, strict=True):
+        if not copy and not images.path.is_dir():
+            raise UserError(
+                f"{images.path}: images in a zip file cannot be linked; use --copy",
+                code="option-conflict",
+            )
         names = tuple(image["file_name"] for image in file.images)
-        missing = next((name for name in names if name not in place), None)
+        missing = next((name for name in names if name not in images), None)
         if missing is not None:
             raise UserError(
-                f"{file.path}: expected {printable(missing)} in {place.place}, found none; "
-                "use --images, once for each file"
+                f"{file.path}: expected {printable(missing)} in {images.path}, found none; "
+                "use --images, once for each file",
+                code="images-missing",
             )
-        old = albums[prefix].names if prefix in albums else ()
-        albums[prefix] = Album(f"images/{prefix}", place, tuple(dict.fromkeys(old + names)))
-    return list(albums.values())
+        old = sets[prefix].names if prefix in sets else ()
+        sets[prefix] = ImageSet(f"images/{prefix}", images, tuple(dict.fromkeys(old + names)))
+    return list(sets.values())
 
 
 def _reordered(annotation: Entry, order: Sequence[int], k: int) -> Entry:
-    """The annotation with the keypoints in another order; -1 are keypoints that the set does not
-    have.
-    """
+    """The annotation with its keypoints in another order, where -1 stands for a missing one."""
     if list(order) == list(range(k)):
         return dict(annotation)
-    # What MPII's way back and PCKh need is of MPII's own keypoints.
+    # These entries of MPII are for its own keypoints.
     entry = {key: v for key, v in annotation.items() if key not in ("mpii", "pckh_keypoints")}
     values = annotation.get("keypoints")
     if values:

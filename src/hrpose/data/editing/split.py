@@ -1,27 +1,35 @@
-"""A set in parts, group by group, so that one video or source never lands on both sides.
+"""Parts of a data set: a split by group, a subset, and the statistics of a set.
 
-A group is what the images share in a field (`source`, `video`, ...) or in what a regular
-expression finds in their file names. The largest group comes first, each goes to the part that is
-farthest below its target.
+A split puts all images of a group into one part, so that no video or source is in both training and
+validation. A group is the images that share the value of a field (`source`, `video`, ...) or of a
+regular expression on their file names. Groups are assigned from the largest to the smallest, each
+to the part that is farthest below its target.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hrpose.data.coco import CocoAnnotations, read_annotations
-from hrpose.data.dataset_folder import Album, images_of, must_be_new, write_folder
-from hrpose.data.formats.checks import printable
+from hrpose.data.dataset_folder import ImageSet, images_of, must_be_new, write_folder
+from hrpose.data.rules import Entry, printable
 from hrpose.errors import UserError
+
+# COCO's bounds between small, medium and large persons, in pixels of area.
+_SMALL, _LARGE = 32**2, 96**2
+_QUANTILES = (0, 10, 50, 90, 100)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file that was written."""
+    """One file that was written; `wanted` is its target number of images."""
 
     name: str
     images: int
@@ -41,11 +49,11 @@ def split(
     images: Path | None = None,
     copy: bool = False,
 ) -> list[Part]:
-    """Write a file for each part, with the share of the images that `shares` gives it.
+    """Write a file for each part, with its share of the images by `shares`.
 
     `group` is a field of the images, `pattern` a regular expression on their names (its first
-    group, else all that it finds). `put` says of groups which part they are to be in. Raises
-    UserError where an image has no group, or a part would be empty.
+    group, else the match). `put` assigns groups to parts beforehand. Raises UserError where an
+    image has no group, or a part would be empty.
     """
     must_be_new(out)
     file = read_annotations(path)
@@ -67,7 +75,7 @@ def split(
         parts.append(Part(name, len(chosen), len(annotations), grouped, wanted))
     source = images_of(path, images)
     names = tuple(image["file_name"] for image in file.images)
-    write_folder(out, texts, [Album("images", source, names)] if source else [], copy)
+    write_folder(out, texts, [ImageSet("images", source, names)] if source else [], copy)
     return parts
 
 
@@ -77,8 +85,8 @@ def assign(
     """The part of each group: that of `put`, else the part farthest below its target.
 
     The largest group comes first; the seed orders groups of one size. No part ends farther from its
-    target than the largest group is, unless `put` says so or a part would otherwise stay empty.
-    Raises UserError where a part has to stay empty.
+    target than the size of the largest group, unless `put` requires it or a part would stay empty.
+    Raises UserError where a part must stay empty.
     """
     part_of = dict(put)
     missing = dict(targets)
@@ -91,7 +99,8 @@ def assign(
     if len(left) < len(empty):
         raise UserError(
             f"{len(sizes)} groups cannot fill the parts {', '.join(targets)}: nothing is left for "
-            f"{empty[-1]}; choose another group, or fewer parts"
+            f"{empty[-1]}; choose another group, or fewer parts",
+            code="option-invalid",
         )
     for count, group in zip(range(len(left), 0, -1), left, strict=True):
         part = max(empty if count == len(empty) else targets, key=lambda name: missing[name])
@@ -114,14 +123,14 @@ def _targets(count: int, shares: Mapping[str, float]) -> dict[str, int]:
 
 
 def _groups(file: CocoAnnotations, group: str | None, pattern: str | None) -> list[str]:
-    """The group of each image; without any, each is its own."""
+    """The group of each image; without any, each image is its own."""
     if group and pattern:
-        raise UserError("expected --group or --group-pattern, found both")
+        raise UserError("expected --group or --group-pattern, found both", code="option-conflict")
     if pattern:
         try:
             search = re.compile(pattern)
         except re.error as error:
-            raise UserError(f"--group-pattern {pattern}: {error}") from error
+            raise UserError(f"--group-pattern {pattern}: {error}", code="option-invalid") from error
         found = [search.search(image["file_name"]) for image in file.images]
         values = [m and (m[1] if search.groups else m[0]) for m in found]
         what = f"a name that matches '{pattern}'"
@@ -134,7 +143,8 @@ def _groups(file: CocoAnnotations, group: str | None, pattern: str | None) -> li
         if value is None or value == "" or isinstance(value, list | dict):
             name = printable(image["file_name"])
             raise UserError(
-                f"{file.path}: image {image['id']} ({name}): expected {what}, found none"
+                f"{file.path}: image {image['id']} ({name}): expected {what}, found none",
+                code="option-invalid",
             )
     return [str(value) for value in values]
 
@@ -145,5 +155,121 @@ def _put(
     for group, part in put.items():
         if group not in sizes or part not in targets:
             known = printable(", ".join(sizes if group not in sizes else targets))
-            raise UserError(f"--put {group}={part}: expected one of {known}")
+            raise UserError(f"--put {group}={part}: expected one of {known}", code="option-invalid")
     return put
+
+
+def subset(
+    path: Path,
+    out: Path,
+    sources: Collection[str] = (),
+    max_images: int | None = None,
+    min_size: float = 0,
+    min_keypoints: int = 0,
+    seed: int = 0,
+    images: Path | None = None,
+    copy: bool = False,
+) -> tuple[int, int]:
+    """Write `out`/annotations.json; returns how many images and persons it has.
+
+    `sources` selects images; `max_images` of them are drawn by `seed`; `min_size` is the least
+    longer side of a person's box, in pixels; `min_keypoints` the least number of labeled keypoints.
+    Where persons are selected, images without any are left out. Raises UserError where no image is
+    left.
+    """
+    must_be_new(out)
+    file = read_annotations(path)
+    known = {str(image.get("source", "")) for image in file.images}
+    for source in sources:
+        if source not in known:
+            there = ", ".join(sorted(known - {""})) or "no sources"
+            raise UserError(
+                f"{path}: expected images of the source '{source}', found {there}",
+                code="option-invalid",
+            )
+    strict = bool(min_size or min_keypoints)
+    chosen: list[tuple[Entry, list[Entry]]] = []
+    for image, persons in zip(file.images, file.annotations_by_image(), strict=True):
+        if sources and str(image.get("source", "")) not in sources:
+            continue
+        own = [a for a in persons if _fits(a, min_size, min_keypoints)]
+        if own or not strict:
+            chosen.append((image, own))
+    if max_images is not None:
+        if max_images > len(chosen):
+            raise UserError(
+                f"{path}: expected {max_images} images, found {len(chosen)} that fit",
+                code="option-invalid",
+            )
+        drawn = np.random.default_rng(seed).permutation(len(chosen))[:max_images]
+        chosen = [chosen[i] for i in sorted(drawn.tolist())]
+    if not chosen:
+        raise UserError(
+            f"{path}: expected images that fit, found none; relax the conditions",
+            code="images-missing",
+        )
+    annotations = [annotation for _, own in chosen for annotation in own]
+    document = file.part((image for image, _ in chosen), annotations)
+    source_of = images_of(path, images)
+    names = tuple(image["file_name"] for image, _ in chosen)
+    image_sets = [ImageSet("images", source_of, names)] if source_of else []
+    write_folder(out, {"annotations.json": json.dumps(document)}, image_sets, copy)
+    return len(chosen), len(annotations)
+
+
+def _fits(annotation: Entry, min_size: float, min_keypoints: int) -> bool:
+    visible = (annotation.get("keypoints") or [])[2::3]
+    enough = sum(v > 0 for v in visible) >= min_keypoints
+    return enough and bool(max(annotation["bbox"][2:]) >= min_size)
+
+
+def stats(path: Path) -> dict[str, Any]:
+    """Statistics of a file, for JSON. Quantiles are the minimum, 10%, 50%, 90% and the maximum."""
+    file = read_annotations(path)
+    persons = [a for a in file.annotations if not a.get("iscrowd")]
+    k = len(file.skeleton)
+    visibility = np.asarray(
+        [(a.get("keypoints") or [0] * (3 * k))[2::3] for a in persons], np.float64
+    ).reshape(-1, k)
+    labeled = visibility > 0
+    boxes = np.asarray([a["bbox"] for a in persons], np.float64).reshape(-1, 4)
+    areas = np.asarray([a.get("area", a["bbox"][2] * a["bbox"][3]) for a in persons], np.float64)
+    per_image = Counter(a["image_id"] for a in persons)
+    source_of = {image["id"]: str(image.get("source", "")) for image in file.images}
+    sources: dict[str, dict[str, int]] = {}
+    for source, count in Counter(source_of.values()).items():
+        sources[source] = {"images": count, "persons": 0}
+    for image_id, count in per_image.items():
+        sources[source_of[image_id]]["persons"] += count
+    return {
+        "file": str(path),
+        "skeleton": file.skeleton.name,
+        "images": len(file.images),
+        "images_without_persons": len(file.images) - len(per_image),
+        "persons": len(persons),
+        "persons_without_keypoints": int((~labeled.any(axis=1)).sum()),
+        "crowds": len(file.annotations) - len(persons),
+        "boxes_made_from_keypoints": sum(a.get("bbox_guessed") is True for a in persons),
+        "persons_per_image": _quantiles([per_image[i["id"]] for i in file.images]),
+        "keypoints_per_person": _quantiles(labeled.sum(axis=1)),
+        "box_longer_side": _quantiles(boxes[:, 2:].max(axis=1, initial=0)),
+        "image_width": _quantiles([i["width"] for i in file.images]),
+        "image_height": _quantiles([i["height"] for i in file.images]),
+        "sizes": {
+            "small": int((areas < _SMALL).sum()),
+            "medium": int(((areas >= _SMALL) & (areas <= _LARGE)).sum()),
+            "large": int((areas > _LARGE).sum()),
+        },
+        "keypoints": {
+            name: {"visible": int((column == 2).sum()), "hidden": int((column == 1).sum())}
+            for name, column in zip(file.skeleton.keypoints, visibility.T, strict=True)
+        },
+        "sources": sources if set(sources) != {""} else {},
+    }
+
+
+def _quantiles(values: ArrayLike) -> list[float]:
+    numbers = np.asarray(values, np.float64)
+    if not numbers.size:
+        return []
+    return [round(float(v), 1) for v in np.percentile(numbers, _QUANTILES)]

@@ -1,5 +1,5 @@
-"""What annotation tools and older data sets write, to COCO keypoints JSON, and back.
+"""Annotation formats of other tools: one file each, with `read` and, where it is written, `files`.
 
-There is a file for each format: `read` returns a `PoseSet` (`persons.py`), `files` writes one. For
-all of them `coco.py` writes and reads COCO keypoints. `table.py` lists the formats.
+`convert.py` lists the formats and converts them by way of COCO keypoints JSON; `pose_set.py` has
+what all of them are read into.
 """

@@ -1,41 +1,67 @@
-"""Another tool's source to a folder of COCO keypoints, and COCO to folders for other tools."""
+"""Annotations of other tools and data sets to COCO keypoints, and COCO keypoints to other tools.
+
+`SOURCES` are the formats that are read, `TARGETS` those that are written; YOLO-pose is written by
+a function of its own, as it holds several subsets. Every conversion goes through COCO keypoints
+JSON. Boxes that the source does not have are made from the keypoints and marked by `bbox_guessed`.
+"""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from hrpose.data.dataset_folder import Album, must_be_new, write_folder
-from hrpose.data.formats import coco, yolo
-from hrpose.data.formats.coco import Document, documents
-from hrpose.data.formats.persons import Given, PoseSet
+import numpy as np
+
+from hrpose.data.coco import read_annotations
+from hrpose.data.dataset_folder import ImageSet, must_be_new, write_folder
+from hrpose.data.formats.pose_set import (
+    LabeledImage,
+    Person,
+    PoseSet,
+    ReadOptions,
+    box_of_keypoints,
+    file_name,
+    pose_set,
+)
+from hrpose.data.persons import group_by_image
+from hrpose.data.rules import Entry, printable
+from hrpose.errors import UserError
+from hrpose.skeleton import Skeleton
 from hrpose.skeletons import SHIPPED
 
-if TYPE_CHECKING:
-    from hrpose.data.formats.persons import Given, PoseSet
+_DIGITS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is read: the module, the source that the user names, and what it does."""
+    """A format that is read: its module, what the user names, and the help.
+
+    `coco_json`: a file that ends in .json is COCO keypoints, which the tool exports too.
+    """
 
     module: str
     source: str
     help: str
+    coco_json: bool = False
 
-    def read(self, source: Path, given: "Given") -> "PoseSet":
-        """Read the source. Raises UserError, naming file and entry."""
-        found: PoseSet = import_module(f"{__package__}.{self.module}").read(source, given)
+    def read(self, source: Path, options: ReadOptions) -> PoseSet:
+        """Read the source. Raises UserError, naming the file and the entry."""
+        if not self.module or (self.coco_json and source.suffix.lower() == ".json"):
+            return read_coco(source, options)
+        found: PoseSet = import_module(f"{__package__}.{self.module}").read(source, options)
         return found
 
 
 SOURCES: Mapping[str, Source] = {
-    "lsp": Source("lsp", "joints.mat", "Leeds Sports Pose and its extension (LSPET)."),
+    "lsp": Source("matlab", "joints.mat", "Leeds Sports Pose and its extension (LSPET)."),
     "yolo": Source("yolo", "data.yaml", "YOLO-pose, as Ultralytics has it."),
     "cvat": Source(
-        "cvat", "annotations.xml, or the JSON of COCO keypoints", "CVAT: images and clips."
+        "cvat",
+        "annotations.xml, or the JSON of COCO keypoints",
+        "CVAT: images and clips.",
+        coco_json=True,
     ),
     "label-studio": Source("label_studio", "The export of the kind JSON", "Label Studio."),
     "labelme": Source("labelme", "The folder of the JSON files", "labelme, a file an image."),
@@ -45,7 +71,7 @@ SOURCES: Mapping[str, Source] = {
         "A table, one row a keypoint: image, person, keypoint, x, y, and visible if known.",
     ),
     "coco": Source(
-        "coco",
+        "",
         "COCO keypoints JSON",
         "COCO keypoints of other tools: one category, crowds left out.",
     ),
@@ -54,13 +80,13 @@ SOURCES: Mapping[str, Source] = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is written for a tool: the module, what it does, what precedes the images' names."""
+    """A format that is written: its module, the help, and the prefix of the images' names."""
 
     module: str
     help: str
     prefix: str = ""
 
-    def files(self, found: "PoseSet", prefix: str) -> dict[str, str]:
+    def files(self, found: PoseSet, prefix: str) -> dict[str, str]:
         """The files by name, as text."""
         files: dict[str, str] = import_module(f"{__package__}.{self.module}").files(found, prefix)
         return files
@@ -80,8 +106,19 @@ TARGETS: Mapping[str, Target] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Document:
+    """One COCO file: its name, its content, and its counts."""
+
+    name: str
+    content: dict[str, Any]
+    persons: int
+    images: int
+    boxes_made: int
+
+
+@dataclass(frozen=True, slots=True)
 class Converted:
-    """What was written; `left_out` are labeled keypoints that the form cannot hold."""
+    """What was written; `left_out` counts labeled keypoints that the format cannot hold."""
 
     found: PoseSet
     documents: tuple[Document, ...]
@@ -89,15 +126,17 @@ class Converted:
     left_out: int = 0
 
 
-def to_coco(name: str, source: Path, out: Path, given: Given, copy: bool = False) -> Converted:
-    """Convert a source of the format `name` of the table to the new folder `out`.
+def to_coco(
+    name: str, source: Path, out: Path, options: ReadOptions, copy: bool = False
+) -> Converted:
+    """Convert a source of the format `name` of `SOURCES` to the new folder `out`.
 
-    A file of COCO keypoints for each subset, the images linked or copied, and, where the keypoints
-    are not those of a shipped skeleton, `skeleton.yaml` with what was found out about them. Raises
-    UserError, naming file and entry, before anything is written.
+    A file of COCO keypoints for each subset, the images linked or copied, and, where the skeleton
+    is no shipped one, `skeleton.yaml` with what is known about it. Raises UserError, naming file
+    and entry, before anything is written.
     """
     must_be_new(out)
-    found = SOURCES[name].read(source, given)
+    found = SOURCES[name].read(source, options)
     written = tuple(documents(found))
     files = {f"{document.name}.json": json.dumps(document.content) for document in written}
     if found.skeleton not in SHIPPED.values():
@@ -109,22 +148,24 @@ def to_coco(name: str, source: Path, out: Path, given: Given, copy: bool = False
 
 
 def from_coco_to(
-    name: str, source: Path, out: Path, given: Given, prefix: str, copy: bool = False
+    name: str, source: Path, out: Path, options: ReadOptions, prefix: str, copy: bool = False
 ) -> Converted:
-    """Convert COCO keypoints to a tool's files in the new folder `out`; `name` is the table's."""
+    """Convert COCO keypoints to the format `name` of `TARGETS` in the new folder `out`."""
     must_be_new(out)
-    found = coco.read(source, given)
+    found = read_coco(source, options)
     files = TARGETS[name].files(found, prefix)
     _write(out, files, {"images": found} if copy else {}, copy)
     return Converted(found, (), tuple(files))
 
 
 def from_coco_to_yolo(
-    sources: dict[str, tuple[Path, Given]], out: Path, copy: bool = False
+    sources: dict[str, tuple[Path, ReadOptions]], out: Path, copy: bool = False
 ) -> Converted:
     """Convert COCO keypoints to YOLO-pose; `sources` are the subsets by name, `train` first."""
+    from hrpose.data.formats import yolo
+
     must_be_new(out)
-    sets = {name: coco.read(path, given) for name, (path, given) in sources.items()}
+    sets = {name: read_coco(path, options) for name, (path, options) in sources.items()}
     files = yolo.files(sets)
     _write(out, files, {f"images/{name}": found for name, found in sets.items()}, copy, each=True)
     left_out = sum(yolo.keypoints_left_out(found) for found in sets.values())
@@ -134,15 +175,144 @@ def from_coco_to_yolo(
 def _write(
     out: Path, files: dict[str, str], sets: dict[str, PoseSet], copy: bool, each: bool = False
 ) -> None:
-    albums = []
-    for at, found in sets.items():
+    images = []
+    for folder, found in sets.items():
         names = tuple(image.name for image in found.images)
-        if found.files is not None and (copy or images_found(found)):
-            albums.append(Album(at, found.files, names, each))
-    write_folder(out, files, albums, copy)
+        if found.files is not None and (copy or found.images_found):
+            images.append(ImageSet(folder, found.files, names, each))
+    write_folder(out, files, images, copy)
 
 
-def images_found(found: PoseSet) -> int:
-    """How many of the images are where they were looked for."""
-    images = found.files
-    return 0 if images is None else sum(image.name in images for image in found.images)
+def read_coco(source: Path, options: ReadOptions) -> PoseSet:
+    """Read COCO keypoints; crowds are left out. Raises UserError, naming the file and the entry."""
+    annotations = read_annotations(source, category=options.category)
+    skeleton, instances = annotations.skeleton, annotations.instances(crowds=False)
+    visibility = instances.columns["keypoints"][..., 2]
+    if not (known := np.isin(visibility, (0, 1, 2)).all(axis=1)).all():
+        row = int(np.argmin(known))
+        where = f"annotation {instances.entries[row]['id']}: 'keypoints'"
+        raise annotations.error(where, "visibilities of 0, 1 and 2", visibility[row].tolist())
+    persons = [
+        _person(entry, skeleton, f"{source}: annotation {entry['id']}")
+        for entry in instances.entries
+    ]
+    rows = group_by_image(instances.columns["image_index"])
+    sizes = annotations.image_columns["image_wh"].tolist()
+    images = [
+        LabeledImage(
+            entry["file_name"],
+            tuple(persons[row] for row in rows.get(image, ())),
+            (width, height),
+            source=str(entry.get("source", "")),
+            video=str(entry.get("video", "")),
+        )
+        for image, (entry, (width, height)) in enumerate(
+            zip(annotations.images, sizes, strict=True)
+        )
+    ]
+    return pose_set(source, images, options, options.images_for(source), skeleton)
+
+
+def _person(annotation: Entry, skeleton: Skeleton, where: str) -> Person:
+    values = annotation.get("keypoints") or [0] * (3 * len(skeleton))
+    keypoints = {
+        name: (values[3 * i], values[3 * i + 1], int(values[3 * i + 2]))
+        for i, name in enumerate(skeleton.keypoints)
+        if values[3 * i + 2]
+    }
+    x, y, w, h = annotation["bbox"]
+    score, track = annotation.get("score"), annotation.get("track_id")
+    guessed = annotation.get("bbox_guessed") is True
+    return Person(
+        keypoints,
+        None if guessed or w <= 0 or h <= 0 else (x, y, w, h),
+        where,
+        area=None if guessed else annotation.get("area"),
+        score=float(score) if isinstance(score, int | float) else None,
+        track=track if isinstance(track, int) else None,
+    )
+
+
+def documents(found: PoseSet) -> list[Document]:
+    """A document for each subset of the source; 'annotations' where it has none.
+
+    Sizes that the source does not have are read from the images' headers. Raises UserError where
+    an image is missing.
+    """
+    subsets: dict[str, list[LabeledImage]] = {}
+    for image in found.images:
+        subsets.setdefault(file_name(image.subset), []).append(image)
+    image_id = annotation_id = 1
+    result = []
+    for name, members in subsets.items():
+        images, annotations = [], []
+        for image in members:
+            size = image.size_wh or _size(image.name, found)
+            images.append(_image_entry(image_id, image, size))
+            for person in image.persons:
+                annotations.append(
+                    _annotation(annotation_id, image_id, person, found.skeleton, size)
+                )
+                annotation_id += 1
+            image_id += 1
+        content = {
+            "info": {"description": "converted by hrpose"},
+            "images": images,
+            "annotations": annotations,
+            "categories": [found.skeleton.to_coco_category()],
+        }
+        guessed = sum("bbox_guessed" in annotation for annotation in annotations)
+        result.append(Document(name, content, len(annotations), len(images), guessed))
+    return result
+
+
+def _size(name: str, found: PoseSet) -> tuple[int, int]:
+    if found.files is None or name not in found.files:
+        place = f"{found.files.path}: " if found.files is not None else ""
+        raise UserError(
+            f"{place}expected the image {printable(name)}, as its size is not in the annotations, "
+            "found none; name the folder with --images",
+            code="images-missing",
+        )
+    return found.files.size(name)
+
+
+def _image_entry(image_id: int, image: LabeledImage, size: tuple[int, int]) -> Entry:
+    entry: Entry = {
+        "id": image_id,
+        "file_name": image.name,
+        "width": size[0],
+        "height": size[1],
+    }
+    if image.video:
+        entry["video"] = image.video
+    if image.source:
+        entry["source"] = image.source
+    return entry
+
+
+def _annotation(
+    annotation_id: int, image_id: int, person: Person, skeleton: Skeleton, size: tuple[int, int]
+) -> Entry:
+    keypoints: list[float] = []
+    for name in skeleton.keypoints:
+        x, y, visibility = person.keypoints.get(name, (0, 0, 0))
+        keypoints += [round(x, _DIGITS), round(y, _DIGITS), visibility]
+    box = person.box or box_of_keypoints(person.keypoints.values(), size)
+    entry: Entry = {
+        "id": annotation_id,
+        "image_id": image_id,
+        "category_id": 1,
+        "iscrowd": 0,
+        "num_keypoints": len(person.keypoints),
+        "keypoints": keypoints,
+        "bbox": [round(value, _DIGITS) for value in box],
+        "area": round(box[2] * box[3] if person.area is None else person.area, _DIGITS),
+    }
+    if person.box is None:
+        entry["bbox_guessed"] = True
+    if person.score is not None:
+        entry["score"] = person.score
+    if person.track is not None:
+        entry["track_id"] = person.track
+    return entry

@@ -1,4 +1,4 @@
-"""CVAT: its own XML, "CVAT for images 1.1" and "CVAT for video 1.1", and its COCO keypoints.
+"""CVAT's own XML: "CVAT for images 1.1" and "CVAT for video 1.1".
 
     <annotations>
       <meta><task><labels><label><name>person</name><type>skeleton</type>...</label>
@@ -9,13 +9,13 @@
         <box label="person" group_id="1" xtl="..." ytl="..." xbr="..." ybr="..."/>
       <track id="0" label="person"><skeleton frame="0" keyframe="1"><points .../>...
 
-A keypoint that is `outside` is not labeled, one that is `occluded` is hidden. Points that are no
-part of a skeleton are keypoints by their label, and those of one `group_id` one person; or all
+A keypoint that is `outside` is not labeled, one that is `occluded` is hidden. Points outside a
+skeleton are keypoints named by their label, those of one `group_id` being one person; or all
 keypoints of a person in the order of `--skeleton`. A box belongs to the person of its `group_id`.
 The images of a clip are frame_000000.png and so on, as CVAT exports them.
 
-What is written are annotations.xml ("CVAT 1.1") of skeletons to correct, and labels.json for the
-task. CVAT's skeletons have no boxes, so boxes are not written.
+Written are annotations.xml ("CVAT 1.1") with skeletons to correct, and labels.json for the task.
+CVAT's skeletons have no boxes, so boxes are not written.
 """
 
 import json
@@ -31,56 +31,63 @@ from xml.sax.saxutils import escape, quoteattr
 from defusedxml import DefusedXmlException, DTDForbidden
 from defusedxml.ElementTree import iterparse
 
-from hrpose.data.formats import coco
-from hrpose.data.formats.checks import (
-    image_name,
-    keypoint_name,
-    number,
-    printable,
-    repeated,
-    size_wh,
-    whole,
-    wrong,
-)
-from hrpose.data.formats.persons import (
+from hrpose.data.formats.pose_set import (
     Box,
-    Given,
-    InputImage,
     Keypoint,
+    LabeledImage,
     Person,
     PoseSet,
-    beside,
+    ReadOptions,
+    image_name,
+    invalid,
+    keypoint_name,
+    number,
     pose_set,
+    repeated_keypoint,
+    size_wh,
     skeleton_of,
+    whole_number,
 )
 from hrpose.data.images import ImageFiles
+from hrpose.data.rules import printable
 from hrpose.errors import UserError
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import SHIPPED
 
-MAX_BYTES = 500_000_000
+_MAX_BYTES = 500_000_000
 _MAX_DEPTH = 50
+_MAX_FRAME = 100_000_000
+_SUFFIXES = (".png", ".PNG", ".jpg", ".jpeg", ".JPG")
+_DIGITS = 3
+# CVAT describes a skeleton by an SVG with a circle for each keypoint and a line for each limb. The
+# patterns are bounded, so that no text can make the search slow.
+_CIRCLE = re.compile(r"<circle\b[^<>]{0,2000}>")
+_LINE = re.compile(r"<line\b[^<>]{0,2000}>")
 
 
 def children(path: Path, root: str) -> Iterator[Element]:
-    """The elements right below the root, whose name is expected to be `root`, one by one.
+    """The elements right below the root element `root`, one by one.
 
-    An element is forgotten when the next is asked for. Raises UserError, naming the file, where it
-    is missing, too large, damaged, of another root, or has a document type.
+    Each is cleared when the next is requested. Raises UserError, naming the file, where it is
+    missing, too large, damaged, of another root, or has a document type.
     """
-    expected = f"{path}: expected XML with <{root}>"
+
+    def error(found: object) -> UserError:
+        expected = f"{path}: expected XML with <{root}>"
+        return UserError(f"{expected}, found {found}", code="xml-invalid")
+
     try:
         with path.open("rb") as file:
-            if path.stat().st_size > MAX_BYTES:
-                raise UserError(f"{expected}, found more than {MAX_BYTES:,} bytes")
+            if path.stat().st_size > _MAX_BYTES:
+                raise error(f"more than {_MAX_BYTES:,} bytes")
             opened: list[Element] = []
             for event, element in iterparse(file, ("start", "end"), forbid_dtd=True):
                 if event == "start":
                     opened.append(element)
                     if opened[0].tag != root:
-                        raise UserError(f"{expected}, found <{opened[0].tag[:40]!r}>")
+                        raise error(f"<{opened[0].tag[:40]!r}>")
                     if len(opened) > _MAX_DEPTH:
-                        raise UserError(f"{expected}, found elements more than {_MAX_DEPTH} deep")
+                        raise error(f"elements more than {_MAX_DEPTH} deep")
                     continue
                 opened.pop()
                 if len(opened) == 1:
@@ -88,26 +95,19 @@ def children(path: Path, root: str) -> Iterator[Element]:
                     opened[0].clear()
     except UserError:
         raise
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except DTDForbidden as error:
-        raise UserError(f"{expected}, found a document type (DTD), which is not read") from error
-    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        raise UserError(f"{expected}, found {error}") from error
-
-
-_FRAMES = 100_000_000
-_ENDINGS = (".png", ".PNG", ".jpg", ".jpeg", ".JPG")
-_DIGITS = 3
-# The drawing by which CVAT knows a skeleton is an SVG with a circle for each keypoint and a line
-# for each limb. Bounded, so that no text can make the search slow.
-_CIRCLE = re.compile(r"<circle\b[^<>]{0,2000}>")
-_LINE = re.compile(r"<line\b[^<>]{0,2000}>")
+    except OSError as cause:
+        raise UserError(
+            f"{path}: cannot be read ({cause.strerror}); check the path", code="file-unreadable"
+        ) from cause
+    except DTDForbidden as cause:
+        raise error("a document type (DTD), which is not read") from cause
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as cause:
+        raise error(cause) from cause
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Skeletons by label, and the clip's size and name where it is one."""
+    """A task's skeletons by label; for a clip its size and name."""
 
     skeletons: dict[str, Skeleton] = field(default_factory=dict)
     size_wh: tuple[int, int] | None = None
@@ -123,7 +123,8 @@ class Labels:
         if wanted not in known:
             raise UserError(
                 f"{source}: meta: expected one skeleton label, or one of them as --category, "
-                f"found {printable(', '.join(known))}"
+                f"found {printable(', '.join(known))}",
+                code="category-unknown",
             )
         return wanted
 
@@ -143,7 +144,7 @@ def labels_of(source: Path, meta: ET.Element) -> Labels:
     for name, drawing in drawings.items():
         names = keypoints.get(name, [])
         if not names or len(set(names)) != len(names):
-            raise wrong(f"{source}: meta: label {printable(name)}", "keypoints, each once", names)
+            raise invalid(f"{source}: meta: label {printable(name)}", "keypoints, each once", names)
         skeleton = skeleton_of(names, name)
         if skeleton not in SHIPPED.values():
             skeleton = replace(skeleton, limbs=_limbs(drawing, names))
@@ -173,34 +174,32 @@ def _value(element: str, name: str) -> str:
     return found[1] if found else ""
 
 
-def read(source: Path, given: Given) -> PoseSet:
-    """Read annotations.xml, or the JSON of CVAT's COCO keypoints. Raises UserError."""
-    if source.suffix.lower() == ".json":
-        return coco.read(source, given)
-    images, labels = beside(source, given), Labels()
-    label = given.category
-    labeled: list[InputImage] = []
+def read(source: Path, options: ReadOptions) -> PoseSet:
+    """Read annotations.xml. Raises UserError, naming the file and the entry."""
+    images, labels = options.images_for(source), Labels()
+    label = options.category
+    labeled: list[LabeledImage] = []
     frames: dict[int, list[Person]] = {}
     for element in children(source, "annotations"):
         if element.tag == "meta":
             labels = labels_of(source, element)
-            label = labels.chosen(source, given.category)
+            label = labels.chosen(source, options.category)
         elif element.tag == "image":
-            labeled.append(_image(source, element, given, label, images))
+            labeled.append(_image(source, element, options, label, images))
         elif element.tag == "track" and label in (None, element.get("label")):
             for frame, person in _track(source, element):
                 frames.setdefault(frame, []).append(person)
     for frame, persons in sorted(frames.items()):
-        names = [f"frame_{frame:06d}{ending}" for ending in _ENDINGS]
+        names = [f"frame_{frame:06d}{suffix}" for suffix in _SUFFIXES]
         name = next((name for name in names if name in images), names[0])
-        labeled.append(InputImage(name, tuple(persons), labels.size_wh, video=labels.video))
+        labeled.append(LabeledImage(name, tuple(persons), labels.size_wh, video=labels.video))
     found = labels.skeletons.get(label or "")
-    return pose_set(source, labeled, given, images, found, label or "person")
+    return pose_set(source, labeled, options, images, found, label or "person")
 
 
 def _image(
-    source: Path, image: ET.Element, given: Given, label: str | None, images: ImageFiles
-) -> InputImage:
+    source: Path, image: ET.Element, options: ReadOptions, label: str | None, images: ImageFiles
+) -> LabeledImage:
     name = image_name(image.get("name"), f"{source}: image {printable(image.get('id', '?'))}")
     where, subset = f"{source}: image {printable(name)}", image.get("subset", "")
     size = size_wh(image.get("width"), image.get("height"), where)
@@ -210,26 +209,26 @@ def _image(
     for row, shape in enumerate(shapes, 1):
         at = f"{where}: skeleton {row}"
         persons.append(Person(_keypoints(shape, at), boxes.get(_group(shape)), at))
-    persons += _of_points(image.findall("points"), given, boxes, where)
+    persons += _of_points(image.findall("points"), options, boxes, where)
     # CVAT puts the images of a project's subsets into folders of their name.
     if name not in images and subset and f"{subset}/{name}" in images:
         name = f"{subset}/{name}"
-    return InputImage(name, tuple(person for person in persons if person.keypoints), size, subset)
+    return LabeledImage(name, tuple(person for person in persons if person.keypoints), size, subset)
 
 
 def _track(source: Path, track: ET.Element) -> Iterator[tuple[int, Person]]:
-    """The frames in which one body of a clip is."""
+    """The frames in which one person of a clip is."""
     where = f"{source}: track {printable(track.get('id', '?'))}"
-    number_ = whole(track.get("id"), f"{where}: id", 0, _FRAMES)
+    track_id = whole_number(track.get("id"), f"{where}: id", 0, _MAX_FRAME)
     seen: set[int] = set()
     for shape in track.findall("skeleton"):
-        frame = whole(shape.get("frame"), f"{where}: frame", 0, _FRAMES)
+        frame = whole_number(shape.get("frame"), f"{where}: frame", 0, _MAX_FRAME)
         if frame in seen:
-            raise UserError(f"{where}: expected each frame once, found frame {frame} again")
+            raise invalid(where, "each frame once", f"frame {frame} again")
         seen.add(frame)
         keypoints = _keypoints(shape, f"{where}: frame {frame}")
         if keypoints and shape.get("outside") != "1":
-            yield frame, Person(keypoints, None, f"{where}: frame {frame}", track=number_)
+            yield frame, Person(keypoints, None, f"{where}: frame {frame}", track=track_id)
 
 
 def _keypoints(shape: ET.Element, where: str) -> dict[str, Keypoint]:
@@ -239,56 +238,52 @@ def _keypoints(shape: ET.Element, where: str) -> dict[str, Keypoint]:
     for points in shape.findall("points"):
         name = keypoint_name(points.get("label"), f"{where}: label")
         if name in seen:
-            raise repeated(where, name)
+            raise repeated_keypoint(where, name)
         seen.add(name)
         if points.get("outside") == "1":
             continue
-        places = _places(points, f"{where}: {printable(name)}")
-        if len(places) != 1:
-            raise wrong(f"{where}: {printable(name)}", "one place", f"{len(places)} places")
-        keypoints[name] = (*places[0], _visible(points))
+        xys = _coordinates(points, f"{where}: {printable(name)}")
+        if len(xys) != 1:
+            raise invalid(f"{where}: {printable(name)}", "one point", f"{len(xys)} points")
+        keypoints[name] = (*xys[0], _visible(points))
     return keypoints
 
 
 def _of_points(
-    shapes: list[ET.Element], given: Given, boxes: dict[str, Box], where: str
+    shapes: list[ET.Element], options: ReadOptions, boxes: dict[str, Box], where: str
 ) -> list[Person]:
-    """The people of points that are no part of a skeleton."""
+    """The persons of points that are no part of a skeleton."""
     groups: dict[str, Person] = {}
     persons = []
     for row, points in enumerate(shapes, 1):
         at = f"{where}: points {row}"
         name = keypoint_name(points.get("label"), f"{at}: label")
-        places, group = _places(points, at), _group(points)
-        if len(places) > 1:
-            names = given.skeleton.keypoints if given.skeleton else ()
-            if len(names) != len(places):
-                expected = f"{len(names)} places" if names else "one place, or --skeleton"
-                raise wrong(at, expected, f"{len(places)} places")
+        xys, group = _coordinates(points, at), _group(points)
+        if len(xys) > 1:
+            names = options.skeleton.keypoints if options.skeleton else ()
+            if len(names) != len(xys):
+                expected = f"{len(names)} points" if names else "one point, or --skeleton"
+                raise invalid(at, expected, f"{len(xys)} points")
             visible = _visible(points)
-            keypoints = {
-                keypoint: (*xy, visible) for keypoint, xy in zip(names, places, strict=True)
-            }
+            keypoints = {keypoint: (*xy, visible) for keypoint, xy in zip(names, xys, strict=True)}
             persons.append(Person(keypoints, boxes.get(group), at))
             continue
         old = groups.get(group, Person({}, boxes.get(group), at))
         if name in old.keypoints:
-            raise repeated(at, name, "group the points of each person")
-        groups[group] = replace(
-            old, keypoints={**old.keypoints, name: (*places[0], _visible(points))}
-        )
+            raise repeated_keypoint(at, name, "group the points of each person")
+        groups[group] = replace(old, keypoints={**old.keypoints, name: (*xys[0], _visible(points))})
     return [*persons, *groups.values()]
 
 
-def _places(points: ET.Element, where: str) -> list[tuple[float, float]]:
+def _coordinates(points: ET.Element, where: str) -> list[tuple[float, float]]:
     text = points.get("points", "")
-    places = []
+    xys = []
     for pair in text.split(";"):
         xy = pair.split(",")
         if len(xy) != 2:
-            raise wrong(where, "places such as 12.5,80;13,90", text)
-        places.append((number(xy[0].strip(), where), number(xy[1].strip(), where)))
-    return places
+            raise invalid(where, "points such as 12.5,80;13,90", text)
+        xys.append((number(xy[0].strip(), where), number(xy[1].strip(), where)))
+    return xys
 
 
 def _visible(points: ET.Element) -> int:
@@ -296,12 +291,12 @@ def _visible(points: ET.Element) -> int:
 
 
 def _group(shape: ET.Element) -> str:
-    """The group of a shape; 0 is none."""
+    """The group of a shape; "0" stands for none."""
     return shape.get("group_id") or "0"
 
 
 def _boxes(image: ET.Element, skeletons: int, where: str) -> dict[str, Box]:
-    """The box of each group. One without a group counts where nobody else could be meant."""
+    """The box of each group. One without a group counts where the image has one person."""
     boxes: dict[str, Box] = {}
     found = image.findall("box")
     alone = sum(_group(box) == "0" for box in found) == 1 and skeletons <= 1
@@ -310,7 +305,7 @@ def _boxes(image: ET.Element, skeletons: int, where: str) -> dict[str, Box]:
         if group == "0" and not alone:
             continue
         if group in boxes:
-            raise UserError(f"{where}: expected one box a person, found two of group {group[:20]}")
+            raise invalid(where, "one box for each person", f"two of group {group}")
         boxes[group] = _box(box, f"{where}: box")
     return boxes
 
@@ -320,14 +315,14 @@ def _box(box: ET.Element, where: str) -> Box:
         number(box.get(key), f"{where}: {key}") for key in ("xtl", "ytl", "xbr", "ybr")
     )
     if right <= left or bottom <= top:
-        raise wrong(where, "right of left and bottom below top", box.attrib)
+        raise invalid(where, "right of left and bottom below top", box.attrib)
     return (left, top, right - left, bottom - top)
 
 
 def files(found: PoseSet, prefix: str) -> dict[str, str]:
-    """annotations.xml to upload, labels.json to paste as "Raw" when the task is made.
+    """annotations.xml to upload, and labels.json to paste as "Raw" when the task is made.
 
-    `prefix` is put before the images' names. Their sizes have to be known, as they are in COCO.
+    `prefix` precedes the images' names. Their sizes must be known, as they are in COCO.
     """
     skeleton = found.skeleton
     label = skeleton.category or skeleton.name
@@ -360,7 +355,7 @@ def files(found: PoseSet, prefix: str) -> dict[str, str]:
 def _person(person: Person, skeleton: Skeleton, label: str) -> list[str]:
     lines = [f'    <skeleton label={quoteattr(label)} source="file" z_order="0">']
     for name in skeleton.keypoints:
-        # CVAT wants every keypoint somewhere; one that is outside is not there.
+        # CVAT needs every keypoint somewhere; one that is outside is not labeled.
         x, y, visibility = person.keypoints.get(name, (0, 0, 0))
         lines.append(
             f'      <points label={quoteattr(name)} source="file" outside="{int(not visibility)}" '
@@ -386,7 +381,7 @@ def _labels(skeleton: Skeleton, label: str, drawing: str) -> str:
 
 
 def _layout(found: PoseSet) -> dict[str, tuple[float, float]]:
-    """Where CVAT draws the keypoints of its template, from 0 to 100: the mean pose of the people."""
+    """Where CVAT draws the keypoints of its template, from 0 to 100: the persons' mean pose."""
     sums: dict[str, list[float]] = {name: [0.0, 0.0, 0.0] for name in found.skeleton.keypoints}
     for image in found.images:
         for person in image.persons:
@@ -395,22 +390,23 @@ def _layout(found: PoseSet) -> dict[str, tuple[float, float]]:
             if len(xs) < 2 or min(xs) == max(xs) or min(ys) == max(ys):
                 continue
             for name, (x, y, _) in person.keypoints.items():
-                share = ((x - min(xs)) / (max(xs) - min(xs)), (y - min(ys)) / (max(ys) - min(ys)))
+                across = (x - min(xs)) / (max(xs) - min(xs))
+                down = (y - min(ys)) / (max(ys) - min(ys))
                 old = sums[name]
-                sums[name] = [old[0] + share[0], old[1] + share[1], old[2] + 1]
+                sums[name] = [old[0] + across, old[1] + down, old[2] + 1]
     layout = {}
-    for place, (name, (x, y, count)) in enumerate(sums.items()):
-        # Keypoints that nobody has are put into a row at the top.
+    for index, (name, (x, y, count)) in enumerate(sums.items()):
+        # Keypoints that no person has are put into a row at the top.
         layout[name] = (
             (10 + 80 * x / count, 10 + 80 * y / count)
             if count
-            else (10 + 80 * place / max(len(sums) - 1, 1), 5.0)
+            else (10 + 80 * index / max(len(sums) - 1, 1), 5.0)
         )
     return layout
 
 
 def _drawing(skeleton: Skeleton, layout: dict[str, tuple[float, float]]) -> str:
-    """The SVG by which CVAT knows a skeleton: lines are limbs, circles keypoints, counted from 1."""
+    """The SVG of a skeleton: lines are limbs, circles keypoints, counted from 1."""
     parts = []
     for a, b in skeleton.limbs:
         (x1, y1), (x2, y2) = (layout[skeleton.keypoints[i]] for i in (a, b))

@@ -6,12 +6,12 @@
        {"id": "k", "parentID": "r", "type": "keypointlabels", "original_width": 640, ...
         "value": {"x": 12.5, "y": 30, "width": 0.5, "keypointlabels": ["nose"]}}]}]}]
 
-Places are percentages of the image. A keypoint belongs to the rectangle that is its parent or
+Coordinates are percentages of the image. A keypoint belongs to the rectangle that is its parent or
 that a relation joins it to, else to the smallest one around it that lacks this keypoint; without
 rectangles an image has one person. A keypoint with the note (`meta.text`) "occluded" is hidden. Of
 several annotators the one marked as ground truth counts, else the first.
 
-What is written are tasks with the persons as predictions to correct, and the labeling setup.
+Written are tasks with the persons as predictions to correct, and the labeling setup.
 """
 
 import json
@@ -24,29 +24,26 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import quoteattr
 
 from hrpose.data.coco import read_json
-from hrpose.data.formats.checks import (
-    entries,
-    entry,
-    image_name,
-    keypoint_name,
-    number,
-    printable,
-    repeated,
-    size_wh,
-    wrong,
-)
-from hrpose.data.formats.coco import box_of_keypoints
-from hrpose.data.formats.persons import (
+from hrpose.data.formats.pose_set import (
     Box,
-    Given,
-    InputImage,
     Keypoint,
+    LabeledImage,
     Person,
     PoseSet,
-    beside,
+    ReadOptions,
+    box_of_keypoints,
+    image_name,
+    invalid,
+    json_list,
+    json_object,
+    keypoint_name,
+    number,
     pose_set,
+    repeated_keypoint,
+    size_wh,
 )
 from hrpose.data.images import ImageFiles
+from hrpose.data.rules import printable
 from hrpose.errors import UserError
 from hrpose.image import SUFFIXES
 
@@ -56,8 +53,8 @@ _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 
 @dataclass(slots=True)
-class _Body:
-    """A rectangle (None: the full image) and the keypoints that were found to be its."""
+class _Region:
+    """A person's rectangle (None: the full image) and the keypoints that belong to it."""
 
     where: str
     box: Box | None = None
@@ -75,46 +72,47 @@ class _Body:
         return self.box[2] * self.box[3] if self.box else float("inf")
 
 
-def read(source: Path, given: Given) -> PoseSet:
+def read(source: Path, options: ReadOptions) -> PoseSet:
     """Read an export of the kind "JSON". Raises UserError, naming the file and the task."""
     tasks = read_json(source)
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-        raise UserError(f"{source}: expected Label Studio's JSON, a list of tasks")
-    images = beside(source, given)
-    labeled, left_out, several, category = [], 0, 0, given.category
+        raise invalid(str(source), "Label Studio's JSON, a list of tasks", type(tasks).__name__)
+    images = options.images_for(source)
+    labeled, left_out, several, category = [], 0, 0, options.category
     for row, task in enumerate(tasks, 1):
         where = f"{source}: task {printable(str(task.get('id', row)))}"
         if "annotations" not in task and "predictions" not in task:
-            raise wrong(where, "'annotations', as in the export JSON (not JSON-MIN)", None)
+            raise invalid(where, "'annotations', as in the export JSON (not JSON-MIN)", None)
         name = _name(task.get("data"), where, images)
         results = _results(task, where)
         if not results:
-            left_out += 1  # nobody has looked at it yet
+            left_out += 1  # not annotated yet
             continue
         several += len(results) > 1
-        persons, size, found = _persons(results[0], where, given.category)
+        persons, size, found = _persons(results[0], where, options.category)
         if category is None:
             category = found
         elif found is not None and found != category:
             raise UserError(
                 f"{where}: expected rectangles of one label, found '{printable(found)}' and "
-                f"'{printable(category)}'; choose one with --category"
+                f"'{printable(category)}'; choose one with --category",
+                code="category-unknown",
             )
-        labeled.append(InputImage(name, tuple(persons), size))
+        labeled.append(LabeledImage(name, tuple(persons), size))
     notes = [f"{left_out} tasks without annotations were left out"] if left_out else []
     if several:
-        notes.append(f"{several} tasks have several annotations, of which one was taken")
-    return pose_set(source, labeled, given, images, category=category or "person", notes=notes)
+        notes.append(f"{several} tasks have several annotations, of which one was read")
+    return pose_set(source, labeled, options, images, category=category or "person", notes=notes)
 
 
 def _name(data: object, where: str, images: ImageFiles) -> str:
-    """The image's name: that in `images`, whatever storage the task names."""
-    values = [v for v in entry(data, f"{where}: data").values() if isinstance(v, str)]
+    """The image's name in `images`, whatever storage the task names."""
+    values = [v for v in json_object(data, f"{where}: data").values() if isinstance(v, str)]
     urls = [v for v in values if _path(v).lower().endswith(SUFFIXES)]
     if len(urls) != 1:
-        raise wrong(f"{where}: data", "one image", values)
+        raise invalid(f"{where}: data", "one image", values)
     path = image_name(_path(urls[0]), f"{where}: data")
-    # As it is; the file alone; and without what an upload puts in front of it.
+    # As it is; the file alone; and without the prefix that an upload adds.
     names = [path, PurePosixPath(path).name, _UPLOADED.sub("", PurePosixPath(path).name)]
     return next((name for name in names if name in images), names[-1])
 
@@ -133,24 +131,25 @@ def _path(url: str) -> str:
 
 
 def _results(task: Mapping[str, Any], where: str) -> list[list[Any]]:
-    """The results of each annotator, the one to take first; else those of a prediction."""
+    """The results of each annotator, the one that counts first; else those of a prediction."""
     for key in ("annotations", "predictions"):
-        found = [entry(a, f"{where}: {key}") for a in entries(task.get(key), f"{where}: {key}")]
+        at = f"{where}: {key}"
+        found = [json_object(each, at) for each in json_list(task.get(key), at)]
         found = [a for a in found if not a.get("was_canceled")]
         found.sort(key=lambda a: not a.get("ground_truth"))
         if found:
-            return [entries(a.get("result"), f"{where}: {key}: result") for a in found]
+            return [json_list(a.get("result"), f"{at}: result") for a in found]
     return []
 
 
 def _persons(
     results: list[Any], where: str, category: str | None
 ) -> tuple[list[Person], tuple[int, int] | None, str | None]:
-    """The people, the image's size, and the label of the rectangles."""
-    regions = [entry(result, f"{where}: result") for result in results]
+    """The persons, the image's size, and the label of the rectangles."""
+    regions = [json_object(result, f"{where}: result") for result in results]
     size: tuple[int, int] | None = None
     label: str | None = None
-    bodies: dict[str, _Body] = {}
+    persons: dict[str, _Region] = {}
     others: set[str] = set()
     for row, region in enumerate(regions, 1):
         if region.get("type") not in ("rectanglelabels", "keypointlabels"):
@@ -158,10 +157,10 @@ def _persons(
         at, key = f"{where}: result {row}", str(region.get("id", row))
         own = size_wh(region.get("original_width"), region.get("original_height"), at)
         if size is not None and own != size:
-            raise wrong(at, f"an image of {size[0]} x {size[1]}", f"{own[0]} x {own[1]}")
+            raise invalid(at, f"an image of {size[0]} x {size[1]}", f"{own[0]} x {own[1]}")
         size = own
         if region.get("image_rotation"):
-            raise wrong(at, "an image that is not turned", f"{region['image_rotation']} degrees")
+            raise invalid(at, "an image that is not rotated", f"{region['image_rotation']} degrees")
         if region["type"] == "rectanglelabels":
             name, value = _labeled(region, "rectanglelabels", at)
             if category not in (None, name):
@@ -170,12 +169,13 @@ def _persons(
             if label not in (None, name):
                 raise UserError(
                     f"{at}: expected rectangles of one label, found '{printable(name)}' and "
-                    f"'{printable(label or '')}'; choose one with --category"
+                    f"'{printable(label or '')}'; choose one with --category",
+                    code="category-unknown",
                 )
             label = name
-            bodies[key] = _Body(at, _box(value, size, at))
-    parents = _parents(regions, {*bodies, *others})
-    alone = _Body(where)
+            persons[key] = _Region(at, _box(value, size, at))
+    parents = _parents(regions, {*persons, *others})
+    alone = _Region(where)
     points = []
     for row, region in enumerate(regions, 1):
         if region.get("type") == "keypointlabels" and size is not None:
@@ -184,29 +184,29 @@ def _persons(
             x = number(value.get("x"), f"{at}: x") * size[0] / 100
             y = number(value.get("y"), f"{at}: y") * size[1] / 100
             points.append((parents.get(key, ""), name, (x, y, _visible(region)), at))
-    # Those with a parent first: what is left finds its rectangle by place.
+    # Those with a parent first: the others belong to a rectangle around them.
     for parent, name, keypoint, at in sorted(points, key=lambda point: not point[0]):
         if parent in others:
             continue
-        body = bodies.get(parent)
-        if body is None:
-            around = [b for b in bodies.values() if b.lacks(name, keypoint[0], keypoint[1])]
-            if bodies and not around:
+        person = persons.get(parent)
+        if person is None:
+            around = [b for b in persons.values() if b.lacks(name, keypoint[0], keypoint[1])]
+            if persons and not around:
                 raise UserError(
                     f"{at}: expected a rectangle around '{printable(name)}' that lacks this "
-                    "keypoint, "
-                    "found none; join it to its rectangle by a relation"
+                    "keypoint, found none; join it to its rectangle by a relation",
+                    code="annotations-invalid",
                 )
-            body = min(around, key=lambda b: b.area) if bodies else alone
-        if name in body.keypoints:
-            raise repeated(at, name, "draw a rectangle around each person")
-        body.keypoints[name] = keypoint
-    found = [*bodies.values(), *([alone] if alone.keypoints else [])]
-    return [Person(body.keypoints, body.box, body.where) for body in found], size, label
+            person = min(around, key=lambda b: b.area) if persons else alone
+        if name in person.keypoints:
+            raise repeated_keypoint(at, name, "draw a rectangle around each person")
+        person.keypoints[name] = keypoint
+    found = [*persons.values(), *([alone] if alone.keypoints else [])]
+    return [Person(person.keypoints, person.box, person.where) for person in found], size, label
 
 
 def _parents(regions: list[Mapping[str, Any]], rectangles: set[str]) -> dict[str, str]:
-    """The rectangle of each keypoint, as far as it is said."""
+    """The rectangle of each keypoint, where the task has it."""
     parents = {}
     for row, region in enumerate(regions, 1):
         if str(region.get("parentID")) in rectangles:
@@ -220,21 +220,21 @@ def _parents(regions: list[Mapping[str, Any]], rectangles: set[str]) -> dict[str
 
 
 def _labeled(region: Mapping[str, Any], key: str, where: str) -> tuple[str, Mapping[str, Any]]:
-    value = entry(region.get("value"), f"{where}: value")
-    labels = entries(value.get(key), f"{where}: {key}")
+    value = json_object(region.get("value"), f"{where}: value")
+    labels = json_list(value.get(key), f"{where}: {key}")
     if len(labels) != 1:
-        raise wrong(f"{where}: {key}", "one label", labels)
+        raise invalid(f"{where}: {key}", "one label", labels)
     return keypoint_name(labels[0], f"{where}: {key}"), value
 
 
 def _box(value: Mapping[str, Any], size: tuple[int, int], where: str) -> Box:
     if value.get("rotation"):
-        raise wrong(where, "a rectangle that is not turned", f"{value['rotation']} degrees")
+        raise invalid(where, "a rectangle that is not rotated", f"{value['rotation']} degrees")
     x, y, w, h = (
         number(value.get(key), f"{where}: {key}") for key in ("x", "y", "width", "height")
     )
     if w <= 0 or h <= 0:
-        raise wrong(where, "a width and a height above 0", (w, h))
+        raise invalid(where, "a width and a height above 0", (w, h))
     return (x * size[0] / 100, y * size[1] / 100, w * size[0] / 100, h * size[1] / 100)
 
 
@@ -245,9 +245,9 @@ def _visible(region: Mapping[str, Any]) -> int:
 
 
 def files(found: PoseSet, prefix: str) -> dict[str, str]:
-    """tasks.json and config.xml; `prefix` is what Label Studio finds the images below.
+    """tasks.json and config.xml; `prefix` is where Label Studio finds the images.
 
-    The images' sizes have to be known, as they are in COCO.
+    The images' sizes must be known, as they are in COCO.
     """
     label = found.skeleton.category or found.skeleton.name
     tasks = []
@@ -261,7 +261,7 @@ def files(found: PoseSet, prefix: str) -> dict[str, str]:
         scores = [person.score for person in image.persons if person.score is not None]
         prediction: dict[str, Any] = {"model_version": "hrpose", "result": results}
         if scores:
-            prediction["score"] = min(scores)  # the least sure person needs a look first
+            prediction["score"] = min(scores)  # the least certain person first
         tasks.append({"data": {"image": prefix + image.name}, "predictions": [prediction]})
     return {
         "tasks.json": json.dumps(tasks, ensure_ascii=False),
@@ -270,7 +270,7 @@ def files(found: PoseSet, prefix: str) -> dict[str, str]:
 
 
 def _of_person(person: Person, key: str, label: str, size: tuple[int, int]) -> list[dict[str, Any]]:
-    """The rectangle of a person, and below it the keypoints."""
+    """The rectangle of a person, and the keypoints as its children."""
     common = {
         "to_name": "image",
         "original_width": size[0],
@@ -300,7 +300,7 @@ def _of_person(person: Person, key: str, label: str, size: tuple[int, int]) -> l
             "id": f"{key}-{row}",
             "parentID": key,
             "type": "keypointlabels",
-            "from_name": "joint",
+            "from_name": "keypoint",
             "value": {
                 "x": percent(x, 0),
                 "y": percent(y, 1),

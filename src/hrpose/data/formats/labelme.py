@@ -5,9 +5,9 @@
        {"label": "person", "shape_type": "rectangle", "points": [[90, 60], [200, 400]],
         "group_id": 1}]}
 
-The points of one `group_id` are one person; those without are one person too. A rectangle of the
-same group is the person's box. A point with the flag `occluded` (or `difficult`, as some tools
-write) is hidden. `imagePath` is taken from the JSON file on; it has to lie in the images' folder.
+The points of one `group_id` are one person, and so are those without any. A rectangle of the same
+group is the person's box. A point with the flag `occluded` (or `difficult`, as some tools write it)
+is hidden. `imagePath` is relative to the JSON file, and must be inside the images' folder.
 """
 
 import os
@@ -16,68 +16,74 @@ from pathlib import Path
 from typing import Any
 
 from hrpose.data.coco import read_json
-from hrpose.data.formats.checks import (
-    entries,
-    entry,
+from hrpose.data.formats.pose_set import (
+    Box,
+    Keypoint,
+    LabeledImage,
+    Person,
+    PoseSet,
+    ReadOptions,
     image_name,
+    invalid,
+    json_list,
+    json_object,
     keypoint_name,
     number,
-    printable,
-    repeated,
+    pose_set,
+    repeated_keypoint,
     size_wh,
-    wrong,
 )
-from hrpose.data.formats.persons import Box, Given, InputImage, Keypoint, Person, PoseSet, pose_set
 from hrpose.data.images import ImageFiles
+from hrpose.data.rules import printable
 from hrpose.errors import UserError
 
 
-def read(source: Path, given: Given) -> PoseSet:
+def read(source: Path, options: ReadOptions) -> PoseSet:
     """Read all the JSON files below a folder, or one. Raises UserError, naming file and shape."""
     files = sorted(source.rglob("*.json")) if source.is_dir() else [source]
     if not files:
-        raise UserError(f"{source}: expected labelme's JSON files in this folder, found none")
+        raise invalid(str(source), "labelme's JSON files in this folder", None)
     folder = source if source.is_dir() else source.parent
-    images = given.images or ImageFiles(folder)
+    images = options.images or ImageFiles(folder)
     labeled, left_out = [], 0
     for path in files:
-        document = entry(read_json(path), str(path))
+        document = json_object(read_json(path), str(path))
         if "shapes" not in document:
             left_out += 1
             continue
         name = _name(document.get("imagePath"), path, images)
         size = size_wh(document.get("imageWidth"), document.get("imageHeight"), str(path))
         labeled.append(
-            InputImage(name, tuple(_persons(document["shapes"], path, given.category)), size)
+            LabeledImage(name, tuple(_persons(document["shapes"], path, options.category)), size)
         )
     notes = [f"{left_out} JSON files are not labelme's and were left out"] if left_out else []
     return pose_set(
-        source, labeled, given, images, category=given.category or "person", notes=notes
+        source, labeled, options, images, category=options.category or "person", notes=notes
     )
 
 
 def _name(image_path: object, path: Path, images: ImageFiles) -> str:
-    """The image's name in `images`; a path out of there is refused."""
+    """The image's name in `images`. Raises UserError for a path that leads out of there."""
     where = f"{path}: imagePath"
     if not isinstance(image_path, str) or not image_path or "\0" in image_path:
-        raise wrong(where, "the name of an image", image_path)
+        raise invalid(where, "the name of an image", image_path)
     text = image_path.replace("\\", "/")
-    if images.place.is_dir() and not text.startswith("/") and ":" not in text:
-        # Labels in a folder of their own say ../images/a.jpg, which may well be inside.
-        place = os.path.relpath(
-            os.path.normpath(path.parent.resolve() / text), images.place.resolve()
+    if images.path.is_dir() and not text.startswith("/") and ":" not in text:
+        # Labels in a folder of their own name ../images/a.jpg, which may well be inside.
+        relative = os.path.relpath(
+            os.path.normpath(path.parent.resolve() / text), images.path.resolve()
         )
-        text = place.replace("\\", "/")
-    return image_name(text, f"{where}, seen from {images.place}")
+        text = relative.replace("\\", "/")
+    return image_name(text, f"{where}, seen from {images.path}")
 
 
 def _persons(shapes: object, path: Path, category: str | None) -> list[Person]:
     keypoints: dict[str, dict[str, Keypoint]] = {}
     boxes: dict[str, Box] = {}
     first: dict[str, str] = {}
-    for row, shape in enumerate(entries(shapes, f"{path}: shapes"), 1):
+    for row, shape in enumerate(json_list(shapes, f"{path}: shapes"), 1):
         where = f"{path}: shape {row}"
-        shape = entry(shape, where)
+        shape = json_object(shape, where)
         kind, group = shape.get("shape_type", "polygon"), str(shape.get("group_id"))
         if kind not in ("point", "rectangle"):
             continue
@@ -88,31 +94,32 @@ def _persons(shapes: object, path: Path, category: str | None) -> list[Person]:
                 continue
             if group in boxes:
                 raise UserError(
-                    f"{where}: expected one rectangle a person, found another in group "
-                    f"{printable(group)}; give each person a group_id"
+                    f"{where}: expected one rectangle for each person, found another in group "
+                    f"{printable(group)}; give each person a group_id",
+                    code="annotations-invalid",
                 )
             (x1, y1), (x2, y2) = points[0], points[-1 if len(points) == 2 else 2]
             boxes[group] = (min(x1, x2), min(y1, y2), abs(x1 - x2), abs(y1 - y2))
             if x1 == x2 or y1 == y2:
-                raise wrong(where, "a width and a height above 0", points)
+                raise invalid(where, "a width and a height above 0", points)
             continue
         own = keypoints.setdefault(group, {})
         first.setdefault(group, where)
         if name in own:
-            raise repeated(where, name, "give each person a group_id")
+            raise repeated_keypoint(where, name, "give each person a group_id")
         own[name] = (*points[0], _visible(shape))
-    # A box without points is a body without labeled keypoints.
+    # A box without points is a person without labeled keypoints.
     groups = dict.fromkeys([*keypoints, *boxes])
     return [Person(keypoints.get(g, {}), boxes.get(g), first.get(g, str(path))) for g in groups]
 
 
 def _points(shape: Mapping[str, Any], where: str, least: int) -> list[tuple[float, float]]:
     """The corners of a rectangle are two, or in newer files four."""
-    points = entries(shape.get("points"), f"{where}: points")
-    pairs = [entries(point, f"{where}: points") for point in points]
+    points = json_list(shape.get("points"), f"{where}: points")
+    pairs = [json_list(point, f"{where}: points") for point in points]
     allowed = (1,) if least == 1 else (2, 4)
     if len(pairs) not in allowed or not all(len(pair) == 2 for pair in pairs):
-        raise wrong(f"{where}: points", f"{least} of [x, y]", points)
+        raise invalid(f"{where}: points", f"{least} of [x, y]", points)
     return [(number(x, f"{where}: x"), number(y, f"{where}: y")) for x, y in pairs]
 
 

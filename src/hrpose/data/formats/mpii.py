@@ -1,14 +1,14 @@
 """MPII as the official code has it (`annot/*.json`, `gt_*.mat`) to COCO keypoints JSON, and back.
 
 MPII counts pixels from 1 and gives each person a center and a scale, the person's height in units
-of 200 pixels, which the official code moves a little down and enlarges by 1.25. The box of our form
-is chosen so that `Crop.from_box` with the usual padding of 1.25 is that very crop. Four entries of
-an annotation are not COCO's own:
+of 200 pixels; the official code moves the center a little down and enlarges the scale by 1.25. The
+box is chosen so that `Crop.from_box` with the usual padding of 1.25 is exactly that crop. Four
+entries of an annotation are not COCO's own:
 
 - `head_box` [x, y, w, h]: the labeled head, whose size PCKh measures with.
-- `pckh_keypoints`: what PCKh compares with, where that is not `keypoints`.
-- `bbox_exact`: the box may reach outside the image, and is not to be cut to it.
-- `mpii`: the center and scale, for the way back.
+- `pckh_keypoints`: the ground truth of PCKh, where that is not `keypoints`.
+- `bbox_exact`: the box may reach outside the image, and must not be cut to it.
+- `mpii`: the center and scale, for converting back.
 """
 
 import json
@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.data.coco import CocoAnnotations, read_annotations, read_json
+from hrpose.data.formats.matlab import read_mat, write_mat
+from hrpose.data.formats.pose_set import invalid
 from hrpose.data.images import ImageFiles, stays_inside
-from hrpose.data.matlab import read_mat, write_mat
 from hrpose.errors import UserError
 from hrpose.geometry import xywh_to_xyxy
 from hrpose.io import write_atomically
@@ -34,7 +35,7 @@ SETS = ("train", "valid", "trainval", "test")
 _UNIT = 200.0  # pixels of a scale of 1
 _DOWN = 15.0  # pixels that the center moves down, at a scale of 1
 _PADDING = 1.25
-_DIGITS = 9  # rounds away what adding and taking 1 leave in the last place
+_DIGITS = 9  # rounds away what adding and subtracting 1 leave in the last digit
 _UNLABELED = [-1.0, -1.0]
 # The names of MPII_16 in the official `gt_valid.mat`.
 _SHORT_NAMES = "rank rkne rhip lhip lkne lank pelv thor neck head rwri relb rsho lsho lelb lwri"
@@ -42,7 +43,7 @@ _SHORT_NAMES = "rank rkne rhip lhip lkne lank pelv thor neck head rwri relb rsho
 
 @dataclass(frozen=True, slots=True)
 class ConvertedSet:
-    """One file that was written: its people, their images, and how many of those were found."""
+    """One file that was written: its persons and images, the images found, and the head boxes."""
 
     path: Path
     persons: int
@@ -65,7 +66,7 @@ def convert(annot: Path, out: Path, images: Path | None = None) -> list[Converte
     present = [name for name in SETS if (annot / f"{name}.json").is_file()]
     if not present:
         expected = ", ".join(f"{name}.json" for name in SETS)
-        raise UserError(f"{annot}: expected MPII's {expected} in this folder, found none of them")
+        raise invalid(str(annot), f"MPII's {expected} in this folder", None)
     done = []
     for name in present:
         path, heads = annot / f"{name}.json", annot / f"gt_{name}.mat"
@@ -87,14 +88,14 @@ def convert(annot: Path, out: Path, images: Path | None = None) -> list[Converte
 def to_coco(
     path: Path, heads: Path | None = None, images: ImageFiles | None = None
 ) -> dict[str, Any]:
-    """The COCO form of one official JSON file, people in its order, numbered from 1.
+    """The COCO form of one official JSON file, persons in its order, numbered from 1.
 
     `heads` is its `gt_*.mat`. The size of an image that is not in `images` is the smallest that
-    holds what is labeled, and marked by `size_guessed`.
+    contains all labels, and marked by `size_guessed`.
     """
     entries = read_json(path)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(f"{path}: expected MPII annotations, a list of objects, found another form")
+        raise invalid(str(path), "MPII annotations, a list of objects", type(entries).__name__)
     ids: dict[str, int] = {}
     persons = []
     for row, entry in enumerate(entries):
@@ -112,34 +113,36 @@ def to_coco(
 
 
 def keep_apart(source: Path, out: Path) -> None:
-    """Both forms have the same file names."""
+    """Raises UserError where results would replace their source: both have the same file names."""
     if source.resolve() == out.resolve():
-        raise UserError(f"{out}: its files would be written over; choose another folder")
+        raise UserError(
+            f"{out}: its files would be replaced; choose another folder", code="overwrite-refused"
+        )
 
 
 def _person(where: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     """The COCO entries of one official entry."""
     name = entry.get("image")
     if not isinstance(name, str) or not stays_inside(name):
-        raise UserError(f"{where}: 'image': expected a relative path without '..', found {name!r}")
+        raise invalid(f"{where}: 'image'", "a relative path without '..'", name)
     center = _numbers(where, entry, "center", (2,)).tolist()
     scale = float(_numbers(where, entry, "scale", ()))
     if not 0 < scale <= 1000:
-        raise UserError(f"{where}: 'scale': expected a number above 0, found {scale}")
-    kept: dict[str, Any] = {"center": center, "scale": scale}
+        raise invalid(f"{where}: 'scale'", "a number above 0", scale)
+    mpii: dict[str, Any] = {"center": center, "scale": scale}
     joints = np.zeros((16, 3))
     if "joints" in entry or "joints_vis" in entry:  # the test set has none
         points = _numbers(where, entry, "joints", (16, 2))
         labeled = _numbers(where, entry, "joints_vis", (16,))
         if not np.isin(labeled, (0, 1)).all():
-            raise UserError(f"{where}: 'joints_vis': expected 0 and 1, found {labeled.tolist()}")
+            raise invalid(f"{where}: 'joints_vis'", "0 and 1", labeled.tolist())
         joints[:, :2] = np.where(labeled[:, None] > 0, (points - 1).round(_DIGITS), 0)
         joints[:, 2] = 2 * labeled
         odd = [j for j in range(16) if not labeled[j] and points[j].tolist() != _UNLABELED]
         if odd:
-            kept["unlabeled"] = {str(j): points[j].tolist() for j in odd}
+            mpii["unlabeled"] = {str(j): points[j].tolist() for j in odd}
     else:
-        kept["test"] = True
+        mpii["test"] = True
     box = _box(center, scale)
     return {
         "iscrowd": 0,
@@ -149,7 +152,7 @@ def _person(where: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         # The crop may reach outside the image, and must not be cut to it.
         "bbox_exact": True,
         "area": box[2] * box[3],
-        "mpii": kept,
+        "mpii": mpii,
     }
 
 
@@ -173,14 +176,12 @@ def _add_heads(path: Path, persons: list[dict[str, Any]]) -> None:
     mat = read_mat(path, shapes)
     boxes, points, missing = (np.moveaxis(mat[name], -1, 0).astype(np.float64) for name in shapes)
     if len(boxes) != len(persons):
-        raise UserError(
-            f"{path}: expected the {len(persons)} people of the JSON file, found {len(boxes)}"
-        )
+        raise invalid(str(path), f"the {len(persons)} persons of the JSON file", len(boxes))
     faulty = ~(np.isfinite(boxes).all(axis=(1, 2)) & np.isin(missing, (0, 1)).all(axis=1))
     faulty |= ~(np.isfinite(points) | (missing[..., None] > 0)).all(axis=(1, 2))
     if faulty.any():
         row = int(np.argmax(faulty))
-        raise UserError(f"{path}: person {row}: expected finite numbers, missing 0 or 1, found NaN")
+        raise invalid(f"{path}: person {row}", "finite numbers, missing 0 or 1", "NaN")
     for person, box, own, gone in zip(persons, boxes, points, missing, strict=True):
         (x, y), (right, bottom) = box.tolist()
         person["head_box"] = [x - 1, y - 1, right - x, bottom - y]
@@ -193,21 +194,21 @@ def _add_heads(path: Path, persons: list[dict[str, Any]]) -> None:
 def _images(
     ids: Mapping[str, int], persons: Sequence[Mapping[str, Any]], source: ImageFiles | None
 ) -> list[dict[str, Any]]:
-    reach = dict.fromkeys(ids.values(), (1, 1))
+    extent = dict.fromkeys(ids.values(), (1, 1))
     for person in persons:
         joints = np.asarray(person["keypoints"]).reshape(-1, 3)
         x, y, w, h = person.get("head_box", (0, 0, 0, 0))
         others = [person["mpii"]["center"], [x + w, y + h]]
         far = np.concatenate([joints[joints[:, 2] > 0, :2], others]).max(axis=0)
-        old = reach[person["image_id"]]
-        reach[person["image_id"]] = (
+        old = extent[person["image_id"]]
+        extent[person["image_id"]] = (
             max(old[0], math.ceil(far[0]) + 1),
             max(old[1], math.ceil(far[1]) + 1),
         )
     entries = []
     for name, image_id in ids.items():
         found = source is not None and name in source
-        width, height = source.size(name) if source is not None and found else reach[image_id]
+        width, height = source.size(name) if source is not None and found else extent[image_id]
         guessed = {} if found else {"size_guessed": True}
         entries.append(
             {"id": image_id, "file_name": name, "width": width, "height": height, **guessed}
@@ -218,7 +219,7 @@ def _images(
 def from_coco(annotations: Path, out: Path) -> list[Path]:
     """Write the official form of a converted file: `out`/NAME.json and, with heads, gt_NAME.mat.
 
-    What PCKh does not look at is not kept: the points of missing joints in the .mat file.
+    The points of missing joints in the .mat file, which PCKh ignores, are not restored.
     """
     keep_apart(annotations.parent, out)
     parsed = read_annotations(annotations)
@@ -228,8 +229,8 @@ def from_coco(annotations: Path, out: Path) -> list[Path]:
         persons = sorted(persons, key=lambda person: person["id"])
         entries = [_entry(person, names) for person in persons]
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{annotations}: expected what 'hrpose data convert mpii' writes, found {error!r}"
+        raise invalid(
+            str(annotations), "a file of 'hrpose data convert mpii'", repr(error)
         ) from error
     written = [out / annotations.name]
     write_atomically(written[0], json.dumps(entries))
@@ -250,15 +251,15 @@ def from_coco(annotations: Path, out: Path) -> list[Path]:
 
 def _entry(person: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
     """The official entry of one COCO annotation."""
-    kept = person["mpii"]
+    mpii = person["mpii"]
     entry = {
         "image": names[person["image_id"]],
-        "center": kept["center"],
-        "scale": kept["scale"],
+        "center": mpii["center"],
+        "scale": mpii["scale"],
     }
-    if kept.get("test"):
+    if mpii.get("test"):
         return entry
-    odd = kept.get("unlabeled", {})
+    odd = mpii.get("unlabeled", {})
     joints = np.asarray(person["keypoints"], np.float64).reshape(16, 3)
     points = [
         [round(x + 1, _DIGITS), round(y + 1, _DIGITS)] if v > 0 else odd.get(str(j), _UNLABELED)
@@ -269,10 +270,10 @@ def _entry(person: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PckhTruth:
-    """What PCKh compares n people with, as `hrpose.metrics.pck.pckh` takes it (from 1 on).
+    """The ground truth of PCKh for n persons, in pixels from 1 on, for `hrpose.metrics.pck.pckh`.
 
-    `points` (n, 16, 2), `missing` (n, 16), `head_boxes` (n, 2, 2) two corners; `known` (n,) tells
-    who has a head box, the others cannot be measured.
+    `points` (n, 16, 2), `missing` (n, 16), `head_boxes` (n, 2, 2) two corners; `known` (n,) where
+    a person has a head box: the others cannot be measured.
     """
 
     points: NDArray[np.float64]
@@ -284,9 +285,9 @@ class PckhTruth:
 def pckh_truth(
     annotations: CocoAnnotations, ids: Sequence[int] | NDArray[np.int64]
 ) -> PckhTruth | None:
-    """The truth for the people with these annotation ids, in their order.
+    """The ground truth of the persons with these annotation ids, in their order.
 
-    None where nobody in the file has a `head_box`, so that nothing can be measured.
+    None where no person of the file has a `head_box`, so that nothing can be measured.
     """
     persons = {person.get("id"): person for person in annotations.entries("annotations")}
     if not any("head_box" in person for person in persons.values()):
@@ -317,8 +318,8 @@ def _numbers(
     try:
         numbers = np.asarray(value, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{where}: '{key}': expected {form}, found {error}") from error
+        raise invalid(f"{where}: '{key}'", form, str(error)) from error
     if numbers.shape != shape or not (np.abs(numbers) < 1e6).all():
         found = f"shape {numbers.shape}" if numbers.shape != shape else "NaN, infinity or far away"
-        raise UserError(f"{where}: '{key}': expected {form}, found {found}")
+        raise invalid(f"{where}: '{key}'", form, found)
     return numbers

@@ -1,4 +1,4 @@
-"""YOLO-pose, as Ultralytics has it: `data.yaml`, `images/` and `labels/` with a text an image.
+"""YOLO-pose, as Ultralytics has it: `data.yaml`, `images/`, and `labels/` with a file an image.
 
     path: ../animals             # the root; else the folder of data.yaml
     train: images/train          # a folder, a text file of paths, or a list of both
@@ -8,9 +8,9 @@
     names: {0: animal}
     kpt_names: {0: [nose, ...]}  # where the keypoints have names
 
-A label is a line `class cx cy w h x y [v] x y [v] ...`, in shares of the image's width and height.
-A keypoint is not labeled where v is 0, or, without v, where both places are 0 or one is below
-0. Keypoints without names are COCO's where there are 17 that mirror as COCO's do, else 1, 2, 3 ...
+A label is a line `class cx cy w h x y [v] x y [v] ...`, relative to the image's width and height. A
+keypoint is not labeled where v is 0, or, without v, where both coordinates are 0 or one is below 0.
+Keypoints without names are COCO's where there are 17 that mirror as COCO's do, else 1, 2, 3 ...
 """
 
 import json
@@ -18,20 +18,26 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from hrpose.data.formats.checks import (
-    entries,
-    entry,
+from hrpose.data.formats.pose_set import (
+    Box,
+    Keypoint,
+    LabeledImage,
+    Person,
+    PoseSet,
+    ReadOptions,
+    box_of_keypoints,
     image_name,
+    invalid,
+    json_list,
+    json_object,
     keypoint_name,
     number,
-    printable,
-    text_of,
-    whole,
-    wrong,
+    pose_set,
+    read_text,
+    whole_number,
 )
-from hrpose.data.formats.coco import box_of_keypoints
-from hrpose.data.formats.persons import Box, Given, InputImage, Keypoint, Person, PoseSet, pose_set
 from hrpose.data.images import ImageFiles
+from hrpose.data.rules import printable
 from hrpose.errors import UserError
 from hrpose.image import SUFFIXES
 from hrpose.skeleton import Skeleton, guess_flip_pairs
@@ -39,54 +45,56 @@ from hrpose.skeletons import COCO_17
 
 _DIGITS = 6
 _SUBSETS = ("train", "val", "test")
-_MOST_KEYPOINTS = 1000
+_MAX_KEYPOINTS = 1000
 
 
-def read(source: Path, given: Given) -> PoseSet:
-    """Read a data set by its `data.yaml`. Raises UserError, naming file and line."""
+def read(source: Path, options: ReadOptions) -> PoseSet:
+    """Read a data set by its `data.yaml`. Raises UserError, naming the file and the line."""
     from hrpose.yaml_file import read_yaml
 
-    said = entry(read_yaml(source), str(source))
-    root = _root(source, said.get("path"))
+    config = json_object(read_yaml(source), str(source))
+    root = _root(source, config.get("path"))
     images = ImageFiles(root)
-    k, values = _shape(source, said.get("kpt_shape"))
-    classes = _named(said.get("names"), f"{source}: names")
-    chosen, category = _category(source, classes, given.category)
-    skeleton = _skeleton(source, said, given, k, category, chosen)
+    k, values = _shape(source, config.get("kpt_shape"))
+    classes = _named(config.get("names"), f"{source}: names")
+    chosen, category = _category(source, classes, options.category)
+    skeleton = _skeleton(source, config, options, k, category, chosen)
     labeled = []
-    # Where nobody set images aside, val is train once more.
-    parts = {str(said[name]): (name, said[name]) for name in reversed(_SUBSETS) if said.get(name)}
+    # Sets without images for validation name those of train once more.
+    parts = {
+        str(config[name]): (name, config[name]) for name in reversed(_SUBSETS) if config.get(name)
+    }
     if not parts:
-        raise wrong(f"{source}: train", "a folder of images", None)
-    for subset, place in sorted(parts.values(), key=lambda part: _SUBSETS.index(part[0])):
-        for name in _names(source, root, subset, place):
+        raise invalid(f"{source}: train", "a folder of images", None)
+    for subset, folders in sorted(parts.values(), key=lambda part: _SUBSETS.index(part[0])):
+        for name in _names(source, root, subset, folders):
             label = root / _label_of(name, source)
             size = images.size(name)
-            # An image without labels is one of nobody.
+            # An image without a file of labels has no persons.
             persons = _persons(label, skeleton, values, size, len(classes), chosen)
             labeled.append(
-                InputImage(name, tuple(persons) if label.is_file() else (), size, subset)
+                LabeledImage(name, tuple(persons) if label.is_file() else (), size, subset)
             )
-    return pose_set(source, labeled, given, images, skeleton)
+    return pose_set(source, labeled, options, images, skeleton)
 
 
 def _root(source: Path, path: object) -> Path:
-    """The folder that everything is in. A `path` that is not there gives way to data.yaml's."""
+    """The folder that everything is in: `path`, or that of data.yaml where there is no such one."""
     if path is not None and not isinstance(path, str):
-        raise wrong(f"{source}: path", "a folder", path)
-    # Ultralytics looks for a relative one below its own data folder, which nobody else knows.
+        raise invalid(f"{source}: path", "a folder", path)
+    # Ultralytics looks for a relative one below its own data folder, which is not known here.
     try:
-        said = source.parent / (path or "")
-        return said if said.is_dir() else source.parent
-    except (OSError, ValueError):  # no name that a folder can have
+        root = source.parent / (path or "")
+        return root if root.is_dir() else source.parent
+    except (OSError, ValueError):  # a name that no folder can have
         return source.parent
 
 
 def _shape(source: Path, shape: object) -> tuple[int, int]:
     where = f"{source}: kpt_shape"
     if not isinstance(shape, list) or len(shape) != 2:
-        raise wrong(where, "[keypoints, 2 or 3], as YOLO-pose has it", shape)
-    return whole(shape[0], where, 1, _MOST_KEYPOINTS), whole(shape[1], where, 2, 3)
+        raise invalid(where, "[keypoints, 2 or 3], as YOLO-pose has it", shape)
+    return whole_number(shape[0], where, 1, _MAX_KEYPOINTS), whole_number(shape[1], where, 2, 3)
 
 
 def _named(names: object, where: str) -> list[Any]:
@@ -95,7 +103,7 @@ def _named(names: object, where: str) -> list[Any]:
         return [names[i] for i in range(len(names))]
     if isinstance(names, list):
         return names
-    raise wrong(where, "a list, or a mapping of 0, 1, 2 ...", names)
+    raise invalid(where, "a list, or a mapping of 0, 1, 2 ...", names)
 
 
 def _category(source: Path, classes: list[Any], wanted: str | None) -> tuple[int, str]:
@@ -106,32 +114,39 @@ def _category(source: Path, classes: list[Any], wanted: str | None) -> tuple[int
     if wanted not in names:
         known = printable(", ".join(names)) or "none"
         raise UserError(
-            f"{source}: names: expected one class, or one of them as --category, found {known}"
+            f"{source}: names: expected one class, or one of them as --category, found {known}",
+            code="category-unknown",
         )
     return names.index(wanted), wanted
 
 
 def _skeleton(
-    source: Path, said: Mapping[str, Any], given: Given, k: int, category: str, chosen: int
+    source: Path,
+    config: Mapping[str, Any],
+    options: ReadOptions,
+    k: int,
+    category: str,
+    chosen: int,
 ) -> Skeleton:
-    flips = entries(said.get("flip_idx"), f"{source}: flip_idx")
-    flips = [whole(i, f"{source}: flip_idx", 0, k - 1) for i in flips]
+    flips = json_list(config.get("flip_idx"), f"{source}: flip_idx")
+    flips = [whole_number(i, f"{source}: flip_idx", 0, k - 1) for i in flips]
     if flips and (len(flips) != k or any(flips[j] != i for i, j in enumerate(flips))):
-        raise wrong(f"{source}: flip_idx", f"{k} indices that are their own inverse", flips)
-    if given.skeleton is not None:
-        if len(given.skeleton) != k:
+        raise invalid(f"{source}: flip_idx", f"{k} indices that are their own inverse", flips)
+    if options.skeleton is not None:
+        if len(options.skeleton) != k:
             raise UserError(
-                f"{source}: kpt_shape: expected the {len(given.skeleton)} keypoints of --skeleton, "
-                f"found {k}"
+                f"{source}: kpt_shape: expected the {len(options.skeleton)} keypoints of "
+                f"--skeleton, found {k}",
+                code="keypoints-differ",
             )
-        return given.skeleton
+        return options.skeleton
     where = f"{source}: kpt_names"
-    if said.get("kpt_names") is not None:
-        lists = _named(said["kpt_names"], where)
-        own = entries(lists[min(chosen, len(lists) - 1)] if lists else None, where)
+    if config.get("kpt_names") is not None:
+        lists = _named(config["kpt_names"], where)
+        own = json_list(lists[min(chosen, len(lists) - 1)] if lists else None, where)
         names = [keypoint_name(name, where) for name in own]
         if len(names) != k or len(set(names)) != k:
-            raise wrong(where, f"{k} different names", names)
+            raise invalid(where, f"{k} different names", names)
     elif flips == COCO_17.flip_permutation.tolist():
         return COCO_17
     else:
@@ -145,17 +160,17 @@ def _skeleton(
 def _left_first(
     names: list[str], pairs: tuple[tuple[int, int], ...]
 ) -> tuple[tuple[int, int], ...]:
-    """The pairs as flip_idx has them, in the order that the names tell; else those of the names."""
+    """The pairs of flip_idx, the left one first by the names; without pairs those of the names."""
     guessed = set(guess_flip_pairs(names))
     return tuple((j, i) if (j, i) in guessed else (i, j) for i, j in pairs) or tuple(
         sorted(guessed)
     )
 
 
-def _names(source: Path, root: Path, subset: str, place: object) -> Iterator[str]:
-    """The images of a subset, relative to the root, in an order that stays."""
+def _names(source: Path, root: Path, subset: str, folders: object) -> Iterator[str]:
+    """The images of a subset, relative to the root, in a fixed order."""
     where = f"{source}: {subset}"
-    for part in place if isinstance(place, list) else [place]:
+    for part in folders if isinstance(folders, list) else [folders]:
         text = part.removeprefix("./") if isinstance(part, str) else part
         # Roboflow writes ../train/images for what is in train/images.
         if isinstance(text, str) and text.startswith("../") and not (root / text).is_dir():
@@ -165,23 +180,20 @@ def _names(source: Path, root: Path, subset: str, place: object) -> Iterator[str
             found = (f"{name}/{below}" for below in ImageFiles(root / name).names())
             yield from (file for file in found if file.lower().endswith(SUFFIXES))
         elif name.endswith(".txt"):
-            for number_, line in enumerate(text_of(root / name).splitlines(), 1):
+            for number_, line in enumerate(read_text(root / name).splitlines(), 1):
                 if line.strip():
                     yield image_name(
                         line.strip().removeprefix("./"), f"{root / name}: line {number_}"
                     )
         else:
-            raise wrong(where, f"a folder of images below {root}, or a .txt list of them", part)
+            raise invalid(where, f"a folder of images below {root}, or a .txt list of them", part)
 
 
 def _label_of(name: str, source: Path) -> str:
     """images/train/a.jpg has its labels in labels/train/a.txt."""
     parts = list(PurePosixPath(name).parts)
     if "images" not in parts[:-1]:
-        raise UserError(
-            f"{source}: expected images below a folder 'images' beside 'labels', found "
-            f"{printable(name)}"
-        )
+        raise invalid(str(source), "images below a folder 'images' beside 'labels'", name)
     last = len(parts) - 2 - parts[-2::-1].index("images")
     parts[last] = "labels"
     return str(PurePosixPath(*parts).with_suffix(".txt"))
@@ -197,18 +209,18 @@ def _persons(
 ) -> Iterator[Person]:
     expected = 5 + len(skeleton) * values
     w, h = size
-    for row, line in enumerate(text_of(label).splitlines(), 1):
+    for row, line in enumerate(read_text(label).splitlines(), 1):
         words, where = line.split(), f"{label}: line {row}"
         if not words:
             continue
         if len(words) != expected:
-            raise wrong(
+            raise invalid(
                 where,
                 f"{expected} numbers: class, box, and {len(skeleton)} keypoints of {values}",
                 f"{len(words)} of them",
             )
-        kind = whole(words[0], f"{where}: class", 0, classes - 1)
-        cx, cy, bw, bh = (_share(word, f"{where}: the box") for word in words[1:5])
+        kind = whole_number(words[0], f"{where}: class", 0, classes - 1)
+        cx, cy, bw, bh = (_relative(word, f"{where}: the box") for word in words[1:5])
         if kind == chosen:
             box: Box = ((cx - bw / 2) * w, (cy - bh / 2) * h, bw * w, bh * h)
             keypoints = dict(_keypoints(words[5:], skeleton, values, size, where))
@@ -218,37 +230,40 @@ def _persons(
 def _keypoints(
     words: list[str], skeleton: Skeleton, values: int, size: tuple[int, int], where: str
 ) -> Iterator[tuple[str, Keypoint]]:
-    for place, name in enumerate(skeleton.keypoints):
+    for index, name in enumerate(skeleton.keypoints):
         x, y, *rest = (
-            number(word, f"{where}: {name}") for word in words[place * values :][:values]
+            number(word, f"{where}: {name}") for word in words[index * values :][:values]
         )
         if rest:
-            # Some tools write whether it is visible, others COCO's 0, 1, 2.
-            visible = whole(rest[0], f"{where}: {name}: visibility", 0, 2)
+            # Some tools write 0 or 1 for visible, others COCO's 0, 1, 2.
+            visible = whole_number(rest[0], f"{where}: {name}: visibility", 0, 2)
         else:
             visible = 0 if x == y == 0 or min(x, y) < 0 else 2
         if visible:
-            x, y = (_share(value, f"{where}: {name}") for value in (x, y))
+            x, y = (_relative(value, f"{where}: {name}") for value in (x, y))
             yield name, (x * size[0], y * size[1], visible)
 
 
-def _share(value: float | str, where: str) -> float:
-    share = number(value, where)
-    if not -1 <= share <= 2:
-        raise wrong(where, "shares of the image, from 0 to 1", value)
-    return share
+def _relative(value: float | str, where: str) -> float:
+    relative = number(value, where)
+    if not -1 <= relative <= 2:
+        raise invalid(where, "coordinates relative to the image, from 0 to 1", value)
+    return relative
 
 
 def files(sets: dict[str, PoseSet]) -> dict[str, str]:
-    """data.yaml and labels/NAME/... for the sets by their names; the skeleton is one.
+    """data.yaml and labels/NAME/... for the sets by their names, all of one skeleton.
 
-    Images belong into images/NAME/.... Raises UserError where the sets differ in their keypoints,
-    or two images would have the same labels.
+    Images belong into images/NAME/... Raises UserError where the sets differ in their keypoints,
+    or two images would share a file of labels.
     """
     skeletons = {found.skeleton.keypoints: found.skeleton for found in sets.values()}
     if len(skeletons) > 1:
         counts = " and ".join(str(len(names)) for names in skeletons)
-        raise UserError(f"expected sets of the same keypoints, found {counts} different ones")
+        raise UserError(
+            f"expected sets of the same keypoints, found {counts} different ones",
+            code="keypoints-differ",
+        )
     (skeleton,) = skeletons.values()
     written = {"data.yaml": _yaml(list(sets), skeleton)}
     for subset, found in sets.items():
@@ -257,7 +272,8 @@ def files(sets: dict[str, PoseSet]) -> dict[str, str]:
             if name in written:
                 raise UserError(
                     f"{image.name}: expected images whose names differ in more than their "
-                    "ending, as labels are found by the name; rename it"
+                    "ending, as labels are found by the name; rename it",
+                    code="names-collide",
                 )
             size = image.size_wh or (1, 1)
             lines = [_line(person, skeleton, size) for person in image.persons]
@@ -267,7 +283,7 @@ def files(sets: dict[str, PoseSet]) -> dict[str, str]:
 
 def _line(person: Person, skeleton: Skeleton, size: tuple[int, int]) -> str:
     x, y, w, h = person.box or box_of_keypoints(person.keypoints.values(), size)
-    # Ultralytics refuses what is outside the image.
+    # Ultralytics accepts nothing outside the image.
     left, right = (min(max(v / size[0], 0.0), 1.0) for v in (x, x + w))
     top, bottom = (min(max(v / size[1], 0.0), 1.0) for v in (y, y + h))
     values = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
@@ -281,7 +297,7 @@ def _line(person: Person, skeleton: Skeleton, size: tuple[int, int]) -> str:
 
 
 def keypoints_left_out(found: PoseSet) -> int:
-    """How many labeled keypoints lie outside their image, and are written as not labeled."""
+    """How many labeled keypoints are outside their image, and are written as not labeled."""
     return sum(
         _is_outside(x, y, image.size_wh or (1, 1))
         for image in found.images
@@ -300,9 +316,9 @@ def _written(value: float) -> str:
 
 def _yaml(subsets: list[str], skeleton: Skeleton) -> str:
     label = skeleton.category or skeleton.name
-    # Ultralytics asks for both; JSON is YAML.
-    places = {"train": subsets[0], "val": subsets[-1]}
-    lines = [f"{key}: images/{subset}" for key, subset in places.items()]
+    # Ultralytics needs both; JSON is YAML.
+    folders = {"train": subsets[0], "val": subsets[-1]}
+    lines = [f"{key}: images/{subset}" for key, subset in folders.items()]
     lines += [
         f"kpt_shape: [{len(skeleton)}, 3]",
         f"flip_idx: {json.dumps(skeleton.flip_permutation.tolist())}",

@@ -1,9 +1,9 @@
-"""Images that look the same: a hash of 64 bits of each, and a search that is not all by all.
+"""Checks of a data set's image files: whether they can be read, their size, and near-duplicates.
 
-The hash is the perceptual one of signs: the lowest 8 x 8 cosine frequencies of a small gray
-image, above their median or not. Scaling, compression and light leave most bits as they are.
-Where two hashes differ in at most 7 bits, one of their four 16-bit parts differs in at most 1: so
-each part and its 16 neighbors are looked up in a sorted list.
+Near-duplicates are found by a perceptual hash of 64 bits, the signs of the lowest 8 x 8 cosine
+frequencies of a small gray image relative to their median. Scaling, compression and brightness
+change few bits. Where two hashes differ in at most 7 bits, one of their four 16-bit parts differs
+in at most 1: so each part and its 16 neighbors are looked up in a sorted list.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,49 +18,52 @@ from hrpose.data.images import ImageFiles
 from hrpose.errors import UserError
 from hrpose.image import exif_orientation, image_size, read_reduced
 from hrpose.io import prefetch
-from hrpose.quality.annotations import Labels
-from hrpose.quality.findings import Finding
+from hrpose.quality.labels import Finding, Labels
 
-# Bits that near-duplicates may differ in; what is found is compared by small images then.
+# Called with how many of how many images are done.
+Progress = Callable[[int, int], None]
+
+# Bits that near-duplicates may differ in; the small images of the candidates are compared.
 RADIUS = 7
 _PARTS = 4
-# Correlation of small images from which two are the same, and the contrast that an image needs.
-LEAST_ALIKE = 0.95
-_LEAST_CONTRAST = 3.0
-# Of images with the same part of the hash, so many are compared: a bound on a set of thousands of
-# equal ones.
-_MOST_PER_PART = 64
-
-_SMALL, _TINY = 32, 16
+# Two images are the same from this correlation on, and have at least this contrast.
+MIN_CORRELATION = 0.95
+_MIN_CONTRAST = 3.0
+# At most this many images with the same part of the hash are compared, as there may be thousands.
+_MAX_PER_PART = 64
+# Sides in pixels: of the images that are hashed and compared, and the least of the decoded ones.
+_SMALL, _TINY, _DECODED = 32, 16, 128
+# From this EXIF orientation on, the stored image is on its side.
+_SIDEWAYS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prints:
-    """What m images look like: `hashes` and those of the mirror images (m,) uint64, `tiny` gray
-    images (m, 16, 16) uint8. Flat ones, which look like any other, have `told` False.
+class Fingerprints:
+    """Fingerprints of m images: `hashes` and those of the mirror images (m,) uint64, `tiny` gray
+    images (m, 16, 16) uint8. Flat images, which resemble all others, are not `distinct`.
     """
 
     hashes: NDArray[np.uint64]
     mirrored: NDArray[np.uint64]
     tiny: NDArray[np.uint8]
-    told: NDArray[np.bool_]
+    distinct: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, smalls: NDArray[np.uint8]) -> "Prints":
-        """Of small gray images (m, 32, 32), as `small` makes them."""
+    def of(cls, smalls: NDArray[np.uint8]) -> "Fingerprints":
+        """The fingerprints of small gray images (m, 32, 32) uint8."""
         bits: list[NDArray[np.bool_]] = []
         backwards: list[NDArray[np.bool_]] = []
         mirror = np.tile([1.0, -1.0], 4)
         for each in smalls:
             waves = cv2.dct(each.astype(np.float32))[:8, :8]
-            # Mirrored, an image's odd horizontal waves change their sign.
+            # In a mirrored image the odd horizontal frequencies change their sign.
             for found, block in ((bits, waves), (backwards, waves * mirror)):
                 values = np.asarray(block, np.float64).ravel()
                 found.append(values > np.median(values[1:]))
         tiny = [cv2.resize(s, (_TINY, _TINY), interpolation=cv2.INTER_AREA) for s in smalls]
         stacked = np.array(tiny, np.uint8).reshape(-1, _TINY, _TINY)
         return cls(_packed(bits), _packed(backwards), stacked,
-                   stacked.std(axis=(1, 2)) > _LEAST_CONTRAST)  # fmt: skip
+                   stacked.std(axis=(1, 2)) > _MIN_CONTRAST)  # fmt: skip
 
 
 def small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -69,21 +72,21 @@ def small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(gray, (_SMALL, _SMALL), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def near_duplicates(ours: Prints, others: Prints) -> list[tuple[int, int, float, bool]]:
-    """(row in `ours`, row in `others`, how alike, mirrored) of images that look the same.
+def near_duplicates(ours: Fingerprints, others: Fingerprints) -> list[tuple[int, int, float, bool]]:
+    """(row in `ours`, row in `others`, correlation in [0.95, 1], mirrored) of near-duplicates.
 
-    For each of ours the most alike one alone; `alike` is a correlation in [0.95, 1].
+    For each of `ours` only the most similar one.
     """
     best: dict[int, tuple[int, int, float, bool]] = {}
-    rows = np.flatnonzero(ours.told)
+    rows = np.flatnonzero(ours.distinct)
     for mirrored, hashes in ((False, ours.hashes), (True, ours.mirrored)):
         for own, other in _candidates(hashes[rows], others.hashes):
             own = rows[own]
-            kept = others.told[other]
-            own, other = own[kept], other[kept]
+            distinct = others.distinct[other]
+            own, other = own[distinct], other[distinct]
             tiny = ours.tiny[own, :, ::-1] if mirrored else ours.tiny[own]
             alike = _correlation(tiny, others.tiny[other])
-            for row in np.flatnonzero(alike >= LEAST_ALIKE).tolist():
+            for row in np.flatnonzero(alike >= MIN_CORRELATION).tolist():
                 mine = int(own[row])
                 found = (mine, int(other[row]), float(alike[row]), mirrored)
                 if mine not in best or found[2] > best[mine][2]:
@@ -106,7 +109,7 @@ def _candidates(
             probe = (queries >> shift & mask) ^ flip
             first = np.searchsorted(listed, probe, "left")
             count = np.searchsorted(listed, probe, "right") - first
-            count = np.minimum(count, _MOST_PER_PART)
+            count = np.minimum(count, _MAX_PER_PART)
             own = np.repeat(np.arange(len(queries)), count)
             place = np.arange(len(own)) - np.repeat(np.cumsum(count) - count, count)
             other = order[np.repeat(first, count) + place]
@@ -129,108 +132,101 @@ def _packed(bits: list[NDArray[np.bool_]]) -> NDArray[np.uint64]:
     return packed.view(np.uint64).reshape(-1)
 
 
-# Told how many of how many images are done.
-Progress = Callable[[int, int], None]
-# From here on an image that is stored is on its side.
-_SIDEWAYS = 5
-# Shrunk while it is decoded to no less than this, which is enough for a hash.
-_ENOUGH = 128
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class Look:
-    """One file: what is wrong with it as (kind, words, badness), and the image in gray, (32, 32),
-    where it could be read.
+class CheckedImage:
+    """One file: its problem as (kind, detail, badness), and the gray image (32, 32) uint8, None
+    where it cannot be read.
     """
 
-    fault: tuple[str, str, float] | None
+    problem: tuple[str, str, float] | None
     small: NDArray[np.uint8] | None
 
 
-def look(source: ImageFiles, item: tuple[str, tuple[int, int] | None]) -> Look:
-    """Read one image, by its name and the (w, h) that the annotations give."""
-    name, said = item
+def check_image(source: ImageFiles, item: tuple[str, tuple[int, int] | None]) -> CheckedImage:
+    """Read one image, by its name and its (w, h) in the annotations."""
+    name, labeled_wh = item
     if name not in source:
-        return Look(("missing-file", "not there", 0.0), None)
+        return CheckedImage(("missing-file", "missing", 0.0), None)
     try:
         data = source.content(name)
         size, orientation = image_size(data, name), exif_orientation(data, name)
-        image, _ = read_reduced(data, min(size) / _ENOUGH, name)
+        image, _ = read_reduced(data, min(size) / _DECODED, name)
     except UserError as error:
-        return Look(("unreadable", str(error).removeprefix(f"{name}: "), 0.0), None)
-    fault = None if said is None else _size_fault(said, size, orientation)
-    return Look(fault, small(image))
+        return CheckedImage(("unreadable", str(error).removeprefix(f"{name}: "), 0.0), None)
+    problem = None if labeled_wh is None else _size_problem(labeled_wh, size, orientation)
+    return CheckedImage(problem, small(image))
 
 
-def _size_fault(
-    said: tuple[int, int], size: tuple[int, int], orientation: int
+def _size_problem(
+    labeled_wh: tuple[int, int], size: tuple[int, int], orientation: int
 ) -> tuple[str, str, float] | None:
     """`size` is that of the upright image."""
-    words = f"{size[0]} x {size[1]}"
+    labeled, actual = (f"{w} x {h}" for w, h in (labeled_wh, size))
     if orientation >= _SIDEWAYS and size[0] != size[1]:
-        if said == size[::-1]:
-            labels = f"labeled as {said[0]} x {said[1]}, which is the image before EXIF turns it"
-            return "exif-turn", f"{labels} to {words}", 2.0
-    elif orientation > 1 and said == size:
-        # Sizes cannot tell on which the labels lie.
-        return "exif-turn", f"EXIF orientation {orientation}: see whether the labels follow it", 1.0
-    if said == size:
+        if labeled_wh == size[::-1]:
+            detail = f"labeled as {labeled}, the size before EXIF rotates it to {actual}"
+            return "exif-rotation", detail, 2.0
+    elif orientation > 1 and labeled_wh == size:
+        # The size is the same for both, so it cannot tell which one the labels are for.
+        detail = f"EXIF orientation {orientation}: check whether the labels follow it"
+        return "exif-rotation", detail, 1.0
+    if labeled_wh == size:
         return None
-    off = float(np.abs(np.log(np.divide(said, size))).max())
-    return "wrong-size", f"labeled as {said[0]} x {said[1]}, is {words}", off
+    difference = float(np.abs(np.log(np.divide(labeled_wh, size))).max())
+    return "wrong-size", f"labeled as {labeled}, is {actual}", difference
 
 
-def file_faults(
+def file_problems(
     labels: Labels, source: ImageFiles, progress: Progress
-) -> tuple[list[Finding], Prints, list[int]]:
-    """What is wrong with the files of a set; prints of those that can be read, and their rows."""
+) -> tuple[list[Finding], Fingerprints, list[int]]:
+    """Problems of a set's image files; fingerprints of the readable ones, and their rows."""
     sizes = [(int(w), int(h)) for w, h in labels.image_wh]
     findings, smalls, rows = [], [], []
     items = list(zip(labels.file_names, sizes, strict=True))
-    for row, seen in enumerate(prefetch(partial(look, source), items)):
-        if seen.fault is not None:
-            kind, words, badness = seen.fault
+    for row, checked in enumerate(prefetch(partial(check_image, source), items)):
+        if checked.problem is not None:
+            image_id = int(labels.image_ids[row])
             findings.append(
-                Finding(kind, items[row][0], words, badness, int(labels.image_ids[row]))
+                Finding(checked.problem[0], items[row][0], *checked.problem[1:], image_id)
             )
-        if seen.small is not None:
-            smalls.append(seen.small)
+        if checked.small is not None:
+            smalls.append(checked.small)
             rows.append(row)
         progress(row + 1, len(items))
-    return findings, _prints(smalls), rows
+    return findings, _fingerprints(smalls), rows
 
 
 def shared_images(
     labels: Labels,
-    prints: Prints,
+    fingerprints: Fingerprints,
     rows: Sequence[int],
     others: Labels,
     source: ImageFiles,
     progress: Progress,
 ) -> tuple[list[Finding], int]:
-    """Our images that look like one of the other set's, and how many of those have no image."""
+    """Images with near-duplicates in the other set, and how many of its images are unreadable."""
     smalls, names = [], []
     items = [(name, None) for name in others.file_names]
-    for row, seen in enumerate(prefetch(partial(look, source), items)):
-        if seen.small is not None:
-            smalls.append(seen.small)
+    for row, checked in enumerate(prefetch(partial(check_image, source), items)):
+        if checked.small is not None:
+            smalls.append(checked.small)
             names.append(items[row][0])
         progress(row + 1, len(items))
     findings = []
-    for mine, other, alike, mirrored in near_duplicates(prints, _prints(smalls)):
-        row = rows[mine]
+    for own, other, correlation, mirrored in near_duplicates(fingerprints, _fingerprints(smalls)):
+        row = rows[own]
         how = ", mirrored" if mirrored else ""
         findings.append(
             Finding(
                 "near-duplicate",
                 labels.file_names[row],
-                f"looks like {names[other]} of the other set ({alike:.3f}{how})",
-                alike,
+                f"looks like {names[other]} of the other set ({correlation:.3f}{how})",
+                correlation,
                 int(labels.image_ids[row]),
             )
         )
     return findings, len(items) - len(names)
 
 
-def _prints(smalls: list[NDArray[np.uint8]]) -> Prints:
-    return Prints.of(np.array(smalls, np.uint8).reshape(-1, 32, 32))
+def _fingerprints(smalls: list[NDArray[np.uint8]]) -> Fingerprints:
+    return Fingerprints.of(np.array(smalls, np.uint8).reshape(-1, 32, 32))

@@ -1,0 +1,278 @@
+"""`PoseSet`: what every annotation format is read into, with the checks that the readers share.
+
+Images, and the persons in them with keypoints by name. Every error names the file and the entry.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hrpose.data.images import ImageFiles, images_beside, stays_inside
+from hrpose.data.rules import printable
+from hrpose.errors import UserError
+from hrpose.geometry import BODY_MARGIN, box_around, clip_boxes, expand_boxes
+from hrpose.skeleton import Skeleton, guess_flip_pairs
+from hrpose.skeletons import SHIPPED
+
+# (x, y, visibility), and [x, y, w, h].
+Keypoint = tuple[float, float, int]
+Box = tuple[float, float, float, float]
+
+_MAX_COORDINATE = 1e6  # pixels; images have at most 65,535 a side, keypoints may be outside
+_MAX_BYTES = 500_000_000
+_MAX_NAME = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One labeled person.
+
+    `keypoints` are (x, y, visibility) in pixels counted from 0, visibility 1 (labeled, but hidden)
+    or 2 (visible), by name; keypoints that are not labeled are absent. `box` is [x, y, w, h], None
+    where the format has none. `where` is the place in the source, for messages. `area` is COCO's;
+    `track` is the same for one person through a clip.
+    """
+
+    keypoints: Mapping[str, Keypoint]
+    box: Box | None = None
+    where: str = ""
+    area: float | None = None
+    score: float | None = None
+    track: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LabeledImage:
+    """An image and its persons. `size_wh` is None where the format does not have it.
+
+    `subset` is the part of the source (train, val) that it belongs to, `video` the clip that it is
+    a frame of.
+    """
+
+    name: str
+    persons: tuple[Person, ...]
+    size_wh: tuple[int, int] | None = None
+    subset: str = ""
+    video: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PoseSet:
+    """A data set.
+
+    `files` are the image files, where they are known; `notes` are lines for the user about what
+    was left out.
+    """
+
+    skeleton: Skeleton
+    images: tuple[LabeledImage, ...]
+    files: ImageFiles | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def images_found(self) -> int:
+        """How many of the images are among the files."""
+        return 0 if self.files is None else sum(image.name in self.files for image in self.images)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What the user adds to a source: its images, its skeleton, the category to read."""
+
+    images: ImageFiles | None = None
+    skeleton: Skeleton | None = None
+    category: str | None = None
+
+    def images_for(self, source: Path) -> ImageFiles:
+        """Those of the user, else `images` or `images.zip` beside the source, else its folder."""
+        folder = source if source.is_dir() else source.parent
+        return self.images or images_beside(source) or ImageFiles(folder)
+
+
+def pose_set(
+    source: Path,
+    images: Sequence[LabeledImage],
+    options: ReadOptions,
+    files: ImageFiles | None,
+    found: Skeleton | None = None,
+    category: str = "person",
+    notes: Sequence[str] = (),
+) -> PoseSet:
+    """A checked set: each image once, every keypoint known.
+
+    The skeleton is that of the options, else the one `found` in the source, else made of the
+    keypoints' names in the order of their first appearance.
+    """
+    names: dict[str, None] = {}
+    seen: set[str] = set()
+    for image in images:
+        if image.name in seen:
+            raise invalid(str(source), "each image once", f"{printable(image.name)} twice")
+        seen.add(image.name)
+        for person in image.persons:
+            names.update(dict.fromkeys(person.keypoints))
+    skeleton = options.skeleton or found
+    if skeleton is None:
+        if not names:
+            raise invalid(str(source), "labeled keypoints", None)
+        skeleton = skeleton_of(tuple(names), category)
+    unknown = names.keys() - set(skeleton.keypoints)
+    if unknown:
+        raise _unknown_keypoint(images, unknown, skeleton)
+    return PoseSet(skeleton, tuple(images), files, tuple(notes))
+
+
+def skeleton_of(names: Sequence[str], category: str) -> Skeleton:
+    """The shipped skeleton with exactly these keypoints, in its own order; else one of these."""
+    for known in SHIPPED.values():
+        if set(known.keypoints) == set(names):
+            return known
+    return Skeleton(category, tuple(names), flip_pairs=guess_flip_pairs(names))
+
+
+def _unknown_keypoint(
+    images: Sequence[LabeledImage], unknown: set[str], skeleton: Skeleton
+) -> UserError:
+    persons = (person for image in images for person in image.persons)
+    person = next(person for person in persons if unknown & set(person.keypoints))
+    name = next(name for name in person.keypoints if name in unknown)
+    close = difflib.get_close_matches(name, skeleton.keypoints, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    return UserError(
+        f"{person.where}: expected a keypoint of '{skeleton.name}' ({len(skeleton)} keypoints), "
+        f"found '{printable(name)}'{hint}",
+        code="keypoints-differ",
+    )
+
+
+def box_of_keypoints(keypoints: Iterable[Keypoint], size_wh: tuple[int, int]) -> Box:
+    """A person's box [x, y, w, h] where the source has none.
+
+    What the keypoints span, with a tenth of its longer side around it, cut to the image: on COCO's
+    persons the boxes reach beyond the keypoints by 0.06 of it at the sides, 0.12 above and 0.08
+    below, in the median. Where they span nothing (one keypoint), the box is the image.
+    """
+    points = [(x, y) for x, y, _ in keypoints]
+    tight = box_around(np.reshape(points, (-1, 2)))
+    margin = BODY_MARGIN * tight[2:].max()
+    if not margin > 0:  # NaN without keypoints
+        return (0.0, 0.0, float(size_wh[0]), float(size_wh[1]))
+    box = expand_boxes(tight, margin)
+    clipped = clip_boxes(box, size_wh)
+    # All of them may be outside the image.
+    left, top, width, height = (clipped if (clipped[2:] > 0).all() else box).tolist()
+    return left, top, width, height
+
+
+def invalid(where: str, expected: str, found: object) -> UserError:
+    """The error for a value of an annotation file that is not as expected."""
+    empty = found is None or found == ""
+    shown = "nothing" if empty else printable(found if isinstance(found, str) else repr(found))
+    return UserError(
+        f"{where}: expected {expected}, found {shown}",
+        code="annotations-invalid",
+    )
+
+
+def repeated_keypoint(where: str, keypoint: str, remedy: str = "") -> UserError:
+    """The error for a keypoint that one person has twice."""
+    hint = f"; {remedy}" if remedy else ""
+    return UserError(
+        f"{where}: expected each keypoint of a person once, found '{printable(keypoint)}' "
+        f"again{hint}",
+        code="annotations-invalid",
+    )
+
+
+def number(value: object, where: str, most: float = _MAX_COORDINATE) -> float:
+    """A finite number, from a number or its text."""
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        result = float(value)
+    except (ValueError, OverflowError):
+        raise invalid(where, "a number", value) from None
+    if not math.isfinite(result) or abs(result) > most:
+        raise invalid(where, f"a finite number, at most {most:,.0f}", value)
+    return result
+
+
+def whole_number(value: object, where: str, least: int, most: int) -> int:
+    """A whole number between two others, from a number or its text."""
+    result = number(value, where, max(_MAX_COORDINATE, most))
+    if result != int(result) or not least <= result <= most:
+        raise invalid(where, f"a whole number from {least} to {most}", value)
+    return int(result)
+
+
+def size_wh(width: object, height: object, where: str) -> tuple[int, int]:
+    """The size of an image."""
+    return (
+        whole_number(width, f"{where}: width", 1, 65535),
+        whole_number(height, f"{where}: height", 1, 65535),
+    )
+
+
+def image_name(name: object, where: str) -> str:
+    """The name of an image that leads nowhere out of its folder."""
+    if not isinstance(name, str) or not name or not stays_inside(name):
+        raise invalid(where, "the relative name of an image, without '..'", name)
+    if len(name) > _MAX_NAME or any(len(part.encode()) > 255 for part in name.split("/")):
+        raise invalid(where, "a name that a file can have", name)
+    return name
+
+
+def keypoint_name(name: object, where: str) -> str:
+    """The name of a keypoint: text of one line, not empty."""
+    if not isinstance(name, str) or not name.strip() or not name.strip().isprintable():
+        raise invalid(where, "the name of a keypoint", name)
+    return name.strip()
+
+
+def file_name(text: str) -> str:
+    """A text from a source as the name of a file to write."""
+    return re.sub(r"[^\w-]+", "-", text).strip("-").lower() or "annotations"
+
+
+def json_object(value: object, where: str) -> Mapping[str, Any]:
+    """A JSON object."""
+    if not isinstance(value, dict):
+        raise invalid(where, "an object", type(value).__name__)
+    return value
+
+
+def json_list(value: object, where: str) -> list[Any]:
+    """A JSON list; null counts as an empty one."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise invalid(where, "a list", type(value).__name__)
+    return value
+
+
+def read_text(path: Path) -> str:
+    """A text file of bounded size, UTF-8 with or without a byte order mark."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise UserError(
+                f"{path}: expected at most {_MAX_BYTES:,} bytes, found more", code="file-too-large"
+            )
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); check the path", code="file-unreadable"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: expected text in UTF-8, found other bytes ({error})",
+            code="annotations-invalid",
+        ) from error
