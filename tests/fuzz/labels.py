@@ -6,7 +6,8 @@ from pathlib import Path
 
 from data.formats import exports
 from fuzz.target import Target
-from hrpose.data.formats.convert import SOURCES, documents
+from hrpose.data.formats import SOURCES
+from hrpose.data.formats.convert import documents
 from hrpose.data.formats.pose_set import ReadOptions
 from hrpose.data.images import ImageFiles
 

@@ -17,7 +17,7 @@ def test_groups_follow_the_limbs() -> None:
         for g in groups(COCO_17)
     ]
     assert len(left[0]) == 8
-    assert groups(COCO_17)[0].whole
+    assert groups(COCO_17)[0].all
     for expected in ({"knee", "ankle"}, {"hip", "knee", "ankle"}, {"elbow", "wrist"}, {"wrist"}):
         assert expected in left
     assert groups(Skeleton("bolt", ("head", "tip"))) == []

@@ -15,7 +15,7 @@ from hrpose.cli.options import (
     NewFolder,
     examples,
 )
-from hrpose.data.formats.convert import SOURCES, TARGETS, Source, Target
+from hrpose.data.formats import SOURCES, TARGETS, Source, Target
 
 app = typer.Typer(help="Convert data sets to COCO keypoints JSON, and back.", no_args_is_help=True)
 

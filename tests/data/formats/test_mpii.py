@@ -99,7 +99,7 @@ def test_persons_of_the_test_set_have_boxes_alone(annot: Path, tmp_path: Path) -
 
 
 def test_without_images_their_sizes_are_guessed(tmp_path: Path) -> None:
-    annot = write_mpii(tmp_path, images=False)
+    annot = write_mpii(tmp_path, files=False)
     done = CliRunner().invoke(app, ["data", "convert", "mpii", str(annot), str(tmp_path / "out")])
     assert done.exit_code == 0
     assert "5 images were not found and their sizes guessed" in done.stdout

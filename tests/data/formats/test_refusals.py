@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from data.formats import exports
 from hrpose.cli.main import app
-from hrpose.data.formats.convert import SOURCES, from_coco_to, from_coco_to_yolo, to_coco
+from hrpose.data.formats import SOURCES
+from hrpose.data.formats.convert import from_coco_to, from_coco_to_yolo, to_coco
 from hrpose.data.formats.cvat import children
 from hrpose.data.formats.pose_set import ReadOptions
 from hrpose.data.images import ImageFiles

@@ -1,5 +1,87 @@
-"""Annotation formats of other tools: one file each, with `read` and, where it is written, `files`.
+"""Annotation formats of other tools: a module each, with `read` and, where it is written, `files`.
 
-`convert.py` lists the formats and converts them by way of COCO keypoints JSON; `pose_set.py` has
-what all of them are read into.
+`SOURCES` are the formats that are read, `TARGETS` those that are written; YOLO-pose is written by a
+function of its own, as it holds several subsets. `convert.py` works by way of COCO keypoints JSON;
+`pose_set.py` has what all formats are read into. The tables import a module when it is used.
 """
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hrpose.data.formats.pose_set import PoseSet, ReadOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A format that is read: its module, what the user names, and the help.
+
+    `coco_json`: a file that ends in .json is COCO keypoints, which the tool exports too.
+    """
+
+    module: str
+    source: str
+    help: str
+    coco_json: bool = False
+
+    def read(self, source: Path, options: "ReadOptions") -> "PoseSet":
+        """Read the source. Raises UserError, naming the file and the entry."""
+        if self.coco_json and source.suffix.lower() == ".json":
+            return SOURCES["coco"].read(source, options)
+        module = import_module(f"{__name__}.{self.module}")
+        found: PoseSet = module.read(source, options)
+        return found
+
+
+SOURCES: Mapping[str, Source] = {
+    "lsp": Source("matlab", "joints.mat", "Leeds Sports Pose and its extension (LSPET)."),
+    "yolo": Source("yolo", "data.yaml", "YOLO-pose, as Ultralytics has it."),
+    "cvat": Source(
+        "cvat",
+        "annotations.xml, or the JSON of COCO keypoints",
+        "CVAT: images and clips.",
+        coco_json=True,
+    ),
+    "label-studio": Source("label_studio", "The export of the kind JSON", "Label Studio."),
+    "labelme": Source("labelme", "The folder of the JSON files", "labelme, a file an image."),
+    "csv": Source(
+        "csv",
+        "The table, with a header",
+        "A table, one row a keypoint: image, person, keypoint, x, y, and visible if known.",
+    ),
+    "coco": Source(
+        "convert",
+        "COCO keypoints JSON",
+        "COCO keypoints of other tools: one category, crowds left out.",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A format that is written: its module, the help, and the prefix of the images' names."""
+
+    module: str
+    help: str
+    prefix: str = ""
+
+    def files(self, found: "PoseSet", prefix: str) -> dict[str, str]:
+        """The files by name, as text."""
+        files: dict[str, str] = import_module(f"{__name__}.{self.module}").files(found, prefix)
+        return files
+
+
+TARGETS: Mapping[str, Target] = {
+    "to-cvat": Target(
+        "cvat",
+        "annotations.xml to upload into a task, and labels.json to make the task with.",
+    ),
+    "to-label-studio": Target(
+        "label_studio",
+        "tasks.json with predictions to correct, and config.xml for the labeling setup.",
+        "/data/local-files/?d=",
+    ),
+}

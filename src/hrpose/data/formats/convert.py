@@ -1,14 +1,11 @@
 """Annotations of other tools and data sets to COCO keypoints, and COCO keypoints to other tools.
 
-`SOURCES` are the formats that are read, `TARGETS` those that are written; YOLO-pose is written by
-a function of its own, as it holds several subsets. Every conversion goes through COCO keypoints
-JSON. Boxes that the source does not have are made from the keypoints and marked by `bbox_guessed`.
+Every conversion goes through COCO keypoints JSON. Boxes that the source does not have are made from
+the keypoints and marked by `bbox_guessed`.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import numpy as np
 
 from hrpose.data.coco import read_annotations
 from hrpose.data.dataset_folder import ImageSet, must_be_new, write_folder
+from hrpose.data.formats import SOURCES, TARGETS, yolo
 from hrpose.data.formats.pose_set import (
     LabeledImage,
     Person,
@@ -32,77 +30,6 @@ from hrpose.skeleton import Skeleton
 from hrpose.skeletons import SHIPPED
 
 _DIGITS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A format that is read: its module, what the user names, and the help.
-
-    `coco_json`: a file that ends in .json is COCO keypoints, which the tool exports too.
-    """
-
-    module: str
-    source: str
-    help: str
-    coco_json: bool = False
-
-    def read(self, source: Path, options: ReadOptions) -> PoseSet:
-        """Read the source. Raises UserError, naming the file and the entry."""
-        if not self.module or (self.coco_json and source.suffix.lower() == ".json"):
-            return read_coco(source, options)
-        found: PoseSet = import_module(f"{__package__}.{self.module}").read(source, options)
-        return found
-
-
-SOURCES: Mapping[str, Source] = {
-    "lsp": Source("matlab", "joints.mat", "Leeds Sports Pose and its extension (LSPET)."),
-    "yolo": Source("yolo", "data.yaml", "YOLO-pose, as Ultralytics has it."),
-    "cvat": Source(
-        "cvat",
-        "annotations.xml, or the JSON of COCO keypoints",
-        "CVAT: images and clips.",
-        coco_json=True,
-    ),
-    "label-studio": Source("label_studio", "The export of the kind JSON", "Label Studio."),
-    "labelme": Source("labelme", "The folder of the JSON files", "labelme, a file an image."),
-    "csv": Source(
-        "csv",
-        "The table, with a header",
-        "A table, one row a keypoint: image, person, keypoint, x, y, and visible if known.",
-    ),
-    "coco": Source(
-        "",
-        "COCO keypoints JSON",
-        "COCO keypoints of other tools: one category, crowds left out.",
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A format that is written: its module, the help, and the prefix of the images' names."""
-
-    module: str
-    help: str
-    prefix: str = ""
-
-    def files(self, found: PoseSet, prefix: str) -> dict[str, str]:
-        """The files by name, as text."""
-        files: dict[str, str] = import_module(f"{__package__}.{self.module}").files(found, prefix)
-        return files
-
-
-TARGETS: Mapping[str, Target] = {
-    "to-cvat": Target(
-        "cvat",
-        "annotations.xml to upload into a task, and labels.json to make the task with.",
-    ),
-    "to-label-studio": Target(
-        "label_studio",
-        "tasks.json with predictions to correct, and config.xml for the labeling setup.",
-        "/data/local-files/?d=",
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +79,7 @@ def from_coco_to(
 ) -> Converted:
     """Convert COCO keypoints to the format `name` of `TARGETS` in the new folder `out`."""
     must_be_new(out)
-    found = read_coco(source, options)
+    found = read(source, options)
     files = TARGETS[name].files(found, prefix)
     _write(out, files, {"images": found} if copy else {}, copy)
     return Converted(found, (), tuple(files))
@@ -162,10 +89,8 @@ def from_coco_to_yolo(
     sources: dict[str, tuple[Path, ReadOptions]], out: Path, copy: bool = False
 ) -> Converted:
     """Convert COCO keypoints to YOLO-pose; `sources` are the subsets by name, `train` first."""
-    from hrpose.data.formats import yolo
-
     must_be_new(out)
-    sets = {name: read_coco(path, options) for name, (path, options) in sources.items()}
+    sets = {name: read(path, options) for name, (path, options) in sources.items()}
     files = yolo.files(sets)
     _write(out, files, {f"images/{name}": found for name, found in sets.items()}, copy, each=True)
     left_out = sum(yolo.keypoints_left_out(found) for found in sets.values())
@@ -183,7 +108,7 @@ def _write(
     write_folder(out, files, images, copy)
 
 
-def read_coco(source: Path, options: ReadOptions) -> PoseSet:
+def read(source: Path, options: ReadOptions) -> PoseSet:
     """Read COCO keypoints; crowds are left out. Raises UserError, naming the file and the entry."""
     annotations = read_annotations(source, category=options.category)
     skeleton, instances = annotations.skeleton, annotations.instances(crowds=False)
