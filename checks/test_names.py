@@ -64,7 +64,9 @@ def test_the_architecture_has_a_line_for_each_module() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     layers = page.partition("## Four layers")[2].partition("## Where to change what")
     package = ROOT / "src" / "hrpose"
-    modules = {file.relative_to(package).with_suffix("").as_posix() for file in package.rglob("*.py")}
+    modules = {
+        file.relative_to(package).with_suffix("").as_posix() for file in package.rglob("*.py")
+    }
     modules = {module for module in modules if not module.endswith("__init__")}
     assert set(re.findall(r"(?m)^\| `([\w/]+)` \|", layers[0])) == modules
     named = re.findall(r"`([a-z_]+(?:/[a-z_]+)*)`", layers[2].partition("## Design principles")[0])

@@ -19,20 +19,20 @@ SMALL = {
     ),
     "2-read-the-heatmaps": (
         "",
-        "assert np.abs(in_photo - poses.keypoints[0, :, :2]).max() < 0.01",
+        "assert np.abs(in_image - poses.keypoints[0, :, :2]).max() < 0.01",
     ),
     "3-train-on-synthetic-people": (
-        "ImageS, TO_JUDGE_BY, SAMPLES, EPOCHS = 16, 6, 32, 1",
-        "assert passport.input_wh == (96, 128) and 'val/AP' in figures",
+        "TRAIN_IMAGES, VAL_IMAGES, SAMPLES, EPOCHS = 16, 6, 32, 1",
+        "assert metadata.input_wh == (96, 128) and 'val/AP' in metrics",
     ),
     "4-keypoints-of-your-own": (
-        "ImageS, TO_JUDGE_BY = 12, 6\n"
+        "TRAIN_IMAGES, VAL_IMAGES = 12, 6\n"
         "SETTINGS = ['training.epochs=1', 'training.samples_per_epoch=32']",
-        "assert len(estimator.passport.skeleton) == 9 and 'PCK@0.1' in report.metrics",
+        "assert len(estimator.metadata.skeleton) == 9 and 'PCK@0.1' in report.metrics",
     ),
     "5-evaluate-and-analyze": (
-        "ImageS = 4",
-        "assert report.value > 0.3 and analysis.counts.people > 3 and page.stat().st_size > 10_000",
+        "NUM_IMAGES = 4",
+        "assert report.value > 0.3 and analysis.counts.persons > 3 and page.stat().st_size > 9999",
     ),
 }
 
