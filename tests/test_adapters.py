@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hrpose.errors import UserError
 from hrpose.poses import Poses
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import AP_10K, COCO_17
+from refusals import refused
 
 
 @dataclass
@@ -93,5 +93,5 @@ def test_the_real_supervision_takes_it() -> None:
 
 def test_an_old_supervision_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, OldKeyPoints)
-    with pytest.raises(UserError, match=r"expected supervision 0\.29 or newer"):
+    with refused("package-outdated", "supervision"):
         poses().to_supervision()

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from hrpose.errors import UserError
 from hrpose.metadata import Confidence, DetectorMetadata, Metadata
+from refusals import refused
 
 METADATA = DetectorMetadata(
     "w16-small",
@@ -21,7 +21,6 @@ METADATA = DetectorMetadata(
 
 def test_there_and_back() -> None:
     assert DetectorMetadata.from_json(METADATA.to_json()) == METADATA
-    assert json.loads(METADATA.to_json())["kind"] == "detector"
 
 
 @pytest.mark.parametrize(
@@ -32,7 +31,6 @@ def test_there_and_back() -> None:
         "{}",
         Metadata("w16-small", (96, 128)).to_json(),
         "[" * 9999,
-        METADATA.to_json().replace('"kind": "person detector"', '"kind": "pose"'),
         METADATA.to_json().replace('"threshold": 0.3', '"threshold": NaN'),
         METADATA.to_json().replace("256", "250"),
         METADATA.to_json().replace("256", "1e999"),
@@ -45,9 +43,8 @@ def test_there_and_back() -> None:
     ],
 )
 def test_anything_else_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(UserError, match=r"x\.onnx: expected a person detector's metadata") as error:
+    with refused("metadata-invalid", "x.onnx"):
         DetectorMetadata.from_json(text, "x.onnx")
-    assert "\n" not in str(error.value)
 
 
 def test_an_older_file_scores_by_its_peaks() -> None:

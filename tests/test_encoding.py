@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from hrpose.errors import UserError
 from hrpose.image import encode, read_image
+from refusals import refused
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
@@ -23,6 +23,6 @@ def test_settings_are_passed_on() -> None:
 
 
 @pytest.mark.parametrize(("suffix", "width"), [(".jpg", 65_501), (".webp", 16_384)])
-def test_a_image_that_is_too_wide_is_refused(suffix: str, width: int) -> None:
-    with pytest.raises(UserError, match=f"{width} x 1 pixels cannot be written as {suffix}"):
+def test_an_image_that_is_too_wide_is_refused(suffix: str, width: int) -> None:
+    with refused("image-too-large", f"{width} x 1", suffix):
         encode(np.zeros((1, width, 3), np.uint8), suffix)

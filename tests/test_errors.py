@@ -8,9 +8,9 @@ from hrpose.errors import UserError, missing
 
 
 def test_a_code_survives_the_way_between_processes() -> None:
-    error = pickle.loads(pickle.dumps(UserError("a.jpg: no such file", code="file-missing")))
+    error = pickle.loads(pickle.dumps(UserError("a.jpg: no such file", code="file-unreadable")))
     assert isinstance(error, UserError)
-    assert (str(error), error.code) == ("a.jpg: no such file", "file-missing")
+    assert (str(error), error.code) == ("a.jpg: no such file", "file-unreadable")
 
 
 @pytest.mark.parametrize(

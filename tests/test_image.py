@@ -21,6 +21,7 @@ from PIL import ExifTags, Image, ImageFile
 from hrpose import image as image_module
 from hrpose.errors import UserError
 from hrpose.image import exif_orientation, image_size, is_upright, read_image, read_reduced
+from refusals import refused
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -168,7 +169,7 @@ def png_that_says(parts: bytes, behind: bool, frames: int = 1) -> bytes:
 def test_png_files_may_say_their_turn_anywhere(parts: bytes, behind: bool) -> None:
     data = png_that_says(parts, behind)
     if parts.endswith(b"sum?") and not behind:
-        with pytest.raises(UserError):
+        with refused("image-unsupported"):
             image_size(data)
         return
     np.testing.assert_array_equal(read_image(data), PIXELS)
@@ -261,40 +262,35 @@ JPEG = encoded(gradient(400, 300), "JPEG", quality=90)
 
 
 @pytest.mark.parametrize(
-    ("data", "message"),
+    ("data", "code"),
     [
-        (b"", "expected an image, found an empty file"),
-        (b"these are words, not an image", "expected an image (JPEG, "),
-        (JPEG[: len(JPEG) // 2], "damaged or cut off"),
-        (JPEG[:-20], "damaged or cut off"),
-        (JPEG[:10], "damaged or cut off"),
-        (encoded(gradient())[:-40], "damaged or cut off"),
-        (encoded(gradient())[:60], "damaged or cut off"),
-        (encoded(gradient(), "WEBP")[:-30], "damaged or cut off"),
-        (encoded(gradient(), "BMP")[:-30], "damaged or cut off"),
-        (encoded(gradient(), "TIFF")[:-30], "damaged or cut off"),
-        (encoded(gradient(), "TIFF")[:40], ""),
-        (encoded(gradient(), "GIF")[:-300], "damaged or cut off"),
-        (encoded(gradient(), "PPM"), "expected an image (JPEG, "),
-        (encoded(gradient(), "PDF"), "expected an image (JPEG, "),
-        (encoded(Image.new("F", (4, 3), 0.5), "TIFF"), "expected 8 or 16 bits a channel"),
-        (encoded(Image.new("I", (4, 3), 70000), "TIFF"), "expected 8 or 16 bits a channel"),
-        (encoded(Image.new("1", (20000, 20000))), "expected at most 100,000,000 pixels"),
-        (
-            encoded(Image.new("1", (10001, 10001))),
-            "expected at most 100,000,000 pixels, found 100,020,001",
-        ),
+        (b"", "image-damaged"),
+        (b"these are words, not an image", "image-unsupported"),
+        (JPEG[: len(JPEG) // 2], "image-damaged"),
+        (JPEG[:-20], "image-damaged"),
+        (JPEG[:10], "image-damaged"),
+        (encoded(gradient())[:-40], "image-damaged"),
+        (encoded(gradient())[:60], "image-damaged"),
+        (encoded(gradient(), "WEBP")[:-30], "image-damaged"),
+        (encoded(gradient(), "BMP")[:-30], "image-damaged"),
+        (encoded(gradient(), "TIFF")[:-30], "image-damaged"),
+        (encoded(gradient(), "TIFF")[:40], "image-unsupported"),
+        (encoded(gradient(), "GIF")[:-300], "image-damaged"),
+        (encoded(gradient(), "PPM"), "image-unsupported"),
+        (encoded(gradient(), "PDF"), "image-unsupported"),
+        (encoded(Image.new("F", (4, 3), 0.5), "TIFF"), "image-unsupported"),
+        (encoded(Image.new("I", (4, 3), 70000), "TIFF"), "image-unsupported"),
+        (encoded(Image.new("1", (20000, 20000))), "image-too-large"),
+        (encoded(Image.new("1", (10001, 10001))), "image-too-large"),
     ],
 )
 def test_a_bad_file_is_refused_in_one_line_that_names_it(
-    data: bytes, message: str, tmp_path: Path
+    data: bytes, code: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(data)
-    with pytest.raises(UserError) as caught:
+    with refused(code, str(path)):
         read_image(path)
-    assert str(caught.value).startswith(f"{path}: {message}")
-    assert "\n" not in str(caught.value)
 
 
 def test_a_large_image_within_the_bound_is_read_without_a_warning() -> None:
@@ -307,21 +303,15 @@ def test_bounds_can_be_tighter(bounds: dict[str, int], tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     path.write_bytes(encoded(gradient()))
     for source in (path, path.read_bytes()):
-        with pytest.raises(UserError, match="expected at most 100 "):
+        with refused("image-too-large", "100"):
             read_image(source, **bounds)
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.jpg"
     os.mkfifo(pipe)
-    for path, message in (
-        (tmp_path / "missing.jpg", "no such file"),
-        (tmp_path, "found a folder"),
-        (pipe, "found a device or pipe"),
-        ("null\0.jpg", "cannot be read"),
-        (tmp_path / ("long" * 100), "cannot be read"),
-    ):
-        with pytest.raises(UserError, match=message):
+    for path in (tmp_path / "missing.jpg", tmp_path, pipe, "null\0.jpg", tmp_path / ("long" * 100)):
+        with refused("file-unreadable"):
             read_image(path)
 
 
@@ -333,14 +323,13 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(UserError, match=r"image\.jpg: cannot be read \(Permission denied\)"):
+    with refused("file-unreadable", "photo.jpg", "Permission denied"):
         read_image(path)
 
 
 def test_a_name_stays_on_one_line() -> None:
-    with pytest.raises(UserError) as caught:
+    with refused("image-unsupported", "two\\nlines\\x1b[31m.jpg"):
         read_image(b"words", name="two\nlines\x1b[31m.jpg")
-    assert str(caught.value).startswith("two\\nlines\\x1b[31m.jpg: expected an image")
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -427,5 +416,5 @@ def test_which_kinds_of_files_can_be_reduced(mode: str, kind: str, expected: int
 
 def test_a_damaged_file_is_refused_reduced_too() -> None:
     data = encoded(smooth(320, 240), "JPEG")
-    with pytest.raises(UserError, match=r"wave.jpg: damaged or cut off"):
+    with refused("image-damaged", "wave.jpg"):
         read_reduced(data[: len(data) // 2], 4, "wave.jpg")

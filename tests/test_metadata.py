@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrpose.codec import Codec
-from hrpose.errors import UserError
 from hrpose.metadata import Calibration, Metadata
 from hrpose.skeletons import COCO_17
+from refusals import refused
 
 PLAIN = Metadata("w32", (192, 256))
 finite = st.floats(0.1, 10)
@@ -53,7 +53,7 @@ def test_heatmaps_are_a_quarter_of_the_input() -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", '"text"', "{}", "[" * 9999])
 def test_what_is_no_metadata(text: str) -> None:
-    with pytest.raises(UserError, match=r"weights\.onnx"):
+    with refused("metadata-invalid", "weights.onnx"):
         Metadata.from_json(text, "weights.onnx")
 
 
@@ -92,7 +92,7 @@ def test_a_wrong_or_missing_entry(key: str, value: Any) -> None:
     wrong[key] = value
     if value is None:
         del wrong[key]
-    with pytest.raises(UserError, match=r"weights\.onnx"):
+    with refused("metadata-invalid", "weights.onnx"):
         Metadata.from_json(json.dumps(wrong), "weights.onnx")
 
 
@@ -128,5 +128,5 @@ def test_what_is_no_calibration(values: tuple[float, float]) -> None:
         Calibration(*values)
     data = json.loads(PLAIN.to_json())
     data["calibration"] = {"temperature": values[0], "offset": values[1]}
-    with pytest.raises(UserError, match=r"w\.onnx"):
+    with refused("metadata-invalid", "w.onnx"):
         Metadata.from_json(json.dumps(data), "w.onnx")

@@ -89,9 +89,9 @@ def test_what_the_file_is_not_is_said(tmp_path: Path) -> None:
     bare.write_bytes(onnx_model({}))
     with refused("metadata-missing", "bare.onnx"):
         metadata_of(bare, Metadata)
-    with refused("metadata-of-another-kind", "poses.onnx", "a person detector", "a pose model"):
+    with refused("weights-unsuitable", "poses.onnx", "a person detector", "a pose model"):
         metadata_of(poses, DetectorMetadata)
-    with refused("file-missing", "none.onnx"):
+    with refused("file-unreadable", "none.onnx"):
         read_metadata(tmp_path / "none.onnx")
     (tmp_path / "folder.onnx").mkdir()
     with refused("file-unreadable", "folder.onnx"):
@@ -106,10 +106,10 @@ def test_what_the_file_is_not_is_said(tmp_path: Path) -> None:
 def test_other_bytes_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(content)
-    with refused("weights-unreadable", path.name):
+    with refused("weights-damaged", path.name):
         read_texts(path)
     if content:  # a protobuf message of no bytes is one without fields
-        with refused("weights-unreadable", path.name):
+        with refused("weights-damaged", path.name):
             with_texts(path, content, {"a": "b"})
 
 

@@ -111,8 +111,8 @@ def test_what_is_left_out_has_defaults() -> None:
         ({"limbs": ((-1, 2),)}, "limbs: expected pairs"),
         ({"limbs": ((0, 1, 2),)}, "limbs: expected pairs"),
         ({"upper_body": (3,)}, "upper_body: expected indices below 3"),
-        ({"colours": ((0, 0, 0),)}, "colors: expected 3 of red, green and blue"),
-        ({"colours": ((0, 0, 256),) * 3}, "colors: expected 3 of red, green and blue"),
+        ({"colors": ((0, 0, 0),)}, "colors: expected 3 of red, green and blue"),
+        ({"colors": ((0, 0, 256),) * 3}, "colors: expected 3 of red, green and blue"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(parts: dict[str, Any], message: str) -> None:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from hrpose.skeleton import Skeleton
     from hrpose.viz import draw
 
-# Where each public name lives. They are imported on first use: importing hrpose stays light, and
-# nothing of PyTorch is touched before it is needed.
-_HOMES = {
+# The module of each public name. They are imported on first use, so that importing hrpose is fast
+# and PyTorch is imported only where it is needed.
+_MODULES = {
     "load": "hrpose.api",
     "from_pretrained": "hrpose.api",
     "push_to_hub": "hrpose.api",
@@ -47,9 +47,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'hrpose' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""The one exception for what the user can mend, and what it says of packages."""
+"""The one exception for what a user can fix, and the one for a package that is not installed."""
 
 import re
 from typing import Any
@@ -7,9 +7,9 @@ from typing import Any
 class UserError(ValueError):
     """Bad input: one line that says what, where, expected and found, and a remedy.
 
-    `code` names the kind of mistake in kebab case, such as "file-missing": programs and tests match
-    it, people read the message, whose wording may change. The command line prints both without a
-    traceback and ends with exit code 2; docs/reference/errors.md lists the codes.
+    `code` names the kind of mistake, such as "boxes-invalid": programs and tests match it, people
+    read the message, whose wording may change. The command line prints both without a traceback
+    and ends with exit code 2; docs/reference/errors.md lists the codes.
     """
 
     def __init__(self, message: str, code: str = "bad-input") -> None:
@@ -17,16 +17,16 @@ class UserError(ValueError):
         self.code = code
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions travel between processes by their arguments, of which the code is none.
+        # Exceptions are pickled by their arguments, and the code is not among them.
         return type(self), (str(self), self.code)
 
 
 def missing(what: str, error: ImportError, install: str) -> UserError:
-    """What to raise where `what` needs a package that is not there; pip finds it as `install`.
+    """What to raise where `what` needs a package that is not installed; pip knows it as `install`.
 
-    Raises `error` itself where one of hrpose's own modules is missing: no user can mend that.
+    Raises `error` itself where one of hrpose's own modules is missing: no user can fix that.
     """
-    package = error.name or install  # what others raise need not have a name
+    package = error.name or install  # errors that others raise need not have a name
     if re.match(r"hrpose\b", package):
         raise error
     return UserError(

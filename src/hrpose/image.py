@@ -1,4 +1,4 @@
-"""Reading images that nobody has looked at yet: bounded, upright, always RGB."""
+"""Reading untrusted image files (bounded in size, upright, always RGB), and encoding images."""
 
 import contextlib
 import io
@@ -24,13 +24,13 @@ from hrpose.errors import UserError
 MAX_BYTES = 200_000_000
 MAX_PIXELS = 100_000_000
 
-# Pillow knows many more; each one is code that hostile bytes could reach. JPEG includes MPO, the
+# Pillow knows many more; each is code that hostile bytes could reach. JPEG includes MPO, the
 # several views that some cameras write.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-# What such files are called; in a folder, others are not looked at.
+# The suffixes of such files; in a folder, others are ignored.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".mpo")
 
-# What brings an image upright, by its EXIF orientation.
+# The transposition that turns an image upright, by its EXIF orientation.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -50,7 +50,7 @@ _filters = threading.Lock()
 
 
 class ImageError(UserError):
-    """A file that is no usable image: of another kind, damaged, or too large."""
+    """A file that cannot be used as an image: of another kind, damaged, or too large."""
 
 
 def read_image(
@@ -79,8 +79,8 @@ def read_reduced(
 ) -> tuple[NDArray[np.uint8], int]:
     """An image as `read_image` gives it, and how many times smaller: 1, 2, 4 or 8, at most `most`.
 
-    A JPEG file, whose decoder does less work then; others are whole. Pixel i of each axis is the
-    mean of the pixels f * i to f * i + f - 1 of the full image, so their center is at
+    Only JPEG files are decoded smaller, with less work; others have factor 1. Pixel i of each axis
+    is the mean of the pixels f * i to f * i + f - 1 of the full image, with its center at
     f * i + (f - 1) / 2; the last one may reach over the edge. Raises UserError as `read_image`.
     """
     label = _label(source, name)
@@ -98,7 +98,7 @@ def _factor(image: Image.Image, most: float) -> int:
     orientation = _orientation(image)
     for factor in (8, 4, 2):
         fits = factor <= min(most, *image.size)
-        # What reaches over an edge would come to lie at the other one.
+        # Pixels that reach over an edge would land at the opposite edge.
         whole = image.width % factor == image.height % factor == 0
         if fits and (whole or orientation not in _UPRIGHT):
             return factor
@@ -112,7 +112,7 @@ def _decoded(image: Image.Image, label: str) -> NDArray[np.uint8]:
         raise
     except Exception as error:  # a decoder may raise anything at damaged bytes
         raise _damaged(label, error) from error
-    # Pillow turns TIFF files while it decodes them. PNG files may say theirs behind their pixels.
+    # Pillow turns TIFF files while decoding. PNG files may have their EXIF behind the pixels.
     orientation = 1 if image.format == "TIFF" else _orientation(image)
     if orientation in _UPRIGHT:
         pixels = pixels.transpose(_UPRIGHT[orientation])
@@ -131,7 +131,7 @@ def image_size(
 
 
 def is_upright(source: str | PathLike[str] | bytes, name: str | None = None) -> bool:
-    """Whether the file's pixels lie as `read_image` gives them, with no EXIF turn to be done.
+    """Whether the file's pixels are stored upright, as `read_image` returns them.
 
     Raises UserError as `image_size` does.
     """
@@ -140,7 +140,7 @@ def is_upright(source: str | PathLike[str] | bytes, name: str | None = None) -> 
 
 def exif_orientation(source: str | PathLike[str] | bytes, name: str | None = None) -> int:
     """The EXIF orientation that `read_image` undoes, 1 to 8: 1 is upright, from 5 on the stored
-    image is on its side. TIFF files are turned while they are decoded and say 1.
+    image is on its side. It is 1 for TIFF files, which are turned while they are decoded.
 
     Raises UserError as `image_size` does.
     """
@@ -151,12 +151,12 @@ def exif_orientation(source: str | PathLike[str] | bytes, name: str | None = Non
 def _header(
     source: str | PathLike[str] | bytes, name: str | None, max_pixels: int
 ) -> tuple[tuple[int, int], int, str | None]:
-    """The size (w, h) as it is stored, the EXIF orientation and the format; nothing is decoded."""
+    """The stored size (w, h), the EXIF orientation and the format; nothing is decoded."""
     label = _label(source, name)
     data = _content(source, label, MAX_BYTES)
     with _open(data, label, max_pixels) as image:
         if isinstance(image, TiffImageFile):
-            # Pillow has turned the size already, by some of the places where a turn may be said.
+            # Pillow has turned the size already, but not by every tag that may hold an orientation.
             size = (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT])
             return size, _orientation(image), image.format
         return image.size, _orientation(image, data), image.format
@@ -171,14 +171,17 @@ def _label(source: str | PathLike[str] | bytes, name: str | None) -> str:
 def _content(source: str | PathLike[str] | bytes, label: str, max_bytes: int) -> bytes:
     data = source if isinstance(source, bytes) else read_bytes(source, label, max_bytes)
     if not data:
-        raise ImageError(f"{label}: expected an image, found an empty file; copy it here again")
+        raise ImageError(
+            f"{label}: expected an image, found an empty file; copy it here again",
+            code="image-damaged",
+        )
     _bound(label, "bytes", len(data), max_bytes)
     return data
 
 
 def _open(data: bytes, label: str, max_pixels: int) -> Image.Image:
     """The image with its header read and its size checked."""
-    with _quiet():  # of size, which is checked here, and of odd metadata
+    with _quiet():  # Pillow warns of sizes, which are checked here, and of odd metadata
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             _bound(label, "pixels", image.width * image.height, max_pixels)
@@ -187,11 +190,13 @@ def _open(data: bytes, label: str, max_pixels: int) -> Image.Image:
         except UnidentifiedImageError:
             raise ImageError(
                 f"{label}: expected an image ({', '.join(FORMATS)}), found something else; "
-                "convert it to JPEG or PNG"
+                "convert it to JPEG or PNG",
+                code="image-unsupported",
             ) from None
         except Image.DecompressionBombError:
             raise ImageError(
-                f"{label}: expected at most {max_pixels:,} pixels, found far more; make it smaller"
+                f"{label}: expected at most {max_pixels:,} pixels, found far more; make it smaller",
+                code="image-too-large",
             ) from None
         except ImageError:
             raise
@@ -202,7 +207,7 @@ def _open(data: bytes, label: str, max_pixels: int) -> Image.Image:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings of Pillow's; for what is done in no time."""
+    """Without Pillow's warnings; for short steps only, because of the lock."""
     with _filters, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -223,31 +228,40 @@ def read_bytes(
 ) -> bytes:
     """The bytes of an image's file, at most one more than `max_bytes`.
 
-    Raises UserError, naming the file or `name`, where it is missing, no file, or cannot be read.
+    Raises UserError, naming the file or `name`, where it is missing, not a file, or unreadable.
     """
     path, label = Path(source), _label(source, name)
     try:
         if path.is_dir():
-            raise ImageError(f"{label}: expected an image, found a folder; name the files in it")
+            raise ImageError(
+                f"{label}: expected an image, found a folder; name the files in it",
+                code="file-unreadable",
+            )
         if path.exists() and not path.is_file():
-            raise ImageError(f"{label}: expected an image, found a device or pipe; name a file")
+            raise ImageError(
+                f"{label}: expected an image, found a device or pipe; name a file",
+                code="file-unreadable",
+            )
         with path.open("rb") as file:
             return file.read(max_bytes + 1)
     except FileNotFoundError:
-        raise ImageError(f"{label}: no such file; check the name") from None
+        raise ImageError(f"{label}: no such file; check the name", code="file-unreadable") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
         reason = getattr(error, "strerror", None) or error
         if isinstance(error, ImageError):
             raise
-        raise ImageError(f"{label}: cannot be read ({reason}); check the file") from error
+        raise ImageError(
+            f"{label}: cannot be read ({reason}); check the file", code="file-unreadable"
+        ) from error
 
 
 def _bound(label: str, unit: str, found: int, most: int) -> None:
     if found > most:
-        # A file is read only to its bound, so how many bytes it has is not known.
-        said = f"{found:,}" if unit == "pixels" else "more"
+        # A file is read only to its bound, so its length is not known.
+        count = f"{found:,}" if unit == "pixels" else "more"
         raise ImageError(
-            f"{label}: expected at most {most:,} {unit}, found {said}; make it smaller"
+            f"{label}: expected at most {most:,} {unit}, found {count}; make it smaller",
+            code="image-too-large",
         )
 
 
@@ -307,7 +321,8 @@ def _to_rgb(image: Image.Image, label: str) -> Image.Image:
     if image.mode in ("I", "F"):
         # Nothing says which values are black and white.
         raise ImageError(
-            f"{label}: expected 8 or 16 bits a channel, found 32; convert it to 8 bits"
+            f"{label}: expected 8 or 16 bits a channel, found 32; convert it to 8 bits",
+            code="image-unsupported",
         )
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
@@ -317,16 +332,18 @@ def _to_rgb(image: Image.Image, label: str) -> Image.Image:
 
 def _damaged(label: str, error: Exception) -> ImageError:
     reason = " ".join(str(error).split()) or type(error).__name__
-    return ImageError(f"{label}: damaged or cut off ({reason}); copy or download it again")
+    return ImageError(
+        f"{label}: damaged or cut off ({reason}); copy or download it again", code="image-damaged"
+    )
 
 
 def encode(
     image: NDArray[np.uint8], suffix: str, settings: Mapping[int, int] = MappingProxyType({})
 ) -> bytes:
-    """An (h, w, 3) RGB or (h, w) gray uint8 image as a file of the kind `suffix`, `.png` say.
+    """An (h, w, 3) RGB or (h, w) gray uint8 image as the bytes of a file, such as a `.png`.
 
-    `settings` are OpenCV's (`cv2.IMWRITE_*`). Raises UserError for an image that the kind cannot
-    hold: a JPEG ends at 65,500 pixels, a WebP at 16,383.
+    `settings` are OpenCV's (`cv2.IMWRITE_*`). Raises UserError for an image too large for the
+    format: a side of a JPEG has at most 65,500 pixels, of a WebP 16,383.
     """
     pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
     flat = [value for pair in settings.items() for value in pair]
@@ -335,6 +352,7 @@ def encode(
         height, width = image.shape[:2]
         raise UserError(
             f"an image of {width} x {height} pixels cannot be written as {suffix}; "
-            "make it smaller, or choose PNG"
+            "make it smaller, or choose PNG",
+            code="image-too-large",
         )
     return data.tobytes()

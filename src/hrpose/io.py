@@ -24,9 +24,9 @@ Bytes = bytes | mmap.mmap
 
 # A model file ends there: protobuf, and with it ONNX, can be no larger.
 MAX_MODEL_BYTES = 2 * 1024**3
-# Bounds on what is taken into memory, whatever a file says.
-_LONGEST_HEADER = 100_000_000
-_LONGEST_TEXT = 16_000_000
+# Bounds on what is read into memory, whatever a file says.
+_MAX_HEADER = 100_000_000
+_MAX_TEXT = 16_000_000
 # What reading bytes of any kind can raise.
 _DAMAGE = (ValueError, TypeError, AttributeError, KeyError, RecursionError, IndexError)
 # Numbers of fields in ONNX's own description of its files (onnx.proto).
@@ -59,15 +59,18 @@ def write_atomically(path: Path, data: bytes | str) -> None:
             raise
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another folder"
+            f"{path}: cannot be written ({error.strerror or error}); choose another folder",
+            code="write-failed",
         ) from error
 
 
 def prefetch(work: Callable[[T], R], items: Iterable[T], threads: int = 2) -> Iterator[R]:
-    """`work` for each item, in order; up to 2 x `threads` of them are done before they are asked
-    for, so that memory stays bounded. What `work` raises comes out in its turn.
+    """The results of `work` for each item, in order, from threads that work ahead.
+
+    At most 2 x `threads` results wait, so that memory is bounded. What `work` raises is raised when
+    the item's turn comes.
     """
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
     begun: deque[Future[R]] = deque()
     try:
         for item in items:
@@ -77,14 +80,14 @@ def prefetch(work: Callable[[T], R], items: Iterable[T], threads: int = 2) -> It
         while begun:
             yield begun.popleft().result()
     finally:
-        # Also when nobody asks for the rest.
+        # Also where the caller stops early.
         pool.shutdown(cancel_futures=True)
 
 
 def read_texts(path: Path) -> dict[str, str]:
     """The texts in an .onnx or .safetensors file, by their keys.
 
-    Raises UserError where it is missing, of another form, or the texts are none.
+    Raises UserError where it is missing or of another form, and where the texts are not UTF-8.
     """
     texts = _texts_of_onnx if path.suffix == ".onnx" else _texts_of_safetensors
     try:
@@ -94,14 +97,14 @@ def read_texts(path: Path) -> dict[str, str]:
         ):
             return texts(content)
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; check the name", code="file-missing") from error
+        raise UserError(f"{path}: no such file; check the name", code="file-unreadable") from error
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror or error})", code="file-unreadable"
         ) from error
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}: damaged (its metadata are no text: {error}); copy it here again",
+            f"{path}: damaged (its metadata are not UTF-8: {error}); copy it here again",
             code="weights-damaged",
         ) from error
     except _DAMAGE as error:
@@ -109,7 +112,7 @@ def read_texts(path: Path) -> dict[str, str]:
 
 
 def with_texts(path: Path, content: bytes, texts: Mapping[str, str | None]) -> bytes:
-    """The `content` of a model file with these texts; None takes a text out.
+    """The `content` of a model file with these texts; None removes a text.
 
     The name of `path` says which form it has. All other texts and the tensors stay as they are.
     Raises UserError where it is of another form.
@@ -123,19 +126,20 @@ def with_texts(path: Path, content: bytes, texts: Mapping[str, str | None]) -> b
 
 def _unreadable(path: Path, error: Exception) -> UserError:
     kind = "an ONNX" if path.suffix == ".onnx" else "a safetensors"
-    return UserError(f"{path}: expected {kind} file, found: {error}", code="weights-unreadable")
+    return UserError(f"{path}: expected {kind} file, found: {error}", code="weights-damaged")
 
 
 def _header(content: Bytes) -> tuple[dict[str, Any], int]:
-    """A safetensors file's header, and where the tensors begin: it is its length in eight bytes,
-    the header as JSON, and the tensors.
+    """A safetensors file's header, and where the tensors begin.
+
+    The file is the header's length in eight bytes, the header as JSON, and the tensors.
     """
     length = int.from_bytes(content[:8], "little")
-    if not 0 < length <= min(_LONGEST_HEADER, len(content) - 8):
+    if not 0 < length <= min(_MAX_HEADER, len(content) - 8):
         raise ValueError("its header is longer than the file")
     header = json.loads(content[8 : 8 + length])
     if not isinstance(header, dict):
-        raise ValueError("its header is no object")
+        raise ValueError("its header is not an object")
     return header, 8 + length
 
 
@@ -178,7 +182,7 @@ def _replaced_in_onnx(content: bytes, texts: Mapping[str, str | None]) -> bytes:
 
 def _entry(content: Bytes, start: int, end: int) -> tuple[str, str]:
     """A key and its text."""
-    if end - start > _LONGEST_TEXT:
+    if end - start > _MAX_TEXT:
         raise ValueError(f"a text of {end - start} bytes")
     parts = {
         number: content[first:last].decode()
@@ -188,8 +192,9 @@ def _entry(content: Bytes, start: int, end: int) -> tuple[str, str]:
 
 
 def _fields(content: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """The fields of the protobuf message between two places: each one's number, where it begins,
-    and where what is in it begins and ends.
+    """The fields of the protobuf message from byte `at` to `end`.
+
+    Of each its number, where it begins, and where its content begins and ends.
     """
     while at < end:
         first = at
@@ -211,7 +216,7 @@ def _fields(content: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int, 
 
 
 def _varint(content: Bytes, at: int) -> tuple[int, int]:
-    """A number in base 128, the lowest digits first, and the place behind it."""
+    """A number in base 128, the lowest digits first, and where it ends."""
     number = shift = 0
     while shift < 64:
         byte = content[at]

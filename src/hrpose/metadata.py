@@ -296,7 +296,7 @@ def metadata_of(path: Path, kind: type[M]) -> M:
         return found
     if found is not None:
         raise UserError(
-            f"{path}: expected {kind.what}, found {found.what}", code="metadata-of-another-kind"
+            f"{path}: expected {kind.what}, found {found.what}", code="weights-unsuitable"
         )
     raise UserError(
         f"{path}: carries no metadata of hrpose, so what the network takes in and gives out is "

@@ -279,5 +279,6 @@ def to_supervision(poses: "Poses", threshold: float) -> Any:
     except TypeError as error:
         raise UserError(
             "to_supervision: expected supervision 0.29 or newer, found an older one; "
-            "pip install -U supervision"
+            "pip install -U supervision",
+            code="package-outdated",
         ) from error

@@ -1,7 +1,7 @@
-"""Sessions run networks: one call for any engine, the one place that says how it runs here.
+"""Sessions run networks: one call for any engine.
 
 `open_session` opens pose models (crops to heatmaps), `open_network` any ONNX network, such as a
-detector's. Both choose the engine: ONNX Runtime for .onnx, PyTorch for .safetensors and .ckpt.
+detector's. The engine is ONNX Runtime for .onnx files, PyTorch for .safetensors and .ckpt.
 """
 
 import os
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hrpose.errors import UserError
 from hrpose.metadata import Metadata, metadata_of
 
-# What ONNX Runtime calls the types that networks here take in and give out.
+# The types of inputs and outputs, by their names in ONNX Runtime.
 _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
@@ -41,8 +41,9 @@ class Session(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """One of a network's inputs or outputs. `shape` has names or None where a length is free;
-    `dtype` is None for what is no array of plain numbers.
+    """An input or output of a network.
+
+    `shape` has names or None where a length is free; `dtype` is None for types that NumPy has not.
     """
 
     name: str
@@ -62,12 +63,12 @@ class Network(Protocol):
     def __call__(
         self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
     ) -> list[NDArray[Any]]:
-        """The `outputs` of these names, without any all of them, for inputs by their names."""
+        """The `outputs` of these names, by default all, from inputs by their names."""
         ...
 
 
 def open_session(path: Path, threads: int | None = None) -> Session:
-    """Open a pose model by its kind: `.onnx`, or with PyTorch `.safetensors` and `.ckpt`.
+    """Open a pose model: `.onnx`, or with PyTorch `.safetensors` and `.ckpt`.
 
     At most `threads` threads run an ONNX file, see `open_network`. Raises UserError for a file that
     is missing, of another kind, or without metadata of hrpose.
@@ -84,9 +85,9 @@ def open_session(path: Path, threads: int | None = None) -> Session:
 
 
 def open_network(path: Path, what: str = "model", threads: int | None = None) -> Network:
-    """Open an ONNX file, to run on at most `threads` threads; without, on all usable cores.
+    """Open an ONNX file, to run on at most `threads` threads, by default on all usable cores.
 
-    Raises UserError where it is missing or cannot be run; `what` says what was expected.
+    Raises UserError where it is missing or cannot be run; `what` says in it what was expected.
     """
     return OnnxNetwork(path, what, threads)
 
@@ -94,8 +95,8 @@ def open_network(path: Path, what: str = "model", threads: int | None = None) ->
 class OnnxNetwork:
     """An ONNX file on ONNX Runtime.
 
-    Who bounds the threads has other work for the cores: then a thread that waits sleeps. Otherwise
-    it spins, which is a little faster on an idle machine, and up to twice as slow on a busy one.
+    With `threads` given the cores have other work, so waiting threads sleep. Otherwise they spin,
+    which is a little faster on an idle machine, and up to twice as slow on a busy one.
     """
 
     def __init__(self, path: Path, what: str = "model", threads: int | None = None) -> None:
@@ -114,11 +115,11 @@ class OnnxNetwork:
         except Exception as error:  # ONNX Runtime's exceptions have no common public base.
             if not path.is_file():
                 raise UserError(
-                    f"{path}: no such file; check the name of the {what}", code="file-missing"
+                    f"{path}: no such file; check the name of the {what}", code="file-unreadable"
                 ) from error
             first = str(error).split("\n")[0]
             raise UserError(
-                f"{path}: expected an ONNX {what}, found: {first}", code="weights-unreadable"
+                f"{path}: expected an ONNX {what}, found: {first}", code="weights-damaged"
             ) from error
         self.inputs = tuple(map(_port, self._session.get_inputs()))
         self.outputs = tuple(map(_port, self._session.get_outputs()))
@@ -174,9 +175,9 @@ class TorchSession:
 
 
 def usable_cores() -> int:
-    """The cores this process may use; not every system can tell, then all of them.
+    """The number of cores this process may use; all of them on systems that cannot tell.
 
-    ONNX Runtime by itself counts the machine's, of which a container may have few.
+    ONNX Runtime would count those of the machine, of which a container may have few.
     """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

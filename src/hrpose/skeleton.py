@@ -1,4 +1,4 @@
-"""`Skeleton`: names, left-right pairs, limbs, OKS constants, weights, body halves, colors."""
+"""`Skeleton`: keypoint names, left-right pairs, limbs, OKS constants, weights, colors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +18,12 @@ DEFAULT_SIGMA = 0.05
 class Skeleton:
     """The keypoints of one kind of body, in the order of every array's keypoint axis.
 
-    `name` is the skeleton's own, `keypoints` are the keypoints' names. `flip_pairs` (left first:
-    drawings color the sides) and `limbs` are pairs of indices, `sigmas` the OKS constants of
-    COCO's definition (its k is 2 sigma), `weights` scale each keypoint's loss,
-    `upper_body` are the keypoints of one half for the half-body augmentation (the others form the
-    other half). `sigmas` and `weights` may be left empty for 0.05 and 1 everywhere, `colors` (RGB
-    of each keypoint) for drawings by side. `category` is what COCO files call the bodies, where it
-    is not the name. Raises ValueError where the parts do not fit.
+    `keypoints` are names. `flip_pairs` (left first: drawings color the sides) and `limbs` are pairs
+    of indices, `sigmas` the OKS constants of COCO's definition (its k is 2 sigma), `weights` scale
+    each keypoint's loss, `upper_body` are the keypoints of one half for the half-body augmentation
+    (the others form the other half). `sigmas` and `weights` may be empty for 0.05 and 1 everywhere,
+    `colors` (RGB of each keypoint) for drawings by side. `category` is the name of the category in
+    COCO files, if it is not `name`. Raises ValueError where the parts do not fit.
     """
 
     name: str
@@ -59,7 +58,7 @@ class Skeleton:
             len(self.colors) != k
             or not all(len(c) == 3 and all(0 <= v <= 255 for v in c) for c in self.colors)
         ):
-            raise self._error("colours", f"{k} of red, green and blue, 0 to 255", self.colors)
+            raise self._error("colors", f"{k} of red, green and blue, 0 to 255", self.colors)
 
     def _error(self, field: str, expected: str, found: object) -> ValueError:
         return ValueError(f"skeleton '{self.name}', {field}: expected {expected}, found {found}")
@@ -69,7 +68,7 @@ class Skeleton:
 
     @cached_property
     def flip_permutation(self) -> NDArray[np.int64]:
-        """(k,): the keypoint that each becomes in the mirror image. It is its own inverse."""
+        """(k,) the keypoint that each becomes in the mirror image; it is its own inverse."""
         order = np.arange(len(self))
         for left, right in self.flip_pairs:
             order[[left, right]] = right, left
@@ -77,12 +76,12 @@ class Skeleton:
 
     @property
     def has_sigmas(self) -> bool:
-        """Whether anybody gave OKS constants; an OKS by the default ones compares to nothing."""
+        """Whether OKS constants were given; an OKS by the default ones is not comparable."""
         return any(sigma != DEFAULT_SIGMA for sigma in self.sigmas)
 
     @cached_property
     def lower_body(self) -> tuple[int, ...]:
-        """The keypoints outside `upper_body`; empty where no halves are defined."""
+        """The keypoints outside `upper_body`; empty if no halves are defined."""
         if not self.upper_body:
             return ()
         return tuple(i for i in range(len(self)) if i not in self.upper_body)
@@ -106,13 +105,13 @@ class Skeleton:
             "sigmas": list(self.sigmas),
             "weights": list(self.weights),
             "upper_body": list(self.upper_body),
-            "colours": [list(color) for color in self.colors],
+            "colors": [list(color) for color in self.colors],
             "category": self.category,
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Skeleton":
-        """The skeleton that `to_dict` wrote as `data`; what is left out has its default."""
+        """The skeleton that `to_dict` wrote as `data`; missing parts have their defaults."""
         return cls(
             name=str(data["name"]),
             keypoints=tuple(str(keypoint) for keypoint in data["keypoints"]),
@@ -121,7 +120,7 @@ class Skeleton:
             sigmas=tuple(data.get("sigmas", ())),
             weights=tuple(data.get("weights", ())),
             upper_body=tuple(int(index) for index in data.get("upper_body", ())),
-            colors=tuple((int(r), int(g), int(b)) for r, g, b in data.get("colours", ())),
+            colors=tuple((int(r), int(g), int(b)) for r, g, b in data.get("colors", data.get("colours", ()))),
             category=str(data.get("category", "")),
         )
 
@@ -146,12 +145,12 @@ _SIDES = (
 
 
 def guess_flip_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Pairs of indices whose names differ only by left and right; a guess, to be looked at."""
+    """Pairs of indices whose names differ only by left and right: a guess, to be checked."""
     index = {name: i for i, name in enumerate(names)}
     pairs: dict[int, int] = {}
     for i, name in enumerate(names):
         for left, right in _SIDES:
-            # The single letters count only at the front (lhip), the others anywhere once.
+            # Single letters count at the front only (lhip), the others anywhere once.
             twin = (
                 right + name[1:]
                 if left == "l" and name.startswith("l")

@@ -1,4 +1,4 @@
-"""YAML files with known keys (recipes, skeletons), checked on reading; a wrong one is explained."""
+"""YAML files with known keys (recipes, skeletons), checked on reading; wrong keys are explained."""
 
 import contextlib
 import difflib
@@ -13,13 +13,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hrpose.errors import UserError
 
-# Of what is found: aliases make much of a little file.
+# What was found, shortened: aliases expand a small file to a huge value.
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 100, 100
 
-_MOST_BYTES = 10_000_000
-# Lists inside lists take the parser a time that grows with the square of their depth.
-_MOST_DEPTH = 100
+_MAX_BYTES = 10_000_000
+# The time to parse nested lists grows with the square of their depth.
+_MAX_DEPTH = 100
 
 
 class Part(BaseModel):
@@ -38,7 +38,10 @@ def load_as(path: Path, overrides: Iterable[str], kind: type[P]) -> P:
     """
     document = read_yaml(path)
     if not isinstance(document, dict):
-        raise UserError(f"{path}: expected a mapping of keys, found {type(document).__name__}")
+        raise UserError(
+            f"{path}: expected a mapping of keys, found {type(document).__name__}",
+            code="recipe-invalid",
+        )
     return checked(document, overrides, kind, path)
 
 
@@ -46,53 +49,71 @@ def read_yaml(path: Path) -> Any:
     """The plain values of a YAML file, bounded in size and depth. Raises UserError."""
     try:
         with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-        if len(content) > _MOST_BYTES:
-            raise UserError(f"{path}: expected at most {_MOST_BYTES:,} bytes of YAML, found more")
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise UserError(
+                f"{path}: expected at most {_MAX_BYTES:,} bytes of YAML, found more",
+                code="file-too-large",
+            )
         text = content.decode("utf-8-sig")
         depth = 0
         for bracket in re.findall(r"[\[\]{}]", text):
             depth = depth + 1 if bracket in "[{" else max(depth - 1, 0)
-            if depth > _MOST_DEPTH:
+            if depth > _MAX_DEPTH:
                 raise UserError(
-                    f"{path}: expected YAML with lists at most {_MOST_DEPTH} deep, found deeper"
+                    f"{path}: expected YAML with lists at most {_MAX_DEPTH} deep, found deeper",
+                    code="recipe-invalid",
                 )
         return yaml.safe_load(text)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror})", code="file-unreadable"
+        ) from error
     except UserError:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of 2026-13-01
         first = " ".join(str(error).split())
-        raise UserError(f"{path}: expected YAML, found: {first[:300]}") from error
+        raise UserError(
+            f"{path}: expected YAML, found: {first[:300]}", code="recipe-invalid"
+        ) from error
 
 
 def checked(document: dict[str, Any], overrides: Iterable[str], kind: type[P], where: object) -> P:
-    """As `load_as`, of what is read already; `where` is named in what is raised."""
+    """As `load_as`, for a document that was read already; errors name `where`."""
     for override in overrides:
         _override(document, override)
     try:
         return kind.model_validate(document)
     except ValidationError as error:
         lines = [_explain(fault, kind) for fault in error.errors()]
-        raise UserError("\n".join(f"{where}: {line}" for line in lines)) from error
+        raise UserError(
+            "\n".join(f"{where}: {line}" for line in lines), code="recipe-invalid"
+        ) from error
 
 
 def _override(document: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
-        raise UserError(f"--set {override}: expected KEY=VALUE, such as optimizer.lr=5e-4")
+        raise UserError(
+            f"--set {override}: expected KEY=VALUE, such as optimizer.lr=5e-4",
+            code="option-invalid",
+        )
     *parents, last = key.split(".")
     node = document
     for parent in parents:
         child = node.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise UserError(f"--set {override}: '{parent}' is a value and has no keys of its own")
+            raise UserError(
+                f"--set {override}: '{parent}' is a value and has no keys of its own",
+                code="option-invalid",
+            )
         node = child
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"--set {override}: expected a YAML value, found '{text}'") from error
+        raise UserError(
+            f"--set {override}: expected a YAML value, found '{text}'", code="option-invalid"
+        ) from error
     # YAML 1.1 reads 5e-4 as text, because it has no dot.
     if isinstance(value, str):
         with contextlib.suppress(ValueError):

@@ -69,7 +69,7 @@ def test_best_first_and_not_too_many() -> None:
     boxes, scores = person_detector.decode(heat, distances, 0.3)
     np.testing.assert_allclose(scores, [0.9, 0.5])
     np.testing.assert_allclose(boxes[0], [20 * 4 + 1.5 - 8, 10 * 4 + 1.5 - 8, 16, 16])
-    assert len(person_detector.decode(heat, distances, 0.3, most=1)[0]) == 1
+    assert len(person_detector.decode(heat, distances, 0.3, limit=1)[0]) == 1
 
 
 def test_not_a_number_is_nobody() -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from hrpose.detection.onnx_detector import MEAN, STD, Layout, OnnxDetector, place, prepare
-from hrpose.errors import UserError
+from hrpose.detection.onnx_detector import MEAN, STD, Layout, OnnxDetector, prepare, resize
+from refusals import refused
 from tiny_detectors import (
     Outputs,
     final_outputs,
@@ -83,7 +83,7 @@ def test_every_layout_finds_the_same_persons(
     pixels = image(width, height)
     found = detector(pixels)
     # What was drawn on the input at a box is in the image at the box over the scale.
-    _, scale = place(pixels, (64, 64), stretched)
+    _, scale = resize(pixels, (64, 64), stretched)
     corners = (np.array(BOXES)[[1, 0]].reshape(2, 2, 2) / scale).clip(0, (width, height))
     expected = np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0]], axis=1)
     # A person on the gray beside the image is nobody.
@@ -99,7 +99,7 @@ def test_the_way_back_leads_to_what_is_seen(width: int, height: int, stretched: 
     image = np.zeros((height, width, 3), np.uint8)
     x, y, w, h = width // 4, height // 3, width // 2, height // 4
     image[y : y + h, x : x + w] = 255
-    canvas, scale = place(image, (128, 128), stretched)
+    canvas, scale = resize(image, (128, 128), stretched)
     rows, columns = np.nonzero((canvas > 127).all(axis=2))
     corners = np.array([[columns.min(), rows.min()], [columns.max() + 1, rows.max() + 1]]) / scale
     # As exact as a pixel of the input allows.
@@ -110,7 +110,7 @@ def test_the_way_back_leads_to_what_is_seen(width: int, height: int, stretched: 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.booleans())
 def test_any_image_fits_on_the_input(width: int, height: int, stretched: bool) -> None:
     image = np.broadcast_to(np.uint8(7), (height, width, 3))
-    canvas, scale = place(image, (96, 64), stretched)
+    canvas, scale = resize(image, (96, 64), stretched)
     assert canvas.shape == (64, 96, 3)
     filled = (canvas == 7).all(axis=2)
     w, h = np.rint(scale * (width, height)).astype(int)
@@ -204,18 +204,18 @@ def cells(*shape: int) -> Outputs:
 
 
 @pytest.mark.parametrize(
-    ("outputs", "said"),
+    ("outputs", "mention"),
     [
-        (cells(1, 86, 8400), r"output0 \(1, 86, 8400\)"),
-        (cells(1, 83, 85), r"output0 \(1, 83, 85\)"),
-        (cells(1, 1000), r"output0 \(1, 1000\)"),
-        (cells(), r"output0 \(\)"),
+        (cells(1, 86, 8400), "output0 (1, 86, 8400)"),
+        (cells(1, 83, 85), "output0 (1, 83, 85)"),
+        (cells(1, 1000), "output0 (1, 1000)"),
+        (cells(), "output0 ()"),
         (
             {"a": np.zeros((1, 9, 5), np.float32), "b": np.zeros((1, 8), np.int64)},
-            r"a \(1, 9, 5\), b \(1, 8\)",
+            "a (1, 9, 5), b (1, 8)",
         ),
         ({"a": np.zeros((1, 9, 4), np.float32), "b": np.zeros((1, 8, 91), np.float32)}, "91"),
-        ({"a": np.zeros((9, 4), np.float32), "b": np.zeros((9,), np.int64)}, r"b \(9,\)"),
+        ({"a": np.zeros((9, 4), np.float32), "b": np.zeros((9,), np.int64)}, "b (9,)"),
         (
             {
                 "boxes": np.zeros((1, 9, 4), np.float32),
@@ -226,21 +226,17 @@ def cells(*shape: int) -> Outputs:
         ),
         (
             {**final_outputs(BOXES, SCORES), "labels": np.zeros(3, np.float32)},
-            r"labels \(3,\)",
+            "labels (3,)",
         ),
         ({**final_outputs(BOXES, SCORES), "more": np.zeros(3, np.float32)}, "more"),
     ],
 )
 def test_an_unknown_layout_is_refused_with_its_shapes(
-    tmp_path: Path, outputs: Outputs, said: str
+    tmp_path: Path, outputs: Outputs, mention: str
 ) -> None:
     path = write_detector(tmp_path / "other.onnx", outputs)
-    with pytest.raises(UserError, match=said) as raised:
+    with refused("detector-unsuitable", str(path), "64 x 64", mention):
         OnnxDetector(path)
-    message = str(raised.value)
-    assert str(path) in message
-    assert "64 x 64" in message
-    assert "\n" not in message
 
 
 def missing(path: Path) -> None:
@@ -265,19 +261,19 @@ def channels_last(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "code", "mention"),
     [
-        (missing, "no such file"),
-        (words, "expected an ONNX detector"),
-        (of_bytes, "uint8"),
-        (of_vectors, r"\[1, 100\]"),
-        (channels_last, r"\[1, 64, 64, 3\]"),
+        (missing, "file-unreadable", ""),
+        (words, "weights-damaged", ""),
+        (of_bytes, "detector-unsuitable", "uint8"),
+        (of_vectors, "detector-unsuitable", "[1, 100]"),
+        (channels_last, "detector-unsuitable", "[1, 64, 64, 3]"),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, make: Callable[[Path], None], said: str) -> None:
+def test_other_files_are_refused(
+    tmp_path: Path, make: Callable[[Path], None], code: str, mention: str
+) -> None:
     path = tmp_path / "detector.onnx"
     make(path)
-    with pytest.raises(UserError, match=said) as raised:
+    with refused(code, str(path), mention):
         OnnxDetector(path)
-    assert str(path) in str(raised.value)
-    assert "\n" not in str(raised.value)

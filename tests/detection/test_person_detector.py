@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from hrpose.detection import open_detector
-from hrpose.detection.person_detector import PersonDetector, letterbox, look
-from hrpose.errors import UserError
+from hrpose.detection.person_detector import PersonDetector, letterbox, resize
 from hrpose.metadata import Confidence
 from refusals import refused
 from tiny_person_detector import METADATA, REACH, SIDE, write_tiny_detector
@@ -69,7 +68,7 @@ def test_the_input_is_no_larger_than_the_image_needs(
 def test_a_large_image_is_averaged_not_sampled() -> None:
     stripes = np.zeros((1024, 1024, 3), np.uint8)
     stripes[:, ::2] = 255
-    pixels, _ = look(stripes, SIDE)
+    pixels, _ = resize(stripes, SIDE)
     np.testing.assert_allclose(pixels[4:-4, 4:-4], 127.5, atol=2)
 
 
@@ -94,7 +93,7 @@ def test_scores_are_made_as_the_metadata_says(tmp_path: Path) -> None:
 
 def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     pose = write_tiny_weights(tmp_path / "pose.onnx")
-    with refused("metadata-of-another-kind", "pose.onnx"):
+    with refused("weights-unsuitable", "pose.onnx"):
         PersonDetector(pose)
 
 
@@ -104,5 +103,5 @@ def test_a_file_with_a_detectors_metadata_is_opened_as_one(tmp_path: Path) -> No
     assert isinstance(detector, PersonDetector)
     assert detector.threshold == 0.7
     bare = write_tiny_detector(tmp_path / "bare.onnx", metadata=None)
-    with pytest.raises(UserError, match=r"bare\.onnx"):
+    with refused("detector-unsuitable", "bare.onnx"):
         open_detector(bare)

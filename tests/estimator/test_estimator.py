@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from hrpose import codec
-from hrpose.errors import UserError
 from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.geometry import transform, warp
 from hrpose.metadata import Calibration, Metadata
 from hrpose.session import OnnxSession, open_session
+from refusals import refused
 from tiny_weights import METADATA, write_tiny_weights
 
 K = len(METADATA.skeleton)
@@ -124,7 +124,7 @@ def test_crops_of_another_kind_are_refused(wrong: str) -> None:
         "one": np.zeros((height, width, 3), np.uint8),
         "size": np.zeros((1, height, width + 4, 3), np.uint8),
     }[wrong]
-    with pytest.raises(UserError, match="crops: expected uint8 RGB"):
+    with refused("array-invalid", "crops"):
         PoseEstimator(session).keypoints(crops)
     assert session.batches == []
 
@@ -212,44 +212,43 @@ def test_without_boxes_the_image_is_the_box() -> None:
 
 
 @pytest.mark.parametrize(
-    ("boxes", "message"),
+    ("boxes", "mention"),
     [
-        ([[0, 0, 10, float("nan")]], "box 0: expected four finite numbers"),
-        ([[0, 0, 10, 10], [float("-inf"), 0, 10, 10]], "box 1: expected four finite numbers"),
-        ([[0, 0, 0, 10]], "box 0: expected a width and a height above 0"),
-        ([[0, 0, 10, -1]], "a width and a height above 0"),
-        ([[70, 0, 10, 10]], "touches the image of 70 x 90"),
-        ([[0, 90, 10, 10]], "touches the image"),
-        ([[-10, 0, 10, 10]], "touches the image"),
-        ([[0, -10, 10, 10]], "touches the image"),
-        ([[0, 0, 2e6, 10]], "numbers below a million"),
-        ([0, 0, 10, 10], "expected shape"),
-        ([[0, 0, 10]], "expected shape"),
-        ([[0, 0, 10, 10], [0, 0]], "rows of four numbers"),
-        ([["a", 0, 10, 10]], "rows of four numbers"),
-        ([[10**400, 0, 10, 10]], "rows of four numbers"),
-        ("boxes", "rows of four numbers"),
+        ([[0, 0, 10, float("nan")]], "box 0: "),
+        ([[0, 0, 10, 10], [float("-inf"), 0, 10, 10]], "box 1: "),
+        ([[0, 0, 0, 10]], "box 0: "),
+        ([[0, 0, 10, -1]], "[0.0, 0.0, 10.0, -1.0]"),
+        ([[70, 0, 10, 10]], "70 x 90"),
+        ([[0, 90, 10, 10]], "70 x 90"),
+        ([[-10, 0, 10, 10]], "70 x 90"),
+        ([[0, -10, 10, 10]], "70 x 90"),
+        ([[0, 0, 2e6, 10]], "2000000.0"),
+        ([0, 0, 10, 10], "(4,)"),
+        ([[0, 0, 10]], "(1, 3)"),
+        ([[0, 0, 10, 10], [0, 0]], "boxes: "),
+        ([["a", 0, 10, 10]], "'a'"),
+        ([[10**400, 0, 10, 10]], "boxes: "),
+        ("boxes", "'boxes'"),
     ],
 )
-def test_bad_boxes(boxes: Any, message: str) -> None:
-    with pytest.raises(UserError, match=message) as raised:
+def test_bad_boxes(boxes: Any, mention: str) -> None:
+    with refused("boxes-invalid", mention):
         InputImage.of(noise(), boxes)
-    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("scores", "message"),
+    ("scores", "mention"),
     [
-        ([1], "expected 2, found shape"),
-        (1.0, "expected 2, found shape"),
-        ([1, float("nan")], "box 1: expected 0 to 1"),
-        ([1.5, 1], "box 0: expected 0 to 1"),
-        ([1, -0.1], "box 1: expected 0 to 1"),
-        (["a", 1], "a number for each box"),
+        ([1], "(1,)"),
+        (1.0, "()"),
+        ([1, float("nan")], "box 1: "),
+        ([1.5, 1], "box 0: "),
+        ([1, -0.1], "box 1: "),
+        (["a", 1], "'a'"),
     ],
 )
-def test_bad_box_scores(scores: Any, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+def test_bad_box_scores(scores: Any, mention: str) -> None:
+    with refused("boxes-invalid", "box_scores", mention):
         InputImage.of(noise(), BOXES[:2], scores)
 
 
@@ -264,12 +263,12 @@ def test_bad_box_scores(scores: Any, message: str) -> None:
     ids=lambda image: f"{image.dtype}{image.shape}",
 )
 def test_arrays_that_are_no_images(image: NDArray[Any]) -> None:
-    with pytest.raises(UserError, match="expected uint8 RGB"):
+    with refused("array-invalid", str(image.shape)):
         InputImage.of(image)
 
 
 def test_a_batch_has_at_least_one_crop() -> None:
-    with pytest.raises(UserError, match="batch_size"):
+    with refused("option-invalid", "batch_size", "0"):
         PoseEstimator(Scripted(in_the_middle), batch_size=0)
 
 
@@ -277,9 +276,16 @@ def test_the_metadata_travels_in_the_file(session: OnnxSession) -> None:
     assert session.metadata == METADATA
 
 
-@pytest.mark.parametrize("name", ["weights.txt", "weights.onnx", "weights.safetensors"])
-def test_files_that_are_no_weights(tmp_path: Any, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("weights.txt", "weights-unknown"),
+        ("weights.onnx", "weights-damaged"),
+        ("weights.safetensors", "weights-damaged"),
+    ],
+)
+def test_files_that_are_no_weights(tmp_path: Any, name: str, code: str) -> None:
     path = tmp_path / name
     path.write_text("not weights", encoding="utf-8")
-    with pytest.raises(UserError, match=name):
+    with refused(code, name):
         open_session(path)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from hrpose.codec import Codec
-from hrpose.errors import UserError
 from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.geometry import Boxes
 from hrpose.metadata import Metadata
+from refusals import refused
 
 # One bright spot on gray; where it is, is known to a part of a pixel.
 SPOT = (531.0, 402.0)
@@ -64,13 +64,13 @@ def estimator(codec: str = "dark", **options: Any) -> PoseEstimator:
 
 @pytest.mark.parametrize("codec", ["dark", "udp"])
 @pytest.mark.parametrize(
-    ("height", "shrunk"), [(100, 1), (103, 2), (206, 4), (300, 4), (410, 8), (800, 8)]
+    ("height", "reduction"), [(100, 1), (103, 2), (206, 4), (300, 4), (410, 8), (800, 8)]
 )
-def test_points_are_those_of_the_whole_image(codec: str, height: int, shrunk: int) -> None:
+def test_points_are_those_of_the_whole_image(codec: str, height: int, reduction: int) -> None:
     box = [SPOT[0] - 0.4 * height, SPOT[1] - 0.45 * height, 0.75 * height, height]
     file = jpeg(spot())
     reduced, exact = estimator(codec), estimator(codec, exact=True)
-    assert reduced.image(file, [box]).reduction == shrunk
+    assert reduced.image(file, [box]).reduction == reduction
     assert exact.image(file, [box]).reduction == 1
     found, expected = reduced(file, [box]), exact(file, [box])
     np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=0.001 * max(SIZE))
@@ -134,7 +134,7 @@ class Lit:
 
 
 @pytest.mark.parametrize(
-    ("input_wh", "part", "saw", "shrunk"),
+    ("input_wh", "part", "saw", "reduction"),
     [
         ((80, 60), 0.6, (160, 120), 8),  # one decoding is enough
         ((80, 60), 0.2, (160, 120), 4),  # the crop needs a second, larger one
@@ -145,12 +145,12 @@ class Lit:
     ],
 )
 def test_a_detector_sees_no_more_than_it_needs(
-    input_wh: tuple[int, int] | None, part: float, saw: tuple[int, int], shrunk: int
+    input_wh: tuple[int, int] | None, part: float, saw: tuple[int, int], reduction: int
 ) -> None:
     file, detector = jpeg(spot()), Lit(input_wh, part)
     looking = estimator(detector=detector)
     image = looking.image(file)
-    assert (detector.saw, image.reduction) == ([saw], shrunk)
+    assert (detector.saw, image.reduction) == ([saw], reduction)
     expected = estimator(detector=Lit(input_wh, part), exact=True)(file)
     found = looking(file)
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.001 * max(SIZE))
@@ -171,7 +171,7 @@ def test_a_detector_never_finds_persons_beside_an_odd_image() -> None:
 
 
 def test_bad_boxes_are_named() -> None:
-    with pytest.raises(UserError, match="box 0: expected a box that touches the image"):
+    with refused("boxes-invalid", "box 0: ", "1280 x 960"):
         estimator().image(jpeg(spot()), [[1280, 0, 10, 10]])
 
 

@@ -256,30 +256,30 @@ def test_weights_of_hrpose_keep_their_metadata(tmp_path: Path, state: State) -> 
     checkpoint.save(tmp_path / "own.safetensors", network, own)
     weights = convert.read(tmp_path / "own.safetensors")
     assert metadata_for(weights, Path("own"), Known()) == (own, ["metadata: its own"])
-    with pytest.raises(UserError, match="has its own metadata"):
+    with refused("option-conflict", "own"):
         metadata_for(weights, Path("own"), Known(sigma=3))
 
 
 @pytest.mark.parametrize(
-    ("k", "known", "message"),
+    ("k", "known", "code", "mention"),
     [
-        (17, Known(skeleton=MPII_16), "expected a skeleton of 17 keypoints, found mpii-16 with 16"),
-        (5, Known(), "has 5 keypoints and no names for them; say what they are with --skeleton"),
-        (5, Known(skeleton=Skeleton("s", tuple("abcde"))), "give it with --input-size"),
+        (17, Known(skeleton=MPII_16), "keypoints-differ", "mpii-16"),
+        (5, Known(), "option-missing", "--skeleton"),
+        (5, Known(skeleton=Skeleton("s", tuple("abcde"))), "option-missing", "--input-size"),
     ],
 )
 def test_what_can_only_be_guessed_is_asked_for(
-    tmp_path: Path, k: int, known: Known, message: str
+    tmp_path: Path, k: int, known: Known, code: str, mention: str
 ) -> None:
     path = tmp_path / "w.pth"
     weights = written(path, state_by_rule("w16-small", k))
-    with pytest.raises(UserError, match=message):
+    with refused(code, str(path), mention):
         metadata_for(weights, path, known)
 
 
 def test_a_backbone_has_no_metadata(tmp_path: Path, state: State) -> None:
     path = tmp_path / "w.pth"
-    with pytest.raises(UserError, match="is a backbone without a head"):
+    with refused("weights-unsuitable", str(path)):
         metadata_for(written(path, backbone(state)), path, Known())
 
 
@@ -292,67 +292,67 @@ def other_width(state: State, width: int) -> State:
     return change(state, stage4__0__branches__0__0__conv1__weight=torch.ones(width, width, 3, 3))
 
 
-BAD: dict[str, tuple[Callable[[State], object], str]] = {
+BAD: dict[str, tuple[Callable[[State], object], tuple[str, ...]]] = {
     "an entry is missing": (
         lambda s: change(s, bn1__bias=None),
-        r"does not fit the network w16-small: bn1\.bias is missing",
+        ("w16-small", "bn1.bias"),
     ),
     "an entry too many": (
         lambda s: change(s, attention__weight=torch.ones(1)),
-        r"attention\.weight is not of this network",
+        ("attention.weight",),
     ),
     "a head of another kind": (
         lambda s: change(s, final_layer__weight=torch.ones(17, 16, 3, 3)),
-        r"final_layer\.weight: expected shape \(17, 16, 1, 1\), found \(17, 16, 3, 3\)",
+        ("final_layer.weight", "(17, 16, 1, 1)", "(17, 16, 3, 3)"),
     ),
     "half a head": (
         lambda s: change(s, final_layer__weight=None),
-        r"final_layer\.weight is missing",
+        ("final_layer.weight",),
     ),
     "a scalar for a head": (
         lambda s: change(s, final_layer__weight=torch.tensor(1.0)),
-        r"final_layer\.weight: expected shape",
+        ("final_layer.weight", "()"),
     ),
     "another network": (
         lambda s: other_width(s, 18),
-        r"widths w32 \(32\), w48 \(48\), w16-small \(16\), found an HRNet of width 18",
+        ("w16-small (16)", "18"),
     ),
     "the name of one network and the body of another": (
         lambda s: other_width(s, 32),
-        "does not fit the network w32: .* and [0-9]+ more",
+        ("w32",),
     ),
     "no HRNet": (
         lambda s: {"layer1.0.conv1.weight": torch.ones(1)},
-        r"expected the weights of an HRNet, found layer1\.0\.conv1\.weight",
+        ("layer1.0.conv1.weight",),
     ),
     "NaN": (
         lambda s: change(s, bn1__bias=torch.full((64,), torch.nan)),
-        r"bn1\.bias: expected finite numbers, found NaN",
+        ("bn1.bias", "NaN"),
     ),
     "twice the same": (
         lambda s: {**s, "module.bn1.bias": s["bn1.bias"]},
-        r"expected each entry once, found bn1\.bias twice",
+        ("bn1.bias", "module.bn1.bias"),
     ),
-    "no tensors": (lambda s: {"epoch": 3, "loss": 0.1}, "found the entries epoch, loss"),
+    "no tensors": (lambda s: {"epoch": 3, "loss": 0.1}, ("epoch, loss",)),
     "numbers in between": (
         lambda s: {"state_dict": {**s, "steps": 3}},
-        "expected a state dict .*, found the entries steps",
+        ("steps",),
     ),
-    "an empty state dict": (lambda s: {"state_dict": {}}, "expected a state dict"),
-    "a list": (lambda s: [1, 2], "expected a state dict .*, found list"),
-    "a tensor": (lambda s: torch.ones(2), "expected a state dict .*, found Tensor"),
-    "names that are numbers": (lambda s: {0: torch.ones(1)}, "expected a state dict"),
+    "an empty state dict": (lambda s: {"state_dict": {}}, ()),
+    "a list": (lambda s: [1, 2], ("list",)),
+    "a tensor": (lambda s: torch.ones(2), ("Tensor",)),
+    "names that are numbers": (lambda s: {0: torch.ones(1)}, ()),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_what_does_not_fit_is_named_in_one_line(tmp_path: Path, state: State, case: str) -> None:
-    content, message = BAD[case]
+    content, mentions = BAD[case]
     torch.save(content(state), tmp_path / "in.pth")
-    with pytest.raises(UserError, match=message) as caught:
+    damaged = case in ("NaN", "twice the same")
+    code = "weights-damaged" if damaged else "weights-unsuitable"
+    with refused(code, str(tmp_path / "in.pth"), *mentions):
         convert.read(tmp_path / "in.pth")
-    assert str(caught.value).startswith(str(tmp_path / "in.pth"))
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old form"])
@@ -364,8 +364,10 @@ def test_a_file_cut_short_is_refused(
     torch.save(state, path, _use_new_zipfile_serialization=zipped)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * part)])
-    with pytest.raises(UserError, match=r"in\.pth: (expected a PyTorch file|refused)"):
+    with pytest.raises(UserError) as caught:
         convert.read(path)
+    assert caught.value.code in ("weights-damaged", "weights-unsafe")
+    assert str(path) in str(caught.value)
 
 
 class Trap:
@@ -384,7 +386,7 @@ def test_a_pickle_that_would_run_code_is_refused_by_name_and_does_not_run(
 ) -> None:
     trap, path = tmp_path / "sprung", tmp_path / "in.pth"
     torch.save({**state, "x": Trap(trap)}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(UserError, match=rf"in\.pth: refused, .* it asks for {os.mkdir.__module__}"):
+    with refused("weights-unsafe", str(path), os.mkdir.__module__):
         convert.read(path)
     assert not trap.exists()
     # The trap is a real one: whoever trusts the file falls into it.

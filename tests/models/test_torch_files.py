@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from hrpose.errors import UserError
 from hrpose.metadata import Metadata
 from hrpose.models import checkpoint
 from hrpose.models.checkpoint import read_torch
+from refusals import refused
 
 
 class Trap:
@@ -32,7 +32,7 @@ def test_a_file_with_code_is_refused_and_not_run(tmp_path: Path, plain: bool) ->
         path.write_bytes(pickle.dumps(content))
     else:
         torch.save(content, path)
-    with pytest.raises(UserError, match=r"bad\.ckpt: refused, because it is not only tensors"):
+    with refused("weights-unsafe", "bad.ckpt"):
         checkpoint.load(path)
     assert not trap.exists()
 
@@ -45,7 +45,7 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
         for member in whole.infolist():
             bomb.writestr(member.filename, whole.read(member))
     assert path.stat().st_size < 10_000
-    with pytest.raises(UserError, match=r"bomb\.ckpt: refused, .* is compressed"):
+    with refused("weights-unsafe", "bomb.ckpt", "compressed"):
         read_torch(path)
 
 
@@ -59,5 +59,5 @@ def test_a_file_that_goes_away_while_it_is_explained(
     path = tmp_path / "w.ckpt"
     path.write_bytes(b"\x80")
     monkeypatch.setattr(torch, "load", load)
-    with pytest.raises(UserError, match=r"w\.ckpt: expected a PyTorch file"):
+    with refused("weights-damaged", "w.ckpt"):
         read_torch(path)

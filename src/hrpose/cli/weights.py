@@ -44,7 +44,7 @@ def list_weights() -> None:
     for row in RELEASED.values():
         usable, there = usable_file(row).is_file(), published_file(row).is_file()
         state = "yes" if usable else "not converted" if there else ""
-        score = "" if row.score is None else f"{row.figure} {row.score:.3f}"
+        score = "" if row.score is None else f"{row.metric} {row.score:.3f}"
         table.add_row(row.name, row.kind, score, row.source, state)
     Console(width=max(80, Console().width)).print(table)
 
@@ -247,7 +247,7 @@ def summary(
 
     from hrpose.metadata import Metadata
     from hrpose.models import NETWORKS, HRNet
-    from hrpose.models.summary import summarize
+    from hrpose.models.hrnet import summarize
     from hrpose.session import open_session
     from hrpose.weights import EMBEDDED, find
 

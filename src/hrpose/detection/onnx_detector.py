@@ -1,4 +1,4 @@
-"""Somebody else's detector as an ONNX file: YOLOX, RTMDet, the DETR family, torchvision's."""
+"""Detectors of other projects as ONNX files: YOLOX, RTMDet, the DETR family, torchvision."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ STD = (58.395, 57.12, 57.375)
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One kind of detector.
+    """The input and output format of one kind of detector.
 
-    The image enters as RGB, or BGR with `bgr`, less `mean` and over `std` (both for RGB in
-    [0, 255]). With `stretched` it fills the input, else it keeps its proportions in the upper
-    left corner, on gray. `overlapping`: one person comes with many boxes, to be thinned.
+    The input is RGB, or BGR with `bgr`, minus `mean`, over `std` (both for RGB in [0, 255]). With
+    `stretched` the image fills the input, else it keeps its aspect ratio in the upper left corner,
+    on gray. With `overlapping` one person has many boxes, which need NMS.
     """
 
     name: str
@@ -44,10 +44,10 @@ class Layout:
 def recognize(
     outputs: Sequence[Array], input_wh: tuple[int, int], *, asks_for_size: bool, plain: bool
 ) -> Layout | None:
-    """The layout of a detector that gave these outputs for some image; None where it is unknown.
+    """The layout of a detector with these outputs; None where it is unknown.
 
-    `asks_for_size`: it takes the image's size as a second input. `plain` settles what outputs
-    do not show: a detector of OpenMMLab takes pixels as they are (YOLOX), not normalized (RTMDet).
+    `asks_for_size`: its second input is the image's size. `plain` decides what outputs cannot
+    show: a detector of OpenMMLab takes pixels as they are (YOLOX), not normalized (RTMDet).
     """
     if len(outputs) == 1:
         return _grids(outputs[0].shape, input_wh)
@@ -61,7 +61,7 @@ def recognize(
 
 
 def _grids(shape: tuple[int, ...], input_wh: tuple[int, int]) -> Layout | None:
-    """(1, cells, 5 + classes), with as many cells as the grids of YOLOX have together."""
+    """YOLOX: (1, cells, 5 + classes), with the cells of its grids of all strides."""
     if len(shape) != 3 or shape[0] != 1 or shape[2] < 6:
         return None
     for strides in ((8, 16, 32), (8, 16, 32, 64)):
@@ -84,7 +84,7 @@ def _read_grids(
         steps.append(np.full((x.size, 1), stride))
     step = np.concatenate(steps)
     center = (cells[:, :2] + np.concatenate(corners)) * step
-    # Bounded, so that a broken model gives huge boxes and no overflow.
+    # Bounded, so that a broken model does not overflow.
     size = np.exp(np.minimum(cells[:, 2:4], 20)) * step
     return _corners(center, size), cells[:, 4] * cells[:, 5]
 
@@ -113,7 +113,7 @@ def _queries(outputs: Sequence[Array]) -> Layout | None:
     if not boxes or outputs[0].shape[:2] != outputs[1].shape[:2] or len(outputs[0]) != 1:
         return None
     read = partial(_read_queries, boxes=boxes[0])
-    # COCO's 80 classes without gaps are the mark of RT-DETR, which takes pixels in [0, 1].
+    # RT-DETR is recognized by COCO's 80 classes without gaps; it takes pixels in [0, 1].
     if outputs[1 - boxes[0]].shape[2] == 80:
         return Layout("RT-DETR", read, std=(255, 255, 255), stretched=True)
     return Layout("DETR", read, mean=MEAN, std=STD, stretched=True)
@@ -135,8 +135,8 @@ def _read_queries(
 
 
 def _final(outputs: Sequence[Array], asks_for_size: bool) -> Layout | None:
-    """Corners (n, 4) in input pixels, whole numbers (n,) as labels, and scores (n,)."""
-    # With or without the dimension of the batch.
+    """End-to-end: corners (n, 4) in input pixels, integers (n,) as labels, and scores (n,)."""
+    # With or without a batch dimension.
     batch = any(output.ndim == 3 for output in outputs)
     if batch and any(len(output) != 1 for output in outputs):
         return None
@@ -148,17 +148,17 @@ def _final(outputs: Sequence[Array], asks_for_size: bool) -> Layout | None:
         return None
     if len({len(part) for part in parts}) != 1:
         return None
-    places = (boxes[0], labels[0], scores[0])
+    order = (boxes[0], labels[0], scores[0])
     # Torchvision counts COCO's categories from 1, the DETR family its classes from 0.
-    read = partial(_read_final, places=places, person=0 if asks_for_size else 1)
+    read = partial(_read_final, order=order, person=0 if asks_for_size else 1)
     name = "end-to-end DETR" if asks_for_size else "torchvision"
     return Layout(name, read, std=(255, 255, 255), stretched=asks_for_size)
 
 
 def _read_final(
-    outputs: Sequence[Array], input_wh: tuple[int, int], places: tuple[int, int, int], person: int
+    outputs: Sequence[Array], input_wh: tuple[int, int], order: tuple[int, int, int], person: int
 ) -> tuple[Array, Array]:
-    boxes, labels, scores = (outputs[place] for place in places)
+    boxes, labels, scores = (outputs[i] for i in order)
     persons = labels.ravel() == person
     return boxes.reshape(-1, 4)[persons], scores.ravel()[persons]
 
@@ -167,19 +167,19 @@ def _corners(center: Array, size: Array) -> Array:
     return np.concatenate([center - size / 2, center + size / 2], axis=1)
 
 
-# Where a model takes any size: what most detectors were trained with.
-USUAL_WH = (640, 640)
+# The input of models that take any size: most detectors were trained with it.
+DEFAULT_WH = (640, 640)
 GRAY = 114
-# Boxes of one person overlap more than this, those of two people rarely.
-SAME_PERSON_IOU = 0.65
+# Boxes of one person overlap more than this, those of two persons rarely.
+NMS_IOU = 0.65
 _FLOATS = (np.float32, np.float16)
 
 
 class OnnxDetector:
-    """People by an ONNX detector, whose kind is recognized by the shapes of its outputs.
+    """An ONNX detector, whose kind is recognized by the shapes of its outputs.
 
-    Boxes with a score of at least `threshold`, cut at the image's edges, best first. Raises
-    UserError for a file that is no ONNX model, or none of the known kinds.
+    It returns persons' boxes with a score of at least `threshold`, clipped to the image, best
+    first. Raises UserError for a file that is not an ONNX model of a known kind.
     """
 
     def __init__(self, path: Path, threshold: float = 0.4, threads: int | None = None) -> None:
@@ -191,18 +191,18 @@ class OnnxDetector:
         self.name = f"{path.name} ({self._layout.name})"
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
-        """The people in an RGB image (h, w, 3)."""
-        pixels, scale = place(image, self.input_wh, self._layout.stretched)
+        """The persons in an RGB image (h, w, 3)."""
+        pixels, scale = resize(image, self.input_wh, self._layout.stretched)
         xyxy, scores = self._layout.read(self._run(prepare(pixels, self._layout)), self.input_wh)
         height, width = image.shape[:2]
         corners = xyxy.astype(np.float64).reshape(-1, 4) / np.tile(scale, 2)
         boxes = xyxy_to_xywh(corners.clip(0, (width, height, width, height)))
-        # Said so that NaN is left out too.
+        # Written so that NaN is left out too.
         good = (scores >= self.threshold) & (boxes[:, 2:] > 0).all(axis=1)
         good &= np.isfinite(boxes).all(axis=1)
         found = Boxes(boxes[good], scores[good].astype(np.float64).clip(0, 1))
         if self._layout.overlapping:
-            return found.with_nms(SAME_PERSON_IOU)
+            return found.with_nms(NMS_IOU)
         return found.best(len(found))
 
     def _size_of_input(self, path: Path) -> tuple[int, int]:
@@ -213,19 +213,23 @@ class OnnxDetector:
         if not size_alone or (_fixed(channels) or 3) != 3 or image.dtype not in _FLOATS:
             found = ", ".join(f"{entry.dtype} {list(entry.shape)}" for entry in self._inputs)
             raise UserError(
-                f"{path}: expected a detector with one input of floats (1, 3, h, w), found {found}"
+                f"{path}: expected a detector with one input of floats (1, 3, h, w), found {found}",
+                code="detector-unsuitable",
             )
         height, width = image.shape[-2:]
-        return _fixed(width) or USUAL_WH[0], _fixed(height) or USUAL_WH[1]
+        return _fixed(width) or DEFAULT_WH[0], _fixed(height) or DEFAULT_WH[1]
 
     def _recognize(self, path: Path) -> Layout:
-        # Declared shapes often have gaps; those of an image have none.
+        # Declared shapes often have free lengths; those of actual outputs have none.
         width, height = self.input_wh
         try:
             outputs = self._run(np.full((1, 3, height, width), GRAY, np.float32))
         except Exception as error:  # ONNX Runtime's exceptions have no common public base.
             first = str(error).split("\n")[0]
-            raise UserError(f"{path}: expected an ONNX detector, it fails with: {first}") from error
+            raise UserError(
+                f"{path}: expected an ONNX detector, it fails with: {first}",
+                code="detector-unsuitable",
+            ) from error
         layout = recognize(
             outputs,
             self.input_wh,
@@ -239,7 +243,8 @@ class OnnxDetector:
             )
             raise UserError(
                 f"{path}: expected the outputs of YOLOX, RTMDet, DETR or torchvision, found "
-                f"{shapes} for an image of {width} x {height}; give the boxes with --boxes"
+                f"{shapes} for an image of {width} x {height}; give the boxes with --boxes",
+                code="detector-unsuitable",
             )
         return layout
 
@@ -248,24 +253,25 @@ class OnnxDetector:
         tensor = image.astype(entry.dtype)
         if len(entry.shape) == 3:
             tensor = tensor[0]
-        fed: dict[str, NDArray[Any]] = {entry.name: tensor}
+        feeds: dict[str, NDArray[Any]] = {entry.name: tensor}
         if len(self._inputs) == 2:
-            # Said to be as large as the input, so that boxes come in its pixels.
-            fed[self._inputs[1].name] = np.array([self.input_wh], np.int64)
-        return self._network(fed)
+            # The size of the input, so that boxes are in its pixels.
+            feeds[self._inputs[1].name] = np.array([self.input_wh], np.int64)
+        return self._network(feeds)
 
 
 def _fixed(size: object) -> int:
-    """A declared size; 0 where it is free."""
+    """A declared length; 0 where it is free."""
     return size if isinstance(size, int) and size > 0 else 0
 
 
-def place(
+def resize(
     image: NDArray[np.uint8], input_wh: tuple[int, int], stretched: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """The image on an input of `input_wh`, and its scale (x, y): input over image pixels.
+    """The image resized to an input of `input_wh`, and the scale (x, y): input over image pixels.
 
-    `stretched` to fill it, else in its proportions in the upper left corner, on gray.
+    `stretched` fills the input; else the image keeps its aspect ratio in the upper left corner, on
+    gray.
     """
     size = np.array([image.shape[1], image.shape[0]])
     target = np.array(input_wh)
@@ -278,7 +284,7 @@ def place(
 
 
 def prepare(pixels: NDArray[np.uint8], layout: Layout) -> NDArray[np.float32]:
-    """(h, w, 3) uint8 RGB to the (1, 3, h, w) that a detector of this layout wants."""
+    """(h, w, 3) uint8 RGB to the input (1, 3, h, w) of a detector of this layout."""
     mean, std = (np.asarray(three, np.float32) for three in (layout.mean, layout.std))
     normal = (pixels.astype(np.float32) - mean) / std
     planes = normal[..., ::-1] if layout.bgr else normal

@@ -1,4 +1,4 @@
-"""People as centers: boxes to the maps that the person detector learns, and maps back to boxes.
+"""The built-in person detector: boxes to the maps that it learns, maps to boxes, and its ONNX file.
 
 Zhou et al., "Objects as Points": a person is a peak of one heatmap. As in Liu et al.,
 "Training-Time-Friendly Network for Real-Time Object Detection", the Gaussian has the shape of the
@@ -24,23 +24,25 @@ from hrpose.session import open_network
 STRIDE = 4
 
 # Lower peaks are noise.
-FAINTEST = 0.02
+MIN_PEAK = 0.02
 
 # The network's output is logarithms of distances in units of this many input pixels.
 UNIT = 16.0
 
-# The Gaussian's standard deviation: this part of the box, and at least so many cells.
-_SPREAD = 0.09
-_SMALLEST_SIGMA = 0.7
-# Cells whose Gaussian is higher learn the box.
-_REGION = 0.1
-# Rows and columns from a peak to itself and the eight cells around.
-_AROUND = np.array([(0, 0), (-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]).T
+# The Gaussian's standard deviation, relative to the box, and its minimum in cells.
+_RELATIVE_SIGMA = 0.09
+_MIN_SIGMA = 0.7
+# Cells whose Gaussian is above this learn the box.
+_MIN_GAUSSIAN = 0.1
+# Rows and columns from a peak to itself and its eight neighbors.
+_NEIGHBORS = np.array(
+    [(0, 0), (-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
+).T
 
 
 class Targets(NamedTuple):
-    """Of one image: `heat` (h, w) in [0, 1], `distances` (4, h, w) in input pixels, at least 1,
-    and `weights` (h, w), which sum to 1 over the cells of each person.
+    """The maps of one image: `heat` (h, w) in [0, 1], `distances` (4, h, w) in input pixels, at
+    least 1, and `weights` (h, w), which sum to 1 over the cells of each person.
     """
 
     heat: NDArray[np.float32]
@@ -49,7 +51,7 @@ class Targets(NamedTuple):
 
 
 def cell_positions(map_wh: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """X of the columns and y of the rows, in input pixels."""
+    """The x of the columns and the y of the rows, in input pixels."""
     columns, rows = (np.arange(cells, dtype=np.float64) for cells in map_wh)
     return columns * STRIDE + (STRIDE - 1) / 2, rows * STRIDE + (STRIDE - 1) / 2
 
@@ -65,21 +67,21 @@ def read_maps(outputs: Array) -> tuple[Array, Array]:
 def encode(boxes_xywh: NDArray[np.float64], input_wh: tuple[int, int]) -> Targets:
     """The maps of boxes (n, 4), whose centers lie in the input."""
     w, h = input_wh[0] // STRIDE, input_wh[1] // STRIDE
-    # Smallest first: where two people share a center, the smaller, in front or farther, owns it.
+    # Smallest first: where two persons share a center, it belongs to the smaller one.
     boxes = boxes_xywh[np.argsort(boxes_xywh[:, 2] * boxes_xywh[:, 3], kind="stable")]
     if len(boxes) == 0:
         zeros = np.zeros((h, w), np.float32)
         return Targets(zeros, np.ones((4, h, w), np.float32), zeros)
     sides, sizes = boxes[:, :2], boxes[:, 2:]
     x, y = cell_positions((w, h))
-    middle = (sides + sizes / 2 - (STRIDE - 1) / 2) / STRIDE
-    column, row = np.clip(np.rint(middle), 0, [w - 1, h - 1]).T
-    sigma_x, sigma_y = np.maximum(_SPREAD * sizes / STRIDE, _SMALLEST_SIGMA).T
+    center = (sides + sizes / 2 - (STRIDE - 1) / 2) / STRIDE
+    column, row = np.clip(np.rint(center), 0, [w - 1, h - 1]).T
+    sigma_x, sigma_y = np.maximum(_RELATIVE_SIGMA * sizes / STRIDE, _MIN_SIGMA).T
     across = ((np.arange(w) - column[:, None]) / sigma_x[:, None]) ** 2
     down = ((np.arange(h) - row[:, None]) / sigma_y[:, None]) ** 2
     gauss = np.exp(-0.5 * (down[:, :, None] + across[:, None, :]))
     owner, heat = gauss.argmax(axis=0), gauss.max(axis=0)
-    near = np.where(heat > _REGION, heat, 0.0)
+    near = np.where(heat > _MIN_GAUSSIAN, heat, 0.0)
     total = np.bincount(owner.ravel(), near.ravel(), len(boxes))
     weights = near / np.maximum(total, 1e-9)[owner]
     left, top = sides[owner, 0], sides[owner, 1]
@@ -96,59 +98,58 @@ def encode(boxes_xywh: NDArray[np.float64], input_wh: tuple[int, int]) -> Target
 def decode(
     heat: NDArray[np.float32],
     distances: NDArray[np.float32],
-    threshold: float = FAINTEST,
-    most: int = 100,
+    threshold: float = MIN_PEAK,
+    limit: int = 100,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The peaks of `heat` (h, w) at or above `threshold`, best first and at most `most`.
+    """The peaks of `heat` (h, w) at or above `threshold`, best first and at most `limit`.
 
-    A peak's box is the mean of those that its 3 x 3 cells give by `distances` (4, h, w), as far as
-    they mean the same person, weighted by their heat squared: the peak's own is less exact. Returns
-    boxes (n, 4) in input pixels and
-    peaks (n,).
+    A peak's box is the mean of the boxes that its 3 x 3 cells give by `distances` (4, h, w), as far
+    as they are of the same person, weighted by their heat squared: that of the peak alone is less
+    exact. Returns boxes (n, 4) in input pixels and peaks (n,).
     """
     peak = (heat >= cv2.dilate(heat, np.ones((3, 3), np.uint8))) & (heat >= threshold)
     rows, columns = np.nonzero(peak)
-    order = np.argsort(-heat[rows, columns], kind="stable")[:most]
+    order = np.argsort(-heat[rows, columns], kind="stable")[:limit]
     rows, columns = rows[order], columns[order]
-    # (n, 9) cells around, the peak first; those outside weigh nothing.
-    near_rows, near_columns = rows[:, None] + _AROUND[0], columns[:, None] + _AROUND[1]
+    # (n, 9) cells, the peak first; those outside the map have weight 0.
+    near_rows, near_columns = rows[:, None] + _NEIGHBORS[0], columns[:, None] + _NEIGHBORS[1]
     h, w = heat.shape
     inside = (near_rows >= 0) & (near_rows < h) & (near_columns >= 0) & (near_columns < w)
     near_rows, near_columns = near_rows.clip(0, h - 1), near_columns.clip(0, w - 1)
     x, y = cell_positions((w, h))
-    places = np.stack([x[near_columns], y[near_rows]], axis=-1)
+    positions = np.stack([x[near_columns], y[near_rows]], axis=-1)
     sides = np.moveaxis(distances[:, near_rows, near_columns].astype(np.float64), 0, -1)
-    low, high = places - sides[..., :2], places + sides[..., 2:]
+    low, high = positions - sides[..., :2], positions + sides[..., 2:]
     weights = heat[near_rows, near_columns].astype(np.float64) ** 2
-    weights *= inside & _alike(low, high)
+    weights *= inside & _same_person(low, high)
     weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
     left_top, right_bottom = ((weights[..., None] * side).sum(axis=1) for side in (low, high))
     boxes = np.concatenate([left_top, right_bottom - left_top], axis=1)
     return boxes, heat[rows, columns].astype(np.float64)
 
 
-def _alike(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which of n times 9 boxes mean the person of the first: (n, 9), from corners (n, 9, 2)."""
+def _same_person(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of n times 9 boxes are of the same person as the first: (n, 9), from corners."""
     boxes = np.concatenate([low, high - low], axis=2)
-    alike: NDArray[np.bool_] = iou_of_pairs(boxes, boxes[:, :1]) > 0.5
-    return alike
+    same: NDArray[np.bool_] = iou_of_pairs(boxes, boxes[:, :1]) > 0.5
+    return same
 
 
-# Two people rarely overlap more.
-SAME_PERSON_IOU = 0.5
-# The warp takes single pixels and would miss what is between; so an image longer than this
-# many inputs is first made smaller by averages.
-_SHARPEST = 2
-# The coarsest branch of the network sees one pixel of so many.
+# Two persons rarely overlap more.
+NMS_IOU = 0.5
+# The warp interpolates between neighbors only, so an image longer than this many inputs is first
+# reduced by averaging.
+_MAX_REDUCTION = 2
+# The stride of the coarsest branch of the network.
 _MULTIPLE = 32
 
 
 class PersonDetector:
-    """People by an ONNX file that `hrpose export` wrote from a person detector's weights.
+    """A person detector in an ONNX file, as `hrpose export` writes it.
 
-    Boxes with a score of at least `threshold` (without one, the metadata's), cut at the image's
-    edges, best first. A score is a probability, see `hrpose.metadata.Confidence`. Raises
-    UserError for a file that is no person detector.
+    It returns boxes with a score of at least `threshold`, by default that of the metadata, clipped
+    to the image, best first. A score is a probability, see `hrpose.metadata.Confidence`. Raises
+    UserError for other files.
     """
 
     name = "builtin"
@@ -163,8 +164,8 @@ class PersonDetector:
         self.threshold = self.metadata.threshold if threshold is None else threshold
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
-        """The people in an RGB image (h, w, 3)."""
-        pixels, crop = look(image, self.metadata.side)
+        """The persons in an RGB image (h, w, 3)."""
+        pixels, crop = resize(image, self.metadata.side)
         heat, distances = self._network({self._input: pixels[None]}, ["heat", "distances"])
         found = persons(*decode(heat[0], distances[0]), self.metadata.confidence, self.threshold)
         boxes = transform_boxes(found.xywh, crop.inverse_matrix)
@@ -180,20 +181,18 @@ def persons(
 ) -> Boxes:
     """Each person once, best first, from decoded `boxes` (n, 4) in input pixels and `peaks` (n,).
 
-    Scores by `confidence`, and of those of at least `threshold` the best of boxes that overlap.
-    Tuning calls this too: boxes must compete for the weights' threshold as they do in use.
+    Scores are those of `confidence`; those of at least `threshold` remain, after NMS. Training
+    chooses the threshold with this function too, so that it fits.
     """
     scores = confidence.scores(peaks, boxes)
-    return Boxes(boxes, scores)[scores >= threshold].with_nms(SAME_PERSON_IOU)
+    return Boxes(boxes, scores)[scores >= threshold].with_nms(NMS_IOU)
 
 
-def look(image: NDArray[np.uint8], side: int) -> tuple[NDArray[np.uint8], Crop]:
-    """The input (h, w, 3), `side` long and no higher or wider than the image needs; and where
-    it is in the image.
-    """
+def resize(image: NDArray[np.uint8], side: int) -> tuple[NDArray[np.uint8], Crop]:
+    """The network's input (h, w, 3), `side` long in the image's aspect ratio, and its crop."""
     wh = (image.shape[1], image.shape[0])
     crop = letterbox(wh, side)
-    shrink = _SHARPEST * side / max(wh)
+    shrink = _MAX_REDUCTION * side / max(wh)
     if shrink >= 1:
         return warp(image, crop), crop
     size = [max(1, round(length * shrink)) for length in wh]
@@ -202,7 +201,7 @@ def look(image: NDArray[np.uint8], side: int) -> tuple[NDArray[np.uint8], Crop]:
 
 
 def letterbox(image_wh: tuple[int, int], side: int) -> Crop:
-    """The full image in the middle of an input that is `side` long, in its proportions."""
+    """The full image in the center of an input that is `side` long, in its aspect ratio."""
     # In whole numbers, so that the longer side is `side` and not the next multiple.
     width, height = (
         max(1, -(-length * side // (max(image_wh) * _MULTIPLE))) * _MULTIPLE for length in image_wh

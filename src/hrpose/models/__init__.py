@@ -1,4 +1,4 @@
-"""The network: a table (`spec`), its parts (`blocks`), the whole (`hrnet`). Needs PyTorch."""
+"""HRNet, its checkpoints (own and foreign) and its export to ONNX. Needs PyTorch."""
 
 from hrpose.models.hrnet import NETWORKS, HRNet, HRNetSpec, StageSpec
 

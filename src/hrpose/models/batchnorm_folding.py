@@ -1,9 +1,9 @@
-"""Weights whose BatchNorm was folded into the convolutions (an export), made trainable again.
+"""Weights whose BatchNorm was folded into the convolutions by an export, made trainable again.
 
 An ONNX file of `hrpose export` has one weight and one bias for each convolution and its BatchNorm.
-`read_onnx` reads them as a network whose BatchNorms only add the bias; it computes the same.
-`unfold` then gives every BatchNorm the statistics of real inputs, so that it computes the same
-still, and as well when it trains.
+`read_onnx` reads them as a network that computes the same, whose BatchNorms only add the bias.
+`unfold` then gives every BatchNorm the statistics of real inputs, so that the network still
+computes the same, and trains as well as any.
 """
 
 import json
@@ -22,15 +22,15 @@ from hrpose.io import read_texts
 from hrpose.metadata import Metadata, read_metadata
 from hrpose.models.hrnet import HRNet
 
-# Where an export keeps, as JSON, which of its tensors each convolution's weight and bias are.
+# The key of a JSON object in an exported file: the weight and bias tensors of each convolution.
 FOLDED_KEY = "hrpose.folded"
 _PREFIX = "network."
-# Of a channel that hardly varies, whose weights would grow without bound.
-_LEAST_VARIANCE = 1e-6
+# Bound for channels that hardly vary, whose weights would grow without it.
+_MIN_VARIANCE = 1e-6
 
 
 def norms(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d, str, BatchNorm]]:
-    """Every convolution that a BatchNorm follows, and that BatchNorm, with their names."""
+    """Every convolution that a BatchNorm follows, and this BatchNorm, with their names."""
     kinds = (nn.Conv2d, BatchNorm)
     modules = [(name, m) for name, m in network.named_modules() if isinstance(m, kinds)]
     for (conv_name, conv), (norm_name, norm) in pairwise(modules):
@@ -39,7 +39,7 @@ def norms(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d, str, BatchNorm]]
 
 
 def read_onnx(path: Path) -> tuple[dict[str, Tensor], Metadata | None]:
-    """The state dict of an ONNX file that `hrpose export` wrote; its metadata if of poses.
+    """The state dict of an ONNX file of `hrpose export`, and the metadata of a pose model.
 
     Raises UserError for other ONNX files, and for those with eight-bit weights.
     """
@@ -48,7 +48,9 @@ def read_onnx(path: Path) -> tuple[dict[str, Tensor], Metadata | None]:
     try:
         model: Any = onnx.load(path)
     except Exception as error:  # A broken file can raise anything.
-        raise UserError(f"{path}: expected an ONNX file, found: {error}") from error
+        raise UserError(
+            f"{path}: expected an ONNX file, found: {error}", code="weights-damaged"
+        ) from error
     metadata = read_metadata(path)
     if metadata is None:
         raise UserError(
@@ -69,7 +71,7 @@ def read_onnx(path: Path) -> tuple[dict[str, Tensor], Metadata | None]:
         state = {key: found[key] for key in ("final_layer.weight", "final_layer.bias")}
         names = _stored_names(read_texts(path))
         for conv_name, _, norm_name, norm in norms(network):
-            # Files from before the names were stored have PyTorch 2.13's.
+            # Older files do not store the names; they have those of PyTorch 2.13.
             usual = (f"{conv_name}.weight", f"{conv_name}.weight_bias")
             weight, bias = (found[entry] for entry in names.get(conv_name, usual))
             state[f"{conv_name}.weight"] = weight
@@ -81,17 +83,18 @@ def read_onnx(path: Path) -> tuple[dict[str, Tensor], Metadata | None]:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path}: expected the weights of a network as `hrpose export` writes them, did not "
-            f"find {error}; take the weights that it was made from"
+            f"find {error}; use the weights that it was made from",
+            code="weights-unsuitable",
         ) from error
     return state, metadata if isinstance(metadata, Metadata) else None
 
 
 def folded_names(network: nn.Module, graph: Any) -> dict[str, tuple[str, str]]:
-    """Which tensors of an exported `graph` are the weight and the bias of each convolution of
-    `network` (n, in, h, w) and (n,), with the BatchNorm behind it folded in.
+    """The names in an exported `graph` of each convolution's weight (n, in, h, w) and bias (n,).
 
-    They are told by their values, since an exporter may name them as it likes. Empty where one is
-    not there: then the exporter did not fold, and the file cannot be made trainable again.
+    The BatchNorm behind each convolution of `network` is folded into them. They are recognized by
+    their values, since exporters choose the names. Empty where one is missing: then the exporter
+    did not fold, and the file cannot be made trainable again.
     """
     from onnx import numpy_helper
 
@@ -121,7 +124,7 @@ def folded_names(network: nn.Module, graph: Any) -> dict[str, tuple[str, str]]:
 
 
 def _folded(conv: nn.Conv2d, norm: BatchNorm) -> tuple[Tensor, Tensor]:
-    """The convolution's weight and bias that do the BatchNorm's work too, in evaluation."""
+    """The weight and bias of the one convolution that equals both in evaluation."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
@@ -129,10 +132,10 @@ def _folded(conv: nn.Conv2d, norm: BatchNorm) -> tuple[Tensor, Tensor]:
 
 
 def _stored_names(metadata: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """What `folded_names` found when the file was written. Raises ValueError for other JSON."""
+    """The result of `folded_names` in a file. Raises ValueError for other JSON."""
     stored = json.loads(metadata.get(FOLDED_KEY, "{}"))
     if not isinstance(stored, dict):
-        raise ValueError(f"{FOLDED_KEY}: an object")
+        raise ValueError(f"{FOLDED_KEY} as an object")
     names = {}
     for conv, pair in stored.items():
         weight, bias = (str(name) for name in pair)
@@ -141,7 +144,7 @@ def _stored_names(metadata: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 
 
 def is_folded(network: HRNet) -> bool:
-    """Whether the BatchNorms have no statistics, only what a folded network is read with."""
+    """Whether no BatchNorm has statistics, as `read_onnx` leaves them."""
     return all(
         not norm.running_mean.any() and (norm.running_var == 1 - norm.eps).all()  # type: ignore[union-attr]
         for _, _, _, norm in norms(network)
@@ -153,8 +156,8 @@ def unfold(network: HRNet, batches: Iterable[Tensor]) -> None:
     """Give the BatchNorms the statistics of `batches`, normalized inputs (n, 3, h, w).
 
     The network computes the same as before. Each convolution is scaled to outputs of variance 1
-    and its BatchNorm scales them back, as if they had been trained together: the size of a step of
-    the optimizer, relative to the weights, is then like any network's.
+    and its BatchNorm scales them back, as if they had been trained together: the optimizer's steps
+    then have the usual size relative to the weights.
     """
     sums = {
         name: torch.zeros(3, conv.out_channels, dtype=torch.float64)
@@ -182,7 +185,7 @@ def unfold(network: HRNet, batches: Iterable[Tensor]) -> None:
         count, total, squares = sums[name].to(conv.weight.device)
         mean = total / count
         variance = squares / count - mean.square()
-        scale = variance.clamp_min(_LEAST_VARIANCE).rsqrt()
+        scale = variance.clamp_min(_MIN_VARIANCE).rsqrt()
         conv.weight.mul_(scale.float()[:, None, None, None])
         variance = (variance * scale.square()).clamp_min(0)
         norm.running_mean = (mean * scale).float()

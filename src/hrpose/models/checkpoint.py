@@ -1,4 +1,7 @@
-"""Reading PyTorch's pickled files without ever running code from them."""
+"""Checkpoints: weights with their metadata as safetensors, and PyTorch files, read safely.
+
+PyTorch files are pickles, which can hold code; nothing of a file is ever run.
+"""
 
 import json
 import pickle
@@ -28,14 +31,13 @@ from hrpose.models.batchnorm_folding import read_onnx
 from hrpose.models.hrnet import HRNet
 
 
-class _Notes:
-    """Stands for the NumPy values that training programs note beside the weights.
+class _Ignored:
+    """Stands for NumPy values that training programs store beside the weights.
 
-    It takes anything and keeps nothing. NumPy's own functions would have to be trusted with the
-    file's bytes.
+    It accepts any arguments and drops them; NumPy's own functions are not safe for untrusted bytes.
     """
 
-    def __new__(cls, *_parts: object) -> "_Notes":
+    def __new__(cls, *_parts: object) -> "_Ignored":
         return object.__new__(cls)
 
     def __setstate__(self, _state: object) -> None:
@@ -53,17 +55,16 @@ _NUMPY_NAMES = (
 
 
 def read_torch(path: Path) -> Any:
-    """Unpickle a PyTorch file with nothing but tensors and plain values in it.
+    """The content of a PyTorch file of tensors and plain values; NumPy values are dropped.
 
-    NumPy values are read as notes without content. Raises UserError, naming what a file asks for,
-    where it would need more than that. Members of its zip file must be stored, as PyTorch writes
-    them: PyTorch unpacks others without a bound.
+    Raises UserError, naming what the file asks for, where that is more. Members of its zip file
+    must be stored, as PyTorch writes them: PyTorch decompresses others without a bound.
     """
     _check_stored(path)
-    safe = torch.serialization.safe_globals([(_Notes, name) for name in _NUMPY_NAMES])
+    safe = torch.serialization.safe_globals([(_Ignored, name) for name in _NUMPY_NAMES])
     try:
         with warnings.catch_warnings(), safe:
-            # PyTorch warns of a pickle's age; what matters is whether it can be read safely.
+            # PyTorch warns of old pickles; all that matters is whether they can be read safely.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # A broken file can raise anything.
@@ -79,27 +80,30 @@ def _check_stored(path: Path) -> None:
     if packed:
         raise UserError(
             f"{path}: refused, because its member {packed[0].filename!r} is compressed; expected a "
-            "file as torch.save writes it"
+            "file as torch.save writes it",
+            code="weights-unsafe",
         )
 
 
 def _explained(path: Path, error: Exception) -> UserError:
     if isinstance(error, OSError) and error.filename is not None:
-        return UserError(f"{path}: cannot be read ({error.strerror})")
+        return UserError(f"{path}: cannot be read ({error.strerror})", code="file-unreadable")
     asked = re.search(r"GLOBAL (\S+)", str(error))
     if isinstance(error, pickle.UnpicklingError) and (asked or _first_byte(path) == b"\x80"):
         what = f"it asks for {asked[1]}, which is code" if asked else "it is another kind of pickle"
         return UserError(
             f"{path}: refused, because it is not only tensors and plain values: {what}; expected "
-            "a PyTorch file with the state dict alone"
+            "a PyTorch file with the state dict alone",
+            code="weights-unsafe",
         )
     return UserError(
-        f"{path}: expected a PyTorch file, found another or a broken one ({type(error).__name__})"
+        f"{path}: expected a PyTorch file, found another or a broken one ({type(error).__name__})",
+        code="weights-damaged",
     )
 
 
 def _first_byte(path: Path) -> bytes:
-    """Nothing where it cannot be read: what went wrong before is said all the same."""
+    """Empty where it cannot be read: the caller reports another error already."""
     try:
         with path.open("rb") as file:
             return file.read(1)
@@ -135,7 +139,7 @@ def _network(path: Path, metadata: AnyMetadata, state: Mapping[str, Tensor]) -> 
     try:
         network = HRNet.from_name(metadata.network, metadata.channels)
     except ValueError as error:
-        raise UserError(f"{path}: {error}", code="network-unknown") from error
+        raise UserError(f"{path}: {error}", code="weights-unsuitable") from error
     load_state(network, state, path)
     return network.eval()
 
@@ -148,7 +152,7 @@ def load_state(network: HRNet, state: Mapping[str, Tensor], where: object) -> No
 
 
 def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], error: str) -> None:
-    """Raises UserError, which starts with `error`, where keys or shapes differ."""
+    """Raises UserError, whose message starts with `error`, where keys or shapes differ."""
     wrong = [f"{key} is missing" for key in expected.keys() - state.keys()]
     wrong += [f"{key} is not of this network" for key in state.keys() - expected.keys()]
     wrong += [
@@ -158,11 +162,11 @@ def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], err
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(f"{error}: {'; '.join(sorted(wrong)[:3])}{more}")
+        raise UserError(f"{error}: {'; '.join(sorted(wrong)[:3])}{more}", code="weights-unsuitable")
 
 
 def read_content(path: Path) -> tuple[Any, Metadata | None]:
-    """What a file holds, whoever wrote it, and its metadata where it is from hrpose.
+    """The content of a file of any origin, and its metadata if it is a pose model of hrpose.
 
     safetensors, ONNX of `hrpose export`, or a PyTorch file of any name. Raises UserError where it
     cannot be read safely.
@@ -178,12 +182,12 @@ def read_content(path: Path) -> tuple[Any, Metadata | None]:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, by name. Raises UserError where it is none."""
+    """The tensors of a safetensors file, by name. Raises UserError for other files."""
     try:
         return safetensors.torch.load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(
-            f"{path}: expected a safetensors file, found: {error}", code="weights-unreadable"
+            f"{path}: expected a safetensors file, found: {error}", code="weights-damaged"
         ) from error
 
 
@@ -195,7 +199,7 @@ def _read_ckpt(path: Path) -> tuple[dict[str, Tensor], Metadata]:
         found = json.dumps(sorted(map(str, entries))[:5])
         raise UserError(
             f"{path}: expected a checkpoint of `hrpose train`, found the entries {found}",
-            code="checkpoint-invalid",
+            code="weights-unsuitable",
         )
     prefix = "network."
     state = {

@@ -1,8 +1,8 @@
 """Checkpoints of the official code, mmpose and timm, recognized by their keys and shapes.
 
-All of them name the backbone as the paper's code does, which is how it is named here too. What
-differs is what is around it: prefixes, the head's place, parts that pose estimation does not need.
-A key that is neither of the network nor known to be superfluous is an error.
+All of them name the backbone as the paper's code does, which is how it is named here too. They
+differ around it: in prefixes, the head's name, parts that pose estimation does not need. A key that
+neither belongs to the network nor is known to be superfluous is an error.
 """
 
 import io
@@ -54,9 +54,9 @@ USUAL_INPUT = {COCO_17: (192, 256), MPII_16: (256, 256)}
 class Weights:
     """The weights of a checkpoint under the official keys, in their order.
 
-    Without a head (`num_keypoints` None) it is a backbone. `origin` says whose file it is,
-    `dropped` why entries were left out and how many; `added` counts the counters of BatchNorm that
-    old files lack and nothing reads. Files of hrpose have their metadata.
+    Without a head (`num_keypoints` None) it is a backbone. `origin` is the program that wrote the
+    file, `dropped` maps reasons to the number of entries left out; `added` counts counters of
+    BatchNorm that old files lack and nothing reads. Files of hrpose have `metadata`.
     """
 
     network: str
@@ -70,7 +70,7 @@ class Weights:
     def fits_head(self, skeleton: Skeleton) -> bool:
         """Whether the head is for these keypoints.
 
-        Without metadata, a number that is not usual says nothing against them.
+        Without metadata their number decides, unless it is that of another usual skeleton.
         """
         usual = self.skeleton or skeleton
         return self.num_keypoints == len(skeleton) and usual.keypoints == skeleton.keypoints
@@ -85,8 +85,8 @@ class Weights:
     def build(self, skeleton: Skeleton) -> HRNet:
         """A network with these weights.
 
-        Where the keypoints differ its head is a fresh one, in which those with a name that the
-        weights know keep their rows.
+        Where the keypoints differ it has a new head, in which keypoints of the same name keep
+        their rows.
         """
         network = HRNet.from_name(self.network, len(skeleton))
         head = {key: value for key, value in network.state_dict().items() if _is_head(key)}
@@ -109,8 +109,8 @@ class Weights:
 def read(path: Path) -> Weights:
     """Read `.safetensors`, ONNX of `hrpose export`, or a PyTorch file of any name.
 
-    Raises UserError for what is no HRNet of `hrpose.models.hrnet.NETWORKS`, naming what is
-    missing, superfluous or of another shape; and for files that would run code.
+    Raises UserError for files that do not hold an HRNet of `hrpose.models.hrnet.NETWORKS`, naming
+    what is missing, superfluous or of another shape; and for files that would run code.
     """
     content, metadata = checkpoint.read_content(path)
     entries = _state_dict(path, content)
@@ -122,7 +122,10 @@ def read(path: Path) -> Weights:
         if reason is not None:
             dropped[reason] = dropped.get(reason, 0) + 1
         elif name in state:
-            raise UserError(f"{path}: expected each entry once, found {name} twice, once as {key}")
+            raise UserError(
+                f"{path}: expected each entry once, found {name} twice, once as {key}",
+                code="weights-damaged",
+            )
         else:
             state[name] = value
     name, expected = _recognize(path, state)
@@ -136,7 +139,10 @@ def read(path: Path) -> Weights:
     checkpoint.check_state(expected, state, f"{path}: does not fit the network {name}")
     broken = next((k for k in expected if not torch.isfinite(state[k]).all()), None)
     if broken is not None:
-        raise UserError(f"{path}: {broken}: expected finite numbers, found NaN or infinity")
+        raise UserError(
+            f"{path}: {broken}: expected finite numbers, found NaN or infinity",
+            code="weights-damaged",
+        )
     head = expected.get(f"{HEAD}weight")
     return Weights(
         network=name,
@@ -174,7 +180,10 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
     ):
         odd = [str(key) for key, value in inner.items() if not isinstance(value, Tensor)]
         found = f"the entries {', '.join(odd[:5])}" if odd else type(content).__name__
-        raise UserError(f"{path}: expected a state dict (names and tensors), found {found}")
+        raise UserError(
+            f"{path}: expected a state dict (names and tensors), found {found}",
+            code="weights-unsuitable",
+        )
     return dict(inner)
 
 
@@ -188,20 +197,24 @@ def _is_head(key: str) -> bool:
 
 
 def _recognize(path: Path, state: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    """The network's name and what its state dict should be (tensors without content).
+    """The network's name and its expected state dict (tensors without content).
 
-    It goes by the width of the finest branch, and by the number of keypoints.
+    Networks are recognized by the width of the finest branch, and by the number of keypoints.
     """
     finest = state.get("stage4.0.branches.0.0.conv1.weight")
     if finest is None or finest.dim() != 4:
         some = ", ".join(list(state)[:3]) or "nothing"
-        raise UserError(f"{path}: expected the weights of an HRNet, found {some} ...")
+        raise UserError(
+            f"{path}: expected the weights of an HRNet, found {some} ...",
+            code="weights-unsuitable",
+        )
     width = finest.shape[0]
     name = next((n for n, spec in NETWORKS.items() if spec.stage4.widths[0] == width), None)
     if name is None:
         known = ", ".join(f"{n} ({spec.stage4.widths[0]})" for n, spec in NETWORKS.items())
         raise UserError(
-            f"{path}: expected a network of the widths {known}, found an HRNet of width {width}"
+            f"{path}: expected a network of the widths {known}, found an HRNet of width {width}",
+            code="weights-unsuitable",
         )
     head = state.get(f"{HEAD}weight")
     with torch.device("meta"):
@@ -225,7 +238,7 @@ def _origin(keys: Mapping[str, Any], dropped: Mapping[str, int]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a user knows of weights that carry no metadata; None is to be concluded."""
+    """What a user states about weights without metadata; None is to be inferred."""
 
     input_wh: tuple[int, int] | None = None
     skeleton: Skeleton | None = None
@@ -236,16 +249,22 @@ class Known:
 
 
 def metadata_for(weights: Weights, path: Path, known: Known) -> tuple[Metadata, list[str]]:
-    """The metadata of weights with a head, and in words where each part of it is from.
+    """The metadata of weights with a head, and for each part of it a line on its origin.
 
-    Released files say their input size (height x width) and codec in their names. Raises
-    UserError where something can only be guessed.
+    Names of released files have the input size (height x width) and the codec in them. Raises
+    UserError where something could only be guessed.
     """
     if weights.num_keypoints is None:
-        raise UserError(f"{path}: is a backbone without a head and can have no metadata")
+        raise UserError(
+            f"{path}: is a backbone without a head and can have no metadata",
+            code="weights-unsuitable",
+        )
     if weights.metadata is not None:
         if known != Known():
-            raise UserError(f"{path}: has its own metadata; leave out the options that say another")
+            raise UserError(
+                f"{path}: has its own metadata; leave out the options that contradict it",
+                code="option-conflict",
+            )
         return weights.metadata, ["metadata: its own"]
     skeleton, why_skeleton = _skeleton(weights.num_keypoints, path, known.skeleton)
     input_wh, why_size = _input_wh(path, skeleton, known.input_wh)
@@ -275,13 +294,15 @@ def _skeleton(k: int, path: Path, given: Skeleton | None) -> tuple[Skeleton, str
         known = next((s for s in USUAL_INPUT if len(s) == k), None)
         if known is None:
             raise UserError(
-                f"{path}: has {k} keypoints and no names for them; say what they are with "
-                "--skeleton coco, mpii or a COCO keypoints JSON"
+                f"{path}: has {k} keypoints and no names for them; name them with --skeleton coco, "
+                "mpii or a COCO keypoints JSON",
+                code="option-missing",
             )
         return known, f"because there are {k}"
     if len(given) != k:
         raise UserError(
-            f"{path}: expected a skeleton of {k} keypoints, found {given.name} with {len(given)}"
+            f"{path}: expected a skeleton of {k} keypoints, found {given.name} with {len(given)}",
+            code="keypoints-differ",
         )
     return given, "as given"
 
@@ -297,5 +318,8 @@ def _input_wh(
         if height and width and not height % 32 and not width % 32:
             return (width, height), "from the file's name"
     if skeleton not in USUAL_INPUT:
-        raise UserError(f"{path}: says no input size; give it with --input-size WIDTHxHEIGHT")
-    return USUAL_INPUT[skeleton], "assumed; --input-size says another"
+        raise UserError(
+            f"{path}: its name has no input size; give it with --input-size WIDTHxHEIGHT",
+            code="option-missing",
+        )
+    return USUAL_INPUT[skeleton], "assumed; --input-size changes it"

@@ -1,4 +1,4 @@
-"""A PyTorch module to the bytes of an ONNX file."""
+"""Export to ONNX: pose models and person detectors, proven equal to PyTorch before writing."""
 
 import json
 import logging
@@ -22,10 +22,10 @@ from hrpose.models import checkpoint
 from hrpose.models.batchnorm_folding import FOLDED_KEY, folded_names
 from hrpose.models.hrnet import Normalize
 
-# What docs/guide/deploy.md promises.
+# As docs/guide/deploy.md states.
 OPSET = 18
-# Shorter tensors (biases, constants) are kept as they are: halving them would save nothing.
-_WORTH_HALVING = 256
+# Smaller tensors (biases, constants) stay float32: halving them would save nothing.
+_MIN_HALVED_SIZE = 256
 
 
 def to_onnx(
@@ -37,12 +37,12 @@ def to_onnx(
     output_names: list[str],
     dynamic: Mapping[int, Any],
 ) -> onnx.ModelProto:
-    """The graph of `model`, checked. `dynamic`: the dimensions that are free.
+    """The graph of `model`, checked. `dynamic` are the dimensions that are free.
 
-    Its metadata say which of its tensors are the convolutions' of `network`, a part of it.
+    Its metadata map the convolutions of `network`, a part of the model, to tensors of the graph.
     """
     with warnings.catch_warnings():
-        # The exporter warns of its own insides; what counts is compared afterwards.
+        # The exporter warns about its internals; what counts is compared afterwards.
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
@@ -57,8 +57,7 @@ def to_onnx(
         )
     assert program is not None
     proto = program.model_proto
-    # Notes of the exporter (stack traces with paths of this machine) have no business in a file
-    # that is passed on.
+    # The exporter stores stack traces with paths of this machine; they must not be published.
     for node in proto.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
@@ -84,7 +83,7 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
     casts = []
     for initializer in half.graph.initializer:
         weights = numpy_helper.to_array(initializer)
-        if weights.dtype != np.float32 or weights.size < _WORTH_HALVING:
+        if weights.dtype != np.float32 or weights.size < _MIN_HALVED_SIZE:
             continue
         name = initializer.name
         initializer.CopyFrom(numpy_helper.from_array(weights.astype(np.float16), f"{name}.half"))
@@ -97,8 +96,9 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def smooth_images(batch: int, height: int, width: int) -> Tensor:
-    """Random uint8 images (n, h, w, 3) to compare with: noise alone leaves every heatmap near
-    zero and proves little.
+    """Random smooth uint8 images (n, h, w, 3) for comparisons.
+
+    With noise every heatmap would be near zero, which proves little.
     """
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.uniform(0, 255, (batch, 3, 8, 6)).astype(np.float32))
@@ -113,8 +113,8 @@ KEYPOINT_TOLERANCE = 1e-3
 
 
 class CropsToKeypoints(nn.Module):
-    """uint8 crops (n, h, w, 3) to heatmaps (n, k, h/4, w/4) and keypoints (n, k, 3): x, y in
-    crop pixels, score.
+    """The exported pose model: uint8 crops (n, h, w, 3) to heatmaps (n, k, h/4, w/4) and keypoints
+    (n, k, 3), which are x and y in crop pixels, and the peak.
     """
 
     def __init__(self, network: nn.Module, metadata: Metadata) -> None:
@@ -131,9 +131,10 @@ class CropsToKeypoints(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was written, and how far it is from PyTorch: the greatest difference of a heatmap
-    value (in standard deviations of the heatmaps) and of a keypoint (x and y in crop pixels, and
-    its score).
+    """An exported pose model and its greatest differences from PyTorch.
+
+    Of a heatmap's value in standard deviations of the heatmaps, and of a keypoint (x and y in crop
+    pixels, and its score), on so many `crops`.
     """
 
     path: Path
@@ -146,11 +147,10 @@ def export_pose(weights: Path, out: Path) -> ExportReport:
     """Write `weights` (.safetensors or .ckpt) as ONNX, proven equal to PyTorch first.
 
     Input `crops`: uint8 RGB (batch, h, w, 3), any batch size. Outputs `heatmaps` and `keypoints`.
-    The metadata goes into the file's metadata. Raises UserError, and writes nothing, where ONNX
-    Runtime's results differ from PyTorch's.
+    Raises UserError, and writes nothing, where ONNX Runtime's results differ from PyTorch's.
     """
     if out.suffix != ".onnx":
-        raise UserError(f"{out}: expected a name that ends with .onnx")
+        raise UserError(f"{out}: expected a name that ends with .onnx", code="option-invalid")
     network, metadata = checkpoint.load(weights)
     model = CropsToKeypoints(network, metadata).eval()
     width, height = metadata.input_wh
@@ -171,7 +171,8 @@ def export_pose(weights: Path, out: Path) -> ExportReport:
             f"{weights}: ONNX Runtime differs from PyTorch by {report.heatmap_difference:.1e} "
             f"standard deviations (at most {TOLERANCE:.0e} expected) and by "
             f"{report.keypoint_difference:.1e} px (at most {KEYPOINT_TOLERANCE:.0e}); "
-            "nothing was written"
+            "nothing was written",
+            code="export-differs",
         )
     write_with_metadata(out, content, metadata)
     return report
@@ -210,8 +211,8 @@ HALF_TOLERANCE = 2e-2
 
 
 class ImagesToMaps(nn.Module):
-    """uint8 images (n, h, w, 3), h and w multiples of 32, to `heat` (n, h/4, w/4) in [0, 1] and
-    `distances` (n, 4, h/4, w/4) in input pixels.
+    """The exported person detector: uint8 images (n, h, w, 3), h and w multiples of 32, to `heat`
+    (n, h/4, w/4) in [0, 1] and `distances` (n, 4, h/4, w/4) in input pixels.
     """
 
     def __init__(self, network: nn.Module, metadata: DetectorMetadata) -> None:
@@ -226,8 +227,10 @@ class ImagesToMaps(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class DetectorReport:
-    """What was written, and the greatest differences from PyTorch, of probabilities and of
-    distances relative to their length: before the weights were rounded, and of the file.
+    """An exported person detector and its greatest differences from PyTorch.
+
+    Of probabilities, and of distances relative to their length: before the weights were rounded,
+    and of the file.
     """
 
     path: Path
@@ -236,14 +239,14 @@ class DetectorReport:
 
 
 def export_detector(weights: Path, out: Path) -> DetectorReport:
-    """Write a person detector's weights (.safetensors) as ONNX with float16 storage, proven equal
-    first.
+    """Write a person detector (.safetensors) as ONNX with float16 weights, proven equal first.
 
-    Input `images`: any number of any size that is a multiple of 32. Raises UserError, and
-    writes nothing, where ONNX Runtime's results differ from PyTorch's.
+    Input `images`: uint8 RGB (batch, h, w, 3), any batch size, h and w multiples of 32. Outputs
+    `heat` and `distances`. Raises UserError, and writes nothing, where ONNX Runtime's results
+    differ from PyTorch's.
     """
     if out.suffix != ".onnx":
-        raise UserError(f"{out}: expected a name that ends with .onnx")
+        raise UserError(f"{out}: expected a name that ends with .onnx", code="option-invalid")
     network, metadata = checkpoint.load_detector(weights)
     model = ImagesToMaps(network, metadata).eval()
     cells_high, cells_wide = torch.export.Dim("cells_high"), torch.export.Dim("cells_wide")
@@ -267,7 +270,8 @@ def export_detector(weights: Path, out: Path) -> DetectorReport:
             f"{weights}: ONNX Runtime differs from PyTorch by {report.difference:.1e} (at most "
             f"{DETECTOR_TOLERANCE:.0e} expected), with float16 weights by "
             f"{report.file_difference:.1e} "
-            f"(at most {HALF_TOLERANCE:.0e}); nothing was written"
+            f"(at most {HALF_TOLERANCE:.0e}); nothing was written",
+            code="export-differs",
         )
     write_with_metadata(out, content, metadata)
     return report
@@ -284,18 +288,20 @@ def _difference(model: ImagesToMaps, content: bytes, side: int) -> float:
         found_heat, found = session.run(["heat", "distances"], {"images": images.numpy()})
         relative = np.abs(found / distances - 1)
         differences += [np.abs(found_heat - heat).max(), relative.max()]
-    # NumPy's greatest: Python's would pass over NaN.
+    # NumPy's maximum: Python's would ignore NaN.
     return float(np.max(differences))
 
 
 def export(weights: Path, out: Path) -> ExportReport | DetectorReport:
-    """Write the weights of a pose network or of a person detector as ONNX: `export_pose`,
-    `export_detector`.
+    """Write a pose model or a person detector as ONNX, by `export_pose` or `export_detector`.
 
     Raises UserError, and writes nothing, as these do.
     """
     if weights.suffix == ".onnx":
-        raise UserError(f"{weights}: is ONNX already; expected .safetensors or .ckpt")
+        raise UserError(
+            f"{weights}: is ONNX already; expected .safetensors or .ckpt",
+            code="weights-unsuitable",
+        )
     if weights.suffix == ".safetensors" and isinstance(read_metadata(weights), DetectorMetadata):
         return export_detector(weights, out)
     return export_pose(weights, out)

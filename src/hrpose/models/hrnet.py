@@ -1,4 +1,4 @@
-"""The networks as rows of a table.
+"""HRNet: the networks as rows of a table, the blocks, the network itself, and its cost.
 
 The paper (section 3, "Network instantiation") writes an HRNet as four stages. Each stage runs
 `modules` exchange units; in a unit every parallel branch has `blocks` residual blocks of its
@@ -24,7 +24,7 @@ class StageSpec:
 
 @dataclass(frozen=True, slots=True)
 class HRNetSpec:
-    """A whole network. A bottleneck puts out four times its inner `bottleneck_width`."""
+    """A network. A bottleneck has four times its inner `bottleneck_width` output channels."""
 
     name: str
     bottlenecks: int
@@ -114,7 +114,7 @@ class Bottleneck(nn.Module):
 
 
 def descend(in_channels: int, out_channels: int, steps: int, last_relu: bool) -> nn.Sequential:
-    """Halve the resolution `steps` times; the width changes on the last step only."""
+    """Halve the resolution `steps` times; only the last step changes the width."""
     hops = [
         nn.Sequential(*conv_bn(in_channels, in_channels, 3, 2), nn.ReLU(inplace=True))
         for _ in range(steps - 1)
@@ -134,7 +134,7 @@ def ascend(in_channels: int, out_channels: int, steps: int) -> nn.Sequential:
 class Transition(nn.ModuleList):
     """Between two stages: adapt the widths and start one coarser branch from the coarsest.
 
-    A path that changes nothing is the identity. Takes and returns a list of (n, c, h, w), finest
+    A path that changes nothing is the identity. Takes and returns lists of (n, c, h, w), finest
     first.
     """
 
@@ -194,7 +194,7 @@ class Exchange(nn.Module):
 
 
 def bottlenecks(in_channels: int, inner_channels: int, count: int) -> nn.Sequential:
-    """Stage 1: `count` bottlenecks that put out four times `inner_channels`."""
+    """Stage 1: `count` bottlenecks with four times `inner_channels` output channels."""
     widths = [in_channels, *[4 * inner_channels] * count]
     return nn.Sequential(*(Bottleneck(a, inner_channels, b) for a, b in pairwise(widths)))
 
@@ -204,10 +204,10 @@ class HRNet(nn.Module):
 
     The stem divides the resolution by four; from there the finest branch keeps it to the end.
     Each stage adds one branch of half the resolution and twice the width, and the branches
-    exchange what they know after every few blocks.
+    exchange their features after every few blocks.
 
-    `spec` is a row of `hrpose.models.hrnet.NETWORKS` or one of your own, `num_keypoints` how many
-    heatmaps come out. State dict keys and their order equal those of the official code.
+    `spec` is a row of `hrpose.models.hrnet.NETWORKS` or one of your own, `num_keypoints` the number
+    of heatmaps. State dict keys and their order equal those of the official code.
     """
 
     def __init__(self, spec: HRNetSpec, num_keypoints: int = 17) -> None:
@@ -236,8 +236,8 @@ class HRNet(nn.Module):
     def from_name(cls, name: str, num_keypoints: int = 17) -> "HRNet":
         """Build a network of the table in `hrpose.models.hrnet`, with fresh weights.
 
-        `num_keypoints` is how many heatmaps come out, 17 for COCO. Raises ValueError, naming those
-        that exist, where `name` is not in the table.
+        `num_keypoints` is the number of heatmaps, 17 for COCO. Raises ValueError, naming the
+        networks that exist, where `name` is not in the table.
         """
         if name not in NETWORKS:
             raise ValueError(f"network: expected one of {', '.join(NETWORKS)}, found '{name}'")
@@ -259,7 +259,7 @@ class HRNet(nn.Module):
 
 
 def _stage(spec: StageSpec, outputs: int) -> nn.Sequential:
-    """`modules` exchange units; only the last may leave out branches that nothing reads."""
+    """`modules` exchange units; the last one computes only the `outputs` that are read."""
     full = len(spec.widths)
     return nn.Sequential(
         *(
@@ -271,7 +271,7 @@ def _stage(spec: StageSpec, outputs: int) -> nn.Sequential:
 
 def _initialize(module: nn.Module) -> None:
     """Normal, standard deviation 0.001, biases zero: the official code's initialization."""
-    # On the meta device there is nothing to initialize, and trying takes seconds.
+    # Tensors of the meta device have no content, and initializing them takes seconds.
     if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
         nn.init.normal_(module.weight, std=0.001)
         if module.bias is not None:
@@ -279,7 +279,7 @@ def _initialize(module: nn.Module) -> None:
 
 
 class Normalize(nn.Module):
-    """uint8 RGB crops (n, h, w, 3) to floats (n, 3, h, w): scaled to [0, 1], minus mean, by std."""
+    """uint8 RGB (n, h, w, 3) to floats (n, 3, h, w): scaled to [0, 1], minus mean, over std."""
 
     mean: Tensor
     std: Tensor
@@ -292,3 +292,58 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return (images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+
+
+# The parts of the network, in the order in which the image passes them.
+_STAGES = {
+    "stem": ("conv1", "bn1", "conv2", "bn2"),
+    "stage 1": ("layer1",),
+    "stage 2": ("transition1", "stage2"),
+    "stage 3": ("transition2", "stage3"),
+    "stage 4": ("transition3", "stage4"),
+    "head": ("final_layer",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StageCost:
+    """One stage: its learned parameters, and its multiply-accumulates (MACs) for one crop."""
+
+    stage: str
+    parameters: int
+    macs: int
+
+
+def summarize(network: HRNet, input_wh: tuple[int, int]) -> tuple[StageCost, ...]:
+    """The cost of each stage at this input size (w, h).
+
+    Only convolutions are counted, which are 99 % of the work. A MAC is one multiplication and one
+    addition; some papers call it a FLOP. The network is run on tensors without content.
+    """
+    with torch.device("meta"):
+        meta = HRNet(network.spec, network.num_keypoints).eval()
+    macs = dict.fromkeys(_STAGES, 0)
+
+    def count(stage: str, module: nn.Module, output: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d)
+        # Each number of the output is a sum of products with the weights of one kernel.
+        macs[stage] += output.numel() * module.weight[0].numel()
+
+    for stage, parts in _STAGES.items():
+        for part in parts:
+            for module in getattr(meta, part).modules():
+                if isinstance(module, nn.Conv2d):
+                    module.register_forward_hook(
+                        lambda conv, _, out, stage=stage: count(stage, conv, out)
+                    )
+    width, height = input_wh
+    with torch.inference_mode():
+        meta(torch.empty((1, 3, height, width), device="meta"))
+    return tuple(
+        StageCost(
+            stage,
+            sum(p.numel() for part in parts for p in getattr(meta, part).parameters()),
+            macs[stage],
+        )
+        for stage, parts in _STAGES.items()
+    )

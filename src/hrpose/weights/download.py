@@ -1,7 +1,7 @@
-"""Fetching a file over HTTP: resumed where it was cut, bounded, verified before it gets its name.
+"""Downloads of released weights: resumed, bounded in size, and verified by sha256.
 
-What has come so far is kept in a `.part` file beside the target and asked for no second time. Only
-a file whose sha256 is the expected one is given the target's name; any other is deleted.
+A download is a `.part` file beside the target until it is complete; an interrupted one is resumed
+from there. Only a file with the expected sha256 gets the target's name; any other is deleted.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from hrpose.weights.registry import Released, published_file, usable_file
 _BLOCK = 1 << 18
 _TRIES = 3
 
-# Called with the bytes that are there and, where the server says it, those of the whole file.
+# Called with the number of bytes that are here and, where the server states it, that of the file.
 Progress = Callable[[int, int | None], None]
 
 
@@ -33,44 +33,49 @@ def download(
     sha256: str,
     progress: Progress | None = None,
     *,
-    largest: int = MAX_MODEL_BYTES,
+    max_bytes: int = MAX_MODEL_BYTES,
     timeout: float = 30,
 ) -> None:
-    """Fetch `address` to `target`.
+    """Download `address` to `target`.
 
-    `sha256` is the whole hash in lower case or its first digits; `largest` bounds the size in
-    bytes; `timeout` in seconds is for each answer of the server. A connection that breaks is taken
-    up again a few times; after that the next call goes on from the same byte. Raises UserError
-    where the file cannot be had, is too large, or is another one.
+    `sha256` is the hash in lower case or its first digits; `max_bytes` bounds the size; `timeout`
+    in seconds is for each response of the server. A broken connection is resumed a few times; after
+    that the next call resumes it. Raises UserError where the file cannot be downloaded, is too
+    large, or has another hash.
     """
     if urlsplit(address).scheme not in ("http", "https"):
-        raise UserError(f"{address}: expected an address that starts with https:// or http://")
+        raise UserError(
+            f"{address}: expected an address that starts with https:// or http://",
+            code="address-invalid",
+        )
     part = target.with_name(f"{target.name}.part")
-    watch = progress or _quiet
+    report = progress or _quiet
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         resumed = part.is_file()
-        _fetch(address, part, watch, largest, timeout)
+        _fetch(address, part, report, max_bytes, timeout)
         if resumed and not file_sha256(part).startswith(sha256):
-            part.unlink()  # What was there may have been another file's beginning.
-            _fetch(address, part, watch, largest, timeout)
+            part.unlink()  # It may have been the beginning of another file.
+            _fetch(address, part, report, max_bytes, timeout)
         adopt(part, target, sha256, address)
     except OSError as error:
         raise UserError(
             f"{target}: cannot be written ({error.strerror or error}); set HRPOSE_HOME to a folder "
-            "with space"
+            "with space",
+            code="write-failed",
         ) from error
 
 
 def adopt(part: Path, target: Path, sha256: str, origin: object) -> None:
-    """Give `part` the name `target` where it is the expected file; delete it where it is not."""
+    """Rename `part` to `target` if its hash is the expected one; else delete it."""
     found = file_sha256(part)
     if not found.startswith(sha256):
         part.unlink()
         raise UserError(
             f"{origin}: is not the published file: expected sha256 {sha256}, found "
-            f"{found[: max(len(sha256), 8)]}; nothing was kept; try again later, or take the file "
-            "from another place with --from"
+            f"{found[: max(len(sha256), 8)]}; it was deleted; try again later, or give a copy with "
+            "--from",
+            code="hash-differs",
         )
     os.replace(part, target)
 
@@ -81,24 +86,24 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class _Cut(Exception):
-    """The network failed; what has come so far is good."""
+class _Interrupted(Exception):
+    """The connection broke; what was downloaded so far is good."""
 
 
-def _fetch(address: str, part: Path, progress: Progress, largest: int, timeout: float) -> None:
-    """Bring `part` to its whole length, over several connections where one breaks."""
+def _fetch(address: str, part: Path, progress: Progress, max_bytes: int, timeout: float) -> None:
+    """Download until `part` is complete, over several connections where one breaks."""
     for attempt in range(1, _TRIES + 1):
         try:
-            return _transfer(address, part, progress, largest, timeout)
+            return _transfer(address, part, progress, max_bytes, timeout)
         except urllib.error.HTTPError as error:
             error.close()
-            raise UserError(_unreachable(address, part, error)) from error
-        except _Cut as error:
+            raise _unreachable(address, part, error) from error
+        except _Interrupted as error:
             if attempt == _TRIES:
-                raise UserError(_unreachable(address, part, error)) from error
+                raise _unreachable(address, part, error) from error
 
 
-def _transfer(address: str, part: Path, progress: Progress, largest: int, timeout: float) -> None:
+def _transfer(address: str, part: Path, progress: Progress, max_bytes: int, timeout: float) -> None:
     there = part.stat().st_size if part.is_file() else 0
     response = _open(address, there, timeout)
     if response is None:
@@ -108,20 +113,20 @@ def _transfer(address: str, part: Path, progress: Progress, largest: int, timeou
             there = 0
         length = response.headers.get("Content-Length", "")
         total = there + int(length) if length.isdecimal() else None
-        _bound(address, part, total or 0, largest)
+        _bound(address, part, total or 0, max_bytes)
         with part.open("ab" if there else "wb") as file:
             progress(there, total)
             for block in _blocks(response):
                 there += len(block)
-                _bound(address, part, there, largest)
+                _bound(address, part, there, max_bytes)
                 file.write(block)
                 progress(there, total)
     if total is not None and there < total:
-        raise _Cut("the connection was cut")
+        raise _Interrupted("the connection was interrupted")
 
 
 def _open(address: str, start: int, timeout: float) -> http.client.HTTPResponse | None:
-    """The answer, from byte `start` on where the server can; None where nothing comes after it."""
+    """The response, from byte `start` if the server can; None where nothing follows it."""
     headers = {"User-Agent": f"hrpose/{__version__}", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -134,11 +139,13 @@ def _open(address: str, start: int, timeout: float) -> http.client.HTTPResponse 
             return None
         raise
     except (OSError, http.client.HTTPException) as error:
-        raise _Cut(getattr(error, "reason", None) or error or type(error).__name__) from error
+        raise _Interrupted(
+            getattr(error, "reason", None) or error or type(error).__name__
+        ) from error
     content = response.headers.get("Content-Range", "")
     if response.status == 206 and not content.startswith(f"bytes {start}-"):
         response.close()
-        raise _Cut(f"asked for what follows byte {start}, was sent '{content}'")
+        raise _Interrupted(f"requested the bytes from {start} on, received '{content}'")
     return response
 
 
@@ -147,43 +154,45 @@ def _blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
         while block := response.read(_BLOCK):
             yield block
     except (OSError, http.client.HTTPException) as error:
-        raise _Cut("the connection was cut") from error
+        raise _Interrupted("the connection was interrupted") from error
 
 
-def _bound(address: str, part: Path, size: int, largest: int) -> None:
-    if size > largest:
+def _bound(address: str, part: Path, size: int, max_bytes: int) -> None:
+    if size > max_bytes:
         part.unlink(missing_ok=True)
         raise UserError(
-            f"{address}: expected at most {largest / 1e6:.0f} MB, found more; nothing was kept"
+            f"{address}: expected at most {max_bytes / 1e6:.0f} MB, found more; it was deleted",
+            code="file-too-large",
         )
 
 
-def _unreachable(address: str, part: Path, error: Exception) -> str:
+def _unreachable(address: str, part: Path, error: Exception) -> UserError:
     kept = part.stat().st_size if part.is_file() else 0
     again = (
-        f"{kept / 1e6:.1f} MB are kept and the same command goes on from there"
+        f"{kept / 1e6:.1f} MB are here, and the same command resumes the download"
         if kept
-        else "try again when the network is there"
+        else "check the connection and try again"
     )
-    return (
-        f"{address}: cannot be fetched ({' '.join(str(error).split())}); {again}, or fetch the "
-        "file elsewhere and give it with --from FILE"
+    return UserError(
+        f"{address}: cannot be downloaded ({' '.join(str(error).split())}); {again}, or download "
+        "the file elsewhere and give it with --from FILE",
+        code="download-failed",
     )
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a server to another address, but never from https to http."""
+    """Follows redirects, but never from https to http."""
 
     def redirect_request(  # type: ignore[no-untyped-def]
         self, req: urllib.request.Request, fp, code, msg, headers, newurl: str
     ) -> urllib.request.Request | None:
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
-            raise urllib.error.URLError(f"led away from https to {newurl}")
+            raise urllib.error.URLError(f"redirected from https to {newurl}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """For http and https alone: urllib's own would read files and FTP as well."""
+    """For http and https only: urllib's default would read files and FTP as well."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
@@ -199,15 +208,15 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def _quiet(_there: int, _total: int | None) -> None:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
 
 def fetch(row: Released, origin: str | None = None, progress: Progress | None = None) -> Path:
-    """Bring the published file into the cache and make it usable; returns the usable file.
+    """Download the published file and make it usable; returns the usable file.
 
-    What is there already is not fetched again. `origin` is another address, or a file that was
-    fetched elsewhere; its hash must be the published one all the same. Without it the table's
-    addresses are tried in turn. Making a pose network usable needs PyTorch.
+    Files that are here already are not downloaded again. `origin` is another address, or a file
+    that was downloaded elsewhere; its hash must be the published one all the same. By default the
+    addresses of the table are tried one after the other. Making a pose model usable needs PyTorch.
     """
     target = published_file(row)
     if not target.is_file():
@@ -224,7 +233,7 @@ def fetch(row: Released, origin: str | None = None, progress: Progress | None = 
 
 
 def is_sound(row: Released) -> bool | None:
-    """Whether the published file in the cache has its hash; None where there is no file."""
+    """Whether the published file in the cache has the right hash; None if there is no file."""
     file = published_file(row)
     return file_sha256(file).startswith(row.sha256) if file.is_file() else None
 
@@ -236,7 +245,7 @@ def _fetch_anywhere(row: Released, target: Path, progress: Progress | None) -> N
             return download(address, target, row.sha256, progress)
         except UserError as error:
             faults.append(error)
-    raise UserError("; ".join(str(fault) for fault in faults))
+    raise UserError("; ".join(str(fault) for fault in faults), code=faults[-1].code)
 
 
 def _copy(origin: Path, target: Path, sha256: str) -> None:
@@ -246,8 +255,10 @@ def _copy(origin: Path, target: Path, sha256: str) -> None:
         shutil.copyfile(origin, part)
         adopt(part, target, sha256, origin)
     except OSError as error:
+        where = error.filename or origin
         raise UserError(
-            f"{error.filename or origin}: cannot be copied ({error.strerror or error})"
+            f"{where}: cannot be copied ({error.strerror or error})",
+            code="file-unreadable" if where == str(origin) else "write-failed",
         ) from error
     finally:
         with suppress(OSError):
@@ -255,12 +266,13 @@ def _copy(origin: Path, target: Path, sha256: str) -> None:
 
 
 def _convert(row: Released, published: Path, usable: Path) -> None:
-    """Read the publishers' checkpoint without running code from it; write it with its metadata."""
+    """Read the publishers' checkpoint, and write it with its metadata."""
     try:
         from hrpose.models import convert
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{row.name}: is fetched, as {published}; to make it ready to run, "
-            "pip install 'hrpose[train]' and give the same command again"
+            f"{row.name}: is downloaded, as {published}; to make it usable, "
+            "pip install 'hrpose[train]' and give the same command again",
+            code="package-missing",
         ) from error
     convert.write_hrpose(usable, convert.read(published), row.metadata)

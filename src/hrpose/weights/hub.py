@@ -1,7 +1,7 @@
 """Weights on the Hugging Face Hub, by names such as `hf:owner/name@revision`.
 
-huggingface_hub keeps its own cache (HF_HOME), its own token (HF_TOKEN) and its own switch for
-working without a network (HF_HUB_OFFLINE); this adds nothing to them.
+The cache (HF_HOME), the token (HF_TOKEN) and the offline mode (HF_HUB_OFFLINE) are those of
+huggingface_hub.
 """
 
 import json
@@ -18,6 +18,155 @@ from hrpose.metadata import Metadata, metadata_of
 
 if TYPE_CHECKING:
     from huggingface_hub import DryRunFileInfo, HfApi
+
+
+PREFIX = "hf:"
+# The weights in a repository, those that need no PyTorch first. Neither form can hold code.
+FILES = ("model.onnx", "model.safetensors")
+_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class HubName:
+    """A repository, and a branch, tag or commit of it, by default the main branch."""
+
+    repo: str
+    revision: str | None = None
+
+    @classmethod
+    def parse(cls, name: str) -> "HubName":
+        """Read `hf:owner/name` or `hf:owner/name@revision`. Raises UserError for anything else."""
+        # A name that was a path on Windows has backslashes.
+        found = _NAME.fullmatch(name.removeprefix(PREFIX).replace("\\", "/"))
+        if found is None or ".." in name:
+            raise UserError(
+                f"{name}: expected hf:owner/name or hf:owner/name@revision", code="weights-unknown"
+            )
+        return cls(found["repo"], found["revision"])
+
+    def __str__(self) -> str:
+        return f"{PREFIX}{self.repo}" + (f"@{self.revision}" if self.revision else "")
+
+
+def fetch(name: HubName) -> Path:
+    """The repository's weights in huggingface_hub's cache, downloaded if they are not in it.
+
+    A revision that is a whole commit hash is never requested twice. Raises UserError where there is
+    no such repository, revision or file, where the file is too large, and where the Hub is needed
+    and cannot be reached.
+    """
+    api, errors = _api()
+    with _explained(name):
+        for file in FILES:
+            try:
+                about = api.hf_hub_download(name.repo, file, revision=name.revision, dry_run=True)
+                _bound(name, file, about)
+                return Path(api.hf_hub_download(name.repo, file, revision=name.revision))
+            except errors.LocalEntryNotFoundError:
+                # The Hub cannot be reached, but the other file may be in the cache.
+                if file == FILES[-1]:
+                    raise
+            except errors.EntryNotFoundError:
+                continue
+    raise UserError(
+        f"{name}: has no {' and no '.join(FILES)}; expected weights of hrpose",
+        code="weights-unknown",
+    )
+
+
+def _bound(name: HubName, file: str, about: "DryRunFileInfo") -> None:
+    size = about.file_size or 0
+    if about.will_download and size > MAX_MODEL_BYTES:
+        raise UserError(
+            f"{name}: {file}: expected at most {MAX_MODEL_BYTES / 1e6:.0f} MB, found "
+            f"{size / 1e6:.0f} MB; nothing was downloaded",
+            code="file-too-large",
+        )
+
+
+def push(files: Sequence[Path], name: HubName, *, private: bool = True) -> HubName:
+    """Upload weights, their metadata and a model card to a repository, as one commit.
+
+    `files` are one .onnx, one .safetensors, or both of the same weights. The repository is created
+    if there is none, by default a `private` one. Returns the name with the commit, which always
+    gives these weights. Raises UserError where the files are not weights of hrpose, and where the
+    Hub refuses.
+    """
+    metadata = _common_metadata(files)
+    contents: dict[str, str | bytes] = {f"model{file.suffix}": str(file) for file in files}
+    contents["metadata.json"] = metadata.to_json().encode()
+    contents["README.md"] = model_card(metadata, name.repo, tuple(contents)[: len(files)]).encode()
+    api, _ = _api()
+    from huggingface_hub import CommitOperationAdd
+
+    with _explained(name):
+        api.create_repo(name.repo, private=private, exist_ok=True)
+        done = api.create_commit(
+            name.repo,
+            [CommitOperationAdd(path, content) for path, content in contents.items()],
+            commit_message=f"Weights {metadata.name or name.repo}, by hrpose",
+            revision=name.revision,
+        )
+    return HubName(name.repo, done.oid)
+
+
+def _common_metadata(files: Sequence[Path]) -> Metadata:
+    kinds = [file.suffix for file in files]
+    if not files or len(set(kinds)) != len(kinds) or not {".onnx", ".safetensors"} >= set(kinds):
+        found = ", ".join(map(str, files)) or "none"
+        raise UserError(
+            f"expected an .onnx file, a .safetensors file or one of each, found {found}; "
+            "`hrpose export` and `hrpose train` write them",
+            code="option-invalid",
+        )
+    metadata = [metadata_of(file, Metadata) for file in files]
+    if metadata[0] != metadata[-1]:
+        raise UserError(
+            f"{files[0]} and {files[-1]}: are not the same weights; push them separately",
+            code="weights-unsuitable",
+        )
+    return metadata[0]
+
+
+def _api() -> tuple["HfApi", Any]:
+    try:
+        from huggingface_hub import HfApi, errors
+    except ModuleNotFoundError as error:
+        raise missing(f"{PREFIX}...", error, "hrpose[hub]") from error
+    return HfApi(library_name="hrpose"), errors
+
+
+@contextmanager
+def _explained(name: HubName) -> Iterator[None]:
+    """Errors of the Hub as UserError."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except UserError:
+        raise
+    except errors.GatedRepoError as error:
+        raise UserError(
+            f"{name}: its owner must grant access; request it on its page, and set HF_TOKEN",
+            code="access-denied",
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise UserError(
+            f"{name}: no such repository, or a private one; for those set HF_TOKEN",
+            code="weights-unknown",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise UserError(f"{name}: no such branch, tag or commit", code="weights-unknown") from error
+    except errors.LocalEntryNotFoundError as error:
+        raise UserError(
+            f"{name}: not in the cache, and the Hub cannot be reached; check the connection "
+            "(HF_HUB_OFFLINE=1 turns it off) and try again",
+            code="download-failed",
+        ) from error
+    except Exception as error:  # Of the HTTP library, which depends on the Hub's version.
+        raise UserError(
+            f"{name}: {' '.join(str(error).split())[:300]}", code="download-failed"
+        ) from error
 
 
 def model_card(metadata: Metadata, repo: str, files: tuple[str, ...]) -> str:
@@ -57,14 +206,14 @@ def model_card(metadata: Metadata, repo: str, files: tuple[str, ...]) -> str:
         "",
         f"**License:** {_line(metadata.license)}",
         "",
-        "## Figures",
+        "## Metrics",
         "",
     ]
     if metadata.scores:
-        lines += ["| what | value |", "|---|---|"]
+        lines += ["| metric | value |", "|---|---|"]
         lines += [f"| {_line(name)} | {value:.3f} |" for name, value in metadata.scores.items()]
     else:
-        lines += ["None are stated. `hrpose evaluate` measures them on your data."]
+        lines += ["None. `hrpose evaluate` measures them on your data."]
     lines += [
         "",
         "## Keypoints",
@@ -73,7 +222,7 @@ def model_card(metadata: Metadata, repo: str, files: tuple[str, ...]) -> str:
         "",
     ]
     lines += [
-        "The files hold tensors and metadata, no code. The metadata says all of the above to "
+        "The files hold tensors and metadata, no code. `metadata.json` has the facts above for "
         "programs.",
         "",
     ]
@@ -87,138 +236,3 @@ def _line(text: str) -> str:
 
 def _code(text: str) -> str:
     return " ".join(text.split()).replace("`", "'")
-
-
-PREFIX = "hf:"
-# What a repository may hold, the one that needs no PyTorch first. Neither can hold code.
-FILES = ("model.onnx", "model.safetensors")
-_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-
-
-@dataclass(frozen=True, slots=True)
-class HubName:
-    """A repository, and a branch, tag or commit of it; without one, its main branch."""
-
-    repo: str
-    revision: str | None = None
-
-    @classmethod
-    def parse(cls, name: str) -> "HubName":
-        """Read `hf:owner/name` or `hf:owner/name@revision`. Raises UserError for anything else."""
-        # Where a name has become a path on Windows.
-        found = _NAME.fullmatch(name.removeprefix(PREFIX).replace("\\", "/"))
-        if found is None or ".." in name:
-            raise UserError(f"{name}: expected hf:owner/name or hf:owner/name@revision")
-        return cls(found["repo"], found["revision"])
-
-    def __str__(self) -> str:
-        return f"{PREFIX}{self.repo}" + (f"@{self.revision}" if self.revision else "")
-
-
-def fetch(name: HubName) -> Path:
-    """The repository's weights in huggingface_hub's cache, fetched where they are not there yet.
-
-    A revision that is a whole commit hash is never asked for twice. Raises UserError where there is
-    no such repository, revision or file, where the file is too large, and where the network is
-    needed and not there.
-    """
-    api, errors = _api()
-    with _explained(name):
-        for file in FILES:
-            try:
-                about = api.hf_hub_download(name.repo, file, revision=name.revision, dry_run=True)
-                _bound(name, file, about)
-                return Path(api.hf_hub_download(name.repo, file, revision=name.revision))
-            except errors.LocalEntryNotFoundError:
-                # Not there and the network neither: the other file may be in the cache.
-                if file == FILES[-1]:
-                    raise
-            except errors.EntryNotFoundError:
-                continue
-    raise UserError(f"{name}: has no {' and no '.join(FILES)}; expected weights of hrpose")
-
-
-def _bound(name: HubName, file: str, about: "DryRunFileInfo") -> None:
-    size = about.file_size or 0
-    if about.will_download and size > MAX_MODEL_BYTES:
-        raise UserError(
-            f"{name}: {file}: expected at most {MAX_MODEL_BYTES / 1e6:.0f} MB, found "
-            f"{size / 1e6:.0f} MB; nothing was downloaded",
-            code="file-too-large",
-        )
-
-
-def push(files: Sequence[Path], name: HubName, *, private: bool = True) -> HubName:
-    """Put weights, their metadata and a model card into a repository, as one commit.
-
-    `files` are one .onnx, one .safetensors, or both of the same weights. The repository is made
-    where there is none: a `private` one, unless told otherwise. Returns the name with the commit,
-    which will always be these weights. Raises UserError where the files are no weights of hrpose,
-    and where the Hub refuses.
-    """
-    metadata = _common_metadata(files)
-    contents: dict[str, str | bytes] = {f"model{file.suffix}": str(file) for file in files}
-    contents["metadata.json"] = metadata.to_json().encode()
-    contents["README.md"] = model_card(metadata, name.repo, tuple(contents)[: len(files)]).encode()
-    api, _ = _api()
-    from huggingface_hub import CommitOperationAdd
-
-    with _explained(name):
-        api.create_repo(name.repo, private=private, exist_ok=True)
-        done = api.create_commit(
-            name.repo,
-            [CommitOperationAdd(path, content) for path, content in contents.items()],
-            commit_message=f"Weights {metadata.name or name.repo}, by hrpose",
-            revision=name.revision,
-        )
-    return HubName(name.repo, done.oid)
-
-
-def _common_metadata(files: Sequence[Path]) -> Metadata:
-    kinds = [file.suffix for file in files]
-    if not files or len(set(kinds)) != len(kinds) or not {".onnx", ".safetensors"} >= set(kinds):
-        found = ", ".join(map(str, files)) or "none"
-        raise UserError(
-            f"expected an .onnx file, a .safetensors file or one of each, found {found}; "
-            "`hrpose export` and `hrpose train` write them"
-        )
-    metadata = [metadata_of(file, Metadata) for file in files]
-    if metadata[0] != metadata[-1]:
-        raise UserError(f"{files[0]} and {files[-1]}: are not the same weights; push them apart")
-    return metadata[0]
-
-
-def _api() -> tuple["HfApi", Any]:
-    try:
-        from huggingface_hub import HfApi, errors
-    except ModuleNotFoundError as error:
-        raise missing(f"{PREFIX}...", error, "hrpose[hub]") from error
-    return HfApi(library_name="hrpose"), errors
-
-
-@contextmanager
-def _explained(name: HubName) -> Iterator[None]:
-    """What the Hub says, as one line."""
-    from huggingface_hub import errors
-
-    try:
-        yield
-    except UserError:
-        raise
-    except errors.GatedRepoError as error:
-        raise UserError(
-            f"{name}: its owner lets in only those who asked; ask on its page, and set HF_TOKEN"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise UserError(
-            f"{name}: no such repository, or a private one; for those set HF_TOKEN"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise UserError(f"{name}: no such branch, tag or commit") from error
-    except errors.LocalEntryNotFoundError as error:
-        raise UserError(
-            f"{name}: not in the cache, and the Hub cannot be reached; try again when the network "
-            "is there (HF_HUB_OFFLINE=1 forbids it)"
-        ) from error
-    except Exception as error:  # The network library's own; which that is depends on the version.
-        raise UserError(f"{name}: {' '.join(str(error).split())[:300]}") from error

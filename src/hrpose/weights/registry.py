@@ -24,9 +24,9 @@ Kind = Literal["pose", "backbone", "detector"]
 class Released:
     """One published file.
 
-    `source` is the project that published it. `addresses` are tried in turn; whatever comes must
-    have `sha256`, the whole hash or its first digits. `score` is the publishers' own `figure`, of
-    what `measured` says. `metadata` is how the weights are to be used, for pose networks only.
+    `source` is the project that published it. `addresses` are tried one after the other; the file
+    must have `sha256`, the whole hash or its first digits. `score` is the publishers' own, of the
+    `metric`, under the conditions `measured`. `metadata` are those of pose models.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Released:
     license: str
     source: str
     score: float | None
-    figure: str
+    metric: str
     measured: str
     metadata: Metadata | None = None
 
@@ -51,21 +51,21 @@ _V1 = f"{_MMPOSE}/v1/body_2d_keypoint/topdown_heatmap/coco"
 _YOLOX = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0"
 _W48_SMALL = "b9e0b3ab0439cb68e166c7543e59d2587cd8d7e9acf5ea62a8378eeb82fb50e5"
 _WHOLE_SHA256 = {_W48_SMALL[:8]: _W48_SMALL}
-# MMPose's server has been away for days; whoever else serves a file, its hash is what counts.
+# MMPose's server was unreachable for days; a mirror can serve nothing else than the right hash.
 _MIRRORS = {
     _W48_SMALL: (
         "https://huggingface.co/spaces/fffiloni/mmpose-estimation/resolve/main/"
         "hrnet_w48_coco_256x192-b9e0b3ab_20200708.pth",
     )
 }
-# The authors' own files; their own place for them has no direct address.
+# Copies of the authors' files, for which the authors have no direct address.
 _OFFICIAL = "https://huggingface.co/Prophetetc/cocopose/resolve/main"
 _OFFICIAL_LICENSE = "MIT (the paper's authors); trained on {}, whose images have their own terms"
 _MMPOSE_LICENSE = "Apache-2.0 (MMPose); trained on {}, whose images have their own terms"
 
 
 def _sha256(address: str) -> str:
-    """The whole hash where it is known, else what stands in the name: ...-c78dce93_20200708.pth."""
+    """The whole hash if it is known, else the part in the name: ...-c78dce93_20200708.pth."""
     prefix = address.rpartition("-")[2].partition("_")[0].partition(".")[0]
     return _WHOLE_SHA256.get(prefix, prefix)
 
@@ -79,7 +79,7 @@ def _coco(
     codec: str = "gaussian",
     official_sha256: str = "",
 ) -> Released:
-    """Weights for COCO: MMPose's, or with their hash those of the paper's authors."""
+    """Weights for COCO: MMPose's, or those of the paper's authors if `official_sha256` is given."""
     width, height = input_wh
     ending = "-official" if official_sha256 else "" if codec == "gaussian" else f"-{codec}"
     name = f"{network}-coco-{height}x{width}{ending}"
@@ -227,7 +227,7 @@ def find(name_or_file: str | Path) -> Path:
     """The file of weights given by name or as a file. Raises UserError where there is none.
 
     Names are those inside the package, those of `hrpose weights list`, and `hf:owner/name@revision`
-    for the Hugging Face Hub, whose files are fetched where they are not there yet.
+    for the Hugging Face Hub, whose files are downloaded if they are not in its cache.
     """
     name = str(name_or_file)
     if name in EMBEDDED:
@@ -255,7 +255,7 @@ def find(name_or_file: str | Path) -> Path:
 
 
 def home() -> Path:
-    """Hrpose's folder for this user: HRPOSE_HOME, or the platform's place for caches."""
+    """The cache folder of hrpose: HRPOSE_HOME, or in the platform's folder for caches."""
     if given := os.environ.get("HRPOSE_HOME"):
         return Path(given).expanduser()
     if sys.platform == "win32":
@@ -266,12 +266,12 @@ def home() -> Path:
 
 
 def published_file(row: Released) -> Path:
-    """Where the file is as its publishers made it."""
+    """The path of the file in the cache, as its publishers made it."""
     return home() / "weights" / row.file_name
 
 
 def usable_file(row: Released) -> Path:
-    """Where the file is that hrpose runs: for pose networks one with metadata."""
+    """The path of the file that hrpose runs: for pose models one with metadata."""
     if row.kind == "pose":
         return home() / "weights" / f"{row.name}.safetensors"
     return published_file(row)
