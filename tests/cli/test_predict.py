@@ -233,7 +233,7 @@ def test_an_empty_folder(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     (folder / "notes.txt").touch()
-    one_line_about(run(folder, "--out", tmp_path / "out"), folder, "[file-unreadable]")
+    one_line_about(run(folder, "--out", tmp_path / "out"), folder, "[images-missing]")
     assert not (tmp_path / "out").exists()
 
 

@@ -9,11 +9,13 @@ import typer
 
 from hrpose.cli.console import STOPPED, Show, counted, given, progress, stop_signal, warn
 from hrpose.cli.options import (
+    RESULTS,
     THRESHOLD,
     BatchSize,
     BoxThreshold,
     Detector,
     FlipTest,
+    Out,
     Refine,
     Threshold,
     Weights,
@@ -45,7 +47,7 @@ def batch(
             help="A folder, a zip file, a list (.txt, .parquet) or an address (s3://bucket/folder)."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("out"),
+    out: Out = Path("out"),
     weights: Weights = "w16-small",
     detector: Detector = "auto",
     box_threshold: BoxThreshold = None,
@@ -55,11 +57,20 @@ def batch(
     batch_size: BatchSize = 16,
     partition: Annotated[
         int | None,
-        typer.Option(min=1, max=1_000_000, help="Images in each result file; 250 by default."),
+        typer.Option(
+            min=1,
+            max=1_000_000,
+            help="Images in each result file; by default 250.",
+            rich_help_panel=RESULTS,
+        ),
     ] = None,
     retry_failed: Annotated[
         bool,
-        typer.Option("--retry-failed", help="Repeat the partitions that have failed images."),
+        typer.Option(
+            "--retry-failed",
+            help="Repeat the partitions that have failed images.",
+            rich_help_panel=RESULTS,
+        ),
     ] = False,
     engine: Annotated[
         EngineName,
@@ -70,7 +81,9 @@ def batch(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="At most so many; by default all that fit.", rich_help_panel=_WORKERS
+            min=1,
+            help="Number of workers; by default as many as the cores allow.",
+            rich_help_panel=_WORKERS,
         ),
     ] = None,
     worker_cpus: Annotated[
@@ -88,10 +101,10 @@ def batch(
         ),
     ] = None,
 ) -> None:
-    """Estimate poses in archives of any size: one Parquet file for each partition of the images.
+    """Estimate the poses in archives of any size; write one Parquet file for each partition.
 
-    The same command continues where it stopped. An image that cannot be read is a row with the
-    reason.
+    Run the same command again to continue after an interruption. An image that cannot be read is a
+    row with the reason.
     """
     for option in ("address", "worker_gpus"):
         if engine is not EngineName.ray and given(context, option):

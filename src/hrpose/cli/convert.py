@@ -31,7 +31,7 @@ def mpii(
         typer.Option(help="Its images, a folder or zip file; by default images/ beside ANNOT."),
     ] = None,
 ) -> None:
-    """MPII in the form of HRNet's official code; with gt_valid.mat, ready for PCKh."""
+    """From MPII in the form of HRNet's official code; with gt_valid.mat, ready for PCKh."""
     from hrpose.data.formats.mpii import convert
 
     for done in convert(annot, out, images):
@@ -40,7 +40,7 @@ def mpii(
         if done.images_found < done.images:
             typer.echo(
                 f"  {done.images - done.images_found} images were not found and their sizes "
-                "guessed; poses do not depend on them, but name the folder with --images to be sure"
+                "guessed, which poses do not depend on; name their folder with --images"
             )
 
 
@@ -51,7 +51,7 @@ def to_mpii(
     ],
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
 ) -> None:
-    """From COCO keypoints: MPII as the official code has it, and gt_NAME.mat with head boxes."""
+    """To MPII in the form of HRNet's official code, with head boxes in gt_NAME.mat."""
     from hrpose.data.formats.mpii import from_coco
 
     for path in from_coco(annotations, out):
@@ -70,7 +70,7 @@ Category = Annotated[
 ]
 
 
-# What the examples of the help read.
+# The inputs in the examples of the help.
 _SOURCES = {
     "lsp": "joints.mat",
     "yolo": "data.yaml",
@@ -87,7 +87,7 @@ def add_to(app: typer.Typer) -> None:
     for name, source in SOURCES.items():
         app.command(
             name,
-            help=f"{source.help} To COCO keypoints.",
+            help=f"From {source.help}.",
             epilog=examples(f"hrpose data convert {name} {_SOURCES[name]} out"),
         )(_reader(name, source))
     to_yolo_line = "hrpose data convert to-yolo train.json yolo --val val.json"
@@ -95,7 +95,7 @@ def add_to(app: typer.Typer) -> None:
     for name, target in TARGETS.items():
         app.command(
             name,
-            help=f"From COCO keypoints: {target.help}",
+            help=f"To {target.help}.",
             epilog=examples(f"hrpose data convert {name} train.json out"),
         )(_writer(name, target))
 
@@ -184,7 +184,7 @@ def to_yolo(
     category: Category = None,
     copy: Copy = False,
 ) -> None:
-    """From COCO keypoints: YOLO-pose with data.yaml for Ultralytics; images are linked."""
+    """To YOLO-pose (Ultralytics), with data.yaml; images are linked."""
     from hrpose.data.formats.convert import from_coco_to_yolo
     from hrpose.data.formats.pose_set import ReadOptions
     from hrpose.data.images import ImageFiles

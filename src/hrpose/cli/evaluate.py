@@ -35,7 +35,7 @@ TOLERANCE = 0.001
 
 
 class Nms(StrEnum):
-    """What becomes of repeated poses of one person."""
+    """How duplicates of a person's pose are suppressed."""
 
     hard = "hard"
     soft = "soft"
@@ -65,13 +65,13 @@ def evaluate(
     box_threshold: BoxThreshold = None,
     refine: Refine = False,
     nms: Annotated[
-        Nms, typer.Option(help="OKS-NMS: drop repeated poses (hard) or lower their scores (soft).")
+        Nms, typer.Option(help="OKS-NMS: drop duplicate poses (hard) or lower their scores (soft).")
     ] = Nms.hard,
     metric: Annotated[
         Metric,
         typer.Option(
             case_sensitive=False,
-            help="auto takes PCKh where there are head boxes, PCK without OKS sigmas, else AP.",
+            help="auto: PCKh with head boxes, PCK without OKS sigmas, else AP.",
         ),
     ] = Metric.auto,
     flip_test: FlipTest = True,
@@ -115,12 +115,12 @@ def evaluate(
     else:
         typer.echo(title)
         console = plain_console(110)
-        # Distances, which most evaluations have too, get rows of their own.
+        # Distances are printed in a table of their own.
         for last in (False, True):
-            some = {n: v for n, v in report.metrics.items() if (n in DISTANCES) is last}
-            table = Table(*(Column(name, justify="right") for name in some))
-            table.add_row(*("-" if math.isnan(v) else f"{v:.3f}" for v in some.values()))
-            if some:
+            part = {n: v for n, v in report.metrics.items() if (n in DISTANCES) is last}
+            table = Table(*(Column(name, justify="right") for name in part))
+            table.add_row(*("-" if math.isnan(v) else f"{v:.3f}" for v in part.values()))
+            if part:
                 console.print(table)
     if report.files:
         typer.echo(f"wrote {' and '.join(map(str, report.files))}")
@@ -132,16 +132,17 @@ def evaluate_detector(
     detector: Detector = "builtin",
     box_threshold: BoxThreshold = None,
     min_height: Annotated[
-        float, typer.Option(help="Ignore persons and boxes lower than this, in pixels.", min=0)
+        float,
+        typer.Option(help="Ignore persons and boxes of a smaller height, in pixels.", min=0),
     ] = 96.0,
     min_iou: Annotated[
-        float, typer.Option(help="The least IoU of a box and its person.", min=0.01, max=1)
+        float, typer.Option(help="The minimum IoU of a box and its person.", min=0.01, max=1)
     ] = 0.5,
 ) -> None:
     """Measure a person detector: recall, precision at its threshold, and AP.
 
-    Persons without annotation, as those too small to label in COCO keypoints files, count as false
-    positives: precision reads low there.
+    Persons without an annotation, such as those too small to label in COCO keypoints files, count
+    as false positives, which lowers the precision.
     """
     from hrpose.evaluation.evaluate import evaluate_detector
 
@@ -267,7 +268,10 @@ def verify(
         Path | None,
         typer.Option(help="A data set for --weights: COCO keypoints JSON.", rich_help_panel=MODEL),
     ] = None,
-    images: ImagesIfAny = None,
+    images: Annotated[
+        str | None,
+        typer.Option(help="Images of --annotations.", rich_help_panel=MODEL),
+    ] = None,
     boxes: Annotated[
         str, typer.Option(help="ground-truth, or a COCO detections file.", rich_help_panel=MODEL)
     ] = GROUND_TRUTH,

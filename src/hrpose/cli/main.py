@@ -26,70 +26,67 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-_COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
-    "predict": (
-        predict.predict,
-        (
-            "hrpose predict photo.jpg clip.mp4 folder/ --out out",
-            "hrpose predict camera:0 --show",
-            "hrpose predict folder/ --save csv,dataset --detector torchvision",
-        ),
+_PREDICTION, _EVALUATION = "Prediction", "Evaluation"
+_TRAINING, _FILES = "Training", "Weights and data sets"
+# The panel of the help, and the examples, of each command.
+_COMMANDS: dict[Callable[..., None], tuple[str, *tuple[str, ...]]] = {
+    predict.predict: (
+        _PREDICTION,
+        "hrpose predict photo.jpg clip.mp4 folder/ --out out",
+        "hrpose predict camera:0 --show",
+        "hrpose predict folder/ --save csv,dataset --detector torchvision",
     ),
-    "batch": (
-        batch.batch,
-        (
-            "hrpose batch archive.zip --out poses",
-            "hrpose batch s3://bucket/folder --engine ray --address auto --out poses",
-        ),
+    batch.batch: (
+        _PREDICTION,
+        "hrpose batch archive.zip --out poses",
+        "hrpose batch s3://bucket/folder --engine ray --address auto --out poses",
     ),
-    "serve": (serve.serve, ("hrpose serve --port 8000",)),
-    "explain": (predict.explain, ("hrpose explain photo.jpg --out explained",)),
-    "evaluate": (
-        evaluate.evaluate,
-        (
-            "hrpose evaluate --weights w32.safetensors --annotations val.json --images images",
-            "hrpose evaluate --annotations val.json --images images --boxes detector --out results",
-        ),
+    serve.serve: (_PREDICTION, "hrpose serve --port 8000"),
+    predict.explain: (_PREDICTION, "hrpose explain photo.jpg --out explained"),
+    evaluate.evaluate: (
+        _EVALUATION,
+        "hrpose evaluate --weights w32.safetensors --annotations val.json --images images",
+        "hrpose evaluate --annotations val.json --images images --boxes detector --out results",
     ),
-    "evaluate-detector": (
-        evaluate.evaluate_detector,
-        ("hrpose evaluate-detector --annotations val.json --images images --detector yolox-s",),
+    evaluate.evaluate_detector: (
+        _EVALUATION,
+        "hrpose evaluate-detector --annotations val.json --images images --detector yolox-s",
     ),
-    "analyze": (
-        evaluate.analyze,
-        ("hrpose analyze results/results.json val.json --images images --weights w16-small",),
+    evaluate.analyze: (
+        _EVALUATION,
+        "hrpose analyze results/results.json val.json --images images --weights w16-small",
     ),
-    "train": (
-        train.train,
-        (
-            "hrpose train recipes/w32-coco-256x192.yaml --data data",
-            "hrpose train recipes/w32-coco-256x192.yaml --data data --set optimizer.lr=5e-4",
-        ),
+    evaluate.verify: (
+        _EVALUATION,
+        "hrpose verify",
+        "hrpose verify --weights best.onnx --against best.safetensors",
     ),
-    "train-detector": (
-        train.train_detector,
-        ("hrpose train-detector recipes/finder-4.yaml --data data",),
+    train.train: (
+        _TRAINING,
+        "hrpose train recipes/w32-coco-256x192.yaml --data data",
+        "hrpose train recipes/w32-coco-256x192.yaml --data data --set optimizer.lr=5e-4",
     ),
-    "finetune": (train.finetune, ("hrpose finetune train.json val.json --out runs/horses",)),
-    "export": (weights.export, ("hrpose export --weights best.safetensors --out best.onnx",)),
-    "quantize": (
-        weights.quantize,
-        ("hrpose quantize w16-small small.onnx --annotations val.json --images images",),
+    train.train_detector: (
+        _TRAINING,
+        "hrpose train-detector recipes/finder-4.yaml --data data",
     ),
-    "summary": (weights.summary, ("hrpose summary w32 --input-size 288x384",)),
-    "verify": (
-        evaluate.verify,
-        ("hrpose verify", "hrpose verify --weights best.onnx --against best.safetensors"),
+    train.finetune: (_TRAINING, "hrpose finetune train.json val.json --out runs/horses"),
+    weights.export: (_FILES, "hrpose export --weights best.safetensors --out best.onnx"),
+    weights.quantize: (
+        _FILES,
+        "hrpose quantize w16-small small.onnx --annotations val.json --images images",
     ),
+    weights.summary: (_FILES, "hrpose summary w32 --input-size 288x384"),
 }
-for _name, (_function, _lines) in _COMMANDS.items():
-    app.command(_name, epilog=examples(*_lines))(_function)
-app.add_typer(data.app, name="data")
-app.add_typer(weights.app, name="weights")
+for _function, (_panel, *_lines) in _COMMANDS.items():
+    _name = _function.__name__.replace("_", "-")
+    app.command(_name, rich_help_panel=_panel, epilog=examples(*_lines))(_function)
+app.add_typer(weights.app, name="weights", rich_help_panel=_FILES)
+app.add_typer(data.app, name="data", rich_help_panel=_FILES)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(given: bool) -> None:
+    if given:
         typer.echo(f"hrpose {__version__}")
         raise typer.Exit
 

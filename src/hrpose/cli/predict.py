@@ -210,18 +210,15 @@ def _predict_images(
                 show(done, len(images))
             if signal() is not None:
                 break
-    origin = str(boxes) if boxes is not None else f"detector: {estimator.detector.name}"
-    if isinstance(estimator.detector, OrFullImage):
-        origin = f"detector: {estimator.detector.detector.name}"
-        if results.full_images:
-            count = counted(results.full_images, "image")
-            origin += f"; the full image in {count}"
-            if box_threshold is not None:
-                warn(
-                    f"--box-threshold {box_threshold:g}: the detector found no person in {count}, "
-                    "where the full image is the box of one person; --detector NAME finds none "
-                    "there"
-                )
+    origin = str(boxes) if boxes is not None else f"detector: {_detector_name(estimator)}"
+    if isinstance(estimator.detector, OrFullImage) and results.full_images:
+        count = counted(results.full_images, "image")
+        origin += f"; the full image in {count}"
+        if box_threshold is not None:
+            warn(
+                f"--box-threshold {box_threshold:g}: the detector found no person in {count}, "
+                "where the full image is the box of one person; --detector NAME finds none there"
+            )
     empty = f" ({results.empty} without persons)" if results.empty else ""
     drawn = results.drawn
     files = [*results.files, *drawn] if len(drawn) < 2 else results.files
@@ -231,6 +228,13 @@ def _predict_images(
         f"({origin}) -> {', '.join(written) or 'nothing'}"
     )
     return failures + results.failures
+
+
+def _detector_name(estimator: "PoseEstimator") -> str:
+    from hrpose.detection.factory import OrFullImage
+
+    detector = estimator.detector
+    return detector.detector.name if isinstance(detector, OrFullImage) else detector.name
 
 
 def _predict_clip(
@@ -270,7 +274,7 @@ def _predict_clip(
     speed = results.frames / (time.perf_counter() - start)
     typer.echo(
         f"{source}: {counted(results.frames, 'frame')} at {speed:.1f} frames/s, "
-        f"{counted(len(results.track_ids), 'person')} (detector: {estimator.detector.name}) -> "
+        f"{counted(len(results.track_ids), 'person')} (detector: {_detector_name(estimator)}) -> "
         f"{', '.join(map(str, results.files)) or 'nothing'}"
     )
     for note in results.notes():

@@ -311,12 +311,12 @@ def quantize(
     ] = None,
     calibration_images: Annotated[str | None, typer.Option(help="Images for calibration.")] = None,
     persons: Annotated[int, typer.Option(min=1, help="Persons used for calibration.")] = 200,
-    most_drop: Annotated[
-        float, typer.Option(min=0, max=1, help="The largest accepted drop of AP.")
+    max_drop: Annotated[
+        float, typer.Option(min=0, max=1, help="The largest accepted drop of the AP.")
     ] = 0.01,
     flip_test: FlipTest = False,
 ) -> None:
-    """Quantize weights to 8 bits; written only where the AP drops by no more than --most-drop."""
+    """Quantize weights to 8 bits; written only where the AP drops by at most --max-drop."""
     from rich.table import Table
 
     from hrpose import weights as store
@@ -338,7 +338,7 @@ def quantize(
         images,
         calibration=calibration,
         persons=persons,
-        most_drop=most_drop,
+        max_drop=max_drop,
         flip_test=flip_test,
     )
     table = Table(

@@ -67,7 +67,7 @@ def quantize(
     *,
     calibration: tuple[Path, str | Path] | None = None,
     persons: int = 200,
-    most_drop: float = 0.01,
+    max_drop: float = 0.01,
     flip_test: bool = False,
     seed: int = 0,
 ) -> QuantizationReport:
@@ -76,7 +76,7 @@ def quantize(
     The ranges of activations are those of `persons` crops of `calibration`, (annotations, images),
     which should be another data set than `annotations` and `images`, on which the AP is measured;
     without it they are the same. Raises UserError, and writes nothing, where the AP drops by more
-    than `most_drop`.
+    than `max_drop`.
     """
     if out.suffix != ".onnx":
         raise UserError(f"{out}: expected a name that ends with .onnx", code="option-invalid")
@@ -107,10 +107,10 @@ def quantize(
         bytes_after=len(content),
         calibrated_on=sum(map(len, crops)),
     )
-    if not report.drop <= most_drop:
+    if not report.drop <= max_drop:
         raise UserError(
             f"{weights}: eight bits cost {report.drop:.3f} AP ({before.scores.AP:.3f} to "
-            f"{after.scores.AP:.3f}), at most {most_drop:g} allowed; nothing was written; "
+            f"{after.scores.AP:.3f}), at most {max_drop:g} allowed; nothing was written; "
             "calibrate on more or other persons, or allow more",
             code="drop-too-large",
         )

@@ -89,6 +89,8 @@ def find_inputs(arguments: Sequence[str]) -> Inputs:
         except UserError as error:
             problems.append(error)
     if not images and not clips:
+        if len(problems) == 1:
+            raise problems[0]
         raise UserError("; ".join(map(str, problems)), code="file-unreadable")
     return Inputs(_with_ids(list(images)), _with_stems(list(clips)), tuple(problems))
 

@@ -37,25 +37,27 @@ class Source:
 
 
 SOURCES: Mapping[str, Source] = {
-    "lsp": Source("matlab", "joints.mat", "Leeds Sports Pose and its extension (LSPET)."),
-    "yolo": Source("yolo", "data.yaml", "YOLO-pose, as Ultralytics has it."),
+    "lsp": Source("matlab", "joints.mat", "Leeds Sports Pose and its extension (LSPET)"),
+    "yolo": Source("yolo", "data.yaml", "YOLO-pose (Ultralytics)"),
     "cvat": Source(
         "cvat",
         "annotations.xml, or the JSON of COCO keypoints",
-        "CVAT: images and clips.",
+        "CVAT, images and videos",
         coco_json=True,
     ),
-    "label-studio": Source("label_studio", "The export of the kind JSON", "Label Studio."),
-    "labelme": Source("labelme", "The folder of the JSON files", "labelme, a file an image."),
+    "label-studio": Source("label_studio", "The export of the kind JSON", "Label Studio"),
+    "labelme": Source(
+        "labelme", "The folder of the JSON files", "labelme, one file for each image"
+    ),
     "csv": Source(
         "csv",
         "The table, with a header",
-        "A table, one row a keypoint: image, person, keypoint, x, y, and visible if known.",
+        "a table with one row for each keypoint: image, person, keypoint, x, y, visible",
     ),
     "coco": Source(
         "convert",
         "COCO keypoints JSON",
-        "COCO keypoints of other tools: one category, crowds left out.",
+        "COCO keypoints of other tools, to one category without crowds",
     ),
 }
 
@@ -77,11 +79,11 @@ class Target:
 TARGETS: Mapping[str, Target] = {
     "to-cvat": Target(
         "cvat",
-        "annotations.xml to upload into a task, and labels.json to make the task with.",
+        "CVAT: labels.json to create a task with, and annotations.xml to upload into it",
     ),
     "to-label-studio": Target(
         "label_studio",
-        "tasks.json with predictions to correct, and config.xml for the labeling setup.",
+        "Label Studio: config.xml for the labeling setup, and tasks.json with predictions",
         "/data/local-files/?d=",
     ),
 }
