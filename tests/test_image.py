@@ -1,4 +1,4 @@
-"""Reading images: every good kind comes out upright RGB, every bad file as one clear line."""
+"""Reading images, good and bad, and encoding them."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, ImageFile
 
 from hrpose import image as image_module
 from hrpose.errors import UserError
-from hrpose.image import exif_orientation, image_size, is_upright, read_image, read_reduced
+from hrpose.image import encode, exif_orientation, image_size, is_upright, read_image, read_reduced
 from refusals import refused
 
 
@@ -418,3 +418,23 @@ def test_a_damaged_file_is_refused_reduced_too() -> None:
     data = encoded(smooth(320, 240), "JPEG")
     with refused("image-damaged", "wave.jpg"):
         read_reduced(data[: len(data) // 2], 4, "wave.jpg")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+def test_the_pixels_come_back(suffix: str) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    np.testing.assert_array_equal(read_image(encode(image, suffix)), image)
+    gray = image[..., 0]
+    assert (read_image(encode(gray, suffix)) == gray[..., None]).all()
+
+
+def test_settings_are_passed_on() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    small, large = (encode(image, ".jpg", {cv2.IMWRITE_JPEG_QUALITY: q}) for q in (10, 90))
+    assert len(small) < len(large)
+
+
+@pytest.mark.parametrize(("suffix", "width"), [(".jpg", 65_501), (".webp", 16_384)])
+def test_an_image_that_is_too_wide_is_refused(suffix: str, width: int) -> None:
+    with refused("image-too-large", f"{width} x 1", suffix):
+        encode(np.zeros((1, width, 3), np.uint8), suffix)

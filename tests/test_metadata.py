@@ -1,4 +1,4 @@
-"""The metadata: JSON and back, and what is said of a wrong one."""
+"""Metadata of pose models and person detectors: JSON and back, and refused where they are wrong."""
 
 import json
 from dataclasses import replace
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrpose.codec import Codec
-from hrpose.metadata import Calibration, Metadata
+from hrpose.metadata import Calibration, Confidence, DetectorMetadata, Metadata
 from hrpose.skeletons import COCO_17
 from refusals import refused
 
@@ -130,3 +130,60 @@ def test_what_is_no_calibration(values: tuple[float, float]) -> None:
     data["calibration"] = {"temperature": values[0], "offset": values[1]}
     with refused("metadata-invalid", "w.onnx"):
         Metadata.from_json(json.dumps(data), "w.onnx")
+
+
+DETECTOR = DetectorMetadata(
+    "w16-small",
+    256,
+    threshold=0.3,
+    confidence=Confidence(2.0, 1.5, -0.5),
+    name="detector",
+    license="research",
+    scores={"AP": 0.5},
+)
+
+
+def test_detector_json_and_back() -> None:
+    assert DetectorMetadata.from_json(DETECTOR.to_json()) == DETECTOR
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        Metadata("w16-small", (96, 128)).to_json(),
+        "[" * 9999,
+        DETECTOR.to_json().replace('"threshold": 0.3', '"threshold": NaN'),
+        DETECTOR.to_json().replace("256", "250"),
+        DETECTOR.to_json().replace("256", "1e999"),
+        DETECTOR.to_json().replace("256", "32000000"),
+        DETECTOR.to_json().replace('"version": 1', '"version": 2'),
+        DETECTOR.to_json().replace('"offset": -0.5', '"offset": NaN'),
+        DETECTOR.to_json().replace('"heat": 2.0', '"heat": -2.0'),
+        DETECTOR.to_json().replace('"heat": 2.0', '"heat": "2"'),
+        DETECTOR.to_json().replace('"heat": 2.0', '"heat": 2.0, "color": 1'),
+    ],
+)
+def test_what_is_no_detector_metadata(text: str) -> None:
+    with refused("metadata-invalid", "x.onnx"):
+        DetectorMetadata.from_json(text, "x.onnx")
+
+
+def test_an_older_detector_scores_by_its_peaks() -> None:
+    document = json.loads(DETECTOR.to_json())
+    del document["confidence"]
+    metadata = DetectorMetadata.from_json(json.dumps(document))
+    peaks, boxes = np.array([0.0, 0.3, 1.0]), np.full((3, 4), 9.0)
+    assert metadata.confidence.scores(peaks, boxes).tolist() == [0.0, 0.3, 1.0]
+
+
+def test_a_score_is_a_probability_of_peak_and_size() -> None:
+    confidence = Confidence(heat=2.0, size=1.0, offset=-0.5)
+    boxes = np.array([[0, 0, 64, 64], [0, 0, 128, 128], [5, 5, 32, 128]], np.float64)
+    scores = confidence.scores(np.array([0.5, 0.5, 0.5]), boxes)
+    np.testing.assert_allclose(np.log(scores / (1 - scores)), [-0.5, 0.5, -0.5])
+    certain = Confidence(1e300, 1e300, 1e300).scores(np.array([0.0, 1.0]), boxes[:2])
+    assert (certain >= 0).all()
+    assert (certain <= 1).all()

@@ -1,5 +1,6 @@
-"""The ONNX file: equal to PyTorch, of any batch size, with its metadata."""
+"""Export to ONNX: equal to PyTorch, of any batch size, with metadata."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,24 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import golden_rules
+import hrpose
+from hrpose.cli.main import app
 from hrpose.codec import Codec
-from hrpose.metadata import Metadata
+from hrpose.detection.person_detector import PersonDetector
+from hrpose.metadata import DetectorMetadata, Metadata
 from hrpose.models import HRNet, checkpoint
 from hrpose.models import export as export_module
-from hrpose.models.export import CropsToKeypoints, ExportReport, export_pose
+from hrpose.models.export import (
+    CropsToKeypoints,
+    DetectorReport,
+    ExportReport,
+    ImagesToMaps,
+    export_detector,
+    export_pose,
+)
 from refusals import refused
 
 METADATA = Metadata("w16-small", (64, 96), codec=Codec(sigma=1.5), name="test")
@@ -131,3 +143,165 @@ def test_another_score_is_a_difference(
     monkeypatch.setattr(CropsToKeypoints, "forward", surer)
     with refused("export-differs"):
         export_pose(weights, tmp_path / "w.onnx")
+
+
+DETECTOR = DetectorMetadata("w16-small", 96, threshold=0.25, name="test")
+
+
+@pytest.fixture(scope="module")
+def detector_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights and statistics, as above."""
+    network = HRNet.from_name("w16-small", DetectorMetadata.channels)
+    state = {
+        key: torch.from_numpy(golden_rules.weight(key, tuple(value.shape)))
+        for key, value in network.state_dict().items()
+    }
+    network.load_state_dict(state)
+    path = tmp_path_factory.mktemp("export") / "test.safetensors"
+    checkpoint.save(path, network, DETECTOR)
+    return path
+
+
+@pytest.fixture(scope="module")
+def detector_report(detector_weights: Path) -> DetectorReport:
+    return export_detector(detector_weights, detector_weights.with_suffix(".onnx"))
+
+
+@pytest.fixture(scope="module")
+def detector_session(detector_report: DetectorReport) -> Any:
+    return ort.InferenceSession(detector_report.path, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.slow
+def test_detector_the_report_says_that_both_agree(detector_report: DetectorReport) -> None:
+    assert detector_report.difference <= export_module.DETECTOR_TOLERANCE
+    assert detector_report.file_difference <= export_module.HALF_TOLERANCE
+
+
+@pytest.mark.parametrize("shape", [(1, 96, 96), (3, 64, 96), (1, 160, 32)])
+def test_images_of_any_number_and_size(
+    detector_weights: Path, detector_session: Any, shape: tuple[int, int, int]
+) -> None:
+    batch, height, width = shape
+    images = np.stack([golden_rules.image(seed, height, width) for seed in range(batch)])
+    heat, distances = detector_session.run(["heat", "distances"], {"images": images})
+    with torch.inference_mode():
+        expected = ImagesToMaps(*checkpoint.load_detector(detector_weights)).eval()(
+            torch.from_numpy(images)
+        )
+    assert heat.shape == (batch, height // 4, width // 4)
+    assert np.abs(heat - expected[0].numpy()).max() <= export_module.HALF_TOLERANCE
+    np.testing.assert_allclose(distances, expected[1].numpy(), rtol=export_module.HALF_TOLERANCE)
+
+
+def test_the_file_is_half_as_large_as_its_weights(
+    detector_weights: Path, detector_report: DetectorReport
+) -> None:
+    assert detector_report.path.stat().st_size < 0.6 * detector_weights.stat().st_size
+
+
+def test_detector_the_metadata_travels_along(detector_session: Any) -> None:
+    metadata = detector_session.get_modelmeta().custom_metadata_map
+    assert DetectorMetadata.from_json(metadata[DetectorMetadata.keys[0]]) == DETECTOR
+
+
+@pytest.fixture
+def quick_export(detector_report: DetectorReport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exporter takes seconds; where the graph is not what is tested, once is enough."""
+    graph = onnx.load(detector_report.path)
+    monkeypatch.setattr(export_module, "to_onnx", lambda *_, **__: graph)
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_detector_nothing_is_written_where_onnx_differs(
+    detector_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_module, "DETECTOR_TOLERANCE", -1.0)
+    with refused("export-differs"):
+        export_detector(detector_weights, tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_detector_nan_is_a_difference(
+    detector_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = ImagesToMaps.forward
+
+    def broken(self: ImagesToMaps, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        heat, distances = forward(self, images)
+        return heat * float("nan"), distances
+
+    monkeypatch.setattr(ImagesToMaps, "forward", broken)
+    with refused("export-differs", "nan"):
+        export_detector(detector_weights, tmp_path / "out.onnx")
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_the_command_knows_a_detector(
+    detector_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_module, "DETECTOR_TOLERANCE", export_module.HALF_TOLERANCE)
+    command = [
+        "export",
+        "--weights",
+        str(detector_weights),
+        "--out",
+        str(tmp_path / "out.onnx"),
+    ]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "equal to PyTorch" in done.output
+    assert PersonDetector(tmp_path / "out.onnx").metadata == DETECTOR
+
+
+def test_a_pose_network_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pose.safetensors"
+    checkpoint.save(path, HRNet.from_name("w16-small", 5), Metadata("w16-small", (64, 96)))
+    with refused("weights-unsuitable", "pose.safetensors"):
+        export_detector(path, tmp_path / "out.onnx")
+
+
+@pytest.mark.parametrize(
+    ("write", "expected"),
+    [
+        (
+            lambda path: checkpoint.save(
+                path, HRNet.from_name("w16-small", 5), DetectorMetadata("w16-small", 96)
+            ),
+            "detector",
+        ),
+        (
+            lambda path: checkpoint.save(
+                path, HRNet.from_name("w16-small", 5), Metadata("w16-small", (64, 96))
+            ),
+            "pose",
+        ),
+    ],
+)
+def test_python_and_the_command_export_both_kinds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None], expected: str
+) -> None:
+    write(tmp_path / "a.safetensors")
+    monkeypatch.setattr(export_module, "export_detector", lambda *_: "detector")
+    monkeypatch.setattr(export_module, "export_pose", lambda *_: "pose")
+    found: Any = hrpose.export(tmp_path / "a.safetensors", tmp_path / "a.onnx")
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("w16-small", "weights-unsuitable"),
+        ("no-such-name", "weights-unknown"),
+        ("broken.safetensors", "weights-damaged"),
+    ],
+)
+def test_other_weights_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("broken.safetensors").write_bytes(b"no tensors")
+    with refused(code, name):
+        hrpose.export(name, "a.onnx")
+    assert not Path("a.onnx").exists()

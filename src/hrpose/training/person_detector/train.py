@@ -150,7 +150,7 @@ def build_network(name: str, start: Path | None = None) -> HRNet:
     weights = convert.read(start)
     if weights.network != name:
         raise UserError(
-            f"{start}: expected weights of {name}, found {weights.network}", code="network-unknown"
+            f"{start}: expected weights of {name}, found {weights.network}", code="weights-unsuitable"
         )
     has_head = weights.metadata is None and weights.num_keypoints == channels
     state = {k: v for k, v in weights.state.items() if has_head or not k.startswith(convert.HEAD)}
