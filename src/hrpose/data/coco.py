@@ -366,26 +366,36 @@ class CocoResults:
     @cached_property
     def entries(self) -> list[Entry]:
         """The results, unchecked. Raises UserError where the file is no list of objects."""
-        if not isinstance(self.document, list) or not all(
-            isinstance(entry, dict) for entry in self.document
-        ):
-            hint = "; are annotations and results swapped?" * isinstance(self.document, dict)
-            raise UserError(
-                f"{self.path}: expected COCO results (a list of objects), "
-                f"found {type(self.document).__name__}{hint}",
-                code="annotations-invalid",
-            )
-        return self.document
+        return self._entries("annotations-invalid")
 
-    def detections(self, score: float | None = None) -> Checked:
+    def _entries(self, code: str) -> list[Entry]:
+        if isinstance(self.document, list) and all(isinstance(e, dict) for e in self.document):
+            return self.document
+        hint = "; are annotations and results swapped?" * isinstance(self.document, dict)
+        raise UserError(
+            f"{self.path}: expected COCO results (a list of objects), "
+            f"found {type(self.document).__name__}{hint}",
+            code=code,
+        )
+
+    def detections(
+        self, rows: Mapping[int, int] | None = None, score: float | None = None
+    ) -> Checked:
         """The columns `boxes` (n, 4) [x, y, w, h] and `scores` (n,), both float64.
 
-        `score` is that of entries without one, which are invalid where it is None.
+        With `rows`, by image id, also `image_index` (n,) int32, the row of each image. `score` is
+        that of entries without one, which are invalid where it is None.
         """
-        check = Check(self.path, False, "entry", self.entries, "boxes-invalid")
-        boxes = np.asarray(check.column(BBOX), np.float64).reshape(-1, 4)
-        scores = check.column(SCORE, [entry.get("score", score) for entry in self.entries])
-        return check.finish({"boxes": boxes, "scores": np.asarray(scores, np.float64)})
+        entries = self._entries("boxes-invalid")
+        check = Check(self.path, False, "entry", entries, "boxes-invalid")
+        scores = check.column(SCORE, [entry.get("score", score) for entry in entries])
+        columns: dict[str, NDArray[Any]] = {
+            "boxes": np.asarray(check.column(BBOX), np.float64).reshape(-1, 4),
+            "scores": np.asarray(scores, np.float64),
+        }
+        if rows is not None:
+            columns["image_index"] = np.asarray(check.column(image_rule(rows)), np.int32)
+        return check.finish(columns)
 
 
 def read_results(path: Path) -> CocoResults:

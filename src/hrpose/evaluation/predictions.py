@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose.data.coco import read_json
+from hrpose.data.coco import read_results
 from hrpose.data.images import ImageFiles
 from hrpose.data.persons import PersonTable, group_by_image
 from hrpose.errors import UserError
@@ -105,37 +105,13 @@ def detections(path: Path, table: PersonTable, threshold: float = 0.0) -> Instan
     Boxes of other categories and empty boxes are left out, as in the official code. Raises
     UserError, naming the entry, where the file is of another form.
     """
-    entries = read_json(path)
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(
-            f"{path}: expected COCO detections (a list of objects)", code="boxes-invalid"
-        )
     rows = {int(image_id): row for row, image_id in enumerate(table.image_ids)}
-    index, boxes, scores = [], [], []
-    for position, entry in enumerate(entries):
-        try:
-            row = rows[entry["image_id"]]
-            x, y, w, h = (float(value) for value in entry["bbox"])
-            score = float(entry["score"])
-            if not np.isfinite([x, y, w, h, score]).all():
-                raise ValueError("NaN or infinity")
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise UserError(
-                f"{path}: entry {position}: expected 'image_id' of an image of the annotations, "
-                f"'bbox' [x, y, w, h] and 'score', found {error!r}",
-                code="boxes-invalid",
-            ) from error
-        if entry.get("category_id", table.category_id) != table.category_id:
-            continue
-        if score >= threshold and w > 0 and h > 0:
-            index.append(row)
-            boxes.append([x, y, w, h])
-            scores.append(score)
-    return Instances(
-        np.asarray(index, np.int32),
-        np.asarray(boxes, np.float64).reshape(-1, 4),
-        np.asarray(scores, np.float64),
-    )
+    results = read_results(path).detections(rows)
+    boxes, scores = results.columns["boxes"], results.columns["scores"]
+    categories = [entry.get("category_id", table.category_id) for entry in results.entries]
+    chosen = np.asarray([each == table.category_id for each in categories], bool)
+    chosen &= (scores >= threshold) & (boxes[:, 2:] > 0).all(axis=1)
+    return Instances(results.columns["image_index"][chosen], boxes[chosen], scores[chosen])
 
 
 def instances_of(

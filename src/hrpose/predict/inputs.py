@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from hrpose.data.coco import read_json
+from hrpose.data.coco import read_boxes
 from hrpose.errors import UserError
 from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.image import SUFFIXES
@@ -201,31 +201,15 @@ def boxes_by_image(path: Path, images: Sequence[ImageInput]) -> dict[ImageInput,
     or by the number in it (000000000785.jpg is image 785). Raises UserError for another form, and
     for a number that two images have.
     """
-    document = read_json(path)
-    names: dict[str | int, str | int] = {}
-    if isinstance(document, Mapping):
-        for row, image in enumerate(_list(path, document, "images")):
-            names[_key(path, "image", row, image, "id")] = _key(
-                path, "image", row, image, "file_name", "id"
-            )
-        entries = _list(path, document, "annotations")
-    else:
-        entries = _list(path, {"detections": document}, "detections")
+    results = read_boxes(path).detections(score=1.0)
     boxes: dict[ImageInput, Boxes] = {image: ([], []) for image in images}
     by_key: dict[str | int, list[ImageInput]] = {}
     for image_input in images:
         for key in {image_input.name, _number(image_input.name)} - {None}:
             by_key.setdefault(key, []).append(image_input)  # type: ignore[arg-type]
-    for row, entry in enumerate(entries):
-        box, score = entry.get("bbox"), entry.get("score", 1.0)
-        if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, [*box, score]))):
-            raise UserError(
-                f"{path}: entry {row}: expected 'bbox' [x, y, w, h] and a number 'score', "
-                f"found {box} and {score}",
-                code="boxes-invalid",
-            )
-        key = _key(path, "entry", row, entry, "file_name", "image_id")
-        key = names.get(key, key)
+    columns = (results.columns[name].tolist() for name in ("boxes", "scores"))
+    for row, (entry, box, score) in enumerate(zip(results.entries, *columns, strict=True)):
+        key = _key(path, row, entry)
         matches = by_key.get(Path(key).name if isinstance(key, str) else key, [])
         if len(matches) > 1:
             raise UserError(
@@ -236,40 +220,25 @@ def boxes_by_image(path: Path, images: Sequence[ImageInput]) -> dict[ImageInput,
         for match in matches:
             boxes[match][0].append(box)
             boxes[match][1].append(score)
-    if entries and not any(of_image for of_image, _ in boxes.values()):
+    if results.entries and not any(of_image for of_image, _ in boxes.values()):
         raise UserError(
-            f"{path}: none of its {len(entries)} boxes belongs to these images; give each entry "
-            "a 'file_name'",
+            f"{path}: none of its {len(results.entries)} boxes belongs to these images; give "
+            "each entry a 'file_name'",
             code="boxes-invalid",
         )
     return boxes
 
 
-def _key(path: Path, kind: str, row: int, entry: Mapping[str, Any], *keys: str) -> str | int:
-    """The first of `keys` that `entry` has: a name or a number."""
-    for key in keys:
+def _key(path: Path, row: int, entry: Mapping[str, Any]) -> str | int:
+    """The name or number of an entry's image."""
+    for key in ("file_name", "image_id"):
         value = entry.get(key)
         if isinstance(value, str | int) and not isinstance(value, bool):
             return value
-    expected = " or ".join(f"'{key}'" for key in keys)
     raise UserError(
-        f"{path}: {kind} {row}: expected {expected}, a name or a number, found none",
+        f"{path}: entry {row}: expected 'file_name' or 'image_id', a name or a number, found none",
         code="boxes-invalid",
     )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _list(path: Path, document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    entries = document.get(key)
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(
-            f"{path}: expected a list of objects in '{key}', found something else",
-            code="boxes-invalid",
-        )
-    return entries
 
 
 @dataclass(frozen=True, slots=True, eq=False)
