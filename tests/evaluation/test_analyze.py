@@ -169,7 +169,7 @@ def test_only_the_best_twenty_poses_of_an_image_count(case: Case, tmp_path: Path
         ),
         (
             '[{"image_id": 9999, "category_id": 1, "keypoints": [], "score": 1}]', None,
-            "annotations-invalid", "9999",
+            "annotations-invalid", "result 0",
         ),
         ("[", None, "json-invalid", "results.json"),
         ("{}", "[]", "annotations-invalid", "annotations.json"),

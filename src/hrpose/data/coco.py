@@ -28,9 +28,11 @@ from hrpose.data.rules import (
     AREA,
     BBOX,
     BROKEN,
+    CATEGORY_ID,
     FILE_NAME,
     HEIGHT,
     ID,
+    IMAGE_ID,
     SCORE,
     TRUST,
     WIDTH,
@@ -82,15 +84,10 @@ def read_annotations(
     if isinstance(path, CocoAnnotations):
         return path
     document = read_json(path)
-    if isinstance(document, list):
-        raise UserError(
-            f"{path}: expected COCO annotations (an object), found a list; are annotations and "
-            "results swapped?",
-            code="annotations-invalid",
-        )
     if not isinstance(document, dict):
+        hint = "; are annotations and results swapped?" * isinstance(document, list)
         raise UserError(
-            f"{path}: expected COCO annotations (an object), found {shown(document)}",
+            f"{path}: expected COCO annotations (an object), found {type(document).__name__}{hint}",
             code="annotations-invalid",
         )
     return CocoAnnotations(path, document, lenient, category)
@@ -259,7 +256,9 @@ class CocoAnnotations:
         persons = [
             entry
             for entry in self._of_category()
-            if not entry.get("iscrowd") and (unlabeled or _labeled(entry.get("keypoints")))
+            if not entry.get("iscrowd")
+            # Anything but a list is reported by the check.
+            and (unlabeled or not isinstance(k := entry.get("keypoints") or [], list) or any(k))
         ]
         checked = self._check(persons, len(self.skeleton))
         table = self.table(checked.columns)
@@ -378,6 +377,21 @@ class CocoResults:
             code=code,
         )
 
+    def poses(self, k: int) -> Checked:
+        """The columns `image_ids`, `category_ids` and `scores` (n,), and `keypoints` (n, 3 k), all
+        of 64 bits.
+        """
+        check = Check(self.path, False, "result", self.entries)
+        keypoints = np.asarray(check.column(keypoints_rule(k)), np.float64)
+        return check.finish(
+            {
+                "image_ids": np.asarray(check.column(IMAGE_ID), np.int64),
+                "category_ids": np.asarray(check.column(CATEGORY_ID), np.int64),
+                "scores": np.asarray(check.column(SCORE), np.float64),
+                "keypoints": keypoints.reshape(len(self.entries), 3 * k),
+            }
+        )
+
     def detections(
         self, rows: Mapping[int, int] | None = None, score: float | None = None
     ) -> Checked:
@@ -416,18 +430,11 @@ def read_boxes(path: Path) -> CocoResults:
             for image in annotations.entries("images")
             if "file_name" in image
         }
-        document = [
-            {**entry, "file_name": names[key]}
-            if (key := str(entry.get("image_id"))) in names
-            else entry
-            for entry in annotations.entries("annotations")
-        ]
+        document = annotations.entries("annotations")
+        for row, entry in enumerate(document):
+            if (image := str(entry.get("image_id"))) in names:
+                document[row] = {**entry, "file_name": names[image]}
     return CocoResults(path, document)
-
-
-def _labeled(keypoints: Any) -> bool:
-    """Whether a person has a labeled keypoint; anything but a list is reported later."""
-    return any(keypoints) if isinstance(keypoints, list) else keypoints is not None
 
 
 def _clipped(

@@ -85,6 +85,10 @@ def _relative_path(value: Any) -> bytes:
 
 
 ID = number_rule("id", "a whole number", low=0, high=_LARGEST_ID, whole=True)
+IMAGE_ID, CATEGORY_ID = (
+    number_rule(field, "a whole number", low=-_LARGEST_ID, high=_LARGEST_ID, whole=True)
+    for field in ("image_id", "category_id")
+)
 FILE_NAME = Rule("file_name", "a relative path without '..'", _relative_path, blank=b"")
 WIDTH, HEIGHT = (
     number_rule(side, f"a whole number from 1 to {_LARGEST}", low=1, high=_LARGEST, whole=True)

@@ -9,17 +9,17 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose.data.coco import CocoAnnotations, CocoResults, read_json
+from hrpose.data.coco import CocoAnnotations, CocoResults, read_annotations, read_results
 from hrpose.errors import UserError
 from hrpose.io import write_atomically
 from hrpose.metrics.oks import oks_nms_per_image, soft_oks_nms_per_image
 from hrpose.poses import rescore
-from hrpose.skeletons import COCO_17, from_coco_category
+from hrpose.skeletons import COCO_17
 
 Results = Sequence[Mapping[str, Any]]
 # A file, a parsed one, or its content.
@@ -158,52 +158,30 @@ def _evaluated(
     """COCO's evaluator after its run."""
     from faster_coco_eval import COCO, COCOeval_faster
 
-    truth, truth_name = _read(ground_truth, "ground truth")
-    found, found_name = _read(results, "results")
-    if not isinstance(truth, Mapping) or not isinstance(found, Sequence):
+    annotations, found = _annotations(ground_truth), _results(results)
+    constants = np.asarray(annotations.skeleton.sigmas if sigmas is None else sigmas, float)
+    images = set(annotations.image_columns["image_ids"].tolist())
+    chosen = images if image_ids is None else images & set(image_ids)
+    poses = found.poses(len(annotations.skeleton)).columns
+    if image_ids is None and (unknown := set(poses["image_ids"].tolist()) - chosen):
         raise UserError(
-            f"{truth_name}, {found_name}: expected COCO annotations (an object) and COCO results "
-            "(a list); are they swapped?",
-            code="annotations-invalid",
-        )
-    _require([truth], {"images", "annotations", "categories"}, truth_name, "top level, entry")
-    of_a_person = {"image_id", "category_id"}
-    _require(truth["images"], {"id"}, truth_name, "image")
-    _require(truth["categories"], {"id"}, truth_name, "category")
-    _require(truth["annotations"], of_a_person, truth_name, "annotation")
-    _require(found, of_a_person | {"keypoints", "score"}, found_name, "result")
-    categories = [entry for entry in truth["categories"] if entry.get("keypoints")]
-    if not categories:
-        raise UserError(
-            f"{truth_name}: expected a category with keypoints, found none",
-            code="annotations-invalid",
-        )
-    constants = np.asarray(_sigmas(categories[0], truth_name) if sigmas is None else sigmas, float)
-    category_ids = [entry["id"] for entry in categories]
-    images = [entry["id"] for entry in truth["images"]]
-    chosen = set(images) if image_ids is None else set(images) & set(image_ids)
-    persons = [
-        entry
-        for entry in truth["annotations"]
-        if entry["image_id"] in chosen and entry["category_id"] in category_ids
-    ]
-    if image_ids is None and (unknown := {entry["image_id"] for entry in found} - chosen):
-        raise UserError(
-            f"{found_name}: image_id {min(unknown, key=str)} is not in {truth_name}; "
+            f"{found.path}: image_id {min(unknown)} is not in {annotations.path}; "
             "evaluate against the annotations of the same images",
             code="annotations-invalid",
         )
-    poses = [entry for entry in found if entry["image_id"] in chosen]
-    header = {"images": [{"id": image} for image in sorted(chosen)], "categories": categories}
+    header = {
+        "images": [{"id": image} for image in sorted(chosen)],
+        "categories": [c for c in annotations.entries("categories") if c.get("keypoints")],
+    }
     evaluation = COCOeval_faster(
-        COCO({**header, "annotations": _labels(persons, len(constants), truth_name)}),
-        COCO({**header, "annotations": _poses(poses, len(constants), found_name)}),
+        COCO({**header, "annotations": _labels(annotations, chosen)}),
+        COCO({**header, "annotations": _poses(poses, chosen)}),
         "keypoints",
         kpt_oks_sigmas=constants,
         print_function=_silent,
     )
     evaluation.params.imgIds = sorted(chosen)
-    evaluation.params.catIds = category_ids
+    evaluation.params.catIds = [annotations.category_id]
     evaluation.run()
     return evaluation
 
@@ -212,120 +190,67 @@ def _silent(_: object) -> None:
     """The evaluator reports its progress here."""
 
 
-def _read(source: Any, what: str) -> tuple[Any, str]:
-    """The content of a JSON file, or the given object itself; and a name for messages."""
-    if isinstance(source, CocoAnnotations):
-        return source.document, str(source.path)
-    if isinstance(source, CocoResults):
-        return source.entries, str(source.path)
-    if not isinstance(source, Path | str):
-        return source, what
-    return read_json(Path(source)), str(source)
+def _annotations(source: Truth) -> CocoAnnotations:
+    if isinstance(source, CocoAnnotations | Path | str):
+        return read_annotations(source if isinstance(source, CocoAnnotations) else Path(source))
+    # In content that is no file, images need an id alone.
+    images = source.get("images")
+    if isinstance(images, list):
+        sized = {"file_name": "image", "width": 1, "height": 1}
+        images = [{**sized, **each} if isinstance(each, dict) else each for each in images]
+    return CocoAnnotations(Path("ground truth"), {**source, "images": images})
 
 
-def _sigmas(category: Mapping[str, Any], name: str) -> tuple[float, ...]:
-    try:
-        return from_coco_category(category).sigmas
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{name}: 'categories': {error}", code="annotations-invalid") from error
+def _results(source: Poses) -> CocoResults:
+    if isinstance(source, Path | str):
+        return read_results(Path(source))
+    return source if isinstance(source, CocoResults) else CocoResults(Path("results"), list(source))
 
 
-def _labels(persons: Results, k: int, name: str) -> list[dict[str, Any]]:
-    """The persons that count, with ids from 1: the evaluator reserves id 0."""
-    _require(persons, {"keypoints", "area", "bbox"}, name, "person")
-    keypoints = _matrix(persons, k, name)
-    visible = (keypoints[:, 2::3] > 0).sum(axis=1).tolist()
-    labels = []
-    for index, (person, row, count) in enumerate(zip(persons, keypoints, visible, strict=True)):
-        if not all(
-            isinstance(n, int | float | np.number)
-            for n in (person["area"], person.get("num_keypoints", 0), person.get("iscrowd", 0))
-        ):
-            raise UserError(
-                f"{name}: a person of image {person['image_id']}: expected numbers as area, "
-                "num_keypoints and iscrowd, found other values",
-                code="annotations-invalid",
-            )
+def _labels(annotations: CocoAnnotations, chosen: set[int]) -> list[dict[str, Any]]:
+    """The persons of the images `chosen`, with ids from 1: the evaluator reserves id 0."""
+    instances, k = annotations.instances(), len(annotations.skeleton)
+    image_ids = annotations.image_columns["image_ids"][instances.columns["image_index"]]
+    labels: list[dict[str, Any]] = []
+    for person, image_id, area in zip(
+        instances.entries, image_ids.tolist(), instances.columns["areas"].tolist(), strict=True
+    ):
+        if image_id not in chosen:
+            continue
+        keypoints = person.get("keypoints") or [0] * (3 * k)
+        count = person.get("num_keypoints")
         labels.append(
             {
-                "id": index + 1,
-                "image_id": person["image_id"],
-                "category_id": person["category_id"],
-                "keypoints": row,
-                "num_keypoints": person.get("num_keypoints", count),
-                "area": person["area"],
+                "id": len(labels) + 1,
+                "image_id": image_id,
+                "category_id": annotations.category_id,
+                "keypoints": np.asarray(keypoints, np.float64),
+                "num_keypoints": (
+                    count if isinstance(count, int) else sum(v > 0 for v in keypoints[2::3])
+                ),
+                "area": area,
                 "bbox": person["bbox"],
-                "iscrowd": int(person.get("iscrowd", 0)),
+                "iscrowd": int(bool(person.get("iscrowd"))),
             }
         )
     return labels
 
 
-def _poses(poses: Results, k: int, name: str) -> list[dict[str, Any]]:
+def _poses(poses: Mapping[str, NDArray[Any]], chosen: set[int]) -> list[dict[str, Any]]:
     """Results in the evaluator's form; a pose's area is that of the box around its keypoints."""
-    keypoints = _matrix(poses, k, name)
-    extents = np.ptp(keypoints[:, 0::3], axis=1) * np.ptp(keypoints[:, 1::3], axis=1)
+    keypoints = poses["keypoints"]
+    areas = np.ptp(keypoints[:, 0::3], axis=1) * np.ptp(keypoints[:, 1::3], axis=1)
+    names = ("image_ids", "category_ids", "scores")
+    rows = zip(*(poses[name].tolist() for name in names), areas.tolist(), keypoints, strict=True)
+    chosen_rows = (row for row in rows if row[0] in chosen)
     return [
         {
-            "id": index + 1,
-            "image_id": pose["image_id"],
-            "category_id": pose["category_id"],
-            "keypoints": row,
+            "id": index,
+            "image_id": image_id,
+            "category_id": category_id,
+            "keypoints": points,
             "area": area,
-            "score": pose["score"],
+            "score": score,
         }
-        for index, (pose, row, area) in enumerate(
-            zip(poses, keypoints, extents.tolist(), strict=True)
-        )
+        for index, (image_id, category_id, score, area, points) in enumerate(chosen_rows, start=1)
     ]
-
-
-def _matrix(entries: Results, keypoints: int, name: str) -> NDArray[np.float64]:
-    """(n, 3 k): the keypoints of all entries, checked."""
-    for entry in entries:
-        values = entry["keypoints"] or ()
-        if (found := len(values) if isinstance(values, list | tuple) else 0) != 3 * keypoints:
-            raise UserError(
-                f"{name}: a person of image {entry['image_id']}: expected {3 * keypoints} keypoint "
-                f"numbers for {keypoints} keypoints, found {found}; is it another skeleton's file?",
-                code="annotations-invalid",
-            )
-    try:
-        matrix = np.array([entry["keypoints"] for entry in entries], np.float64)
-        numbers = np.array([entry.get("score", 0.0) for entry in entries], np.float64)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{name}: keypoints and scores must be numbers ({error})", code="annotations-invalid"
-        ) from error
-    matrix = matrix.reshape(len(entries), 3 * keypoints)
-    if not (sound := np.isfinite(matrix).all(axis=1) & np.isfinite(numbers)).all():
-        entry = entries[int(np.argmin(sound))]
-        raise UserError(
-            f"{name}: a person of image {entry['image_id']}: expected finite keypoints and score, "
-            "found NaN or infinity",
-            code="annotations-invalid",
-        )
-    return cast(NDArray[np.float64], matrix)
-
-
-def _require(entries: Any, fields: set[str], name: str, what: str) -> None:
-    """Raises UserError, naming the entry, where one lacks a field or an id is no integer."""
-    if not isinstance(entries, Sequence):
-        raise UserError(
-            f"{name}: expected a list of each {what}, found {type(entries).__name__}",
-            code="annotations-invalid",
-        )
-    for index, entry in enumerate(entries):
-        if not isinstance(entry, Mapping) or (missing := fields - entry.keys()):
-            lacking = sorted(missing) if isinstance(entry, Mapping) else "a JSON object"
-            raise UserError(
-                f"{name}: {what} {index}: expected {', '.join(sorted(fields))}, missing {lacking}",
-                code="annotations-invalid",
-            )
-        for field in fields & {"id", "image_id", "category_id"}:
-            if not isinstance(entry[field], int | np.integer):
-                found = str(entry[field])[:80]
-                raise UserError(
-                    f"{name}: {what} {index}: expected an integer as {field}, found {found}",
-                    code="annotations-invalid",
-                )
