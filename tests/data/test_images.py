@@ -196,7 +196,7 @@ def deflated(content: bytes) -> bytes:
         (with_header(b"x" * 10, 10, 0, flags=1), "archive-invalid"),
         (with_header(b"x" * 10, 10, 12), "archive-invalid"),
         (with_header(b"\xff" * 10, 10, 8), "archive-invalid"),
-        (with_header(b"x" * 10, 10, 0), "image-damaged"),
+        (with_header(b"x" * 10, 10, 0), "image-unsupported"),
         (with_header(b"x" * 10, 10, 0).replace(b"xxxx", b"xxyx", 1), "archive-invalid"),
         (with_header(b"x" * 10, 10, 0).replace(b"PK\x03\x04", b"PKxx"), "archive-invalid"),
     ],

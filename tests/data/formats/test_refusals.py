@@ -81,7 +81,7 @@ FAULTS: list[tuple[str, str, str, str, tuple[str, ...], str]] = [
     ("yolo", "data.yaml", "kpt_shape", "kpt_shpe", ("kpt_shape", "nothing")),
     ("yolo", "data.yaml", "0: animal", "0: dog\n  1: cat", ("--category", "dog, cat"),
      "category-unknown"),
-    ("yolo", "data.yaml", "train:", "train: [", ("data.yaml",), "yaml-invalid"),
+    ("yolo", "data.yaml", "train:", "train: [", ("data.yaml",), "recipe-invalid"),
     ("cvat", "annotations.xml", '<?xml version="1.0" encoding="utf-8"?>',
      '<!DOCTYPE a [<!ENTITY b "c">]>', ("annotations.xml",), "xml-invalid"),
     ("cvat", "annotations.xml", "</skeleton>", "</bones>", ("annotations.xml",), "xml-invalid"),
@@ -117,7 +117,7 @@ def test_errors_name_the_place_and_leave_nothing(
 
 
 CODES_OF_OTHER_FILES = {
-    f"{what}-invalid" for what in ("annotations", "json", "mat", "xml", "yaml")
+    f"{what}-invalid" for what in ("annotations", "json", "mat", "xml", "recipe")
 } | {"file-unreadable"}
 
 
