@@ -1,4 +1,4 @@
-"""The Chinese pages are in step with the English ones."""
+"""The Chinese pages match the English ones."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def marked(chinese: str, english: str = ENGLISH) -> str:
     return f"{chinese}\n<!-- for the English text {languages.fingerprint(english)} -->\n"
 
 
-def test_chinese_pages_are_in_step() -> None:
+def test_chinese_pages_match() -> None:
     assert languages.all_faults() == []
 
 

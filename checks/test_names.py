@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hrpose.quality.findings import KINDS
+from hrpose.quality.labels import KINDS
 
 from .pages import PAGES, ROOT, name
 

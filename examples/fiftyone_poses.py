@@ -1,4 +1,4 @@
-"""Look through poses in FiftyOne: sort by score, filter by keypoint, mend in CVAT.
+"""Open poses in FiftyOne: sort by score, filter by keypoint, correct in CVAT.
 
 pip install hrpose fiftyone
 python examples/fiftyone_poses.py examples/
@@ -13,7 +13,7 @@ from hrpose.image import image_size
 
 
 def instances(image: Path, estimator: hrpose.PoseEstimator) -> list[dict[str, Any]]:
-    """What FiftyOne's Keypoint wants of each person: points are parts of the width and height."""
+    """Arguments of FiftyOne's Keypoint for each person: points relative to width and height."""
     width, height = image_size(image)
     return [
         {
@@ -26,7 +26,7 @@ def instances(image: Path, estimator: hrpose.PoseEstimator) -> list[dict[str, An
 
 
 def main() -> None:
-    """Open the images of a folder in FiftyOne's page."""
+    """Open the images of a folder in the FiftyOne app."""
     import fiftyone as fo
 
     estimator = hrpose.load("w16-small")

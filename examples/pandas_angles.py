@@ -1,4 +1,4 @@
-"""The angle of every elbow and knee, as a table: pandas takes it from there.
+"""The angle of every elbow and knee as a pandas data frame.
 
 pip install "hrpose[tables]"
 python examples/pandas_angles.py examples/*.jpg

@@ -1,4 +1,4 @@
-"""Who raises a hand? supervision draws, hrpose finds.
+"""Draw with supervision, and report who raises a hand.
 
 pip install hrpose, and supervision as docs/guide/images.md says
 python examples/supervision_zones.py examples/astronaut.jpg out.png

@@ -86,7 +86,7 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
 
 
 def _recipes() -> str:
-    """One page with all recipes, each under its name."""
+    """A page with all recipes, each under its name."""
     parts = ["# Recipes\n\nThe files of `recipes/`; `hrpose train recipes/NAME.yaml` runs one.\n"]
     for file in sorted((ROOT / "recipes").glob("*.yaml")):
         text = file.read_text("utf-8")
@@ -95,7 +95,7 @@ def _recipes() -> str:
 
 
 def _named(nav: Any) -> Iterator[str]:
-    """Every page that the navigation names."""
+    """Every page that the navigation lists."""
     for entry in nav if isinstance(nav, list) else nav.values():
         if isinstance(entry, str):
             yield entry

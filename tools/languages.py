@@ -3,8 +3,8 @@
     python -m tools.languages               list the pages to review
     python -m tools.languages --reviewed    record that the Chinese pages were reviewed
 
-A Chinese page has the same headings, tables, links and blocks of code as its English one (comments
-in code may be translated), and its last line names the English text that it was written for.
+A Chinese page has the same headings, tables, links and code blocks as its English one (comments in
+code may be translated), and its last line has the hash of the English text that it translates.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ def fingerprint(text: str) -> str:
 
 
 def shape(text: str) -> dict[str, list[str]]:
-    """What must be the same in both languages."""
+    """The parts of a page that must be the same in both languages."""
     fences = re.findall(r"(?ms)^```(\w*)\n(.*?)^```", text)
     prose = re.sub(r"(?ms)^```.*?^```", "", text)
     indented = re.findall(r"(?m)^ {4}\S.*$", prose)
@@ -73,7 +73,7 @@ def faults(english: str, chinese: str, names: tuple[str, str]) -> list[str]:
 
 
 def all_faults() -> list[str]:
-    """The faults of every pair of the repository."""
+    """The differences of all pairs."""
     return [
         fault
         for pair in PAIRS.items()

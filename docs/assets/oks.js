@@ -1,4 +1,4 @@
-/* The sliders of "How HRNet works": one joint's term of the object keypoint similarity.
+/* The sliders of "How HRNet works": one keypoint's term of the object keypoint similarity.
    The constants are COCO's; checks/ holds them equal to hrpose.skeletons.COCO_17. */
 "use strict";
 (() => {
@@ -9,9 +9,9 @@
     left_knee: 0.087, right_knee: 0.087, left_ankle: 0.089, right_ankle: 0.089,
   };
   const WORDS = {
-    en: { joint: "joint", distance: "distance d to the label", size: "size s of the person",
+    en: { keypoint: "keypoint", distance: "distance d to the label", size: "size s of the person",
           passes: (n) => `as the whole pose, right at ${n} of COCO's 10 thresholds` },
-    zh: { joint: "关键点", distance: "与标注的距离 d", size: "人的尺度 s",
+    zh: { keypoint: "关键点", distance: "与标注的距离 d", size: "人的尺度 s",
           passes: (n) => `若整个姿态都如此，在 COCO 的 10 个阈值中通过 ${n} 个` },
   };
   const root = document.getElementById("oks");
@@ -21,7 +21,7 @@
   const names = Object.keys(SIGMAS).filter((name) => !name.startsWith("right_"));
 
   root.innerHTML = `
-    <label>${words.joint}
+    <label>${words.keypoint}
       <select>${names.map((n) => `<option value="${n}">${n.replace("left_", "")}</option>`).join("")}
       </select></label>
     <label>${words.distance}: <output data-of="d"></output>

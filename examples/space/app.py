@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import hrpose
 
-# What a stranger may ask of a small machine.
+# Limits for untrusted users of a small machine.
 MOST_PIXELS = 20_000_000
 
 
