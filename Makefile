@@ -99,8 +99,8 @@ lock:
 	@touch $@
 
 # The oldest versions that pyproject.toml allows, and the tests of what leans on them.
-LEANING := tests/test_image.py tests/test_onnx_file.py tests/test_tables.py tests/data \
-  tests/detection tests/network tests/onnx_export tests/runtime tests/serve tests/training/test_module.py \
+LEANING := tests/test_image.py tests/test_io.py tests/test_poses.py tests/test_session.py tests/data \
+  tests/detection tests/models tests/serve tests/training/test_module.py \
   tests/video
 lowest:
 	$(PYTHON) -m venv --clear .venv-lowest

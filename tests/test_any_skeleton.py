@@ -75,7 +75,7 @@ def test_from_a_data_set_to_figures(tmp_path: Path, skeleton: Skeleton) -> None:
     run("finetune", annotations, annotations, "--skeleton", tmp_path / "bones.yaml", "--out", out,
         "--input-size", "32x32", "--set", "training.samples_per_epoch=4", "--set",
         "training.epochs=1", "--set", "training.workers=0",
-        "--set", "training.debug_pictures_every=1")  # fmt: skip
+        "--set", "training.debug_images_every=1")  # fmt: skip
     weights = out / "out.safetensors"
     network, metadata = checkpoint.load(weights)
     assert network.num_keypoints == len(metadata.skeleton) == k
@@ -120,7 +120,7 @@ def test_drawn_tabled_and_explained(weights: Path, tmp_path: Path) -> None:
         assert len(list(csv.DictReader(table))) == k
     ((entry),) = json.loads((out / "poses.json").read_text())
     assert len(entry["keypoints"]) == 3 * k
-    drawn = cv2.imread(str(next(out.glob("image*.png"))))
+    drawn = cv2.imread(str(next(out.glob("photo*.png"))))
     assert (drawn != cv2.imread(str(tmp_path / "photo.png"))).any()
     run("explain", tmp_path / "photo.png", "--weights", weights, "--detector", "none", "--out",
         tmp_path / "explained")  # fmt: skip

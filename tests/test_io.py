@@ -149,7 +149,7 @@ def test_no_more_is_begun_than_bounded() -> None:
     results.close()
     left = len(begun)
     assert left < 30
-    assert not [t for t in threading.enumerate() if t.name.startswith("ahead")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]
 
 
 def test_the_next_is_done_while_the_last_is_used() -> None:

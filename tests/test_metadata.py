@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrpose.codec import Codec
-from hrpose.metadata import Calibration, Confidence, DetectorMetadata, Metadata
+from hrpose.metadata import Calibration, Confidence, DetectorMetadata, Metadata, metadata_in
+from hrpose.skeleton import Skeleton
 from hrpose.skeletons import COCO_17
 from refusals import refused
 
@@ -41,6 +42,13 @@ def test_json_and_back(metadata: Metadata) -> None:
 
 def test_the_skeleton_comes_back_as_the_known_one() -> None:
     assert Metadata.from_json(PLAIN.to_json()).skeleton is COCO_17
+
+
+def test_older_files_are_read() -> None:
+    colored = replace(PLAIN, skeleton=Skeleton("dot", ("dot",), colors=((1, 2, 3),)))
+    for metadata, key in ((colored, "hrpose.passport"), (DETECTOR, "hrpose.finder")):
+        text = metadata.to_json().replace('"license"', '"licence"')
+        assert metadata_in({key: text.replace('"colors"', '"colours"')}, "old.onnx") == metadata
 
 
 def test_the_title_is_the_name_or_else_the_network() -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hrpose import poses as poses_module
 from hrpose.geometry import BODY_MARGIN
-from hrpose.poses import FEWEST_KEYPOINTS, Poses, boxes_around, rescore
+from hrpose.poses import MIN_KEYPOINTS, Poses, boxes_around, rescore
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import AP_10K, COCO_17
 from refusals import refused
@@ -136,7 +136,7 @@ def test_a_box_holds_the_sure_keypoints_and_a_margin() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sure", "moves"), [(0, False), (FEWEST_KEYPOINTS - 1, False), (FEWEST_KEYPOINTS, True)]
+    ("sure", "moves"), [(0, False), (MIN_KEYPOINTS - 1, False), (MIN_KEYPOINTS, True)]
 )
 def test_with_few_sure_keypoints_the_box_stays(sure: int, moves: bool) -> None:
     points = [(10.0 + i, 20.0 + i, 0.9 if i < sure else 0.1) for i in range(17)]

@@ -1,7 +1,7 @@
-"""The codec: how a network's points become heatmaps and its heatmaps points, chosen once by name.
+"""The codec: points to heatmaps and heatmaps to points, for NumPy and PyTorch.
 
-Training, evaluation, prediction and export take their codec from the metadata, so that weights are
-never read in another way than they were trained for.
+Training, evaluation, prediction and export use the codec of the metadata, so that weights are
+always decoded as they were trained. `Codec` is chosen by name; the functions are its parts.
 """
 
 import math
@@ -13,9 +13,9 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
-# Exponents of Gaussians below this are taken for zero: products of two such values would be
-# denormal numbers, on which processors are ten times slower.
-FAINTEST = -43.0
+# Exponents of Gaussians below this count as zero: products of two such values would be denormal
+# numbers, on which processors are ten times slower.
+MIN_EXPONENT = -43.0
 # Any array of the Python array API standard; NumPy has no common base class with PyTorch.
 Array = Any
 
@@ -44,8 +44,8 @@ def encode(
     width, height = heatmap_wh
     reach = 3 * sigma
     # Truncation, not floor, as the official code: it differs only left of and above the image.
-    place = scaled(points_xy, (1 / strides[0], 1 / strides[1]))
-    center = xp.trunc(place + 0.5)
+    position = scaled(points_xy, (1 / strides[0], 1 / strides[1]))
+    center = xp.trunc(position + 0.5)
     cx, cy = center[..., 0], center[..., 1]
     # Written so that NaN, like a point far away, gives weight 0.
     touches = (
@@ -53,7 +53,7 @@ def encode(
     )
     labeled = (visible > 0) & touches
     if exact:
-        cx, cy = place[..., 0], place[..., 1]
+        cx, cy = position[..., 0], position[..., 1]
     cx, cy = (xp.where(labeled, c, xp.zeros_like(c)) for c in (cx, cy))
 
     def profile(center: Array, length: int) -> Array:
@@ -61,7 +61,7 @@ def encode(
         center = xp.astype(center, xp.float32)[..., None]
         distance = xp.arange(length, dtype=xp.float32, device=device(center)) - center
         exponent = distance * distance * (-0.5 / sigma**2)
-        near = exponent > FAINTEST if exact else xp.abs(distance) <= reach
+        near = exponent > MIN_EXPONENT if exact else xp.abs(distance) <= reach
         return xp.exp(xp.where(near, exponent, xp.full_like(exponent, -math.inf)))
 
     weights = xp.astype(labeled, xp.float32)
@@ -87,7 +87,7 @@ def decode(heatmaps: Array) -> tuple[Array, Array]:
     index = xp.argmax(flat, axis=-1)
     x, y = index % width, index // width
     inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
-    # Where the offset does not apply any pixel will do; the peak itself is always there.
+    # Where the offset does not apply any pixel will do.
     center = xp.where(inside, index, xp.full_like(index, width + 1))
     # Pixels are read from one flat array: simpler to export than a gather along an axis.
     count = math.prod(index.shape)
@@ -95,13 +95,13 @@ def decode(heatmaps: Array) -> tuple[Array, Array]:
     firsts = xp.arange(count, dtype=index.dtype, device=device(index)) * (height * width)
     peaks = xp.take(pixels, firsts + xp.reshape(index, (-1,)), axis=0)
     scores = xp.reshape(peaks, index.shape)
-    places = firsts + xp.reshape(center, (-1,))
+    centers = firsts + xp.reshape(center, (-1,))
 
     def offset(step: int) -> Array:
         if height < 3 or width < 3:
             return xp.zeros_like(scores)
-        difference = xp.take(pixels, places + step, axis=0) - xp.take(pixels, places - step, axis=0)
-        direction = xp.reshape(xp.sign(difference), index.shape)
+        after, before = (xp.take(pixels, centers + by, axis=0) for by in (step, -step))
+        direction = xp.reshape(xp.sign(after - before), index.shape)
         return xp.where(inside, 0.25 * direction, xp.zeros_like(scores))
 
     x, y = xp.astype(x, scores.dtype), xp.astype(y, scores.dtype)
@@ -157,8 +157,8 @@ def _smoothed_around(
 ) -> Array:
     """The 5x5 pixels around (x, y) of smoothed heatmaps: `flat` (m, h w) to (m, 5, 5).
 
-    `firsts` (m,) is where each heatmap begins among all pixels. Only what those pixels need is
-    smoothed; outside the heatmap there is nothing.
+    `firsts` (m,) is the index of each heatmap's first pixel. Only the pixels needed are smoothed;
+    outside the heatmap all is zero.
     """
     xp = array_namespace(flat)
     width, height = size_wh
@@ -173,17 +173,16 @@ def _smoothed_around(
     smoother = xp.asarray(weights, dtype=flat.dtype, device=device(flat))
     around = xp.arange(-radius - 2, radius + 3, dtype=x.dtype, device=device(flat))
     rows, columns = y[:, None] + around, x[:, None] + around
-    # Places outside are read at 0 and blanked afterwards.
-    rows_there, columns_there = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
-    rows = xp.where(rows_there, rows, xp.zeros_like(rows))
-    columns = xp.where(columns_there, columns, xp.zeros_like(columns))
-    there = rows_there[:, :, None] & columns_there[:, None, :]
-    places = rows[:, :, None] * width + columns[:, None, :]
-    places = places + firsts[:, None, None]
+    # Pixels outside are read at 0 and set to zero afterwards.
+    rows_inside, columns_inside = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+    rows = xp.where(rows_inside, rows, xp.zeros_like(rows))
+    columns = xp.where(columns_inside, columns, xp.zeros_like(columns))
+    inside = rows_inside[:, :, None] & columns_inside[:, None, :]
+    indices = rows[:, :, None] * width + columns[:, None, :] + firsts[:, None, None]
     patch = xp.reshape(
-        xp.take(xp.reshape(flat, (-1,)), xp.reshape(places, (-1,)), axis=0), tuple(places.shape)
+        xp.take(xp.reshape(flat, (-1,)), xp.reshape(indices, (-1,)), axis=0), tuple(indices.shape)
     )
-    patch = xp.where(there, patch, xp.zeros_like(patch))
+    patch = xp.where(inside, patch, xp.zeros_like(patch))
     return smoother @ patch @ smoother.T
 
 
@@ -200,7 +199,7 @@ def flip_back(
     *,
     shift: bool = True,
 ) -> Array:
-    """The heatmaps of a mirrored crop, turned back onto the crop itself.
+    """The heatmaps of a mirrored crop, flipped back to the crop itself.
 
     `mirrored` (..., k, h, w) is the network's output for the crop with its columns reversed. The
     columns are reversed again, left and right keypoints change places by `flip_permutation` (k,),
@@ -223,8 +222,7 @@ def merge_flipped(
 ) -> Array:
     """The flip test: the mean of the heatmaps of a crop and of its mirror image.
 
-    `direct` and `mirrored` (..., k, h, w); `mirrored` is turned by `flip_back` first, which
-    explains the other arguments.
+    `direct` and `mirrored` (..., k, h, w) and the other arguments are those of `flip_back`.
     """
     return (direct + flip_back(mirrored, flip_permutation, shift=shift)) * 0.5
 
@@ -238,14 +236,14 @@ def sigma_for(input_wh: tuple[int, int]) -> float:
 
 
 CODECS = ("gaussian", "dark", "udp")
-# Far beyond what anybody trains; a stranger's file may ask for more memory than there is.
-LARGEST_SIGMA = 100.0
-LARGEST_STRIDE = 64
+# Bounds for untrusted files, far beyond any training: more would exhaust the memory.
+MAX_SIGMA = 100.0
+MAX_STRIDE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """One of three; `sigma` in heatmap pixels, `stride` input pixels per heatmap pixel.
+    """One of three codecs; `sigma` in heatmap pixels, `stride` input pixels per heatmap pixel.
 
     - `gaussian`: the paper's. Gaussians on whole pixels, quarter offset, flip test with a shift.
     - `dark` (Zhang et al., CVPR 2020): Gaussians on the points themselves; a Taylor step on the
@@ -262,12 +260,10 @@ class Codec:
     def __post_init__(self) -> None:
         if self.name not in CODECS:
             raise ValueError(f"codec: expected one of {', '.join(CODECS)}, found '{self.name}'")
-        if not 0 < self.sigma <= LARGEST_SIGMA:
-            raise ValueError(
-                f"sigma: expected above 0, up to {LARGEST_SIGMA:g}, found {self.sigma}"
-            )
-        if not 1 <= self.stride <= LARGEST_STRIDE:
-            raise ValueError(f"stride: expected 1 to {LARGEST_STRIDE}, found {self.stride}")
+        if not 0 < self.sigma <= MAX_SIGMA:
+            raise ValueError(f"sigma: expected above 0, up to {MAX_SIGMA:g}, found {self.sigma}")
+        if not 1 <= self.stride <= MAX_STRIDE:
+            raise ValueError(f"stride: expected 1 to {MAX_STRIDE}, found {self.stride}")
 
     @property
     def unit_lengths(self) -> bool:
@@ -298,13 +294,13 @@ class Codec:
     def flip_back(
         self, mirrored: Array, flip_permutation: Sequence[int] | NDArray[np.int64]
     ) -> Array:
-        """Heatmaps of a mirrored crop, turned back onto the crop: see `heatmap.flip_back`."""
+        """The heatmaps of a mirrored crop, flipped back: see `hrpose.codec.flip_back`."""
         return flip_back(mirrored, flip_permutation, shift=not self.unit_lengths)
 
     def merge_flipped(
         self, direct: Array, mirrored: Array, flip_permutation: Sequence[int] | NDArray[np.int64]
     ) -> Array:
-        """The flip test, see `heatmap.merge_flipped`."""
+        """The flip test: see `hrpose.codec.merge_flipped`."""
         return merge_flipped(direct, mirrored, flip_permutation, shift=not self.unit_lengths)
 
     def strides(self, heatmap_wh: tuple[int, int]) -> tuple[float, float]:

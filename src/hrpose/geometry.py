@@ -1,8 +1,8 @@
-"""Where a crop is in its image, the one warp that cuts it out, and what is done with boxes.
+"""Crops of an image and the warp that cuts them out, boxes, IoU and NMS.
 
 Points are (x, y), pixel centers at integers; sizes (w, h) in pixels; boxes [x, y, w, h]; matrices
-(2, 3) float64, to be applied to (x, y, 1). Directions are said: `matrix` leads from the image to
-the crop, `inverse_matrix` back.
+(2, 3) float64, to be applied to (x, y, 1). `matrix` maps the image to the crop, `inverse_matrix`
+the crop to the image.
 """
 
 import math
@@ -23,7 +23,7 @@ class Crop:
     """An upright or rotated rectangle of the image, and the size of the input it fills.
 
     `center` (x, y) and `size` (w, h) in image pixels, `input_wh` in input pixels, `rotation_deg`
-    turns the image clockwise in the crop, `mirrored` swaps left and right before it turns. With
+    turns the image clockwise in the crop, `mirrored` swaps left and right before the rotation. With
     `unit_lengths` the input's n pixels are n - 1 long, from the center of the first to that of the
     last, and mirroring reverses the columns exactly (UDP); else n, as in the official code.
     """
@@ -64,7 +64,7 @@ class Crop:
 
     @property
     def area(self) -> float:
-        """In square pixels of the image; the area that OKS-NMS and rescoring take for a person."""
+        """In square pixels of the image; the area of a person for OKS-NMS."""
         return self.size[0] * self.size[1]
 
     @property
@@ -81,15 +81,16 @@ class Crop:
         a, b, c, d = mirror * cos / sx, -mirror * sin / sy, sin / sx, cos / sy
         return _affine(a, b, c, d, source=self._input_center(), target=self.center)
 
-    def inside(self, origin: tuple[float, float], shrunk: float) -> "Crop":
-        """The same crop in an image where a point p of the image is (p - origin) / shrunk."""
+    def inside(self, origin: tuple[float, float], reduction: float) -> "Crop":
+        """The same crop in a part of the image, where its point p is (p - origin) / reduction."""
         (x, y), (w, h) = self.center, self.size
-        center = ((x - origin[0]) / shrunk, (y - origin[1]) / shrunk)
-        return replace(self, center=center, size=(w / shrunk, h / shrunk))
+        center = ((x - origin[0]) / reduction, (y - origin[1]) / reduction)
+        return replace(self, center=center, size=(w / reduction, h / reduction))
 
     def bounds(self, margin: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """The upright rectangle of whole pixels around all that the warp reads, `margin` wider on
-        each side: its first pixel (x, y), and the one behind its last.
+        """The pixels that the warp reads, as an upright rectangle with `margin` on each side.
+
+        Returns its first pixel (x, y), and the one after its last.
         """
         (width, height), inverse = self.input_wh, self.inverse_matrix
         corners = transform([(x, y) for x in (0, width - 1) for y in (0, height - 1)], inverse)
@@ -105,8 +106,10 @@ class Crop:
         return width / 2, height / 2
 
     def _scales(self) -> tuple[float, float]:
-        """Input pixels per image pixel along x and y. One for both, taken from the width, as in the
-        official code; with `unit_lengths` each axis has its own.
+        """Input pixels per image pixel along x and y.
+
+        Both are that of the width, as in the official code; with `unit_lengths` each axis has its
+        own.
         """
         (width, height), (w, h) = self._input_length(), self.size
         return width / w, height / h if self.unit_lengths else width / w
@@ -161,8 +164,8 @@ def transform_boxes(
 ) -> NDArray[np.float64]:
     """Boxes (..., 4) under a (2, 3) matrix without rotation, which may mirror.
 
-    A box ends at the edges of pixels while matrices move their centers, so half a pixel goes off
-    before and on again after: a mirrored box would else be a whole pixel beside the person.
+    A box ends at the edges of pixels while matrices map their centers, hence the half pixels: a
+    mirrored box would otherwise be one pixel off.
     """
     corners = xywh_to_xyxy(boxes_xywh).reshape(*boxes_xywh.shape[:-1], 2, 2)
     moved = transform(corners - 0.5, matrix) + 0.5
@@ -171,7 +174,7 @@ def transform_boxes(
 
 
 def clip_boxes(boxes_xywh: NDArray[np.float64], image_wh: tuple[int, int]) -> NDArray[np.float64]:
-    """Boxes (..., 4) cut at the edges of an image (w, h); 0 wide or high where nothing is left."""
+    """Boxes (..., 4) clipped to an image (w, h); 0 wide or high where they are outside."""
     return xyxy_to_xywh(xywh_to_xyxy(boxes_xywh).clip(0, (*image_wh, *image_wh)))
 
 
@@ -181,18 +184,18 @@ def expand_boxes(boxes_xywh: NDArray[np.float64], margin: ArrayLike) -> NDArray[
     return np.concatenate([boxes_xywh[..., :2] - m, boxes_xywh[..., 2:] + 2 * m], axis=-1)
 
 
-def box_around(points_xy: ArrayLike, counted: ArrayLike | None = None) -> NDArray[np.float64]:
+def box_around(points_xy: ArrayLike, mask: ArrayLike | None = None) -> NDArray[np.float64]:
     """The smallest box [x, y, w, h] around points (..., k, 2): (..., 4).
 
-    `counted` (..., k) says which points count, all where it is left out; of none at all the box is
-    NaN. A body reaches beyond its keypoints: see `BODY_MARGIN`.
+    `mask` (..., k) selects the points, by default all; around none the box is NaN. A body reaches
+    beyond its keypoints, see `BODY_MARGIN`.
     """
     points = np.asarray(points_xy, np.float64)
     every = np.ones(points.shape[:-1], np.bool_)
-    there = every if counted is None else np.asarray(counted, np.bool_)
-    low = np.where(there[..., None], points, np.inf).min(axis=-2, initial=np.inf)
-    high = np.where(there[..., None], points, -np.inf).max(axis=-2, initial=-np.inf)
-    some = there.any(axis=-1, keepdims=True)
+    chosen = every if mask is None else np.asarray(mask, np.bool_)
+    low = np.where(chosen[..., None], points, np.inf).min(axis=-2, initial=np.inf)
+    high = np.where(chosen[..., None], points, -np.inf).max(axis=-2, initial=-np.inf)
+    some = chosen.any(axis=-1, keepdims=True)
     corners = np.concatenate([np.where(some, low, np.nan), np.where(some, high, np.nan)], axis=-1)
     return xyxy_to_xywh(corners)
 
@@ -214,25 +217,26 @@ def iou_of_pairs(a_xywh: NDArray[Any], b_xywh: NDArray[Any]) -> NDArray[np.float
 
 
 def nms(
-    boxes_xywh: NDArray[np.float64], scores: NDArray[np.float64], most_iou: float
+    boxes_xywh: NDArray[np.float64], scores: NDArray[np.float64], iou_threshold: float
 ) -> NDArray[np.int64]:
-    """Greedy non-maximum suppression: the indices of the boxes that stay, best first.
+    """Greedy non-maximum suppression: the indices of the remaining boxes, best first.
 
-    From the best score on, each box (n, 4) stays whose IoU with every one that stayed before is at
-    most `most_iou`. Of equal scores (n,) the earlier box comes first.
+    In the order of their scores (n,), boxes (n, 4) remain whose IoU with every one before is at
+    most `iou_threshold`. Of equal scores the earlier box comes first.
     """
-    waiting = np.argsort(-scores, kind="stable")
-    kept = []
-    while len(waiting):
-        best, waiting = waiting[0], waiting[1:]
-        kept.append(best)
-        waiting = waiting[iou_of_pairs(boxes_xywh[best], boxes_xywh[waiting]) <= most_iou]
-    return np.array(kept, np.int64)
+    candidates = np.argsort(-scores, kind="stable")
+    remaining = []
+    while len(candidates):
+        best, candidates = candidates[0], candidates[1:]
+        remaining.append(best)
+        ious = iou_of_pairs(boxes_xywh[best], boxes_xywh[candidates])
+        candidates = candidates[ious <= iou_threshold]
+    return np.array(remaining, np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Boxes:
-    """n boxes of persons in one image, and how sure each is.
+    """n boxes of persons in one image, with scores.
 
     `xywh` (n, 4) float64: [x, y, w, h] in pixels of the image. `scores` (n,) float64 in [0, 1].
     """

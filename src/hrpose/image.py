@@ -269,14 +269,14 @@ def _orientation(image: Image.Image, data: bytes | None = None) -> int:
     """The EXIF orientation; 1 where there is none. A PNG file that is not decoded yet needs its
     `data`.
     """
-    notes = None
+    metadata = None
     if data is not None and isinstance(image, PngImageFile):
-        notes = _without_pixels(data, image.is_animated)
+        metadata = _without_pixels(data, image.is_animated)
     with _quiet():
         try:
-            if notes is not None:
-                with contextlib.suppress(Exception):  # then there is what the header says
-                    image = Image.open(io.BytesIO(notes), formats=("PNG",))
+            if metadata is not None:
+                with contextlib.suppress(Exception):  # then the header's remain
+                    image = Image.open(io.BytesIO(metadata), formats=("PNG",))
                 exif = Image.Image.getexif(image)  # a PNG file's own `getexif` would decode it
             else:
                 exif = image.getexif()
@@ -286,11 +286,11 @@ def _orientation(image: Image.Image, data: bytes | None = None) -> int:
 
 
 def _without_pixels(data: bytes, animated: bool) -> bytes:
-    """A PNG file with its metadata alone, those behind its pixels too."""
-    kept, place, behind = [data[:8]], 8, False
-    while place + 12 <= len(data):
-        length, kind = struct.unpack(">I4s", data[place : place + 8])
-        end = place + 12 + length
+    """A PNG file with its metadata alone, including those behind its pixels."""
+    parts, start, behind = [data[:8]], 8, False
+    while start + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[start : start + 8])
+        end = start + 12 + length
         if kind == b"IEND" or end > len(data) or not kind.isalpha():
             break
         if behind and animated and kind == b"fcTL":
@@ -299,11 +299,11 @@ def _without_pixels(data: bytes, animated: bool) -> bytes:
             behind |= kind == b"IDAT"
         elif behind:
             # Pillow does not check the sums of these.
-            kept.append(_chunk(kind, data[place + 8 : end - 4]))
+            parts.append(_chunk(kind, data[start + 8 : end - 4]))
         else:
-            kept.append(data[place:end])
-        place = end
-    return b"".join([*kept, _chunk(b"IDAT"), _chunk(b"IEND")])
+            parts.append(data[start:end])
+        start = end
+    return b"".join([*parts, _chunk(b"IDAT"), _chunk(b"IEND")])
 
 
 def _chunk(kind: bytes, content: bytes = b"") -> bytes:
@@ -319,7 +319,7 @@ def _to_rgb(image: Image.Image, label: str) -> Image.Image:
         wide = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        # Nothing says which values are black and white.
+        # The values of black and white are unknown.
         raise ImageError(
             f"{label}: expected 8 or 16 bits a channel, found 32; convert it to 8 bits",
             code="image-unsupported",

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read ahead, and the texts that model files carry.
+"""Files: atomic writes, prefetching, and the texts in model files.
 
 Model files (.onnx, .safetensors) have texts beside their tensors, by keys: `metadata_props` and
 `__metadata__`. They are read and replaced in the bytes: that needs neither PyTorch nor the formats'
@@ -65,10 +65,10 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def prefetch(work: Callable[[T], R], items: Iterable[T], threads: int = 2) -> Iterator[R]:
-    """The results of `work` for each item, in order, from threads that work ahead.
+    """The results of `work` for each item, in order, computed by threads before they are requested.
 
-    At most 2 x `threads` results wait, so that memory is bounded. What `work` raises is raised when
-    the item's turn comes.
+    At most 2 x `threads` results wait, so that memory is bounded. An error of `work` is raised in
+    place of the item's result.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
     begun: deque[Future[R]] = deque()

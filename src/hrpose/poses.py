@@ -1,4 +1,4 @@
-"""The result type: the poses of the people in one image."""
+"""`Poses`, the result: the poses of the persons in one image, their scores, and every export."""
 
 import csv
 import io
@@ -16,29 +16,25 @@ from hrpose.skeleton import Skeleton
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
 
-    pass
-
-# Keypoints with a lower score are absent, where nothing else is asked for.
+# Keypoints with a lower score are absent, by default.
 THRESHOLD = 0.3
 # The official code's threshold for the keypoints that count in a pose's score.
 COUNTED_SCORE = 0.2
-# Keypoints below this score say nothing about where the person is.
-SURE_SCORE = 0.2
-# With fewer sure keypoints, the rest of the body may be anywhere.
-FEWEST_KEYPOINTS = 6
-# Keypoints that fall on one spot are not a person so small: a box becomes at most this many times
-# smaller.
-CLOSEST = 10
+# Keypoints below this score are too uncertain to say where the person is.
+CONFIDENT_SCORE = 0.2
+# A box around fewer confident keypoints may miss the rest of the body.
+MIN_KEYPOINTS = 6
+# Keypoints on one spot are not a tiny person: a box becomes at most this many times smaller.
+MAX_SHRINK = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Poses:
-    """n people with k keypoints each, in pixels of the image they were found in.
+    """n persons with k keypoints each, in pixels of their image.
 
     `keypoints` (n, k, 3) float32: x, y, score; scores in [0, 1]. `boxes` (n, 4) float32:
-    [x, y, w, h]. `scores` (n,) float32 in [0, 1]: how sure the whole pose is. `track_ids` (n,)
-    int64 where people were followed through a video, else None. `skeleton` names the k keypoints.
-    Raises ValueError where shapes do not fit.
+    [x, y, w, h]. `scores` (n,) float32 in [0, 1] are those of the poses. `track_ids` (n,) int64 in
+    a video, else None. `skeleton` names the k keypoints. Raises ValueError where shapes do not fit.
     """
 
     keypoints: NDArray[np.float32]
@@ -58,7 +54,7 @@ class Poses:
 
     @classmethod
     def empty(cls, skeleton: Skeleton) -> "Poses":
-        """The poses of an image with nobody in it."""
+        """No poses."""
         zeros = np.zeros(0, np.float32)
         return cls(zeros.reshape(0, len(skeleton), 3), zeros.reshape(0, 4), zeros, skeleton)
 
@@ -66,7 +62,7 @@ class Poses:
         return len(self.keypoints)
 
     def __getitem__(self, chosen: Any) -> "Poses":
-        """The people that `chosen` selects: an index, a slice, a mask or an array of indices."""
+        """The persons that `chosen` selects: an index, a slice, a mask or an array of indices."""
         if isinstance(chosen, int | np.integer):
             chosen = [chosen]
         ids = None if self.track_ids is None else self.track_ids[chosen]
@@ -78,7 +74,7 @@ class Poses:
         return (self[i] for i in range(len(self)))
 
     def to_coco(self, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:
-        """Entries of a COCO keypoint results file, one per person; with `track_id` if followed.
+        """Entries of a COCO keypoint results file, one per person; with `track_id` in a video.
 
         `keypoints` are x, y, score of each keypoint in one list, `bbox` is [x, y, w, h], in pixels.
         `image_id` and `category_id` are those of the annotations they belong to.
@@ -132,30 +128,30 @@ def rescore(
 def boxes_around(
     keypoints: NDArray[np.float32], boxes_xywh: NDArray[np.float64], image_wh: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """Boxes (n, 4) around the sure ones of `keypoints` (n, k, 3), in the pixels they are in.
+    """Boxes (n, 4) around `keypoints` (n, k, 3), in the same pixels.
 
-    Those beside the image of `image_wh` do not count. A person with few sure keypoints keeps the
-    box of `boxes_xywh` (n, 4).
+    Keypoints with a low score or outside the image of `image_wh` are ignored. A person with few
+    others keeps the box of `boxes_xywh` (n, 4).
     """
     points = keypoints[..., :2].astype(np.float64)
     inside = ((points >= 0) & (points < image_wh)).all(axis=-1)
-    sure = inside & (keypoints[..., 2] >= SURE_SCORE)
+    sure = inside & (keypoints[..., 2] >= CONFIDENT_SCORE)
     tight = box_around(points, sure)
     margin = np.maximum(
-        BODY_MARGIN * tight[:, 2:].max(axis=1), boxes_xywh[:, 2:].max(axis=1) / CLOSEST / 2
+        BODY_MARGIN * tight[:, 2:].max(axis=1), boxes_xywh[:, 2:].max(axis=1) / MAX_SHRINK / 2
     )
-    enough = sure.sum(axis=1) >= FEWEST_KEYPOINTS
+    enough = sure.sum(axis=1) >= MIN_KEYPOINTS
     return np.where(enough[:, None], expand_boxes(tight, margin), boxes_xywh)
 
 
 class Row(NamedTuple):
     """One keypoint of one person. The fields are the table's columns, in this order.
 
-    `file` is the image's or the clip's name; `frame` counts a clip's images from 0 and `time`
-    is in seconds, both None for an image; `track_id` is None where nobody was followed; `person`
-    counts the people of one image from 0. `x` and `y` are pixels of the image, rounded to
-    1/1000, `score` is in [0, 1], rounded to 1/10000. `present` is false where the score is below
-    the threshold: the place is then only the network's best guess.
+    `file` is the name of the image or clip; `frame` counts the frames of a clip from 0 and `time`
+    is in seconds, both None for an image; `track_id` is None outside videos; `person` counts the
+    persons of an image from 0. `x` and `y` are pixels of the image, rounded to 1/1000, `score` is
+    in [0, 1], rounded to 1/10000. `present` is false where the score is below the threshold: the
+    position is then only the network's best guess.
     """
 
     file: str
@@ -178,21 +174,21 @@ def rows(
     time: float | None = None,
     threshold: float = THRESHOLD,
 ) -> list[Row]:
-    """The keypoints of the people in one image: n k rows, person by person."""
-    found = []
+    """The keypoints of the persons in one image: n k rows, person by person."""
+    table = []
     ids = [None] * len(poses) if poses.track_ids is None else poses.track_ids.tolist()
     for person, (track_id, keypoints) in enumerate(zip(ids, poses.keypoints, strict=True)):
         present = (keypoints[:, 2] >= threshold).tolist()
         for keypoint, (x, y, score), shown in zip(
             poses.skeleton.keypoints, keypoints.tolist(), present, strict=True
         ):
-            place = (round(x, 3), round(y, 3), round(min(max(score, 0.0), 1.0), 4))
-            found.append(Row(file, frame, time, track_id, person, keypoint, *place, shown))
-    return found
+            values = (round(x, 3), round(y, 3), round(min(max(score, 0.0), 1.0), 4))
+            table.append(Row(file, frame, time, track_id, person, keypoint, *values, shown))
+    return table
 
 
 def to_csv(table: Iterable[Row]) -> str:
-    """A CSV file's text, with a header. What is unknown is empty; present is true or false."""
+    """The text of a CSV file, with a header. None is empty; present is true or false."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Row._fields)
@@ -202,7 +198,7 @@ def to_csv(table: Iterable[Row]) -> str:
 
 
 def to_parquet(table: Sequence[Row]) -> bytes:
-    """A Parquet file's bytes; what is unknown is null. Raises UserError without pyarrow."""
+    """The bytes of a Parquet file; None is null. Raises UserError without pyarrow."""
     check_parquet()
     import pyarrow as pa  # type: ignore[import-untyped]
     import pyarrow.parquet  # type: ignore[import-untyped]
@@ -220,7 +216,7 @@ def to_parquet(table: Sequence[Row]) -> bytes:
 
 
 def check_parquet() -> None:
-    """Raise UserError where Parquet cannot be written, before any work is done for it."""
+    """Raises UserError where Parquet cannot be written, before the work begins."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ModuleNotFoundError as error:
@@ -234,7 +230,7 @@ def to_pandas(table: Sequence[Row]) -> "pd.DataFrame":
     except ModuleNotFoundError as error:
         raise missing("to_pandas", error, "hrpose[tables]") from error
     frame = pd.DataFrame.from_records(table, columns=list(Row._fields))
-    # Whole numbers that may be missing, and types that do not depend on the rows.
+    # Integers that may be missing, and types that do not depend on the rows.
     return frame.astype(
         {
             "file": "str",
@@ -252,11 +248,11 @@ def to_pandas(table: Sequence[Row]) -> "pd.DataFrame":
 
 
 def to_supervision(poses: "Poses", threshold: float) -> Any:
-    """`supervision.KeyPoints` of n people: xy (n, k, 2), the keypoints' and the people's scores.
+    """`supervision.KeyPoints` of n persons: xy (n, k, 2), and the scores of keypoints and persons.
 
     Keypoints with a score below `threshold` are not `visible`. Its `data` has `xyxy` (n, 4), the
-    boxes' corners, `class_name`, and `tracker_id` where people were followed. Raises UserError
-    where supervision is missing or older than 0.29.
+    corners of the boxes, `class_name`, and `tracker_id` in a video. Raises UserError where
+    supervision is missing or older than 0.29.
     """
     try:
         from supervision import KeyPoints  # type: ignore[import-not-found, unused-ignore]

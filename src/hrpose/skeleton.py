@@ -112,6 +112,7 @@ class Skeleton:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Skeleton":
         """The skeleton that `to_dict` wrote as `data`; missing parts have their defaults."""
+        colors = data.get("colors", data.get("colours", ()))  # the key of older files
         return cls(
             name=str(data["name"]),
             keypoints=tuple(str(keypoint) for keypoint in data["keypoints"]),
@@ -120,7 +121,7 @@ class Skeleton:
             sigmas=tuple(data.get("sigmas", ())),
             weights=tuple(data.get("weights", ())),
             upper_body=tuple(int(index) for index in data.get("upper_body", ())),
-            colors=tuple((int(r), int(g), int(b)) for r, g, b in data.get("colors", data.get("colours", ()))),
+            colors=tuple((int(r), int(g), int(b)) for r, g, b in colors),
             category=str(data.get("category", "")),
         )
 

@@ -1,4 +1,4 @@
-"""Skeletons of people, in the order of the data sets that they are named after."""
+"""The shipped skeletons, with the keypoints of the data sets that they are named after."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -94,8 +94,8 @@ CROWDPOSE_14 = Skeleton(
 
 
 # AP-10K (Yu et al., NeurIPS 2021). Its authors measured no OKS constants. These are the numbers, in
-# this order, that published figures were computed with: COCO's, given out without regard to which
-# keypoint is which, so that the sides differ.
+# this order, that published metrics were computed with: COCO's, assigned regardless of the
+# keypoints, so that the sides differ.
 AP_10K = Skeleton(
     name="ap-10k",
     keypoints=(
@@ -122,7 +122,7 @@ _FINGER_COLORS = ((255, 140, 0), (255, 110, 200), (0, 158, 255), (240, 70, 70), 
 # Each finger has four keypoints, from the palm to its tip.
 _HAND = tuple(f"{finger}{keypoint}" for finger in _FINGERS for keypoint in range(1, 5))
 _HAND_LIMBS = tuple((0 if tip % 4 == 1 else tip - 1, tip) for tip in range(1, 21))
-# These and the face's and feet's are those of COCO-WholeBody's own evaluation.
+# The sigmas of hand, face and feet are those of COCO-WholeBody's own evaluation.
 _HAND_SIGMAS = (
     0.029,  # the root, then four for each finger
     0.022, 0.035, 0.037, 0.047,
@@ -132,7 +132,7 @@ _HAND_SIGMAS = (
     0.020, 0.019, 0.022, 0.031,
 )  # fmt: skip
 
-# One hand, left or right: mirrored it is a hand still, so nothing changes places.
+# One hand, left or right: its mirror image is a hand too, so no keypoints swap.
 HAND_21 = Skeleton(
     name="hand-21",
     keypoints=("wrist", *_HAND),
@@ -144,8 +144,8 @@ HAND_21 = Skeleton(
 
 _FEET = ("big_toe", "small_toe", "heel")
 _FEET_AT, _FACE_AT, _LEFT_HAND_AT, _RIGHT_HAND_AT = 17, 23, 91, 112
-# Face points (iBUG's 68) that change places, the person's left first: jaw, eyebrows, nostrils,
-# eyes, outer and inner lips.
+# Face points (iBUG's 68) that swap in the mirror image, the person's left first: jaw, eyebrows,
+# nostrils, eyes, outer and inner lips.
 _FACE_PAIRS = (
     *((16 - i, i) for i in range(8)),
     *((26 - i, 17 + i) for i in range(5)),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.poses import SURE_SCORE, Poses
+from hrpose.poses import CONFIDENT_SCORE, Poses
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Smoother:
         self,
         min_cutoff: float = 0.5,
         beta: float = 6.0,
-        min_score: float = SURE_SCORE,
+        min_score: float = CONFIDENT_SCORE,
         keep: float = 0.5,
     ) -> None:
         self.min_cutoff = min_cutoff

@@ -19,7 +19,7 @@ from hrpose.estimator import FullImage, InputImage, PoseEstimator
 from hrpose.geometry import Boxes, iou
 from hrpose.metrics import oks_nms
 from hrpose.metrics.oks import oks
-from hrpose.poses import SURE_SCORE, Poses, boxes_around
+from hrpose.poses import CONFIDENT_SCORE, Poses, boxes_around
 from hrpose.video.reading import Clip, Frame
 from hrpose.video.smoothing import Smoother
 
@@ -91,20 +91,20 @@ class Tracker:
         truth[..., :2] += shifts[:, None]
         boxes = np.stack([track.box for track in self._tracks])
         boxes[:, :2] += shifts
-        sure = truth[..., 2] >= SURE_SCORE
+        sure = truth[..., 2] >= CONFIDENT_SCORE
         truth[..., 2] = sure
         # The position becomes less certain with every second out of sight.
         unseen = np.array([time - track.time for track in self._tracks])
         areas = boxes[:, 2] * boxes[:, 3] * np.square(1 + unseen)
         similar = oks(poses.keypoints, truth, areas, poses.skeleton.sigmas)
-        enough = (poses.keypoints[..., 2] >= SURE_SCORE).sum(axis=1) >= SURE_KEYPOINTS
+        enough = (poses.keypoints[..., 2] >= CONFIDENT_SCORE).sum(axis=1) >= SURE_KEYPOINTS
         similar *= enough[:, None] & (sure.sum(axis=1) >= SURE_KEYPOINTS)
         return np.maximum(similar, iou(poses.boxes, boxes) / 2)
 
 
 def _update(track: _Track, poses: Poses, row: int, time: float) -> None:
     keypoints = poses.keypoints[row].astype(np.float64)
-    both = (keypoints[:, 2] >= SURE_SCORE) & (track.keypoints[:, 2] >= SURE_SCORE)
+    both = (keypoints[:, 2] >= CONFIDENT_SCORE) & (track.keypoints[:, 2] >= CONFIDENT_SCORE)
     if time > track.time and both.sum() >= SURE_KEYPOINTS:
         moved = np.median(keypoints[both, :2] - track.keypoints[both, :2], axis=0)
         # The mean of old and new, because keypoints are noisier than persons.

@@ -167,10 +167,10 @@ def _bound(address: str, part: Path, size: int, max_bytes: int) -> None:
 
 
 def _unreachable(address: str, part: Path, error: Exception) -> UserError:
-    kept = part.stat().st_size if part.is_file() else 0
+    size = part.stat().st_size if part.is_file() else 0
     again = (
-        f"{kept / 1e6:.1f} MB are here, and the same command resumes the download"
-        if kept
+        f"{size / 1e6:.1f} MB are here, and the same command resumes the download"
+        if size
         else "check the connection and try again"
     )
     return UserError(
