@@ -1,4 +1,4 @@
-"""Synthetic people: the same from the same seed, true to the pixel, valid COCO, side-neutral."""
+"""Synthetic persons: the same from the same seed, true to the pixel, valid COCO, side-neutral."""
 
 import json
 from pathlib import Path
@@ -174,7 +174,7 @@ def test_animals_have_keypoints_of_their_own(tmp_path: Path):
     (category,) = json.loads(path.read_text())["categories"]
     assert category["name"] == "animal"
     assert category["keypoints"] == list(ANIMAL.skeleton.keypoints)
-    # What a COCO file cannot say is found by the names.
+    # What a COCO file does not have is found by the names.
     read = from_coco_category(category)
     assert read.flip_pairs == ANIMAL.skeleton.flip_pairs
     assert read.limbs == ANIMAL.skeleton.limbs

@@ -15,7 +15,7 @@ NAMES = [
 
 
 def entries(persons: int = 9, seed: int = 0, labels: bool = True) -> list[dict[str, Any]]:
-    """Official entries: pixels counted from 1, some joints missing, people at the borders."""
+    """Official entries: pixels counted from 1, some joints missing, persons at the borders."""
     rng = np.random.default_rng(seed)
     found = []
     for person in range(persons):

@@ -29,7 +29,7 @@ def document() -> dict[str, Any]:
 
 
 def write(folder: Path, content: Any) -> Path:
-    path = folder / "people.json"
+    path = folder / "persons.json"
     path.write_text(json.dumps(content))
     return path
 
@@ -240,7 +240,7 @@ def test_views_are_of_one_document(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"3", b"[]", b"null"])
 def test_what_is_no_coco_file(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "people.json"
+    path = tmp_path / "persons.json"
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
         load_persons(path)
@@ -260,7 +260,7 @@ def test_a_file_beyond_the_bound_is_not_read(
 ) -> None:
     path = write(tmp_path, document())
     monkeypatch.setattr(coco, "MAX_JSON_BYTES", 10)
-    with refused("file-too-large", "people.json", "10"):
+    with refused("file-too-large", "persons.json", "10"):
         load_persons(path)
 
 

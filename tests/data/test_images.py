@@ -1,4 +1,4 @@
-"""Images from folders and zip files: the same image, and what is said of bad ones."""
+"""Images from folders and zip files: the same pixels, and the errors for invalid ones."""
 
 import struct
 import warnings

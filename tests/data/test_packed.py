@@ -57,8 +57,8 @@ def test_samples_equal_those_of_the_images_up_to_jpeg(images: Path, pack: Path) 
     table = load_persons(images / "annotations.json")
     paper = Augmentation()
     one, other = (
-        PoseDataset(table, open_cutouts(place, table), (192, 256), augmentation=paper)
-        for place in (images / "images", pack)
+        PoseDataset(table, open_cutouts(path, table), (192, 256), augmentation=paper)
+        for path in (images / "images", pack)
     )
     for person in range(len(table)):
         for seed in range(8):

@@ -1,4 +1,4 @@
-"""`make fuzz`: many damaged files and requests into everything that reads those of strangers.
+"""`make fuzz`: many damaged files and requests for everything that reads untrusted ones.
 
 Each reader runs in a process of its own; a crash, a hang, an unknown exception or too much memory
 is reported with the file that did it, in out/fuzz.
@@ -63,7 +63,7 @@ def attack(name: str, count: int, seed: int, failures: Path) -> tuple[int, float
 
 
 def main() -> int:
-    """Attack all readers, or one in this process; the exit code says whether any gave way."""
+    """Attack all readers, or one in this process; the exit code is 1 where one has a defect."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100_000, help="files, over all readers")
     parser.add_argument("--seed", type=int, default=0)
@@ -88,7 +88,7 @@ def main() -> int:
         command += ["--seed", str(given.seed), "--out", str(given.out)]
         if subprocess.run(command).returncode:
             failed.append(name)
-    print(f"gave way: {', '.join(failed) or 'none'}")
+    print(f"defects: {', '.join(failed) or 'none'}")
     return int(bool(failed))
 
 

@@ -1,4 +1,4 @@
-"""What annotation tools and tables say of people, damaged beside images that are not."""
+"""Annotations of tools and tables, damaged beside intact images."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ SOURCE_NAMES = ("yolo", "yolo-yaml", "cvat", "cvat-video", "label-studio", "labe
 
 
 def source(name: str) -> Callable[[Path], Target]:
-    """What annotation tools export, beside its images; the written file is the damaged one."""
+    """An export of an annotation tool beside its images; one of its files is damaged."""
 
     def target(folder: Path) -> Target:
         write, damaged = {

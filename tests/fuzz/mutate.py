@@ -8,7 +8,7 @@ TEXT = (b"-1", b"1e999", b"NaN", b"null", b"[]", b"{}", b'"', b"[" * 2000, b"9" 
 
 
 def mutate(rng: np.random.Generator, seeds: list[bytes]) -> bytes:
-    """One of the seeds with one to eight damages; most lie near the start, where headers are."""
+    """One of the seeds with one to eight damages; most are near the start, where headers are."""
     data = bytearray(seeds[rng.integers(len(seeds))])
     for _ in range(rng.integers(1, 9)):
         end = len(data) if rng.random() < 0.4 else min(len(data), 200)

@@ -26,7 +26,7 @@ from tiny_weights import write_tiny_weights
 
 LIMITS = Limits(max_bytes=300_000, max_pixels=1_000_000, max_boxes=20)
 
-# Whatever waits for a client waits shorter.
+# Shorter timeouts.
 QUICK = """
 from functools import partial
 from hrpose.serve import middleware, server
@@ -151,7 +151,7 @@ class OverSockets:
         url = httpx.URL(self.url)
         connection = socket.create_connection((url.host, url.port or 80), timeout=SECONDS)
         self._open.append(connection)
-        with suppress(OSError):  # the server had enough and said so
+        with suppress(OSError):  # the server closed the connection
             connection.sendall(data)
         self._count += 1
         if self._count % 100 == 0:
@@ -162,7 +162,7 @@ class OverSockets:
             self._read(self._open.popleft())
 
     def _read(self, connection: socket.socket) -> None:
-        """The answers until the server closes, which it must; the first is looked at."""
+        """The answers until the server closes, which it must; the first is checked."""
         received = b""
         with connection:
             try:

@@ -1,4 +1,4 @@
-"""What reads data sets and settings of strangers: zip files, packs, MATLAB files, clips, YAML."""
+"""Readers of untrusted data sets and settings: zip files, packs, MATLAB files, clips, YAML."""
 
 import io
 import json

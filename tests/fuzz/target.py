@@ -1,4 +1,4 @@
-"""What a target is: good bytes to damage, and what reads them; `close(read)` ends it."""
+"""A target: valid bytes to damage, and their reader, which `close` ends."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,6 @@ Target = tuple[list[bytes], Callable[[bytes], Any]]
 
 
 def close(read: Callable[[bytes], Any]) -> None:
-    """Ends what a reader keeps open, where it is more than a function."""
+    """Close a reader that is more than a function."""
     if hasattr(read, "close"):
         read.close()

@@ -1,4 +1,4 @@
-"""What reads files of strangers, with good files to damage: `target(folder)` gives both."""
+"""Readers of untrusted files, with valid files to damage: `target(folder)` returns both."""
 
 import io
 import json

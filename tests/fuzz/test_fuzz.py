@@ -27,7 +27,7 @@ def test_damaged_files_are_refused_by_one_line(name: str, tmp_path: Path) -> Non
     finally:
         close(read)
     assert len(reasons) > 10
-    if name not in ("recipes", "skeletons"):  # a line for each fault
+    if name not in ("recipes", "skeletons"):  # a line for each wrong value
         assert not any("\n" in reason for reason in reasons)
 
 

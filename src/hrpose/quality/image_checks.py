@@ -111,8 +111,8 @@ def _candidates(
             count = np.searchsorted(listed, probe, "right") - first
             count = np.minimum(count, _MAX_PER_PART)
             own = np.repeat(np.arange(len(queries)), count)
-            place = np.arange(len(own)) - np.repeat(np.cumsum(count) - count, count)
-            other = order[np.repeat(first, count) + place]
+            offset = np.arange(len(own)) - np.repeat(np.cumsum(count) - count, count)
+            other = order[np.repeat(first, count) + offset]
             near = np.bitwise_count(queries[own] ^ hashes[other]) <= RADIUS
             if near.any():
                 pairs.append((own[near], other[near]))

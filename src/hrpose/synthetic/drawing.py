@@ -1,4 +1,4 @@
-"""Painting: parts of a body with their paints, and what is behind them."""
+"""Drawing figures: their kinds, placing them in an image, painting their parts, backgrounds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,72 @@ from numpy.typing import NDArray
 from hrpose.skeleton import Skeleton
 
 Floats = NDArray[np.float64]
-# By name: (3,) in a frame; once placed (4,): x, y in pixels, z, and pixels per body height.
+# By name: (3,) in body heights; in an image (4,): x, y in pixels, z, and pixels per body height.
 Keypoints = dict[str, Floats]
 
+Pixels = NDArray[np.uint8]
+Window = tuple[slice, slice]
+
 SIDES = {"left": 1.0, "right": -1.0}
-# The camera's distance in body heights: near hands look larger, but not by much.
+# The camera's distance in body heights: near hands are slightly larger.
 _CAMERA = 4.0
+_ANGLES = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
+# OpenCV draws to a sixteenth of a pixel where points are integers with 4 fractional bits.
+_SUBPIXEL_BITS = 4
+
+
+class BodyPart(NamedTuple):
+    """The convex hull of circles around keypoints, in one paint."""
+
+    paint: str
+    keypoints: tuple[str, ...]
+    radii: tuple[float, ...]  # in body heights
+    lift: float  # toward the viewer, where parts of the same depth touch
+    figure: int = 0
+
+
+class Paint(NamedTuple):
+    """A color (3,), and for cloth a tint (3,) that a pattern (h, w) in [-1, 1] adds to it.
+
+    All sums are in [0, 255].
+    """
+
+    color: Floats
+    pattern: NDArray[np.float32] | None = None
+    tint: Floats | None = None
+
+    def within(self, window: Window) -> NDArray[np.float32]:
+        """(h, w, 3), or (3,) for a plain paint."""
+        color = self.color.astype(np.float32)
+        if self.pattern is None or self.tint is None:
+            return color
+        return color + self.pattern[window][..., None] * self.tint.astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A kind of figure.
+
+    `pose` draws keypoints (3,) in body heights by name: the skeleton's, and others for drawing.
+    `parts` are the body's parts between them, `wardrobe` their paints by name, which differ from
+    the image's colors. `extent` is the largest width and height of a figure, in body heights.
+    """
+
+    plural: str
+    skeleton: Skeleton
+    pose: Callable[[np.random.Generator], Keypoints]
+    parts: Callable[[np.random.Generator], list[BodyPart]]
+    wardrobe: Callable[[np.random.Generator, Pixels], dict[str, Paint]]
+    extent: tuple[float, float]
+
+    def dress(self, rng: np.random.Generator, keypoints: Keypoints, number: int) -> list[BodyPart]:
+        """The parts of one figure, the farthest first, each with the figure's `number`."""
+
+        def nearness(part: BodyPart) -> float:
+            return part.lift + float(np.mean([keypoints[name][2] for name in part.keypoints]))
+
+        return [part._replace(figure=number) for part in sorted(self.parts(rng), key=nearness)]
 
 
 def direction(outward: float, forward: float) -> Floats:
@@ -40,15 +100,15 @@ def place(
     size_wh: tuple[int, int],
     across: float,
     count: int,
-    room: tuple[float, float],
+    extent: tuple[float, float],
 ) -> Keypoints:
-    """Bring keypoints to pixels: (4,) as (x, y, toward the viewer, pixels per body height).
+    """Place keypoints in an image: (4,) as (x, y, toward the viewer, pixels per body height).
 
-    The figure stands `across` the image (a share of its width), as one of `count`. `room` is the
-    most width and height that it takes, in body heights.
+    `across` is the horizontal position relative to the image's width, `count` the number of
+    figures, `extent` the largest width and height of a figure, in body heights.
     """
     size = np.array(size_wh, np.float64)
-    height = min(size[1] / room[1], size[0] / room[0] / count) * rng.uniform(0.6, 1.0)
+    height = min(size[1] / extent[1], size[0] / extent[0] / count) * rng.uniform(0.6, 1.0)
     points = np.stack(list(keypoints.values()))
     scale = height * _CAMERA / (_CAMERA - points[:, 2:])
     points = np.concatenate([points[:, :2] * scale, points[:, 2:], scale], axis=1)
@@ -58,45 +118,8 @@ def place(
     return dict(zip(keypoints, points, strict=True))
 
 
-Pixels = NDArray[np.uint8]
-Window = tuple[slice, slice]
-
-_ANGLES = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
-# OpenCV draws to a sixteenth of a pixel where points are given as integers of 4 binary digits.
-_SUBPIXEL_BITS = 4
-
-
-class BodyPart(NamedTuple):
-    """The convex hull of circles around keypoints, in one paint."""
-
-    paint: str
-    keypoints: tuple[str, ...]
-    radii: tuple[float, ...]  # in body heights
-    lift: float  # toward the viewer, where parts of the same depth touch
-    figure: int = 0
-
-
-class Paint(NamedTuple):
-    """A color (3,), and for cloth a pattern (h, w) in [-1, 1] that adds so much of the tint.
-
-    All sums lie in [0, 255].
-    """
-
-    color: Floats
-    pattern: NDArray[np.float32] | None = None
-    tint: Floats | None = None
-
-    def within(self, window: Window) -> NDArray[np.float32]:
-        """(h, w, 3), or (3,) for a plain paint."""
-        color = self.color.astype(np.float32)
-        if self.pattern is None or self.tint is None:
-            return color
-        return color + self.pattern[window][..., None] * self.tint.astype(np.float32)
-
-
 def color_unlike(rng: np.random.Generator, others: Sequence[Floats]) -> Floats:
-    """The one of eight random colors that is farthest from all the others."""
+    """The one of eight random colors that is farthest from the nearest of `others`."""
     colors = rng.uniform(45, 210, (8, 3))
     distances = np.linalg.norm(colors[:, None] - np.stack(others), axis=-1).min(1)
     color: Floats = colors[distances.argmax()]
@@ -120,7 +143,7 @@ def cloth(rng: np.random.Generator, shape: tuple[int, ...], color: Floats) -> Pa
 
 
 def _blotches(rng: np.random.Generator, shape: tuple[int, ...], period: int) -> NDArray[np.float32]:
-    """(h, w) smooth noise in [-1, 1] whose grains are about `period` pixels wide."""
+    """(h, w) smooth noise in [-1, 1] with grains about `period` pixels wide."""
     grid = rng.uniform(-1, 1, (shape[0] // period + 2, shape[1] // period + 2))
     noise = cv2.resize(grid.astype(np.float32), shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return noise  # type: ignore[return-value]
@@ -133,9 +156,9 @@ def paint(
     color: Paint,
     light: Floats,
 ) -> tuple[Window, NDArray[np.bool_]]:
-    """Paint one part over `image`, its rim darker; the window it is in and its mask there.
+    """Paint one part over `image`, with a darker rim; return its window and its mask there.
 
-    `light` (2,) moves the bright inner side, in radii.
+    `light` (2,) shifts the bright inner area, in radii.
     """
     ends = np.stack([keypoints[name] for name in part.keypoints])
     radii = np.array(part.radii)[:, None] * ends[:, 3:]
@@ -190,29 +213,3 @@ def background(rng: np.random.Generator, size_wh: tuple[int, int]) -> Pixels:
             end, thickness = rng.integers(0, size_wh), int(rng.integers(1, 12))
             cv2.line(image, (int(x), int(y)), end.tolist(), color, thickness, cv2.LINE_AA)
     return image
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A kind of body.
-
-    `pose` gives keypoints (3,) in the image's frame, in body heights, by name: the skeleton's, and
-    others to draw with. `parts` are what a body with these keypoints is made of, `wardrobe` its
-    paints by name, for an image that they stand out from. `room` is the most width and height that
-    a figure takes, in body heights.
-    """
-
-    plural: str
-    skeleton: Skeleton
-    pose: Callable[[np.random.Generator], Keypoints]
-    parts: Callable[[np.random.Generator], list[BodyPart]]
-    wardrobe: Callable[[np.random.Generator, Pixels], dict[str, Paint]]
-    room: tuple[float, float]
-
-    def dress(self, rng: np.random.Generator, keypoints: Keypoints, number: int) -> list[BodyPart]:
-        """The parts of one figure, the farthest first; its `number` is written on each."""
-
-        def nearness(part: BodyPart) -> float:
-            return part.lift + float(np.mean([keypoints[name][2] for name in part.keypoints]))
-
-        return [part._replace(figure=number) for part in sorted(self.parts(rng), key=nearness)]

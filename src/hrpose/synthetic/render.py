@@ -1,4 +1,4 @@
-"""One image: figures on a background, and the truth about them."""
+"""Synthetic images with their ground truth, and COCO data sets of them."""
 
 import json
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hrpose.errors import UserError
 from hrpose.image import encode
 from hrpose.io import write_atomically
+from hrpose.synthetic.bodies import PERSON
 from hrpose.synthetic.drawing import (
     BodyPart,
     Figure,
@@ -22,19 +23,19 @@ from hrpose.synthetic.drawing import (
     paint,
     place,
 )
-from hrpose.synthetic.figures import PERSON
 
-# Pixels of width and height for one figure: with fewer, hands and eyes are smaller than a pixel.
-LEAST_ROOM = 64
+# Pixels of width and height per figure: with fewer, hands and eyes are smaller than a pixel.
+MIN_SIZE = 64
+_MAX_SIZE = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class SyntheticImage:
-    """One image and the truth about its n figures.
+    """One image and the ground truth of its n figures.
 
     `image` (h, w, 3) uint8 RGB. `keypoints` (n, k, 3) as (x, y, visibility) in the skeleton's
-    order and COCO's meaning: 2 seen, 1 covered by another part or figure, 0 outside the image,
-    then with x = y = 0. `masks` (n, h, w) bool: the silhouettes, also where another figure covers
+    order, with COCO's visibility: 2 visible, 1 covered by another part or figure, 0 outside the
+    image, with x = y = 0. `masks` (n, h, w) bool: the silhouettes, also where another figure covers
     them. `boxes` (n, 4) as [x, y, w, h] and `areas` (n,) are those of the masks, in pixels.
     """
 
@@ -53,25 +54,25 @@ def render_image(
 ) -> SyntheticImage:
     """Draw one image with `persons` figures of a kind, or one or two where it is None.
 
-    Everything random comes from `rng`. Figures stand side by side and may overlap; the later ones
-    are in front. Raises ValueError where a figure has less than 64 pixels of width or height.
+    All randomness is from `rng`. Figures are side by side and may overlap, the later ones in front.
+    Raises ValueError where a figure has less than 64 pixels of width or height.
     """
     width, height = size_wh
     count = int(rng.integers(1, 3)) if persons is None else persons
-    if count < 1 or width < LEAST_ROOM * count or height < LEAST_ROOM:
+    if count < 1 or width < MIN_SIZE * count or height < MIN_SIZE:
         raise ValueError(
-            f"a synthetic image: expected at least one figure and {LEAST_ROOM}x{LEAST_ROOM} "
+            f"a synthetic image: expected at least one figure and {MIN_SIZE}x{MIN_SIZE} "
             f"pixels for each, found {count} in {width}x{height}"
         )
     image = background(rng, size_wh)
     light = rng.uniform(-0.25, 0.25, 2)
-    # The number of the part that is seen at each pixel, counted through all figures.
+    # The number of the topmost part at each pixel, counted over all figures.
     owner = np.full((height, width), -1, np.int32)
     masks = np.zeros((count, height, width), np.bool_)
     parts: list[BodyPart] = []
     figures: list[Keypoints] = []
     for mask, slot in zip(masks, rng.permutation(count), strict=True):
-        body = place(rng, figure.pose(rng), size_wh, (slot + 0.5) / count, count, figure.room)
+        body = place(rng, figure.pose(rng), size_wh, (slot + 0.5) / count, count, figure.extent)
         paints = figure.wardrobe(rng, image)
         for part in figure.dress(rng, body, len(figures)):
             window, inside = paint(image, body, part, paints[part.paint], light)
@@ -95,7 +96,7 @@ def _truth(
     owner: NDArray[np.int32],
     parts: Sequence[BodyPart],
 ) -> Floats:
-    """(k, 3): a keypoint is seen where a part that it belongs to is the topmost."""
+    """(k, 3): a keypoint is visible where a part that it belongs to is the topmost."""
     height, width = owner.shape
     keypoints = np.zeros((len(names), 3))
     for index, name in enumerate(names):
@@ -103,12 +104,9 @@ def _truth(
         column, row = round(float(x)), round(float(y))
         if 0 <= column < width and 0 <= row < height:
             top = parts[owner[row, column]] if owner[row, column] >= 0 else None
-            seen = top is not None and top.figure == figure and name in top.keypoints
-            keypoints[index] = x, y, 2 if seen else 1
+            visible = top is not None and top.figure == figure and name in top.keypoints
+            keypoints[index] = x, y, 2 if visible else 1
     return keypoints
-
-
-_LARGEST = 4096
 
 
 def write_dataset(
@@ -121,18 +119,18 @@ def write_dataset(
 ) -> Path:
     """Write a COCO keypoints data set: `folder`/annotations.json and images/000001.jpg, ...
 
-    The same arguments give the same files, and a longer set begins with the shorter one. The
-    number of figures is between the two of `persons_per_image`, both included. Returns the
-    path of annotations.json, which is written last. Raises UserError for numbers that make no
-    sense and for a folder that cannot be written.
+    The same arguments give the same files, and a larger set begins with the smaller one. The
+    number of figures is from `persons_per_image`, a range with both ends. Returns the path of
+    annotations.json, which is written last. Raises UserError for invalid numbers and for a folder
+    that cannot be written.
     """
     least, most = persons_per_image
     width, height = size_wh
-    room = LEAST_ROOM * most <= width <= _LARGEST and LEAST_ROOM <= height <= _LARGEST
-    if images < 1 or seed < 0 or not 1 <= least <= most or not room:
+    fits = MIN_SIZE * most <= width <= _MAX_SIZE and MIN_SIZE <= height <= _MAX_SIZE
+    if images < 1 or seed < 0 or not 1 <= least <= most or not fits:
         raise UserError(
-            "synthetic data: expected images >= 1, seed >= 0, 1 <= fewest people <= most, and a "
-            f"size from {LEAST_ROOM}x{LEAST_ROOM} for each person to {_LARGEST}x{_LARGEST}, found "
+            "synthetic data: expected images >= 1, seed >= 0, 1 <= fewest persons <= most, and a "
+            f"size from {MIN_SIZE}x{MIN_SIZE} for each person to {_MAX_SIZE}x{_MAX_SIZE}, found "
             f"images {images}, seed {seed}, persons {least} to {most}, size {width}x{height}",
             code="option-invalid",
         )
@@ -173,5 +171,5 @@ def write_dataset(
 
 
 def _plain(points: NDArray[np.float64]) -> list[float]:
-    """(k, 3) to COCO's flat list; a hundredth of a pixel is exact enough for a file."""
+    """(k, 3) as COCO's flat list, rounded to a hundredth of a pixel."""
     return [int(v) if i % 3 == 2 else round(float(v), 2) for i, v in enumerate(points.flat)]

@@ -1,4 +1,4 @@
-"""Small sources as the tools export them, each of the same two people in the same two images."""
+"""Small sources as the tools export them, each with the same two persons in the same two images."""
 
 import json
 from pathlib import Path

@@ -132,7 +132,7 @@ def test_there_and_back(annot: Path, tmp_path: Path) -> None:
     expected, found = (loadmat(folder / "gt_valid.mat") for folder in (annot, tmp_path / "back"))
     for name in ("jnt_missing", "pos_gt_src", "headboxes_src"):
         np.testing.assert_array_equal(found[name], expected[name])
-    # The official code looks joints up like this.
+    # The official code finds joints like this.
     for joint, name in enumerate(NAMES):
         assert np.where(found["dataset_joints"] == name)[1][0] == joint
 
@@ -149,7 +149,7 @@ def test_points_of_unlabeled_joints_come_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("differ", [False, True])
 def test_pckh_from_our_form_alone(tmp_path: Path, differ: bool) -> None:
-    # The golden people, with JSON labels that are those of the .mat file or not quite.
+    # The golden persons, whose JSON labels are those of the .mat file or slightly different.
     part = {n: arrays("pipeline")[f"pckh_{n}"] for n in ("pred", "gt", "missing", "headboxes")}
     official = entries(len(part["gt"]))
     for entry, points, missing in zip(official, part["gt"], part["missing"], strict=True):
@@ -177,7 +177,7 @@ def test_pckh_from_our_form_alone(tmp_path: Path, differ: bool) -> None:
 def test_one_person_alone(tmp_path: Path) -> None:
     official = entries(1)
     heads = {name: value for name, value in truth(official).items() if name != "dataset_joints"}
-    # As MATLAB writes it: the last axis of length 1 is gone.
+    # As MATLAB writes it, without a last axis of length 1.
     heads = {**heads, "headboxes_src": heads["headboxes_src"][..., 0]}
     found = pckh_truth(read_annotations(converted(tmp_path / "annot", official, heads)), [1])
     assert found is not None

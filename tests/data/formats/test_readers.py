@@ -80,7 +80,7 @@ def test_yolo_keeps_its_subsets(tmp_path: Path, values: int) -> None:
         (image, (person,)) = next(iter(persons(found[subset]).items()))
         assert image == f"images/{subset}/{name}"
         expected = np.reshape(EXPECTED[name][0], (3, 3))
-        if values == 2:  # nothing says who is hidden
+        if values == 2:  # there is no visibility
             expected[expected[:, 2] > 0, 2] = 2
         assert person["keypoints"] == expected.ravel().tolist()
         assert person["bbox"] == BOXES[name]
@@ -123,7 +123,7 @@ def test_leeds_sports_poses(tmp_path: Path, lsp: bool) -> None:
     table = load_persons(tmp_path / "out" / "annotations.json")
     assert table.skeleton is LSP_14
     assert table.image_name(1) == ("im0002.jpg" if lsp else "im00002.jpg")
-    # LSP's third value says hidden, LSPET's usable.
+    # The third value is 1 for hidden joints in LSP, for usable ones in LSPET.
     expected = [2, 1] * 7 if lsp else [0, 2] * 7
     assert table.keypoints[0, :, 2].tolist() == expected
     assert table.keypoints[0, 13].tolist() == [135, 68, expected[13]]
@@ -156,8 +156,8 @@ def test_points_of_cvat_without_skeletons(tmp_path: Path) -> None:
     assert document["annotations"][0]["keypoints"] == [1, 2, 2, 3, 4, 2, 5, 6, 2]
 
 
-def test_whose_keypoints_label_studio_has(tmp_path: Path) -> None:
-    """By parent, by relation, and by place: the smallest rectangle that lacks the keypoint."""
+def test_persons_of_keypoints_in_label_studio(tmp_path: Path) -> None:
+    """By parent, by relation, and by position: the smallest rectangle that lacks the keypoint."""
     common = {"original_width": 100, "original_height": 100}
 
     def box(key: str, x: float, y: float, w: float, h: float) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def test_whose_keypoints_label_studio_has(tmp_path: Path) -> None:
     ]
 
 
-def test_boxes_that_are_made_from_keypoints() -> None:
+def test_boxes_made_from_keypoints() -> None:
     assert box_of_keypoints([(20, 30, 2), (60, 50, 1)], (200, 100)) == (16, 26, 48, 28)
     assert box_of_keypoints([(2, 2, 2), (198, 98, 2)], (200, 100)) == (0, 0, 200, 100)
     assert box_of_keypoints([(20, 30, 2)], (200, 100)) == (0, 0, 200, 100)

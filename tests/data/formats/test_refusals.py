@@ -32,7 +32,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
 
 # The format, the file below the source's folder, what is replaced by what, and the place and value
 # that the error names. Its code is annotations-invalid, unless another one follows.
-FAULTS: list[tuple[str, str, str, str, tuple[str, ...], str]] = [
+INVALID: list[tuple[str, str, str, str, tuple[str, ...], str]] = [
     (name, file, old, new, mentions, code[0] if code else "annotations-invalid")
     for name, file, old, new, mentions, *code in (
     # Numbers.
@@ -101,7 +101,7 @@ FAULTS: list[tuple[str, str, str, str, tuple[str, ...], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "file", "old", "new", "mentions", "code"), FAULTS)
+@pytest.mark.parametrize(("name", "file", "old", "new", "mentions", "code"), INVALID)
 def test_errors_name_the_place_and_leave_nothing(
     tmp_path: Path, name: str, file: str, old: str, new: str, mentions: tuple[str, ...], code: str
 ) -> None:

@@ -2,7 +2,7 @@
 
     OUT/annotations.json           file names such as coco-mini/000000000785.jpg
     OUT/images/coco-mini -> the images of the first set, or a copy
-    OUT/images/people    -> of the second
+    OUT/images/more      -> of the second
 
 An image without a `source` gets the name of its set. Sets with the same images' folder share it,
 and an image that both have appears once, with the persons of both.

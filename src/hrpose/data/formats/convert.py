@@ -193,9 +193,9 @@ def documents(found: PoseSet) -> list[Document]:
 
 def _size(name: str, found: PoseSet) -> tuple[int, int]:
     if found.files is None or name not in found.files:
-        place = f"{found.files.path}: " if found.files is not None else ""
+        where = f"{found.files.path}: " if found.files is not None else ""
         raise UserError(
-            f"{place}expected the image {printable(name)}, as its size is not in the annotations, "
+            f"{where}expected the image {printable(name)}, as its size is not in the annotations, "
             "found none; name the folder with --images",
             code="images-missing",
         )

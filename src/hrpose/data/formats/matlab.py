@@ -4,10 +4,10 @@ SciPy (extra `train`) reads and writes them. It trusts their sizes and tags, so 
 first. Source: "MAT-File Format", chapter 1.
 
 Leeds Sports Pose (LSP) and its extension (LSPET) are `joints.mat` beside the folder `images`, with
-one person an image. LSPET has `joints` of 14 x 3 x n, whose third value says whether a joint is
-usable, and images im00001.jpg on; LSP has 3 x 14 x n, whose third value says that it is hidden,
-and images im0001.jpg on. Coordinates are used as they are, as elsewhere: nothing says whether
-they count from 0 or from 1.
+one person an image. LSPET has `joints` of 14 x 3 x n, whose third value is 1 for
+usable joints, and images im00001.jpg on; LSP has 3 x 14 x n, whose third value is 1 for hidden
+ones, and images im0001.jpg on. Coordinates are used as they are, as it is unknown whether they
+count from 0 or from 1.
 """
 
 import io

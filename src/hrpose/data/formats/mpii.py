@@ -61,7 +61,7 @@ def convert(annot: Path, out: Path, images: Path | None = None) -> list[Converte
     keep_apart(annot, out)
     if images is None:
         beside = (annot.resolve().parent / name for name in ("images", "images.zip"))
-        images = next((place for place in beside if place.exists()), None)
+        images = next((path for path in beside if path.exists()), None)
     source = None if images is None else ImageFiles(images)
     present = [name for name in SETS if (annot / f"{name}.json").is_file()]
     if not present:

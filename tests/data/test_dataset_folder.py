@@ -42,7 +42,7 @@ def test_keypoints_below_the_threshold_are_absent() -> None:
 def test_our_own_reader_reads_it(tmp_path: Path, skeleton: Skeleton) -> None:
     dataset = CocoSet(skeleton, threshold=0.3)
     dataset.add(3, "a.jpg", (100, 80), poses([0.9], skeleton))
-    dataset.add(4, "nobody.jpg", (10, 10), Poses.empty(skeleton))
+    dataset.add(4, "empty.jpg", (10, 10), Poses.empty(skeleton))
     path = tmp_path / "set.json"
     path.write_text(dataset.to_json(), encoding="utf-8")
     persons = load_persons(path)

@@ -1,6 +1,7 @@
 """Merge, split, subset and stats, through the command line and below it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from typer.testing import CliRunner
 
-from data.editing.coco_files import EARS, write
 from hrpose.cli.main import app
 from hrpose.data.coco import load_persons
 from hrpose.data.editing import Keypoints
@@ -18,8 +19,48 @@ from hrpose.data.editing.merge import merge
 from hrpose.data.editing.split import assign, split, stats, subset
 from hrpose.data.images import ImageFiles
 from hrpose.data.skeleton_file import complete_skeleton
-from hrpose.skeletons import COCO_17, HAND_21
+from hrpose.skeletons import COCO_17, HAND_21, LSP_14
 from refusals import refused
+
+EARS = ("left_ear", "right_ear", "tail")
+
+
+def write_set(
+    folder: Path,
+    names: Sequence[str] = ("a.png", "b.png"),
+    keypoints: Sequence[str] = EARS,
+    persons: int = 1,
+    **fields: Sequence[Any],
+) -> Path:
+    """annotations.json and images/; `fields` are more entries of the images, one for each."""
+    images, annotations = [], []
+    for row, name in enumerate(names):
+        (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (64, 48)).save(folder / "images" / name)
+        more = {key: values[row] for key, values in fields.items() if values[row] is not None}
+        images.append({"id": 10 + row, "file_name": name, "width": 64, "height": 48, **more})
+        for _ in range(persons):
+            triples = [v for i in range(len(keypoints)) for v in (10 * i + 1, row + 2, 2)]
+            annotations.append(
+                {"id": 100 + len(annotations), "image_id": 10 + row, "category_id": 5,
+                 "iscrowd": 0, "keypoints": triples, "num_keypoints": len(keypoints),
+                 "bbox": [1, 2, 30, 40], "area": 700.0, "trust": 0.5}
+            )  # fmt: skip
+    category = {
+        "id": 5,
+        "name": "animal",
+        "keypoints": list(keypoints),
+        "skeleton": [[1, len(keypoints)]],
+    }
+    document = {
+        "info": {"note": "kept"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [category, {"id": 9, "name": "ball"}],
+    }
+    path = folder / "annotations.json"
+    path.write_text(json.dumps(document))
+    return path
 
 
 def run(*arguments: object) -> str:
@@ -35,8 +76,8 @@ def load(path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("copy", [False, True])
 def test_merged_sets_have_new_ids_and_names(tmp_path: Path, copy: bool) -> None:
-    first = write(tmp_path / "dogs", source=["park", None])
-    second = write(tmp_path / "cats", keypoints=EARS[::-1])
+    first = write_set(tmp_path / "dogs", source=["park", None])
+    second = write_set(tmp_path / "cats", keypoints=EARS[::-1])
     out = tmp_path / "out"
     output = run("merge", first, second, out, *(["--copy"] if copy else []))
     assert "4 persons in 4 images" in output
@@ -60,14 +101,14 @@ def test_merged_sets_have_new_ids_and_names(tmp_path: Path, copy: bool) -> None:
 
 
 def test_links_work_after_moving_the_folder(tmp_path: Path) -> None:
-    first, second = write(tmp_path / "data" / "dogs"), write(tmp_path / "data" / "cats")
+    first, second = write_set(tmp_path / "data" / "dogs"), write_set(tmp_path / "data" / "cats")
     run("merge", first, second, tmp_path / "data" / "sets" / "both")
     (tmp_path / "data").rename(tmp_path / "elsewhere")
     assert "cats/b.png" in ImageFiles(tmp_path / "elsewhere/sets/both/images")
 
 
 def test_sets_of_the_same_images_share_them(tmp_path: Path) -> None:
-    first = write(tmp_path / "dogs")
+    first = write_set(tmp_path / "dogs")
     second = tmp_path / "dogs" / "more.json"
     second.write_text(first.read_text())
     done = merge([(first, None), (second, None)], tmp_path / "out")
@@ -86,8 +127,8 @@ def test_sets_of_the_same_images_share_them(tmp_path: Path) -> None:
 def test_sets_of_different_keypoints(
     tmp_path: Path, keypoints: Keypoints, expected: list[str]
 ) -> None:
-    first = write(tmp_path / "dogs")
-    second = write(tmp_path / "cats", keypoints=("rump", "left_ear", "nose"))
+    first = write_set(tmp_path / "dogs")
+    second = write_set(tmp_path / "cats", keypoints=("rump", "left_ear", "nose"))
     with refused("keypoints-differ", "cats", "right_ear, tail", "rump, nose"):
         merge([(first, None), (second, None)], tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -101,8 +142,8 @@ def test_sets_of_different_keypoints(
 
 
 def test_attributes_of_the_keypoints_are_preserved(tmp_path: Path) -> None:
-    persons = write(tmp_path / "persons", keypoints=COCO_17.keypoints)
-    hats = write(tmp_path / "hats", keypoints=("hat", "glove_left", "glove_right", "nose"))
+    persons = write_set(tmp_path / "persons", keypoints=COCO_17.keypoints)
+    hats = write_set(tmp_path / "hats", keypoints=("hat", "glove_left", "glove_right", "nose"))
     renamed = {"left_ankle": "foot", "right_ankle": "other foot"}
     merge([(persons, None), (hats, None)], tmp_path / "out", Keypoints.all, renamed)
     found = complete_skeleton(
@@ -117,8 +158,8 @@ def test_attributes_of_the_keypoints_are_preserved(tmp_path: Path) -> None:
 
 
 def test_colors_stay_where_all_keypoints_have_them(tmp_path: Path) -> None:
-    hand = write(tmp_path / "hand", keypoints=HAND_21.keypoints)
-    most = write(tmp_path / "most", keypoints=HAND_21.keypoints[1:])
+    hand = write_set(tmp_path / "hand", keypoints=HAND_21.keypoints)
+    most = write_set(tmp_path / "most", keypoints=HAND_21.keypoints[1:])
     done = merge([(hand, None), (most, None)], tmp_path / "out", Keypoints.common)
     assert done.skeleton.colors == HAND_21.colors[1:]
 
@@ -157,7 +198,7 @@ def test_parts_are_near_their_targets(sizes: list[int], shares: list[float], see
 
 
 def test_split_by_images_is_exact_and_seeded(tmp_path: Path) -> None:
-    path = write(tmp_path, [f"{i}.png" for i in range(11)], persons=2)
+    path = write_set(tmp_path, [f"{i}.png" for i in range(11)], persons=2)
     shares = {"train": 7.0, "val": 2.0, "test": 1.0}
     parts = split(path, tmp_path / "out", shares)
     assert [(p.name, p.images, p.persons, p.groups) for p in parts] == [
@@ -183,7 +224,7 @@ def test_split_by_images_is_exact_and_seeded(tmp_path: Path) -> None:
 def test_a_video_is_in_one_part(tmp_path: Path, by: str) -> None:
     names = [f"clip{video}_{frame}.png" for video in range(4) for frame in range(video + 1)]
     videos = [name[4] for name in names]
-    path = write(tmp_path, names, video=videos)
+    path = write_set(tmp_path, names, video=videos)
     option = ["--group", "video"] if by == "field" else ["--group-pattern", "^clip([0-9])"]
     output = run("split", path, tmp_path / "out", *option, "--put", "3=val")
     assert "4 groups" not in output
@@ -206,14 +247,14 @@ def test_a_video_is_in_one_part(tmp_path: Path, by: str) -> None:
     ],
 )
 def test_invalid_splits(tmp_path: Path, options: dict[str, Any], code: str, mention: str) -> None:
-    path = write(tmp_path, video=["v", None], source=["x", "y"])
+    path = write_set(tmp_path, video=["v", None], source=["x", "y"])
     with refused(code, mention):
         split(path, tmp_path / "out", {"train": 0.5, "val": 0.5}, **options)
     assert not (tmp_path / "out").exists()
 
 
 def test_subsets(tmp_path: Path) -> None:
-    path = write(tmp_path, [f"{i}.png" for i in range(6)], source=list("xxxxyy"))
+    path = write_set(tmp_path, [f"{i}.png" for i in range(6)], source=list("xxxxyy"))
     document = load(path)
     document["annotations"][0]["bbox"] = [0, 0, 10, 12]
     path.write_text(json.dumps(document))
@@ -237,7 +278,7 @@ def test_subsets(tmp_path: Path) -> None:
 
 
 def test_stats_count(tmp_path: Path) -> None:
-    path = write(tmp_path, persons=2, source=["x", "y"])
+    path = write_set(tmp_path, persons=2, source=["x", "y"])
     document = load(path)
     document["annotations"][0]["keypoints"][5] = 1
     document["annotations"][1].update(keypoints=[0] * 9, num_keypoints=0)
@@ -261,3 +302,31 @@ def test_stats_count(tmp_path: Path) -> None:
     empty = tmp_path / "empty.json"
     empty.write_text(json.dumps({**document, "images": [], "annotations": []}))
     assert "0 persons in 0 images" in run("stats", empty)
+
+
+@pytest.mark.shared
+def test_lspet_is_converted_and_merged(shared: Path, tmp_path: Path) -> None:
+    data, lspet, both = shared / "data", tmp_path / "lspet", tmp_path / "both"
+    run("convert", "lsp", data / "lspet-sample" / "joints.mat", lspet)
+    table = load_persons(lspet / "annotations.json")
+    assert (len(table), table.skeleton) == (240, LSP_14)
+    labeled = table.keypoints[table.keypoints[..., 2] > 0]
+    # Most of the keypoints are in the images.
+    assert (labeled[:, :2] >= 0).mean() > 0.99
+    first = (data / "coco-mini" / "val.json", lspet / "annotations.json")
+    run("merge", *first, both, "--keypoints", "common")
+    merged = load_persons(both / "annotations.json", unlabeled=True)
+    assert (len(merged), len(merged.skeleton)) == (531, 12)
+    assert set(merged.sources.tolist()) == {b"coco-mini", b"lspet-sample"}
+
+
+@pytest.mark.shared
+def test_sources_stay_on_one_side(shared: Path, tmp_path: Path) -> None:
+    path = shared / "data" / "people" / "train.json"
+    run("split", path, tmp_path / "parts", "--group", "source", "--put", "badminton=val")
+    sources = []
+    for name in ("train", "val"):
+        images = json.loads((tmp_path / "parts" / f"{name}.json").read_text())["images"]
+        sources.append({image["source"] for image in images})
+    assert "badminton" in sources[1]
+    assert not sources[0] & sources[1]

@@ -1,4 +1,4 @@
-"""People with COCO's 17 keypoints."""
+"""The figures: persons with COCO's 17 keypoints, and animals with 9."""
 
 import cv2
 import numpy as np
@@ -19,8 +19,10 @@ from hrpose.synthetic.drawing import (
     rotation,
 )
 
+# How often a person faces the camera.
 _FRONT_SHARE = 0.85
 _TRUNK = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
+_LEGS = ("front", "back")
 _SIDED = (
     *("hip", "knee", "ankle", "toes"),
     *("shoulder", "elbow", "wrist", "fingers", "eye", "ear"),
@@ -28,19 +30,19 @@ _SIDED = (
 
 
 def _person_pose(rng: np.random.Generator) -> Keypoints:
-    """Keypoints (3,) in the image's frame, by name: COCO's, and the ends of hands, feet, head."""
+    """Keypoints (3,) in body heights, by name: COCO's, and the ends of hands, feet and head."""
     keypoints = {"neck": np.array([0, 0.17, 0])}
     for side, s in SIDES.items():
         arm, bend, stride, knee = np.deg2rad(rng.uniform((8, 0, -15, 0), (110, 100, 35, 45)))
         swing, spread = np.deg2rad(rng.uniform((-15, 2), (35, 20)))
         shoulder, hip = np.array([s * 0.12, 0.2, 0]), np.array([s * 0.075, 0.51, 0])
         upper = direction(s * arm, swing)
-        # An elbow bends forwards, inwards or up: some mixture of these.
+        # An elbow bends in a mixture of forward, inward and up.
         toward = np.array([-s, -1, 1]) * rng.uniform((0, 0, 0.1), (0.4, 1, 0.5))
         toward -= upper * (toward @ upper)
         lower = np.cos(bend) * upper + np.sin(bend) * toward / np.linalg.norm(toward)
         shin = direction(s * spread, stride - knee)
-        ahead = np.array([s * 0.3, 0.35, 1])
+        forward = np.array([s * 0.3, 0.35, 1])
         keypoints[f"{side}_shoulder"] = shoulder
         keypoints[f"{side}_elbow"] = elbow = shoulder + 0.16 * upper
         keypoints[f"{side}_wrist"] = wrist = elbow + 0.15 * lower
@@ -48,11 +50,11 @@ def _person_pose(rng: np.random.Generator) -> Keypoints:
         keypoints[f"{side}_hip"] = hip
         keypoints[f"{side}_knee"] = kneecap = hip + 0.225 * direction(s * spread, stride)
         keypoints[f"{side}_ankle"] = ankle = kneecap + 0.215 * shin
-        keypoints[f"{side}_toes"] = ankle + 0.06 * ahead / np.linalg.norm(ahead)
+        keypoints[f"{side}_toes"] = ankle + 0.06 * forward / np.linalg.norm(forward)
     yaw, pitch, roll, glance, nod = np.deg2rad(
         rng.uniform((-40, -8, -12, -15, -10), (40, 10, 12, 15, 12))
     )
-    # The head turns on the neck; its points are given from its center.
+    # Points of the head are relative to its center; it turns on the neck.
     head = {"crown": (0.0, -0.03, 0.0), "chin": (0.0, 0.04, 0.01)}
     head |= {"nose": (0.0, 0.018, 0.078), "mouth": (0.0, 0.048, 0.062)}
     head |= {"hair": (0.0, -0.022, -0.03)}
@@ -63,8 +65,8 @@ def _person_pose(rng: np.random.Generator) -> Keypoints:
     keypoints |= {name: turn @ np.array(point) + (0, 0.08, 0) for name, point in head.items()}
     if rng.random() > _FRONT_SHARE:
         yaw += np.pi
-    whole = rotation(2, roll) @ rotation(0, pitch) @ rotation(1, yaw)
-    return {name: whole @ point for name, point in keypoints.items()}
+    body = rotation(2, roll) @ rotation(0, pitch) @ rotation(1, yaw)
+    return {name: body @ point for name, point in keypoints.items()}
 
 
 def _person_parts(rng: np.random.Generator) -> list[BodyPart]:
@@ -97,7 +99,7 @@ def _person_parts(rng: np.random.Generator) -> list[BodyPart]:
 
 
 def _person_wardrobe(rng: np.random.Generator, image: Pixels) -> dict[str, Paint]:
-    """A figure's paints by name, in colors that stand out from the image."""
+    """A person's paints by name, in colors that differ from those of the image."""
     around = np.array(cv2.mean(image)[:3])
     skin = (70, 45, 30) + rng.uniform(0.15, 1) * np.array([180, 165, 155]) + rng.normal(0, 8, 3)
     shirt = color_unlike(rng, [around])
@@ -114,10 +116,10 @@ def _person_wardrobe(rng: np.random.Generator, image: Pixels) -> dict[str, Paint
     }
 
 
-PERSON = Figure("persons", COCO_17, _person_pose, _person_parts, _person_wardrobe, room=(0.5, 1.0))
+PERSON = Figure(
+    "persons", COCO_17, _person_pose, _person_parts, _person_wardrobe, extent=(0.5, 1.0)
+)
 
-
-_LEGS = ("front", "back")
 
 ANIMAL_9 = Skeleton(
     name="animal-9",
@@ -157,7 +159,7 @@ def _animal_pose(rng: np.random.Generator) -> Keypoints:
     raised, glance, nod = np.deg2rad(rng.uniform((-25, -25, -20), (70, 25, 25)))
     neck = np.array([0, -np.sin(raised), np.cos(raised)])
     poll = keypoints["withers"] + 0.24 * neck
-    # The head turns on the neck; its points are given from its top, where the neck ends.
+    # Points of the head are relative to its top, where the neck ends.
     head = {"poll": (0.0, 0.0, 0.0), "muzzle": (0.0, 0.06, 0.13), "nose": (0.0, 0.065, 0.175)}
     for side, s in SIDES.items():
         head[f"{side}_eye"] = (s * 0.045, 0.0, 0.055)
@@ -165,11 +167,11 @@ def _animal_pose(rng: np.random.Generator) -> Keypoints:
         head[f"{side}_ear"] = (s * 0.075, -0.12, -0.01)
     turn = rotation(1, glance) @ rotation(0, nod)
     keypoints |= {name: poll + turn @ np.array(point) for name, point in head.items()}
-    # Mostly from the side, from either; from before and behind too.
+    # Mostly from either side, sometimes from the front or the back.
     yaw = rng.choice([-1, 1]) * np.pi / 2 + np.deg2rad(rng.uniform(-65, 65))
     pitch, roll = np.deg2rad(rng.uniform((-5, -8), (20, 8)))
-    whole: Floats = rotation(2, roll) @ rotation(0, pitch) @ rotation(1, yaw)
-    return {name: whole @ point for name, point in keypoints.items()}
+    body: Floats = rotation(2, roll) @ rotation(0, pitch) @ rotation(1, yaw)
+    return {name: body @ point for name, point in keypoints.items()}
 
 
 def _animal_parts(rng: np.random.Generator) -> list[BodyPart]:
@@ -209,4 +211,6 @@ def _animal_wardrobe(rng: np.random.Generator, image: Pixels) -> dict[str, Paint
     }
 
 
-ANIMAL = Figure("animals", ANIMAL_9, _animal_pose, _animal_parts, _animal_wardrobe, room=(1.2, 1.0))
+ANIMAL = Figure(
+    "animals", ANIMAL_9, _animal_pose, _animal_parts, _animal_wardrobe, extent=(1.2, 1.0)
+)
