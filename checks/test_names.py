@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hrpose.metadata import DetectorMetadata, Metadata
 from hrpose.quality.labels import KINDS
 
 from .pages import PAGES, ROOT, name
@@ -16,7 +17,7 @@ SOURCE = "\n".join(file.read_text("utf-8") for file in (ROOT / "src").rglob("*.p
 CURRENT = [page for page in PAGES if "history" not in page.parts]
 PLACES = ("", "src/", "src/hrpose/", "docs/")
 # Files of which the documentation says that a command writes them, and keys of metadata.
-WRITTEN = {"hrpose.zip", "hrpose.passport", "hrpose.finder"}
+WRITTEN = {"hrpose.zip", *Metadata.keys, *DetectorMetadata.keys}
 
 
 def current(page: Path) -> str:
