@@ -332,7 +332,7 @@ class Service:
     ) -> PosesAnswer:
         names = self.metadata.skeleton.keypoints
         persons = []
-        boxes = cropped.image.boxes.tolist()
+        boxes = np.round(cropped.image.boxes, 2).tolist()
         for person, keypoints in enumerate(poses.keypoints.tolist()):
             maps = None
             if heatmaps is not None:

@@ -115,11 +115,17 @@ const KEYPOINTS_ZH = {
   head_top: "头顶", head: "头",
 };
 
-// The names of the shipped detectors; others are shown as they are.
-const DETECTORS_ZH = {
-  "builtin": "内置人体检测模型",
-  "builtin, or the full image where it detects nobody": "内置人体检测模型，检测不到人时用整张图片",
-  "the full image": "整张图片",
+// The server's names of the shipped detectors; others are shown as they are.
+const DETECTORS = {
+  en: {
+    "builtin": "built-in detector",
+    "builtin, or the full image where it detects nobody": "built-in detector, or the full image if it detects nobody",
+  },
+  zh: {
+    "builtin": "内置人体检测模型",
+    "builtin, or the full image where it detects nobody": "内置人体检测模型，检测不到人时用整张图片",
+    "the full image": "整张图片",
+  },
 };
 
 let language = "en";
@@ -175,5 +181,5 @@ export function keypointName(name) {
 }
 
 export function detectorName(name) {
-  return language === "zh" ? DETECTORS_ZH[name] ?? name : name;
+  return DETECTORS[language][name] ?? name;
 }
