@@ -1,4 +1,4 @@
-"""A page as one file in a browser: nothing complains, nothing is fetched, all is in sight."""
+"""A page of one file in a browser: no errors, no requests, nothing beyond the screen."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ GROUND = "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).m
 
 
 def watched(view: Any) -> tuple[list[str], list[str]]:
-    """What a view complains of and what it asks for, as two lists that grow."""
+    """The console messages and the requests of a view, as two growing lists."""
     complaints: list[str] = []
     requests: list[str] = []
     view.on("console", lambda message: complaints.append(message.text))
@@ -22,13 +22,13 @@ def watched(view: Any) -> tuple[list[str], list[str]]:
 
 @contextmanager
 def opened(browser: Any, page: Path, width: int, scheme: str) -> Iterator[Any]:
-    """Playwright's view of the page; what holds for every page is asserted when it is left."""
+    """Playwright's view of the page; on exit, what must hold for every page is asserted."""
     view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     complaints, requests = watched(view)
     view.goto(page.as_uri())
     yield view
     assert view.evaluate(ALL_SHOWN)
-    # Nothing sticks out at the side; wide tables scroll by themselves.
+    # Nothing exceeds the width; wide tables scroll by themselves.
     assert view.evaluate("() => document.documentElement.scrollWidth") <= width
     red, green, blue = view.evaluate(GROUND)
     assert (red + green + blue < 200) == (scheme == "dark")

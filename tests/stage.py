@@ -1,4 +1,4 @@
-"""Two drawn people who cross each other's way, and an estimator that knows where they are."""
+"""A synthetic clip of two persons who cross, and a stand-in estimator that knows the truth."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ RATE = 30
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """t frames of two people. `keypoints` (t, 2, 17, 3), `boxes` (t, 2, 4), `seen` (t, 2): whether
-    more than half of the person is in front. The number of a frame is the red of its first pixel.
+    """t frames of two persons. `keypoints` (t, 2, 17, 3), `boxes` (t, 2, 4), `seen` (t, 2): whether
+    more than half of the person is visible. The red value of the first pixel is the frame's number.
     """
 
     images: list[NDArray[np.uint8]]
@@ -35,7 +35,7 @@ class Scene:
 
 
 def crossing(seed: int, frames: int = 60) -> Scene:
-    """One walks to the right, one to the left; they pass each other in the middle."""
+    """One moves to the right, one to the left; they pass each other in the middle."""
     rng = np.random.default_rng(seed)
     actors = [render_image(rng, (128, 160), 1) for _ in range(2)]
     images, keypoints, boxes, seen = [], [], [], []
@@ -58,8 +58,9 @@ def crossing(seed: int, frames: int = 60) -> Scene:
 
 
 class Knowing(PoseEstimator):
-    """Gives the truth with noise of 1% of a person's height; who is hidden is taken for who is in
-    front, as a network does. Its detector finds who is seen, in any order.
+    """Returns the truth with noise of 1% of a person's height. A box of a hidden person gets the
+    pose of the person in front, as with a network. Its detector finds the visible persons, in any
+    order.
     """
 
     def __init__(self, scene: Scene, seed: int = 0) -> None:
@@ -84,15 +85,15 @@ class Knowing(PoseEstimator):
         for image in images:
             frame = int(image.pixels[0, 0, 0])
             alike = iou(image.boxes.astype(np.float64), self.scene.boxes[frame])
-            who = np.where(self.scene.seen[frame], alike, -1).argmax(axis=1)
-            keypoints = self.scene.keypoints[frame][who].copy()
-            heights = self.scene.boxes[frame][who][:, 3]
+            nearest = np.where(self.scene.seen[frame], alike, -1).argmax(axis=1)
+            keypoints = self.scene.keypoints[frame][nearest].copy()
+            heights = self.scene.boxes[frame][nearest][:, 3]
             noise = self.rng.normal(0, 0.01, keypoints[..., :2].shape)
             keypoints[..., :2] += noise * heights[:, None, None]
             keypoints[..., 2] = 0.9
             poses = Poses(
                 keypoints.astype(np.float32), image.boxes.astype(np.float32),
-                np.full(len(who), 0.8, np.float32), COCO_17,
+                np.full(len(nearest), 0.8, np.float32), COCO_17,
             )  # fmt: skip
             yield image, poses
 

@@ -97,7 +97,7 @@ def test_the_page_is_complete_and_self_contained(run: Run, tmp_path: Path) -> No
         assert drawn["alt"]
     steps = re.findall(r"(?m)^(\d+)\. ", page.words)
     assert [int(step) for step in steps] == list(range(1, 11))
-    assert "Here you gave the box." in page.words
+    assert "The box was given." in page.words
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == [
         "photo-crop.png",
@@ -163,7 +163,7 @@ def test_the_largest_of_several_boxes(run: Run, tmp_path: Path) -> None:
     )
     assert run(image(tmp_path / "photo.jpg"), "--boxes", boxes).exit_code == 0
     words = page_in(tmp_path / "out").words
-    assert "boxes.json gave 2 people; this page follows the largest." in words
+    assert "boxes.json has 2 boxes; this page explains the largest." in words
     assert "x = 30, y = 20 and is 25 pixels wide and 50 high" in words
 
 
@@ -213,7 +213,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("explained")
     session = open_session(write_tiny_weights(folder / "tiny.onnx"), threads=1)
     pixels = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
-    traced = trace(session, pixels, np.array([5.0, 5, 50, 80]), "Here you gave the box.")
+    traced = trace(session, pixels, np.array([5.0, 5, 50, 80]), "The box was given.")
     return write(traced, "<b>image</b>.jpg".replace("/", ""), folder).page
 
 

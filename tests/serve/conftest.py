@@ -1,4 +1,4 @@
-"""A server inside this process, and one of its own; images that carry their answer."""
+"""A server in this process, and a real one; images whose answers are known."""
 
 import asyncio
 import io
@@ -32,12 +32,12 @@ SIZE = (96, 128)
 
 
 def place_of(number: int) -> tuple[int, int]:
-    """Where the light of a number's image is: 20 pixels from the next number's."""
+    """The position of the bright spot in the image of a number, 20 pixels from that of the next."""
     return 14 + 20 * (number % 4), 14 + 20 * (number // 4)
 
 
 def image_of(number: int, kind: str = "PNG") -> bytes:
-    """A dark image with one light. The tiny weights put every keypoint there."""
+    """A dark image with one bright spot. The tiny weights put every keypoint there."""
     x, y = place_of(number)
     pixels = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
     pixels[y - 7 : y + 8, x - 7 : x + 8] = 90
@@ -48,7 +48,7 @@ def image_of(number: int, kind: str = "PNG") -> bytes:
 
 
 def number_in(answer: dict[str, Any]) -> int:
-    """The number whose light all keypoints of the one person are nearest to."""
+    """The number whose bright spot is nearest to all keypoints of the only person."""
     (person,) = answer["persons"]
     points = np.array([[point["x"], point["y"]] for point in person["keypoints"]])
     places = np.array([place_of(number) for number in range(NUMBERS)])
@@ -59,7 +59,7 @@ def number_in(answer: dict[str, Any]) -> int:
 
 @dataclass
 class Server:
-    """An application, called without a network."""
+    """An application, called without sockets."""
 
     app: ASGIApp
     limits: Limits
@@ -99,7 +99,7 @@ Serve = Callable[..., Server]
 
 @pytest.fixture
 def serve(session: Session) -> Iterator[Serve]:
-    """Make servers, which end with the test."""
+    """Make servers that end with the test."""
     ends: list[Callable[[], None]] = []
 
     def make(own: Session = session, token: str | None = None, limits: Limits = LIMITS) -> Server:
@@ -128,7 +128,7 @@ def server(serve: Serve) -> Server:
 
 @dataclass
 class SlowSession:
-    """Runs only while the gate is open."""
+    """A session that waits for the gate."""
 
     session: Session
     gate: threading.Event
@@ -158,7 +158,7 @@ class Process:
 
 @pytest.fixture(scope="module")
 def start(weights: Path) -> Iterator[Callable[..., Process]]:
-    """Start servers, which end with the module. `before` is Python that runs first."""
+    """Start servers that end with the module. `before` is Python code that runs first."""
     started: list[Process] = []
 
     def start(*words: object, before: str = "") -> Process:

@@ -1,4 +1,4 @@
-"""The routes: what is answered, and that the OpenAPI document says so."""
+"""The routes: their answers, and the OpenAPI document that describes them."""
 
 import asyncio
 import base64
@@ -60,18 +60,18 @@ def test_the_answer_is_that_of_the_library(
         assert [p.present for p in person.keypoints] == [p.score >= 0.5 for p in person.keypoints]
 
 
-def test_without_boxes_the_detector_is_asked(server: Server) -> None:
+def test_without_boxes_the_detector_runs(server: Server) -> None:
     answer = server.poses(image_of(7)).json()
     assert answer["boxes_from"] == "the full image"
     assert answer["persons"][0]["box"] == [0, 0, *SIZE]
     assert number_in(answer) == 7
 
 
-def test_no_boxes_are_nobody(server: Server) -> None:
+def test_an_empty_list_of_boxes_has_no_persons(server: Server) -> None:
     assert server.poses(image_of(7), boxes="[]").json()["persons"] == []
 
 
-def test_options_may_stand_in_the_query_of_a_form(server: Server) -> None:
+def test_options_of_a_form_may_be_in_the_query(server: Server) -> None:
     response = server.request(
         "POST",
         "/v1/poses?threshold=0.9&boxes=[]",
@@ -82,7 +82,7 @@ def test_options_may_stand_in_the_query_of_a_form(server: Server) -> None:
     assert response.json()["persons"] == []
 
 
-def test_clients_are_answered_together_each_with_its_own(server: Server) -> None:
+def test_clients_share_batches_and_get_their_own_answers(server: Server) -> None:
     async def all_at_once() -> list[int]:
         asked = [
             server.ask("POST", "/v1/poses", files={"image": image_of(number % NUMBERS)})
@@ -97,14 +97,14 @@ def test_clients_are_answered_together_each_with_its_own(server: Server) -> None
     assert runs < 60
 
 
-def test_heatmaps_lie_where_the_keypoints_are(server: Server) -> None:
+def test_heatmaps_match_the_keypoints(server: Server) -> None:
     (person,) = server.poses(image_of(14), heatmaps="true").json()["persons"]
     maps = person["heatmaps"]
-    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(maps["png"]))))
+    stacked = np.asarray(Image.open(io.BytesIO(base64.b64decode(maps["png"]))))
     k = len(person["keypoints"])
-    assert sheet.shape == (k * maps["height"], maps["width"])
+    assert stacked.shape == (k * maps["height"], maps["width"])
     matrix = np.array(maps["to_image"])
-    for heatmap, point in zip(np.split(sheet, k), person["keypoints"], strict=True):
+    for heatmap, point in zip(np.split(stacked, k), person["keypoints"], strict=True):
         y, x = np.unravel_index(heatmap.argmax(), heatmap.shape)
         place = matrix @ [x, y, 1]
         # The keypoint is a quarter of a heatmap's pixel further at most.
@@ -112,7 +112,7 @@ def test_heatmaps_lie_where_the_keypoints_are(server: Server) -> None:
         assert heatmap.max() / 255 == pytest.approx(point["score"], abs=0.003)
 
 
-def test_heatmaps_are_sent_only_when_asked_for(server: Server) -> None:
+def test_heatmaps_are_sent_only_on_request(server: Server) -> None:
     assert "heatmaps" not in server.poses(image_of(1)).json()["persons"][0]
 
 
@@ -139,7 +139,9 @@ def test_any_number_of_keypoints(serve: Serve, tmp_path: Path, skeleton: Skeleto
     assert [point["name"] for point in person["keypoints"]] == list(skeleton.keypoints)
 
 
-def test_a_full_queue_is_503_and_what_was_taken_is_answered(serve: Serve, session: Session) -> None:
+def test_a_full_queue_is_503_and_accepted_requests_are_answered(
+    serve: Serve, session: Session
+) -> None:
     gate = threading.Event()
     slow = SlowSession(session, gate)
     server = serve(slow, limits=Limits(queue_crops=3, gather_seconds=0))
@@ -191,7 +193,7 @@ def test_too_many_requests_and_too_many_bytes_are_503(serve: Serve, session: Ses
     assert sorted(asyncio.run(three(many))) == [200, 200, 503]
     gate.clear()
     assert sorted(asyncio.run(three(large))) == [200, 200, 503]
-    # What was held is given back.
+    # The bytes are released.
     assert large.poses(image).status_code == 200
     assert many.poses(image).status_code == 200
 
@@ -204,7 +206,7 @@ def test_an_answer_that_takes_too_long_is_503(serve: Serve, session: Session) ->
     assert (response.status_code, response.json()["error"]) == (503, "busy")
 
 
-def test_heatmaps_that_take_too_long_or_find_no_memory_are_503(
+def test_slow_heatmaps_and_lack_of_memory_are_503(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = threading.Event()
@@ -217,7 +219,7 @@ def test_heatmaps_that_take_too_long_or_find_no_memory_are_503(
     gate.set()
 
 
-def test_a_failure_of_the_server_tells_the_client_nothing(serve: Serve, session: Session) -> None:
+def test_a_failure_of_the_server_reveals_nothing(serve: Serve, session: Session) -> None:
     class Broken(SlowSession):
         def __call__(self, crops: Any) -> Any:
             raise RuntimeError("secret path /home/me")
@@ -229,7 +231,7 @@ def test_a_failure_of_the_server_tells_the_client_nothing(serve: Serve, session:
     }  # fmt: skip
 
 
-def test_the_openapi_document_is_true(server: Server) -> None:
+def test_the_openapi_document_matches(server: Server) -> None:
     document = server.request("GET", "/openapi.json").json()
     assert set(document["paths"]) == {
         "/v1/poses", "/v1/models", "/metrics", "/healthz", "/readyz"

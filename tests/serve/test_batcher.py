@@ -1,4 +1,4 @@
-"""Crops of all callers in one batch: none lost, none mixed up, none after the end."""
+"""Crops of all callers in shared batches: none lost, none mixed up, none after the end."""
 
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -39,7 +39,7 @@ class Echo:
 
 
 class Tight(Echo):
-    """Has memory for two crops at once; ends its thread where it can at a crop of 254."""
+    """Has memory for two crops at once; a crop of 254 raises SystemExit."""
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         if (crops == 254).any():
@@ -109,7 +109,7 @@ def test_callers_share_a_batch() -> None:
     assert session.batches == [BATCH]
 
 
-def test_a_full_queue_says_so_and_takes_again_later() -> None:
+def test_a_full_queue_refuses_and_accepts_again_later() -> None:
     session = Echo()
     session.gate.clear()
     with make(session, queue_crops=4, gather_seconds=0) as batcher:
@@ -127,7 +127,7 @@ def test_a_full_queue_says_so_and_takes_again_later() -> None:
         ]  # fmt: skip
 
 
-def test_a_failure_reaches_those_it_concerns_and_the_thread_lives_on() -> None:
+def test_a_failure_reaches_its_caller_and_the_thread_goes_on() -> None:
     with make(gather_seconds=0) as batcher:
         with pytest.raises(RuntimeError, match="broken"):
             batcher.submit(crops_of(255)).result(5)
@@ -152,7 +152,7 @@ def test_a_canceled_job_is_not_run() -> None:
     assert sum(session.batches) == 2
 
 
-def test_leaving_finishes_what_was_taken_and_takes_no_more() -> None:
+def test_exit_finishes_submitted_jobs_and_accepts_no_more() -> None:
     session = Echo()
     session.gate.clear()
     batcher = make(session)
@@ -165,7 +165,7 @@ def test_leaving_finishes_what_was_taken_and_takes_no_more() -> None:
         batcher.submit(crops_of(1))
 
 
-def test_a_batch_that_fails_is_halved_and_only_the_guilty_fail() -> None:
+def test_a_failing_batch_is_halved_and_only_the_jobs_at_fault_fail() -> None:
     numbers = [1, 254, 2, 255, 3, 253, 4]
     with make(Tight()) as batcher:
         answers = [batcher.submit(crops_of(number)) for number in numbers]

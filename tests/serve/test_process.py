@@ -39,7 +39,7 @@ def connect(server: Process) -> socket.socket:
 
 
 def answer_on(connection: socket.socket) -> tuple[int, dict[str, object]]:
-    """What comes until the server closes: status and JSON."""
+    """The status and JSON received until the server closes."""
     received = b""
     while data := connection.recv(65536):
         received += data
@@ -67,7 +67,7 @@ def test_many_clients_good_and_bad_get_their_own_answers(running: Process) -> No
         list(pool.map(ask, range(8)))
 
 
-def test_uploads_beyond_the_bound_get_their_reason(running: Process) -> None:
+def test_uploads_beyond_the_limit_get_the_reason(running: Process) -> None:
     def endless():  # type: ignore[no-untyped-def]
         for _ in range(400):
             yield bytes(65536)
@@ -79,14 +79,14 @@ def test_uploads_beyond_the_bound_get_their_reason(running: Process) -> None:
 
 
 @pytest.mark.parametrize("head", [b"", b"POST /v1/poses HT", b"GET / HTTP/1.1\r\nHost: a\r\nX"])
-def test_a_head_that_never_ends_is_closed(running: Process, head: bytes) -> None:
+def test_an_incomplete_head_times_out(running: Process, head: bytes) -> None:
     with connect(running) as connection:
         connection.sendall(head)
         status, problem = answer_on(connection)
     assert (status, problem["error"]) == (408, "too_slow")
 
 
-def test_a_head_without_end_is_cut_at_its_bound(running: Process) -> None:
+def test_an_endless_head_is_cut_at_its_limit(running: Process) -> None:
     with connect(running) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 60_000)
         time.sleep(0.1)
@@ -95,7 +95,7 @@ def test_a_head_without_end_is_cut_at_its_bound(running: Process) -> None:
     assert (status, problem["error"]) == (431, "too_large")
 
 
-def test_too_many_connections_are_told_to_come_again(running: Process) -> None:
+def test_too_many_connections_are_refused(running: Process) -> None:
     idle = [connect(running) for _ in range(45)]
     try:
         status, problem = answer_on(idle[-1])
@@ -113,20 +113,20 @@ def test_too_many_connections_are_told_to_come_again(running: Process) -> None:
     assert httpx.get(f"{running.url}/healthz").status_code == 200
 
 
-def test_who_does_not_take_the_answer_is_let_go(running: Process) -> None:
+def test_a_client_that_reads_no_answer_is_disconnected(running: Process) -> None:
     request = b"GET /page/main.js HTTP/1.1\r\nHost: a\r\n\r\n"
     with connect(running) as connection:
         connection.settimeout(20)
         with pytest.raises(ConnectionError):  # reset, or a broken pipe
-            send_without_end(connection, request * 100)
+            send_forever(connection, request * 100)
 
 
-def send_without_end(connection: socket.socket, data: bytes) -> None:
+def send_forever(connection: socket.socket, data: bytes) -> None:
     while True:
         connection.sendall(data)
 
 
-def test_a_token_and_a_trace_stay_where_they_belong(start: Start) -> None:
+def test_tokens_and_tracebacks_stay_private(start: Start) -> None:
     broken = """
 from hrpose.serve.inference import Service
 async def poses(self, data, options):
@@ -150,17 +150,17 @@ Service.poses = poses
     assert "s3cret" not in log
 
 
-def test_what_is_no_http_gets_a_reason(running: Process) -> None:
+def test_other_protocols_get_a_reason(running: Process) -> None:
     with connect(running) as connection:
         connection.sendall(b"hello\r\n\r\n")
         status, problem = answer_on(connection)
     assert (status, problem["error"]) == (400, "bad_request")
 
 
-def test_sigterm_finishes_what_was_taken_and_takes_no_more(start: Start) -> None:
+def test_sigterm_answers_accepted_requests_and_accepts_no_more(start: Start) -> None:
     server = start()
     images = [image_of(number, "BMP") for number in range(NUMBERS)]
-    open_ones = []
+    connections = []
     # Each request has begun and waits for the second half of its image.
     for image in images:
         connection = connect(server)
@@ -169,7 +169,7 @@ def test_sigterm_finishes_what_was_taken_and_takes_no_more(start: Start) -> None
             f"Content-Length: {len(image)}\r\n\r\n"
         )
         connection.sendall(head.encode() + image[:1000])
-        open_ones.append(connection)
+        connections.append(connection)
     while True:
         metrics = httpx.get(f"{server.url}/metrics").text
         if float(re.findall(r"^hrpose_requests_under_way (\S+)", metrics, re.M)[0]) > NUMBERS:
@@ -187,9 +187,9 @@ def test_sigterm_finishes_what_was_taken_and_takes_no_more(start: Start) -> None
         time.sleep(0.02)
     else:
         raise AssertionError("new connections are still taken")
-    for number, connection in enumerate(open_ones):
+    for number, connection in enumerate(connections):
         connection.sendall(images[number][1000:])
-    for number, connection in enumerate(open_ones):
+    for number, connection in enumerate(connections):
         with connection:
             status, answer = answer_on(connection)
         assert status == 200
@@ -236,7 +236,7 @@ def test_a_server_that_cannot_start_says_why_in_one_line(
 @pytest.mark.parametrize(
     ("option", "most"), [("--max-megabytes", MAX_BYTES), ("--max-megapixels", MAX_PIXELS)]
 )
-def test_no_more_is_promised_than_is_read(
+def test_limits_above_those_of_the_reader_are_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     option: str,
@@ -250,7 +250,7 @@ def test_no_more_is_promised_than_is_read(
 
 
 @pytest.mark.slow
-def test_without_its_extra_it_says_what_to_install() -> None:
+def test_a_missing_extra_says_what_to_install() -> None:
     code = "import sys; sys.modules['fastapi'] = None; from hrpose.cli.main import main; main()"
     command = [sys.executable, "-c", code, "serve"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

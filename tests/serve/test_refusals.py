@@ -1,4 +1,4 @@
-"""Every bad request is a 4xx with a reason in JSON, and none takes the server down."""
+"""Every bad request is a 4xx with a reason in JSON, and none stops the server."""
 
 import asyncio
 import functools
@@ -130,20 +130,20 @@ def test_bad_boxes(server: Server, boxes: str, reason: str) -> None:
     st.text(max_size=30),
     st.lists(st.lists(st.floats() | st.integers(), max_size=5), max_size=3).map(json.dumps),
 ))  # fmt: skip
-def test_whatever_is_sent_as_boxes_the_server_stands(boxes: str) -> None:
-    response = STANDING["server"].poses(image_of(1), boxes=boxes)
+def test_the_server_survives_any_boxes(boxes: str) -> None:
+    response = SHARED["server"].poses(image_of(1), boxes=boxes)
     assert response.status_code in (200, 422), response.text
     if response.status_code == 422:
         assert_refused(response, 422, "box")
 
 
-STANDING: dict[str, Server] = {}
+SHARED: dict[str, Server] = {}
 
 
 @pytest.fixture(autouse=True)
-def _standing(server: Server) -> None:
-    # Hypothesis calls a test many times, a fixture made for one test lasts for all of them.
-    STANDING["server"] = server
+def _shared(server: Server) -> None:
+    # Hypothesis calls a test many times with the fixtures of one call.
+    SHARED["server"] = server
 
 
 OPTIONS = [
@@ -211,7 +211,7 @@ def test_bad_bodies(
         ("GET", "/" + "a" * 4000, 404),
     ],
 )
-def test_what_is_not_there(server: Server, method: str, path: str, status: int) -> None:
+def test_unknown_routes_and_methods(server: Server, method: str, path: str, status: int) -> None:
     assert_refused(server.request(method, path), status, method)
 
 
@@ -233,7 +233,7 @@ def test_a_client_that_pauses_or_never_ends_is_408(server: Server) -> None:
         assert response.headers["connection"] == "close"
 
 
-def test_a_body_without_end_is_cut_at_its_bound(server: Server) -> None:
+def test_an_endless_body_is_cut_at_its_limit(server: Server) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -248,7 +248,7 @@ def test_a_body_without_end_is_cut_at_its_bound(server: Server) -> None:
     assert sent < LIMITS.max_bytes + 1_000_000 + 2 * 65536
 
 
-def test_another_sites_page_may_lead_here_but_not_send(server: Server) -> None:
+def test_other_sites_may_link_but_not_send(server: Server) -> None:
     theirs = {"sec-fetch-site": "cross-site"}
     files = {"image": image_of(1)}
     response = server.request("POST", "/v1/poses", files=files, headers=theirs)
@@ -258,14 +258,14 @@ def test_another_sites_page_may_lead_here_but_not_send(server: Server) -> None:
     assert server.request("POST", "/v1/poses", files=files, headers=ours).status_code == 200
 
 
-def test_unknown_options_are_refused_however_many(server: Server) -> None:
+def test_many_unknown_options_are_refused(server: Server) -> None:
     query = "&".join(f"a{i}=1" for i in range(5_000))
     headers = {"content-type": "image/png"}
     response = server.request("POST", f"/v1/poses?{query}", content=b"x", headers=headers)
     assert_refused(response, 422, "a0: Extra inputs are not permitted")
 
 
-def test_the_token_is_asked_for(serve: Serve) -> None:
+def test_the_token_is_required(serve: Serve) -> None:
     server = serve(token="s3cret-token")
     for headers in (
         {},
@@ -297,7 +297,7 @@ def test_a_refused_upload_without_token_is_not_read(serve: Serve) -> None:
     )
 
 
-def test_bytes_held_are_given_back_after_refusals(serve: Serve, session: Session) -> None:
+def test_refused_requests_release_their_bytes(serve: Serve, session: Session) -> None:
     image = noise(100, 100)
     server = serve(limits=Limits(upload_bytes=len(image) + 1000))
     for _ in range(5):

@@ -1,4 +1,4 @@
-"""Drawing: something appears where a keypoint is sure, nothing where it is not."""
+"""Drawing: keypoints above the threshold show, in their colors, and no others."""
 
 from dataclasses import replace
 
@@ -67,7 +67,7 @@ def test_without_sides_every_keypoint_has_its_own_color() -> None:
     assert changed(draw(canvas(), poses(points, skeleton)))[20, 40]
 
 
-def test_the_input_stays_as_it_is() -> None:
+def test_the_input_stays_unchanged() -> None:
     image = canvas()
     image.flags.writeable = False
     drawn = draw(image, poses(spread()), boxes=True)
@@ -76,7 +76,7 @@ def test_the_input_stays_as_it_is() -> None:
     assert (drawn.shape, drawn.dtype) == (image.shape, image.dtype)
 
 
-def test_a_view_of_a_image_can_be_drawn_on() -> None:
+def test_a_strided_view_can_be_drawn_on() -> None:
     wide = np.full((200, 320, 3), GRAY, np.uint8)
     drawn = draw(wide[:, ::2], poses(spread()))
     np.testing.assert_array_equal(drawn, draw(canvas(), poses(spread())))
@@ -101,20 +101,20 @@ def test_a_limb_needs_both_of_its_ends() -> None:
     assert not drawn[100, 80]
 
 
-def test_boxes_are_drawn_where_asked() -> None:
-    nobody = poses(spread(0.0))
-    assert not changed(draw(canvas(), nobody)).any()
-    drawn = changed(draw(canvas(), nobody, boxes=True))
+def test_boxes_are_drawn_on_request() -> None:
+    absent = poses(spread(0.0))
+    assert not changed(draw(canvas(), absent)).any()
+    drawn = changed(draw(canvas(), absent, boxes=True))
     assert drawn[20, 70]
     assert drawn[100, 10]
     assert not drawn[100, 70]
 
 
-def test_nobody_leaves_the_image_as_it_is() -> None:
+def test_no_poses_leave_the_image_unchanged() -> None:
     assert not changed(draw(canvas(), Poses.empty(COCO_17), boxes=True)).any()
 
 
-def test_points_far_outside_do_no_harm() -> None:
+def test_points_far_outside_are_harmless() -> None:
     points = spread()
     points[0, ::2, :2] *= [-1e6, 1e6]
     assert draw(canvas(), poses(points)).shape == (200, 160, 3)
@@ -131,10 +131,10 @@ def marked(mark: str, n: int = 1) -> NDArray[np.bool_]:
 
 
 @pytest.mark.parametrize("mark", ["ids", "scores", "names"])
-def test_words_stand_where_asked(mark: str) -> None:
+def test_ids_scores_and_names_are_drawn_on_request(mark: str) -> None:
     assert marked(mark).sum() > 40
-    nobody = Poses.empty(COCO_17)
-    assert not changed(draw(canvas(), nobody, ids=True, scores=True, names=True)).any()
+    empty = Poses.empty(COCO_17)
+    assert not changed(draw(canvas(), empty, ids=True, scores=True, names=True)).any()
 
 
 def test_absent_keypoints_have_no_names() -> None:
@@ -152,8 +152,8 @@ def test_the_label_names_the_track() -> None:
     assert (labeled[0] != labeled[1]).any()
 
 
-def test_labels_of_one_place_do_not_cover_each_other() -> None:
-    """Two people in one place need about twice the room of one."""
+def test_labels_at_one_place_do_not_overlap() -> None:
+    """Two persons in one place need about twice the space of one."""
     assert marked("ids", 2).sum() > 1.6 * marked("ids").sum()
 
 
@@ -171,7 +171,7 @@ def test_lines_grow_with_the_person() -> None:
 
 
 @pytest.mark.parametrize("width", [2.0, 2.5, 4.0, 7.25])
-def test_a_line_is_as_wide_as_said(width: float) -> None:
+def test_a_line_has_its_width(width: float) -> None:
     black = np.zeros((60, 60, 3), np.uint8)
     shapes.line(black, (10, 30.3), (50, 30.3), width, (255, 255, 255))
     assert black[:, 30, 0].sum() / 255 == pytest.approx(width, abs=0.4)
@@ -182,7 +182,7 @@ def test_a_limb_has_the_color_of_its_side() -> None:
     assert colors[5, 7] == LEFT
     assert colors[6, 8] == RIGHT
     assert colors[5, 6] == MIDDLE
-    # The nose has no side; the eye it is joined to has.
+    # The nose has no side, the eye has.
     assert colors[0, 1] == LEFT
 
 
@@ -192,7 +192,7 @@ def test_a_rim_is_dark_around_a_limb() -> None:
 
 
 @pytest.mark.parametrize("at", [(-500, 5), (5, -500), (9999, 9999), (70, 50), (-8, 55)])
-def test_text_beyond_the_canvas_does_no_harm(at: tuple[int, int]) -> None:
+def test_text_beyond_the_canvas_is_harmless(at: tuple[int, int]) -> None:
     pixels = np.zeros((60, 80, 3), np.uint8)
     shapes.write(pixels, at, "left wrist", 20)
     shapes.chip(pixels, at, "#12 a label wider than the image", 20)
@@ -207,8 +207,8 @@ def test_shortened_text_fits() -> None:
     assert shapes.extent(short, 16)[0] <= 100
 
 
-def test_a_heatmap_lies_where_its_codec_says() -> None:
-    """The brightest place of the overlay is the crop's pixel that the heatmap's peak stands for."""
+def test_a_heatmap_is_placed_by_its_strides() -> None:
+    """The center of the overlay's peak is the pixel of the crop at the heatmap's peak."""
     crop = np.zeros((64, 48, 3), np.uint8)
     heatmap = np.zeros((16, 12), np.float32)
     heatmap[5, 7] = 1
@@ -222,14 +222,14 @@ def test_a_heatmap_lies_where_its_codec_says() -> None:
         np.testing.assert_allclose(center, expected, atol=0.3 * scale)
 
 
-def test_a_heatmap_of_nothing_shows_the_dimmed_crop_alone() -> None:
+def test_an_empty_heatmap_shows_only_the_dimmed_crop() -> None:
     crop = np.full((64, 48, 3), 200, np.uint8)
     shown = overlay(crop, np.zeros((16, 12), np.float32))
     assert len(np.unique(shown)) == 1
     assert 60 < shown[0, 0, 0] < 200
 
 
-def test_the_sheet_has_a_tile_for_every_keypoint() -> None:
+def test_the_grid_has_a_tile_for_every_keypoint() -> None:
     crop = np.zeros((64, 48, 3), np.uint8)
     sheet = heatmap_sheet(crop, np.zeros((17, 16, 12), np.float32), COCO_17, columns=6)
     one = heatmap_sheet(crop, np.zeros((1, 16, 12), np.float32), Skeleton("dot", ("dot",)))

@@ -353,7 +353,7 @@ def _largest_box(
         found, origin = np.array(rows, np.float64).reshape(-1, 4), f"The file {boxes.name} has"
     else:
         found = estimator.image(image).boxes
-        origin = f"The detector {estimator.detector.name} found"
+        origin = f"The person detector ({estimator.detector.name}) found"
         if isinstance(estimator.detector, FullImage):
             return found[0], "No detector was used: the box is the full image."
     if not len(found):
