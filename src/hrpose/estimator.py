@@ -290,35 +290,13 @@ class PoseEstimator:
         (`Metadata.keypoint_scores` makes scores of them). Raises UserError for crops of another
         shape or type.
         """
-        found = [self.decode(self._merged(part)) for part in self._batches(crops)]
-        if len(found) == 1:
-            return found[0]
-        k = len(self.metadata.skeleton)
-        nothing = np.zeros((0, k, 2)), np.zeros((0, k), np.float32)
-        points, peaks = zip(nothing, *found, strict=True)
-        return np.concatenate(points), np.concatenate(peaks)
+        return self.decode(self.heatmaps(crops))
 
     def heatmaps(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Crops to heatmaps (n, k, h/4, w/4), with the flip test if it is on.
 
         Arguments and errors as in `keypoints`.
         """
-        found = [self._merged(part) for part in self._batches(crops)]
-        if len(found) == 1:
-            return found[0]
-        width, height = self.metadata.heatmap_wh
-        nothing = np.zeros((0, len(self.metadata.skeleton), height, width), np.float32)
-        return np.concatenate([nothing, *found])
-
-    def decode(
-        self, heatmaps: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Heatmaps (n, k, h, w) to points (n, k, 2) in input pixels and peaks (n, k)."""
-        points, peaks = self.metadata.codec.decode(heatmaps)
-        return points.astype(np.float64), peaks
-
-    def _batches(self, crops: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        """At most `batch_size` crops each."""
         width, height = self.metadata.input_wh
         if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (height, width, 3):
             raise UserError(
@@ -326,7 +304,18 @@ class PoseEstimator:
                 f"found {crops.dtype} of shape {crops.shape}",
                 code="array-invalid",
             )
-        return [crops[i : i + self.batch_size] for i in range(0, len(crops), self.batch_size)]
+        if len(crops) == 0:
+            width, height = self.metadata.heatmap_wh
+            return np.zeros((0, self.metadata.channels, height, width), np.float32)
+        starts = range(0, len(crops), self.batch_size)
+        return np.concatenate([self._merged(crops[i : i + self.batch_size]) for i in starts])
+
+    def decode(
+        self, heatmaps: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Heatmaps (n, k, h, w) to points (n, k, 2) in input pixels and peaks (n, k)."""
+        points, peaks = self.metadata.codec.decode(heatmaps)
+        return points.astype(np.float64), peaks
 
     def _merged(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The heatmaps of a batch, with the flip test if it is on."""

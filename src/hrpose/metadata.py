@@ -112,7 +112,7 @@ class Metadata:
                 f"stride: expected at most the input's {min(self.input_wh)} pixels, "
                 f"found {self.codec.stride}"
             )
-        check_colors(self.mean, self.std)
+        _check_normalization(self.mean, self.std)
 
     @property
     def title(self) -> str:
@@ -245,7 +245,7 @@ class DetectorMetadata:
             raise ValueError(f"side: expected a multiple of 32 up to {MAX_SIDE}, found {self.side}")
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold: expected 0 to 1, found {self.threshold}")
-        check_colors(self.mean, self.std)
+        _check_normalization(self.mean, self.std)
 
     def to_json(self) -> str:
         return json.dumps({"version": 1, **asdict(self)})
@@ -325,7 +325,7 @@ def is_detector(path: Path) -> bool:
         return False
 
 
-def check_colors(mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+def _check_normalization(mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
     """Raises ValueError where RGB cannot be normalized by these."""
     if not all(map(math.isfinite, mean)):
         raise ValueError(f"mean: expected finite numbers, found {mean}")
