@@ -1,4 +1,4 @@
-"""Mistakes of users: their codes, and what is said of packages that are not installed."""
+"""Errors of users: their codes, and packages that are not installed."""
 
 import pickle
 

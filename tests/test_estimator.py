@@ -312,15 +312,15 @@ class Bright:
 
 @dataclass
 class Fixed:
-    """A detector that always finds the same, and remembers how often it was asked."""
+    """A detector that always returns the same boxes, and counts its calls."""
 
     found: Boxes
     name: str = "fixed"
-    asked: int = 0
+    calls: int = 0
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
         assert image.shape == (90, 70, 3)
-        self.asked += 1
+        self.calls += 1
         return self.found
 
 
@@ -332,10 +332,10 @@ def test_without_boxes_the_detector_is_asked() -> None:
     detector = two()
     estimator = PoseEstimator(Bright(), detector=detector)
     poses = estimator(IMAGE)
-    # The surest first.
+    # The best first.
     np.testing.assert_allclose(poses.boxes, detector.found.xywh[::-1])
     np.testing.assert_allclose(estimator.image(IMAGE).box_scores, [0.8, 0.4])
-    assert detector.asked == 2
+    assert detector.calls == 2
 
 
 @pytest.mark.parametrize("boxes", [[], [[5, 5, 20, 20]]])
@@ -343,7 +343,7 @@ def test_with_boxes_nobody_is_looked_for(boxes: Any) -> None:
     detector = two()
     poses = PoseEstimator(Bright(), detector=detector)(IMAGE, boxes)
     assert len(poses) == len(boxes)
-    assert detector.asked == 0
+    assert detector.calls == 0
 
 
 def test_nobody_is_found() -> None:
@@ -360,7 +360,7 @@ def test_of_a_crowd_the_surest_are_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("box", "score", "said"),
+    ("box", "score", "mention"),
     [
         ([80, 2, 30, 40], 1, "70 x 90"),
         ([1, 2, 0, 40], 1, "box 0"),
@@ -368,9 +368,9 @@ def test_of_a_crowd_the_surest_are_taken() -> None:
         ([1, 2, 30, 40], 1.5, "1.5"),
     ],
 )
-def test_a_detector_that_errs_is_named(box: list[float], score: float, said: str) -> None:
+def test_a_detector_that_errs_is_named(box: list[float], score: float, mention: str) -> None:
     wrong = Fixed(Boxes(np.array([box], np.float64), np.array([score], np.float64)))
-    with refused("boxes-invalid", "detector fixed: ", said):
+    with refused("boxes-invalid", "detector fixed: ", mention):
         PoseEstimator(Bright(), detector=wrong)(IMAGE)
 
 

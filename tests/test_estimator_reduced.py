@@ -108,7 +108,7 @@ def test_what_is_not_reduced(tmp_path: Path) -> None:
     pixels = np.array(spot())
     assert estimator().image(path).reduction == 1
     assert estimator().image(pixels).pixels is pixels
-    # A second look may go closer.
+    # Refined boxes may be smaller.
     assert estimator(refine=True).image(jpeg(spot())).reduction == 1
     assert InputImage.of(jpeg(spot())).reduction == 1
     np.testing.assert_array_equal(

@@ -33,7 +33,7 @@ texts = st.dictionaries(st.text(min_size=1, max_size=9), st.text(max_size=300), 
 
 
 def onnx_model(found: dict[str, str]) -> bytes:
-    model = onnx.ModelProto(ir_version=10, producer_name="somebody", model_version=300)
+    model = onnx.ModelProto(ir_version=10, producer_name="other", model_version=300)
     model.graph.name = "graph"
     onnx.helper.set_model_props(model, found)
     content: bytes = model.SerializeToString()
@@ -143,9 +143,9 @@ def test_results_come_in_order(threads: int) -> None:
 def test_no_more_is_begun_than_bounded() -> None:
     begun: list[int] = []
     results = prefetch(lambda item: begun.append(item) or item, range(100), threads=2)
-    for taken in range(1, 20):
+    for count in range(1, 20):
         next(results)
-        assert len(begun) <= taken + 4
+        assert len(begun) <= count + 4
     results.close()
     left = len(begun)
     assert left < 30

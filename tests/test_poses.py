@@ -67,14 +67,14 @@ def test_shapes_that_do_not_fit_are_refused(field: str, value: Any) -> None:
     ],
 )
 def test_persons_are_selected(chosen: Any, ids: list[int]) -> None:
-    everybody = three_persons()
-    some = everybody[chosen]
+    three = three_persons()
+    some = three[chosen]
     assert some.track_ids is not None
     assert some.track_ids.tolist() == ids
     rows = [id_ - 7 for id_ in ids]
-    np.testing.assert_array_equal(some.keypoints, everybody.keypoints[rows])
-    np.testing.assert_array_equal(some.boxes, everybody.boxes[rows])
-    np.testing.assert_array_equal(some.scores, everybody.scores[rows])
+    np.testing.assert_array_equal(some.keypoints, three.keypoints[rows])
+    np.testing.assert_array_equal(some.boxes, three.boxes[rows])
+    np.testing.assert_array_equal(some.scores, three.scores[rows])
 
 
 def test_an_index_outside_is_an_error() -> None:
@@ -88,11 +88,11 @@ def test_one_by_one() -> None:
 
 
 def test_nobody() -> None:
-    nobody = Poses.empty(COCO_17)
-    assert len(nobody) == 0
-    assert nobody.keypoints.shape == (0, 17, 3)
-    assert list(nobody) == []
-    assert nobody.to_coco("image") == []
+    empty = Poses.empty(COCO_17)
+    assert len(empty) == 0
+    assert empty.keypoints.shape == (0, 17, 3)
+    assert list(empty) == []
+    assert empty.to_coco("image") == []
 
 
 def test_coco_results() -> None:
@@ -226,9 +226,9 @@ def test_csv_has_a_header_and_leaves_the_unknown_empty() -> None:
 
 
 def test_nobody_is_a_table_without_rows() -> None:
-    nobody = poses_module.rows(Poses.empty(COCO_17))
-    assert poses_module.to_csv(nobody) == ",".join(COLUMNS) + "\n"
-    assert list(poses_module.to_pandas(nobody).columns) == COLUMNS
+    empty = poses_module.rows(Poses.empty(COCO_17))
+    assert poses_module.to_csv(empty) == ",".join(COLUMNS) + "\n"
+    assert list(poses_module.to_pandas(empty).columns) == COLUMNS
 
 
 # Multiples of 1/8 within float32's reach survive the rounding.

@@ -48,9 +48,9 @@ def test_auto_is_the_detector_and_the_whole_image_where_it_finds_nobody() -> Non
     assert detector.name == "builtin, or the full image where it detects nobody"
     found = detector(IMAGE)
     np.testing.assert_array_equal(found.xywh, [[0, 0, 40, 30]])
-    assert found.scores[0] < 0.5  # a guess ranks below people who were found
-    somebody = OrFullImage(FunctionDetector(lambda _: [[1, 2, 3, 4, 0.9]]))
-    np.testing.assert_array_equal(somebody(IMAGE).xywh, [[1, 2, 3, 4]])
+    assert found.scores[0] < 0.5  # a guess ranks below detected persons
+    detected = OrFullImage(FunctionDetector(lambda _: [[1, 2, 3, 4, 0.9]]))
+    np.testing.assert_array_equal(detected(IMAGE).xywh, [[1, 2, 3, 4]])
     assert len(open_detector("builtin")(IMAGE)) == 0
 
 
@@ -60,7 +60,7 @@ def test_auto_takes_the_best_that_was_downloaded(own_cache: Path) -> None:
         write_detector(own_cache / name, grid_outputs([[1, 1, 9, 9]], [0.9]))
         assert open_detector("auto").name == f"{name} (YOLOX)"
     assert open_detector("yolox-nano").name == "yolox_nano.onnx (YOLOX)"
-    # What is not there is not fetched.
+    # Nothing is downloaded.
     with refused("weights-not-downloaded", "hrpose weights download yolox-s"):
         open_detector("yolox-s")
 
@@ -115,7 +115,7 @@ def boxes(image: NDArray[np.uint8]) -> Boxes:
         (lambda image: [], []),
         (lambda image: np.zeros((0, 5)), []),
     ],
-    ids=["boxes", "rows", "rows_and_scores", "nobody", "no_rows"],
+    ids=["boxes", "rows", "rows_and_scores", "empty", "no_rows"],
 )
 def test_a_function_is_a_detector(find: Callable[[Any], Any], scores: list[float]) -> None:
     found = open_detector(find)(IMAGE)

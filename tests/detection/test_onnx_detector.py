@@ -1,4 +1,4 @@
-"""ONNX detectors: every layout gives the same people, back in the image's pixels."""
+"""ONNX detectors: every layout gives the same persons, back in the image's pixels."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ from tiny_detectors import (
     write_detector,
 )
 
-# Two people in the input of 64 x 64, and one that is not sure enough.
+# Two persons in the input of 64 x 64, and one with a low score.
 BOXES = [[8, 4, 24, 44], [30, 10, 50, 52], [40, 40, 60, 62]]
 SCORES = [0.6, 0.9, 0.3]
 
@@ -86,7 +86,7 @@ def test_every_layout_finds_the_same_persons(
     _, scale = resize(pixels, (64, 64), stretched)
     corners = (np.array(BOXES)[[1, 0]].reshape(2, 2, 2) / scale).clip(0, (width, height))
     expected = np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0]], axis=1)
-    # A person on the gray beside the image is nobody.
+    # A person on the gray beside the image does not count.
     inside = (expected[:, 2:] > 0).all(axis=1)
     np.testing.assert_allclose(found.xywh, expected[inside], atol=0.01)
     np.testing.assert_allclose(found.scores, np.array([0.9, 0.6])[inside], atol=1e-3)

@@ -389,6 +389,6 @@ def test_a_pickle_that_would_run_code_is_refused_by_name_and_does_not_run(
     with refused("weights-unsafe", str(path), os.mkdir.__module__):
         convert.read(path)
     assert not trap.exists()
-    # The trap is a real one: whoever trusts the file falls into it.
+    # The trap is a real one: unpickling without checks springs it.
     torch.load(path, weights_only=False)
     assert trap.is_dir()

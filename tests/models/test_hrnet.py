@@ -118,17 +118,17 @@ def test_it_counts_what_pytorch_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "mentions"),
     [
         (["w32"], ["w32: 17 keypoints, 192x256", "28,536,113", "7.645"]),
         (["w48", "--input-size", "288x384"], ["288x384", "63,595,745", "35.307"]),
         (["w16-small"], ["17 keypoints, 128x192", "stem", "stage 4", "head", "1,284,961"]),
     ],
 )
-def test_the_command(arguments: list[str], said: list[str]) -> None:
+def test_the_command(arguments: list[str], mentions: list[str]) -> None:
     ran = CliRunner().invoke(app, ["summary", *arguments])
     assert ran.exit_code == 0, ran.output
-    assert all(text in ran.output for text in said), ran.output
+    assert all(text in ran.output for text in mentions), ran.output
 
 
 def test_weights_are_summarized_by_their_metadata() -> None:

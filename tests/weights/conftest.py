@@ -20,7 +20,7 @@ class Server(ThreadingHTTPServer):
         self.cuts: list[int] = []
         self.ranges = True
         self.says_length = True
-        self.asked: list[str | None] = []
+        self.requests: list[str | None] = []
 
     @property
     def sha256(self) -> str:
@@ -36,7 +36,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
-        self.server.asked.append(wanted)
+        self.server.requests.append(wanted)
         if self.path.startswith("/moved"):
             self.send_response(302)
             self.send_header("Location", self.path.removeprefix("/moved?"))

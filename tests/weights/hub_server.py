@@ -9,14 +9,14 @@ from typing import Any
 
 
 class Hub(ThreadingHTTPServer):
-    """Repositories in memory. `asked` has every request's method, path and token."""
+    """Repositories in memory. `requests` has every request's method, path and token."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Requests)
         # repository -> its commits, oldest first: (hash, files).
         self.repositories: dict[str, list[tuple[str, dict[str, bytes]]]] = {}
         self.private: dict[str, bool] = {}
-        self.asked: list[tuple[str, str, str]] = []
+        self.requests: list[tuple[str, str, str]] = []
 
     @property
     def address(self) -> str:
@@ -111,7 +111,7 @@ class _Requests(BaseHTTPRequestHandler):
 
     def _note(self) -> None:
         token = self.headers.get("Authorization", "")
-        self.server.asked.append((self.command, self.path, token))
+        self.server.requests.append((self.command, self.path, token))
 
     def log_message(self, *_: object) -> None:
         pass

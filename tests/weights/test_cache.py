@@ -62,9 +62,9 @@ def test_downloaded_weights_predict_by_their_name(released: Released, server: An
     assert open_session(find("w16-test")).metadata == released.metadata
     assert run("path", "w16-test").output.strip() == str(find("w16-test"))
     assert run("verify").output == f"w16-test: sha256 {released.sha256}, as published\n"
-    asked = len(server.asked)
+    before = len(server.requests)
     assert run("download", "w16-test").exit_code == 0
-    assert len(server.asked) == asked, "what is there is not fetched again"
+    assert len(server.requests) == before, "files that are here are not downloaded again"
 
 
 def test_a_download_killed_by_the_network_goes_on(released: Released, server: Any) -> None:
@@ -73,7 +73,7 @@ def test_a_download_killed_by_the_network_goes_on(released: Released, server: An
     assert isinstance(ran.exception, UserError)
     assert ran.exception.code == "download-failed"
     assert run("download", "w16-test").exit_code == 0
-    assert server.asked[-1] == "bytes=1000000-"
+    assert server.requests[-1] == "bytes=1000000-"
 
 
 def test_another_file_leaves_nothing_behind(released: Released, server: Any) -> None:
@@ -96,7 +96,7 @@ def test_a_file_fetched_elsewhere_is_taken_if_it_is_the_one(
     assert (ran.exception.code, "none.pth" in str(ran.exception)) == ("file-unreadable", True)
     assert run("download", "w16-test", "--from", str(tmp_path / "published.pth")).exit_code == 0
     assert find("w16-test").is_file()
-    assert server.asked == []
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_a_cut_connection_is_taken_up_where_it_broke(server: Any, tmp_path: Path
     server.cuts = [1_000_000, 500_000]
     download(server.address, tmp_path / "w.pth", server.sha256[:8])
     assert (tmp_path / "w.pth").read_bytes() == server.content
-    assert server.asked == [None, "bytes=1000000-", "bytes=1500000-"]
+    assert server.requests == [None, "bytes=1000000-", "bytes=1500000-"]
 
 
 def test_what_came_is_kept_for_the_next_call(server: Any, tmp_path: Path) -> None:
@@ -38,9 +38,9 @@ def test_what_came_is_kept_for_the_next_call(server: Any, tmp_path: Path) -> Non
     with refused("download-failed", server.address, "1.0 MB"):
         download(server.address, tmp_path / "w.pth", server.sha256)
     assert left_in(tmp_path) == ["w.pth.part"]
-    server.asked.clear()
+    server.requests.clear()
     download(server.address, tmp_path / "w.pth", server.sha256)
-    assert server.asked == ["bytes=1000000-"]
+    assert server.requests == ["bytes=1000000-"]
     assert (tmp_path / "w.pth").read_bytes() == server.content
     assert left_in(tmp_path) == ["w.pth"]
 
@@ -55,7 +55,7 @@ def test_a_part_that_was_whole_only_gets_its_name(server: Any, tmp_path: Path) -
     (tmp_path / "w.pth.part").write_bytes(server.content)
     download(server.address, tmp_path / "w.pth", server.sha256)
     assert (tmp_path / "w.pth").read_bytes() == server.content
-    assert server.asked == [f"bytes={len(server.content)}-"]
+    assert server.requests == [f"bytes={len(server.content)}-"]
 
 
 @pytest.mark.parametrize("size", [1000, 3_000_000, 3_000_007])
@@ -103,11 +103,11 @@ def test_only_http_is_an_address(tmp_path: Path, address: str) -> None:
         download(address, tmp_path / "w.pth", "0" * 64)
 
 
-def test_a_missing_page_is_said_and_asked_for_once(server: Any, tmp_path: Path) -> None:
+def test_a_missing_page_is_requested_once(server: Any, tmp_path: Path) -> None:
     address = server.address.replace("/weights", "/none/weights")
     with refused("download-failed", "404"):
         download(address, tmp_path / "w.pth", server.sha256)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_without_a_network_the_remedy_is_said(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_what_is_pushed_comes_back_the_same(hub: Hub, weights: Path) -> None:
         hrpose.load(name, detector="none"),
     ):
         np.testing.assert_array_equal(theirs(EXAMPLE).keypoints, ours.keypoints)
-    assert {token for method, _, token in hub.asked if method == "POST"} == {"Bearer hf_test"}
+    assert {token for method, _, token in hub.requests if method == "POST"} == {"Bearer hf_test"}
 
 
 def test_a_revision_pins_the_weights(hub: Hub, weights: Path, tmp_path: Path) -> None:
@@ -73,9 +73,9 @@ def test_a_revision_pins_the_weights(hub: Hub, weights: Path, tmp_path: Path) ->
     pinned = first.partition("@")[2]
     assert hrpose.from_pretrained("ann/tiny", revision=pinned).metadata.name == "tiny"
     # A commit never changes, so nobody is asked again.
-    hub.asked.clear()
+    hub.requests.clear()
     assert hrpose.load(first).metadata.name == "tiny"
-    assert hub.asked == []
+    assert hub.requests == []
 
 
 def test_what_is_in_the_cache_works_without_a_network(
@@ -83,13 +83,13 @@ def test_what_is_in_the_cache_works_without_a_network(
 ) -> None:
     hrpose.push_to_hub(weights, "ann/tiny")
     file = find("hf:ann/tiny")
-    hub.asked.clear()
+    hub.requests.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     huggingface_hub.close_session()
     assert find("hf:ann/tiny") == file
     with refused("download-failed", "hf:ann/other"):
         find("hf:ann/other")
-    assert hub.asked == []
+    assert hub.requests == []
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_unknown_weights_are_refused(hub: Hub, weights: Path, name: str) -> None
     hub.commit("ann/pickle", {"pytorch_model.bin": b"\x80\x04"})
     with refused("weights-unknown", name):
         find(name)
-    assert not any("pytorch_model" in path for _, path, _ in hub.asked)
+    assert not any("pytorch_model" in path for _, path, _ in hub.requests)
 
 
 def test_a_file_too_large_is_not_fetched(
@@ -118,7 +118,7 @@ def test_a_file_too_large_is_not_fetched(
     monkeypatch.setattr("hrpose.weights.hub.MAX_MODEL_BYTES", weights.stat().st_size - 1)
     with refused("file-too-large", "hf:ann/tiny", "model.onnx"):
         find("hf:ann/tiny")
-    assert not any(method == "GET" for method, path, _ in hub.asked if "/resolve/" in path)
+    assert not any(method == "GET" for method, path, _ in hub.requests if "/resolve/" in path)
 
 
 def test_a_hub_that_cannot_be_reached(
@@ -145,7 +145,7 @@ def test_other_weights_are_not_pushed(hub: Hub, tmp_path: Path) -> None:
     ):
         with refused(code):
             hrpose.push_to_hub(files, "ann/tiny")
-    assert hub.asked == []
+    assert hub.requests == []
 
 
 def test_both_files_must_be_the_same_weights(hub: Hub, weights: Path, tmp_path: Path) -> None:
