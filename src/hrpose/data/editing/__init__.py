@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Keypoints(StrEnum):
-    """The keypoints of a merged data set where its parts differ: they must not, or those of all."""
+    """Which keypoints a merged data set has where those of its parts differ; same: they must not."""
 
     same = "same"
     common = "common"
