@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from hrpose.data.coco import read_json
-from hrpose.io import write_atomically
+from hrpose.io import read_json, write_atomically
 from hrpose.quality.labels import Report, read_labels
 from hrpose.quality.left_right import Group, groups
 from hrpose.skeleton import Skeleton

@@ -1,4 +1,4 @@
-"""Files: atomic writes, prefetching, and the texts in model files.
+"""Files: bounded reading, JSON, atomic writes, prefetching, and the texts in model files.
 
 Model files (.onnx, .safetensors) have texts beside their tensors, by keys: `metadata_props` and
 `__metadata__`. They are read and replaced in the bytes: that needs neither PyTorch nor the formats'
@@ -22,6 +22,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 Bytes = bytes | mmap.mmap
 
+# COCO's largest file has half a gigabyte.
+MAX_JSON_BYTES = 2_000_000_000
 # A model file ends there: protobuf, and with it ONNX, can be no larger.
 MAX_MODEL_BYTES = 2 * 1024**3
 # Bounds on what is read into memory, whatever a file says.
@@ -34,6 +36,32 @@ _METADATA_PROPS, _ENTRY_KEY, _ENTRY_VALUE = 14, 1, 2
 # How protobuf stores a field (protobuf.dev, "Encoding").
 _VARINT, _WITH_LENGTH = 0, 2
 _FIXED = {1: 8, 5: 4}  # and how many bytes those have that are all of one length
+
+
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """The content of a file. Raises UserError where it cannot be read or is larger."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}); check the path",
+            code="file-unreadable",
+        ) from error
+    if len(content) > max_bytes:
+        raise UserError(
+            f"{path}: expected at most {max_bytes:,} bytes, found more", code="file-too-large"
+        )
+    return content
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file. Raises UserError where it is missing, too large, or not JSON."""
+    content = read_file(path, MAX_JSON_BYTES)
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: expected JSON, found {error}", code="json-invalid") from error
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hrpose.errors import UserError
+from hrpose.io import read_file
 
 # What was found, shortened: aliases expand a small file to a huge value.
 _SHORT = reprlib.Repr()
@@ -47,14 +48,8 @@ def load_as(path: Path, overrides: Iterable[str], kind: type[P]) -> P:
 
 def read_yaml(path: Path) -> Any:
     """The plain values of a YAML file, bounded in size and depth. Raises UserError."""
+    content = read_file(path, _MAX_BYTES)
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise UserError(
-                f"{path}: expected at most {_MAX_BYTES:,} bytes of YAML, found more",
-                code="file-too-large",
-            )
         text = content.decode("utf-8-sig")
         depth = 0
         for bracket in re.findall(r"[\[\]{}]", text):
@@ -65,10 +60,6 @@ def read_yaml(path: Path) -> Any:
                     code="recipe-invalid",
                 )
         return yaml.safe_load(text)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror})", code="file-unreadable"
-        ) from error
     except UserError:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of 2026-13-01

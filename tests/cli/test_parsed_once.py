@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from hrpose import io
 from hrpose.cli.main import app
-from hrpose.data import coco
 from hrpose.synthetic import write_dataset
 from tiny_weights import write_tiny_weights
 
@@ -66,7 +66,7 @@ def test_a_command_parses_each_file_once(
             parsed[path] += 1
         return loads(content, **options)
 
-    monkeypatch.setattr(coco.json, "loads", counted)
+    monkeypatch.setattr(io.json, "loads", counted)
     words = [word.replace("OUT", str(tmp_path / "out")) for word in command]
     words = [str(folder / word) if (folder / word).exists() else word for word in words]
     done = CliRunner().invoke(app, words)

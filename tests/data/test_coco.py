@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hrpose.data import coco
+from hrpose import io
 from hrpose.data.coco import load_persons, read_annotations
 from hrpose.errors import UserError
 from hrpose.skeletons import COCO_17
@@ -259,7 +259,7 @@ def test_a_file_beyond_the_bound_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path, document())
-    monkeypatch.setattr(coco, "MAX_JSON_BYTES", 10)
+    monkeypatch.setattr(io, "MAX_JSON_BYTES", 10)
     with refused("file-too-large", "persons.json", "10"):
         load_persons(path)
 

@@ -13,7 +13,6 @@ entry that breaks one; lenient reading leaves such entries out and reports them.
 `read_results` parses the other kind of COCO file, a list of poses or detections.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,31 +45,9 @@ from hrpose.data.rules import (
     shown,
 )
 from hrpose.errors import UserError
+from hrpose.io import read_json
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import from_coco_category
-
-# COCO's largest file has half a gigabyte.
-MAX_JSON_BYTES = 2_000_000_000
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file. Raises UserError where it is missing, too large, or not JSON."""
-    try:
-        size = path.stat().st_size
-        content = path.read_bytes() if size <= MAX_JSON_BYTES else None
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror or error})", code="file-unreadable"
-        ) from error
-    if content is None:
-        raise UserError(
-            f"{path}: expected at most {MAX_JSON_BYTES:,} bytes of JSON, found {size:,}",
-            code="file-too-large",
-        )
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: expected JSON, found {error}", code="json-invalid") from error
 
 
 def read_annotations(

@@ -137,10 +137,9 @@ class _Zip:
                 f"{path}: no such file; check the name", code="file-unreadable"
             ) from None
         except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
-            raise UserError(
+            raise _invalid(
                 f"{path}: expected a folder of images or a zip file of them, found neither "
-                f"({error}); check the path or download it again",
-                code="archive-invalid",
+                f"({error}); check the path or download it again"
             ) from error
         # What macOS adds is no part of the data set, and members without a name cannot be read.
         self._members = {
@@ -198,15 +197,11 @@ class _Zip:
                 code="file-too-large",
             )
         if member.flag_bits & _ENCRYPTED:
-            raise UserError(
-                f"{label}: expected a file without a password, found an encrypted one",
-                code="archive-invalid",
-            )
+            raise _invalid(f"{label}: expected a file without a password, found an encrypted one")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise UserError(
+            raise _invalid(
                 f"{label}: expected a stored or deflated file, found compression "
-                f"{member.compress_type}; pack the images again",
-                code="archive-invalid",
+                f"{member.compress_type}; pack the images again"
             )
         try:
             with self._archive().open(member) as file:
@@ -214,9 +209,8 @@ class _Zip:
             if len(content) != member.file_size:
                 raise ValueError(f"expected {member.file_size:,} bytes, found {len(content):,}")
         except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-            raise UserError(
-                f"{label}: damaged or cut off ({error}); copy or download it again",
-                code="archive-invalid",
+            raise _invalid(
+                f"{label}: damaged or cut off ({error}); copy or download it again"
             ) from error
         return content
 
@@ -230,3 +224,7 @@ class _Zip:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}
+
+
+def _invalid(message: str) -> UserError:
+    return UserError(message, code="archive-invalid")

@@ -27,13 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.data.augmentation import Augmentation, half_body
-from hrpose.data.coco import load_persons, read_json
+from hrpose.data.coco import load_persons
 from hrpose.data.images import ImageFiles
 from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
 from hrpose.geometry import Crop
 from hrpose.image import MAX_BYTES, encode
-from hrpose.io import write_atomically
+from hrpose.io import read_json, write_atomically
 
 PERSONS_IN_A_PART = 1000
 MAX_PIXELS = 10_000_000
@@ -101,16 +101,11 @@ class Pack:
             self.settings = PackSettings(**document["settings"])
             self.index = np.load(folder / "index.npy", mmap_mode="r", allow_pickle=False)
         except Exception as error:  # NumPy and Python may raise anything at damaged bytes
-            raise UserError(
-                f"{folder}: expected a finished pack of `hrpose data pack`, found {error!r}; "
-                "run it again, it continues where it stopped",
-                code="pack-invalid",
+            raise _invalid(
+                f"{folder}: expected a finished pack of `hrpose data pack`, found {error!r}"
             ) from error
         if self.index.dtype != INDEX or self.index.ndim != 1:
-            raise UserError(
-                f"{folder / 'index.npy'}: expected the index of a pack; make it again",
-                code="pack-invalid",
-            )
+            raise _invalid(f"{folder / 'index.npy'}: expected the index of a pack")
 
     def check(self, table: PersonTable, where: object) -> None:
         """Raises UserError where `table` does not have the persons of the pack, in its order."""
@@ -154,10 +149,7 @@ class Pack:
         row = self.index[person]
         path = part_file(self.folder, int(row["part"]))
         if row["offset"] < 0 or not 0 < row["length"] <= MAX_BYTES or row["shrunk"] < 1:
-            raise UserError(
-                f"{self.folder / 'index.npy'}: person {person}: damaged; make the pack again",
-                code="pack-invalid",
-            )
+            raise _invalid(f"{self.folder / 'index.npy'}: person {person}: damaged")
         try:
             with path.open("rb") as file:
                 file.seek(int(row["offset"]))
@@ -185,17 +177,15 @@ def _decode(content: bytes, label: str) -> NDArray[np.uint8]:
     """
     size = jpeg_size(content)
     if size is None or not 0 < size[0] * size[1] <= MAX_PIXELS:
-        raise UserError(
-            f"{label}: expected a JPEG image, found something else; make the pack again",
-            code="pack-invalid",
-        )
+        raise _invalid(f"{label}: expected a JPEG image, found something else")
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
-        raise UserError(
-            f"{label}: expected a JPEG image, found a damaged one; make the pack again",
-            code="pack-invalid",
-        )
+        raise _invalid(f"{label}: expected a JPEG image, found a damaged one")
     return image  # type: ignore[return-value]
+
+
+def _invalid(message: str) -> UserError:
+    return UserError(f"{message}; make the pack again", code="pack-invalid")
 
 
 def is_pack(path: str | Path) -> bool:

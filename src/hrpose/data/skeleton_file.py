@@ -13,6 +13,7 @@ Every key is optional; without it the skeleton stays as it is. `find_skeleton` r
 names with `--skeleton`: a shipped skeleton, or that of a file.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,23 +85,22 @@ def complete_skeleton(found: Skeleton, path: Path) -> Skeleton:
         by_index = {at(key, name): value for name, value in given.items()}
         return tuple(by_index.get(i, value) for i, value in enumerate(old))
 
-    parts: dict[str, Any] = {}
-    if file.name is not None:
-        parts["name"] = file.name
-    if file.flip_pairs is not None:
-        parts["flip_pairs"] = pairs("flip_pairs", file.flip_pairs)
-    if file.limbs is not None:
-        parts["limbs"] = pairs("limbs", file.limbs)
-    if file.sigmas is not None:
-        parts["sigmas"] = numbers("sigmas", file.sigmas, found.sigmas)
-    if file.weights is not None:
-        parts["weights"] = numbers("weights", file.weights, found.weights)
-    if file.upper_body is not None:
-        parts["upper_body"] = tuple(at("upper_body", name) for name in file.upper_body)
-    if file.colors is not None:
-        rgb = {at("colors", name): _rgb(text) for name, text in file.colors.items()}
+    def colors(key: str, given: dict[str, str]) -> tuple[Color, ...]:
+        by_index = {at(key, name): _rgb(text) for name, text in given.items()}
         old = found.colors or (_GRAY,) * len(found)
-        parts["colors"] = tuple(rgb.get(i, color) for i, color in enumerate(old))
+        return tuple(by_index.get(i, color) for i, color in enumerate(old))
+
+    read: dict[str, Callable[[Any], Any]] = {
+        "name": str,
+        "flip_pairs": lambda given: pairs("flip_pairs", given),
+        "limbs": lambda given: pairs("limbs", given),
+        "sigmas": lambda given: numbers("sigmas", given, found.sigmas),
+        "weights": lambda given: numbers("weights", given, found.weights),
+        "upper_body": lambda given: tuple(at("upper_body", name) for name in given),
+        "colors": lambda given: colors("colors", given),
+    }
+    given = {key: getattr(file, key) for key in read}
+    parts = {key: read[key](value) for key, value in given.items() if value is not None}
     try:
         return replace(found, **parts)
     except ValueError as error:

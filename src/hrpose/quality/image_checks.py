@@ -6,7 +6,7 @@ change few bits. Where two hashes differ in at most 7 bits, one of their four 16
 in at most 1: so each part and its 16 neighbors are looked up in a sorted list.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -176,23 +176,31 @@ def _size_problem(
     return "wrong-size", f"labeled as {labeled}, is {actual}", difference
 
 
+def _checked(
+    source: ImageFiles, items: Sequence[tuple[str, tuple[int, int] | None]], progress: Progress
+) -> Iterator[tuple[int, CheckedImage]]:
+    for row, checked in enumerate(prefetch(partial(check_image, source), items)):
+        yield row, checked
+        progress(row + 1, len(items))
+
+
 def file_problems(
     labels: Labels, source: ImageFiles, progress: Progress
 ) -> tuple[list[Finding], Fingerprints, list[int]]:
     """Problems of a set's image files; fingerprints of the readable ones, and their rows."""
     sizes = [(int(w), int(h)) for w, h in labels.image_wh]
     findings, smalls, rows = [], [], []
-    items = list(zip(labels.file_names, sizes, strict=True))
-    for row, checked in enumerate(prefetch(partial(check_image, source), items)):
+    for row, checked in _checked(
+        source, list(zip(labels.file_names, sizes, strict=True)), progress
+    ):
         if checked.problem is not None:
             image_id = int(labels.image_ids[row])
             findings.append(
-                Finding(checked.problem[0], items[row][0], *checked.problem[1:], image_id)
+                Finding(checked.problem[0], labels.file_names[row], *checked.problem[1:], image_id)
             )
         if checked.small is not None:
             smalls.append(checked.small)
             rows.append(row)
-        progress(row + 1, len(items))
     return findings, _fingerprints(smalls), rows
 
 
@@ -207,11 +215,10 @@ def shared_images(
     """Images with near-duplicates in the other set, and how many of its images are unreadable."""
     smalls, names = [], []
     items = [(name, None) for name in others.file_names]
-    for row, checked in enumerate(prefetch(partial(check_image, source), items)):
+    for row, checked in _checked(source, items, progress):
         if checked.small is not None:
             smalls.append(checked.small)
-            names.append(items[row][0])
-        progress(row + 1, len(items))
+            names.append(others.file_names[row])
     findings = []
     for own, other, correlation, mirrored in near_duplicates(fingerprints, _fingerprints(smalls)):
         row = rows[own]
@@ -225,7 +232,7 @@ def shared_images(
                 int(labels.image_ids[row]),
             )
         )
-    return findings, len(items) - len(names)
+    return findings, len(others.file_names) - len(names)
 
 
 def _fingerprints(smalls: list[NDArray[np.uint8]]) -> Fingerprints:

@@ -7,7 +7,7 @@ score, predicts the keypoint elsewhere.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -224,13 +224,12 @@ def _doubts(
 
 def as_dict(ranking: Ranking) -> dict[str, Any]:
     """The ranking for JSON."""
+
+    def rounded(row: Unlabeled | Doubtful) -> dict[str, Any]:
+        return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(row).items()}
+
     return {
-        "unlabeled": [_plain(row) for row in ranking.unlabeled],
-        "doubtful": [_plain(row) for row in ranking.doubtful],
+        "unlabeled": list(map(rounded, ranking.unlabeled)),
+        "doubtful": list(map(rounded, ranking.doubtful)),
         "unread": list(ranking.unread),
     }
-
-
-def _plain(row: Unlabeled | Doubtful) -> dict[str, Any]:
-    values = {name: getattr(row, name) for name in row.__slots__}
-    return {name: round(v, 4) if isinstance(v, float) else v for name, v in values.items()}

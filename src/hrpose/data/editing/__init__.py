@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Keypoints(StrEnum):
-    """Which keypoints a merged data set has where those of its parts differ; same: they must not."""
+    """Which keypoints a merged data set has where those of its parts differ; same: an error."""
 
     same = "same"
     common = "common"

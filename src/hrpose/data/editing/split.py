@@ -8,7 +8,6 @@ to the part that is farthest below its target.
 
 import json
 import re
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,10 +96,9 @@ def assign(
     left = sorted((left[i] for i in order), key=lambda group: -sizes[group])
     empty = [part for part in targets if part not in part_of.values()]
     if len(left) < len(empty):
-        raise UserError(
+        raise _invalid(
             f"{len(sizes)} groups cannot fill the parts {', '.join(targets)}: nothing is left for "
-            f"{empty[-1]}; choose another group, or fewer parts",
-            code="option-invalid",
+            f"{empty[-1]}; choose another group, or fewer parts"
         )
     for count, group in zip(range(len(left), 0, -1), left, strict=True):
         part = max(empty if count == len(empty) else targets, key=lambda name: missing[name])
@@ -130,7 +128,7 @@ def _groups(file: CocoAnnotations, group: str | None, pattern: str | None) -> li
         try:
             search = re.compile(pattern)
         except re.error as error:
-            raise UserError(f"--group-pattern {pattern}: {error}", code="option-invalid") from error
+            raise _invalid(f"--group-pattern {pattern}: {error}") from error
         found = [search.search(image["file_name"]) for image in file.images]
         values = [m and (m[1] if search.groups else m[0]) for m in found]
         what = f"a name that matches '{pattern}'"
@@ -142,9 +140,8 @@ def _groups(file: CocoAnnotations, group: str | None, pattern: str | None) -> li
     for image, value in zip(file.images, values, strict=True):
         if value is None or value == "" or isinstance(value, list | dict):
             name = printable(image["file_name"])
-            raise UserError(
-                f"{file.path}: image {image['id']} ({name}): expected {what}, found none",
-                code="option-invalid",
+            raise _invalid(
+                f"{file.path}: image {image['id']} ({name}): expected {what}, found none"
             )
     return [str(value) for value in values]
 
@@ -155,7 +152,7 @@ def _put(
     for group, part in put.items():
         if group not in sizes or part not in targets:
             known = printable(", ".join(sizes if group not in sizes else targets))
-            raise UserError(f"--put {group}={part}: expected one of {known}", code="option-invalid")
+            raise _invalid(f"--put {group}={part}: expected one of {known}")
     return put
 
 
@@ -183,10 +180,7 @@ def subset(
     for source in sources:
         if source not in known:
             there = ", ".join(sorted(known - {""})) or "no sources"
-            raise UserError(
-                f"{path}: expected images of the source '{source}', found {there}",
-                code="option-invalid",
-            )
+            raise _invalid(f"{path}: expected images of the source '{source}', found {there}")
     strict = bool(min_size or min_keypoints)
     chosen: list[tuple[Entry, list[Entry]]] = []
     for image, persons in zip(file.images, file.annotations_by_image(), strict=True):
@@ -197,10 +191,7 @@ def subset(
             chosen.append((image, own))
     if max_images is not None:
         if max_images > len(chosen):
-            raise UserError(
-                f"{path}: expected {max_images} images, found {len(chosen)} that fit",
-                code="option-invalid",
-            )
+            raise _invalid(f"{path}: expected {max_images} images, found {len(chosen)} that fit")
         drawn = np.random.default_rng(seed).permutation(len(chosen))[:max_images]
         chosen = [chosen[i] for i in sorted(drawn.tolist())]
     if not chosen:
@@ -226,35 +217,31 @@ def _fits(annotation: Entry, min_size: float, min_keypoints: int) -> bool:
 def stats(path: Path) -> dict[str, Any]:
     """Statistics of a file, for JSON. Quantiles are the minimum, 10%, 50%, 90% and the maximum."""
     file = read_annotations(path)
-    persons = [a for a in file.annotations if not a.get("iscrowd")]
-    k = len(file.skeleton)
-    visibility = np.asarray(
-        [(a.get("keypoints") or [0] * (3 * k))[2::3] for a in persons], np.float64
-    ).reshape(-1, k)
+    instances, images = file.instances(), file.image_columns
+    crowd = np.asarray([bool(entry.get("iscrowd")) for entry in instances.entries], bool)
+    columns = {name: column[~crowd] for name, column in instances.columns.items()}
+    visibility, areas = columns["keypoints"][..., 2], columns["areas"]
     labeled = visibility > 0
-    boxes = np.asarray([a["bbox"] for a in persons], np.float64).reshape(-1, 4)
-    areas = np.asarray([a.get("area", a["bbox"][2] * a["bbox"][3]) for a in persons], np.float64)
-    per_image = Counter(a["image_id"] for a in persons)
-    source_of = {image["id"]: str(image.get("source", "")) for image in file.images}
+    per_image = np.bincount(columns["image_index"], minlength=len(file.images))
     sources: dict[str, dict[str, int]] = {}
-    for source, count in Counter(source_of.values()).items():
-        sources[source] = {"images": count, "persons": 0}
-    for image_id, count in per_image.items():
-        sources[source_of[image_id]]["persons"] += count
+    for source, persons in zip(images["sources"].tolist(), per_image.tolist(), strict=True):
+        counts = sources.setdefault(source.decode(), {"images": 0, "persons": 0})
+        counts["images"] += 1
+        counts["persons"] += persons
     return {
         "file": str(path),
         "skeleton": file.skeleton.name,
         "images": len(file.images),
-        "images_without_persons": len(file.images) - len(per_image),
-        "persons": len(persons),
+        "images_without_persons": int((per_image == 0).sum()),
+        "persons": len(areas),
         "persons_without_keypoints": int((~labeled.any(axis=1)).sum()),
-        "crowds": len(file.annotations) - len(persons),
-        "boxes_made_from_keypoints": sum(a.get("bbox_guessed") is True for a in persons),
-        "persons_per_image": _quantiles([per_image[i["id"]] for i in file.images]),
+        "crowds": int(crowd.sum()),
+        "boxes_made_from_keypoints": sum(e.get("bbox_guessed") is True for e in instances.entries),
+        "persons_per_image": _quantiles(per_image),
         "keypoints_per_person": _quantiles(labeled.sum(axis=1)),
-        "box_longer_side": _quantiles(boxes[:, 2:].max(axis=1, initial=0)),
-        "image_width": _quantiles([i["width"] for i in file.images]),
-        "image_height": _quantiles([i["height"] for i in file.images]),
+        "box_longer_side": _quantiles(columns["boxes"][:, 2:].max(axis=1, initial=0)),
+        "image_width": _quantiles(images["image_wh"][:, 0]),
+        "image_height": _quantiles(images["image_wh"][:, 1]),
         "sizes": {
             "small": int((areas < _SMALL).sum()),
             "medium": int(((areas >= _SMALL) & (areas <= _LARGE)).sum()),
@@ -273,3 +260,7 @@ def _quantiles(values: ArrayLike) -> list[float]:
     if not numbers.size:
         return []
     return [round(float(v), 1) for v in np.percentile(numbers, _QUANTILES)]
+
+
+def _invalid(message: str) -> UserError:
+    return UserError(message, code="option-invalid")

@@ -203,17 +203,9 @@ def _size(name: str, found: PoseSet) -> tuple[int, int]:
 
 
 def _image_entry(image_id: int, image: LabeledImage, size: tuple[int, int]) -> Entry:
-    entry: Entry = {
-        "id": image_id,
-        "file_name": image.name,
-        "width": size[0],
-        "height": size[1],
-    }
-    if image.video:
-        entry["video"] = image.video
-    if image.source:
-        entry["source"] = image.source
-    return entry
+    entry: Entry = {"id": image_id, "file_name": image.name, "width": size[0], "height": size[1]}
+    more = {"video": image.video, "source": image.source}
+    return entry | {key: value for key, value in more.items() if value}
 
 
 def _annotation(
@@ -234,10 +226,9 @@ def _annotation(
         "bbox": [round(value, _DIGITS) for value in box],
         "area": round(box[2] * box[3] if person.area is None else person.area, _DIGITS),
     }
-    if person.box is None:
-        entry["bbox_guessed"] = True
-    if person.score is not None:
-        entry["score"] = person.score
-    if person.track is not None:
-        entry["track_id"] = person.track
-    return entry
+    more = {
+        "bbox_guessed": True if person.box is None else None,
+        "score": person.score,
+        "track_id": person.track,
+    }
+    return entry | {key: value for key, value in more.items() if value is not None}

@@ -46,6 +46,7 @@ from hrpose.data.formats.pose_set import (
     repeated_keypoint,
     size_wh,
     skeleton_of,
+    unknown_category,
     whole_number,
 )
 from hrpose.data.images import ImageFiles
@@ -121,11 +122,7 @@ class Labels:
         if wanted is None and len(known) == 1:
             return known[0]
         if wanted not in known:
-            raise UserError(
-                f"{source}: meta: expected one skeleton label, or one of them as --category, "
-                f"found {printable(', '.join(known))}",
-                code="category-unknown",
-            )
+            raise unknown_category(f"{source}: meta: skeletons", known)
         return wanted
 
 

@@ -23,7 +23,6 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import quoteattr
 
-from hrpose.data.coco import read_json
 from hrpose.data.formats.pose_set import (
     Box,
     Keypoint,
@@ -41,11 +40,13 @@ from hrpose.data.formats.pose_set import (
     pose_set,
     repeated_keypoint,
     size_wh,
+    unknown_category,
 )
 from hrpose.data.images import ImageFiles
 from hrpose.data.rules import printable
 from hrpose.errors import UserError
 from hrpose.image import SUFFIXES
+from hrpose.io import read_json
 
 # Percentages; a millionth of a percent of the widest image is less than 1/1000 pixel.
 _DIGITS = 6
@@ -93,11 +94,7 @@ def read(source: Path, options: ReadOptions) -> PoseSet:
         if category is None:
             category = found
         elif found is not None and found != category:
-            raise UserError(
-                f"{where}: expected rectangles of one label, found '{printable(found)}' and "
-                f"'{printable(category)}'; choose one with --category",
-                code="category-unknown",
-            )
+            raise unknown_category(f"{where}: rectangles", (found, category))
         labeled.append(LabeledImage(name, tuple(persons), size))
     notes = [f"{left_out} tasks without annotations were left out"] if left_out else []
     if several:
@@ -167,11 +164,7 @@ def _persons(
                 others.add(key)
                 continue
             if label not in (None, name):
-                raise UserError(
-                    f"{at}: expected rectangles of one label, found '{printable(name)}' and "
-                    f"'{printable(label or '')}'; choose one with --category",
-                    code="category-unknown",
-                )
+                raise unknown_category(f"{at}: rectangles", (name, label or ""))
             label = name
             persons[key] = _Region(at, _box(value, size, at))
     parents = _parents(regions, {*persons, *others})

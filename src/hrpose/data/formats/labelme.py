@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hrpose.data.coco import read_json
 from hrpose.data.formats.pose_set import (
     Box,
     Keypoint,
@@ -36,6 +35,7 @@ from hrpose.data.formats.pose_set import (
 from hrpose.data.images import ImageFiles
 from hrpose.data.rules import printable
 from hrpose.errors import UserError
+from hrpose.io import read_json
 
 
 def read(source: Path, options: ReadOptions) -> PoseSet:

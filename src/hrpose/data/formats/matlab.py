@@ -29,7 +29,7 @@ from hrpose.data.formats.pose_set import (
     pose_set,
 )
 from hrpose.errors import UserError
-from hrpose.io import write_atomically
+from hrpose.io import read_file, write_atomically
 from hrpose.skeletons import LSP_14
 
 # MPII's heads and joints take 1 MB. Compressed parts are counted decompressed.
@@ -118,17 +118,7 @@ def _expected(
 
 def _read(path: Path) -> bytes:
     """The file's bytes, behind a header of version 5 to 7."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); check the path", code="file-unreadable"
-        ) from error
-    if len(content) > _MAX_BYTES:
-        raise UserError(
-            f"{path}: expected at most {_MAX_BYTES:,} bytes, found more", code="file-too-large"
-        )
+    content = read_file(path, _MAX_BYTES)
     if content[124:_HEADER] not in (b"\x00\x01IM", b"\x01\x00MI"):
         raise UserError(
             f"{path}: expected a MATLAB file of version 5 to 7, found something else; "

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.data.coco import CocoAnnotations, read_annotations, read_json
+from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.formats.matlab import read_mat, write_mat
 from hrpose.data.formats.pose_set import invalid
 from hrpose.data.images import ImageFiles, stays_inside
 from hrpose.errors import UserError
 from hrpose.geometry import xywh_to_xyxy
-from hrpose.io import write_atomically
+from hrpose.io import read_json, write_atomically
 from hrpose.skeletons import MPII_16
 
 SETS = ("train", "valid", "trainval", "test")

@@ -17,6 +17,7 @@ from hrpose.data.images import ImageFiles, images_beside, stays_inside
 from hrpose.data.rules import printable
 from hrpose.errors import UserError
 from hrpose.geometry import BODY_MARGIN, box_around, clip_boxes, expand_boxes
+from hrpose.io import read_file
 from hrpose.skeleton import Skeleton, guess_flip_pairs
 from hrpose.skeletons import SHIPPED
 
@@ -181,6 +182,15 @@ def invalid(where: str, expected: str, found: object) -> UserError:
     )
 
 
+def unknown_category(where: str, found: Iterable[str]) -> UserError:
+    """The error for several categories or labels where one is needed."""
+    return UserError(
+        f"{where}: expected one category, or one of them as --category, "
+        f"found {printable(', '.join(found)) or 'none'}",
+        code="category-unknown",
+    )
+
+
 def repeated_keypoint(where: str, keypoint: str, remedy: str = "") -> UserError:
     """The error for a keypoint that one person has twice."""
     hint = f"; {remedy}" if remedy else ""
@@ -260,19 +270,6 @@ def json_list(value: object, where: str) -> list[Any]:
 def read_text(path: Path) -> str:
     """A text file of bounded size, UTF-8 with or without a byte order mark."""
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise UserError(
-                f"{path}: expected at most {_MAX_BYTES:,} bytes, found more", code="file-too-large"
-            )
-        return content.decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); check the path", code="file-unreadable"
-        ) from error
+        return read_file(path, _MAX_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: expected text in UTF-8, found other bytes ({error})",
-            code="annotations-invalid",
-        ) from error
+        raise invalid(str(path), "text in UTF-8", f"other bytes ({error})") from error

@@ -34,10 +34,10 @@ from hrpose.data.formats.pose_set import (
     number,
     pose_set,
     read_text,
+    unknown_category,
     whole_number,
 )
 from hrpose.data.images import ImageFiles
-from hrpose.data.rules import printable
 from hrpose.errors import UserError
 from hrpose.image import SUFFIXES
 from hrpose.skeleton import Skeleton, guess_flip_pairs
@@ -112,11 +112,7 @@ def _category(source: Path, classes: list[Any], wanted: str | None) -> tuple[int
     if wanted is None and len(names) == 1:
         return 0, names[0]
     if wanted not in names:
-        known = printable(", ".join(names)) or "none"
-        raise UserError(
-            f"{source}: names: expected one class, or one of them as --category, found {known}",
-            code="category-unknown",
-        )
+        raise unknown_category(f"{source}: names", names)
     return names.index(wanted), wanted
 
 
