@@ -1,30 +1,29 @@
-# Every target does its own set-up: a fresh clone needs only make and Python 3.11 or newer.
-# `make PYTHON=python3.12 test` chooses another Python.
+# Every target installs what it needs: a fresh clone needs only make and Python 3.11 or newer.
+# `make PYTHON=python3.12 test` uses another Python.
 PYTHON ?= python3
 BIN := .venv/bin
-# Strict: a link that leads nowhere, or a page that no menu has, is an error. -m, for tools/ here.
+# Strict: a broken link, or a page without an entry in the menu, is an error. -m, for tools/ here.
 DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-# Pins both what is installed and what builds the package (older and newer pip read one each).
+# Pins the dependencies and the build dependencies (older and newer pip read one each).
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test quick check docs format fuzz bench dist lock lowest model finder
 
-demo: .venv-demo/installed  ## draw the keypoints of the people in examples/, without PyTorch
+demo: .venv-demo/installed  ## draw the poses of the people in examples/ into out/demo, without PyTorch
 	.venv-demo/bin/hrpose predict examples/*.jpg --out out/demo
-	@echo "The pictures are in out/demo."
 
-# One thread for each of the processes that share the work, or they wait for one another.
+# One thread for each of the processes, which share the cores.
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-quick: .venv/installed  ## the tests that take little time, while one works
+quick: .venv/installed  ## the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
 	  -m "not slow and not browser and not ray and not shared"
 
-# Style, types, layers, and the files around the code: documentation, workflows, deployment.
+# Style, types, layers, documentation, workflows and deployment files.
 check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,14 +41,14 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-fuzz: .venv/installed  ## 100,000 damaged files and requests into what reads those of strangers
+fuzz: .venv/installed  ## 100,000 damaged files and requests into what reads untrusted ones
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m fuzz
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks
 
-# The wheel and the sdist, checked, installed into an empty environment and used there.
-# `make dist TAG=v1.2.3` checks too that this is the version, as a release does.
+# Build the wheel and the sdist, check them, and use them in an empty environment. `make dist
+# TAG=v1.2.3` also checks that this is the version, as a release does.
 DIST_TOOLS := "build>=1.2,<2" "twine>=6.1,<8"
 dist: .venv-dist/installed
 	rm -rf dist

@@ -19,7 +19,7 @@ Crop(center, size, input_wh, rotation_deg=0.0, mirrored=False, unit_lengths=Fals
   .area
   .bounds(margin)
   .from_box(box_xywh, input_wh, padding=1.25, rotation_deg=0.0, unit_lengths=False)
-  .inside(origin, shrunk)
+  .inside(origin, reduction)
   .inverse_matrix
   .matrix
 HRNet(spec, num_keypoints=17)

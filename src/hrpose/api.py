@@ -1,4 +1,4 @@
-"""The short way in: one function for each thing to do."""
+"""The functions of the library: load, train, evaluate, export, and the Hugging Face Hub."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -28,13 +28,13 @@ def load(
 ) -> PoseEstimator:
     """Load weights by name (`w16-small` is inside the package), from a file, or `hf:owner/name`.
 
-    `detector` finds people where no boxes are given: `auto`, `builtin`, `none`, `torchvision`, an
-    ONNX file, or a function of your own; see `hrpose.detection.open_detector`. It leaves out boxes
-    with a score below `box_threshold`, in [0, 1]; without it the detector's own. Large JPEG files
-    are decoded at a part of their size where crops are small anyway; `exact` decodes them whole, as
-    `evaluate` does. `flip_test`, `refine` and `batch_size` (crops) are those of `PoseEstimator`.
-    At most `threads` threads run the networks; without it, all usable cores. Raises UserError where
-    there are no such weights or no such detector.
+    `detector` detects persons where no boxes are given: `auto`, `builtin`, `none`, `torchvision`,
+    an ONNX file, or a function of your own; see `hrpose.detection.open_detector`. Boxes with a
+    score below `box_threshold`, in [0, 1], are dropped; by default the threshold is the detector's
+    own. Large JPEG files are decoded at a reduced size where the crops are small anyway; `exact`
+    decodes them at full size, as `evaluate` does. `flip_test`, `refine` and `batch_size` (crops)
+    are those of `PoseEstimator`. The networks run in at most `threads` threads, by default on all
+    usable cores. Raises UserError where there are no such weights or no such detector.
     """
     return PoseEstimator(
         open_session(find(name_or_file), threads),
@@ -63,12 +63,12 @@ def from_pretrained(repo_id: str, *, revision: str | None = None, **options: Any
 def push_to_hub(
     weights_files: str | Path | Sequence[str | Path], repo_id: str, *, private: bool = True
 ) -> str:
-    """Put weights on the Hugging Face Hub, with metadata and model card. Needs `hrpose[hub]`.
+    """Upload weights to the Hugging Face Hub, with metadata and model card. Needs `hrpose[hub]`.
 
     `weights_files` are an .onnx file, a .safetensors file, or both of the same weights. `repo_id`
-    is "owner/name", of a repository that is made `private` where there is none. Returns the name
-    `hf:owner/name@commit`, which `load` takes. Raises UserError where a file is no weights of
-    hrpose, and where the Hub refuses.
+    is "owner/name"; a new repository is created `private`. Returns the name `hf:owner/name@commit`,
+    which `load` accepts. Raises UserError for a file without hrpose's metadata, and where the Hub
+    refuses.
     """
     from hrpose.weights.hub import HubName, push
 
@@ -86,9 +86,9 @@ def train(
 ) -> Path:
     """Train by a recipe file; returns the path of the best weights. Needs `hrpose[train]`.
 
-    The recipe's paths start from the folder `data`; checkpoints and logs are written below `out`,
-    and `resume` goes on from the last checkpoint there. `overrides` change the recipe, each as
-    `optimizer.lr=5e-4`. Raises UserError for a recipe or data with which training cannot start.
+    The recipe's paths are relative to the folder `data`; checkpoints and logs are written to `out`,
+    and `resume` continues from the last checkpoint there. `overrides` change values of the recipe,
+    each as `optimizer.lr=5e-4`. Raises UserError for a recipe or data that cannot be trained.
     """
     from hrpose.training.recipe import load_recipe
     from hrpose.training.train import train
@@ -115,26 +115,26 @@ def evaluate(
     """COCO's ten metrics of weights on a data set, MPII's PCKh or PCK. Needs `hrpose[train]`.
 
     `annotations` is a COCO keypoints file, `images` a folder, `images.zip` or `images.zip@/folder`.
-    `boxes` is "ground-truth", a COCO detections file, or "detector", which scores the weights and
-    `detector` together; boxes of either, scored below `box_threshold`, in [0, 1], are left out.
-    `nms` is "hard" or "soft"; `metric` is "AP", "PCKh", "PCK", "NME", "EPE" or, by what the data
-    have, "auto". `flip_test`, `refine` and `batch_size` (crops) are those of `PoseEstimator`. Into
-    the folder `out` go `metrics.json` and the results. `progress` is called with the number of
-    finished images and of all.
+    `boxes` is "ground-truth", a COCO detections file, or "detector", which measures the weights and
+    `detector` together; detected boxes with a score below `box_threshold`, in [0, 1], are dropped.
+    `nms` is "hard" or "soft"; `metric` is "AP", "PCKh", "PCK", "NME", "EPE", or "auto", which
+    depends on the annotations. `flip_test`, `refine` and `batch_size` (crops) are those of
+    `PoseEstimator`. `metrics.json` and the results are written to the folder `out`. `progress` is
+    called with the number of finished images and of all.
 
-    Returns the report: `report.metrics["AP"]`, and the conditions under which it came about.
-    Raises UserError where files do not fit, and where `detector` or `box_threshold` do not go with
-    `boxes`. See `hrpose.evaluation.evaluate`.
+    Returns the report: `report.metrics["AP"]`, and the conditions of the measurement.
+    Raises UserError for invalid files, and where `detector` or `box_threshold` have no effect with
+    these `boxes`. See `hrpose.evaluation.evaluate`.
     """
     from hrpose.evaluation.evaluate import evaluate
     from hrpose.evaluation.predictions import DETECTOR, check_boxes
 
     check_boxes(boxes, detector, box_threshold)
-    found = str(boxes) == DETECTOR
+    detected = str(boxes) == DETECTOR
     estimator = load(
         name_or_file,
-        detector=detector if found else "none",
-        box_threshold=box_threshold if found else None,
+        detector=detector if detected else "none",
+        box_threshold=box_threshold if detected else None,
         flip_test=flip_test,
         refine=refine,
         batch_size=batch_size,
@@ -153,10 +153,10 @@ def evaluate(
 
 
 def export(name_or_file: str | Path, out: str | Path) -> "ExportReport | DetectorReport":
-    """Write trained weights as ONNX, proven equal to PyTorch first. Needs `hrpose[train]`.
+    """Export trained weights to ONNX, after a comparison with PyTorch. Needs `hrpose[train]`.
 
-    `name_or_file` is a .safetensors or .ckpt file of a pose network, or a person detector's
-    .safetensors, or a name as `load` takes it; `out` ends with `.onnx`. Raises UserError, and
+    `name_or_file` is a .safetensors or .ckpt file of a pose network, a person detector's
+    .safetensors, or a name that `load` accepts; `out` ends with `.onnx`. Raises UserError, and
     writes nothing, where the weights cannot be read or ONNX Runtime's results differ from PyTorch's
     by more than the report's bounds.
     """

@@ -67,5 +67,5 @@ def test_low_persons_do_not_count(data: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_named(data: Path) -> None:
-    with refused("file-missing", "none.onnx"):
+    with refused("file-unreadable", "none.onnx"):
         run(data, "--detector", str(data / "none.onnx"))

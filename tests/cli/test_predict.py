@@ -180,14 +180,25 @@ def one_byte(path: Path) -> None:
     path.write_bytes(b"\xff")
 
 
-BAD = pytest.mark.parametrize("spoil", [missing, text, truncated, empty, one_byte])
+BAD = pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (missing, "file-unreadable"),
+        (text, "image-unsupported"),
+        (truncated, "image-damaged"),
+        (empty, "image-damaged"),
+        (one_byte, "image-unsupported"),
+    ],
+)
 
 
 @BAD
-def test_a_bad_image_is_one_line(run: Run, tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+def test_a_bad_image_is_one_line(
+    run: Run, tmp_path: Path, spoil: Callable[[Path], None], code: str
+) -> None:
     image = tmp_path / "bad.jpg"
     spoil(image)
-    one_line_about(run(image, "--out", tmp_path / "out"), image)
+    one_line_about(run(image, "--out", tmp_path / "out"), image, f"[{code}]")
     # No empty list of poses over those of an earlier run, and no temporary file.
     assert names_in(tmp_path / "out") == []
 
@@ -195,14 +206,14 @@ def test_a_bad_image_is_one_line(run: Run, tmp_path: Path, spoil: Callable[[Path
 @BAD
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
 def test_the_good_images_are_still_done(
-    run: Run, tmp_path: Path, spoil: Callable[[Path], None], batch_size: int
+    run: Run, tmp_path: Path, spoil: Callable[[Path], None], code: str, batch_size: int
 ) -> None:
     images = [saved(tmp_path / f"{name}.jpg", image(seed=ord(name))) for name in "acde"]
     bad = tmp_path / "b.jpg"
     spoil(bad)
     given = [images[0], bad, *images[1:]]
     out = tmp_path / "out"
-    one_line_about(run(*given, "--out", out, "--batch-size", batch_size), bad)
+    one_line_about(run(*given, "--out", out, "--batch-size", batch_size), bad, f"[{code}]")
     names = [image.name for image in images]
     assert [entry["file_name"] for entry in poses_in(out)] == names
     # Neither the bad image nor any temporary file.
@@ -246,8 +257,8 @@ def test_unknown_weights(run: Run, tmp_path: Path, name: str) -> None:
 
 def test_weights_of_another_kind(run: Run, tmp_path: Path) -> None:
     image = saved(tmp_path / "photo.jpg")
-    stranger = write_tiny_weights(tmp_path / "stranger.onnx", metadata=None)
-    ran = run(image, "--out", tmp_path / "out", "--weights", stranger)
+    plain = write_tiny_weights(tmp_path / "plain.onnx", metadata=None)
+    ran = run(image, "--out", tmp_path / "out", "--weights", plain)
     one_line_about(ran, "[metadata-missing]")
     broken = tmp_path / "broken.onnx"
     broken.write_text("not a network", encoding="utf-8")
@@ -271,7 +282,7 @@ def test_a_result_that_cannot_be_written_leaves_no_half(
     out = tmp_path / "out"
     (out / name / "full").mkdir(parents=True)
     ran = run(saved(tmp_path / "photo.jpg"), "--out", out)
-    one_line_about(ran, out / name)
+    one_line_about(ran, out / name, "[write-failed]")
     assert {path.name for path in out.iterdir()} <= {"photo.jpg", "poses.json"}
 
 

@@ -39,7 +39,7 @@ TIMEOUT = 60
 
 
 class Source(Protocol):
-    """Images by name. Holds no open file, so that workers can open it anew wherever they run."""
+    """Images by name. Holds no open file, so that every worker can open its own."""
 
     def names(self) -> Iterator[str]:
         """All images, in a stable order. Raises UserError where they cannot be listed."""

@@ -196,7 +196,7 @@ class Opening:
 
 
 class Worker:
-    """Estimates the poses in images by name, reading ahead in `readers` threads.
+    """Estimates the poses in images by name; `readers` threads prefetch them.
 
     A problem with an image becomes a reason in its row. Writes no file.
     """

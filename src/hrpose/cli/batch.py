@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.console import STOPPED, Show, counted, given, progress, stop_signal, warn
+from hrpose.cli.console import STOPPED, Show, conflict, counted, given, progress, stop_signal, warn
 from hrpose.cli.options import (
     RESULTS,
     THRESHOLD,
@@ -20,7 +20,7 @@ from hrpose.cli.options import (
     Threshold,
     Weights,
 )
-from hrpose.errors import UserError, missing
+from hrpose.errors import missing
 
 if TYPE_CHECKING:
     from hrpose.batch.job import Job
@@ -109,9 +109,7 @@ def batch(
     for option in ("address", "worker_gpus"):
         if engine is not EngineName.ray and given(context, option):
             name = f"--{option.replace('_', '-')}"
-            raise UserError(
-                f"{name}: needs --engine ray; add it or leave {name} out", code="option-conflict"
-            )
+            raise conflict(f"{name}: needs --engine ray; add it or leave {name} out")
     from hrpose.api import load
 
     try:

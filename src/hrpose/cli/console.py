@@ -43,6 +43,11 @@ def plain_console(width: int | None = None) -> "Console":
     return Console(width=width, markup=False, emoji=False)
 
 
+def conflict(message: str) -> UserError:
+    """The error of options that do not go together, or have no effect."""
+    return UserError(message, code="option-conflict")
+
+
 def report(error: UserError) -> None:
     """Print the one line of an error, with its code."""
     print(f"hrpose: {error} [{error.code}]", file=sys.stderr)

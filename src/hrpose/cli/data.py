@@ -1,4 +1,4 @@
-"""`hrpose data`: data sets that are made, checked, shown and ranked."""
+"""`hrpose data`: synthetic, packed, checked and ranked data sets, skeletons and sigmas."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from hrpose.cli import convert, editing
-from hrpose.cli.console import chosen, plain_console, progress
+from hrpose.cli.console import chosen, conflict, plain_console, progress
 from hrpose.cli.options import (
     BatchSize,
     BatchSizeOfWeights,
@@ -31,7 +31,7 @@ editing.add_to(app)
 
 
 class Figure(StrEnum):
-    """What is drawn."""
+    """The kind of figures to draw."""
 
     person = "person"
     animal = "animal"
@@ -136,14 +136,9 @@ def check(
 
     ignored = chosen("--ignore", skip, KINDS)
     if images is None and (against is not None or weights is not None):
-        raise UserError(
-            "--against and --weights: need the images; add --images", code="option-conflict"
-        )
+        raise conflict("--against and --weights: need the images; add --images")
     if against_images is not None and against is None:
-        raise UserError(
-            "--against-images: expected --against FILE too, found none; add it",
-            code="option-conflict",
-        )
+        raise conflict("--against-images: expected --against FILE too, found none; add it")
     estimator = None
     if weights is not None:
         estimator = load(weights, detector="none", flip_test=flip_test, batch_size=batch_size)
@@ -324,7 +319,7 @@ def sigmas(
 
     if out is not None and out.exists():
         raise UserError(
-            f"{out}: exists, and may have been corrected by hand; remove it first",
+            f"{out}: exists and may have been edited; remove it first",
             code="overwrite-refused",
         )
 
@@ -344,32 +339,29 @@ def sigmas(
     tables = [persons(parsed) for parsed in repeats]
     if len(tables) > 1 or truth is not None:
         if limb_share is not None:
-            raise UserError(
-                "--limb-share: is for one file alone; leave it out, or give one file",
-                code="option-conflict",
-            )
+            raise conflict("--limb-share: is for one file alone; leave it out, or give one file")
         estimate = from_repeats(tables, None if reference is None else persons(reference))
     else:
         estimate = from_limbs(tables[0], limb_share or LIMB_SHARE)
     console = plain_console(100)
     shown = Table(title=estimate.method)
-    for name in ("keypoint", "sigma", "95 % from", "to", "persons", "so far"):
+    for name in ("keypoint", "sigma", "95 % from", "to", "persons", "before"):
         shown.add_column(name, justify="left" if name == "keypoint" else "right")
     known = estimate.skeleton.has_sigmas
     for keypoint, name in enumerate(estimate.skeleton.keypoints):
         values = (estimate.sigmas[keypoint], estimate.low[keypoint], estimate.high[keypoint])
         numbers = ["-" if math.isnan(value) else f"{value:.4f}" for value in values]
-        so_far = f"{estimate.skeleton.sigmas[keypoint]:.3f}" if known else "-"
-        shown.add_row(name, *numbers, str(estimate.persons[keypoint]), so_far)
+        before = f"{estimate.skeleton.sigmas[keypoint]:.3f}" if known else "-"
+        shown.add_row(name, *numbers, str(estimate.persons[keypoint]), before)
     console.print(shown)
     if results is not None:
-        figures = Table(title=f"AP of {results.name} with these sigmas times a factor")
+        factors = Table(title=f"AP of {results.name} with these sigmas times a factor")
         for name in ("times", "AP", "AP50", "AP75"):
-            figures.add_column(name, justify="right")
+            factors.add_column(name, justify="right")
         for factor, scores in ap_by_factor(estimate, reference or repeats[0], results):
             values = (scores.AP, scores.AP50, scores.AP75)
-            figures.add_row(f"{factor:g}", *(f"{value:.3f}" for value in values))
-        console.print(figures)
+            factors.add_row(f"{factor:g}", *(f"{value:.3f}" for value in values))
+        console.print(factors)
     if out is not None:
         block = yaml.safe_dump({"sigmas": estimate.known()}, sort_keys=False, allow_unicode=True)
         write_atomically(out, f"# {estimate.method}\n{block}")
@@ -398,7 +390,7 @@ def skeleton(
         typer.echo(to_yaml(found), nl=False)
     elif out.exists():
         raise UserError(
-            f"{out}: exists, and may have been corrected by hand; remove it first",
+            f"{out}: exists and may have been edited; remove it first",
             code="overwrite-refused",
         )
     else:
@@ -406,11 +398,11 @@ def skeleton(
     names = found.keypoints
     paired = {index for pair in found.flip_pairs for index in pair}
     alone = [name for index, name in enumerate(names) if index not in paired]
-    whence = "known" if found in SHIPPED.values() else "paired by their names"
+    origin = "a shipped skeleton" if found in SHIPPED.values() else "paired by their names"
     lines = [
-        f"{len(found)} keypoints of '{found.name}', {whence}:",
+        f"{len(found)} keypoints of '{found.name}', {origin}:",
         *(f"  {names[left]} <-> {names[right]}" for left, right in found.flip_pairs),
-        f"  on their own: {', '.join(alone) or 'none'}",
-        *([f"wrote {out}; correct it where that is wrong"] if out else []),
+        f"  unpaired: {', '.join(alone) or 'none'}",
+        *([f"wrote {out}; correct wrong pairs there"] if out else []),
     ]
     typer.echo("\n".join(lines), err=True)

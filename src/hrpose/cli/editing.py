@@ -1,4 +1,4 @@
-"""`hrpose data merge`, `split`, `subset` and `stats`: whole sets of COCO keypoints."""
+"""`hrpose data merge`, `split`, `subset` and `stats` of COCO keypoints files."""
 
 import json
 from collections.abc import Callable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.console import given, plain_console, progress
+from hrpose.cli.console import conflict, given, plain_console, progress
 from hrpose.cli.options import (
     MODEL,
     RESULTS,
@@ -212,10 +212,7 @@ def analyze(
     from hrpose.weights import find
 
     if store_calibration is not None and weights is None:
-        raise UserError(
-            "--store-calibration: needs the weights of the results; add --weights",
-            code="option-conflict",
-        )
+        raise conflict("--store-calibration: needs the weights of the results; add --weights")
     estimator = None
     if weights is not None:
         if store_calibration is not None:
@@ -232,7 +229,7 @@ def analyze(
         )
     scores = analysis.calibration
     if store_calibration is not None and isinstance(scores, str):
-        raise UserError(f"--store-calibration: {scores}", code="option-conflict")
+        raise conflict(f"--store-calibration: {scores}")
     write_atomically(out, render(analysis))
     written = [out]
     if json_file is not None:
@@ -302,19 +299,12 @@ def verify(
     about_data = ("boxes", "tolerance")
     for name in ("against", "annotations", "images", "published", "flip_test", *about_data):
         if given(context, name) and weights is None:
-            raise UserError(
-                f"--{name.replace('_', '-')}: needs weights; add --weights", code="option-conflict"
-            )
+            raise conflict(f"--{name.replace('_', '-')}: needs weights; add --weights")
     if (annotations is None) != (images is None):
-        raise UserError(
-            "--annotations and --images go together; found only one of them", code="option-conflict"
-        )
+        raise conflict("--annotations and --images go together; found only one of them")
     for name in about_data:
         if given(context, name) and annotations is None:
-            raise UserError(
-                f"--{name}: needs a data set; add --annotations and --images",
-                code="option-conflict",
-            )
+            raise conflict(f"--{name}: needs a data set; add --annotations and --images")
     if boxes == DETECTOR:
         raise UserError(
             f"--boxes: expected {GROUND_TRUTH} or a COCO detections file, found {boxes}; "
@@ -357,15 +347,11 @@ def _model(
     if published is None and against is None and weights in RELEASED:
         published = RELEASED[weights].score
     if published is not None and data is None:
-        raise UserError(
-            f"--weights {weights}: to measure its score, add --annotations and --images",
-            code="option-conflict",
-        )
+        raise conflict(f"--weights {weights}: add --annotations and --images to measure it on")
     if published is None and against is None:
-        raise UserError(
+        raise conflict(
             f"--weights {weights}: add --published AP to compare with, or --against the weights "
-            "it was exported from",
-            code="option-conflict",
+            "it was exported from"
         )
     checks: list[Check] = []
     found = load(weights, detector="none", flip_test=flip_test, batch_size=32)

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.console import STOPPED, chosen, counted, given, progress, report, stop_signal, warn
+from hrpose.cli.console import (
+    STOPPED,
+    chosen,
+    conflict,
+    counted,
+    given,
+    progress,
+    report,
+    stop_signal,
+    warn,
+)
 from hrpose.cli.options import (
     CLIPS,
     KINDS,
@@ -98,10 +108,7 @@ def predict(
 
     kinds, marks = chosen("--save", save, KINDS), chosen("--mark", mark, MARKS)
     if boxes is not None and (given(context, "detector") or given(context, "box_threshold")):
-        raise UserError(
-            "--boxes: replaces the detector; leave out --detector and --box-threshold",
-            code="option-conflict",
-        )
+        raise conflict("--boxes: replaces the detector; leave out --detector and --box-threshold")
     inputs = find_inputs(sources)
     _check_options(context, inputs, drawn="images" in kinds or show, save=save)
     saving = Saving(out, kinds, threshold, marks)
@@ -165,19 +172,14 @@ def _check_options(context: typer.Context, inputs: "Inputs", drawn: bool, save: 
         return next((f"--{o}" for o in options if given(context, o.replace("-", "_"))), None)
 
     if inputs.clips and (option := first_given(("boxes", "side-by-side"))):
-        raise UserError(
-            f"{option}: is for images, found the clip {inputs.clips[0]}; leave one of them out",
-            code="option-conflict",
+        raise conflict(
+            f"{option}: is for images, found the clip {inputs.clips[0]}; leave one of them out"
         )
     if not inputs.clips and (option := first_given(("every", "smooth", "show"))):
         option = "--no-smooth" if option == "--smooth" else option
-        raise UserError(
-            f"{option}: is for clips and cameras, found none; leave it out", code="option-conflict"
-        )
+        raise conflict(f"{option}: is for clips and cameras, found none; leave it out")
     if not drawn and (option := first_given(("side-by-side", "mark"))):
-        raise UserError(
-            f"{option}: needs images in --save, found '{save}'; add images", code="option-conflict"
-        )
+        raise conflict(f"{option}: needs images in --save, found '{save}'; add images")
 
 
 def _predict_images(
@@ -313,9 +315,7 @@ def explain(
     from hrpose.image import read_image
 
     if box is not None and boxes is not None:
-        raise UserError(
-            "--box and --boxes: expected one of them, found both", code="option-conflict"
-        )
+        raise conflict("--box and --boxes: expected one of them, found both")
     image = read_image(path)
     boxed = box is not None or boxes is not None
     estimator = load(weights, detector="none" if boxed else detector)

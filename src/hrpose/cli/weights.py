@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.console import plain_console, progress
+from hrpose.cli.console import conflict, plain_console, progress
 from hrpose.cli.options import FlipTest, Images, InputSize, examples, parse_input_size
 from hrpose.errors import UserError
 
@@ -54,7 +54,7 @@ def download(
     names: Names,
     origin: Annotated[
         str | None,
-        typer.Option("--from", help="Another address, or a file fetched elsewhere (for one name)."),
+        typer.Option("--from", help="Another address, or a local file (for one name)."),
     ] = None,
 ) -> None:
     """Download weights into the cache and verify them; pose models are converted, ready to run."""
@@ -64,7 +64,7 @@ def download(
     rows = [released(name) for name in names]
     if origin is not None and len(rows) > 1:
         raise UserError(
-            f"--from {origin}: is one file; expected one name, found {len(rows)}",
+            f"--from {origin}: expected one name, found {len(rows)}; download one at a time",
             code="option-invalid",
         )
     for row in rows:
@@ -105,16 +105,15 @@ def verify(
     from hrpose.weights.download import is_sound
     from hrpose.weights.registry import RELEASED, published_file, released
 
-    asked = [released(name) for name in names] if names else list(RELEASED.values())
     wrong = False
-    for row in asked:
+    for row in [released(name) for name in names] if names else RELEASED.values():
         sound = is_sound(row)
         if sound is None and not names:
             continue
         wrong |= not sound
         remedy = f"delete {published_file(row)} and download it again"
-        said = {True: f"sha256 {row.sha256}, as published", False: f"another file; {remedy}"}
-        typer.echo(f"{row.name}: {said[sound] if sound is not None else 'not downloaded'}")
+        states = {True: f"sha256 {row.sha256}, as published", False: f"another file; {remedy}"}
+        typer.echo(f"{row.name}: {states[sound] if sound is not None else 'not downloaded'}")
     if wrong:
         raise typer.Exit(1)
 
@@ -172,13 +171,13 @@ def convert(
         float | None, typer.Option(min=0.1, help="Sigma of the targets, in heatmap pixels.")
     ] = None,
     training_data: Annotated[
-        str, typer.Option(help="What they were trained on, for the metadata.")
+        str, typer.Option(help="Their training data, for the metadata.")
     ] = "unknown",
     license: Annotated[str, typer.Option(help="Their license, for the metadata.")] = "unknown",
 ) -> None:
-    """Convert a checkpoint of another project; reports what was matched and what was dropped.
+    """Convert a checkpoint of another project; reports which entries were matched and dropped.
 
-    What a file does not state is inferred from its name and shapes, and printed.
+    Metadata that the file lacks is inferred from its name and shapes, and printed.
     """
     from hrpose.models import convert
     from hrpose.models.convert import Known, metadata_for
@@ -197,7 +196,7 @@ def convert(
     for reason, count in weights.dropped.items():
         typer.echo(f"  dropped {count}: {reason}")
     if weights.added:
-        typer.echo(f"  set {weights.added} to zero: counters of BatchNorm that nothing reads")
+        typer.echo(f"  set {weights.added} unused BatchNorm counters to zero")
     known = Known(
         input_wh=parse_input_size(input_size),
         skeleton=_skeleton(skeleton),
@@ -212,10 +211,7 @@ def convert(
             typer.echo(f"  {reason}")
         convert.write_hrpose(out, weights, metadata)
     elif known != Known():
-        raise UserError(
-            f"{out}: will have no metadata; leave out the options that describe it",
-            code="option-conflict",
-        )
+        raise conflict(f"{out}: has no metadata; leave out the options for it")
     elif to is Form.hrpose:
         convert.write_hrpose(out, weights, None)
     else:
@@ -251,7 +247,7 @@ def summary(
     from hrpose.session import open_session
     from hrpose.weights import EMBEDDED, find
 
-    # `w16-small` is both: the weights say what they are used with.
+    # `w16-small` is both a network and weights, which have an input size.
     only_network = network in NETWORKS and network not in EMBEDDED
     metadata = (
         Metadata(network, (192, 256)) if only_network else open_session(find(network)).metadata
@@ -323,9 +319,7 @@ def quantize(
     from hrpose.evaluation.quantize import quantize
 
     if (calibration_annotations is None) != (calibration_images is None):
-        raise UserError(
-            "--calibration-annotations and --calibration-images go together", code="option-conflict"
-        )
+        raise conflict("--calibration-annotations and --calibration-images: expected both or none")
     calibration = (
         None
         if calibration_annotations is None or calibration_images is None
@@ -360,5 +354,5 @@ def quantize(
     plain_console(100).print(table)
     typer.echo(
         f"wrote {report.path}: {report.bytes_after / 1e6:.2f} MB instead of "
-        f"{report.bytes_before / 1e6:.2f}; for each keypoint its mean term of the OKS"
+        f"{report.bytes_before / 1e6:.2f}; keypoints are measured by their mean term of OKS"
     )

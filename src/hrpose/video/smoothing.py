@@ -30,11 +30,11 @@ class Smoother:
     The cutoff is `min_cutoff` Hz for a keypoint at rest and rises by `beta` Hz for each body height
     per second, a body height being the longer side of the person's box. The filter is causal: a
     moving keypoint lags behind by 1 / (2 pi cutoff) seconds. Measured at the defaults: 145 ms at a
-    tenth of a body height per second, 24 ms at one (a walk), 7 ms at four (a kick); never more than
+    tenth of a body height per second, 24 ms at one (walking), 7 ms at four (a kick); at most
     2.7% of a body height.
 
-    A keypoint with a score below `min_score` is returned as it is, and its filter starts anew when
-    it is visible again. So does that of a person who was out of sight for more than `keep` seconds.
+    A keypoint with a score below `min_score` is returned as it is, and its filter starts again when
+    it is visible. So does that of a person who was out of sight for more than `keep` seconds.
     """
 
     def __init__(

@@ -157,9 +157,9 @@ def _follow(
         images = [replace(image(frame), key=frame) for frame in frames]
         for cropped, poses in estimator.stream(images):
             frame: Frame = cropped.key
-            kept = _distinct(poses)
-            poses = poses[kept]
-            persons = _next_boxes(poses, cropped.box_scores[kept], frame.image, full_image)
+            distinct = _distinct(poses)
+            poses = poses[distinct]
+            persons = _next_boxes(poses, cropped.box_scores[distinct], frame.image, full_image)
             poses = replace(poses, track_ids=tracker.update(poses, frame.time))
             yield frame, smoother(poses, frame.time) if smooth else poses
 
@@ -173,8 +173,8 @@ def _chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
 def _distinct(poses: Poses) -> NDArray[np.int64]:
     """The indices of the poses without duplicates: where persons cross, two boxes may show one."""
     areas = poses.boxes[:, 2:].prod(axis=1)
-    kept = oks_nms(poses.keypoints, areas, poses.scores, MAX_OKS, poses.skeleton.sigmas)
-    return np.sort(kept)
+    distinct = oks_nms(poses.keypoints, areas, poses.scores, MAX_OKS, poses.skeleton.sigmas)
+    return np.sort(distinct)
 
 
 def _next_boxes(
