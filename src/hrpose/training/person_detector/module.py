@@ -15,7 +15,7 @@ from hrpose.detection.person_detector import persons, read_maps
 from hrpose.geometry import Boxes
 from hrpose.metadata import Confidence, DetectorMetadata
 from hrpose.metrics.boxes import BoxScores, evaluate_boxes, matched
-from hrpose.metrics.logistic import logistic
+from hrpose.metrics.calibration import logistic
 from hrpose.models.hrnet import HRNet
 from hrpose.training.base_module import NetworkModule
 from hrpose.training.losses import box_loss, center_loss
