@@ -75,9 +75,9 @@ def read_image(
 
 
 def read_reduced(
-    source: str | PathLike[str] | bytes, most: float, name: str | None = None
+    source: str | PathLike[str] | bytes, max_factor: float, name: str | None = None
 ) -> tuple[NDArray[np.uint8], int]:
-    """An image as `read_image` gives it, and how many times smaller: 1, 2, 4 or 8, at most `most`.
+    """An image as `read_image` gives it, and how many times smaller: 1, 2, 4 or 8, at most `max_factor`.
 
     Only JPEG files are decoded smaller, with less work; others have factor 1. Pixel i of each axis
     is the mean of the pixels f * i to f * i + f - 1 of the full image, with its center at
@@ -85,19 +85,19 @@ def read_reduced(
     """
     label = _label(source, name)
     with _open(_content(source, label, MAX_BYTES), label, MAX_PIXELS) as image:
-        factor = _factor(image, most)
+        factor = _factor(image, max_factor)
         if factor > 1:
             image.draft(None, (image.width // factor, image.height // factor))
         return _decoded(image, label), factor
 
 
-def _factor(image: Image.Image, most: float) -> int:
+def _factor(image: Image.Image, max_factor: float) -> int:
     """How many times smaller than its file an image may be decoded."""
     if not isinstance(image, JpegImageFile):
         return 1
     orientation = _orientation(image)
     for factor in (8, 4, 2):
-        fits = factor <= min(most, *image.size)
+        fits = factor <= min(max_factor, *image.size)
         # Pixels that reach over an edge would land at the opposite edge.
         whole = image.width % factor == image.height % factor == 0
         if fits and (whole or orientation not in _UPRIGHT):
@@ -255,12 +255,12 @@ def read_bytes(
         ) from error
 
 
-def _bound(label: str, unit: str, found: int, most: int) -> None:
-    if found > most:
+def _bound(label: str, unit: str, found: int, limit: int) -> None:
+    if found > limit:
         # A file is read only to its bound, so its length is not known.
         count = f"{found:,}" if unit == "pixels" else "more"
         raise ImageError(
-            f"{label}: expected at most {most:,} {unit}, found {count}; make it smaller",
+            f"{label}: expected at most {limit:,} {unit}, found {count}; make it smaller",
             code="image-too-large",
         )
 
