@@ -110,12 +110,12 @@ class InputImage:
         """
         checked, scores = _check(boxes, box_scores, *(size or image_size(file)))
         crops = [metadata.crop(box) for box in checked]
-        max_reduction = min(
+        limit = min(
             (min(np.divide(crop.size, crop.input_wh)) for crop in crops), default=np.inf
         )
-        if overview is not None and overview.reduction <= max(1, max_reduction):
+        if overview is not None and overview.reduction <= max(1, limit):
             return cls(overview.pixels, checked, scores, overview.reduction)
-        pixels, reduction = read_reduced(file, max_reduction)
+        pixels, reduction = read_reduced(file, limit)
         return cls(pixels, checked, scores, reduction)
 
     def cut(self, crop: Crop) -> NDArray[np.uint8]:

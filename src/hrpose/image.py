@@ -77,7 +77,7 @@ def read_image(
 def read_reduced(
     source: str | PathLike[str] | bytes, max_factor: float, name: str | None = None
 ) -> tuple[NDArray[np.uint8], int]:
-    """An image as `read_image` gives it, and how many times smaller: 1, 2, 4 or 8, at most `max_factor`.
+    """An image as `read_image`, and by which factor it is smaller: 1, 2, 4 or 8, up to `max_factor`.
 
     Only JPEG files are decoded smaller, with less work; others have factor 1. Pixel i of each axis
     is the mean of the pixels f * i to f * i + f - 1 of the full image, with its center at
