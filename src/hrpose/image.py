@@ -77,11 +77,12 @@ def read_image(
 def read_reduced(
     source: str | PathLike[str] | bytes, max_factor: float, name: str | None = None
 ) -> tuple[NDArray[np.uint8], int]:
-    """An image as `read_image`, and by which factor it is smaller: 1, 2, 4 or 8, up to `max_factor`.
+    """An image as `read_image`, and the factor by which it is smaller: 1, 2, 4 or 8.
 
-    Only JPEG files are decoded smaller, with less work; others have factor 1. Pixel i of each axis
-    is the mean of the pixels f * i to f * i + f - 1 of the full image, with its center at
-    f * i + (f - 1) / 2; the last one may reach over the edge. Raises UserError as `read_image`.
+    Only JPEG files are decoded smaller, with less work, by at most `max_factor`; others have factor
+    1. Pixel i of each axis is the mean of the pixels f * i to f * i + f - 1 of the full image, with
+    its center at f * i + (f - 1) / 2; the last one may reach over the edge. Raises UserError as
+    `read_image`.
     """
     label = _label(source, name)
     with _open(_content(source, label, MAX_BYTES), label, MAX_PIXELS) as image:
