@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from hrpose.io import read_json, write_atomically
@@ -257,7 +258,7 @@ def _swap(
     apart = np.linalg.norm(points[pairs[:, 0], :2] - points[pairs[:, 1], :2], axis=1) / size
     if not (both & (apart > _APART)).any():
         return False
-    person["keypoints"] = points[group.permutation(skeleton)].ravel().tolist()
+    person["keypoints"] = points[permutation(group, skeleton)].ravel().tolist()
     planted.groups[person["id"]] = group
     return True
 
@@ -272,3 +273,12 @@ def _double(person: dict[str, Any], number: int, rng: np.random.Generator) -> di
     twin["bbox"] = (np.array(twin["bbox"]) + rng.normal(0, 0.01 * size, 4)).tolist()
     twin["id"] = number
     return twin
+
+
+def permutation(group: Group, skeleton: Skeleton) -> NDArray[np.int64]:
+    """(k,): the keypoint that takes the place of each where the group is swapped."""
+    order = np.arange(len(skeleton))
+    for pair in group.pairs:
+        left, right = skeleton.flip_pairs[pair]
+        order[[left, right]] = right, left
+    return order

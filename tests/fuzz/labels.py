@@ -34,7 +34,7 @@ def source(name: str) -> Callable[[Path], Target]:
 
         def read(data: bytes) -> None:
             path.write_bytes(data)
-            json.dumps([d.content for d in documents(read_source(made, given))], allow_nan=False)
+            json.dumps(documents(read_source(made, given)), allow_nan=False)
 
         return [path.read_bytes()], read
 

@@ -121,15 +121,14 @@ def _reader(name: str, source: Source) -> Callable[..., None]:
             category,
         )
         done = to_coco(name, source, out, given, copy)
-        for document in done.documents:
+        for file, document in done.documents.items():
+            persons = document["annotations"]
             typer.echo(
-                f"wrote {out / document.name}.json: {document.persons} persons in "
-                f"{document.images} images"
+                f"wrote {out / file}.json: {len(persons)} persons in "
+                f"{len(document['images'])} images"
             )
-            if document.boxes_made:
-                typer.echo(
-                    f"  boxes of {document.boxes_made} persons were made from their keypoints"
-                )
+            if boxes_made := sum("bbox_guessed" in person for person in persons):
+                typer.echo(f"  boxes of {boxes_made} persons were made from their keypoints")
         keypoints = done.found.skeleton
         known = f" of {keypoints.name}" if keypoints in SHIPPED.values() else ""
         typer.echo(f"  {len(keypoints)} keypoints{known}: {', '.join(keypoints.keypoints)}")

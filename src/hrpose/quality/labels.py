@@ -50,14 +50,16 @@ class Finding:
 
     def as_dict(self) -> dict[str, Any]:
         """The finding for JSON, without what does not apply."""
-        entry: dict[str, Any] = {"kind": self.kind, "file": self.file}
-        if self.image is not None:
-            entry["image_id"] = self.image
-        if self.annotation is not None:
-            entry["annotation_id"] = self.annotation
-        if self.keypoints:
-            entry["keypoints"] = list(self.keypoints)
-        return {**entry, "detail": self.detail, "badness": round(self.badness, 4)}
+        entry = {
+            "kind": self.kind,
+            "file": self.file,
+            "image_id": self.image,
+            "annotation_id": self.annotation,
+            "keypoints": list(self.keypoints) or None,
+            "detail": self.detail,
+            "badness": round(self.badness, 4),
+        }
+        return {key: value for key, value in entry.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

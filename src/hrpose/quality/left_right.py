@@ -32,14 +32,6 @@ class Group:
     pairs: tuple[int, ...]
     all: bool
 
-    def permutation(self, skeleton: Skeleton) -> NDArray[np.int64]:
-        """(k,): the keypoint that takes the place of each where this group is swapped."""
-        order = np.arange(len(skeleton))
-        for pair in self.pairs:
-            left, right = skeleton.flip_pairs[pair]
-            order[[left, right]] = right, left
-        return order
-
     def keypoints(self, skeleton: Skeleton) -> list[int]:
         """The indices of the keypoints, pair by pair, left first."""
         return [keypoint for pair in self.pairs for keypoint in skeleton.flip_pairs[pair]]

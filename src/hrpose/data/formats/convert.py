@@ -7,7 +7,6 @@ the keypoints and marked by `bbox_guessed`.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -33,22 +32,14 @@ _DIGITS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
-    """One COCO file: its name, its content, and its counts."""
-
-    name: str
-    content: dict[str, Any]
-    persons: int
-    images: int
-    boxes_made: int
-
-
-@dataclass(frozen=True, slots=True)
 class Converted:
-    """What was written; `left_out` counts labeled keypoints that the format cannot hold."""
+    """What was written: COCO `documents` and other `files`, by name.
+
+    `left_out` counts labeled keypoints that the format cannot hold.
+    """
 
     found: PoseSet
-    documents: tuple[Document, ...]
+    documents: dict[str, Entry]
     files: tuple[str, ...]
     left_out: int = 0
 
@@ -64,8 +55,8 @@ def to_coco(
     """
     must_be_new(out)
     found = SOURCES[name].read(source, options)
-    written = tuple(documents(found))
-    files = {f"{document.name}.json": json.dumps(document.content) for document in written}
+    written = documents(found)
+    files = {f"{name}.json": json.dumps(document) for name, document in written.items()}
     if found.skeleton not in SHIPPED.values():
         from hrpose.data.skeleton_file import to_yaml
 
@@ -82,7 +73,7 @@ def from_coco_to(
     found = read(source, options)
     files = TARGETS[name].files(found, prefix)
     _write(out, files, {"images": found} if copy else {}, copy)
-    return Converted(found, (), tuple(files))
+    return Converted(found, {}, tuple(files))
 
 
 def from_coco_to_yolo(
@@ -94,7 +85,7 @@ def from_coco_to_yolo(
     files = yolo.files(sets)
     _write(out, files, {f"images/{name}": found for name, found in sets.items()}, copy, each=True)
     left_out = sum(yolo.keypoints_left_out(found) for found in sets.values())
-    return Converted(next(iter(sets.values())), (), tuple(files), left_out)
+    return Converted(next(iter(sets.values())), {}, tuple(files), left_out)
 
 
 def _write(
@@ -158,8 +149,8 @@ def _person(annotation: Entry, skeleton: Skeleton, where: str) -> Person:
     )
 
 
-def documents(found: PoseSet) -> list[Document]:
-    """A document for each subset of the source; 'annotations' where it has none.
+def documents(found: PoseSet) -> dict[str, Entry]:
+    """The COCO document of each subset of the source; 'annotations' where it has none.
 
     Sizes that the source does not have are read from the images' headers. Raises UserError where
     an image is missing.
@@ -168,7 +159,7 @@ def documents(found: PoseSet) -> list[Document]:
     for image in found.images:
         subsets.setdefault(file_name(image.subset), []).append(image)
     image_id = annotation_id = 1
-    result = []
+    result: dict[str, Entry] = {}
     for name, members in subsets.items():
         images, annotations = [], []
         for image in members:
@@ -180,14 +171,12 @@ def documents(found: PoseSet) -> list[Document]:
                 )
                 annotation_id += 1
             image_id += 1
-        content = {
+        result[name] = {
             "info": {"description": "converted by hrpose"},
             "images": images,
             "annotations": annotations,
             "categories": [found.skeleton.to_coco_category()],
         }
-        guessed = sum("bbox_guessed" in annotation for annotation in annotations)
-        result.append(Document(name, content, len(annotations), len(images), guessed))
     return result
 
 
