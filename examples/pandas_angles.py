@@ -21,7 +21,7 @@ ANGLES = {
 
 
 def angles(images: Iterable[Path], threshold: float = 0.3) -> pd.DataFrame:
-    """A row per person and angle in degrees, 180 is straight; NaN where a keypoint is absent."""
+    """A row for each person and joint: degrees, 180 is straight; NaN where a keypoint is absent."""
     estimator = hrpose.load("w16-small")
     rows = []
     for image in images:

@@ -4,6 +4,7 @@ pip install hrpose, and supervision as docs/guide/images.md says
 python examples/supervision_zones.py examples/astronaut.jpg out.png
 """
 
+import io
 import sys
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from hrpose.image import read_image
 from hrpose.io import write_atomically
 
 
-def annotate(image: Path, threshold: float = 0.3) -> tuple[Image.Image, list[bool]]:
+def annotate(path: Path, threshold: float = 0.3) -> tuple[Image.Image, list[bool]]:
     """The image with supervision's skeletons, and for each person whether a hand is raised."""
-    image = read_image(image)
+    image = read_image(path)
     poses = hrpose.load("w16-small")(image)
     points = poses.to_supervision(threshold)
     edges = sv.EdgeAnnotator(
@@ -26,9 +27,9 @@ def annotate(image: Path, threshold: float = 0.3) -> tuple[Image.Image, list[boo
         edges=[(a + 1, b + 1) for a, b in poses.skeleton.limbs],  # counted from 1
     )
     # supervision's images are BGR.
-    scene = edges.annotate(image[..., ::-1].copy(), points)
-    scene = sv.VertexAnnotator(color=sv.Color.RED, radius=4).annotate(scene, points)
-    scene = scene[..., ::-1].copy()
+    canvas = edges.annotate(image[..., ::-1].copy(), points)
+    canvas = sv.VertexAnnotator(color=sv.Color.RED, radius=4).annotate(canvas, points)
+    canvas = canvas[..., ::-1].copy()
     index = {name: i for i, name in enumerate(poses.skeleton.keypoints)}
     raised = []
     for keypoints in poses.keypoints:
@@ -40,17 +41,15 @@ def annotate(image: Path, threshold: float = 0.3) -> tuple[Image.Image, list[boo
                 for w, s in pairs
             )
         )
-    return Image.fromarray(scene), raised
+    return Image.fromarray(canvas), raised
 
 
 def main() -> None:
-    """Annotate the first argument into the second."""
-    import io
-
-    image, out = Path(sys.argv[1]), Path(sys.argv[2])
-    scene, raised = annotate(image)
+    """Annotate the first file, and write the second."""
+    path, out = Path(sys.argv[1]), Path(sys.argv[2])
+    drawn, raised = annotate(path)
     content = io.BytesIO()
-    scene.save(content, "PNG")
+    drawn.save(content, "PNG")
     write_atomically(out, content.getvalue())
     print(f"{out}: {sum(raised)} of {len(raised)} people raise a hand")
 

@@ -1,4 +1,4 @@
-"""A Gradio Space: an image in, the skeletons of its people and a table of keypoints out."""
+"""A Gradio Space: draws the skeletons in an image, and lists the keypoints in a table."""
 
 import os
 from functools import cache
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 import hrpose
 
 # Limits for untrusted users of a small machine.
-MOST_PIXELS = 20_000_000
+MAX_PIXELS = 20_000_000
 
 
 @cache
@@ -25,8 +25,10 @@ def find_poses(
     """The image (h, w, 3) uint8 RGB with skeletons, and rows of person, keypoint, x, y, score."""
     if image is None:
         return None, []
-    if image.shape[0] * image.shape[1] > MOST_PIXELS:
-        raise hrpose.UserError(f"expected at most {MOST_PIXELS / 1e6:.0f} megapixels")
+    if image.shape[0] * image.shape[1] > MAX_PIXELS:
+        raise hrpose.UserError(
+            f"expected at most {MAX_PIXELS / 1e6:.0f} megapixels", code="image-too-large"
+        )
     poses = estimator(flip_test)(np.ascontiguousarray(image[..., :3]))
     rows = [
         [person, name, round(float(x), 1), round(float(y), 1), round(float(score), 3)]
@@ -38,7 +40,7 @@ def find_poses(
 
 
 def page() -> Any:
-    """The page. Gradio is imported here, so that the rest can be used and tested without it."""
+    """The page. Gradio is imported here, so that the rest can be tested without it."""
     import gradio as gr
 
     def answer(image: Any, threshold: float, flip_test: bool) -> Any:
@@ -51,15 +53,15 @@ def page() -> Any:
         answer,
         [
             gr.Image(label="Image"),
-            gr.Slider(0, 1, 0.3, label="Least score of a keypoint"),
-            gr.Checkbox(label="Flip test: a little better, twice the work"),
+            gr.Slider(0, 1, 0.3, label="Minimum score of a keypoint"),
+            gr.Checkbox(label="Flip test: more accurate, twice the work"),
         ],
         [
             gr.Image(label="Skeletons"),
             gr.Dataframe(headers=["person", "keypoint", "x", "y", "score"]),
         ],
         title="hrpose",
-        description="Human pose estimation with HRNet. Images are not kept by this app.",
+        description="Human pose estimation with HRNet. This app does not store images.",
         flagging_mode="never",
     )
 
