@@ -110,9 +110,7 @@ class InputImage:
         """
         checked, scores = _check(boxes, box_scores, *(size or image_size(file)))
         crops = [metadata.crop(box) for box in checked]
-        limit = min(
-            (min(np.divide(crop.size, crop.input_wh)) for crop in crops), default=np.inf
-        )
+        limit = min((min(np.divide(crop.size, crop.input_wh)) for crop in crops), default=np.inf)
         if overview is not None and overview.reduction <= max(1, limit):
             return cls(overview.pixels, checked, scores, overview.reduction)
         pixels, reduction = read_reduced(file, limit)

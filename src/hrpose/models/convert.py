@@ -205,8 +205,7 @@ def _recognize(path: Path, state: Mapping[str, Tensor]) -> tuple[str, dict[str, 
     if finest is None or finest.dim() != 4:
         some = ", ".join(list(state)[:3]) or "nothing"
         raise UserError(
-            f"{path}: expected the weights of an HRNet, found {some} ...",
-            code="weights-unsuitable",
+            f"{path}: expected the weights of an HRNet, found {some} ...", code="weights-unsuitable"
         )
     width = finest.shape[0]
     name = next((n for n, spec in NETWORKS.items() if spec.stage4.widths[0] == width), None)

@@ -299,8 +299,7 @@ def export(weights: Path, out: Path) -> ExportReport | DetectorReport:
     """
     if weights.suffix == ".onnx":
         raise UserError(
-            f"{weights}: is ONNX already; expected .safetensors or .ckpt",
-            code="weights-unsuitable",
+            f"{weights}: is ONNX already; expected .safetensors or .ckpt", code="weights-unsuitable"
         )
     if weights.suffix == ".safetensors" and isinstance(read_metadata(weights), DetectorMetadata):
         return export_detector(weights, out)

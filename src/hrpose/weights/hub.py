@@ -182,51 +182,47 @@ def model_card(metadata: Metadata, repo: str, files: tuple[str, ...]) -> str:
         "license_name": "see-the-card",
         "tags": ["hrpose", "hrnet", "human-pose-estimation", "keypoint-detection", *formats],
     }
-    width, height = metadata.input_wh
-    skeleton = metadata.skeleton
     # JSON is YAML, and quotes what needs it.
-    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in head.items()), "---", ""]
-    lines += [
-        f"# {_line(metadata.name) or repo}",
-        "",
-        f"HRNet `{_code(metadata.network)}` for the {len(skeleton)} keypoints of "
-        f"`{_code(skeleton.name)}`, input {width}x{height} pixels, codec "
-        f"`{_code(metadata.codec.name)}` with sigma {metadata.codec.sigma:g}.",
-        "",
-        "```python",
-        "import hrpose",
-        "",
-        f'estimator = hrpose.from_pretrained("{repo}")  # revision="..." pins it',
-        'poses = estimator("photo.jpg")',
-        "```",
-        "",
-        f"    hrpose predict photo.jpg --weights hf:{repo}",
-        "",
-        f"**Trained on:** {_line(metadata.training_data)}",
-        "",
-        f"**License:** {_line(metadata.license)}",
-        "",
-        "## Metrics",
-        "",
-    ]
+    yaml = "\n".join(f"{key}: {json.dumps(value)}" for key, value in head.items())
+    width, height = metadata.input_wh
+    skeleton, codec = metadata.skeleton, metadata.codec
+    keypoints = ", ".join(f"`{_code(name)}`" for name in skeleton.keypoints)
+    scores = "None. `hrpose evaluate` measures them on your data."
     if metadata.scores:
-        lines += ["| metric | value |", "|---|---|"]
-        lines += [f"| {_line(name)} | {value:.3f} |" for name, value in metadata.scores.items()]
-    else:
-        lines += ["None. `hrpose evaluate` measures them on your data."]
-    lines += [
-        "",
-        "## Keypoints",
-        "",
-        ", ".join(f"`{_code(name)}`" for name in skeleton.keypoints),
-        "",
-    ]
-    lines += [
-        "The files hold tensors and metadata, no code. `metadata.json` has the facts above for "
-        "programs.",
-        "",
-    ]
-    return "\n".join(lines)
+        rows = (f"| {_line(name)} | {value:.3f} |" for name, value in metadata.scores.items())
+        scores = "\n".join(["| metric | value |", "|---|---|", *rows])
+    return f"""---
+{yaml}
+---
+
+# {_line(metadata.name) or repo}
+
+HRNet `{_code(metadata.network)}` for the {len(skeleton)} keypoints of `{_code(skeleton.name)}`, \
+input {width}x{height} pixels, codec `{_code(codec.name)}` with sigma {codec.sigma:g}.
+
+```python
+import hrpose
+
+estimator = hrpose.from_pretrained("{repo}")  # revision="..." pins it
+poses = estimator("photo.jpg")
+```
+
+    hrpose predict photo.jpg --weights hf:{repo}
+
+**Trained on:** {_line(metadata.training_data)}
+
+**License:** {_line(metadata.license)}
+
+## Metrics
+
+{scores}
+
+## Keypoints
+
+{keypoints}
+
+The files hold tensors and metadata, no code. `metadata.json` has the facts above for programs.
+"""
 
 
 def _line(text: str) -> str:

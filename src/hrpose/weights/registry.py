@@ -70,71 +70,48 @@ def _sha256(address: str) -> str:
     return _WHOLE_SHA256.get(prefix, prefix)
 
 
-def _coco(
+# Keypoints, metric, training data and conditions of the published scores.
+_DATA = {
+    "coco": (
+        COCO_17,
+        "COCO AP",
+        "COCO train2017",
+        "AP on COCO val2017, boxes of a detector with person AP 56.4, flip test",
+    ),
+    "mpii": (MPII_16, "MPII PCKh", "MPII", "PCKh@0.5 on MPII val, flip test"),
+}
+
+
+def _pose(
+    data: str,
     network: str,
     input_wh: tuple[int, int],
-    ap: float,
+    codec: str,
+    score: float,
     address: str,
-    *,
-    codec: str = "gaussian",
     official_sha256: str = "",
 ) -> Released:
-    """Weights for COCO: MMPose's, or those of the paper's authors if `official_sha256` is given."""
+    """A pose model: MMPose's, or that of the paper's authors if `official_sha256` is given."""
+    skeleton, metric, trained_on, measured = _DATA[data]
     width, height = input_wh
     ending = "-official" if official_sha256 else "" if codec == "gaussian" else f"-{codec}"
-    name = f"{network}-coco-{height}x{width}{ending}"
+    name = f"{network}-{data}-{height}x{width}{ending}"
     sha256 = official_sha256 or _sha256(address)
     source = "HRNet" if official_sha256 else "MMPose"
-    license = (_OFFICIAL_LICENSE if official_sha256 else _MMPOSE_LICENSE).format("COCO train2017")
-    measured = "AP on COCO val2017, boxes of a detector with person AP 56.4, flip test"
-    return Released(
-        name,
-        "pose",
-        (address, *_MIRRORS.get(sha256, ())),
-        sha256,
-        license,
-        source,
-        ap,
-        "COCO AP",
-        measured,
-        Metadata(
-            network=network,
-            input_wh=input_wh,
-            skeleton=COCO_17,
-            codec=Codec(codec, sigma_for(input_wh)),
-            name=name,
-            training_data=f"COCO train2017, by {source}",
-            license=license,
-            scores={f"published {measured}": ap},
-        ),
+    license = (_OFFICIAL_LICENSE if official_sha256 else _MMPOSE_LICENSE).format(trained_on)
+    metadata = Metadata(
+        network=network,
+        input_wh=input_wh,
+        skeleton=skeleton,
+        codec=Codec(codec, sigma_for(input_wh)),
+        name=name,
+        training_data=f"{trained_on}, by {source}",
+        license=license,
+        scores={f"published {measured}": score},
     )
-
-
-def _mpii(network: str, codec: str, pckh: float, file_name: str) -> Released:
-    middle = "" if codec == "gaussian" else f"-{codec}"
-    name = f"{network}-mpii-256x256{middle}"
-    license = _MMPOSE_LICENSE.format("MPII")
-    measured = "PCKh@0.5 on MPII val, flip test"
+    addresses = (address, *_MIRRORS.get(sha256, ()))
     return Released(
-        name,
-        "pose",
-        (f"{_V0}/{file_name}",),
-        _sha256(file_name),
-        license,
-        "MMPose",
-        pckh,
-        "MPII PCKh",
-        measured,
-        Metadata(
-            network=network,
-            input_wh=(256, 256),
-            skeleton=MPII_16,
-            codec=Codec(codec, 2.0),
-            name=name,
-            training_data="MPII, by MMPose",
-            license=license,
-            scores={f"published {measured}": pckh},
-        ),
+        name, "pose", addresses, sha256, license, source, score, metric, measured, metadata
     )
 
 
@@ -167,24 +144,28 @@ def _yolox(size: str, ap: float, sha256: str) -> Released:
 
 
 def _rows() -> tuple[Released, ...]:
-    small, large = (192, 256), (288, 384)
+    small, large, square = (192, 256), (288, 384), (256, 256)
     return (
-        _coco(
+        _pose(
+            "coco",
             "w32",
             small,
+            "gaussian",
             0.744,
             f"{_OFFICIAL}/pose_hrnet_w32_256x192.pth",
-            official_sha256="19bc083708bb8d873211e50d85d56344c10290c6e8b564c813fdde09645c4c1c",
+            "19bc083708bb8d873211e50d85d56344c10290c6e8b564c813fdde09645c4c1c",
         ),
-        _coco(
+        _pose(
+            "coco",
             "w48",
             large,
+            "gaussian",
             0.763,
             f"{_OFFICIAL}/pose_hrnet_w48_384x288.pth",
-            official_sha256="95e0fec3194826d5e3f806ea89be68bbb84517b114c3a32b3058c56610b5ef61",
+            "95e0fec3194826d5e3f806ea89be68bbb84517b114c3a32b3058c56610b5ef61",
         ),
         *(
-            _coco(network, size, ap, f"{_V0}/hrnet_{network}_coco_{run}.pth")
+            _pose("coco", network, size, "gaussian", ap, f"{_V0}/hrnet_{network}_coco_{run}.pth")
             for network, size, ap, run in (
                 ("w32", small, 0.746, "256x192-c78dce93_20200708"),
                 ("w32", large, 0.760, "384x288-d9f0d786_20200708"),
@@ -193,7 +174,9 @@ def _rows() -> tuple[Released, ...]:
             )
         ),
         *(
-            _coco(network, size, ap, f"{_V1}/td-hm_hrnet-{network}_{codec}-{run}.pth", codec=codec)
+            _pose(
+                "coco", network, size, codec, ap, f"{_V1}/td-hm_hrnet-{network}_{codec}-{run}.pth"
+            )
             for network, size, codec, ap, run in (
                 ("w32", small, "dark", 0.757, "8xb64-210e_coco-256x192-0e00bf12_20220914"),
                 ("w32", large, "dark", 0.766, "8xb64-210e_coco-384x288-9bab4c9b_20220917"),
@@ -205,10 +188,15 @@ def _rows() -> tuple[Released, ...]:
                 ("w48", large, "udp", 0.773, "8xb32-210e_coco-384x288-70d7ab01_20220913"),
             )
         ),
-        _mpii("w32", "gaussian", 0.900, "hrnet_w32_mpii_256x256-6c4f923f_20200812.pth"),
-        _mpii("w48", "gaussian", 0.901, "hrnet_w48_mpii_256x256-92cab7bd_20200812.pth"),
-        _mpii("w32", "dark", 0.904, "hrnet_w32_mpii_256x256_dark-f1601c5b_20200927.pth"),
-        _mpii("w48", "dark", 0.905, "hrnet_w48_mpii_256x256_dark-0decd39f_20200927.pth"),
+        *(
+            _pose("mpii", network, square, codec, pckh, f"{_V0}/hrnet_{network}_mpii_{run}.pth")
+            for network, codec, pckh, run in (
+                ("w32", "gaussian", 0.900, "256x256-6c4f923f_20200812"),
+                ("w48", "gaussian", 0.901, "256x256-92cab7bd_20200812"),
+                ("w32", "dark", 0.904, "256x256_dark-f1601c5b_20200927"),
+                ("w48", "dark", 0.905, "256x256_dark-0decd39f_20200927"),
+            )
+        ),
         _backbone("w32", "hrnet_w32-36af842e.pth"),
         _backbone("w48", "hrnet_w48-8ef0771d.pth"),
         _yolox("nano", 0.258, "c789161ed43c8269fcd4e67c67eeeb4e80c622da2eb296a20bc6007bd18a0b7d"),
