@@ -50,20 +50,20 @@ def run(data: Path, *options: str) -> str:
 
 def test_recall_and_precision(data: Path) -> None:
     output = run(data, "--min-height", "20")
-    assert "3 images with 2 persons at least 20 px high" in output
+    assert "2 persons in 3 images, at least 20 px high" in output
     assert "threshold 0.50: recall 0.500, precision 0.500, 0.7 boxes per image" in output
 
 
 def test_auto_is_measured_by_what_it_finds(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HRPOSE_HOME", str(data / "no-downloads"))
     output = run(data, "--detector", "auto", "--box-threshold", "0.5")
-    assert output.startswith("builtin on 3 images")
+    assert output.startswith("builtin: 0 persons in 3 images")
     # The full image, where it finds nobody, is no detection.
     assert "threshold 0.50: recall 0.000, precision 1.000, 0.0 boxes per image" in output
 
 
 def test_low_persons_do_not_count(data: Path) -> None:
-    assert "with 0 persons at least 96 px high" in run(data)
+    assert "0 persons in 3 images, at least 96 px high" in run(data)
 
 
 def test_a_file_that_is_not_there_is_named(data: Path) -> None:

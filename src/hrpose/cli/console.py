@@ -63,6 +63,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def persons_in(persons: int, images: int) -> str:
+    """9 persons in 1 image."""
+    return f"{counted(persons, 'person')} in {counted(images, 'image')}"
+
+
 class Show(Protocol):
     """Shows that `done` of `total` (None: unknown) are done; `what` replaces the description."""
 

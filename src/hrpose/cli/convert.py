@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from hrpose.cli.console import counted, persons_in
 from hrpose.cli.options import (
     Coco,
     Copy,
@@ -36,7 +37,7 @@ def mpii(
 
     for done in convert(annot, out, images):
         heads = f", {done.heads} with head boxes" if done.heads else ""
-        typer.echo(f"wrote {done.path}: {done.persons} persons in {done.images} images{heads}")
+        typer.echo(f"wrote {done.path}: {persons_in(done.persons, done.images)}{heads}")
         if done.images_found < done.images:
             typer.echo(
                 f"  {done.images - done.images_found} images were not found and their sizes "
@@ -123,12 +124,12 @@ def _reader(name: str, source: Source) -> Callable[..., None]:
         done = to_coco(name, source, out, given, copy)
         for file, document in done.documents.items():
             persons = document["annotations"]
-            typer.echo(
-                f"wrote {out / file}.json: {len(persons)} persons in "
-                f"{len(document['images'])} images"
-            )
+            counts = persons_in(len(persons), len(document["images"]))
+            typer.echo(f"wrote {out / file}.json: {counts}")
             if boxes_made := sum("bbox_guessed" in person for person in persons):
-                typer.echo(f"  boxes of {boxes_made} persons were made from their keypoints")
+                typer.echo(
+                    f"  boxes of {counted(boxes_made, 'person')} were made from their keypoints"
+                )
         keypoints = done.found.skeleton
         known = f" of {keypoints.name}" if keypoints in SHIPPED.values() else ""
         typer.echo(f"  {len(keypoints)} keypoints{known}: {', '.join(keypoints.keypoints)}")
@@ -169,7 +170,7 @@ def _writer(name: str, target: Target) -> Callable[..., None]:
         persons = sum(len(image.persons) for image in done.found.images)
         for file in done.files:
             typer.echo(f"wrote {out / file}")
-        typer.echo(f"  {persons} persons in {len(done.found.images)} images")
+        typer.echo(f"  {persons_in(persons, len(done.found.images))}")
 
     return convert
 
@@ -197,11 +198,13 @@ def to_yolo(
     done = from_coco_to_yolo(sources, out, copy)
     typer.echo(f"wrote {out / 'data.yaml'} and {len(done.files) - 1} files of labels")
     if done.left_out:
-        typer.echo(f"  {done.left_out} keypoints outside their images are written as not labeled")
+        typer.echo(
+            f"  {counted(done.left_out, 'keypoint')} outside the image, written as not labeled"
+        )
     if val is None:
-        typer.echo("  val is train, as Ultralytics asks for one; give another with --val")
+        typer.echo("  val is train, because Ultralytics requires one; give another with --val")
     if not (out / "images").exists():
-        typer.echo(f"  the images were not found; they belong into {out / 'images'}")
+        typer.echo(f"  the images were not found; put them into {out / 'images'}")
 
 
 add_to(app)

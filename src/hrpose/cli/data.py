@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from hrpose.cli import convert, editing
-from hrpose.cli.console import chosen, conflict, plain_console, progress
+from hrpose.cli.console import chosen, conflict, counted, plain_console, progress
 from hrpose.cli.options import (
     BatchSize,
     BatchSizeOfWeights,
@@ -91,7 +91,7 @@ def pack(
         for done, total in write_pack(annotations, images, out, settings, workers):
             show(done, total)
     size = sum(file.stat().st_size for file in out.glob("part-*.bin"))
-    typer.echo(f"wrote {out}: {total} persons, {size / 1e6:.1f} MB")
+    typer.echo(f"wrote {out}: {counted(total, 'person')}, {size / 1e6:.1f} MB")
 
 
 @app.command(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hrpose.cli.console import plain_console
+from hrpose.cli.console import persons_in, plain_console
 from hrpose.cli.options import Coco, Copy, ImagesBeside, NewFolder, examples
 from hrpose.data.editing import Keypoints
 from hrpose.errors import UserError
@@ -54,9 +54,9 @@ def merge(
     places: list[Path | None] = list(images) if images else [None] * len(annotations)
     sources = list(zip(annotations, places, strict=True))
     done = merging.merge(sources, out, keypoints, _pairs("--rename", rename), copy)
-    typer.echo(f"wrote {out / 'annotations.json'}: {done.persons} persons in {done.images} images")
+    typer.echo(f"wrote {out / 'annotations.json'}: {persons_in(done.persons, done.images)}")
     for name, persons, count in done.sets:
-        typer.echo(f"  {persons} persons in {count} images of {name}")
+        typer.echo(f"  {persons_in(persons, count)} of {name}")
     if done.shared:
         typer.echo(f"  {done.shared} images are in several sets, and have the persons of all")
     typer.echo(f"  {len(done.skeleton)} keypoints: {', '.join(done.skeleton.keypoints)}")
@@ -102,7 +102,7 @@ def split(
     total = sum(part.images for part in done)
     for part in done:
         typer.echo(
-            f"wrote {out / part.name}.json: {part.persons} persons in {part.images} images, "
+            f"wrote {out / part.name}.json: {persons_in(part.persons, part.images)}, "
             f"{part.images / max(total, 1):.1%} (asked for {part.wanted})"
         )
         if part.groups:
@@ -137,7 +137,7 @@ def subset(
     found, persons = taking.subset(
         annotations, out, source or (), max_images, min_size, min_keypoints, seed, images, copy
     )
-    typer.echo(f"wrote {out / 'annotations.json'}: {persons} persons in {found} images")
+    typer.echo(f"wrote {out / 'annotations.json'}: {persons_in(persons, found)}")
     _say_images(out, annotations, images)
 
 
@@ -162,7 +162,7 @@ def _show(numbers: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = plain_console()
-    table = Table("", "least", "10%", "50%", "90%", "most", title=numbers["file"])
+    table = Table("", "min", "10%", "50%", "90%", "max", title=numbers["file"])
     for key in (
         "persons_per_image",
         "keypoints_per_person",

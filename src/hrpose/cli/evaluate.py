@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.console import conflict, given, plain_console, progress
+from hrpose.cli.console import conflict, given, persons_in, plain_console, progress
 from hrpose.cli.options import (
     MODEL,
     RESULTS,
@@ -107,7 +107,7 @@ def evaluate(
         )
     flip = f"flip test: {'on' if flip_test else 'off'}{'; refined' if refine else ''}"
     title = (
-        f"{weights} on {annotations.name}: {report.persons} persons in {report.images} images\n"
+        f"{weights} on {annotations.name}: {persons_in(report.persons, report.images)}\n"
         f"boxes: {report.boxes}; {flip}"
     )
     if report.primary is None:
@@ -160,7 +160,7 @@ def evaluate_detector(
     recall, precision = scores.at(report.threshold)
     best_recall, best_precision = scores.at(best)
     typer.echo(
-        f"{report.name} on {report.images} images with {scores.persons} persons at least "
+        f"{report.name}: {persons_in(scores.persons, report.images)}, at least "
         f"{min_height:g} px high, IoU {min_iou:g}\n"
         f"threshold {report.threshold:.2f}: recall {recall:.3f}, precision {precision:.3f}, "
         f"{report.boxes_per_image:.1f} boxes per image\n"
@@ -400,7 +400,7 @@ def _show(certificate: "Certificate", is_part: bool) -> None:
     versions = (f"{name} {version}" for name, version in library_versions().items())
     console.print(", ".join(versions), soft_wrap=True)
     if is_part:
-        console.print("golden vectors: the part that the package carries; --golden DIR for others")
+        console.print("golden vectors: those in the package; --golden DIR for others")
     unequal = sum(not check.equal for check in certificate.checks)
     verdict = "all equal" if not unequal else f"{unequal} not equal"
     console.print(f"{len(certificate.checks)} comparisons, {verdict}")

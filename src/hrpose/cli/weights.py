@@ -105,15 +105,17 @@ def verify(
     from hrpose.weights.download import is_sound
     from hrpose.weights.registry import RELEASED, published_file, released
 
-    wrong = False
+    wrong, checked = False, 0
     for row in [released(name) for name in names] if names else RELEASED.values():
         sound = is_sound(row)
         if sound is None and not names:
             continue
-        wrong |= not sound
+        wrong, checked = wrong or not sound, checked + 1
         remedy = f"delete {published_file(row)} and download it again"
         states = {True: f"sha256 {row.sha256}, as published", False: f"another file; {remedy}"}
         typer.echo(f"{row.name}: {states[sound] if sound is not None else 'not downloaded'}")
+    if not checked:
+        typer.echo("no weights were downloaded")
     if wrong:
         raise typer.Exit(1)
 

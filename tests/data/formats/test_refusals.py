@@ -215,7 +215,7 @@ def test_keypoints_that_yolo_cannot_hold_are_counted(tmp_path: Path) -> None:
     source.write_text(json.dumps(document))
     arguments = ["data", "convert", "to-yolo", str(source), str(tmp_path / "out")]
     output = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
-    assert "1 keypoints outside their images are written as not labeled" in output
+    assert "1 keypoint outside the image" in output
     label = (tmp_path / "out" / "labels" / "train" / "a.txt").read_text()
     assert label == "0 0.25 0.25 0.5 0.5 0.5 0.5 1 0 0 0\n"
 
