@@ -10,7 +10,7 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test quick check docs format fuzz bench dist lock lowest model finder
+.PHONY: demo test quick check docs format fuzz bench dist lock lowest model person-detector
 
 demo: .venv-demo/installed  ## draw the poses of the people in examples/ into out/demo, without PyTorch
 	.venv-demo/bin/hrpose predict examples/*.jpg --out out/demo
@@ -56,34 +56,36 @@ dist: .venv-dist/installed
 	.venv-dist/bin/twine check --strict dist/*
 	.venv-dist/bin/python -m tools.check_dist dist $(if $(TAG),--tag $(TAG))
 
-# Make the embedded model again: DATA is the folder with people/ and coco-mini/ (docs/models). The
-# eighth walk begins at the mean of the seventh's two halves.
+# Train the shipped model again: DATA is the folder with people/ and coco-mini/ (docs/models). Stage 8
+# starts from the average of the two runs of stage 7.
 DATA ?= data
+TRAIN = OMP_NUM_THREADS=1 $(BIN)/hrpose train
+STAGES = docs/models/history
 model: .venv/installed
-	for walk in 1 2 3 4 5 6 7a 7b 8; do \
-	  if [ $$walk = 8 ]; then \
-	    $(BIN)/python -m tools.average runs/w16-small-7[ab]/w16-small.safetensors runs/w16-small-7.safetensors || exit; \
-	  fi; \
-	  OMP_NUM_THREADS=1 $(BIN)/hrpose train recipes/w16-small-$$walk.yaml --data $(DATA) \
-	    --out runs/w16-small-$$walk --resume || exit; \
+	for stage in 1 2 3 4 5 6 7a 7b; do \
+	  $(TRAIN) $(STAGES)/w16-small-$$stage.yaml --data $(DATA) --out runs/w16-small-$$stage --resume || exit; \
 	done
+	$(BIN)/python -m tools.average runs/w16-small-7[ab]/w16-small.safetensors runs/w16-small-7.safetensors
+	$(TRAIN) recipes/w16-small.yaml --set weights=runs/w16-small-7.safetensors --data $(DATA) \
+	  --out runs/w16-small-8 --resume
 	$(BIN)/hrpose export --weights runs/w16-small-8/w16-small.safetensors --out src/hrpose/weights/w16-small.onnx
 
-# Make the embedded person detector again, after the model: DATA is the folder with finder/ and people/. The
-# sixth walk begins at a mean, and a mean is what ships; a walk that is named twice counts twice.
-AVERAGE = $(BIN)/python -m tools.average --finder recipes/finder-6.yaml --data $(DATA)
-finder: .venv/installed
-	for walk in 1 2 3 4 5 6; do \
-	  if [ $$walk = 6 ]; then \
-	    $(AVERAGE) runs/finder-[45]/finder-?.safetensors runs/finder-5/finder-5.safetensors \
-	      runs/finder-mean.safetensors || exit; \
-	  fi; \
-	  OMP_NUM_THREADS=1 $(BIN)/hrpose train-detector recipes/finder-$$walk.yaml --data $(DATA) \
-	    --out runs/finder-$$walk --resume || exit; \
+# Train the shipped person detector again, after the model: DATA is the folder with finder/ and people/.
+# Stage 6 starts from an average, and its end is averaged with its start; a file given twice counts twice.
+AVERAGE = $(BIN)/python -m tools.average --detector recipes/person-detector.yaml --data $(DATA)
+TRAIN_DETECTOR = OMP_NUM_THREADS=1 $(BIN)/hrpose train-detector
+RUN = runs/person-detector
+person-detector: .venv/installed
+	for stage in 1 2 3 4 5; do \
+	  $(TRAIN_DETECTOR) $(STAGES)/person-detector-$$stage.yaml --data $(DATA) --out $(RUN)-$$stage --resume || exit; \
 	done
-	$(AVERAGE) runs/finder-mean.safetensors runs/finder-6/finder.safetensors \
-	  runs/finder-6/finder.safetensors runs/finder.safetensors
-	$(BIN)/hrpose export --weights runs/finder.safetensors --out src/hrpose/weights/person-detector.onnx
+	$(AVERAGE) $(RUN)-4/person-detector-4.safetensors $(RUN)-5/person-detector-5.safetensors \
+	  $(RUN)-5/person-detector-5.safetensors $(RUN)-mean.safetensors
+	$(TRAIN_DETECTOR) recipes/person-detector.yaml --set weights=$(RUN)-mean.safetensors --data $(DATA) \
+	  --out $(RUN)-6 --resume
+	$(AVERAGE) $(RUN)-mean.safetensors $(RUN)-6/person-detector.safetensors \
+	  $(RUN)-6/person-detector.safetensors $(RUN).safetensors
+	$(BIN)/hrpose export --weights $(RUN).safetensors --out src/hrpose/weights/person-detector.onnx
 
 # Choose the newest allowed versions again. A local suffix such as +cpu names a build, not a version.
 lock:

@@ -1,7 +1,7 @@
-"""Faults on purpose: what disks, memory, clocks and systems do to a training, at a known moment.
+"""Injected faults of disks, memory, clocks and processes, at a known point of a training.
 
-Each fault is a context manager that lasts as long as it is open, in this process and in those that
-it forks, such as the workers of a data loader.
+Each fault is a context manager, for this process and those that it forks, such as the workers of a
+data loader.
 """
 
 import builtins
@@ -25,14 +25,14 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 @contextmanager
 def at_step(step: int, act: Callable[[], None], rank: int | None = None) -> Iterator[None]:
-    """`act` in the middle of this step of a training: of one process, or of each."""
-    from hrpose.training.checkpointing import GoOnInEpoch
+    """Call `act` in the middle of a step of a training: in one process, or in each."""
+    from hrpose.training.checkpointing import ResumeInEpoch
 
     def before_backward(_self: Any, trainer: Any, _module: Any, _loss: Any) -> None:
         if trainer.global_step == step and rank in (None, trainer.global_rank):
             act()
 
-    with patch.object(GoOnInEpoch, "on_before_backward", before_backward):
+    with patch.object(ResumeInEpoch, "on_before_backward", before_backward):
         yield
 
 
@@ -63,7 +63,7 @@ def written_by_the_first_alone(folder: str) -> Iterator[None]:
 
 @contextmanager
 def worker_killed(reads: int) -> Iterator[None]:
-    """A data loader's worker dies by SIGKILL when it reads its so manieth image."""
+    """A data loader's worker is killed when it reads its n-th image."""
     from hrpose.data.dataset import PoseDataset
 
     read, left = PoseDataset.__getitem__, [reads]
@@ -80,7 +80,7 @@ def worker_killed(reads: int) -> Iterator[None]:
 
 @contextmanager
 def _reading(suffix: str, change: Callable[[bytes], bytes]) -> Iterator[None]:
-    """Files of this kind that are opened for reading give what `change` makes of them."""
+    """Files of this suffix are read with content changed by `change`."""
     opened = io.open
 
     def fault(file: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
@@ -94,7 +94,7 @@ def _reading(suffix: str, change: Callable[[bytes], bytes]) -> Iterator[None]:
 
 
 def read_errors(times: int, suffix: str = ".jpg") -> Any:
-    """The first reads fail as a disk across the network does."""
+    """The first reads fail, as on a network disk."""
     left = [times]
 
     def change(content: bytes) -> bytes:
@@ -118,7 +118,7 @@ def short_reads(times: int, suffix: str = ".jpg") -> Any:
 
 
 def slow_disk(seconds: float, suffix: str = ".jpg") -> Any:
-    """Each read takes so long."""
+    """Each read takes this long."""
 
     def change(content: bytes) -> bytes:
         time.sleep(seconds)
@@ -129,7 +129,7 @@ def slow_disk(seconds: float, suffix: str = ".jpg") -> Any:
 
 @contextmanager
 def disk_of(total: int, folder: str) -> Iterator[None]:
-    """A disk with so many bytes, once written, for `folder`: what comes after finds no room."""
+    """A disk for `folder` that is full after this number of bytes is written."""
     opened, fdopen, left = io.open, os.fdopen, [total]
 
     class Filling(io.BufferedWriter):
@@ -159,7 +159,7 @@ def disk_of(total: int, folder: str) -> Iterator[None]:
 
 @contextmanager
 def memory_for(persons: int) -> Iterator[None]:
-    """The network takes at most so many people at a time; for more, the memory ends."""
+    """Out of memory where the network gets more than this number of persons at a time."""
     from hrpose.training.module import PoseModule
 
     forward = PoseModule.forward
@@ -175,7 +175,7 @@ def memory_for(persons: int) -> Iterator[None]:
 
 @contextmanager
 def clock_jumps(seconds: float, every: int) -> Iterator[None]:
-    """The wall clock goes forth by so much at every so manieth look, and back at the next."""
+    """The wall clock jumps by this much at every n-th read, and back at the next."""
     clock, looks = time.time, [0]
 
     def jumping() -> float:

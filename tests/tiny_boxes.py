@@ -16,7 +16,7 @@ RECIPE: dict[str, Any] = {
         "train": {"annotations": "boxes.json", "images": "images"},
         "held_out_every": 2,
         "description": "white bars",
-        "licence": "Apache-2.0",
+        "license": "Apache-2.0",
     },
     "optimizer": {"name": "adamw", "lr": 1e-3},
     "training": {"epochs": 1, "batch_size": 2, "samples_per_epoch": 4, "precision": "32"},

@@ -1,7 +1,7 @@
-"""Trainings as users start them, without importing PyTorch anew for each.
+"""Trainings as users start them, without importing PyTorch for each.
 
-A server process imports it once. Each training is a fork of it; where there are several processes,
-the forks are made by the agent that is inside torchrun, with the environment that it gives.
+A server process imports it once. Each training is a fork of it; several processes are forked by the
+agent of torchrun, with its environment.
 """
 
 import contextlib
@@ -17,18 +17,18 @@ from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "recipes" / "synthetic.yaml"
-# Few steps and small images: what counts is how they are taken.
+# Few steps and small images.
 SMALL = ("network=tiny", "input_wh=[32, 32]", "training.batch_size=4", "schedule.warmup_steps=3")
 
 
 @dataclass(frozen=True)
 class Ended:
-    """The exit codes, by rank, and all that was said. Of a training that torchrun started only the
-    codes of the first to fail are known; without any, all are 0.
+    """The exit codes by rank, and the output. Of a training by torchrun only the codes of the first
+    processes that fail are known; without any, all are 0.
     """
 
     codes: dict[int, int]
-    said: str
+    output: str
 
     @property
     def code(self) -> int:
@@ -53,7 +53,7 @@ class Start:
 
 
 class Trainings:
-    """The server, from the side of a test."""
+    """The client of the server, for tests."""
 
     def __init__(self) -> None:
         environment = {
@@ -71,7 +71,7 @@ class Trainings:
         )  # fmt: skip
 
     def run(self, data: Path, out: Path, *overrides: str, **options: Any) -> Ended:
-        """Start a training and wait for its end."""
+        """Run a training."""
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         start = Start(str(data), str(out), (*SMALL, *overrides), **options)
@@ -79,14 +79,14 @@ class Trainings:
         answer = self._server.stdout.readline()
         assert answer, "the server of trainings has died"
         codes = {int(rank): code for rank, code in json.loads(answer).items()}
-        return Ended(codes, _said(start).read_text())
+        return Ended(codes, _output(start).read_text())
 
     def close(self) -> None:
         self._server.communicate()  # It ends where its input does.
 
 
-def _said(start: Start) -> Path:
-    return Path(f"{start.out}.said.txt")
+def _output(start: Start) -> Path:
+    return Path(f"{start.out}.output.txt")
 
 
 def _hrpose(start: Start) -> None:
@@ -126,15 +126,15 @@ def _codes(start: Start) -> dict[int, int]:
 
 
 def _forked(start: Start) -> dict[int, int]:
-    """The exit codes of a training in a fork, whose words go to a file."""
+    """The exit codes of a training in a fork, whose output goes to a file."""
     answer, ask = os.pipe()
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            words = os.open(_said(start), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(words, 1)
-            os.dup2(words, 2)
+            output = os.open(_output(start), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
             if start.processes:
                 os.write(ask, json.dumps(_codes(start)).encode())
             else:
@@ -158,7 +158,7 @@ def _forked(start: Start) -> dict[int, int]:
 
 
 def _serve() -> None:
-    import hrpose.training.train  # noqa: F401  # what all trainings have in common
+    import hrpose.training.train  # noqa: F401
     import tiny_network  # noqa: F401
 
     out = os.dup(1)

@@ -1,5 +1,5 @@
 """Average the weights of several trainings from the same start, for `make model` and
-`make detector`.
+`make person-detector`.
 
     python -m tools.average FIRST SECOND ... OUT
     python -m tools.average --detector RECIPE --data DATA FIRST SECOND ... OUT
@@ -18,8 +18,9 @@ from torch import Tensor
 
 from hrpose.errors import UserError
 from hrpose.models import checkpoint
-from hrpose.training.person_detector.recipe import DetectorRecipe
-from hrpose.training.person_detector.train import DetectorDataModule, examined
+from hrpose.training.person_detector.dataset import DetectorDataModule
+from hrpose.training.person_detector.train import fit_metadata
+from hrpose.training.recipe import DetectorRecipe
 from hrpose.yaml_file import load_as
 
 
@@ -56,7 +57,7 @@ def average_detectors(files: list[Path], recipe: DetectorRecipe, data: Path, out
         training_data=recipe.data.description,
         license=recipe.data.license,
     )
-    metadata = examined(network, recipe, DetectorDataModule(recipe, data), metadata)
+    metadata = fit_metadata(network, recipe, DetectorDataModule(recipe, data), metadata)
     checkpoint.save(out, network, metadata)
 
 

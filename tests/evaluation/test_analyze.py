@@ -247,7 +247,7 @@ def test_weights_that_cannot_be_read_are_named(
     path = tmp_path / f"bad.{kind}"
     if content is not None:
         path.write_bytes(content)
-    with refused("file-missing" if content is None else "weights-unreadable", f"bad.{kind}"):
+    with refused("file-unreadable" if content is None else "weights-damaged", f"bad.{kind}"):
         store_calibration(path, Calibration(), tmp_path / f"out.{kind}")
     assert not (tmp_path / f"out.{kind}").exists()
 

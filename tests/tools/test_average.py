@@ -11,8 +11,8 @@ from hrpose.codec import Codec
 from hrpose.errors import UserError
 from hrpose.metadata import DetectorMetadata, Metadata
 from hrpose.models import HRNet, checkpoint
-from hrpose.training.person_detector.recipe import DetectorRecipe
 from hrpose.training.person_detector.train import build_network
+from hrpose.training.recipe import DetectorRecipe
 from tiny_boxes import RECIPE, write_tiny_boxes
 
 METADATA = Metadata("w16-small", (64, 96), name="test")

@@ -1,4 +1,4 @@
-"""Several processes train as one does: the same data, the same figures, one log and one writer."""
+"""Several processes train as one does: the same data, the same metrics, one log and one writer."""
 
 import csv
 import json
@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from hrpose.data.dataset import Draw, EvaluationSampler, TrainingSampler
-from hrpose.errors import UserError
 from hrpose.models.checkpoint import read_torch
 from hrpose.synthetic import write_dataset
-from hrpose.training.distributed import ALONE, Processes, started
+from hrpose.training.distributed import SINGLE, Processes, launched
 from hrpose.training.recipe import Optimizer
+from refusals import refused
 from trainings import RECIPE, Trainings
 
 COMMON = ("training.epochs=2", "training.ema_decay=0.9", "optimizer.base_batch_size=8")
@@ -50,8 +50,8 @@ def farthest(one: Path, other: Path, steps: int) -> float:
     )
 
 
-def figures(out: Path) -> list[dict[str, str]]:
-    """The rows of the one log that have figures of validation, without the epoch's losses."""
+def validations(out: Path) -> list[dict[str, str]]:
+    """The rows of the one log with metrics of the validation, without losses."""
     (log,) = out.glob("csv/version_*/metrics.csv")
     with log.open() as file:
         rows = [row for row in csv.DictReader(file) if row["val/EPE"]]
@@ -66,18 +66,18 @@ def test_two_processes_train_as_one(data: Path, trainings: Trainings, tmp_path: 
         data, out, *FIFTY, processes=2, double=True,
         faults=(("written_by_the_first_alone", str(out)),),
     )  # fmt: skip
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
     assert farthest(out, alone, steps=50) < 1e-5
-    # One voice, one log, one writer.
+    # One process reports, logs and writes.
     for words in (
-        "note: training in 2 processes, each with 2 of the 4 people of a step",
-        "note: the learning rate is 0.001: optimizer.lr 0.002 is for 8 people a step, and 4 have "
-        "it scaled by the linear rule",
+        "note: training in 2 processes, each with 2 of the 4 persons of a step",
+        "note: the learning rate is 0.001: optimizer.lr 0.002 is for a batch of 8, scaled to 4 by "
+        "the linear rule",
         "wrote ",
     ):
-        assert ended.said.count(words) == 1
-    assert "Warning" not in ended.said
-    assert len(figures(out)) == 2
+        assert ended.output.count(words) == 1
+    assert "Warning" not in ended.output
+    assert len(validations(out)) == 2
     assert len(list(out.glob("tensorboard/events*"))) == 1
     assert sorted(path.name for path in (out / "checkpoints").iterdir()) == [
         "best.ckpt",
@@ -87,7 +87,7 @@ def test_two_processes_train_as_one(data: Path, trainings: Trainings, tmp_path: 
 
 
 @pytest.mark.slow
-def test_one_is_told_to_leave_and_four_go_on(
+def test_one_process_is_stopped_and_four_resume(
     data: Path, trainings: Trainings, tmp_path: Path
 ) -> None:
     out, alone = tmp_path / "two-then-four", tmp_path / "alone"
@@ -95,18 +95,18 @@ def test_one_is_told_to_leave_and_four_go_on(
     ended = trainings.run(
         data, out, *EIGHT, processes=2, double=True, faults=(("signal_at", 1, "SIGTERM", 1),)
     )
-    # torchrun ends all as soon as one has left.
-    assert 143 in ended.codes.values(), ended.said
+    # torchrun ends all processes as soon as one has exited.
+    assert 143 in ended.codes.values(), ended.output
     assert set(ended.codes.values()) <= {143, -signal.SIGTERM}
-    assert ended.said.count("stopped by SIGTERM and saved after step 2; --resume goes on") == 1
+    assert ended.output.count("stopped by SIGTERM and saved after step 2; --resume continues") == 1
     assert read_torch(out / "checkpoints" / "last.ckpt")["global_step"] == 2
     ended = trainings.run(data, out, *EIGHT, processes=4, double=True, resume=True)
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
     assert farthest(out, alone, steps=8) < 1e-5
 
 
 @pytest.mark.slow
-def test_without_synchronised_norms_each_has_its_own_statistics(
+def test_without_sync_batchnorm_each_process_has_its_own_statistics(
     data: Path, trainings: Trainings, tmp_path: Path
 ) -> None:
     few = ("training.samples_per_epoch=8", "training.epochs=1", "training.ema_decay=0.9")
@@ -115,54 +115,53 @@ def test_without_synchronised_norms_each_has_its_own_statistics(
         ended = trainings.run(
             data, out, *few, f"training.sync_batchnorm={out.name}", processes=2, double=True
         )
-        assert ended.code == 0, ended.said
-    # What the tests above find next to nothing is far more after two steps.
+        assert ended.code == 0, ended.output
     assert farthest(*outs, steps=2) > 1e-4
 
 
 @pytest.mark.slow
-def test_any_number_of_processes_finds_the_same_figures(
+def test_any_number_of_processes_measures_the_same(
     data: Path, trainings: Trainings, tmp_path: Path
 ) -> None:
-    # A step that changes nothing, from weights that find something.
-    still = (
+    # A step that changes nothing, from trained weights.
+    unchanged = (
         "network=w16-small", "weights=w16-small", "input_wh=[128, 192]", "training.epochs=1",
         "training.batch_size=6", "training.samples_per_epoch=6", "training.frozen_norms=true",
         "optimizer.lr=1e-30", "schedule.warmup_steps=0", "evaluation.batch_size=2",
     )  # fmt: skip
-    found = {}
+    measured = {}
     for processes in (1, 2, 3):
         out = tmp_path / str(processes)
-        ended = trainings.run(data, out, *still, processes=processes)
-        assert ended.code == 0, ended.said
-        (found[processes],) = figures(out)
-    assert 0 < float(found[1]["val/AP"]) < 1
-    for other in (found[2], found[3]):
-        assert other.keys() == found[1].keys()
-        for name, figure in found[1].items():
+        ended = trainings.run(data, out, *unchanged, processes=processes)
+        assert ended.code == 0, ended.output
+        (measured[processes],) = validations(out)
+    assert 0 < float(measured[1]["val/AP"]) < 1
+    for other in (measured[2], measured[3]):
+        assert other.keys() == measured[1].keys()
+        for name, value in measured[1].items():
             if name in ("val/EPE", "val/NME"):
                 # Lengths, and the last bit of a heatmap depends on the batch it is in.
-                assert float(other[name]) == pytest.approx(float(figure), rel=1e-5)
+                assert float(other[name]) == pytest.approx(float(value), rel=1e-5)
             else:
-                assert other[name] == figure, name
+                assert other[name] == value, name
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_a_number_stops_all(
+def test_a_loss_that_is_not_finite_stops_all(
     data: Path, trainings: Trainings, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     ended = trainings.run(
         data, out, *EIGHT, "optimizer.lr=1e30", "schedule.warmup_steps=0", processes=2
     )
-    assert 2 in ended.codes.values(), ended.said
-    assert "expected a finite number; its batch is in" in ended.said
-    assert "Traceback" not in ended.said.partition("torch/distributed/elastic")[0]
+    assert 2 in ended.codes.values(), ended.output
+    assert "[loss-not-finite]" in ended.output
+    assert "Traceback" not in ended.output.partition("torch/distributed/elastic")[0]
     assert list(out.glob("not-finite*.npz"))
 
 
 @pytest.mark.slow
-def test_torchrun_is_told_to_leave(data: Path, tmp_path: Path) -> None:
+def test_torchrun_is_stopped(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     last = out / "checkpoints" / "last.ckpt"
     arguments = [
@@ -183,9 +182,9 @@ def test_torchrun_is_told_to_leave(data: Path, tmp_path: Path) -> None:
                 time.sleep(0.05)
         finally:
             running.send_signal(signal.SIGTERM)
-        said, _ = running.communicate(timeout=120)
+        output, _ = running.communicate(timeout=120)
     assert running.returncode != 0
-    assert said.count("stopped by SIGTERM and saved after step") == 1, said
+    assert output.count("stopped by SIGTERM and saved after step") == 1, output
     assert read_torch(last)["global_step"] > 0
     assert not (out / "checkpoints" / "next.ckpt").exists()
 
@@ -220,33 +219,33 @@ def test_every_person_is_evaluated_once(count: int) -> None:
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
 
 
-def test_torchrun_says_who_this_is() -> None:
-    assert started({}) == ALONE
-    assert started({"WORLD_SIZE": "1", "SLURM_STEP_NUM_TASKS": "1"}) == ALONE
-    assert started(TORCHRUN) == Processes(5, 8, 4)
-    assert not started(TORCHRUN).first
+def test_the_processes_are_those_of_torchrun() -> None:
+    assert launched({}) == SINGLE
+    assert launched({"WORLD_SIZE": "1", "SLURM_STEP_NUM_TASKS": "1"}) == SINGLE
+    assert launched(TORCHRUN) == Processes(5, 8, 4)
+    assert not launched(TORCHRUN).first
     assert Processes(0, 8, 4).describe(32) == (
-        "training in 8 processes on 2 machines, each with 4 of the 32 people of a step"
+        "training in 8 processes on 2 machines, each with 4 of the 32 persons of a step"
     )
 
 
 @pytest.mark.parametrize(
-    ("environment", "message"),
+    ("environment", "mention"),
     [
-        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2: expected .* started by torchrun"),
-        ({"SLURM_STEP_NUM_TASKS": "4"}, "SLURM_STEP_NUM_TASKS is 4: .*many-machines.md"),
-        ({"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE is 2"),
-        ({**TORCHRUN, "LOCAL_WORLD_SIZE": "3"}, "found 3 of 8 here; give the same --nproc-per"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE"),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, "SLURM_STEP_NUM_TASKS"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE"),
+        ({**TORCHRUN, "LOCAL_WORLD_SIZE": "3"}, "3 of 8"),
     ],
 )
-def test_other_ways_to_start_are_refused(environment: dict[str, str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        started(environment)
+def test_other_launchers_are_refused(environment: dict[str, str], mention: str) -> None:
+    with refused("launch-invalid", mention):
+        launched(environment)
 
 
 def test_a_batch_is_shared_evenly_or_not_at_all() -> None:
     assert Processes(1, 4, 2).share(32) == 8
-    with pytest.raises(UserError, match=r"batch_size: expected a multiple of the 4 .*, found 30"):
+    with refused("recipe-invalid", "training.batch_size", "30"):
         Processes(1, 4, 2).share(30)
 
 

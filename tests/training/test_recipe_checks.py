@@ -1,5 +1,6 @@
-"""The recipe checks: each finding appears where it should, and nowhere else."""
+"""Recipe checks: each finding appears where it should, and nowhere else."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def persons(tmp_path_factory: pytest.TempPathFactory) -> PersonTable:
     folder = tmp_path_factory.mktemp("persons")
     write_dataset(folder, 4, 0)
     table = load_persons(folder / "annotations.json")
-    # Every keypoint is labeled somewhere, and images know where they are from.
+    # Every keypoint is labeled somewhere, and images have a source.
     table.keypoints[0, :, 2] = 2
     table.keypoints[0, :, :2] = table.boxes[0, :2] + table.boxes[0, 2:] / 2
     return replace(table, sources=np.full(len(table.sources), b"drawn"))
@@ -41,18 +42,18 @@ def case(persons: PersonTable, *overrides: str, start: Weights | None = BACKBONE
     return Case(recipe, persons, persons, start)
 
 
-def said(case: Case) -> list[str]:
+def texts(case: Case) -> list[str]:
     return [str(finding) for finding in examine(case)]
 
 
-def test_the_papers_recipe_is_healthy(persons: PersonTable) -> None:
-    (note,) = said(case(persons))
-    assert note.startswith("note: val/AP is measured with ground-truth boxes;")
+def test_the_papers_recipe_has_no_warning(persons: PersonTable) -> None:
+    (note,) = texts(case(persons))
+    assert note.startswith("note: ")
     assert "hrpose evaluate --boxes" in note
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("w*-*-*x*.yaml")), ids=str)
-def test_the_recipes_of_the_published_set_ups_are_healthy(
+def test_the_recipes_of_the_published_set_ups_have_no_warning(
     persons: PersonTable, recipe: Path
 ) -> None:
     loaded = load_recipe(recipe)
@@ -63,32 +64,27 @@ def test_the_recipes_of_the_published_set_ups_are_healthy(
 
 
 FINDINGS: list[tuple[list[str], Weights | None, str]] = [
-    (["optimizer.weight_decay=1e-4"], BACKBONE, "optimizer.weight_decay is 0.0001 with plain Adam"),
-    ([], None, "no weights to start from: .* --set weights=w32-imagenet"),
-    ([], COCO_MODEL, "optimizer.lr is 0.001, but the weights already know .* set it to 1e-4"),
-    (["training.batch_size=32"], BACKBONE, "optimizer.lr is 0.001 for a batch of 32; .* 0.00025"),
-    (["training.batch_size=1024"], BACKBONE, "optimizer.lr is 0.001 for a batch of 1024"),
-    (["input_wh=[288, 384]"], BACKBONE, "codec.sigma is 2, .* 288x384 usually have 3"),
-    (["codec.sigma=3"], BACKBONE, "codec.sigma is 3, .* set it to 2"),
-    (["data.sampling.cooc=2"], BACKBONE, "data.sampling names cooc, .* have drawn"),
-    (
-        ["data.val.images=images/train2017"],
-        BACKBONE,
-        "4 of 4 validation images are training images too",
-    ),
+    (["optimizer.weight_decay=1e-4"], BACKBONE, "optimizer.weight_decay.* 0.0001 .*adamw"),
+    ([], None, "--set weights=w32-imagenet"),
+    ([], COCO_MODEL, "optimizer.lr .*0.001.* 1e-4"),
+    (["training.batch_size=32"], BACKBONE, "optimizer.lr .*0.001.* 32.* 0.00025"),
+    (["training.batch_size=1024"], BACKBONE, "optimizer.lr .*0.001.* 1024"),
+    (["input_wh=[288, 384]"], BACKBONE, "codec.sigma .* 2, .*288x384.* 3"),
+    (["codec.sigma=3"], BACKBONE, "codec.sigma .* 3, .* 2"),
+    (["data.sampling.cooc=2"], BACKBONE, "data.sampling .*cooc.*drawn"),
+    (["data.val.images=images/train2017"], BACKBONE, "4 of 4 validation images"),
 ]
 
 
-@pytest.mark.parametrize(("overrides", "start", "message"), FINDINGS, ids=lambda v: str(v)[:40])
-def test_what_costs_points_is_one_warning(
-    persons: PersonTable, overrides: list[str], start: Weights | None, message: str
+@pytest.mark.parametrize(("overrides", "start", "facts"), FINDINGS, ids=lambda v: str(v)[:40])
+def test_a_setting_that_costs_accuracy_is_one_warning(
+    persons: PersonTable, overrides: list[str], start: Weights | None, facts: str
 ) -> None:
     first, *others = examine(case(persons, *overrides, start=start))
     assert first.level == "warning"
     assert [other.level for other in others].count("warning") == 0
     assert "\n" not in first.text
-    with pytest.raises(UserError, match=message):
-        raise UserError(first.text)
+    assert re.search(facts, first.text), first.text
 
 
 FINE: list[tuple[list[str], Weights | None]] = [
@@ -100,13 +96,13 @@ FINE: list[tuple[list[str], Weights | None]] = [
     (["training.batch_size=512", "optimizer.lr=2e-3"], BACKBONE),
     (["input_wh=[288, 384]", "codec.sigma=3"], BACKBONE),
     (["data.sampling.drawn=2"], BACKBONE),
-    # The rules of the published networks say nothing of the small one.
+    # The rules of the published networks are not for the small one.
     (["network=w16-small", "training.batch_size=8"], None),
 ]
 
 
 @pytest.mark.parametrize(("overrides", "start"), FINE, ids=lambda v: str(v)[:40])
-def test_what_is_well_gives_no_warning(
+def test_good_settings_have_no_warning(
     persons: PersonTable, overrides: list[str], start: Weights | None
 ) -> None:
     findings = examine(case(persons, *overrides, start=start))
@@ -114,35 +110,33 @@ def test_what_is_well_gives_no_warning(
 
 
 def test_more_hard_keypoints_than_there_are(persons: PersonTable) -> None:
-    assert said(case(persons, "loss.name=ohkm", "loss.top=18"))[0].startswith(
-        "error: loss.top: expected at most the skeleton's 17 keypoints, found 18"
-    )
-    assert not any("loss.top" in text for text in said(case(persons, "loss.name=ohkm")))
+    assert texts(case(persons, "loss.name=ohkm", "loss.top=18"))[0].startswith("error: loss.top: ")
+    assert not any("loss.top" in text for text in texts(case(persons, "loss.name=ohkm")))
 
 
 def test_weights_with_another_codec(persons: PersonTable) -> None:
     own = Metadata("w32", (192, 256), codec=Codec("udp"))
     start = replace(COCO_MODEL, metadata=own)
-    (warning, _) = said(case(persons, "optimizer.lr=1e-4", start=start))
-    assert "codec.name is gaussian, the weights were trained with udp" in warning
+    (warning, _) = texts(case(persons, "optimizer.lr=1e-4", start=start))
+    assert re.search("codec.name .*gaussian.*udp", warning)
 
 
 @pytest.mark.parametrize(
-    ("start", "message"),
+    ("start", "fact"),
     [
-        (COCO_MODEL, "they are taken for coco-17, in its order"),
-        (replace(BACKBONE, num_keypoints=16), "the head knows left_shoulder, right_shoulder"),
+        (COCO_MODEL, "coco-17"),
+        (replace(BACKBONE, num_keypoints=16), "left_shoulder, right_shoulder"),
         (
             replace(COCO_MODEL, metadata=Metadata("w32", (256, 256), skeleton=MPII_16)),
-            "the head knows left_shoulder, right_shoulder",
+            "left_shoulder, right_shoulder",
         ),
     ],
 )
-def test_what_becomes_of_the_head_is_noted(
-    persons: PersonTable, start: Weights, message: str
+def test_a_note_tells_what_becomes_of_the_head(
+    persons: PersonTable, start: Weights, fact: str
 ) -> None:
     notes = [f.text for f in examine(case(persons, start=start)) if f.level == "note"]
-    assert any(message in note for note in notes)
+    assert any(fact in note for note in notes)
 
 
 def with_points(persons: PersonTable, change: Any) -> PersonTable:
@@ -155,25 +149,25 @@ def test_a_keypoint_that_is_never_labeled(persons: PersonTable) -> None:
     def hide(keypoints: Any) -> None:
         keypoints[:, 3:5, 2] = 0
 
-    (warning, _) = said(case(with_points(persons, hide)))
-    assert "left_ear, right_ear of 'coco-17' are never labeled" in warning
+    (warning, _) = texts(case(with_points(persons, hide)))
+    assert "left_ear, right_ear of 'coco-17'" in warning
 
 
-def test_keypoints_that_are_no_pixels(persons: PersonTable) -> None:
+def test_keypoints_that_are_not_pixels(persons: PersonTable) -> None:
     def shrink(keypoints: Any) -> None:
         keypoints[..., :2] = 0.5
 
     (error, _) = examine(case(with_points(persons, shrink)))
     assert error.level == "error"
-    assert "expected pixels, these look like parts of the image" in error.text
+    assert "expected pixels" in error.text
 
 
 def test_boxes_of_other_persons(persons: PersonTable) -> None:
     def move(keypoints: Any) -> None:
         keypoints[..., 0] += 1000
 
-    (warning, _) = said(case(with_points(persons, move)))
-    assert "100% of the labeled keypoints lie outside their person's crop" in warning
+    (warning, _) = texts(case(with_points(persons, move)))
+    assert "100% of the labeled keypoints" in warning
 
 
 def skeleton(*names: str, pairs: tuple[tuple[int, int], ...] = ()) -> Skeleton:
@@ -192,14 +186,14 @@ PAIRS = [
     (
         skeleton("left_a", "right_a", "left_b", "right_b", pairs=((0, 3), (1, 2))),
         [
-            "the flip pair left_a and right_b does not match the names",
-            "the flip pair right_a and left_b does not match the names",
-            "left_a and right_a look like left and right but are no flip pair",
-            "left_b and right_b look like left and right but are no flip pair",
+            "the flip pair left_a and right_b ",
+            "the flip pair right_a and left_b ",
+            "left_a and right_a ",
+            "left_b and right_b ",
         ],
     ),
-    (skeleton("nose", "left_ear"), ["left_ear has no partner on the other side"]),
-    (skeleton("left_a", "right_a"), ["left_a and right_a look like left and right"]),
+    (skeleton("nose", "left_ear"), ["left_ear "]),
+    (skeleton("left_a", "right_a"), ["left_a and right_a "]),
 ]
 
 
@@ -212,13 +206,13 @@ def test_pairs_that_do_not(odd: Skeleton, messages: list[str]) -> None:
         assert finding.text.startswith(message)
 
 
-def test_pairs_that_are_no_involution() -> None:
+def test_pairs_that_are_not_an_involution() -> None:
     broken = skeleton("a", "b", "c")
-    # The skeleton itself refuses such pairs; this is for one that was built around it.
+    # A skeleton refuses such pairs, so the check is bypassed.
     broken.__dict__["flip_permutation"] = np.array([1, 2, 0])
     (error,) = flip_findings(broken)
     assert error.level == "error"
-    assert "no involution" in error.text
+    assert "involution" in error.text
 
 
 @pytest.fixture
@@ -227,29 +221,27 @@ def horse(persons: PersonTable) -> PersonTable:
 
 
 def test_a_skeleton_without_sides(horse: PersonTable) -> None:
-    (warning, *_) = said(case(horse))
-    assert "no keypoint of 'mine' has a left or right partner" in warning
+    (warning, *_) = texts(case(horse))
+    assert "'mine' has a left or right counterpart" in warning
     quiet = case(horse, "augmentation.flip_probability=0", "evaluation.flip_test=false")
-    assert not any("partner" in finding for finding in said(quiet))
+    assert not any("counterpart" in finding for finding in texts(quiet))
 
 
-def test_a_skeleton_without_halves(horse: PersonTable) -> None:
-    assert any("half-body crops do nothing" in finding for finding in said(case(horse)))
+def test_a_skeleton_without_upper_body(horse: PersonTable) -> None:
+    assert any("half-body" in finding for finding in texts(case(horse)))
     quiet = case(horse, "augmentation.half_body_probability=0")
-    assert not any("half-body" in finding for finding in said(quiet))
+    assert not any("half-body" in finding for finding in texts(quiet))
 
 
-def test_errors_keep_a_training_from_starting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_prevent_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed, part in enumerate(("train", "val")):
         write_dataset(tmp_path / part, 2, seed)
-    told: list[Finding] = []
-    found = [Finding("error", "one"), Finding("error", "two"), Finding("warning", "three")]
-    monkeypatch.setattr(train, "examine", lambda _case: found)
+    reported: list[Finding] = []
+    findings = [Finding("error", "one"), Finding("error", "two"), Finding("warning", "three")]
+    monkeypatch.setattr(train, "examine", lambda _case: findings)
     recipe = load_recipe(ROOT / "recipes" / "synthetic.yaml")
     with pytest.raises(UserError) as caught:
-        train.train(recipe, tmp_path, tmp_path / "out", say=told.append)
-    assert str(caught.value) == "one\ntwo"
-    assert told == found[2:]
+        train.train(recipe, tmp_path, tmp_path / "out", report=reported.append)
+    assert (caught.value.code, str(caught.value)) == ("recipe-invalid", "one\ntwo")
+    assert reported == findings[2:]
     assert not (tmp_path / "out").exists()

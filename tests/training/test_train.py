@@ -1,4 +1,4 @@
-"""Whole trainings through the command line, as a user starts them."""
+"""Trainings: initial weights, MPII, the metrics of evaluate, and the command line."""
 
 import csv
 import json
@@ -8,17 +8,106 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from conftest import ROOT
-from hrpose.models import checkpoint
+from data.mpii_files import write_mpii
+from hrpose import api
+from hrpose.data.formats.mpii import convert
+from hrpose.errors import UserError
+from hrpose.evaluation.evaluate import METRICS
+from hrpose.metadata import Metadata
+from hrpose.models import HRNet, checkpoint
 from hrpose.models.checkpoint import read_torch
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import COCO_17, MPII_16
+from hrpose.synthetic import write_dataset
+from hrpose.training.recipe import Evaluation, Recipe, load_recipe
+from hrpose.training.train import build_network, read_start, train
+from refusals import refused
+
+FIVE = Skeleton("five", ("a", "b", "c", "d", "e"))
+OTHER_17 = Skeleton("other", tuple(f"point {i}" for i in range(17)))
+HEAD = ["final_layer.weight", "final_layer.bias"]
+
+
+def recipe_from(weights: Path | str) -> Recipe:
+    return load_recipe(ROOT / "recipes" / "synthetic.yaml", [f"weights={weights}"])
+
+
+@pytest.fixture(scope="module")
+def start() -> HRNet:
+    """Random weights for COCO's keypoints."""
+    torch.manual_seed(0)
+    network = HRNet.from_name("w16-small")
+    torch.nn.init.ones_(network.final_layer.bias)
+    return network
+
+
+def write(form: str, folder: Path, network: HRNet) -> Path:
+    state = network.state_dict()
+    path = folder / ("start.safetensors" if form == "hrpose" else "start.pth")
+    if form == "hrpose":
+        checkpoint.save(path, network, Metadata("w16-small", (96, 128)))
+    elif form == "official":
+        torch.save(state, path)
+    elif form == "mmpose":
+        renamed = {
+            f"{'head' if key in HEAD else 'backbone'}.{key}": value for key, value in state.items()
+        }
+        torch.save({"meta": {"epoch": 210}, "state_dict": renamed}, path)
+    else:
+        backbone = {key: value for key, value in state.items() if key not in HEAD}
+        torch.save({**backbone, "fc.bias": state["bn1.bias"]}, path)
+    return path
+
+
+@pytest.mark.parametrize("form", ["hrpose", "official", "mmpose", "imagenet"])
+@pytest.mark.parametrize("skeleton", [COCO_17, MPII_16, FIVE, OTHER_17], ids=lambda s: s.name)
+def test_weights_to_start_from(tmp_path: Path, start: HRNet, form: str, skeleton: Skeleton) -> None:
+    recipe = recipe_from(write(form, tmp_path, start))
+    before = start.state_dict()
+    found = build_network(recipe, skeleton, read_start(recipe)).state_dict()
+    other = [key for key in before if not torch.equal(before[key], found[key])]
+    # The backbone is kept; the head of other keypoints is untrained.
+    assert other == ([] if skeleton is COCO_17 and form != "imagenet" else HEAD)
+    assert found["final_layer.weight"].shape[0] == len(skeleton)
+    # It has the official initialization, but for keypoints of the same names.
+    if other:
+        known = COCO_17.keypoints if form != "imagenet" else ()
+        new = [i for i, name in enumerate(skeleton.keypoints) if name not in known]
+        assert int(found["final_layer.bias"].count_nonzero()) == len(skeleton) - len(new)
+        assert float(found["final_layer.weight"][new].std()) < 0.002
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path, start: HRNet) -> None:
+    recipe = recipe_from(write("official", tmp_path, start)).model_copy(update={"network": "w32"})
+    with refused("weights-unsuitable", "start.pth", "w32", "w16-small"):
+        read_start(recipe)
+
+
+@pytest.mark.parametrize("weights", ["nowhere.safetensors", "w32-imagenet"])
+def test_missing_weights_leave_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str
+) -> None:
+    monkeypatch.setenv("HRPOSE_HOME", str(tmp_path / "empty"))
+    for seed, part in enumerate(("train", "val")):
+        write_dataset(tmp_path / part, 1, seed)
+    with pytest.raises(UserError, match=weights):
+        train(recipe_from(weights), tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
 
 RECIPE = ROOT / "recipes" / "synthetic.yaml"
-# One thread: the promise is two minutes on one core, and more would disturb other tests.
+# One thread: the recipe takes two minutes on one core.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-# Few draws in an epoch and small images: what counts here is that it goes on.
+# Few draws in an epoch and small images: enough to resume.
 TINY = [
     *("--set", "input_wh=[64, 64]"),
     *("--set", "training.samples_per_epoch=16"),
@@ -41,8 +130,8 @@ def hrpose(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def synthetic(folder: Path, train: int, val: int) -> Path:
-    hrpose("data", "synthetic", folder / "train", "--pictures", train)
-    hrpose("data", "synthetic", folder / "val", "--pictures", val, "--seed", 1)
+    hrpose("data", "synthetic", folder / "train", "--images", train)
+    hrpose("data", "synthetic", folder / "val", "--images", val, "--seed", 1)
     return folder
 
 
@@ -60,7 +149,7 @@ def test_the_example_learns_synthetic_persons(tmp_path: Path) -> None:
     """Its first epoch alone, with the rate falling within it: the whole is twice as good."""
     data, out = synthetic(tmp_path / "data", 1500, 60), tmp_path / "out"
     hrpose("train", RECIPE, "--data", data, "--out", out, "--set", "training.epochs=1")
-    hrpose("data", "synthetic", tmp_path / "unseen", "--pictures", 60, "--seed", 2)
+    hrpose("data", "synthetic", tmp_path / "unseen", "--images", 60, "--seed", 2)
     hrpose(
         *("evaluate", "--weights", out / "synthetic.safetensors", "--out", tmp_path / "scores"),
         *("--annotations", tmp_path / "unseen" / "annotations.json"),
@@ -70,7 +159,7 @@ def test_the_example_learns_synthetic_persons(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_killed_training_resumes(tmp_path: Path) -> None:
     data, out = synthetic(tmp_path / "data", 8, 4), tmp_path / "out"
     train = ["train", RECIPE, "--data", data, "--out", out, *TINY]
     last = out / "checkpoints" / "last.ckpt"
@@ -102,7 +191,7 @@ def test_a_killed_training_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_folder_with_a_training_is_not_written_over(tmp_path: Path) -> None:
+def test_a_folder_with_a_training_is_not_overwritten(tmp_path: Path) -> None:
     out = tmp_path / "out"
     last = out / "checkpoints" / "last.ckpt"
     last.parent.mkdir(parents=True)
@@ -115,5 +204,102 @@ def test_a_folder_with_a_training_is_not_written_over(tmp_path: Path) -> None:
         timeout=300,
     )
     assert done.returncode == 2
-    assert "holds a training already; add --resume or choose another --out" in done.stderr
+    assert "[folder-not-empty]" in done.stderr
+    assert "--resume" in done.stderr
     assert last.read_bytes() == b"kept"
+
+
+SMALL = (
+    *("weights=w16-small", "codec.name=udp", "optimizer.lr=1e-5"),
+    *("training.epochs=1", "training.samples_per_epoch=8"),
+)
+
+
+def logged(out: Path) -> dict[str, float]:
+    """What the only validation of a training has logged."""
+    with (out / "csv" / "version_0" / "metrics.csv").open() as file:
+        (row,) = (row for row in csv.DictReader(file) if row["val/AP"])
+    validated = {name: value for name, value in row.items() if name.startswith("val/")}
+    return {name.removeprefix("val/"): float(value) for name, value in validated.items()}
+
+
+@pytest.mark.parametrize(("flip_test", "gain"), [(False, 1), (True, 4)])
+def test_a_training_logs_the_ap_of_evaluate_to_the_last_digit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flip_test: bool, gain: float
+) -> None:
+    annotations = [write_dataset(tmp_path / part, 8, i) for i, part in enumerate(("val", "train"))]
+    forward = HRNet.forward
+
+    def amplified(network: HRNet, images: Tensor) -> Tensor:
+        """With a gain of 4 most peaks are above 1."""
+        return forward(network, images) * gain
+
+    monkeypatch.setattr(HRNet, "forward", amplified)
+    overrides = (*SMALL, f"evaluation.flip_test={str(flip_test).lower()}")
+    recipe = load_recipe(ROOT / "recipes" / "synthetic.yaml", overrides)
+    weights = train(recipe, tmp_path, tmp_path / "out")
+
+    def ap_and_all() -> tuple[float, dict[str, float]]:
+        images = tmp_path / "val" / "images"
+        report = api.evaluate(weights, annotations[0], images, flip_test=flip_test)
+        assert report.primary == "AP"
+        return report.value, dict(report.metrics)
+
+    validated, (ap, measured) = logged(tmp_path / "out"), ap_and_all()
+    assert 0.1 < ap < 0.9
+    assert validated["AP"] == ap
+    assert validated == pytest.approx(measured, rel=1e-6)
+
+    def clipped(self: Metadata, peaks: NDArray[np.floating], *, clip: bool = True) -> object:
+        return np.clip(peaks, 0, 1).astype(np.float32)
+
+    monkeypatch.setattr(Metadata, "keypoint_scores", clipped)
+    assert (ap_and_all()[0] == ap) == (gain == 1)
+
+
+def test_recipes_have_the_metrics_of_evaluate() -> None:
+    assert get_args(Evaluation.model_fields["metric"].annotation) == METRICS
+
+
+CHANGES = {
+    "network": "w16-small",
+    "weights": "null",
+    "input_wh": "[64, 64]",
+    "training.epochs": "1",
+    "training.batch_size": "2",
+    "training.workers": "0",
+    "training.debug_images_every": "1",
+    "evaluation.flip_test": "false",
+}
+
+
+@pytest.mark.slow
+def test_mpii_is_validated_by_pckh(tmp_path: Path) -> None:
+    data, out = tmp_path / "mpii", tmp_path / "out"
+    convert(write_mpii(data, persons=4), data / "annotations")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", "from hrpose.cli.main import main; main()", "train"),
+            *(ROOT / "recipes" / "w32-mpii-256x256.yaml", "--data", tmp_path, "--out", out),
+            *(part for key, value in CHANGES.items() for part in ("--set", f"{key}={value}")),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stderr
+
+    _, metadata = checkpoint.load(out / "w32-mpii-256x256.safetensors")
+    assert metadata.skeleton == MPII_16
+    with (out / "csv" / "version_0" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {"val/PCKh", "val/PCKh@0.1", "val/Head", "val/Ankle"} <= rows[0].keys()
+    assert "val/AP" not in rows[0]
+    for name, most in (("val/PCKh", 100), ("train/accuracy_epoch", 1)):
+        (value,) = (float(row[name]) for row in rows if row[name])
+        assert 0 <= value <= most
+    assert (out / "checkpoints" / "best.ckpt").is_file()
+    images = sorted(path.name for path in (out / "images").iterdir())
+    assert len(images) == 8  # four for each of two steps
+    assert images[0] == "00000000_labels.jpg"

@@ -68,7 +68,7 @@ _COMMANDS: dict[Callable[..., None], tuple[str, *tuple[str, ...]]] = {
     ),
     train.train_detector: (
         _TRAINING,
-        "hrpose train-detector recipes/finder-4.yaml --data data",
+        "hrpose train-detector recipes/person-detector.yaml --data data",
     ),
     train.finetune: (_TRAINING, "hrpose finetune train.json val.json --out runs/horses"),
     weights.export: (_FILES, "hrpose export --weights best.safetensors --out best.onnx"),

@@ -34,37 +34,37 @@ def train(
 ) -> None:
     """Train a pose model by a recipe. Warnings about the recipe and the data come first."""
     from hrpose.training import train as train_module
-    from hrpose.training.distributed import started
+    from hrpose.training.distributed import launched
     from hrpose.training.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
     if check:
-        datamodule, _ = train_module.check(loaded, data, say, started())
+        datamodule, _ = train_module.check(loaded, data, report, launched())
         persons = len(datamodule.train_table)
-        if started().first:
+        if launched().first:
             typer.echo(f"{loaded.name}: ready to train on {persons} persons")
         return
     destination = out or Path("runs") / loaded.name
-    weights = train_module.train(loaded, data, destination, resume, say)
-    if started().first:
+    weights = train_module.train(loaded, data, destination, resume, report)
+    if launched().first:
         typer.echo(f"wrote {weights}")
 
 
-def say(finding: "Finding") -> None:
-    """Print what the recipe checks found."""
+def report(finding: "Finding") -> None:
+    """Print a finding of the recipe checks."""
     typer.echo(str(finding), err=True)
 
 
 def train_detector(
-    recipe: Annotated[Path, typer.Argument(help="Recipe, such as recipes/finder-4.yaml.")],
+    recipe: Annotated[Path, typer.Argument(help="Recipe, such as recipes/person-detector.yaml.")],
     data: Data = Path("data"),
     out: RunFolder = None,
     overrides: Overrides = None,
     resume: Resume = False,
 ) -> None:
     """Train a person detector on images in which every person has a box."""
-    from hrpose.training.person_detector.recipe import DetectorRecipe
     from hrpose.training.person_detector.train import train
+    from hrpose.training.recipe import DetectorRecipe
     from hrpose.yaml_file import load_as
 
     loaded = load_as(recipe, overrides or (), DetectorRecipe)
@@ -107,7 +107,7 @@ def finetune(
     from hrpose.data.skeleton_file import complete_skeleton
     from hrpose.models import convert
     from hrpose.training import train as train_module
-    from hrpose.training.distributed import started
+    from hrpose.training.distributed import launched
     from hrpose.training.finetune import recipe_for
     from hrpose.training.recipe import Data, DataSet, Recipe
     from hrpose.yaml_file import checked
@@ -134,6 +134,6 @@ def finetune(
     )
     given = recipe.model_dump(mode="json", exclude_defaults=True)
     recipe = checked(given, overrides or (), Recipe, "the recipe")
-    written = train_module.train(recipe, Path(), out or Path("runs") / recipe.name, resume, say)
-    if started().first:
+    written = train_module.train(recipe, Path(), out or Path("runs") / recipe.name, resume, report)
+    if launched().first:
         typer.echo(f"wrote {written}")

@@ -1,1 +1,1 @@
-"""Training: a recipe (`recipe`), the loss, a Lightning module and its data, one `run`."""
+"""Training: recipes and their checks, Lightning modules and data modules, checkpoints."""

@@ -1,27 +1,37 @@
-"""The optimizer of a recipe, and its learning rate at each step."""
+"""The base of both Lightning modules: network, optimizer, learning rate and micro-batches."""
 
+import logging
 import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Self
 
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from hrpose.errors import UserError
 from hrpose.metadata import DetectorMetadata, Metadata
 from hrpose.models.hrnet import HRNet, Normalize
-from hrpose.training.person_detector.recipe import DetectorRecipe
-from hrpose.training.recipe import AnyTraining, Optimizer, Recipe, Schedule
+from hrpose.training.recipe import (
+    AnyTraining,
+    DetectorRecipe,
+    Optimizer,
+    Recipe,
+    Schedule,
+)
 
 
 def optimizers(
     module: L.LightningModule, settings: Optimizer, schedule: Schedule, training: AnyTraining
 ) -> Any:
-    """What `configure_optimizers` of a module returns, by the recipe; frozen weights stay."""
+    """The result of a module's `configure_optimizers`, by a recipe; without frozen weights."""
     lr = settings.rate(training.batch_size)
     groups: dict[int, list[Tensor]] = {}
     for name, weights in module.named_parameters():
         if weights.requires_grad:
-            depth = 0 if settings.layer_decay == 1 else stages_from_the_head(name)
+            depth = 0 if settings.layer_decay == 1 else stages_before_head(name)
             groups.setdefault(depth, []).append(weights)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
     optimizer = kind(
@@ -42,8 +52,8 @@ def optimizers(
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def stages_from_the_head(name: str) -> int:
-    """0 for weights of the head, 1 for those of the last stage, up to 5 for the stem."""
+def stages_before_head(name: str) -> int:
+    """0 for weights of the head, 1 for those of stage 4, up to 5 for the stem."""
     stages = (("transition3", "stage4"), ("transition2", "stage3"), ("transition1", "stage2"))
     rows = (*stages, ("layer1",), ("conv1", "bn1", "conv2", "bn2"))
     part = name.removeprefix("network.").partition(".")[0]
@@ -51,7 +61,7 @@ def stages_from_the_head(name: str) -> int:
 
 
 def rate_at(step: int, steps: int, schedule: Schedule, epochs: int) -> float:
-    """The factor on the learning rate at a step of `steps`, which make `epochs`."""
+    """The factor of the learning rate at a step of all `steps`, which are `epochs`."""
     warmup = min(1.0, (step + 1) / schedule.warmup_steps) if schedule.warmup_steps else 1.0
     if schedule.name == "cosine":
         return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
@@ -80,18 +90,19 @@ class NetworkModule(L.LightningModule):
             stem(network).requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
+        """As any module's; a frozen stem stays in evaluation mode."""
         super().train(mode)
         if self.recipe.training.freeze_stem:
-            stem(self.network).eval()  # so that its running statistics stay, too
+            stem(self.network).eval()  # its running statistics are frozen, too
         return self
 
     def outputs(self, images: Tensor) -> Tensor:
-        """What the network makes of uint8 images (n, h, w, 3), in float32."""
+        """The network's output for uint8 images (n, h, w, 3), in float32."""
         inputs = self.normalize(images)
         if self.recipe.training.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        made: Tensor = self.network(inputs).float()
-        return made
+        outputs: Tensor = self.network(inputs).float()
+        return outputs
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
@@ -101,16 +112,89 @@ class NetworkModule(L.LightningModule):
 def stem(network: HRNet) -> nn.ModuleList:
     """All layers before stage 2: the stem of two convolutions, and stage 1.
 
-    They compute at the highest resolutions, and what they find (edges, textures) serves any
-    keypoints. Without them a core takes half as many samples again in the same time (docs/models).
+    They compute at the highest resolutions, and their features (edges, textures) serve any
+    keypoints. With them frozen, a core trains on half as many samples again in the same time.
     """
     return nn.ModuleList([network.conv1, network.bn1, network.conv2, network.bn2, network.layer1])
 
 
-def made_fast(network: HRNet, settings: AnyTraining) -> HRNet:
-    """The network in the memory layout, and compiled, as the recipe says."""
+def accelerated(network: HRNet, settings: AnyTraining) -> HRNet:
+    """The network in the memory layout of a recipe, and compiled where the recipe asks for it."""
     if settings.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if (mode := settings.compile_mode) is not None:
         network.compile(mode=mode)
     return network
+
+
+class MicroBatches(L.LightningModule):
+    """Runs each batch in `micro_batches` parts, and doubles their number when out of memory.
+
+    The gradient is that of the full batch, because the loss is of all heatmaps together. Each part
+    is normalized by its own statistics, unless its BatchNorms are frozen, as on several devices
+    without SyncBN. Activations are computed again in the backward pass (Chen et al. 2016, "Training
+    Deep Nets with Sublinear Memory Cost"), which is a third more work.
+    """
+
+    micro_batches: int = 1
+
+    def in_parts(self, images: Tensor) -> Tensor:
+        """`forward` of images (n, ...), in parts."""
+        if self.micro_batches == 1:
+            outputs: Tensor = self(images)
+            return outputs
+        parts = images.chunk(self.micro_batches)
+        return torch.cat(
+            [checkpoint(self, p, use_reentrant=False, context_fn=self._contexts) for p in parts]
+        )
+
+    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _without_statistics(self)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Repeat the step with twice the parts when out of memory: before weights change."""
+        while True:
+            try:
+                return super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            except torch.OutOfMemoryError as error:
+                self._halve(self.trainer.datamodule.batch_size, error)  # type: ignore[attr-defined]
+            # Only here are the tensors of the failed attempt freed.
+            torch.cuda.empty_cache()
+
+    def _halve(self, persons: int, error: torch.OutOfMemoryError) -> None:
+        # The other processes are in the middle of the step.
+        if self.trainer.world_size > 1 or self.micro_batches >= persons:
+            more = min(2 * self.micro_batches, persons)
+            raise UserError(
+                f"step {self.global_step}: out of memory with {persons} persons in "
+                f"{self.micro_batches} parts; set training.micro_batches={more}, or a smaller "
+                "training.batch_size",
+                code="out-of-memory",
+            ) from error
+        self.micro_batches = min(2 * self.micro_batches, persons)
+        logging.getLogger("hrpose").warning(
+            "step %d: out of memory; continuing with each batch in %d parts "
+            "(training.micro_batches), each with BatchNorm statistics of its own",
+            self.global_step,
+            self.micro_batches,
+        )
+
+
+@contextmanager
+def _without_statistics(module: nn.Module) -> Iterator[None]:
+    """Freeze the running averages of all BatchNorms, which the first pass has updated."""
+    norms = [norm for norm in module.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm, norm.momentum) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in before:
+            norm.momentum = momentum

@@ -1,4 +1,4 @@
-"""How Lightning's checkpoints reach the disk and come back."""
+"""Checkpoints and fault tolerance: atomic files, resuming within an epoch, signals, bad losses."""
 
 import io
 import logging
@@ -18,14 +18,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from hrpose.errors import UserError
 from hrpose.io import write_atomically
 from hrpose.models.checkpoint import read_torch
-from hrpose.training.distributed import from_all
+from hrpose.training.distributed import all_gather
 
 
-class WholeFiles(TorchCheckpointIO):
-    """A training killed while it writes leaves the checkpoint before; no file's code is run.
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints atomically, and reads them without running code from the file.
 
-    Lightning's own way writes to the system's temporary folder and moves the file from there,
-    which is a copy where that folder is on another disk.
+    A training that is killed while writing leaves the last checkpoint. Lightning's own class writes
+    to the system's temporary folder and moves the file, which copies it where that is another disk.
     """
 
     def save_checkpoint(
@@ -38,33 +38,36 @@ class WholeFiles(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Tensors on the CPU and plain values; Lightning moves them where they belong."""
+        """Tensors on the CPU and plain values; Lightning moves them to the device."""
         loaded: dict[str, Any] = read_torch(Path(path))
         return loaded
 
 
 def last_checkpoint(out: Path, resume: bool, first: bool = True) -> Path | None:
-    """Where to go on, if `out` holds a training. Raises UserError unless `resume` says to.
+    """The checkpoint to resume from, None where `out` has none.
 
-    A damaged checkpoint is set aside as `NAME.damaged`, with a warning, for the one before it.
-    Raises UserError where all are damaged. Of several processes only the `first` sets aside; the
-    others find the same checkpoint, whether they look before or after.
+    A damaged checkpoint is renamed to `NAME.damaged`, with a warning, and the one before it is
+    taken. Of several processes only the `first` renames; the others take the same checkpoint.
+    Raises UserError where `out` has a checkpoint and not `resume`, and where all are damaged.
     """
     folder = out / "checkpoints"
-    # A training killed while it renamed its checkpoints leaves the newest as `next.ckpt`.
+    # A training that is killed while it renames checkpoints leaves the newest as `next.ckpt`.
     numbered = sorted(folder.glob("last-*.ckpt"), key=lambda path: (len(path.name), path.name))
-    found = [p for p in (folder / "next.ckpt", folder / "last.ckpt", *numbered) if p.exists()]
-    if found and not resume:
-        raise UserError(f"{out}: holds a training already; add --resume or choose another --out")
-    for path in found:
+    existing = [p for p in (folder / "next.ckpt", folder / "last.ckpt", *numbered) if p.exists()]
+    if existing and not resume:
+        raise UserError(
+            f"{out}: contains a training; add --resume or choose another --out",
+            code="folder-not-empty",
+        )
+    for path in existing:
         try:
             _check(path)
         except UserError as error:
-            if path == found[-1]:
+            if path == existing[-1]:
                 raise
             if first:
                 path.replace(path.with_name(f"{path.name}.damaged"))
-                logging.getLogger("hrpose").warning("%s; going on from the one before", error)
+                logging.getLogger("hrpose").warning("%s; resuming from the one before", error)
         else:
             return path
     return None
@@ -73,23 +76,31 @@ def last_checkpoint(out: Path, resume: bool, first: bool = True) -> Path | None:
 def _check(path: Path) -> None:
     content = read_torch(path)
     if not isinstance(content, dict) or "loops" not in content:
-        raise UserError(f"{path}: expected a checkpoint of a training, found another file")
-    # PyTorch does not compare what it reads with the sums that it wrote.
+        raise UserError(
+            f"{path}: expected a checkpoint of a training, found another file",
+            code="checkpoint-damaged",
+        )
+    # PyTorch does not verify the checksums.
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except OSError as error:  # The first process may have set it aside in between.
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except OSError as error:  # The first process may have renamed it in between.
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error})", code="file-unreadable"
+        ) from error
     if damaged is not None:
-        raise UserError(f"{path}: damaged, the sum of its part {damaged} is wrong")
+        raise UserError(
+            f"{path}: damaged, the checksum of its part {damaged} is wrong",
+            code="checkpoint-damaged",
+        )
 
 
 class LastCheckpoints(Checkpoint):
-    """Writes where to go on, and keeps the newest `keep`: `last.ckpt`, `last-1.ckpt`, ...
+    """Writes checkpoints to resume from; the newest `keep` stay: `last.ckpt`, `last-1.ckpt`, ...
 
-    Written at the end of each epoch, after each `every_steps`, and at SIGTERM or Ctrl-C, which end
-    in SIGTERMException after the step, or after the validation. A second Ctrl-C ends at once.
-    `left_by` is the signal that came.
+    They are written at the end of each epoch, after each `every_steps`, and at SIGTERM or Ctrl-C,
+    which end in SIGTERMException after the step, or after the validation. A second Ctrl-C ends at
+    once. `stop_signal` is the signal that was received.
     """
 
     def __init__(self, folder: Path, keep: int, every_steps: int | None) -> None:
@@ -97,107 +108,109 @@ class LastCheckpoints(Checkpoint):
         self.folder = folder
         self.names = ["last.ckpt", *(f"last-{i}.ckpt" for i in range(1, keep))]
         self.every_steps = every_steps
-        self.left_by: signal.Signals | None = None
+        self.stop_signal: signal.Signals | None = None
         self._interrupt: Any = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # In the place of Lightning's own, which talks to the other processes at once, wherever
-        # they are. Not earlier: Lightning would call this one after its own.
+        # Replaces Lightning's handler, which would communicate with the other processes at once.
+        # Not earlier: Lightning would chain this one to its own.
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._leave)
-            # In the background of a shell script Ctrl-C is for others.
+            signal.signal(signal.SIGTERM, self._receive)
+            # In the background of a shell script Ctrl-C is ignored.
             if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-                self._interrupt = signal.signal(signal.SIGINT, self._leave)
+                self._interrupt = signal.signal(signal.SIGINT, self._receive)
 
-    def _leave(self, number: int, _frame: object) -> None:
-        self.left_by = signal.Signals(number)
+    def _receive(self, number: int, _frame: object) -> None:
+        self.stop_signal = signal.Signals(number)
         self.stop_listening()
 
     def stop_listening(self) -> None:
-        """Ctrl-C interrupts again."""
+        """Restore the handler of Ctrl-C."""
         if self._interrupt is not None:
             signal.signal(signal.SIGINT, self._interrupt)
             self._interrupt = None
 
-    def _leaves(self, trainer: L.Trainer) -> bool:
-        """Whether any process was told to: all leave after the same step."""
+    def _should_stop(self, trainer: L.Trainer) -> bool:
+        """Whether any process has received a signal: all stop after the same step."""
         decision: bool = trainer.strategy.reduce_boolean_decision(
-            self.left_by is not None, all=False
+            self.stop_signal is not None, all=False
         )
         return decision
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *_batch: Any
     ) -> None:
-        # The last step of an epoch is saved at its end, when the figures of validation are known.
+        # The last step of an epoch is saved at its end, with the metrics of the validation.
         if trainer.is_last_batch:
             return
-        leaves = self._leaves(trainer)
-        if leaves or (self.every_steps is not None and trainer.global_step % self.every_steps == 0):
+        stop = self._should_stop(trainer)
+        if stop or (self.every_steps is not None and trainer.global_step % self.every_steps == 0):
             self.save(trainer)
-        if leaves:
-            self._leave_after(trainer)
+        if stop:
+            self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.save(trainer)
-        if self._leaves(trainer) and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
-            self._leave_after(trainer)
+        if self._should_stop(trainer) and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            self._stop(trainer)
 
-    def _leave_after(self, trainer: L.Trainer) -> NoReturn:
-        # Said now: torchrun ends the first process as soon as another one has left.
+    def _stop(self, trainer: L.Trainer) -> NoReturn:
+        # Reported now: torchrun ends the first process as soon as another one has exited.
         if trainer.is_global_zero:
             logging.getLogger("hrpose").warning(
-                "%s: stopped by %s and saved after step %d; --resume goes on there",
+                "%s: stopped by %s and saved after step %d; --resume continues there",
                 self.folder.parent,
-                "Ctrl-C" if self.left_by is signal.SIGINT else "SIGTERM",
+                "Ctrl-C" if self.stop_signal is signal.SIGINT else "SIGTERM",
                 trainer.global_step,
             )
         raise SIGTERMException
 
     def save(self, trainer: L.Trainer) -> None:
-        """Nothing that is there is touched before the new checkpoint is whole."""
-        written = self.folder / "next.ckpt"
-        trainer.save_checkpoint(written)
+        """Write `last.ckpt`. Older checkpoints are renamed only after the new one is complete."""
+        newest = self.folder / "next.ckpt"
+        trainer.save_checkpoint(newest)
         if trainer.is_global_zero:
             paths = [self.folder / name for name in self.names]
             for older, newer in zip(paths[:0:-1], paths[-2::-1], strict=True):
                 if newer.exists():
                     newer.replace(older)
-            written.replace(paths[0])
-        trainer.strategy.barrier()  # Nobody leaves before it is in its place.
+            newest.replace(paths[0])
+        trainer.strategy.barrier()  # No process exits before it is renamed.
 
 
-class GoOnInEpoch(Callback):
-    """Tells the sampler of a resumed training which draws of the epoch were trained on before.
+class ResumeInEpoch(Callback):
+    """Resumes the sampler within the epoch, after the draws that were trained on before.
 
-    Lightning asks for the first batches before it has read where a checkpoint was written.
+    Lightning requests the first batches before it has restored the step of the checkpoint.
     """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.world_size > 1:
-            steps = from_all(torch.tensor(trainer.global_step, device=pl_module.device)).tolist()
+            steps = all_gather(torch.tensor(trainer.global_step, device=pl_module.device)).tolist()
             if len(set(steps)) > 1:
                 raise UserError(
-                    f"--resume: expected all processes to go on from one step, found {steps}; "
-                    "--out has to be a folder that all machines share"
+                    f"--resume: expected all processes to resume from one step, found {steps}; "
+                    "--out has to be a folder that all machines share",
+                    code="resume-mismatch",
                 )
         loader: Any = trainer.train_dataloader
-        whole = int(trainer.num_training_batches)
-        batches = trainer.global_step - trainer.current_epoch * whole
-        if not 0 <= batches <= whole:
+        per_epoch = int(trainer.num_training_batches)
+        batches = trainer.global_step - trainer.current_epoch * per_epoch
+        if not 0 <= batches <= per_epoch:
             raise UserError(
-                f"--resume: expected the batch size and the people that the training began with, "
-                f"found epochs of {whole} steps for step {trainer.global_step} in epoch "
-                f"{trainer.current_epoch + 1}; give it the same recipe and data"
+                "--resume: expected the batch size and the persons that the training began with, "
+                f"found epochs of {per_epoch} steps for step {trainer.global_step} in epoch "
+                f"{trainer.current_epoch + 1}; use the same recipe and data",
+                code="resume-mismatch",
             )
         loader.sampler.resume(trainer.current_epoch, batches * loader.batch_size)
 
 
-class StopAtNotFinite(Callback):
+class StopAtNonFiniteLoss(Callback):
     """Ends the training before a step whose loss is infinite or not a number.
 
-    The step changes no weights. Its batch (a NamedTuple of tensors) is written to
-    `out/not-finite.npz`, one array for each field. Raises UserError, in all processes.
+    Weights are not updated. Its batch (a NamedTuple of tensors) is written to
+    `out/not-finite.npz`, one array for each field. All processes raise UserError.
     """
 
     def __init__(self, out: Path) -> None:
@@ -217,7 +230,10 @@ class StopAtNotFinite(Callback):
         if trainer.strategy.reduce_boolean_decision(finite):
             return
         if finite:
-            raise UserError(f"step {trainer.global_step}: another process's loss is not finite")
+            raise UserError(
+                f"step {trainer.global_step}: the loss of another process is not finite",
+                code="loss-not-finite",
+            )
         content = io.BytesIO()
         fields = self.batch._asdict().items()
         arrays = {name: field.cpu().numpy() for name, field in fields if field is not None}
@@ -227,6 +243,7 @@ class StopAtNotFinite(Callback):
         write_atomically(path, content.getvalue())
         raise UserError(
             f"step {trainer.global_step}: the loss is {loss.item()}, expected a finite number; its "
-            f"batch is in {path}; look at its labels, and lower optimizer.lr or set "
-            "training.precision=32"
+            f"batch is in {path}; check its labels, and lower optimizer.lr or set "
+            "training.precision=32",
+            code="loss-not-finite",
         )

@@ -1,4 +1,4 @@
-"""The people that a recipe trains on and those it is evaluated on."""
+"""The Lightning data module of a pose recipe: persons to train on and to validate on."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,17 +24,17 @@ from hrpose.data.persons import PersonTable
 from hrpose.data.skeleton_file import complete_skeleton
 from hrpose.errors import UserError
 from hrpose.evaluation.evaluate import Evaluator
-from hrpose.training.distributed import ALONE, Processes
+from hrpose.training.distributed import SINGLE, Processes
 from hrpose.training.recipe import DataSet, Recipe
 
-# Validation shows people as they are.
-_STILL = Augmentation(scale=0, half_body_probability=0)
+# Validation has no augmentation.
+_NONE = Augmentation(scale=0, half_body_probability=0)
 
 
 class TrainingLoader(DataLoader[Sample]):
-    """Asks the sampler for nothing before the first batch is wanted.
+    """Starts the sampler when the first batch is requested.
 
-    Lightning makes the first iterator before it has read the checkpoint that it resumes from, and
+    Lightning makes the first iterator before it has restored the checkpoint to resume from, and
     workers would start on the wrong epoch.
     """
 
@@ -43,9 +43,9 @@ class TrainingLoader(DataLoader[Sample]):
 
 
 class PoseData(L.LightningDataModule):
-    """Reads both tables at once: whatever is wrong with the data is said before training starts."""
+    """Reads both annotation files at once. Raises UserError for invalid data, before a training."""
 
-    def __init__(self, recipe: Recipe, root: Path, processes: Processes = ALONE) -> None:
+    def __init__(self, recipe: Recipe, root: Path, processes: Processes = SINGLE) -> None:
         super().__init__()
         self.recipe = recipe
         self.root = root
@@ -54,14 +54,15 @@ class PoseData(L.LightningDataModule):
         self.train_table = self._load(self._parsed(recipe.data.train))
         val_annotations = self._parsed(recipe.data.val)
         self.val_table = self._load(val_annotations)
-        drawn = recipe.augmentation.augmentation()
-        self.train_cutouts = self._cutouts(recipe.data.train, self.train_table, drawn)
-        self.val_cutouts = self._cutouts(recipe.data.val, self.val_table, _STILL)
+        augmentation = recipe.augmentation.augmentation()
+        self.train_cutouts = self._cutouts(recipe.data.train, self.train_table, augmentation)
+        self.val_cutouts = self._cutouts(recipe.data.val, self.val_table, _NONE)
         if self.train_table.skeleton != self.val_table.skeleton:
             raise UserError(
                 f"{recipe.data.val.annotations}: expected the keypoints of the training data "
                 f"({', '.join(self.train_table.skeleton.keypoints)}), "
-                f"found {', '.join(self.val_table.skeleton.keypoints)}"
+                f"found {', '.join(self.val_table.skeleton.keypoints)}",
+                code="keypoints-differ",
             )
         self.evaluator = Evaluator.choose(val_annotations, self.val_table, recipe.evaluation.metric)
 
@@ -71,28 +72,32 @@ class PoseData(L.LightningDataModule):
     def _load(self, annotations: CocoAnnotations) -> PersonTable:
         table = annotations.persons()
         if len(table) == 0:
-            raise UserError(f"{annotations.path}: expected labeled people, found none")
+            raise UserError(
+                f"{annotations.path}: expected labeled persons, found none", code="labels-missing"
+            )
         if len(table) < self.processes.count:
             raise UserError(
-                f"{annotations.path}: expected people for {self.processes.count} processes, "
-                f"found {len(table)}"
+                f"{annotations.path}: expected persons for {self.processes.count} processes, "
+                f"found {len(table)}",
+                code="labels-missing",
             )
-        said = self.recipe.data.skeleton
-        if said is None:
+        skeleton = self.recipe.data.skeleton
+        if skeleton is None:
             return table
-        return replace(table, skeleton=complete_skeleton(table.skeleton, self.root / said))
+        return replace(table, skeleton=complete_skeleton(table.skeleton, self.root / skeleton))
 
     def _cutouts(self, part: DataSet, table: PersonTable, augmentation: Augmentation) -> Cutouts:
-        place = self.root / part.images
-        cutouts = open_cutouts(place, table, self.root / part.annotations)
+        images = self.root / part.images
+        cutouts = open_cutouts(images, table, self.root / part.annotations)
         (width, height), padding = self.recipe.input_wh, self.recipe.data.padding
         if isinstance(cutouts, Pack) and (
             lacking := cutouts.lacks((width, height), padding, augmentation)
         ):
             raise UserError(
-                f"{place}: expected a pack with all that crops of {width}x{height} at padding "
-                f"{padding:g} show with this augmentation, found one for {cutouts.settings}; make "
-                f"it again, or change the recipe: {', '.join(lacking)}"
+                f"{images}: expected a pack for crops of {width}x{height} at padding {padding:g} "
+                f"with this augmentation, found one for {cutouts.settings}; pack again, or change "
+                f"the recipe: {', '.join(lacking)}",
+                code="pack-unsuitable",
             )
         return cutouts
 

@@ -1,4 +1,4 @@
-"""The processes that train one network together, as torchrun starts them."""
+"""Distributed training: the processes that torchrun starts, and what they synchronize."""
 
 import os
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from hrpose.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """Which of how many processes this one is; `local` of them are on each machine."""
+    """The rank of this process among `count`, of which `local` are on each machine."""
 
     rank: int = 0
     count: int = 1
@@ -26,7 +26,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and speaks for all."""
+        """Whether this is the process that writes files and reports."""
         return self.rank == 0
 
     @property
@@ -35,83 +35,87 @@ class Processes:
         return self.count // self.local
 
     def describe(self, batch_size: int) -> str:
-        """One line for people."""
+        """One line for the log."""
         machines = "" if self.nodes == 1 else f" on {self.nodes} machines"
         return (
             f"training in {self.count} processes{machines}, each with "
-            f"{self.share(batch_size)} of the {batch_size} people of a step"
+            f"{self.share(batch_size)} of the {batch_size} persons of a step"
         )
 
     def share(self, batch_size: int) -> int:
-        """How much of a batch is for each. Raises UserError where the parts would not be equal."""
+        """The batch size of each process. Raises UserError where `batch_size` is not divisible."""
         if batch_size % self.count:
             raise UserError(
                 f"training.batch_size: expected a multiple of the {self.count} processes, "
-                f"found {batch_size}"
+                f"found {batch_size}",
+                code="recipe-invalid",
             )
         return batch_size // self.count
 
 
-ALONE = Processes()
-# What says how many processes there are: PyTorch's own convention, srun, and two kinds of mpirun.
-_OTHER_STARTERS = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+SINGLE = Processes()
+# Variables with the number of processes: PyTorch's own, and those of srun and two kinds of mpirun.
+_OTHER_LAUNCHERS = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 
 
-def started(environment: Mapping[str, str] = os.environ) -> Processes:
-    """What torchrun says in the environment; without it, one process.
+def launched(environment: Mapping[str, str] = os.environ) -> Processes:
+    """The processes by torchrun's environment variables; without them, one process.
 
-    Raises UserError where something else started several, for each would train alone.
+    Raises UserError where another launcher started several, because each would train alone.
     """
     if "TORCHELASTIC_RUN_ID" not in environment:
-        for name in _OTHER_STARTERS:
+        for name in _OTHER_LAUNCHERS:
             if int(environment.get(name) or 1) > 1:
                 raise UserError(
                     f"{name} is {environment[name]}: expected several processes to be started by "
-                    "torchrun, one torchrun on each machine (docs/guide/many-machines.md)"
+                    "torchrun, one torchrun on each machine (docs/guide/many-machines.md)",
+                    code="launch-invalid",
                 )
-        return ALONE
+        return SINGLE
     rank, count, local = (
         int(environment[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
     )
     if count % local:
         raise UserError(
             f"torchrun: expected as many processes on each machine, found {local} of {count} here; "
-            "give the same --nproc-per-node everywhere"
+            "give the same --nproc-per-node everywhere",
+            code="launch-invalid",
         )
     devices = torch.cuda.device_count()
     if 0 < devices < local:
         raise UserError(
             f"torchrun: expected a GPU for each process, found {devices} for {local}; "
-            f"set --nproc-per-node {devices}"
+            f"set --nproc-per-node {devices}",
+            code="launch-invalid",
         )
     return Processes(rank, count, local)
 
 
-def from_all(tensor: Tensor) -> Tensor:
-    """The tensors (...) of all processes, which have one shape: (processes, ...), by rank."""
+def all_gather(tensor: Tensor) -> Tensor:
+    """The tensors (...) of all processes, which must have one shape: (processes, ...), by rank."""
     parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
     distributed.all_gather(parts, tensor)
     return torch.stack(parts)
 
 
 def gather(module: L.LightningModule, rows: NDArray[np.float64], most: int) -> NDArray[np.float64]:
-    """The rows (n, c) of all processes, in the order of their first column, which is not negative.
+    """The rows (n, c) of all processes, sorted by their first column, which is not negative.
 
-    `most` is the largest n of a process. Rows are neither doubled nor dropped.
+    `most` is the largest n of a process. Rows are neither duplicated nor dropped.
     """
     if module.trainer.world_size > 1:
-        # All send the same number of rows; those that fill up are known by their first column.
+        # All send the same number of rows; the padding has a negative first column.
         filled = np.full((most, rows.shape[1]), -1.0)
         filled[: len(rows)] = rows
-        gathered = from_all(torch.from_numpy(filled).to(module.device))
+        gathered = all_gather(torch.from_numpy(filled).to(module.device))
         rows = gathered.flatten(0, 1).cpu().numpy()
         rows = rows[rows[:, 0] >= 0]
     ordered: NDArray[np.float64] = rows[np.argsort(rows[:, 0], kind="stable")]
     return ordered
 
 
-class SameStatistics(Callback):
-    """Validates with the running statistics of the first process, which are those that are saved.
+class SyncStatistics(Callback):
+    """Validates with the running statistics of the first process, which are the ones saved.
 
     Without SyncBN each process has its own.
     """
@@ -123,7 +127,7 @@ class SameStatistics(Callback):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes. Each has a loss of its own, so gradients add up as well."""
+    """The sum over all processes. Each has its own loss, so gradients are summed as well."""
 
     @staticmethod
     def forward(ctx: Any, local: Tensor) -> Tensor:
@@ -144,10 +148,10 @@ def _sum(local: Tensor) -> Tensor:
 
 
 class CPUSyncBatchNorm(nn.BatchNorm2d):
-    """As PyTorch's SyncBatchNorm, for images (n, c, h, w) on the CPU. All processes have as many.
+    """As PyTorch's SyncBatchNorm, for images (n, c, h, w) on the CPU, n the same in all processes.
 
-    Sums have 64 bits, as in PyTorch's BatchNorm for CPUs: with 32 the gradients of a fresh network,
-    which are small beside what they are sums of, have other signs than those of a single process.
+    Sums have 64 bits, as in PyTorch's BatchNorm for CPUs: with 32 bits, cancellation would give
+    gradients of an untrained network other signs than those of a single process.
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -159,12 +163,12 @@ class CPUSyncBatchNorm(nn.BatchNorm2d):
         mean = _sum(values.sum((0, 2, 3))) / count
         centered = values - mean[:, None, None]
         variance = _sum(centered.square().sum((0, 2, 3))) / count
-        self._follow(mean.detach(), variance.detach() * count / (count - 1))
+        self._update_statistics(mean.detach(), variance.detach() * count / (count - 1))
         scale = self.weight * torch.rsqrt(variance + self.eps)
         normal: Tensor = centered * scale[:, None, None] + self.bias[:, None, None]
         return normal.to(images.dtype)
 
-    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+    def _update_statistics(self, mean: Tensor, variance: Tensor) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -174,11 +178,11 @@ class CPUSyncBatchNorm(nn.BatchNorm2d):
         self.running_var.lerp_(variance.to(self.running_var), self.momentum)
 
 
-class SyncEverywhere(TorchSyncBatchNorm):
-    """Exchanges each BatchNorm for one over all processes; keys of the state dict stay."""
+class SyncBatchNorm(TorchSyncBatchNorm):
+    """Replaces each BatchNorm by one over all processes; keys of the state dict stay."""
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """PyTorch's layers on a GPU; on the CPU `model` itself, with its layers exchanged."""
+        """With PyTorch's layers on a GPU; on the CPU `model` itself, with `CPUSyncBatchNorm`."""
         if next(model.parameters()).device.type != "cpu":
             return super().apply(model)
         for parent in list(model.modules()):

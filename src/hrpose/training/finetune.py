@@ -1,11 +1,9 @@
-"""A recipe for keypoints of one's own, written by itself: from a trained model, with sensible
-rates.
+"""The recipe of a fine-tuning, by the initial weights and the data.
 
-What collapses a fine-tuning is a high rate from the first step on, statistics of BatchNorm from
-small batches, and going on after the best epoch. So the rate rises at first and then falls,
-BatchNorm keeps what it knows where there are few people, and the training stops when the validation
-people no longer gain. All stages learn at one rate: slower ones for the earlier stages were
-measured, and lost.
+Fine-tuning fails by a high rate from the first step on, BatchNorm statistics of small batches, and
+training past the best epoch. So the rate warms up and then decays, BatchNorm is frozen where there
+are few persons, and the training stops when the validation no longer improves. All stages have one
+rate: lower ones for earlier stages were measured to be worse.
 """
 
 import math
@@ -30,10 +28,10 @@ from hrpose.training.recipe import (
 )
 
 BATCH = 16
-# Steps in all: more people need more, but not in proportion.
-FEWEST_STEPS, MOST_STEPS, STEPS_PER_PERSON = 600, 6000, 2
-# With fewer people than that, their statistics are worse than those that the weights bring.
-ENOUGH_FOR_NORMS = 1000
+# Steps in all: more persons need more, but not in proportion.
+MIN_STEPS, MAX_STEPS, STEPS_PER_PERSON = 600, 6000, 2
+# With fewer persons, BatchNorm statistics are worse than those of the initial weights.
+MIN_PERSONS_FOR_NORMS = 1000
 EVALUATIONS = 20
 
 
@@ -45,16 +43,16 @@ def recipe_for(
     persons: PersonTable,
     input_wh: tuple[int, int] | None = None,
 ) -> Recipe:
-    """The recipe of a fine-tuning from `start`, which `weights` names.
+    """The recipe of a fine-tuning from `start`, the weights in the file or of the name `weights`.
 
-    `persons` are those to train on. Input size and codec are what the weights were trained with, as
-    far as they say; a size for upright bodies is turned for others.
+    `persons` are those to train on. Input size and codec are those of the weights where known; the
+    size is adapted to boxes of another shape.
     """
     known = start.metadata or Metadata(start.network, (192, 256), codec=Codec("dark"))
     size = input_wh or fitting_size(known.input_wh, persons.boxes)
     sigma = sigma_for(size) if input_wh else known.codec.sigma
     batch = min(BATCH, max(1, len(persons)))
-    steps = min(max(FEWEST_STEPS, STEPS_PER_PERSON * len(persons)), MOST_STEPS)
+    steps = min(max(MIN_STEPS, STEPS_PER_PERSON * len(persons)), MAX_STEPS)
     epoch_steps = steps // EVALUATIONS
     return Recipe(
         name=name,
@@ -77,7 +75,7 @@ def recipe_for(
             samples_per_epoch=epoch_steps * batch,
             workers=1,
             ema_decay=0.98,
-            frozen_norms=len(persons) < ENOUGH_FOR_NORMS,
+            frozen_norms=len(persons) < MIN_PERSONS_FOR_NORMS,
             early_stopping=6,
         ),
         evaluation=Evaluation(flip_test=False),
@@ -87,7 +85,7 @@ def recipe_for(
 def fitting_size(usual: tuple[int, int], boxes: NDArray[np.float64]) -> tuple[int, int]:
     """An input size of about the usual number of pixels, for boxes (n, 4) of another shape.
 
-    It stays as it is where half of the boxes are at most half as wide, or high, again.
+    Unchanged where the median aspect ratio is within a factor of 1.5 of the input's.
     """
     sizes = boxes[(boxes[:, 2:] > 0).all(axis=1), 2:]
     if len(sizes) == 0:

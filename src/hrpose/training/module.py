@@ -1,6 +1,8 @@
-"""The network in training: targets, loss, optimizer, and figures on the validation people."""
+"""The pose network in training: targets, loss, metrics on the validation set, debug images."""
 
 import math
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,76 +16,112 @@ from hrpose.errors import UserError
 from hrpose.evaluation.evaluate import Evaluator
 from hrpose.evaluation.predictions import Predictions, ground_truth
 from hrpose.geometry import transform
+from hrpose.image import encode
+from hrpose.io import write_atomically
 from hrpose.metadata import Metadata
 from hrpose.models.batchnorm_folding import norms
 from hrpose.models.hrnet import HRNet
-from hrpose.training.base_module import NetworkModule
-from hrpose.training.debug_images import DebugImages
+from hrpose.poses import Poses
+from hrpose.training.base_module import MicroBatches, NetworkModule
 from hrpose.training.distributed import gather
-from hrpose.training.losses import ohkm, peak, weighted_mse
+from hrpose.training.losses import accuracy, ohkm, peak, weighted_mse
 from hrpose.training.recipe import Recipe
-from hrpose.training.trainer import MicroBatches
+from hrpose.viz import draw, grid, overlay
 
-
-def accuracy(heatmaps: Tensor, targets: Tensor, threshold: float = 0.5) -> Tensor:
-    """PCK on heatmaps: the share of keypoints whose peak is near the target's, the mean over
-    keypoints.
-
-    `heatmaps` and `targets` (n, k, h, w); returns a number in [0, 1]. Near means that the distance,
-    with x in tenths of the width and y in tenths of the height, is below `threshold`. As in the
-    official code a keypoint counts where the target's peak is beyond the second column and row, a
-    heatmap without anything above 0 has its peak at (0, 0), and keypoints that count nowhere are
-    left out of the mean. The official code divides x by the height and y by the width, by mistake;
-    here each has its own, so figures differ a little for inputs that are not square.
-    """
-    height, width = heatmaps.shape[-2:]
-    tenths = torch.tensor([width, height], device=heatmaps.device) / 10
-    truth = _peaks(targets)
-    near = ((_peaks(heatmaps) - truth) / tenths).norm(dim=-1) < threshold
-    counts = (truth > 1).all(dim=-1)
-    counted = counts.sum(dim=0)
-    shares = (near & counts).sum(dim=0) / counted.clamp(min=1)
-    mean: Tensor = shares.sum() / (counted > 0).sum().clamp(min=1)
-    return mean
-
-
-def _peaks(heatmaps: Tensor) -> Tensor:
-    """(n, k, 2): the highest pixel (x, y) of each heatmap."""
-    values, index = heatmaps.detach().flatten(-2).max(dim=-1)
-    width = heatmaps.shape[-1]
-    points = torch.stack([index % width, index // width], dim=-1)
-    return points * (values > 0)[..., None]
+# Persons of a grid of debug images, and of one with heatmaps.
+DEBUG_PERSONS, DEBUG_HEATMAP_PERSONS = 16, 4
+# The least score of a keypoint that is drawn: low, like the peaks of an untrained network.
+DEBUG_THRESHOLD = 0.1
 
 
 def warp_batch(images: Tensor, matrices: Tensor, input_wh: tuple[int, int]) -> Tensor:
-    """Cut n crops out of n images: uint8 (n, h, w, 3) to uint8 (n, input h, input w, 3).
+    """Warp n images to n crops: uint8 (n, h, w, 3) to uint8 (n, input h, input w, 3).
 
-    `matrices` (n, 2, 3) leads from input pixels to those of each image. Bilinear, black outside, as
-    `warp`, which computes with 1/32 pixels on some processors and so differs: by less than one of
-    255 in the mean, and more only where neighboring pixels differ much.
+    `matrices` (n, 2, 3) map input pixels to those of each image. Bilinear, black outside. `warp`
+    rounds to 1/32 of a pixel on some processors: the mean difference is below 1 of 255, and larger
+    only where neighboring pixels differ much.
     """
     width, height = input_wh
     x = torch.arange(width, dtype=matrices.dtype, device=matrices.device)
     y = torch.arange(height, dtype=matrices.dtype, device=matrices.device)
-    columns, rows = (
-        matrices[:, None, None, :, 0] * x[:, None],
-        matrices[:, None, None, :, 1] * y[:, None, None],
-    )
-    places = columns + rows + matrices[:, None, None, :, 2]
+    columns = matrices[:, None, None, :, 0] * x[:, None]
+    rows = matrices[:, None, None, :, 1] * y[:, None, None]
+    points = columns + rows + matrices[:, None, None, :, 2]
     # grid_sample counts from -1 at the center of the first pixel to 1 at that of the last.
     size = torch.tensor(
         [images.shape[2], images.shape[1]], dtype=matrices.dtype, device=matrices.device
     )
-    grid = (places * 2 / (size - 1) - 1).float()
+    grid = (points * 2 / (size - 1) - 1).float()
     planes = images.permute(0, 3, 1, 2).float()
     warped = grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
     return warped.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
-class PoseModule(MicroBatches, NetworkModule):
-    """Trains `network` by `recipe`; targets and normalization are made on the device.
+@dataclass(frozen=True, slots=True)
+class DebugImages:
+    """Writes four image grids to `folder` every `every` steps; 0 is never.
 
-    `images` shows batches on their way.
+    The first ones show most mistakes in a data set: keypoints beside the person, left and right
+    swapped, augmentation that cuts persons off. `00000500_labels.jpg` has the first crops of the
+    batch with their labeled keypoints, `_predictions` with the predicted ones, `_labels_heatmaps`
+    and `_predictions_heatmaps` the heatmaps of the first four, one row for each person.
+    """
+
+    folder: Path
+    metadata: Metadata
+    every: int = 0
+
+    def due(self, step: int) -> bool:
+        return self.every > 0 and step % self.every == 0
+
+    def write(self, step: int, batch: Sample, heatmaps: Tensor, targets: Tensor) -> None:
+        """`heatmaps` of the network for `batch` and `targets` of the labels, both (n, k, h, w)."""
+        crops = batch.image[:DEBUG_PERSONS].cpu().numpy()
+        points, scores = self.metadata.codec.decode(heatmaps[:DEBUG_PERSONS].detach().float())
+        sides = {
+            "labels": (batch.points[:DEBUG_PERSONS], batch.visible[:DEBUG_PERSONS], targets),
+            "predictions": (points, scores.clamp(0, 1), heatmaps),
+        }
+        for side, (xy, confidence, maps) in sides.items():
+            keypoints = np.concatenate(
+                [xy.cpu().numpy(), confidence.cpu().numpy()[..., None]], axis=-1
+            )
+            drawn = [self._drawn(*pair) for pair in zip(crops, keypoints, strict=True)]
+            some = maps[:DEBUG_HEATMAP_PERSONS].detach().float().cpu().numpy()
+            labels = [f"person {int(person)}" for person in batch.person[:DEBUG_PERSONS]]
+            self._save(f"{step:08}_{side}.jpg", grid(drawn, labels, columns=8))
+            image = self._heatmaps(crops, drawn, labels, some)
+            self._save(f"{step:08}_{side}_heatmaps.jpg", image)
+
+    def _drawn(self, crop: NDArray[np.uint8], keypoints: NDArray[np.float32]) -> NDArray[np.uint8]:
+        height, width = crop.shape[:2]
+        box, score = np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32)
+        pose = Poses(keypoints[None].astype(np.float32), box, score, self.metadata.skeleton)
+        return draw(crop, pose, threshold=DEBUG_THRESHOLD)
+
+    def _heatmaps(
+        self,
+        crops: NDArray[np.uint8],
+        drawn: list[NDArray[np.uint8]],
+        labels: list[str],
+        heatmaps: NDArray[np.float32],
+    ) -> NDArray[np.uint8]:
+        strides = self.metadata.codec.strides(self.metadata.heatmap_wh)
+        names = [name.replace("_", " ") for name in self.metadata.skeleton.keypoints]
+        tiles, captions = [], []
+        for person, maps in enumerate(heatmaps):
+            tiles += [drawn[person], *(overlay(crops[person], one, strides) for one in maps)]
+            captions += [labels[person], *names]
+        return grid(tiles, captions, columns=1 + len(names))
+
+    def _save(self, name: str, image: NDArray[np.uint8]) -> None:
+        write_atomically(self.folder / name, encode(image, ".jpg"))
+
+
+class PoseModule(MicroBatches, NetworkModule):
+    """Trains `network` by `recipe`; targets and normalization are computed on the device.
+
+    `images` writes debug images of batches.
     """
 
     recipe: Recipe
@@ -107,7 +145,8 @@ class PoseModule(MicroBatches, NetworkModule):
         if recipe.loss.name == "ohkm" and recipe.loss.top > len(metadata.skeleton):
             raise UserError(
                 f"loss.top: expected at most the skeleton's {len(metadata.skeleton)} keypoints, "
-                f"found {recipe.loss.top}"
+                f"found {recipe.loss.top}",
+                code="recipe-invalid",
             )
         if recipe.training.frozen_norms:
             for _, _, _, norm in norms(network):
@@ -115,7 +154,7 @@ class PoseModule(MicroBatches, NetworkModule):
         self.predictions: list[NDArray[np.float64]] = []
 
     def train(self, mode: bool = True) -> Self:
-        """As any module's; frozen BatchNorms do not follow into training."""
+        """As any module's; frozen BatchNorms stay in evaluation mode."""
         super().train(mode)
         if self.recipe.training.frozen_norms:
             for _, _, _, norm in norms(self.network):
@@ -128,12 +167,11 @@ class PoseModule(MicroBatches, NetworkModule):
         if graphs and images.is_cuda:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         heatmaps = self.outputs(images)
-        # A graph writes its results to the same place each time, and two views of a flip test, or
-        # what is logged, must not change under whoever holds them.
+        # Each replay of a graph overwrites the results of the last one.
         return heatmaps.clone() if graphs else heatmaps
 
     def cropped(self, batch: Sample) -> Sample:
-        """The crops, where the workers left the warp to the device."""
+        """The batch with warped crops, where `training.warp_on_device` left them to the device."""
         if batch.crop_to_source is None:
             return batch
         crops = warp_batch(batch.image, batch.crop_to_source, self.metadata.input_wh)
@@ -150,9 +188,9 @@ class PoseModule(MicroBatches, NetworkModule):
         heatmaps = self.in_parts(batch.image)
         loss = self._loss(heatmaps, targets, weights)
         size = len(targets)
-        often: Any = {"on_step": True, "on_epoch": True, "batch_size": size, "sync_dist": True}
-        self.log("train/loss", loss, prog_bar=True, **often)
-        self.log("train/accuracy", accuracy(heatmaps, targets), **often)
+        options: Any = {"on_step": True, "on_epoch": True, "batch_size": size, "sync_dist": True}
+        self.log("train/loss", loss, prog_bar=True, **options)
+        self.log("train/accuracy", accuracy(heatmaps, targets), **options)
         if self.images is not None and self.images.due(self.global_step):
             self.images.write(self.global_step, batch, heatmaps, targets)
         return loss
@@ -187,11 +225,11 @@ class PoseModule(MicroBatches, NetworkModule):
         rows = gather(self, np.concatenate(self.predictions), most)  # in the order of the table
         keypoints = rows[:, 1:].reshape(len(rows), -1, 3)
         predictions = Predictions.of(self.metadata, ground_truth(table), keypoints)
-        # Numbers would be rounded to 32 bits, and not be those of `hrpose evaluate`.
+        # Python numbers would be rounded to 32 bits, unlike those of `hrpose evaluate`.
         exact = torch.float32 if self.device.type == "mps" else torch.float64
         for name, value in evaluator.metrics(predictions).items():
-            shown = name == evaluator.primary
-            self.log(f"val/{name}", torch.tensor(value, dtype=exact), prog_bar=shown)
+            primary = name == evaluator.primary
+            self.log(f"val/{name}", torch.tensor(value, dtype=exact), prog_bar=primary)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[Metadata.keys[0]] = self.metadata.to_json()

@@ -1,4 +1,4 @@
-"""A recipe says everything about a training; one YAML file each, checked before anything starts."""
+"""Recipes: all settings of a training in one YAML file, of a pose model or a person detector."""
 
 import json
 import math
@@ -26,18 +26,20 @@ class DataSet(Part):
 
 
 class Data(Part):
+    """The data of a pose model."""
+
     train: DataSet
     val: DataSet
     padding: Annotated[float, Field(gt=0)] = 1.25
     sampling: dict[str, Annotated[float, Field(ge=0)]] = Field(default={})
-    """How often people of an image `source` are drawn, relative to 1."""
+    """How often persons of an image `source` are drawn, relative to 1."""
     trust: bool = False
-    """Scale each person's loss by the `trust` of the labels."""
+    """Scale the loss of each person by the `trust` of its labels."""
     skeleton: Path | None = None
     """A file that completes the annotations' skeleton (`hrpose.data.skeleton_file`), relative to
     `--data`."""
     description: str = "unknown"
-    """What the weights were trained on, for the metadata."""
+    """The training data in words, for the metadata of the weights."""
     license: str = "unknown"
 
 
@@ -74,23 +76,23 @@ class AugmentationPart(Part):
 class Loss(Part):
     name: Literal["mse", "ohkm"] = "mse"
     top: Annotated[int, Field(ge=1)] = 8
-    """For `ohkm`: how many of each person's keypoints count, the worst first."""
+    """For `ohkm`: the number of keypoints of each person that count, the worst first."""
     peak: Annotated[float, Field(ge=0)] = 0.0
-    """For `mse`: this much of `hrpose.training.losses.peak` is added."""
+    """For `mse`: the weight of `hrpose.training.losses.peak`, which is added."""
     keypoint_weights: bool = True
-    """Scale each keypoint's loss by the skeleton's weight; the official trainings do not."""
+    """Scale the loss of each keypoint by the skeleton's weight; the official trainings do not."""
 
 
 class Optimizer(Part):
     name: Literal["adam", "adamw"] = "adam"
     lr: Annotated[float, Field(gt=0)] = 1e-3
     base_batch_size: Annotated[int, Field(ge=1)] | None = None
-    """The batch that `lr` is for; for another one it is scaled by `scaling`. Without it, never."""
+    """The batch size of `lr`, which is scaled for another one; without it, never."""
     scaling: Literal["linear", "sqrt"] = "linear"
     """With the batch (Goyal et al. 2017), or with its square root."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Each stage before the head has the rate of the one after it times this."""
+    """The rate of each stage, relative to that of the stage after it."""
 
     def rate(self, batch_size: int) -> float:
         """The learning rate for this batch."""
@@ -110,11 +112,11 @@ class Schedule(Part):
 
 
 class AnyTraining(Part):
-    """What every training takes, a person detector's too."""
+    """Settings of both kinds of training."""
 
     epochs: Annotated[int, Field(ge=1)] = 210
     batch_size: Annotated[int, Field(ge=1)] = 32
-    """People, or a person detector's frames, in a step, over all processes together."""
+    """Persons, or frames of a person detector, in a step, over all processes together."""
     samples_per_epoch: Annotated[int, Field(ge=1)] | None = None
     """Draws in an epoch; without it, one for each person."""
     precision: Annotated[
@@ -124,46 +126,46 @@ class AnyTraining(Part):
     compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = False
     """`torch.compile`, and its mode; the last two replay CUDA graphs."""
     freeze_stem: bool = False
-    """Leave all layers before stage 2 as the weights brought them: a sample then costs less."""
+    """Keep the initial weights of all layers before stage 2: steps are faster."""
     early_stopping: Annotated[int, Field(ge=1)] | None = None
-    """Stop after so many evaluations in a row without a better figure."""
+    """Stop after this number of evaluations without a better primary metric."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Average the weights over the steps with this decay, and evaluate and keep the average."""
+    """Average the weights over the steps with this decay; the average is evaluated and saved."""
     seed: int = 0
     checkpoint_every_steps: Annotated[int, Field(ge=1)] | None = None
-    """Write where to go on after so many steps too, not only at the end of each epoch."""
+    """Write a checkpoint after this number of steps too, not only at the end of each epoch."""
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
-    """How many of these are kept, for the newest may get damaged."""
+    """The number of checkpoints to keep; the newest may get damaged."""
     loggers: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = ("csv", "tensorboard")
-    """Where the figures go; the last two need `hrpose[wandb]` and `hrpose[mlflow]`."""
+    """Where metrics are logged; the last two need `hrpose[wandb]` and `hrpose[mlflow]`."""
 
     @property
     def compile_mode(self) -> str | None:
-        """What `torch.compile` calls it; None is not to compile."""
+        """The mode of `torch.compile`; None is not to compile."""
         if isinstance(self.compile, str):
             return self.compile
         return "default" if self.compile else None
 
     @property
     def cuda_graphs(self) -> bool:
-        """Whether steps are replayed from graphs."""
+        """Whether steps are replayed from CUDA graphs."""
         return self.compile in ("reduce-overhead", "max-autotune")
 
 
 class Training(AnyTraining):
-    """What only the training of a pose network takes."""
+    """Settings of the training of a pose model."""
 
     micro_batches: Annotated[int, Field(ge=1)] = 1
-    """Each process's batch goes through the network in so many parts, to need less memory."""
+    """The number of parts in which each process runs its batch, to need less memory."""
     sync_batchnorm: bool = True
-    """With several processes, normalize over the whole batch, as one process does."""
+    """With several processes, normalize over the full batch, as one process does."""
     workers: Annotated[int, Field(ge=0)] = 4
     warp_on_device: bool = False
-    """Workers only decode; the device cuts the training crops, all of a batch at once."""
+    """Workers only decode; the device warps the training crops, a batch at a time."""
     frozen_norms: bool = False
-    """Leave every BatchNorm as the weights brought it: statistics, scale and shift."""
+    """Keep the initial statistics, scale and shift of every BatchNorm."""
     debug_images_every: Annotated[int, Field(ge=0)] = 0
-    """Steps between looks at a batch (`hrpose.training.debug_images`); 0 is never."""
+    """Steps between images of a batch (`hrpose.training.module.DebugImages`); 0 is never."""
 
 
 class Evaluation(Part):
@@ -171,17 +173,19 @@ class Evaluation(Part):
     batch_size: Annotated[int, Field(ge=1)] = 64
     flip_test: bool = True
     metric: Literal["auto", "AP", "PCKh", "PCK", "NME", "EPE"] = "auto"
-    """The figure that says which weights are best; `auto` goes by what the data have."""
+    """The primary metric, which chooses the best weights; `auto` depends on the data."""
 
 
 class Recipe(Part):
+    """A recipe of a pose model."""
+
     name: str
     network: str
     input_wh: tuple[int, int]
     weights: Path | None = None
-    """What to start from: a checkpoint of hrpose, the official code, mmpose or timm, an ONNX file
-    of `hrpose export`, or a name (`w16-small`, or one of `hrpose weights list`). Where the
-    keypoints differ, its backbone is taken, and the head's rows of those with the same names."""
+    """Initial weights: a checkpoint of hrpose, the official code, mmpose or timm, an ONNX file of
+    `hrpose export`, or a name (`w16-small`, or one of `hrpose weights list`). Where the keypoints
+    differ, the backbone is used, and the rows of the head for keypoints of the same names."""
     data: Data
     codec: CodecPart = CodecPart()
     augmentation: AugmentationPart = AugmentationPart()
@@ -195,18 +199,15 @@ class Recipe(Part):
     def _fits(self) -> "Recipe":
         if self.training.warp_on_device and self.augmentation.photometric:
             raise ValueError(
-                "training.warp_on_device: expected no photometric augmentation, which works on "
-                "warped crops in the workers; set augmentation.photometric=0"
+                "training.warp_on_device: expected no photometric augmentation, which is applied "
+                "to warped crops in the workers; set augmentation.photometric=0"
             )
         if self.training.cuda_graphs and self.training.micro_batches > 1:
             raise ValueError(
                 f"training.compile: expected 'default' with {self.training.micro_batches} "
                 f"micro-batches, found '{self.training.compile}', whose CUDA graphs keep one batch"
             )
-        if self.network not in NETWORKS:
-            raise ValueError(
-                f"network: expected one of {', '.join(NETWORKS)}, found '{self.network}'"
-            )
+        _check_network(self.network)
         if any(v < 32 or v % 32 for v in self.input_wh):
             near = [max(32, round(v / 32) * 32) for v in self.input_wh]
             raise ValueError(
@@ -216,13 +217,93 @@ class Recipe(Part):
         return self
 
 
+class Framing(Part):
+    """How training frames of a person detector are drawn."""
+
+    zoom: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.45, 1.2)
+    """The range of the frame's width relative to the image's longer side, log-uniform."""
+    close: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The probability of a frame around one of the persons instead, as in portraits."""
+    photometric: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """As in `hrpose.data.augmentation`."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Framing":
+        if self.zoom[0] > self.zoom[1]:
+            raise ValueError(f"zoom: expected the smaller side first, found {list(self.zoom)}")
+        return self
+
+
+class PartlyBoxed(DataSet):
+    """COCO JSON of images in which some persons may have no box, such as keypoint data sets: only
+    pixels inside boxes are trained on.
+    """
+
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """The share of frames from these images."""
+    without: frozenset[str] = frozenset()
+    """Image sources to exclude, such as one that is also in the held-out images."""
+    framing: Framing = Framing()
+
+
+class DetectorData(Part):
+    """The data of a person detector."""
+
+    train: DataSet
+    """COCO JSON in which every person of each image is boxed."""
+    partly_boxed: PartlyBoxed | None = None
+    held_out_every: Annotated[int, Field(ge=2)] = 20
+    """Every n-th image is not trained on; these choose the checkpoint and the threshold."""
+    description: str = "unknown"
+    """The training data in words, for the metadata of the weights."""
+    license: str = "unknown"
+
+
+class DetectorRecipe(Part):
+    """A recipe of a person detector."""
+
+    name: str
+    network: str
+    frame_wh: tuple[int, int]
+    """The size of training frames in pixels: parts of images, or all of one."""
+    side: int
+    """The longer side of full images, in validation and in use."""
+    weights: Path | None = None
+    """Initial weights, a name or a file: a person detector, or a pose model, whose backbone is
+    used."""
+    data: DetectorData
+    framing: Framing = Framing()
+    optimizer: Optimizer = Optimizer(name="adamw")
+    schedule: Schedule = Schedule(name="cosine")
+    training: AnyTraining
+
+    @model_validator(mode="after")
+    def _fits(self) -> "DetectorRecipe":
+        _check_network(self.network)
+        if any(v < 32 or v % 32 for v in (*self.frame_wh, self.side)):
+            raise ValueError(
+                "frame_wh, side: expected multiples of 32, as the coarsest branch needs, found "
+                f"{list(self.frame_wh)} and {self.side}"
+            )
+        if self.training.samples_per_epoch is None:
+            raise ValueError(
+                "training.samples_per_epoch: expected a number of frames to draw, found none"
+            )
+        return self
+
+
+def _check_network(name: str) -> None:
+    if name not in NETWORKS:
+        raise ValueError(f"network: expected one of {', '.join(NETWORKS)}, found '{name}'")
+
+
 def write_recipe(recipe: Part, path: Path) -> None:
-    """Write what differs from the defaults, as YAML that `load_as` reads."""
+    """Write the settings that differ from the defaults, as YAML that `load_as` reads."""
     document = json.loads(recipe.model_dump_json(exclude_defaults=True))
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None)
     write_atomically(path, text)
 
 
 def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Read a YAML recipe of a pose network; see `load_as`."""
+    """Read a YAML recipe of a pose model; see `load_as`."""
     return load_as(path, overrides, Recipe)

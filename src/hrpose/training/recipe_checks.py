@@ -1,7 +1,7 @@
-"""The recipe checks: what costs points without being noticed, said before a training starts.
+"""Recipe checks: settings that would silently cost accuracy, reported before a training starts.
 
-Each check is a function of the recipe and the data that yields findings. What cannot work at all
-(a wrong key, a size that is not a multiple of 32, a broken annotation) is refused on reading.
+Each check is a function of the recipe and the data that yields findings. Recipes that cannot work
+(an unknown key, a size that is not a multiple of 32, an invalid annotation) are refused on reading.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,16 +19,16 @@ from hrpose.skeleton import Skeleton, guess_flip_pairs
 from hrpose.skeletons import MPII_16
 from hrpose.training.recipe import Recipe
 
-# The official trainings: Adam at 1e-3 for 128 people a batch (four GPUs with 32 each).
+# The official trainings: Adam at 1e-3 for a batch of 128 persons (four GPUs with 32 each).
 OFFICIAL_RATE, OFFICIAL_BATCH = 1e-3, 128
 FINE_TUNING_RATE = 1e-4
-# The networks that the published figures, and so the rules from them, are about.
+# The networks of the published scores, from which these rules are.
 PAPER_NETWORKS = ("w32", "w48")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what is the matter, and what to do. An `error` keeps the training from starting."""
+    """A problem and its remedy, in one line. An `error` prevents the training."""
 
     level: Literal["error", "warning", "note"]
     text: str
@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """All that is looked at. `start` are the weights that the recipe names, already read."""
+    """The input of the checks. `start` are the initial weights, already read."""
 
     recipe: Recipe
     train: PersonTable
@@ -48,14 +48,14 @@ class Case:
 
     @property
     def fine_tunes(self) -> bool:
-        """The head stays: the training goes on, rather than starts."""
+        """Whether the head of the initial weights is kept."""
         return self.start is not None and self.start.fits_head(self.train.skeleton)
 
 
 def examine(case: Case) -> list[Finding]:
     """All findings, errors first."""
-    found = [finding for check in CHECKS for finding in check(case)]
-    return sorted(found, key=lambda finding: ("error", "warning", "note").index(finding.level))
+    findings = [finding for check in CHECKS for finding in check(case)]
+    return sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.level))
 
 
 def _weight_decay(case: Case) -> Iterator[Finding]:
@@ -64,8 +64,8 @@ def _weight_decay(case: Case) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"optimizer.weight_decay is {optimizer.weight_decay:g} with plain Adam, which nearly "
-            "stops HRNet from learning; set it to 0 as the official trainings have it in effect, "
-            "or optimizer.name=adamw",
+            "stops HRNet from learning; set it to 0, as in effect in the official trainings, or "
+            "set optimizer.name=adamw",
         )
 
 
@@ -75,7 +75,7 @@ def _start(case: Case) -> Iterator[Finding]:
         if recipe.network in PAPER_NETWORKS:
             yield Finding(
                 "warning",
-                "no weights to start from: the paper's table 1 has W32 1.0 AP lower from scratch; "
+                "no initial weights: in the paper's table 1, W32 from scratch is 1.0 AP lower; "
                 f"`hrpose weights download {recipe.network}-imagenet`, then "
                 f"--set weights={recipe.network}-imagenet",
             )
@@ -86,29 +86,29 @@ def _start(case: Case) -> Iterator[Finding]:
             yield Finding(
                 "note",
                 f"the weights are for other keypoints than the data's {len(case.train.skeleton)}: "
-                f"their backbone is taken, and the head knows {', '.join(shared) or 'none'} by "
-                "name; the others learn anew",
+                f"the backbone is used, and the head for {', '.join(shared) or 'none'}, by name; "
+                "the others start untrained",
             )
         return
     rate = recipe.optimizer.rate(recipe.training.batch_size)
     if recipe.network in PAPER_NETWORKS and rate > FINE_TUNING_RATE:
         yield Finding(
             "warning",
-            f"optimizer.lr is {rate:g}, but the weights already know these "
-            "keypoints, and such a rate unlearns them first; set it to 1e-4 or less",
+            f"optimizer.lr is {rate:g}, but the weights are trained on these keypoints, and such a "
+            "rate loses them at first; set it to 1e-4 or less",
         )
     if start.metadata is None:
         yield Finding(
             "note",
-            f"the weights do not say which their {start.num_keypoints} keypoints are; they are "
-            f"taken for {case.train.skeleton.name}, in its order",
+            f"the weights do not name their {start.num_keypoints} keypoints, which are assumed to "
+            f"be those of {case.train.skeleton.name}, in its order",
         )
     elif start.metadata.codec.name != recipe.codec.name:
         yield Finding(
             "warning",
             f"codec.name is {recipe.codec.name}, the weights were trained with "
-            f"{start.metadata.codec.name}; set it to {start.metadata.codec.name} to go on from "
-            "where they are",
+            f"{start.metadata.codec.name}; set it to {start.metadata.codec.name} to continue from "
+            "there",
         )
 
 
@@ -117,14 +117,14 @@ def _batch(case: Case) -> Iterator[Finding]:
     if recipe.network not in PAPER_NETWORKS or case.fine_tunes:
         return
     ratio = recipe.training.batch_size / OFFICIAL_BATCH
-    # The linear and the square-root rule are both in use; between them everything is fine.
+    # Rates between the linear and the square-root rule are fine; both are in use.
     low, high = sorted((OFFICIAL_RATE * ratio, OFFICIAL_RATE * sqrt(ratio)))
     rate = recipe.optimizer.rate(recipe.training.batch_size)
     if not low / 1.25 <= rate <= high * 1.25:
         yield Finding(
             "warning",
             f"optimizer.lr is {rate:g} for a batch of {recipe.training.batch_size}; "
-            f"the official 1e-3 is for {OFFICIAL_BATCH}, scaled along it is between {low:.2g} and "
+            f"the official 1e-3 is for {OFFICIAL_BATCH}, which scales to between {low:.2g} and "
             f"{high:.2g}",
         )
 
@@ -141,7 +141,7 @@ def _sigma(case: Case) -> Iterator[Finding]:
         )
 
 
-def _hard(case: Case) -> Iterator[Finding]:
+def _hard_keypoints(case: Case) -> Iterator[Finding]:
     loss, k = case.recipe.loss, len(case.train.skeleton)
     if loss.name == "ohkm" and loss.top > k:
         yield Finding(
@@ -157,21 +157,21 @@ def _flip(case: Case) -> Iterator[Finding]:
     if not skeleton.flip_pairs and len(skeleton) > 1:
         yield Finding(
             "warning",
-            f"no keypoint of '{skeleton.name}' has a left or right partner; if some do, name them "
-            "so (left_ear, right_ear) or in the file of data.skeleton, or set "
-            "augmentation.flip_probability=0 and evaluation.flip_test=false",
+            f"no keypoint of '{skeleton.name}' has a left or right counterpart; if some do, name "
+            "them accordingly (left_ear, right_ear) or pair them in the file of data.skeleton, or "
+            "set augmentation.flip_probability=0 and evaluation.flip_test=false",
         )
 
 
 def flip_findings(skeleton: Skeleton) -> Iterator[Finding]:
-    """What is odd about the pairs that change places in a mirror image."""
+    """Findings about the pairs that are swapped in a mirror image."""
     names = skeleton.keypoints
     order = skeleton.flip_permutation
     if not np.array_equal(order[order], np.arange(len(order))):
         yield Finding(
             "error",
-            f"the flip pairs of '{skeleton.name}' are no involution: mirroring twice does not "
-            "bring every keypoint back; put each keypoint in at most one pair",
+            f"the flip pairs of '{skeleton.name}' are not an involution: mirroring twice does not "
+            "restore every keypoint; put each keypoint in at most one pair",
         )
         return
     named = {frozenset(pair) for pair in guess_flip_pairs(names)}
@@ -182,13 +182,13 @@ def flip_findings(skeleton: Skeleton) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 f"the flip pair {names[pair[0]]} and {names[pair[1]]} does not match the names, "
-                "which pair them otherwise; correct the one or the other",
+                "which pair them otherwise; correct either",
             )
     for pair in sorted(map(sorted, named - used)):
         yield Finding(
             "warning",
-            f"{names[pair[0]]} and {names[pair[1]]} look like left and right but are no flip pair: "
-            "mirrored images would teach the wrong side; add them to the flip_pairs of "
+            f"{names[pair[0]]} and {names[pair[1]]} look like left and right but are not a flip "
+            "pair: mirrored images would have wrong labels; add them to the flip_pairs of "
             "data.skeleton or rename them",
         )
     paired = by_name | {index for pair in used for index in pair}
@@ -196,13 +196,13 @@ def flip_findings(skeleton: Skeleton) -> Iterator[Finding]:
         if index not in paired and any(side in name.lower() for side in ("left", "right")):
             yield Finding(
                 "warning",
-                f"{name} has no partner on the other side: mirrored images would teach the wrong "
-                "side; name its partner alike, or pair it in the file of data.skeleton",
+                f"{name} has no counterpart on the other side: mirrored images would have wrong "
+                "labels; name its counterpart alike, or pair it in the file of data.skeleton",
             )
 
 
 def _annotations(case: Case) -> Iterator[Finding]:
-    """Whether the skeleton fits what is labeled."""
+    """Whether the labels fit the skeleton and the boxes."""
     skeleton = case.train.skeleton
     labeled: NDArray[np.bool_] = np.greater(case.train.keypoints[..., 2], 0)
     never = [skeleton.keypoints[i] for i in np.flatnonzero(~labeled.any(axis=0))]
@@ -217,7 +217,7 @@ def _annotations(case: Case) -> Iterator[Finding]:
         yield Finding(
             "error",
             "every keypoint of the training data is within one pixel of (0, 0): expected pixels, "
-            "these look like parts of the image; multiply by its width and height",
+            "found what look like shares of the image; multiply by its width and height",
         )
         return
     start, size = np.split(case.train.boxes[:, None], 2, axis=-1)
@@ -227,17 +227,17 @@ def _annotations(case: Case) -> Iterator[Finding]:
     if share < 0.9:
         yield Finding(
             "warning",
-            f"{1 - share:.0%} of the labeled keypoints lie outside their person's crop; check "
+            f"{1 - share:.0%} of the labeled keypoints are outside their person's crop; check "
             "that 'bbox' is [x, y, width, height] of the same person, or raise data.padding",
         )
 
 
-def _halves(case: Case) -> Iterator[Finding]:
+def _half_body(case: Case) -> Iterator[Finding]:
     if case.recipe.augmentation.half_body_probability > 0 and not case.train.skeleton.upper_body:
         yield Finding(
             "note",
-            f"'{case.train.skeleton.name}' has no upper body, so that half-body crops do nothing; "
-            "name its upper_body in the file of data.skeleton, or set "
+            f"'{case.train.skeleton.name}' has no upper body, so half-body crops have no effect; "
+            "set upper_body in the file of data.skeleton, or set "
             "augmentation.half_body_probability=0",
         )
 
@@ -261,15 +261,15 @@ def _evaluation(case: Case) -> Iterator[Finding]:
     if both:
         yield Finding(
             "warning",
-            f"{both} of {len(val)} validation images are training images too: the figures will "
-            "be too good, and the best epoch wrongly chosen; take them out of one of the two",
+            f"{both} of {len(val)} validation images are training images too: metrics will be too "
+            "high, and the best epoch wrongly chosen; remove them from one of the two",
         )
-    # MPII's protocol gives the boxes, and nobody publishes an AP for unknown constants.
+    # MPII's protocol gives the boxes, and without OKS sigmas there is no published AP.
     if case.val.skeleton != MPII_16 and case.val.skeleton.has_sigmas:
         yield Finding(
             "note",
-            "val/AP is measured with ground-truth boxes; published figures are mostly with a "
-            "detector's, and lower: compare with `hrpose evaluate --boxes DETECTIONS`",
+            "val/AP is measured with ground-truth boxes; most published AP is with a detector's, "
+            "and lower: compare with `hrpose evaluate --boxes DETECTIONS`",
         )
 
 
@@ -278,10 +278,10 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     _start,
     _batch,
     _sigma,
-    _hard,
+    _hard_keypoints,
     _flip,
     _annotations,
-    _halves,
+    _half_body,
     _sampling,
     _evaluation,
 )

@@ -1,4 +1,4 @@
-"""`hrpose train`: a recipe and data in, checkpoints, logs and weights out."""
+"""Training of a pose model: from a recipe and data to weights with metadata."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -18,76 +18,71 @@ from hrpose.models.batchnorm_folding import is_folded, unfold
 from hrpose.models.convert import Weights
 from hrpose.models.hrnet import HRNet, Normalize
 from hrpose.skeleton import Skeleton
-from hrpose.training.base_module import made_fast
+from hrpose.training.base_module import accelerated
 from hrpose.training.checkpointing import last_checkpoint
 from hrpose.training.data_module import PoseData
-from hrpose.training.debug_images import DebugImages
-from hrpose.training.distributed import ALONE, Processes, started
-from hrpose.training.module import PoseModule
+from hrpose.training.distributed import SINGLE, Processes, launched
+from hrpose.training.module import DebugImages, PoseModule
 from hrpose.training.recipe import Recipe, write_recipe
 from hrpose.training.recipe_checks import Case, Finding, examine
 from hrpose.training.trainer import check_loggers, fit
 
-Say = Callable[[Finding], None]
-# How many people tell the BatchNorms of exported weights their statistics.
+Report = Callable[[Finding], None]
+# Crops for the statistics of the BatchNorms of exported weights.
 _UNFOLDING_CROPS = 128
 
 
 def log(finding: Finding) -> None:
-    """Say a finding through the log of `hrpose`, which shows warnings unless told otherwise."""
+    """Log a finding by the logger `hrpose`, notes as INFO and others as WARNING."""
     level = logging.INFO if finding.level == "note" else logging.WARNING
     logging.getLogger("hrpose").log(level, finding.text)
 
 
-def _say_nothing(finding: Finding) -> None:
-    pass
-
-
 def check(
-    recipe: Recipe, data: Path, say: Say = log, processes: Processes = ALONE
+    recipe: Recipe, data: Path, report: Report = log, processes: Processes = SINGLE
 ) -> tuple[PoseData, Weights | None]:
-    """Everything that can be wrong before a training: the data, the weights, the recipe.
+    """Check the data, the initial weights and the recipe of a training; nothing is written.
 
-    `say` is told what the recipe checks finds. Raises UserError for what keeps a training from
-    starting; writes nothing. Returns the data and the weights, read.
+    `report` is called with each finding of the recipe checks, in the first process. Returns the
+    data and the weights. Raises UserError where the training cannot start.
     """
     check_loggers(recipe.training.loggers)
     start = read_start(recipe)
     datamodule = PoseData(recipe, data, processes)
-    say = say if processes.first else _say_nothing
     findings = examine(Case(recipe, datamodule.train_table, datamodule.val_table, start))
     errors = [finding for finding in findings if finding.level == "error"]
     for finding in findings:
-        if finding not in errors:
-            say(finding)
+        if processes.first and finding not in errors:
+            report(finding)
     if errors:
-        raise UserError("\n".join(finding.text for finding in errors))
+        raise UserError("\n".join(finding.text for finding in errors), code="recipe-invalid")
     return datamodule, start
 
 
-def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say = log) -> Path:
-    """Train by `recipe` on the data below `data`; everything is written below `out`.
+def train(
+    recipe: Recipe, data: Path, out: Path, resume: bool = False, report: Report = log
+) -> Path:
+    """Train by `recipe` on the data below `data`; everything is written to `out`.
 
-    First comes `check`, which tells `say` what it finds; a resumed training was checked before.
-    `out/recipe.yaml` is the recipe as it was given, overrides included.
-    `out/checkpoints` has the last and the best checkpoint (by the primary metric of the
+    A training that is not resumed starts with `check`. `out/recipe.yaml` is the recipe with its
+    overrides. `out/checkpoints` has the last and the best checkpoint (by the primary metric of the
     evaluation), `out` the logs and, at the end, the best weights with their metadata, whose path is
-    returned. `resume` goes on from the last checkpoint in `out`. Raises UserError for bad data, and
-    where `out` holds another training.
+    returned. `resume` continues from the last checkpoint. Raises UserError for invalid data, and
+    where `out` contains another training.
 
-    Of several processes that torchrun started each calls this; the first writes and speaks.
+    Each of the processes of torchrun calls this; the first one writes and reports.
     """
-    processes = started()
+    processes = launched()
     last = last_checkpoint(out, resume, processes.first)
     if last is not None:
         datamodule, start = PoseData(recipe, data, processes), None
     else:
-        datamodule, start = check(recipe, data, say, processes)
+        datamodule, start = check(recipe, data, report, processes)
         if processes.first:
             write_recipe(recipe, out / "recipe.yaml")
     if processes.first:
-        for line in _course(recipe, processes):
-            say(Finding("note", line))
+        for line in _notes(recipe, processes):
+            report(Finding("note", line))
     metadata = Metadata(
         name=recipe.name,
         network=recipe.network,
@@ -116,20 +111,20 @@ def train(recipe: Recipe, data: Path, out: Path, resume: bool = False, say: Say 
         processes=processes,
         sync_batchnorm=recipe.training.sync_batchnorm,
     )
-    written = out / f"{recipe.name}.safetensors"
+    path = out / f"{recipe.name}.safetensors"
     if processes.first:
         trained, _ = checkpoint.load(best)
-        checkpoint.save(written, trained, metadata)
-    return written
+        checkpoint.save(path, trained, metadata)
+    return path
 
 
-def _course(recipe: Recipe, processes: Processes) -> Iterator[str]:
-    """How this start trains, where the recipe alone does not say."""
+def _notes(recipe: Recipe, processes: Processes) -> Iterator[str]:
+    """The learning rate, processes and devices of this start, where the recipe does not say."""
     optimizer, batch = recipe.optimizer, recipe.training.batch_size
     if optimizer.base_batch_size not in (None, batch):
         yield (
             f"the learning rate is {optimizer.rate(batch):.4g}: optimizer.lr {optimizer.lr:g} is "
-            f"for {optimizer.base_batch_size} people a step, and {batch} have it scaled by the "
+            f"for a batch of {optimizer.base_batch_size}, scaled to {batch} by the "
             f"{'linear' if optimizer.scaling == 'linear' else 'square-root'} rule"
         )
     devices = torch.cuda.device_count()
@@ -143,36 +138,37 @@ def _course(recipe: Recipe, processes: Processes) -> Iterator[str]:
 
 
 def _crops(datamodule: PoseData, metadata: Metadata) -> Iterator[Tensor]:
-    """Crops of training people, spread evenly, as the network takes them in: batches of 16."""
+    """Normalized crops of training persons, spread evenly, in batches of 16."""
     dataset = datamodule.train_dataset()
     seed = datamodule.recipe.training.seed
     persons = np.unique(np.linspace(0, len(dataset) - 1, _UNFOLDING_CROPS).astype(int))
     normalize = Normalize(metadata.mean, metadata.std)
-    for some in np.array_split(persons, max(1, len(persons) // 16)):
-        yield normalize(collate([dataset[Draw(int(i), (seed, int(i)))] for i in some]).image)
+    for batch in np.array_split(persons, max(1, len(persons) // 16)):
+        yield normalize(collate([dataset[Draw(int(i), (seed, int(i)))] for i in batch]).image)
 
 
 def read_start(recipe: Recipe) -> Weights | None:
-    """The weights that the recipe starts from. Raises UserError where they cannot be it."""
+    """The initial weights of a recipe, if any. Raises UserError where they do not fit it."""
     if recipe.weights is None:
         return None
     try:
         path = weights.find(recipe.weights)
     except UserError as error:
-        raise UserError(f"weights: {error}; without any: --set weights=null") from error
+        raise UserError(f"weights: {error}; without any: --set weights=null", error.code) from error
     start = convert.read(path)
     if start.network != recipe.network:
         raise UserError(
             f"{path}: does not fit the network {recipe.network} of the recipe, it is a "
-            f"{start.network}"
+            f"{start.network}",
+            code="weights-unsuitable",
         )
     return start
 
 
 def build_network(recipe: Recipe, skeleton: Skeleton, start: Weights | None) -> HRNet:
-    """The recipe's network, fresh or with the weights it starts from."""
+    """The network of a recipe, with its initial weights if any."""
     if start is None:
         network = HRNet.from_name(recipe.network, len(skeleton))
     else:
         network = start.build(skeleton)
-    return made_fast(network, recipe.training)
+    return accelerated(network, recipe.training)

@@ -1,4 +1,4 @@
-"""Frames of boxed images: inside the image, boxes where the people are, repeatable."""
+"""Frames of boxed images: inside the image, with boxes on the persons, and reproducible."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -19,29 +19,29 @@ from hrpose.training.person_detector.dataset import (
     DetectorDataset,
     FrameDraw,
     FrameSampler,
-    Framing,
     draw_frame,
-    learnable,
+    targets_of,
 )
+from hrpose.training.recipe import Framing
 
 INPUT = (64, 64)
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> DetectorDataset:
-    """One image with one person, who is the only bright thing in it."""
+    """One image with one person, the only bright region."""
     folder = tmp_path_factory.mktemp("images")
     pixels = np.zeros((96, 128, 3), np.uint8)
     pixels[30:80, 40:60] = 255
     Image.fromarray(pixels).save(folder / "a.png")
     boxes = (np.array([[40.0, 30.0, 20.0, 50.0]]),)
     table = BoxTable(("a.png",), boxes, ("",))
-    framing = Framing((0.7, 1.3), close=0.5, photometric=0.0)
+    framing = Framing(zoom=(0.7, 1.3), close=0.5, photometric=0.0)
     return DetectorDataset([BoxedImages(table, ImageFiles(folder), framing)], INPUT)
 
 
 @given(st.integers(0, 10_000))
-def test_the_box_lies_where_the_person_is(dataset: DetectorDataset, seed: int) -> None:
+def test_the_box_is_on_the_person(dataset: DetectorDataset, seed: int) -> None:
     pixels, (box,) = dataset.frame(FrameDraw(0, (seed,)))
     rows, columns = np.nonzero(pixels[..., 0] > 127)
     seen = np.clip([box[0], box[1], box[0] + box[2], box[1] + box[3]], 0, 64)
@@ -64,7 +64,7 @@ def test_decoded_images_are_kept_up_to_a_bound(
         Image.new("RGB", (128, 96)).save(tmp_path / name)
     boxes = (np.array([[40.0, 30.0, 20.0, 50.0]]),) * 2
     images = ImageFiles(tmp_path)
-    monkeypatch.setattr("hrpose.training.person_detector.dataset.KEPT_BYTES", limit)
+    monkeypatch.setattr("hrpose.training.person_detector.dataset.CACHE_BYTES", limit)
     parts = [BoxedImages(BoxTable(("a.png", "b.png"), boxes, ("", "")), images)]
     data = DetectorDataset(parts, INPUT)
     for image in (0, 1):
@@ -79,7 +79,7 @@ def test_decoded_images_are_kept_up_to_a_bound(
     assert again == kept
 
 
-def test_without_a_seed_it_is_the_whole_image(dataset: DetectorDataset) -> None:
+def test_without_a_seed_it_is_the_full_image(dataset: DetectorDataset) -> None:
     _, (box,) = dataset.frame(FrameDraw(0))
     np.testing.assert_allclose(box, [20.25, 15.25 + 8, 10, 25])
 
@@ -90,7 +90,7 @@ def test_a_smaller_frame_is_inside_the_image(
 ) -> None:
     rng = np.random.default_rng(seed)
     persons = np.array([[0.2, 0.3, 0.3, 0.6]]) * [width, height, width, height]
-    crop = draw_frame((width, height), persons, INPUT, Framing((zoom, zoom), close=0.5), rng)
+    crop = draw_frame((width, height), persons, INPUT, Framing(zoom=(zoom, zoom), close=0.5), rng)
     for middle, size, image in zip(crop.center, crop.size, (width, height), strict=True):
         low, high = middle - size / 2, middle + size / 2
         inside = low >= -1e-6 and high <= image + 1e-6
@@ -124,16 +124,18 @@ def test_a_mirrored_box_is_still_a_box() -> None:
         ([80.0, 10.0, 20.0, 40.0], False, False),  # outside
     ],
 )
-def test_who_is_learned(box: list[float], person: bool, ignored: bool) -> None:
-    targets, counts = learnable(np.array([box]), INPUT)
+def test_small_and_outside_persons_are_ignored(
+    box: list[float], person: bool, ignored: bool
+) -> None:
+    targets, counts = targets_of(np.array([box]), INPUT)
     assert bool(targets.heat.max() == 1) is person
     assert bool(counts.min() == 0) is ignored
 
 
-def test_outside_boxes_that_are_not_all_nothing_is_learned() -> None:
+def test_outside_incomplete_boxes_nothing_counts() -> None:
     boxes = np.array([[8.0, 8.0, 16.0, 32.0]])
-    whole, everywhere = learnable(boxes, INPUT)
-    partly, counts = learnable(boxes, INPUT, complete=False)
+    whole, everywhere = targets_of(boxes, INPUT)
+    partly, counts = targets_of(boxes, INPUT, complete=False)
     np.testing.assert_array_equal(partly.heat, whole.heat)
     assert everywhere.all()
     rows, columns = np.nonzero(counts)
@@ -160,7 +162,7 @@ def test_parts_are_drawn_by_their_shares() -> None:
     assert images.max() < 1010
 
 
-def test_every_epoch_draws_others_the_same_in_every_run() -> None:
+def test_draws_depend_on_seed_and_epoch() -> None:
     sampler, again = FrameSampler([10], 30, seed=3), FrameSampler([10], 30, seed=3)
     first = list(sampler)
     assert first == list(again)

@@ -1,4 +1,4 @@
-"""What a validation scores: the boxes that the detector would give in use."""
+"""A validation scores the boxes that the detector gives in use."""
 
 from dataclasses import replace
 
@@ -11,19 +11,19 @@ from hrpose.detection import person_detector
 from hrpose.detection.person_detector import persons
 from hrpose.metadata import Confidence, DetectorMetadata
 from hrpose.training.person_detector.module import DetectorModule
-from hrpose.training.person_detector.recipe import DetectorRecipe
 from hrpose.training.person_detector.train import build_network
+from hrpose.training.recipe import DetectorRecipe
 from tiny_boxes import RECIPE
 
 SIDE = 96
-# Two peaks of one person: the higher one has a box too small to be trusted, and the other is right.
+# Two peaks of one person: the higher one has a small box, and the other is right.
 PERSON = [4.0, 4.0, 64.0, 88.0]
 PART = [12.0, 12.0, 48.0, 64.0]
 BY_SIZE = Confidence(heat=1.0, size=8.0)
 
 
 class Scripted(DetectorModule):
-    """A module whose network sees both peaks in every image."""
+    """A module whose network has both peaks in every image."""
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         heat = np.full((SIDE // 4, SIDE // 4), 1e-4)
@@ -54,10 +54,10 @@ def test_overlapping_boxes_compete_by_score_as_in_use(module: Scripted) -> None:
     # By the peak alone PART would stay: its IoU with PERSON is 0.55, and with the person as well.
     (used,) = persons(*module.decoded[0], BY_SIZE).scores
     assert scores.thresholds.tolist() == [used, used]
-    np.testing.assert_allclose(module.found()[0].xywh, [PERSON], atol=1e-3)
+    np.testing.assert_allclose(module.detections()[0].xywh, [PERSON], atol=1e-3)
 
 
 def test_without_a_confidence_they_compete_by_peak(module: Scripted) -> None:
     module.metadata = replace(module.metadata, confidence=Confidence())
-    np.testing.assert_allclose(module.found()[0].xywh, [PART], atol=1e-3)
+    np.testing.assert_allclose(module.detections()[0].xywh, [PART], atol=1e-3)
     assert module.score(0.0).thresholds == pytest.approx([0.6, 0.6])

@@ -1,1 +1,1 @@
-"""Training of the person detector."""
+"""Training of the person detector, on the modules of `hrpose.training`."""

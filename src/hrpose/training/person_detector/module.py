@@ -1,6 +1,4 @@
-"""Fits a person detector's `Confidence`: which of its boxes are people's, as often as its scores
-say.
-"""
+"""The person detector in training: losses, AP on the held-out images, and its confidence."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,39 +13,21 @@ from hrpose.detection.person_detector import persons, read_maps
 from hrpose.geometry import Boxes
 from hrpose.metadata import Confidence, DetectorMetadata
 from hrpose.metrics.boxes import BoxScores, evaluate_boxes, matched
-from hrpose.metrics.calibration import logistic
+from hrpose.metrics.calibration import fit_confidence
 from hrpose.models.hrnet import HRNet
 from hrpose.training.base_module import NetworkModule
 from hrpose.training.losses import box_loss, center_loss
 from hrpose.training.person_detector.dataset import DetectorSample
-from hrpose.training.person_detector.recipe import DetectorRecipe
-
-# With fewer right or wrong boxes nothing is fitted.
-FEWEST = 20
-
-
-def fit_confidence(
-    peaks: NDArray[np.float64], boxes: NDArray[np.float64], right: NDArray[np.float64]
-) -> Confidence:
-    """The likeliest numbers by logistic regression ("Platt scaling"), with the box's size.
-
-    `peaks` (n,) in [0, 1] of `boxes` (n, 4) in input pixels; `right` (n,) is 1 where the box is a
-    person's, else 0. Where too few are either, or the peaks say nothing, the score stays the peak.
-    """
-    if min(right.sum(), (1 - right).sum()) < FEWEST:
-        return Confidence()
-    heat, size, offset = logistic(Confidence.features(peaks, boxes), right)
-    return Confidence(float(heat), float(size), float(offset)) if heat > 0 else Confidence()
-
+from hrpose.training.recipe import DetectorRecipe
 
 # Brings both losses to about the same size.
 BOX_WEIGHT = 3.0
-# As high, relative to the longer side, as 96 px in an image of 640.
+# The height of tall persons, relative to the longer side: 96 pixels in an image of 640.
 TALL = 0.15
 
 
 class DetectorModule(NetworkModule):
-    """Trains `network` by `recipe`. Chooses on the held-out images by AP at IoU 0.5."""
+    """Trains `network` by `recipe`; validates by the AP at IoU 0.5 on the held-out images."""
 
     recipe: DetectorRecipe
     metadata: DetectorMetadata
@@ -94,33 +74,36 @@ class DetectorModule(NetworkModule):
         self.log("val/precision", precision, prog_bar=True)
 
     def score(self, min_height: float) -> BoxScores:
-        """Of the last validation, scored by the metadata's confidence."""
-        found = self.found()
+        """The scores of the last validation, of persons of at least `min_height` pixels."""
+        detections = self.detections()
         return evaluate_boxes(
             self.truth,
-            [boxes.xywh for boxes in found],
-            [boxes.scores for boxes in found],
+            [boxes.xywh for boxes in detections],
+            [boxes.scores for boxes in detections],
             min_height,
         )
 
-    def found(self) -> list[Boxes]:
-        """The boxes of the last validation, as the detector would give them, of any score."""
+    def detections(self) -> list[Boxes]:
+        """The boxes of the last validation, as in use but of any score."""
         return [persons(*decoded, self.metadata.confidence) for decoded in self.decoded]
 
     def fit_confidence(self) -> None:
-        """Make the scores probabilities, by the last validation with peaks for scores."""
+        """Fit the confidence, which makes scores probabilities, to the last validation."""
         self.metadata = replace(self.metadata, confidence=Confidence())
-        found = list(zip(self.truth, self.found(), strict=True))
-        right = [matched(true, boxes.xywh, boxes.scores) for true, boxes in found]
+        detections = self.detections()
+        right = [
+            matched(true, boxes.xywh, boxes.scores)
+            for true, boxes in zip(self.truth, detections, strict=True)
+        ]
         confidence = fit_confidence(
-            np.concatenate([boxes.scores for _, boxes in found]),
-            np.concatenate([boxes.xywh for _, boxes in found]),
+            np.concatenate([boxes.scores for boxes in detections]),
+            np.concatenate([boxes.xywh for boxes in detections]),
             np.concatenate(right),
         )
         self.metadata = replace(self.metadata, confidence=confidence)
 
     def tall(self) -> BoxScores:
-        """Of the last validation, people who are not small in their image."""
+        """The scores of the last validation, of tall persons."""
         return self.score(TALL * self.recipe.side)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

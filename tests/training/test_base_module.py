@@ -1,9 +1,9 @@
-"""The rate at each step, and the stage of each weight."""
+"""The learning rate at each step, and the stage of each weight."""
 
 import pytest
 
 from hrpose.models import HRNet
-from hrpose.training.base_module import rate_at, stages_from_the_head
+from hrpose.training.base_module import rate_at, stages_before_head
 from hrpose.training.recipe import Schedule
 
 STEPS = Schedule(name="steps", milestones=(2, 3), gamma=0.1)
@@ -34,7 +34,7 @@ def test_the_rate_at_a_step_of_forty_in_four_epochs(
 
 def test_every_weight_has_its_stage() -> None:
     names = [f"network.{name}" for name, _ in HRNet.from_name("w16-small").named_parameters()]
-    depths = [stages_from_the_head(name) for name in names]
+    depths = [stages_before_head(name) for name in names]
     # From the stem, which comes first, to the head.
     assert depths == sorted(depths, reverse=True)
     assert set(depths) == {5, 4, 3, 2, 1, 0}
