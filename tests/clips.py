@@ -1,4 +1,4 @@
-"""Clips for tests: images at given times, with sound, rotation and damage as asked for."""
+"""Clips for tests: images at given times, with sound and rotation."""
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction

@@ -14,7 +14,7 @@ from hrpose.batch.job import check_same, freeze, load_job, locked, part
 from refusals import refused
 
 
-def test_a_frozen_list_is_the_list(tmp_path: Path) -> None:
+def test_a_frozen_list_holds_all_names(tmp_path: Path) -> None:
     job = frozen(tmp_path, 10, 4)
     assert load_job(tmp_path) == job
     assert (job.images, job.partitions) == (10, 3)
@@ -32,7 +32,7 @@ def test_the_id_is_of_the_names_and_the_settings(tmp_path: Path) -> None:
     assert len({id_of("a", "b", x=1), *others}) == 5
 
 
-def test_a_list_that_was_half_frozen_is_frozen_anew(tmp_path: Path) -> None:
+def test_a_partly_frozen_list_is_frozen_again(tmp_path: Path) -> None:
     def broken() -> Any:
         yield from (f"{i}.jpg" for i in range(9))
         raise KeyboardInterrupt
@@ -48,13 +48,13 @@ def test_a_list_that_was_half_frozen_is_frozen_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "code"), [([], "images-missing"), (["a", "b", "c", "a"], "names-collide")]
 )
-def test_lists_that_make_no_job(tmp_path: Path, names: list[str], code: str) -> None:
+def test_lists_without_a_job(tmp_path: Path, names: list[str], code: str) -> None:
     with refused(code, "place"):
         freeze(tmp_path, "place", names, 2, {})
     assert load_job(tmp_path) is None
 
 
-def test_names_that_are_no_text_are_kept_as_a_reason_needs_them(tmp_path: Path) -> None:
+def test_names_that_are_not_unicode_are_escaped(tmp_path: Path) -> None:
     job = freeze(tmp_path, "place", ["caf\udce9.jpg"], 2, {})
     assert job.names(0) == [r"caf\udce9.jpg"]
 
@@ -69,7 +69,7 @@ def test_names_that_are_no_text_are_kept_as_a_reason_needs_them(tmp_path: Path) 
         ("place", None, {}, ("a 1", "None")),
     ],
 )
-def test_a_job_goes_on_only_as_it_began(
+def test_a_job_resumes_only_with_the_same_settings(
     tmp_path: Path,
     source: str,
     partition: int | None,
@@ -115,7 +115,7 @@ def test_a_damaged_manifest_is_one_line(tmp_path: Path) -> None:
         job.names(1)
 
 
-def test_results_without_a_job_are_not_written_over(tmp_path: Path) -> None:
+def test_results_without_a_job_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "poses").mkdir()
     part(tmp_path / "poses", 0).touch()
     with refused("folder-not-empty", "poses"):
@@ -131,7 +131,7 @@ with locked(pathlib.Path(sys.argv[1])):
 """
 
 
-def test_one_writer_and_a_lock_that_dies_with_it(tmp_path: Path) -> None:
+def test_one_writer_whose_lock_ends_with_it(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None

@@ -30,7 +30,7 @@ from tiny_weights import write_tiny_weights
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
 
-def test_a_deadly_image_is_a_row_with_a_reason(tmp_path: Path) -> None:
+def test_an_image_that_kills_its_worker_is_a_row_with_a_reason(tmp_path: Path) -> None:
     job = frozen(tmp_path, 3, 1)
     run(job, Processes(Named(deadly=frozenset({"0001.jpg"})), 1), *to_do(job))
     assert [row["file"] for row in results(tmp_path)] == [f"{i:04d}.jpg" for i in range(3)]
@@ -64,7 +64,7 @@ def test_workers_that_cannot_start_end_the_job(
 
 @pytest.mark.slow
 @linux
-def test_a_hard_life_ends_with_the_same_table(tmp_path: Path) -> None:
+def test_killed_processes_leave_the_same_table(tmp_path: Path) -> None:
     """SIGKILL and Ctrl-C for the first process, SIGKILL twice for its worker."""
     broken = write_images(tmp_path / "images", 120, (640, 480))
     weights = write_tiny_weights(tmp_path / "tiny.onnx")
@@ -89,10 +89,10 @@ def test_a_hard_life_ends_with_the_same_table(tmp_path: Path) -> None:
             os.killpg(first.pid, number)
         else:
             first.send_signal(number)
-        said, complained = first.communicate(timeout=120)
-        assert first.returncode == code, complained
+        stdout, stderr = first.communicate(timeout=120)
+        assert first.returncode == code, stderr
         if number != signal.SIGKILL:
-            assert "run the same command again" in said
+            assert "run the same command again" in stdout
         wait_until(lambda worker=worker: not Path(f"/proc/{worker}").exists())  # type: ignore[misc]
         assert before < done() < 60
 
@@ -103,10 +103,10 @@ def test_a_hard_life_ends_with_the_same_table(tmp_path: Path) -> None:
         (worker,) = workers(first.pid)
         os.kill(worker, signal.SIGKILL)
         wait_until(lambda worker=worker: worker not in workers(first.pid))  # type: ignore[misc]
-    said, complained = first.communicate(timeout=300)
-    assert first.returncode == 0, complained
-    assert "120 of 120 images (6 failed)" in said
-    assert "2 workers lost" in said
+    stdout, stderr = first.communicate(timeout=300)
+    assert first.returncode == 0, stderr
+    assert "120 of 120 images (6 failed)" in stdout
+    assert "2 workers lost" in stdout
 
     choices = Choices(str(weights), "none", None, False, False, 0.3)
     settings = choices.settings(choices.open(hrpose.load, 16, 1))

@@ -49,7 +49,7 @@ def cluster() -> Iterator[tuple[int, str]]:
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-def test_a_hard_life_on_ray_ends_with_the_same_table(
+def test_killed_actors_leave_the_same_table(
     tmp_path: Path, cluster: tuple[int, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGKILL and SIGTERM for the first process, SIGKILL twice for an actor."""
@@ -76,8 +76,8 @@ def test_a_hard_life_on_ray_ends_with_the_same_table(
         first = begin(command)
         wait_until(lambda before=before: done() >= before + 3, first)  # type: ignore[misc]
         first.send_signal(number)
-        said, complained = first.communicate(timeout=120)
-        assert first.returncode == code, complained
+        stdout, stderr = first.communicate(timeout=120)
+        assert first.returncode == code, stderr
         assert before < done() < 60
         wait_until(lambda: not actors())
 
@@ -88,10 +88,10 @@ def test_a_hard_life_on_ray_ends_with_the_same_table(
         (actor,) = actors()
         os.kill(actor, signal.SIGKILL)
         wait_until(lambda actor=actor: actor not in actors())  # type: ignore[misc]
-    said, complained = first.communicate(timeout=300)
-    assert first.returncode == 0, complained
-    assert "120 of 120 images (6 failed)" in said
-    assert "2 workers lost" in said
+    stdout, stderr = first.communicate(timeout=300)
+    assert first.returncode == 0, stderr
+    assert "120 of 120 images (6 failed)" in stdout
+    assert "2 workers lost" in stdout
 
     choices = Choices(str(weights), "none", None, False, False, 0.3)
     settings = choices.settings(choices.open(hrpose.load, 16, 1))

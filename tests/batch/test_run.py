@@ -74,7 +74,7 @@ def test_nothing_is_done_twice_without_a_loss(tmp_path: Path) -> None:
     assert third.given == []
 
 
-def test_the_reason_names_the_image_and_what_became_of_the_worker(tmp_path: Path) -> None:
+def test_the_reason_names_the_image_and_the_end_of_the_worker(tmp_path: Path) -> None:
     job = frozen(tmp_path, 10, 10)
     go_on(job, Scripted(2, lambda given: "0003.jpg" in given))
     assert list(failures(tmp_path)) == [
@@ -88,13 +88,13 @@ def test_no_more_workers_than_work(tmp_path: Path) -> None:
     assert engine.count == 3
 
 
-def test_a_machine_where_all_workers_die_is_not_worked_on_for_ever(tmp_path: Path) -> None:
+def test_a_run_ends_where_all_workers_die(tmp_path: Path) -> None:
     with refused("workers-lost", "21"):
         go_on(frozen(tmp_path, 4000, 1000), Scripted(2, lambda given: True))
 
 
 @pytest.mark.parametrize("spoil", ["cut", "missing", "other job", "rows"])
-def test_results_that_are_not_sound_are_made_anew(tmp_path: Path, spoil: str) -> None:
+def test_invalid_results_are_written_again(tmp_path: Path, spoil: str) -> None:
     job = frozen(tmp_path, 10, 4)
     go_on(job, Scripted(1, lambda given: False))
     before = results(tmp_path)
@@ -114,7 +114,7 @@ def test_results_that_are_not_sound_are_made_anew(tmp_path: Path, spoil: str) ->
     assert results(tmp_path) == before
 
 
-def test_failed_images_can_be_tried_again(tmp_path: Path) -> None:
+def test_failed_images_can_be_retried(tmp_path: Path) -> None:
     job = frozen(tmp_path, 12, 4)
     go_on(job, Scripted(1, lambda given: "0005.jpg" in given))
     assert to_do(job)[0] == []

@@ -124,7 +124,7 @@ def test_a_table(folder: Path, tmp_path: Path, column: str) -> None:
         ("a.parquet", pa.table({"file": [1, 2]}), "1"),
     ],
 )
-def test_lists_that_are_none(tmp_path: Path, name: str, content: object, mention: str) -> None:
+def test_invalid_lists(tmp_path: Path, name: str, content: object, mention: str) -> None:
     if isinstance(content, bytes):
         (tmp_path / name).write_bytes(content)
     else:
@@ -145,7 +145,7 @@ def test_lists_that_are_none(tmp_path: Path, name: str, content: object, mention
         ("gs://bucket/a", "package-missing"),
     ],
 )
-def test_sources_that_are_none(
+def test_invalid_sources(
     folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, code: str
 ) -> None:
     monkeypatch.chdir(folder)
@@ -172,7 +172,7 @@ def test_a_list_at_an_address_and_addresses_in_a_list(
 
 
 @pytest.mark.parametrize("fault", ["busy", "short"])
-def test_a_read_that_fails_is_tried_again(address: str, fault: str) -> None:
+def test_a_failed_read_is_retried(address: str, fault: str) -> None:
     Server.faults = [fault, fault]
     assert open_source(address).content("a.jpg") == jpeg(0)
     assert Server.asked == ["/a.jpg"] * 3
@@ -187,7 +187,7 @@ def test_a_read_that_fails_is_tried_again(address: str, fault: str) -> None:
         ([], "x.jpg", "file-unreadable", "", 1),
     ],
 )
-def test_a_read_that_keeps_failing_is_a_reason_without_keys(
+def test_a_read_that_keeps_failing_is_reported_without_keys(
     address: str, faults: list[str], name: str, code: str, mention: str, times: int
 ) -> None:
     Server.faults = list(faults)
@@ -200,9 +200,7 @@ def test_a_read_that_keeps_failing_is_a_reason_without_keys(
     assert len(Server.asked) == times
 
 
-def test_no_more_is_read_than_an_image_may_have(
-    address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reading_is_bounded(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_module, "MAX_BYTES", 100)
     assert open_source(address).content("a.jpg") == jpeg(0)[:101]
 
@@ -263,7 +261,7 @@ class Faulty(io.RawIOBase):
 
 
 @pytest.mark.parametrize("fault", ["opening", "reading"])
-def test_a_store_that_fails_at_a_list(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+def test_a_store_that_fails_to_read_a_list(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     fsspec = pytest.importorskip("fsspec")
     monkeypatch.setitem(source_module.PACKAGES, "memory", "fsspec")
 
@@ -280,7 +278,7 @@ def test_a_store_that_fails_at_a_list(monkeypatch: pytest.MonkeyPatch, fault: st
     assert "secret" not in str(caught.value)
 
 
-def test_a_line_without_an_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_line_is_read_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     fsspec = pytest.importorskip("fsspec")
     monkeypatch.setitem(source_module.PACKAGES, "memory", "fsspec")
     store = type(fsspec.filesystem("memory"))

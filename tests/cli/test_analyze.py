@@ -66,7 +66,7 @@ def test_it_writes_a_page_metrics_and_weights(folder: Path) -> None:
     assert calibration.temperature == figures["calibration"]["temperature"]
 
 
-def test_without_images_there_is_a_page_too(folder: Path, tmp_path: Path) -> None:
+def test_the_page_without_images(folder: Path, tmp_path: Path) -> None:
     done = run(folder, "--out", tmp_path / "page.html")
     assert done.exit_code == 0, done.output
     page = (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -42,7 +42,7 @@ def run(command: str, *arguments: object) -> Result:
         (["--detector", "nobody"], "nobody"),
     ],
 )
-def test_options_that_do_not_fit(
+def test_options_that_are_refused(
     images: Path, tmp_path: Path, arguments: list[object], mention: str
 ) -> None:
     ran = run("batch", images, *arguments, "--out", tmp_path / "out")
@@ -54,9 +54,7 @@ def test_options_that_do_not_fit(
 @pytest.mark.parametrize(
     "arguments", [["--engine", "spark"], ["--boxes", "a.json"], ["--workers", 0], ["other"]]
 )
-def test_options_that_it_does_not_have(
-    images: Path, tmp_path: Path, arguments: list[object]
-) -> None:
+def test_options_that_do_not_exist(images: Path, tmp_path: Path, arguments: list[object]) -> None:
     assert run("batch", images, *arguments, "--out", tmp_path / "out").exit_code == 2
     assert not (tmp_path / "out").exists()
 
@@ -75,7 +73,7 @@ def test_a_missing_package_is_one_line(
     )
 
 
-def test_results_and_what_is_said(
+def test_results_and_messages(
     images: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first run, the second, others' options, and the same rows as the other tables have."""
@@ -99,13 +97,13 @@ def test_results_and_what_is_said(
     second = run("batch", *same)
     assert (second.exit_code, second.stderr) == (0, "")
     assert "4 images already done (1 failed)" in second.output
-    for other, said in (
+    for other, mention in (
         (["--flip-test"], "flip_test False"),
         (["--weights", "w16-small"], "weights_sha256"),
         (["--partition", 2], "partition 250"),
         (["--threshold", 0.5], "threshold 0.3"),
     ):
-        assert said in str(run("batch", *same, *other).exception)
+        assert mention in str(run("batch", *same, *other).exception)
 
     plain = run("predict", "images", "--save", "csv", "--out", "csv", *same[-4:])
     assert plain.exit_code == 2  # for bad.jpg

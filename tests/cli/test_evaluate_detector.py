@@ -54,7 +54,9 @@ def test_recall_and_precision(data: Path) -> None:
     assert "threshold 0.50: recall 0.500, precision 0.500, 0.7 boxes per image" in output
 
 
-def test_auto_is_measured_by_what_it_finds(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_measured_without_the_full_image(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HRPOSE_HOME", str(data / "no-downloads"))
     output = run(data, "--detector", "auto", "--box-threshold", "0.5")
     assert output.startswith("builtin: 0 persons in 3 images")
@@ -62,10 +64,10 @@ def test_auto_is_measured_by_what_it_finds(data: Path, monkeypatch: pytest.Monke
     assert "threshold 0.50: recall 0.000, precision 1.000, 0.0 boxes per image" in output
 
 
-def test_low_persons_do_not_count(data: Path) -> None:
+def test_persons_below_the_minimum_height_do_not_count(data: Path) -> None:
     assert "0 persons in 3 images, at least 96 px high" in run(data)
 
 
-def test_a_file_that_is_not_there_is_named(data: Path) -> None:
+def test_a_missing_file_is_named(data: Path) -> None:
     with refused("file-unreadable", "none.onnx"):
         run(data, "--detector", str(data / "none.onnx"))

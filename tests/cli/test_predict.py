@@ -23,8 +23,8 @@ class Ran:
     """What a command left behind."""
 
     code: int
-    said: str
-    complained: str
+    stdout: str
+    stderr: str
 
 
 Run = Callable[..., Ran]
@@ -49,8 +49,8 @@ def run(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
             main()
-        said, complained = capsys.readouterr()
-        return Ran(int(stopped.value.code or 0), said, complained)
+        stdout, stderr = capsys.readouterr()
+        return Ran(int(stopped.value.code or 0), stdout, stderr)
 
     return run
 
@@ -83,7 +83,7 @@ def names_in(folder: Path) -> list[str]:
 def one_line_about(ran: Ran, *mentions: object) -> None:
     """Exit code 2, and one line with all of `mentions`, such as the error's "[code]"."""
     assert ran.code == 2
-    (line,) = ran.complained.splitlines()
+    (line,) = ran.stderr.splitlines()
     assert re.fullmatch(r"hrpose: .* \[[a-z-]+\]", line)
     for mention in mentions:
         assert str(mention) in line
@@ -93,8 +93,8 @@ def test_results_have_the_coco_form_and_file_names(run: Run, tmp_path: Path) -> 
     image = saved(tmp_path / "photo.jpg")
     out = tmp_path / "out"
     ran = run(image, "--out", out)
-    assert (ran.code, ran.complained) == (0, "")
-    assert ran.said == (
+    assert (ran.code, ran.stderr) == (0, "")
+    assert ran.stdout == (
         f"1 image, 1 person (detector: the full image) -> {out / 'poses.json'}, "
         f"{out / 'photo.jpg'}\n"
     )
@@ -141,7 +141,7 @@ def test_odd_images_are_drawn(
     run: Run, tmp_path: Path, name: str, image: Image.Image, drawn_name: str
 ) -> None:
     ran = run(saved(tmp_path / name, image), "--out", tmp_path / "out")
-    assert (ran.code, ran.complained) == (0, "")
+    assert (ran.code, ran.stderr) == (0, "")
     assert names_in(tmp_path / "out") == sorted([drawn_name, "poses.json"])
     assert [entry["file_name"] for entry in poses_in(tmp_path / "out")] == [name]
     with Image.open(tmp_path / "out" / drawn_name) as drawn:
@@ -205,7 +205,7 @@ def test_a_bad_image_is_one_line(
 
 @BAD
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
-def test_the_good_images_are_still_done(
+def test_other_images_are_still_predicted(
     run: Run, tmp_path: Path, spoil: Callable[[Path], None], code: str, batch_size: int
 ) -> None:
     images = [saved(tmp_path / f"{name}.jpg", image(seed=ord(name))) for name in "acde"]
@@ -226,11 +226,11 @@ def test_every_bad_image_is_listed(run: Run, tmp_path: Path) -> None:
     truncated(tmp_path / "half.jpg")
     ran = run(tmp_path, tmp_path / "nothing.jpg", "--out", tmp_path / "out")
     assert ran.code == 2
-    lines = ran.complained.splitlines()
+    lines = ran.stderr.splitlines()
     assert len(lines) == 3
     for name in ("words.jpg", "half.jpg", "nothing.jpg"):
         assert sum(name in line for line in lines) == 1
-    assert "1 image, 1 person" in ran.said
+    assert "1 image, 1 person" in ran.stdout
 
 
 def test_a_name_longer_than_any_file_has(run: Run, tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_an_output_folder_that_cannot_be_written(run: Run, tmp_path: Path, below
 
 
 @pytest.mark.parametrize("name", ["photo.jpg", "poses.json"])
-def test_a_result_that_cannot_be_written_leaves_no_half(
+def test_a_result_that_cannot_be_written_leaves_no_partial_file(
     run: Run, tmp_path: Path, name: str
 ) -> None:
     out = tmp_path / "out"
@@ -286,7 +286,7 @@ def test_a_result_that_cannot_be_written_leaves_no_half(
     assert {path.name for path in out.iterdir()} <= {"photo.jpg", "poses.json"}
 
 
-def test_no_input_is_written_over(run: Run, tmp_path: Path) -> None:
+def test_no_input_is_overwritten(run: Run, tmp_path: Path) -> None:
     image = saved(tmp_path / "photo.jpg")
     before = image.read_bytes()
     one_line_about(run(image, "--out", tmp_path), image, "[overwrite-refused]")
@@ -345,7 +345,7 @@ def test_boxes_find_their_image(run: Run, tmp_path: Path, document: Any) -> None
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps(document), encoding="utf-8")
     ran = run(*images, "--boxes", boxes, "--out", tmp_path / "out")
-    assert (ran.code, ran.complained) == (0, "")
+    assert (ran.code, ran.stderr) == (0, "")
     entries = poses_in(tmp_path / "out")
     assert [entry["bbox"] for entry in entries] == [[5, 6, 20, 30], [30, 6, 20, 30]]
     assert {(entry["file_name"], entry["image_id"]) for entry in entries} == {("000785.jpg", 785)}
@@ -420,7 +420,7 @@ def test_a_boxes_file_of_another_form(
 def test_a_threshold_out_of_range(run: Run, tmp_path: Path) -> None:
     ran = run(saved(tmp_path / "photo.jpg"), "--out", tmp_path / "out", "--threshold", "2")
     assert ran.code == 2
-    assert "threshold" in ran.complained
+    assert "threshold" in ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -441,7 +441,7 @@ def test_options_without_effect(run: Run, tmp_path: Path, words: list[object]) -
     assert not (tmp_path / "out").exists()
 
 
-def test_marks_of_a_clip_go_into_the_clip_or_the_window(run: Run, tmp_path: Path) -> None:
+def test_marks_need_a_drawn_clip_or_a_window(run: Run, tmp_path: Path) -> None:
     clip, words = tmp_path / "empty.mp4", ["--mark", "boxes", "--save", "coco", "--out", tmp_path]
     clip.touch()
     one_line_about(run(clip, *words), "--mark: ", "[option-conflict]")
@@ -453,11 +453,11 @@ def test_the_batch_size_is_for_both_weights(
 ) -> None:
     image = saved(tmp_path / "photo.jpg")
     ran = run(image, "--side-by-side", weights, "--batch-size", 3, "--out", tmp_path / "out")
-    assert (ran.code, ran.complained) == (0, "")
+    assert (ran.code, ran.stderr) == (0, "")
     assert batch_sizes == [3, 3]
 
 
-def test_as_a_program_of_its_own(tmp_path: Path, weights: Path) -> None:
+def test_in_a_process_of_its_own(tmp_path: Path, weights: Path) -> None:
     """The way a user runs it: the installed entry point, no test double, no traceback."""
     saved(tmp_path / "good.jpg")
     truncated(tmp_path / "half.jpg")

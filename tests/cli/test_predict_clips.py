@@ -30,7 +30,7 @@ def predict(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["predict", "--detector", "none", *map(str, arguments)])
 
 
-def test_a_clip_in_a_drawn_clip_and_results_out(tmp_path: Path, weights: Path) -> None:
+def test_a_clip_becomes_a_drawn_clip_and_results(tmp_path: Path, weights: Path) -> None:
     source = write_clip(tmp_path / "a.mp4", colors(25), times(25), sound="aac")
     done = predict(source, "--weights", weights, "--out", tmp_path / "out", "--save",
                    "images,coco,csv", "--threshold", 0)  # fmt: skip
@@ -66,7 +66,7 @@ def test_other_clips_become_mp4_of_their_stem(tmp_path: Path, weights: Path, nam
     assert len(frames(tmp_path / "out" / "a.mp4")) == 5
 
 
-def test_turned_and_odd(tmp_path: Path, weights: Path) -> None:
+def test_rotated_clips_and_odd_sizes(tmp_path: Path, weights: Path) -> None:
     source = write_clip(tmp_path / "a.mp4", colors(3, (64, 48)), times(3), rotation=90)
     assert predict(source, "--weights", weights, "--out", tmp_path / "out").exit_code == 0
     assert frames(tmp_path / "out" / "a.mp4")[0].width == 48
@@ -78,9 +78,7 @@ def test_turned_and_odd(tmp_path: Path, weights: Path) -> None:
     assert (frame.width, frame.height) == (62, 48)
 
 
-def test_a_clip_cut_in_the_middle_gives_what_is_there_and_says_so(
-    tmp_path: Path, weights: Path
-) -> None:
+def test_a_truncated_clip_is_predicted_up_to_its_end(tmp_path: Path, weights: Path) -> None:
     source = write_clip(tmp_path / "a.mkv", noise(25), times(25), codec="mpeg4")
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
     done = predict(source, "--weights", weights, "--out", tmp_path / "out")
@@ -88,7 +86,7 @@ def test_a_clip_cut_in_the_middle_gives_what_is_there_and_says_so(
     assert 3 < len(frames(tmp_path / "out" / "a.mp4")) < 25
 
 
-def test_only_results_and_no_clip_where_none_is_asked_for(tmp_path: Path, weights: Path) -> None:
+def test_no_clip_is_drawn_without_images_in_save(tmp_path: Path, weights: Path) -> None:
     source = write_clip(tmp_path / "a.mp4", colors(3), times(3))
     done = predict(source, "--weights", weights, "--out", tmp_path / "out", "--save", "coco")
     assert done.exit_code == 0, done.output
@@ -134,9 +132,9 @@ def test_any_mix_in_one_call(tmp_path: Path, weights: Path) -> None:
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"hrpose: {tmp_path / 'bad.mp4'}: ")
     assert line.endswith("[clip-invalid]")
-    said = done.stdout.splitlines()
-    assert said[0].startswith("2 images, 2 persons (detector: the full image) -> ")
-    assert [line.split(" at ")[0].split(": ")[-1] for line in said[1:]] == [
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("2 images, 2 persons (detector: the full image) -> ")
+    assert [line.split(" at ")[0].split(": ")[-1] for line in lines[1:]] == [
         "2 frames", "3 frames", "4 frames"
     ]  # fmt: skip
     frames_of = {
@@ -154,7 +152,7 @@ def test_any_mix_in_one_call(tmp_path: Path, weights: Path) -> None:
     ]  # fmt: skip
 
 
-def test_no_clip_is_written_over(tmp_path: Path, weights: Path) -> None:
+def test_no_clip_is_overwritten(tmp_path: Path, weights: Path) -> None:
     source = write_clip(tmp_path / "a.mp4", colors(3), times(3))
     before = source.read_bytes()
     done = predict(source, "--weights", weights, "--out", tmp_path)
@@ -184,7 +182,7 @@ def test_a_window_needs_a_display(
 
 
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_saves_everything_so_far(
+def test_a_signal_saves_the_clip_so_far(
     asked: signal.Signals, tmp_path: Path, weights: Path
 ) -> None:
     """A real process and a real signal, while it works."""

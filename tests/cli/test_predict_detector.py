@@ -128,7 +128,7 @@ def test_given_boxes_replace_the_detector(run: Run, image: Path, words: list[str
 
 
 @pytest.mark.parametrize("option", ["--boxes", "--side-by-side"])
-def test_a_clip_takes_no_options_of_images(run: Run, tmp_path: Path, option: str) -> None:
+def test_options_for_images_conflict_with_clips(run: Run, tmp_path: Path, option: str) -> None:
     (tmp_path / "clip.mp4").touch()
     ran = run(tmp_path / "clip.mp4", option, "x")
     check_refusal(ran, "option-conflict", option, "clip.mp4")

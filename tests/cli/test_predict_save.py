@@ -82,7 +82,7 @@ def test_the_formats_agree(run: Run, tmp_path: Path) -> None:
     assert copied.read_bytes() == (tmp_path / "photo.jpg").read_bytes()
 
 
-def test_a_set_holds_images_as_their_keypoints_see_them(run: Run, tmp_path: Path) -> None:
+def test_the_images_of_a_data_set_are_upright(run: Run, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (80, 40), (9, 90, 200)).save(tmp_path / "phone.jpg", exif=exif)

@@ -20,8 +20,8 @@ class Ran:
     """What a command left behind."""
 
     code: int
-    said: str
-    complained: str
+    stdout: str
+    stderr: str
 
 
 Run = Callable[..., Ran]
@@ -34,8 +34,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
             main()
-        said, complained = capsys.readouterr()
-        return Ran(int(stopped.value.code or 0), said, complained)
+        stdout, stderr = capsys.readouterr()
+        return Ran(int(stopped.value.code or 0), stdout, stderr)
 
     return run
 
@@ -60,9 +60,9 @@ def test_a_released_file_is_converted_there_and_back(
     ours, back = tmp_path / "ours.safetensors", tmp_path / "back.pth"
     facts = ("--training-data", "COCO", "--license", "Apache-2.0")
     ran = run("weights", "convert", released, ours, *facts)
-    assert (ran.code, ran.complained) == (0, "")
+    assert (ran.code, ran.stderr) == (0, "")
     entries = len(HRNet.from_name("w16-small").state_dict())
-    assert ran.said.splitlines() == [
+    assert ran.stdout.splitlines() == [
         f"{released}: mmpose 1.x, network w16-small, 17 keypoints",
         f"  matched {entries} entries",
         "  dropped 1: mmpose's preprocessing, which the metadata has here",
@@ -103,8 +103,8 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     ran = run("weights", "convert", released.name, *arguments)
     assert ran.code == 2
-    assert mention in ran.complained
-    assert len(ran.complained.splitlines()) == 1
+    assert mention in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
     assert not (tmp_path / arguments[0]).exists()
 
 
@@ -114,7 +114,7 @@ def test_a_skeleton_by_name_or_file(tmp_path: Path, run: Run, released: Path, na
     out = tmp_path / "out.safetensors"
     given = tmp_path / name if name.endswith("yaml") else name
     ran = run("weights", "convert", released, out, "--skeleton", given)
-    assert (ran.code, ran.complained) == (0, "")
+    assert (ran.code, ran.stderr) == (0, "")
     assert checkpoint.load(out)[1].skeleton.keypoints == COCO_17.keypoints
 
 
@@ -125,8 +125,8 @@ def test_a_recipe_is_checked_without_training(tmp_path: Path, run: Run) -> None:
     arguments = ["train", recipe, "--data", tmp_path, "--out", tmp_path / "out", "--check"]
     ran = run(*arguments, "--set", "optimizer.name=adam", "--set", "optimizer.weight_decay=0.1")
     assert ran.code == 0
-    assert ran.said.startswith("synthetic: ready to train on ")
-    first, *others = ran.complained.splitlines()
+    assert ran.stdout.startswith("synthetic: ready to train on ")
+    first, *others = ran.stderr.splitlines()
     assert first.startswith("warning: optimizer.weight_decay is 0.1 with plain Adam")
     assert [other.split(":")[0] for other in others] == ["note"] * len(others)
     assert run(*arguments, "--set", "weights=gone.pth").code == 2

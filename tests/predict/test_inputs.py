@@ -51,7 +51,7 @@ def test_names_of_the_results_of_clips(tmp_path: Path, names: list[str], stems: 
     assert [clip.stem for clip in clips] == stems
 
 
-def test_any_mix_in_its_order(tmp_path: Path) -> None:
+def test_inputs_keep_their_order(tmp_path: Path) -> None:
     touched(tmp_path, "in/b.png", "in/a.jpg", "in/c.webm", "in/notes.txt")
     clip, image = touched(tmp_path, "d.mp4", "e.dat")
     found = find_inputs([image, str(tmp_path / "in"), "camera:0", clip, image])
@@ -61,7 +61,7 @@ def test_any_mix_in_its_order(tmp_path: Path) -> None:
     assert found.problems == ()
 
 
-def test_what_is_not_there_is_a_problem_and_nothing_at_all_an_error(tmp_path: Path) -> None:
+def test_missing_inputs_are_problems_and_no_input_is_an_error(tmp_path: Path) -> None:
     (good,) = touched(tmp_path, "good.jpg")
     touched(tmp_path, "in/notes.txt")
     bad = [str(tmp_path / "none.jpg"), str(tmp_path / "in"), "ftp://host/a.jpg"]
@@ -95,7 +95,7 @@ def boxes_in(path: Path, entries: Any) -> Path:
     return path
 
 
-def test_a_number_of_two_images_is_not_guessed(tmp_path: Path) -> None:
+def test_a_number_that_two_images_share_is_refused(tmp_path: Path) -> None:
     images = find_inputs(touched(tmp_path, "1.jpg", "01.jpg")).images
     file = tmp_path / "boxes.json"
     boxes_in(file, [{"image_id": 1, "bbox": [1, 2, 3, 4]}])
@@ -106,7 +106,7 @@ def test_a_number_of_two_images_is_not_guessed(tmp_path: Path) -> None:
     assert [found[image][0] for image in images] == [[], [[1, 2, 3, 4]]]
 
 
-def test_boxes_go_by_numbers_also_beside_images_without(tmp_path: Path) -> None:
+def test_boxes_match_by_number_beside_images_without_one(tmp_path: Path) -> None:
     images = [ImageInput(Path("a.jpg"), 1), ImageInput(Path("0785.jpg"), 785)]
     file = boxes_in(tmp_path / "boxes.json", [{"image_id": 785, "bbox": [1, 2, 3, 4]}])
     assert boxes_by_image(file, images)[images[1]] == ([[1, 2, 3, 4]], [1.0])

@@ -42,14 +42,14 @@ def test_persons_who_cross_keep_their_ids(scene: Scene, clip: Path, every: int) 
     assert estimator.asked == list(range(0, 60, every))
 
 
-def test_both_are_there_again_after_they_crossed(scene: Scene, clip: Path) -> None:
+def test_both_persons_are_tracked_after_they_crossed(scene: Scene, clip: Path) -> None:
     results = list(follow(Knowing(scene), clip, every=5))
-    assert not scene.seen.all(), "nobody was hidden: the scene proves nothing"
+    assert not scene.seen.all(), "nobody was hidden: the test proves nothing"
     assert all(len(poses) == 2 for frame, poses in results if frame.index < 20)
     assert all(len(poses) == 2 for frame, poses in results if frame.index >= 45)
 
 
-def test_without_a_detector_the_whole_image_is_asked_until_somebody_is_found(
+def test_without_a_detector_the_full_image_is_the_box_until_a_person_is_found(
     tmp_path: Path,
 ) -> None:
     path = write_clip(tmp_path / "a.mp4", colors(6), times(6))
@@ -62,7 +62,7 @@ def test_without_a_detector_the_whole_image_is_asked_until_somebody_is_found(
     assert (results[1][1].boxes != results[0][1].boxes).any()
 
 
-def test_who_is_hardly_seen_is_sought_where_the_detector_saw_somebody(tmp_path: Path) -> None:
+def test_a_person_with_few_confident_keypoints_keeps_the_box(tmp_path: Path) -> None:
     dark = [np.full((48, 64, 3), 20, np.uint8)] * 7
     path = write_clip(tmp_path / "a.mp4", dark, times(7))
     box = [4.0, 4.0, 30.0, 40.0]
@@ -75,7 +75,7 @@ def test_who_is_hardly_seen_is_sought_where_the_detector_saw_somebody(tmp_path: 
         assert poses.track_ids.tolist() == [1]
 
 
-def test_frames_share_batches_where_the_detector_sees_each(tmp_path: Path) -> None:
+def test_frames_share_batches_where_the_detector_runs_on_each(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", colors(20), times(20))
     detector = FunctionDetector(lambda image: np.array([[4, 4, 30, 40], [30, 4, 30, 40]]))
     estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector=detector)
@@ -94,7 +94,7 @@ def test_frames_share_batches_where_the_detector_sees_each(tmp_path: Path) -> No
     assert sizes == [16, 16, 8]
 
 
-def test_nobody_in_the_image(tmp_path: Path) -> None:
+def test_frames_without_persons(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", colors(12), times(12))
     nobody = FunctionDetector(lambda image: np.zeros((0, 4)))
     estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector=nobody)
@@ -104,7 +104,7 @@ def test_nobody_in_the_image(tmp_path: Path) -> None:
         assert all(poses.track_ids.shape == (0,) for _, poses in results)
 
 
-def test_an_open_clip_stays_the_callers(tmp_path: Path) -> None:
+def test_an_open_clip_is_not_closed(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", colors(6), times(6))
     estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector="none")
     with Clip.open(path) as clip:
@@ -114,7 +114,7 @@ def test_an_open_clip_stays_the_callers(tmp_path: Path) -> None:
         assert clip.frame_count == 6
 
 
-def test_every_counts_from_one(tmp_path: Path) -> None:
+def test_every_is_at_least_one(tmp_path: Path) -> None:
     estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector="none")
     with refused("option-invalid", "every", "0"):
         next(follow(estimator, tmp_path / "a.mp4", every=0))

@@ -51,7 +51,7 @@ def test_containers(tmp_path: Path, name: str, codec: str) -> None:
         assert np.abs(frame.image.astype(int) - image).mean() < 12
 
 
-def test_a_variable_frame_rate_stays_one(tmp_path: Path) -> None:
+def test_a_variable_frame_rate_is_kept(tmp_path: Path) -> None:
     at = [0, 0.04, 0.2, 0.21, 0.5, 1.0]
     path = write_clip(tmp_path / "a.mkv", colors(6), at)
     assert [frame.time for frame in read(path)] == pytest.approx(at, abs=1e-3)
@@ -96,7 +96,7 @@ def noisy(count: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.ts", "a.mp4"])
-def test_a_clip_cut_in_the_middle_of_a_frame(tmp_path: Path, name: str) -> None:
+def test_a_clip_truncated_within_a_frame(tmp_path: Path, name: str) -> None:
     path = write_clip(
         tmp_path / name, noisy(25), times(25), codec="mpeg4",
         options={"movflags": "faststart"} if name == "a.mp4" else None, tick=Fraction(1, 25),
@@ -109,7 +109,7 @@ def test_a_clip_cut_in_the_middle_of_a_frame(tmp_path: Path, name: str) -> None:
         assert opened.damage is None or "damaged or cut off" in opened.damage
 
 
-def test_damage_in_the_middle_is_said_and_the_rest_is_read(tmp_path: Path) -> None:
+def test_damage_is_reported_and_the_rest_is_read(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mov", noisy(25), times(25), codec="png", pixels="rgb24")
     data = bytearray(path.read_bytes())
     middle = len(data) // 2
@@ -187,7 +187,7 @@ def test_a_name_with_a_colon_is_a_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(read(Path("http:a.mp4"))) == 2
 
 
-def test_how_many_frames_there_are(tmp_path: Path) -> None:
+def test_the_frame_count(tmp_path: Path) -> None:
     for name in ("a.mp4", "a.mkv"):
         with Clip.open(write_clip(tmp_path / name, colors(10), times(10))) as opened:
             assert opened.frame_count == pytest.approx(10, abs=1)
@@ -222,7 +222,7 @@ def test_a_slow_reader_still_gets_a_cameras_last_frame(camera: str) -> None:
     assert last.time == pytest.approx(39 / 25, abs=1e-3)
 
 
-def test_a_camera_is_let_go(camera: str) -> None:
+def test_a_camera_is_released(camera: str) -> None:
     with Clip.open(camera) as opened:
         frames = iter(opened)
         next(frames)
@@ -257,7 +257,7 @@ class Breaks:
         raise av.FFmpegError(5, "Input/output error")
 
 
-def test_frames_before_a_break_are_all_given(tmp_path: Path) -> None:
+def test_all_frames_before_a_read_error_are_returned(tmp_path: Path) -> None:
     """A decoder holds some back, to bring them into their order."""
     path = write_clip(tmp_path / "a.mkv", colors(20), times(20))
     with Clip.open(path) as opened:

@@ -28,7 +28,7 @@ def run(path: np.ndarray, rate: float, smoother: Smoother | None = None) -> np.n
 
 
 @pytest.mark.parametrize("rate", [30, 50, 60])
-def test_a_still_person_trembles_a_third_as_much_around_the_same_place(rate: int) -> None:
+def test_the_jitter_of_a_still_person_is_reduced_to_a_third(rate: int) -> None:
     # The noise of the embedded model on an image that stands still: 0.9% of the person's height.
     rng = np.random.default_rng(rate)
     given = rng.normal(500, 0.009 * HEIGHT, (20 * rate, 17, 2))
@@ -42,7 +42,7 @@ def test_a_still_person_trembles_a_third_as_much_around_the_same_place(rate: int
 
 @pytest.mark.parametrize(("speed", "lag"), [(0.1, 0.145), (1.0, 0.024), (4.0, 0.007)])
 @pytest.mark.parametrize("rate", [25, 30, 60])
-def test_the_delay_is_what_the_docstring_says(speed: float, lag: float, rate: int) -> None:
+def test_the_delay_is_that_of_the_docstring(speed: float, lag: float, rate: int) -> None:
     path = np.arange(3 * rate)[:, None, None] / rate * speed * HEIGHT * np.ones((1, 1, 2)) / 2**0.5
     behind = np.linalg.norm(path[-1] - run(path, rate)[-1], axis=-1) / (speed * HEIGHT)
     assert behind == pytest.approx(lag, abs=0.0015)
@@ -50,7 +50,7 @@ def test_the_delay_is_what_the_docstring_says(speed: float, lag: float, rate: in
 
 
 @given(st.integers(5, 120), st.floats(-1e4, 1e4), st.integers(1, 40))
-def test_what_stands_still_stays_where_it_is(rate: int, place: float, count: int) -> None:
+def test_still_points_stay(rate: int, place: float, count: int) -> None:
     steadied = run(np.full((count, 1, 2), place), rate)
     np.testing.assert_allclose(steadied, np.float32(place), rtol=1e-6, atol=1e-4)
 
@@ -76,7 +76,7 @@ def test_points_stay_between_old_and_new(seed: int, steps: list[float]) -> None:
         old = found
 
 
-def test_unsure_keypoints_pass_and_start_anew() -> None:
+def test_unconfident_keypoints_pass_and_start_again() -> None:
     smoother = Smoother()
     scores = np.full(17, 0.9)
     smoother(poses(np.full((17, 2), 100.0), scores), 0)
@@ -89,7 +89,7 @@ def test_unsure_keypoints_pass_and_start_anew() -> None:
     assert found[3, :2].tolist() == [120, 120]
 
 
-def test_persons_are_steadied_by_their_ids_and_forgotten_when_away() -> None:
+def test_persons_are_smoothed_by_id_and_forgotten() -> None:
     smoother = Smoother(keep=0.5)
     points = np.stack([np.full((17, 2), 100.0), np.full((17, 2), 300.0)])
     smoother(poses(points, ids=(4, 9)), 0)

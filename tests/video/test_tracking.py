@@ -23,7 +23,7 @@ def persons(*places: tuple[float, float], score: float = 0.9) -> Poses:
 
 
 @pytest.mark.parametrize("score", [0.9, 0.05], ids=["by keypoints", "by boxes"])
-def test_ids_follow_persons_in_whatever_order(score: float) -> None:
+def test_ids_follow_persons_in_any_order(score: float) -> None:
     tracker, rng = Tracker(), np.random.default_rng(0)
     for frame in range(50):
         places = np.array([[10 + 2 * frame, 20], [300 - frame, 25], [200, 200 + frame]])
@@ -38,14 +38,14 @@ def test_ids_follow_persons_in_whatever_order(score: float) -> None:
 @pytest.mark.parametrize(
     ("away", "same"), [(0.2, True), (1.0, True), (1.9, True), (2.2, False), (10, False)]
 )
-def test_who_is_away_is_remembered_for_two_seconds(away: float, same: bool) -> None:
+def test_a_track_is_kept_for_two_seconds(away: float, same: bool) -> None:
     tracker = Tracker()
     tracker.update(persons((100, 100)), 0)
     (found,) = tracker.update(persons((104, 101)), away)
     assert found == (1 if same else 2)
 
 
-def test_who_is_hidden_is_expected_where_the_way_leads() -> None:
+def test_a_hidden_person_is_expected_along_the_path() -> None:
     tracker = Tracker()
     for frame in range(20):
         tracker.update(persons((6 * frame, 50)), frame / RATE)
@@ -54,21 +54,21 @@ def test_who_is_hidden_is_expected_where_the_way_leads() -> None:
     assert found == 1
 
 
-def test_someone_far_away_is_somebody_else() -> None:
+def test_a_distant_pose_gets_a_new_id() -> None:
     tracker = Tracker()
     tracker.update(persons((0, 0)), 0)
     assert tracker.update(persons((400, 0)), 1 / RATE).tolist() == [2]
     assert tracker.update(persons((400, 0), (0, 0)), 2 / RATE).tolist() == [2, 1]
 
 
-def test_the_best_sum_wins_not_the_best_pair() -> None:
+def test_the_assignment_is_globally_optimal() -> None:
     """Both stepped to the right: the left one now stands nearly where the right one was."""
     tracker = Tracker()
     tracker.update(persons((0, 0), (14, 0)), 0)
     assert tracker.update(persons((11, 0), (25, 0)), 1 / RATE).tolist() == [1, 2]
 
 
-def test_nobody() -> None:
+def test_no_persons() -> None:
     tracker = Tracker()
     nobody = Poses.empty(COCO_17)
     assert tracker.update(nobody, 0).shape == (0,)
@@ -77,7 +77,7 @@ def test_nobody() -> None:
     assert tracker.update(persons((0, 0)), 0.3).tolist() == [1]
 
 
-def test_times_that_stand_still() -> None:
+def test_repeated_times() -> None:
     tracker = Tracker()
     for _ in range(3):
         assert tracker.update(persons((5, 5)), 1.0).tolist() == [1]

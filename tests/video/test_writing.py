@@ -35,7 +35,7 @@ def copy(source: Path, target: Path, most: int = 1000) -> Recorder:
         ("a.mov", "libx264", "pcm_s16le"),
     ],
 )
-def test_sound_and_duration_survive(tmp_path: Path, name: str, codec: str, sound: str) -> None:
+def test_sound_and_duration_are_kept(tmp_path: Path, name: str, codec: str, sound: str) -> None:
     tick = Fraction(1, 25)  # the finest that AVI can have
     source = write_clip(tmp_path / name, colors(50), times(50), codec=codec, sound=sound, tick=tick)
     target = tmp_path / "out.mp4"
@@ -60,7 +60,7 @@ def test_sound_starts_with_the_images(tmp_path: Path) -> None:
     assert sound_packets(tmp_path / "out.mp4")[0][0] == pytest.approx(0, abs=0.03)
 
 
-def test_a_stopped_clip_has_no_longer_sound(tmp_path: Path) -> None:
+def test_the_sound_of_a_stopped_clip_ends_with_its_frames(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "a.mp4", colors(50), times(50), sound="aac")
     copy(source, tmp_path / "out.mp4", most=20)
     assert len(frames(tmp_path / "out.mp4")) == 20
@@ -73,7 +73,7 @@ def test_sound_that_an_mp4_cannot_hold_is_named(tmp_path: Path) -> None:
     assert len(frames(tmp_path / "out.mp4")) == 5
 
 
-def test_a_variable_frame_rate_stays_one(tmp_path: Path) -> None:
+def test_a_variable_frame_rate_is_kept(tmp_path: Path) -> None:
     at = [0, 0.04, 0.2, 0.21, 0.5, 1.0]
     with Recorder(tmp_path / "out.mp4", 25) as writing:
         for image, time, until in zip(colors(6), at, [*at[1:], 1.5], strict=True):
@@ -83,7 +83,7 @@ def test_a_variable_frame_rate_stays_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 48), (63, 48), (64, 47), (61, 45)])
-def test_odd_sizes_grow_by_a_repeated_edge(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_odd_sizes_are_padded(tmp_path: Path, size: tuple[int, int]) -> None:
     decoded = colors(1, size)[0]
     with Recorder(tmp_path / "out.mp4", 25) as writing:
         writing.write(decoded, 0, 0.04)
@@ -97,7 +97,7 @@ def test_odd_sizes_grow_by_a_repeated_edge(tmp_path: Path, size: tuple[int, int]
 
 @pytest.mark.parametrize("rgb", [(200, 20, 20), (20, 200, 20), (20, 20, 200), (255, 255, 255),
                                  (0, 0, 0), (230, 180, 150)])  # fmt: skip
-def test_colors_survive(tmp_path: Path, rgb: tuple[int, int, int]) -> None:
+def test_colors_are_kept(tmp_path: Path, rgb: tuple[int, int, int]) -> None:
     with Recorder(tmp_path / "out.mp4", 25) as writing:
         writing.write(np.full((48, 64, 3), rgb, np.uint8), 0, 0.04)
     with Clip.open(tmp_path / "out.mp4") as clip:
@@ -105,7 +105,7 @@ def test_colors_survive(tmp_path: Path, rgb: tuple[int, int, int]) -> None:
     assert np.abs(frame.image.astype(int) - rgb).max() <= 4
 
 
-def test_times_that_stand_still_or_run_back(tmp_path: Path) -> None:
+def test_repeated_and_decreasing_times(tmp_path: Path) -> None:
     with Recorder(tmp_path / "out.mp4", 25) as writing:
         for image, time in zip(colors(4), [0, 0.1, 0.1, 0.05], strict=True):
             writing.write(image, time, 0.04)
@@ -122,7 +122,7 @@ def test_another_encoder_where_the_best_is_missing(
     assert [frame.time for frame in found] == pytest.approx(times(10), abs=1e-4)
 
 
-def test_nothing_is_there_before_the_end_and_nothing_stays_behind(tmp_path: Path) -> None:
+def test_the_file_appears_at_the_end_without_leftovers(tmp_path: Path) -> None:
     target = tmp_path / "new" / "out.mp4"
     with Recorder(target, 25) as writing:
         writing.write(colors(1)[0], 0, 0.04)
@@ -133,7 +133,7 @@ def test_nothing_is_there_before_the_end_and_nothing_stays_behind(tmp_path: Path
     assert list((tmp_path / "none").iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with refused("write-failed", "out.mp4"):
         Recorder(tmp_path / "file" / "out.mp4", 25)
@@ -158,7 +158,7 @@ except UserError as error:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits on file sizes")
-def test_a_disk_that_is_full(tmp_path: Path) -> None:
+def test_a_full_disk(tmp_path: Path) -> None:
     """A limit on the size of files stands in for it."""
     target = tmp_path / "new" / "out.mp4"
     done = subprocess.run(
@@ -169,7 +169,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     assert list(target.parent.iterdir()) == []
 
 
-def test_sound_whose_times_run_back_is_left_out(tmp_path: Path) -> None:
+def test_sound_with_decreasing_times_is_left_out(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.ts", colors(10), times(10), sound="libmp3lame")
     path.write_bytes(path.read_bytes() * 2)  # as joined clips are
     copy(path, tmp_path / "out.mp4")

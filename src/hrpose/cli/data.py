@@ -37,11 +37,6 @@ class Figure(StrEnum):
     animal = "animal"
 
 
-@app.callback()
-def _data() -> None:
-    pass
-
-
 @app.command(
     epilog=examples(
         "hrpose data synthetic drawn/train", "hrpose data synthetic animals --figure animal"
