@@ -220,9 +220,9 @@ def test_a_server_that_cannot_start_says_why_in_one_line(
     for words, code in (
         (("--port", str(httpx.URL(running.url).port)), "address-unavailable"),
         (("--host", "256.1.1.1"), "address-unavailable"),
-        (("--weights", str(tmp_path / "broken.onnx")), "weights-[a-z]+"),
-        (("--weights", "nothing"), "[a-z-]+"),
-        (("--detector", "nobody"), "[a-z-]+"),
+        (("--weights", str(tmp_path / "broken.onnx")), "weights-damaged"),
+        (("--weights", "nothing"), "weights-unknown"),
+        (("--detector", "nobody"), "detector-unknown"),
         (("--token", "a\nb"), "option-invalid"),
     ):
         monkeypatch.setattr(sys, "argv", ["hrpose", "serve", "--weights", str(weights), *words])
