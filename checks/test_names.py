@@ -1,4 +1,4 @@
-"""Names that the documentation mentions exist: modules, files, error codes, kinds of findings."""
+"""The documentation names what exists (modules, files, codes), in the vocabulary of the field."""
 
 import importlib
 import re
@@ -10,7 +10,7 @@ import pytest
 from hrpose.metadata import DetectorMetadata, Metadata
 from hrpose.quality.labels import KINDS
 
-from .pages import PAGES, ROOT, name
+from .pages import PAGES, ROOT, name, prose
 
 SOURCE = "\n".join(file.read_text("utf-8") for file in (ROOT / "src").rglob("*.py"))
 # What was, keeps its names.
@@ -18,6 +18,14 @@ CURRENT = [page for page in PAGES if "history" not in page.parts]
 PLACES = ("", "src/", "src/hrpose/", "docs/")
 # Files of which the documentation says that a command writes them, and keys of metadata.
 WRITTEN = {"hrpose.zip", *Metadata.keys, *DetectorMetadata.keys}
+
+
+# Nouns that were invented here once; a reader of the field would not know them.
+INVENTED = re.compile(
+    r"\b(passport|finder|doctor|ahead|lies|whole picture|floors?|rooms?|walks?|licence|colours?|"
+    r"centres?|joints?|pictures?)\b",
+    re.IGNORECASE,
+)
 
 
 def current(page: Path) -> str:
@@ -85,3 +93,8 @@ def test_findings_are_listed() -> None:
     page = (ROOT / "docs" / "guide" / "check-data.md").read_text("utf-8")
     rows = re.findall(r"(?m)^\| (`[a-z-]+`(?:, `[a-z-]+`)*) \|", page)
     assert {word for row in rows for word in re.findall(r"[a-z-]+", row)} == set(KINDS)
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=name)
+def test_words_are_those_of_the_field(page: Path) -> None:
+    assert INVENTED.findall(prose(page)) == []
