@@ -20,7 +20,7 @@ from .pages import PAGES, ROOT, blocks, name
 EXTRAS = set(
     tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 )
-TARGETS = set(re.findall(r"(?m)^(\w+):", (ROOT / "Makefile").read_text()))
+TARGETS = set(re.findall(r"(?m)^([\w-]+):", (ROOT / "Makefile").read_text()))
 CLI: Any = get_command(app)
 
 
