@@ -24,11 +24,7 @@ _KEYPOINT = pa.struct(
     ]
 )
 _PERSON = pa.struct(
-    [
-        ("box", pa.list_(pa.float32())),
-        ("score", pa.float32()),
-        ("keypoints", pa.list_(_KEYPOINT)),
-    ]
+    [("box", pa.list_(pa.float32())), ("score", pa.float32()), ("keypoints", pa.list_(_KEYPOINT))]
 )
 SCHEMA = pa.schema(
     [
@@ -52,9 +48,7 @@ class Counts:
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(
-            self.images + other.images,
-            self.failed + other.failed,
-            self.persons + other.persons,
+            self.images + other.images, self.failed + other.failed, self.persons + other.persons
         )
 
 

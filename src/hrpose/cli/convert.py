@@ -7,15 +7,7 @@ from typing import Annotated
 import typer
 
 from hrpose.cli.console import counted, persons_in
-from hrpose.cli.options import (
-    Coco,
-    Copy,
-    CopyToo,
-    ImagesBeside,
-    ImagesToCopy,
-    NewFolder,
-    examples,
-)
+from hrpose.cli.options import Coco, Copy, CopyToo, ImagesBeside, ImagesToCopy, NewFolder, examples
 from hrpose.data.formats import SOURCES, TARGETS, Source, Target
 
 app = typer.Typer(help="Convert data sets to COCO keypoints JSON, and back.", no_args_is_help=True)

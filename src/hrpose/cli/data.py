@@ -292,8 +292,7 @@ def sigmas(
         ),
     ] = None,
     results: Annotated[
-        Path | None,
-        typer.Option(help="COCO results: shows how their AP depends on the sigmas."),
+        Path | None, typer.Option(help="COCO results: shows how their AP depends on the sigmas.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="YAML file to write, for `data.skeleton` in recipes.")
@@ -314,8 +313,7 @@ def sigmas(
 
     if out is not None and out.exists():
         raise UserError(
-            f"{out}: exists and may have been edited; remove it first",
-            code="overwrite-refused",
+            f"{out}: exists and may have been edited; remove it first", code="overwrite-refused"
         )
 
     def persons(parsed: CocoAnnotations) -> PersonTable:
@@ -385,8 +383,7 @@ def skeleton(
         typer.echo(to_yaml(found), nl=False)
     elif out.exists():
         raise UserError(
-            f"{out}: exists and may have been edited; remove it first",
-            code="overwrite-refused",
+            f"{out}: exists and may have been edited; remove it first", code="overwrite-refused"
         )
     else:
         write_atomically(out, to_yaml(found))

@@ -132,8 +132,7 @@ def evaluate_detector(
     detector: Detector = "builtin",
     box_threshold: BoxThreshold = None,
     min_height: Annotated[
-        float,
-        typer.Option(help="Ignore persons and boxes of a smaller height, in pixels.", min=0),
+        float, typer.Option(help="Ignore persons and boxes of a smaller height, in pixels.", min=0)
     ] = 96.0,
     min_iou: Annotated[
         float, typer.Option(help="The minimum IoU of a box and its person.", min=0.01, max=1)
@@ -266,8 +265,7 @@ def verify(
         typer.Option(help="A data set for --weights: COCO keypoints JSON.", rich_help_panel=MODEL),
     ] = None,
     images: Annotated[
-        str | None,
-        typer.Option(help="Images of --annotations.", rich_help_panel=MODEL),
+        str | None, typer.Option(help="Images of --annotations.", rich_help_panel=MODEL)
     ] = None,
     boxes: Annotated[
         str, typer.Option(help="ground-truth, or a COCO detections file.", rich_help_panel=MODEL)

@@ -7,15 +7,7 @@ from collections.abc import Callable
 import typer
 
 from hrpose._version import __version__
-from hrpose.cli import (
-    batch,
-    data,
-    evaluate,
-    predict,
-    serve,
-    train,
-    weights,
-)
+from hrpose.cli import batch, data, evaluate, predict, serve, train, weights
 from hrpose.cli.console import report
 from hrpose.cli.options import examples
 from hrpose.errors import UserError, missing

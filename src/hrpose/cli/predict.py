@@ -86,8 +86,7 @@ def predict(
         ),
     ] = None,
     every: Annotated[
-        int,
-        typer.Option(min=1, help="Detect persons in every n-th frame.", rich_help_panel=CLIPS),
+        int, typer.Option(min=1, help="Detect persons in every n-th frame.", rich_help_panel=CLIPS)
     ] = 5,
     smooth: Annotated[
         bool, typer.Option(help="Smooth the keypoints over time.", rich_help_panel=CLIPS)
@@ -134,11 +133,7 @@ def predict(
     if side_by_side is not None:
         # In the boxes of the first.
         beside = load(
-            side_by_side,
-            detector="none",
-            flip_test=flip_test,
-            refine=refine,
-            batch_size=batch_size,
+            side_by_side, detector="none", flip_test=flip_test, refine=refine, batch_size=batch_size
         )
     failures = list(inputs.problems)
     with stop_signal() as signal:
@@ -358,8 +353,7 @@ def _largest_box(
             return found[0], "No detector was used: the box is the full image."
     if not len(found):
         raise UserError(
-            f"{path}: found no person; give a box with --box x,y,w,h",
-            code="persons-missing",
+            f"{path}: found no person; give a box with --box x,y,w,h", code="persons-missing"
         )
     largest = found[int(np.argmax(found[:, 2] * found[:, 3]))]
     if len(found) == 1:

@@ -28,8 +28,7 @@ def train(
     overrides: Overrides = None,
     resume: Resume = False,
     check: Annotated[
-        bool,
-        typer.Option("--check", help="Only check the recipe, the data and the weights."),
+        bool, typer.Option("--check", help="Only check the recipe, the data and the weights.")
     ] = False,
 ) -> None:
     """Train a pose model by a recipe. Warnings about the recipe and the data come first."""

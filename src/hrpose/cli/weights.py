@@ -53,8 +53,7 @@ def list_weights() -> None:
 def download(
     names: Names,
     origin: Annotated[
-        str | None,
-        typer.Option("--from", help="Another address, or a local file (for one name)."),
+        str | None, typer.Option("--from", help="Another address, or a local file (for one name).")
     ] = None,
 ) -> None:
     """Download weights into the cache and verify them; pose models are converted, ready to run."""
