@@ -86,10 +86,13 @@ def write_atomically(path: Path, data: bytes | str) -> None:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another folder",
-            code="write-failed",
-        ) from error
+        raise write_error(path, error) from error
+
+
+def write_error(path: Path, error: Exception, remedy: str = "choose another folder") -> UserError:
+    """The error to raise where `path` cannot be written."""
+    reason = getattr(error, "strerror", None) or error
+    return UserError(f"{path}: cannot be written ({reason}); {remedy}", code="write-failed")
 
 
 def prefetch(work: Callable[[T], R], items: Iterable[T], threads: int = 2) -> Iterator[R]:

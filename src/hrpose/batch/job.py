@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from hrpose._version import __version__
 from hrpose.batch.source import without_query
 from hrpose.errors import UserError
-from hrpose.io import write_atomically
+from hrpose.io import write_atomically, write_error
 
 VERSION = 1
 
@@ -204,10 +204,7 @@ def locked(folder: Path) -> Iterator[None]:
             code="folder-locked",
         ) from None
     except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written ({error.strerror or error}); choose another --out",
-            code="write-failed",
-        ) from error
+        raise write_error(folder, error, "choose another --out") from error
     try:
         yield
     finally:

@@ -19,6 +19,7 @@ from typing import Any
 from hrpose.data.images import ImageFiles, images_beside, stays_inside
 from hrpose.errors import UserError
 from hrpose.image import MAX_BYTES
+from hrpose.io import write_error
 from hrpose.poses import Poses
 from hrpose.skeleton import Skeleton
 
@@ -74,7 +75,7 @@ def write_folder(
         out.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
-        raise _write_error(out, error) from error
+        raise write_error(out, error) from error
     try:
         for each in images:
             _add(staged, each, copy)
@@ -88,7 +89,7 @@ def write_folder(
         staged.rename(out)
     except OSError as error:
         shutil.rmtree(staged, ignore_errors=True)
-        raise _write_error(out, error) from error
+        raise write_error(out, error) from error
     except UnicodeEncodeError as error:
         shutil.rmtree(staged, ignore_errors=True)
         raise UserError(
@@ -145,13 +146,6 @@ def _inside(folder: Path, name: str) -> Path:
             code="annotations-invalid",
         )
     return folder / name
-
-
-def _write_error(out: Path, error: OSError) -> UserError:
-    reason = error.strerror or error
-    return UserError(
-        f"{out}: cannot be written ({reason}); choose another folder", code="write-failed"
-    )
 
 
 # Where CVAT and Datumaro look for the images and annotations of a COCO data set.

@@ -16,7 +16,7 @@ from hrpose.data.dataset_folder import ANNOTATIONS, IMAGES, CocoSet
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
 from hrpose.image import encode, is_upright
-from hrpose.io import write_atomically
+from hrpose.io import write_atomically, write_error
 from hrpose.poses import Poses
 from hrpose.predict.inputs import ClipInput, ImageInput, Prediction
 from hrpose.skeleton import Skeleton
@@ -56,10 +56,7 @@ class Saving:
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
         except OSError as error:
-            raise UserError(
-                f"{self.folder}: cannot be written ({error.strerror}); choose another --out",
-                code="write-failed",
-            ) from error
+            raise write_error(self.folder, error, "choose another --out") from error
 
     def draw(self, image: NDArray[np.uint8], poses: Poses, *more: str) -> NDArray[np.uint8]:
         """The image with its skeletons, the marks, and `more` marks."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hrpose.errors import UserError
+from hrpose.io import write_error
 from hrpose.video.reading import open_container
 
 # In order of preference; which of them exist depends on how FFmpeg was built. Every build can write
@@ -72,7 +73,7 @@ class Recorder:
             self._mux(self._video.encode(frame))
             self._copy_sound(self._end)
         except (OSError, av.FFmpegError) as error:  # a full disk
-            raise self._failed(error) from error
+            raise write_error(self.path, error) from error
 
     def close(self, rest_of_sound: bool = False) -> None:
         """Finish the file; a second call does nothing. Without frames there is no file.
@@ -92,7 +93,7 @@ class Recorder:
                 self._unfinished.chmod(0o644)
                 self._unfinished.replace(self.path)
         except (OSError, av.FFmpegError) as error:
-            raise self._failed(error) from error
+            raise write_error(self.path, error) from error
         finally:
             self._unfinished.unlink(missing_ok=True)
             if self._sound is not None:
@@ -132,12 +133,6 @@ class Recorder:
             packet.duration = self._durations.pop(0)
             packet.time_base = CLOCK
             self._container.mux(packet)
-
-    def _failed(self, error: OSError | av.FFmpegError) -> UserError:
-        return UserError(
-            f"{self.path}: cannot be written ({error.strerror or error}); choose another folder",
-            code="write-failed",
-        )
 
 
 class _Sound:
@@ -196,10 +191,7 @@ def _temporary(path: Path) -> Path:
         ) as file:
             return Path(file.name)
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another folder",
-            code="write-failed",
-        ) from error
+        raise write_error(path, error) from error
 
 
 def _exists(encoder: str) -> bool:

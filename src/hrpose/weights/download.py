@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from hrpose._version import __version__
 from hrpose.errors import UserError
-from hrpose.io import MAX_MODEL_BYTES
+from hrpose.io import MAX_MODEL_BYTES, write_error
 from hrpose.weights.registry import Released, published_file, usable_file
 
 _BLOCK = 1 << 18
@@ -59,11 +59,7 @@ def download(
             _fetch(address, part, report, max_bytes, timeout)
         adopt(part, target, sha256, address)
     except OSError as error:
-        raise UserError(
-            f"{target}: cannot be written ({error.strerror or error}); set HRPOSE_HOME to a folder "
-            "with space",
-            code="write-failed",
-        ) from error
+        raise write_error(target, error, "set HRPOSE_HOME to a folder with space") from error
 
 
 def adopt(part: Path, target: Path, sha256: str, origin: object) -> None:
