@@ -1,6 +1,7 @@
 """The one exception for what a user can fix, and the one for a package that is not installed."""
 
 import re
+from functools import partial
 from typing import Any
 
 
@@ -12,13 +13,13 @@ class UserError(ValueError):
     and ends with exit code 2; docs/reference/errors.md lists the codes.
     """
 
-    def __init__(self, message: str, code: str = "bad-input") -> None:
+    def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message)
         self.code = code
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions are pickled by their arguments, and the code is not among them.
-        return type(self), (str(self), self.code)
+        return partial(type(self), code=self.code), (str(self),)
 
 
 def missing(what: str, error: ImportError, install: str) -> UserError:

@@ -77,7 +77,7 @@ def check(status: int, body: bytes) -> None:
     if status >= 400:
         reason = json.loads(body)["reason"]
         assert reason
-        raise UserError(" ".join(reason.split()))
+        raise UserError(" ".join(reason.split()), code="refused")
 
 
 class InProcess:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from hrpose.data.dataset import Draw, TrainingSampler
 from hrpose.errors import UserError
-from hrpose.image import ImageError
 from hrpose.models.checkpoint import read_torch
 from hrpose.training import trainer
 from hrpose.training.checkpointing import last_checkpoint
@@ -145,7 +144,7 @@ FREE_SPACE = (
 
 
 def caused_by(cause: Exception) -> UserError:
-    error = UserError("runs/w32/checkpoints/next.ckpt: cannot be written")
+    error = UserError("runs/w32/checkpoints/next.ckpt: cannot be written", code="write-failed")
     error.__cause__ = cause
     return error
 
@@ -162,12 +161,12 @@ def caused_by(cause: Exception) -> UserError:
             "memory; continue with --resume, and with fewer training.workers if it happens again",
         ),
         (
-            ImageError(
+            RuntimeError(
                 "Caught ImageError in DataLoader worker process 0.\nOriginal Traceback (most "
                 "recent call last):\n  File ...\nhrpose.image.ImageError: a.jpg: cut off; copy "
                 "it again\n"
             ),
-            "bad-input",  # PyTorch keeps only the message of a worker's error
+            "sample-unreadable",  # PyTorch keeps only the message of a worker's error
             "a.jpg: cut off; copy it again",
         ),
         (
@@ -188,7 +187,7 @@ def test_a_known_failure_is_one_line(error: Exception, code: str, line: str) -> 
     [
         ValueError("a mistake of ours"),
         OSError(errno.EACCES, "Permission denied"),
-        UserError("a line of its own"),
+        UserError("a line of its own", code="json-invalid"),
         RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
     ],
 )

@@ -335,14 +335,14 @@ def _heads(annotations: CocoAnnotations, table: PersonTable, required: bool) -> 
     if not is_mpii(table.skeleton):
         raise UserError(
             f"{annotations.path}: PCKh is for MPII's 16 keypoints, found others",
-            "metric-unavailable",
+            code="metric-unavailable",
         )
     truth = pckh_truth(annotations, table.annotation_ids)
     if truth is None and required:
         raise UserError(
             f"{annotations.path}: expected persons with a 'head_box', found none; "
             "run 'hrpose data convert mpii' on a folder with gt_valid.mat",
-            "metric-unavailable",
+            code="metric-unavailable",
         )
     return truth
 

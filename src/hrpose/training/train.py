@@ -154,7 +154,9 @@ def read_start(recipe: Recipe) -> Weights | None:
     try:
         path = weights.find(recipe.weights)
     except UserError as error:
-        raise UserError(f"weights: {error}; without any: --set weights=null", error.code) from error
+        raise UserError(
+            f"weights: {error}; without any: --set weights=null", code=error.code
+        ) from error
     start = convert.read(path)
     if start.network != recipe.network:
         raise UserError(

@@ -65,9 +65,10 @@ def known_failure(error: Exception, out: Path) -> UserError | None:
             "continue with --resume, and with fewer training.workers if it happens again",
             code="worker-killed",
         )
-    if isinstance(error, UserError) and message.startswith("Caught "):
-        # PyTorch passes a worker's error on as its traceback, whose last line is the message.
-        return UserError(message.rstrip().splitlines()[-1].partition("Error: ")[2], error.code)
+    worker_error = re.search(r"(?s)^Caught .*\nhrpose\.[\w.]+Error: (.+)", message)
+    if worker_error is not None:
+        # PyTorch passes on a worker's traceback alone, whose last line has the message.
+        return UserError(worker_error[1].strip(), code="sample-unreadable")
     lost = isinstance(error, RuntimeError) and any(words in message for words in _PROCESS_LOST)
     if lost or isinstance(error, distributed.DistBackendError | distributed.DistNetworkError):
         return UserError(
