@@ -85,8 +85,8 @@ def _reading(suffix: str, change: Callable[[bytes], bytes]) -> Iterator[None]:
 
     def fault(file: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
         if mode == "rb" and isinstance(file, str | Path) and str(file).endswith(suffix):
-            with opened(file, "rb") as whole:
-                return io.BytesIO(change(whole.read()))
+            with opened(file, "rb") as opened_file:
+                return io.BytesIO(change(opened_file.read()))
         return opened(file, mode, *arguments, **options)
 
     with patch.object(builtins, "open", fault), patch.object(io, "open", fault):

@@ -15,7 +15,6 @@ from evaluation.oracle import DataSet, Oracle, detections
 from hrpose import api
 from hrpose.cli.main import app
 from hrpose.data.formats.mpii import convert
-from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.evaluate import Report, evaluate
 from hrpose.metadata import Metadata
@@ -143,7 +142,7 @@ def test_images_in_a_zip_file_give_the_same_metrics(coco: DataSet, tmp_path: Pat
     path = zipped(coco, tmp_path / "val2017.zip")
     for place in (path, f"{path}@/val2017"):
         assert run_oracle(coco, images=place) == run_oracle(coco)
-    with pytest.raises(UserError, match="train2017"):
+    with refused("images-missing", "train2017"):
         run_oracle(coco, images=f"{path}@/train2017")
 
 

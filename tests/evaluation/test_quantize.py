@@ -44,9 +44,9 @@ def test_the_command_writes_a_smaller_file_with_nearly_the_same_heatmaps(
     monkeypatch.undo()
     assert done.exit_code == 0, done.output
     assert "left_wrist" in done.output
-    whole = weights.find("w16-small")
-    assert out.stat().st_size < 0.4 * whole.stat().st_size
-    before, after = OnnxSession(whole), OnnxSession(out)
+    original = weights.find("w16-small")
+    assert out.stat().st_size < 0.4 * original.stat().st_size
+    before, after = OnnxSession(original), OnnxSession(out)
     assert after.metadata.name == "w16-small-int8"
     assert after.metadata.codec == before.metadata.codec
     assert after.metadata.license == before.metadata.license

@@ -179,9 +179,9 @@ def test_bad_input(tmp_path: Path) -> None:
     with refused("labels-missing"):
         from_repeats(tables(tmp_path, document, elsewhere))
     file = write(tmp_path / "one.json", document)
-    nobody = write(tmp_path / "nobody.json", {**document, "annotations": []})
+    empty = write(tmp_path / "empty.json", {**document, "annotations": []})
     for code, mention, arguments in (
-        ("annotations-invalid", "nobody.json", [str(nobody)]),
+        ("annotations-invalid", "empty.json", [str(empty)]),
         ("option-conflict", "--limb-share", [str(file), "--limb-share", "0.2"]),
     ):
         with refused(code, mention):

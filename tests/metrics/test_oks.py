@@ -74,26 +74,26 @@ def test_what_stays_is_what_the_rule_says(seed, n, threshold):
 
 
 @pytest.mark.parametrize(
-    ("whole", "single"), [(oks_nms_per_image, oks_nms), (soft_oks_nms_per_image, soft_oks_nms)]
+    ("together", "single"), [(oks_nms_per_image, oks_nms), (soft_oks_nms_per_image, soft_oks_nms)]
 )
 @given(seed=st.integers(0, 2**32), n=st.integers(0, 60))
-def test_a_set_equals_its_images(whole, single, seed, n):
+def test_a_set_equals_its_images(together, single, seed, n):
     poses, areas, scores = persons(seed, n)
     image_ids = np.random.default_rng(seed).integers(0, 6, n) * 11
     expected = []
     for image in np.unique(image_ids):
         own = np.flatnonzero(image_ids == image)
         expected += own[single(poses[own], areas[own], scores[own], 0.6, SIGMAS)].tolist()
-    assert whole(image_ids, poses, areas, scores, 0.6, SIGMAS).tolist() == expected
+    assert together(image_ids, poses, areas, scores, 0.6, SIGMAS).tolist() == expected
 
 
 def test_blocks_change_nothing(monkeypatch):
     poses, areas, scores = persons(1, 150)
     image_ids = np.arange(150) % 2
-    whole = oks_nms_per_image(image_ids, poses, areas, scores, 0.6, SIGMAS)
+    together = oks_nms_per_image(image_ids, poses, areas, scores, 0.6, SIGMAS)
     soft = soft_oks_nms(poses, areas, scores, 0.6, SIGMAS)
     monkeypatch.setattr("hrpose.metrics.oks._BLOCK", 7)
-    assert (oks_nms_per_image(image_ids, poses, areas, scores, 0.6, SIGMAS) == whole).all()
+    assert (oks_nms_per_image(image_ids, poses, areas, scores, 0.6, SIGMAS) == together).all()
     assert (soft_oks_nms(poses, areas, scores, 0.6, SIGMAS) == soft).all()
 
 

@@ -1,24 +1,23 @@
-"""The mean of several walks' weights."""
+"""The mean of the weights of several trainings."""
 
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import torch
 from tools.average import average, average_detectors
 
 from hrpose.codec import Codec
-from hrpose.errors import UserError
 from hrpose.metadata import DetectorMetadata, Metadata
 from hrpose.models import HRNet, checkpoint
 from hrpose.training.person_detector.train import build_network
 from hrpose.training.recipe import DetectorRecipe
+from refusals import refused
 from tiny_boxes import RECIPE, write_tiny_boxes
 
 METADATA = Metadata("w16-small", (64, 96), name="test")
 
 
-def walk(path: Path, seed: int, metadata: Metadata = METADATA) -> HRNet:
+def trained(path: Path, seed: int, metadata: Metadata = METADATA) -> HRNet:
     torch.manual_seed(seed)
     network = HRNet.from_name("w16-small")
     checkpoint.save(path, network, metadata)
@@ -27,8 +26,8 @@ def walk(path: Path, seed: int, metadata: Metadata = METADATA) -> HRNet:
 
 def test_every_number_is_the_mean(tmp_path: Path) -> None:
     files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
-    first = walk(files[0], 1, replace(METADATA, scores={"AP": 0.3}))
-    second = walk(files[1], 2)
+    first = trained(files[0], 1, replace(METADATA, scores={"AP": 0.3}))
+    second = trained(files[1], 2)
     average(files, tmp_path / "mean.safetensors")
     network, metadata = checkpoint.load(tmp_path / "mean.safetensors")
     assert metadata == METADATA
@@ -39,14 +38,14 @@ def test_every_number_is_the_mean(tmp_path: Path) -> None:
 
 def test_another_codec_is_refused(tmp_path: Path) -> None:
     files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
-    walk(files[0], 1)
-    walk(files[1], 1, replace(METADATA, codec=Codec("udp")))
-    with pytest.raises(UserError, match=r"b\.safetensors: expected the metadata of"):
+    trained(files[0], 1)
+    trained(files[1], 1, replace(METADATA, codec=Codec("udp")))
+    with refused("weights-unsuitable", "b.safetensors"):
         average(files, tmp_path / "mean.safetensors")
     assert not (tmp_path / "mean.safetensors").exists()
 
 
-def test_detectors_are_judged_anew(tmp_path: Path) -> None:
+def test_detectors_are_measured_again(tmp_path: Path) -> None:
     write_tiny_boxes(tmp_path)
     recipe = DetectorRecipe.model_validate(RECIPE)
     files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]

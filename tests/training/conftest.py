@@ -1,4 +1,4 @@
-"""What tests of whole trainings share."""
+"""The fixture of tests that run trainings."""
 
 from collections.abc import Iterator
 

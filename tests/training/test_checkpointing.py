@@ -126,7 +126,7 @@ def assert_same_end(out: Path, uninterrupted: Path) -> None:
 def test_three_kills_in_the_middle_of_epochs_change_nothing(
     data: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    # In an epoch after a checkpoint; long after one; with a worker that runs ahead.
+    # In an epoch after a checkpoint; long after one; with a worker that prefetches.
     statuses, _ = train(data, tmp_path, [3, 7, 13], "training.workers=1")
     assert statuses == [-signal.SIGKILL] * 3
     assert_same_end(tmp_path, uninterrupted)

@@ -20,7 +20,6 @@ from conftest import ROOT
 from data.mpii_files import write_mpii
 from hrpose import api
 from hrpose.data.formats.mpii import convert
-from hrpose.errors import UserError
 from hrpose.evaluation.evaluate import METRICS
 from hrpose.metadata import Metadata
 from hrpose.models import HRNet, checkpoint
@@ -92,14 +91,17 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, start: HRNet) ->
         read_start(recipe)
 
 
-@pytest.mark.parametrize("weights", ["nowhere.safetensors", "w32-imagenet"])
+@pytest.mark.parametrize(
+    ("weights", "code"),
+    [("nowhere.safetensors", "weights-unknown"), ("w32-imagenet", "weights-not-downloaded")],
+)
 def test_missing_weights_leave_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str, code: str
 ) -> None:
     monkeypatch.setenv("HRPOSE_HOME", str(tmp_path / "empty"))
     for seed, part in enumerate(("train", "val")):
         write_dataset(tmp_path / part, 1, seed)
-    with pytest.raises(UserError, match=weights):
+    with refused(code, weights):
         train(recipe_from(weights), tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -146,7 +148,7 @@ def epochs_logged(out: Path) -> list[list[int]]:
 
 @pytest.mark.slow
 def test_the_example_learns_synthetic_persons(tmp_path: Path) -> None:
-    """Its first epoch alone, with the rate falling within it: the whole is twice as good."""
+    """In one epoch, in which the rate falls; the full recipe is twice as good."""
     data, out = synthetic(tmp_path / "data", 1500, 60), tmp_path / "out"
     hrpose("train", RECIPE, "--data", data, "--out", out, "--set", "training.epochs=1")
     hrpose("data", "synthetic", tmp_path / "unseen", "--images", 60, "--seed", 2)

@@ -1,9 +1,9 @@
-"""Makes the part of the golden vectors that the package carries from the whole set.
+"""Writes the part of the golden vectors that the package has, from the full set.
 
     python tests/evaluation/parity/pack_golden.py
 
-Everything is still compared, on fewer pixels: each array of noise, which does not compress, is cut
-to what a check needs. `kept` in the JSON files says the slices.
+Everything is still compared, on fewer pixels: arrays of noise, which do not compress, are sliced.
+`kept` in the JSON files has the slices.
 """
 
 import json
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-WHOLE = Path(__file__).resolve().parents[2] / "golden"
-PART = WHOLE.parents[1] / "src" / "hrpose" / "evaluation" / "parity" / "vectors"
+FULL = Path(__file__).resolve().parents[2] / "golden"
+PART = FULL.parents[1] / "src" / "hrpose" / "evaluation" / "parity" / "vectors"
 
 EVERY = [None, None, 1]
 KEPT: dict[str, dict[str, list[list[int | None]]]] = {
@@ -37,12 +37,12 @@ COPIED = ("fakekeypoints100_ground_truth", "fakekeypoints100_results")
 
 
 def packed_facts(name: str) -> Any:
-    facts = json.loads((WHOLE / f"{name}.json").read_text())
+    facts = json.loads((FULL / f"{name}.json").read_text())
     return {**facts, "kept": KEPT[name]} if name in KEPT else facts
 
 
 def packed_arrays(name: str) -> dict[str, NDArray[Any]]:
-    with np.load(WHOLE / f"{name}.npz") as archive:
+    with np.load(FULL / f"{name}.npz") as archive:
         return {
             key: archive[key][tuple(slice(*part) for part in KEPT[name].get(key, []))]
             for key in archive

@@ -77,9 +77,9 @@ CHANGED: list[tuple[str, float, Callable[[Golden], Iterable[Check]], set[str]]] 
 
 def altered(**changes: Any) -> Golden:
     """The package's vectors with some arrays changed."""
-    whole = Golden.open()
-    arrays = {**whole.arrays("pipeline"), **changes}
-    return Golden(whole.folder, {"pipeline.npz": arrays})
+    full = Golden.open()
+    arrays = {**full.arrays("pipeline"), **changes}
+    return Golden(full.folder, {"pipeline.npz": arrays})
 
 
 def unequal(checks: Iterable[Check]) -> set[str]:
@@ -112,33 +112,33 @@ def test_a_changed_image_is_seen() -> None:
     ],
 )
 def test_a_changed_loss_is_seen(key: str, check: Any, seen: str) -> None:
-    whole = Golden.open()
-    facts = {**whole.facts("pipeline"), key: whole.facts("pipeline")[key] + 2e-5}
-    assert unequal(check(Golden(whole.folder, {"pipeline.json": facts}), TORCH)) == {seen}
+    full = Golden.open()
+    facts = {**full.facts("pipeline"), key: full.facts("pipeline")[key] + 2e-5}
+    assert unequal(check(Golden(full.folder, {"pipeline.json": facts}), TORCH)) == {seen}
 
 
 def test_another_order_of_suppression_is_seen() -> None:
-    whole = Golden.open()
-    groups = [dict(group) for group in whole.facts("pipeline")["nms"]]
+    full = Golden.open()
+    groups = [dict(group) for group in full.facts("pipeline")["nms"]]
     groups[1]["soft_keep_at_0p9"] = groups[1]["soft_keep_at_0p9"][::-1]
-    facts = {**whole.facts("pipeline"), "nms": groups}
-    changed = Golden(whole.folder, {"pipeline.json": facts})
+    facts = {**full.facts("pipeline"), "nms": groups}
+    changed = Golden(full.folder, {"pipeline.json": facts})
     assert unequal(check_metrics(changed)) == {"soft OKS-NMS at 0.9"}
 
 
 def test_other_results_are_seen() -> None:
-    whole = Golden.open()
-    fewer = whole.facts("fakekeypoints100_results")[1:]
-    changed = Golden(whole.folder, {"fakekeypoints100_results.json": fewer})
+    full = Golden.open()
+    fewer = full.facts("fakekeypoints100_results")[1:]
+    changed = Golden(full.folder, {"fakekeypoints100_results.json": fewer})
     assert unequal(check_coco(changed)) == {"COCO's ten metrics, its example"}
 
 
 def test_another_network_is_seen() -> None:
-    whole = Golden.open()
-    facts = dict(whole.facts(W32))
+    full = Golden.open()
+    facts = dict(full.facts(W32))
     facts["state_dict"] = [["first", [1]], *facts["state_dict"][1:]]
-    heatmaps = whole.arrays(W32)["heatmaps"] * np.float32(1.001)
-    changed = Golden(whole.folder, {f"{W32}.json": facts, f"{W32}.npz": {"heatmaps": heatmaps}})
+    heatmaps = full.arrays(W32)["heatmaps"] * np.float32(1.001)
+    changed = Golden(full.folder, {f"{W32}.json": facts, f"{W32}.npz": {"heatmaps": heatmaps}})
     assert unequal(check_network(changed, "w32", torch.device("cpu"))) == {
         "network w32: keys and shapes",
         "network w32: heatmaps",

@@ -14,7 +14,7 @@ PART = Golden.open()
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_the_packages_arrays_are_slices_of_the_whole(name: str) -> None:
+def test_the_packages_arrays_are_slices_of_the_full_set(name: str) -> None:
     expected, found = packed_arrays(name), PART.arrays(name)
     assert list(found) == list(expected) == list(golden_rules.arrays(name))
     for key, array in expected.items():
@@ -24,7 +24,7 @@ def test_the_packages_arrays_are_slices_of_the_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*KEPT, *COPIED])
-def test_the_packages_facts_are_those_of_the_whole(name: str) -> None:
+def test_the_packages_facts_are_those_of_the_full_set(name: str) -> None:
     assert PART.facts(name) == packed_facts(name)
 
 
@@ -35,11 +35,11 @@ def test_the_part_knows_that_it_is_one_and_is_small() -> None:
 
 
 def test_a_result_is_cut_as_the_arrays_were() -> None:
-    whole = golden_rules.arrays("pipeline")["crop3_image"]
-    cut = PART.cut("crop3_image", "pipeline", whole)
+    full = golden_rules.arrays("pipeline")["crop3_image"]
+    cut = PART.cut("crop3_image", "pipeline", full)
     np.testing.assert_array_equal(cut, PART.arrays("pipeline")["crop3_image"])
-    assert PART.cut("crop3_matrix", "pipeline", whole) is not None
-    assert PART.cut("crop3_matrix", "pipeline", whole).shape == whole.shape
+    assert PART.cut("crop3_matrix", "pipeline", full) is not None
+    assert PART.cut("crop3_matrix", "pipeline", full).shape == full.shape
 
 
 def test_a_folder_without_vectors(tmp_path: Path) -> None:

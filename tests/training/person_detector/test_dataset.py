@@ -134,9 +134,9 @@ def test_small_and_outside_persons_are_ignored(
 
 def test_outside_incomplete_boxes_nothing_counts() -> None:
     boxes = np.array([[8.0, 8.0, 16.0, 32.0]])
-    whole, everywhere = targets_of(boxes, INPUT)
+    complete, everywhere = targets_of(boxes, INPUT)
     partly, counts = targets_of(boxes, INPUT, complete=False)
-    np.testing.assert_array_equal(partly.heat, whole.heat)
+    np.testing.assert_array_equal(partly.heat, complete.heat)
     assert everywhere.all()
     rows, columns = np.nonzero(counts)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (2, 9, 2, 5)
@@ -144,8 +144,8 @@ def test_outside_incomplete_boxes_nothing_counts() -> None:
 
 
 def test_partly_boxed_images_come_after_the_others(dataset: DetectorDataset) -> None:
-    (whole,) = dataset.parts
-    both = DetectorDataset([whole, replace(whole, complete=False)], INPUT)
+    (complete,) = dataset.parts
+    both = DetectorDataset([complete, replace(complete, complete=False)], INPUT)
     assert len(both) == 2
     known, partly = (both[FrameDraw(image, (1,))] for image in (0, 1))
     assert (known.image == partly.image).all()
