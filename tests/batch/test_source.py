@@ -136,6 +136,7 @@ def test_invalid_lists(tmp_path: Path, name: str, content: object, mention: str)
 @pytest.mark.parametrize(
     ("text", "code"),
     [
+        ("nowhere", "images-missing"),
         ("nowhere.txt", "file-unreadable"),
         ("a.jpg", "images-missing"),
         ("ftp://host/a", "address-invalid"),
