@@ -111,6 +111,20 @@ def test_bad_input_writes_nothing(animals: Path, tmp_path: Path) -> None:
         assert not (tmp_path / "out").exists()
 
 
+def test_annotations_to_train_on_are_parsed_once(
+    animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, parsed = animals / "train" / "annotations.json", []
+    content, loads = train.read_bytes(), json.loads
+    monkeypatch.setattr(
+        json, "loads", lambda text, **options: parsed.append(text) or loads(text, **options)
+    )
+    missing = str(tmp_path / "no.json")  # reported after the training data was loaded
+    done = CliRunner().invoke(app, ["finetune", str(train), missing])
+    check_refusal(done, "file-unreadable", "no.json")
+    assert parsed.count(content) == 1
+
+
 def test_no_persons_to_train_on(animals: Path, tmp_path: Path) -> None:
     document = json.loads((animals / "train" / "annotations.json").read_text())
     empty = tmp_path / "empty.json"

@@ -133,6 +133,13 @@ def finetune(
     )
     given = recipe.model_dump(mode="json", exclude_defaults=True)
     recipe = checked(given, overrides or (), Recipe, "the recipe")
-    written = train_module.train(recipe, Path(), out or Path("runs") / recipe.name, resume, report)
+    written = train_module.train(
+        recipe,
+        Path(),
+        out or Path("runs") / recipe.name,
+        resume,
+        report,
+        persons if recipe.data.train.annotations == train else None,  # --set may name another file
+    )
     if launched().first:
         typer.echo(f"wrote {written}")

@@ -8,7 +8,7 @@ import lightning as L
 from torch.utils.data import DataLoader
 
 from hrpose.data.augmentation import Augmentation
-from hrpose.data.coco import CocoAnnotations, read_annotations
+from hrpose.data.coco import load_persons, read_annotations
 from hrpose.data.dataset import (
     Cutouts,
     EvaluationSampler,
@@ -43,17 +43,27 @@ class TrainingLoader(DataLoader[Sample]):
 
 
 class PoseData(L.LightningDataModule):
-    """Reads both annotation files at once. Raises UserError for invalid data, before a training."""
+    """Reads both annotation files at once. Raises UserError for invalid data, before a training.
 
-    def __init__(self, recipe: Recipe, root: Path, processes: Processes = SINGLE) -> None:
+    `persons` are those of the training annotations, where they have been read.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        root: Path,
+        processes: Processes = SINGLE,
+        persons: PersonTable | None = None,
+    ) -> None:
         super().__init__()
         self.recipe = recipe
         self.root = root
         self.processes = processes
         self.batch_size = processes.share(recipe.training.batch_size)
-        self.train_table = self._load(self._parsed(recipe.data.train))
-        val_annotations = self._parsed(recipe.data.val)
-        self.val_table = self._load(val_annotations)
+        train, val = (root / part.annotations for part in (recipe.data.train, recipe.data.val))
+        self.train_table = self._check(train, load_persons(train) if persons is None else persons)
+        val_annotations = read_annotations(val)
+        self.val_table = self._check(val, val_annotations.persons())
         augmentation = recipe.augmentation.augmentation()
         self.train_cutouts = self._cutouts(recipe.data.train, self.train_table, augmentation)
         self.val_cutouts = self._cutouts(recipe.data.val, self.val_table, _NONE)
@@ -66,18 +76,14 @@ class PoseData(L.LightningDataModule):
             )
         self.evaluator = Evaluator.choose(val_annotations, self.val_table, recipe.evaluation.metric)
 
-    def _parsed(self, part: DataSet) -> CocoAnnotations:
-        return read_annotations(self.root / part.annotations)
-
-    def _load(self, annotations: CocoAnnotations) -> PersonTable:
-        table = annotations.persons()
+    def _check(self, annotations: Path, table: PersonTable) -> PersonTable:
         if len(table) == 0:
             raise UserError(
-                f"{annotations.path}: expected labeled persons, found none", code="labels-missing"
+                f"{annotations}: expected labeled persons, found none", code="labels-missing"
             )
         if len(table) < self.processes.count:
             raise UserError(
-                f"{annotations.path}: expected persons for {self.processes.count} processes, "
+                f"{annotations}: expected persons for {self.processes.count} processes, "
                 f"found {len(table)}",
                 code="labels-missing",
             )

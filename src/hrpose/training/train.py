@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hrpose import weights
 from hrpose.data.dataset import Draw, collate
+from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
 from hrpose.metadata import Metadata
 from hrpose.models import checkpoint, convert
@@ -39,16 +40,21 @@ def log(finding: Finding) -> None:
 
 
 def check(
-    recipe: Recipe, data: Path, report: Report = log, processes: Processes = SINGLE
+    recipe: Recipe,
+    data: Path,
+    report: Report = log,
+    processes: Processes = SINGLE,
+    persons: PersonTable | None = None,
 ) -> tuple[PoseData, Weights | None]:
     """Check the data, the initial weights and the recipe of a training; nothing is written.
 
-    `report` is called with each finding of the recipe checks, in the first process. Returns the
-    data and the weights. Raises UserError where the training cannot start.
+    `report` is called with each finding of the recipe checks, in the first process; `persons` are
+    those of the training annotations, where they have been read. Returns the data and the weights.
+    Raises UserError where the training cannot start.
     """
     check_loggers(recipe.training.loggers)
     start = read_start(recipe)
-    datamodule = PoseData(recipe, data, processes)
+    datamodule = PoseData(recipe, data, processes, persons)
     findings = examine(Case(recipe, datamodule.train_table, datamodule.val_table, start))
     errors = [finding for finding in findings if finding.level == "error"]
     for finding in findings:
@@ -60,14 +66,20 @@ def check(
 
 
 def train(
-    recipe: Recipe, data: Path, out: Path, resume: bool = False, report: Report = log
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    resume: bool = False,
+    report: Report = log,
+    persons: PersonTable | None = None,
 ) -> Path:
     """Train by `recipe` on the data below `data`; everything is written to `out`.
 
-    A training that is not resumed starts with `check`. `out/recipe.yaml` is the recipe with its
-    overrides. `out/checkpoints` has the last and the best checkpoint (by the primary metric of the
-    evaluation), `out` the logs and, at the end, the best weights with their metadata, whose path is
-    returned. `resume` continues from the last checkpoint. Raises UserError for invalid data, and
+    A training that is not resumed starts with `check`; `report` and `persons` are its arguments.
+    `out/recipe.yaml` is the recipe with its overrides. `out/checkpoints` has the last and the best
+    checkpoint (by the primary metric of the evaluation), `out` the logs and, at the end, the best
+    weights with their metadata, whose path is returned. `resume` continues from the last
+    checkpoint. Raises UserError for invalid data, and
     where `out` contains another training.
 
     Each of the processes of torchrun calls this; the first one writes and reports.
@@ -75,9 +87,9 @@ def train(
     processes = launched()
     last = last_checkpoint(out, resume, processes.first)
     if last is not None:
-        datamodule, start = PoseData(recipe, data, processes), None
+        datamodule, start = PoseData(recipe, data, processes, persons), None
     else:
-        datamodule, start = check(recipe, data, report, processes)
+        datamodule, start = check(recipe, data, report, processes, persons)
         if processes.first:
             write_recipe(recipe, out / "recipe.yaml")
     if processes.first:
