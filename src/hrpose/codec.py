@@ -194,10 +194,7 @@ def scaled(points_xy: Array, factors_xy: tuple[float, float]) -> Array:
 
 
 def flip_back(
-    mirrored: Array,
-    flip_permutation: Sequence[int] | NDArray[np.int64],
-    *,
-    shift: bool = True,
+    mirrored: Array, flip_permutation: Sequence[int] | NDArray[np.int64], *, shift: bool = True
 ) -> Array:
     """The heatmaps of a mirrored crop, flipped back to the crop itself.
 

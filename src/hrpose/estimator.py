@@ -74,10 +74,7 @@ class InputImage:
 
     @classmethod
     def of(
-        cls,
-        image: Source,
-        boxes: ArrayLike | None = None,
-        box_scores: ArrayLike | None = None,
+        cls, image: Source, boxes: ArrayLike | None = None, box_scores: ArrayLike | None = None
     ) -> "InputImage":
         """Read an image and check its boxes; without boxes the full image is one box.
 
@@ -165,10 +162,7 @@ class PoseEstimator:
         return self.session.metadata
 
     def __call__(
-        self,
-        image: Source,
-        boxes: ArrayLike | None = None,
-        box_scores: ArrayLike | None = None,
+        self, image: Source, boxes: ArrayLike | None = None, box_scores: ArrayLike | None = None
     ) -> Poses:
         """The poses in one image, a file, its bytes or uint8 RGB (h, w, 3).
 

@@ -373,10 +373,7 @@ def rectangle(
     left, top = x0 * SQUARE, y0 * SQUARE
     width, height = min(x1 * SQUARE, size[0]) - left, min(y1 * SQUARE, size[1]) - top
     shape = height.to_bytes(2, "big") + width.to_bytes(2, "big")
-    return (
-        content[:size_at] + shape + content[size_at + 4 : scan] + joined.tobytes(),
-        (left, top),
-    )
+    return (content[:size_at] + shape + content[size_at + 4 : scan] + joined.tobytes(), (left, top))
 
 
 def jpeg_size(content: bytes) -> tuple[int, int] | None:

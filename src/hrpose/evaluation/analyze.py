@@ -34,13 +34,7 @@ from hrpose.evaluation.error_analysis import (
 )
 from hrpose.geometry import Crop, box_around, transform, warp, xywh_to_xyxy
 from hrpose.metadata import Calibration, Metadata, metadata_of, write_with_metadata
-from hrpose.metrics.calibration import (
-    Presence,
-    Reliability,
-    fit_calibration,
-    presence,
-    reliability,
-)
+from hrpose.metrics.calibration import Presence, Reliability, fit_calibration, presence, reliability
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints, precision_curves
 from hrpose.poses import Poses
 from hrpose.viz import draw, overlay

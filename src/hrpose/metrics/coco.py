@@ -135,9 +135,7 @@ RECALLS = np.linspace(0, 1, 101)
 
 
 def precision_curves(
-    ground_truth: Truth,
-    results: Poses,
-    sigmas: ArrayLike | None = None,
+    ground_truth: Truth, results: Poses, sigmas: ArrayLike | None = None
 ) -> NDArray[np.float64]:
     """(10, 101) precision in [0, 1] at each of `OKS_THRESHOLDS` and `RECALLS`; AP is its mean.
 
@@ -150,10 +148,7 @@ def precision_curves(
 
 
 def _evaluated(
-    ground_truth: Truth,
-    results: Poses,
-    sigmas: ArrayLike | None,
-    image_ids: Iterable[int] | None,
+    ground_truth: Truth, results: Poses, sigmas: ArrayLike | None, image_ids: Iterable[int] | None
 ) -> Any:
     """COCO's evaluator after its run."""
     from faster_coco_eval import COCO, COCOeval_faster

@@ -149,9 +149,7 @@ def _guard(token: str) -> Any:
     """A dependency that refuses requests without the token."""
     scheme = HTTPBearer(auto_error=False, description="The token of this server.")
 
-    async def check(
-        sent: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)],
-    ) -> None:
+    async def check(sent: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
         if sent is None or not secrets.compare_digest(sent.credentials.encode(), token.encode()):
             reason = "expected the header 'Authorization: Bearer TOKEN' with this server's token"
             raise Refusal(401, "wrong_token", reason, {"WWW-Authenticate": "Bearer"})

@@ -367,10 +367,7 @@ class Service:
         stride_x, stride_y = self.metadata.codec.strides((width, height))
         matrix = crop.inverse_matrix * (stride_x, stride_y, 1)
         return Heatmaps(
-            png=base64.b64encode(png).decode(),
-            width=width,
-            height=height,
-            to_image=matrix.tolist(),
+            png=base64.b64encode(png).decode(), width=width, height=height, to_image=matrix.tolist()
         )
 
 

@@ -73,10 +73,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.requests = Counter(
-            "hrpose_requests",
-            "Answered requests.",
-            ("route", "status"),
-            registry=self.registry,
+            "hrpose_requests", "Answered requests.", ("route", "status"), registry=self.registry
         )
         self.seconds = Histogram(
             "hrpose_request_seconds",

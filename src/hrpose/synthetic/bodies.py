@@ -142,10 +142,7 @@ ANIMAL_9 = Skeleton(
 
 
 def _animal_pose(rng: np.random.Generator) -> Keypoints:
-    keypoints = {
-        "withers": np.array([0, -0.06, 0.26]),
-        "root_of_tail": np.array([0, -0.06, -0.3]),
-    }
+    keypoints = {"withers": np.array([0, -0.06, 0.26]), "root_of_tail": np.array([0, -0.06, -0.3])}
     wag, droop = np.deg2rad(rng.uniform((-35, 10), (35, 70)))
     keypoints["tail_tip"] = keypoints["root_of_tail"] + 0.24 * direction(wag, -droop)
     for leg, z in zip(_LEGS, (0.24, -0.26), strict=True):

@@ -150,11 +150,7 @@ def _blotches(rng: np.random.Generator, shape: tuple[int, ...], period: int) -> 
 
 
 def paint(
-    image: Pixels,
-    keypoints: Keypoints,
-    part: BodyPart,
-    color: Paint,
-    light: Floats,
+    image: Pixels, keypoints: Keypoints, part: BodyPart, color: Paint, light: Floats
 ) -> tuple[Window, NDArray[np.bool_]]:
     """Paint one part over `image`, with a darker rim; return its window and its mask there.
 

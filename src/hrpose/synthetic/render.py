@@ -157,10 +157,7 @@ def write_dataset(
                 }
             )
     data_set = {
-        "info": {
-            "description": f"Synthetic {figure.plural}, drawn by hrpose",
-            "seed": seed,
-        },
+        "info": {"description": f"Synthetic {figure.plural}, drawn by hrpose", "seed": seed},
         "images": entries,
         "annotations": annotations,
         "categories": [figure.skeleton.to_coco_category()],

@@ -14,13 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from hrpose.errors import UserError
 from hrpose.metadata import DetectorMetadata, Metadata
 from hrpose.models.hrnet import HRNet, Normalize
-from hrpose.training.recipe import (
-    AnyTraining,
-    DetectorRecipe,
-    Optimizer,
-    Recipe,
-    Schedule,
-)
+from hrpose.training.recipe import AnyTraining, DetectorRecipe, Optimizer, Recipe, Schedule
 
 
 def optimizers(
@@ -76,10 +70,7 @@ class NetworkModule(L.LightningModule):
     metadata: Metadata | DetectorMetadata
 
     def __init__(
-        self,
-        network: HRNet,
-        recipe: Recipe | DetectorRecipe,
-        metadata: Metadata | DetectorMetadata,
+        self, network: HRNet, recipe: Recipe | DetectorRecipe, metadata: Metadata | DetectorMetadata
     ) -> None:
         super().__init__()
         self.network = network

@@ -128,11 +128,7 @@ class PoseModule(MicroBatches, NetworkModule):
     metadata: Metadata
 
     def __init__(
-        self,
-        network: HRNet,
-        recipe: Recipe,
-        metadata: Metadata,
-        images: DebugImages | None = None,
+        self, network: HRNet, recipe: Recipe, metadata: Metadata, images: DebugImages | None = None
     ) -> None:
         super().__init__(network, recipe, metadata)
         self.micro_batches = recipe.training.micro_batches

@@ -71,12 +71,7 @@ def outline(
 
 
 def dashed(
-    canvas: NDArray[np.uint8],
-    start: Point,
-    end: Point,
-    width: float,
-    color: Color,
-    dash: float,
+    canvas: NDArray[np.uint8], start: Point, end: Point, width: float, color: Color, dash: float
 ) -> None:
     """A dashed line; dashes and gaps are `dash` pixels long."""
     (ax, ay), (bx, by) = _point(start), _point(end)
@@ -85,11 +80,7 @@ def dashed(
     for step in range(count):
         middle = step + 0.5
         line(
-            canvas,
-            (ax + x * step, ay + y * step),
-            (ax + x * middle, ay + y * middle),
-            width,
-            color,
+            canvas, (ax + x * step, ay + y * step), (ax + x * middle, ay + y * middle), width, color
         )
 
 

@@ -78,8 +78,7 @@ class Target:
 
 TARGETS: Mapping[str, Target] = {
     "to-cvat": Target(
-        "cvat",
-        "CVAT: labels.json to create a task with, and annotations.xml to upload into it",
+        "cvat", "CVAT: labels.json to create a task with, and annotations.xml to upload into it"
     ),
     "to-label-studio": Target(
         "label_studio",

@@ -252,11 +252,7 @@ def from_coco(annotations: Path, out: Path) -> list[Path]:
 def _entry(person: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
     """The official entry of one COCO annotation."""
     mpii = person["mpii"]
-    entry = {
-        "image": names[person["image_id"]],
-        "center": mpii["center"],
-        "scale": mpii["scale"],
-    }
+    entry = {"image": names[person["image_id"]], "center": mpii["center"], "scale": mpii["scale"]}
     if mpii.get("test"):
         return entry
     odd = mpii.get("unlabeled", {})

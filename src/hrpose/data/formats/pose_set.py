@@ -176,10 +176,7 @@ def invalid(where: str, expected: str, found: object) -> UserError:
     """The error for a value of an annotation file that is not as expected."""
     empty = found is None or found == ""
     shown = "nothing" if empty else printable(found if isinstance(found, str) else repr(found))
-    return UserError(
-        f"{where}: expected {expected}, found {shown}",
-        code="annotations-invalid",
-    )
+    return UserError(f"{where}: expected {expected}, found {shown}", code="annotations-invalid")
 
 
 def unknown_category(where: str, found: Iterable[str]) -> UserError:

@@ -196,12 +196,7 @@ def _label_of(name: str, source: Path) -> str:
 
 
 def _persons(
-    label: Path,
-    skeleton: Skeleton,
-    values: int,
-    size: tuple[int, int],
-    classes: int,
-    chosen: int,
+    label: Path, skeleton: Skeleton, values: int, size: tuple[int, int], classes: int, chosen: int
 ) -> Iterator[Person]:
     expected = 5 + len(skeleton) * values
     w, h = size
