@@ -40,7 +40,7 @@ def test_swapped_persons_and_parts_are_found(tmp_path: Path) -> None:
     legs = names.index(
         {f"{side}_{name}" for side in ("left", "right") for name in ("hip", "knee", "ankle")}
     )
-    sizes = np.sqrt(labels.areas)
+    sizes = np.sqrt(labels.boxes[:, 2:].prod(axis=1))
     apart = evidence(truth, truth, sizes, COCO_17, known) < -MIN_EVIDENCE
     assert apart[:, 0].sum() > 4
     whole, part = np.flatnonzero(apart[:, 0] & apart[:, legs])[:2]

@@ -121,7 +121,6 @@ class Labels:
     annotation_ids: NDArray[np.int64]
     boxes: NDArray[np.float64]
     keypoints: NDArray[np.float64]
-    areas: NDArray[np.float64]
 
     @classmethod
     def of(cls, annotations: CocoAnnotations) -> "Labels":
@@ -136,7 +135,6 @@ class Labels:
             annotation_ids=persons["annotation_ids"],
             boxes=persons["boxes"],
             keypoints=persons["keypoints"].astype(np.float64),
-            areas=persons["areas"],
         )
 
     def __len__(self) -> int:
