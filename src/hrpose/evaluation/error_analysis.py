@@ -374,26 +374,12 @@ def corrected(
     keypoints[poses, :, :2] = np.where(wrong[..., None], labels, keypoints[poses, :, :2])
     result = replace(predicted, keypoints=keypoints)
     if "score" in correct:
-        result = replace(result, scores=_best_oks(truth, result))
+        result = replace(result, scores=match(truth, result).best_oks)
     if "background" in correct:
         result = result.select(matches.person != UNMATCHED)
     if "missed" in correct:
         result = _with_persons(result, truth, matches.missed(truth))
     return result
-
-
-def _best_oks(truth: Truth, predicted: PredictedPoses) -> NDArray[np.float64]:
-    """(n,): the greatest OKS of each pose to a counted person of its image."""
-    table, best = truth.table, np.zeros(len(predicted))
-    persons_of, none = group_by_image(table.image_index), np.zeros(0, np.intp)
-    for image, here in group_by_image(predicted.image).items():
-        persons = persons_of.get(image, none)
-        persons = persons[truth.counted[persons]]
-        if len(persons):
-            labels, areas = table.keypoints[persons], table.areas[persons]
-            similar = oks(predicted.keypoints[here], labels, areas, table.skeleton.sigmas)
-            best[here] = similar.max(axis=1)
-    return best
 
 
 def _with_persons(

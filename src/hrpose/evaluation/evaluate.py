@@ -43,8 +43,6 @@ METRICS = ("auto", *PRIMARY)
 NMS = ("hard", "soft")
 # Distances, where less is better.
 FALLING = ("NME", "EPE")
-# In percent; the other metrics are shares in [0, 1], and EPE is in pixels.
-PERCENT = ("PCKh", "PCK@0.1", "NME")
 # The curve of a detector has boxes with at least this score.
 MIN_BOX_SCORE = 0.001
 

@@ -172,7 +172,7 @@ def read_start(recipe: Recipe) -> Weights | None:
     start = convert.read(path)
     if start.network != recipe.network:
         raise UserError(
-            f"{path}: does not fit the network {recipe.network} of the recipe, it is a "
+            f"{path}: expected weights of {recipe.network}, the recipe's network, found "
             f"{start.network}",
             code="weights-unsuitable",
         )
