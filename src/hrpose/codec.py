@@ -43,7 +43,7 @@ def encode(
     xp = array_namespace(points_xy, visible)
     width, height = heatmap_wh
     reach = 3 * sigma
-    # Truncation, not floor, as the official code: it differs only left of and above the image.
+    # Truncated as in the official code; rounding down differs only left of and above the image.
     position = scaled(points_xy, (1 / strides[0], 1 / strides[1]))
     center = xp.trunc(position + 0.5)
     cx, cy = center[..., 0], center[..., 1]
