@@ -173,11 +173,7 @@ def _copy(path: Path, copy_to: Path, rng: np.random.Generator) -> None:
 
 
 def _write_val(
-    document: dict[str, Any],
-    planted: Planted,
-    own: list[dict[str, Any]],
-    images: Path,
-    out: Path,
+    document: dict[str, Any], planted: Planted, own: list[dict[str, Any]], images: Path, out: Path
 ) -> None:
     """Write the other set: the copies, and images moved from the first set."""
     for entry in own:

@@ -158,11 +158,7 @@ def descendants(pid: int) -> dict[int, str]:
 def begin(command: Sequence[str]) -> "subprocess.Popen[str]":
     """Start a process as the first of a group, as a shell does."""
     return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
 
 

@@ -155,9 +155,7 @@ def test_a_margin_is_on_every_side(boxes: NDArray[np.float64], margin: float) ->
 
 
 @given(st.lists(st.tuples(places, places, st.booleans()), max_size=9))
-def test_the_box_around_points_touches_the_outermost(
-    rows: list[tuple[float, float, bool]],
-) -> None:
+def test_the_box_around_points_touches_the_outermost(rows: list[tuple[float, float, bool]]) -> None:
     points = np.array([row[:2] for row in rows]).reshape(-1, 2)
     counted = np.array([row[2] for row in rows], bool)
     box = box_around(np.stack([points, points]), np.stack([counted, ~counted]))

@@ -189,11 +189,7 @@ def arms(*persons: list[list[float]], ids: list[int] | None = None) -> Poses:
     )
 
 
-TWO = arms(
-    [[1.5, 2.25, 0.875], [3, 4, 0.25]],
-    [[-5, 6, 1.5], [7, 8, -0.5]],
-    ids=[4, 9],
-)
+TWO = arms([[1.5, 2.25, 0.875], [3, 4, 0.25]], [[-5, 6, 1.5], [7, 8, -0.5]], ids=[4, 9])
 
 
 def test_one_row_per_keypoint() -> None:

@@ -462,15 +462,7 @@ def test_in_a_process_of_its_own(tmp_path: Path, weights: Path) -> None:
     saved(tmp_path / "good.jpg")
     truncated(tmp_path / "half.jpg")
     program = [sys.executable, "-c", "from hrpose.cli.main import main; main()", "predict"]
-    words = [
-        "good.jpg",
-        "half.jpg",
-        "--weights",
-        str(weights),
-        "--flip-test",
-        "--detector",
-        "none",
-    ]
+    words = ["good.jpg", "half.jpg", "--weights", str(weights), "--flip-test", "--detector", "none"]
     ran = subprocess.run(
         [*program, *words],
         cwd=tmp_path,

@@ -118,10 +118,7 @@ def test_refine_moves_the_boxes(run: Run, image: Path, files: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(
     "words",
-    [
-        ["--boxes", "b.json", "--detector", "none"],
-        ["--boxes", "b.json", "--box-threshold", "0.5"],
-    ],
+    [["--boxes", "b.json", "--detector", "none"], ["--boxes", "b.json", "--box-threshold", "0.5"]],
 )
 def test_given_boxes_replace_the_detector(run: Run, image: Path, words: list[str]) -> None:
     check_refusal(run(image, *words), "option-conflict", "--boxes", "--detector")

@@ -166,10 +166,7 @@ def test_colors_stay_where_all_keypoints_have_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "targets"),
-    [
-        ({"a": 1}, {"train": 1, "val": 0}),
-        ({"a": 5, "b": 5}, {"train": 5, "val": 3, "test": 2}),
-    ],
+    [({"a": 1}, {"train": 1, "val": 0}), ({"a": 5, "b": 5}, {"train": 5, "val": 3, "test": 2})],
 )
 def test_parts_that_would_stay_empty(sizes: dict[str, int], targets: dict[str, int]) -> None:
     with refused("option-invalid", ", ".join(targets)):

@@ -88,11 +88,7 @@ def test_images_of_some_sources_are_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("index", "groups"),
-    [
-        ([], {}),
-        ([4], {4: [0]}),
-        ([2, 0, 2, 7, 0], {0: [1, 4], 2: [0, 2], 7: [3]}),
-    ],
+    [([], {}), ([4], {4: [0]}), ([2, 0, 2, 7, 0], {0: [1, 4], 2: [0, 2], 7: [3]})],
 )
 def test_rows_are_grouped_by_image(index: list[int], groups: dict[int, list[int]]) -> None:
     found = group_by_image(np.asarray(index, np.int32))

@@ -224,10 +224,7 @@ def cells(*shape: int) -> Outputs:
             },
             "masks",
         ),
-        (
-            {**final_outputs(BOXES, SCORES), "labels": np.zeros(3, np.float32)},
-            "labels (3,)",
-        ),
+        ({**final_outputs(BOXES, SCORES), "labels": np.zeros(3, np.float32)}, "labels (3,)"),
         ({**final_outputs(BOXES, SCORES), "more": np.zeros(3, np.float32)}, "more"),
     ],
 )

@@ -90,10 +90,7 @@ def test_boxes_of_a_file_are_in_the_report(data: DataSet, tmp_path: Path) -> Non
 
 def test_persons_may_be_any_category(data: DataSet, tmp_path: Path) -> None:
     document = data.document()
-    document["categories"] = [
-        {"id": 1, "name": "dog"},
-        {**document["categories"][0], "id": 7},
-    ]
+    document["categories"] = [{"id": 1, "name": "dog"}, {**document["categories"][0], "id": 7}]
     for person in document["annotations"]:
         person["category_id"] = 7
     annotations = tmp_path / "annotations.json"

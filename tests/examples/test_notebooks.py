@@ -13,14 +13,8 @@ NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
 
 # What stands for the cell with the tag `parameters`, and what must be true at the end.
 SMALL = {
-    "1-predict-and-draw": (
-        "",
-        "assert poses.keypoints.shape == (1, 17, 3) and len(tight) == 1",
-    ),
-    "2-read-the-heatmaps": (
-        "",
-        "assert np.abs(in_image - poses.keypoints[0, :, :2]).max() < 0.01",
-    ),
+    "1-predict-and-draw": ("", "assert poses.keypoints.shape == (1, 17, 3) and len(tight) == 1"),
+    "2-read-the-heatmaps": ("", "assert np.abs(in_image - poses.keypoints[0, :, :2]).max() < 0.01"),
     "3-train-on-synthetic-people": (
         "TRAIN_IMAGES, VAL_IMAGES, SAMPLES, EPOCHS = 16, 6, 32, 1",
         "assert metadata.input_wh == (96, 128) and 'val/AP' in metrics",

@@ -293,10 +293,7 @@ def other_width(state: State, width: int) -> State:
 
 
 BAD: dict[str, tuple[Callable[[State], object], tuple[str, ...]]] = {
-    "an entry is missing": (
-        lambda s: change(s, bn1__bias=None),
-        ("w16-small", "bn1.bias"),
-    ),
+    "an entry is missing": (lambda s: change(s, bn1__bias=None), ("w16-small", "bn1.bias")),
     "an entry too many": (
         lambda s: change(s, attention__weight=torch.ones(1)),
         ("attention.weight",),
@@ -305,39 +302,21 @@ BAD: dict[str, tuple[Callable[[State], object], tuple[str, ...]]] = {
         lambda s: change(s, final_layer__weight=torch.ones(17, 16, 3, 3)),
         ("final_layer.weight", "(17, 16, 1, 1)", "(17, 16, 3, 3)"),
     ),
-    "half a head": (
-        lambda s: change(s, final_layer__weight=None),
-        ("final_layer.weight",),
-    ),
+    "half a head": (lambda s: change(s, final_layer__weight=None), ("final_layer.weight",)),
     "a scalar for a head": (
         lambda s: change(s, final_layer__weight=torch.tensor(1.0)),
         ("final_layer.weight", "()"),
     ),
-    "another network": (
-        lambda s: other_width(s, 18),
-        ("w16-small (16)", "18"),
-    ),
-    "the name of one network and the body of another": (
-        lambda s: other_width(s, 32),
-        ("w32",),
-    ),
-    "no HRNet": (
-        lambda s: {"layer1.0.conv1.weight": torch.ones(1)},
-        ("layer1.0.conv1.weight",),
-    ),
-    "NaN": (
-        lambda s: change(s, bn1__bias=torch.full((64,), torch.nan)),
-        ("bn1.bias", "NaN"),
-    ),
+    "another network": (lambda s: other_width(s, 18), ("w16-small (16)", "18")),
+    "the name of one network and the body of another": (lambda s: other_width(s, 32), ("w32",)),
+    "no HRNet": (lambda s: {"layer1.0.conv1.weight": torch.ones(1)}, ("layer1.0.conv1.weight",)),
+    "NaN": (lambda s: change(s, bn1__bias=torch.full((64,), torch.nan)), ("bn1.bias", "NaN")),
     "twice the same": (
         lambda s: {**s, "module.bn1.bias": s["bn1.bias"]},
         ("bn1.bias", "module.bn1.bias"),
     ),
     "no tensors": (lambda s: {"epoch": 3, "loss": 0.1}, ("epoch, loss",)),
-    "numbers in between": (
-        lambda s: {"state_dict": {**s, "steps": 3}},
-        ("steps",),
-    ),
+    "numbers in between": (lambda s: {"state_dict": {**s, "steps": 3}}, ("steps",)),
     "an empty state dict": (lambda s: {"state_dict": {}}, ()),
     "a list": (lambda s: [1, 2], ("list",)),
     "a tensor": (lambda s: torch.ones(2), ("Tensor",)),

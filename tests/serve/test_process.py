@@ -237,10 +237,7 @@ def test_a_server_that_cannot_start_says_why_in_one_line(
     ("option", "most"), [("--max-megabytes", MAX_BYTES), ("--max-megapixels", MAX_PIXELS)]
 )
 def test_limits_above_those_of_the_reader_are_refused(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    option: str,
-    most: int,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str, most: int
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["hrpose", "serve", option, str(most / 1e6 + 1)])
     with pytest.raises(SystemExit) as stopped:

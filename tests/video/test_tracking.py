@@ -83,10 +83,7 @@ def test_repeated_times() -> None:
         assert tracker.update(persons((5, 5)), 1.0).tolist() == [1]
 
 
-@given(
-    st.integers(0, 10_000),
-    st.lists(st.integers(0, 6), min_size=1, max_size=12),
-)
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 6), min_size=1, max_size=12))
 def test_ids_are_different_and_counted(seed: int, counts: list[int]) -> None:
     tracker, rng = Tracker(), np.random.default_rng(seed)
     highest = 0
