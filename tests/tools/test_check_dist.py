@@ -101,7 +101,7 @@ def test_other_files_than_the_two_are_refused(tmp_path: Path) -> None:
 def test_a_tag_must_be_the_version_and_in_the_changelog() -> None:
     wrong = check_dist.wrong_tag("v99.0.0")
     assert wrong[0] == (
-        f"tag v99.0.0: expected v{check_dist.version()}, as src/hrpose/_version.py says"
+        f"tag v99.0.0: expected v{check_dist.version()}, as in src/hrpose/_version.py"
     )
     right = check_dist.wrong_tag(f"v{check_dist.version()}")
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

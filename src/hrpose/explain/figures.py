@@ -185,7 +185,7 @@ def pixels(trace: Trace, heatmap: Floats, *, arrow: bool = False) -> NDArray[np.
     The window is the same for every heatmap of a keypoint. The highest pixel has a white frame;
     `arrow` leads from it to the decoded position.
     """
-    # Fewer and larger pixels make room for the arrow.
+    # Fewer and larger pixels leave space for the arrow.
     reach, cell = (2, 128) if arrow else (3, 76)
     left, top = (int(value) - reach for value in trace.peak_pixels[trace.keypoint])
     count, rim = 2 * reach + 1, 34
