@@ -99,7 +99,9 @@ def test_killed_processes_leave_the_same_table(tmp_path: Path) -> None:
     first = begin(command)
     for _ in range(2):
         before = done()
+        # What a killed worker had sent may be written before the next worker starts.
         wait_until(lambda before=before: done() > before, first)  # type: ignore[misc]
+        wait_until(lambda: bool(workers(first.pid)), first)
         (worker,) = workers(first.pid)
         os.kill(worker, signal.SIGKILL)
         wait_until(lambda worker=worker: worker not in workers(first.pid))  # type: ignore[misc]
