@@ -39,6 +39,7 @@ def test_an_image_that_kills_its_worker_is_a_row_with_a_reason(tmp_path: Path) -
     assert "lost 2 times, the last one killed by SIGKILL" in reason
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced(tmp_path: Path) -> None:
     job = frozen(tmp_path, 3, 1)
     engine = Processes(Named(hangs=frozenset({"0001.jpg"})), 1)

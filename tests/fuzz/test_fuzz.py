@@ -13,7 +13,9 @@ from refusals import refused
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "sockets" else n for n in TARGETS]
+)
 def test_damaged_files_are_refused_by_one_line(name: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     seeds, read = TARGETS[name](tmp_path)

@@ -22,6 +22,8 @@ from hrpose.skeletons import COCO_17, CROWDPOSE_14, HAND_21
 from refusals import refused
 from tiny_weights import write_tiny_weights
 
+pytestmark = pytest.mark.slow
+
 HORSE = Skeleton("horse", ("tail", "nose", "left_ear", "right_ear"))
 
 

@@ -30,6 +30,8 @@ from hrpose.models.export import (
 )
 from refusals import refused
 
+pytestmark = pytest.mark.slow
+
 METADATA = Metadata("w16-small", (64, 96), codec=Codec(sigma=1.5), name="test")
 
 

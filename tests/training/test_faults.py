@@ -12,6 +12,8 @@ from hrpose.synthetic import write_dataset
 from hrpose.training.checkpointing import last_checkpoint
 from trainings import Ended, Trainings
 
+pytestmark = pytest.mark.slow
+
 FEW = ("training.samples_per_epoch=12", "training.epochs=2", "training.checkpoint_every_steps=1")
 
 
