@@ -46,6 +46,7 @@ def three_persons(**changed: Any) -> Poses:
         ("boxes", np.zeros((3, 5), np.float32)),
         ("scores", np.zeros((3, 1), np.float32)),
         ("track_ids", np.zeros(2, np.int64)),
+        ("filled", np.zeros((3, 3), np.bool_)),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(field: str, value: Any) -> None:
@@ -107,6 +108,13 @@ def test_coco_results() -> None:
         "track_id": 8,
     }
     assert "track_id" not in three_persons(track_ids=None).to_coco(image_id=42)[0]
+
+
+def test_interpolated_keypoints_are_marked() -> None:
+    filled = np.array([[False, False], [False, True], [True, True]])
+    poses = three_persons(filled=filled)
+    assert [entry.get("filled") for entry in poses.to_coco(1)] == [None, [1], [0, 1]]
+    assert poses[1:].filled.tolist() == filled[1:].tolist()
 
 
 def test_rescore_is_the_mean_of_counted_keypoints_times_the_box() -> None:

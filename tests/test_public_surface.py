@@ -33,7 +33,7 @@ PoseEstimator(session, *, detector=None, flip_test=False, refine=False, exact=Fa
   .keypoints(crops)
   .metadata
   .stream(images, *, clip_scores=True)
-Poses(keypoints, boxes, scores, skeleton, track_ids=None)
+Poses(keypoints, boxes, scores, skeleton, track_ids=None, filled=None)
   .__getitem__(chosen)
   .__iter__()
   .__len__()

@@ -34,7 +34,9 @@ class Poses:
 
     `keypoints` (n, k, 3) float32: x, y, score; scores in [0, 1]. `boxes` (n, 4) float32:
     [x, y, w, h]. `scores` (n,) float32 in [0, 1] are those of the poses. `track_ids` (n,) int64 in
-    a video, else None. `skeleton` names the k keypoints. Raises ValueError where shapes do not fit.
+    a video, else None. `skeleton` names the k keypoints. `filled` (n, k) bool marks keypoints that
+    were not predicted but interpolated over time, None if there are none. Raises ValueError where
+    shapes do not fit.
     """
 
     keypoints: NDArray[np.float32]
@@ -42,12 +44,15 @@ class Poses:
     scores: NDArray[np.float32]
     skeleton: Skeleton
     track_ids: NDArray[np.int64] | None = None
+    filled: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         n, k = len(self.keypoints), len(self.skeleton)
         expected = {"keypoints": (n, k, 3), "boxes": (n, 4), "scores": (n,)}
         if self.track_ids is not None:
             expected["track_ids"] = (n,)
+        if self.filled is not None:
+            expected["filled"] = (n, k)
         for field, shape in expected.items():
             if (found := getattr(self, field).shape) != shape:
                 raise ValueError(f"Poses.{field}: expected shape {shape}, found {found}")
@@ -66,8 +71,14 @@ class Poses:
         if isinstance(chosen, int | np.integer):
             chosen = [chosen]
         ids = None if self.track_ids is None else self.track_ids[chosen]
+        filled = None if self.filled is None else self.filled[chosen]
         return Poses(
-            self.keypoints[chosen], self.boxes[chosen], self.scores[chosen], self.skeleton, ids
+            self.keypoints[chosen],
+            self.boxes[chosen],
+            self.scores[chosen],
+            self.skeleton,
+            ids,
+            filled,
         )
 
     def __iter__(self) -> Iterator["Poses"]:
@@ -75,6 +86,8 @@ class Poses:
 
     def to_coco(self, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:
         """Entries of a COCO keypoint results file, one per person; with `track_id` in a video.
+
+        Persons with interpolated keypoints have their indices as `filled`.
 
         `keypoints` are x, y, score of each keypoint in one list, `bbox` is [x, y, w, h], in pixels.
         `image_id` and `category_id` are those of the annotations they belong to.
@@ -93,6 +106,10 @@ class Poses:
         if self.track_ids is not None:
             for entry, track_id in zip(entries, self.track_ids, strict=True):
                 entry["track_id"] = int(track_id)
+        if self.filled is not None:
+            for entry, filled in zip(entries, self.filled, strict=True):
+                if filled.any():
+                    entry["filled"] = np.flatnonzero(filled).tolist()
         return entries
 
     def to_pandas(self, threshold: float = THRESHOLD) -> "pd.DataFrame":
