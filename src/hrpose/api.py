@@ -106,6 +106,8 @@ def evaluate(
     box_threshold: float | None = None,
     nms: str = "hard",
     metric: str = "auto",
+    category: str | None = None,
+    merge_categories: bool = False,
     flip_test: bool = True,
     refine: bool = False,
     batch_size: int = 64,
@@ -118,7 +120,9 @@ def evaluate(
     `boxes` is "ground-truth", a COCO detections file, or "detector", which measures the weights and
     `detector` together; detected boxes with a score below `box_threshold`, in [0, 1], are dropped.
     `nms` is "hard" or "soft"; `metric` is "AP", "PCKh", "PCK", "NME", "EPE", or "auto", which
-    depends on the annotations. `flip_test`, `refine` and `batch_size` (crops) are those of
+    depends on the annotations. `category` is the one to read where they have several with
+    keypoints, by its name or id; `merge_categories` reads all that have the same keypoints as one.
+    `flip_test`, `refine` and `batch_size` (crops) are those of
     `PoseEstimator`. `metrics.json` and the results are written to the folder `out`. `progress` is
     called with the number of finished images and of all.
 
@@ -126,6 +130,7 @@ def evaluate(
     Raises UserError for invalid files, and where `detector` or `box_threshold` have no effect with
     these `boxes`. See `hrpose.evaluation.evaluate`.
     """
+    from hrpose.data.coco import read_annotations
     from hrpose.evaluation.evaluate import evaluate
     from hrpose.evaluation.predictions import DETECTOR, check_boxes
 
@@ -139,9 +144,12 @@ def evaluate(
         refine=refine,
         batch_size=batch_size,
     )
+    parsed = read_annotations(
+        Path(annotations), category=category, merge_categories=merge_categories
+    )
     return evaluate(
         estimator,
-        Path(annotations),
+        parsed,
         images,
         boxes,
         None if out is None else Path(out),

@@ -96,7 +96,6 @@ BAD = [
     (lambda c: c.update(images={}), "'images'"),
     (lambda c: c.update(annotations=[3]), "'annotations'"),
     (lambda c: c.update(categories=[{"id": 1}]), "'categories'"),
-    (lambda c: c.update(categories=c["categories"] * 2), "'categories'"),
     (without("categories", 0, "id"), "'categories'"),
     (lambda c: c["categories"][0].update(id=float("inf")), "'categories'"),
     (lambda c: c["categories"][0].update(id="1"), "'categories'"),
@@ -236,6 +235,56 @@ def test_views_are_of_one_document(tmp_path: Path) -> None:
         "images": content["images"][1:],
         "annotations": [],
     }
+
+
+def animals() -> dict[str, Any]:
+    """Two persons as a dog and a cat, and a horse with keypoints of its own."""
+    content = document()
+    (person,) = content["categories"]
+    kinds = ((1, "dog"), (5, "cat"))
+    content["categories"] = [
+        {**person, "id": number, "name": name, "supercategory": "animal"} for number, name in kinds
+    ]
+    content["annotations"][1]["category_id"] = 5
+    return content
+
+
+def test_one_of_several_categories(tmp_path: Path) -> None:
+    path = write(tmp_path, animals())
+    with refused("category-unknown", "'dog', 'cat'", "--category", "--merge-categories"):
+        load_persons(path)
+    for chosen, ids in (("dog", [1]), ("cat", [2]), ("5", [2])):
+        table = read_annotations(path, category=chosen).persons()
+        assert table.annotation_ids.tolist() == ids
+    with refused("category-unknown", "horse", "'dog', 'cat'"):
+        read_annotations(path, category="horse").persons()
+
+
+def test_two_categories_of_one_name_are_told_apart_by_their_ids(tmp_path: Path) -> None:
+    content = animals()
+    content["categories"][1]["name"] = "dog"
+    path = write(tmp_path, content)
+    with refused("category-unknown", "'dog', 'dog'"):
+        read_annotations(path, category="dog").persons()
+    assert read_annotations(path, category="5").persons().annotation_ids.tolist() == [2]
+
+
+def test_categories_with_the_same_keypoints_are_read_as_one(tmp_path: Path) -> None:
+    path = write(tmp_path, animals())
+    merged = read_annotations(path, merge_categories=True)
+    assert merged.persons().annotation_ids.tolist() == [1, 2]
+    assert merged.category_id == 1
+    (category,) = merged.part([], [])["categories"]
+    assert category["name"] == "animal"
+    with refused("option-conflict", "--merge-categories", "dog"):
+        read_annotations(path, category="dog", merge_categories=True)
+    content = animals()
+    del content["categories"][0]["supercategory"]
+    merged = read_annotations(write(tmp_path, content), merge_categories=True)
+    assert merged.part([], [])["categories"][0]["name"] == "dog+cat"
+    content["categories"][1]["keypoints"] = ["nose"]
+    with refused("keypoints-differ", "cat", "--category"):
+        read_annotations(write(tmp_path, content), merge_categories=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"3", b"[]", b"null"])

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 from data.mpii_files import entries, write_mpii
 from evaluation.oracle import DataSet, Oracle, detections
 from hrpose.api import load
+from hrpose.cli.main import app
 from hrpose.data.coco import load_persons, read_annotations
 from hrpose.data.formats.mpii import convert
 from hrpose.estimator import PoseEstimator
@@ -25,7 +27,7 @@ from hrpose.metrics.pck import DISTANCES, distances
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import COCO_17, MPII_16
 from hrpose.synthetic import ANIMAL, write_dataset
-from refusals import refused
+from refusals import check_refusal, refused
 from tiny_weights import METADATA, write_tiny_weights
 
 COCO_METRICS = ["AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"]
@@ -105,6 +107,32 @@ def test_persons_may_be_any_category(data: DataSet, tmp_path: Path) -> None:
         estimator(changed), annotations, data.images, detections(changed, tmp_path, category_id=1)
     )
     assert dogs.persons == 0
+
+
+def test_several_categories_are_chosen_from_or_read_as_one(data: DataSet, tmp_path: Path) -> None:
+    document = data.document()
+    (person,) = document["categories"]
+    document["categories"] = [{**person, "id": n, "name": f"kind {n}"} for n in (1, 2)]
+    for row, entry in enumerate(document["annotations"]):
+        entry["category_id"] = 1 + row % 2
+    annotations, out = tmp_path / "annotations.json", tmp_path / "out"
+    annotations.write_text(json.dumps(document), encoding="utf-8")
+    command = ["evaluate", "--annotations", str(annotations), "--images", str(data.images)]
+    weights = write_tiny_weights(tmp_path / "tiny.onnx")
+    command += ["--weights", str(weights), "--out", str(out)]
+    check_refusal(CliRunner().invoke(app, command), "category-unknown", "--merge-categories")
+    everyone = len(document["annotations"])
+    for chosen, persons in (
+        (["--merge-categories"], everyone),
+        (["--category", "kind 2"], everyone // 2),
+        (["--category", "1"], everyone - everyone // 2),
+    ):
+        done = CliRunner().invoke(app, [*command, *chosen])
+        assert done.exit_code == 0, done.output
+        assert json.loads((out / "metrics.json").read_bytes())["persons"] == persons
+        analysis = ["analyze", str(out / "results.json"), str(annotations), *chosen]
+        done = CliRunner().invoke(app, [*analysis, "--out", str(tmp_path / "analysis.html")])
+        assert done.exit_code == 0, done.output
 
 
 def test_no_detections(data: DataSet, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from hrpose.cli.main import app
 from hrpose.data.coco import load_persons
 from hrpose.models import checkpoint, convert
 from hrpose.synthetic import ANIMAL, write_dataset
+from hrpose.training import train as train_module
+from hrpose.training.data_module import PoseData
 from hrpose.training.finetune import fitting_size, recipe_for
 from hrpose.training.recipe import Data, DataSet, Recipe, load_recipe, write_recipe
 from refusals import check_refusal
@@ -133,3 +136,50 @@ def test_no_persons_to_train_on(animals: Path, tmp_path: Path) -> None:
         app, ["finetune", str(empty), str(empty), "--images", str(animals / "train" / "images")]
     )
     check_refusal(done, "labels-missing", "empty.json")
+
+
+def test_categories_with_the_same_keypoints_train_one_model(
+    animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`train`, `finetune`, `evaluate` and `analyze` take the same options."""
+    files = []
+    for part in ("train", "val"):
+        document = json.loads((animals / part / "annotations.json").read_text())
+        (animal,) = document["categories"]
+        names = enumerate(("cow", "dog"), 1)
+        document["categories"] = [{**animal, "id": number, "name": name} for number, name in names]
+        for row, person in enumerate(document["annotations"]):
+            person["category_id"] = 1 + row % 2
+        files.append(animals / part / "two.json")
+        files[-1].write_text(json.dumps(document))
+    command = ["finetune", *map(str, files), "--out", str(tmp_path / "out")]
+    check_refusal(CliRunner().invoke(app, command), "category-unknown", "'cow', 'dog'")
+    trained: list[Recipe] = []
+
+    def train(recipe: Recipe, data: Path, out: Path, resume: bool, report: Any, table: Any) -> Path:
+        trained.append(recipe)
+        both = len(PoseData(recipe, data).train_table), len(PoseData(recipe, data).val_table)
+        assert both[0] == len(table)
+        return out / f"{both}"
+
+    monkeypatch.setattr(train_module, "train", train)
+    together = [len(load_persons(animals / part / "annotations.json")) for part in ("train", "val")]
+    done = CliRunner().invoke(app, [*command, "--merge-categories"])
+    assert f"({together[0]}, {together[1]})" in done.stdout, done.output
+    assert trained[0].data.merge_categories
+    done = CliRunner().invoke(app, [*command, "--category", "dog"])
+    assert done.exit_code == 0, done.output
+    assert trained[1].data.category == "dog"
+    write_recipe(trained[1], tmp_path / "recipe.yaml")
+    check = ["train", str(tmp_path / "recipe.yaml"), "--data", ".", "--check"]
+    dogs = load_recipe(tmp_path / "recipe.yaml")
+    assert f"{len(PoseData(dogs, Path()).train_table)} persons" in invoke(*check)
+    assert f"{together[0]} persons" in invoke(
+        *check, "--merge-categories", "--set", "data.category=null"
+    )
+
+
+def invoke(*arguments: str) -> str:
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    return done.stdout

@@ -15,11 +15,13 @@ from hrpose.cli.options import (
     BatchSize,
     BatchSizeOfWeights,
     BoxThreshold,
+    Category,
     Detector,
     FlipTest,
     FlipTestOfWeights,
     Images,
     ImagesIfAny,
+    MergeCategories,
     Refine,
     Weights,
 )
@@ -74,6 +76,8 @@ def evaluate(
             help="auto: PCKh with head boxes, PCK without OKS sigmas, else AP.",
         ),
     ] = Metric.auto,
+    category: Category = None,
+    merge_categories: MergeCategories = False,
     flip_test: FlipTest = True,
     batch_size: BatchSize = 64,
     out: Annotated[
@@ -99,6 +103,8 @@ def evaluate(
             box_threshold=box_threshold,
             nms=nms.value,
             metric=metric.value,
+            category=category,
+            merge_categories=merge_categories,
             flip_test=flip_test,
             refine=refine,
             batch_size=batch_size,
@@ -185,6 +191,8 @@ def analyze(
     skeleton: Annotated[
         Path | None, typer.Option(help="A YAML file that completes the annotations' skeleton.")
     ] = None,
+    category: Category = None,
+    merge_categories: MergeCategories = False,
     flip_test: FlipTestOfWeights = True,
     batch_size: BatchSizeOfWeights = 64,
     out: Annotated[Path, typer.Option(help="HTML file to write.", rich_help_panel=RESULTS)] = Path(
@@ -204,6 +212,7 @@ def analyze(
 ) -> None:
     """Analyze results: an HTML report on errors, boxes, scores and single persons."""
     from hrpose.api import load
+    from hrpose.data.coco import read_annotations
     from hrpose.evaluation.analyze import analyze, check_copy
     from hrpose.evaluation.analyze import store_calibration as store
     from hrpose.evaluation.report import render
@@ -220,7 +229,7 @@ def analyze(
     with progress("") as show:
         analysis = analyze(
             results,
-            annotations,
+            read_annotations(annotations, category=category, merge_categories=merge_categories),
             images,
             estimator,
             skeleton=skeleton,

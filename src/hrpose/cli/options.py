@@ -94,6 +94,22 @@ Overrides = Annotated[
         "--set", metavar="KEY=VALUE", help="Change a value of the recipe, as optimizer.lr=5e-4."
     ),
 ]
+Category = Annotated[
+    str | None,
+    typer.Option(
+        help="The category to read where the annotations have several with keypoints, by its name "
+        "or id.",
+        rich_help_panel=DATA,
+    ),
+]
+MergeCategories = Annotated[
+    bool,
+    typer.Option(
+        "--merge-categories",
+        help="Read all categories that have the same keypoints as one.",
+        rich_help_panel=DATA,
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Crops in one batch.", rich_help_panel=MODEL)]
 BatchSizeOfWeights = Annotated[

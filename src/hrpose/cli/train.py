@@ -1,5 +1,6 @@
 """`hrpose train`, `train-detector` and `finetune`."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,10 @@ import typer
 
 from hrpose.cli.options import (
     MODEL,
+    Category,
     Data,
     InputSize,
+    MergeCategories,
     Overrides,
     Resume,
     RunFolder,
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe, such as recipes/w32-coco-256x192.yaml.")],
     data: Data = Path("data"),
+    category: Category = None,
+    merge_categories: MergeCategories = False,
     out: RunFolder = None,
     overrides: Overrides = None,
     resume: Resume = False,
@@ -36,7 +41,8 @@ def train(
     from hrpose.training.distributed import launched
     from hrpose.training.recipe import load_recipe
 
-    loaded = load_recipe(recipe, overrides or ())
+    chosen = _categories(category, merge_categories)
+    loaded = load_recipe(recipe, (*(overrides or ()), *chosen))
     if check:
         datamodule, _ = train_module.check(loaded, data, report, launched())
         persons = len(datamodule.train_table)
@@ -47,6 +53,12 @@ def train(
     weights = train_module.train(loaded, data, destination, resume, report)
     if launched().first:
         typer.echo(f"wrote {weights}")
+
+
+def _categories(category: str | None, merge: bool) -> list[str]:
+    """Both options as overrides of a recipe, which has them too."""
+    named = [] if category is None else [f"data.category={json.dumps(category)}"]
+    return [*named, *["data.merge_categories=true"] * merge]
 
 
 def report(finding: "Finding") -> None:
@@ -91,6 +103,8 @@ def finetune(
     skeleton: Annotated[
         Path | None, typer.Option(help="YAML file of `hrpose data skeleton`, corrected.")
     ] = None,
+    category: Category = None,
+    merge_categories: MergeCategories = False,
     input_size: InputSize = None,
     out: RunFolder = None,
     overrides: Overrides = None,
@@ -102,7 +116,7 @@ def finetune(
     `hrpose train OUT/recipe.yaml --data .` repeats it.
     """
     from hrpose import weights
-    from hrpose.data.coco import load_persons
+    from hrpose.data.coco import read_annotations
     from hrpose.data.skeleton_file import complete_skeleton
     from hrpose.models import convert
     from hrpose.training import train as train_module
@@ -112,18 +126,21 @@ def finetune(
     from hrpose.yaml_file import checked
 
     found = convert.read(weights.find(start))
-    persons = load_persons(train)
+    annotations = read_annotations(train, category=category, merge_categories=merge_categories)
+    persons = annotations.persons()
     if skeleton is not None:
         persons = replace(persons, skeleton=complete_skeleton(persons.skeleton, skeleton))
-    category = re.sub(r"[^\w-]+", "-", persons.skeleton.name)
+    name = re.sub(r"[^\w-]+", "-", persons.skeleton.name)
     license = "unknown" if found.metadata is None else found.metadata.license
     recipe = recipe_for(
-        out.name if out else category,
+        out.name if out else name,
         Path(start),
         found,
         Data(
             train=DataSet(annotations=train, images=images or train.parent / "images"),
             val=DataSet(annotations=val, images=val_images or val.parent / "images"),
+            category=category,
+            merge_categories=merge_categories,
             skeleton=skeleton,
             description=f"{len(persons)} persons of {train.name}, starting from {start}",
             license=f"unknown; that of {start}: {license}",

@@ -14,7 +14,7 @@ entry that breaks one; lenient reading leaves such entries out and reports them.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from hrpose.data.rules import (
     Rule,
     image_rule,
     keypoints_rule,
+    printable,
     shown,
 )
 from hrpose.errors import UserError
@@ -51,15 +52,26 @@ from hrpose.skeletons import from_coco_category
 
 
 def read_annotations(
-    path: "Path | CocoAnnotations", *, lenient: bool = False, category: str | None = None
+    path: "Path | CocoAnnotations",
+    *,
+    lenient: bool = False,
+    category: str | None = None,
+    merge_categories: bool = False,
 ) -> "CocoAnnotations":
     """Parse a COCO file; its views check what they return.
 
-    `category` names one of several categories with keypoints. Parsed annotations are returned as
-    they are. Raises UserError where the file cannot be read or is no JSON object.
+    `category` is one of several categories with keypoints, by its name or id; with
+    `merge_categories` all of them, which must have the same keypoints, are read as one. Parsed
+    annotations are returned as they are. Raises UserError where the file cannot be read or is no
+    JSON object.
     """
     if isinstance(path, CocoAnnotations):
         return path
+    if category is not None and merge_categories:
+        raise UserError(
+            f"--category {category}: expected it or --merge-categories, found both",
+            code="option-conflict",
+        )
     document = read_json(path)
     if not isinstance(document, dict):
         hint = "; are annotations and results swapped?" * isinstance(document, list)
@@ -67,7 +79,8 @@ def read_annotations(
             f"{path}: expected COCO annotations (an object), found {type(document).__name__}{hint}",
             code="annotations-invalid",
         )
-    return CocoAnnotations(path, document, lenient, category)
+    annotations = CocoAnnotations(path, document, lenient, category)
+    return annotations.merged() if merge_categories else annotations
 
 
 def load_persons(annotations: Path, unlabeled: bool = False) -> PersonTable:
@@ -81,7 +94,7 @@ class CocoAnnotations:
 
     `document` is the file's content. Views raise UserError, naming the file and the entry, where
     it does not have the form they need; `lenient` ones leave out images and annotations that break
-    a rule. `category` names one of several categories with keypoints.
+    a rule. `category` is one of several categories with keypoints, by its name or id.
     """
 
     path: Path
@@ -104,17 +117,64 @@ class CocoAnnotations:
             raise self.error(f"'{key}'", "a list of objects, as in COCO keypoints JSON", found)
         return entries
 
+    def _with_keypoints(self) -> list[Entry]:
+        return [category for category in self.entries("categories") if category.get("keypoints")]
+
+    def merged(self) -> "CocoAnnotations":
+        """These annotations with all categories that have keypoints as one, the first of them.
+
+        Its name is their supercategory, or their names where they have none in common. Raises
+        UserError where their keypoints differ.
+        """
+        first, *others = categories = self._with_keypoints() or [{}]
+        for other in others:
+            if other["keypoints"] != first["keypoints"]:
+                raise UserError(
+                    f"{self.path}: --merge-categories: expected categories with the same "
+                    f"keypoints, found others in '{other.get('name')}' than in "
+                    f"'{first.get('name')}'; choose one with --category",
+                    code="keypoints-differ",
+                )
+        if not others:
+            return self
+        ids = [category.get("id") for category in categories]
+        kinds = {category.get("supercategory") for category in categories}
+        name = kinds.pop() if len(kinds) == 1 else None
+        one = {**first, "name": name or "+".join(str(c.get("name")) for c in categories)}
+        annotations = [
+            {**entry, "category_id": ids[0]} if entry.get("category_id") in ids else entry
+            for entry in self.entries("annotations")
+        ]
+        rest = [c for c in self.entries("categories") if not c.get("keypoints")]
+        document = {**self.document, "categories": [one, *rest], "annotations": annotations}
+        return replace(self, document=document, category=None)
+
     @cached_property
     def _keypoint_category(self) -> tuple[Skeleton, int]:
-        categories = self.entries("categories")
+        everything = self._with_keypoints()
+        names = ", ".join(f"'{printable(str(c.get('name')))}'" for c in everything)
+        categories = everything
         if self.category is not None:
-            names = ", ".join(str(c.get("name")) for c in categories)
-            categories = [c for c in categories if c.get("name") == self.category]
+            categories = [c for c in everything if c.get("name") == self.category]
+            if len(categories) != 1:  # An id tells two categories of one name apart.
+                categories = [c for c in everything if str(c.get("id")) == self.category]
             if len(categories) != 1:
-                raise self.error("'categories'", f"'{self.category}'", names)
-        categories = [category for category in categories if category.get("keypoints")]
-        if len(categories) != 1:
-            raise self.error("'categories'", "one category with 'keypoints'", len(categories))
+                raise UserError(
+                    f"{self.path}: --category {self.category}: expected one of the categories with "
+                    f"keypoints ({names or 'none'}), by its name or id",
+                    code="category-unknown",
+                )
+        if not categories:
+            raise self.error("'categories'", "one category with 'keypoints'", "none")
+        if len(categories) > 1:
+            same = all(c["keypoints"] == categories[0]["keypoints"] for c in categories)
+            raise UserError(
+                f"{self.path}: 'categories': expected one with 'keypoints', found "
+                f"{len(categories)}: {names}; choose one with --category"
+                + ", or read them as one with --merge-categories"
+                * same,
+                code="category-unknown",
+            )
         try:
             skeleton = from_coco_category(categories[0])
         except BROKEN as error:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.data.coco import read_results
+from hrpose.data.coco import CocoAnnotations, read_results
 from hrpose.data.images import ImageFiles
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
@@ -177,7 +177,7 @@ class Analysis:
 
 def analyze(
     results: Path,
-    annotations: Path,
+    annotations: Path | CocoAnnotations,
     images: str | None = None,
     estimator: PoseEstimator | None = None,
     *,
@@ -228,7 +228,7 @@ def analyze(
     return Analysis(
         names={
             "results": str(results),
-            "annotations": str(annotations),
+            "annotations": str(truth.annotations.path),
             "weights": "" if estimator is None else estimator.metadata.title,
         },
         scores=scores,

@@ -85,7 +85,7 @@ class PredictedPoses:
         return to_results(ids, self.keypoints, self.scores, table.category_id)
 
 
-def read_truth(annotations: Path, skeleton_file: Path | None = None) -> Truth:
+def read_truth(annotations: Path | CocoAnnotations, skeleton_file: Path | None = None) -> Truth:
     """Every person of the category with keypoints. `skeleton_file` completes its skeleton.
 
     Raises UserError, naming the file and the entry, where the file is not in COCO's format.
@@ -103,7 +103,7 @@ def read_truth(annotations: Path, skeleton_file: Path | None = None) -> Truth:
     truth = Truth(table, np.asarray(counted, bool), parsed)
     if not truth.counted.any():
         raise UserError(
-            f"{annotations}: expected persons with labeled keypoints, found none",
+            f"{parsed.path}: expected persons with labeled keypoints, found none",
             code="labels-missing",
         )
     return truth

@@ -206,7 +206,7 @@ def is_mpii(skeleton: Skeleton) -> bool:
 
 def evaluate(
     estimator: PoseEstimator,
-    annotations: Path,
+    annotations: Path | CocoAnnotations,
     images: str | Path,
     boxes: str | Path = GROUND_TRUTH,
     out: Path | None = None,
@@ -246,7 +246,7 @@ def evaluate(
         if paired or out is None:
             option = f"--boxes FILE or --boxes {DETECTOR}" if paired else "--out for the results"
             raise UserError(
-                f"{annotations}: has images without annotated persons; add {option}",
+                f"{parsed.path}: has images without annotated persons; add {option}",
                 code="option-missing",
             )
     elif unlabeled_mpii:
@@ -272,7 +272,7 @@ def evaluate(
     )
     if not labeled:
         assert out is not None
-        split = annotations.stem.removeprefix("image_info_")
+        split = parsed.path.stem.removeprefix("image_info_")
         path = out / f"person_keypoints_{split}_hrpose_results.json"
         write_results(path, ranked_results(table, predictions, nms))
         return replace(report, files=(path,))

@@ -8,7 +8,7 @@ import lightning as L
 from torch.utils.data import DataLoader
 
 from hrpose.data.augmentation import Augmentation
-from hrpose.data.coco import load_persons, read_annotations
+from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.dataset import (
     Cutouts,
     EvaluationSampler,
@@ -25,7 +25,7 @@ from hrpose.data.skeleton_file import complete_skeleton
 from hrpose.errors import UserError
 from hrpose.evaluation.evaluate import Evaluator
 from hrpose.training.distributed import SINGLE, Processes
-from hrpose.training.recipe import DataSet, Recipe
+from hrpose.training.recipe import Data, DataSet, Recipe
 
 # Validation has no augmentation.
 _NONE = Augmentation(scale=0, half_body_probability=0)
@@ -40,6 +40,13 @@ class TrainingLoader(DataLoader[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
         yield from super().__iter__()
+
+
+def read_part(data: Data, annotations: Path) -> CocoAnnotations:
+    """Parse the annotations of a part of a recipe's data, of its categories."""
+    return read_annotations(
+        annotations, category=data.category, merge_categories=data.merge_categories
+    )
 
 
 class PoseData(L.LightningDataModule):
@@ -61,8 +68,10 @@ class PoseData(L.LightningDataModule):
         self.processes = processes
         self.batch_size = processes.share(recipe.training.batch_size)
         train, val = (root / part.annotations for part in (recipe.data.train, recipe.data.val))
-        self.train_table = self._check(train, load_persons(train) if persons is None else persons)
-        val_annotations = read_annotations(val)
+        if persons is None:
+            persons = read_part(recipe.data, train).persons()
+        self.train_table = self._check(train, persons)
+        val_annotations = read_part(recipe.data, val)
         self.val_table = self._check(val, val_annotations.persons())
         augmentation = recipe.augmentation.augmentation()
         self.train_cutouts = self._cutouts(recipe.data.train, self.train_table, augmentation)

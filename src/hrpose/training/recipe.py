@@ -31,6 +31,10 @@ class Data(Part):
     train: DataSet
     val: DataSet
     padding: Annotated[float, Field(gt=0)] = 1.25
+    category: str | None = None
+    """The category to train on where the annotations have several with keypoints."""
+    merge_categories: bool = False
+    """Train on all categories that have the same keypoints, as one."""
     sampling: dict[str, Annotated[float, Field(ge=0)]] = Field(default={})
     """How often persons of an image `source` are drawn, relative to 1."""
     trust: bool = False

@@ -186,7 +186,7 @@ def test_invalid_coco_files(tmp_path: Path) -> None:
             with refused("annotations-invalid", "a.json", mention):
                 convert(tmp_path / "out")
     source.write_text(json.dumps(document))
-    with refused("annotations-invalid", "horse", "animal"):
+    with refused("category-unknown", "horse", "animal"):
         to_coco("coco", source, tmp_path / "out", ReadOptions(category="horse"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json"]
 
