@@ -53,8 +53,8 @@ colors=(), category='')
 UserError
 draw(image, poses, threshold=0.3, boxes=False, *, ids=False, scores=False, names=False)
 evaluate(name_or_file, annotations, images, *, boxes='ground-truth', detector='auto', \
-box_threshold=None, nms='hard', metric='auto', flip_test=True, refine=False, \
-batch_size=64, out=None, progress=None)
+box_threshold=None, nms='hard', metric='auto', category=None, merge_categories=False, \
+flip_test=True, refine=False, batch_size=64, out=None, progress=None)
 export(name_or_file, out)
 from_pretrained(repo_id, *, revision=None, **options)
 load(name_or_file='w16-small', *, detector='auto', box_threshold=None, flip_test=False, \
