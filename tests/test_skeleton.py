@@ -1,11 +1,14 @@
 """Skeletons: what fits together is accepted, what does not is named."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hrpose.skeleton import DEFAULT_SIGMA, Skeleton, guess_flip_pairs
+from hrpose.skeleton import DEFAULT_SIGMA, Skeleton, guess_flip_pairs, one_sided
 from hrpose.skeletons import (
     AP_10K,
     COCO_17,
@@ -161,6 +164,29 @@ def test_a_dictionary_and_back(skeleton: Skeleton) -> None:
         (("hip.L", "hip.R"), ((0, 1),)),
         (("L_Eye", "R_Eye", "Root of tail"), ((0, 1),)),
         (("左耳", "右耳", "鼻"), ((0, 1),)),
+        (("earL", "earR"), ((0, 1),)),
+        (("R1", "R2", "L1", "L2"), ((2, 0), (3, 1))),
+        (("Lshoulder", "Rshoulder"), ((0, 1),)),
+        (("LEye", "REye", "LEYE_top", "REYE_top"), ((0, 1), (2, 3))),
+        (("Left Eye", "Right Eye"), ((0, 1),)),
+        (("l-eye", "r-eye"), ((0, 1),)),
+        (("eye 左", "eye 右", "左前足", "右前足"), ((0, 1), (2, 3))),
+        (
+            (
+                "left_eye_left_corner",
+                "left_eye_right_corner",
+                "right_eye_left_corner",
+                "right_eye_right_corner",
+            ),
+            ((0, 3), (1, 2)),
+        ),
+        (("bright_left", "bright_right"), ((0, 1),)),
+        (("LF", "RF", "LH", "RH"), ((0, 1), (2, 3))),
+        # Not by chance.
+        (("ear", "rear", "leg", "reg", "lip"), ()),
+        (("left_ear", "rear", "leg"), ()),
+        (("front_light", "front_right"), ()),
+        (("L1", "L2", "L3"), ()),
         (("lip", "nose"), ()),
         (("left_ear", "nose"), ()),
         ((), ()),
@@ -170,3 +196,53 @@ def test_flip_pairs_are_guessed_by_name(
     names: tuple[str, ...], pairs: tuple[tuple[int, int], ...]
 ) -> None:
     assert guess_flip_pairs(names) == pairs
+
+
+# How annotators write the two sides of a keypoint.
+STYLES: dict[str, Callable[[str, str], str]] = {
+    "left_ear": lambda side, name: f"{side}_{name}",
+    "ear_left": lambda side, name: f"{name}_{side}",
+    "Left Ear": lambda side, name: f"{side} {name}".title(),
+    "LeftEar": lambda side, name: side.title() + name.title(),
+    "LEFT-EAR": lambda side, name: f"{side}-{name}".upper(),
+    "frontleft": lambda side, name: f"{name}{side}",
+    "l_ear": lambda side, name: f"{side[0]}_{name}",
+    "l-ear": lambda side, name: f"{side[0]}-{name}",
+    "ear_l": lambda side, name: f"{name}_{side[0]}",
+    "ear.L": lambda side, name: f"{name}.{side[0].upper()}",
+    "earL": lambda side, name: f"{name}{side[0].upper()}",
+    "LEar": lambda side, name: side[0].upper() + name.title(),
+    "lEar": lambda side, name: side[0] + name.title(),
+    "lear": lambda side, name: f"{side[0]}{name}",
+    "Lear": lambda side, name: f"{side[0].upper()}{name}",
+    "L1": lambda side, name: f"{side[0].upper()}{len(name)}{ord(name[0])}{ord(name[-1])}",
+    "左ear": lambda side, name: ("左" if side == "left" else "右") + name,
+}
+PARTS = ("ear", "eye", "hip", "shoulder", "wrist", "knee", "paw", "wing")
+
+
+@pytest.mark.parametrize("style", STYLES)
+@settings(max_examples=30)
+@given(data=st.data())
+def test_the_same_pairs_in_every_style(style: str, data: st.DataObject) -> None:
+    parts = data.draw(st.lists(st.sampled_from(PARTS), unique=True))
+    names = [STYLES[style](side, part) for part in parts for side in ("left", "right")]
+    middle = data.draw(st.lists(st.sampled_from(("nose", "rear", "Lip", "neck")), unique=True))
+    names += [name for name in middle if name not in map(str.lower, names)]
+    order = data.draw(st.permutations(range(len(names))))
+    shuffled = [names[i] for i in order]
+    expected = {(2 * i, 2 * i + 1) for i in range(len(parts))}
+    assert {(order[a], order[b]) for a, b in guess_flip_pairs(shuffled)} == expected
+
+
+@given(st.lists(st.text(max_size=12), unique=True))
+def test_guessed_pairs_fit_into_a_skeleton(names: list[str]) -> None:
+    pairs = guess_flip_pairs(names)
+    if names:
+        Skeleton("any", tuple(names), flip_pairs=pairs)
+    assert not set(one_sided(names, pairs)) & {names[i] for pair in pairs for i in pair}
+
+
+def test_a_side_without_its_twin_is_told() -> None:
+    names = ("left_ear", "right_ear", "tailL", "nose", "rear")
+    assert one_sided(names, guess_flip_pairs(names)) == ("tailL",)

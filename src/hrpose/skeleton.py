@@ -1,5 +1,6 @@
 """`Skeleton`: keypoint names, left-right pairs, limbs, OKS constants, weights, colors."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -130,36 +131,84 @@ def _pairs(pairs: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
     return tuple((int(a), int(b)) for a, b in pairs)
 
 
-_SIDES = (
-    ("left", "right"),
-    ("Left", "Right"),
-    ("l_", "r_"),
-    ("L_", "R_"),
-    ("_l", "_r"),
-    ("_L", "_R"),
-    (".l", ".r"),
-    (".L", ".R"),
-    ("LEFT", "RIGHT"),
-    ("左", "右"),
-    ("l", "r"),
-)
+# A name as words: camel case (LEye, earL), numbers (L1) and separators (l-eye, eye.r) part them.
+_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[^\W\dA-Za-z_]+")
+# Words that are a side, and those that are one within a word too (frontleft, 左眼).
+_SIDES = {"l": "L", "r": "R", "lt": "L", "rt": "R", "lft": "L", "rgt": "R"}
+_WITHIN = re.compile("left|right|左|右")
+_WITHIN_SIDES = {"left": "L", "right": "R", "左": "L", "右": "R"}
+_OTHER = {"L": "R", "R": "L"}
+# A first letter of a word (lhip, Lshoulder) is a side where so much follows, or in several pairs
+# (LF, RF, LH, RH): one short pair may be chance, as leg and reg are.
+_MIN_REST = 3
 
 
 def guess_flip_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Pairs of indices whose names differ only by left and right: a guess, to be checked."""
-    index = {name: i for i, name in enumerate(names)}
+    """Pairs of indices, left first, whose names differ only by their side: a guess, to be checked.
+
+    A side is a word (left, L, 左 ...), however words are parted, or else the first letter of one.
+    Where a name has several, such as left_eye_right_corner, all change, or else one of them.
+    """
+    words = [_sided(name) for name in names]
+    pairs = _twins(words, range(len(names)), single=False)
+    rest = [i for i in range(len(names)) if i not in {*pairs, *pairs.values()}]
+    pairs |= _twins(words, rest, single=True)
+    letters = [
+        () if _sides(parts) else _initial(name) for name, parts in zip(names, words, strict=True)
+    ]
+    found = _twins(letters, range(len(names)), single=False)
+    short = {i for i in found if len(letters[i][1]) < _MIN_REST}
+    pairs |= {i: j for i, j in found.items() if i not in short or len(short) > 1}
+    return tuple(sorted(pairs.items()))
+
+
+def _twins(words: Sequence[tuple[str, ...]], among: Sequence[int], single: bool) -> dict[int, int]:
+    """The right twins of left names, by index `among` all: all sides change, or a `single` one."""
+    index: dict[tuple[str, ...], int] = {}
+    for i in among:
+        index.setdefault(words[i], i)
     pairs: dict[int, int] = {}
-    for i, name in enumerate(names):
-        for left, right in _SIDES:
-            # Single letters count at the front only (lhip), the others anywhere once.
-            twin = (
-                right + name[1:]
-                if left == "l" and name.startswith("l")
-                else name.replace(left, right, 1)
-                if left != "l"
-                else name
-            )
+    for i in among:
+        sides = _sides(words[i])
+        for changed in [(side,) for side in sides] if single else [sides] * bool(sides):
+            twin = tuple(_OTHER[w] if at in changed else w for at, w in enumerate(words[i]))
             j = index.get(twin, i)
-            if j != i and i not in pairs and i not in pairs.values() and j not in pairs.values():
+            if i != j and words[i][changed[0]] == "L" and not {i, j} & {*pairs, *pairs.values()}:
                 pairs[i] = j
-    return tuple(pairs.items())
+    return pairs
+
+
+def one_sided(names: Sequence[str], pairs: Sequence[tuple[int, int]]) -> tuple[str, ...]:
+    """The keypoints whose name says left or right, but which are in no pair."""
+    paired = {index for pair in pairs for index in pair}
+    return tuple(name for i, name in enumerate(names) if i not in paired and _sides(_sided(name)))
+
+
+def _sided(name: str) -> tuple[str, ...]:
+    """The words of a name in lower case; a side is "L" or "R"."""
+    parts: list[str] = []
+    for word in _WORD.findall(name):
+        word = word.lower()
+        if word in _SIDES:
+            parts.append(_SIDES[word])
+            continue
+        end = 0
+        for found in _WITHIN.finditer(word):
+            parts += [part for part in (word[end : found.start()],) if part]
+            parts.append(_WITHIN_SIDES[found[0]])
+            end = found.end()
+        parts += [word[end:]] if word[end:] else []
+    return tuple(parts)
+
+
+def _sides(parts: Sequence[str]) -> tuple[int, ...]:
+    """Where sides are among words."""
+    return tuple(at for at, part in enumerate(parts) if part in _OTHER)
+
+
+def _initial(name: str) -> tuple[str, ...]:
+    """The words of a name whose first word begins with l or r, which is read as a side."""
+    first, *rest = [word.lower() for word in _WORD.findall(name)] or [""]
+    if first[:1] not in ("l", "r") or len(first) < 2:
+        return ()
+    return (first[0].upper(), first[1:], *rest)

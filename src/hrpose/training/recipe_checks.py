@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hrpose.codec import sigma_for
 from hrpose.data.persons import PersonTable
 from hrpose.models.convert import Weights
-from hrpose.skeleton import Skeleton, guess_flip_pairs
+from hrpose.skeleton import Skeleton, guess_flip_pairs, one_sided
 from hrpose.skeletons import MPII_16
 from hrpose.training.recipe import Recipe
 
@@ -191,14 +191,12 @@ def flip_findings(skeleton: Skeleton) -> Iterator[Finding]:
             "pair: mirrored images would have wrong labels; add them to the flip_pairs of "
             "data.skeleton or rename them",
         )
-    paired = by_name | {index for pair in used for index in pair}
-    for index, name in enumerate(names):
-        if index not in paired and any(side in name.lower() for side in ("left", "right")):
-            yield Finding(
-                "warning",
-                f"{name} has no counterpart on the other side: mirrored images would have wrong "
-                "labels; name its counterpart alike, or pair it in the file of data.skeleton",
-            )
+    for name in one_sided(names, (*guess_flip_pairs(names), *skeleton.flip_pairs)):
+        yield Finding(
+            "warning",
+            f"{name} has no counterpart on the other side: mirrored images would have wrong "
+            "labels; name its counterpart alike, or pair it in the file of data.skeleton",
+        )
 
 
 def _annotations(case: Case) -> Iterator[Finding]:
