@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--costs-of", type=Path, help="a folder: only the costs of its images")
     options = parser.parse_args()
-    choices = Choices("w16-small", options.detector, None, False, False, 0.3)
+    choices = Choices("w16-small", options.detector, None, None, False, False, 0.3)
     if options.costs_of is not None:
         names = sorted(path.name for path in options.costs_of.iterdir())
         costs(str(options.costs_of), names, choices)

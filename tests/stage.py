@@ -81,7 +81,9 @@ class Knowing(PoseEstimator):
         boxes = self.scene.boxes[frame][seen] + self.rng.normal(0, 2, (len(seen), 4))
         return Boxes(boxes, np.full(len(seen), 0.9))
 
-    def stream(self, images: Iterable[InputImage]) -> Iterator[tuple[InputImage, Poses]]:
+    def stream(
+        self, images: Iterable[InputImage], **_: object
+    ) -> Iterator[tuple[InputImage, Poses]]:
         for image in images:
             frame = int(image.pixels[0, 0, 0])
             alike = iou(image.boxes.astype(np.float64), self.scene.boxes[frame])

@@ -331,11 +331,12 @@ def two() -> Fixed:
 def test_without_boxes_the_detector_is_asked() -> None:
     detector = two()
     estimator = PoseEstimator(Bright(), detector=detector)
-    poses = estimator(IMAGE)
+    image = estimator.image(IMAGE)
     # The best first.
-    np.testing.assert_allclose(poses.boxes, detector.found.xywh[::-1])
-    np.testing.assert_allclose(estimator.image(IMAGE).box_scores, [0.8, 0.4])
-    assert detector.calls == 2
+    np.testing.assert_allclose(image.boxes, detector.found.xywh[::-1])
+    np.testing.assert_allclose(image.box_scores, [0.8, 0.4])
+    assert image.detected
+    assert detector.calls == 1
 
 
 @pytest.mark.parametrize("boxes", [[], [[5, 5, 20, 20]]])
@@ -355,8 +356,61 @@ def test_nobody_is_found() -> None:
 def test_of_a_crowd_the_surest_are_taken() -> None:
     n = MAX_PERSONS + 30
     crowd = Boxes(np.tile([1.0, 2, 30, 40], (n, 1)), np.linspace(0, 1, n))
-    poses = PoseEstimator(Bright(), detector=Fixed(crowd))(IMAGE)
-    assert len(poses) == MAX_PERSONS
+    image = PoseEstimator(Bright(), detector=Fixed(crowd)).image(IMAGE)
+    assert len(image.boxes) == MAX_PERSONS
+
+
+def lit(count: int) -> NDArray[np.uint8]:
+    """An image (90, 70, 3) with a bright spot in each of `count` places."""
+    image = np.zeros((90, 70, 3), np.uint8)
+    for i in range(count):
+        image[17:24, 7 + 50 * i : 14 + 50 * i] = 255
+    return image
+
+
+# Boxes around the two spots; the second box sees the first spot too.
+SPOTS = [[2.0, 5, 16, 30], [0, 0, 30, 60], [52, 5, 16, 30]]
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [([0.9, 0.8, 0.7], [0, 2]), ([0.8, 0.9, 0.7], [1, 2]), ([0.9, 0.8, 0.1], [0])],
+    ids=["repeated", "repeated_by_a_better_one", "unsure"],
+)
+def test_detected_persons_are_distinct_and_sure(scores: list[float], kept: list[int]) -> None:
+    detector = Fixed(Boxes(np.array(SPOTS), np.array(scores)))
+    estimator = PoseEstimator(Bright(), detector=detector)
+    np.testing.assert_allclose(estimator(lit(2)).boxes, np.array(SPOTS)[kept])
+    # The same boxes, given: every one has its pose.
+    given = estimator(lit(2), SPOTS, scores)
+    np.testing.assert_allclose(given.boxes, SPOTS)
+
+
+@pytest.mark.parametrize(
+    ("min_score", "kept"), [(None, [0, 1, 2]), (0.0, [0, 1, 2]), (0.5, [0, 2]), (1.0, [])]
+)
+def test_a_minimum_score_counts_in_given_boxes_too(min_score: Any, kept: list[int]) -> None:
+    poses = PoseEstimator(Bright(), min_score=min_score)(lit(2), SPOTS, [0.9, 0.1, 0.7])
+    np.testing.assert_allclose(poses.boxes, np.array(SPOTS)[kept].reshape(-1, 4))
+
+
+def test_the_minimum_score_of_detected_persons_can_be_lowered() -> None:
+    detector = Fixed(Boxes(np.array(SPOTS[::2]), np.array([0.9, 0.05])))
+    assert len(PoseEstimator(Bright(), detector=detector)(lit(2))) == 1
+    assert len(PoseEstimator(Bright(), detector=detector, min_score=0)(lit(2))) == 2
+
+
+@pytest.mark.parametrize("min_score", [-0.1, 1.1, float("nan")])
+def test_a_minimum_score_is_from_0_to_1(min_score: float) -> None:
+    with refused("option-invalid", "min_score"):
+        PoseEstimator(Bright(), min_score=min_score)
+
+
+def test_without_selection_there_is_a_pose_for_each_box() -> None:
+    detector = Fixed(Boxes(np.array(SPOTS), np.array([0.9, 0.8, 0.1])))
+    estimator = PoseEstimator(Bright(), detector=detector)
+    ((image, poses),) = estimator.stream([estimator.image(lit(2))], select=False)
+    assert len(poses) == len(image.boxes) == 3
 
 
 @pytest.mark.parametrize(

@@ -25,14 +25,16 @@ Crop(center, size, input_wh, rotation_deg=0.0, mirrored=False, unit_lengths=Fals
 HRNet(spec, num_keypoints=17)
   .forward(x)
   .from_name(name, num_keypoints=17)
-PoseEstimator(session, *, detector=None, flip_test=False, refine=False, exact=False, batch_size=16)
+PoseEstimator(session, *, detector=None, min_score=None, flip_test=False, refine=False, \
+exact=False, batch_size=16)
   .__call__(image, boxes=None, box_scores=None)
   .decode(heatmaps)
   .heatmaps(crops)
   .image(image, boxes=None, box_scores=None, *, size=None)
   .keypoints(crops)
   .metadata
-  .stream(images, *, clip_scores=True)
+  .selected(image, poses)
+  .stream(images, *, clip_scores=True, select=True)
 Poses(keypoints, boxes, scores, skeleton, track_ids=None, filled=None)
   .__getitem__(chosen)
   .__iter__()
@@ -57,8 +59,8 @@ box_threshold=None, nms='hard', metric='auto', category=None, merge_categories=F
 flip_test=True, refine=False, batch_size=64, out=None, progress=None)
 export(name_or_file, out)
 from_pretrained(repo_id, *, revision=None, **options)
-load(name_or_file='w16-small', *, detector='auto', box_threshold=None, flip_test=False, \
-refine=False, exact=False, batch_size=16, threads=None)
+load(name_or_file='w16-small', *, detector='auto', box_threshold=None, min_score=None, \
+flip_test=False, refine=False, exact=False, batch_size=16, threads=None)
 push_to_hub(weights_files, repo_id, *, private=True)
 train(recipe, data, out, *, overrides=(), resume=False)
 """

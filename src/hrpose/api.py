@@ -20,6 +20,7 @@ def load(
     *,
     detector: AnyDetector = "auto",
     box_threshold: float | None = None,
+    min_score: float | None = None,
     flip_test: bool = False,
     refine: bool = False,
     exact: bool = False,
@@ -28,17 +29,20 @@ def load(
 ) -> PoseEstimator:
     """Load weights by name (`w16-small` is inside the package), from a file, or `hf:owner/name`.
 
-    `detector` detects persons where no boxes are given: `auto`, `builtin`, `none`, `torchvision`,
-    an ONNX file, or a function of your own; see `hrpose.detection.open_detector`. Boxes with a
-    score below `box_threshold`, in [0, 1], are dropped; by default the threshold is the detector's
-    own. Large JPEG files are decoded at a reduced size where the crops are small anyway; `exact`
-    decodes them at full size, as `evaluate` does. `flip_test`, `refine` and `batch_size` (crops)
-    are those of `PoseEstimator`. The networks run in at most `threads` threads, by default on all
-    usable cores. Raises UserError where there are no such weights or no such detector.
+    `detector` detects persons where no boxes are given: `auto`, `builtin`, `torchvision`, an ONNX
+    file, a function of your own, or `full-image`, which takes each image as the box of one person;
+    see `hrpose.detection.open_detector`. Boxes with a score below `box_threshold`, in [0, 1], are
+    dropped; by default the threshold is the detector's own. Poses with a score below `min_score`,
+    in [0, 1], are dropped; by default 0.2 for detected persons, 0 in given boxes. Large JPEG files
+    are decoded at a reduced size where the crops are small anyway; `exact` decodes them at full
+    size, as `evaluate` does. `flip_test`, `refine` and `batch_size` (crops) are those of
+    `PoseEstimator`. The networks run in at most `threads` threads, by default on all usable cores.
+    Raises UserError where there are no such weights or no such detector.
     """
     return PoseEstimator(
         open_session(find(name_or_file), threads),
         detector=open_detector(detector, box_threshold, threads),
+        min_score=min_score,
         flip_test=flip_test,
         refine=refine,
         exact=exact,
@@ -138,7 +142,7 @@ def evaluate(
     detected = str(boxes) == DETECTOR
     estimator = load(
         name_or_file,
-        detector=detector if detected else "none",
+        detector=detector if detected else "full-image",
         box_threshold=box_threshold if detected else None,
         flip_test=flip_test,
         refine=refine,

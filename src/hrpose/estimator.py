@@ -18,7 +18,8 @@ from hrpose.errors import UserError
 from hrpose.geometry import Boxes, Crop, transform, warp
 from hrpose.image import image_size, read_image, read_reduced
 from hrpose.metadata import Metadata
-from hrpose.poses import Poses, boxes_around, rescore
+from hrpose.metrics.oks import oks_nms
+from hrpose.poses import MIN_SCORE, Poses, boxes_around, rescore
 from hrpose.session import Session
 
 File = str | Path | bytes
@@ -27,6 +28,8 @@ Source = NDArray[np.uint8] | File
 
 # Of the boxes that a detector finds, the best ones; boxes that are given are all used.
 MAX_PERSONS = 100
+# Of two poses with a higher OKS, in boxes that a detector found, one is left out.
+MAX_OKS = 0.7
 
 
 class Detector(Protocol):
@@ -47,7 +50,7 @@ class Detector(Protocol):
 
 
 class FullImage:
-    """No detector: the full image is the box of one person, which is right for portraits."""
+    """No detector: the full image is the box of one person, as it is in images cropped to one."""
 
     name = "the full image"
 
@@ -62,7 +65,8 @@ class InputImage:
 
     `pixels` (h, w, 3) uint8 RGB; `boxes` (n, 4) [x, y, w, h] in pixels of the full image;
     `box_scores` (n,) in [0, 1]. `pixels` may be the full image reduced by the whole factor
-    `reduction`; boxes, crops and poses are in pixels of the full image all the same. `key` is the
+    `reduction`; boxes, crops and poses are in pixels of the full image all the same. `detected`
+    says that a detector found the boxes, which may then be wrong or repeat a person. `key` is the
     caller's, who gets it back with the poses.
     """
 
@@ -70,6 +74,7 @@ class InputImage:
     boxes: NDArray[np.float64]
     box_scores: NDArray[np.float64]
     reduction: int = 1
+    detected: bool = False
     key: Any = None
 
     @classmethod
@@ -124,10 +129,11 @@ class PoseEstimator:
     """Estimates the poses of the persons in images with a pose model, the `session`.
 
     `detector` finds the persons where no boxes are given; without a detector the full image is the
-    box of one person. `flip_test` averages the heatmaps of each crop and of its mirror image: a
-    little better, and twice the work. `refine` estimates a second time, in the boxes around the
-    first keypoints: better where boxes are loose or off, and twice the work. At most `batch_size`
-    crops go through the network at once.
+    box of one person. Poses with a score below `min_score`, in [0, 1], are left out; by default
+    0.2 where the detector found the persons, and 0 in boxes that are given. `flip_test` averages
+    the heatmaps of each crop and of its mirror image: a little better, and twice the work. `refine`
+    estimates a second time, in the boxes around the first keypoints: better where boxes are loose
+    or off, and twice the work. At most `batch_size` crops go through the network at once.
 
     Large JPEG files are decoded at a half, a quarter or an eighth of their size where every crop
     is that much smaller anyway: several times faster, and points differ by a fraction of a
@@ -140,6 +146,7 @@ class PoseEstimator:
         session: Session,
         *,
         detector: Detector | None = None,
+        min_score: float | None = None,
         flip_test: bool = False,
         refine: bool = False,
         exact: bool = False,
@@ -149,8 +156,11 @@ class PoseEstimator:
             raise UserError(
                 f"batch_size: expected at least 1, found {batch_size}", code="option-invalid"
             )
+        if min_score is not None and not 0 <= min_score <= 1:
+            raise UserError(f"min_score: expected 0 to 1, found {min_score}", code="option-invalid")
         self.session = session
         self.detector: Detector = detector or FullImage()
+        self.min_score = min_score
         self.flip_test = flip_test
         self.refine = refine
         self.exact = exact
@@ -205,10 +215,14 @@ class PoseEstimator:
         persons = found.xywh * seen.reduction, found.scores
         try:
             if file is None:
-                return InputImage.of(seen.pixels, *persons)
-            return InputImage.reduced(file, self.metadata, *persons, overview=seen, size=size)
+                image_in_boxes = InputImage.of(seen.pixels, *persons)
+            else:
+                image_in_boxes = InputImage.reduced(
+                    file, self.metadata, *persons, overview=seen, size=size
+                )
         except UserError as error:
             raise UserError(f"detector {self.detector.name}: {error}", code=error.code) from error
+        return replace(image_in_boxes, detected=True)
 
     def _overview(self, file: File, size: tuple[int, int] | None) -> InputImage:
         """The image at no less than twice the size of the detector's input, if that is known."""
@@ -220,18 +234,28 @@ class PoseEstimator:
         return InputImage(pixels, np.array([[0.0, 0.0, *size]]), np.ones(1), reduction)
 
     def stream(
-        self, images: Iterable[InputImage], *, clip_scores: bool = True
+        self, images: Iterable[InputImage], *, clip_scores: bool = True, select: bool = True
     ) -> Iterator[tuple[InputImage, Poses]]:
         """Each image, the very object that was given, with its poses, in order.
 
         Crops of neighboring images share batches, so images are read a little further than poses
         are returned. Without `clip_scores` scores may be above 1, see `Metadata.keypoint_scores`.
+        Without `select` there is one pose for each box: none is left out, see `selected`.
         """
         found = self._stream(((image, image) for image in images), clip_scores)
         if self.refine:
             refined = ((image, _refined(image, poses)) for image, poses in found)
             found = self._stream(refined, clip_scores)
-        yield from found
+        for image, poses in found:
+            yield image, poses[self.selected(image, poses)] if select else poses
+
+    def selected(self, image: InputImage, poses: Poses) -> NDArray[np.int64]:
+        """The indices of the `poses` to return, one for each box of `image`, in order.
+
+        Poses with a score below `min_score` are left out and, where a detector found the boxes,
+        those that repeat a better one (OKS-NMS).
+        """
+        return select(poses, detected=image.detected, min_score=self.min_score)
 
     def _stream(
         self, pairs: Iterable[tuple[InputImage, InputImage]], clip_scores: bool
@@ -327,6 +351,25 @@ def _refined(image: InputImage, poses: Poses) -> InputImage:
     """The same image with boxes around the poses."""
     height, width = (length * image.reduction for length in image.pixels.shape[:2])
     return replace(image, boxes=boxes_around(poses.keypoints, image.boxes, (width, height)))
+
+
+def select(poses: Poses, *, detected: bool, min_score: float | None = None) -> NDArray[np.int64]:
+    """The indices of the poses to return, in order.
+
+    Poses with a score below `min_score` are left out. Of persons that a detector found, those whose
+    pose repeats a better one are left out too, and `min_score` is 0.2 by default instead of 0.
+    """
+    if min_score is None:
+        min_score = MIN_SCORE if detected else 0.0
+    good = np.flatnonzero(poses.scores >= min_score)
+    return good[distinct(poses[good])] if detected and len(good) > 1 else good
+
+
+def distinct(poses: Poses) -> NDArray[np.int64]:
+    """The indices of the poses, in order, without those that repeat a better one (OKS-NMS)."""
+    areas = poses.boxes[:, 2:].prod(axis=1)
+    kept = oks_nms(poses.keypoints, areas, poses.scores, MAX_OKS, poses.skeleton.sigmas)
+    return np.sort(kept)
 
 
 def to_poses(

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 # Keypoints with a lower score are absent, by default.
 THRESHOLD = 0.3
+# Persons that a detector found are left out where their pose has a lower score, by default: of the
+# poses above it more are right than wrong (docs/models/w16-small.md).
+MIN_SCORE = 0.2
 # The official code's threshold for the keypoints that count in a pose's score.
 COUNTED_SCORE = 0.2
 # Keypoints below this score are too uncertain to say where the person is.

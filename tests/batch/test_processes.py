@@ -111,7 +111,7 @@ def test_killed_processes_leave_the_same_table(tmp_path: Path) -> None:
     assert "120 of 120 images (6 failed)" in stdout
     assert "2 workers lost" in stdout
 
-    choices = Choices(str(weights), "none", None, False, False, 0.3)
+    choices = Choices(str(weights), "full-image", None, None, False, False, 0.3)
     settings = choices.settings(choices.open(hrpose.load, 16, 1))
     work = Opening(str(tmp_path / "images"), choices, hrpose.load, settings)()
     rows = results(out)

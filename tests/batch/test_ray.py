@@ -93,7 +93,7 @@ def test_killed_actors_leave_the_same_table(
     assert "120 of 120 images (6 failed)" in stdout
     assert "2 workers lost" in stdout
 
-    choices = Choices(str(weights), "none", None, False, False, 0.3)
+    choices = Choices(str(weights), "full-image", None, None, False, False, 0.3)
     settings = choices.settings(choices.open(hrpose.load, 16, 1))
     rows = results(out)
     names = [row["file"] for row in rows]

@@ -12,7 +12,6 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from hrpose.cli.main import app
-from hrpose.detection import factory
 from hrpose.errors import UserError
 from hrpose.predict import inputs
 from hrpose.predict.inputs import Prediction
@@ -70,43 +69,46 @@ def test_persons_are_detected(
     run: Run, image: Path, files: Path, tmp_path: Path, more: list[str], boxes: list[Any]
 ) -> None:
     ran = run(image, "--detector", files / "rtmdet.onnx", *more)
-    assert (ran.exit_code, ran.stderr) == (0, "")
+    assert ran.exit_code == 0
+    # Where nobody is found a line says what to do with images of one person.
+    assert ("--detector full-image" in ran.stderr) is (not boxes)
     assert [entry["bbox"] for entry in entries(tmp_path)] == boxes
     empty = "" if boxes else " (1 without persons)"
     persons = "1 person " if len(boxes) == 1 else f"{len(boxes)} persons "
     assert f"1 image{empty}, {persons}(detector: rtmdet.onnx (RTMDet))" in ran.stdout
 
 
-def test_without_a_detector_a_line_says_that_the_full_image_is_the_box(
-    run: Run, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("detector", ["auto", "builtin"])
+def test_an_image_without_persons_has_none(
+    run: Run, image: Path, tmp_path: Path, detector: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(factory, "builtin_file", lambda: tmp_path / "person-detector.onnx")
     monkeypatch.setenv("HRPOSE_HOME", str(tmp_path / "home"))
-    ran = run(image)
-    assert ran.exit_code == 0
-    (line,) = ran.stderr.splitlines()
-    assert "the full image is the box of one person" in line
+    ran = run(image, "--detector", detector)
+    assert (ran.exit_code, entries(tmp_path)) == (0, [])
+    assert "1 image (1 without persons), 0 persons (detector: builtin)" in ran.stdout
+    assert len(ran.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["full-image", "none"])
+def test_the_full_image_is_one_person_where_it_is_asked_for(
+    run: Run, image: Path, tmp_path: Path, name: str
+) -> None:
+    assert run(image, "--detector", name).stderr == ""
     assert [entry["bbox"] for entry in entries(tmp_path)] == [[0, 0, 128, 96]]
-    # No line where it was asked for.
-    assert run(image, "--detector", "none").stderr == ""
-    assert isinstance(run(image, "--detector", "builtin").exception, UserError)
+    check_refusal(run(image, "--detector", name, "--box-threshold", 0.9), "option-conflict", name)
 
 
-def test_a_threshold_that_the_full_image_ignores_is_reported(
-    run: Run, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_poses_below_the_minimum_score_are_left_out(
+    run: Run, image: Path, files: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("HRPOSE_HOME", str(tmp_path / "home"))
-    ran = run(image, "--box-threshold", 0.99)
-    assert ran.exit_code == 0
-    (line,) = ran.stderr.splitlines()
-    assert "--box-threshold 0.99: the detector found no person in 1 image" in line
-    assert "(detector: builtin; the full image in 1 image)" in ran.stdout
-    assert run(image).stderr == ""
-    ran = run(image, "--box-threshold", 0.99, "--detector", "builtin")
-    assert (ran.exit_code, ran.stderr, entries(tmp_path)) == (0, "", [])
-    # Without any detector it is refused.
-    monkeypatch.setattr(factory, "builtin_file", lambda: tmp_path / "person-detector.onnx")
-    check_refusal(run(image, "--box-threshold", 0.99), "option-conflict", "none")
+    def scores(*more: object) -> list[float]:
+        assert run(image, "--detector", files / "rtmdet.onnx", *more).exit_code == 0
+        return [entry["score"] for entry in entries(tmp_path)]
+
+    both = scores("--min-score", 0)
+    assert len(both) == 2
+    assert scores("--min-score", max(both)) == [max(both)]
+    assert scores("--min-score", 1) == []
 
 
 def test_refine_moves_the_boxes(run: Run, image: Path, files: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hrpose.detection import Boxes, open_detector
 from hrpose.detection import factory as opening
-from hrpose.detection.factory import FunctionDetector, OrFullImage
+from hrpose.detection.factory import FunctionDetector
 from hrpose.estimator import FullImage
 from refusals import refused
 from tiny_detectors import grid_outputs, scored_outputs, write_detector
@@ -33,9 +33,9 @@ def no_detector(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(opening, "builtin_file", lambda: tmp_path / "person-detector.onnx")
 
 
-@pytest.mark.parametrize("name", ["auto", "none"])
+@pytest.mark.parametrize("name", ["full-image", "none"])
 @pytest.mark.usefixtures("no_detector")
-def test_the_whole_image_is_the_last_resort(name: str) -> None:
+def test_the_full_image_is_asked_for_by_name(name: str) -> None:
     detector = open_detector(name)
     assert isinstance(detector, FullImage)
     found = detector(IMAGE)
@@ -43,15 +43,11 @@ def test_the_whole_image_is_the_last_resort(name: str) -> None:
     np.testing.assert_array_equal(found.scores, [1])
 
 
-def test_auto_is_the_detector_and_the_whole_image_where_it_finds_nobody() -> None:
-    detector = open_detector("auto")
-    assert detector.name == "builtin, or the full image where it detects nobody"
-    found = detector(IMAGE)
-    np.testing.assert_array_equal(found.xywh, [[0, 0, 40, 30]])
-    assert found.scores[0] < 0.5  # a guess ranks below detected persons
-    detected = OrFullImage(FunctionDetector(lambda _: [[1, 2, 3, 4, 0.9]]))
-    np.testing.assert_array_equal(detected(IMAGE).xywh, [[1, 2, 3, 4]])
-    assert len(open_detector("builtin")(IMAGE)) == 0
+@pytest.mark.parametrize("name", ["auto", "builtin"])
+def test_where_nobody_is_there_is_nobody(name: str) -> None:
+    detector = open_detector(name)
+    assert detector.name == "builtin"
+    assert len(detector(IMAGE)) == 0
 
 
 def test_auto_takes_the_best_that_was_downloaded(own_cache: Path) -> None:
@@ -80,6 +76,7 @@ def test_a_file_by_its_name(tmp_path: Path) -> None:
         ("yolo", "detector-unknown", "torchvision, yolox-s"),
         ("nothing.onnx", "file-unreadable", "nothing.onnx"),
         ("builtin", "detector-unknown", "builtin"),
+        ("auto", "detector-unknown", "builtin"),
         ("", "detector-unknown", "auto"),
     ],
 )
@@ -95,10 +92,9 @@ def test_a_threshold_out_of_range(threshold: float) -> None:
         open_detector("builtin", threshold)
 
 
-@pytest.mark.parametrize("name", ["none", "auto"])
-@pytest.mark.usefixtures("no_detector")
+@pytest.mark.parametrize("name", ["full-image", "none"])
 def test_the_full_image_has_no_score_for_a_threshold(name: str) -> None:
-    with refused("option-conflict", "'none'"):
+    with refused("option-conflict", f"'{name}'"):
         open_detector(name, 0.5)
 
 

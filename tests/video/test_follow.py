@@ -67,7 +67,9 @@ def test_a_person_with_few_confident_keypoints_keeps_the_box(tmp_path: Path) -> 
     path = write_clip(tmp_path / "a.mp4", dark, times(7))
     box = [4.0, 4.0, 30.0, 40.0]
     estimator = hrpose.load(
-        write_tiny_weights(tmp_path / "tiny.onnx"), detector=FunctionDetector(lambda image: [box])
+        write_tiny_weights(tmp_path / "tiny.onnx"),
+        detector=FunctionDetector(lambda image: [box]),
+        min_score=0,
     )
     for _, poses in follow(estimator, path, every=5):
         assert poses.keypoints[..., 2].max() < 0.2

@@ -108,6 +108,7 @@ class Choices:
     weights: str
     detector: str
     box_threshold: float | None
+    min_score: float | None
     flip_test: bool
     refine: bool
     threshold: float
@@ -127,6 +128,7 @@ class Choices:
             self.weights,
             detector=self.detector,
             box_threshold=self.box_threshold,
+            min_score=self.min_score,
             flip_test=self.flip_test,
             refine=self.refine,
             batch_size=batch_size,

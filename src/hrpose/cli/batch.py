@@ -15,6 +15,7 @@ from hrpose.cli.options import (
     BoxThreshold,
     Detector,
     FlipTest,
+    MinScore,
     Out,
     Refine,
     Threshold,
@@ -51,6 +52,7 @@ def batch(
     weights: Weights = "w16-small",
     detector: Detector = "auto",
     box_threshold: BoxThreshold = None,
+    min_score: MinScore = None,
     flip_test: FlipTest = False,
     refine: Refine = False,
     threshold: Threshold = THRESHOLD,
@@ -117,7 +119,7 @@ def batch(
         from hrpose.batch.worker import Choices
     except ModuleNotFoundError as error:
         raise missing("hrpose batch", error, "hrpose[archives]") from error
-    choices = Choices(weights, detector, box_threshold, flip_test, refine, threshold)
+    choices = Choices(weights, detector, box_threshold, min_score, flip_test, refine, threshold)
     with stop_signal() as signal, progress("listing", lines_every=_BETWEEN_LINES) as show:
         watch = _Watch(show)
         outcome = predict(

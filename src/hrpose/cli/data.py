@@ -136,7 +136,7 @@ def check(
         raise conflict("--against-images: expected --against FILE too, found none; add it")
     estimator = None
     if weights is not None:
-        estimator = load(weights, detector="none", flip_test=flip_test, batch_size=batch_size)
+        estimator = load(weights, detector="full-image", flip_test=flip_test, batch_size=batch_size)
     with progress("") as show:
         report = check(
             annotations,

@@ -225,7 +225,7 @@ def analyze(
     if weights is not None:
         if store_calibration is not None:
             check_copy(find(weights), store_calibration)
-        estimator = load(weights, detector="none", flip_test=flip_test, batch_size=batch_size)
+        estimator = load(weights, detector="full-image", flip_test=flip_test, batch_size=batch_size)
     with progress("") as show:
         analysis = analyze(
             results,
@@ -361,12 +361,12 @@ def _model(
             "it was exported from"
         )
     checks: list[Check] = []
-    found = load(weights, detector="none", flip_test=flip_test, batch_size=32)
+    found = load(weights, detector="full-image", flip_test=flip_test, batch_size=32)
     expected = None if published is None else ("published", published)
     with progress("images") as show:
         name = Path(weights).name
         if against is not None:
-            origin = load(against, detector="none", flip_test=flip_test, batch_size=32)
+            origin = load(against, detector="full-image", flip_test=flip_test, batch_size=32)
             images = synthetic_persons() if data is None else persons_of(*data[:2])
             checks += compare_models(name, found, origin, images)
             if data is not None and expected is None:

@@ -41,9 +41,9 @@ FlipTestOfWeights = Annotated[
 Detector = Annotated[
     str,
     typer.Option(
-        help="The person detector: auto (the best one installed), builtin, none ("
-        "the full image is the box of one person), torchvision, one of `hrpose weights list`, or "
-        "an ONNX file.",
+        help="The person detector: auto (the best one installed), builtin, torchvision, one of "
+        "`hrpose weights list`, an ONNX file, or full-image (none: each image is the box of one "
+        "person).",
         rich_help_panel=PERSONS,
     ),
 ]
@@ -53,6 +53,16 @@ BoxThreshold = Annotated[
         min=0,
         max=1,
         help="Drop detected boxes with a lower score; by default the detector's own threshold.",
+        rich_help_panel=PERSONS,
+    ),
+]
+MinScore = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Leave out persons whose pose has a lower score; by default 0.2 for detected persons, "
+        "and 0 where the boxes are given.",
         rich_help_panel=PERSONS,
     ),
 ]

@@ -31,6 +31,7 @@ from hrpose.cli.options import (
     Detector,
     FlipTest,
     Mark,
+    MinScore,
     Out,
     Refine,
     Save,
@@ -66,6 +67,7 @@ def predict(
     batch_size: BatchSize = 16,
     detector: Detector = "auto",
     box_threshold: BoxThreshold = None,
+    min_score: MinScore = None,
     boxes: Annotated[
         Path | None,
         typer.Option(
@@ -101,7 +103,6 @@ def predict(
     track_id for each person. Ctrl-C stops and saves the results so far.
     """
     from hrpose.api import load
-    from hrpose.estimator import FullImage
     from hrpose.predict.inputs import find_inputs
     from hrpose.predict.results import Saving
 
@@ -117,30 +118,29 @@ def predict(
         )
     estimator = load(
         weights,
-        detector="none" if boxes is not None else detector,
+        detector="full-image" if boxes is not None else detector,
         box_threshold=box_threshold,
+        min_score=min_score,
         flip_test=flip_test,
         refine=refine,
         exact=True,  # poses are drawn on the full image, which is decoded anyway
         batch_size=batch_size,
     )
-    if isinstance(estimator.detector, FullImage) and boxes is None and detector == "auto":
-        warn(
-            "no person detector is installed, so the full image is the box of one person; give "
-            "--boxes or --detector"
-        )
     beside = None
     if side_by_side is not None:
         # In the boxes of the first.
         beside = load(
-            side_by_side, detector="none", flip_test=flip_test, refine=refine, batch_size=batch_size
+            side_by_side,
+            detector="full-image",
+            min_score=min_score,
+            flip_test=flip_test,
+            refine=refine,
+            batch_size=batch_size,
         )
     failures = list(inputs.problems)
     with stop_signal() as signal:
         if inputs.images:
-            failures += _predict_images(
-                inputs, estimator, beside, boxes, box_threshold, saving, signal
-            )
+            failures += _predict_images(inputs, estimator, beside, boxes, saving, signal)
         for clip in inputs.clips:
             if signal() is not None:
                 break
@@ -182,12 +182,10 @@ def _predict_images(
     estimator: "PoseEstimator",
     beside: "PoseEstimator | None",
     boxes: Path | None,
-    box_threshold: float | None,
     saving: "Saving",
     signal: Callable[[], int | None],
 ) -> list[UserError]:
     """Returns an error for each image that failed."""
-    from hrpose.detection.factory import OrFullImage
     from hrpose.predict.inputs import boxes_by_image, predict_images
     from hrpose.predict.results import ImageResults
 
@@ -207,15 +205,7 @@ def _predict_images(
                 show(done, len(images))
             if signal() is not None:
                 break
-    origin = str(boxes) if boxes is not None else f"detector: {_detector_name(estimator)}"
-    if isinstance(estimator.detector, OrFullImage) and results.full_images:
-        count = counted(results.full_images, "image")
-        origin += f"; the full image in {count}"
-        if box_threshold is not None:
-            warn(
-                f"--box-threshold {box_threshold:g}: the detector found no person in {count}, "
-                "where the full image is the box of one person; --detector NAME finds none there"
-            )
+    origin = str(boxes) if boxes is not None else f"detector: {estimator.detector.name}"
     empty = f" ({results.empty} without persons)" if results.empty else ""
     drawn = results.drawn
     files = [*results.files, *drawn] if len(drawn) < 2 else results.files
@@ -224,14 +214,12 @@ def _predict_images(
         f"{counted(results.images, 'image')}{empty}, {counted(results.persons, 'person')} "
         f"({origin}) -> {', '.join(written) or 'nothing'}"
     )
+    if results.empty and boxes is None:
+        warn(
+            f"no person found in {counted(results.empty, 'image')}; where images are cropped to "
+            "one person, --detector full-image takes each as that person's box"
+        )
     return failures + results.failures
-
-
-def _detector_name(estimator: "PoseEstimator") -> str:
-    from hrpose.detection.factory import OrFullImage
-
-    detector = estimator.detector
-    return detector.detector.name if isinstance(detector, OrFullImage) else detector.name
 
 
 def _predict_clip(
@@ -271,7 +259,7 @@ def _predict_clip(
     speed = results.frames / (time.perf_counter() - start)
     typer.echo(
         f"{source}: {counted(results.frames, 'frame')} at {speed:.1f} frames/s, "
-        f"{counted(len(results.track_ids), 'person')} (detector: {_detector_name(estimator)}) -> "
+        f"{counted(len(results.track_ids), 'person')} (detector: {estimator.detector.name}) -> "
         f"{', '.join(map(str, results.files)) or 'nothing'}"
     )
     for note in results.notes():
@@ -313,7 +301,7 @@ def explain(
         raise conflict("--box and --boxes: expected one of them, found both")
     image = read_image(path)
     boxed = box is not None or boxes is not None
-    estimator = load(weights, detector="none" if boxed else detector)
+    estimator = load(weights, detector="full-image" if boxed else detector)
     largest, origin = _largest_box(path, image, box, boxes, estimator)
     traced = trace(estimator.session, image, largest, origin, keypoint)
     written = write(traced, path.name, out, threshold)
@@ -353,7 +341,9 @@ def _largest_box(
             return found[0], "No detector was used: the box is the full image."
     if not len(found):
         raise UserError(
-            f"{path}: found no person; give a box with --box x,y,w,h", code="persons-missing"
+            f"{path}: found no person; give a box with --box x,y,w,h, or --detector full-image "
+            "for an image cropped to one",
+            code="persons-missing",
         )
     largest = found[int(np.argmax(found[:, 2] * found[:, 3]))]
     if len(found) == 1:

@@ -1,4 +1,4 @@
-"""Person detectors by name: `auto`, `builtin`, `none`, `torchvision`, released ones, ONNX files."""
+"""Person detectors by name: `auto`, `builtin`, `full-image`, `torchvision`, released, or a file."""
 
 from collections.abc import Callable
 from importlib import import_module, resources
@@ -14,7 +14,9 @@ from hrpose.geometry import Boxes, xyxy_to_xywh
 from hrpose.metadata import is_detector
 from hrpose.weights.registry import RELEASED, find, usable_file
 
-NAMES = ("auto", "builtin", "none", "torchvision")
+NAMES = ("auto", "builtin", "full-image", "torchvision")
+# Other names of `full-image`.
+_FULL_IMAGE = ("full-image", "none")
 
 # What a user may give for a detector: a name, an ONNX file, or a function.
 AnyDetector = str | Path | Callable[[NDArray[np.uint8]], Boxes | ArrayLike]
@@ -26,10 +28,10 @@ def open_detector(
     """The detector of this name, ONNX file or function.
 
     `auto` is the best one on this machine: a detector of `hrpose weights` if one was downloaded,
-    else the one in the package, and the full image where that detects nobody; its name says which.
-    Nothing is downloaded. `threshold` is the least score of a box, in [0, 1], by default the
-    detector's own; a network runs on at most `threads` threads. Raises UserError for an unknown
-    name or a file that is no detector.
+    else the one in the package; its name says which. Nothing is downloaded. `full-image`, also
+    named `none`, detects nothing: each image is the box of one person. `threshold` is the least
+    score of a box, in [0, 1], by default the detector's own; a network runs on at most `threads`
+    threads. Raises UserError for an unknown name or a file that is no detector.
     """
     if threshold is not None and not 0 <= threshold <= 1:
         raise UserError(f"box threshold: expected 0 to 1, found {threshold}", code="option-invalid")
@@ -39,9 +41,7 @@ def open_detector(
     name = str(name_or_file)
     if name == "auto":
         name = _best_on_this_machine()
-        if name == "builtin":
-            return OrFullImage(open_detector(name, threshold, threads))
-    if name == "none":
+    if name in _FULL_IMAGE:
         if threshold is not None:
             raise UserError(
                 f"box threshold: expected a detector that scores its boxes, found '{name}' (the "
@@ -74,7 +74,7 @@ def open_detector(
 
 
 def detector_file(name: str) -> Path | None:
-    """The file that `open_detector` reads for this name; None for `none` and `torchvision`."""
+    """The file that `open_detector` reads for this name, if it reads one."""
     if name == "auto":
         name = _best_on_this_machine()
     if name == "builtin":
@@ -99,25 +99,7 @@ def _best_on_this_machine() -> str:
     for name in released_detectors():
         if usable_file(RELEASED[name]).is_file():
             return name
-    return "builtin" if builtin_file().is_file() else "none"
-
-
-class OrFullImage:
-    """A detector, and the full image where it detects nobody: small detectors miss portraits."""
-
-    # As low as the detector's least certain boxes, so that persons it detects rank above.
-    score = 0.2
-
-    def __init__(self, detector: Detector) -> None:
-        self.detector = detector
-        self.name = f"{detector.name}, or the full image where it detects nobody"
-        self.input_wh: tuple[int, int] | None = getattr(detector, "input_wh", None)
-
-    def __call__(self, image: NDArray[np.uint8]) -> Boxes:
-        found = self.detector(image)
-        if len(found):
-            return found
-        return Boxes(FullImage()(image).xywh, np.full(1, self.score))
+    return "builtin"
 
 
 class FunctionDetector:

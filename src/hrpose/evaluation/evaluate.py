@@ -18,7 +18,7 @@ from hrpose.data.formats.matlab import write_mat
 from hrpose.data.formats.mpii import PckhTruth, pckh_truth
 from hrpose.data.images import ImageFiles
 from hrpose.data.persons import PersonTable
-from hrpose.detection.factory import AnyDetector, OrFullImage, open_detector
+from hrpose.detection.factory import AnyDetector, open_detector
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.predictions import (
@@ -378,9 +378,6 @@ def evaluate_detector(
     table = read_annotations(annotations).boxes()
     source = ImageFiles(images)
     measured = open_detector(detector, box_threshold)
-    if isinstance(measured, OrFullImage):
-        # The full image is no detection.
-        detector, measured = "builtin", measured.detector
     threshold = float(getattr(measured, "threshold", 0.0))
     sensitive = open_detector(detector, min(MIN_BOX_SCORE, threshold))
     detections = []

@@ -159,7 +159,7 @@ def predict(
 
     index, scores = [np.zeros(0, np.int32)], [np.zeros(0)]
     boxes, keypoints = [np.zeros((0, 4))], [np.zeros((0, len(table.skeleton), 3), np.float32)]
-    found = estimator.stream(images(), clip_scores=False)
+    found = estimator.stream(images(), clip_scores=False, select=False)
     for done, ((row, _), (image, poses)) in enumerate(zip(groups, found, strict=True), start=1):
         index.append(np.full(len(poses), row, np.int32))
         scores.append(image.box_scores)

@@ -164,9 +164,8 @@ class ImageResults:
         beside: PoseEstimator | None = None,
     ) -> None:
         """`beside` is another model, whose poses in the same boxes are drawn beside the others."""
-        # The numbers of images, persons, images without persons, and images whose one box is the
-        # full image, because no person was detected.
-        self.images, self.persons, self.empty, self.full_images = 0, 0, 0, 0
+        # The numbers of images, persons, and images without persons.
+        self.images, self.persons, self.empty = 0, 0, 0
         self.failures: list[UserError] = []
         self.files: list[Path] = []
         self.drawn: list[Path] = []
@@ -192,8 +191,6 @@ class ImageResults:
         self._results.add(file, source.image_id, image, poses)
         self.images, self.persons = self.images + 1, self.persons + len(poses)
         self.empty += not len(poses)
-        height, width = image.shape[:2]
-        self.full_images += prediction.image.boxes.tolist() == [[0, 0, width, height]]
 
     def _drawn(self, prediction: Prediction) -> NDArray[np.uint8]:
         image = prediction.image

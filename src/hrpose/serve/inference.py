@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from hrpose.errors import UserError
-from hrpose.estimator import Detector, FullImage, InputImage, PoseEstimator, to_poses
+from hrpose.estimator import Detector, FullImage, InputImage, PoseEstimator, select, to_poses
 from hrpose.geometry import Boxes, Crop
 from hrpose.image import ImageError, encode, image_size
 from hrpose.poses import Poses
@@ -333,8 +333,10 @@ class Service:
         names = self.metadata.skeleton.keypoints
         persons = []
         boxes = np.round(cropped.image.boxes, 2).tolist()
-        for person, keypoints in enumerate(poses.keypoints.tolist()):
-            maps = None
+        all_keypoints = poses.keypoints.tolist()
+        shown = select(poses, detected=cropped.image.detected, min_score=options.min_score)
+        for person in shown.tolist():
+            keypoints, maps = all_keypoints[person], None
             if heatmaps is not None:
                 maps = self._heatmaps(heatmaps[person], cropped.crops[person])
             entries = [

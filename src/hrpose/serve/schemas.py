@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hrpose.poses import THRESHOLD
+from hrpose.poses import MIN_SCORE, THRESHOLD
 
 Box = Annotated[list[float], Field(min_length=4, max_length=4)]
 
@@ -22,6 +22,13 @@ class Options(BaseModel):
     )
     threshold: float = Field(
         THRESHOLD, ge=0, le=1, description="Keypoints with a lower score are not present."
+    )
+    min_score: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Persons whose pose has a lower score are left out; by default "
+        f"{MIN_SCORE:g} for detected persons, and 0 in boxes of the request.",
     )
     flip_test: bool = Field(
         False, description="Average over each crop and its mirror image: better, twice the work."

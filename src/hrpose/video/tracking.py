@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from hrpose.errors import UserError
-from hrpose.estimator import FullImage, InputImage, PoseEstimator
+from hrpose.estimator import FullImage, InputImage, PoseEstimator, select
 from hrpose.geometry import Boxes, iou
-from hrpose.metrics import oks_nms
 from hrpose.metrics.oks import oks
 from hrpose.poses import CONFIDENT_SCORE, Poses, boxes_around
 from hrpose.video.reading import Clip, Frame
@@ -115,8 +114,6 @@ def _update(track: _Track, poses: Poses, row: int, time: float) -> None:
 
 # Frames whose crops share a batch, where the detector runs on every frame.
 CHUNK = 8
-# Two poses of one frame with a higher OKS are duplicates of one person.
-MAX_OKS = 0.7
 
 
 def follow(
@@ -155,11 +152,12 @@ def _follow(
     chunk = CHUNK if every == 1 and not full_image and not clip.live else 1
     for frames in _chunks(clip, chunk):
         images = [replace(image(frame), key=frame) for frame in frames]
-        for cropped, poses in estimator.stream(images):
+        for cropped, poses in estimator.stream(images, select=False):
             frame: Frame = cropped.key
-            distinct = _distinct(poses)
-            poses = poses[distinct]
-            persons = _next_boxes(poses, cropped.box_scores[distinct], frame.image, full_image)
+            # Boxes between the detector's frames are those of persons that it found.
+            chosen = select(poses, detected=not full_image, min_score=estimator.min_score)
+            poses = poses[chosen]
+            persons = _next_boxes(poses, cropped.box_scores[chosen], frame.image, full_image)
             poses = replace(poses, track_ids=tracker.update(poses, frame.time))
             yield frame, smoother(poses, frame.time) if smooth else poses
 
@@ -168,13 +166,6 @@ def _chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
     remaining = iter(frames)
     while chunk := list(islice(remaining, size)):
         yield chunk
-
-
-def _distinct(poses: Poses) -> NDArray[np.int64]:
-    """The indices of the poses without duplicates: where persons cross, two boxes may show one."""
-    areas = poses.boxes[:, 2:].prod(axis=1)
-    distinct = oks_nms(poses.keypoints, areas, poses.scores, MAX_OKS, poses.skeleton.sigmas)
-    return np.sort(distinct)
 
 
 def _next_boxes(

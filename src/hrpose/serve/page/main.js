@@ -104,6 +104,7 @@ async function estimate({ file = state.file, boxes = state.boxes, otherwise = nu
       boxes,
       heatmaps: chosenKeypoint() !== null,
       flipTest: $("flip-test").checked,
+      minScore: Number($("min-score").value),
       signal: request.signal,
     });
     if (otherwise) throw otherwise;
@@ -276,7 +277,10 @@ async function runCamera() {
     while (camera.on) {
       const file = await camera.frame();
       if (!camera.on) return;
-      const answer = await fetchPoses(file, { heatmaps: chosenKeypoint() !== null });
+      const answer = await fetchPoses(file, {
+        heatmaps: chosenKeypoint() !== null,
+        minScore: Number($("min-score").value),
+      });
       const overlays = await readHeatmaps(answer.persons);
       const image = await createImageBitmap(file);
       if (!camera.on) {
@@ -393,6 +397,12 @@ document.addEventListener("paste", (event) => {
 $("threshold").addEventListener("input", () => {
   $("threshold-value").textContent = Number($("threshold").value).toFixed(2);
   refresh();
+});
+$("min-score").addEventListener("input", () => {
+  $("min-score-value").textContent = Number($("min-score").value).toFixed(2);
+});
+$("min-score").addEventListener("change", () => {
+  if (state.boxes === null) estimateAgain();
 });
 $("keypoint").addEventListener("change", () => {
   showStrength();

@@ -22,11 +22,13 @@ export async function fetchModels() {
 }
 
 /** The poses in an image; without `boxes` the server's detector finds the persons. */
-export async function fetchPoses(image, { boxes = null, heatmaps = false, flipTest = false, signal }) {
+export async function fetchPoses(image, { boxes = null, heatmaps = false, flipTest = false, minScore = null, signal }) {
   const form = new FormData();
   form.append("image", image, "image");
   if (boxes) form.append("boxes", JSON.stringify(boxes));
   if (heatmaps) form.append("heatmaps", "true");
+  // In boxes that were drawn by hand every pose is wanted.
+  if (minScore !== null && !boxes) form.append("min_score", String(minScore));
   if (flipTest) form.append("flip_test", "true");
   const request = { method: "POST", body: form, signal };
   for (let tries = 3; ; tries -= 1) {

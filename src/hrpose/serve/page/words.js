@@ -12,6 +12,7 @@ const WORDS = {
     camera: "Camera",
     stop: "Stop",
     threshold: "Keypoint score threshold",
+    minScore: "Pose score at least",
     heatmap: "Heatmap",
     noHeatmap: "None",
     allKeypoints: "All keypoints",
@@ -33,7 +34,7 @@ const WORDS = {
     tokenUse: "Continue",
     cancel: "Cancel",
     working: "Working …",
-    none: "No person detected. Add a person box to mark one.",
+    none: "No person detected. Add a person box to mark one, or accept lower pose scores.",
     one: "1 person, {keypoints} keypoints",
     many: "{persons} people, {keypoints} keypoints",
     detectedBy: "Boxes: {by}",
@@ -65,6 +66,7 @@ const WORDS = {
     camera: "摄像头",
     stop: "停止",
     threshold: "关键点分数阈值",
+    minScore: "人物姿态分数下限",
     heatmap: "热图",
     noHeatmap: "无",
     allKeypoints: "全部关键点",
@@ -86,7 +88,7 @@ const WORDS = {
     tokenUse: "继续",
     cancel: "取消",
     working: "处理中 …",
-    none: "未检测到人。可以手动添加人体框。",
+    none: "未检测到人。可以手动添加人体框，或降低姿态分数下限。",
     one: "1 个人，{keypoints} 个关键点",
     many: "{persons} 个人，{keypoints} 个关键点",
     detectedBy: "人体框来源：{by}",
@@ -119,11 +121,9 @@ const KEYPOINTS_ZH = {
 const DETECTORS = {
   en: {
     "builtin": "built-in detector",
-    "builtin, or the full image where it detects nobody": "built-in detector, or the full image if it detects nobody",
   },
   zh: {
     "builtin": "内置人体检测模型",
-    "builtin, or the full image where it detects nobody": "内置人体检测模型，检测不到人时用整张图片",
     "the full image": "整张图片",
   },
 };
