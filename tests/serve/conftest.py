@@ -20,6 +20,7 @@ from PIL import Image
 from starlette.types import ASGIApp
 
 from hrpose.detection import open_detector
+from hrpose.detection.factory import AnyDetector
 from hrpose.metadata import Metadata
 from hrpose.serve.app import create_app
 from hrpose.serve.inference import Batcher, Service
@@ -102,7 +103,12 @@ def serve(session: Session) -> Iterator[Serve]:
     """Make servers that end with the test."""
     ends: list[Callable[[], None]] = []
 
-    def make(own: Session = session, token: str | None = None, limits: Limits = LIMITS) -> Server:
+    def make(
+        own: Session = session,
+        token: str | None = None,
+        limits: Limits = LIMITS,
+        detector: AnyDetector = "full-image",
+    ) -> Server:
         metrics = Metrics()
         batcher = Batcher(
             [own],
@@ -111,7 +117,7 @@ def serve(session: Session) -> Iterator[Serve]:
             observe=metrics.batch_crops.observe,
         )
         batcher.__enter__()
-        service = Service(batcher, open_detector("none"), limits)
+        service = Service(batcher, open_detector(detector), limits)
         ends.append(lambda: service.__exit__(None, None, None))
         ends.append(lambda: batcher.__exit__(None, None, None))
         return Server(create_app(service, metrics, token), limits, metrics, batcher)

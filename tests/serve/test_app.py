@@ -67,6 +67,24 @@ def test_without_boxes_the_detector_runs(server: Server) -> None:
     assert number_in(answer) == 7
 
 
+def test_unsure_and_repeated_persons_are_left_out(serve: Serve) -> None:
+    twice = [[0, 0, *SIZE, 0.9], [0, 0, *SIZE, 0.8]]
+    server = serve(detector=lambda image: twice)
+
+    def scores(**options: object) -> list[float]:
+        answer = server.poses(image_of(7), **options).json()
+        return [person["score"] for person in answer["persons"]]
+
+    (best,) = scores(min_score=0)
+    assert scores(min_score=best - 0.01) == [best]
+    assert scores(min_score=best + 0.01) == []
+    # In given boxes every person is wanted, unless a score is asked for.
+    boxes = json.dumps([[0, 0, *SIZE]] * 2)
+    assert len(scores(boxes=boxes)) == 2
+    assert scores(boxes=boxes, min_score=1) == []
+    assert server.poses(image_of(7), min_score=2).status_code == 422
+
+
 def test_an_empty_list_of_boxes_has_no_persons(server: Server) -> None:
     assert server.poses(image_of(7), boxes="[]").json()["persons"] == []
 
