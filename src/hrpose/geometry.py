@@ -200,6 +200,23 @@ def box_around(points_xy: ArrayLike, mask: ArrayLike | None = None) -> NDArray[n
     return xyxy_to_xywh(corners)
 
 
+def box_of_keypoints(points_xy: ArrayLike, image_wh: tuple[int, int]) -> NDArray[np.float64]:
+    """(4,) a person's box [x, y, w, h] where the data have none, from its keypoints (k, 2).
+
+    What the keypoints span, with a tenth of its longer side around it, cut to the image: on COCO's
+    persons the boxes reach beyond the keypoints by 0.06 of it at the sides, 0.12 above and 0.08
+    below, in the median. Where they span nothing (one keypoint), the box is the image.
+    """
+    tight = box_around(np.reshape(points_xy, (-1, 2)))
+    margin = BODY_MARGIN * tight[2:].max()
+    if not margin > 0:  # NaN without keypoints
+        return np.array([0, 0, *image_wh], np.float64)
+    box = expand_boxes(tight, margin)
+    clipped = clip_boxes(box, image_wh)
+    # All of them may be outside the image.
+    return clipped if (clipped[2:] > 0).all() else box
+
+
 def iou(a_xywh: NDArray[Any], b_xywh: NDArray[Any]) -> NDArray[np.float64]:
     """(n, m) intersection over union of each of n boxes (n, 4) with each of m boxes (m, 4)."""
     return iou_of_pairs(a_xywh[:, None], b_xywh[None])

@@ -212,3 +212,20 @@ def _initial(name: str) -> tuple[str, ...]:
     if first[:1] not in ("l", "r") or len(first) < 2:
         return ()
     return (first[0].upper(), first[1:], *rest)
+
+
+def spelled_alike(names: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether names differ only in spelling, each from the other at its place: `Left Eye`, `LEye`,
+    `l_eye` and `eye.left` are `left_eye`.
+    """
+    return len(names) == len(others) and all(
+        bool(_spellings(a) & _spellings(b)) for a, b in zip(names, others, strict=True)
+    )
+
+
+def _spellings(name: str) -> set[tuple[str, ...]]:
+    """The words of a name, in one order; two ways where its first letter may mean a side."""
+    ways = {tuple(sorted(_sided(name)))}
+    if not _sides(_sided(name)) and (initial := _initial(name)):
+        ways.add(tuple(sorted(initial)))
+    return ways

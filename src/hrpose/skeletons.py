@@ -1,9 +1,9 @@
 """The shipped skeletons, with the keypoints of the data sets that they are named after."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hrpose.skeleton import Skeleton, guess_flip_pairs
+from hrpose.skeleton import Skeleton, guess_flip_pairs, spelled_alike
 
 COCO_17 = Skeleton(
     name="coco-17",
@@ -209,15 +209,39 @@ SHIPPED = {
 
 
 def from_coco_category(category: Mapping[str, Any]) -> Skeleton:
-    """Read a COCO category with `keypoints` and, where present, `skeleton` (1-based pairs).
+    """Read a COCO category with `keypoints` and, where present, `skeleton` (pairs, see `limbs_of`).
 
-    A category with the names of a shipped skeleton is that skeleton. Flip pairs of others are
-    found by their left/right names (see `guess_flip_pairs`).
+    A category with the names of a shipped skeleton, in any spelling, is that skeleton. Flip pairs
+    of others are found by their left/right names (see `guess_flip_pairs`).
     """
     names = tuple(str(name) for name in category["keypoints"])
     for known in SHIPPED.values():
-        if names == known.keypoints:
+        if names == known.keypoints or spelled_alike(names, known.keypoints):
             return known
-    limbs = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ())
+    limbs, _, _ = limbs_of(category.get("skeleton") or (), len(names))
     name = str(category.get("name", "unnamed"))
     return Skeleton(name, names, flip_pairs=guess_flip_pairs(names), limbs=limbs)
+
+
+def limbs_of(pairs: Sequence[Any], k: int) -> tuple[tuple[tuple[int, int], ...], bool, list[Any]]:
+    """The limbs of a COCO `skeleton` of k keypoints as indices; whether it counts from 0, against
+    COCO's rule; and the pairs that do not connect two keypoints.
+    """
+    read: list[tuple[Any, tuple[int, int] | None]] = []
+    for pair in pairs:
+        try:
+            a, b = (int(index) for index in pair)
+        except (TypeError, ValueError, OverflowError):
+            read.append((pair, None))
+        else:
+            read.append((pair, (a, b)))
+    known = [pair for _, pair in read if pair is not None]
+    start = 0 if any(0 in pair for pair in known) and all(max(pair) < k for pair in known) else 1
+    limbs, dropped = [], []
+    for given, found in read:
+        a, b = found or (0, 0)
+        if found is None or a == b or not all(start <= i < k + start for i in found):
+            dropped.append(given)
+        else:
+            limbs.append((a - start, b - start))
+    return tuple(limbs), start == 0, dropped

@@ -165,4 +165,6 @@ def test_a_category_that_is_no_number_is_malformed(tmp_path: Path, strange: Any)
     labels, (finding,) = read_labels(path)
     assert len(labels) == len(document["annotations"]) - 1
     assert (finding.kind, finding.file) == ("malformed", "000001.jpg")
-    assert "annotation 1: 'category_id': expected a number" in finding.detail
+    assert (
+        "annotation 1: with a 'category_id' that is not in 'categories' (1), but" in finding.detail
+    )

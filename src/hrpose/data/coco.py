@@ -7,8 +7,9 @@
 - entries: `images` and `annotations`, and `part` to write some of them again;
 - `problems`: the entries that break a rule.
 
-All views share the rules of `hrpose.data.rules`. Strict reading raises UserError for the first
-entry that breaks one; lenient reading leaves such entries out and reports them.
+All views share the rules of `hrpose.data.rules`: odd entries are repaired or left out, and counted
+in `notes`. Strict reading raises UserError for the first entry that breaks a rule; lenient reading
+leaves such entries out too and reports them as `problems`.
 
 `read_results` parses the other kind of COCO file, a list of poses or detections.
 """
@@ -22,33 +23,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hrpose.data.entries import (
+    Category,
+    ImageRows,
+    category_id,
+    category_ids,
+    check_annotations,
+    check_images,
+    choose_category,
+    of_category,
+    whole_number,
+    with_keypoints,
+)
 from hrpose.data.persons import BoxTable, PersonTable, group_by_image
 from hrpose.data.rules import (
-    AREA,
     BBOX,
-    BROKEN,
+    BOX_OUTSIDE,
     CATEGORY_ID,
-    FILE_NAME,
-    HEIGHT,
-    ID,
     IMAGE_ID,
     SCORE,
-    TRUST,
-    WIDTH,
     Check,
     Checked,
     Entry,
+    Note,
     Problem,
-    Rule,
     image_rule,
     keypoints_rule,
-    printable,
     shown,
 )
 from hrpose.errors import UserError
 from hrpose.io import read_json
 from hrpose.skeleton import Skeleton
-from hrpose.skeletons import from_coco_category
 
 
 def read_annotations(
@@ -57,13 +62,14 @@ def read_annotations(
     lenient: bool = False,
     category: str | None = None,
     merge_categories: bool = False,
+    sized: bool = True,
 ) -> "CocoAnnotations":
     """Parse a COCO file; its views check what they return.
 
     `category` is one of several categories with keypoints, by its name or id; with
-    `merge_categories` all of them, which must have the same keypoints, are read as one. Parsed
-    annotations are returned as they are. Raises UserError where the file cannot be read or is no
-    JSON object.
+    `merge_categories` all of them, which must have the same keypoints, are read as one. Unless
+    `sized`, images may lack their size. Parsed annotations are returned as they are. Raises
+    UserError where the file cannot be read or is no JSON object.
     """
     if isinstance(path, CocoAnnotations):
         return path
@@ -79,7 +85,7 @@ def read_annotations(
             f"{path}: expected COCO annotations (an object), found {type(document).__name__}{hint}",
             code="annotations-invalid",
         )
-    annotations = CocoAnnotations(path, document, lenient, category)
+    annotations = CocoAnnotations(path, document, lenient, category, sized)
     return annotations.merged() if merge_categories else annotations
 
 
@@ -94,13 +100,14 @@ class CocoAnnotations:
 
     `document` is the file's content. Views raise UserError, naming the file and the entry, where
     it does not have the form they need; `lenient` ones leave out images and annotations that break
-    a rule. `category` is one of several categories with keypoints, by its name or id.
+    a rule. The other fields are those of `read_annotations`.
     """
 
     path: Path
     document: Mapping[str, Any]
     lenient: bool = False
     category: str | None = None
+    sized: bool = True
 
     def error(self, where: str, expected: str, found: object) -> UserError:
         """The error for a part of the file."""
@@ -117,16 +124,13 @@ class CocoAnnotations:
             raise self.error(f"'{key}'", "a list of objects, as in COCO keypoints JSON", found)
         return entries
 
-    def _with_keypoints(self) -> list[Entry]:
-        return [category for category in self.entries("categories") if category.get("keypoints")]
-
     def merged(self) -> "CocoAnnotations":
         """These annotations with all categories that have keypoints as one, the first of them.
 
         Its name is their supercategory, or their names where they have none in common. Raises
         UserError where their keypoints differ.
         """
-        first, *others = categories = self._with_keypoints() or [{}]
+        first, *others = categories = with_keypoints(self.entries("categories")) or [{}]
         for other in others:
             if other["keypoints"] != first["keypoints"]:
                 raise UserError(
@@ -137,12 +141,14 @@ class CocoAnnotations:
                 )
         if not others:
             return self
-        ids = [category.get("id") for category in categories]
+        ids = category_ids(categories)
         kinds = {category.get("supercategory") for category in categories}
         name = kinds.pop() if len(kinds) == 1 else None
         one = {**first, "name": name or "+".join(str(c.get("name")) for c in categories)}
         annotations = [
-            {**entry, "category_id": ids[0]} if entry.get("category_id") in ids else entry
+            {**entry, "category_id": first.get("id")}
+            if whole_number(entry.get("category_id")) in ids
+            else entry
             for entry in self.entries("annotations")
         ]
         rest = [c for c in self.entries("categories") if not c.get("keypoints")]
@@ -150,139 +156,84 @@ class CocoAnnotations:
         return replace(self, document=document, category=None)
 
     @cached_property
-    def _keypoint_category(self) -> tuple[Skeleton, int]:
-        everything = self._with_keypoints()
-        names = ", ".join(f"'{printable(str(c.get('name')))}'" for c in everything)
-        categories = everything
-        if self.category is not None:
-            categories = [c for c in everything if c.get("name") == self.category]
-            if len(categories) != 1:  # An id tells two categories of one name apart.
-                categories = [c for c in everything if str(c.get("id")) == self.category]
-            if len(categories) != 1:
-                raise UserError(
-                    f"{self.path}: --category {self.category}: expected one of the categories with "
-                    f"keypoints ({names or 'none'}), by its name or id",
-                    code="category-unknown",
-                )
-        if not categories:
-            raise self.error("'categories'", "one category with 'keypoints'", "none")
-        if len(categories) > 1:
-            same = all(c["keypoints"] == categories[0]["keypoints"] for c in categories)
-            raise UserError(
-                f"{self.path}: 'categories': expected one with 'keypoints', found "
-                f"{len(categories)}: {names}; choose one with --category"
-                + ", or read them as one with --merge-categories"
-                * same,
-                code="category-unknown",
-            )
-        try:
-            skeleton = from_coco_category(categories[0])
-        except BROKEN as error:
-            raise UserError(
-                f"{self.path}: 'categories': {error}", code="annotations-invalid"
-            ) from error
-        return skeleton, self._category_id(categories[0])
-
-    def _category_id(self, category: Entry) -> int:
-        try:
-            number: int = ID.read(category["id"])
-        except BROKEN as error:
-            raise self.error("'categories'", "a whole 'id'", category.get("id")) from error
-        return number
+    def _keypoint_category(self) -> Category:
+        return choose_category(self.path, self.entries("categories"), self.category)
 
     @property
     def skeleton(self) -> Skeleton:
         """The skeleton of the one category with keypoints."""
-        return self._keypoint_category[0]
+        return self._keypoint_category.skeleton
 
     @property
     def category_id(self) -> int:
         """The id of the one category with keypoints."""
-        return self._keypoint_category[1]
+        return self._keypoint_category.number
 
     @property
     def has_keypoints(self) -> bool:
         """Whether any category has keypoints; False for a file of boxes."""
-        return any(category.get("keypoints") for category in self.entries("categories"))
+        return bool(with_keypoints(self.entries("categories")))
 
     @cached_property
+    def _checked_images(self) -> tuple[Checked, ImageRows]:
+        checked, rows = check_images(self.path, self.lenient, self.entries("images"), self.sized)
+        columns = checked.columns
+        return checked, ImageRows(rows, columns["image_ids"], columns["image_wh"])
+
+    @property
     def _images(self) -> Checked:
-        check = Check(self.path, self.lenient, "image", self.entries("images"))
-        names, width, height = (check.column(rule) for rule in (FILE_NAME, WIDTH, HEIGHT))
-        ids = check.ids()
-        sources = [str(e.get("source", "")).encode(errors="replace") for e in check.entries]
-        return check.finish(
-            {
-                "image_ids": np.asarray(ids, np.int64),
-                "file_names": np.asarray(names, np.bytes_),
-                "image_wh": np.stack([width, height], axis=1).astype(np.int32).reshape(-1, 2),
-                "sources": np.asarray(sources, np.bytes_),
-            }
-        )
-
-    @cached_property
-    def _image_rule(self) -> Rule:
-        ids = self._images.columns["image_ids"].tolist()
-        return image_rule({image_id: row for row, image_id in enumerate(ids)})
+        return self._checked_images[0]
 
     def _check(self, entries: list[Entry], k: int) -> Checked:
-        """The columns of annotations with k keypoints; missing ones count as not labeled."""
-        check = Check(self.path, self.lenient, "annotation", entries)
-        index = check.column(self._image_rule)
-        boxes = np.asarray(check.column(BBOX), np.float64).reshape(-1, 4)
-        nothing = [0] * (3 * k)
-        given = [(entry.get("keypoints") or nothing) if k else nothing for entry in entries]
-        keypoints = np.asarray(check.column(keypoints_rule(k), given), np.float32)
-        keypoints = keypoints.reshape(len(entries), k, 3)
-        # COCO labels keypoints of large persons only; an empty box is a mistake there.
-        empty = keypoints[..., 2].any(axis=1) & (boxes[:, 2:] <= 0).any(axis=1)
-        for row in np.flatnonzero(empty).tolist():
-            check.problem(row, "bbox", "a width and a height above 0", boxes[row].tolist())
-        sizes = boxes[:, 2:].prod(axis=1).tolist()
-        given = [entry.get("area", size) for entry, size in zip(entries, sizes, strict=True)]
-        areas = check.column(AREA, given)
-        trust = check.column(TRUST, [entry.get("trust", 1) for entry in entries])
-        return check.finish(
-            {
-                "annotation_ids": np.asarray(check.ids(), np.int64),
-                "image_index": np.asarray(index, np.int32),
-                "boxes": boxes,
-                "keypoints": keypoints,
-                "areas": np.asarray(areas, np.float64),
-                "trust": np.asarray(trust, np.float32),
-                "box_scores": np.ones(len(entries), np.float32),
-            }
-        )
+        """The columns of annotations with k keypoints."""
+        return check_annotations(self.path, self.lenient, entries, k, self._checked_images[1])
 
-    def _of_category(self) -> list[Entry]:
-        entries = self.entries("annotations")
-        if not self.has_keypoints:
-            ids = [category.get("id") for category in self.entries("categories")]
-            return [entry for entry in entries if entry.get("category_id") in ids]
-        return [entry for entry in entries if entry.get("category_id") == self.category_id]
+    @cached_property
+    def _all(self) -> Checked:
+        """All annotations of the category; those of all where none has keypoints."""
+        known = category_ids(self.entries("categories"))
+        ids = (self.category_id,) if self.has_keypoints else tuple(sorted(known))
+        given = self.entries("annotations")
+        found, problems, notes = of_category(self.lenient, given, ids, known)
+        checked = self._check(found, len(self.skeleton) if self.has_keypoints else 0)
+        checked = replace(
+            checked, problems=[*checked.problems, *problems], notes=(*notes, *checked.notes)
+        )
+        if not self.lenient:
+            self._refuse_nothing(checked)
+        return checked
+
+    def _refuse_nothing(self, checked: Checked) -> None:
+        refused = [problem.message for problem in checked.problems if problem.odd is None]
+        reasons = [*map(str, checked.notes), *refused[:1]]
+        if not checked.entries and reasons:
+            raise UserError(
+                f"{self.path}: expected annotations that can be used, found none: "
+                f"{'; '.join(reasons)}",
+                code="labels-missing",
+            )
+
+    def refuse_nothing(self) -> None:
+        """Raise UserError where lenient reading has left out all of the file's annotations."""
+        self._refuse_nothing(self._all)
 
     def instances(self, crowds: bool = True) -> Checked:
-        """All annotations of the category, labeled or not, as written, with the columns of a
-        `PersonTable`. Where no category has keypoints: those of all, with keypoints (n, 0, 3).
+        """All annotations of the category, labeled or not, with the columns of a `PersonTable` and
+        `crowds`. Where no category has keypoints: those of all, with keypoints (n, 0, 3).
         """
         return self._all if crowds else self._single
 
     @cached_property
-    def _all(self) -> Checked:
-        return self._check(self._of_category(), self._k)
-
-    @cached_property
     def _single(self) -> Checked:
-        return self._check([e for e in self._of_category() if not e.get("iscrowd")], self._k)
-
-    @property
-    def _k(self) -> int:
-        return len(self.skeleton) if self.has_keypoints else 0
+        return self._all.select(~self._all.columns["crowds"])
 
     def table(self, columns: Mapping[str, NDArray[Any]]) -> PersonTable:
         """A table of these columns of annotations and the columns of the images."""
         columns = {**self._images.columns, **columns}
-        return PersonTable(skeleton=self.skeleton, category_id=self.category_id, **columns)
+        columns.pop("crowds", None)
+        return PersonTable(
+            skeleton=self.skeleton, category_id=self.category_id, notes=self.notes, **columns
+        )
 
     def persons(self, unlabeled: bool = False) -> PersonTable:
         """The persons with at least one labeled keypoint, by the rules of the official code.
@@ -290,21 +241,20 @@ class CocoAnnotations:
         Crowds are left out; boxes are clipped to the image, except those marked `bbox_exact`
         (MPII's). With `unlabeled`, persons without a labeled keypoint are included.
         """
-        persons = [
-            entry
-            for entry in self._of_category()
-            if not entry.get("iscrowd")
-            # Anything but a list is reported by the check.
-            and (unlabeled or not isinstance(k := entry.get("keypoints") or [], list) or any(k))
-        ]
-        checked = self._check(persons, len(self.skeleton))
+        single = self._single
+        labeled = np.asarray(single.columns["keypoints"][..., 2].any(axis=1), np.bool_)
+        checked = single if unlabeled else single.select(labeled)
         table = self.table(checked.columns)
         exact = np.asarray([entry.get("bbox_exact") is True for entry in checked.entries], bool)
         boxes, valid = _clipped(table.boxes, table.image_wh[table.image_index])
-        valid |= exact & (table.boxes[:, 2:] > 0).all(axis=1)
-        valid &= (unlabeled | table.keypoints[..., 2].any(axis=1)) & (table.areas > 0)
+        valid |= exact
         columns = {**checked.columns, "boxes": np.where(exact[:, None], table.boxes, boxes)}
-        return self.table({name: column[valid] for name, column in columns.items()})
+        table = self.table({name: column[valid] for name, column in columns.items()})
+        outside = [checked.entries[row] for row in np.flatnonzero(~valid).tolist()]
+        if outside:
+            note = Note.about(BOX_OUTSIDE, "annotation", outside)
+            table = replace(table, notes=(*table.notes, note))
+        return table
 
     def test_images(self, skeleton: Skeleton) -> PersonTable | None:
         """The images of a file without annotations, as COCO publishes its test sets; no persons.
@@ -314,35 +264,39 @@ class CocoAnnotations:
         if "annotations" in self.document:
             return None
         persons = [c for c in self.entries("categories") if c.get("name") == "person" and "id" in c]
-        category_id = self._category_id(persons[0]) if persons else 1
+        number = category_id(self.path, persons[0]) if persons else 1
         columns = {**self._images.columns, **self._check([], len(skeleton)).columns}
-        return PersonTable(skeleton=skeleton, category_id=category_id, **columns)
+        del columns["crowds"]
+        notes = self._images.notes
+        return PersonTable(skeleton=skeleton, category_id=number, notes=notes, **columns)
 
     def boxes(self) -> BoxTable:
         """The images, and the boxes of the category `person`; crowds are left out."""
         categories = self.entries("categories")
-        person = [entry.get("id") for entry in categories if entry.get("name") == "person"]
-        if not person:
+        persons = [entry for entry in categories if entry.get("name") == "person"]
+        if not persons:
             known = ", ".join(str(entry.get("name")) for entry in categories) or "none"
             raise self.error("'categories'", "one named 'person'", known)
-        persons = [
-            entry
-            for entry in self.entries("annotations")
-            if entry.get("category_id") in person and not entry.get("iscrowd")
-        ]
-        check = Check(self.path, self.lenient, "annotation", persons)
-        columns: dict[str, NDArray[Any]] = {
-            "image_index": np.asarray(check.column(self._image_rule), np.int32),
-            "boxes": np.asarray(check.column(BBOX), np.float64).reshape(-1, 4),
-        }
-        columns = check.finish(columns).columns
+        ids = tuple(category_id(self.path, each) for each in persons)
+        given = self.entries("annotations")
+        found, _, notes = of_category(self.lenient, given, ids, category_ids(categories))
+        keypoints = persons[0].get("keypoints") if len(persons) == 1 else None
+        checked = self._check(found, len(keypoints) if isinstance(keypoints, list) else 0)
+        columns = checked.select(~checked.columns["crowds"]).columns
         rows, none = group_by_image(columns["image_index"]), np.zeros(0, np.intp)
         names, sources = (self._images.columns[name] for name in ("file_names", "sources"))
         return BoxTable(
             tuple(name.decode() for name in names.tolist()),
             tuple(columns["boxes"][rows.get(row, none)] for row in range(len(names))),
             tuple(source.decode() for source in sources.tolist()),
+            (*self._images.notes, *notes, *checked.notes),
         )
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What was repaired or left out, a note for each kind of odd entries."""
+        category = self._keypoint_category.notes if self.has_keypoints else ()
+        return (*category, *self._images.notes, *self._all.notes)
 
     @property
     def images(self) -> list[Entry]:
@@ -369,24 +323,19 @@ class CocoAnnotations:
 
     def part(self, images: Iterable[Entry], annotations: Iterable[Entry]) -> Entry:
         """A document with some of the images and annotations, and this one's category."""
-        own = [c for c in self.entries("categories") if c.get("id") == self.category_id]
+        category = self._keypoint_category
+        own = [{**category.entry, "id": self.category_id}]
+        if category.notes:
+            written = self.skeleton.to_coco_category()
+            own[0] |= {key: written[key] for key in ("keypoints", "skeleton")}
         parts = {"images": list(images), "annotations": list(annotations), "categories": own}
         rest = {key: value for key, value in self.document.items() if key not in parts}
         return {**rest, "categories": own, **parts}
 
     @property
     def problems(self) -> list[Problem]:
-        """Those of the images and of all annotations but crowds; empty for strict reading."""
-        message = "annotation {}: 'category_id': expected a number, found {}"
-        return [
-            *self._images.problems,
-            *self._single.problems,
-            *(
-                Problem("annotation", "category_id", e, message.format(e.get("id"), category))
-                for e in self.entries("annotations")
-                if isinstance(category := e.get("category_id"), list | dict)
-            ),
-        ]
+        """The images and annotations that were refused, and odd ones; empty for strict reading."""
+        return [*self._images.problems, *self._all.problems]
 
 
 @dataclass(frozen=True, eq=False)

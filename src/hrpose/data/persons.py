@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hrpose.data.rules import Note
 from hrpose.skeleton import Skeleton
 
 
@@ -20,7 +21,8 @@ class PersonTable:
     `boxes` (n, 4) float64 [x, y, w, h], `keypoints` (n, k, 3) float32 (x, y, visibility 0, 1 or
     2), `areas` (n,) float64, `trust` (n,) float32 in [0, 1] (the weight of the labels in training;
     1 for human ones), `box_scores` (n,) float32 (1 for ground truth). `category_id` is the persons'
-    category in the COCO file, which results must have.
+    category in the COCO file, which results must have. `notes` are about what was repaired or left
+    out when the file was read.
     """
 
     skeleton: Skeleton
@@ -36,6 +38,7 @@ class PersonTable:
     trust: NDArray[np.float32]
     box_scores: NDArray[np.float32]
     category_id: int = 1
+    notes: tuple[Note, ...] = ()
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -54,19 +57,28 @@ class PersonTable:
         """The persons of a mask or an array of indices; the images stay."""
         columns = ("image_index", "annotation_ids", "boxes", "keypoints", "areas", "trust")
         persons = {name: getattr(self, name)[chosen] for name in (*columns, "box_scores")}
-        images = ("skeleton", "image_ids", "file_names", "image_wh", "sources", "category_id")
+        images = (
+            "skeleton",
+            "image_ids",
+            "file_names",
+            "image_wh",
+            "sources",
+            "category_id",
+            "notes",
+        )
         return PersonTable(**{name: getattr(self, name) for name in images}, **persons)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoxTable:
     """n images: their `file_names`, the `boxes` (p, 4) [x, y, w, h] of the p persons of each, and
-    `sources`: where each came from, which may be empty.
+    `sources`: where each came from, which may be empty. `notes` as in `PersonTable`.
     """
 
     file_names: tuple[str, ...]
     boxes: tuple[NDArray[np.float64], ...]
     sources: tuple[str, ...]
+    notes: tuple[Note, ...] = ()
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -77,6 +89,7 @@ class BoxTable:
             tuple(self.file_names[row] for row in rows),
             tuple(self.boxes[row] for row in rows),
             tuple(self.sources[row] for row in rows),
+            self.notes,
         )
 
     def without(self, sources: Collection[str]) -> "BoxTable":

@@ -204,28 +204,29 @@ def _results(source: Poses) -> CocoResults:
 
 def _labels(annotations: CocoAnnotations, chosen: set[int]) -> list[dict[str, Any]]:
     """The persons of the images `chosen`, with ids from 1: the evaluator reserves id 0."""
-    instances, k = annotations.instances(), len(annotations.skeleton)
-    image_ids = annotations.image_columns["image_ids"][instances.columns["image_index"]]
+    instances = annotations.instances()
+    columns = instances.columns
+    image_ids = annotations.image_columns["image_ids"][columns["image_index"]]
+    # COCO ignores persons without labeled keypoints, whatever `num_keypoints` says.
+    counts = (columns["keypoints"][..., 2] > 0).sum(axis=1)
+    numbers = (image_ids, columns["areas"], counts, columns["crowds"])
     labels: list[dict[str, Any]] = []
-    for person, image_id, area in zip(
-        instances.entries, image_ids.tolist(), instances.columns["areas"].tolist(), strict=True
+    for person, image_id, area, count, crowd in zip(
+        instances.entries, *(column.tolist() for column in numbers), strict=True
     ):
         if image_id not in chosen:
             continue
-        keypoints = person.get("keypoints") or [0] * (3 * k)
-        count = person.get("num_keypoints")
+        keypoints = person.get("keypoints") or [0] * (3 * len(annotations.skeleton))
         labels.append(
             {
                 "id": len(labels) + 1,
                 "image_id": image_id,
                 "category_id": annotations.category_id,
                 "keypoints": np.asarray(keypoints, np.float64),
-                "num_keypoints": (
-                    count if isinstance(count, int) else sum(v > 0 for v in keypoints[2::3])
-                ),
+                "num_keypoints": count,
                 "area": area,
                 "bbox": person["bbox"],
-                "iscrowd": int(bool(person.get("iscrowd"))),
+                "iscrowd": int(crowd),
             }
         )
     return labels

@@ -1,6 +1,7 @@
 """The labels of a data set, read leniently, and the findings of a check with their report.
 
-An entry that breaks a rule of COCO becomes a finding, and the others are checked.
+An entry that breaks a rule of COCO becomes a finding; where it can be repaired, it is checked like
+the others.
 """
 
 from collections import Counter
@@ -177,7 +178,7 @@ class Labels:
 
 
 def read_labels(path: Path) -> tuple[Labels, list[Finding]]:
-    """The labels of a COCO file, and a finding for each malformed entry, which is left out.
+    """The labels of a COCO file, and a finding for each malformed entry, repaired or left out.
 
     Raises UserError where the file, its categories or its lists are unusable.
     """
@@ -188,7 +189,7 @@ def read_labels(path: Path) -> tuple[Labels, list[Finding]]:
 
 
 def _malformed(problem: Problem, names: dict[int, str]) -> Finding:
-    entry, of_image = problem.entry, problem.kind == "image"
+    entry, of_image = problem.entry, problem.of == "image"
     number, image = (None, "id") if of_image else (_whole(entry.get("id")), "image_id")
     image_id = _whole(entry.get(image))
     file = entry.get("file_name") if of_image else names.get(-1 if image_id is None else image_id)

@@ -8,8 +8,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from hrpose.data.coco import read_annotations
 from hrpose.data.dataset_folder import ImageSet, must_be_new, write_folder
 from hrpose.data.formats import SOURCES, TARGETS, yolo
@@ -103,11 +101,6 @@ def read(source: Path, options: ReadOptions) -> PoseSet:
     """Read COCO keypoints; crowds are left out. Raises UserError, naming the file and the entry."""
     annotations = read_annotations(source, category=options.category)
     skeleton, instances = annotations.skeleton, annotations.instances(crowds=False)
-    visibility = instances.columns["keypoints"][..., 2]
-    if not (known := np.isin(visibility, (0, 1, 2)).all(axis=1)).all():
-        row = int(np.argmin(known))
-        where = f"annotation {instances.entries[row]['id']}: 'keypoints'"
-        raise annotations.error(where, "visibilities of 0, 1 and 2", visibility[row].tolist())
     persons = [
         _person(entry, skeleton, f"{source}: annotation {entry['id']}")
         for entry in instances.entries
