@@ -9,6 +9,7 @@ import pytest
 
 from hrpose.data.coco import read_annotations
 from hrpose.data.persons import BoxTable, group_by_image
+from hrpose.data.rules import AREA_OF_BOX, NOBODY
 from refusals import refused
 
 
@@ -61,15 +62,22 @@ def test_the_held_out_images_are_not_among_the_others(tmp_path: Path) -> None:
             {"annotations": [{"id": 1, "image_id": 9, "category_id": 7, "bbox": [1, 2, 3, 4]}]},
             "annotation 1: 'image_id'",
         ),
-        (
-            {"annotations": [{"id": 1, "image_id": 2, "category_id": 7, "bbox": [1, 2, 3]}]},
-            "annotation 1: 'bbox'",
-        ),
     ],
 )
 def test_invalid_files(tmp_path: Path, changes: dict[str, Any], mention: str) -> None:
     with refused("annotations-invalid", "boxes.json", mention):
         load_boxes(write(tmp_path, document(**changes)))
+
+
+def test_boxes_of_nobody_are_left_out_and_all_of_them_are_an_error(tmp_path: Path) -> None:
+    box = {"id": 1, "image_id": 2, "category_id": 7}
+    odd = [{**box, "bbox": [1, 2, 3]}, {**box, "id": 2, "bbox": [1, 2, 3, 0]}]
+    good = {**box, "id": 3, "bbox": [1, 2, 3, 4]}
+    table = load_boxes(write(tmp_path, document(annotations=[*odd, good])))
+    assert sum(map(len, table.boxes)) == 1
+    assert [(note.kind, note.count) for note in table.notes] == [(NOBODY, 2), (AREA_OF_BOX, 1)]
+    with refused("labels-missing", "boxes.json", "id 1, 2"):
+        load_boxes(write(tmp_path, document(annotations=odd)))
 
 
 def test_images_of_some_sources_are_left_out(tmp_path: Path) -> None:

@@ -192,10 +192,15 @@ class CocoAnnotations:
     def _all(self) -> Checked:
         """All annotations of the category; those of all where none has keypoints."""
         known = category_ids(self.entries("categories"))
-        ids = (self.category_id,) if self.has_keypoints else tuple(sorted(known))
+        if not self.has_keypoints:
+            return self._of(tuple(sorted(known)), known, 0)
+        return self._of((self.category_id,), known, len(self.skeleton))
+
+    def _of(self, chosen: tuple[int, ...], known: set[int], k: int) -> Checked:
+        """The annotations of the categories `chosen` out of the `known` ones, with k keypoints."""
         given = self.entries("annotations")
-        found, problems, notes = of_category(self.lenient, given, ids, known)
-        checked = self._check(found, len(self.skeleton) if self.has_keypoints else 0)
+        found, problems, notes = of_category(self.lenient, given, chosen, known)
+        checked = self._check(found, k)
         checked = replace(
             checked, problems=[*checked.problems, *problems], notes=(*notes, *checked.notes)
         )
@@ -278,10 +283,9 @@ class CocoAnnotations:
             known = ", ".join(str(entry.get("name")) for entry in categories) or "none"
             raise self.error("'categories'", "one named 'person'", known)
         ids = tuple(category_id(self.path, each) for each in persons)
-        given = self.entries("annotations")
-        found, _, notes = of_category(self.lenient, given, ids, category_ids(categories))
         keypoints = persons[0].get("keypoints") if len(persons) == 1 else None
-        checked = self._check(found, len(keypoints) if isinstance(keypoints, list) else 0)
+        k = len(keypoints) if isinstance(keypoints, list) else 0
+        checked = self._of(ids, category_ids(categories), k)
         columns = checked.select(~checked.columns["crowds"]).columns
         rows, none = group_by_image(columns["image_index"]), np.zeros(0, np.intp)
         names, sources = (self._images.columns[name] for name in ("file_names", "sources"))
@@ -289,7 +293,7 @@ class CocoAnnotations:
             tuple(name.decode() for name in names.tolist()),
             tuple(columns["boxes"][rows.get(row, none)] for row in range(len(names))),
             tuple(source.decode() for source in sources.tolist()),
-            (*self._images.notes, *notes, *checked.notes),
+            (*self._images.notes, *checked.notes),
         )
 
     @property

@@ -427,9 +427,10 @@ def of_category(
             continue
         number = whole_number(given)
         if number in chosen:
-            found.append({**entry, "category_id": number})
             if isinstance(given, str):
                 text.append(entry)
+                entry = {**entry, "category_id": number}
+            found.append(entry)
         elif number is None or number not in known:
             unknown.append(entry)
     kind = rules.NUMBER_AS_TEXT
