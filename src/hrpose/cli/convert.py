@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hrpose.cli.console import counted, persons_in
 from hrpose.cli.options import Coco, Copy, CopyToo, ImagesBeside, ImagesToCopy, NewFolder, examples
 from hrpose.data.formats import SOURCES, TARGETS, Source, Target
+
+if TYPE_CHECKING:
+    from hrpose.skeleton import Skeleton as PoseSkeleton
 
 app = typer.Typer(help="Convert data sets to COCO keypoints JSON, and back.", no_args_is_help=True)
 
@@ -118,6 +121,8 @@ def _reader(name: str, source: Source) -> Callable[..., None]:
             persons = document["annotations"]
             counts = persons_in(len(persons), len(document["images"]))
             typer.echo(f"wrote {out / file}.json: {counts}")
+            if unlabeled := sum(not person["num_keypoints"] for person in persons):
+                typer.echo(f"  {counted(unlabeled, 'person')} without a labeled keypoint")
             if boxes_made := sum("bbox_guessed" in person for person in persons):
                 typer.echo(
                     f"  boxes of {counted(boxes_made, 'person')} were made from their keypoints"
@@ -126,6 +131,7 @@ def _reader(name: str, source: Source) -> Callable[..., None]:
         known = f" of {keypoints.name}" if keypoints in SHIPPED.values() else ""
         typer.echo(f"  {len(keypoints)} keypoints{known}: {', '.join(keypoints.keypoints)}")
         if not known:
+            _say_pairs(keypoints)
             typer.echo(f"wrote {out / 'skeleton.yaml'}: correct it where pairs or limbs are wrong")
         for note in done.found.notes:
             typer.echo(f"  {note}")
@@ -138,6 +144,16 @@ def _reader(name: str, source: Source) -> Callable[..., None]:
             typer.echo(f"images: {done.found.files.path}; name it with --images, or use --copy")
 
     return convert
+
+
+def _say_pairs(skeleton: "PoseSkeleton") -> None:
+    from hrpose.skeleton import one_sided
+
+    names = skeleton.keypoints
+    pairs = ", ".join(f"{names[a]}/{names[b]}" for a, b in skeleton.flip_pairs)
+    typer.echo(f"  flip pairs: {pairs or 'none'}")
+    if alone := one_sided(names, skeleton.flip_pairs):
+        typer.echo(f"  without a counterpart on the other side: {', '.join(alone)}")
 
 
 def _writer(name: str, target: Target) -> Callable[..., None]:

@@ -187,7 +187,7 @@ def test_persons_of_keypoints_in_label_studio(tmp_path: Path) -> None:
     done = to_coco("label-studio", source, tmp_path / "out", ReadOptions())
     (document,) = documents(tmp_path / "out").values()
     assert document["images"][0]["file_name"] == "a.jpg"
-    assert done.found.notes == ("1 tasks without annotations were left out",)
+    assert done.found.notes == ("left out: tasks without annotations (1)",)
     names = document["categories"][0]["keypoints"]
     found = [
         dict(zip(names, np.reshape(a["keypoints"], (3, 3))[:, :2].tolist(), strict=True))

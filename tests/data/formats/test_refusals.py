@@ -118,7 +118,7 @@ def test_errors_name_the_place_and_leave_nothing(
 
 CODES_OF_OTHER_FILES = {
     f"{what}-invalid" for what in ("annotations", "json", "mat", "xml", "recipe")
-} | {"file-unreadable"}
+} | {"file-unreadable", "labels-missing"}
 
 
 @pytest.mark.parametrize("name", SOURCES)

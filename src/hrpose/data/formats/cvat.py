@@ -12,7 +12,8 @@
 A keypoint that is `outside` is not labeled, one that is `occluded` is hidden. Points outside a
 skeleton are keypoints named by their label, those of one `group_id` being one person; or all
 keypoints of a person in the order of `--skeleton`. A box belongs to the person of its `group_id`.
-The images of a clip are frame_000000.png and so on, as CVAT exports them.
+The images of a clip are frame_000000.png and so on, as CVAT exports them. Skeletons without a
+labeled keypoint, as tracks have where a person is out of the image, are left out.
 
 Written are annotations.xml ("CVAT 1.1") with skeletons to correct, and labels.json for the task.
 CVAT's skeletons have no boxes, so boxes are not written.
@@ -21,6 +22,7 @@ CVAT's skeletons have no boxes, so boxes are not written.
 import json
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,6 +43,7 @@ from hrpose.data.formats.pose_set import (
     image_name,
     invalid,
     keypoint_name,
+    left_out,
     number,
     pose_set,
     repeated_keypoint,
@@ -60,6 +63,8 @@ _MAX_DEPTH = 50
 _MAX_FRAME = 100_000_000
 _SUFFIXES = (".png", ".PNG", ".jpg", ".jpeg", ".JPG")
 _DIGITS = 3
+_OTHER_SHAPES = ("polygon", "polyline", "ellipse", "cuboid", "mask")
+_UNLABELED = "skeletons without a labeled keypoint"
 # CVAT describes a skeleton by an SVG with a circle for each keypoint and a line for each limb. The
 # patterns are bounded, so that no text can make the search slow.
 _CIRCLE = re.compile(r"<circle\b[^<>]{0,2000}>")
@@ -174,7 +179,7 @@ def _value(element: str, name: str) -> str:
 def read(source: Path, options: ReadOptions) -> PoseSet:
     """Read annotations.xml. Raises UserError, naming the file and the entry."""
     images, labels = options.images_for(source), Labels()
-    label = options.category
+    label, lost = options.category, Counter[str]()
     labeled: list[LabeledImage] = []
     frames: dict[int, list[Person]] = {}
     for element in children(source, "annotations"):
@@ -182,38 +187,50 @@ def read(source: Path, options: ReadOptions) -> PoseSet:
             labels = labels_of(source, element)
             label = labels.chosen(source, options.category)
         elif element.tag == "image":
-            labeled.append(_image(source, element, options, label, images))
+            labeled.append(_image(source, element, options, label, images, lost))
         elif element.tag == "track" and label in (None, element.get("label")):
-            for frame, person in _track(source, element):
+            for frame, person in _track(source, element, lost):
                 frames.setdefault(frame, []).append(person)
+        elif element.tag == "track":
+            lost["tracks of other labels"] += 1
     for frame, persons in sorted(frames.items()):
         names = [f"frame_{frame:06d}{suffix}" for suffix in _SUFFIXES]
         name = next((name for name in names if name in images), names[0])
         labeled.append(LabeledImage(name, tuple(persons), labels.size_wh, video=labels.video))
     found = labels.skeletons.get(label or "")
-    return pose_set(source, labeled, options, images, found, label or "person")
+    return pose_set(source, labeled, options, images, found, label or "person", left_out(lost))
 
 
 def _image(
-    source: Path, image: ET.Element, options: ReadOptions, label: str | None, images: ImageFiles
+    source: Path,
+    image: ET.Element,
+    options: ReadOptions,
+    label: str | None,
+    images: ImageFiles,
+    lost: Counter[str],
 ) -> LabeledImage:
     name = image_name(image.get("name"), f"{source}: image {printable(image.get('id', '?'))}")
     where, subset = f"{source}: image {printable(name)}", image.get("subset", "")
     size = size_wh(image.get("width"), image.get("height"), where)
     shapes = [s for s in image.findall("skeleton") if label in (None, s.get("label"))]
-    boxes = _boxes(image, len(shapes), where)
+    lost["skeletons of other labels"] += len(image.findall("skeleton")) - len(shapes)
+    for kind in _OTHER_SHAPES:
+        lost[f"{kind}s, which are no keypoints"] += len(image.findall(kind))
+    boxes = _boxes(image, len(shapes), where, lost)
     persons = []
     for row, shape in enumerate(shapes, 1):
         at = f"{where}: skeleton {row}"
         persons.append(Person(_keypoints(shape, at), boxes.get(_group(shape)), at))
     persons += _of_points(image.findall("points"), options, boxes, where)
+    labeled = tuple(person for person in persons if person.keypoints)
+    lost[_UNLABELED] += len(persons) - len(labeled)
     # CVAT puts the images of a project's subsets into folders of their name.
     if name not in images and subset and f"{subset}/{name}" in images:
         name = f"{subset}/{name}"
-    return LabeledImage(name, tuple(person for person in persons if person.keypoints), size, subset)
+    return LabeledImage(name, labeled, size, subset)
 
 
-def _track(source: Path, track: ET.Element) -> Iterator[tuple[int, Person]]:
+def _track(source: Path, track: ET.Element, lost: Counter[str]) -> Iterator[tuple[int, Person]]:
     """The frames in which one person of a clip is."""
     where = f"{source}: track {printable(track.get('id', '?'))}"
     track_id = whole_number(track.get("id"), f"{where}: id", 0, _MAX_FRAME)
@@ -224,7 +241,9 @@ def _track(source: Path, track: ET.Element) -> Iterator[tuple[int, Person]]:
             raise invalid(where, "each frame once", f"frame {frame} again")
         seen.add(frame)
         keypoints = _keypoints(shape, f"{where}: frame {frame}")
-        if keypoints and shape.get("outside") != "1":
+        if not keypoints or shape.get("outside") == "1":
+            lost[_UNLABELED] += 1
+        else:
             yield frame, Person(keypoints, None, f"{where}: frame {frame}", track=track_id)
 
 
@@ -292,7 +311,7 @@ def _group(shape: ET.Element) -> str:
     return shape.get("group_id") or "0"
 
 
-def _boxes(image: ET.Element, skeletons: int, where: str) -> dict[str, Box]:
+def _boxes(image: ET.Element, skeletons: int, where: str, lost: Counter[str]) -> dict[str, Box]:
     """The box of each group. One without a group counts where the image has one person."""
     boxes: dict[str, Box] = {}
     found = image.findall("box")
@@ -300,18 +319,23 @@ def _boxes(image: ET.Element, skeletons: int, where: str) -> dict[str, Box]:
     for box in found:
         group = _group(box)
         if group == "0" and not alone:
+            lost["boxes without a group, in images of several"] += 1
             continue
         if group in boxes:
             raise invalid(where, "one box for each person", f"two of group {group}")
-        boxes[group] = _box(box, f"{where}: box")
+        if (found_box := _box(box, f"{where}: box")) is not None:
+            boxes[group] = found_box
     return boxes
 
 
-def _box(box: ET.Element, where: str) -> Box:
+def _box(box: ET.Element, where: str) -> Box | None:
+    """[x, y, w, h]; None where it has no size."""
     left, top, right, bottom = (
         number(box.get(key), f"{where}: {key}") for key in ("xtl", "ytl", "xbr", "ybr")
     )
-    if right <= left or bottom <= top:
+    if right == left or bottom == top:
+        return None
+    if right < left or bottom < top:
         raise invalid(where, "right of left and bottom below top", box.attrib)
     return (left, top, right - left, bottom - top)
 

@@ -9,13 +9,15 @@
 Coordinates are percentages of the image. A keypoint belongs to the rectangle that is its parent or
 that a relation joins it to, else to the smallest one around it that lacks this keypoint; without
 rectangles an image has one person. A keypoint with the note (`meta.text`) "occluded" is hidden. Of
-several annotators the one marked as ground truth counts, else the first.
+several annotators the one marked as ground truth counts, else the first; cancelled ones do not.
+Results without a place, as a label that was never put into the image, are left out.
 
 Written are tasks with the persons as predictions to correct, and the labeling setup.
 """
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -36,6 +38,7 @@ from hrpose.data.formats.pose_set import (
     json_list,
     json_object,
     keypoint_name,
+    left_out,
     number,
     pose_set,
     repeated_keypoint,
@@ -50,6 +53,8 @@ from hrpose.io import read_json
 
 # Percentages; a millionth of a percent of the widest image is less than 1/1000 pixel.
 _DIGITS = 6
+_CANCELLED = ("cancelled", "canceled")
+_KINDS = ("rectanglelabels", "keypointlabels")
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 
@@ -79,7 +84,8 @@ def read(source: Path, options: ReadOptions) -> PoseSet:
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise invalid(str(source), "Label Studio's JSON, a list of tasks", type(tasks).__name__)
     images = options.images_for(source)
-    labeled, left_out, several, category = [], 0, 0, options.category
+    labeled: list[LabeledImage] = []
+    category, lost = options.category, Counter[str]()
     for row, task in enumerate(tasks, 1):
         where = f"{source}: task {printable(str(task.get('id', row)))}"
         if "annotations" not in task and "predictions" not in task:
@@ -87,19 +93,19 @@ def read(source: Path, options: ReadOptions) -> PoseSet:
         name = _name(task.get("data"), where, images)
         results = _results(task, where)
         if not results:
-            left_out += 1  # not annotated yet
+            skipped = _annotations(task, where, cancelled=True)
+            lost["tasks that were cancelled" if skipped else "tasks without annotations"] += 1
             continue
-        several += len(results) > 1
-        persons, size, found = _persons(results[0], where, options.category)
+        lost["annotations of a task beside the one that was read"] += len(results) - 1
+        persons, size, found = _persons(results[0], where, options.category, lost)
         if category is None:
             category = found
         elif found is not None and found != category:
             raise unknown_category(f"{where}: rectangles", (found, category))
         labeled.append(LabeledImage(name, tuple(persons), size))
-    notes = [f"{left_out} tasks without annotations were left out"] if left_out else []
-    if several:
-        notes.append(f"{several} tasks have several annotations, of which one was read")
-    return pose_set(source, labeled, options, images, category=category or "person", notes=notes)
+    return pose_set(
+        source, labeled, options, images, category=category or "person", notes=left_out(lost)
+    )
 
 
 def _name(data: object, where: str, images: ImageFiles) -> str:
@@ -127,29 +133,41 @@ def _path(url: str) -> str:
     return unquote(parts.path)
 
 
+def _annotations(
+    task: Mapping[str, Any], where: str, cancelled: bool = False
+) -> list[Mapping[str, Any]]:
+    """Those of each annotator that were cancelled, or not; the one that counts first."""
+    at = f"{where}: annotations"
+    found = [json_object(each, at) for each in json_list(task.get("annotations"), at)]
+    # Label Studio itself spells it with two l.
+    found = [a for a in found if cancelled == any(a.get(f"was_{x}") for x in _CANCELLED)]
+    return sorted(found, key=lambda annotation: not annotation.get("ground_truth"))
+
+
 def _results(task: Mapping[str, Any], where: str) -> list[list[Any]]:
-    """The results of each annotator, the one that counts first; else those of a prediction."""
-    for key in ("annotations", "predictions"):
-        at = f"{where}: {key}"
-        found = [json_object(each, at) for each in json_list(task.get(key), at)]
-        found = [a for a in found if not a.get("was_canceled")]
-        found.sort(key=lambda a: not a.get("ground_truth"))
-        if found:
-            return [json_list(a.get("result"), f"{at}: result") for a in found]
-    return []
+    """The results of each annotator, the one that counts first; else those of a prediction.
+
+    A task whose annotations were all cancelled has none: it was skipped on purpose.
+    """
+    found = _annotations(task, where)
+    if not found and not _annotations(task, where, cancelled=True):
+        at = f"{where}: predictions"
+        found = [json_object(each, at) for each in json_list(task.get("predictions"), at)]
+    return [json_list(a.get("result"), f"{where}: result") for a in found]
 
 
 def _persons(
-    results: list[Any], where: str, category: str | None
+    results: list[Any], where: str, category: str | None, lost: Counter[str]
 ) -> tuple[list[Person], tuple[int, int] | None, str | None]:
     """The persons, the image's size, and the label of the rectangles."""
-    regions = [json_object(result, f"{where}: result") for result in results]
+    regions = [(row, json_object(r, f"{where}: result")) for row, r in enumerate(results, 1)]
+    regions = [(row, region) for row, region in regions if _is_used(region, lost)]
     size: tuple[int, int] | None = None
     label: str | None = None
     persons: dict[str, _Region] = {}
     others: set[str] = set()
-    for row, region in enumerate(regions, 1):
-        if region.get("type") not in ("rectanglelabels", "keypointlabels"):
+    for row, region in regions:
+        if region["type"] == "relation":
             continue
         at, key = f"{where}: result {row}", str(region.get("id", row))
         own = size_wh(region.get("original_width"), region.get("original_height"), at)
@@ -162,6 +180,7 @@ def _persons(
             name, value = _labeled(region, "rectanglelabels", at)
             if category not in (None, name):
                 others.add(key)
+                lost["rectangles of other labels"] += 1
                 continue
             if label not in (None, name):
                 raise unknown_category(f"{at}: rectangles", (name, label or ""))
@@ -170,8 +189,8 @@ def _persons(
     parents = _parents(regions, {*persons, *others})
     alone = _Region(where)
     points = []
-    for row, region in enumerate(regions, 1):
-        if region.get("type") == "keypointlabels" and size is not None:
+    for row, region in regions:
+        if region["type"] == "keypointlabels" and size is not None:
             at, key = f"{where}: result {row}", str(region.get("id", row))
             name, value = _labeled(region, "keypointlabels", at)
             x = number(value.get("x"), f"{at}: x") * size[0] / 100
@@ -198,10 +217,22 @@ def _persons(
     return [Person(person.keypoints, person.box, person.where) for person in found], size, label
 
 
-def _parents(regions: list[Mapping[str, Any]], rectangles: set[str]) -> dict[str, str]:
+def _is_used(region: Mapping[str, Any], lost: Counter[str]) -> bool:
+    """Whether it is a rectangle, keypoint or relation and has a place; others are counted."""
+    kind, value = region.get("type"), region.get("value")
+    if kind not in (*_KINDS, "relation"):
+        lost["results other than rectangles and keypoints"] += 1
+        return False
+    if kind in _KINDS and isinstance(value, dict) and not {"x", "y"} <= value.keys():
+        lost["results without a place in the image"] += 1
+        return False
+    return True
+
+
+def _parents(regions: list[tuple[int, Mapping[str, Any]]], rectangles: set[str]) -> dict[str, str]:
     """The rectangle of each keypoint, where the task has it."""
     parents = {}
-    for row, region in enumerate(regions, 1):
+    for row, region in regions:
         if str(region.get("parentID")) in rectangles:
             parents[str(region.get("id", row))] = str(region["parentID"])
         if region.get("type") == "relation":
@@ -220,14 +251,15 @@ def _labeled(region: Mapping[str, Any], key: str, where: str) -> tuple[str, Mapp
     return keypoint_name(labels[0], f"{where}: {key}"), value
 
 
-def _box(value: Mapping[str, Any], size: tuple[int, int], where: str) -> Box:
+def _box(value: Mapping[str, Any], size: tuple[int, int], where: str) -> Box | None:
+    """The box in pixels; None where it has no size."""
     if value.get("rotation"):
         raise invalid(where, "a rectangle that is not rotated", f"{value['rotation']} degrees")
     x, y, w, h = (
         number(value.get(key), f"{where}: {key}") for key in ("x", "y", "width", "height")
     )
     if w <= 0 or h <= 0:
-        raise invalid(where, "a width and a height above 0", (w, h))
+        return None
     return (x * size[0] / 100, y * size[1] / 100, w * size[0] / 100, h * size[1] / 100)
 
 

@@ -6,14 +6,18 @@
         "group_id": 1}]}
 
 The points of one `group_id` are one person, and so are those without any. A rectangle of the same
-group is the person's box. A point with the flag `occluded` (or `difficult`, as some tools write it)
+group is the person's box; without groups a point belongs to the smallest rectangle around it that
+lacks this keypoint. A point with the flag `occluded` (or `difficult`, as some tools write it)
 is hidden. `imagePath` is relative to the JSON file, and must be inside the images' folder.
 """
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hrpose.data.formats.pose_set import (
     Box,
@@ -27,6 +31,7 @@ from hrpose.data.formats.pose_set import (
     json_list,
     json_object,
     keypoint_name,
+    left_out,
     number,
     pose_set,
     repeated_keypoint,
@@ -45,21 +50,18 @@ def read(source: Path, options: ReadOptions) -> PoseSet:
         raise invalid(str(source), "labelme's JSON files in this folder", None)
     folder = source if source.is_dir() else source.parent
     images = options.images or ImageFiles(folder)
-    labeled, left_out = [], 0
+    labeled, lost = [], Counter[str]()
     for path in files:
         document = json_object(read_json(path), str(path))
         if "shapes" not in document:
-            left_out += 1
+            lost["JSON files that are not labelme's"] += 1
             continue
         name = _name(document.get("imagePath"), path, images)
         size = size_wh(document.get("imageWidth"), document.get("imageHeight"), str(path))
-        labeled.append(
-            LabeledImage(name, tuple(_persons(document["shapes"], path, options.category)), size)
-        )
-    notes = [f"{left_out} JSON files are not labelme's and were left out"] if left_out else []
-    return pose_set(
-        source, labeled, options, images, category=options.category or "person", notes=notes
-    )
+        persons = _persons(document["shapes"], path, options.category, lost)
+        labeled.append(LabeledImage(name, tuple(persons), size))
+    category = options.category or "person"
+    return pose_set(source, labeled, options, images, category=category, notes=left_out(lost))
 
 
 def _name(image_path: object, path: Path, images: ImageFiles) -> str:
@@ -77,40 +79,69 @@ def _name(image_path: object, path: Path, images: ImageFiles) -> str:
     return image_name(text, f"{where}, seen from {images.path}")
 
 
-def _persons(shapes: object, path: Path, category: str | None) -> list[Person]:
-    keypoints: dict[str, dict[str, Keypoint]] = {}
-    boxes: dict[str, Box] = {}
-    first: dict[str, str] = {}
+def _persons(shapes: object, path: Path, category: str | None, lost: Counter[str]) -> list[Person]:
+    boxes: dict[str, list[Box | None]] = {}
+    points: dict[str, list[tuple[str, Keypoint, str]]] = {}
     for row, shape in enumerate(json_list(shapes, f"{path}: shapes"), 1):
         where = f"{path}: shape {row}"
         shape = json_object(shape, where)
         kind, group = shape.get("shape_type", "polygon"), str(shape.get("group_id"))
         if kind not in ("point", "rectangle"):
+            lost["shapes other than points and rectangles"] += 1
             continue
         name = keypoint_name(shape.get("label"), f"{where}: label")
-        points = _points(shape, where, 1 if kind == "point" else 2)
-        if kind == "rectangle":
-            if category not in (None, name):
-                continue
-            if group in boxes:
-                raise UserError(
-                    f"{where}: expected one rectangle for each person, found another in group "
-                    f"{printable(group)}; give each person a group_id",
-                    code="annotations-invalid",
-                )
-            (x1, y1), (x2, y2) = points[0], points[-1 if len(points) == 2 else 2]
-            boxes[group] = (min(x1, x2), min(y1, y2), abs(x1 - x2), abs(y1 - y2))
-            if x1 == x2 or y1 == y2:
-                raise invalid(where, "a width and a height above 0", points)
-            continue
-        own = keypoints.setdefault(group, {})
-        first.setdefault(group, where)
-        if name in own:
-            raise repeated_keypoint(where, name, "give each person a group_id")
-        own[name] = (*points[0], _visible(shape))
+        corners = _points(shape, where, 1 if kind == "point" else 2)
+        if kind == "point":
+            points.setdefault(group, []).append((name, (*corners[0], _visible(shape)), where))
+        elif category not in (None, name):
+            lost["rectangles of other labels"] += 1
+        elif group in boxes and shape.get("group_id") is not None:
+            raise UserError(
+                f"{where}: expected one rectangle for each person, found another in group "
+                f"{printable(group)}; give each person a group_id",
+                code="annotations-invalid",
+            )
+        else:
+            boxes.setdefault(group, []).append(_box(corners))
     # A box without points is a person without labeled keypoints.
-    groups = dict.fromkeys([*keypoints, *boxes])
-    return [Person(keypoints.get(g, {}), boxes.get(g), first.get(g, str(path))) for g in groups]
+    return [
+        person
+        for group in dict.fromkeys([*points, *boxes])
+        for person in _of_group(points.get(group, []), boxes.get(group, [None]), path)
+    ]
+
+
+def _of_group(
+    points: list[tuple[str, Keypoint, str]], boxes: list[Box | None], path: Path
+) -> list[Person]:
+    """The persons of one group: one, or without groups one for each rectangle."""
+    persons: list[dict[str, Keypoint]] = [{} for _ in boxes]
+    wheres = [str(path)] * len(boxes)
+    for name, keypoint, where in points:
+        lacking = [i for i, person in enumerate(persons) if name not in person]
+        if len(boxes) > 1:
+            lacking = [i for i in lacking if _holds(boxes[i], keypoint)]
+        if not lacking:
+            raise repeated_keypoint(where, name, "give each person a group_id or a rectangle")
+        smallest = min(lacking, key=lambda i: np.prod((boxes[i] or (0, 0, 0, 0))[2:]))
+        wheres[smallest] = where if not persons[smallest] else wheres[smallest]
+        persons[smallest][name] = keypoint
+    return [Person(*each) for each in zip(persons, boxes, wheres, strict=True)]
+
+
+def _box(corners: list[tuple[float, float]]) -> Box | None:
+    """The box of two or four corners; None where it has no size."""
+    (x1, y1), (x2, y2) = corners[0], corners[-1 if len(corners) == 2 else 2]
+    if x1 == x2 or y1 == y2:
+        return None
+    return (min(x1, x2), min(y1, y2), abs(x1 - x2), abs(y1 - y2))
+
+
+def _holds(box: Box | None, keypoint: Keypoint) -> bool:
+    if box is None:
+        return False
+    (x, y, w, h), (px, py, _) = box, keypoint
+    return x <= px <= x + w and y <= py <= y + h
 
 
 def _points(shape: Mapping[str, Any], where: str, least: int) -> list[tuple[float, float]]:

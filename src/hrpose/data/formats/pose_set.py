@@ -7,7 +7,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,14 @@ def pose_set(
         seen.add(image.name)
         for person in image.persons:
             names.update(dict.fromkeys(person.keypoints))
+    images, nobody = _without_nobody(images)
+    notes = [*notes, *left_out({"objects without a labeled keypoint and a box": nobody})]
+    persons = sum(len(image.persons) for image in images)
+    if not persons and notes:
+        raise UserError(
+            f"{source}: expected persons, found none that can be used: {'; '.join(notes)}",
+            code="labels-missing",
+        )
     skeleton = options.skeleton or found
     if skeleton is None:
         if not names:
@@ -126,6 +134,21 @@ def pose_set(
     if unknown:
         raise _unknown_keypoint(images, unknown, skeleton)
     return PoseSet(skeleton, tuple(images), files, tuple(notes))
+
+
+def _without_nobody(images: Sequence[LabeledImage]) -> tuple[list[LabeledImage], int]:
+    """The images without persons of whom nothing is labeled, and how many these were."""
+    kept = [
+        replace(image, persons=tuple(p for p in image.persons if p.keypoints or p.box))
+        for image in images
+    ]
+    before, after = (sum(len(image.persons) for image in each) for each in (images, kept))
+    return kept, before - after
+
+
+def left_out(counts: Mapping[str, int]) -> list[str]:
+    """Notes about what a reader has left out, by the description of each kind."""
+    return [f"left out: {what} ({count:,})" for what, count in counts.items() if count]
 
 
 def skeleton_of(names: Sequence[str], category: str) -> Skeleton:
@@ -214,7 +237,9 @@ def size_wh(width: object, height: object, where: str) -> tuple[int, int]:
 
 
 def image_name(name: object, where: str) -> str:
-    """The name of an image that leads nowhere out of its folder."""
+    """The name of an image that leads nowhere out of its folder; Windows' backslashes become /."""
+    if isinstance(name, str):
+        name = name.replace("\\", "/").removeprefix("./")
     if not isinstance(name, str) or not name or not stays_inside(name):
         raise invalid(where, "the relative name of an image, without '..'", name)
     if len(name) > _MAX_NAME or any(len(part.encode()) > 255 for part in name.split("/")):

@@ -10,10 +10,16 @@
 
 A label is a line `class cx cy w h x y [v] x y [v] ...`, relative to the image's width and height. A
 keypoint is not labeled where v is 0, or, without v, where both coordinates are 0 or one is below 0.
-Keypoints without names are COCO's where there are 17 that mirror as COCO's do, else 1, 2, 3 ...
+A line that ends after the box is a person without labeled keypoints. Keypoints without names are
+COCO's where there are 17 that mirror as COCO's do, else 1, 2, 3 ...
+
+Absent folders of val and test are left out. Where a path leads elsewhere (an absolute one of
+another machine, ../train/images of Roboflow), its end is searched below the root. Labels are in the
+folder `labels` beside `images`; where there is no folder of this name, beside the images.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -31,17 +37,19 @@ from hrpose.data.formats.pose_set import (
     json_list,
     json_object,
     keypoint_name,
+    left_out,
     number,
     pose_set,
     read_text,
     unknown_category,
     whole_number,
 )
-from hrpose.data.images import ImageFiles
+from hrpose.data.images import ImageFiles, stays_inside
+from hrpose.data.rules import printable
 from hrpose.errors import UserError
 from hrpose.image import SUFFIXES
 from hrpose.skeleton import Skeleton, guess_flip_pairs
-from hrpose.skeletons import COCO_17
+from hrpose.skeletons import COCO_17, SHIPPED
 
 _DIGITS = 6
 _SUBSETS = ("train", "val", "test")
@@ -59,7 +67,8 @@ def read(source: Path, options: ReadOptions) -> PoseSet:
     classes = _named(config.get("names"), f"{source}: names")
     chosen, category = _category(source, classes, options.category)
     skeleton = _skeleton(source, config, options, k, category, chosen)
-    labeled = []
+    labeled: list[LabeledImage] = []
+    notes, lost = _hints(source, skeleton), Counter[str]()
     # Sets without images for validation name those of train once more.
     parts = {
         str(config[name]): (name, config[name]) for name in reversed(_SUBSETS) if config.get(name)
@@ -67,15 +76,33 @@ def read(source: Path, options: ReadOptions) -> PoseSet:
     if not parts:
         raise invalid(f"{source}: train", "a folder of images", None)
     for subset, folders in sorted(parts.values(), key=lambda part: _SUBSETS.index(part[0])):
-        for name in _names(source, root, subset, folders):
-            label = root / _label_of(name, source)
-            size = images.size(name)
-            # An image without a file of labels has no persons.
-            persons = _persons(label, skeleton, values, size, len(classes), chosen)
-            labeled.append(
-                LabeledImage(name, tuple(persons) if label.is_file() else (), size, subset)
-            )
-    return pose_set(source, labeled, options, images, skeleton)
+        for folder in folders if isinstance(folders, list) else [folders]:
+            place = _place(source, root, subset, folder)
+            if place is None:
+                notes.append(f"left out: {subset}: {printable(str(folder))}, which is absent")
+                continue
+            for name in _names(root, place):
+                label = root / _label_of(name)
+                size = images.size(name)
+                # An image without a file of labels has no persons.
+                persons = _persons(label, skeleton, values, size, len(classes), chosen, lost)
+                labeled.append(
+                    LabeledImage(name, tuple(persons) if label.is_file() else (), size, subset)
+                )
+    if not labeled:
+        found = "; ".join(notes) or "none in the folders"
+        raise invalid(f"{source}: {', '.join(name for name, _ in parts.values())}", "images", found)
+    return pose_set(source, labeled, options, images, skeleton, notes=[*notes, *left_out(lost)])
+
+
+def _hints(source: Path, skeleton: Skeleton) -> list[str]:
+    """What the user should know about the keypoints."""
+    if skeleton.keypoints[0] != "1":
+        return []
+    return [
+        f"{source.name} has no names of keypoints; name them with --skeleton, so that left and "
+        "right are known"
+    ]
 
 
 def _root(source: Path, path: object) -> Path:
@@ -112,6 +139,14 @@ def _category(source: Path, classes: list[Any], wanted: str | None) -> tuple[int
     if wanted is None and len(names) == 1:
         return 0, names[0]
     if wanted not in names:
+        keypoints = {name for skeleton in SHIPPED.values() for name in skeleton.keypoints}
+        if wanted is None and len(keypoints & set(names)) > len(names) / 2:
+            raise UserError(
+                f"{source}: names: expected classes, such as 'person', found what seem to be "
+                f"keypoints ({printable(', '.join(names))}); put them under 'kpt_names: {{0: "
+                "[...]}}', and set kpt_shape to their number",
+                code="category-unknown",
+            )
         raise unknown_category(f"{source}: names", names)
     return names.index(wanted), wanted
 
@@ -163,40 +198,60 @@ def _left_first(
     )
 
 
-def _names(source: Path, root: Path, subset: str, folders: object) -> Iterator[str]:
-    """The images of a subset, relative to the root, in a fixed order."""
+def _place(source: Path, root: Path, subset: str, folder: object) -> str | None:
+    """The folder of a subset or its list of images, below the root; None where it is absent, which
+    `train` may not be.
+
+    Of an absolute path it is the longest end, of two parts at least, that is below the root.
+    """
     where = f"{source}: {subset}"
-    for part in folders if isinstance(folders, list) else [folders]:
-        text = part.removeprefix("./") if isinstance(part, str) else part
-        # Roboflow writes ../train/images for what is in train/images.
-        if isinstance(text, str) and text.startswith("../") and not (root / text).is_dir():
-            text = text.removeprefix("../")
-        name = image_name(text, where).rstrip("/")
-        if (root / name).is_dir():
-            found = (f"{name}/{below}" for below in ImageFiles(root / name).names())
-            yield from (file for file in found if file.lower().endswith(SUFFIXES))
-        elif name.endswith(".txt"):
-            for number_, line in enumerate(read_text(root / name).splitlines(), 1):
-                if line.strip():
-                    yield image_name(
-                        line.strip().removeprefix("./"), f"{root / name}: line {number_}"
-                    )
-        else:
-            raise invalid(where, f"a folder of images below {root}, or a .txt list of them", part)
+    if not isinstance(folder, str) or not folder.strip() or "\0" in folder:
+        raise invalid(where, f"a folder of images below {root}, or a .txt list of them", folder)
+    text = folder.strip().replace("\\", "/")
+    inside = stays_inside(text)
+    parts = [part for part in PurePosixPath(text).parts if part not in ("/", ".", "..")]
+    relative = inside or text.startswith("..")
+    for start in range(1 if relative else max(len(parts) - 1, 1)):
+        name = "/".join(parts[start:])
+        if stays_inside(name) and ((root / name).is_dir() or _is_list(root / name)):
+            return name
+    if subset == "train":
+        raise invalid(where, f"a folder of images below {root}, or a .txt list of them", folder)
+    return None
 
 
-def _label_of(name: str, source: Path) -> str:
-    """images/train/a.jpg has its labels in labels/train/a.txt."""
+def _is_list(path: Path) -> bool:
+    return path.suffix == ".txt" and path.is_file()
+
+
+def _names(root: Path, place: str) -> Iterator[str]:
+    """The images of a subset, relative to the root, in a fixed order."""
+    if _is_list(root / place):
+        for row, line in enumerate(read_text(root / place).splitlines(), 1):
+            if line.strip():
+                yield image_name(line.strip(), f"{root / place}: line {row}")
+    else:
+        found = (f"{place}/{below}" for below in ImageFiles(root / place).names())
+        yield from (file for file in found if file.lower().endswith(SUFFIXES))
+
+
+def _label_of(name: str) -> str:
+    """images/train/a.jpg has its labels in labels/train/a.txt, others beside them."""
     parts = list(PurePosixPath(name).parts)
-    if "images" not in parts[:-1]:
-        raise invalid(str(source), "images below a folder 'images' beside 'labels'", name)
-    last = len(parts) - 2 - parts[-2::-1].index("images")
-    parts[last] = "labels"
+    if "images" in parts[:-1]:
+        last = len(parts) - 2 - parts[-2::-1].index("images")
+        parts[last] = "labels"
     return str(PurePosixPath(*parts).with_suffix(".txt"))
 
 
 def _persons(
-    label: Path, skeleton: Skeleton, values: int, size: tuple[int, int], classes: int, chosen: int
+    label: Path,
+    skeleton: Skeleton,
+    values: int,
+    size: tuple[int, int],
+    classes: int,
+    chosen: int,
+    lost: Counter[str],
 ) -> Iterator[Person]:
     expected = 5 + len(skeleton) * values
     w, h = size
@@ -204,7 +259,7 @@ def _persons(
         words, where = line.split(), f"{label}: line {row}"
         if not words:
             continue
-        if len(words) != expected:
+        if len(words) not in (5, expected):
             raise invalid(
                 where,
                 f"{expected} numbers: class, box, and {len(skeleton)} keypoints of {values}",
@@ -212,9 +267,13 @@ def _persons(
             )
         kind = whole_number(words[0], f"{where}: class", 0, classes - 1)
         cx, cy, bw, bh = (_relative(word, f"{where}: the box") for word in words[1:5])
-        if kind == chosen:
+        if kind != chosen:
+            lost["persons of other classes"] += 1
+        else:
             box: Box = ((cx - bw / 2) * w, (cy - bh / 2) * h, bw * w, bh * h)
-            keypoints = dict(_keypoints(words[5:], skeleton, values, size, where))
+            keypoints = (
+                dict(_keypoints(words[5:], skeleton, values, size, where)) if words[5:] else {}
+            )
             yield Person(keypoints, box if bw > 0 and bh > 0 else None, where)
 
 

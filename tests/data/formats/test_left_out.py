@@ -1,0 +1,197 @@
+"""What annotation tools leave half done: it is left out and counted, and the rest is converted."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from data.formats import exports
+from data.formats.test_readers import documents
+from hrpose.cli.main import app
+from refusals import check_refusal
+
+
+def convert(name: str, source: Path, *options: str) -> Result:
+    out = source.parent.parent / "out"
+    return CliRunner().invoke(app, ["data", "convert", name, str(source), str(out), *options])
+
+
+def converted(name: str, source: Path, *options: str) -> tuple[dict[str, Any], str]:
+    done = convert(name, source, *options)
+    assert done.exit_code == 0, (done.output, done.exception)
+    return documents(source.parent.parent / "out"), done.stdout
+
+
+def edit_tasks(root: Path, change: Any) -> Path:
+    source = exports.label_studio(root)
+    tasks = json.loads(source.read_text())
+    change(tasks)
+    source.write_text(json.dumps(tasks))
+    return source
+
+
+def test_results_of_label_studio_without_a_place(tmp_path: Path) -> None:
+    def ghosts(tasks: Any) -> None:
+        results = tasks[0]["annotations"][0]["result"]
+        ghost = {**results[1], "id": "ghost", "value": {"width": 0.5, "keypointlabels": ["tail"]}}
+        choice = {"id": "c", "type": "choices", "value": {"choices": ["dull"]}}
+        results += [ghost, choice]
+
+    found, output = converted("label-studio", edit_tasks(tmp_path / "in", ghosts))
+    assert len(found["annotations"]["annotations"]) == 2
+    assert "left out: results without a place in the image (1)" in output
+    assert "left out: results other than rectangles and keypoints (1)" in output
+
+
+@pytest.mark.parametrize("key", ["was_cancelled", "was_canceled"])
+def test_cancelled_annotations_of_label_studio(tmp_path: Path, key: str) -> None:
+    def cancel(tasks: Any) -> None:
+        annotation = tasks[1]["annotations"][0]
+        annotation[key] = True
+        tasks[1]["predictions"] = [{"result": annotation["result"]}]
+
+    found, output = converted("label-studio", edit_tasks(tmp_path / "in", cancel))
+    assert [image["file_name"] for image in found["annotations"]["images"]] == ["a.jpg"]
+    assert "left out: tasks that were cancelled (1)" in output
+
+
+def test_nothing_but_cancelled_annotations_is_an_error(tmp_path: Path) -> None:
+    def cancel(tasks: Any) -> None:
+        for task in tasks:
+            task["annotations"][0]["was_cancelled"] = True
+
+    done = convert("label-studio", edit_tasks(tmp_path / "in", cancel))
+    check_refusal(done, "labels-missing", "tasks that were cancelled (2)")
+    assert not (tmp_path / "out").exists()
+
+
+def test_tracks_of_cvat_where_nobody_is_seen(tmp_path: Path) -> None:
+    source = exports.cvat_video(tmp_path / "in")
+    gone = "".join(
+        f'<points label="{name}" outside="1" occluded="0" points="0,0"></points>'
+        for name in exports.KEYPOINTS
+    )
+    more = (
+        f'<track id="2" label="animal"><skeleton frame="1" keyframe="1">{gone}</skeleton></track>'
+        '<track id="3" label="car"><box frame="0"/></track></annotations>'
+    )
+    source.write_text(source.read_text().replace("</annotations>", more))
+    found, output = converted("cvat", source)
+    assert len(found["annotations"]["annotations"]) == 2
+    assert "left out: skeletons without a labeled keypoint (1)" in output
+    assert "left out: tracks of other labels (1)" in output
+
+
+def test_a_box_of_cvat_without_size_is_made_from_the_keypoints(tmp_path: Path) -> None:
+    source = exports.cvat_images(tmp_path / "in")
+    x, y, w, _ = exports.BOXES["a.jpg"]
+    old = f'xbr="{x + w}" ybr="90.0"'
+    assert old in source.read_text()
+    source.write_text(source.read_text().replace(old, f'xbr="{x + w}" ybr="{y}"'))
+    found, output = converted("cvat", source)
+    assert ["bbox_guessed" in a for a in found["annotations"]["annotations"]] == [True, False]
+    assert "boxes of 1 person were made" in output
+
+
+def test_labelme_with_a_rectangle_for_each_person_but_no_groups(tmp_path: Path) -> None:
+    source = exports.labelme(tmp_path / "in")
+    label = source / "a.json"
+    document = json.loads(label.read_text())
+    shapes = document["shapes"]
+    for shape in list(shapes):
+        moved = [[x + 100, y] for x, y in shape["points"]]
+        shapes.append({**shape, "points": moved})
+    for shape in shapes:
+        shape["group_id"] = None
+    shapes.append({"label": "grass", "shape_type": "polygon", "points": [[0, 0], [1, 0], [0, 1]]})
+    label.write_text(json.dumps(document))
+    found, output = converted("labelme", source, "--images", str(tmp_path / "in" / "images"))
+    first, second = (a["keypoints"] for a in found["annotations"]["annotations"][:2])
+    assert first == exports.EXPECTED["a.jpg"][0]
+    assert second[::3] == [x + 100 for x in first[::3]]
+    assert "left out: shapes other than points and rectangles (1)" in output
+
+
+def test_a_test_folder_of_roboflow_that_is_absent(tmp_path: Path) -> None:
+    source = exports.yolo(tmp_path / "in")
+    for subset, name in (("train", "train"), ("val", "valid")):
+        (tmp_path / "in" / name).mkdir()
+        for kind in ("images", "labels"):
+            old = tmp_path / "in" / kind / subset
+            old.rename(tmp_path / "in" / name / kind)
+    text = source.read_text().partition("train:")[0].replace("path:", "# path:")
+    source.write_text(
+        f"{text}train: ../train/images\nval: ../valid/images\ntest: ../test/images\n"
+        "nc: 1\nnames: ['animal']\nkpt_shape: [3, 3]\nflip_idx: [1, 0, 2]\n"
+        "roboflow:\n  workspace: a\n  version: 1\n"
+    )
+    found, output = converted("yolo", source)
+    assert {name: len(each["annotations"]) for name, each in found.items()} == {
+        "train": 1,
+        "val": 1,
+    }
+    assert "left out: test: ../test/images, which is absent" in output
+
+
+@pytest.mark.parametrize(
+    "train", ["C:\\Users\\me\\animals\\images\\train", "/content/images/train"]
+)
+def test_absolute_folders_of_another_machine(tmp_path: Path, train: str) -> None:
+    source = exports.yolo(tmp_path / "in")
+    source.write_text(source.read_text().replace("images/train", train))
+    found, _ = converted("yolo", source)
+    assert found["train"]["images"][0]["file_name"] == "images/train/a.jpg"
+
+
+def test_lines_of_yolo_with_a_box_alone_and_other_classes(tmp_path: Path) -> None:
+    source = exports.yolo(tmp_path / "in")
+    source.write_text(source.read_text().replace("0: animal", "0: animal\n  1: plant"))
+    label = tmp_path / "in" / "labels" / "train" / "a.txt"
+    line = label.read_text()
+    label.write_text(f"{line}0 0.5 0.5 0.1 0.1\n1{line[1:]}")
+    found, output = converted("yolo", source, "--category", "animal")
+    assert [a["num_keypoints"] for a in found["train"]["annotations"]] == [3, 0]
+    assert "1 person without a labeled keypoint" in output
+    assert "left out: persons of other classes (1)" in output
+
+
+def test_labels_beside_the_images(tmp_path: Path) -> None:
+    source = exports.yolo(tmp_path / "in")
+    (tmp_path / "in" / "data").mkdir()
+    for kind in ("images", "labels"):
+        for file in (tmp_path / "in" / kind / "train").iterdir():
+            file.rename(tmp_path / "in" / "data" / file.name)
+    source.write_text(source.read_text().replace("images/train", "data"))
+    found, _ = converted("yolo", source)
+    assert found["train"]["annotations"][0]["keypoints"] == exports.EXPECTED["a.jpg"][0]
+
+
+def test_names_of_keypoints_where_classes_belong(tmp_path: Path) -> None:
+    source = exports.yolo(tmp_path / "in")
+    names = "0: nose\n  1: left_eye\n  2: right_eye"
+    source.write_text(source.read_text().replace("0: animal", names))
+    check_refusal(convert("yolo", source), "category-unknown", "kpt_names", "left_eye")
+
+
+def test_backslashes_of_windows_in_a_table(tmp_path: Path) -> None:
+    source = exports.csv_table(tmp_path / "in")
+    (tmp_path / "in" / "images" / "sub").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / "in" / "images" / name).rename(tmp_path / "in" / "images" / "sub" / name)
+    text = source.read_text()
+    source.write_text(text.replace("a.jpg", r".\sub\a.jpg").replace("b.jpg", r"sub\b.jpg"))
+    found, _ = converted("csv", source)
+    names = [image["file_name"] for image in found["annotations"]["images"]]
+    assert names == ["sub/a.jpg", "sub/b.jpg"]
+
+
+def test_pairs_and_keypoints_of_one_side_are_reported(tmp_path: Path) -> None:
+    source = exports.csv_table(tmp_path / "in")
+    text = source.read_text()
+    source.write_text(text.replace("left_ear", "earL").replace("right_ear", "earR"))
+    source.write_text(source.read_text().replace("tail", "tailL"))
+    _, output = converted("csv", source)
+    assert "flip pairs: earL/earR" in output
+    assert "without a counterpart on the other side: tailL" in output
