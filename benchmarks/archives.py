@@ -161,7 +161,7 @@ def main() -> None:
         calm, hard = (list(read_images(folder / name)) for name in ("calm", "hard"))
         names = [row["file"] for row in calm]
         assert len(set(names)) == len(names) == options.count
-        assert [row["file"] for row in calm if row["error"]] == broken
+        assert [row["file"] for row in calm if row["reason"]] == broken
         assert calm == hard, "the tables differ"
         print(f"same table: {len(calm)} rows, {len(broken)} of them with a reason")
         for kind in ("manifest", "poses"):

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from clips import times, write_clip
+from hrpose.cli.main import app
 from hrpose.errors import UserError
 from hrpose.image import read_image
 from hrpose.training.recipe import Recipe
@@ -36,6 +38,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_clip(tmp_path / "clip.mp4", [image] * 3, times(3))
     (tmp_path / "w16-small.onnx").symlink_to(ROOT / "src" / "hrpose" / "weights" / "w16-small.onnx")
     monkeypatch.chdir(tmp_path)
+    ran = CliRunner().invoke(app, ["predict", "photo.jpg", "--save", "coco"])
+    assert ran.exit_code == 0, ran.output
     return tmp_path
 
 

@@ -60,7 +60,7 @@ def results(folder: Path) -> list[dict[str, Any]]:
 
 
 def row(name: str) -> dict[str, Any]:
-    return {"file": name, "width": 4, "height": 3, "error": None, "persons": []}
+    return {"file": name, "width": 4, "height": 3, "status": "no-persons", "persons": []}
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Scripted:
 
 
 def failures(folder: Path) -> Iterator[tuple[str, str]]:
-    return ((found["file"], found["error"]) for found in results(folder) if found["error"])
+    return ((found["file"], found["reason"]) for found in results(folder) if found["reason"])
 
 
 def descendants(pid: int) -> dict[int, str]:

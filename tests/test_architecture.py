@@ -16,7 +16,6 @@ EXTRAS = (
     "av",
     "fastapi",
     "faster_coco_eval",
-    "filelock",
     "fsspec",
     "huggingface_hub",
     "lightning",

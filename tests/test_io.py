@@ -1,6 +1,8 @@
-"""Files: the texts of model files as the formats' own libraries see them, and prefetching."""
+"""Files: texts of model files as the formats' own libraries see them, names, locks, prefetching."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,13 +12,24 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load, save
 
 from hrpose.errors import UserError
-from hrpose.io import prefetch, read_texts, with_texts
+from hrpose.io import (
+    fitted,
+    locked,
+    name_to_text,
+    prefetch,
+    printable,
+    read_texts,
+    replacing,
+    text_to_name,
+    with_texts,
+    write_atomically,
+)
 from hrpose.metadata import (
     DetectorMetadata,
     Metadata,
@@ -175,3 +188,93 @@ def test_an_error_comes_in_its_turn() -> None:
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(RuntimeError, match="two"):
         next(results)
+
+
+HOLDER = """
+import sys, pathlib
+from hrpose.io import locked
+with locked(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_writer_whose_lock_ends_with_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with refused("folder-locked", str(tmp_path)), locked(tmp_path):
+            pass
+        holder.kill()
+    with locked(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with refused("write-failed", "file"), locked(tmp_path / "file"):
+        pass
+
+
+def test_the_lock_leaves_no_file(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+# What os.listdir may return on Linux, and on Windows.
+NAMES = st.text(st.characters(exclude_characters="/\0"), max_size=40)
+
+
+@given(NAMES | st.binary(max_size=20).map(lambda name: name.decode(errors="surrogateescape")))
+@example("a\\b.jpg")
+@example("caf\\xe9.jpg")
+@example("caf\udce9.jpg")
+def test_names_become_text_and_back(name: str) -> None:
+    text = name_to_text(name)
+    assert text.encode().decode() == text  # UTF-8 holds it
+    assert text_to_name(text) == name
+
+
+@given(st.text(st.characters(exclude_characters="/\0\\", exclude_categories=["Cs"]), max_size=40))
+def test_ordinary_names_stay_as_they_are(name: str) -> None:
+    assert name_to_text(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("caf\udce9.jpg", r"caf\xe9.jpg"),
+        (r"caf\xe9.jpg", r"caf\\xe9.jpg"),
+        ("a\\b\udcff", r"a\\b\xff"),
+        (r"back\slash.jpg", r"back\slash.jpg"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_the_spelling_of_names(name: str, text: str) -> None:
+    assert name_to_text(name) == text
+
+
+@given(NAMES, st.integers(20, 60))
+def test_long_names_are_cut_to_fit(name: str, most: int) -> None:
+    cut = fitted(name, most)
+    assert len(printable(cut).encode()) <= most or cut == name
+    assert fitted(name + "x" * 60, most) != fitted(name + "y" * 60, most)
+    assert fitted("é" * 200 + ".jpg").endswith(".jpg")
+
+
+def test_a_name_as_long_as_names_can_be_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".jpg")
+    write_atomically(path, b"content")
+    assert path.read_bytes() == b"content"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    with pytest.raises(TypeError), replacing(path) as file:
+        file.writelines([b"half", None])  # type: ignore[list-item]
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]

@@ -110,6 +110,16 @@ def test_coco_results() -> None:
     assert "track_id" not in three_persons(track_ids=None).to_coco(image_id=42)[0]
 
 
+@pytest.mark.parametrize("ids", [None, np.array([7, 8, 9])])
+@pytest.mark.parametrize("filled", [None, np.array([[True, False], [False, False], [True, True]])])
+def test_coco_results_become_poses_again(ids: Any, filled: Any) -> None:
+    poses = three_persons(track_ids=ids, filled=filled)
+    again = Poses.from_coco(poses.to_coco(1), poses.skeleton)
+    for field in ("keypoints", "boxes", "scores", "track_ids", "filled"):
+        np.testing.assert_array_equal(getattr(again, field), getattr(poses, field))
+    assert len(Poses.from_coco([], poses.skeleton)) == 0
+
+
 def test_interpolated_keypoints_are_marked() -> None:
     filled = np.array([[False, False], [False, True], [True, True]])
     poses = three_persons(filled=filled)
@@ -182,7 +192,10 @@ def test_any_box_is_one_that_can_be_cropped(points: list[tuple[float, float, flo
     assert y + h > 0
 
 
-COLUMNS = ["file", "frame", "time", "track_id", "person", "keypoint", "x", "y", "score", "present"]
+COLUMNS = [
+    "file", "frame", "time", "track_id", "person", "keypoint", "x", "y", "score", "present",
+    "status", "code", "reason",
+]  # fmt: skip
 ARM = Skeleton("arm", ("shoulder", "wrist"), limbs=((0, 1),))
 
 
@@ -204,8 +217,9 @@ def test_one_row_per_keypoint() -> None:
     first, second, *_ = found = poses_module.rows(TWO, file="a.mp4", frame=3, time=0.1)
     assert list(poses_module.Row._fields) == COLUMNS
     assert len(found) == 4
-    assert first == ("a.mp4", 3, 0.1, 4, 0, "shoulder", 1.5, 2.25, 0.875, True)
-    assert second == ("a.mp4", 3, 0.1, 4, 0, "wrist", 3.0, 4.0, 0.25, False)
+    assert first[:10] == ("a.mp4", 3, 0.1, 4, 0, "shoulder", 1.5, 2.25, 0.875, True)
+    assert second[:10] == ("a.mp4", 3, 0.1, 4, 0, "wrist", 3.0, 4.0, 0.25, False)
+    assert first[10:] == ("ok", None, None)
 
 
 def test_scores_are_cut_to_0_and_1() -> None:
@@ -220,18 +234,34 @@ def test_the_threshold_says_who_is_present(threshold: float, present: list[bool]
     assert [row.present for row in poses_module.rows(TWO, threshold=threshold)] == present
 
 
+def to_csv(table: list[poses_module.Row]) -> str:
+    file = io.BytesIO()
+    poses_module.write_csv(file, table)
+    return file.getvalue().decode()
+
+
+def to_parquet(table: list[poses_module.Row]) -> bytes:
+    file = io.BytesIO()
+    poses_module.write_parquet(file, table)
+    return file.getvalue()
+
+
+NOBODY = poses_module.no_row(file="b", status="failed", code="image-damaged", reason="cut off")
+
+
 def test_csv_has_a_header_and_leaves_the_unknown_empty() -> None:
     poses = arms([[1, 2, 0.5], [3.1234567, 4, 0.123456]])
-    assert poses_module.to_csv(poses_module.rows(poses, file='a, "b".jpg')).splitlines() == [
+    assert to_csv(poses_module.rows(poses, file='a, "b".jpg')).splitlines() == [
         ",".join(COLUMNS),
-        '"a, ""b"".jpg",,,,0,shoulder,1.0,2.0,0.5,true',
-        '"a, ""b"".jpg",,,,0,wrist,3.123,4.0,0.1235,false',
+        '"a, ""b"".jpg",,,,0,shoulder,1.0,2.0,0.5,true,ok,,',
+        '"a, ""b"".jpg",,,,0,wrist,3.123,4.0,0.1235,false,ok,,',
     ]
 
 
 def test_nobody_is_a_table_without_rows() -> None:
     empty = poses_module.rows(Poses.empty(COCO_17))
-    assert poses_module.to_csv(empty) == ",".join(COLUMNS) + "\n"
+    assert to_csv(empty) == ",".join(COLUMNS) + "\n"
+    assert to_csv([NOBODY]).splitlines()[1] == "b,,,,,,,,,,failed,image-damaged,cut off"
     assert list(poses_module.to_pandas(empty).columns) == COLUMNS
 
 
@@ -247,22 +277,24 @@ def test_csv_is_read_back_as_it_was_written(keypoints: np.ndarray, file: str) ->
     n = len(keypoints)
     poses = Poses(keypoints, np.ones((n, 4), np.float32), np.ones(n, np.float32), ARM)
     table = poses_module.rows(poses, file=file)
-    read = list(csv.DictReader(io.StringIO(poses_module.to_csv(table))))
+    read = list(csv.DictReader(io.StringIO(to_csv(table))))
     assert [row["file"] for row in read] == [file] * 2 * n
     places = [[float(row["x"]), float(row["y"])] for row in read]
     np.testing.assert_array_equal(np.reshape(places, (n, 2, 2)), keypoints[..., :2])
 
 
-@pytest.mark.parametrize("table", [poses_module.rows(TWO, file="a", frame=0, time=0.5), []])
+@pytest.mark.parametrize(
+    "table", [[*poses_module.rows(TWO, file="a", frame=0, time=0.5), NOBODY], []]
+)
 def test_parquet_keeps_rows_and_types(table: list[poses_module.Row]) -> None:
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet
 
-    read = pyarrow.parquet.read_table(pa.BufferReader(poses_module.to_parquet(table)))
+    read = pyarrow.parquet.read_table(pa.BufferReader(to_parquet(table)))
     assert read.column_names == COLUMNS
     assert [str(kind) for kind in read.schema.types] == [
         "string", "int64", "double", "int64", "int64", "string", "double", "double", "double",
-        "bool",
+        "bool", "string", "string", "string",
     ]  # fmt: skip
     assert [tuple(row.values()) for row in read.to_pylist()] == table
 
@@ -271,7 +303,7 @@ def test_parquet_has_null_for_the_unknown() -> None:
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet
 
-    data = poses_module.to_parquet(poses_module.rows(arms([[1, 2, 1], [3, 4, 1]])))
+    data = to_parquet(poses_module.rows(arms([[1, 2, 1], [3, 4, 1]])))
     (row, _) = pyarrow.parquet.read_table(pa.BufferReader(data)).to_pylist()
     assert (row["frame"], row["time"], row["track_id"]) == (None, None, None)
 
@@ -291,18 +323,18 @@ def test_poses_as_a_data_frame() -> None:
     ("package", "call", "remedy"),
     [
         ("pandas", "poses.to_pandas()", "hrpose[tables]"),
-        ("pyarrow", "poses_module.to_parquet([])", "hrpose[tables]"),
+        ("pyarrow", "poses_module.write_parquet(io.BytesIO(), [])", "hrpose[tables]"),
         ("supervision", "poses.to_supervision()", "supervision>=0.29"),
     ],
 )
 def test_a_missing_package_is_named(package: str, call: str, remedy: str) -> None:
     code = (
-        f"import sys; sys.modules['{package}'] = None\n"
+        f"import io, sys; sys.modules['{package}'] = None\n"
         "from hrpose import UserError, poses as poses_module\n"
         "from hrpose.poses import Poses\n"
         "from hrpose.skeletons import COCO_17\n"
         "poses = Poses.empty(COCO_17)\n"
-        "assert poses_module.to_csv(poses_module.rows(poses))\n"
+        "poses_module.write_csv(io.BytesIO(), poses_module.rows(poses))\n"
         f"try: {call}\n"
         "except UserError as error: print(error)\n"
     )

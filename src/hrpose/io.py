@@ -1,4 +1,7 @@
-"""Files: bounded reading, JSON, atomic writes, prefetching, and the texts in model files.
+"""Files: bounded reading, JSON, atomic writes, locks, names, and the texts in model files.
+
+Names of files need not be text: on Linux they are any bytes, which Python shows as surrogates where
+they are not UTF-8. `name_to_text` spells them for JSON, tables and terminals.
 
 Model files (.onnx, .safetensors) have texts beside their tensors, by keys: `metadata_props` and
 `__metadata__`. They are read and replaced in the bytes: that needs neither PyTorch nor the formats'
@@ -6,15 +9,18 @@ own libraries, is fast for files of any size, and gives nothing of an untrusted 
 not here.
 """
 
+import hashlib
 import json
 import mmap
 import os
+import re
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, TypeVar
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePath
+from typing import Any, BinaryIO, TypeVar
 
 from hrpose.errors import UserError
 
@@ -69,14 +75,24 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
     The folder is made where it is missing. Raises UserError where it cannot be written.
     """
-    content = data.encode() if isinstance(data, str) else data
+    with replacing(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into, which replaces `path` at the end, or not at all after an error.
+
+    The folder is made where it is missing. Raises UserError where it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        # Not the name itself: it may be as long as names can be.
+        handle, name = tempfile.mkstemp(prefix=".hrpose-", dir=path.parent)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             # mkstemp makes files for their owner alone; a result is an ordinary file.
@@ -93,6 +109,90 @@ def write_error(path: Path, error: Exception, remedy: str = "choose another fold
     """The error to raise where `path` cannot be written."""
     reason = getattr(error, "strerror", None) or error
     return UserError(f"{path}: cannot be written ({reason}); {remedy}", code="write-failed")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Be the only process that writes into `folder`. The lock ends with the process.
+
+    Raises UserError where another process holds the lock, or nothing can be written.
+    """
+    from filelock import FileLock, Timeout  # takes a while to import
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"{folder}: another process writes here; wait for it, or choose another --out",
+            code="folder-locked",
+        ) from None
+    except OSError as error:
+        raise write_error(folder, error, "choose another --out") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # while it is held: who opened it meanwhile finds it gone
+            Path(lock.lock_file).unlink()
+        lock.release()
+
+
+# The longest name of a file that common file systems hold, in bytes.
+MAX_NAME = 255
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # stands for no byte
+_SPELLED = re.compile(r"\\(?:\\|x([0-9a-f]{2})|u(d[89a-f][0-9a-f]{2}))")
+
+
+def name_to_text(name: str) -> str:
+    r"""The name of a file as text that UTF-8 can hold; `text_to_name` is the inverse.
+
+    A byte that is not UTF-8 is spelled as in Python, `caf\xe9.jpg`, and backslashes of such a name
+    are doubled. All other names stay as they are, unless they look like such a spelling.
+    """
+    spelled = printable(name.replace("\\", "\\\\"))
+    return name if text_to_name(name) == name and name == printable(name) else spelled
+
+
+def text_to_name(text: str) -> str:
+    """The name that `name_to_text` spelled as `text`."""
+
+    def meant(found: re.Match[str]) -> str:
+        byte, surrogate = found.groups()
+        if byte is not None:
+            return chr(0xDC00 + int(byte, 16))
+        return "\\" if surrogate is None else chr(int(surrogate, 16))
+
+    return _SPELLED.sub(meant, text)
+
+
+def printable(text: str) -> str:
+    r"""The text with surrogates, which no encoding holds, as `\xe9`: for messages."""
+    return _SURROGATE.sub(lambda found: _spelled(found.group()), text)
+
+
+def _spelled(surrogate: str) -> str:
+    code = ord(surrogate)
+    # Python's stand-in for a byte that is not UTF-8 is that byte above 0xDC00.
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+def fitted(name: str, most: int = MAX_NAME) -> str:
+    """A name of at most `most` bytes: a longer one is cut, and ends in a hash and its suffix."""
+    if len(_encoded(name)) <= most:
+        return name
+    suffix = PurePath(name).suffix
+    suffix = suffix if suffix.isascii() and len(suffix) < 10 else ""
+    end = f"~{hashlib.sha256(_encoded(name)).hexdigest()[:8]}{suffix}"
+    start = name[: most - len(end)]
+    while len(_encoded(start)) + len(end) > most:
+        start = start[:-1]
+    return start + end
+
+
+def _encoded(name: str) -> bytes:
+    return printable(name).encode() if _LONE.search(name) else name.encode(errors="surrogateescape")
 
 
 def prefetch(work: Callable[[T], R], items: Iterable[T], threads: int = 2) -> Iterator[R]:

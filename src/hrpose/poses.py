@@ -2,9 +2,10 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import islice
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +22,10 @@ THRESHOLD = 0.3
 # Persons that a detector found are left out where their pose has a lower score, by default: of the
 # poses above it more are right than wrong (docs/models/w16-small.md).
 MIN_SCORE = 0.2
+# The status of an image or frame in results.
+OK, NO_PERSONS, FAILED = "ok", "no-persons", "failed"
+# Rows of a table that are in memory at once.
+ROW_GROUP = 100_000
 # The official code's threshold for the keypoints that count in a pose's score.
 COUNTED_SCORE = 0.2
 # Keypoints below this score are too uncertain to say where the person is.
@@ -115,6 +120,27 @@ class Poses:
                     entry["filled"] = np.flatnonzero(filled).tolist()
         return entries
 
+    @classmethod
+    def from_coco(cls, entries: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> "Poses":
+        """The inverse of `to_coco`, with its rounding.
+
+        `entries` are the persons of one image, of this `skeleton`. Raises KeyError or ValueError
+        where an entry is not as `to_coco` writes it.
+        """
+        if not entries:
+            return cls.empty(skeleton)
+        values: dict[str, Any] = {}
+        for field, key in (("keypoints", "keypoints"), ("boxes", "bbox"), ("scores", "score")):
+            values[field] = np.array([entry[key] for entry in entries], np.float32)
+        values["keypoints"] = values["keypoints"].reshape(len(entries), -1, 3)
+        if "track_id" in entries[0]:
+            values["track_ids"] = np.array([entry["track_id"] for entry in entries], np.int64)
+        if any("filled" in entry for entry in entries):
+            values["filled"] = np.zeros((len(entries), len(skeleton)), np.bool_)
+            for entry, filled in zip(entries, values["filled"], strict=True):
+                filled[entry.get("filled", [])] = True
+        return cls(skeleton=skeleton, **values)
+
     def to_pandas(self, threshold: float = THRESHOLD) -> "pd.DataFrame":
         """One row per keypoint, see `hrpose.poses.Row`. Needs `hrpose[tables]`.
 
@@ -172,18 +198,24 @@ class Row(NamedTuple):
     persons of an image from 0. `x` and `y` are pixels of the image, rounded to 1/1000, `score` is
     in [0, 1], rounded to 1/10000. `present` is false where the score is below the threshold: the
     position is then only the network's best guess.
+
+    An image without persons has one row, in which all of these but file, frame and time are None;
+    its `status` is no-persons, or failed, then with the error's `code` and `reason`.
     """
 
     file: str
     frame: int | None
     time: float | None
     track_id: int | None
-    person: int
-    keypoint: str
-    x: float
-    y: float
-    score: float
-    present: bool
+    person: int | None
+    keypoint: str | None
+    x: float | None
+    y: float | None
+    score: float | None
+    present: bool | None
+    status: str = OK
+    code: str | None = None
+    reason: str | None = None
 
 
 def rows(
@@ -207,32 +239,52 @@ def rows(
     return table
 
 
-def to_csv(table: Iterable[Row]) -> str:
-    """The text of a CSV file, with a header. None is empty; present is true or false."""
-    text = io.StringIO()
+def no_row(
+    *,
+    file: str = "",
+    frame: int | None = None,
+    time: float | None = None,
+    status: str = NO_PERSONS,
+    code: str | None = None,
+    reason: str | None = None,
+) -> Row:
+    """The row of an image without persons."""
+    nothing = (None, None, None, None, None, None, None)
+    return Row(file, frame, time, *nothing, status, code, reason)
+
+
+def write_csv(file: IO[bytes], table: Iterable[Row]) -> None:
+    """Write a CSV file, with a header, row by row. None is empty; present is true or false."""
+    text = io.TextIOWrapper(file, "utf-8", newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Row._fields)
     for row in table:
-        writer.writerow([*row[:-1], "true" if row.present else "false"])
-    return text.getvalue()
+        present = None if row.present is None else "true" if row.present else "false"
+        writer.writerow(row._replace(present=present))  # type: ignore[arg-type]
+    text.detach()
 
 
-def to_parquet(table: Sequence[Row]) -> bytes:
-    """The bytes of a Parquet file; None is null. Raises UserError without pyarrow."""
+def write_parquet(file: IO[bytes], table: Iterable[Row]) -> None:
+    """Write a Parquet file, `ROW_GROUP` rows at a time; None is null.
+
+    Its pages have checksums. Raises UserError without pyarrow.
+    """
     check_parquet()
     import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     kinds = (
         pa.string(), pa.int64(), pa.float64(), pa.int64(), pa.int64(), pa.string(),
-        pa.float64(), pa.float64(), pa.float64(), pa.bool_(),
+        pa.float64(), pa.float64(), pa.float64(), pa.bool_(), pa.string(), pa.string(), pa.string(),
     )  # fmt: skip
-    columns = list(zip(*table, strict=True)) or [()] * len(Row._fields)
-    arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
-    sink = pa.BufferOutputStream()
-    pyarrow.parquet.write_table(pa.table(arrays, names=list(Row._fields)), sink)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+    schema = pa.schema(list(zip(Row._fields, kinds, strict=True)))
+    remaining = iter(table)
+    with pq.ParquetWriter(file, schema, write_page_checksum=True) as writer:
+        while group := list(islice(remaining, ROW_GROUP)):
+            columns = zip(zip(*group, strict=True), kinds, strict=True)
+            writer.write_table(
+                pa.table([pa.array(column, kind) for column, kind in columns], schema=schema)
+            )
 
 
 def check_parquet() -> None:
@@ -257,12 +309,15 @@ def to_pandas(table: Sequence[Row]) -> "pd.DataFrame":
             "frame": "Int64",
             "time": "float64",
             "track_id": "Int64",
-            "person": "int64",
+            "person": "Int64",
             "keypoint": "str",
             "x": "float64",
             "y": "float64",
             "score": "float64",
-            "present": "bool",
+            "present": "boolean",
+            "status": "str",
+            "code": "object",
+            "reason": "object",
         }
     )
 

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from hrpose.cli.main import main
+from hrpose.io import locked
 from tiny_weights import write_tiny_weights
 
 
@@ -80,9 +81,9 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*"))
 
 
-def one_line_about(ran: Ran, *mentions: object) -> None:
-    """Exit code 2, and one line with all of `mentions`, such as the error's "[code]"."""
-    assert ran.code == 2
+def one_line_about(ran: Ran, *mentions: object, code: int = 2) -> None:
+    """The exit code, and one line with all of `mentions`, such as the error's "[code]"."""
+    assert ran.code == code
     (line,) = ran.stderr.splitlines()
     assert re.fullmatch(r"hrpose: .* \[[a-z-]+\]", line)
     for mention in mentions:
@@ -106,7 +107,7 @@ def test_results_have_the_coco_form_and_file_names(run: Run, tmp_path: Path) -> 
     keypoints = np.array(entry["keypoints"]).reshape(17, 3)
     assert np.isfinite(keypoints).all()
     assert 0 < entry["score"] <= 1
-    assert names_in(out) == ["photo.jpg", "poses.json"]
+    assert names_in(out) == ["photo.jpg", "poses.json", "poses.jsonl"]
     with Image.open(out / "photo.jpg") as drawn:
         assert (drawn.format, drawn.size) == ("JPEG", (64, 80))
 
@@ -142,7 +143,7 @@ def test_odd_images_are_drawn(
 ) -> None:
     ran = run(saved(tmp_path / name, image), "--out", tmp_path / "out")
     assert (ran.code, ran.stderr) == (0, "")
-    assert names_in(tmp_path / "out") == sorted([drawn_name, "poses.json"])
+    assert names_in(tmp_path / "out") == sorted([drawn_name, "poses.json", "poses.jsonl"])
     assert [entry["file_name"] for entry in poses_in(tmp_path / "out")] == [name]
     with Image.open(tmp_path / "out" / drawn_name) as drawn:
         assert drawn.size == image.size
@@ -213,11 +214,11 @@ def test_other_images_are_still_predicted(
     spoil(bad)
     given = [images[0], bad, *images[1:]]
     out = tmp_path / "out"
-    one_line_about(run(*given, "--out", out, "--batch-size", batch_size), bad, f"[{code}]")
+    one_line_about(run(*given, "--out", out, "--batch-size", batch_size), bad, f"[{code}]", code=1)
     names = [image.name for image in images]
     assert [entry["file_name"] for entry in poses_in(out)] == names
     # Neither the bad image nor any temporary file.
-    assert names_in(out) == sorted([*names, "poses.json"])
+    assert names_in(out) == sorted([*names, "poses.json", "poses.jsonl"])
 
 
 def test_every_bad_image_is_listed(run: Run, tmp_path: Path) -> None:
@@ -225,7 +226,7 @@ def test_every_bad_image_is_listed(run: Run, tmp_path: Path) -> None:
     text(tmp_path / "words.jpg")
     truncated(tmp_path / "half.jpg")
     ran = run(tmp_path, tmp_path / "nothing.jpg", "--out", tmp_path / "out")
-    assert ran.code == 2
+    assert ran.code == 1
     lines = ran.stderr.splitlines()
     assert len(lines) == 3
     for name in ("words.jpg", "half.jpg", "nothing.jpg"):
@@ -236,8 +237,8 @@ def test_every_bad_image_is_listed(run: Run, tmp_path: Path) -> None:
 def test_a_name_longer_than_any_file_has(run: Run, tmp_path: Path) -> None:
     good = saved(tmp_path / "good.jpg")
     ran = run(good, tmp_path / f"{'x' * 5000}.jpg", "--out", tmp_path / "out")
-    one_line_about(ran, "xxx.jpg", "[file-unreadable]")
-    assert names_in(tmp_path / "out") == ["good.jpg", "poses.json"]
+    one_line_about(ran, "xxx.jpg", "[file-unreadable]", code=1)
+    assert names_in(tmp_path / "out") == ["good.jpg", "poses.json", "poses.jsonl"]
 
 
 def test_an_empty_folder(run: Run, tmp_path: Path) -> None:
@@ -281,9 +282,9 @@ def test_a_result_that_cannot_be_written_leaves_no_partial_file(
 ) -> None:
     out = tmp_path / "out"
     (out / name / "full").mkdir(parents=True)
-    ran = run(saved(tmp_path / "photo.jpg"), "--out", out)
+    ran = run(saved(tmp_path / "photo.jpg"), "--out", out, "--overwrite")
     one_line_about(ran, out / name, "[write-failed]")
-    assert {path.name for path in out.iterdir()} <= {"photo.jpg", "poses.json"}
+    assert {path.name for path in out.iterdir()} <= {"photo.jpg", "poses.json", "poses.jsonl"}
 
 
 def test_no_input_is_overwritten(run: Run, tmp_path: Path) -> None:
@@ -305,17 +306,38 @@ def test_no_input_is_overwritten(run: Run, tmp_path: Path) -> None:
 def test_two_images_of_one_name(run: Run, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
-        saved(tmp_path / folder / "photo.jpg")
-    ran = run(tmp_path / "one", tmp_path / "two", "--out", tmp_path / "out")
-    one_line_about(ran, tmp_path / "two" / "photo.jpg", "[names-collide]")
-    assert not (tmp_path / "out").exists()
+        saved(tmp_path / folder / "photo.jpg", image(seed=len(folder)))
+    out = tmp_path / "out"
+    ran = run(tmp_path / "one", tmp_path / "two", "--out", out, "--save", "images,coco,dataset")
+    assert (ran.code, ran.stderr) == (0, "")
+    names = [entry["file_name"] for entry in poses_in(out)]
+    assert names == [str(tmp_path / "one/photo.jpg"), str(tmp_path / "two/photo.jpg")]
+    assert {"photo.jpg", "photo-2.jpg"} <= {path.name for path in out.iterdir()}
+    assert names_in(out / "dataset/images/default") == ["photo-2.jpg", "photo.jpg"]
 
 
-def test_running_again_replaces_the_results(run: Run, tmp_path: Path) -> None:
-    image = saved(tmp_path / "photo.jpg")
-    for _ in range(2):
-        assert run(image, "--out", tmp_path / "out").code == 0
-    assert names_in(tmp_path / "out") == ["photo.jpg", "poses.json"]
+def test_results_are_replaced_only_when_asked(run: Run, tmp_path: Path) -> None:
+    first, second = saved(tmp_path / "1.jpg"), saved(tmp_path / "2.jpg")
+    out = tmp_path / "out"
+    assert run(first, "--out", out).code == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    one_line_about(run(second, "--out", out), out / "poses.json", "[overwrite-refused]")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    # What reads nothing changes nothing, whatever it may replace.
+    text(tmp_path / "words.jpg")
+    ran = run(tmp_path / "words.jpg", "--out", out, "--overwrite")
+    one_line_about(ran, "words.jpg", "[image-unsupported]")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert run(second, "--out", out, "--overwrite").code == 0
+    assert [entry["file_name"] for entry in poses_in(out)] == ["2.jpg"]
+
+
+def test_two_runs_into_one_folder(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with locked(out):
+        ran = run(saved(tmp_path / "photo.jpg"), "--out", out)
+    one_line_about(ran, out, "[folder-locked]")
+    assert names_in(out) == []
 
 
 @pytest.mark.parametrize(
@@ -350,7 +372,7 @@ def test_boxes_find_their_image(run: Run, tmp_path: Path, document: Any) -> None
     assert [entry["bbox"] for entry in entries] == [[5, 6, 20, 30], [30, 6, 20, 30]]
     assert {(entry["file_name"], entry["image_id"]) for entry in entries} == {("000785.jpg", 785)}
     # An image without a box has no people, but it is drawn.
-    assert names_in(tmp_path / "out") == ["000012.jpg", "000785.jpg", "poses.json"]
+    assert names_in(tmp_path / "out") == ["000012.jpg", "000785.jpg", "poses.json", "poses.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -374,9 +396,9 @@ def test_a_bad_box_fails_its_image_alone(
         encoding="utf-8",
     )
     out = tmp_path / "out"
-    one_line_about(run(bad, good, "--boxes", boxes, "--out", out), bad, mention)
+    one_line_about(run(bad, good, "--boxes", boxes, "--out", out), bad, mention, code=1)
     assert [entry["file_name"] for entry in poses_in(out)] == ["good.jpg"]
-    assert names_in(out) == ["good.jpg", "poses.json"]
+    assert names_in(out) == ["good.jpg", "poses.json", "poses.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -471,6 +493,6 @@ def test_in_a_process_of_its_own(tmp_path: Path, weights: Path) -> None:
         timeout=120,
         check=False,
     )
-    one_line_about(Ran(ran.returncode, ran.stdout, ran.stderr), "half.jpg")
-    assert names_in(tmp_path / "out") == ["good.jpg", "poses.json"]
+    one_line_about(Ran(ran.returncode, ran.stdout, ran.stderr), "half.jpg", code=1)
+    assert names_in(tmp_path / "out") == ["good.jpg", "poses.json", "poses.jsonl"]
     assert len(poses_in(tmp_path / "out")) == 1

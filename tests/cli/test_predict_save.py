@@ -58,7 +58,7 @@ def test_the_kinds_given_are_written_and_no_other(
 ) -> None:
     ran = run("--save", save)
     assert ran.exit_code == 0, ran.output
-    assert names_in(tmp_path / "out") == names
+    assert names_in(tmp_path / "out") == sorted([*names, "poses.jsonl"])
     for name in names:
         if name not in ("photo.jpg", "dataset/images/default/photo.jpg"):
             assert Path(name).name in ran.output.replace("\n", "")
@@ -96,7 +96,7 @@ def test_the_images_of_a_data_set_are_upright(run: Run, tmp_path: Path) -> None:
 def test_marks_are_drawn(run: Run, tmp_path: Path) -> None:
     drawn = {}
     for mark in ("", "boxes", "names", "ids,scores"):
-        assert run("--mark", mark, "--threshold", 0).exit_code == 0
+        assert run("--mark", mark, "--threshold", 0, "--overwrite").exit_code == 0
         drawn[mark] = (tmp_path / "out/photo.jpg").read_bytes()
     assert len(set(drawn.values())) == 4
 

@@ -11,8 +11,7 @@ job.json is written last, so that a list is frozen completely or not at all.
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -21,14 +20,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
-from filelock import FileLock, Timeout
 
 from hrpose._version import __version__
 from hrpose.batch.source import without_query
 from hrpose.errors import UserError
-from hrpose.io import write_atomically, write_error
+from hrpose.io import name_to_text, write_atomically
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,10 @@ class Job:
         return min(self.partition, self.images - number * self.partition)
 
     def names(self, number: int) -> list[str]:
-        """The images of a partition. Raises UserError where the manifest is damaged."""
+        """The images of a partition, as `hrpose.io.name_to_text` spells them.
+
+        Raises UserError where the manifest is damaged.
+        """
         path = part(self.folder / "manifest", number)
         try:
             names: list[str] = pq.read_table(path)["file"].to_pylist()
@@ -103,8 +104,7 @@ def freeze(
     whole, hashes, count = hashlib.sha256(), array("Q"), 0
     rest_of_names = iter(names)
     for number, group in enumerate(iter(lambda: list(islice(rest_of_names, partition)), [])):
-        # File names need not be text; such an image will be a row with a reason.
-        written = [name.encode("utf-8", "backslashreplace") for name in group]
+        written = [name_to_text(name).encode() for name in group]
         for name in written:
             whole.update(len(name).to_bytes(4, "little") + name)
             hashes.append(int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little"))
@@ -186,26 +186,3 @@ def parquet(table: Any) -> bytes:
     pq.write_table(table, sink, compression="zstd")
     data: bytes = sink.getvalue().to_pybytes()
     return data
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Be the only process that writes into `folder`. The lock ends with the process.
-
-    Raises UserError where another process holds the lock, or nothing can be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise UserError(
-            f"{folder}: another process writes here; wait for it, or choose another --out",
-            code="folder-locked",
-        ) from None
-    except OSError as error:
-        raise write_error(folder, error, "choose another --out") from error
-    try:
-        yield
-    finally:
-        lock.release()

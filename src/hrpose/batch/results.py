@@ -10,8 +10,8 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from hrpose.batch.job import Job, parquet
-from hrpose.io import write_atomically
-from hrpose.poses import Poses, Row, rows
+from hrpose.io import printable, write_atomically
+from hrpose.poses import FAILED, NO_PERSONS, OK, Poses, Row, no_row, rows
 
 # The names of `hrpose.poses.Row`. 32 bits hold 1/1000 of a pixel up to 8,192 pixels.
 _KEYPOINT = pa.struct(
@@ -31,7 +31,9 @@ SCHEMA = pa.schema(
         pa.field("file", pa.string(), nullable=False),
         ("width", pa.int32()),
         ("height", pa.int32()),
-        ("error", pa.string()),
+        pa.field("status", pa.string(), nullable=False),
+        ("code", pa.string()),
+        ("reason", pa.string()),
         ("persons", pa.list_(_PERSON)),
     ]
 )
@@ -73,13 +75,19 @@ def image_row(file: str, wh: tuple[int, int], poses: Poses, threshold: float) ->
         }
         for person, (box, score) in enumerate(zip(poses.boxes, poses.scores, strict=True))
     ]
-    return {"file": file, "width": wh[0], "height": wh[1], "error": None, "persons": persons}
+    status = OK if persons else NO_PERSONS
+    return {"file": file, "width": wh[0], "height": wh[1], "status": status, "persons": persons}
 
 
-def error_row(file: str, reason: str) -> dict[str, Any]:
-    """The row of an image that failed, with a reason of one line."""
-    line = " ".join(reason.encode("utf-8", "backslashreplace").decode().split())
-    return {"file": file, "error": line[:_LONGEST_REASON] or "unknown"}
+def failed_row(file: str, reason: str, code: str | None = None) -> dict[str, Any]:
+    """The row of an image that failed, with a reason of one line, and the code of a UserError."""
+    line = " ".join(printable(reason).split())
+    return {
+        "file": file,
+        "status": FAILED,
+        "code": code,
+        "reason": line[:_LONGEST_REASON] or "unknown",
+    }
 
 
 def to_table(rows: Sequence[dict[str, Any]]) -> Any:
@@ -91,7 +99,7 @@ def write(job: Job, number: int, table: Any) -> Counts:
     """Write a partition's results, completely or not at all."""
     count = Counts(
         len(table),
-        len(table) - table["error"].null_count,
+        len(table) - table["reason"].null_count,
         int(pc.sum(pc.list_value_length(table["persons"])).as_py() or 0),
     )
     notes = {
@@ -123,8 +131,8 @@ def failures(job: Job, most: int) -> list[str]:
     for number in range(job.partitions):
         count = written(job, number)
         if count is not None and count.failed:
-            errors = pq.read_table(job.results(number), columns=["error"])["error"]
-            reasons += errors.drop_null().to_pylist()
+            column = pq.read_table(job.results(number), columns=["reason"])["reason"]
+            reasons += column.drop_null().to_pylist()
         if len(reasons) >= most:
             break
     return reasons[:most]
@@ -139,8 +147,11 @@ def read_images(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
-    """The same as rows of `hrpose.poses`: one for each keypoint. Failed images have none."""
+    """The same as rows of `hrpose.poses`: one for each keypoint, or one without persons."""
     for image in read_images(folder):
+        if not image["persons"]:
+            about = {name: image[name] for name in ("file", "status", "code", "reason")}
+            yield no_row(**about)
         for index, person in enumerate(image["persons"] or ()):
             for keypoint in person["keypoints"]:
                 values = (

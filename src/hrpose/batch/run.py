@@ -12,10 +12,11 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from hrpose.batch import job as jobs
 from hrpose.batch.job import Job
-from hrpose.batch.results import Counts, error_row, to_table, write, written
+from hrpose.batch.results import Counts, failed_row, to_table, write, written
 from hrpose.batch.source import absolute, open_source, without_query
 from hrpose.batch.worker import Choices, Done, Engine, Event, Load, Lost, Opening, Ready, Refused
 from hrpose.errors import UserError
+from hrpose.io import locked
 from hrpose.session import usable_cores
 
 # How often a task may lose its worker before it is bisected, or its one image is given up.
@@ -129,7 +130,7 @@ def predict(
     # Opened here too, so that a mistake is reported before a worker is started.
     estimator = choices.open(load, batch_size, 1)
     settings = choices.settings(estimator)
-    with jobs.locked(out):
+    with locked(out):
         job = jobs.load_job(out)
         if job is None:
             try:
@@ -309,7 +310,7 @@ class _Queue:
         elif len(task.names) == 1:
             (name,) = task.names
             reason = f"{name}: its worker was lost {task.losses} times, the last one {why}"
-            self._add(task, to_table([error_row(name, reason)]))
+            self._add(task, to_table([failed_row(name, reason, "workers-lost")]))
         else:
             middle = len(task.names) // 2
             for start, names in ((middle, task.names[middle:]), (0, task.names[:middle])):

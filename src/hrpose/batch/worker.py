@@ -222,27 +222,27 @@ class Worker:
             return to_table([self._alone(name) for name in names])
 
     def _alone(self, name: str) -> dict[str, Any]:
-        from hrpose.batch.results import error_row
+        from hrpose.batch.results import failed_row
 
         try:
             (row,) = self._rows([name])
         except Exception as error:
-            return error_row(name, f"{name}: {type(error).__name__}: {error}")
+            return failed_row(name, f"{name}: {type(error).__name__}: {error}")
         return row
 
     def _rows(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-        from hrpose.batch.results import error_row, image_row
+        from hrpose.batch.results import failed_row, image_row
         from hrpose.io import prefetch
 
         failures: deque[tuple[int, dict[str, Any]]] = deque()
 
         def readable() -> Iterator["InputImage"]:
             read = prefetch(self._read, names, self._readers)
-            for index, (image, size_or_reason) in enumerate(read):
+            for index, (image, size_or_failure) in enumerate(read):
                 if image is None:
-                    failures.append((index, error_row(names[index], str(size_or_reason))))
+                    failures.append((index, failed_row(names[index], *size_or_failure)))
                 else:
-                    yield replace(image, key=(index, size_or_reason))
+                    yield replace(image, key=(index, size_or_failure))
 
         for image, poses in self._estimator.stream(readable()):
             index, size = image.key
@@ -252,17 +252,21 @@ class Worker:
         yield from (row for _, row in failures)
 
     def _read(self, name: str) -> "tuple[InputImage | None, Any]":
-        """An image with the boxes of its persons, and its size (w, h); or None and the reason."""
+        """An image with the boxes of its persons, and its size (w, h).
+
+        Where it failed, None, and the reason and the code.
+        """
         from hrpose.image import image_size
+        from hrpose.io import text_to_name
 
         try:
-            data = self._source.content(name)
+            data = self._source.content(text_to_name(name))
             size = image_size(data)
             return self._estimator.image(data, size=size), size
         except UserError as error:
             reason = str(error)
             # Bytes have no name of their own.
             named = reason.removeprefix("image")
-            return None, f"{name}{named}" if reason.startswith("image:") else reason
+            return None, (f"{name}{named}" if reason.startswith("image:") else reason, error.code)
         except Exception as error:  # a detector may raise anything; so may a lack of memory
-            return None, f"{name}: {type(error).__name__}: {error}"
+            return None, (f"{name}: {type(error).__name__}: {error}", None)

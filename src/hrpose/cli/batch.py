@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.console import STOPPED, Show, conflict, counted, given, progress, stop_signal, warn
+from hrpose.cli.console import Show, conflict, counted, finish, given, progress, stop_signal, warn
 from hrpose.cli.options import (
     RESULTS,
     THRESHOLD,
@@ -135,10 +135,12 @@ def batch(
             retry_failed=retry_failed,
         )
         number = signal()
-    if outcome is not None:
-        _report(outcome, watch.seconds)
-    if number is not None:
-        raise typer.Exit(STOPPED + number)
+    if outcome is None:
+        finish(0, 0, number)
+        return
+    _report(outcome, watch.seconds)
+    done = outcome.job.images if outcome.state is None else outcome.state.done.images
+    finish(done - outcome.failed, outcome.failed, number)
 
 
 def _report(outcome: "Outcome", seconds: float) -> None:
@@ -167,7 +169,7 @@ def _report(outcome: "Outcome", seconds: float) -> None:
         for reason in failures(job, _MOST_FAILURES_SHOWN):
             warn(reason)
         if done.failed > _MOST_FAILURES_SHOWN:
-            warn(f"see the column 'error' of {folder} for all")
+            warn(f"see the column 'reason' of {folder} for all")
 
 
 class _Watch:

@@ -15,8 +15,17 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-# Plus the signal's number: the exit code of a program that a signal ended.
-STOPPED = 128
+# The exit codes of all commands: all done; done but for some inputs; wrong usage, or nothing done;
+# and, plus the number of a signal, stopped by it.
+DONE, PARTLY_DONE, NOT_DONE, STOPPED = 0, 1, 2, 128
+
+
+def finish(done: int, failed: int, signal: int | None = None) -> None:
+    """End the command: `done` and `failed` count its inputs, `signal` is that which stopped it."""
+    if signal is not None:
+        raise typer.Exit(STOPPED + signal)
+    if failed:
+        raise typer.Exit(PARTLY_DONE if done else NOT_DONE)
 
 
 def given(context: typer.Context, name: str) -> bool:

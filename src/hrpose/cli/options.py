@@ -77,6 +77,14 @@ Refine = Annotated[
 Out = Annotated[
     Path, typer.Option(metavar="DIR", help="Folder for the results.", rich_help_panel=RESULTS)
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace results that are there already; by default nothing is replaced.",
+        rich_help_panel=RESULTS,
+    ),
+]
 # As in hrpose.poses, which the start of a command does not wait for.
 THRESHOLD = 0.3
 Threshold = Annotated[

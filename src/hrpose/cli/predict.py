@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hrpose.cli.console import (
-    STOPPED,
     chosen,
     conflict,
     counted,
+    finish,
     given,
     progress,
     report,
@@ -33,6 +33,7 @@ from hrpose.cli.options import (
     Mark,
     MinScore,
     Out,
+    Overwrite,
     Refine,
     Save,
     Threshold,
@@ -78,6 +79,7 @@ def predict(
     ] = None,
     out: Out = Path("out"),
     save: Save = "images,coco",
+    overwrite: Overwrite = False,
     threshold: Threshold = THRESHOLD,
     mark: Mark = "",
     side_by_side: Annotated[
@@ -100,7 +102,9 @@ def predict(
     """Estimate the poses of all persons in images and clips; save and draw them.
 
     The poses in images are written to DIR/poses.json, those in a clip to DIR/CLIP.json, with a
-    track_id for each person. Ctrl-C stops and saves the results so far.
+    track_id for each person. The records DIR/poses.jsonl and DIR/CLIP.jsonl have a line for each
+    image or frame, also for those without persons and those that failed; they are written as the
+    work goes. Ctrl-C stops and saves the results so far.
     """
     from hrpose.api import load
     from hrpose.predict.inputs import find_inputs
@@ -111,11 +115,9 @@ def predict(
         raise conflict("--boxes: replaces the detector; leave out --detector and --box-threshold")
     inputs = find_inputs(sources)
     _check_options(context, inputs, drawn="images" in kinds or show, save=save)
-    saving = Saving(out, kinds, threshold, marks)
-    if boxes is not None and boxes.resolve() == (out / "poses.json").resolve():
-        raise UserError(
-            f"{boxes}: would be overwritten; choose another --out", code="overwrite-refused"
-        )
+    saving = Saving(out, kinds, threshold, marks, overwrite)
+    read = [] if boxes is None else [boxes]
+    saving.check(inputs, others=read)
     estimator = load(
         weights,
         detector="full-image" if boxes is not None else detector,
@@ -137,10 +139,11 @@ def predict(
             refine=refine,
             batch_size=batch_size,
         )
-    failures = list(inputs.problems)
-    with stop_signal() as signal:
+    done, failures = 0, list(inputs.problems)
+    with stop_signal() as signal, saving.locked(inputs, others=read):
         if inputs.images:
-            failures += _predict_images(inputs, estimator, beside, boxes, saving, signal)
+            done, failed = _predict_images(inputs, estimator, beside, boxes, saving, signal)
+            failures += failed
         for clip in inputs.clips:
             if signal() is not None:
                 break
@@ -149,15 +152,13 @@ def predict(
             except UserError as error:
                 failures.append(error)
             else:
+                done += 1
                 if closed:
                     break
         number = signal()
     for failure in failures:
         report(failure)
-    if number is not None:
-        raise typer.Exit(STOPPED + number)
-    if failures:
-        raise typer.Exit(2)
+    finish(done, len(failures), number)
 
 
 def _check_options(context: typer.Context, inputs: "Inputs", drawn: bool, save: str) -> None:
@@ -184,28 +185,29 @@ def _predict_images(
     boxes: Path | None,
     saving: "Saving",
     signal: Callable[[], int | None],
-) -> list[UserError]:
-    """Returns an error for each image that failed."""
+) -> tuple[int, list[UserError]]:
+    """Returns the number of images that were predicted, and an error for each that failed."""
     from hrpose.predict.inputs import boxes_by_image, predict_images
     from hrpose.predict.results import ImageResults
 
     images = inputs.images
     in_boxes = None if boxes is None else boxes_by_image(boxes, images)
-    failures = []
-    with ImageResults(saving, images, estimator, beside) as results, ExitStack() as stack:
+    origin = str(boxes) if boxes is not None else f"detector: {estimator.detector.name}"
+    with (
+        ImageResults(
+            saving, images, estimator, origin.removeprefix("detector: "), beside
+        ) as results,
+        ExitStack() as stack,
+    ):
         long = len(images) >= _MIN_IMAGES_FOR_BAR
         show = stack.enter_context(progress("images")) if long else None
         predictions = predict_images(estimator, images, in_boxes)
         for done, prediction in enumerate(predictions, start=1):
-            if isinstance(prediction, UserError):
-                failures.append(prediction)
-            else:
-                results.add(prediction)
+            results.add(prediction)
             if show is not None:
                 show(done, len(images))
             if signal() is not None:
                 break
-    origin = str(boxes) if boxes is not None else f"detector: {estimator.detector.name}"
     empty = f" ({results.empty} without persons)" if results.empty else ""
     drawn = results.drawn
     files = [*results.files, *drawn] if len(drawn) < 2 else results.files
@@ -219,7 +221,7 @@ def _predict_images(
             f"no person found in {counted(results.empty, 'image')}; where images are cropped to "
             "one person, --detector full-image takes each as that person's box"
         )
-    return failures + results.failures
+    return results.images, results.failures
 
 
 def _predict_clip(
@@ -239,12 +241,11 @@ def _predict_clip(
         raise missing(str(source), error, "hrpose[video]") from error
     from hrpose.predict.results import ClipResults
 
-    saving.check()
     closed, start = False, time.perf_counter()
     with Clip.open(source.source) as clip, ExitStack() as stack:
         window = stack.enter_context(Window(clip.name)) if show else None
         results = stack.enter_context(
-            ClipResults(saving, source, clip, estimator.metadata.skeleton)
+            ClipResults(saving, source, clip, estimator, estimator.detector.name)
         )
         bar = stack.enter_context(progress(str(source), "frames"))
         for frame, poses in follow(estimator, clip, every=every, smooth=smooth):

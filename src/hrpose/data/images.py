@@ -1,6 +1,7 @@
 """A data set's images: in a folder, or in a zip file that is never unpacked to disk."""
 
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from hrpose.errors import UserError
 from hrpose.image import MAX_BYTES, image_size, read_bytes, read_image
 
 _ENCRYPTED = 0x1
+# Characters that no relative path has on any system.
+_UNUSABLE = re.compile("[:\0\ud800-\udc7f\udd00-\udfff]")
 
 
 class ImageFiles:
@@ -120,7 +123,10 @@ def stays_inside(name: str) -> bool:
         bool(name)
         and not path.is_absolute()
         and ".." not in path.parts
-        and not any(c in ":\0" or "\ud800" <= c <= "\udfff" for c in name)
+        # Of the surrogates, those that stand for bytes which are not UTF-8 are in names of files.
+        and not any(
+            c in ":\0" or "\ud800" <= c < "\udc80" or "\udd00" <= c <= "\udfff" for c in name
+        )
     )
 
 

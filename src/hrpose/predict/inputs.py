@@ -1,6 +1,6 @@
 """Inputs of prediction: images with their ids, clips, boxes; and the poses in images."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -250,37 +250,46 @@ class Prediction:
     poses: Poses
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Failure:
+    """The error of an image that cannot be read."""
+
+    source: ImageInput
+    error: UserError
+
+
 def predict_images(
     estimator: PoseEstimator,
     images: Sequence[ImageInput],
     boxes: Mapping[ImageInput, Boxes] | None = None,
-) -> Iterator[Prediction | UserError]:
-    """The predictions of `images` in order, or the error of an image that cannot be read.
+) -> Iterator[Prediction | Failure]:
+    """The predictions of `images` in order, or why an image cannot be read.
 
     Files are read and persons detected while the network runs. `boxes` replace the estimator's
     detector: for each image [x, y, w, h] in pixels and scores in [0, 1].
     """
-    errors: list[UserError] = []
+    failures: deque[tuple[int, Failure]] = deque()
 
-    def read(source: ImageInput) -> InputImage | UserError:
+    def read(source: ImageInput) -> InputImage | Failure:
         try:
             given = () if boxes is None else boxes[source]
-            return replace(estimator.image(source.content(), *given), key=source)
+            return estimator.image(source.content(), *given)
         except UserError as error:
             text = str(error)
             if isinstance(source.source, str):  # bytes have no name of their own
                 text = text.removeprefix("image: ")
-            return UserError(text if str(source) in text else f"{source}: {text}", code=error.code)
+            text = text if str(source) in text else f"{source}: {text}"
+            return Failure(source, UserError(text, code=error.code))
 
     def readable() -> Iterator[InputImage]:
-        for image in prefetch(read, images):
-            if isinstance(image, UserError):
-                errors.append(image)
+        for index, image in enumerate(prefetch(read, images)):
+            if isinstance(image, Failure):
+                failures.append((index, image))
             else:
-                yield image
+                yield replace(image, key=index)
 
     for image, poses in estimator.stream(readable()):
-        yield from errors
-        errors.clear()
-        yield Prediction(image.key, image, poses)
-    yield from errors
+        while failures and failures[0][0] < image.key:  # others were read ahead
+            yield failures.popleft()[1]
+        yield Prediction(images[image.key], image, poses)
+    yield from (failure for _, failure in failures)

@@ -1,10 +1,12 @@
 """Results as files: COCO results, tables, a data set, drawn images and clips."""
 
-import json
-import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose import poses as poses_module
-from hrpose.data.dataset_folder import ANNOTATIONS, IMAGES, CocoSet
+from hrpose.data.dataset_folder import ANNOTATIONS, IMAGES
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
 from hrpose.image import encode, is_upright
-from hrpose.io import write_atomically, write_error
-from hrpose.poses import Poses
-from hrpose.predict.inputs import ClipInput, ImageInput, Prediction
-from hrpose.skeleton import Skeleton
+from hrpose.io import fitted, locked, name_to_text, printable, write_atomically
+from hrpose.poses import FAILED, Poses
+from hrpose.predict.inputs import ClipInput, Failure, ImageInput, Inputs, Prediction
+from hrpose.predict.record import Entry, Header, RecordWriter, write_files
 from hrpose.viz import draw, side_by_side
 
 if TYPE_CHECKING:
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
 WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 # Annotation tools show these; images of other formats are converted to PNG.
 _COPIED = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-# The kinds of results in a file of their own, in the order in which they are written.
+# The kinds of results that are made from the record, in the order in which they are written.
 _SUFFIXES = {"coco": ".json", "csv": ".csv", "parquet": ".parquet"}
+# The longest stem of results: the longest suffix, and the numbers of frames, are added to it.
+_LONGEST_STEM = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,66 +43,105 @@ class Saving:
 
     `kinds` are some of images (drawn images and clips), coco, csv, parquet and dataset. Keypoints
     with a score below `threshold` are absent. `marks` are drawn with the skeletons: some of boxes,
-    ids, scores and names, the options of `hrpose.draw`.
+    ids, scores and names, the options of `hrpose.draw`. Results that are there already are replaced
+    only with `overwrite`.
     """
 
     folder: Path
     kinds: frozenset[str]
     threshold: float
     marks: frozenset[str] = frozenset()
+    overwrite: bool = False
 
-    def check(self) -> None:
-        """Raise UserError where `folder` cannot be written or a package is missing."""
+    def check(self, inputs: Inputs, *, others: Iterable[Path] = ()) -> None:
+        """Raise UserError where a result would replace an input, one of the `others`, or results.
+
+        Also where a package is missing. Nothing is changed.
+        """
         if "parquet" in self.kinds:
             poses_module.check_parquet()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass
-        except OSError as error:
-            raise write_error(self.folder, error, "choose another --out") from error
+        there = [path for path in self.files(inputs) if os.path.lexists(path)]
+        sources = [image.source for image in inputs.images] + [clip.source for clip in inputs.clips]
+        files = (file for file in (*sources, *others) if isinstance(file, Path))
+        read = {file.resolve() for file in files} if there else set()
+        for path in there:
+            if path.resolve() in read:
+                raise UserError(
+                    f"{path}: would be overwritten; choose another --out", code="overwrite-refused"
+                )
+        if there and not self.overwrite:
+            more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+            raise UserError(
+                f"{there[0]}{more}: results are there already; choose another --out, or replace "
+                "them with --overwrite",
+                code="overwrite-refused",
+            )
+
+    @contextmanager
+    def locked(self, inputs: Inputs, *, others: Iterable[Path] = ()) -> Iterator[None]:
+        """Be the only process that writes into the folder, which is made, and `check`.
+
+        Raises UserError where another one does, or the folder cannot be written.
+        """
+        with locked(self.folder):
+            self.check(inputs, others=others)
+            yield
+
+    def files(self, inputs: Inputs) -> Iterator[Path]:
+        """The files that the results of `inputs` are, but for those in a data set's folder."""
+        if inputs.images:
+            yield self.record("poses")
+            yield from self.paths("poses").values()
+            if "images" in self.kinds:
+                yield from drawn_images(self.folder, inputs.images).values()
+        for clip in inputs.clips:
+            yield self.record(clip.stem)
+            yield from self.paths(clip.stem).values()
+            if "images" in self.kinds:
+                yield self.drawn_clip(clip.stem)
+
+    def record(self, stem: str) -> Path:
+        """The record of the results named `stem`, from which the other files are made."""
+        return self.folder / f"{fitted(stem, _LONGEST_STEM)}.jsonl"
+
+    def paths(self, stem: str) -> dict[str, Path]:
+        """The files made from the record, by kind."""
+        name = fitted(stem, _LONGEST_STEM)
+        paths = {
+            kind: self.folder / f"{name}{suffix}"
+            for kind, suffix in _SUFFIXES.items()
+            if kind in self.kinds
+        }
+        if "dataset" in self.kinds:
+            paths["dataset"] = self.dataset_folder(stem) / ANNOTATIONS
+        return paths
+
+    def drawn_clip(self, stem: str) -> Path:
+        """The clip that is drawn."""
+        return self.folder / f"{fitted(stem, _LONGEST_STEM)}.mp4"
+
+    def dataset_folder(self, stem: str) -> Path:
+        """The data set of the results named `stem`."""
+        name = "dataset" if stem == "poses" else f"{fitted(stem, _LONGEST_STEM)}-dataset"
+        return self.folder / name
 
     def draw(self, image: NDArray[np.uint8], poses: Poses, *more: str) -> NDArray[np.uint8]:
         """The image with its skeletons, the marks, and `more` marks."""
         return draw(image, poses, self.threshold, **dict.fromkeys({*self.marks, *more}, True))
 
 
-@dataclass(slots=True)
 class Results:
-    """The results named `stem`; `write` writes what `add` collected.
+    """The results named `stem`: the record, written as entries come, and what is made from it."""
 
-    The images of a data set are written at once.
-    """
-
-    saving: Saving
-    stem: str
-    skeleton: Skeleton
-    entries: list[dict[str, Any]] = field(default_factory=list)
-    rows: list[poses_module.Row] = field(default_factory=list)
-    dataset: CocoSet = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.dataset = CocoSet(self.skeleton, self.saving.threshold)
-
-    @property
-    def dataset_folder(self) -> Path:
-        name = "dataset" if self.stem == "poses" else f"{self.stem}-dataset"
-        return self.saving.folder / name
-
-    def paths(self) -> dict[str, Path]:
-        """The files that `write` will write, by kind."""
-        paths = {
-            kind: self.saving.folder / f"{self.stem}{suffix}"
-            for kind, suffix in _SUFFIXES.items()
-            if kind in self.saving.kinds
-        }
-        if "dataset" in self.saving.kinds:
-            paths["dataset"] = self.dataset_folder / ANNOTATIONS
-        return paths
+    def __init__(self, saving: Saving, stem: str, header: Header) -> None:
+        self.saving, self.stem = saving, stem
+        self.record = RecordWriter(saving.record(stem), header)
 
     def add(
         self,
         source: Path | str,
+        name: str,
+        copy: str,
         image_id: int,
         image: NDArray[np.uint8],
         poses: Poses,
@@ -107,53 +150,54 @@ class Results:
     ) -> None:
         """The poses in one image, or in one frame of a clip at `time` in seconds.
 
-        `source` is the file, or the name of another source.
+        `source` is the file, or the name of another source; `name` is what results call it, and
+        `copy` its copy in a data set. The images of a data set are written at once.
         """
-        kinds, name = self.saving.kinds, Path(source).name
-        if "coco" in kinds:
-            about: dict[str, Any] = {"file_name": name}
-            if frame is not None and time is not None:
-                about |= {"frame": frame, "time": round(time, 6)}
-            self.entries += [{**about, **entry} for entry in poses.to_coco(image_id)]
-        if kinds & {"csv", "parquet"}:
-            self.rows += poses_module.rows(
-                poses, file=name, frame=frame, time=time, threshold=self.saving.threshold
-            )
-        if "dataset" in kinds:
-            copied = self._copy(source, image, frame)
-            self.dataset.add(image_id, copied, (image.shape[1], image.shape[0]), poses)
+        copied = None
+        if "dataset" in self.saving.kinds:
+            copied = self._copy(source, copy, image, frame)
+        size = image.shape[1], image.shape[0]
+        self.record.add(Entry.of(name, image_id, size, poses, frame=frame, time=time, image=copied))
 
-    def write(self) -> list[Path]:
-        """Write the collected results; returns their paths."""
-        contents: dict[str, Callable[[], str | bytes]] = {
-            "coco": lambda: json.dumps(self.entries),
-            "csv": lambda: poses_module.to_csv(self.rows),
-            "parquet": lambda: poses_module.to_parquet(self.rows),
-            "dataset": self.dataset.to_json,
-        }
-        paths = self.paths()
-        for kind, path in paths.items():
-            write_atomically(path, contents[kind]())
-        return list(paths.values())
+    def fail(self, name: str, image_id: int, error: UserError) -> None:
+        """An image that could not be read."""
+        reason = " ".join(printable(str(error)).split())
+        self.record.add(Entry(name, image_id, FAILED, code=error.code, reason=reason))
 
-    def _copy(self, source: Path | str, image: NDArray[np.uint8], frame: int | None) -> str:
+    def write(self, **about: Any) -> list[Path]:
+        """End the record, and write the files made from it; returns them, or else the record.
+
+        `about` is what else the record's end says. Where nothing was read, nothing is written.
+        """
+        if not self.record.begun:
+            return []
+        self.record.close(**about)
+        paths = self.saving.paths(self.stem)
+        write_files(self.record.path, paths)
+        return list(paths.values()) or [self.record.path]
+
+    def _copy(
+        self, source: Path | str, name: str, image: NDArray[np.uint8], frame: int | None
+    ) -> str:
         """Copy the image into the data set, upright as its keypoints are; returns its name."""
-        folder, path = self.dataset_folder / IMAGES, Path(source)
-        copied = isinstance(source, Path) and frame is None and path.suffix.lower() in _COPIED
-        if copied and is_upright(path):
-            write_atomically(folder / path.name, path.read_bytes())
-            return path.name
-        name = f"{path.name}.png" if frame is None else f"{path.stem}_{frame:06d}.png"
-        write_atomically(folder / name, encode(image, ".png"))
+        suffix = PurePath(name).suffix.lower()
+        as_is = frame is None and isinstance(source, Path) and suffix in _COPIED
+        if as_is and isinstance(source, Path) and is_upright(source):
+            content = source.read_bytes()
+        else:
+            name = f"{name}.png" if frame is None else f"{name}_{frame:06d}.png"
+            content = encode(image, ".png")
+        # Annotation tools need names that are text.
+        name = fitted(name_to_text(name))
+        write_atomically(self.saving.dataset_folder(self.stem) / IMAGES / name, content)
         return name
 
 
 class ImageResults:
-    """The results of all images of a call: poses.json and the other files, and drawn images.
+    """The results of all images of a call: poses.jsonl and the other files, and drawn images.
 
     A context manager that writes the files at its end, also after an error or an interruption,
-    where at least one image was predicted. Raises UserError at once where a drawn image would
-    replace one of `images`, where two have one name, or where `saving` is not possible.
+    where at least one image was predicted.
     """
 
     def __init__(
@@ -161,23 +205,43 @@ class ImageResults:
         saving: Saving,
         images: Sequence[ImageInput],
         estimator: PoseEstimator,
+        detector: str | None = None,
         beside: PoseEstimator | None = None,
     ) -> None:
-        """`beside` is another model, whose poses in the same boxes are drawn beside the others."""
+        """`beside` is another model, whose poses in the same boxes are drawn beside the others.
+
+        `detector` is the name of what gave the boxes.
+        """
         # The numbers of images, persons, and images without persons.
         self.images, self.persons, self.empty = 0, 0, 0
+        # The errors of images that could not be read, or whose drawing could not be written.
         self.failures: list[UserError] = []
         self.files: list[Path] = []
         self.drawn: list[Path] = []
         self._saving, self._estimator, self._beside = saving, estimator, beside
-        self._targets = _targets(saving.folder, images)
-        self._results = Results(saving, "poses", estimator.metadata.skeleton)
-        saving.check()
+        self._names, self._flat = names(images), flat_names(images)
+        self._targets = drawn_images(saving.folder, images)
+        metadata = estimator.metadata
+        self._results = Results(
+            saving,
+            "poses",
+            Header(
+                "images",
+                metadata.skeleton,
+                saving.threshold,
+                weights=metadata.title,
+                detector=detector,
+            ),
+        )
 
-    def add(self, prediction: Prediction) -> None:
-        """Draw one image, and collect its poses."""
-        image, poses = prediction.image.pixels, prediction.poses
+    def add(self, prediction: Prediction | Failure) -> None:
+        """Record one image and draw it."""
         source = prediction.source
+        if isinstance(prediction, Failure):
+            self.failures.append(prediction.error)
+            self._results.fail(self._names[source], source.image_id, prediction.error)
+            return
+        image, poses = prediction.image.pixels, prediction.poses
         if "images" in self._saving.kinds:
             target = self._targets[source]
             try:
@@ -187,8 +251,9 @@ class ImageResults:
             else:
                 write_atomically(target, content)
                 self.drawn.append(target)
-        file = source.source if isinstance(source.source, Path) else source.name
-        self._results.add(file, source.image_id, image, poses)
+        self._results.add(
+            source.source, self._names[source], self._flat[source], source.image_id, image, poses
+        )
         self.images, self.persons = self.images + 1, self.persons + len(poses)
         self.empty += not len(poses)
 
@@ -205,58 +270,76 @@ class ImageResults:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.images:
-            self.files = self._results.write()
+        self.files = self._results.write()
 
 
-def _targets(folder: Path, images: Sequence[ImageInput]) -> dict[ImageInput, Path]:
-    """The file of each drawn image: its own name in `folder`. No input is overwritten."""
-    targets: dict[ImageInput, Path] = {}
-    taken: set[Path] = set()
-    sources = {image.source.resolve() for image in images if isinstance(image.source, Path)}
+def names(images: Sequence[ImageInput]) -> dict[ImageInput, str]:
+    """What results call each image, as text: its name, or its path where two have one name."""
+    times = Counter(image.name for image in images)
+    return {
+        image: name_to_text(image.name if times[image.name] == 1 else str(image))
+        for image in images
+    }
+
+
+def flat_names(images: Sequence[ImageInput]) -> dict[ImageInput, str]:
+    """A name without folders for each image: its own, or another where an earlier one has it."""
+    found: dict[ImageInput, str] = {}
+    taken: set[str] = set()
+    numbers: Counter[str] = Counter()
     for image in images:
-        writable = Path(image.name).suffix.lower() in WRITABLE
-        target = folder / (image.name if writable else f"{image.name}.png")
-        if target.resolve() in sources:
-            raise UserError(
-                f"{target}: would be overwritten; choose another --out", code="overwrite-refused"
-            )
-        if target in taken:
-            raise UserError(
-                f"{image}: a second image named {image.name}; predict them in two calls",
-                code="names-collide",
-            )
-        taken.add(target)
-        targets[image] = target
+        path = PurePath(image.name)
+        name = path.name
+        # File systems may ignore case, and how accents are composed.
+        while (key := unicodedata.normalize("NFC", name).casefold()) in taken:
+            numbers[path.name] += 1
+            name = f"{path.stem}-{numbers[path.name] + 1}{path.suffix}"
+        taken.add(key)
+        found[image] = name
+    return found
+
+
+def drawn_images(folder: Path, images: Sequence[ImageInput]) -> dict[ImageInput, Path]:
+    """The file of each drawn image: its own name in `folder`, in a format that can be written."""
+    targets: dict[ImageInput, Path] = {}
+    taken: set[str] = set()
+    for image, name in flat_names(images).items():
+        target = name if PurePath(name).suffix.lower() in WRITABLE else f"{name}.png"
+        while target.casefold() in taken:  # x.gif becomes x.gif.png, which may be there as well
+            target = f"{PurePath(target).stem}-drawn{PurePath(target).suffix}"
+        taken.add(target.casefold())
+        targets[image] = folder / fitted(target)
     return targets
 
 
 class ClipResults:
-    """The results of one clip: STEM.json and the other files, and the drawn clip STEM.mp4.
+    """The results of one clip: STEM.jsonl and the other files, and the drawn clip STEM.mp4.
 
     A context manager that finishes the files at its end, also after an error or an interruption,
-    where at least one frame was predicted. Raises UserError at once where a file would replace the
-    clip itself.
+    where at least one frame was predicted.
     """
 
-    def __init__(self, saving: Saving, source: ClipInput, clip: "Clip", skeleton: Skeleton) -> None:
+    def __init__(
+        self,
+        saving: Saving,
+        source: ClipInput,
+        clip: "Clip",
+        estimator: PoseEstimator,
+        detector: str | None = None,
+    ) -> None:
         self.frames = 0
         self.track_ids: set[int] = set()
         self.files: list[Path] = []
         self._saving, self._source, self._clip = saving, source, clip
-        self._results = Results(saving, source.stem, skeleton)
+        self._estimator, self._detector = estimator, detector
+        self._results: Results | None = None
         self._recorder = None
         self._to_the_end = False
+        self._name = name_to_text(Path(source.source).name)
         if "images" in saving.kinds:
             from hrpose.video import Recorder
 
-            target = saving.folder / f"{source.stem}.mp4"
-            if source.file is not None and target.resolve() == source.file.resolve():
-                raise UserError(
-                    f"{target}: would be overwritten; choose another --out",
-                    code="overwrite-refused",
-                )
-            self._recorder = Recorder(target, clip.rate, source.file)
+            self._recorder = Recorder(saving.drawn_clip(source.stem), clip.rate, source.file)
 
     def draw(self, frame: "Frame", poses: Poses) -> NDArray[np.uint8]:
         """The frame with its skeletons and ids."""
@@ -267,8 +350,19 @@ class ClipResults:
         if self._recorder is not None:
             drawn = self.draw(frame, poses) if drawn is None else drawn
             self._recorder.write(drawn, frame.time, frame.duration)
+        if self._results is None:
+            self._results = Results(self._saving, self._source.stem, self._header(frame))
         source = self._source.file or str(self._source)
-        self._results.add(source, frame.index + 1, frame.image, poses, frame.index, frame.time)
+        self._results.add(
+            source,
+            self._name,
+            self._source.stem,
+            frame.index + 1,
+            frame.image,
+            poses,
+            frame.index,
+            frame.time,
+        )
         self.frames = frame.index + 1
         if poses.track_ids is not None:
             self.track_ids.update(map(int, poses.track_ids))
@@ -291,6 +385,21 @@ class ClipResults:
             )
         return notes
 
+    def _header(self, frame: "Frame") -> Header:
+        metadata, (height, width) = self._estimator.metadata, frame.image.shape[:2]
+        return Header(
+            "clip",
+            metadata.skeleton,
+            self._saving.threshold,
+            name_to_text(str(self._source)),
+            metadata.title,
+            self._detector,
+            width,
+            height,
+            round(self._clip.rate, 6),
+            str(self._clip.time_base),
+        )
+
     def __enter__(self) -> "ClipResults":
         return self
 
@@ -304,6 +413,7 @@ class ClipResults:
             if self._recorder is not None:
                 self._recorder.close(rest_of_sound=self._to_the_end and kind is None)
         finally:
-            if self.frames:
-                drawn = [] if self._recorder is None else [self._recorder.path]
-                self.files = [*drawn, *self._results.write()]
+            if self._results is not None:
+                damage = self._clip.damage and printable(self._clip.damage)
+                files = self._results.write(complete=self._to_the_end, damage=damage)
+                self.files = [*([] if self._recorder is None else [self._recorder.path]), *files]

@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,11 @@ class Clip:
     def rate(self) -> float:
         """Mean frames per second; 30 where the clip does not say."""
         return float(self._stream.average_rate or self._stream.guessed_rate or 30)
+
+    @property
+    def time_base(self) -> Fraction:
+        """The unit of the clip's own times, in seconds."""
+        return self._stream.time_base or Fraction(1, av.time_base)
 
     @property
     def frame_count(self) -> int | None:

@@ -1,0 +1,331 @@
+"""The record of a source's results: one line of JSON for each image or frame, written as they come.
+
+    {"format": "hrpose-record", "version": 1, "kind": "clip", "source": "walk.mp4", ...}
+    {"file_name": "walk.mp4", "image_id": 1, "frame": 0, "status": "ok", ..., "persons": [...]}
+    {"end": {"entries": 250, "persons": 250, "failed": 0, ...}}
+
+Each line reaches the operating system before the next one begins, so that a killed process leaves
+everything but the line it was writing. The end says that the work was finished, or stopped by the
+user; a record without it was cut off. `write_files` makes the other files of results from a record,
+entry by entry.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from hrpose._version import __version__
+from hrpose.data.dataset_folder import CocoSet
+from hrpose.errors import UserError
+from hrpose.io import replacing, write_error
+from hrpose.poses import FAILED, NO_PERSONS, OK, Poses, Row, no_row, rows, write_csv, write_parquet
+from hrpose.skeleton import Skeleton
+
+FORMAT, VERSION = "hrpose-record", 1
+# More than a frame with 10,000 persons of 133 keypoints has.
+MAX_LINE = 64_000_000
+# What a line that is JSON but no record can raise.
+_DAMAGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+
+Kind = Literal["images", "clip"]
+STATUSES = (OK, NO_PERSONS, FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the entries of a record have in common.
+
+    `source` is a clip's file or camera. `weights` and `detector` are names for people. Keypoints
+    with a score below `threshold` count as absent. For a clip, `width` and `height` are pixels of
+    its upright frames, `rate` is its mean frames per second and `time_base` the unit of its own
+    times in seconds, as "1/12800".
+    """
+
+    kind: Kind
+    skeleton: Skeleton
+    threshold: float
+    source: str | None = None
+    weights: str | None = None
+    detector: str | None = None
+    width: int | None = None
+    height: int | None = None
+    rate: float | None = None
+    time_base: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The header's line."""
+        about = {"format": FORMAT, "version": VERSION, "hrpose": __version__, "kind": self.kind}
+        clip = ("width", "height", "rate", "time_base") if self.kind == "clip" else ()
+        for name in ("source", "weights", "detector", "threshold", *clip):
+            about[name] = getattr(self, name)
+        return {**about, "skeleton": self.skeleton.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Header":
+        """The inverse of `to_dict`."""
+        names = ("source", "weights", "detector", "width", "height", "rate", "time_base")
+        kind: Kind = "clip" if data["kind"] == "clip" else "images"
+        skeleton, threshold = Skeleton.from_dict(data["skeleton"]), float(data["threshold"])
+        return cls(kind, skeleton, threshold, **{name: data.get(name) for name in names})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image, or one frame of a clip.
+
+    `file_name` is the name of the image or clip, as `hrpose.io.name_to_text` spells it, and
+    `image_id` is unique in the record; `frame` counts from 0 and `time` is in seconds, both None
+    for an image. `width` and `height` are pixels, upright, None where the image could not be read.
+    `status` is ok, no-persons or failed, then with the error's `code` and `reason`. `persons` are
+    entries of COCO results. `image` is the name of its copy in a data set, if there is one.
+    """
+
+    file_name: str
+    image_id: int
+    status: str
+    width: int | None = None
+    height: int | None = None
+    frame: int | None = None
+    time: float | None = None
+    code: str | None = None
+    reason: str | None = None
+    image: str | None = None
+    persons: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        file_name: str,
+        image_id: int,
+        size_wh: tuple[int, int],
+        poses: Poses,
+        *,
+        frame: int | None = None,
+        time: float | None = None,
+        image: str | None = None,
+    ) -> "Entry":
+        """The entry of an image, or of a frame at `time`, with these poses."""
+        return cls(
+            file_name,
+            image_id,
+            OK if len(poses) else NO_PERSONS,
+            *size_wh,
+            frame=frame,
+            time=None if time is None else round(time, 6),
+            image=image,
+            persons=tuple(poses.to_coco(image_id)),
+        )
+
+    def poses(self, skeleton: Skeleton) -> Poses:
+        """The poses, rounded as `Poses.to_coco` rounds."""
+        return Poses.from_coco(self.persons, skeleton)
+
+    def coco(self) -> Iterator[dict[str, Any]]:
+        """Entries of a COCO results file, which also name the file, the frame and the time."""
+        about: dict[str, Any] = {"file_name": self.file_name}
+        if self.frame is not None:
+            about |= {"frame": self.frame, "time": self.time}
+        yield from ({**about, **person} for person in self.persons)
+
+    def rows(self, skeleton: Skeleton, threshold: float) -> Iterator[Row]:
+        """One row for each keypoint; one row without keypoints where there are no persons."""
+        where: Any = {"file": self.file_name, "frame": self.frame, "time": self.time}
+        if self.persons:
+            yield from rows(self.poses(skeleton), **where, threshold=threshold)
+        else:
+            yield no_row(**where, status=self.status, code=self.code, reason=self.reason)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry's line: what an image has not is left out, but for its size."""
+        line: dict[str, Any] = {"file_name": self.file_name, "image_id": self.image_id}
+        for name in ("frame", "time", "status", "code", "reason", "image"):
+            if (value := getattr(self, name)) is not None:
+                line[name] = value
+        return {**line, "width": self.width, "height": self.height, "persons": list(self.persons)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Entry":
+        """The inverse of `to_dict`. Raises one of `_DAMAGE` for another object."""
+        if data["status"] not in STATUSES:
+            raise ValueError(f"expected a status of {', '.join(STATUSES)}, found {data['status']}")
+        names = ("width", "height", "frame", "time", "code", "reason", "image")
+        return cls(
+            str(data["file_name"]),
+            int(data["image_id"]),
+            data["status"],
+            **{name: data.get(name) for name in names},
+            persons=tuple(dict(person) for person in data["persons"]),
+        )
+
+
+class RecordWriter:
+    """Writes a record to `path`, a line for each entry.
+
+    The file is made at the first entry that has not failed; it replaces an older one. Until then
+    nothing is changed. Raises UserError where it cannot be written.
+    """
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self.path = path
+        self.entries = self.persons = self.failed = 0
+        self._header = header
+        self._file: IO[str] | None = None
+        self._failed_first: list[Entry] = []
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a file."""
+        return self._file is not None
+
+    def add(self, entry: Entry) -> None:
+        """Write one entry."""
+        self.entries, self.failed = self.entries + 1, self.failed + (entry.status == FAILED)
+        self.persons += len(entry.persons)
+        if self._file is None:
+            if entry.status == FAILED:
+                self._failed_first.append(entry)
+                return
+            self._begin()
+        self._write(entry.to_dict())
+
+    def close(self, **about: Any) -> None:
+        """Write the end, with counts and what else is known `about` it; then the disk has it."""
+        if self._file is None or self._file.closed:
+            return
+        counts = {"entries": self.entries, "persons": self.persons, "failed": self.failed}
+        try:
+            self._write({"end": {**counts, **about}})
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise write_error(self.path, error) from error
+        finally:
+            self._file.close()
+
+    def _begin(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # A new file, not the one that a link of this name leads to.
+            self.path.unlink(missing_ok=True)
+            self._file = self.path.open("x", encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise write_error(self.path, error) from error
+        self._write(self._header.to_dict())
+        for entry in self._failed_first:
+            self._write(entry.to_dict())
+        self._failed_first.clear()
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        assert self._file is not None
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise write_error(self.path, error) from error
+
+
+class Record:
+    """A record that was written: its `header`, and its entries, read one by one at each iteration.
+
+    A half line at the end, as a killed process leaves it, is ignored. `end` has the counts of the
+    last line, and is None until the record was read to its end, and where it was cut off. Raises
+    UserError for a file of another form, and at a damaged line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.end: dict[str, Any] | None = None
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; check the name", code="file-unreadable")
+        first = next(self._lines(), (1, {}))[1]
+        if first.get("format") != FORMAT:
+            raise self._damaged("line 1", "expected the header of a record")
+        if first.get("version") != VERSION:
+            raise self._damaged("version", f"expected {VERSION}, found {first.get('version')}")
+        try:
+            self.header = Header.from_dict(first)
+        except _DAMAGE as error:
+            raise self._damaged("line 1", str(error)) from error
+
+    def __iter__(self) -> Iterator[Entry]:
+        for number, line in self._lines():
+            if "end" in line:
+                self.end = dict(line["end"])
+            elif number > 1:
+                try:
+                    yield Entry.from_dict(line)
+                except _DAMAGE as error:
+                    raise self._damaged(f"line {number}", repr(error)) from error
+
+    def _lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        try:
+            with self.path.open("rb") as file:
+                lines = iter(lambda: file.readline(MAX_LINE), b"")
+                for number, line in enumerate(lines, start=1):
+                    try:
+                        content = json.loads(line)
+                        if not isinstance(content, dict):
+                            raise ValueError("expected an object")
+                    except (ValueError, RecursionError) as error:
+                        if not line.endswith(b"\n") and number > 1 and len(line) < MAX_LINE:
+                            return
+                        raise self._damaged(f"line {number}", str(error)) from error
+                    yield number, content
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be read ({error.strerror or error}); check the path",
+                code="file-unreadable",
+            ) from error
+
+    def _damaged(self, where: str, reason: str) -> UserError:
+        return UserError(
+            f"{self.path}: {where}: expected a record of `hrpose predict` ({reason}); "
+            "copy it again, or predict again",
+            code="record-invalid",
+        )
+
+
+def write_files(record: Path, paths: Mapping[str, Path]) -> None:
+    """Write the results of a record in other forms: `paths` by kind (coco, csv, parquet, dataset).
+
+    Entries are read one by one, for each kind. Raises UserError for a damaged record, and where a
+    file cannot be written.
+    """
+    for kind, path in paths.items():
+        source = Record(record)
+        with replacing(path) as file:
+            _WRITERS[kind](file, source)
+
+
+def _write_coco(file: IO[bytes], record: Record) -> None:
+    separator = b"[\n"
+    for entry in record:
+        for person in entry.coco():
+            file.write(separator + json.dumps(person).encode())
+            separator = b",\n"
+    file.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
+
+
+def _rows(record: Record) -> Iterator[Row]:
+    header = record.header
+    for entry in record:
+        yield from entry.rows(header.skeleton, header.threshold)
+
+
+def _write_dataset(file: IO[bytes], record: Record) -> None:
+    dataset = CocoSet(record.header.skeleton, record.header.threshold)
+    for entry in record:
+        if entry.image is not None and entry.width is not None and entry.height is not None:
+            poses = entry.poses(record.header.skeleton)
+            dataset.add(entry.image_id, entry.image, (entry.width, entry.height), poses)
+    file.write(dataset.to_json().encode())
+
+
+_WRITERS: dict[str, Callable[[IO[bytes], Record], None]] = {
+    "coco": _write_coco,
+    "csv": lambda file, record: write_csv(file, _rows(record)),
+    "parquet": lambda file, record: write_parquet(file, _rows(record)),
+    "dataset": _write_dataset,
+}
