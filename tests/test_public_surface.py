@@ -63,7 +63,7 @@ from_pretrained(repo_id, *, revision=None, **options)
 load(name_or_file='w16-small', *, detector='auto', box_threshold=None, min_score=None, \
 flip_test=False, refine=False, exact=False, batch_size=16, threads=None)
 push_to_hub(weights_files, repo_id, *, private=True)
-train(recipe, data, out, *, overrides=(), resume=False)
+train(recipe, data, out, *, overrides=(), resume=False, resume_with_changes=False)
 """
 
 _OPERATORS = {"__call__", "__getitem__", "__iter__", "__len__"}

@@ -47,6 +47,7 @@ class Start:
     overrides: tuple[str, ...] = SMALL
     processes: int = 0
     resume: bool = False
+    resume_with_changes: bool = False
     double: bool = False
     """In 64-bit floats, whose rounding errors stay small over many steps."""
     faults: tuple[tuple[Any, ...], ...] = ()
@@ -98,6 +99,7 @@ def _hrpose(start: Start) -> None:
     faults = importlib.import_module("faults")
     sets = [part for override in start.overrides for part in ("--set", override)]
     resume = ["--resume"] if start.resume else []
+    resume += ["--resume-with-changes"] if start.resume_with_changes else []
     sys.argv = ["hrpose", "train", str(RECIPE), "--data", start.data, "--out", start.out]
     sys.argv += [*sets, *resume]
     with contextlib.ExitStack() as stack:

@@ -87,17 +87,25 @@ def train(
     *,
     overrides: Iterable[str] = (),
     resume: bool = False,
+    resume_with_changes: bool = False,
 ) -> Path:
     """Train by a recipe file; returns the path of the best weights. Needs `hrpose[train]`.
 
     The recipe's paths are relative to the folder `data`; checkpoints and logs are written to `out`,
-    and `resume` continues from the last checkpoint there. `overrides` change values of the recipe,
+    and `resume` continues from the last checkpoint there, after a comparison of settings and data;
+    `resume_with_changes` continues with others as well. `overrides` change values of the recipe,
     each as `optimizer.lr=5e-4`. Raises UserError for a recipe or data that cannot be trained.
     """
     from hrpose.training.recipe import load_recipe
     from hrpose.training.train import train
 
-    return train(load_recipe(Path(recipe), overrides), Path(data), Path(out), resume)
+    return train(
+        load_recipe(Path(recipe), overrides),
+        Path(data),
+        Path(out),
+        resume or resume_with_changes,
+        with_changes=resume_with_changes,
+    )
 
 
 def evaluate(

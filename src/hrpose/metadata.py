@@ -81,8 +81,9 @@ class Metadata:
     `network` is a name of `hrpose.models.hrnet.NETWORKS`, `input_wh` its input in pixels, `padding`
     the factor by which a person's box grows, `mean` and `std` those of RGB in [0, 1].
     `training_data` and `license` are sentences, `scores` maps metrics, with the data set in their
-    names, to values. A `calibration` is applied to keypoint scores. Raises ValueError where values
-    are out of range.
+    names, to values. A `calibration` is applied to keypoint scores. `changes` are those made by
+    `--resume-with-changes` during the training, as sentences. Raises ValueError where values are
+    out of range.
     """
 
     keys: ClassVar = ("hrpose.metadata", "hrpose.passport")
@@ -101,6 +102,7 @@ class Metadata:
     license: str = "unknown"
     scores: Mapping[str, float] = field(default_factory=dict)
     calibration: Calibration | None = None
+    changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.padding <= MAX_PADDING:
@@ -149,10 +151,7 @@ class Metadata:
         return result
 
     def to_json(self) -> str:
-        values = asdict(self)
-        if self.calibration is None:
-            del values["calibration"]
-        return json.dumps({"version": 1, **values})
+        return _text(self)
 
     @classmethod
     def from_json(cls, text: str, where: object = "metadata") -> "Metadata":
@@ -239,6 +238,7 @@ class DetectorMetadata:
     training_data: str = "unknown"
     license: str = "unknown"
     scores: Mapping[str, float] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 32 <= self.side <= MAX_SIDE or self.side % 32:
@@ -248,7 +248,7 @@ class DetectorMetadata:
         _check_normalization(self.mean, self.std)
 
     def to_json(self) -> str:
-        return json.dumps({"version": 1, **asdict(self)})
+        return _text(self)
 
     @classmethod
     def from_json(cls, text: str, where: object = "metadata") -> "DetectorMetadata":
@@ -333,6 +333,15 @@ def _check_normalization(mean: tuple[float, float, float], std: tuple[float, flo
         raise ValueError(f"std: expected numbers above 0, found {std}")
 
 
+def _text(metadata: AnyMetadata) -> str:
+    """The JSON of metadata, without what there is none of."""
+    values = asdict(metadata)
+    for name, empty in (("calibration", None), ("changes", ())):
+        if name in values and values[name] == empty:
+            del values[name]
+    return json.dumps({"version": 1, **values})
+
+
 def _document(text: str) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(text)
     if document["version"] != 1:
@@ -350,6 +359,7 @@ def _common(data: Mapping[str, Any]) -> dict[str, Any]:
         "name": str(data["name"]),
         "training_data": str(data["training_data"]),
         "license": str(data["license"] if "license" in data else data["licence"]),  # older files
+        "changes": tuple(map(str, data.get("changes", ()))),
         "scores": {str(name): float(value) for name, value in data["scores"].items()},
     }
 

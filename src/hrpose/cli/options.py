@@ -129,6 +129,14 @@ MergeCategories = Annotated[
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")]
+ResumeWithChanges = Annotated[
+    bool,
+    typer.Option(
+        "--resume-with-changes",
+        help="As --resume, with other settings or data than the training began with; noted in the "
+        "metadata of the weights.",
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Crops in one batch.", rich_help_panel=MODEL)]
 BatchSizeOfWeights = Annotated[
     int, typer.Option(min=1, help="With --weights: crops in one batch.", rich_help_panel=MODEL)

@@ -16,6 +16,7 @@ from hrpose.cli.options import (
     MergeCategories,
     Overrides,
     Resume,
+    ResumeWithChanges,
     RunFolder,
     parse_input_size,
 )
@@ -32,6 +33,7 @@ def train(
     out: RunFolder = None,
     overrides: Overrides = None,
     resume: Resume = False,
+    resume_with_changes: ResumeWithChanges = False,
     check: Annotated[
         bool, typer.Option("--check", help="Only check the recipe, the data and the weights.")
     ] = False,
@@ -50,7 +52,14 @@ def train(
             typer.echo(f"{loaded.name}: ready to train on {persons} persons")
         return
     destination = out or Path("runs") / loaded.name
-    weights = train_module.train(loaded, data, destination, resume, report)
+    weights = train_module.train(
+        loaded,
+        data,
+        destination,
+        resume or resume_with_changes,
+        report,
+        with_changes=resume_with_changes,
+    )
     if launched().first:
         typer.echo(f"wrote {weights}")
 
@@ -72,6 +81,7 @@ def train_detector(
     out: RunFolder = None,
     overrides: Overrides = None,
     resume: Resume = False,
+    resume_with_changes: ResumeWithChanges = False,
 ) -> None:
     """Train a person detector on images in which every person has a box."""
     from hrpose.training.person_detector.train import train
@@ -79,7 +89,14 @@ def train_detector(
     from hrpose.yaml_file import load_as
 
     loaded = load_as(recipe, overrides or (), DetectorRecipe)
-    weights = train(loaded, data, out or Path("runs") / loaded.name, resume)
+    weights = train(
+        loaded,
+        data,
+        out or Path("runs") / loaded.name,
+        resume or resume_with_changes,
+        report,
+        with_changes=resume_with_changes,
+    )
     typer.echo(f"wrote {weights}")
 
 
@@ -109,6 +126,7 @@ def finetune(
     out: RunFolder = None,
     overrides: Overrides = None,
     resume: Resume = False,
+    resume_with_changes: ResumeWithChanges = False,
 ) -> None:
     """Fine-tune a trained model on keypoints of your own; a recipe is written for you.
 
@@ -154,9 +172,10 @@ def finetune(
         recipe,
         Path(),
         out or Path("runs") / recipe.name,
-        resume,
+        resume or resume_with_changes,
         report,
         persons if recipe.data.train.annotations == train else None,  # --set may name another file
+        with_changes=resume_with_changes,
     )
     if launched().first:
         typer.echo(f"wrote {written}")

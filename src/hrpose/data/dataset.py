@@ -39,6 +39,10 @@ class Cutouts(Protocol):
         """The part of the image that `crop` shows, or all of it; without, that of every crop."""
         ...
 
+    def digest(self) -> str:
+        """A hash that tells other images from these, by names and sizes of files alone."""
+        ...
+
 
 def read_with_retries(cutouts: Cutouts, person: int, crop: Crop) -> Cutout:
     """`cutouts.read`, repeated after a moment where the disk failed.
@@ -72,6 +76,11 @@ class Images:
     def read(self, person: int, crop: Crop | None = None) -> Cutout:
         """The person's image."""
         return Cutout(self.source.read(self.table.image_name(person)))
+
+    def digest(self) -> str:
+        """A hash of the names and the sizes in bytes of the persons' images."""
+        used = self.table.file_names[np.unique(self.table.image_index)]
+        return self.source.digest(name.decode() for name in used.tolist())
 
 
 def open_cutouts(path: str | Path, table: PersonTable, where: object = "annotations") -> Cutouts:

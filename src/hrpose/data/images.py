@@ -1,10 +1,11 @@
 """A data set's images: in a folder, or in a zip file that is never unpacked to disk."""
 
+import hashlib
 import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -65,6 +66,18 @@ class ImageFiles:
         """The bytes of the image's file, at most one more than `hrpose.image.MAX_BYTES`."""
         data, label = self._bytes(name)
         return data if isinstance(data, bytes) else read_bytes(data, label)
+
+    def digest(self, names: Iterable[str]) -> str:
+        """A hash of the names and the sizes in bytes of some of the images."""
+        digest = hashlib.sha256()
+        for name in names:
+            if self._zip is None:
+                size = (self.path / name).stat().st_size
+            else:
+                member = self._zip.member(name)
+                size = -1 if member is None else member.file_size
+            digest.update(f"{name}\n{size}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
 
     def names(self) -> Iterator[str]:
         """The names of all files below the path, images or not, in a fixed order."""

@@ -117,6 +117,11 @@ class Pack:
                 code="pack-unsuitable",
             )
 
+    def digest(self) -> str:
+        """A hash of the settings, and of where each person's image is."""
+        content = json.dumps(asdict(self.settings)).encode() + self.index.tobytes()
+        return hashlib.sha256(content).hexdigest()
+
     def lacks(
         self, input_wh: tuple[int, int], padding: float, augmentation: Augmentation
     ) -> list[str]:

@@ -15,6 +15,7 @@ from hrpose.errors import UserError
 from hrpose.metadata import DetectorMetadata, Metadata
 from hrpose.models.hrnet import HRNet, Normalize
 from hrpose.training.recipe import AnyTraining, DetectorRecipe, Optimizer, Recipe, Schedule
+from hrpose.training.resume import RunRecord
 
 
 def optimizers(
@@ -68,6 +69,8 @@ class NetworkModule(L.LightningModule):
 
     recipe: Recipe | DetectorRecipe
     metadata: Metadata | DetectorMetadata
+    record: RunRecord | None = None
+    """What checkpoints store of this training, to be compared when it is resumed."""
 
     def __init__(
         self, network: HRNet, recipe: Recipe | DetectorRecipe, metadata: Metadata | DetectorMetadata
@@ -97,7 +100,31 @@ class NetworkModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
-        return optimizers(self, recipe.optimizer, recipe.schedule, recipe.training)
+        configured = optimizers(self, recipe.optimizer, recipe.schedule, recipe.training)
+        self._rates = [group["initial_lr"] for group in configured["optimizer"].param_groups]
+        return configured
+
+    def on_train_start(self) -> None:
+        """Set the settings of the recipe, which a checkpoint has replaced by those it was made
+        with.
+        """
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        scheduler: Any = self.lr_schedulers()
+        scheduler.base_lrs = list(self._rates)
+        settings = {key: value for key, value in optimizer.defaults.items() if key != "lr"}
+        for group, rate in zip(optimizer.param_groups, self._rates, strict=True):
+            factor = scheduler.lr_lambdas[0](scheduler.last_epoch)
+            group.update(settings, initial_lr=rate, lr=rate * factor)
+
+    def on_train_batch_start(self, _batch: Any, _index: int) -> None:
+        """Log the learning rate of this step: that of the head, the largest."""
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        rate = max(group["lr"] for group in optimizer.param_groups)
+        self.log("train/lr", rate, on_step=True, on_epoch=True, batch_size=1)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.record is not None:
+            checkpoint.update(self.record.as_entries())
 
 
 def stem(network: HRNet) -> nn.ModuleList:

@@ -116,6 +116,11 @@ class PoseData(L.LightningDataModule):
             )
         return cutouts
 
+    def parts(self) -> Iterator[tuple[str, PersonTable, str]]:
+        """The name, the table and the hash of the images of both parts."""
+        yield "training", self.train_table, self.train_cutouts.digest()
+        yield "validation", self.val_table, self.val_cutouts.digest()
+
     def train_dataset(self, warped: bool = True) -> PoseDataset:
         return PoseDataset(
             self.train_table,

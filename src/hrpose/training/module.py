@@ -228,4 +228,5 @@ class PoseModule(MicroBatches, NetworkModule):
             self.log(f"val/{name}", torch.tensor(value, dtype=exact), prog_bar=primary)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
         checkpoint[Metadata.keys[0]] = self.metadata.to_json()

@@ -301,10 +301,14 @@ def _check_network(name: str) -> None:
         raise ValueError(f"network: expected one of {', '.join(NETWORKS)}, found '{name}'")
 
 
-def write_recipe(recipe: Part, path: Path) -> None:
-    """Write the settings that differ from the defaults, as YAML that `load_as` reads."""
+def write_recipe(recipe: Part, path: Path, comments: Iterable[str] = ()) -> None:
+    """Write the settings that differ from the defaults, as YAML that `load_as` reads.
+
+    `comments` are lines above them.
+    """
     document = json.loads(recipe.model_dump_json(exclude_defaults=True))
-    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    text = "".join(f"# {' '.join(line.split())}\n" for line in comments)
+    text += yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None)
     write_atomically(path, text)
 
 

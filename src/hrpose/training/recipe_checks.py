@@ -4,6 +4,7 @@ Each check is a function of the recipe and the data that yields findings. Recipe
 (an unknown key, a size that is not a multiple of 32, an invalid annotation) are refused on reading.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import sqrt
@@ -35,6 +36,15 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.level}: {self.text}"
+
+
+Report = Callable[[Finding], None]
+
+
+def log(finding: Finding) -> None:
+    """Log a finding by the logger `hrpose`, notes as INFO and others as WARNING."""
+    level = logging.INFO if finding.level == "note" else logging.WARNING
+    logging.getLogger("hrpose").log(level, finding.text)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,7 +1,7 @@
 """Training of a pose model: from a recipe and data to weights with metadata."""
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -25,18 +25,12 @@ from hrpose.training.data_module import PoseData
 from hrpose.training.distributed import SINGLE, Processes, launched
 from hrpose.training.module import DebugImages, PoseModule
 from hrpose.training.recipe import Recipe, write_recipe
-from hrpose.training.recipe_checks import Case, Finding, examine
+from hrpose.training.recipe_checks import Case, Finding, Report, examine, log
+from hrpose.training.resume import record_of, resumed
 from hrpose.training.trainer import check_loggers, fit
 
-Report = Callable[[Finding], None]
 # Crops for the statistics of the BatchNorms of exported weights.
 _UNFOLDING_CROPS = 128
-
-
-def log(finding: Finding) -> None:
-    """Log a finding by the logger `hrpose`, notes as INFO and others as WARNING."""
-    level = logging.INFO if finding.level == "note" else logging.WARNING
-    logging.getLogger("hrpose").log(level, finding.text)
 
 
 def check(
@@ -72,15 +66,18 @@ def train(
     resume: bool = False,
     report: Report = log,
     persons: PersonTable | None = None,
+    *,
+    with_changes: bool = False,
 ) -> Path:
     """Train by `recipe` on the data below `data`; everything is written to `out`.
 
     A training that is not resumed starts with `check`; `report` and `persons` are its arguments.
-    `out/recipe.yaml` is the recipe with its overrides. `out/checkpoints` has the last and the best
-    checkpoint (by the primary metric of the evaluation), `out` the logs and, at the end, the best
-    weights with their metadata, whose path is returned. `resume` continues from the last
-    checkpoint. Raises UserError for invalid data, and
-    where `out` contains another training.
+    `out/recipe.yaml` is the recipe with its overrides, and what was changed when it was resumed.
+    `out/checkpoints` has the last and the best checkpoint (by the primary metric of the
+    evaluation), `out` the logs and, at the end, the best weights with their metadata, whose path is
+    returned. `resume` continues from the last checkpoint, after the comparison of
+    `hrpose.training.resume`; `with_changes` continues with other settings and data as well. Raises
+    UserError for invalid data, and where `out` contains another training.
 
     Each of the processes of torchrun calls this; the first one writes and reports.
     """
@@ -90,11 +87,6 @@ def train(
         datamodule, start = PoseData(recipe, data, processes, persons), None
     else:
         datamodule, start = check(recipe, data, report, processes, persons)
-        if processes.first:
-            write_recipe(recipe, out / "recipe.yaml")
-    if processes.first:
-        for line in _notes(recipe, processes):
-            report(Finding("note", line))
     metadata = Metadata(
         name=recipe.name,
         network=recipe.network,
@@ -105,12 +97,23 @@ def train(
         training_data=recipe.data.description,
         license=recipe.data.license,
     )
+    record = record_of(recipe, datamodule.parts())
+    notes = list(_notes(recipe, processes))
+    if last is not None:
+        record, changes = resumed(last, record, metadata, out, with_changes)
+        metadata = replace(metadata, changes=record.recorded)
+        notes += changes
+    if processes.first:
+        write_recipe(recipe, out / "recipe.yaml", record.comments)
+        for line in notes:
+            report(Finding("note", line))
     L.seed_everything(recipe.training.seed, verbose=False)
     network = build_network(recipe, metadata.skeleton, start)
     images = DebugImages(out / "images", metadata, recipe.training.debug_images_every)
     if start is not None and is_folded(network):
         unfold(network, _crops(datamodule, metadata))
     module = PoseModule(network, recipe, metadata, images if processes.first else None)
+    module.record = record
     best = fit(
         module,
         datamodule,
@@ -120,6 +123,7 @@ def train(
         mode="max" if datamodule.evaluator.more_is_better else "min",
         every_epochs=recipe.evaluation.every_epochs,
         resume_from=last,
+        new_validation=record.new_validation,
         processes=processes,
         sync_batchnorm=recipe.training.sync_batchnorm,
     )

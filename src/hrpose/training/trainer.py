@@ -125,10 +125,12 @@ def fit(
     resume_from: Path | None = None,
     processes: Processes = SINGLE,
     sync_batchnorm: bool = True,
+    new_validation: bool = False,
 ) -> Path:
     """Train, validate every `every_epochs`, and return the checkpoint with the best `monitor`.
 
-    With `sync_batchnorm` several `processes` normalize over the full batch, as one does.
+    With `sync_batchnorm` several `processes` normalize over the full batch, as one does. Where a
+    training is resumed with a `new_validation`, the best metric so far does not count.
     `out/checkpoints` has the last checkpoints and the best, `out` the logs. SIGTERM and Ctrl-C end
     the training after the step is saved, in SystemExit(143) and (130). Raises UserError for
     failures of `known_failure`.
@@ -139,14 +141,15 @@ def fit(
     best = BestCheckpoint(
         folder, filename="best", monitor=monitor, mode=mode, enable_version_counter=False
     )
+    best.starts_anew = new_validation
     last = LastCheckpoints(folder, training.keep_checkpoints, training.checkpoint_every_steps)
     callbacks: list[Callback] = [ResumeInEpoch(), StopAtNonFiniteLoss(out), best]
     if training.early_stopping is not None:
-        callbacks.append(
-            EarlyStopping(
-                monitor, mode=mode, patience=training.early_stopping, check_on_train_epoch_end=False
-            )
+        stopping = Patience(
+            monitor, mode=mode, patience=training.early_stopping, check_on_train_epoch_end=False
         )
+        stopping.starts_anew = new_validation
+        callbacks.append(stopping)
     # The last checkpoint has the state of the other callbacks, so it is written after them.
     callbacks.append(last)
     if training.ema_decay is not None:
@@ -209,8 +212,12 @@ def fit(
 class BestCheckpoint(ModelCheckpoint):
     """Lightning's own loses the best score where the folder of the training has been moved."""
 
+    starts_anew = False
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As Lightning's, with all paths in this folder."""
+        """As Lightning's, with all paths in this folder; nothing where it `starts_anew`."""
+        if self.starts_anew:
+            return
 
         def here(path: str) -> str:
             return str(Path(str(self.dirpath)) / Path(path).name) if path else path
@@ -224,6 +231,17 @@ class BestCheckpoint(ModelCheckpoint):
                 "best_k_models": {here(p): v for p, v in state_dict["best_k_models"].items()},
             }
         )
+
+
+class Patience(EarlyStopping):
+    """Lightning's own takes its patience from the checkpoint, not from the recipe."""
+
+    starts_anew = False
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As Lightning's, without the patience; nothing where it `starts_anew`."""
+        if not self.starts_anew:
+            super().load_state_dict({**state_dict, "patience": self.patience})
 
 
 @contextmanager

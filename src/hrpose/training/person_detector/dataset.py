@@ -226,6 +226,12 @@ class DetectorDataModule(L.LightningDataModule):
                 BoxedImages(*_partly(more, root), more.framing, False, more.share),
             ]
 
+    def parts(self) -> Iterator[tuple[str, BoxTable, str]]:
+        """The name, the table and the hash of the images of each part."""
+        names = ("validation", "training", "partly boxed")
+        for name, part in zip(names, (self.held_out, *self.train_parts), strict=False):
+            yield name, part.table, part.images.digest(part.table.file_names)
+
     def train_dataloader(self) -> DataLoader[DetectorSample]:
         settings = self.recipe.training
         parts = self.train_parts

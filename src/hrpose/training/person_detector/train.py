@@ -19,6 +19,8 @@ from hrpose.training.distributed import launched
 from hrpose.training.person_detector.dataset import DetectorDataModule
 from hrpose.training.person_detector.module import DetectorModule
 from hrpose.training.recipe import DetectorRecipe, write_recipe
+from hrpose.training.recipe_checks import Finding, Report, log
+from hrpose.training.resume import record_of, resumed
 from hrpose.training.trainer import fit
 
 # The initial bias of the centers' logits, a probability of 0.1: most cells have no center ("Objects
@@ -49,14 +51,23 @@ def build_network(name: str, start: Path | None = None) -> HRNet:
     return network
 
 
-def train(recipe: DetectorRecipe, data: Path, out: Path, resume: bool = False) -> Path:
+def train(
+    recipe: DetectorRecipe,
+    data: Path,
+    out: Path,
+    resume: bool = False,
+    report: Report = log,
+    *,
+    with_changes: bool = False,
+) -> Path:
     """Train by `recipe` on the data below `data`; everything is written to `out`.
 
     `out/recipe.yaml` is the recipe with its overrides. `out/checkpoints` has the last and the best
     checkpoint (by the AP of tall persons on the held-out images), `out` the logs and, at the end,
     the best weights, whose path is returned. Their metadata has the threshold of the best balance
-    of recall and precision there. `resume` continues from the last checkpoint. Raises UserError for
-    invalid data, and where `out` contains another training.
+    of recall and precision there. `resume` continues from the last checkpoint, after the comparison
+    of `hrpose.training.resume`; `with_changes` continues with other settings and data as well.
+    Raises UserError for invalid data, and where `out` contains another training.
     """
     if launched().count > 1:
         raise UserError(
@@ -65,8 +76,6 @@ def train(recipe: DetectorRecipe, data: Path, out: Path, resume: bool = False) -
         )
     last = last_checkpoint(out, resume)
     datamodule = DetectorDataModule(recipe, data)
-    if last is None:
-        write_recipe(recipe, out / "recipe.yaml")
     metadata = DetectorMetadata(
         name=recipe.name,
         network=recipe.network,
@@ -74,13 +83,29 @@ def train(recipe: DetectorRecipe, data: Path, out: Path, resume: bool = False) -
         training_data=recipe.data.description,
         license=recipe.data.license,
     )
+    record = record_of(recipe, datamodule.parts())
+    if last is not None:
+        record, changes = resumed(last, record, metadata, out, with_changes)
+        metadata = replace(metadata, changes=record.recorded)
+        for line in changes:
+            report(Finding("note", line))
+    write_recipe(recipe, out / "recipe.yaml", record.comments)
     L.seed_everything(recipe.training.seed, verbose=False)
     start = None if recipe.weights is None else weights.find(recipe.weights)
     network = build_network(recipe.network, start)
     if start is not None and is_folded(network):
         unfold(network, datamodule.frames(metadata))
     module = DetectorModule(accelerated(network, recipe.training), recipe, metadata)
-    best = fit(module, datamodule, recipe.training, out, monitor="val/AP_tall", resume_from=last)
+    module.record = record
+    best = fit(
+        module,
+        datamodule,
+        recipe.training,
+        out,
+        monitor="val/AP_tall",
+        resume_from=last,
+        new_validation=record.new_validation,
+    )
     path = out / f"{recipe.name}.safetensors"
     return write_weights(best, recipe, datamodule, metadata, path)
 
