@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import hrpose
 from hrpose import codec
 from hrpose.estimator import MAX_PERSONS, InputImage, PoseEstimator
 from hrpose.geometry import Boxes, transform, warp
@@ -486,3 +487,11 @@ def test_scores_without_their_boxes_are_refused() -> None:
     detector = two()
     with refused("boxes-invalid", "box_scores"):
         PoseEstimator(Bright(), detector=detector)(IMAGE, box_scores=[0.5])
+
+
+def test_it_is_printed_in_one_line() -> None:
+    assert repr(PoseEstimator(Bright())).startswith(
+        f"PoseEstimator({BRIGHT.title}, 48x64, the full"
+    )
+    shipped = repr(hrpose.load())
+    assert shipped == "PoseEstimator(w16-small, 128x192, builtin detector, ONNX Runtime on CPU)"

@@ -3,9 +3,11 @@
 import csv
 import importlib.util
 import io
+import json
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,12 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from PIL import Image, ImageShow
 
 from hrpose import poses as poses_module
 from hrpose.geometry import BODY_MARGIN
+from hrpose.image import read_image
+from hrpose.input_image import ImageSource
 from hrpose.poses import MIN_KEYPOINTS, Poses, boxes_around, rescore
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import AP_10K, COCO_17
+from hrpose.viz import draw
 from refusals import refused
 
 PAIR = Skeleton("pair", ("a", "b"))
@@ -94,6 +100,114 @@ def test_nobody() -> None:
     assert empty.keypoints.shape == (0, 17, 3)
     assert list(empty) == []
     assert empty.to_coco("image") == []
+
+
+def three() -> Poses:
+    """Three persons with known keypoints in an image of 40 x 20 pixels."""
+    keypoints = np.zeros((3, 17, 3), np.float32)
+    keypoints[..., :2] = np.arange(3 * 17 * 2).reshape(3, 17, 2) % 20
+    keypoints[..., 2] = 0.5
+    scores = np.array([0.57, 0.341, 1], np.float32)
+    boxes = np.tile(np.float32([1, 2, 10, 15]), (3, 1))
+    source = ImageSource(np.full((20, 40, 3), 99, np.uint8), "photo.png")
+    return Poses(keypoints, boxes, scores, COCO_17, image_wh=(40, 20), source=source)
+
+
+@pytest.mark.parametrize(
+    ("poses", "line"),
+    [
+        (three(), "Poses(3 persons, coco-17, scores .57 .34 1.00)"),
+        (three()[0], "Poses(1 person, coco-17, scores .57)"),
+        (Poses.empty(COCO_17), "Poses(no persons, coco-17)"),
+        (
+            replace(three(), track_ids=np.array([1, 2, 7])),
+            "Poses(3 persons, coco-17, scores .57 .34 1.00, ids 1 2 7)",
+        ),
+        (three()[[0] * 9], "Poses(9 persons, coco-17, scores .57 .57 .57 .57 .57 .57 ..)"),
+    ],
+)
+def test_they_are_printed_in_one_line(poses: Poses, line: str) -> None:
+    assert repr(poses) == line
+
+
+def test_parts_of_poses() -> None:
+    poses = three()
+    assert poses.keypoint("left_wrist").tolist() == poses.keypoints[:, 9].tolist()
+    assert poses[1].keypoint("nose").shape == (1, 3)
+    with refused("keypoint-unknown", "'wrist'", "left_wrist"):
+        poses.keypoint("wrist")
+    assert poses.xy.tolist() == poses.keypoints[..., :2].tolist()
+    assert poses.conf.shape == (3, 17)
+    np.testing.assert_allclose(poses.xyn * [40, 20], poses.xy, rtol=1e-6)
+    assert poses.boxes_xyxy[0].tolist() == [1, 2, 11, 17]
+    with pytest.raises(ValueError, match="image_wh"):
+        _ = replace(poses, image_wh=None).xyn
+    # A selection keeps the image.
+    assert [one.image_wh for one in poses] == [(40, 20)] * 3
+    assert poses[:2].source is poses.source
+
+
+def test_they_draw_themselves(tmp_path: Path) -> None:
+    poses = three()
+    expected = draw(np.full((20, 40, 3), 99, np.uint8), poses, boxes=True)
+    np.testing.assert_array_equal(poses.draw(boxes=True), expected)
+    saved = poses.save(tmp_path / "new" / "drawn.png", boxes=True)
+    np.testing.assert_array_equal(read_image(saved), expected)
+    png = poses._repr_png_()
+    assert png is not None
+    np.testing.assert_array_equal(read_image(png), poses.draw())
+    other = np.zeros((20, 40, 3), np.uint8)
+    np.testing.assert_array_equal(poses.draw(other), draw(other, poses))
+    with refused("image-unsupported", "drawn.xyz", ".png"):
+        poses.save(tmp_path / "drawn.xyz")
+
+
+def test_poses_without_their_image() -> None:
+    alone = replace(three(), source=None)
+    assert alone._repr_png_() is None
+    with refused("image-missing", "draw"):
+        alone.draw()
+    changed = replace(three(), image_wh=(41, 20))
+    with refused("image-missing", "photo.png", "(41, 20)"):
+        changed.draw()
+
+
+def test_large_images_are_small_in_a_notebook() -> None:
+    source = ImageSource(np.zeros((100, 3000, 3), np.uint8))
+    png = replace(three(), image_wh=(3000, 100), source=source)._repr_png_()
+    assert png is not None
+    assert read_image(png).shape[1] == 1280
+
+
+def test_json_has_the_form_of_the_server(tmp_path: Path) -> None:
+    poses = replace(three(), track_ids=np.array([1, 2, 7]))
+    found = json.loads(poses.save(tmp_path / "poses.json", threshold=0.6).read_bytes())
+    assert found == json.loads(poses.to_json(threshold=0.6))
+    persons = found.pop("persons")
+    assert found == {
+        "image": "photo.png", "width": 40, "height": 20, "skeleton": "coco-17", "threshold": 0.6
+    }  # fmt: skip
+    assert [person["score"] for person in persons] == [0.57, 0.341, 1]
+    assert [person["track_id"] for person in persons] == [1, 2, 7]
+    assert persons[0]["box"] == [1, 2, 10, 15]
+    nose = {"name": "nose", "x": 0, "y": 1, "score": 0.5, "present": False}
+    assert persons[0]["keypoints"][0] == nose
+
+
+def test_showing_needs_a_viewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[int, int]] = []
+
+    class Viewer(ImageShow.Viewer):
+        def show(self, image: Image.Image, **options: Any) -> int:
+            shown.append(image.size)
+            return 1
+
+    monkeypatch.setattr(ImageShow, "_viewers", [Viewer()])
+    three().show()
+    assert shown == [(40, 20)]
+    monkeypatch.setattr(ImageShow, "_viewers", [])
+    with refused("display-missing", "save"):
+        three().show()
 
 
 def test_coco_results() -> None:

@@ -27,23 +27,33 @@ HRNet(spec, num_keypoints=17)
   .from_name(name, num_keypoints=17)
 PoseEstimator(session, *, detector=None, min_score=None, flip_test=False, refine=False, \
 exact=False, batch_size=16)
-  .__call__(image, boxes=None, box_scores=None)
+  .__call__(image, boxes=None, box_scores=None, *, bgr=False, stream=False)
   .decode(heatmaps)
   .heatmaps(crops)
-  .image(image, boxes=None, box_scores=None, *, size=None)
+  .image(image, boxes=None, box_scores=None, *, bgr=False, size=None)
   .keypoints(crops)
   .metadata
   .selected(image, poses)
   .stream(images, *, clip_scores=True, select=True)
-Poses(keypoints, boxes, scores, skeleton, track_ids=None, filled=None)
+Poses(keypoints, boxes, scores, skeleton, track_ids=None, filled=None, image_wh=None, \
+source=None)
   .__getitem__(chosen)
   .__iter__()
   .__len__()
+  .boxes_xyxy
+  .conf
+  .draw(image=None, threshold=0.3, **options)
   .empty(skeleton)
   .from_coco(entries, skeleton)
+  .keypoint(name)
+  .save(path, **options)
+  .show(**options)
   .to_coco(image_id, category_id=1)
+  .to_json(threshold=0.3)
   .to_pandas(threshold=0.3)
   .to_supervision(threshold=0.3)
+  .xy
+  .xyn
 Skeleton(name, keypoints, flip_pairs=(), limbs=(), sigmas=(), weights=(), upper_body=(), \
 colors=(), category='')
   .__len__()
@@ -63,6 +73,7 @@ from_pretrained(repo_id, *, revision=None, **options)
 load(name_or_file='w16-small', *, detector='auto', box_threshold=None, min_score=None, \
 flip_test=False, refine=False, exact=False, batch_size=16, threads=None)
 push_to_hub(weights_files, repo_id, *, private=True)
+track(source, name_or_file='w16-small', *, smooth=True, **options)
 train(recipe, data, out, *, overrides=(), resume=False, resume_with_changes=False)
 """
 

@@ -5,6 +5,7 @@ import hrpose
 estimator = hrpose.load("w16-small")
 poses = estimator("photo.jpg")
 poses.keypoints  # (n, 17, 3): x, y, score
+poses.save("drawn.jpg")
 """
 
 from importlib import import_module
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hrpose._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from hrpose.api import evaluate, export, from_pretrained, load, push_to_hub, train
+    from hrpose.api import evaluate, export, from_pretrained, load, push_to_hub, track, train
     from hrpose.errors import UserError
     from hrpose.estimator import PoseEstimator
     from hrpose.geometry import Crop
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # and PyTorch is imported only where it is needed.
 _MODULES = {
     "load": "hrpose.api",
+    "track": "hrpose.api",
     "from_pretrained": "hrpose.api",
     "push_to_hub": "hrpose.api",
     "train": "hrpose.api",
@@ -42,7 +44,7 @@ _MODULES = {
 
 __all__ = [
     "Crop", "HRNet", "PoseEstimator", "Poses", "Skeleton", "UserError",
-    "draw", "evaluate", "export", "from_pretrained", "load", "push_to_hub", "train",
+    "draw", "evaluate", "export", "from_pretrained", "load", "push_to_hub", "track", "train",
 ]  # fmt: skip
 
 

@@ -1,11 +1,17 @@
-"""The functions of the library: load, train, evaluate, export, and the Hugging Face Hub."""
+"""The functions of the library: load, track, train, evaluate, export, and the Hugging Face Hub."""
 
-from collections.abc import Iterable, Sequence
+from __future__ import annotations  # so that help() shows the names of types, not their contents
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hrpose.detection.factory import AnyDetector, open_detector
+from hrpose.errors import missing
 from hrpose.estimator import PoseEstimator
+from hrpose.input_image import ImageSource
+from hrpose.poses import Poses
 from hrpose.session import open_session
 from hrpose.weights import find
 
@@ -13,6 +19,7 @@ if TYPE_CHECKING:
     from hrpose.evaluation.evaluate import Report
     from hrpose.evaluation.predictions import Progress
     from hrpose.models.export import DetectorReport, ExportReport
+    from hrpose.video import Clip, Frame
 
 
 def load(
@@ -48,6 +55,34 @@ def load(
         exact=exact,
         batch_size=batch_size,
     )
+
+
+def track(
+    source: str | Path | Clip,
+    name_or_file: str | Path | PoseEstimator = "w16-small",
+    *,
+    smooth: bool = True,
+    **options: Any,
+) -> Iterator[tuple[Frame, Poses]]:
+    """Each frame of a clip or camera with the poses of its persons, who keep their ids.
+
+    `source` is a clip's file or "camera:0"; `name_or_file` are weights as in `load`, with its
+    `options`, or an estimator that `load` returned. `poses.track_ids` are the ids, `frame.time` is
+    in seconds, `frame.image` the pixels (h, w, 3) uint8 RGB. `smooth` smooths the keypoints over
+    time. Needs `hrpose[video]`. Raises UserError where the source or the weights cannot be read.
+    """
+    try:
+        from hrpose.video import follow
+    except ModuleNotFoundError as error:
+        raise missing("track", error, "hrpose[video]") from error
+    if not isinstance(name_or_file, PoseEstimator):
+        name_or_file = load(name_or_file, **options)
+    elif options:
+        raise TypeError(f"track: {', '.join(options)} belong to load, which made the estimator")
+    for frame, poses in follow(name_or_file, source, smooth=smooth):
+        height, width = frame.image.shape[:2]
+        image = ImageSource(frame.image)
+        yield frame, replace(poses, image_wh=(width, height), source=image)
 
 
 def from_pretrained(repo_id: str, *, revision: str | None = None, **options: Any) -> PoseEstimator:
@@ -124,8 +159,8 @@ def evaluate(
     refine: bool = False,
     batch_size: int = 64,
     out: str | Path | None = None,
-    progress: "Progress | None" = None,
-) -> "Report":
+    progress: Progress | None = None,
+) -> Report:
     """COCO's ten metrics of weights on a data set, MPII's PCKh or PCK. Needs `hrpose[train]`.
 
     `annotations` is a COCO keypoints file, `images` a folder, `images.zip` or `images.zip@/folder`.
@@ -172,7 +207,7 @@ def evaluate(
     )
 
 
-def export(name_or_file: str | Path, out: str | Path) -> "ExportReport | DetectorReport":
+def export(name_or_file: str | Path, out: str | Path) -> ExportReport | DetectorReport:
     """Export trained weights to ONNX, after a comparison with PyTorch. Needs `hrpose[train]`.
 
     `name_or_file` is a .safetensors or .ckpt file of a pose network, a person detector's

@@ -5,31 +5,32 @@
 `PoseEstimator` does all of it; `InputImage` is an image that was read and whose boxes were checked.
 """
 
+from __future__ import annotations  # so that help() shows the names of types, not their contents
+
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose.errors import UserError
-from hrpose.geometry import Boxes, Crop, transform, warp
-from hrpose.image import image_size, read_image, read_reduced
+from hrpose.geometry import Boxes, Crop, transform
+from hrpose.image import image_size, read_reduced
+from hrpose.input_image import AnyImage, AnyImages, File, ImageSource, sources_in
+from hrpose.input_image import InputImage as InputImage  # part of what this module offers
+from hrpose.io import prefetch
 from hrpose.metadata import Metadata
 from hrpose.metrics.oks import oks_nms
 from hrpose.poses import MIN_SCORE, Poses, boxes_around, rescore
 from hrpose.session import Session
 
-File = str | Path | bytes
-# What a user may give for an image: a file, its bytes, or its pixels.
-Source = NDArray[np.uint8] | File
-
 # Of the boxes that a detector finds, the best ones; boxes that are given are all used.
 MAX_PERSONS = 100
 # Of two poses with a higher OKS, in boxes that a detector found, one is left out.
-MAX_OKS = 0.7
+MAX_OKS = 0.5
 
 
 class Detector(Protocol):
@@ -57,72 +58,6 @@ class FullImage:
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
         height, width = image.shape[:2]
         return Boxes(np.array([[0.0, 0.0, width, height]]), np.ones(1))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class InputImage:
-    """An image with the boxes of the persons in it.
-
-    `pixels` (h, w, 3) uint8 RGB; `boxes` (n, 4) [x, y, w, h] in pixels of the full image;
-    `box_scores` (n,) in [0, 1]. `pixels` may be the full image reduced by the whole factor
-    `reduction`; boxes, crops and poses are in pixels of the full image all the same. `detected`
-    says that a detector found the boxes, which may then be wrong or repeat a person. `key` is the
-    caller's, who gets it back with the poses.
-    """
-
-    pixels: NDArray[np.uint8]
-    boxes: NDArray[np.float64]
-    box_scores: NDArray[np.float64]
-    reduction: int = 1
-    detected: bool = False
-    key: Any = None
-
-    @classmethod
-    def of(
-        cls, image: Source, boxes: ArrayLike | None = None, box_scores: ArrayLike | None = None
-    ) -> "InputImage":
-        """Read an image and check its boxes; without boxes the full image is one box.
-
-        Raises UserError where the image cannot be read, and which box is wrong and how.
-        """
-        pixels = image if isinstance(image, np.ndarray) else read_image(image)
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
-            raise UserError(
-                "image: expected uint8 RGB of shape (h, w, 3), "
-                f"found {pixels.dtype} of shape {pixels.shape}",
-                code="array-invalid",
-            )
-        height, width = pixels.shape[:2]
-        return cls(pixels, *_check(boxes, box_scores, width, height))
-
-    @classmethod
-    def reduced(
-        cls,
-        file: File,
-        metadata: Metadata,
-        boxes: ArrayLike | None = None,
-        box_scores: ArrayLike | None = None,
-        overview: "InputImage | None" = None,
-        size: tuple[int, int] | None = None,
-    ) -> "InputImage":
-        """As `of`, but decoded at the smallest size at which no crop has to be enlarged.
-
-        `overview` is the same file, decoded before at some size, and is reused if it is large
-        enough. `size` (w, h) is that of the file, if it is known.
-        """
-        checked, scores = _check(boxes, box_scores, *(size or image_size(file)))
-        crops = [metadata.crop(box) for box in checked]
-        limit = min((min(np.divide(crop.size, crop.input_wh)) for crop in crops), default=np.inf)
-        if overview is not None and overview.reduction <= max(1, limit):
-            return cls(overview.pixels, checked, scores, overview.reduction)
-        pixels, reduction = read_reduced(file, limit)
-        return cls(pixels, checked, scores, reduction)
-
-    def cut(self, crop: Crop) -> NDArray[np.uint8]:
-        """The pixels of a crop of the full image: (input h, input w, 3) uint8."""
-        # The first pixel of a reduced image is the mean of a square; this is the square's center.
-        center = (self.reduction - 1) / 2
-        return warp(self.pixels, crop.inside((center, center), self.reduction))
 
 
 class PoseEstimator:
@@ -171,58 +106,140 @@ class PoseEstimator:
         """What the weights are: network, skeleton, input size, codec, license, scores."""
         return self.session.metadata
 
+    def __repr__(self) -> str:
+        width, height = self.metadata.input_wh
+        name = self.detector.name
+        detector = name if name == FullImage.name else f"{name} detector"
+        engine = getattr(self.session, "engine", type(self.session).__name__)
+        return f"PoseEstimator({self.metadata.title}, {width}x{height}, {detector}, {engine})"
+
+    @overload
     def __call__(
-        self, image: Source, boxes: ArrayLike | None = None, box_scores: ArrayLike | None = None
-    ) -> Poses:
-        """The poses in one image, a file, its bytes or uint8 RGB (h, w, 3).
-
-        `boxes` (n, 4) [x, y, w, h] in pixels; without them, those that the detector finds.
-        `box_scores` (n,) in [0, 1] are the confidences of the boxes, 1 if left out; they scale the
-        scores of the poses. Raises UserError where the image cannot be read or a box is wrong.
-        """
-        ((_, poses),) = self.stream([self.image(image, boxes, box_scores)])
-        return poses
-
-    def image(
         self,
-        image: Source,
+        image: list[Any] | tuple[Any, ...] | Iterator[Any],
+        *,
+        bgr: bool = False,
+        stream: Literal[False] = False,
+    ) -> list[Poses]: ...
+
+    @overload
+    def __call__(
+        self,
+        image: AnyImage,
         boxes: ArrayLike | None = None,
         box_scores: ArrayLike | None = None,
         *,
+        bgr: bool = False,
+        stream: Literal[False] = False,
+    ) -> Poses: ...
+
+    @overload
+    def __call__(
+        self, image: AnyImages, *, bgr: bool = False, stream: Literal[True]
+    ) -> Iterator[Poses]: ...
+
+    def __call__(
+        self,
+        image: AnyImages,
+        boxes: ArrayLike | None = None,
+        box_scores: ArrayLike | None = None,
+        *,
+        bgr: bool = False,
+        stream: bool = False,
+    ) -> Any:
+        """The poses in one image; a list of them for several images, in order.
+
+        `image` is a path, an http(s) address, the bytes of a file, a file object, a PIL image, an
+        RGB array (h, w, 3) uint8 or a PyTorch tensor (3, h, w) of uint8 or of floats from 0 to 1.
+        With `bgr` arrays are in the order of OpenCV. Several images are a list, a folder, a pattern
+        such as "images/*.jpg", a generator, or an array (n, h, w, 3); with `stream` their poses are
+        an iterator, which prefetches a few images and keeps none.
+
+        `boxes` (n, 4) [x, y, w, h] in pixels, of one image; without them, those that the detector
+        finds. `box_scores` (n,) in [0, 1] are the confidences of the boxes, 1 if left out; they
+        scale the scores of the poses. The poses keep a reference to the image, for
+        `Poses.draw`. Raises UserError where an image cannot be read or a box is wrong.
+        """
+        several = sources_in(image)
+        if several is None and not stream:
+            ((_, poses),) = self.stream([self.image(image, boxes, box_scores, bgr=bgr)])
+            return poses
+        if boxes is not None or box_scores is not None:
+            raise UserError(
+                "boxes: expected one image that they belong to, found several; call the estimator "
+                "for each",
+                code="option-conflict",
+            )
+        poses_of_each = self._poses_of_each(iter((image,)) if several is None else several, bgr)
+        return poses_of_each if stream else list(poses_of_each)
+
+    def _poses_of_each(self, images: Iterator[AnyImage], bgr: bool) -> Iterator[Poses]:
+        def read(numbered: tuple[int, AnyImage]) -> InputImage:
+            index, image = numbered
+            try:
+                return self.image(image, bgr=bgr)
+            except UserError as error:
+                text = str(error)
+                # Pixels and bytes have no name of their own.
+                unnamed = text.startswith(("image: ", "tensor: "))
+                text = f"images[{index}]: {text.partition(': ')[2]}" if unnamed else text
+                raise UserError(text, code=error.code) from error
+
+        for _, poses in self.stream(prefetch(read, enumerate(images))):
+            yield poses
+
+    def image(
+        self,
+        image: AnyImage,
+        boxes: ArrayLike | None = None,
+        box_scores: ArrayLike | None = None,
+        *,
+        bgr: bool = False,
         size: tuple[int, int] | None = None,
     ) -> InputImage:
         """Read an image and check its boxes; without boxes, detect the persons in it.
 
-        Of those the best 100. `image`, `boxes` (n, 4) [x, y, w, h] in pixels and `box_scores` (n,)
-        in [0, 1] are those of calling the estimator. `size` (w, h) is the file's `image_size`, if
-        it is known. May be called from several threads. Raises UserError where the image cannot be
-        read, and which box is wrong and how.
+        Of those the best 100. `image`, `boxes` (n, 4) [x, y, w, h] in pixels, `box_scores` (n,) in
+        [0, 1] and `bgr` are those of calling the estimator. `size` (w, h) is the file's
+        `image_size`, if it is known. May be called from several threads. Raises UserError where the
+        image cannot be read, and which box is wrong and how.
         """
         if boxes is None and box_scores is not None:
             raise UserError(
                 "box_scores: expected boxes that they belong to, found none; add boxes",
                 code="boxes-invalid",
             )
-        file = None if isinstance(image, np.ndarray) or self.exact or self.refine else image
+        source = ImageSource.of(image, bgr)
+        return replace(self._image(source.content(), boxes, box_scores, size), source=source)
+
+    def _image(
+        self,
+        content: NDArray[np.uint8] | Path | bytes,
+        boxes: ArrayLike | None,
+        box_scores: ArrayLike | None,
+        size: tuple[int, int] | None,
+    ) -> InputImage:
+        """`image` from pixels or a file."""
+        file = None
+        if not (isinstance(content, np.ndarray) or self.exact or self.refine):
+            file = content
         if boxes is not None or isinstance(self.detector, FullImage):
             if file is None:
-                return InputImage.of(image, boxes, box_scores)
+                return InputImage.of(content, boxes, box_scores)
             return InputImage.reduced(file, self.metadata, boxes, box_scores, size=size)
-        seen = InputImage.of(image) if file is None else self._overview(file, size)
+        seen = InputImage.of(content) if file is None else self._overview(file, size)
         # The last pixels of a reduced image may reach over its edge, and boxes must not.
         width, height = (seen.boxes[0, 2:] // seen.reduction).astype(int)
         found = self.detector(seen.pixels[:height, :width]).best(MAX_PERSONS)
         persons = found.xywh * seen.reduction, found.scores
         try:
             if file is None:
-                image_in_boxes = InputImage.of(seen.pixels, *persons)
+                image = InputImage.of(seen.pixels, *persons)
             else:
-                image_in_boxes = InputImage.reduced(
-                    file, self.metadata, *persons, overview=seen, size=size
-                )
+                image = InputImage.reduced(file, self.metadata, *persons, overview=seen, size=size)
         except UserError as error:
             raise UserError(f"detector {self.detector.name}: {error}", code=error.code) from error
-        return replace(image_in_boxes, detected=True)
+        return replace(image, detected=True)
 
     def _overview(self, file: File, size: tuple[int, int] | None) -> InputImage:
         """The image at no less than twice the size of the detector's input, if that is known."""
@@ -387,7 +404,7 @@ def to_poses(
     `clip` or without.
     """
     if not crops:
-        return Poses.empty(metadata.skeleton)
+        return replace(Poses.empty(metadata.skeleton), image_wh=image.image_wh, source=image.source)
     in_image = transform(points, np.stack([crop.inverse_matrix for crop in crops]))
     scores = metadata.keypoint_scores(peaks, clip=clip)
     keypoints = np.concatenate([in_image, scores[..., None]], axis=-1).astype(np.float32)
@@ -396,57 +413,6 @@ def to_poses(
         image.boxes.astype(np.float32),
         rescore(keypoints, image.box_scores).astype(np.float32),
         metadata.skeleton,
+        image_wh=image.image_wh,
+        source=image.source,
     )
-
-
-def _check(
-    boxes: ArrayLike | None, scores: ArrayLike | None, width: int, height: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    checked = _check_boxes([[0, 0, width, height]] if boxes is None else boxes, width, height)
-    return checked, _check_scores(np.ones(len(checked)) if scores is None else scores, checked)
-
-
-def _check_boxes(boxes: ArrayLike, width: int, height: int) -> NDArray[np.float64]:
-    try:
-        checked = np.asarray(boxes, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise _invalid(f"boxes: expected rows of four numbers [x, y, w, h] ({error})") from error
-    if checked.size == 0:
-        return np.zeros((0, 4))
-    if checked.ndim != 2 or checked.shape[1] != 4:
-        raise _invalid(f"boxes: expected shape (n, 4) [x, y, w, h], found {checked.shape}")
-    x, y, w, h = checked.T
-    finite = np.isfinite(checked).all(axis=1)
-    faults = (
-        (~finite, "four finite numbers [x, y, w, h]"),
-        (finite & ((w <= 0) | (h <= 0)), "a width and a height above 0"),
-        (
-            finite & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0)),
-            f"a box that touches the image of {width} x {height}",
-        ),
-        (finite & (np.abs(checked) > 1e6).any(axis=1), "numbers below a million"),
-    )
-    for wrong, expected in faults:
-        if wrong.any():
-            first = int(np.argmax(wrong))
-            raise _invalid(f"box {first}: expected {expected}, found {checked[first].tolist()}")
-    return checked
-
-
-def _check_scores(scores: ArrayLike, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    try:
-        checked = np.asarray(scores, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise _invalid(f"box_scores: expected a number for each box ({error})") from error
-    if checked.shape != (len(boxes),):
-        raise _invalid(f"box_scores: expected {len(boxes)}, found shape {checked.shape}")
-    # Written so that NaN is wrong too.
-    wrong = ~((checked >= 0) & (checked <= 1))
-    if wrong.any():
-        first = int(np.argmax(wrong))
-        raise _invalid(f"box_scores: box {first}: expected 0 to 1, found {checked[first]}")
-    return checked
-
-
-def _invalid(message: str) -> UserError:
-    return UserError(message, code="boxes-invalid")

@@ -30,6 +30,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 # The suffixes of such files; in a folder, others are ignored.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".mpo")
 
+# The suffixes of the files that `encode` writes.
+WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
 # The transposition that turns an image upright, by its EXIF orientation.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -72,6 +75,16 @@ def read_image(
     label = _label(source, name)
     with _open(_content(source, label, max_bytes), label, max_pixels) as image:
         return _decoded(image, label)
+
+
+def from_pillow(image: Image.Image, name: str | None = None) -> NDArray[np.uint8]:
+    """A Pillow image of any mode as `read_image` would give its file: RGB, upright by its EXIF.
+
+    Raises UserError where it is too large, or its file is damaged.
+    """
+    label = _label(b"", name)
+    _bound(label, "pixels", image.width * image.height, MAX_PIXELS)
+    return _decoded(image, label)
 
 
 def read_reduced(

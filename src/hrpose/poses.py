@@ -1,10 +1,14 @@
 """`Poses`, the result: the poses of the persons in one image, their scores, and every export."""
 
+from __future__ import annotations  # so that help() shows the names of types, not their contents
+
 import csv
 import io
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hrpose.errors import UserError, missing
 from hrpose.geometry import BODY_MARGIN, box_around, expand_boxes, xywh_to_xyxy
+from hrpose.input_image import ImageSource
 from hrpose.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -36,15 +41,17 @@ MIN_KEYPOINTS = 6
 MAX_SHRINK = 10
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Poses:
     """n persons with k keypoints each, in pixels of their image.
 
     `keypoints` (n, k, 3) float32: x, y, score; scores in [0, 1]. `boxes` (n, 4) float32:
     [x, y, w, h]. `scores` (n,) float32 in [0, 1] are those of the poses. `track_ids` (n,) int64 in
     a video, else None. `skeleton` names the k keypoints. `filled` (n, k) bool marks keypoints that
-    were not predicted but interpolated over time, None if there are none. Raises ValueError where
-    shapes do not fit.
+    were not predicted but interpolated over time, None if there are none. `image_wh` (w, h) is the
+    image's size in pixels, and `source` the image as it was given, if they are known: pixels stay
+    in memory as long as the poses, and `dataclasses.replace(poses, source=None)` lets go of them.
+    Raises ValueError where shapes do not fit.
     """
 
     keypoints: NDArray[np.float32]
@@ -53,6 +60,8 @@ class Poses:
     skeleton: Skeleton
     track_ids: NDArray[np.int64] | None = None
     filled: NDArray[np.bool_] | None = None
+    image_wh: tuple[int, int] | None = None
+    source: ImageSource | None = None
 
     def __post_init__(self) -> None:
         n, k = len(self.keypoints), len(self.skeleton)
@@ -66,7 +75,7 @@ class Poses:
                 raise ValueError(f"Poses.{field}: expected shape {shape}, found {found}")
 
     @classmethod
-    def empty(cls, skeleton: Skeleton) -> "Poses":
+    def empty(cls, skeleton: Skeleton) -> Poses:
         """No poses."""
         zeros = np.zeros(0, np.float32)
         return cls(zeros.reshape(0, len(skeleton), 3), zeros.reshape(0, 4), zeros, skeleton)
@@ -74,23 +83,175 @@ class Poses:
     def __len__(self) -> int:
         return len(self.keypoints)
 
-    def __getitem__(self, chosen: Any) -> "Poses":
+    def __getitem__(self, chosen: Any) -> Poses:
         """The persons that `chosen` selects: an index, a slice, a mask or an array of indices."""
         if isinstance(chosen, int | np.integer):
             chosen = [chosen]
         ids = None if self.track_ids is None else self.track_ids[chosen]
         filled = None if self.filled is None else self.filled[chosen]
-        return Poses(
-            self.keypoints[chosen],
-            self.boxes[chosen],
-            self.scores[chosen],
-            self.skeleton,
-            ids,
-            filled,
+        return replace(
+            self,
+            keypoints=self.keypoints[chosen],
+            boxes=self.boxes[chosen],
+            scores=self.scores[chosen],
+            track_ids=ids,
+            filled=filled,
         )
 
-    def __iter__(self) -> Iterator["Poses"]:
+    def __iter__(self) -> Iterator[Poses]:
         return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        count = len(self)
+        persons = f"{count or 'no'} person{'' if count == 1 else 's'}"
+        parts = [persons, self.skeleton.name]
+        lists = {"scores": [f"{score:.2f}".removeprefix("0") for score in self.scores[:6]]}
+        if self.track_ids is not None:
+            lists["ids"] = list(map(str, self.track_ids[:6]))
+        more = [".."] * (count > 6)
+        parts += [" ".join([name, *values, *more]) for name, values in lists.items() if values]
+        return f"Poses({', '.join(parts)})"
+
+    @property
+    def xy(self) -> NDArray[np.float32]:
+        """(n, k, 2) the keypoints in pixels, without their scores."""
+        return self.keypoints[..., :2]
+
+    @property
+    def conf(self) -> NDArray[np.float32]:
+        """(n, k) the scores of the keypoints, in [0, 1]."""
+        return self.keypoints[..., 2]
+
+    @property
+    def xyn(self) -> NDArray[np.float32]:
+        """(n, k, 2) the keypoints in parts of the image's width and height.
+
+        Raises ValueError where the size of the image is not known.
+        """
+        if self.image_wh is None:
+            raise ValueError("xyn: expected poses with an image_wh, found none")
+        return np.asarray(self.xy / self.image_wh, np.float32)
+
+    @property
+    def boxes_xyxy(self) -> NDArray[np.float32]:
+        """(n, 4) the boxes as corners [left, top, right, bottom] in pixels."""
+        return xywh_to_xyxy(self.boxes)
+
+    def keypoint(self, name: str) -> NDArray[np.float32]:
+        """(n, 3): x, y and score of the keypoint of this `name` of each person.
+
+        Raises UserError where the skeleton has none of this name.
+        """
+        if name not in self.skeleton.keypoints:
+            known = ", ".join(self.skeleton.keypoints)
+            raise UserError(f"keypoint {name!r}: expected one of {known}", code="keypoint-unknown")
+        return self.keypoints[:, self.skeleton.keypoints.index(name)]
+
+    def draw(
+        self, image: NDArray[np.uint8] | None = None, threshold: float = THRESHOLD, **options: Any
+    ) -> NDArray[np.uint8]:
+        """The image (h, w, 3) uint8 RGB with these poses on it.
+
+        `image` is by default the one that the estimator was given: a file is read again.
+        `threshold` in [0, 1] and `options` are those of `hrpose.draw`. Raises UserError where there
+        is no image.
+        """
+        from hrpose.viz import draw
+
+        return draw(self._image() if image is None else image, self, threshold, **options)
+
+    def save(self, path: str | Path, **options: Any) -> Path:
+        """Write the drawn image, or with a `path` that ends with .json the text of `to_json`.
+
+        `options` are those of `draw`. Returns the path. Raises UserError where it cannot be
+        written.
+        """
+        from hrpose.image import WRITABLE, encode
+        from hrpose.io import write_atomically
+
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix not in (".json", *WRITABLE):
+            raise UserError(
+                f"{path}: expected a name that ends with one of .json, {', '.join(WRITABLE)}",
+                code="image-unsupported",
+            )
+        json_text = suffix == ".json"
+        write_atomically(
+            path, self.to_json(**options) if json_text else encode(self.draw(**options), suffix)
+        )
+        return path
+
+    def show(self, **options: Any) -> None:
+        """Show the drawn image: in a notebook, or with the image viewer of this system.
+
+        `options` are those of `draw`. Raises UserError where nothing shows images.
+        """
+        from PIL import Image, ImageShow
+
+        if not ImageShow.show(Image.fromarray(self.draw(**options)), title="hrpose"):
+            raise UserError(
+                "show: needs a notebook or an image viewer, found none; "
+                "poses.save('drawn.png') writes a file",
+                code="display-missing",
+            )
+
+    def _repr_png_(self) -> bytes | None:
+        """The drawn image for notebooks, at most 1280 pixels long; None without an image."""
+        if self.source is None:
+            return None
+        from PIL import Image
+
+        try:
+            drawn, data = Image.fromarray(self.draw()), io.BytesIO()
+        except UserError:  # the file is gone
+            return None
+        drawn.thumbnail((1280, 1280))
+        drawn.save(data, "PNG")
+        return data.getvalue()
+
+    def _image(self) -> NDArray[np.uint8]:
+        if self.source is None:
+            raise UserError("these poses keep no image; give draw the pixels", code="image-missing")
+        pixels = self.source.pixels()
+        found = (pixels.shape[1], pixels.shape[0])
+        if self.image_wh not in (None, found):
+            raise UserError(
+                f"{self.source.name or 'image'}: expected {self.image_wh} pixels as when its poses "
+                f"were estimated, found {found}; give draw the pixels",
+                code="image-missing",
+            )
+        return pixels
+
+    def to_json(self, threshold: float = THRESHOLD) -> str:
+        """JSON: the image's name, width and height, and for each person box, score and keypoints.
+
+        The form is that of the server. Keypoints with a score below `threshold`, in [0, 1], are not
+        `present`; pixels are rounded to 1/100, scores to 1/10000.
+        """
+        ids = [None] * len(self) if self.track_ids is None else self.track_ids.tolist()
+        persons = []
+        for keypoints, box, score, track_id in zip(
+            self.keypoints.tolist(), self.boxes.tolist(), self.scores.tolist(), ids, strict=True
+        ):
+            entries = [
+                {"name": name, "x": round(x, 2), "y": round(y, 2), "score": round(s, 4),
+                 "present": s >= threshold}
+                for name, (x, y, s) in zip(self.skeleton.keypoints, keypoints, strict=True)
+            ]  # fmt: skip
+            person = {"box": [round(v, 2) for v in box], "score": round(score, 4)}
+            if track_id is not None:
+                person["track_id"] = track_id
+            persons.append({**person, "keypoints": entries})
+        width, height = self.image_wh or (None, None)
+        about = {
+            "image": None if self.source is None else self.source.name or None,
+            "width": width,
+            "height": height,
+            "skeleton": self.skeleton.name,
+            "threshold": threshold,
+        }
+        return json.dumps({**about, "persons": persons}, indent=1)
 
     def to_coco(self, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:
         """Entries of a COCO keypoint results file, one per person; with `track_id` in a video.
@@ -121,7 +282,7 @@ class Poses:
         return entries
 
     @classmethod
-    def from_coco(cls, entries: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> "Poses":
+    def from_coco(cls, entries: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:
         """The inverse of `to_coco`, with its rounding.
 
         `entries` are the persons of one image, of this `skeleton`. Raises KeyError or ValueError
@@ -141,7 +302,7 @@ class Poses:
                 filled[entry.get("filled", [])] = True
         return cls(skeleton=skeleton, **values)
 
-    def to_pandas(self, threshold: float = THRESHOLD) -> "pd.DataFrame":
+    def to_pandas(self, threshold: float = THRESHOLD) -> pd.DataFrame:
         """One row per keypoint, see `hrpose.poses.Row`. Needs `hrpose[tables]`.
 
         Keypoints with a score below `threshold`, in [0, 1], are not `present`.
@@ -295,7 +456,7 @@ def check_parquet() -> None:
         raise missing("parquet", error, "hrpose[tables]") from error
 
 
-def to_pandas(table: Sequence[Row]) -> "pd.DataFrame":
+def to_pandas(table: Sequence[Row]) -> pd.DataFrame:
     """A data frame with the columns of `Row`. Raises UserError without pandas."""
     try:
         import pandas as pd
@@ -322,7 +483,7 @@ def to_pandas(table: Sequence[Row]) -> "pd.DataFrame":
     )
 
 
-def to_supervision(poses: "Poses", threshold: float) -> Any:
+def to_supervision(poses: Poses, threshold: float) -> Any:
     """`supervision.KeyPoints` of n persons: xy (n, k, 2), and the scores of keypoints and persons.
 
     Keypoints with a score below `threshold` are not `visible`. Its `data` has `xyxy` (n, 4), the

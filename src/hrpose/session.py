@@ -60,6 +60,11 @@ class Network(Protocol):
     @property
     def outputs(self) -> Sequence[Port]: ...
 
+    @property
+    def engine(self) -> str:
+        """What runs it, and on which device, for messages."""
+        ...
+
     def __call__(
         self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
     ) -> list[NDArray[Any]]:
@@ -121,6 +126,7 @@ class OnnxNetwork:
             raise UserError(
                 f"{path}: expected an ONNX {what}, found: {first}", code="weights-damaged"
             ) from error
+        self._opened = (path, what, threads)
         self.inputs = tuple(map(_port, self._session.get_inputs()))
         self.outputs = tuple(map(_port, self._session.get_outputs()))
 
@@ -128,6 +134,17 @@ class OnnxNetwork:
         self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
     ) -> list[NDArray[Any]]:
         return [np.asarray(output) for output in self._session.run(outputs, dict(feeds))]
+
+    @property
+    def engine(self) -> str:
+        """What runs it, and on which device, for messages."""
+        providers = self._session.get_providers()
+        local = next((name for name in providers if not name.startswith("Azure")), "CPU")
+        return f"ONNX Runtime on {local.removesuffix('ExecutionProvider')}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process opens the file again."""
+        return type(self), self._opened
 
 
 def _port(entry: Any) -> Port:
@@ -138,6 +155,7 @@ class OnnxSession:
     """A pose model in an ONNX file, as `hrpose export` writes it."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
+        self._opened = (path, threads)
         self._network = open_network(path, threads=threads)
         self.metadata = metadata_of(path, Metadata)
         self._input = self._network.inputs[0].name
@@ -145,6 +163,15 @@ class OnnxSession:
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         (heatmaps,) = self._network({self._input: crops}, ["heatmaps"])
         return heatmaps
+
+    @property
+    def engine(self) -> str:
+        """What runs it, and on which device, for messages."""
+        return self._network.engine
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process opens the file again."""
+        return type(self), self._opened
 
 
 class TorchSession:
@@ -161,6 +188,7 @@ class TorchSession:
                 f"{path}: needs PyTorch; install hrpose[train], or export the weights to ONNX",
                 code="package-missing",
             ) from error
+        self._opened = (path, device)
         network, self.metadata = checkpoint.load(path)
         normalize = Normalize(self.metadata.mean, self.metadata.std)
         self._torch = torch
@@ -172,6 +200,15 @@ class TorchSession:
             images = self._torch.from_numpy(np.ascontiguousarray(crops)).to(self._device)
             heatmaps: NDArray[np.float32] = self._model(images).float().cpu().numpy()
         return heatmaps
+
+    @property
+    def engine(self) -> str:
+        """What runs it, and on which device, for messages."""
+        return f"PyTorch on {self._device}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process opens the file again."""
+        return type(self), self._opened
 
 
 def usable_cores() -> int:

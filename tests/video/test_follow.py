@@ -120,3 +120,20 @@ def test_every_is_at_least_one(tmp_path: Path) -> None:
     estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector="none")
     with refused("option-invalid", "every", "0"):
         next(follow(estimator, tmp_path / "a.mp4", every=0))
+
+
+def test_track_needs_only_the_clip(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", colors(4), times(4))
+    weights = write_tiny_weights(tmp_path / "tiny.onnx")
+    expected = list(follow(hrpose.load(weights, detector="full-image"), path))
+    for how, options in (
+        (weights, {"detector": "full-image"}),
+        (hrpose.load(weights, detector="full-image"), {}),
+    ):
+        tracked = list(hrpose.track(path, how, **options))
+        for (frame, poses), (_, same) in zip(tracked, expected, strict=True):
+            np.testing.assert_array_equal(poses.keypoints, same.keypoints)
+            assert poses.track_ids.tolist() == same.track_ids.tolist()
+            assert poses.draw().shape == frame.image.shape
+    with pytest.raises(TypeError, match="min_score"):
+        next(hrpose.track(path, how, min_score=0.5))

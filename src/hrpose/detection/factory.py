@@ -178,6 +178,10 @@ class TorchvisionDetector:
         self._device = "cuda" if self._torch.cuda.is_available() else "cpu"
         self._model = model.eval().to(self._device)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process loads the weights again."""
+        return type(self), (self.threshold,)
+
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
         """The persons in an RGB image (h, w, 3)."""
         torch = self._torch

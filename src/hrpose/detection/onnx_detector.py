@@ -183,6 +183,7 @@ class OnnxDetector:
     """
 
     def __init__(self, path: Path, threshold: float = 0.4, threads: int | None = None) -> None:
+        self._opened = (path, threshold, threads)
         self._network = open_network(path, "detector", threads)
         self.threshold = threshold
         self._inputs = self._network.inputs
@@ -204,6 +205,10 @@ class OnnxDetector:
         if self._layout.overlapping:
             return found.with_nms(NMS_IOU)
         return found.best(len(found))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process opens the file again."""
+        return type(self), self._opened
 
     def _size_of_input(self, path: Path) -> tuple[int, int]:
         """(w, h): the model's own, or the usual one where it takes any."""

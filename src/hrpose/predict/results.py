@@ -17,7 +17,7 @@ from hrpose import poses as poses_module
 from hrpose.data.dataset_folder import ANNOTATIONS, IMAGES
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
-from hrpose.image import encode, is_upright
+from hrpose.image import WRITABLE, encode, is_upright
 from hrpose.io import fitted, locked, name_to_text, printable, write_atomically
 from hrpose.poses import FAILED, Poses
 from hrpose.predict.inputs import ClipInput, Failure, ImageInput, Inputs, Prediction
@@ -27,8 +27,6 @@ from hrpose.viz import draw, side_by_side
 if TYPE_CHECKING:
     from hrpose.video import Clip, Frame
 
-# A drawn image keeps its format where OpenCV can write it.
-WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 # Annotation tools show these; images of other formats are converted to PNG.
 _COPIED = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 # The kinds of results that are made from the record, in the order in which they are written.
