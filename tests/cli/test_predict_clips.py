@@ -3,6 +3,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from clips import colors, duration, frames, sound_packets, times, write_clip
 from hrpose.cli.main import app
+from hrpose.predict.record import Record
+from hrpose.video import Clip
 from hrpose.video import reading as clip_module
 from refusals import check_refusal
 from tiny_weights import write_tiny_weights
@@ -182,6 +186,50 @@ def test_a_window_needs_a_display(
     assert "[display-missing]" in done.stderr
 
 
+@contextmanager
+def working(source: Path, weights: Path, out: Path, frames: int) -> Iterator[subprocess.Popen[str]]:
+    """A process that predicts a clip, when it has done some frames."""
+    command = [sys.executable, "-c", "from hrpose.cli.main import main; main()", "predict",
+               source, "--weights", weights, "--out", out, "--detector", "none"]  # fmt: skip
+    words = [str(part) for part in command]
+    record = out / f"{source.stem}.jsonl"
+    deadline = time.monotonic() + 60
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            while not (record.exists() and record.read_bytes().count(b"\n") > frames):
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_killed_process_leaves_all_but_the_last_moment(tmp_path: Path, weights: Path) -> None:
+    source = write_clip(tmp_path / "a.mp4", noise(1000), times(1000), sound="aac")
+    out = tmp_path / "out"
+    with working(source, weights, out, 60) as process:
+        process.kill()  # kill -9
+        process.wait()
+    assert sorted(path.name for path in out.iterdir()) in (
+        ["a.jsonl", "a.mp4"], [".lock", "a.jsonl", "a.mp4"],
+    )  # fmt: skip
+    record = Record(out / "a.jsonl")
+    entries = list(record)
+    assert 60 <= len(entries) < 1000
+    assert [entry.frame for entry in entries] == list(range(len(entries)))
+    assert record.end is None
+    with Clip.open(out / "a.mp4") as clip:
+        shown = [frame.time for frame in clip]
+    assert entries[-1].time - shown[-1] < 1
+    assert shown == pytest.approx(times(len(shown)), abs=1e-3)
+    # The next run into the folder is not blocked, and replaces what is there only when asked.
+    again = ["--weights", weights, "--out", out, "--save", "coco"]
+    check_refusal(predict(source, *again), "overwrite-refused", "a.jsonl")
+
+
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_the_clip_so_far(
     asked: signal.Signals, tmp_path: Path, weights: Path
@@ -189,22 +237,9 @@ def test_a_signal_saves_the_clip_so_far(
     """A real process and a real signal, while it works."""
     source = write_clip(tmp_path / "a.mp4", noise(400), times(400), sound="aac")
     out = tmp_path / "out"
-    command = [sys.executable, "-c", "from hrpose.cli.main import main; main()", "predict",
-               source, "--weights", weights, "--out", out, "--detector", "none"]  # fmt: skip
-    process = subprocess.Popen(
-        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        deadline = time.monotonic() + 60
-        # It has begun when the unfinished clip has grown.
-        while not any(path.stat().st_size > 0 for path in out.glob(".a.mp4.*")):
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+    with working(source, weights, out, 20) as process:
         process.send_signal(asked)
         output, errors = process.communicate(timeout=30)
-    finally:
-        process.kill()
     assert process.returncode == 128 + asked, errors
     assert "Traceback" not in errors
     shown = frames(out / "a.mp4")

@@ -1,6 +1,5 @@
 """Writing clips, as H.264 with the source's own times and sound; and a window that shows frames."""
 
-import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +22,22 @@ from hrpose.video.reading import open_container
 # In order of preference; which of them exist depends on how FFmpeg was built. Every build can write
 # MPEG-4 part 2.
 ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf", "mpeg4")
-OPTIONS = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qmin": "2", "qmax": "5"}}
+OPTIONS = {
+    # Without latency, so that no frame waits in the encoder for others.
+    "libx264": {"crf": "22", "preset": "veryfast", "tune": "zerolatency"},
+    "mpeg4": {"qmin": "2", "qmax": "5"},
+}
+
+# An MP4 needs an index of its frames, by default at the end of the work. In fragments, with indices
+# of their own, it can be played at any time while it is written, and after a crash; at the end
+# FFmpeg makes it an ordinary MP4 with one index. The sound may be shorter than the images, which
+# do not wait for it long. In microseconds.
+CONTAINER = {
+    "movflags": "hybrid_fragmented+delay_moov",
+    "flush_packets": "1",
+    "frag_duration": "200000",
+    "max_interleave_delta": "200000",
+}
 
 # The finest time base of MPEG-4 part 2. A frame of every usual rate is a whole number of ticks, or
 # within 8 microseconds of one.
@@ -33,9 +47,10 @@ _BT709 = 1  # FFmpeg's number for the colors of high definition video
 
 
 class Recorder:
-    """Writes a clip to `path`, which appears there, complete and playable, on `close`.
+    """Writes a clip to `path`, which is playable at any time: a crash loses the last 0.2 seconds.
 
-    An odd width or height is padded by a repeated column or row, because the format has even sizes
+    The file is made at the first frame; it replaces an older one. `close` completes it. An odd
+    width or height is padded by a repeated column or row, because the format has even sizes
     only. `rate` in frames per second is a hint for the encoder; the times of the frames decide.
     `sound_of` is the clip whose sound is copied. Raises UserError where `path` cannot be written.
     """
@@ -47,13 +62,13 @@ class Recorder:
         self.left_out: tuple[str, ...] = ()
         self._rate, self._sound_of = rate, sound_of
         self._sound: _Sound | None = None
-        self._video: av.VideoStream | None = None
         self._last_tick, self._end = -1, 0.0
         self._durations: list[int] = []
-        self._unfinished = _temporary(path)
-        self._container = av.open(
-            f"file:{self._unfinished}", "w", format="mp4", options={"movflags": "+faststart"}
-        )
+        self._writing: tuple[OutputContainer, av.VideoStream] | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_error(path, error) from error
 
     def write(self, image: NDArray[np.uint8], time: float, duration: float) -> None:
         """Add an (h, w, 3) uint8 RGB frame, shown from `time` for `duration`, in seconds."""
@@ -68,34 +83,32 @@ class Recorder:
         self._durations.append(max(round(duration / CLOCK), 1))
         self._end = time + duration
         try:
-            if self._video is None:
-                self._video = self._start(frame.width, frame.height)
-            self._mux(self._video.encode(frame))
-            self._copy_sound(self._end)
+            if self._writing is None:
+                self._writing = self._start(frame.width, frame.height)
+            container, video = self._writing
+            self._mux(container, video.encode(frame))
+            self._copy_sound(container, self._end)
         except (OSError, av.FFmpegError) as error:  # a full disk
             raise write_error(self.path, error) from error
 
     def close(self, rest_of_sound: bool = False) -> None:
-        """Finish the file; a second call does nothing. Without frames there is no file.
+        """Complete the file; a second call does nothing. Without frames there is no file.
 
-        Without `rest_of_sound` the sound ends with the frames.
+        Without `rest_of_sound` the sound ends with the frames. Raises UserError where the rest
+        cannot be written; what was written before stays.
         """
-        if not self._unfinished.exists():
+        if self._writing is None:
             return
+        (container, video), self._writing = self._writing, None
         try:
             try:
-                if self._video is not None:
-                    self._mux(self._video.encode(None))
-                    self._copy_sound(float("inf") if rest_of_sound else self._end)
+                self._mux(container, video.encode(None))
+                self._copy_sound(container, float("inf") if rest_of_sound else self._end)
             finally:
-                self._container.close()
-            if self._video is not None:
-                self._unfinished.chmod(0o644)
-                self._unfinished.replace(self.path)
+                container.close()
         except (OSError, av.FFmpegError) as error:
             raise write_error(self.path, error) from error
         finally:
-            self._unfinished.unlink(missing_ok=True)
             if self._sound is not None:
                 self._sound.close()
 
@@ -105,10 +118,13 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start(self, width: int, height: int) -> av.VideoStream:
+    def _start(self, width: int, height: int) -> tuple[OutputContainer, av.VideoStream]:
+        # A new file, not the one that a link of this name leads to.
+        self.path.unlink(missing_ok=True)
+        container = av.open(f"file:{self.path}", "w", format="mp4", options=dict(CONTAINER))
         rate = Fraction(self._rate).limit_denominator(1001)
         options = dict(OPTIONS.get(self.encoder, {}))
-        stream = self._container.add_stream(self.encoder, rate=rate, options=options)
+        stream = container.add_stream(self.encoder, rate=rate, options=options)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = CLOCK
@@ -118,21 +134,21 @@ class Recorder:
         stream.codec_context.color_trc = _BT709
         stream.codec_context.color_range = ColorRange.MPEG
         if self._sound_of is not None:
-            self._sound = _Sound(self._sound_of, self._container)
+            self._sound = _Sound(self._sound_of, container)
             self.left_out = self._sound.left_out
-        return stream
+        return container, stream
 
-    def _copy_sound(self, end: float) -> None:
+    def _copy_sound(self, container: OutputContainer, end: float) -> None:
         if self._sound is not None:
             for packet in self._sound.until(end):
-                self._container.mux(packet)
+                container.mux(packet)
 
-    def _mux(self, packets: list["Packet[av.VideoStream]"]) -> None:
+    def _mux(self, container: OutputContainer, packets: list["Packet[av.VideoStream]"]) -> None:
         for packet in packets:
             # Without B-frames, packets are in the order of the frames.
             packet.duration = self._durations.pop(0)
             packet.time_base = CLOCK
-            self._container.mux(packet)
+            container.mux(packet)
 
 
 class _Sound:
@@ -181,17 +197,6 @@ class _Sound:
                 yield packet
         except av.FFmpegError:
             return
-
-
-def _temporary(path: Path) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            prefix=f".{path.name}.", dir=path.parent, delete=False
-        ) as file:
-            return Path(file.name)
-    except OSError as error:
-        raise write_error(path, error) from error
 
 
 def _exists(encoder: str) -> bool:
