@@ -308,7 +308,7 @@ def test_any_box_is_one_that_can_be_cropped(points: list[tuple[float, float, flo
 
 COLUMNS = [
     "file", "frame", "time", "track_id", "person", "keypoint", "x", "y", "score", "present",
-    "status", "code", "reason",
+    "status", "code", "reason", "filled",
 ]  # fmt: skip
 ARM = Skeleton("arm", ("shoulder", "wrist"), limbs=((0, 1),))
 
@@ -333,7 +333,9 @@ def test_one_row_per_keypoint() -> None:
     assert len(found) == 4
     assert first[:10] == ("a.mp4", 3, 0.1, 4, 0, "shoulder", 1.5, 2.25, 0.875, True)
     assert second[:10] == ("a.mp4", 3, 0.1, 4, 0, "wrist", 3.0, 4.0, 0.25, False)
-    assert first[10:] == ("ok", None, None)
+    assert first[10:] == ("ok", None, None, False)
+    filled = replace(TWO, filled=np.array([[False, True], [False, False]]))
+    assert [row.filled for row in poses_module.rows(filled)] == [False, True, False, False]
 
 
 def test_scores_are_cut_to_0_and_1() -> None:
@@ -367,15 +369,15 @@ def test_csv_has_a_header_and_leaves_the_unknown_empty() -> None:
     poses = arms([[1, 2, 0.5], [3.1234567, 4, 0.123456]])
     assert to_csv(poses_module.rows(poses, file='a, "b".jpg')).splitlines() == [
         ",".join(COLUMNS),
-        '"a, ""b"".jpg",,,,0,shoulder,1.0,2.0,0.5,true,ok,,',
-        '"a, ""b"".jpg",,,,0,wrist,3.123,4.0,0.1235,false,ok,,',
+        '"a, ""b"".jpg",,,,0,shoulder,1.0,2.0,0.5,true,ok,,,false',
+        '"a, ""b"".jpg",,,,0,wrist,3.123,4.0,0.1235,false,ok,,,false',
     ]
 
 
 def test_nobody_is_a_table_without_rows() -> None:
     empty = poses_module.rows(Poses.empty(COCO_17))
     assert to_csv(empty) == ",".join(COLUMNS) + "\n"
-    assert to_csv([NOBODY]).splitlines()[1] == "b,,,,,,,,,,failed,image-damaged,cut off"
+    assert to_csv([NOBODY]).splitlines()[1] == "b,,,,,,,,,,failed,image-damaged,cut off,"
     assert list(poses_module.to_pandas(empty).columns) == COLUMNS
 
 
@@ -408,7 +410,7 @@ def test_parquet_keeps_rows_and_types(table: list[poses_module.Row]) -> None:
     assert read.column_names == COLUMNS
     assert [str(kind) for kind in read.schema.types] == [
         "string", "int64", "double", "int64", "int64", "string", "double", "double", "double",
-        "bool", "string", "string", "string",
+        "bool", "string", "string", "string", "bool",
     ]  # fmt: skip
     assert [tuple(row.values()) for row in read.to_pylist()] == table
 

@@ -361,7 +361,8 @@ class Row(NamedTuple):
     position is then only the network's best guess.
 
     An image without persons has one row, in which all of these but file, frame and time are None;
-    its `status` is no-persons, or failed, then with the error's `code` and `reason`.
+    its `status` is no-persons, or failed, then with the error's `code` and `reason`. `filled` is
+    true where the offline pass of a clip interpolated the keypoint.
     """
 
     file: str
@@ -377,6 +378,7 @@ class Row(NamedTuple):
     status: str = OK
     code: str | None = None
     reason: str | None = None
+    filled: bool | None = False
 
 
 def rows(
@@ -390,13 +392,21 @@ def rows(
     """The keypoints of the persons in one image: n k rows, person by person."""
     table = []
     ids = [None] * len(poses) if poses.track_ids is None else poses.track_ids.tolist()
+    filled = np.zeros(poses.keypoints.shape[:2], np.bool_) if poses.filled is None else poses.filled
     for person, (track_id, keypoints) in enumerate(zip(ids, poses.keypoints, strict=True)):
         present = (keypoints[:, 2] >= threshold).tolist()
-        for keypoint, (x, y, score), shown in zip(
-            poses.skeleton.keypoints, keypoints.tolist(), present, strict=True
+        for keypoint, (x, y, score), shown, interpolated in zip(
+            poses.skeleton.keypoints,
+            keypoints.tolist(),
+            present,
+            filled[person].tolist(),
+            strict=True,
         ):
             values = (round(x, 3), round(y, 3), round(min(max(score, 0.0), 1.0), 4))
-            table.append(Row(file, frame, time, track_id, person, keypoint, *values, shown))
+            row = Row(
+                file, frame, time, track_id, person, keypoint, *values, shown, filled=interpolated
+            )
+            table.append(row)
     return table
 
 
@@ -411,17 +421,16 @@ def no_row(
 ) -> Row:
     """The row of an image without persons."""
     nothing = (None, None, None, None, None, None, None)
-    return Row(file, frame, time, *nothing, status, code, reason)
+    return Row(file, frame, time, *nothing, status, code, reason, None)
 
 
 def write_csv(file: IO[bytes], table: Iterable[Row]) -> None:
-    """Write a CSV file, with a header, row by row. None is empty; present is true or false."""
+    """Write a CSV file, with a header, row by row. None is empty; booleans are true or false."""
     text = io.TextIOWrapper(file, "utf-8", newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Row._fields)
     for row in table:
-        present = None if row.present is None else "true" if row.present else "false"
-        writer.writerow(row._replace(present=present))  # type: ignore[arg-type]
+        writer.writerow(str(v).lower() if isinstance(v, bool) else v for v in row)
     text.detach()
 
 
@@ -437,6 +446,7 @@ def write_parquet(file: IO[bytes], table: Iterable[Row]) -> None:
     kinds = (
         pa.string(), pa.int64(), pa.float64(), pa.int64(), pa.int64(), pa.string(),
         pa.float64(), pa.float64(), pa.float64(), pa.bool_(), pa.string(), pa.string(), pa.string(),
+        pa.bool_(),
     )  # fmt: skip
     schema = pa.schema(list(zip(Row._fields, kinds, strict=True)))
     remaining = iter(table)
@@ -479,6 +489,7 @@ def to_pandas(table: Sequence[Row]) -> pd.DataFrame:
             "status": "str",
             "code": "object",
             "reason": "object",
+            "filled": "boolean",
         }
     )
 

@@ -249,3 +249,50 @@ def test_a_signal_saves_the_clip_so_far(
     assert entries[-1]["frame"] == len(shown) - 1
     assert sound_packets(out / "a.mp4")[-1][0] == pytest.approx(shown[-1].time, abs=0.07)
     assert sorted(path.name for path in out.iterdir()) == ["a.json", "a.jsonl", "a.mp4"]
+
+
+def test_the_offline_pass(tmp_path: Path, weights: Path) -> None:
+    source = write_clip(tmp_path / "a.mp4", noise(12), times(12))
+    found = {}
+    for option in ("--no-smooth", "--offline"):
+        out = tmp_path / option
+        done = predict(source, "--weights", weights, "--out", out, option)
+        assert done.exit_code == 0, done.output
+        assert "12 frames at" in done.output
+        assert len(frames(out / "a.mp4")) == 12
+        found[option] = json.loads((out / "a.json").read_text())
+    points = [np.array([e["keypoints"] for e in each if e["track_id"] == 1]) for each in
+              found.values()]  # fmt: skip
+    steps = [np.abs(np.diff(each, axis=0)).mean() for each in points]
+    assert steps[1] < 0.7 * steps[0]
+
+
+def test_one_person_of_a_clip(tmp_path: Path, weights: Path) -> None:
+    source = write_clip(tmp_path / "a.mp4", colors(5), times(5))
+    options = ("--weights", weights, "--save", "coco", "--offline", "--no-recrop")
+    done = predict(source, *options, "--out", tmp_path / "out", "--person", "1")
+    assert done.exit_code == 0, done.output
+    ids = {e["track_id"] for e in json.loads((tmp_path / "out" / "a.json").read_text())}
+    assert ids == {1}
+    done = predict(source, *options, "--out", tmp_path / "none", "--person", "77")
+    assert done.exit_code == 2
+    assert done.stderr.endswith("[persons-missing]\n")
+    done = predict(source, *options, "--out", tmp_path / "none", "--person", "left")
+    assert done.stderr.endswith("[option-invalid]\n")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--person", "1"), ("--max-gap", "1"), ("--no-recrop",), ("--offline", "--no-smooth")],
+)
+def test_options_that_do_not_go_with_the_offline_pass(
+    tmp_path: Path, weights: Path, options: tuple[str, ...]
+) -> None:
+    source = write_clip(tmp_path / "a.mp4", colors(2), times(2))
+    done = predict(source, "--weights", weights, "--out", tmp_path / "out", *options)
+    check_refusal(done, "option-conflict", "--offline")
+
+
+def test_a_camera_has_no_end(tmp_path: Path, weights: Path) -> None:
+    done = predict("camera:0", "--weights", weights, "--out", tmp_path / "out", "--offline")
+    check_refusal(done, "option-conflict", "camera:0", "--offline")

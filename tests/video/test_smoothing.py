@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hrpose.poses import Poses
 from hrpose.skeletons import COCO_17
 from hrpose.video import Smoother
+from hrpose.video.smoothing import rts_smooth
 
 HEIGHT = 200.0
 
@@ -113,3 +114,60 @@ def test_poses_without_ids_are_refused() -> None:
     nobody = Poses.empty(COCO_17)
     with pytest.raises(ValueError, match="track_ids"):
         Smoother()(nobody, 0)
+
+
+def least_squares(
+    points: np.ndarray, times: np.ndarray, noise: np.ndarray, motion: np.ndarray
+) -> np.ndarray:
+    """(t,) the most probable positions of one point along one axis, by one large linear system."""
+    rows, right = [], []
+    for i, step in enumerate(np.diff(times, prepend=times[0])):
+        if np.isfinite(noise[i]):
+            row = np.zeros(2 * len(times))
+            row[2 * i] = 1 / noise[i]
+            rows.append(row)
+            right.append(points[i] / noise[i])
+        if i:
+            covariance = motion[i] * np.array([[step**3 / 3, step**2 / 2], [step**2 / 2, step]])
+            change = np.zeros((2, 2 * len(times)))
+            change[:, 2 * i : 2 * i + 2] = np.eye(2)
+            change[:, 2 * i - 2 : 2 * i] = [[-1, -step], [0, -1]]
+            rows += list(np.linalg.inv(np.linalg.cholesky(covariance)) @ change)
+            right += [0, 0]
+    return np.linalg.lstsq(np.array(rows), np.array(right))[0][::2]
+
+
+def test_a_clip_is_smoothed_to_the_most_probable_path() -> None:
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.uniform(0.01, 0.1, 30))
+    points = 100 + 5 * rng.normal(size=(30, 3, 2)).cumsum(axis=0)
+    noise = rng.uniform(0.5, 3, (30, 3))
+    noise[10:14, 1], noise[:3, 2], noise[-4:, 2] = np.inf, np.inf, np.inf
+    motion = rng.uniform(100, 900, 30)
+    smoothed = rts_smooth(points, times, noise, motion, robust_rounds=0)
+    for point in range(3):
+        for axis in range(2):
+            expected = least_squares(points[:, point, axis], times, noise[:, point], motion)
+            np.testing.assert_allclose(smoothed[:, point, axis], expected, atol=1e-3)
+
+
+def test_an_outlier_hardly_bends_a_smoothed_path() -> None:
+    times = np.arange(60) / 30
+    line = np.stack([40 * times, 5 * times], axis=-1)[:, None]
+    spoiled = line.copy()
+    spoiled[30] += 60
+    args = times, np.ones((60, 1)), np.full(60, 4e4)
+    bent = [np.abs(rts_smooth(spoiled, *args, rounds) - line).max() for rounds in (0, 2)]
+    assert bent[0] > 10
+    assert bent[1] < 2
+
+
+@given(st.integers(0, 10_000))
+def test_smoothing_a_clip_backward_is_the_same(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    t = int(rng.integers(1, 20))
+    times = np.cumsum(rng.uniform(0.01, 0.2, t))
+    points, noise = rng.normal(0, 50, (t, 2, 2)), rng.uniform(0.5, 5, (t, 2))
+    forward = rts_smooth(points, times, noise, np.full(t, 1e3))
+    backward = rts_smooth(points[::-1], -times[::-1], noise[::-1], np.full(t, 1e3))[::-1]
+    np.testing.assert_allclose(forward, backward, atol=0.05)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -98,6 +98,39 @@ def predict(
     show: Annotated[
         bool, typer.Option(help="Show the drawn frames in a window.", rich_help_panel=CLIPS)
     ] = False,
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline",
+            help="Take the whole clip into account: repair swapped left and right, fill short "
+            "gaps, smooth without lag.",
+            rich_help_panel=CLIPS,
+        ),
+    ] = False,
+    person: Annotated[
+        str | None,
+        typer.Option(
+            help="With --offline: only one person; an id, largest, or the point x,y in pixels at "
+            "which the person is first seen.",
+            rich_help_panel=CLIPS,
+        ),
+    ] = None,
+    max_gap: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="With --offline: the longest gap in which keypoints are interpolated.",
+            rich_help_panel=CLIPS,
+        ),
+    ] = 0.5,
+    recrop: Annotated[
+        bool,
+        typer.Option(
+            help="With --offline: estimate a second time, in smoothed boxes; twice the work.",
+            rich_help_panel=CLIPS,
+        ),
+    ] = True,
 ) -> None:
     """Estimate the poses of all persons in images and clips; save and draw them.
 
@@ -114,7 +147,7 @@ def predict(
     if boxes is not None and (given(context, "detector") or given(context, "box_threshold")):
         raise conflict("--boxes: replaces the detector; leave out --detector and --box-threshold")
     inputs = find_inputs(sources)
-    _check_options(context, inputs, drawn="images" in kinds or show, save=save)
+    _check_options(context, inputs, drawn="images" in kinds or show, save=save, offline=offline)
     saving = Saving(out, kinds, threshold, marks, overwrite)
     read = [] if boxes is None else [boxes]
     saving.check(inputs, others=read)
@@ -139,6 +172,7 @@ def predict(
             refine=refine,
             batch_size=batch_size,
         )
+    whole_clip = Offline(person, max_gap, recrop) if offline else None
     done, failures = 0, list(inputs.problems)
     with stop_signal() as signal, saving.locked(inputs, others=read):
         if inputs.images:
@@ -148,7 +182,9 @@ def predict(
             if signal() is not None:
                 break
             try:
-                closed = _predict_clip(clip, estimator, saving, every, smooth, show, signal)
+                closed = _predict_clip(
+                    clip, estimator, saving, every, smooth, show, whole_clip, signal
+                )
             except UserError as error:
                 failures.append(error)
             else:
@@ -161,7 +197,17 @@ def predict(
     finish(done, len(failures), number)
 
 
-def _check_options(context: typer.Context, inputs: "Inputs", drawn: bool, save: str) -> None:
+class Offline(NamedTuple):
+    """The options of the offline pass, as `hrpose.video.follow_offline` has them."""
+
+    person: str | None
+    max_gap: float
+    recrop: bool
+
+
+def _check_options(
+    context: typer.Context, inputs: "Inputs", *, drawn: bool, save: str, offline: bool
+) -> None:
     """Raise UserError for options that would have no effect with these inputs."""
 
     def first_given(options: Iterable[str]) -> str | None:
@@ -171,9 +217,18 @@ def _check_options(context: typer.Context, inputs: "Inputs", drawn: bool, save: 
         raise conflict(
             f"{option}: is for images, found the clip {inputs.clips[0]}; leave one of them out"
         )
-    if not inputs.clips and (option := first_given(("every", "smooth", "show"))):
+    if not inputs.clips and (option := first_given(("every", "smooth", "show", "offline"))):
         option = "--no-smooth" if option == "--smooth" else option
         raise conflict(f"{option}: is for clips and cameras, found none; leave it out")
+    if not offline and (option := first_given(("person", "max-gap", "recrop"))):
+        option = "--no-recrop" if option == "--recrop" else option
+        raise conflict(f"{option}: needs --offline; add it")
+    if offline:
+        if given(context, "smooth"):
+            raise conflict("--offline: has its own smoothing; leave --smooth or --no-smooth out")
+        for clip in inputs.clips:
+            if clip.file is None:
+                raise conflict(f"{clip}: --offline needs a clip that ends; record it first")
     if not drawn and (option := first_given(("side-by-side", "mark"))):
         raise conflict(f"{option}: needs images in --save, found '{save}'; add images")
 
@@ -231,11 +286,12 @@ def _predict_clip(
     every: int,
     smooth: bool,
     show: bool,
+    offline: Offline | None,
     signal: Callable[[], int | None],
 ) -> bool:
     """Whether the user closed the window."""
     try:
-        from hrpose.video import Clip, follow
+        from hrpose.video import Clip, follow, follow_offline
         from hrpose.video.writing import Window
     except ModuleNotFoundError as error:
         raise missing(str(source), error, "hrpose[video]") from error
@@ -248,7 +304,18 @@ def _predict_clip(
             ClipResults(saving, source, clip, estimator, estimator.detector.name)
         )
         bar = stack.enter_context(progress(str(source), "frames"))
-        for frame, poses in follow(estimator, clip, every=every, smooth=smooth):
+
+        def running(what: str, done: int) -> bool:
+            bar(done, clip.frame_count, f"{source}: {what}")
+            return signal() is None
+
+        if offline is None:
+            followed = follow(estimator, clip, every=every, smooth=smooth)
+        else:
+            followed = follow_offline(
+                estimator, clip, every=every, progress=running, **offline._asdict()
+            )
+        for frame, poses in followed:
             drawn = None if window is None else results.draw(frame, poses)
             results.add(frame, poses, drawn)
             bar(results.frames, clip.frame_count)
@@ -263,6 +330,8 @@ def _predict_clip(
         f"{counted(len(results.track_ids), 'person')} (detector: {estimator.detector.name}) -> "
         f"{', '.join(map(str, results.files)) or 'nothing'}"
     )
+    if offline is not None and not results.frames:
+        warn(f"{source}: stopped before the offline pass was done; nothing was written")
     for note in results.notes():
         warn(note)
     return closed

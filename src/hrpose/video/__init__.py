@@ -4,9 +4,13 @@ for frame, poses in hrpose.video.follow(estimator, "clip.mp4"):
     print(frame.time, poses.track_ids)
 """
 
+from hrpose.video.offline import ClipPoses, follow_offline, refine_clip
 from hrpose.video.reading import Clip, Frame
 from hrpose.video.smoothing import Smoother
 from hrpose.video.tracking import Tracker, follow
 from hrpose.video.writing import Recorder
 
-__all__ = ["Clip", "Frame", "Recorder", "Smoother", "Tracker", "follow"]
+__all__ = [
+    "Clip", "ClipPoses", "Frame", "Recorder", "Smoother", "Tracker", "follow", "follow_offline",
+    "refine_clip",
+]  # fmt: skip

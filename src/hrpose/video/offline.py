@@ -1,0 +1,436 @@
+"""The offline pass: better poses in a clip, from all of its frames at once.
+
+    follow ─▶ poses of every frame ─▶ tracks ─ swaps repaired, gaps filled, smoothed ─▶ tracks
+        ─ boxes around them, smoothed ─▶ a second pose in each box ─ the same again ─▶ poses
+
+Each `Track` is a person's keypoints in arrays over the frames. A clip is decoded once for the first
+poses, once for the second ones and once more to hand out the frames; frames are never kept.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose.errors import UserError
+from hrpose.estimator import InputImage, PoseEstimator
+from hrpose.geometry import iou_of_pairs, xywh_to_xyxy, xyxy_to_xywh
+from hrpose.metrics.oks import oks
+from hrpose.poses import CONFIDENT_SCORE, Poses, boxes_around, rescore
+from hrpose.skeleton import Skeleton
+from hrpose.video.reading import Clip, Frame
+from hrpose.video.smoothing import rts_smooth
+from hrpose.video.swaps import find_swaps, swap
+from hrpose.video.tracking import follow
+
+# Seconds over which keypoints, and persons, are interpolated.
+MAX_GAP = 0.5
+# The standard deviation of a keypoint with a score of 1, in body heights (the longer side of the
+# box); it grows with the inverse square of the score. Measured with w16-small on 150 people of
+# COCO: the median error is 1.18 standard deviations, at every keypoint and score alike.
+_NOISE = 0.0074
+# The spectral density of a keypoint's acceleration, in squared body heights per second cubed. At 30
+# frames/s and a score of 0.65 the smoothing is that of a low-pass filter at 6 Hz run forward and
+# back, which is customary in gait analysis.
+_MOTION = 20.0
+# For swaps a smaller one: which of two keypoints goes on is told by their usual motion.
+_EVEN_MOTION = 2.0
+# The same for the corners of boxes, in body heights.
+_BOX_NOISE = 0.05
+# A second pose with a lower OKS to the smoothed first one shows somebody else, or fails.
+_MIN_AGREEMENT = 0.5
+# The least time between frames, in seconds: damaged clips repeat times.
+_MIN_STEP = 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Track:
+    """One person in m of a clip's frames.
+
+    `frames` (m,) are their indices, increasing; `keypoints` (m, k, 3), `boxes` (m, 4) and `scores`
+    (m,) are those of `Poses`. `filled` (m, k) marks interpolated keypoints.
+    """
+
+    id: int
+    frames: NDArray[np.int64]
+    keypoints: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    filled: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClipPoses:
+    """The poses in all frames of a clip, by person.
+
+    `times` (t,) in seconds. An hour at 30 frames/s takes 27 MB for each person of 17 keypoints.
+    """
+
+    times: NDArray[np.float64]
+    tracks: tuple[Track, ...]
+    skeleton: Skeleton
+
+    @classmethod
+    def collect(cls, frames: Iterable[tuple[float, Poses]], skeleton: Skeleton) -> "ClipPoses":
+        """From the time and the poses of each frame, which have `track_ids`."""
+        times: list[float] = []
+        found: list[tuple[NDArray[Any], ...]] = []
+        for time, poses in frames:
+            times.append(time if not times else max(time, times[-1] + _MIN_STEP))
+            if poses.track_ids is None:
+                raise ValueError("the offline pass: expected poses with track_ids, found none")
+            if len(poses):
+                index = np.full(len(poses), len(times) - 1)
+                filled = poses.filled
+                if filled is None:
+                    filled = np.zeros((len(poses), len(skeleton)), np.bool_)
+                found.append(
+                    (poses.track_ids, index, poses.keypoints, poses.boxes, poses.scores, filled)
+                )
+        tracks = []
+        if found:
+            ids, *columns = (np.concatenate(column) for column in zip(*found, strict=True))
+            for id in np.unique(ids).tolist():
+                rows = ids == id
+                tracks.append(Track(id, *(column[rows] for column in columns)))
+        return cls(np.array(times), tuple(tracks), skeleton)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __iter__(self) -> Iterator[Poses]:
+        """The poses of each frame, in order."""
+        positions = [0] * len(self.tracks)
+        for index in range(len(self)):
+            rows = []
+            for number, track in enumerate(self.tracks):
+                at = positions[number]
+                if at < len(track.frames) and track.frames[at] == index:
+                    rows.append((track, at))
+                    positions[number] += 1
+            yield self._poses(rows)
+
+    def _poses(self, rows: Sequence[tuple[Track, int]]) -> Poses:
+        k = len(self.skeleton)
+        return Poses(
+            np.array([track.keypoints[at] for track, at in rows], np.float32).reshape(-1, k, 3),
+            np.array([track.boxes[at] for track, at in rows], np.float32).reshape(-1, 4),
+            np.array([track.scores[at] for track, at in rows], np.float32),
+            self.skeleton,
+            np.array([track.id for track, _ in rows], np.int64),
+            np.array([track.filled[at] for track, at in rows], np.bool_).reshape(-1, k),
+        )
+
+    def only(self, person: str) -> "ClipPoses":
+        """The poses of one person: an id ("2"), "largest", or "x,y", a point in pixels.
+
+        The largest has the greatest sum of box areas over the frames. At a point is the person
+        whose box is the first to contain it; of several, the one whose center is nearest. Raises
+        UserError where there is no such person.
+        """
+        return replace(self, tracks=(_choose(self.tracks, person),) if self.tracks else ())
+
+
+def check_person(person: str) -> int | str | tuple[float, float]:
+    """An id, "largest" or a point (x, y). Raises UserError for other words."""
+    if person == "largest":
+        return person
+    try:
+        numbers = [float(part) for part in person.split(",")]
+        if len(numbers) == 2 and np.isfinite(numbers).all():
+            return numbers[0], numbers[1]
+        if len(numbers) == 1 and numbers[0] == int(numbers[0]) >= 1:
+            return int(numbers[0])
+    except (ValueError, OverflowError):
+        pass
+    raise UserError(
+        f"person: expected an id such as 2, largest, or a point x,y in pixels, found '{person}'",
+        code="option-invalid",
+    )
+
+
+def _choose(tracks: Sequence[Track], person: str) -> Track:
+    chosen = check_person(person)
+    if isinstance(chosen, tuple):
+        x, y = chosen
+        first: tuple[int, float] | None = None
+        at_point = None
+        for track in tracks:
+            left, top, w, h = track.boxes.astype(np.float64).T
+            inside = (x >= left) & (x < left + w) & (y >= top) & (y < top + h)
+            if inside.any():
+                row = int(inside.argmax())
+                center = np.hypot(left[row] + w[row] / 2 - x, top[row] + h[row] / 2 - y)
+                rank = int(track.frames[row]), float(center)
+                if first is None or rank < first:
+                    first, at_point = rank, track
+        if at_point is not None:
+            return at_point
+    elif isinstance(chosen, int):
+        for track in tracks:
+            if track.id == chosen:
+                return track
+    else:
+        return max(tracks, key=lambda track: float(track.boxes[:, 2:].prod(axis=1).sum()))
+    ids = ", ".join(str(track.id) for track in tracks[:20]) + ", ..." * (len(tracks) > 20)
+    raise UserError(
+        f"person {person}: found nobody of this id or at this point; the ids are {ids}",
+        code="persons-missing",
+    )
+
+
+def refine_clip(poses: ClipPoses, *, max_gap: float = MAX_GAP) -> ClipPoses:
+    """The same persons with left and right repaired, gaps filled and keypoints smoothed.
+
+    A keypoint with a score below 0.2, or of a person who was not found, is interpolated where the
+    person is sure of it before and after within `max_gap` seconds; it gets the lower of the two
+    scores and is `filled`. In longer gaps it stays as it was.
+    """
+    if not (np.isfinite(max_gap) and max_gap >= 0):
+        raise UserError(
+            f"max_gap: expected seconds of at least 0, found {max_gap}", code="option-invalid"
+        )
+    tracks = (_refine(track, poses.times, poses.skeleton, max_gap) for track in poses.tracks)
+    return replace(poses, tracks=tuple(tracks))
+
+
+def _refine(
+    track: Track, all_times: NDArray[np.float64], skeleton: Skeleton, max_gap: float
+) -> Track:
+    track = _unbroken(track)
+    times = all_times[track.frames]
+    heights = np.maximum(track.boxes[:, 2:].max(axis=1), 1).astype(np.float64)
+    keypoints = track.keypoints
+    swapped = find_swaps(
+        keypoints[..., :2].astype(np.float64), times, _noise(keypoints, heights),
+        _EVEN_MOTION * heights**2, skeleton,
+    )  # fmt: skip
+    keypoints = swap(keypoints, swapped, skeleton)
+    noise = _noise(keypoints, heights)
+    smoothed = rts_smooth(keypoints[..., :2].astype(np.float64), times, noise, _MOTION * heights**2)
+    seen = np.isfinite(noise)
+    between, score = _between(seen, keypoints[..., 2], times, max_gap)
+    found = track.scores > 0
+    better = seen | between | ~found[:, None]
+    keypoints[..., :2] = np.where(better[..., None], smoothed, keypoints[..., :2])
+    keypoints[..., 2] = np.where(between, score, keypoints[..., 2])
+    refined = replace(track, keypoints=keypoints, filled=between)
+    return _rows(_with_scores(refined, found), found | between.any(axis=1))
+
+
+def _unbroken(track: Track) -> Track:
+    """The track with a row for each frame from its first to its last.
+
+    Rows that were missing have interpolated boxes, and scores of 0.
+    """
+    frames = np.arange(track.frames[0], track.frames[-1] + 1)
+    rows = track.frames - frames[0]
+    t, k = len(frames), track.keypoints.shape[1]
+    keypoints, scores = np.zeros((t, k, 3), np.float32), np.zeros(t, np.float32)
+    keypoints[rows], scores[rows] = track.keypoints, np.maximum(track.scores, 1e-6)
+    boxes = [np.interp(frames, track.frames, column) for column in track.boxes.T]
+    return Track(
+        track.id, frames, keypoints, np.stack(boxes, axis=1).astype(np.float32), scores,
+        np.zeros((t, k), np.bool_),
+    )  # fmt: skip
+
+
+def _with_scores(track: Track, found: NDArray[np.bool_]) -> Track:
+    """Rows that were not `found` get a pose's score from the frames before and after, the lower."""
+    rows = np.flatnonzero(found)
+    after = np.searchsorted(rows, np.arange(len(found))).clip(0, len(rows) - 1)
+    before = np.where(found, after, (after - 1).clip(0))
+    lower = np.minimum(track.scores[rows[before]], track.scores[rows[after]])
+    return replace(track, scores=np.where(found, track.scores, lower))
+
+
+def _rows(track: Track, chosen: NDArray[np.bool_]) -> Track:
+    return Track(
+        track.id, track.frames[chosen], track.keypoints[chosen], track.boxes[chosen],
+        track.scores[chosen], track.filled[chosen],
+    )  # fmt: skip
+
+
+def _noise(keypoints: NDArray[np.float32], heights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(t, k): the standard deviations in pixels, inf for keypoints that are not sure."""
+    scores = keypoints[..., 2].astype(np.float64)
+    sure = scores >= CONFIDENT_SCORE
+    noise: NDArray[np.float64] = np.where(
+        sure, _NOISE * heights[:, None] / np.maximum(scores, 1e-3) ** 2, np.inf
+    )
+    return noise
+
+
+def _between(
+    seen: NDArray[np.bool_], scores: NDArray[np.float32], times: NDArray[np.float64], max_gap: float
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """(t, k) whether a keypoint is in a gap of at most `max_gap` seconds, and its new score.
+
+    The gap lasts from the last frame in which it is `seen` to the next.
+    """
+    t, k = seen.shape
+    index = np.broadcast_to(np.arange(t)[:, None], (t, k))
+    before = np.maximum.accumulate(np.where(seen, index, -1), axis=0)
+    after = np.minimum.accumulate(np.where(seen, index, t)[::-1], axis=0)[::-1]
+    inside = ~seen & (before >= 0) & (after < t)
+    first, last = np.where(inside, before, 0), np.where(inside, after, 0)
+    # Times are sums of rounded steps.
+    short = inside & (times[last] - times[first] <= max_gap + _MIN_STEP)
+    columns = np.arange(k)
+    return short, np.minimum(scores[first, columns], scores[last, columns])
+
+
+def smooth_boxes(poses: ClipPoses, image_wh: tuple[int, int]) -> ClipPoses:
+    """The same persons in boxes around their keypoints, smoothed over time.
+
+    A person with few sure keypoints keeps the box, until it is smoothed.
+    """
+    tracks = []
+    for track in poses.tracks:
+        boxes = boxes_around(track.keypoints, track.boxes.astype(np.float64), image_wh)
+        heights = np.maximum(boxes[:, 2:].max(axis=1), 1)
+        corners = xywh_to_xyxy(boxes).reshape(-1, 2, 2)
+        noise = np.broadcast_to(_BOX_NOISE * heights[:, None], (len(boxes), 2))
+        smoothed = rts_smooth(
+            corners, poses.times[track.frames], noise, _MOTION * heights**2
+        ).reshape(-1, 4)
+        even = xyxy_to_xywh(smoothed)
+        # A box that turned inside out is none.
+        large = np.asarray((even[:, 2:] > 1).all(axis=1))
+        even = np.where(large[:, None], even, boxes)
+        tracks.append(replace(track, boxes=even.astype(np.float32)))
+    return replace(poses, tracks=tuple(tracks))
+
+
+def agree(first: Poses, second: Poses) -> NDArray[np.bool_]:
+    """(n,) which of the `second` poses, in the boxes of the `first`, show the same persons.
+
+    Left and right may be swapped. A pose that is nearer to another person than to its own, whose
+    keypoints are all interpolated, is that person's.
+    """
+    truth = first.keypoints.astype(np.float64)
+    truth[..., 2] = truth[..., 2] >= CONFIDENT_SCORE
+    areas = np.prod(first.boxes[:, 2:], axis=1, dtype=np.float64)
+    sigmas = first.skeleton.sigmas
+    mirrored = second.keypoints[:, first.skeleton.flip_permutation]
+    similar = np.maximum(
+        oks(second.keypoints, truth, areas, sigmas), oks(mirrored, truth, areas, sigmas)
+    )
+    own = np.diag(similar)
+    filled = np.zeros(first.keypoints.shape[:2], np.bool_) if first.filled is None else first.filled
+    hidden: NDArray[np.bool_] = np.asarray(filled.all(axis=1), np.bool_)
+    others = np.where(np.eye(len(first), dtype=np.bool_) | hidden, 0, similar).max(
+        axis=1, initial=0
+    )
+    result: NDArray[np.bool_] = (own >= _MIN_AGREEMENT) & ~(hidden & (others > own))
+    return result
+
+
+# Called with the name of a pass and its number of frames so far; False ends the work.
+Progress = Callable[[str, int], bool]
+
+
+def follow_offline(
+    estimator: PoseEstimator,
+    source: Clip | str | Path,
+    *,
+    every: int = 5,
+    person: str | None = None,
+    max_gap: float = MAX_GAP,
+    recrop: bool = True,
+    progress: Progress | None = None,
+) -> Iterator[tuple[Frame, Poses]]:
+    """Each frame of a clip with the poses of its persons, after a pass over the whole clip.
+
+    As `follow`, but for files only: swapped left and right are repaired, gaps of at most `max_gap`
+    seconds filled (`Poses.filled`), and keypoints smoothed without lag. With `recrop` poses are
+    estimated a second time, in boxes that were smoothed too, which is twice the work of the
+    network. `person` chooses one person, see `ClipPoses.only`. Frames come at the end; before,
+    `progress` is called for each frame of each pass. Raises UserError where the source cannot be
+    read, is a camera, or the person is not in it.
+    """
+    if person is not None:
+        check_person(person)
+    name = source.name if isinstance(source, Clip) else source
+    report = progress or (lambda what, done: True)
+    found = _first_poses(estimator, name, every, report)
+    if found is None:
+        return
+    poses, image_wh = found
+    poses = refine_clip(poses if person is None else poses.only(person), max_gap=max_gap)
+    if recrop:
+        again: list[tuple[float, Poses]] = []
+        with Clip.open(name) as clip:
+            for pair in _second_poses(estimator, clip, smooth_boxes(poses, image_wh)):
+                again.append(pair)
+                if not report("poses in smoothed boxes", len(again)):
+                    return
+        poses = refine_clip(ClipPoses.collect(again, poses.skeleton), max_gap=max_gap)
+    if isinstance(source, Clip):
+        yield from zip(source, poses, strict=False)
+    else:
+        with Clip.open(source) as clip:
+            yield from zip(clip, poses, strict=False)
+
+
+def _first_poses(
+    estimator: PoseEstimator, source: str | Path, every: int, report: Progress
+) -> tuple[ClipPoses, tuple[int, int]] | None:
+    """The poses of a clip as they were tracked, and its size (w, h); None where it was stopped."""
+    first: list[tuple[float, Poses]] = []
+    image_wh = (1, 1)
+    with Clip.open(source) as clip:
+        if clip.live:
+            raise UserError(
+                f"{source}: the offline pass needs a clip that ends, found a camera; record it "
+                "first",
+                code="option-conflict",
+            )
+        for frame, found in follow(estimator, clip, every=every, smooth=False):
+            image_wh = frame.image.shape[1], frame.image.shape[0]
+            first.append((frame.time, found))
+            if not report("poses", len(first)):
+                return None
+    return ClipPoses.collect(first, estimator.metadata.skeleton), image_wh
+
+
+def _second_poses(
+    estimator: PoseEstimator, clip: Iterable[Frame], poses: ClipPoses
+) -> Iterator[tuple[float, Poses]]:
+    """The time and the poses of each frame, estimated in the boxes of `poses`.
+
+    Where such a pose does not agree with the one in `poses`, that one stays, but without its
+    interpolated keypoints.
+    """
+
+    def images() -> Iterator[InputImage]:
+        for frame, time, found in zip(clip, poses.times.tolist(), poses, strict=False):
+            height, width = frame.image.shape[:2]
+            shown = found[_touches(found.boxes, (width, height))]
+            ones = rescore(shown.keypoints, np.ones(len(shown)))
+            scores = np.clip(shown.scores / np.maximum(ones, 1e-3), 0, 1)
+            image = InputImage.of(frame.image, shown.boxes, scores)
+            yield replace(image, key=(time, shown))
+
+    for image, second in estimator.stream(images(), select=False):
+        time, first = image.key
+        keypoints = first.keypoints.copy()
+        keypoints[first.filled, 2] = 0
+        again = agree(first, second)
+        keypoints[again] = second.keypoints[again]
+        merged = replace(
+            first,
+            keypoints=keypoints,
+            scores=np.where(again, second.scores, first.scores),
+            filled=None,
+        )
+        yield time, merged[again | ~np.asarray(first.filled.all(axis=1))]
+
+
+def _touches(boxes: NDArray[np.float32], image_wh: tuple[int, int]) -> NDArray[np.bool_]:
+    image = np.array([0, 0, *image_wh], np.float32)
+    touching: NDArray[np.bool_] = iou_of_pairs(boxes, image) > 0
+    return touching
