@@ -64,7 +64,8 @@ colors=(), category='')
   .to_coco_category(category_id=1)
   .to_dict()
 UserError
-draw(image, poses, threshold=0.3, boxes=False, *, ids=False, scores=False, names=False)
+draw(image, poses, threshold=0.3, boxes=False, *, ids=False, scores=False, names=False, \
+color='side')
 evaluate(name_or_file, annotations, images, *, boxes='ground-truth', detector='auto', \
 box_threshold=None, nms='hard', metric='auto', category=None, merge_categories=False, \
 flip_test=True, refine=False, batch_size=64, out=None, progress=None)
@@ -198,7 +199,9 @@ def test_a_docstring_says_units_and_ranges(entry: Entry) -> None:
     said = entry.doc + entry.owners_doc
     for name, parameter in entry.parameters.items():
         # A switch has no unit, and neither has the name of a file.
-        if parameter.annotation is bool or re.search(r"\b(str|Path)\b", str(parameter.annotation)):
+        if parameter.annotation in (bool, "bool") or re.search(
+            r"\b(str|Path)\b", str(parameter.annotation)
+        ):
             continue
         for asks, answer in UNITS.items():
             if re.search(asks, name):

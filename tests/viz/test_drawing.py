@@ -22,6 +22,7 @@ from hrpose.viz import (
     side_by_side,
 )
 from hrpose.viz.drawing import enlarged, line_width
+from refusals import refused
 
 GRAY = 128
 
@@ -88,6 +89,56 @@ def test_a_strided_view_can_be_drawn_on() -> None:
 )
 def test_the_threshold(score: float, threshold: float, visible: bool) -> None:
     assert changed(draw(canvas(), poses(spread(score)), threshold)).any() == visible
+
+
+def visibility(drawn: NDArray[np.uint8]) -> float:
+    """How far the drawing differs from the canvas, over all pixels."""
+    return float(np.abs(drawn.astype(float) - GRAY).sum())
+
+
+def test_unsure_keypoints_are_faint() -> None:
+    seen = [visibility(draw(canvas(), poses(spread(score)))) for score in (0.3, 0.4, 0.5, 0.6, 0.9)]
+    assert seen[0] < seen[1] < seen[2] < seen[3] == seen[4]
+    assert seen[0] > seen[3] / 5  # faint, but seen
+    # Only that keypoint, and the limbs that end in it.
+    points = spread()
+    points[0, 9, 2] = 0.3
+    drawn = draw(canvas(), poses(points))
+    different = (drawn != draw(canvas(), poses(spread()))).any(axis=-1)
+    assert different[int(points[0, 9, 1]), int(points[0, 9, 0])]
+    assert not different[int(points[0, 10, 1]), int(points[0, 10, 0])]
+
+
+def test_unsure_poses_are_faint() -> None:
+    def of(score: float) -> float:
+        scores = np.array([score], np.float32)
+        return visibility(draw(canvas(), replace(poses(spread()), scores=scores)))
+
+    assert of(0.2) < of(0.3) < of(0.5) == of(1.0)
+
+
+def test_faint_shapes_beyond_the_edge_are_harmless() -> None:
+    points = spread(0.4)
+    points[..., :2] -= 60
+    assert changed(draw(canvas(), poses(points))).any()
+    points[..., :2] -= 1e6
+    draw(canvas(), poses(points))
+
+
+def test_persons_may_have_colors_of_their_own() -> None:
+    pair = poses(np.concatenate([spread(), spread() + np.array([1, 30, 0])]))
+    alone = [draw(canvas(), pair[i], color="person") for i in (0, 1)]
+    x, y = spread()[0, 0, :2].astype(int)
+    # A person alone is the first one.
+    np.testing.assert_array_equal(alone[0][y, x], alone[1][y + 30, x + 1])
+    ids = replace(pair, track_ids=np.array([3, 4]))
+    colors = [draw(canvas(), ids[i], color="person")[y + 30 * i, x + i] for i in (0, 1)]
+    assert np.abs(colors[0].astype(int) - colors[1]).max() > 80
+    # The same id has the same color, whoever else is there.
+    again = draw(canvas(), ids[[1, 0]][:1], color="person")[y + 30, x + 1]
+    np.testing.assert_array_equal(again, colors[1])
+    with refused("option-invalid", "side, person", "blue"):
+        draw(canvas(), pair, color="blue")
 
 
 def test_a_limb_needs_both_of_its_ends() -> None:

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -185,6 +186,22 @@ Mark = Annotated[
     str,
     typer.Option(
         help=f"What to draw beside the skeletons, separated by commas: {', '.join(MARKS)}.",
+        rich_help_panel=RESULTS,
+    ),
+]
+
+
+class ColorName(StrEnum):
+    """What colors tell apart in drawings: the words of `hrpose.draw`."""
+
+    side = "side"
+    person = "person"
+
+
+Color = Annotated[
+    ColorName,
+    typer.Option(
+        help="What colors tell apart: a person's left and right side, or the persons.",
         rich_help_panel=RESULTS,
     ),
 ]

@@ -28,6 +28,8 @@ from hrpose.cli.options import (
     THRESHOLD,
     BatchSize,
     BoxThreshold,
+    Color,
+    ColorName,
     Detector,
     FlipTest,
     Mark,
@@ -82,6 +84,7 @@ def predict(
     overwrite: Overwrite = False,
     threshold: Threshold = THRESHOLD,
     mark: Mark = "",
+    color: Color = ColorName.side,
     side_by_side: Annotated[
         str | None,
         typer.Option(
@@ -148,7 +151,7 @@ def predict(
         raise conflict("--boxes: replaces the detector; leave out --detector and --box-threshold")
     inputs = find_inputs(sources)
     _check_options(context, inputs, drawn="images" in kinds or show, save=save, offline=offline)
-    saving = Saving(out, kinds, threshold, marks, overwrite)
+    saving = Saving(out, kinds, threshold, marks, overwrite, color.value)
     read = [] if boxes is None else [boxes]
     saving.check(inputs, others=read)
     estimator = load(
@@ -229,7 +232,7 @@ def _check_options(
         for clip in inputs.clips:
             if clip.file is None:
                 raise conflict(f"{clip}: --offline needs a clip that ends; record it first")
-    if not drawn and (option := first_given(("side-by-side", "mark"))):
+    if not drawn and (option := first_given(("side-by-side", "mark", "color"))):
         raise conflict(f"{option}: needs images in --save, found '{save}'; add images")
 
 

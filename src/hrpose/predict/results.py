@@ -41,8 +41,8 @@ class Saving:
 
     `kinds` are some of images (drawn images and clips), coco, csv, parquet and dataset. Keypoints
     with a score below `threshold` are absent. `marks` are drawn with the skeletons: some of boxes,
-    ids, scores and names, the options of `hrpose.draw`. Results that are there already are replaced
-    only with `overwrite`.
+    ids, scores and names, the options of `hrpose.draw`, as is `color`. Results that are there
+    already are replaced only with `overwrite`.
     """
 
     folder: Path
@@ -50,6 +50,7 @@ class Saving:
     threshold: float
     marks: frozenset[str] = frozenset()
     overwrite: bool = False
+    color: str = "side"
 
     def check(self, inputs: Inputs, *, others: Iterable[Path] = ()) -> None:
         """Raise UserError where a result would replace an input, one of the `others`, or results.
@@ -125,7 +126,8 @@ class Saving:
 
     def draw(self, image: NDArray[np.uint8], poses: Poses, *more: str) -> NDArray[np.uint8]:
         """The image with its skeletons, the marks, and `more` marks."""
-        return draw(image, poses, self.threshold, **dict.fromkeys({*self.marks, *more}, True))
+        marks = dict.fromkeys({*self.marks, *more}, True)
+        return draw(image, poses, self.threshold, color=self.color, **marks)
 
 
 class Results:

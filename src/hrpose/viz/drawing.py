@@ -1,5 +1,7 @@
 """Poses and heatmaps on images, in the colors of their skeleton."""
 
+from __future__ import annotations  # so that help() shows the names of types, not their contents
+
 import colorsys
 from collections.abc import Sequence
 
@@ -7,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose.poses import THRESHOLD, Poses
+from hrpose.errors import UserError
+from hrpose.poses import MIN_SCORE, THRESHOLD, Poses
 from hrpose.skeleton import Color, Skeleton
 from hrpose.viz.shapes import (
     INK,
@@ -25,6 +28,15 @@ from hrpose.viz.shapes import (
 
 # After Okabe and Ito: distinct to most color-blind people, and bright on photos. RGB.
 LEFT, RIGHT, MIDDLE = (0, 158, 255), (255, 140, 0), (90, 220, 120)
+
+# What colors tell apart: the sides of a person, or the persons.
+COLORS = ("side", "person")
+# Keypoints and poses are drawn opaque from these scores on, and fainter below.
+_SURE_KEYPOINT, _SURE_POSE = 0.6, 0.45
+# The opacity of the least sure ones.
+_FAINT_KEYPOINT, _FAINT_POSE = 0.4, 0.65
+# The hues of persons are this part of a circle apart: far, however many there are.
+_GOLDEN = 0.618034
 
 
 def keypoint_colors(skeleton: Skeleton) -> list[Color]:
@@ -81,15 +93,22 @@ def draw(
     ids: bool = False,
     scores: bool = False,
     names: bool = False,
+    color: str = "side",
 ) -> NDArray[np.uint8]:
     """A copy of an (h, w, 3) uint8 RGB image with the skeletons of `poses` on it.
 
-    The person's left limbs are blue, the right ones orange, the others green. Keypoints with a
-    score below `threshold`, in [0, 1], are left out, and so are limbs that end in one. `boxes`
-    draws the persons' boxes, `ids` their track ids (without tracks, their index in `poses`),
-    `scores` the scores of the poses, `names` the names of the keypoints. Line widths grow with the
-    person; small persons are drawn over large ones.
+    With the `color` "side" the person's left limbs are blue, the right ones orange, the others
+    green; with "person" each person has a color, which stays the same in a clip. Keypoints with a
+    score below `threshold`, in [0, 1], are left out, and so are limbs that end in one; the less
+    sure ones are faint, and so are poses with a low score. `boxes` draws the persons' boxes, `ids`
+    their track ids (without tracks, their index in `poses`), `scores` the scores of the poses,
+    `names` the names of the keypoints. Line widths grow with the person; small persons are drawn
+    over large ones.
     """
+    if color not in COLORS:
+        raise UserError(
+            f"color: expected one of {', '.join(COLORS)}, found '{color}'", code="option-invalid"
+        )
     canvas = np.array(image, order="C")
     order = sorted(range(len(poses)), key=lambda person: -person_size(poses, person, threshold))
     for person in order:
@@ -97,7 +116,8 @@ def draw(
         if boxes:
             box(canvas, poses.boxes[person], width * 0.6 + 1.6, INK)
             box(canvas, poses.boxes[person], max(width * 0.6, 1), PAPER)
-        _draw_skeleton(canvas, poses, person, width, threshold)
+        own = _person_color(poses, person) if color == "person" else None
+        _draw_skeleton(canvas, poses, person, width, threshold, own)
     if ids or scores or names:
         _write_labels(canvas, poses, order, threshold, ids=ids, scores=scores, names=names)
     return canvas
@@ -108,36 +128,67 @@ def line_width(size: float) -> float:
     return float(np.clip(size / 70, 1.8, 14))
 
 
+def _number(poses: Poses, person: int) -> int:
+    """The track id of a person, or the index."""
+    return person if poses.track_ids is None else int(poses.track_ids[person])
+
+
+def _person_color(poses: Poses, person: int) -> Color:
+    hue = (0.56 + _GOLDEN * _number(poses, person)) % 1
+    r, g, b = (round(value * 255) for value in colorsys.hsv_to_rgb(hue, 0.75, 1.0))
+    return r, g, b
+
+
+def _opacities(poses: Poses, person: int) -> NDArray[np.float64]:
+    """(k,) the opacity of each keypoint, by its score and that of the pose."""
+    of_keypoints = np.interp(
+        poses.keypoints[person, :, 2], [THRESHOLD, _SURE_KEYPOINT], [_FAINT_KEYPOINT, 1]
+    )
+    of_pose = np.interp(poses.scores[person], [MIN_SCORE, _SURE_POSE], [_FAINT_POSE, 1])
+    result: NDArray[np.float64] = of_keypoints * of_pose
+    return result
+
+
 def _draw_skeleton(
-    canvas: NDArray[np.uint8], poses: Poses, person: int, width: float, threshold: float
+    canvas: NDArray[np.uint8],
+    poses: Poses,
+    person: int,
+    width: float,
+    threshold: float,
+    own: Color | None,
 ) -> None:
-    """All rims first, then the colors, so that no rim crosses a neighboring limb."""
+    """All rims first, then the colors, so that no rim crosses a neighboring limb; in the color
+    `own` of the person, if there is one.
+    """
     # Lists of numbers: many small shapes are drawn faster without arrays.
     keypoints = poses.keypoints[person].tolist()
     present = (poses.keypoints[person, :, 2] >= threshold).tolist()
+    opacity = _opacities(poses, person).tolist()
     limbs = [
-        (start, end, color)
+        (start, end, own or color, min(opacity[start], opacity[end]))
         for (start, end), color in zip(
             poses.skeleton.limbs, limb_colors(poses.skeleton), strict=True
         )
         if present[start] and present[end]
     ]
     dots = [
-        (index, color)
+        (index, own or color, opacity[index])
         for index, color in enumerate(keypoint_colors(poses.skeleton))
         if present[index]
     ]
     rim = 0.5 + width * 0.14
     radius = width * 0.85 + 0.6
-    for start, end, _ in limbs:
-        line(canvas, keypoints[start], keypoints[end], width + 2 * rim, INK)
-    for index, _ in dots:
-        disc(canvas, keypoints[index], radius + rim, INK)
-    for start, end, color in limbs:
-        line(canvas, keypoints[start], keypoints[end], width, color)
-    for index, color in dots:
-        disc(canvas, keypoints[index], radius + rim * 0.5, INK)
-        disc(canvas, keypoints[index], radius, color)
+    # Rims are fainter than colors, which they would darken.
+    for start, end, _, alpha in limbs:
+        line(canvas, keypoints[start], keypoints[end], width + 2 * rim, INK, alpha**2)
+    for index, _, alpha in dots:
+        disc(canvas, keypoints[index], radius + rim, INK, alpha**2)
+    for start, end, color, alpha in limbs:
+        line(canvas, keypoints[start], keypoints[end], width, color, alpha)
+    for index, color, alpha in dots:
+        if alpha >= 1:
+            disc(canvas, keypoints[index], radius + rim * 0.5, INK)
+        disc(canvas, keypoints[index], radius, color, alpha)
 
 
 # [left, top, right, bottom]
@@ -160,8 +211,7 @@ def _write_labels(
         size = _text_size(person_size(poses, person, threshold), canvas)
         if names:
             _write_names(canvas, poses, person, max(10, round(size * 0.8)), threshold, taken)
-        number = person if poses.track_ids is None else int(poses.track_ids[person])
-        label = [f"#{number}"] * ids + [f"{poses.scores[person]:.2f}"] * scores
+        label = [f"#{_number(poses, person)}"] * ids + [f"{poses.scores[person]:.2f}"] * scores
         if label:
             _write_label(canvas, poses, person, "  ".join(label), size, threshold, taken)
 

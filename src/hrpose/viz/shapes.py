@@ -29,7 +29,14 @@ _EXTRA = 1.45
 _FAR = 1e5
 
 
-def line(canvas: NDArray[np.uint8], start: Point, end: Point, width: float, color: Color) -> None:
+def line(
+    canvas: NDArray[np.uint8],
+    start: Point,
+    end: Point,
+    width: float,
+    color: Color,
+    opacity: float = 1.0,
+) -> None:
     """A straight line between two points (x, y). `width` in pixels is at least 1.8."""
     (ax, ay), (bx, by) = _point(start), _point(end)
     length = math.hypot(bx - ax, by - ay)
@@ -38,14 +45,45 @@ def line(canvas: NDArray[np.uint8], start: Point, end: Point, width: float, colo
     reach = max(width - _EXTRA, 0.1) / 2 / length
     x, y = (ay - by) * reach, (bx - ax) * reach
     corners = ((ax + x, ay + y), (bx + x, by + y), (bx - x, by - y), (ax - x, ay - y))
-    _fill(canvas, corners, color)
+    if opacity >= 1:
+        _fill(canvas, corners, color)
+        return
+    part, (left, top) = _part(canvas, corners, 2.0)
+    if part.size:
+        layer = part.copy()
+        _fill(layer, [(px - left, py - top) for px, py in corners], color)
+        cv2.addWeighted(layer, opacity, part, 1 - opacity, 0, dst=part)
 
 
-def disc(canvas: NDArray[np.uint8], center: Point, radius: float, color: Color) -> None:
+def disc(
+    canvas: NDArray[np.uint8], center: Point, radius: float, color: Color, opacity: float = 1.0
+) -> None:
     """A filled circle around (x, y)."""
     x, y = _point(center)
-    at = (round(x * _UNIT), round(y * _UNIT))
-    cv2.circle(canvas, at, round(radius * _UNIT), color, -1, cv2.LINE_AA, _SHIFT)
+    part, left, top = canvas, 0, 0
+    if opacity < 1:
+        part, (left, top) = _part(canvas, [(x, y)], radius + 2)
+        if not part.size:
+            return
+    layer = part if opacity >= 1 else part.copy()
+    at = (round((x - left) * _UNIT), round((y - top) * _UNIT))
+    cv2.circle(layer, at, round(radius * _UNIT), color, -1, cv2.LINE_AA, _SHIFT)
+    if opacity < 1:
+        cv2.addWeighted(layer, opacity, part, 1 - opacity, 0, dst=part)
+
+
+def _part(
+    canvas: NDArray[np.uint8], points: Sequence[tuple[float, float]], margin: float
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """The part of the canvas around points, as a view, and its left upper corner (x, y)."""
+    height, width = canvas.shape[:2]
+    left, right = (min(max(round(x), 0), width) for x in _ends([p[0] for p in points], margin))
+    top, bottom = (min(max(round(y), 0), height) for y in _ends([p[1] for p in points], margin))
+    return canvas[top:bottom, left:right], (left, top)
+
+
+def _ends(values: Sequence[float], margin: float) -> tuple[float, float]:
+    return math.floor(min(values) - margin), math.ceil(max(values) + margin) + 1
 
 
 def ring(canvas: NDArray[np.uint8], center: Point, radius: float, width: int, color: Color) -> None:

@@ -42,6 +42,12 @@ function widthFor(person, threshold) {
   return Math.min(12, Math.max(1, size / 80));
 }
 
+/** How opaque a keypoint is drawn: unsure ones, and those of unsure poses, are faint. As in hrpose.draw. */
+function opacity(score, person) {
+  const ramp = (value, [low, faint], high) => Math.min(1, Math.max(faint, faint + (1 - faint) * (value - low) / (high - low)));
+  return ramp(score, [0.3, 0.4], 0.6) * ramp(person.score, [0.2, 0.65], 0.45);
+}
+
 const css = (rgb) => `rgb(${rgb.join(" ")})`;
 
 function drawPerson(context, person, model, threshold, scale) {
@@ -52,6 +58,8 @@ function drawPerson(context, person, model, threshold, scale) {
   for (const rim of [true, false]) {
     model.limbs.forEach(([i, j], limb) => {
       if (Math.min(points[i].score, points[j].score) < threshold) return;
+      const alpha = opacity(Math.min(points[i].score, points[j].score), person);
+      context.globalAlpha = rim ? alpha * alpha : alpha;
       context.strokeStyle = rim ? RIM : css(model.limb_colors[limb]);
       context.lineWidth = rim ? width * 1.5 : width;
       context.beginPath();
@@ -62,13 +70,17 @@ function drawPerson(context, person, model, threshold, scale) {
   }
   points.forEach((point, index) => {
     if (point.score < threshold) return;
-    for (const [radius, fill] of [[width * 1.25, RIM], [width, css(model.keypoint_colors[index])]]) {
+    const alpha = opacity(point.score, person);
+    const color = css(model.keypoint_colors[index]);
+    for (const [radius, fill, opaque] of [[width * 1.25, RIM, alpha * alpha], [width, color, alpha]]) {
+      context.globalAlpha = opaque;
       context.fillStyle = fill;
       context.beginPath();
       context.arc((point.x + 0.5) * scale, (point.y + 0.5) * scale, radius, 0, 2 * Math.PI);
       context.fill();
     }
   });
+  context.globalAlpha = 1;
 }
 
 function drawNames(context, person, threshold, scale, nameOf) {
