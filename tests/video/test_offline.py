@@ -1,3 +1,4 @@
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 import hrpose
 from clips import colors, times, write_clip
+from hrpose.detection.factory import FunctionDetector
 from hrpose.poses import Poses
 from hrpose.skeletons import COCO_17
 from hrpose.video import ClipPoses, follow, follow_offline, refine_clip
@@ -208,6 +210,22 @@ def test_a_clip_of_two_persons(tmp_path: Path) -> None:
                 distances.append(each.min())
         errors[name] = float(np.mean(distances))
     assert errors["offline"] < 0.75 * errors["online"]
+
+
+def test_frames_are_not_kept(tmp_path: Path) -> None:
+    """Poses may refer to their pixels; those of a whole clip would fill the memory."""
+    path = write_clip(tmp_path / "a.mp4", colors(4), times(4))
+    estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector="full-image")
+    alive: list[weakref.ref[np.ndarray]] = []
+
+    def watch(image: np.ndarray) -> np.ndarray:
+        alive.append(weakref.ref(image))
+        return np.array([[4.0, 4.0, 30.0, 40.0]])
+
+    estimator.detector = FunctionDetector(watch)
+    for _ in follow_offline(estimator, path, every=1):
+        assert sum(image() is not None for image in alive) <= 1
+    assert len(alive) == 4
 
 
 def test_one_person_of_a_clip(tmp_path: Path) -> None:

@@ -356,45 +356,66 @@ def follow_offline(
         check_person(person)
     name = source.name if isinstance(source, Clip) else source
     report = progress or (lambda what, done: True)
-    found = _first_poses(estimator, name, every, report)
-    if found is None:
-        return
-    poses, image_wh = found
-    poses = refine_clip(poses if person is None else poses.only(person), max_gap=max_gap)
-    if recrop:
-        again: list[tuple[float, Poses]] = []
-        with Clip.open(name) as clip:
-            for pair in _second_poses(estimator, clip, smooth_boxes(poses, image_wh)):
-                again.append(pair)
-                if not report("poses in smoothed boxes", len(again)):
-                    return
-        poses = refine_clip(ClipPoses.collect(again, poses.skeleton), max_gap=max_gap)
-    if isinstance(source, Clip):
-        yield from zip(source, poses, strict=False)
-    else:
-        with Clip.open(source) as clip:
-            yield from zip(clip, poses, strict=False)
-
-
-def _first_poses(
-    estimator: PoseEstimator, source: str | Path, every: int, report: Progress
-) -> tuple[ClipPoses, tuple[int, int]] | None:
-    """The poses of a clip as they were tracked, and its size (w, h); None where it was stopped."""
-    first: list[tuple[float, Poses]] = []
-    image_wh = (1, 1)
-    with Clip.open(source) as clip:
+    skeleton = estimator.metadata.skeleton
+    first = _Pass("poses", report)
+    with Clip.open(name) as clip:
         if clip.live:
             raise UserError(
-                f"{source}: the offline pass needs a clip that ends, found a camera; record it "
-                "first",
+                f"{name}: the offline pass needs a clip that ends, found a camera; record it first",
                 code="option-conflict",
             )
-        for frame, found in follow(estimator, clip, every=every, smooth=False):
-            image_wh = frame.image.shape[1], frame.image.shape[0]
-            first.append((frame.time, found))
-            if not report("poses", len(first)):
-                return None
-    return ClipPoses.collect(first, estimator.metadata.skeleton), image_wh
+        size: list[tuple[int, int]] = []
+        followed = follow(estimator, clip, every=every, smooth=False)
+        poses = first.collect(_timed(followed, size), skeleton)
+    if first.stopped:
+        return
+    poses = refine_clip(poses if person is None else poses.only(person), max_gap=max_gap)
+    if recrop:
+        second = _Pass("poses in smoothed boxes", report)
+        with Clip.open(name) as clip:
+            again = _second_poses(estimator, clip, smooth_boxes(poses, size[0]))
+            poses = refine_clip(second.collect(again, skeleton), max_gap=max_gap)
+        if second.stopped:
+            return
+    if isinstance(source, Clip):
+        yield from _with_frames(source, poses)
+    else:
+        with Clip.open(source) as clip:
+            yield from _with_frames(clip, poses)
+
+
+def _timed(
+    followed: Iterable[tuple[Frame, Poses]], size: list[tuple[int, int]]
+) -> Iterator[tuple[float, Poses]]:
+    """The times of the frames with their poses; the (w, h) of the frames is put into `size`."""
+    for frame, found in followed:
+        size[:] = [(frame.image.shape[1], frame.image.shape[0])]
+        yield frame.time, found
+
+
+def _with_frames(clip: Iterable[Frame], poses: ClipPoses) -> Iterator[tuple[Frame, Poses]]:
+    for frame, found in zip(clip, poses, strict=False):
+        height, width = frame.image.shape[:2]
+        yield frame, replace(found, image_wh=(width, height))
+
+
+class _Pass:
+    """Collects the poses of one pass over a clip, and reports its progress."""
+
+    def __init__(self, what: str, report: Progress) -> None:
+        self.stopped = False
+        self._what, self._report = what, report
+
+    def collect(self, found: Iterable[tuple[float, Poses]], skeleton: Skeleton) -> ClipPoses:
+        """Until `found` ends, or the report says that it should stop."""
+        return ClipPoses.collect(self._reported(found), skeleton)
+
+    def _reported(self, found: Iterable[tuple[float, Poses]]) -> Iterator[tuple[float, Poses]]:
+        for done, pair in enumerate(found, start=1):
+            yield pair
+            if not self._report(self._what, done):
+                self.stopped = True
+                return
 
 
 def _second_poses(
