@@ -73,6 +73,8 @@ _SOURCES = {
     "cvat": "annotations.xml",
     "label-studio": "export.json",
     "labelme": "folder",
+    "deeplabcut": "CollectedData_me.csv",
+    "sleap": "labels.slp",
     "csv": "table.csv",
     "coco": "other.json",
 }
@@ -139,7 +141,7 @@ def _reader(name: str, source: Source) -> Callable[..., None]:
         if found < total:
             typer.echo(f"  {total - found} of {total} images were not found; see --images")
         if found and (out / "images").exists():
-            typer.echo(f"images: {out / 'images'}{'' if copy else ', a link'}")
+            typer.echo(f"images: {out / 'images'}{', a link' * (out / 'images').is_symlink()}")
         elif found and done.found.files is not None:
             typer.echo(f"images: {done.found.files.path}; name it with --images, or use --copy")
 

@@ -49,6 +49,12 @@ SOURCES: Mapping[str, Source] = {
     "labelme": Source(
         "labelme", "The folder of the JSON files", "labelme, one file for each image"
     ),
+    "deeplabcut": Source(
+        "deeplabcut",
+        "CollectedData_NAME.csv or .h5, or a folder of them",
+        "DeepLabCut, one animal or several",
+    ),
+    "sleap": Source("sleap", "labels.slp, or a package .pkg.slp", "SLEAP"),
     "csv": Source(
         "csv",
         "The table, with a header",

@@ -59,7 +59,7 @@ def to_coco(
         from hrpose.data.skeleton_file import to_yaml
 
         files["skeleton.yaml"] = to_yaml(found.skeleton)
-    _write(out, files, {"images": found}, copy)
+    _write(out, files, {"images": found}, copy or found.copied)
     return Converted(found, written, tuple(files))
 
 

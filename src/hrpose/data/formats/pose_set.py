@@ -66,14 +66,15 @@ class LabeledImage:
 class PoseSet:
     """A data set.
 
-    `files` are the image files, where they are known; `notes` are lines for the user about what
-    was left out.
+    `files` are the image files, where they are known; `copied` where they can only be copied, as
+    they are in no folder. `notes` are lines for the user about what was left out.
     """
 
     skeleton: Skeleton
     images: tuple[LabeledImage, ...]
     files: ImageFiles | None = None
     notes: tuple[str, ...] = ()
+    copied: bool = False
 
     @property
     def images_found(self) -> int:
@@ -103,6 +104,7 @@ def pose_set(
     found: Skeleton | None = None,
     category: str = "person",
     notes: Sequence[str] = (),
+    copied: bool = False,
 ) -> PoseSet:
     """A checked set: each image once, every keypoint known.
 
@@ -133,7 +135,7 @@ def pose_set(
     unknown = names.keys() - set(skeleton.keypoints)
     if unknown:
         raise _unknown_keypoint(images, unknown, skeleton)
-    return PoseSet(skeleton, tuple(images), files, tuple(notes))
+    return PoseSet(skeleton, tuple(images), files, tuple(notes), copied)
 
 
 def _without_nobody(images: Sequence[LabeledImage]) -> tuple[list[LabeledImage], int]:
