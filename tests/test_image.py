@@ -1,5 +1,6 @@
 """Reading images, good and bad, and encoding them."""
 
+import base64
 import contextlib
 import io
 import os
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
 
+from hrpose import file_kinds
 from hrpose import image as image_module
 from hrpose.errors import UserError
 from hrpose.image import encode, exif_orientation, image_size, is_upright, read_image, read_reduced
@@ -51,6 +53,12 @@ PIXELS = np.array(gradient())
         ("JPEG", {"quality": 95}, 12),
         ("MPO", {"quality": 95, "save_all": True, "append_images": [gradient()]}, 12),
         ("GIF", {}, 40),
+        ("AVIF", {"quality": 95}, 12),
+        ("JPEG2000", {}, 0),
+        ("PPM", {}, 0),
+        ("PCX", {}, 0),
+        ("SGI", {}, 0),
+        ("TGA", {}, 0),
     ],
 )
 def test_every_kind_of_file(kind: str, options: dict[str, Any], tolerance: int) -> None:
@@ -73,7 +81,7 @@ def test_every_kind_of_file(kind: str, options: dict[str, Any], tolerance: int) 
         (Image.new("RGB", (16, 16), (200, 100, 50)).convert("CMYK"), "JPEG", (200, 100, 50)),
         (Image.new("I;16", (4, 3), 65535), "PNG", (255, 255, 255)),
         (Image.new("I;16", (4, 3), 32896), "PNG", (128, 128, 128)),
-        (Image.new("I;16", (4, 3), 257), "TIFF", (1, 1, 1)),
+        (Image.new("I;16", (4, 3), 16448), "TIFF", (64, 64, 64)),
         (Image.new("RGBA", (4, 3), (10, 20, 30, 255)), "PNG", (10, 20, 30)),
         (Image.new("RGBA", (4, 3), (10, 20, 30, 0)), "PNG", (255, 255, 255)),
         (Image.new("RGBA", (4, 3), (0, 0, 0, 51)), "PNG", (204, 204, 204)),
@@ -276,7 +284,8 @@ JPEG = encoded(gradient(400, 300), "JPEG", quality=90)
         (encoded(gradient(), "TIFF")[:-30], "image-damaged"),
         (encoded(gradient(), "TIFF")[:40], "image-unsupported"),
         (encoded(gradient(), "GIF")[:-300], "image-damaged"),
-        (encoded(gradient(), "PPM"), "image-unsupported"),
+        (encoded(gradient(), "EPS"), "image-unsupported"),
+        (encoded(gradient(), "ICNS"), "image-unsupported"),
         (encoded(gradient(), "PDF"), "image-unsupported"),
         (encoded(Image.new("F", (4, 3), 0.5), "TIFF"), "image-unsupported"),
         (encoded(Image.new("I", (4, 3), 70000), "TIFF"), "image-unsupported"),
@@ -330,6 +339,64 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_name_stays_on_one_line() -> None:
     with refused("image-unsupported", "two\\nlines\\x1b[31m.jpg"):
         read_image(b"words", name="two\nlines\x1b[31m.jpg")
+
+
+# A gradient of 64 x 48 pixels; the package that reads HEIC does not write it.
+HEIC = zlib.decompress(base64.b85decode(
+    b"c-muNV30{GsVvAy%}izhg51nBLl8SRGck>Ufw49>wIq=N0u(b+a*CjAhJwuG5(YG&l$nzcHpIn&fe{FSfN>#&27*"
+    b"u^R?f`KO9S&jqM|@fDif5KQI>27V)7MamgK^f{LL&VDge@VGYgXQfpi&AnKL6ZNN56Bk=zG{KYxGxU|`^9P5|nVa"
+    b"A4$N{Qn=MfElEM8HD6^F*zgxCAFLw8PQ}GC^WK8d-Y`5&K(>X1`0qSW)Q)km;_YL=E8We_&_Jn65-_hoT9wsoC=^"
+    b"QF9TZxP)H=RxF8kkGY2TvNX|(tfU-f3H-OS0!1VwB{|_J<hy@BVD>6ZX%p4pXKuRLBAQu+Mz;I)2WMXD*0kUIrQx"
+    b"ZXe9H_y#KH}N`FaC^L6GT_Co}VW=Pxb5D*Sk*e?#?SZbo5BlE)LJEna&0ZPdIi*y*2$@XY*7((vUgL>hA838PDzu"
+    b"PKu~(@l^<HNL}~jcDa2)@wvAEloN5`"
+))  # fmt: skip
+
+
+def test_heic_is_read() -> None:
+    pytest.importorskip("pi_heif", reason="needs hrpose[heic]")
+    found = read_image(HEIC)
+    assert found.shape == (48, 64, 3)
+    assert image_size(HEIC) == (64, 48)
+    assert found[0, 0, 0] < 20 < 230 < found[0, -1, 0]
+
+
+def test_heic_without_its_package_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_kinds, "_HEIF_PACKAGES", ("no_such_package",))
+    monkeypatch.setattr(file_kinds.Image, "OPEN", {
+        name: opener for name, opener in Image.OPEN.items() if name != "HEIF"
+    })  # fmt: skip
+    file_kinds.other_formats.cache_clear()
+    with refused("package-missing", "a.heic", "hrpose[heic]"):
+        read_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "a.heic")
+    file_kinds.other_formats.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("data", "mention"),
+    [(b"%PDF-1.4 \x80", "a PDF"), (b"words", "a text file"), (b"PK\3\4..", "zip")],
+)
+def test_a_message_says_what_else_it_is(data: bytes, mention: str) -> None:
+    with refused("image-unsupported", mention):
+        read_image(data)
+
+
+def test_further_pages_and_frames_are_noted(caplog: pytest.LogCaptureFixture) -> None:
+    for kind, count in (("TIFF", "3 pages"), ("GIF", "several frames")):
+        frames = [Image.new("RGB", (8, 6), color) for color in ("red", "blue", "green")]
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+        caplog.clear()
+        with caplog.at_level("INFO", "hrpose"):
+            read_image(data, "a")
+        assert [count in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_files_of_proc_are_not_read() -> None:
+    """They say that they are empty, and some block their reader."""
+    path = Path("/proc/kmsg")
+    if not path.exists():
+        pytest.skip("no /proc")
+    with pytest.raises(UserError):
+        read_image(path)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)

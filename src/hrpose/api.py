@@ -32,6 +32,7 @@ def load(
     refine: bool = False,
     exact: bool = False,
     batch_size: int = 16,
+    bit_depth: int | None = None,
     threads: int | None = None,
 ) -> PoseEstimator:
     """Load weights by name (`w16-small` is inside the package), from a file, or `hf:owner/name`.
@@ -42,9 +43,10 @@ def load(
     dropped; by default the threshold is the detector's own. Poses with a score below `min_score`,
     in [0, 1], are dropped; by default 0.2 for detected persons, 0 in given boxes. Large JPEG files
     are decoded at a reduced size where the crops are small anyway; `exact` decodes them at full
-    size, as `evaluate` does. `flip_test`, `refine` and `batch_size` (crops) are those of
-    `PoseEstimator`. The networks run in at most `threads` threads, by default on all usable cores.
-    Raises UserError where there are no such weights or no such detector.
+    size, as `evaluate` does. `flip_test`, `refine`, `batch_size` (crops) and `bit_depth` (8 to 16,
+    of files with more than 8 bits a channel) are those of `PoseEstimator`. The networks run in at
+    most `threads` threads, by default on all usable cores. Raises UserError where there are no such
+    weights or no such detector.
     """
     return PoseEstimator(
         open_session(find(name_or_file), threads),
@@ -54,6 +56,7 @@ def load(
         refine=refine,
         exact=exact,
         batch_size=batch_size,
+        bit_depth=bit_depth,
     )
 
 

@@ -73,7 +73,8 @@ class PoseEstimator:
     Large JPEG files are decoded at a half, a quarter or an eighth of their size where every crop
     is that much smaller anyway: several times faster, and points differ by a fraction of a
     heatmap's pixel. With `exact` they are decoded in full; so they are with `refine`, whose second
-    boxes may be smaller. Arrays of pixels are used as they are.
+    boxes may be smaller. Files with more than 8 bits a channel are scaled from `bit_depth` bits,
+    by default those that their values have. Arrays of pixels are used as they are.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class PoseEstimator:
         refine: bool = False,
         exact: bool = False,
         batch_size: int = 16,
+        bit_depth: int | None = None,
     ) -> None:
         if batch_size < 1:
             raise UserError(
@@ -93,6 +95,10 @@ class PoseEstimator:
             )
         if min_score is not None and not 0 <= min_score <= 1:
             raise UserError(f"min_score: expected 0 to 1, found {min_score}", code="option-invalid")
+        if bit_depth is not None and not 8 <= bit_depth <= 16:
+            raise UserError(
+                f"bit_depth: expected 8 to 16, found {bit_depth}", code="option-invalid"
+            )
         self.session = session
         self.detector: Detector = detector or FullImage()
         self.min_score = min_score
@@ -100,6 +106,7 @@ class PoseEstimator:
         self.refine = refine
         self.exact = exact
         self.batch_size = batch_size
+        self.bit_depth = bit_depth
 
     @property
     def metadata(self) -> Metadata:
@@ -225,9 +232,15 @@ class PoseEstimator:
             file = content
         if boxes is not None or isinstance(self.detector, FullImage):
             if file is None:
-                return InputImage.of(content, boxes, box_scores)
-            return InputImage.reduced(file, self.metadata, boxes, box_scores, size=size)
-        seen = InputImage.of(content) if file is None else self._overview(file, size)
+                return InputImage.of(content, boxes, box_scores, bit_depth=self.bit_depth)
+            return InputImage.reduced(
+                file, self.metadata, boxes, box_scores, size=size, bit_depth=self.bit_depth
+            )
+        seen = (
+            InputImage.of(content, bit_depth=self.bit_depth)
+            if file is None
+            else self._overview(file, size)
+        )
         # The last pixels of a reduced image may reach over its edge, and boxes must not.
         width, height = (seen.boxes[0, 2:] // seen.reduction).astype(int)
         found = self.detector(seen.pixels[:height, :width]).best(MAX_PERSONS)
@@ -236,7 +249,14 @@ class PoseEstimator:
             if file is None:
                 image = InputImage.of(seen.pixels, *persons)
             else:
-                image = InputImage.reduced(file, self.metadata, *persons, overview=seen, size=size)
+                image = InputImage.reduced(
+                    file,
+                    self.metadata,
+                    *persons,
+                    overview=seen,
+                    size=size,
+                    bit_depth=self.bit_depth,
+                )
         except UserError as error:
             raise UserError(f"detector {self.detector.name}: {error}", code=error.code) from error
         return replace(image, detected=True)
@@ -245,9 +265,10 @@ class PoseEstimator:
         """The image at no less than twice the size of the detector's input, if that is known."""
         input_wh: tuple[int, int] | None = getattr(self.detector, "input_wh", None)
         if input_wh is None:
-            return InputImage.of(file)
+            return InputImage.of(file, bit_depth=self.bit_depth)
         size = size or image_size(file)
-        pixels, reduction = read_reduced(file, min(np.divide(size, input_wh)) / 2)
+        limit = min(np.divide(size, input_wh)) / 2
+        pixels, reduction = read_reduced(file, limit, bit_depth=self.bit_depth)
         return InputImage(pixels, np.array([[0.0, 0.0, *size]]), np.ones(1), reduction)
 
     def stream(

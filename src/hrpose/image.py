@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import logging
+import stat
 import struct
 import threading
 import warnings
@@ -19,17 +21,19 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from hrpose.bit_depth import to_8_bits
 from hrpose.errors import UserError
+from hrpose.file_kinds import COMMON_FORMATS, HEAD, kind_of, not_regular, other_formats
 
 MAX_BYTES = 200_000_000
 MAX_PIXELS = 100_000_000
 
-# Pillow knows many more; each is code that hostile bytes could reach. JPEG includes MPO, the
-# several views that some cameras write.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-# The suffixes of such files; in a folder, others are ignored.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".mpo")
-
+# The suffixes of such files, for lists of names without content.
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif",
+    ".mpo", ".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm",
+    ".psd", ".qoi", ".sgi", ".pcx", ".tga",
+)  # fmt: skip
 # The suffixes of the files that `encode` writes.
 WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -46,6 +50,12 @@ _UPRIGHT = {
 _SIDEWAYS = (5, 6, 7, 8)
 # TIFF's tags of the stored size.
 _WIDTH, _HEIGHT = ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength
+# Formats that may have 16 bits a channel, and those whose further images are frames in time.
+_DEEP = ("PNG", "TIFF", "PPM", "JPEG2000")
+_ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
+
+# Notes on images that were read all the same, as (name, note).
+_log = logging.getLogger(__name__)
 
 # Python's warning filters belong to the whole process, so only one thread may change them. Nothing
 # that takes long is done while the lock is held: other threads are decoding.
@@ -60,21 +70,32 @@ def read_image(
     source: str | PathLike[str] | bytes,
     name: str | None = None,
     *,
+    bit_depth: int | None = None,
     max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
 ) -> NDArray[np.uint8]:
     """An image as (h, w, 3) uint8 RGB, upright, from a path or from the bytes of a file.
 
     The first image of a file with several. The EXIF orientation is honored, transparency shown
-    on white, 16-bit gray scaled from [0, 65535] to [0, 255]; color profiles are not applied.
-    `name` stands in messages for bytes.
+    on white; color profiles are not applied. More than 8 bits a channel are scaled from `bit_depth`
+    bits, 1 to 16, by default those that the file's values have (`hrpose.bit_depth.scaling_of`).
+    The logger `hrpose.image` notes such a scaling, and that a file has further images, at level
+    INFO. `name` stands in messages for bytes.
 
-    Raises UserError, naming the file, where it cannot be read, is not of `FORMATS`, is damaged or
-    cut off, or has more than `max_bytes` or `max_pixels`; both are checked before decoding.
+    Raises UserError, naming the file, where it cannot be read, is not of
+    `hrpose.file_kinds.FORMATS`, is damaged or cut off, or has more than `max_bytes` or
+    `max_pixels`; both are checked before decoding.
     """
     label = _label(source, name)
-    with _open(_content(source, label, max_bytes), label, max_pixels) as image:
-        return _decoded(image, label)
+    data = _content(source, label, max_bytes)
+    with _open(data, label, max_pixels) as image:
+        return _decoded(image, data, label, bit_depth)
+
+
+def open_image(source: str | PathLike[str] | bytes, name: str | None = None) -> Image.Image:
+    """A file's image, not decoded yet. Raises as `image_size` does."""
+    label = _label(source, name)
+    return _open(_content(source, label, MAX_BYTES), label, MAX_PIXELS)
 
 
 def from_pillow(image: Image.Image, name: str | None = None) -> NDArray[np.uint8]:
@@ -84,11 +105,15 @@ def from_pillow(image: Image.Image, name: str | None = None) -> NDArray[np.uint8
     """
     label = _label(b"", name)
     _bound(label, "pixels", image.width * image.height, MAX_PIXELS)
-    return _decoded(image, label)
+    return _decoded(image, b"", label, None)
 
 
 def read_reduced(
-    source: str | PathLike[str] | bytes, max_factor: float, name: str | None = None
+    source: str | PathLike[str] | bytes,
+    max_factor: float,
+    name: str | None = None,
+    *,
+    bit_depth: int | None = None,
 ) -> tuple[NDArray[np.uint8], int]:
     """An image as `read_image`, and the factor by which it is smaller: 1, 2, 4 or 8.
 
@@ -98,11 +123,12 @@ def read_reduced(
     `read_image`.
     """
     label = _label(source, name)
-    with _open(_content(source, label, MAX_BYTES), label, MAX_PIXELS) as image:
+    data = _content(source, label, MAX_BYTES)
+    with _open(data, label, MAX_PIXELS) as image:
         factor = _factor(image, max_factor)
         if factor > 1:
             image.draft(None, (image.width // factor, image.height // factor))
-        return _decoded(image, label), factor
+        return _decoded(image, data, label, bit_depth), factor
 
 
 def _factor(image: Image.Image, max_factor: float) -> int:
@@ -119,18 +145,32 @@ def _factor(image: Image.Image, max_factor: float) -> int:
     return 1
 
 
-def _decoded(image: Image.Image, label: str) -> NDArray[np.uint8]:
+def _decoded(
+    image: Image.Image, data: bytes, label: str, bit_depth: int | None
+) -> NDArray[np.uint8]:
     try:
-        pixels = _to_rgb(image, label)
+        pixels = _to_rgb(image, data, label, bit_depth)
     except ImageError:
         raise
     except Exception as error:  # a decoder may raise anything at damaged bytes
         raise _damaged(label, error) from error
+    if _log.isEnabledFor(logging.INFO) and (more := _further(image)):
+        _log.info("%s: %s", label, f"{more}, of which the first is read")
     # Pillow turns TIFF files while decoding. PNG files may have their EXIF behind the pixels.
     orientation = 1 if image.format == "TIFF" else _orientation(image)
     if orientation in _UPRIGHT:
         pixels = pixels.transpose(_UPRIGHT[orientation])
     return np.array(pixels)
+
+
+def _further(image: Image.Image) -> str | None:
+    """What a file has beside its first image, where that is no view or size of the same."""
+    with contextlib.suppress(Exception):  # damage behind the first image
+        if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+            return f"{getattr(image, 'n_frames', 1)} pages"
+        if image.format in _ANIMATED and getattr(image, "is_animated", False):
+            return "several frames"
+    return None
 
 
 def image_size(
@@ -150,6 +190,13 @@ def is_upright(source: str | PathLike[str] | bytes, name: str | None = None) -> 
     Raises UserError as `image_size` does.
     """
     return exif_orientation(source, name) == 1
+
+
+def is_animated(source: str | PathLike[str] | bytes) -> bool:
+    """Whether an image's file has several frames, to be read as a clip; False if it is damaged."""
+    with contextlib.suppress(Exception), open_image(source) as image:
+        return image.format in _ANIMATED and bool(getattr(image, "is_animated", False))
+    return False
 
 
 def exif_orientation(source: str | PathLike[str] | bytes, name: str | None = None) -> int:
@@ -197,16 +244,15 @@ def _open(data: bytes, label: str, max_pixels: int) -> Image.Image:
     """The image with its header read and its size checked."""
     with _quiet():  # Pillow warns of sizes, which are checked here, and of odd metadata
         try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            try:
+                image = Image.open(io.BytesIO(data), formats=COMMON_FORMATS)
+            except UnidentifiedImageError:
+                image = Image.open(io.BytesIO(data), formats=other_formats())
             _bound(label, "pixels", image.width * image.height, max_pixels)
             if isinstance(image, TiffImageFile):
                 _read_tags(image)
         except UnidentifiedImageError:
-            raise ImageError(
-                f"{label}: expected an image ({', '.join(FORMATS)}), found something else; "
-                "convert it to JPEG or PNG",
-                code="image-unsupported",
-            ) from None
+            raise _unsupported(data, label) from None
         except Image.DecompressionBombError:
             raise ImageError(
                 f"{label}: expected at most {max_pixels:,} pixels, found far more; make it smaller",
@@ -217,6 +263,26 @@ def _open(data: bytes, label: str, max_pixels: int) -> Image.Image:
         except Exception as error:  # a decoder may raise anything at damaged bytes
             raise _damaged(label, error) from error
         return image
+
+
+def _unsupported(data: bytes, label: str) -> ImageError:
+    """The error for bytes that no format of the installed packages fits, by what they are."""
+    kind = kind_of(data[:HEAD])
+    if kind.name == "HEIC image" and "HEIF" not in other_formats():
+        return ImageError(
+            f"{label}: is {kind}, for which a package is missing; pip install 'hrpose[heic]'",
+            code="package-missing",
+        )
+    if kind.role == "image":
+        return ImageError(
+            f"{label}: is {kind} that is damaged, or that the installed Pillow cannot read; copy "
+            "it again, update Pillow, or convert it to JPEG or PNG",
+            code="image-unsupported",
+        )
+    return ImageError(
+        f"{label}: expected an image, found {kind}; convert it to JPEG or PNG",
+        code="image-unsupported",
+    )
 
 
 @contextlib.contextmanager
@@ -251,11 +317,11 @@ def read_bytes(
                 f"{label}: expected an image, found a folder; name the files in it",
                 code="file-unreadable",
             )
-        if path.exists() and not path.is_file():
-            raise ImageError(
-                f"{label}: expected an image, found a device or pipe; name a file",
-                code="file-unreadable",
-            )
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise ImageError(str(not_regular(label, found.st_mode)), code="file-unreadable")
+        if not found.st_size:  # so say files of /proc, which may block whoever reads them
+            return b""
         with path.open("rb") as file:
             return file.read(max_bytes + 1)
     except FileNotFoundError:
@@ -326,12 +392,14 @@ def _chunk(kind: bytes, content: bytes = b"") -> bytes:
     return struct.pack(">I", len(content)) + part + struct.pack(">I", zlib.crc32(part))
 
 
-def _to_rgb(image: Image.Image, label: str) -> Image.Image:
+def _to_rgb(image: Image.Image, data: bytes, label: str, bit_depth: int | None) -> Image.Image:
     """Decode, and bring every kind of pixel to 8-bit RGB."""
     image.load()
-    if image.mode.startswith("I;16"):
-        wide = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.format in _DEEP or image.mode.startswith("I;16"):
+        image, reason = to_8_bits(image, data, bit_depth)
+        if reason is not None:
+            note = f"more than 8 bits a channel, {reason}; --bit-depth forces another depth"
+            _log.info("%s: %s", label, note)
     if image.mode in ("I", "F"):
         # The values of black and white are unknown.
         raise ImageError(

@@ -128,12 +128,14 @@ class ImageSource:
             pixels = _of_tensor(given)
         return np.ascontiguousarray(pixels[..., ::-1]) if self.bgr else pixels
 
-    def pixels(self) -> NDArray[np.uint8]:
-        """The upright image (h, w, 3) uint8 RGB; a file is read. Raises UserError as `content`."""
+    def pixels(self, bit_depth: int | None = None) -> NDArray[np.uint8]:
+        """The upright image (h, w, 3) uint8 RGB; a file is read, with the `bit_depth` of
+        `read_image`. Raises UserError as `content`.
+        """
         content = self.content()
         if isinstance(content, np.ndarray):
             return content
-        return read_image(content, self.name or None)
+        return read_image(content, self.name or None, bit_depth=bit_depth)
 
     def __reduce__(self) -> tuple[Any, ...]:
         given = self.given if isinstance(self.given, Path) else None
@@ -220,13 +222,19 @@ class InputImage:
 
     @classmethod
     def of(
-        cls, image: AnyImage, boxes: ArrayLike | None = None, box_scores: ArrayLike | None = None
+        cls,
+        image: AnyImage,
+        boxes: ArrayLike | None = None,
+        box_scores: ArrayLike | None = None,
+        *,
+        bit_depth: int | None = None,
     ) -> InputImage:
         """Read an image and check its boxes; without boxes the full image is one box.
 
-        Raises UserError where the image cannot be read, and which box is wrong and how.
+        `bit_depth` is that of `read_image`. Raises UserError where the image cannot be read, and
+        which box is wrong and how.
         """
-        pixels = ImageSource.of(image).pixels()
+        pixels = ImageSource.of(image).pixels(bit_depth)
         height, width = pixels.shape[:2]
         return cls(pixels, *_check(boxes, box_scores, width, height))
 
@@ -239,6 +247,7 @@ class InputImage:
         box_scores: ArrayLike | None = None,
         overview: InputImage | None = None,
         size: tuple[int, int] | None = None,
+        bit_depth: int | None = None,
     ) -> InputImage:
         """As `of`, but decoded at the smallest size at which no crop has to be enlarged.
 
@@ -251,7 +260,7 @@ class InputImage:
         limit = min((min(np.divide(crop.size, crop.input_wh)) for crop in crops), default=np.inf)
         if overview is not None and overview.reduction <= max(1, limit):
             return cls(overview.pixels, checked, scores, overview.reduction, size=size)
-        pixels, reduction = read_reduced(file, limit)
+        pixels, reduction = read_reduced(file, limit, bit_depth=bit_depth)
         return cls(pixels, checked, scores, reduction, size=size)
 
     def cut(self, crop: Crop) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ import json
 import mmap
 import os
 import re
+import stat
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +24,7 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO, TypeVar
 
 from hrpose.errors import UserError
+from hrpose.file_kinds import not_regular
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -45,10 +47,15 @@ _FIXED = {1: 8, 5: 4}  # and how many bytes those have that are all of one lengt
 
 
 def read_file(path: Path, max_bytes: int) -> bytes:
-    """The content of a file. Raises UserError where it cannot be read or is larger."""
+    """The content of a regular file. Raises UserError where it cannot be read or is larger."""
     try:
-        with path.open("rb") as file:
-            content = file.read(max_bytes + 1)
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise not_regular(path, found.st_mode)
+        content = b""
+        if found.st_size:  # files of /proc say 0, and may block whoever reads them
+            with path.open("rb") as file:
+                content = file.read(max_bytes + 1)
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror or error}); check the path",
@@ -59,6 +66,15 @@ def read_file(path: Path, max_bytes: int) -> bytes:
             f"{path}: expected at most {max_bytes:,} bytes, found more", code="file-too-large"
         )
     return content
+
+
+def without_secrets(address: str) -> str:
+    """An address as messages and results show it: without user, password and what follows a "?"."""
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        return address
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def read_json(path: Path) -> Any:

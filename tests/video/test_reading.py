@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from clips import colors, times, write_clip
-from hrpose.video import Clip, reading
+from hrpose.video import Clip, decoding, live
 from refusals import refused
 
 
@@ -38,13 +38,34 @@ def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     np.testing.assert_array_equal(read(path)[1].image, images[1])
 
 
+PIXELS = {"mjpeg": "yuvj420p"}
+
+
 @pytest.mark.parametrize(
     ("name", "codec"),
-    [("a.mp4", "libx264"), ("a.avi", "mpeg4"), ("a.mov", "libx264"), ("a.webm", "libvpx")],
-)
-def test_containers(tmp_path: Path, name: str, codec: str) -> None:
+    [
+        ("a.mp4", "libx264"), ("a.avi", "mpeg4"), ("a.mov", "libx264"), ("a.webm", "libvpx"),
+        ("a.mts", "libx264"), ("a.m2ts", "libx264"), ("a.ts", "libx264"), ("a.3gp", "libx264"),
+        ("a.flv", "libx264"), ("a.mpg", "mpeg2video"), ("a.vob", "mpeg2video"), ("a.wmv", "wmv2"),
+        ("a.mxf", "mpeg2video"), ("a.nut", "mpeg4"), ("a.ogv", "libvpx"), ("a.ivf", "libvpx"),
+        ("a.mjpeg", "mjpeg"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("named", [True, False])
+def test_containers(tmp_path: Path, name: str, codec: str, named: bool) -> None:
+    """With their endings and without: the content decides."""
     images = colors(5)
-    path = write_clip(tmp_path / name, images, times(5), codec=codec)
+    ticks = (
+        Fraction(1, 25)
+        if name in ("a.mpg", "a.vob", "a.mxf", "a.ivf", "a.ogv", "a.mjpeg")
+        else None
+    )
+    path = write_clip(
+        tmp_path / name, images, times(5), codec=codec, pixels=PIXELS.get(codec, "yuv420p"),
+        **({} if ticks is None else {"tick": ticks}),
+    )  # fmt: skip
+    if not named and name != "a.mjpeg":  # whose every frame is an image
+        path = path.rename(tmp_path / "clip")
     found = read(path)
     assert [frame.time for frame in found] == pytest.approx(times(5), abs=2e-3)
     for frame, image in zip(found, images, strict=True):
@@ -122,6 +143,34 @@ def test_damage_is_reported_and_the_rest_is_read(tmp_path: Path) -> None:
     assert found[-1].time > 0.9
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg2video", "mpeg4"])
+def test_raw_streams(tmp_path: Path, codec: str) -> None:
+    """The network of a camera without a container: no times, so those of the stream's rate."""
+    raw = {"libx264": "h264", "libx265": "hevc", "mpeg2video": "mpeg2video", "mpeg4": "m4v"}[codec]
+    images = colors(5, (128, 96))
+    path = tmp_path / f"a.{raw}"
+    with av.open(str(path), "w", format=raw) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    found = read(path)
+    assert len(found) == 5
+    assert all(0 < frame.duration <= 0.04 for frame in found)
+
+
+def test_motion_jpeg_2000(tmp_path: Path) -> None:
+    """FFmpeg writes none; the box of its signature stands before what QuickTime has."""
+    path = write_clip(
+        tmp_path / "a.mov", colors(3), times(3), codec="jpeg2000",
+        options={"movflags": "frag_keyframe+empty_moov+default_base_moof"},
+    )  # fmt: skip
+    data = path.read_bytes().replace(b"ftypqt  ", b"ftypmjp2", 1)
+    (tmp_path / "clip").write_bytes(b"\0\0\0\x0cjP  \r\n\x87\n" + data)
+    assert len(read(tmp_path / "clip")) == 3
+
+
 def playlist(tmp_path: Path) -> bytes:
     target = write_clip(tmp_path / "secret.ts", colors(3), times(3), codec="libx264")
     return f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{target.name}\n#EXT-X-ENDLIST\n".encode()
@@ -170,7 +219,7 @@ def test_sound_alone_is_no_clip(tmp_path: Path) -> None:
 
 def test_frames_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_clip(tmp_path / "a.mp4", colors(2), times(2))
-    monkeypatch.setattr(reading, "MAX_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 64 * 48 - 1)
     with refused("image-too-large", "3,071", "64 x 48"):
         read(path)
 
@@ -198,7 +247,7 @@ def test_the_frame_count(tmp_path: Path) -> None:
 @pytest.fixture
 def camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     write_clip(tmp_path / "0.mkv", colors(40), [time + 5 for time in times(40)])
-    monkeypatch.setattr(reading, "CAMERAS", {reading.sys.platform: (None, f"{tmp_path}/{{}}.mkv")})
+    monkeypatch.setattr(live, "CAMERAS", {live.sys.platform: (None, f"{tmp_path}/{{}}.mkv")})
     return "camera:0"
 
 
@@ -227,7 +276,7 @@ def test_a_camera_is_released(camera: str) -> None:
         frames = iter(opened)
         next(frames)
         frames.close()
-    assert not [thread for thread in reading.threading.enumerate() if "camera" in thread.name]
+    assert not [thread for thread in live.threading.enumerate() if "camera" in thread.name]
 
 
 @pytest.mark.parametrize(
@@ -261,15 +310,15 @@ def test_all_frames_before_a_read_error_are_returned(tmp_path: Path) -> None:
     """A decoder holds some back, to bring them into their order."""
     path = write_clip(tmp_path / "a.mkv", colors(20), times(20))
     with Clip.open(path) as opened:
-        opened._container = Breaks(opened._container, 12)  # type: ignore[assignment]
+        opened._frames._container = Breaks(opened._frames._container, 12)  # type: ignore
         assert len(list(opened)) == 12
         assert "1 frame could not be read" in (opened.damage or "")
 
 
 def test_a_camera_without_images_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     container = av.open(str(write_clip(tmp_path / "a.mkv", colors(1), times(1))))
-    monkeypatch.setattr(reading, "_open_camera", lambda _: container)
-    monkeypatch.setattr(reading, "MAX_PIXELS", 10)
+    monkeypatch.setattr(live, "_open_camera", lambda _: container)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 10)
     with refused("image-too-large", "64 x 48"):
         Clip.open("camera:0")
     with pytest.raises(AssertionError, match="not open"):

@@ -6,11 +6,14 @@ Addresses such as s3://bucket/a.jpg are read through fsspec, with a bound in byt
 import io
 import os
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
 
 from hrpose.data.images import ImageFiles
 from hrpose.errors import UserError, missing
@@ -36,6 +39,8 @@ PACKAGES = {
 PAUSES = (0.5, 3.0)
 # Seconds in which a web server has to send a whole image.
 TIMEOUT = 60
+# Seconds in which it has to say what it has.
+ASK_TIMEOUT = 10
 
 
 class Source(Protocol):
@@ -185,6 +190,25 @@ def without_query(text: str) -> str:
 def check_address(address: str) -> None:
     """Raise UserError for an address that cannot be opened here."""
     _file_system(address)
+
+
+def content_type(address: str) -> str:
+    """What a web server says is at an address, such as "image/jpeg"; "" where it gives no answer.
+
+    Nothing but the answer's head is read.
+    """
+    parts = urlsplit(address)
+    headers = {"User-Agent": "hrpose"}
+    if parts.username is not None:
+        secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Authorization"] = f"Basic {b64encode(secret.encode()).decode()}"
+    host = parts.netloc.rpartition("@")[2]
+    request = Request(parts._replace(netloc=host, fragment="").geturl(), headers=headers)
+    try:
+        with urlopen(request, timeout=ASK_TIMEOUT) as response:
+            return str(response.headers.get_content_type())
+    except (OSError, ValueError, HTTPException):  # whoever reads it will report what is wrong
+        return ""
 
 
 def read_address(address: str) -> bytes:

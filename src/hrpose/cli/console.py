@@ -1,5 +1,6 @@
 """Messages, tables, progress bars and signals of the commands."""
 
+import logging
 import signal
 import sys
 import time
@@ -146,6 +147,35 @@ def _bar(unit: str) -> "Progress":
         console=Console(stderr=True),
         transient=True,
     )
+
+
+@contextmanager
+def notes(logger: str) -> Iterator[None]:
+    """Print the warnings of a logger as they come, and its notes at the end, each once.
+
+    A note is a record of level INFO with the arguments (name, text): "3 images: TEXT".
+    """
+    names: dict[str, list[str]] = {}
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno >= logging.WARNING:
+                warn(record.getMessage())
+            elif isinstance(record.args, tuple) and len(record.args) == 2:
+                name, text = map(str, record.args)
+                names.setdefault(text, []).append(name)
+
+    log, handler = logging.getLogger(logger), Notes()
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+        for text, found in names.items():
+            warn(f"{found[0] if len(found) == 1 else counted(len(found), 'image')}: {text}")
 
 
 @contextmanager

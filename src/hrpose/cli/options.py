@@ -142,6 +142,15 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Crops in one batch.", rich_
 BatchSizeOfWeights = Annotated[
     int, typer.Option(min=1, help="With --weights: crops in one batch.", rich_help_panel=MODEL)
 ]
+BitDepth = Annotated[
+    int | None,
+    typer.Option(
+        min=8,
+        max=16,
+        help="The significant bits of images with more than 8 bits a channel, as 12 for a 12-bit "
+        "camera; by default they follow from the file and its values.",
+    ),
+]
 Coco = Annotated[Path, typer.Argument(help="COCO keypoints JSON.")]
 NewFolder = Annotated[Path, typer.Argument(help="Folder to write, new or empty.")]
 Copy = Annotated[bool, typer.Option("--copy", help="Copy the images; by default they are linked.")]

@@ -14,6 +14,7 @@ from hrpose.cli.console import (
     counted,
     finish,
     given,
+    notes,
     progress,
     report,
     stop_signal,
@@ -27,6 +28,7 @@ from hrpose.cli.options import (
     RESULTS,
     THRESHOLD,
     BatchSize,
+    BitDepth,
     BoxThreshold,
     Color,
     ColorName,
@@ -60,10 +62,14 @@ def predict(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Images, folders, clips, cameras (camera:0) and addresses (https://..., "
-            "s3://...), in any mix."
+            help="Images, folders, clips, cameras (0 or camera:0), streams (rtsp://..., "
+            "http://...) and addresses of images (https://..., s3://...), in any mix."
         ),
     ],
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Read the folders in a folder too.")
+    ] = False,
+    bit_depth: BitDepth = None,
     weights: Weights = "w16-small",
     flip_test: FlipTest = False,
     refine: Refine = False,
@@ -118,6 +124,15 @@ def predict(
             rich_help_panel=CLIPS,
         ),
     ] = None,
+    reconnect: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="How long to try to reach a stream again that broke off.",
+            rich_help_panel=CLIPS,
+        ),
+    ] = 60,
     max_gap: Annotated[
         float,
         typer.Option(
@@ -149,7 +164,9 @@ def predict(
     kinds, marks = chosen("--save", save, KINDS), chosen("--mark", mark, MARKS)
     if boxes is not None and (given(context, "detector") or given(context, "box_threshold")):
         raise conflict("--boxes: replaces the detector; leave out --detector and --box-threshold")
-    inputs = find_inputs(sources)
+    inputs = find_inputs(sources, recursive=recursive, results=out)
+    if inputs.skipped:
+        warn(f"skipped: {inputs.skipped_line}")
     _check_options(context, inputs, drawn="images" in kinds or show, save=save, offline=offline)
     saving = Saving(out, kinds, threshold, marks, overwrite, color.value)
     read = [] if boxes is None else [boxes]
@@ -161,6 +178,7 @@ def predict(
         min_score=min_score,
         flip_test=flip_test,
         refine=refine,
+        bit_depth=bit_depth,
         exact=True,  # poses are drawn on the full image, which is decoded anyway
         batch_size=batch_size,
     )
@@ -177,7 +195,7 @@ def predict(
         )
     whole_clip = Offline(person, max_gap, recrop) if offline else None
     done, failures = 0, list(inputs.problems)
-    with stop_signal() as signal, saving.locked(inputs, others=read):
+    with notes("hrpose"), stop_signal() as signal, saving.locked(inputs, others=read):
         if inputs.images:
             done, failed = _predict_images(inputs, estimator, beside, boxes, saving, signal)
             failures += failed
@@ -186,7 +204,7 @@ def predict(
                 break
             try:
                 closed = _predict_clip(
-                    clip, estimator, saving, every, smooth, show, whole_clip, signal
+                    clip, estimator, saving, every, smooth, show, reconnect, whole_clip, signal
                 )
             except UserError as error:
                 failures.append(error)
@@ -220,7 +238,8 @@ def _check_options(
         raise conflict(
             f"{option}: is for images, found the clip {inputs.clips[0]}; leave one of them out"
         )
-    if not inputs.clips and (option := first_given(("every", "smooth", "show", "offline"))):
+    options = ("every", "smooth", "show", "offline", "reconnect")
+    if not inputs.clips and (option := first_given(options)):
         option = "--no-smooth" if option == "--smooth" else option
         raise conflict(f"{option}: is for clips and cameras, found none; leave it out")
     if not offline and (option := first_given(("person", "max-gap", "recrop"))):
@@ -245,11 +264,14 @@ def _predict_images(
     signal: Callable[[], int | None],
 ) -> tuple[int, list[UserError]]:
     """Returns the number of images that were predicted, and an error for each that failed."""
-    from hrpose.predict.inputs import boxes_by_image, predict_images
+    from hrpose.predict.boxes import boxes_by_image
+    from hrpose.predict.inputs import predict_images
     from hrpose.predict.results import ImageResults
 
     images = inputs.images
-    in_boxes = None if boxes is None else boxes_by_image(boxes, images)
+    in_boxes, unmatched = (None, 0) if boxes is None else boxes_by_image(boxes, images)
+    if unmatched:
+        warn(f"{boxes}: {unmatched:,} of its entries match none of these images")
     origin = str(boxes) if boxes is not None else f"detector: {estimator.detector.name}"
     with (
         ImageResults(
@@ -289,6 +311,7 @@ def _predict_clip(
     every: int,
     smooth: bool,
     show: bool,
+    reconnect: float,
     offline: Offline | None,
     signal: Callable[[], int | None],
 ) -> bool:
@@ -301,7 +324,10 @@ def _predict_clip(
     from hrpose.predict.results import ClipResults
 
     closed, start = False, time.perf_counter()
-    with Clip.open(source.source) as clip, ExitStack() as stack:
+    with (
+        Clip.open(source.source, reconnect=reconnect, stopped=lambda: signal() is not None) as clip,
+        ExitStack() as stack,
+    ):
         window = stack.enter_context(Window(clip.name)) if show else None
         results = stack.enter_context(
             ClipResults(saving, source, clip, estimator, estimator.detector.name)
@@ -392,7 +418,8 @@ def _largest_box(
     import numpy as np
 
     from hrpose.estimator import FullImage
-    from hrpose.predict.inputs import ImageInput, boxes_by_image
+    from hrpose.predict.boxes import boxes_by_image
+    from hrpose.predict.inputs import ImageInput
 
     if box is not None:
         try:
@@ -405,7 +432,8 @@ def _largest_box(
         return np.array([x, y, w, h]), "The box was given."
     if boxes is not None:
         source = ImageInput(path, 1)
-        rows, _ = boxes_by_image(boxes, [source])[source]
+        in_boxes, _ = boxes_by_image(boxes, [source])
+        rows, _ = in_boxes[source]
         found, origin = np.array(rows, np.float64).reshape(-1, 4), f"The file {boxes.name} has"
     else:
         found = estimator.image(image).boxes

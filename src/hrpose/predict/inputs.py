@@ -1,20 +1,48 @@
-"""Inputs of prediction: images with their ids, clips, boxes; and the poses in images."""
+"""Inputs of prediction: the images, with their ids, and clips that a user names; their poses."""
 
+import os
+import re
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Literal
 
-from hrpose.data.coco import read_boxes
+from hrpose.data.images import stays_inside
 from hrpose.errors import UserError
 from hrpose.estimator import InputImage, PoseEstimator
-from hrpose.image import SUFFIXES
-from hrpose.io import prefetch
+from hrpose.file_kinds import TEXT, FileKind, file_kind
+from hrpose.image import SUFFIXES, is_animated
+from hrpose.io import prefetch, without_secrets
 from hrpose.poses import Poses
 
-CLIP_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
+# Where a name has to do without content, or the content is damaged.
+CLIP_SUFFIXES = (
+    ".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".ts", ".mpg", ".mpeg",
+    ".m2v", ".vob", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".mj2", ".mjpeg", ".mxf",
+    ".ogv", ".dv", ".h264", ".264", ".h265", ".hevc",
+)  # fmt: skip
+
+# What to do with a file of another kind, by a word of its name.
+_REMEDIES = {
+    "PDF": "export its pages as images",
+    "archive": "unpack it; `hrpose batch` reads zip files of images",
+    "text": "name the images; `hrpose batch` reads lists",
+    "raw photo": "develop it to JPEG or PNG",
+}
+
+# What web servers say of Motion JPEG, and of a playlist of HLS.
+_CLIP_TYPES = (
+    "multipart/x-mixed-replace",
+    "application/vnd.apple.mpegurl",
+    "application/x-mpegurl",
+    "audio/mpegurl",
+)
+
+# How a file is read.
+Role = Literal["image", "clip"]
+_DEVICE = FileKind("other", "pipe or device")
 
 # Boxes [x, y, w, h] in pixels, and their scores.
 Boxes = tuple[list[list[float]], list[float]]
@@ -22,15 +50,19 @@ Boxes = tuple[list[list[float]], list[float]]
 
 @dataclass(frozen=True, slots=True)
 class ImageInput:
-    """An image: its file, or its address as text. `image_id` is unique in a call."""
+    """An image: its file, or its address as text. `image_id` is unique in a call.
+
+    `name` is the file's name, behind the names of the folders between it and the folder or address
+    that the user named: "b.jpg", "sub/b.jpg".
+    """
 
     source: Path | str
     image_id: int
+    name: str = ""
 
-    @property
-    def name(self) -> str:
-        """The file's name, without folders."""
-        return _name(self.source)
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", _name(self.source))
 
     def content(self) -> Path | bytes:
         """The file, or the bytes at an address. Raises UserError where they cannot be fetched."""
@@ -48,96 +80,249 @@ class ImageInput:
 
 @dataclass(frozen=True, slots=True)
 class ClipInput:
-    """A clip's file, or a camera ("camera:0"). Its results are named `stem`, unique in a call."""
+    """A clip's file, a camera ("camera:0") or a stream (rtsp://, http://).
+
+    Its results are named `stem`, unique in a call. As text it is without passwords.
+    """
 
     source: Path | str
     stem: str
 
     @property
     def file(self) -> Path | None:
-        """None for a camera."""
+        """None for a camera or stream."""
         return self.source if isinstance(self.source, Path) else None
 
     def __str__(self) -> str:
-        return str(self.source)
+        return without_secrets(str(self.source))
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The inputs of a call; `problems` has an error for each argument that names none."""
+    """The inputs of a call; `problems` has an error for each argument that names none.
+
+    `skipped` counts, by their kinds, what folders hold beside them.
+    """
 
     images: tuple[ImageInput, ...]
     clips: tuple[ClipInput, ...]
     problems: tuple[UserError, ...]
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def skipped_line(self) -> str:
+        """What was skipped, as "3 text files, 1 PDF, 2 folders (--recursive)"; "" for nothing."""
+        return ", ".join(
+            f"{number:,} {kind if number == 1 else _plural(kind)}"
+            + (" (--recursive)" if kind == _FOLDER else "")
+            for kind, number in sorted(self.skipped.items(), key=lambda item: (-item[1], item[0]))
+        )
 
 
-def find_inputs(arguments: Sequence[str]) -> Inputs:
+_FOLDER, _HIDDEN, _LOOP = "folder", "hidden file or folder", "link to a folder already read"
+
+
+def _plural(kind: str) -> str:
+    """The noun before a preposition gets the s: "files of an unknown kind"."""
+    noun, *rest = re.split(r"(?= of | to | or )", kind)
+    return f"{noun}s{''.join(rest)}" if noun != "hidden file" else "hidden files or folders"
+
+
+def find_inputs(
+    arguments: Sequence[str], *, recursive: bool = False, results: Path | None = None
+) -> Inputs:
     """The images and clips that arguments name: files, folders, cameras and addresses, in order.
 
-    In folders, files are selected by their suffixes. An image named by a number, as COCO's are, has
-    that number as its id where no other image has it; the others are numbered from 1. Results of a
-    clip are named by its stem, or by its full name where stems are shared. Raises UserError where
-    no argument names an input.
+    The content of a file decides what it is; images with several frames in time are clips. Folders
+    are read in natural order (frame2 before frame10), without hidden files and without the folder
+    `results`; the folders in them too if `recursive`. An image named by a number, as COCO's are,
+    has that number as its id where no other image has it; the others are numbered from 1. Results
+    of a clip are named by its stem, or by its full name where stems are shared. Raises UserError
+    where no argument names an input.
     """
-    images: dict[Path | str, None] = {}
+    images: dict[Path | str, str] = {}
     clips: dict[Path | str, None] = {}
     problems: list[UserError] = []
+    skipped: Counter[str] = Counter()
     for argument in arguments:
         try:
-            for source in _sources(argument):
-                (clips if _is_clip(source) else images)[source] = None
+            for source, role, name in _sources(argument, recursive, results, skipped):
+                if role == "clip":
+                    clips[source] = None
+                else:
+                    images.setdefault(source, name)
         except UserError as error:
             problems.append(error)
     if not images and not clips:
         if len(problems) == 1:
             raise problems[0]
         raise UserError("; ".join(map(str, problems)), code="file-unreadable")
-    return Inputs(_with_ids(list(images)), _with_stems(list(clips)), tuple(problems))
+    return Inputs(_with_ids(images), _with_stems(list(clips)), tuple(problems), skipped)
 
 
-def _sources(argument: str) -> Iterator[Path | str]:
-    """The files and addresses that one argument names. Raises UserError where there are none."""
+def _sources(
+    argument: str, recursive: bool, results: Path | None, skipped: Counter[str]
+) -> Iterator[tuple[Path | str, Role, str]]:
+    """The files and addresses that one argument names, with their roles and names.
+
+    Raises UserError where there are none.
+    """
     if argument.startswith("camera:"):
-        yield argument
+        yield argument, "clip", ""
         return
     if "://" in argument:
-        yield from _images_at(argument)
+        yield from _at(argument)
         return
     path = Path(argument)
     try:
-        inside = sorted(path.iterdir()) if path.is_dir() else None
-        exists = path.exists()
+        if path.is_dir():
+            before, number = skipped.copy(), 0
+            for file, role, name in _in_folder(path, recursive, results, skipped):
+                number += 1
+                yield file, role, name
+            if not number:
+                inside = Inputs((), (), (), skipped - before).skipped_line or "nothing"
+                raise UserError(
+                    f"{argument}: expected images or clips, found {inside}", code="images-missing"
+                )
+        elif path.exists():
+            yield path, _named_role(path), path.name
+        elif argument.isascii() and argument.isdigit():
+            yield f"camera:{int(argument)}", "clip", ""
+        else:
+            raise UserError(f"{argument}: no such file; check the name", code="file-unreadable")
     except OSError as error:  # no permission, or a name too long
         raise UserError(
             f"{argument}: cannot be read ({error.strerror})", code="file-unreadable"
         ) from error
-    if inside is not None:
-        inside = [file for file in inside if file.suffix.lower() in (*SUFFIXES, *CLIP_SUFFIXES)]
-        if not inside:
-            raise UserError(
-                f"{argument}: expected images or clips "
-                f"({', '.join((*SUFFIXES, *CLIP_SUFFIXES))}), found none",
-                code="images-missing",
-            )
-        yield from inside
-    elif exists:
-        yield path
-    else:
-        raise UserError(f"{argument}: no such file; check the name", code="file-unreadable")
 
 
-def _images_at(address: str) -> Iterator[str]:
-    from hrpose.batch.source import check_address, list_address, without_query
+def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
+    """A key that sorts names with their numbers in order: frame2.jpg before frame10.jpg."""
+    parts = re.split(r"([0-9]+)", name)
+    return (*((0, int(part)) if i % 2 else (1, part) for i, part in enumerate(parts)), (1, name))
 
-    suffix = PurePosixPath(_name(address)).suffix.lower()
-    if suffix in CLIP_SUFFIXES:
+
+def _in_folder(
+    top: Path, recursive: bool, results: Path | None, skipped: Counter[str]
+) -> Iterator[tuple[Path, Role, str]]:
+    """The images and clips in a folder; what is neither is counted. Raises OSError for `top`."""
+    own = None if results is None else _identity(results)
+    seen = {own, _identity(top)}
+    waiting = [(top, "")]
+    while waiting:
+        folder, above = waiting.pop()
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: natural_key(entry.name))
+        except OSError:
+            if folder == top:
+                raise
+            skipped["unreadable folder"] += 1
+            continue
+        below = []
+        for entry in entries:
+            if entry.name.startswith("."):
+                skipped[_HIDDEN] += 1
+            elif not entry.is_dir():
+                path = Path(entry.path)
+                kind = _kind(path)
+                if (role := _role(kind, path)) is not None:
+                    yield path, role, f"{above}{entry.name}"
+                else:
+                    skipped[kind.name] += 1
+            elif not recursive:
+                skipped[_FOLDER] += 1
+            elif (identity := _identity(Path(entry.path))) not in seen:
+                seen.add(identity)
+                below.append((Path(entry.path), f"{above}{entry.name}/"))
+            elif identity != own:
+                skipped[_LOOP] += 1
+        waiting += reversed(below)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What two names of one folder share; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _kind(path: Path) -> FileKind:
+    """The kind of what a folder holds, whatever it is."""
+    try:
+        return file_kind(path)
+    except UserError:
+        return _DEVICE
+    except FileNotFoundError:
+        return FileKind("unknown", "broken link")
+    except OSError:
+        return FileKind("unknown", "unreadable file")
+
+
+def _role(kind: FileKind, path: Path) -> Role | None:
+    """Whether a file is read as an image or a clip: by its content, or else by its ending.
+
+    An image or clip that is empty, damaged or of another kind than its ending promises is read as
+    what it should be, so that it is reported and not left out.
+    """
+    if kind.role == "image":
+        animated = is_animated(path) if kind.animated is None else kind.animated
+        return "clip" if animated else "image"
+    if kind.role == "clip":
+        return "clip"
+    suffix = path.suffix.lower()
+    if kind == _DEVICE or suffix not in (*SUFFIXES, *CLIP_SUFFIXES):
+        return None
+    if suffix in SUFFIXES:
+        return "image"
+    # A text that ends with .ts is a program.
+    return None if kind == TEXT and suffix == ".ts" else "clip"
+
+
+def _named_role(path: Path) -> Role:
+    """The role of a file that the user named. Raises UserError where it can have none."""
+    kind = file_kind(path)
+    role = _role(kind, path)
+    if role is None and kind.role == "unknown":
+        try:
+            from hrpose.video import Clip
+
+            Clip.open(path).close()
+        except (ImportError, UserError):
+            pass  # FFmpeg does not know it either
+        else:
+            return "clip"
+    if role is None:
+        remedy = next((text for word, text in _REMEDIES.items() if word in kind.name),
+                      "convert it to JPEG or MP4")  # fmt: skip
         raise UserError(
-            f"{without_query(address)}: clips are read from files; download it first",
-            code="address-invalid",
+            f"{path}: expected an image or a clip, found {kind}; {remedy}", code="input-unsupported"
         )
+    return role
+
+
+def _at(address: str) -> Iterator[tuple[str, Role, str]]:
+    """The stream, clip or images at an address. Raises UserError where there are none."""
+    from hrpose.batch.source import check_address, content_type, list_address, without_query
+
+    scheme, suffix = address.partition("://")[0], PurePosixPath(_name(address)).suffix.lower()
+    if scheme in ("rtsp", "rtsps"):
+        yield address, "clip", ""
+        return
+    if scheme in ("http", "https") and suffix not in SUFFIXES:
+        kind = "video/" if suffix in (*CLIP_SUFFIXES, ".m3u8") else content_type(address)
+        if kind in _CLIP_TYPES or kind.startswith("video/"):
+            yield address, "clip", ""
+            return
+        if kind.startswith("image/"):
+            yield address, "image", _name(address)
+            return
     check_address(address)
     if suffix in SUFFIXES:
-        yield address
+        yield address, "image", _name(address)
         return
     names = [name for name in list_address(address) if name.lower().endswith(SUFFIXES)]
     if not names:
@@ -145,13 +330,9 @@ def _images_at(address: str) -> Iterator[str]:
             f"{without_query(address)}: expected images ({', '.join(SUFFIXES)}), found none",
             code="images-missing",
         )
-    yield from (f"{address.rstrip('/')}/{name}" for name in names)
-
-
-def _is_clip(source: Path | str) -> bool:
-    if isinstance(source, str):
-        return source.startswith("camera:")
-    return source.suffix.lower() in CLIP_SUFFIXES
+    for name in sorted(names, key=natural_key):
+        inside = name if stays_inside(name) else _name(name)
+        yield f"{address.rstrip('/')}/{name}", "image", inside
 
 
 def _name(source: Path | str) -> str:
@@ -160,27 +341,33 @@ def _name(source: Path | str) -> str:
     return PurePosixPath(source.partition("?")[0]).name
 
 
-def _number(name: str) -> int | None:
+def number_in(name: str) -> int | None:
     """785 for 000000000785.jpg."""
     stem = PurePosixPath(name).stem
     return int(stem) if stem.isascii() and stem.isdigit() else None
 
 
-def _with_ids(sources: list[Path | str]) -> tuple[ImageInput, ...]:
-    numbers = [_number(_name(source)) for source in sources]
+def _with_ids(names: Mapping[Path | str, str]) -> tuple[ImageInput, ...]:
+    numbers = [number_in(_name(source)) for source in names]
     times = Counter(numbers)
     free = (number for number in count(1) if number not in times)
     return tuple(
-        ImageInput(source, next(free) if number is None or times[number] > 1 else number)
-        for source, number in zip(sources, numbers, strict=True)
+        ImageInput(source, next(free) if number is None or times[number] > 1 else number, name)
+        for (source, name), number in zip(names.items(), numbers, strict=True)
     )
 
 
 def _with_stems(sources: list[Path | str]) -> tuple[ClipInput, ...]:
     """Clips with the stems of their result files, which differ by more than case."""
-    names = [str(source).replace(":", "-") if isinstance(source, str) else source.name
-             for source in sources]  # fmt: skip
-    stems = [PurePosixPath(name).stem for name in names]
+    names = [
+        source.name if isinstance(source, Path)
+        else re.sub(r"[^\w.-]+", "-", without_secrets(source)).strip("-.")
+        for source in sources
+    ]  # fmt: skip
+    stems = [
+        Path(name).stem if isinstance(source, Path) else name
+        for source, name in zip(sources, names, strict=True)
+    ]
     shared = Counter(stem.casefold() for stem in stems)
     taken = {"poses"}  # the results of images
     clips = []
@@ -191,54 +378,6 @@ def _with_stems(sources: list[Path | str]) -> tuple[ClipInput, ...]:
         taken.add(free.casefold())
         clips.append(ClipInput(source, free))
     return tuple(clips)
-
-
-def boxes_by_image(path: Path, images: Sequence[ImageInput]) -> dict[ImageInput, Boxes]:
-    """The boxes [x, y, w, h] and scores for each of `images`; empty lists where there are none.
-
-    `path` holds COCO detections (a list of {image_id or file_name, bbox, score}) or COCO
-    annotations (an object with `images` and `annotations`). An image is matched by its file name,
-    or by the number in it (000000000785.jpg is image 785). Raises UserError for another form, and
-    for a number that two images have.
-    """
-    results = read_boxes(path).detections(score=1.0)
-    boxes: dict[ImageInput, Boxes] = {image: ([], []) for image in images}
-    by_key: dict[str | int, list[ImageInput]] = {}
-    for image_input in images:
-        for key in {image_input.name, _number(image_input.name)} - {None}:
-            by_key.setdefault(key, []).append(image_input)  # type: ignore[arg-type]
-    columns = (results.columns[name].tolist() for name in ("boxes", "scores"))
-    for row, (entry, box, score) in enumerate(zip(results.entries, *columns, strict=True)):
-        key = _key(path, row, entry)
-        matches = by_key.get(Path(key).name if isinstance(key, str) else key, [])
-        if len(matches) > 1:
-            raise UserError(
-                f"{path}: entry {row}: {key} is {matches[0]} and {matches[1]}; give each entry a "
-                "'file_name', or predict them one by one",
-                code="boxes-invalid",
-            )
-        for match in matches:
-            boxes[match][0].append(box)
-            boxes[match][1].append(score)
-    if results.entries and not any(of_image for of_image, _ in boxes.values()):
-        raise UserError(
-            f"{path}: none of its {len(results.entries)} boxes belongs to these images; give "
-            "each entry a 'file_name'",
-            code="boxes-invalid",
-        )
-    return boxes
-
-
-def _key(path: Path, row: int, entry: Mapping[str, Any]) -> str | int:
-    """The name or number of an entry's image."""
-    for key in ("file_name", "image_id"):
-        value = entry.get(key)
-        if isinstance(value, str | int) and not isinstance(value, bool):
-            return value
-    raise UserError(
-        f"{path}: entry {row}: expected 'file_name' or 'image_id', a name or a number, found none",
-        code="boxes-invalid",
-    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -335,11 +335,11 @@ class ClipResults:
         self._results: Results | None = None
         self._recorder = None
         self._to_the_end = False
-        self._name = name_to_text(Path(source.source).name)
+        self._name = name_to_text((source.file or Path(str(source))).name)
         if "images" in saving.kinds:
             from hrpose.video import Recorder
 
-            self._recorder = Recorder(saving.drawn_clip(source.stem), clip.rate, source.file)
+            self._recorder = Recorder(saving.drawn_clip(source.stem), clip.rate, clip.sound_file)
 
     def draw(self, frame: "Frame", poses: Poses) -> NDArray[np.uint8]:
         """The frame with its skeletons and ids."""

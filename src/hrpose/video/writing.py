@@ -17,7 +17,7 @@ from PIL import Image
 
 from hrpose.errors import UserError
 from hrpose.io import write_error
-from hrpose.video.reading import open_container
+from hrpose.video.decoding import open_container
 
 # In order of preference; which of them exist depends on how FFmpeg was built. Every build can write
 # MPEG-4 part 2.
