@@ -55,11 +55,10 @@ source=None)
   .xy
   .xyn
 Skeleton(name, keypoints, flip_pairs=(), limbs=(), sigmas=(), weights=(), upper_body=(), \
-colors=(), category='')
+colors=(), category='', has_sigmas=None)
   .__len__()
   .flip_permutation
   .from_dict(data)
-  .has_sigmas
   .lower_body
   .to_coco_category(category_id=1)
   .to_dict()
@@ -67,8 +66,8 @@ UserError
 draw(image, poses, threshold=0.3, boxes=False, *, ids=False, scores=False, names=False, \
 color='side')
 evaluate(name_or_file, annotations, images, *, boxes='ground-truth', detector='auto', \
-box_threshold=None, nms='hard', metric='auto', category=None, merge_categories=False, \
-flip_test=True, refine=False, batch_size=64, out=None, progress=None)
+box_threshold=None, nms='hard', metric='auto', max_detections=20, category=None, \
+merge_categories=False, flip_test=True, refine=False, batch_size=64, out=None, progress=None)
 export(name_or_file, out)
 from_pretrained(repo_id, *, revision=None, **options)
 load(name_or_file='w16-small', *, detector='auto', box_threshold=None, min_score=None, \

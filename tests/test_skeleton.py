@@ -1,6 +1,7 @@
 """Skeletons: what fits together is accepted, what does not is named."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrpose.skeleton import DEFAULT_SIGMA, Skeleton, guess_flip_pairs, one_sided
+from hrpose.skeleton import DEFAULT_SIGMA, Skeleton, guess_flip_pairs, one_sided, spelled_alike
 from hrpose.skeletons import (
     AP_10K,
     COCO_17,
@@ -47,6 +48,36 @@ def test_mpii() -> None:
     for name in shared:
         ours, cocos = MPII_16.keypoints.index(name), COCO_17.keypoints.index(name)
         assert MPII_16.sigmas[ours] == COCO_17.sigmas[cocos]
+
+
+def test_constants_equal_to_the_default_are_given_where_they_were_given() -> None:
+    none, given = Skeleton("a", ("b", "c")), Skeleton("a", ("b", "c"), sigmas=(0.05, 0.05))
+    assert none.sigmas == given.sigmas
+    assert [each.has_sigmas for each in (none, given)] == [False, True]
+    for skeleton in (none, given, replace(none, sigmas=(0.05, 0.06))):
+        for again in (replace(skeleton, name="d"), Skeleton.from_dict(skeleton.to_dict())):
+            assert again.has_sigmas is skeleton.has_sigmas
+    # Weights of earlier versions list constants that nobody gave.
+    old = {**none.to_dict(), "sigmas": [0.05, 0.05]}
+    assert Skeleton.from_dict(old).has_sigmas is False
+    assert "has_sigmas" not in none.to_dict()
+
+
+SPELLINGS = [
+    ("left_eye", ["Left Eye", "LEye", "l_eye", "eye.left", "EYE_LEFT", "leftEye", "L-Eye", "leye"],
+     ["right_eye", "eye", "left_ear", "lefteyes", "left_eye_2", ""]),
+    ("nose", ["Nose", "NOSE", " nose "], ["nose_1", "noses"]),
+    ("left_shoulder", ["Lshoulder", "lShoulder", "shoulder_l"], ["rshoulder"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "alike", "others"), SPELLINGS)
+def test_names_in_other_spellings(name: str, alike: list[str], others: list[str]) -> None:
+    for spelling in alike:
+        assert spelled_alike([spelling], [name]), spelling
+    for other in others:
+        assert not spelled_alike([other], [name]), other
+    assert not spelled_alike([name, name], [name])
 
 
 @pytest.mark.parametrize("skeleton", SHIPPED.values(), ids=SHIPPED)

@@ -156,6 +156,7 @@ def evaluate(
     box_threshold: float | None = None,
     nms: str = "hard",
     metric: str = "auto",
+    max_detections: int = 20,
     category: str | None = None,
     merge_categories: bool = False,
     flip_test: bool = True,
@@ -170,7 +171,8 @@ def evaluate(
     `boxes` is "ground-truth", a COCO detections file, or "detector", which measures the weights and
     `detector` together; detected boxes with a score below `box_threshold`, in [0, 1], are dropped.
     `nms` is "hard" or "soft"; `metric` is "AP", "PCKh", "PCK", "NME", "EPE", or "auto", which
-    depends on the annotations. `category` is the one to read where they have several with
+    depends on the annotations; the AP counts the `max_detections` best poses of each image, as in
+    the evaluation of COCO with 20. `category` is the one to read where they have several with
     keypoints, by its name or id; `merge_categories` reads all that have the same keypoints as one.
     `flip_test`, `refine` and `batch_size` (crops) are those of
     `PoseEstimator`. `metrics.json` and the results are written to the folder `out`. `progress` is
@@ -206,6 +208,7 @@ def evaluate(
         box_threshold=box_threshold or 0.0,
         nms=nms,
         metric=metric,
+        max_detections=max_detections,
         progress=progress,
     )
 

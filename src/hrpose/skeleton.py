@@ -24,7 +24,9 @@ class Skeleton:
     each keypoint's loss, `upper_body` are the keypoints of one half for the half-body augmentation
     (the others form the other half). `sigmas` and `weights` may be empty for 0.05 and 1 everywhere,
     `colors` (RGB of each keypoint) for drawings by side. `category` is the name of the category in
-    COCO files, if it is not `name`. Raises ValueError where the parts do not fit.
+    COCO files, if it is not `name`. `has_sigmas` is whether OKS constants were given, also where
+    all are 0.05; an OKS by default ones is not comparable. Raises ValueError where the parts do not
+    fit.
     """
 
     name: str
@@ -36,9 +38,14 @@ class Skeleton:
     upper_body: tuple[int, ...] = ()
     colors: tuple[Color, ...] = ()
     category: str = ""
+    has_sigmas: bool | None = None
 
     def __post_init__(self) -> None:
         k = len(self.keypoints)
+        # False stays, where `replace` copies the default constants.
+        other = any(sigma != DEFAULT_SIGMA for sigma in self.sigmas)
+        given = bool(self.sigmas) if self.has_sigmas is None else self.has_sigmas
+        object.__setattr__(self, "has_sigmas", given or other)
         if k == 0 or len(set(self.keypoints)) != k:
             raise self._error("keypoints", "at least one name and no name twice", self.keypoints)
         for field, default in (("sigmas", DEFAULT_SIGMA), ("weights", 1.0)):
@@ -75,11 +82,6 @@ class Skeleton:
             order[[left, right]] = right, left
         return order
 
-    @property
-    def has_sigmas(self) -> bool:
-        """Whether OKS constants were given; an OKS by the default ones is not comparable."""
-        return any(sigma != DEFAULT_SIGMA for sigma in self.sigmas)
-
     @cached_property
     def lower_body(self) -> tuple[int, ...]:
         """The keypoints outside `upper_body`; empty if no halves are defined."""
@@ -98,6 +100,7 @@ class Skeleton:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for metadata. `from_dict` is the inverse."""
+        default = set(self.sigmas) == {DEFAULT_SIGMA}
         return {
             "name": self.name,
             "keypoints": list(self.keypoints),
@@ -108,6 +111,8 @@ class Skeleton:
             "upper_body": list(self.upper_body),
             "colors": [list(color) for color in self.colors],
             "category": self.category,
+            # Elsewhere the constants tell it, also in files that do not have this key.
+            **({"has_sigmas": True} if self.has_sigmas and default else {}),
         }
 
     @classmethod
@@ -124,6 +129,7 @@ class Skeleton:
             upper_body=tuple(int(index) for index in data.get("upper_body", ())),
             colors=tuple((int(r), int(g), int(b)) for r, g, b in colors),
             category=str(data.get("category", "")),
+            has_sigmas=bool(data.get("has_sigmas", False)),
         )
 
 

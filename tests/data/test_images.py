@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hrpose.data.images import ImageFiles, stays_inside
+from hrpose.data.images import ImageFiles, check_size, compare_sizes, stays_inside
 from refusals import refused
 
 NAMES = [f"{number:06}.png" for number in range(12)]
@@ -216,3 +216,30 @@ def test_a_zip_file_that_is_emptied_after_opening(tmp_path: Path) -> None:
         source.read(NAMES[0])
     with refused("images-missing", "other.png"):
         source.read("other.png")
+
+
+@pytest.mark.parametrize(
+    ("size_wh", "remedy"),
+    [
+        ((20, 16), "--scale-to-images"),
+        ((5, 4), "--scale-to-images"),
+        ((8, 10), "EXIF"),
+        ((20, 9), "correct the annotations"),
+    ],
+)
+def test_sizes_are_compared(tmp_path: Path, size_wh: tuple[int, int], remedy: str) -> None:
+    pixels = np.zeros((8, 10, 3), np.uint8)
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    files, names = ImageFiles(tmp_path), np.asarray([b"a.png", b"b.png", b"absent.png"])
+    sizes = np.asarray([(10, 8), (10, 8), (1, 1)], np.int32)
+    compare_sizes(files, names, sizes, "a.json")
+    check_size(pixels, sizes[0], "a.png")
+    compare_sizes(files, names[:0], sizes[:0], "a.json")
+    sizes[1] = size_wh
+    width, height = size_wh
+    found = (f"{width} x {height}", "10 x 8", remedy)
+    with refused("size-differs", "a.json: 1 of 2 images", "b.png", *found):
+        compare_sizes(files, names, sizes, "a.json")
+    with refused("size-differs", "b.png", *found):
+        check_size(pixels, sizes[1], "b.png")

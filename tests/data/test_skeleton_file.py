@@ -45,6 +45,21 @@ def test_every_key(tmp_path: Path) -> None:
     assert horse.colors == ((255, 128, 0), *((190, 190, 190),) * 3)
 
 
+def test_constants_are_given_where_the_file_gives_the_default(tmp_path: Path) -> None:
+    assert not completed(tmp_path, "name: pony").has_sigmas
+    assert completed(tmp_path, "sigmas: 0.05").has_sigmas
+    assert completed(tmp_path, "sigmas: {nose: 0.05}").has_sigmas
+
+
+def test_names_in_another_spelling(tmp_path: Path) -> None:
+    text = (
+        "{keypoints: [Nose, Ear 1, ear-2, TAIL], flip_pairs: [[ear 1, EAR2]], weights: {Tail: 3}}"
+    )
+    horse = completed(tmp_path, text)
+    assert horse.keypoints == HORSE.keypoints
+    assert (horse.flip_pairs, horse.weights) == (((1, 2),), (1, 1, 1, 3))
+
+
 def test_keys_that_are_left_out_change_nothing(tmp_path: Path) -> None:
     known = Skeleton("a", ("nose", "l_ear", "r_ear"), ((1, 2),), ((0, 1),), (0.1, 0.2, 0.3))
     assert completed(tmp_path, "upper_body: [nose]", known).flip_pairs == ((1, 2),)

@@ -1,6 +1,7 @@
 """Evaluation of a data set's files by an oracle; the choice of the metric; a detector's boxes."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from hrpose.evaluation.predictions import Predictions, ground_truth
 from hrpose.geometry import Boxes
 from hrpose.image import read_image
 from hrpose.metadata import Metadata
-from hrpose.metrics.coco import evaluate_keypoints
+from hrpose.metrics.coco import crowded_images, evaluate_keypoints
 from hrpose.metrics.pck import DISTANCES, distances
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import COCO_17, MPII_16
@@ -107,6 +108,104 @@ def test_persons_may_be_any_category(data: DataSet, tmp_path: Path) -> None:
         estimator(changed), annotations, data.images, detections(changed, tmp_path, category_id=1)
     )
     assert dogs.persons == 0
+
+
+def changed(data: DataSet, folder: Path, change: Callable[[dict[str, Any]], object]) -> DataSet:
+    """The data set with its document changed."""
+    document = data.document()
+    change(document)
+    (folder / "annotations.json").write_text(json.dumps(document), encoding="utf-8")
+    return DataSet(folder / "annotations.json", data.images)
+
+
+def test_odd_entries_are_reported_and_change_no_number(data: DataSet, tmp_path: Path) -> None:
+    def change(document: dict[str, Any]) -> None:
+        nobody = {**document["annotations"][0], "id": 900, "bbox": [0, 0, 0, 0], "keypoints": []}
+        document["annotations"].append(nobody)
+        for person in document["annotations"]:
+            person |= {"iscrowd": None, "num_keypoints": 0, "id": float(person["id"])}
+
+    odd = changed(data, tmp_path, change)
+    out = tmp_path / "out"
+    report = evaluate(estimator(data), odd.annotations, data.images, out=out)
+    plain = evaluate(estimator(data), data.annotations, data.images)
+    assert report.metrics == plain.metrics
+    assert (report.persons, plain.notes) == (plain.persons, ())
+    nobody, counts = report.notes
+    assert nobody.startswith(f"{odd.annotations}: 1 annotation with neither keypoints nor a box")
+    assert "num_keypoints" in counts
+    assert json.loads((out / "metrics.json").read_bytes())["notes"] == list(report.notes)
+    # Of a detections file, which has a box for nobody too.
+    boxes = detections(data, tmp_path)
+    assert (
+        evaluate(estimator(data), odd.annotations, data.images, boxes).metrics
+        == evaluate(estimator(data), data.annotations, data.images, boxes).metrics
+    )
+
+
+def test_an_area_that_is_absent_is_that_of_the_box(data: DataSet, tmp_path: Path) -> None:
+    def area_of_box(document: dict[str, Any]) -> None:
+        for person in document["annotations"]:
+            person["area"] = person["bbox"][2] * person["bbox"][3]
+
+    expected = evaluate(estimator(data), changed(data, tmp_path, area_of_box).annotations,
+                        data.images)  # fmt: skip
+    for area in ("absent", None, 0, -1):
+
+        def change(document: dict[str, Any], area: Any = area) -> None:
+            for person in document["annotations"]:
+                person["area"] = area
+                if area == "absent":
+                    del person["area"]
+
+        odd = changed(data, tmp_path, change)
+        report = evaluate(estimator(data), odd.annotations, data.images)
+        assert report.metrics == expected.metrics
+        assert report.persons == expected.persons
+        (note,) = report.notes
+        assert "'area'" in note
+
+
+@pytest.mark.parametrize("metric", ["auto", "AP", "PCK"])
+def test_without_labels_there_is_no_metric(data: DataSet, tmp_path: Path, metric: str) -> None:
+    def change(document: dict[str, Any]) -> None:
+        for person in document["annotations"]:
+            person["keypoints"] = [0] * 51
+
+    unlabeled = changed(data, tmp_path, change)
+    with refused("labels-missing", str(unlabeled.annotations), "num_keypoints"):
+        evaluate(estimator(data), unlabeled.annotations, data.images, metric=metric)
+
+
+def test_images_of_another_size_are_refused(data: DataSet, tmp_path: Path) -> None:
+    def resized(document: dict[str, Any]) -> None:
+        document["images"][2] |= {"width": 640, "height": 480}
+
+    odd = changed(data, tmp_path, resized)
+    with refused("size-differs", str(odd.annotations), "640 x 480", "320 x 240", "--scale"):
+        evaluate(estimator(data), odd.annotations, data.images)
+
+
+def test_more_persons_than_coco_counts(data: DataSet, tmp_path: Path) -> None:
+    document = data.document()
+    document["images"] = document["images"][:1]
+    (person, *_) = document["annotations"]
+    points, moved = np.reshape(person["keypoints"], (-1, 3)), np.array([9, 0, 0])
+    document["annotations"] = [
+        {**person, "id": n, "image_id": 1, "keypoints": (points + moved * n).ravel().tolist()}
+        for n in range(1, 31)
+    ]
+    many = changed(data, tmp_path, lambda content: content.update(document))
+    results = [
+        {"image_id": 1, "category_id": 1, "keypoints": each["keypoints"], "score": 0.9}
+        for each in document["annotations"]
+    ]
+    # 20 of 30 persons at most: precision is 1 up to a recall of 2/3, as in pycocotools.
+    assert pytest.approx(67 / 101) == evaluate_keypoints(many.annotations, results).AP
+    assert evaluate_keypoints(many.annotations, results, max_detections=30).AP == 1
+    parsed = read_annotations(many.annotations)
+    assert "--max-detections 30" in crowded_images(parsed)
+    assert crowded_images(parsed, 30) == ""
 
 
 def test_several_categories_are_chosen_from_or_read_as_one(data: DataSet, tmp_path: Path) -> None:

@@ -105,6 +105,12 @@ def _reader(name: str, source: Source) -> Callable[..., None]:
         images: ImagesBeside = None,
         skeleton: Skeleton = None,
         category: Category = None,
+        scale_to_images: Annotated[
+            bool,
+            typer.Option(
+                "--scale-to-images", help="Scale the labels of images that have been resized since."
+            ),
+        ] = False,
         copy: Copy = False,
     ) -> None:
         from hrpose.data.formats.convert import to_coco
@@ -117,6 +123,7 @@ def _reader(name: str, source: Source) -> Callable[..., None]:
             ImageFiles(images) if images else None,
             find_skeleton(skeleton) if skeleton else None,
             category,
+            scale_to_images,
         )
         done = to_coco(name, source, out, given, copy)
         for file, document in done.documents.items():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.console import conflict, given, persons_in, plain_console, progress
+from hrpose.cli.console import conflict, given, persons_in, plain_console, progress, warn
 from hrpose.cli.options import (
     MODEL,
     RESULTS,
@@ -76,6 +76,12 @@ def evaluate(
             help="auto: PCKh with head boxes, PCK without OKS sigmas, else AP.",
         ),
     ] = Metric.auto,
+    max_detections: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Poses of an image that count in the AP, the best; COCO's are 20."
+        ),
+    ] = 20,
     category: Category = None,
     merge_categories: MergeCategories = False,
     flip_test: FlipTest = True,
@@ -103,6 +109,7 @@ def evaluate(
             box_threshold=box_threshold,
             nms=nms.value,
             metric=metric.value,
+            max_detections=max_detections,
             category=category,
             merge_categories=merge_categories,
             flip_test=flip_test,
@@ -111,6 +118,8 @@ def evaluate(
             out=out,
             progress=show,
         )
+    for note in report.notes:
+        warn(note)
     flip = f"flip test: {'on' if flip_test else 'off'}{'; refined' if refine else ''}"
     title = (
         f"{weights} on {annotations.name}: {persons_in(report.persons, report.images)}\n"
@@ -235,6 +244,8 @@ def analyze(
             skeleton=skeleton,
             progress=lambda what, done, total: show(done, total, what),
         )
+    for note in analysis.notes:
+        warn(note)
     scores = analysis.calibration
     if store_calibration is not None and isinstance(scores, str):
         raise conflict(f"--store-calibration: {scores}")

@@ -209,18 +209,27 @@ class CocoAnnotations:
         return checked
 
     def _refuse_nothing(self, checked: Checked) -> None:
-        refused = [problem.message for problem in checked.problems if problem.odd is None]
-        reasons = [*map(str, checked.notes), *refused[:1]]
+        reasons = [*map(str, checked.notes), *self.refused(checked)]
         if not checked.entries and reasons:
             raise UserError(
-                f"{self.path}: expected annotations that can be used, found none: "
-                f"{'; '.join(reasons)}",
+                f"{self.path}: expected usable annotations, found none: {'; '.join(reasons)}",
                 code="labels-missing",
             )
 
     def refuse_nothing(self) -> None:
         """Raise UserError where lenient reading has left out all of the file's annotations."""
         self._refuse_nothing(self._all)
+
+    def refused(self, checked: Checked | None = None) -> list[str]:
+        """A line for each kind of entries that lenient reading has refused and left out."""
+        groups: dict[tuple[str, str], list[Problem]] = {}
+        for problem in (*self._images.problems, *(checked or self._all).problems):
+            if problem.odd is None:
+                groups.setdefault((problem.of, problem.field), []).append(problem)
+        return [
+            f"{len(own):,} {of}{'s' * (len(own) > 1)} left out for '{field}': {own[0].message}"
+            for (of, field), own in groups.items()
+        ]
 
     def instances(self, crowds: bool = True) -> Checked:
         """All annotations of the category, labeled or not, with the columns of a `PersonTable` and

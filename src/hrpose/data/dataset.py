@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from hrpose.data.augmentation import Augmentation, draw_crop, photometric
-from hrpose.data.images import ImageFiles
+from hrpose.data.images import ImageFiles, check_size, compare_sizes
 from hrpose.data.packed import Cutout, Pack, is_pack
 from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
@@ -74,8 +74,11 @@ class Images:
         self.source = source
 
     def read(self, person: int, crop: Crop | None = None) -> Cutout:
-        """The person's image."""
-        return Cutout(self.source.read(self.table.image_name(person)))
+        """The person's image. Raises UserError where it has another size than in the table."""
+        name = self.table.image_name(person)
+        image = self.source.read(name)
+        check_size(image, self.table.image_wh[self.table.image_index[person]], name)
+        return Cutout(image)
 
     def digest(self) -> str:
         """A hash of the names and the sizes in bytes of the persons' images."""
@@ -86,14 +89,16 @@ class Images:
 def open_cutouts(path: str | Path, table: PersonTable, where: object = "annotations") -> Cutouts:
     """Open a folder, a zip file or a pack that has the image of every person.
 
-    Raises UserError where one is missing; `where` names the annotations in the message.
+    Raises UserError where one is missing, and where images have another size than in the table;
+    `where` names the annotations in the message.
     """
     if is_pack(path):
         pack = Pack(Path(path))
         pack.check(table, where)
         return pack
     source = ImageFiles(path)
-    used = np.unique(table.file_names[table.image_index])
+    rows = np.unique(table.image_index)
+    used = table.file_names[rows]
     missing = [name.decode() for name in used if name.decode() not in source]
     if missing:
         raise UserError(
@@ -101,6 +106,7 @@ def open_cutouts(path: str | Path, table: PersonTable, where: object = "annotati
             f"such as {missing[0]}",
             code="images-missing",
         )
+    compare_sizes(source, used, table.image_wh[rows], where)
     return Images(table, source)
 
 

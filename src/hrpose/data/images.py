@@ -18,6 +18,8 @@ from hrpose.image import MAX_BYTES, image_size, read_bytes, read_image
 _ENCRYPTED = 0x1
 # Characters that no relative path has on any system.
 _UNUSABLE = re.compile("[:\0\ud800-\udc7f\udd00-\udfff]")
+# Images whose size is compared before a training or evaluation starts.
+_HEADERS = 1000
 
 
 class ImageFiles:
@@ -96,6 +98,74 @@ class ImageFiles:
                 code="annotations-invalid",
             )
         return self.path / name, str(self.path / name)
+
+
+def compare_sizes(
+    files: ImageFiles, names: NDArray[np.bytes_], image_wh: NDArray[np.int32], where: object
+) -> None:
+    """Compare the sizes (m, 2) of images with those of their files, by the headers of at most 1000
+    of them, evenly spread; the others are compared when they are read (`check_size`).
+
+    Images that are not there are left out. Raises UserError, naming the annotations `where`.
+    """
+    rows = np.unique(np.linspace(0, len(names) - 1, min(len(names), _HEADERS)).astype(int))
+    compared, differ = 0, []
+    for row in rows.tolist():
+        name, expected = names[row].decode(), tuple(image_wh[row].tolist())
+        if name in files:
+            compared += 1
+            if (found := files.size(name)) != expected:
+                differ.append((name, expected, found))
+    if differ:
+        name, expected, found = differ[0]
+        raise _size_differs(
+            f"{where}: {len(differ):,} of {compared:,} images have another size than the "
+            f"annotations say, such as {name}",
+            expected,
+            found,
+        )
+
+
+def check_size(pixels: NDArray[np.uint8], image_wh: NDArray[np.int32], name: str) -> None:
+    """Raise UserError where an image (h, w, 3) does not have the size (2,) of the annotations."""
+    (height, width), expected = pixels.shape[:2], tuple(image_wh.tolist())
+    if (width, height) != expected:
+        raise _size_differs(
+            f"{name}: the image has another size than the annotations say",
+            expected,
+            (width, height),
+        )
+
+
+def _size_differs(what: str, expected: tuple[int, ...], found: tuple[int, int]) -> UserError:
+    hint = "; give the images that were labeled, or correct the annotations"
+    if _same_shape(expected, found):
+        hint = (
+            "; give the images that were labeled, or scale the labels with "
+            "'hrpose data convert coco ANNOTATIONS OUT --scale-to-images'"
+        )
+    elif expected == found[::-1]:
+        hint = (
+            "; either width and height are swapped in the annotations, or the labels are for the "
+            "image before EXIF turns it: correct them, or save the images upright"
+        )
+    shown = (f"{width} x {height}" for width, height in (expected, found))
+    return UserError(
+        f"{what}: expected {next(shown)}, found {next(shown)}{hint}", code="size-differs"
+    )
+
+
+def check_shape(name: str, expected_wh: tuple[int, int], found_wh: tuple[int, int]) -> None:
+    """Raise UserError where one size is not the other, scaled and rounded to whole pixels."""
+    if not _same_shape(expected_wh, found_wh):
+        what = f"{name}: the image has another shape than the annotations say"
+        raise _size_differs(what, expected_wh, found_wh)
+
+
+def _same_shape(a_wh: tuple[int, ...], b_wh: tuple[int, ...]) -> bool:
+    (a_w, a_h), (b_w, b_h) = a_wh, b_wh
+    scale = max(b_w, b_h) / max(a_w, a_h)
+    return abs(a_w * scale - b_w) <= 1 and abs(a_h * scale - b_h) <= 1
 
 
 def images_beside(file: Path) -> ImageFiles | None:

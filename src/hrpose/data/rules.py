@@ -8,7 +8,7 @@ all of this for users.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -161,6 +161,11 @@ class Note:
         examples = ", ".join(self.examples) + ", ..." * (self.count > len(self.examples))
         more = f"; {self.detail}" if self.detail else ""
         return f"{self.count:,} {noun} {self.kind.found} (id {examples}{more}): {self.kind.done}"
+
+
+def note_lines(path: Path, notes: Iterable[object]) -> tuple[str, ...]:
+    """The lines in which a command reports notes about a file; empty ones are left out."""
+    return tuple(f"{path}: {line}" for line in map(str, notes) if line)
 
 
 _PLURAL = {"image": "images", "annotation": "annotations", "category": "categories"}

@@ -24,7 +24,7 @@ from pydantic import AliasChoices, ConfigDict, Field
 from hrpose.data.coco import read_annotations
 from hrpose.data.formats.cvat import children
 from hrpose.errors import UserError
-from hrpose.skeleton import Color, Skeleton, guess_flip_pairs
+from hrpose.skeleton import Color, Skeleton, guess_flip_pairs, spelled_alike
 from hrpose.skeletons import SHIPPED
 from hrpose.yaml_file import Part, load_as
 
@@ -57,7 +57,7 @@ class SkeletonFile(Part):
 def complete_skeleton(found: Skeleton, path: Path) -> Skeleton:
     """The skeleton of annotations, completed by the file at `path`. Raises UserError."""
     file = load_as(path, (), SkeletonFile)
-    if file.keypoints is not None and file.keypoints != found.keypoints:
+    if file.keypoints is not None and not spelled_alike(file.keypoints, found.keypoints):
         raise UserError(
             f"{path}: keypoints: expected those of the annotations "
             f"({', '.join(found.keypoints)}), found {', '.join(file.keypoints)}",
@@ -66,6 +66,9 @@ def complete_skeleton(found: Skeleton, path: Path) -> Skeleton:
     index = {name: i for i, name in enumerate(found.keypoints)}
 
     def at(key: str, name: str) -> int:
+        alike = (i for known, i in index.items() if spelled_alike([name], [known]))
+        if name not in index and (i := next(alike, None)) is not None:
+            return i
         if name not in index:
             known = ", ".join(found.keypoints)
             raise UserError(
@@ -101,6 +104,8 @@ def complete_skeleton(found: Skeleton, path: Path) -> Skeleton:
     }
     given = {key: getattr(file, key) for key in read}
     parts = {key: read[key](value) for key, value in given.items() if value is not None}
+    if "sigmas" in parts:
+        parts["has_sigmas"] = True
     try:
         return replace(found, **parts)
     except ValueError as error:

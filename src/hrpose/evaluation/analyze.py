@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.data.coco import CocoAnnotations, read_results
-from hrpose.data.images import ImageFiles
+from hrpose.data.images import ImageFiles, compare_sizes
+from hrpose.data.rules import note_lines
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.box_noise import BoxNoise, box_noise
@@ -35,7 +36,7 @@ from hrpose.evaluation.error_analysis import (
 from hrpose.geometry import Crop, box_around, transform, warp, xywh_to_xyxy
 from hrpose.metadata import Calibration, Metadata, metadata_of, write_with_metadata
 from hrpose.metrics.calibration import Presence, Reliability, fit_calibration, presence, reliability
-from hrpose.metrics.coco import KeypointScores, evaluate_keypoints, precision_curves
+from hrpose.metrics.coco import KeypointScores, crowded_images, evaluate_keypoints, precision_curves
 from hrpose.poses import Poses
 from hrpose.viz import draw, overlay
 
@@ -120,6 +121,7 @@ class Analysis:
     """Everything the page shows. `curves` (10, 101) is precision by OKS threshold and recall,
     `oks` (m,) the greatest OKS to each counted person; `calibration` is the reason, in words, where
     scores cannot be calibrated. `noise` and `examples` are empty without weights and images.
+    `notes` are lines about odd annotations.
     """
 
     names: dict[str, str]
@@ -134,6 +136,7 @@ class Analysis:
     calibration: ScoreReport | str
     noise: list[BoxNoise]
     examples: dict[str, list[Example]]
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: everything but the images."""
@@ -151,6 +154,7 @@ class Analysis:
         return {
             **self.names,
             **self.scores.as_dict(),
+            "notes": list(self.notes),
             "counts": asdict(self.counts),
             "all_keypoints": asdict(self.all_keypoints),
             "keypoints": {name: asdict(part) for name, part in self.keypoints.items()},
@@ -200,6 +204,9 @@ def analyze(
     if estimator is not None and images is None:
         raise UserError("--weights: needs the images; add --images", code="option-conflict")
     source = None if images is None else ImageFiles(images)
+    if source is not None:
+        table = truth.table
+        compare_sizes(source, table.file_names, table.image_wh, truth.annotations.path)
     poses = read_results(results)
     scores = evaluate_keypoints(truth.annotations, poses, sigmas)
     predicted = read_predicted(poses, truth)
@@ -248,6 +255,9 @@ def analyze(
         calibration=_calibration(predicted, matches, errors),
         noise=noise,
         examples=examples,
+        notes=note_lines(
+            truth.annotations.path, (*truth.annotations.notes, crowded_images(truth.annotations))
+        ),
     )
 
 

@@ -95,12 +95,8 @@ def read_truth(annotations: Path | CocoAnnotations, skeleton_file: Path | None =
     table = parsed.table(persons.columns)
     if skeleton_file is not None:
         table = replace(table, skeleton=complete_skeleton(table.skeleton, skeleton_file))
-    visible = (table.keypoints[..., 2] > 0).sum(axis=1)
-    counted = [
-        not person.get("iscrowd") and person.get("num_keypoints", count) != 0
-        for person, count in zip(persons.entries, visible.tolist(), strict=True)
-    ]
-    truth = Truth(table, np.asarray(counted, bool), parsed)
+    labeled = (table.keypoints[..., 2] > 0).any(axis=1)
+    truth = Truth(table, np.asarray(labeled & ~persons.columns["crowds"], bool), parsed)
     if not truth.counted.any():
         raise UserError(
             f"{parsed.path}: expected persons with labeled keypoints, found none",

@@ -16,8 +16,9 @@ import numpy as np
 from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.formats.matlab import write_mat
 from hrpose.data.formats.mpii import PckhTruth, pckh_truth
-from hrpose.data.images import ImageFiles
+from hrpose.data.images import ImageFiles, compare_sizes
 from hrpose.data.persons import PersonTable
+from hrpose.data.rules import note_lines
 from hrpose.detection.factory import AnyDetector, open_detector
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
@@ -31,10 +32,17 @@ from hrpose.evaluation.predictions import (
 )
 from hrpose.io import write_atomically
 from hrpose.metrics.boxes import BoxScores, evaluate_boxes
-from hrpose.metrics.coco import evaluate_keypoints, select_results, to_results, write_results
+from hrpose.metrics.coco import (
+    MAX_DETECTIONS,
+    crowded_images,
+    evaluate_keypoints,
+    select_results,
+    to_results,
+    write_results,
+)
 from hrpose.metrics.pck import distances, pckh
 from hrpose.poses import rescore
-from hrpose.skeleton import Skeleton
+from hrpose.skeleton import Skeleton, spelled_alike
 from hrpose.skeletons import MPII_16
 
 # The choices of a metric, and the one number by which weights are then compared.
@@ -55,7 +63,8 @@ class Report:
     person of that size is labeled; or PCKh, PCKh@0.1 and those of MPII's joints in percent; and,
     where there is one prediction for each person, PCK@0.2, PCK@0.1 and NME in percent and EPE in
     pixels. NaN where nothing is labeled. `primary` is the name of the metric by which weights are
-    compared. Images without labels have neither. `files` are those that were written.
+    compared. Images without labels have neither. `notes` are lines about odd annotations, `files`
+    are those that were written.
     """
 
     metrics: Mapping[str, float]
@@ -66,6 +75,8 @@ class Report:
     persons: int
     images: int
     nms: str = "hard"
+    max_detections: int = MAX_DETECTIONS
+    notes: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
 
     @property
@@ -87,8 +98,10 @@ class Report:
             "flip_test": self.flip_test,
             "refine": self.refine,
             **({"nms": self.nms} if self.primary in ("AP", None) else {}),
+            **({"max_detections": self.max_detections} if self.primary == "AP" else {}),
             "persons": self.persons,
             "images": self.images,
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
 
@@ -97,7 +110,8 @@ class Evaluator:
     """Compares predictions with the labels in `annotations`, whose persons are `table`.
 
     `metric` is one of `PRIMARY`, `heads` the labels of PCKh. `paired` where prediction i is that of
-    person i of the table, as with ground-truth boxes: PCKh and the distances need that.
+    person i of the table, as with ground-truth boxes: PCKh and the distances need that. For AP, the
+    `max_detections` poses of an image with the best scores count.
     """
 
     annotations: CocoAnnotations
@@ -105,6 +119,7 @@ class Evaluator:
     metric: str
     heads: PckhTruth | None = None
     paired: bool = True
+    max_detections: int = MAX_DETECTIONS
 
     @classmethod
     def choose(
@@ -113,6 +128,7 @@ class Evaluator:
         table: PersonTable,
         metric: str = "auto",
         paired: bool = True,
+        max_detections: int = MAX_DETECTIONS,
     ) -> "Evaluator":
         """The evaluator of a `metric`, one of `METRICS`.
 
@@ -121,6 +137,13 @@ class Evaluator:
         metric cannot be measured on these data.
         """
         _check_choice("metric", metric, METRICS)
+        if not table.keypoints[..., 2].any():
+            reasons = "".join(f"; {note}" for note in table.notes)
+            raise UserError(
+                f"{annotations.path}: expected persons with labeled keypoints, without which no "
+                f"metric can be computed, found none among {len(table):,} persons{reasons}",
+                code="labels-missing",
+            )
         heads = None
         if metric == "PCKh" or (metric == "auto" and is_mpii(table.skeleton)):
             heads = _heads(annotations, table, required=metric == "PCKh")
@@ -130,7 +153,7 @@ class Evaluator:
             metric = "PCK" if paired and not table.skeleton.has_sigmas else "AP"
         if not paired and metric != "AP":
             raise _needs_pairs(metric)
-        return cls(annotations, table, metric, heads, paired)
+        return cls(annotations, table, metric, heads, paired, max_detections)
 
     @property
     def primary(self) -> str:
@@ -145,7 +168,7 @@ class Evaluator:
     def results(self, predictions: Predictions, nms: str = "hard") -> list[dict[str, Any]]:
         """COCO results: for AP rescored and after `nms`, else one for each person."""
         if self.metric == "AP":
-            return ranked_results(self.table, predictions, nms)
+            return ranked_results(self.table, predictions, nms, self.max_detections)
         ids = self.table.image_ids[predictions.instances.image_index]
         scores = rescore(predictions.keypoints, predictions.instances.box_scores)
         return to_results(ids, predictions.keypoints, scores, self.table.category_id)
@@ -161,8 +184,9 @@ class Evaluator:
         measured: dict[str, float] = {}
         if self.metric == "AP":
             results = self.results(predictions) if results is None else results
-            sigmas = self.table.skeleton.sigmas
-            measured |= evaluate_keypoints(self.annotations, results, sigmas).as_dict()
+            sigmas, most = self.table.skeleton.sigmas, self.max_detections
+            scores = evaluate_keypoints(self.annotations, results, sigmas, max_detections=most)
+            measured |= scores.as_dict()
         if not self.paired:
             return measured
         if not np.array_equal(predictions.instances.image_index, self.table.image_index):
@@ -183,7 +207,10 @@ class Evaluator:
 
 
 def ranked_results(
-    table: PersonTable, predictions: Predictions, nms: str = "hard"
+    table: PersonTable,
+    predictions: Predictions,
+    nms: str = "hard",
+    max_detections: int = MAX_DETECTIONS,
 ) -> list[dict[str, Any]]:
     """COCO results, rescored and after "hard" or "soft" OKS-NMS at 0.9."""
     if len(predictions) == 0:
@@ -196,6 +223,7 @@ def ranked_results(
         sigmas=table.skeleton.sigmas,
         soft=nms == "soft",
         category_id=table.category_id,
+        max_detections=max_detections,
     )
 
 
@@ -214,6 +242,7 @@ def evaluate(
     box_threshold: float = 0.0,
     nms: str = "hard",
     metric: str = "auto",
+    max_detections: int = MAX_DETECTIONS,
     progress: Progress | None = None,
 ) -> Report:
     """Measure a pose model: COCO's ten metrics, MPII's PCKh (paper, sections 4.1 and 4.2), or PCK.
@@ -225,14 +254,16 @@ def evaluate(
     `Evaluator.choose`.
 
     - AP: poses are rescored (the box's score times the mean of the keypoint scores above 0.2),
-      then comes hard or soft OKS-NMS at 0.9. Writes `metrics.json` and `results.json` to `out`.
+      then comes hard or soft OKS-NMS at 0.9, and the `max_detections` best of each image count.
+      Writes `metrics.json` and `results.json` to `out`.
     - PCK, NME, EPE: one pose for each person, without NMS. Writes the same files.
     - PCKh: one pose for each person. Writes `metrics.json` and `pred.mat`.
     - Images without annotations (COCO's test sets): no metrics; writes the results file that COCO's
       server takes. MPII's test set gives `pred.mat`.
 
     Without `out` nothing is written. `progress` is called with the number of finished images and
-    of all. Raises UserError where files do not fit.
+    of all. Raises UserError where files do not fit, and images have another size than the
+    annotations say.
     """
     _check_choice("metric", metric, METRICS)
     _check_choice("nms", nms, NMS)
@@ -253,13 +284,17 @@ def evaluate(
         if not paired:
             raise _needs_pairs("PCKh")
     else:
-        evaluator = Evaluator.choose(parsed, table, metric, paired)
+        evaluator = Evaluator.choose(parsed, table, metric, paired, max_detections)
         if evaluator.metric != "PCKh":
             table = table.select(table.keypoints[..., 2].any(axis=1))
             evaluator = replace(evaluator, table=table)
     instances, source = instances_of(estimator, table, boxes, box_threshold)
-    predictions = predict(estimator, table, instances, ImageFiles(images), progress)
+    files = ImageFiles(images)
+    compare_sizes(files, table.file_names, table.image_wh, parsed.path)
+    predictions = predict(estimator, table, instances, files, progress)
     found = predictions.instances
+    by_ap = evaluator is not None and evaluator.metric == "AP"
+    crowded = crowded_images(parsed, max_detections) if by_ap else ""
     report = Report(
         metrics={},
         primary=None if evaluator is None else evaluator.primary,
@@ -269,12 +304,14 @@ def evaluate(
         persons=len(predictions),
         images=len(table.image_ids) if str(boxes) == DETECTOR else len(found.by_image()),
         nms=nms,
+        max_detections=max_detections,
+        notes=note_lines(parsed.path, (*table.notes, crowded)),
     )
     if not labeled:
         assert out is not None
         split = parsed.path.stem.removeprefix("image_info_")
         path = out / f"person_keypoints_{split}_hrpose_results.json"
-        write_results(path, ranked_results(table, predictions, nms))
+        write_results(path, ranked_results(table, predictions, nms, max_detections))
         return replace(report, files=(path,))
     results = None
     if evaluator is not None:
@@ -318,7 +355,7 @@ def _table(annotations: CocoAnnotations, estimator: PoseEstimator) -> tuple[Pers
         return images, False
     # MPII's predictions are one for each person, labeled or not.
     table = annotations.persons(unlabeled=is_mpii(annotations.skeleton))
-    if table.skeleton.keypoints != skeleton.keypoints:
+    if not spelled_alike(table.skeleton.keypoints, skeleton.keypoints):
         raise UserError(
             f"{annotations.path}: expected the keypoints of the weights "
             f"({', '.join(skeleton.keypoints)}), found {', '.join(table.skeleton.keypoints)}",

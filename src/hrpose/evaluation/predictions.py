@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose.data.coco import read_results
-from hrpose.data.images import ImageFiles
+from hrpose.data.images import ImageFiles, check_size
 from hrpose.data.persons import PersonTable, group_by_image
 from hrpose.errors import UserError
 from hrpose.estimator import InputImage, PoseEstimator
@@ -152,6 +152,7 @@ def predict(
         for row, members in groups:
             name = table.file_names[row].decode()
             pixels = source.read(name)
+            check_size(pixels, table.image_wh[row], name)
             if instances is None:
                 yield _detected(estimator, pixels, name)
             else:

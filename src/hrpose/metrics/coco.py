@@ -26,6 +26,9 @@ Results = Sequence[Mapping[str, Any]]
 Truth = Path | str | CocoAnnotations | Mapping[str, Any]
 Poses = Path | str | CocoResults | Results
 
+# Poses of an image that count, those with the best scores: COCO's rule.
+MAX_DETECTIONS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class KeypointScores:
@@ -59,18 +62,21 @@ def select_results(
     threshold: float = 0.9,
     soft: bool = False,
     category_id: int = 1,
+    max_detections: int = MAX_DETECTIONS,
 ) -> list[dict[str, Any]]:
     """Rescored results without repeated poses, for a data set at once.
 
     `image_ids` (n,), `keypoints` (n, k, 3) in image pixels with keypoint scores, `box_scores` (n,):
     1 for ground-truth boxes. `areas` (n,): the area of each person's crop (its width times its
     height in image pixels, padding included), which is the area in OKS-NMS at `threshold`, as in
-    the official code.
+    the official code. `soft` NMS keeps at most `max_detections` poses of an image.
     """
     ids, poses = np.asarray(image_ids), np.asarray(keypoints)
     scores = rescore(poses, box_scores)
-    suppress = soft_oks_nms_per_image if soft else oks_nms_per_image
-    kept = suppress(ids, poses, areas, scores, threshold, sigmas)
+    if soft:
+        kept = soft_oks_nms_per_image(ids, poses, areas, scores, threshold, sigmas, max_detections)
+    else:
+        kept = oks_nms_per_image(ids, poses, areas, scores, threshold, sigmas)
     return to_results(ids[kept], poses[kept], scores[kept], category_id)
 
 
@@ -118,14 +124,16 @@ def evaluate_keypoints(
     results: Poses,
     sigmas: ArrayLike | None = None,
     image_ids: Iterable[int] | None = None,
+    max_detections: int = MAX_DETECTIONS,
 ) -> KeypointScores:
     """COCO's ten metrics of `results` against `ground_truth`: paths, parsed files or their content.
 
     `sigmas` (k,) are the OKS constants; without them those of the ground truth's own skeleton.
-    With `image_ids` only these images count, on both sides. Nothing is printed. Raises UserError
+    With `image_ids` only these images count, on both sides. Of each image the `max_detections`
+    poses with the best scores count, 20 in COCO's evaluation. Nothing is printed. Raises UserError
     where the files do not fit the COCO format or each other.
     """
-    evaluation = _evaluated(ground_truth, results, sigmas, image_ids)
+    evaluation = _evaluated(ground_truth, results, sigmas, image_ids, max_detections)
     return KeypointScores(*(float(value) for value in evaluation.stats))
 
 
@@ -148,7 +156,11 @@ def precision_curves(
 
 
 def _evaluated(
-    ground_truth: Truth, results: Poses, sigmas: ArrayLike | None, image_ids: Iterable[int] | None
+    ground_truth: Truth,
+    results: Poses,
+    sigmas: ArrayLike | None,
+    image_ids: Iterable[int] | None,
+    max_detections: int = MAX_DETECTIONS,
 ) -> Any:
     """COCO's evaluator after its run."""
     from faster_coco_eval import COCO, COCOeval_faster
@@ -177,8 +189,26 @@ def _evaluated(
     )
     evaluation.params.imgIds = sorted(chosen)
     evaluation.params.catIds = [annotations.category_id]
+    evaluation.params.maxDets = [max_detections]
     evaluation.run()
     return evaluation
+
+
+def crowded_images(annotations: CocoAnnotations, max_detections: int = MAX_DETECTIONS) -> str:
+    """A line about images with more labeled persons than poses count; empty where there is none."""
+    persons = annotations.instances(crowds=False).columns
+    labeled = (persons["keypoints"][..., 2] > 0).any(axis=1)
+    counts = np.bincount(persons["image_index"][labeled], minlength=1)
+    most, images = int(counts.max()), int((counts > max_detections).sum())
+    if not images:
+        return ""
+    return (
+        f"{images:,} {'image has' if images == 1 else 'images have'} more than {max_detections} "
+        f"labeled persons, up to {most}, but only the {max_detections} poses of an image with the "
+        "best scores count"
+        f"{', as in the evaluation of COCO' * (max_detections == MAX_DETECTIONS)}, so that the AP "
+        f"is lower; count all with --max-detections {most}"
+    )
 
 
 def _silent(_: object) -> None:

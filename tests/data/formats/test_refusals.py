@@ -179,7 +179,8 @@ def test_invalid_coco_files(tmp_path: Path) -> None:
             lambda out: from_coco_to("to-cvat", source, out, ReadOptions(), ""),
             lambda out: from_coco_to_yolo({"train": (source, ReadOptions())}, out),
         ):
-            with refused("annotations-invalid", "a.json", mention):
+            code = "annotations-invalid" if "categories" in change else "labels-missing"
+            with refused(code, "a.json", mention):
                 convert(tmp_path / "out")
     source.write_text(json.dumps(document))
     with refused("category-unknown", "horse", "animal"):

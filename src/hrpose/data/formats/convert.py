@@ -5,7 +5,7 @@ the keypoints and marked by `bbox_guessed`.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hrpose.data.coco import read_annotations
@@ -20,6 +20,7 @@ from hrpose.data.formats.pose_set import (
     file_name,
     pose_set,
 )
+from hrpose.data.images import ImageFiles, check_shape
 from hrpose.data.persons import group_by_image
 from hrpose.data.rules import Entry, printable
 from hrpose.errors import UserError
@@ -53,6 +54,9 @@ def to_coco(
     """
     must_be_new(out)
     found = SOURCES[name].read(source, options)
+    if options.scale_to_images and found.files is not None:
+        images = tuple(_scaled(image, found.files) for image in found.images)
+        found = replace(found, images=images)
     written = documents(found)
     files = {f"{name}.json": json.dumps(document) for name, document in written.items()}
     if found.skeleton not in SHIPPED.values():
@@ -98,9 +102,14 @@ def _write(
 
 
 def read(source: Path, options: ReadOptions) -> PoseSet:
-    """Read COCO keypoints; crowds are left out. Raises UserError, naming the file and the entry."""
-    annotations = read_annotations(source, category=options.category)
+    """Read COCO keypoints. Crowds are left out; so are entries that training refuses, and counted.
+
+    Raises UserError where nothing is left.
+    """
+    annotations = read_annotations(source, lenient=True, category=options.category, sized=False)
     skeleton, instances = annotations.skeleton, annotations.instances(crowds=False)
+    annotations.refuse_nothing()
+    files = options.images_for(source)
     persons = [
         _person(entry, skeleton, f"{source}: annotation {entry['id']}")
         for entry in instances.entries
@@ -111,7 +120,7 @@ def read(source: Path, options: ReadOptions) -> PoseSet:
         LabeledImage(
             entry["file_name"],
             tuple(persons[row] for row in rows.get(image, ())),
-            (width, height),
+            (width, height) if width else None,
             source=str(entry.get("source", "")),
             video=str(entry.get("video", "")),
         )
@@ -119,7 +128,35 @@ def read(source: Path, options: ReadOptions) -> PoseSet:
             zip(annotations.images, sizes, strict=True)
         )
     ]
-    return pose_set(source, images, options, options.images_for(source), skeleton)
+    notes = [*map(str, annotations.notes), *annotations.refused()]
+    return pose_set(source, images, options, files, skeleton, notes=notes)
+
+
+def _scaled(image: LabeledImage, files: ImageFiles) -> LabeledImage:
+    """The image with its labels scaled to the size of its file, where that has another one.
+
+    Raises UserError where the shape differs too.
+    """
+    if image.size_wh is None or image.name not in files:
+        return image
+    size = files.size(image.name)
+    if size == image.size_wh:
+        return image
+    check_shape(image.name, image.size_wh, size)
+    x, y = size[0] / image.size_wh[0], size[1] / image.size_wh[1]
+    persons = tuple(
+        replace(
+            person,
+            keypoints={
+                name: (x * at[0], y * at[1], at[2]) for name, at in person.keypoints.items()
+            },
+            box=person.box
+            and (x * person.box[0], y * person.box[1], x * person.box[2], y * person.box[3]),
+            area=person.area and x * y * person.area,
+        )
+        for person in image.persons
+    )
+    return replace(image, size_wh=size, persons=persons)
 
 
 def _person(annotation: Entry, skeleton: Skeleton, where: str) -> Person:

@@ -84,11 +84,14 @@ class PoseSet:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """What the user adds to a source: its images, its skeleton, the category to read."""
+    """What the user adds to a source: its images, its skeleton, the category to read, and whether
+    labels are scaled to the images, where these were resized.
+    """
 
     images: ImageFiles | None = None
     skeleton: Skeleton | None = None
     category: str | None = None
+    scale_to_images: bool = False
 
     def images_for(self, source: Path) -> ImageFiles:
         """Those of the user, else `images` or `images.zip` beside the source, else its folder."""
