@@ -240,6 +240,8 @@ ODD = [
     ({"num_keypoints": 0}, [rules.NUM_KEYPOINTS], GIVEN),
     ({"num_keypoints": 17}, [], GIVEN),
     ({"keypoints": [0.5, 0.25, 2] * 17}, [rules.SHARES], GIVEN),
+    ({"bbox": [20, 10, 60, 45]}, [rules.CORNERS], [20, 10, 43, 37]),
+    ({"bbox": [20, 10, 43, 37]}, [], [20, 10, 42, 36]),
 ]
 
 
@@ -267,7 +269,9 @@ def test_odd_entries_are_repaired_and_counted(
     again = {**content, **annotations.part(annotations.images, annotations.annotations)}
     (tmp_path / "again").mkdir()
     repaired = read_annotations(write(tmp_path / "again", again)).persons()
-    assert [n.kind for n in repaired.notes] == [k for k in kinds if k is rules.SHARES]
+    assert [n.kind for n in repaired.notes] == [
+        kind for kind in kinds if kind.outcome is rules.Outcome.accepted
+    ]
     np.testing.assert_array_equal(repaired.keypoints, table.keypoints)
     np.testing.assert_allclose(repaired.boxes, table.boxes, atol=1e-3)
 

@@ -330,6 +330,7 @@ def sigmas(
     repeats = [read_annotations(path) for path in annotations]
     reference = None if truth is None else read_annotations(truth)
     tables = [persons(parsed) for parsed in repeats]
+    editing.report_notes(*repeats)
     if len(tables) > 1 or truth is not None:
         if limb_share is not None:
             raise conflict("--limb-share: is for one file alone; leave it out, or give one file")

@@ -3,14 +3,17 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hrpose.cli.console import persons_in, plain_console
+from hrpose.cli.console import persons_in, plain_console, warn
 from hrpose.cli.options import Coco, Copy, ImagesBeside, NewFolder, examples
 from hrpose.data.editing import Keypoints
 from hrpose.errors import UserError
+
+if TYPE_CHECKING:
+    from hrpose.data.coco import CocoAnnotations
 
 Seed = Annotated[int, typer.Option(help="The same seed draws the same images.")]
 
@@ -44,6 +47,7 @@ def merge(
     copy: Copy = False,
 ) -> None:
     """Merge data sets into one; each image keeps or gets its `source`."""
+    from hrpose.data.coco import read_annotations
     from hrpose.data.editing import merge as merging
 
     if images and len(images) != len(annotations):
@@ -52,8 +56,10 @@ def merge(
             code="option-invalid",
         )
     places: list[Path | None] = list(images) if images else [None] * len(annotations)
-    sources = list(zip(annotations, places, strict=True))
+    files = [read_annotations(path) for path in annotations]
+    sources = list(zip(files, places, strict=True))
     done = merging.merge(sources, out, keypoints, _pairs("--rename", rename), copy)
+    report_notes(*files)
     typer.echo(f"wrote {out / 'annotations.json'}: {persons_in(done.persons, done.images)}")
     for name, persons, count in done.sets:
         typer.echo(f"  {persons_in(persons, count)} of {name}")
@@ -86,19 +92,14 @@ def split(
     copy: Copy = False,
 ) -> None:
     """Split a data set into train and val, or more parts, by images or by groups of them."""
+    from hrpose.data.coco import read_annotations
     from hrpose.data.editing import split as splitting
 
+    file = read_annotations(annotations)
     done = splitting.split(
-        annotations,
-        out,
-        _shares(parts),
-        group,
-        group_pattern,
-        _pairs("--put", put),
-        seed,
-        images,
-        copy,
+        file, out, _shares(parts), group, group_pattern, _pairs("--put", put), seed, images, copy
     )
+    report_notes(file)
     total = sum(part.images for part in done)
     for part in done:
         typer.echo(
@@ -132,11 +133,14 @@ def subset(
     copy: Copy = False,
 ) -> None:
     """Select a part of the images and persons."""
+    from hrpose.data.coco import read_annotations
     from hrpose.data.editing import split as taking
 
+    file = read_annotations(annotations)
     found, persons = taking.subset(
-        annotations, out, source or (), max_images, min_size, min_keypoints, seed, images, copy
+        file, out, source or (), max_images, min_size, min_keypoints, seed, images, copy
     )
+    report_notes(file)
     typer.echo(f"wrote {out / 'annotations.json'}: {persons_in(persons, found)}")
     _say_images(out, annotations, images)
 
@@ -148,14 +152,26 @@ def stats(
     ] = False,
 ) -> None:
     """Count what is in a data set: persons, sizes, keypoints, sources."""
+    from hrpose.data.coco import read_annotations
     from hrpose.data.editing import split as counting
 
-    found = [counting.stats(path) for path in annotations]
+    files = [read_annotations(path) for path in annotations]
+    found = [counting.stats(file) for file in files]
+    report_notes(*files)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     for numbers in found:
         _show(numbers)
+
+
+def report_notes(*files: "CocoAnnotations") -> None:
+    """Print what was repaired or left out in these files, a line for each kind."""
+    from hrpose.data.rules import note_lines
+
+    for file in files:
+        for line in note_lines(file.path, file.notes):
+            warn(line)
 
 
 def _show(numbers: dict[str, Any]) -> None:

@@ -52,19 +52,11 @@ def check_images(
     sides = []
     for rule in (rules.WIDTH, rules.HEIGHT):
         values = [entry.get(rule.field) for entry in check.entries]
-        absent = set() if sized else {row for row, value in enumerate(values) if not value}
-        sides.append(
-            [
-                0 if row in absent else value
-                for row, value in enumerate(
-                    check.column(rule, [1 if row in absent else v for row, v in enumerate(values)])
-                )
-            ]
-            if absent
-            else check.column(rule, values)
-        )
+        sides.append(check.column(rule, values if sized else [value or 1 for value in values]))
     image_wh = np.stack(sides, axis=1).astype(np.int32).reshape(-1, 2)
-    image_wh[(image_wh == 0).any(axis=1)] = 0
+    if not sized:
+        known = [bool(entry.get("width") and entry.get("height")) for entry in check.entries]
+        image_wh[~np.asarray(known, np.bool_)] = 0
     keys, ids = _image_ids(check, names)
     sources = [str(entry.get("source", "")).encode(errors="replace") for entry in check.entries]
     columns = {
@@ -252,6 +244,11 @@ def _boxes(
         made = box_of_keypoints(points, (width, height) if width else _UNKNOWN_WH).round(3)
         boxes[row] = made
         check.note(row, rules.BOX_MADE, bbox=made.tolist(), bbox_guessed=True)
+    start, size = boxes[:, :2], boxes[:, 2:]
+    corners = (start + size > image_wh + 1).any(axis=1) & (image_wh > 0).any(axis=1)
+    corners &= ((size > start) & (size <= image_wh + 1)).all(axis=1)
+    for row in np.flatnonzero(corners).tolist():
+        check.note(row, rules.CORNERS)
     return boxes
 
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from hrpose.data.augmentation import Augmentation, half_body
 from hrpose.data.coco import load_persons
-from hrpose.data.images import ImageFiles
+from hrpose.data.images import ImageFiles, compare_sizes
 from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
 from hrpose.geometry import Crop
@@ -212,6 +212,7 @@ def write_pack(
     `out` has a pack made with other settings, or an image cannot be read.
     """
     table, source = load_persons(annotations), ImageFiles(images)
+    compare_sizes(source, table.file_names, table.image_wh, annotations)
     plan = {
         "settings": asdict(settings),
         "persons": len(table),

@@ -105,6 +105,12 @@ BOX_OUTSIDE = Kind(
     "whose box shows nothing of the image",
     "not used for training, and missed in the AP",
 )
+CORNERS = Kind(
+    "corners",
+    Outcome.accepted,
+    "whose 'bbox' fits the image as [x1, y1, x2, y2] only",
+    "used, but expected [x, y, width, height]",
+)
 SHARES = Kind(
     "shares",
     Outcome.accepted,
@@ -130,7 +136,7 @@ NAMES_SPELLED = Kind(
 KINDS = (
     *(NUMBER_AS_TEXT, BACKSLASH, ID_NEW, IMAGE_WITHOUT_ID, IMAGE_REPEATED, CATEGORY_UNKNOWN),
     *(NOBODY, BOX_MADE, AREA_OF_BOX, KEYPOINTS_NESTED, KEYPOINT_EMPTY, VISIBILITY, NUM_KEYPOINTS),
-    *(BOX_OUTSIDE, SHARES, LIMBS_FROM_0, LIMBS_DROPPED, NAMES_SPELLED),
+    *(BOX_OUTSIDE, CORNERS, SHARES, LIMBS_FROM_0, LIMBS_DROPPED, NAMES_SPELLED),
 )
 
 # Ids that a note names.

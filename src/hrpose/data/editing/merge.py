@@ -20,7 +20,7 @@ from hrpose.data.formats.pose_set import file_name
 from hrpose.data.images import ImageFiles
 from hrpose.data.rules import Entry, printable
 from hrpose.errors import UserError
-from hrpose.skeleton import Color, Skeleton, guess_flip_pairs
+from hrpose.skeleton import Color, Skeleton, guess_flip_pairs, spelled_alike
 from hrpose.skeletons import SHIPPED
 
 
@@ -36,7 +36,7 @@ class Merged:
 
 
 def merge(
-    sources: Sequence[tuple[Path, Path | None]],
+    sources: Sequence[tuple[Path | CocoAnnotations, Path | None]],
     out: Path,
     keypoints: Keypoints = Keypoints.same,
     renamed: Mapping[str, str] | None = None,
@@ -49,8 +49,11 @@ def merge(
     """
     must_be_new(out)
     files = [read_annotations(path) for path, _ in sources]
-    image_files = [need_images(path, images) for path, images in sources]
+    image_files = [
+        need_images(file.path, images) for file, (_, images) in zip(files, sources, strict=True)
+    ]
     names = [_keypoints_of(file, renamed or {}) for file in files]
+    names = [_spelled_as(names[0], own) for own in names]
     skeleton = _skeleton(files, names, keypoints)
     prefixes = _prefixes(image_files)
     images: dict[str, Entry] = {}
@@ -104,6 +107,16 @@ def _keypoints_of(file: CocoAnnotations, renamed: Mapping[str, str]) -> list[str
             code="option-invalid",
         )
     return names
+
+
+def _spelled_as(first: Sequence[str], own: list[str]) -> list[str]:
+    """The names of a set, those that differ only in spelling as in the first set."""
+    known = set(first)
+    alike = [
+        name if name in known else next((n for n in first if spelled_alike([n], [name])), name)
+        for name in own
+    ]
+    return alike if len(set(alike)) == len(own) else own
 
 
 def _skeleton(

@@ -38,7 +38,7 @@ class Part:
 
 
 def split(
-    path: Path,
+    path: Path | CocoAnnotations,
     out: Path,
     shares: Mapping[str, float],
     group: str | None = None,
@@ -72,7 +72,7 @@ def split(
         texts[f"{name}.json"] = json.dumps(file.part(chosen, annotations))
         grouped = tuple(own) if group or pattern else ()
         parts.append(Part(name, len(chosen), len(annotations), grouped, wanted))
-    source = images_of(path, images)
+    source = images_of(file.path, images)
     names = tuple(image["file_name"] for image in file.images)
     write_folder(out, texts, [ImageSet("images", source, names)] if source else [], copy)
     return parts
@@ -157,7 +157,7 @@ def _put(
 
 
 def subset(
-    path: Path,
+    path: Path | CocoAnnotations,
     out: Path,
     sources: Collection[str] = (),
     max_images: int | None = None,
@@ -180,7 +180,7 @@ def subset(
     for source in sources:
         if source not in known:
             there = ", ".join(sorted(known - {""})) or "no sources"
-            raise _invalid(f"{path}: expected images of the source '{source}', found {there}")
+            raise _invalid(f"{file.path}: expected images of the source '{source}', found {there}")
     strict = bool(min_size or min_keypoints)
     chosen: list[tuple[Entry, list[Entry]]] = []
     for image, persons in zip(file.images, file.annotations_by_image(), strict=True):
@@ -191,17 +191,19 @@ def subset(
             chosen.append((image, own))
     if max_images is not None:
         if max_images > len(chosen):
-            raise _invalid(f"{path}: expected {max_images} images, found {len(chosen)} that fit")
+            raise _invalid(
+                f"{file.path}: expected {max_images} images, found {len(chosen)} that fit"
+            )
         drawn = np.random.default_rng(seed).permutation(len(chosen))[:max_images]
         chosen = [chosen[i] for i in sorted(drawn.tolist())]
     if not chosen:
         raise UserError(
-            f"{path}: expected images that fit, found none; relax the conditions",
+            f"{file.path}: expected images that fit, found none; relax the conditions",
             code="images-missing",
         )
     annotations = [annotation for _, own in chosen for annotation in own]
     document = file.part((image for image, _ in chosen), annotations)
-    source_of = images_of(path, images)
+    source_of = images_of(file.path, images)
     names = tuple(image["file_name"] for image, _ in chosen)
     image_sets = [ImageSet("images", source_of, names)] if source_of else []
     write_folder(out, {"annotations.json": json.dumps(document)}, image_sets, copy)
@@ -214,11 +216,11 @@ def _fits(annotation: Entry, min_size: float, min_keypoints: int) -> bool:
     return enough and bool(max(annotation["bbox"][2:]) >= min_size)
 
 
-def stats(path: Path) -> dict[str, Any]:
+def stats(path: Path | CocoAnnotations) -> dict[str, Any]:
     """Statistics of a file, for JSON. Quantiles are the minimum, 10%, 50%, 90% and the maximum."""
     file = read_annotations(path)
     instances, images = file.instances(), file.image_columns
-    crowd = np.asarray([bool(entry.get("iscrowd")) for entry in instances.entries], bool)
+    crowd = instances.columns["crowds"]
     columns = {name: column[~crowd] for name, column in instances.columns.items()}
     visibility, areas = columns["keypoints"][..., 2], columns["areas"]
     labeled = visibility > 0
@@ -229,13 +231,14 @@ def stats(path: Path) -> dict[str, Any]:
         counts["images"] += 1
         counts["persons"] += persons
     return {
-        "file": str(path),
+        "file": str(file.path),
         "skeleton": file.skeleton.name,
         "images": len(file.images),
         "images_without_persons": int((per_image == 0).sum()),
         "persons": len(areas),
         "persons_without_keypoints": int((~labeled.any(axis=1)).sum()),
         "crowds": int(crowd.sum()),
+        "notes": [str(note) for note in file.notes],
         "boxes_made_from_keypoints": sum(e.get("bbox_guessed") is True for e in instances.entries),
         "persons_per_image": _quantiles(per_image),
         "keypoints_per_person": _quantiles(labeled.sum(axis=1)),

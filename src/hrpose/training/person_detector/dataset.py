@@ -1,5 +1,6 @@
 """The data of a person detector's training: boxed images, drawn frames, targets and samples."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice
@@ -18,6 +19,7 @@ from hrpose.data.coco import read_annotations
 from hrpose.data.dataset import Epochs
 from hrpose.data.images import ImageFiles
 from hrpose.data.persons import BoxTable
+from hrpose.data.rules import note_lines
 from hrpose.detection import person_detector
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, clip_boxes, transform_boxes, warp
@@ -258,8 +260,10 @@ class DetectorDataModule(L.LightningDataModule):
 
 
 def _read(part: DataSet, root: Path) -> tuple[BoxTable, ImageFiles]:
-    """Boxes and images. Raises UserError where images are missing."""
+    """Boxes and images. Logs what was left out; raises UserError where images are missing."""
     table = read_annotations(root / part.annotations).boxes()
+    for line in note_lines(root / part.annotations, table.notes):
+        logging.getLogger("hrpose").warning(line)
     images = ImageFiles(root / part.images)
     missing = [name for name in table.file_names if name not in images]
     if missing:
