@@ -24,6 +24,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from hrpose.bit_depth import to_8_bits
 from hrpose.errors import UserError
 from hrpose.file_kinds import COMMON_FORMATS, HEAD, kind_of, not_regular, other_formats
+from hrpose.io import printable
 
 MAX_BYTES = 200_000_000
 MAX_PIXELS = 100_000_000
@@ -225,8 +226,7 @@ def _header(
 
 def _label(source: str | PathLike[str] | bytes, name: str | None) -> str:
     """The image's name for a message of one line, whatever characters it has."""
-    text = name or ("image" if isinstance(source, bytes) else str(Path(source)))
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return printable(name or ("image" if isinstance(source, bytes) else str(Path(source))))
 
 
 def _content(source: str | PathLike[str] | bytes, label: str, max_bytes: int) -> bytes:

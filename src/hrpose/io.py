@@ -15,6 +15,7 @@ import mmap
 import os
 import re
 import stat
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -157,8 +158,7 @@ def locked(folder: Path) -> Iterator[None]:
 # The longest name of a file that common file systems hold, in bytes.
 MAX_NAME = 255
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # stands for no byte
-_SPELLED = re.compile(r"\\(?:\\|x([0-9a-f]{2})|u(d[89a-f][0-9a-f]{2}))")
+_SPELLED = re.compile(r"\\(?:\\|x([89a-f][0-9a-f])|u(d[89a-f][0-9a-f]{2}))")
 
 
 def name_to_text(name: str) -> str:
@@ -167,8 +167,9 @@ def name_to_text(name: str) -> str:
     A byte that is not UTF-8 is spelled as in Python, `caf\xe9.jpg`, and backslashes of such a name
     are doubled. All other names stay as they are, unless they look like such a spelling.
     """
-    spelled = printable(name.replace("\\", "\\\\"))
-    return name if text_to_name(name) == name and name == printable(name) else spelled
+    if not _SURROGATE.search(name) and text_to_name(name) == name:
+        return name
+    return _SURROGATE.sub(lambda found: _spelled(found.group()), name.replace("\\", "\\\\"))
 
 
 def text_to_name(text: str) -> str:
@@ -184,14 +185,16 @@ def text_to_name(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""The text with surrogates, which no encoding holds, as `\xe9`: for messages."""
-    return _SURROGATE.sub(lambda found: _spelled(found.group()), text)
+    r"""The text on one line: bytes that are not UTF-8, and what controls terminals, as `\xe9`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _spelled(c) for c in text)
 
 
-def _spelled(surrogate: str) -> str:
-    code = ord(surrogate)
+def _spelled(character: str) -> str:
+    code = ord(character)
     # Python's stand-in for a byte that is not UTF-8 is that byte above 0xDC00.
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else ascii(character)[1:-1]
 
 
 def fitted(name: str, most: int = MAX_NAME) -> str:
@@ -208,7 +211,8 @@ def fitted(name: str, most: int = MAX_NAME) -> str:
 
 
 def _encoded(name: str) -> bytes:
-    return printable(name).encode() if _LONE.search(name) else name.encode(errors="surrogateescape")
+    # Only on Windows do names have surrogates that stand for no byte.
+    return name.encode(errors="surrogatepass" if sys.platform == "win32" else "surrogateescape")
 
 
 def prefetch(work: Callable[[T], R], items: Iterable[T], threads: int = 2) -> Iterator[R]:

@@ -52,11 +52,6 @@ def test_lists_without_a_job(tmp_path: Path, names: list[str], code: str) -> Non
     assert load_job(tmp_path) is None
 
 
-def test_names_that_are_not_unicode_are_escaped(tmp_path: Path) -> None:
-    job = freeze(tmp_path, "place", ["caf\udce9.jpg"], 2, {})
-    assert job.names(0) == [r"caf\xe9.jpg"]
-
-
 @pytest.mark.parametrize(
     ("source", "partition", "settings", "mentions"),
     [

@@ -1,6 +1,7 @@
 """Images from folders and zip files: the same pixels, and the errors for invalid ones."""
 
 import struct
+import sys
 import warnings
 import zipfile
 import zlib
@@ -143,6 +144,8 @@ def test_a_zip_file_is_opened_once_in_a_process(
         ("C:\\a.jpg", False),
         ("a\0.jpg", False),
         ("\ud800.jpg", False),
+        (r"\xff/../../a.jpg", False),
+        (r"\x2f.jpg", False),
     ],
 )
 def test_names_that_lead_outside(folder: Path, name: str, inside: bool) -> None:
@@ -243,3 +246,19 @@ def test_sizes_are_compared(tmp_path: Path, size_wh: tuple[int, int], remedy: st
         compare_sizes(files, names, sizes, "a.json")
     with refused("size-differs", "b.png", *found):
         check_size(pixels, sizes[1], "b.png")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_not_text(folder: Path) -> None:
+    names = {"\udcc9t\udce9.jpg": r"\xc9t\xe9.jpg", r"back\slash.jpg": r"back\slash.jpg"}
+    for name in names:
+        (folder / name).write_bytes(encoded("000001.png"))
+    files = ImageFiles(folder)
+    assert set(names.values()) < set(files.names())
+    for text in names.values():
+        assert text in files
+        assert files.content(text) == encoded("000001.png")
+    for absent in (r"\xff.jpg", r"a\ud800.jpg", r"a\x2f.jpg"):
+        assert absent not in files
+        with refused("file-unreadable"):
+            files.content(absent)

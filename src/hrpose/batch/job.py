@@ -24,7 +24,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from hrpose._version import __version__
 from hrpose.batch.source import without_query
 from hrpose.errors import UserError
-from hrpose.io import name_to_text, write_atomically
+from hrpose.io import write_atomically
 
 VERSION = 2
 
@@ -52,10 +52,7 @@ class Job:
         return min(self.partition, self.images - number * self.partition)
 
     def names(self, number: int) -> list[str]:
-        """The images of a partition, as `hrpose.io.name_to_text` spells them.
-
-        Raises UserError where the manifest is damaged.
-        """
+        """The images of a partition. Raises UserError where the manifest is damaged."""
         path = part(self.folder / "manifest", number)
         try:
             names: list[str] = pq.read_table(path)["file"].to_pylist()
@@ -104,7 +101,7 @@ def freeze(
     whole, hashes, count = hashlib.sha256(), array("Q"), 0
     rest_of_names = iter(names)
     for number, group in enumerate(iter(lambda: list(islice(rest_of_names, partition)), [])):
-        written = [name_to_text(name).encode() for name in group]
+        written = [name.encode() for name in group]
         for name in written:
             whole.update(len(name).to_bytes(4, "little") + name)
             hashes.append(int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little"))

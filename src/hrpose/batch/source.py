@@ -47,7 +47,10 @@ class Source(Protocol):
     """Images by name. Holds no open file, so that every worker can open its own."""
 
     def names(self) -> Iterator[str]:
-        """All images, in a stable order. Raises UserError where they cannot be listed."""
+        """All images, in a stable order, as text that UTF-8 can hold.
+
+        Raises UserError where they cannot be listed.
+        """
         ...
 
     def content(self, name: str) -> bytes:

@@ -257,10 +257,9 @@ class Worker:
         Where it failed, None, and the reason and the code.
         """
         from hrpose.image import image_size
-        from hrpose.io import text_to_name
 
         try:
-            data = self._source.content(text_to_name(name))
+            data = self._source.content(name)
             size = image_size(data)
             return self._estimator.image(data, size=size), size
         except UserError as error:

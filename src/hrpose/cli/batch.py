@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.console import Show, conflict, counted, finish, given, progress, stop_signal, warn
+from hrpose.cli.console import (
+    Show,
+    conflict,
+    counted,
+    finish,
+    given,
+    progress,
+    say,
+    stop_signal,
+    warn,
+)
 from hrpose.cli.options import (
     RESULTS,
     THRESHOLD,
@@ -150,21 +160,21 @@ def _report(outcome: "Outcome", seconds: float) -> None:
     job, state, failed = outcome.job, outcome.state, outcome.failed
     folder = job.folder / "poses"
     if state is None:
-        typer.echo(f"{job.images:,} images already done ({failed:,} failed) in {folder}")
+        say(f"{job.images:,} images already done ({failed:,} failed) in {folder}")
         return
     here, done = state.this_run, state.done
-    typer.echo(
+    say(
         f"{done.images:,} of {job.images:,} images ({done.failed:,} failed), "
         f"{counted(done.persons, 'person')} (detector: {outcome.detector}) -> {folder}"
     )
     if here.images:
         lost = f", {counted(state.lost, 'worker')} lost" if state.lost else ""
-        typer.echo(
+        say(
             f"this run: {counted(here.images, 'image')}, {here.images / seconds:.1f} images/s, "
             f"{counted(state.workers, 'worker')}{lost}"
         )
     if not state.finished:
-        typer.echo("run the same command again to continue")
+        say("run the same command again to continue")
     if here.failed:
         for reason in failures(job, _MOST_FAILURES_SHOWN):
             warn(reason)

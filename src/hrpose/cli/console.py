@@ -1,5 +1,7 @@
 """Messages, tables, progress bars and signals of the commands."""
 
+import codecs
+import io
 import logging
 import signal
 import sys
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from hrpose.errors import UserError
+from hrpose.io import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,14 +61,34 @@ def conflict(message: str) -> UserError:
     return UserError(message, code="option-conflict")
 
 
+def write_any_name() -> None:
+    """Let names that are not UTF-8 be printed in any message, spelled as in results."""
+
+    def spelled(error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        text = error.object[error.start : error.end]
+        return printable(text).encode("ascii", "backslashreplace").decode(), error.end
+
+    codecs.register_error("hrpose-names", spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="hrpose-names")
+
+
 def report(error: UserError) -> None:
     """Print the one line of an error, with its code."""
-    print(f"hrpose: {error} [{error.code}]", file=sys.stderr)
+    warn(f"{error} [{error.code}]")
 
 
 def warn(message: str) -> None:
     """Print a warning of one line."""
-    print(f"hrpose: {message}", file=sys.stderr)
+    print(f"hrpose: {printable(message)}", file=sys.stderr)
+
+
+def say(message: str) -> None:
+    """Print one line of results, in which names of files may be any bytes."""
+    typer.echo(printable(message))
 
 
 def counted(number: int, noun: str) -> str:
@@ -91,6 +114,7 @@ def progress(what: str = "", unit: str = "", lines_every: float = float("inf")) 
     With the `unit` "bytes", sizes are shown in MB; with another, such as "frames", the speed too.
     Without a terminal, a line is printed every `lines_every` seconds instead.
     """
+    what = printable(what)
     if not sys.stderr.isatty():
         yield _lines(what, lines_every)
         return

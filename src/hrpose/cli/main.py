@@ -8,7 +8,7 @@ import typer
 
 from hrpose._version import __version__
 from hrpose.cli import batch, data, evaluate, predict, serve, train, weights
-from hrpose.cli.console import report
+from hrpose.cli.console import NOT_DONE, report, write_any_name
 from hrpose.cli.options import examples
 from hrpose.errors import UserError, missing
 
@@ -96,6 +96,7 @@ def main() -> None:
     """Run a command. A UserError is printed in one line, with exit code 2."""
     # Pillow logs what it also raises, which would be a second line.
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    write_any_name()
     try:
         try:
             app()
@@ -103,4 +104,4 @@ def main() -> None:
             raise missing("this", error, "hrpose[train]") from error
     except UserError as error:
         report(error)
-        sys.exit(2)
+        sys.exit(NOT_DONE)

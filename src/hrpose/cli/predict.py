@@ -17,6 +17,7 @@ from hrpose.cli.console import (
     notes,
     progress,
     report,
+    say,
     stop_signal,
     warn,
 )
@@ -292,7 +293,7 @@ def _predict_images(
     drawn = results.drawn
     files = [*results.files, *drawn] if len(drawn) < 2 else results.files
     written = [*map(str, files), *([f"{len(drawn)} drawn images"] if len(drawn) > 1 else [])]
-    typer.echo(
+    say(
         f"{counted(results.images, 'image')}{empty}, {counted(results.persons, 'person')} "
         f"({origin}) -> {', '.join(written) or 'nothing'}"
     )
@@ -354,7 +355,7 @@ def _predict_clip(
         else:
             results.end()
     speed = results.frames / (time.perf_counter() - start)
-    typer.echo(
+    say(
         f"{source}: {counted(results.frames, 'frame')} at {speed:.1f} frames/s, "
         f"{counted(len(results.track_ids), 'person')} (detector: {estimator.detector.name}) -> "
         f"{', '.join(map(str, results.files)) or 'nothing'}"
@@ -404,7 +405,7 @@ def explain(
     largest, origin = _largest_box(path, image, box, boxes, estimator)
     traced = trace(estimator.session, image, largest, origin, keypoint)
     written = write(traced, path.name, out, threshold)
-    typer.echo(f"wrote {written.page} (open it in a browser)")
+    say(f"wrote {written.page} (open it in a browser)")
 
 
 def _largest_box(

@@ -73,7 +73,7 @@ def write_folder(
     must_be_new(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        staged = Path(tempfile.mkdtemp(prefix=".hrpose-", dir=out.parent))
     except OSError as error:
         raise write_error(out, error) from error
     try:

@@ -3,9 +3,11 @@
 import hashlib
 import os
 import re
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,12 +16,12 @@ from numpy.typing import NDArray
 
 from hrpose.errors import UserError
 from hrpose.image import MAX_BYTES, image_size, read_bytes, read_image
+from hrpose.io import name_to_text, text_to_name
 
 _ENCRYPTED = 0x1
-# Characters that no relative path has on any system.
-_UNUSABLE = re.compile("[:\0\ud800-\udc7f\udd00-\udfff]")
 # Images whose size is compared before a training or evaluation starts.
 _HEADERS = 1000
+_SPELLED_BYTE = re.compile(r"\\x[89a-f][0-9a-f]")  # by hrpose.io.name_to_text
 
 
 class ImageFiles:
@@ -27,8 +29,8 @@ class ImageFiles:
 
     `path` is a folder, a zip file (`val2017.zip`) or a folder inside one (`val2017.zip@/val2017`).
     Names in a zip file may leave out the one folder that holds all the images, as in many
-    archives. Worker processes and threads may share an instance. Raises UserError where `path` is
-    neither.
+    archives. Names of files that are not UTF-8 are as `hrpose.io.name_to_text` spells them. Worker
+    processes and threads may share an instance. Raises UserError where `path` is neither.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -50,7 +52,7 @@ class ImageFiles:
         if self._zip is not None:
             return self._zip.member(name) is not None
         try:
-            return stays_inside(name) and (self.path / name).is_file()
+            return stays_inside(name) and self._path(name).is_file()
         except OSError:  # a name that no file can have
             return False
 
@@ -74,11 +76,11 @@ class ImageFiles:
         digest = hashlib.sha256()
         for name in names:
             if self._zip is None:
-                size = (self.path / name).stat().st_size
+                size = self._path(name).stat().st_size
             else:
                 member = self._zip.member(name)
                 size = -1 if member is None else member.file_size
-            digest.update(f"{name}\n{size}\n".encode(errors="surrogateescape"))
+            digest.update(f"{name}\n{size}\n".encode())
         return digest.hexdigest()
 
     def names(self) -> Iterator[str]:
@@ -86,7 +88,7 @@ class ImageFiles:
         if self._zip is not None:
             yield from self._zip.names()
         else:
-            yield from _names_below(self.path)
+            yield from map(name_to_text, _names_below(self.path))
 
     def _bytes(self, name: str) -> tuple[bytes | Path, str]:
         """The image's bytes, or the file that holds them, and its name for messages."""
@@ -97,7 +99,15 @@ class ImageFiles:
                 f"{self.path}: expected a name inside the folder, found {name!r}",
                 code="annotations-invalid",
             )
-        return self.path / name, str(self.path / name)
+        return self._path(name), str(self.path / name)
+
+    def _path(self, name: str) -> Path:
+        path = self.path / name
+        if "\\" in name and not path.is_file():
+            with suppress(UnicodeEncodeError):  # a name that no file can have
+                os.fsencode(meant := text_to_name(name))
+                return self.path / meant
+        return path
 
 
 def compare_sizes(
@@ -201,15 +211,14 @@ def stays_inside(name: str) -> bool:
     """Whether a relative path stays inside its folder, on any system."""
     if name.isascii() and name.replace(".", "", 1).replace("_", "").isalnum():
         return True  # 000000000785.jpg, and most others
-    path = PurePosixPath(name.replace("\\", "/"))
+    # What begins a spelled byte is no separator; Windows has no such names.
+    plain = name if sys.platform == "win32" else _SPELLED_BYTE.sub("_", name)
+    path = PurePosixPath(plain.replace("\\", "/"))
     return (
         bool(name)
         and not path.is_absolute()
         and ".." not in path.parts
-        # Of the surrogates, those that stand for bytes which are not UTF-8 are in names of files.
-        and not any(
-            c in ":\0" or "\ud800" <= c < "\udc80" or "\udd00" <= c <= "\udfff" for c in name
-        )
+        and not any(c in ":\0" or "\ud800" <= c <= "\udfff" for c in name)
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from hrpose.explain.page import render, report
 from hrpose.explain.trace import Trace, trace
 from hrpose.image import encode
-from hrpose.io import write_atomically
+from hrpose.io import fitted, name_to_text, write_atomically
 from hrpose.poses import THRESHOLD
 from hrpose.viz import heatmap_sheet
 
@@ -28,7 +28,7 @@ def write(traced: Trace, name: str, folder: Path, threshold: float = THRESHOLD) 
     `crop` is the network's input, pixel for pixel; `heatmaps` has one tile per keypoint. Raises
     UserError where the files cannot be written.
     """
-    stem = Path(name).stem
+    stem = fitted(Path(name).stem, 230)
     files = Written(
         *(folder / f"{stem}-{part}" for part in
           ("explained.html", "crop.png", "heatmaps.png"))
@@ -36,7 +36,7 @@ def write(traced: Trace, name: str, folder: Path, threshold: float = THRESHOLD) 
     heatmaps = heatmap_sheet(
         traced.view, traced.merged, traced.metadata.skeleton, traced.in_crop, traced.strides
     )
-    write_atomically(files.page, render(report(traced, name, threshold)))
+    write_atomically(files.page, render(report(traced, name_to_text(name), threshold)))
     write_atomically(files.crop, encode(traced.view, ".png"))
     write_atomically(files.heatmaps, encode(heatmaps, ".png"))
     return files
