@@ -155,15 +155,23 @@ def keypoints(answer: dict[str, Any], least: float = 0.3) -> dict[str, tuple[flo
 
 
 def colored(tab: Tab, answer: dict[str, Any], least: float = 0.3) -> dict[str, bool]:
-    """Whether the canvas shows each keypoint's color at its place."""
+    """Whether the canvas shows each keypoint's color at its place; unsure ones are faint."""
     places = keypoints(answer, 0)
     colors = tab.pixels(list(places.values()), answer["width"])
+    checked = tab.page.is_checked("#show-skeletons")
+    tab.page.uncheck("#show-skeletons")
+    plain = tab.pixels(list(places.values()), answer["width"])
+    tab.page.set_checked("#show-skeletons", checked)
     sides = {
         name: LEFT if "left" in name else RIGHT if "right" in name else MIDDLE for name in places
     }
+
+    def far(color: Any, name: str) -> int:
+        return max(abs(int(a) - int(b)) for a, b in zip(color, sides[name], strict=True))
+
     return {
-        name: max(abs(a - b) for a, b in zip(color, sides[name], strict=True)) < 12
-        for name, color in zip(places, colors, strict=True)
+        name: far(color, name) < max(12, 0.8 * far(before, name))
+        for name, color, before in zip(places, colors, plain, strict=True)
     }
 
 
@@ -641,3 +649,17 @@ def test_it_fits_a_phone(browser: Any, url: str, language: str) -> None:
     assert max(int(v) for v in ground.removeprefix("rgb(").removesuffix(")").split(",")) < 60
     assert tab.faults == []
     tab.context.close()
+
+
+def test_unsure_persons_are_left_out(tab: Tab) -> None:
+    assert len(tab.drop(ASTRONAUT)["persons"]) == 1
+
+    def choose(score: float) -> dict[str, Any]:
+        move = f"(input) => {{ input.value = {score}; input.dispatchEvent(new Event('input')); "
+        move += "input.dispatchEvent(new Event('change')); }"
+        return tab.request(lambda: tab.page.eval_on_selector("#min-score", move))
+
+    assert choose(0.9)["persons"] == []
+    assert "No person" in tab.summary()
+    assert tab.page.inner_text("#min-score-value") == "0.90"
+    assert len(choose(0.1)["persons"]) >= 1
