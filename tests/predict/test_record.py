@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hrpose.poses import FAILED, Poses
+from hrpose.poses import Poses
 from hrpose.predict.record import Entry, Header, Record, RecordWriter, write_files
 from hrpose.skeletons import COCO_17
+from hrpose.tables import FAILED
 from refusals import refused
 
 HEADER = Header("clip", COCO_17, 0.3, "walk.mp4", "w16-small", "builtin", 64, 48, 25.0, "1/12800")

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from hrpose.batch.job import Job, parquet
 from hrpose.io import printable, write_atomically
-from hrpose.poses import FAILED, NO_PERSONS, OK, Poses, Row, no_row, rows
+from hrpose.poses import Poses
+from hrpose.tables import FAILED, NO_PERSONS, OK, Row, no_row, rows
 
 # The names of `hrpose.poses.Row`. 32 bits hold 1/1000 of a pixel up to 8,192 pixels.
 _KEYPOINT = pa.struct(

@@ -21,8 +21,9 @@ from hrpose._version import __version__
 from hrpose.data.dataset_folder import CocoSet
 from hrpose.errors import UserError
 from hrpose.io import replacing, write_error
-from hrpose.poses import FAILED, NO_PERSONS, OK, Poses, Row, no_row, rows, write_csv, write_parquet
+from hrpose.poses import Poses
 from hrpose.skeleton import Skeleton
+from hrpose.tables import FAILED, NO_PERSONS, OK, Row, no_row, rows, write_csv, write_parquet
 
 FORMAT, VERSION = "hrpose-record", 1
 # More than a frame with 10,000 persons of 133 keypoints has.

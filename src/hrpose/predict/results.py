@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose import poses as poses_module
 from hrpose.data.dataset_folder import ANNOTATIONS, IMAGES
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
 from hrpose.image import WRITABLE, encode, is_upright
 from hrpose.io import fitted, locked, name_to_text, printable, write_atomically
-from hrpose.poses import FAILED, Poses
+from hrpose.poses import Poses
 from hrpose.predict.inputs import ClipInput, Failure, ImageInput, Inputs, Prediction
 from hrpose.predict.record import Entry, Header, RecordWriter, write_files
+from hrpose.tables import FAILED, check_parquet
 from hrpose.viz import draw, side_by_side
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Saving:
         Also where a package is missing. Nothing is changed.
         """
         if "parquet" in self.kinds:
-            poses_module.check_parquet()
+            check_parquet()
         there = [path for path in self.files(inputs) if os.path.lexists(path)]
         sources = [image.source for image in inputs.images] + [clip.source for clip in inputs.clips]
         files = (file for file in (*sources, *others) if isinstance(file, Path))
