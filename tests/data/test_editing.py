@@ -100,6 +100,16 @@ def test_merged_sets_have_new_ids_and_names(tmp_path: Path, copy: bool) -> None:
     assert (out / "skeleton.yaml").read_text().startswith("name: animal")
 
 
+def test_names_in_another_spelling_are_the_same(tmp_path: Path) -> None:
+    first = write_set(tmp_path / "dogs", keypoints=("left_ear", "right_ear", "tail", "left_paw"))
+    second = write_set(tmp_path / "cats", keypoints=("Tail", "Right Ear", "LEar", "paw.l"))
+    run("merge", first, second, tmp_path / "out")
+    document = load(tmp_path / "out" / "annotations.json")
+    (category,) = document["categories"]
+    assert category["keypoints"] == ["left_ear", "right_ear", "tail", "left_paw"]
+    assert document["annotations"][2]["keypoints"][::3] == [21, 11, 1, 31]
+
+
 def test_links_work_after_moving_the_folder(tmp_path: Path) -> None:
     first, second = write_set(tmp_path / "data" / "dogs"), write_set(tmp_path / "data" / "cats")
     run("merge", first, second, tmp_path / "data" / "sets" / "both")

@@ -201,24 +201,21 @@ class CocoAnnotations:
         given = self.entries("annotations")
         found, problems, notes = of_category(self.lenient, given, chosen, known)
         checked = self._check(found, k)
-        checked = replace(
-            checked, problems=[*checked.problems, *problems], notes=(*notes, *checked.notes)
-        )
+        problems = checked.problems + problems
+        checked = replace(checked, problems=problems, notes=(*notes, *checked.notes))
         if not self.lenient:
-            self._refuse_nothing(checked)
+            self.refuse_nothing(checked)
         return checked
 
-    def _refuse_nothing(self, checked: Checked) -> None:
+    def refuse_nothing(self, checked: Checked | None = None) -> None:
+        """Raise UserError where all of the file's annotations have been left out."""
+        checked = checked or self._all
         reasons = [*map(str, checked.notes), *self.refused(checked)]
         if not checked.entries and reasons:
             raise UserError(
                 f"{self.path}: expected usable annotations, found none: {'; '.join(reasons)}",
                 code="labels-missing",
             )
-
-    def refuse_nothing(self) -> None:
-        """Raise UserError where lenient reading has left out all of the file's annotations."""
-        self._refuse_nothing(self._all)
 
     def refused(self, checked: Checked | None = None) -> list[str]:
         """A line for each kind of entries that lenient reading has refused and left out."""
@@ -347,8 +344,12 @@ class CocoAnnotations:
 
     @property
     def problems(self) -> list[Problem]:
-        """The images and annotations that were refused, and odd ones; empty for strict reading."""
-        return [*self._images.problems, *self._all.problems]
+        """The entries that were refused, and odd ones; empty for strict reading."""
+        own: list[Problem] = []
+        if self.lenient and self.has_keypoints:
+            category = self._keypoint_category
+            own += [Problem.of_kind(n.kind, "category", category.entry) for n in category.notes]
+        return [*self._images.problems, *self._all.problems, *own]
 
 
 @dataclass(frozen=True, eq=False)

@@ -190,7 +190,8 @@ def read_labels(path: Path) -> tuple[Labels, list[Finding]]:
 
 def _malformed(problem: Problem, names: dict[int, str]) -> Finding:
     entry, of_image = problem.entry, problem.of == "image"
-    number, image = (None, "id") if of_image else (_whole(entry.get("id")), "image_id")
+    number = _whole(entry.get("id")) if problem.of == "annotation" else None
+    image = "id" if of_image else "image_id"
     image_id = _whole(entry.get(image))
     file = entry.get("file_name") if of_image else names.get(-1 if image_id is None else image_id)
     file = file if isinstance(file, str) else "(no image)"
