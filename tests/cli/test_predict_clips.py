@@ -225,6 +225,12 @@ def test_a_killed_process_leaves_all_but_the_last_moment(tmp_path: Path, weights
         shown = [frame.time for frame in clip]
     assert entries[-1].time - shown[-1] < 1
     assert shown == pytest.approx(times(len(shown)), abs=1e-3)
+    convert = ["data", "convert", "results", str(out / "a.jsonl"), "--save", "coco,csv"]
+    done = CliRunner().invoke(app, convert)
+    assert f"{len(entries)} frames; it was cut off" in done.output
+    results = json.loads((out / "a.json").read_bytes())
+    assert [result["frame"] for result in results] == list(range(len(entries)))
+    check_refusal(CliRunner().invoke(app, convert), "overwrite-refused", str(out / "a.json"))
     # The next run into the folder is not blocked, and replaces what is there only when asked.
     again = ["--weights", weights, "--out", out, "--save", "coco"]
     check_refusal(predict(source, *again), "overwrite-refused", "a.jsonl")

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,10 +26,18 @@ def poses(scores: list[float], skeleton: Skeleton = COCO_17) -> Poses:
     return Poses(keypoints, boxes, np.array(scores, np.float32), skeleton)
 
 
-def test_keypoints_below_the_threshold_are_absent() -> None:
-    dataset = CocoSet(COCO_17, threshold=0.3)
-    dataset.add(7, "a.jpg", (100, 80), poses([0.9, 0.2]))
-    document = json.loads(dataset.to_json())
+def written(path: Path, skeleton: Skeleton, *images: tuple[Any, ...]) -> Path:
+    with path.open("wb") as file:
+        dataset = CocoSet(file, skeleton, threshold=0.3)
+        for image in images:
+            dataset.add(*image)
+        dataset.close()
+    return path
+
+
+def test_keypoints_below_the_threshold_are_absent(tmp_path: Path) -> None:
+    path = written(tmp_path / "set.json", COCO_17, (7, "a.jpg", (100, 80), poses([0.9, 0.2])))
+    document = json.loads(path.read_bytes())
     assert document["images"] == [{"id": 7, "file_name": "a.jpg", "width": 100, "height": 80}]
     sure, unsure = document["annotations"]
     assert sure["keypoints"][:6] == [0, 0, 0, 11, 21, 2]
@@ -40,11 +49,12 @@ def test_keypoints_below_the_threshold_are_absent() -> None:
 
 @pytest.mark.parametrize("skeleton", [COCO_17, MPII_16], ids=lambda skeleton: skeleton.name)
 def test_our_own_reader_reads_it(tmp_path: Path, skeleton: Skeleton) -> None:
-    dataset = CocoSet(skeleton, threshold=0.3)
-    dataset.add(3, "a.jpg", (100, 80), poses([0.9], skeleton))
-    dataset.add(4, "empty.jpg", (10, 10), Poses.empty(skeleton))
-    path = tmp_path / "set.json"
-    path.write_text(dataset.to_json(), encoding="utf-8")
+    path = written(
+        tmp_path / "set.json",
+        skeleton,
+        (3, "a.jpg", (100, 80), poses([0.9], skeleton)),
+        (4, "empty.jpg", (10, 10), Poses.empty(skeleton)),
+    )
     persons = load_persons(path)
     assert persons.skeleton.keypoints == skeleton.keypoints
     assert persons.image_ids.tolist() == [3, 4]
@@ -56,10 +66,7 @@ def test_our_own_reader_reads_it(tmp_path: Path, skeleton: Skeleton) -> None:
 
 def test_the_official_reader_reads_it(tmp_path: Path) -> None:
     coco = pytest.importorskip("pycocotools.coco")
-    dataset = CocoSet(COCO_17, threshold=0.3)
-    dataset.add(3, "a.jpg", (100, 80), poses([0.9, 0.8]))
-    path = tmp_path / "set.json"
-    path.write_text(dataset.to_json(), encoding="utf-8")
+    path = written(tmp_path / "set.json", COCO_17, (3, "a.jpg", (100, 80), poses([0.9, 0.8])))
     with contextlib.redirect_stdout(io.StringIO()):
         read = coco.COCO(str(path))
     assert len(read.getAnnIds(imgIds=[3], catIds=[1])) == 2

@@ -6,9 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.console import counted, persons_in
-from hrpose.cli.options import Coco, Copy, CopyToo, ImagesBeside, ImagesToCopy, NewFolder, examples
+from hrpose.cli.console import chosen, counted, persons_in, say
+from hrpose.cli.options import (
+    Coco,
+    Copy,
+    CopyToo,
+    ImagesBeside,
+    ImagesToCopy,
+    NewFolder,
+    Overwrite,
+    examples,
+)
 from hrpose.data.formats import SOURCES, TARGETS, Source, Target
+from hrpose.errors import UserError
 
 if TYPE_CHECKING:
     from hrpose.skeleton import Skeleton as PoseSkeleton
@@ -225,3 +235,29 @@ def to_yolo(
 
 
 add_to(app)
+
+
+@app.command(epilog=examples("hrpose data convert results out/clip.jsonl --save coco,csv"))
+def results(
+    record: Annotated[Path, typer.Argument(help="A record that `hrpose predict` wrote, .jsonl.")],
+    save: Annotated[
+        str, typer.Option(help="What to write, separated by commas: coco, csv, parquet.")
+    ] = "coco",
+    overwrite: Overwrite = False,
+) -> None:
+    """From a record of `hrpose predict`, also one that a crash cut off, to its other files."""
+    from hrpose.predict.record import SUFFIXES, Record, write_files
+
+    kinds = chosen("--save", save, SUFFIXES)
+    paths = {kind: record.with_suffix(end) for kind, end in SUFFIXES.items() if kind in kinds}
+    read = Record(record)
+    for path in paths.values():
+        if path.exists() and not overwrite:
+            raise UserError(
+                f"{path}: is there already; --overwrite replaces it", code="overwrite-refused"
+            )
+    write_files(record, paths)
+    count = sum(1 for _ in read)
+    cut = "; it was cut off" if read.end is None else ""
+    unit = "frame" if read.header.kind == "clip" else "image"
+    say(f"{record}: {counted(count, unit)}{cut} -> {', '.join(map(str, paths.values()))}")

@@ -12,9 +12,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hrpose.data.images import ImageFiles, images_beside, stays_inside
 from hrpose.errors import UserError
@@ -153,25 +153,31 @@ IMAGES = "images/default"
 ANNOTATIONS = "annotations/person_keypoints_default.json"
 
 
-@dataclass(slots=True)
 class CocoSet:
-    """Predicted poses as a COCO data set, collected image by image.
+    """Predicted poses as a COCO data set, written to `file` image by image; `close` completes it.
 
     Keypoints with a score below `threshold` are not labeled: x, y and visibility 0. The others have
     visibility 2.
     """
 
-    skeleton: Skeleton
-    threshold: float
-    images: list[dict[str, Any]] = field(default_factory=list)
-    annotations: list[dict[str, Any]] = field(default_factory=list)
+    def __init__(self, file: IO[bytes], skeleton: Skeleton, threshold: float) -> None:
+        self.threshold = threshold
+        self._file, self._images, self._annotations = file, 0, 0
+        # They come after all images, and may be too many for the memory.
+        self._rest = tempfile.SpooledTemporaryFile(max_size=1_000_000)  # noqa: SIM115
+        head = {
+            "info": {"description": "Keypoints predicted by hrpose"},
+            "licenses": [],
+            "categories": [{**skeleton.to_coco_category(), "supercategory": "person"}],
+        }
+        file.write(json.dumps(head)[:-1].encode() + b', "images": [')
 
     def add(self, image_id: int, file_name: str, image_wh: tuple[int, int], poses: Poses) -> None:
         """Add an image, which is in `IMAGES` under `file_name`, and its poses."""
         width, height = image_wh
-        self.images.append(
-            {"id": image_id, "file_name": file_name, "width": width, "height": height}
-        )
+        image = {"id": image_id, "file_name": file_name, "width": width, "height": height}
+        self._file.write(_item(image, self._images))
+        self._images += 1
         for keypoints, box, score in zip(
             poses.keypoints.tolist(), poses.boxes.tolist(), poses.scores.tolist(), strict=True
         ):
@@ -179,32 +185,31 @@ class CocoSet:
                 [round(x, 2), round(y, 2), 2] if s >= self.threshold else [0, 0, 0]
                 for x, y, s in keypoints
             ]
-            self.annotations.append(
-                {
-                    "id": len(self.annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": 1,
-                    "keypoints": [value for triple in triples for value in triple],
-                    "num_keypoints": sum(triple[2] > 0 for triple in triples),
-                    "bbox": [round(value, 2) for value in box],
-                    "area": round(box[2] * box[3], 2),
-                    "iscrowd": 0,
-                    # Required by readers, and may be empty.
-                    "segmentation": [],
-                    # Not COCO's, but both tools preserve it as an attribute.
-                    "score": round(score, 4),
-                }
-            )
-
-    def to_json(self) -> str:
-        """The annotations file."""
-        category = {**self.skeleton.to_coco_category(), "supercategory": "person"}
-        return json.dumps(
-            {
-                "info": {"description": "Keypoints predicted by hrpose"},
-                "licenses": [],
-                "categories": [category],
-                "images": self.images,
-                "annotations": self.annotations,
+            annotation = {
+                "id": self._annotations + 1,
+                "image_id": image_id,
+                "category_id": 1,
+                "keypoints": [value for triple in triples for value in triple],
+                "num_keypoints": sum(triple[2] > 0 for triple in triples),
+                "bbox": [round(value, 2) for value in box],
+                "area": round(box[2] * box[3], 2),
+                "iscrowd": 0,
+                # Required by readers, and may be empty.
+                "segmentation": [],
+                # Not COCO's, but both tools preserve it as an attribute.
+                "score": round(score, 4),
             }
-        )
+            self._rest.write(_item(annotation, self._annotations))
+            self._annotations += 1
+
+    def close(self) -> None:
+        """Write the annotations, and the end."""
+        self._file.write(b'], "annotations": [')
+        self._rest.seek(0)
+        shutil.copyfileobj(self._rest, self._file)
+        self._rest.close()
+        self._file.write(b"]}\n")
+
+
+def _item(value: Mapping[str, Any], index: int) -> bytes:
+    return (b",\n" if index else b"\n") + json.dumps(value).encode()

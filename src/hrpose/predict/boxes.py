@@ -7,6 +7,7 @@ from typing import Any
 
 from hrpose.data.coco import read_boxes
 from hrpose.errors import UserError
+from hrpose.io import name_to_text
 from hrpose.predict.inputs import Boxes, ImageInput, number_in
 
 
@@ -26,7 +27,8 @@ def boxes_by_image(path: Path, images: Sequence[ImageInput]) -> tuple[dict[Image
     for image_input in images:
         name = _normalized(image_input.name)
         base = PurePosixPath(name).name
-        for key in {name, base, number_in(base)} - {None}:
+        spelled = _normalized(name_to_text(image_input.name))  # as in results
+        for key in {name, base, spelled, number_in(base)} - {None}:
             by_key.setdefault(key, []).append(image_input)  # type: ignore[arg-type]
     unmatched = 0
     columns = (results.columns[name].tolist() for name in ("boxes", "scores"))

@@ -14,7 +14,7 @@ from hrpose.errors import UserError
 from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.file_kinds import TEXT, FileKind, file_kind
 from hrpose.image import SUFFIXES, is_animated
-from hrpose.io import prefetch, without_secrets
+from hrpose.io import prefetch, printable, without_secrets
 from hrpose.poses import Poses
 
 # Where a name has to do without content, or the content is damaged.
@@ -417,7 +417,7 @@ def predict_images(
             text = str(error)
             if isinstance(source.source, str):  # bytes have no name of their own
                 text = text.removeprefix("image: ")
-            text = text if str(source) in text else f"{source}: {text}"
+            text = text if printable(str(source)) in text else f"{source}: {text}"
             return Failure(source, UserError(text, code=error.code))
 
     def readable() -> Iterator[InputImage]:

@@ -26,6 +26,8 @@ from hrpose.skeleton import Skeleton
 from hrpose.tables import FAILED, NO_PERSONS, OK, Row, no_row, rows, write_csv, write_parquet
 
 FORMAT, VERSION = "hrpose-record", 1
+# The kinds of files that are made from any record, in the order in which they are written.
+SUFFIXES = {"coco": ".json", "csv": ".csv", "parquet": ".parquet"}
 # More than a frame with 10,000 persons of 133 keypoints has.
 MAX_LINE = 64_000_000
 # What a line that is JSON but no record can raise.
@@ -316,12 +318,12 @@ def _rows(record: Record) -> Iterator[Row]:
 
 
 def _write_dataset(file: IO[bytes], record: Record) -> None:
-    dataset = CocoSet(record.header.skeleton, record.header.threshold)
+    dataset = CocoSet(file, record.header.skeleton, record.header.threshold)
     for entry in record:
         if entry.image is not None and entry.width is not None and entry.height is not None:
             poses = entry.poses(record.header.skeleton)
             dataset.add(entry.image_id, entry.image, (entry.width, entry.height), poses)
-    file.write(dataset.to_json().encode())
+    dataset.close()
 
 
 _WRITERS: dict[str, Callable[[IO[bytes], Record], None]] = {

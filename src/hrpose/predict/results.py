@@ -20,7 +20,7 @@ from hrpose.image import WRITABLE, encode, is_upright
 from hrpose.io import fitted, locked, name_to_text, printable, write_atomically
 from hrpose.poses import Poses
 from hrpose.predict.inputs import ClipInput, Failure, ImageInput, Inputs, Prediction
-from hrpose.predict.record import Entry, Header, RecordWriter, write_files
+from hrpose.predict.record import SUFFIXES, Entry, Header, RecordWriter, write_files
 from hrpose.tables import FAILED, check_parquet
 from hrpose.viz import draw, side_by_side
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 # Annotation tools show these; images of other formats are converted to PNG.
 _COPIED = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-# The kinds of results that are made from the record, in the order in which they are written.
-_SUFFIXES = {"coco": ".json", "csv": ".csv", "parquet": ".parquet"}
 # The longest stem of results: the longest suffix, and the numbers of frames, are added to it.
 _LONGEST_STEM = 240
 
@@ -108,7 +106,7 @@ class Saving:
         name = fitted(stem, _LONGEST_STEM)
         paths = {
             kind: self.folder / f"{name}{suffix}"
-            for kind, suffix in _SUFFIXES.items()
+            for kind, suffix in SUFFIXES.items()
             if kind in self.kinds
         }
         if "dataset" in self.kinds:
