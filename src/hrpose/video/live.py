@@ -37,6 +37,10 @@ OPTIONS = {"rtsp": {"rtsp_flags": "prefer_tcp"}, "rtsps": {"rtsp_flags": "prefer
 TIMEOUT = 15.0
 # Seconds before the first attempt to connect again, and at most between two.
 FIRST_PAUSE, MAX_PAUSE = 0.5, 8.0
+# Seconds by which the times of a stream may differ from those of arrival; then they have jumped.
+MAX_DRIFT = 5.0
+# Seconds between two frames at least.
+_MIN_STEP = 0.001
 # Seconds between two questions whether to stop.
 _POLL = 0.1
 
@@ -154,19 +158,22 @@ class Live:
             self._container.close()
 
     def _connected(self) -> Iterator[Frame]:
-        """The frames of all connections."""
+        """The frames of all connections, with times that increase and keep close to the clock."""
         began: float | None = None
         lost: float | None = None
+        last = -_MIN_STEP
         while True:
             offset: float | None = None
             for frame in self._of_connection():
                 now = monotonic()
                 began = now if began is None else began
-                offset = now - began - frame.time if offset is None else offset
+                if offset is None or abs(frame.time + offset - (now - began)) > MAX_DRIFT:
+                    offset = now - began - frame.time
+                last = max(frame.time + offset, last + _MIN_STEP)
                 if lost is not None:
                     _log.warning("%s: connected again after %.0f s", self.name, now - lost)
                     lost = None
-                yield replace(frame, time=frame.time + offset)
+                yield replace(frame, time=last)
             if self._source.startswith("camera:") or self._closed.is_set():
                 if began is None:
                     raise _no_frames(self.name)
@@ -200,16 +207,17 @@ class Live:
         return False
 
     def _of_connection(self) -> Iterator[Frame]:
-        """The frames of one connection, with times from the first."""
-        start: float | None = None
+        """The frames of one connection, with its own times."""
         # Motion JPEG has no times: those of arrival are the best there are.
         timeless = self._container.format.name in ("mpjpeg", "mjpeg")
+        time = 0.0
         for decoded in self._decoder.decoded():
-            time = monotonic() if timeless or decoded.time is None else decoded.time
-            start = time if start is None else start
-            yield Frame(
-                self._decoder.upright(decoded), 0, time - start, self._decoder.step(decoded)
-            )
+            step = self._decoder.step(decoded)
+            if timeless:
+                time = monotonic()
+            else:
+                time = time + step if decoded.time is None else decoded.time
+            yield Frame(self._decoder.upright(decoded), 0, time, step)
 
 
 def _no_frames(name: str) -> UserError:
