@@ -64,7 +64,7 @@ colors=(), category='', has_sigmas=None)
   .to_dict()
 UserError
 draw(image, poses, threshold=0.3, boxes=False, *, ids=False, scores=False, names=False, \
-color='side')
+color='side', hide=None)
 evaluate(name_or_file, annotations, images, *, boxes='ground-truth', detector='auto', \
 box_threshold=None, nms='hard', metric='auto', max_detections=20, category=None, \
 merge_categories=False, flip_test=True, refine=False, batch_size=64, out=None, progress=None)

@@ -302,3 +302,32 @@ def test_options_that_do_not_go_with_the_offline_pass(
 def test_a_camera_has_no_end(tmp_path: Path, weights: Path) -> None:
     done = predict("camera:0", "--weights", weights, "--out", tmp_path / "out", "--offline")
     check_refusal(done, "option-conflict", "camera:0", "--offline")
+
+
+def test_faces_are_hidden_in_clips(tmp_path: Path, weights: Path) -> None:
+    source = write_clip(tmp_path / "a.mp4", noise(6), times(6))
+    drawn = {}
+    for hide in ((), ("--hide", "bodies")):
+        out = tmp_path / f"out{len(hide)}"
+        done = predict(source, "--weights", weights, "--out", out, "--threshold", 1, *hide)
+        assert done.exit_code == 0, done.output
+        drawn[hide] = frames(out / "a.mp4")[0].to_ndarray(format="rgb24").astype(int)
+    plain, hidden = ((np.abs(image - 96) < 12).all(axis=2).mean() for image in drawn.values())
+    assert plain < 0.1
+    assert hidden > 0.5  # all but the id
+    assert "--hide bodies: nothing was hidden in 0 of 6 frames" in done.stderr
+
+
+def test_hiding_leaves_nothing_visible_by_another_option(tmp_path: Path, weights: Path) -> None:
+    source = write_clip(tmp_path / "a.mp4", colors(2), times(2))
+    for options in (
+        ("--save", "images,dataset"),
+        ("--save", "coco"),
+        ("--offline", "--person", "largest"),
+    ):
+        done = predict(
+            source, "--weights", weights, "--out", tmp_path / "out", "--hide", "faces", *options
+        )
+        check_refusal(done, "option-conflict", "--hide")
+    done = predict(source, "--weights", weights, "--out", tmp_path / "out", "--hide", "eyes")
+    check_refusal(done, "option-invalid", "eyes")

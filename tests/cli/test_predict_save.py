@@ -115,3 +115,16 @@ def test_another_models_poses_stand_beside(run: Run, tmp_path: Path) -> None:
 )
 def test_an_unknown_word_is_one_line(run: Run, option: str, words: str, expected: str) -> None:
     check_refusal(run(option, words), "option-invalid", option, expected, words)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_bodies_are_hidden_in_images(run: Run, tmp_path: Path, beside: bool) -> None:
+    """Also beside those of another model."""
+    options = ("--side-by-side", tmp_path / "tiny.onnx") if beside else ()
+    image = tmp_path / "photo.png"
+    Image.new("RGB", (64, 80), (200, 30, 30)).save(image)
+    done = run("--hide", "bodies", "--threshold", 1, *options, image=image)
+    assert done.exit_code == 0, done.output
+    assert "--hide bodies: nothing was hidden in 0 of 1 image;" in done.stderr
+    drawn = np.asarray(Image.open(tmp_path / "out" / "photo.png"))
+    assert (drawn == 96).all(axis=2).sum() == 64 * 80 * (1 + beside)

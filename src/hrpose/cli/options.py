@@ -215,6 +215,17 @@ Color = Annotated[
     ),
 ]
 
+# What `--hide` knows, as `hrpose.viz.HIDDEN`.
+HIDDEN = ("faces", "heads", "bodies")
+Hide = Annotated[
+    str | None,
+    typer.Option(
+        metavar="|".join(HIDDEN),
+        help="Fill faces, heads or bodies with gray in drawn images and clips.",
+        rich_help_panel=RESULTS,
+    ),
+]
+
 
 def parse_input_size(text: str | None) -> tuple[int, int] | None:
     """What `--input-size` says, as (w, h)."""

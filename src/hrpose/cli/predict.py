@@ -35,6 +35,7 @@ from hrpose.cli.options import (
     ColorName,
     Detector,
     FlipTest,
+    Hide,
     Mark,
     MinScore,
     Out,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from hrpose.estimator import PoseEstimator
     from hrpose.predict.inputs import ClipInput, Inputs
     from hrpose.predict.results import Saving
+    from hrpose.viz import Hider
 
 # Fewer images need no progress bar.
 _MIN_IMAGES_FOR_BAR = 10
@@ -92,6 +94,7 @@ def predict(
     threshold: Threshold = THRESHOLD,
     mark: Mark = "",
     color: Color = ColorName.side,
+    hide: Hide = None,
     side_by_side: Annotated[
         str | None,
         typer.Option(
@@ -161,6 +164,7 @@ def predict(
     from hrpose.api import load
     from hrpose.predict.inputs import find_inputs
     from hrpose.predict.results import Saving
+    from hrpose.viz.hiding import check_hiding
 
     kinds, marks = chosen("--save", save, KINDS), chosen("--mark", mark, MARKS)
     if boxes is not None and (given(context, "detector") or given(context, "box_threshold")):
@@ -169,7 +173,7 @@ def predict(
     if inputs.skipped:
         warn(f"skipped: {inputs.skipped_line}")
     _check_options(context, inputs, drawn="images" in kinds or show, save=save, offline=offline)
-    saving = Saving(out, kinds, threshold, marks, overwrite, color.value)
+    saving = Saving(out, kinds, threshold, marks, overwrite, color.value, hide)
     read = [] if boxes is None else [boxes]
     saving.check(inputs, others=read)
     estimator = load(
@@ -183,6 +187,8 @@ def predict(
         exact=True,  # poses are drawn on the full image, which is decoded anyway
         batch_size=batch_size,
     )
+    if hide is not None:
+        check_hiding(hide, estimator.metadata.skeleton)
     beside = None
     if side_by_side is not None:
         # In the boxes of the first.
@@ -252,7 +258,14 @@ def _check_options(
         for clip in inputs.clips:
             if clip.file is None:
                 raise conflict(f"{clip}: --offline needs a clip that ends; record it first")
-    if not drawn and (option := first_given(("side-by-side", "mark", "color"))):
+    if given(context, "hide") and "dataset" in chosen("--save", save, KINDS):
+        raise conflict(
+            "--hide: is for what is drawn, and a dataset has the images as they are; leave one of "
+            "them out"
+        )
+    if given(context, "hide") and given(context, "person"):
+        raise conflict("--person: would leave all others visible; leave it or --hide out")
+    if not drawn and (option := first_given(("side-by-side", "mark", "color", "hide"))):
         raise conflict(f"{option}: needs images in --save, found '{save}'; add images")
 
 
@@ -302,6 +315,8 @@ def _predict_images(
             f"no person found in {counted(results.empty, 'image')}; where images are cropped to "
             "one person, --detector full-image takes each as that person's box"
         )
+    if results.hider is not None:
+        _say_hidden(results.hider, "image")
     return results.images, results.failures
 
 
@@ -364,7 +379,18 @@ def _predict_clip(
         warn(f"{source}: stopped before the offline pass was done; nothing was written")
     for note in results.notes():
         warn(note)
+    if results.hider is not None:
+        _say_hidden(results.hider, "frame", f"{source}: ")
     return closed
+
+
+def _say_hidden(hider: "Hider", noun: str, where: str = "") -> None:
+    """One line with the number of images in which nothing was hidden."""
+    warn(
+        f"{where}--hide {hider.what}: nothing was hidden in {hider.without:,} of "
+        f"{counted(hider.images, noun)}; persons who were not found are visible, so look at the "
+        "result before you share it"
+    )
 
 
 def explain(

@@ -22,7 +22,7 @@ from hrpose.poses import Poses
 from hrpose.predict.inputs import ClipInput, Failure, ImageInput, Inputs, Prediction
 from hrpose.predict.record import SUFFIXES, Entry, Header, RecordWriter, write_files
 from hrpose.tables import FAILED, check_parquet
-from hrpose.viz import draw, side_by_side
+from hrpose.viz import Hider, draw, side_by_side
 
 if TYPE_CHECKING:
     from hrpose.video import Clip, Frame
@@ -39,8 +39,8 @@ class Saving:
 
     `kinds` are some of images (drawn images and clips), coco, csv, parquet and dataset. Keypoints
     with a score below `threshold` are absent. `marks` are drawn with the skeletons: some of boxes,
-    ids, scores and names, the options of `hrpose.draw`, as is `color`. Results that are there
-    already are replaced only with `overwrite`.
+    ids, scores and names, the options of `hrpose.draw`, as are `color` and `hide`. Results that
+    are there already are replaced only with `overwrite`.
     """
 
     folder: Path
@@ -49,6 +49,7 @@ class Saving:
     marks: frozenset[str] = frozenset()
     overwrite: bool = False
     color: str = "side"
+    hide: str | None = None
 
     def check(self, inputs: Inputs, *, others: Iterable[Path] = ()) -> None:
         """Raise UserError where a result would replace an input, one of the `others`, or results.
@@ -122,10 +123,14 @@ class Saving:
         name = "dataset" if stem == "poses" else f"{fitted(stem, _LONGEST_STEM)}-dataset"
         return self.folder / name
 
+    def hider(self) -> Hider | None:
+        """What hides persons in the images, or in the frames of a clip."""
+        return None if self.hide is None else Hider(self.hide)
+
     def draw(self, image: NDArray[np.uint8], poses: Poses, *more: str) -> NDArray[np.uint8]:
         """The image with its skeletons, the marks, and `more` marks."""
         marks = dict.fromkeys({*self.marks, *more}, True)
-        return draw(image, poses, self.threshold, color=self.color, **marks)
+        return draw(image, poses, self.threshold, color=self.color, hide=None, **marks)
 
 
 class Results:
@@ -216,6 +221,7 @@ class ImageResults:
         self.failures: list[UserError] = []
         self.files: list[Path] = []
         self.drawn: list[Path] = []
+        self.hider = saving.hider()
         self._saving, self._estimator, self._beside = saving, estimator, beside
         self._names, self._flat = names(images), flat_names(images)
         self._targets = drawn_images(saving.folder, images)
@@ -256,13 +262,15 @@ class ImageResults:
         self.empty += not len(poses)
 
     def _drawn(self, prediction: Prediction) -> NDArray[np.uint8]:
-        image = prediction.image
-        canvas = self._saving.draw(image.pixels, prediction.poses)
+        image, found = prediction.image, [prediction.poses]
+        if self._beside is not None:
+            found += [poses for _, poses in self._beside.stream([image])]
+        pixels = image.pixels if self.hider is None else self.hider(image.pixels, *found)
+        drawn = [self._saving.draw(pixels, poses) for poses in found]
         if self._beside is None:
-            return canvas
-        ((_, poses),) = self._beside.stream([image])
+            return drawn[0]
         names = [model.metadata.title for model in (self._estimator, self._beside)]
-        return side_by_side([canvas, self._saving.draw(image.pixels, poses)], names)
+        return side_by_side(drawn, names)
 
     def __enter__(self) -> "ImageResults":
         return self
@@ -328,6 +336,7 @@ class ClipResults:
         self.frames = 0
         self.track_ids: set[int] = set()
         self.files: list[Path] = []
+        self.hider = saving.hider()
         self._saving, self._source, self._clip = saving, source, clip
         self._estimator, self._detector = estimator, detector
         self._results: Results | None = None
@@ -340,8 +349,11 @@ class ClipResults:
             self._recorder = Recorder(saving.drawn_clip(source.stem), clip.rate, clip.sound_file)
 
     def draw(self, frame: "Frame", poses: Poses) -> NDArray[np.uint8]:
-        """The frame with its skeletons and ids."""
-        return self._saving.draw(frame.image, poses, "ids")
+        """The frame with its skeletons and ids. To be called once for each frame, in order."""
+        image = frame.image
+        if self.hider is not None:
+            image = self.hider(image, poses, time=frame.time)
+        return self._saving.draw(image, poses, "ids")
 
     def add(self, frame: "Frame", poses: Poses, drawn: NDArray[np.uint8] | None = None) -> None:
         """One frame, which may be `drawn` already."""

@@ -1,4 +1,4 @@
-"""Drawing: poses on images, heatmaps over crops, grids of labeled tiles, and HTML pages."""
+"""Drawing: poses on images, hidden faces, heatmaps over crops, grids of tiles, HTML pages."""
 
 from hrpose.viz.drawing import (
     LEFT,
@@ -10,9 +10,10 @@ from hrpose.viz.drawing import (
     limb_colors,
     overlay,
 )
+from hrpose.viz.hiding import HIDDEN, Hider, hide
 from hrpose.viz.shapes import grid, side_by_side
 
 __all__ = [
-    "LEFT", "MIDDLE", "RIGHT", "draw", "grid", "heatmap_sheet", "keypoint_colors", "limb_colors",
-    "overlay", "side_by_side",
+    "HIDDEN", "LEFT", "MIDDLE", "RIGHT", "Hider", "draw", "grid", "heatmap_sheet", "hide",
+    "keypoint_colors", "limb_colors", "overlay", "side_by_side",
 ]  # fmt: skip

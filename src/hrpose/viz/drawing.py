@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from hrpose.errors import UserError
 from hrpose.poses import MIN_SCORE, THRESHOLD, Poses
 from hrpose.skeleton import Color, Skeleton
+from hrpose.viz.hiding import hide as hide_persons
 from hrpose.viz.shapes import (
     INK,
     PAPER,
@@ -94,6 +95,7 @@ def draw(
     scores: bool = False,
     names: bool = False,
     color: str = "side",
+    hide: str | None = None,
 ) -> NDArray[np.uint8]:
     """A copy of an (h, w, 3) uint8 RGB image with the skeletons of `poses` on it.
 
@@ -102,14 +104,14 @@ def draw(
     score below `threshold`, in [0, 1], are left out, and so are limbs that end in one; the less
     sure ones are faint, and so are poses with a low score. `boxes` draws the persons' boxes, `ids`
     their track ids (without tracks, their index in `poses`), `scores` the scores of the poses,
-    `names` the names of the keypoints. Line widths grow with the person; small persons are drawn
-    over large ones.
+    `names` the names of the keypoints. `hide` fills faces, heads or bodies with gray before, see
+    `hrpose.viz.hide`. Line widths grow with the person; small persons are drawn over large ones.
     """
     if color not in COLORS:
         raise UserError(
             f"color: expected one of {', '.join(COLORS)}, found '{color}'", code="option-invalid"
         )
-    canvas = np.array(image, order="C")
+    canvas = np.array(image, order="C") if hide is None else hide_persons(image, poses, hide)
     order = sorted(range(len(poses)), key=lambda person: -person_size(poses, person, threshold))
     for person in order:
         width = line_width(person_size(poses, person, threshold))
