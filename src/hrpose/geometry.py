@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hrpose.errors import UserError
+
 # The body reaches beyond its keypoints by this part of their longer side: the top of the head, the
 # feet (COCO train2017: median 0.11 above, 0.09 below, 0.06 at the sides).
 BODY_MARGIN = 0.1
@@ -285,3 +287,54 @@ class Boxes:
     def with_nms(self, iou_threshold: float) -> "Boxes":
         """Without the boxes that overlap a better one, best first: see `nms`."""
         return self[nms(self.xywh, self.scores, iou_threshold)]
+
+
+def checked_boxes(boxes: ArrayLike, width: int, height: int) -> NDArray[np.float64]:
+    """Boxes (n, 4) [x, y, w, h] in pixels of an image of `width` and `height`, as an array.
+
+    Raises UserError that says which box is wrong and how.
+    """
+    try:
+        checked = np.asarray(boxes, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _invalid(f"boxes: expected rows of four numbers [x, y, w, h] ({error})") from error
+    if checked.size == 0:
+        return np.zeros((0, 4))
+    if checked.ndim != 2 or checked.shape[1] != 4:
+        raise _invalid(f"boxes: expected shape (n, 4) [x, y, w, h], found {checked.shape}")
+    x, y, w, h = checked.T
+    finite = np.isfinite(checked).all(axis=1)
+    faults = (
+        (~finite, "four finite numbers [x, y, w, h]"),
+        (finite & ((w <= 0) | (h <= 0)), "a width and a height above 0"),
+        (
+            finite & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0)),
+            f"a box that touches the image of {width} x {height}",
+        ),
+        (finite & (np.abs(checked) > 1e6).any(axis=1), "numbers below a million"),
+    )
+    for wrong, expected in faults:
+        if wrong.any():
+            first = int(np.argmax(wrong))
+            raise _invalid(f"box {first}: expected {expected}, found {checked[first].tolist()}")
+    return checked
+
+
+def checked_scores(scores: ArrayLike, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores (n,) in [0, 1] of n boxes, as an array. Raises UserError as `checked_boxes`."""
+    try:
+        checked = np.asarray(scores, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _invalid(f"box_scores: expected a number for each box ({error})") from error
+    if checked.shape != (len(boxes),):
+        raise _invalid(f"box_scores: expected {len(boxes)}, found shape {checked.shape}")
+    # Written so that NaN is wrong too.
+    wrong = ~((checked >= 0) & (checked <= 1))
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise _invalid(f"box_scores: box {first}: expected 0 to 1, found {checked[first]}")
+    return checked
+
+
+def _invalid(message: str) -> UserError:
+    return UserError(message, code="boxes-invalid")

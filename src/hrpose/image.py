@@ -279,9 +279,11 @@ def _unsupported(data: bytes, label: str) -> ImageError:
             "it again, update Pillow, or convert it to JPEG or PNG",
             code="image-unsupported",
         )
+    remedy = "convert it to JPEG or PNG"
+    if kind.role == "clip":
+        remedy = f"hrpose.track('{label}') and `hrpose predict` follow the persons in it"
     return ImageError(
-        f"{label}: expected an image, found {kind}; convert it to JPEG or PNG",
-        code="image-unsupported",
+        f"{label}: expected an image, found {kind}; {remedy}", code="image-unsupported"
     )
 
 

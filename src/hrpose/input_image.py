@@ -8,6 +8,7 @@ that was read and whose boxes were checked.
 from __future__ import annotations  # so that help() shows the names of types, not their contents
 
 import glob
+import logging
 import os
 import re
 import urllib.error
@@ -24,7 +25,8 @@ from PIL import Image
 
 from hrpose._version import __version__
 from hrpose.errors import UserError
-from hrpose.geometry import Crop, warp
+from hrpose.file_kinds import TEXT, file_kind
+from hrpose.geometry import Crop, checked_boxes, checked_scores, warp
 from hrpose.image import (
     MAX_BYTES,
     SUFFIXES,
@@ -34,6 +36,7 @@ from hrpose.image import (
     read_image,
     read_reduced,
 )
+from hrpose.io import natural_key
 from hrpose.metadata import Metadata
 
 File = str | Path | bytes
@@ -51,7 +54,8 @@ ACCEPTED = (
 PAUSE_SECONDS, DOWNLOAD_SECONDS = 20.0, 120.0
 _CHUNK = 1 << 20
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_CLIPS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
+# What was skipped of a folder, at level INFO.
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,12 +110,6 @@ class ImageSource:
         """
         given = self.given
         if isinstance(given, Path):
-            if given.suffix.lower() in _CLIPS and given.is_file():
-                raise UserError(
-                    f"{given}: expected an image, found a clip; "
-                    f"hrpose.track({str(given)!r}) follows the persons in it",
-                    code="image-unsupported",
-                )
             return given
         if isinstance(given, bytes):
             return given
@@ -171,27 +169,32 @@ def _files(name: str) -> Iterator[Any] | None:
         return None
     try:
         if Path(name).is_dir():
-            files = [file for file in Path(name).iterdir() if file.suffix.lower() in SUFFIXES]
+            files = [file for file in Path(name).iterdir() if not file.name.startswith(".")]
         elif not glob.has_magic(name) or Path(name).exists():
             return None
         else:
-            found = map(Path, glob.glob(name, recursive=True))
-            files = [file for file in found if file.is_file()]
+            files = [Path(file) for file in glob.glob(name, recursive=True)]
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{name}: cannot be read ({reason})", code="file-unreadable") from error
-    if not files:
+    images = [file for file in files if _is_image(file)]
+    if not images:
         raise UserError(
-            f"{name}: expected images ({', '.join(SUFFIXES)}), found none; check the name",
-            code="images-missing",
+            f"{name}: expected images, found none; check the name", code="images-missing"
         )
-    return iter(sorted(files, key=lambda file: natural_key(str(file))))
+    if len(images) < len(files):
+        _log.info("%s: skipped %d that are no images", name, len(files) - len(images))
+    return iter(sorted(images, key=lambda file: natural_key(str(file))))
 
 
-def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
-    """A key that sorts names with their numbers in order: frame2.jpg before frame10.jpg."""
-    parts = re.split(r"([0-9]+)", name)
-    return (*((0, int(part)) if i % 2 else (1, part) for i, part in enumerate(parts)), (1, name))
+def _is_image(file: Path) -> bool:
+    """By the content. A damaged file is an image by its ending, so that it is reported."""
+    try:
+        kind = file_kind(file)
+    except (OSError, UserError):  # a folder, a device, no permission
+        return False
+    named = file.suffix.lower() in SUFFIXES
+    return kind.role == "image" or (named and kind.role != "clip" and kind != TEXT)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -411,51 +414,5 @@ def _name_of(file: Any) -> str:
 def _check(
     boxes: ArrayLike | None, scores: ArrayLike | None, width: int, height: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    checked = _check_boxes([[0, 0, width, height]] if boxes is None else boxes, width, height)
-    return checked, _check_scores(np.ones(len(checked)) if scores is None else scores, checked)
-
-
-def _check_boxes(boxes: ArrayLike, width: int, height: int) -> NDArray[np.float64]:
-    try:
-        checked = np.asarray(boxes, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise _invalid(f"boxes: expected rows of four numbers [x, y, w, h] ({error})") from error
-    if checked.size == 0:
-        return np.zeros((0, 4))
-    if checked.ndim != 2 or checked.shape[1] != 4:
-        raise _invalid(f"boxes: expected shape (n, 4) [x, y, w, h], found {checked.shape}")
-    x, y, w, h = checked.T
-    finite = np.isfinite(checked).all(axis=1)
-    faults = (
-        (~finite, "four finite numbers [x, y, w, h]"),
-        (finite & ((w <= 0) | (h <= 0)), "a width and a height above 0"),
-        (
-            finite & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0)),
-            f"a box that touches the image of {width} x {height}",
-        ),
-        (finite & (np.abs(checked) > 1e6).any(axis=1), "numbers below a million"),
-    )
-    for wrong, expected in faults:
-        if wrong.any():
-            first = int(np.argmax(wrong))
-            raise _invalid(f"box {first}: expected {expected}, found {checked[first].tolist()}")
-    return checked
-
-
-def _check_scores(scores: ArrayLike, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    try:
-        checked = np.asarray(scores, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise _invalid(f"box_scores: expected a number for each box ({error})") from error
-    if checked.shape != (len(boxes),):
-        raise _invalid(f"box_scores: expected {len(boxes)}, found shape {checked.shape}")
-    # Written so that NaN is wrong too.
-    wrong = ~((checked >= 0) & (checked <= 1))
-    if wrong.any():
-        first = int(np.argmax(wrong))
-        raise _invalid(f"box_scores: box {first}: expected 0 to 1, found {checked[first]}")
-    return checked
-
-
-def _invalid(message: str) -> UserError:
-    return UserError(message, code="boxes-invalid")
+    checked = checked_boxes([[0, 0, width, height]] if boxes is None else boxes, width, height)
+    return checked, checked_scores(np.ones(len(checked)) if scores is None else scores, checked)

@@ -215,6 +215,12 @@ def _encoded(name: str) -> bytes:
     return name.encode(errors="surrogatepass" if sys.platform == "win32" else "surrogateescape")
 
 
+def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
+    """A key that sorts names with their numbers in order: frame2.jpg before frame10.jpg."""
+    parts = re.split(r"([0-9]+)", name)
+    return (*((0, int(part)) if i % 2 else (1, part) for i, part in enumerate(parts)), (1, name))
+
+
 def prefetch(work: Callable[[T], R], items: Iterable[T], threads: int = 2) -> Iterator[R]:
     """The results of `work` for each item, in order, computed by threads before they are requested.
 

@@ -14,7 +14,7 @@ from hrpose.errors import UserError
 from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.file_kinds import TEXT, FileKind, file_kind
 from hrpose.image import SUFFIXES, is_animated
-from hrpose.io import prefetch, printable, without_secrets
+from hrpose.io import natural_key, prefetch, printable, without_secrets
 from hrpose.poses import Poses
 
 # Where a name has to do without content, or the content is damaged.
@@ -195,12 +195,6 @@ def _sources(
         raise UserError(
             f"{argument}: cannot be read ({error.strerror})", code="file-unreadable"
         ) from error
-
-
-def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
-    """A key that sorts names with their numbers in order: frame2.jpg before frame10.jpg."""
-    parts = re.split(r"([0-9]+)", name)
-    return (*((0, int(part)) if i % 2 else (1, part) for i, part in enumerate(parts)), (1, name))
 
 
 def _in_folder(
