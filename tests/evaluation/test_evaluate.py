@@ -480,3 +480,18 @@ def test_a_detector_without_boxes_scores_nothing(data: DataSet) -> None:
     # Images without detections count: their persons are missed.
     assert report.images == 6
     assert report.metrics["AP"] == 0
+
+
+def test_no_pose_is_left_out_of_an_evaluation(data: DataSet) -> None:
+    """A minimum score, even the highest, does not change the metrics."""
+    reports = [
+        evaluate(
+            PoseEstimator(Oracle(data.annotations), detector=OracleDetector(data), min_score=least),
+            data.annotations,
+            data.images,
+            "detector",
+        )
+        for least in (None, 1.0)
+    ]
+    assert reports[0].metrics == reports[1].metrics
+    assert reports[0].persons == reports[1].persons > 0
