@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.rows import Table
 
-MODULES = ("arrays", "samples", "val2017", "prediction", "training_step", "offline")
+MODULES = ("arrays", "samples", "val2017", "prediction", "training_step", "offline", "recording")
 LIBRARIES = ("hrpose", "onnxruntime", "torch", "faster-coco-eval", "pycocotools")
 
 

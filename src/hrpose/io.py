@@ -25,7 +25,6 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO, TypeVar
 
 from hrpose.errors import UserError
-from hrpose.file_kinds import not_regular
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -52,6 +51,8 @@ def read_file(path: Path, max_bytes: int) -> bytes:
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
+            from hrpose.file_kinds import not_regular  # imports Pillow
+
             raise not_regular(path, found.st_mode)
         content = b""
         if found.st_size:  # files of /proc say 0, and may block whoever reads them

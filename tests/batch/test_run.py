@@ -13,6 +13,7 @@ from batch_workers import Scripted, failures, frozen, results
 from hrpose.batch.job import Job, part
 from hrpose.batch.results import Counts
 from hrpose.batch.run import State, run, to_do
+from hrpose.errors import UserError
 from refusals import refused
 
 
@@ -123,3 +124,23 @@ def test_failed_images_can_be_retried(tmp_path: Path) -> None:
     run(job, Scripted(1, lambda given: False), partitions, done)
     assert list(failures(tmp_path)) == []
     assert len(results(tmp_path)) == 12
+
+
+def test_a_changed_bit_is_noticed(tmp_path: Path) -> None:
+    job = frozen(tmp_path, 200, 200)
+    go_on(job, Scripted(1, lambda names: False))
+    path, before = job.results(0), results(tmp_path)
+    content, rng = bytearray(path.read_bytes()), random.Random(0)
+    pages = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    noticed = 0
+    for _ in range(40):
+        at, bit = rng.randrange(4, pages), 1 << rng.randrange(8)
+        content[at] ^= bit
+        path.write_bytes(content)
+        content[at] ^= bit
+        try:
+            # A bit that nothing reads, as in the statistics, may change.
+            assert results(tmp_path) == before
+        except UserError as error:
+            noticed += error.code == "job-damaged"
+    assert noticed > 20

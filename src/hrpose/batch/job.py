@@ -55,7 +55,8 @@ class Job:
         """The images of a partition. Raises UserError where the manifest is damaged."""
         path = part(self.folder / "manifest", number)
         try:
-            names: list[str] = pq.read_table(path)["file"].to_pylist()
+            table = pq.read_table(path, page_checksum_verification=True)
+            names: list[str] = table["file"].to_pylist()
         except (OSError, ValueError, KeyError) as error:
             raise _damaged(path, str(error)) from error
         if len(names) != self.size(number):
@@ -178,8 +179,8 @@ def _check_distinct(job: Job, hashes: np.ndarray[Any, np.dtype[np.uint64]]) -> N
 
 
 def parquet(table: Any) -> bytes:
-    """A Parquet file's bytes."""
+    """A Parquet file's bytes, with a checksum of each page."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     data: bytes = sink.getvalue().to_pybytes()
     return data

@@ -10,6 +10,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from hrpose.batch.job import Job, parquet
+from hrpose.errors import UserError
 from hrpose.io import printable, write_atomically
 from hrpose.poses import Poses
 from hrpose.tables import FAILED, NO_PERSONS, OK, Row, no_row, rows
@@ -140,11 +141,21 @@ def failures(job: Job, most: int) -> list[str]:
 
 
 def read_images(folder: Path) -> Iterator[dict[str, Any]]:
-    """The rows of all finished partitions in `folder`, as plain values, in the list's order."""
+    """The rows of all finished partitions in `folder`, as plain values, in the list's order.
+
+    Raises UserError for a file that is damaged: each page has a checksum.
+    """
     for path in sorted((folder / "poses").glob("part-*.parquet")):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(1000):
-                yield from batch.to_pylist()
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                for batch in file.iter_batches(1000):
+                    yield from batch.to_pylist()
+        except (OSError, ValueError) as error:  # pyarrow's own are ValueErrors
+            raise UserError(
+                f"{path}: damaged ({printable(str(error))}); remove it and run `hrpose batch` "
+                "again, which repeats its images",
+                code="job-damaged",
+            ) from error
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
