@@ -10,6 +10,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,6 +76,56 @@ def worker_killed(reads: int) -> Iterator[None]:
         return read(self, draw)
 
     with patch.object(PoseDataset, "__getitem__", getitem):
+        yield
+
+
+@contextmanager
+def worker_stalled(reads: int, timeout: float) -> Iterator[None]:
+    """A data loader's worker gives nothing from its n-th image on; `timeout` seconds are waited."""
+    from hrpose.data.dataset import PoseDataset
+    from hrpose.training import data_module
+
+    read, left = PoseDataset.__getitem__, [reads]
+
+    def getitem(self: Any, draw: Any) -> Any:
+        left[0] -= 1
+        if left[0] <= 0 and get_worker_info() is not None:
+            time.sleep(600)
+        return read(self, draw)
+
+    with (
+        patch.object(PoseDataset, "__getitem__", getitem),
+        patch.object(data_module, "LOADER_TIMEOUT_SECONDS", timeout),
+    ):
+        yield
+
+
+@contextmanager
+def signal_after_start(seconds: float, name: str, stop_seconds: float) -> Iterator[None]:
+    """A signal some time after the first step began; a stop may then take `stop_seconds`."""
+    from hrpose.training import checkpointing
+
+    def act() -> None:
+        threading.Timer(seconds, os.kill, (os.getpid(), signal.Signals[name])).start()
+
+    with patch.object(checkpointing, "STOP_SECONDS", stop_seconds), at_step(0, act):
+        yield
+
+
+@contextmanager
+def killed_in_validation(number: int) -> Iterator[None]:
+    """SIGKILL in the middle of the n-th validation of this start."""
+    from hrpose.training.module import PoseModule
+
+    validate, left = PoseModule.validation_step, [number]
+
+    def step(self: Any, batch: Any, index: int) -> None:
+        left[0] -= index == 0
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        validate(self, batch, index)
+
+    with patch.object(PoseModule, "validation_step", step):
         yield
 
 

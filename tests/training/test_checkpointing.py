@@ -195,9 +195,9 @@ def test_the_number_of_checkpoints_is_that_of_the_recipe(uninterrupted: Path) ->
         "last-1.ckpt",
         "last.ckpt",
     ]
-    # The end of the last epoch, and the last second step before it.
+    # After and before the validation of the last epoch.
     steps = [read_torch(folder / name)["global_step"] for name in ("last.ckpt", "last-1.ckpt")]
-    assert steps == [EPOCHS * STEPS, EPOCHS * STEPS - 1]
+    assert steps == [EPOCHS * STEPS, EPOCHS * STEPS]
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change(
@@ -222,8 +222,6 @@ def test_epochs_of_other_lengths_cannot_resume(
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(uninterrupted, out)
-    # In the middle of the last epoch.
-    (out / "checkpoints" / "last-1.ckpt").replace(out / "checkpoints" / "last.ckpt")
     overrides = [*SMALL, f"training.samples_per_epoch={samples}"]
     recipe = load_recipe(ROOT / "recipes" / "synthetic.yaml", overrides)
     with refused("resume-mismatch", "training.samples_per_epoch"):

@@ -3,13 +3,17 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from conftest import ROOT
 from hrpose.data.packed import PackSettings, write_pack
+from hrpose.evaluation.evaluate import Evaluator
 from hrpose.synthetic import write_dataset
-from hrpose.training.data_module import PoseData
+from hrpose.training import data_module
+from hrpose.training.data_module import PoseData, shared_memory_bytes
 from hrpose.training.recipe import Recipe, load_recipe
 from refusals import refused
 
@@ -65,6 +69,52 @@ def test_two_different_skeletons(recipe: Recipe, data: Path) -> None:
 
     edited(data / "val" / "annotations.json", rename)
     with refused("keypoints-differ", "beak"):
+        PoseData(recipe, data)
+
+
+def test_the_shared_memory_of_the_workers_is_checked(
+    recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_workers(count: int, **changes: Any) -> Recipe:
+        training = recipe.training.model_copy(update={"workers": count, **changes})
+        return recipe.model_copy(update={"training": training})
+
+    tables = (loaded := PoseData(recipe, data)).train_table, loaded.val_table
+    largest = max(map(len, tables))
+    image = 96 * 128 * 3
+    assert shared_memory_bytes(with_workers(0), tables) == 0
+    for workers in (1, 4):
+        need = shared_memory_bytes(with_workers(workers), tables)
+        batches = 2 * workers + 2
+        assert batches * largest * image < need < 1.02 * batches * largest * image
+    # Images of 320 x 240 that are not warped yet are padded to multiples of 32.
+    whole = shared_memory_bytes(with_workers(1, warp_on_device=True, batch_size=8), tables)
+    assert whole > 4 * 8 * int(tables[0].image_wh.max(axis=0).prod()) * 3
+    free = [10**9]
+    usage = SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=free[0]))
+    monkeypatch.setattr(data_module, "shutil", usage)
+    monkeypatch.setattr(data_module, "SHARED_MEMORY", tmp_path)
+    PoseData(with_workers(4), data)
+    free[0] = 1000
+    with refused("shared-memory-small", str(tmp_path), "--shm-size", "training.workers=0"):
+        PoseData(with_workers(4), data)
+    PoseData(with_workers(0), data)
+
+
+def test_the_metric_is_computed_before_the_training(
+    recipe: Recipe, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[float] = []
+    metrics = Evaluator.metrics
+
+    def spy(self: Evaluator, *given: Any) -> dict[str, float]:
+        measured.append(metrics(self, *given)["AP"])
+        return {"AP": measured[-1] if len(measured) < 2 else -1.0}
+
+    monkeypatch.setattr(Evaluator, "metrics", spy)
+    PoseData(recipe, data)
+    assert measured == pytest.approx([1])
+    with refused("metric-unavailable", "val/annotations.json", "AP"):
         PoseData(recipe, data)
 
 

@@ -1,12 +1,15 @@
 """Trainings with faults of disks, memory, workers and the clock."""
 
+import csv
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from conftest import ROOT
 from hrpose.models.checkpoint import read_torch
 from hrpose.synthetic import write_dataset
 from hrpose.training.checkpointing import last_checkpoint
@@ -81,6 +84,72 @@ def test_a_killed_worker_is_reported_and_the_training_resumes(
     assert read_torch(out / "checkpoints" / "last.ckpt")["global_step"] > 0
     assert trainings.run(data, out, *FEW, "training.workers=1", resume=True).code == 0
     assert weights(out) == weights(uninterrupted)
+
+
+def test_a_worker_that_gives_nothing_is_reported(
+    data: Path, trainings: Trainings, tmp_path: Path
+) -> None:
+    faults = (("worker_stalled", 10, 2.0),)
+    ended = trainings.run(data, tmp_path / "out", *FEW, "training.workers=1", faults=faults)
+    assert_one_line(ended, "[loader-stalled]", "--resume", "training.workers=0")
+
+
+def test_sigterm_ends_a_training_whose_workers_give_nothing(
+    data: Path, trainings: Trainings, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    faults = (("worker_stalled", 10, 300.0), ("signal_after_start", 1.0, "SIGTERM", 1.0))
+    ended = trainings.run(data, out, *FEW, "training.workers=1", faults=faults)
+    assert ended.code == 128 + 15, ended.output
+    assert "Traceback" not in ended.output
+    assert "stopped by SIGTERM, without the end of the step" in ended.output
+    assert last_checkpoint(out, resume=True) is not None
+
+
+def test_a_kill_in_a_validation_loses_nothing(
+    data: Path, trainings: Trainings, tmp_path: Path
+) -> None:
+    averaged = (*FEW, "training.checkpoint_every_steps=null", "training.ema_decay=0.9")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert trainings.run(data, whole, *averaged).code == 0
+    # The second start begins with the validation that the first one missed.
+    for start in (1, 2):
+        faults = (("killed_in_validation", start),)
+        ended = trainings.run(data, killed, *averaged, resume=start > 1, faults=faults)
+        assert ended.code == -9, ended.output
+        step = read_torch(killed / "checkpoints" / "last.ckpt")["global_step"]
+        assert step == 3 * start  # saved before the validation
+    assert trainings.run(data, killed, *averaged, resume=True).code == 0
+    assert weights(killed) == weights(whole)
+    logs = [validated(folder) for folder in (whole, killed)]
+    assert logs[0] == logs[1]
+    assert len(logs[0]) == 2
+
+
+def validated(out: Path) -> list[tuple[str, str]]:
+    """The step and the AP of each validation, of all starts."""
+    found = []
+    for log in sorted(out.glob("csv/*/metrics.csv")):
+        with log.open() as file:
+            found += [(row["step"], row["val/AP"]) for row in csv.DictReader(file) if row["val/AP"]]
+    return found
+
+
+def test_docker_s_shared_memory_is_too_small(data: Path, tmp_path: Path) -> None:
+    """64 MB in /dev/shm, as Docker mounts it: the training ends before its first step."""
+    mount = "mount -t tmpfs -o size=64m tmpfs /dev/shm"
+    if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    recipe = ROOT / "recipes" / "synthetic.yaml"
+    sizes = "--set training.batch_size=512 --set input_wh=[384,384] --set training.workers=64"
+    train = f"{sys.executable} -m hrpose train {recipe} --data {data} --check {sizes}"
+    many = "--set evaluation.batch_size=512"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", f"{mount} && exec {train} {many}"],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert_one_line(Ended({0: done.returncode}, done.stderr), "[shared-memory-small]", "67 MB")
+    assert all(remedy in done.stderr for remedy in ("--shm-size", "training.workers=0"))
 
 
 def test_a_batch_that_does_not_fit_is_halved(

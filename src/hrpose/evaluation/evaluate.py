@@ -27,6 +27,7 @@ from hrpose.evaluation.predictions import (
     GROUND_TRUTH,
     Predictions,
     Progress,
+    ground_truth,
     instances_of,
     predict,
 )
@@ -164,6 +165,28 @@ class Evaluator:
     def more_is_better(self) -> bool:
         """Whether a greater primary metric is a better one; not so with distances."""
         return self.primary not in FALLING
+
+    def rehearse(self) -> None:
+        """Measure the labels themselves, before work is spent on predictions.
+
+        Raises UserError where the annotations lack something that the metric needs, or it has no
+        value.
+        """
+        table = self.table
+        areas = table.boxes[:, 2:].prod(axis=1)
+        labels = Predictions(ground_truth(table), table.keypoints, areas)
+        self.check_value(self.metrics(labels))
+
+    def check_value(self, measured: Mapping[str, float]) -> None:
+        """Raises UserError where the primary metric has no value, for which COCO writes -1."""
+        value = measured[self.primary]
+        if math.isnan(value) or value < 0:
+            raise UserError(
+                f"{self.annotations.path}: {self.primary} cannot be computed: expected persons "
+                f"with labeled keypoints that count, found none among {len(self.table)}; crowds, "
+                "and keypoints with v = 0, do not count",
+                code="metric-unavailable",
+            )
 
     def results(self, predictions: Predictions, nms: str = "hard") -> list[dict[str, Any]]:
         """COCO results: for AP rescored and after `nms`, else one for each person."""

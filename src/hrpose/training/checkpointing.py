@@ -20,6 +20,9 @@ from hrpose.io import write_atomically
 from hrpose.models.checkpoint import read_torch
 from hrpose.training.distributed import all_gather
 
+# How long a step or a validation may go on after a signal.
+STOP_SECONDS = 60
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints atomically, and reads them without running code from the file.
@@ -98,9 +101,11 @@ def _check(path: Path) -> None:
 class LastCheckpoints(Checkpoint):
     """Writes checkpoints to resume from; the newest `keep` stay: `last.ckpt`, `last-1.ckpt`, ...
 
-    They are written at the end of each epoch, after each `every_steps`, and at SIGTERM or Ctrl-C,
-    which end in SIGTERMException after the step, or after the validation. A second Ctrl-C ends at
-    once. `stop_signal` is the signal that was received.
+    They are written before each validation and at the end of each epoch, after each `every_steps`,
+    and at SIGTERM or Ctrl-C, which end in SIGTERMException after the step, or after the validation;
+    after `STOP_SECONDS` in any case, without a checkpoint. A second Ctrl-C ends at once.
+    `stop_signal` is the signal that was received. A training that is resumed from before a
+    validation starts with it.
     """
 
     def __init__(self, folder: Path, keep: int, every_steps: int | None) -> None:
@@ -110,6 +115,7 @@ class LastCheckpoints(Checkpoint):
         self.every_steps = every_steps
         self.stop_signal: signal.Signals | None = None
         self._interrupt: Any = None
+        self._validation_due = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Replaces Lightning's handler, which would communicate with the other processes at once.
@@ -119,16 +125,54 @@ class LastCheckpoints(Checkpoint):
             # In the background of a shell script Ctrl-C is ignored.
             if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
                 self._interrupt = signal.signal(signal.SIGINT, self._receive)
+        if self._validation_due:
+            self._validation_due = False
+            self._validate(trainer)
 
     def _receive(self, number: int, _frame: object) -> None:
         self.stop_signal = signal.Signals(number)
         self.stop_listening()
+        if hasattr(signal, "setitimer"):  # not on Windows
+            signal.signal(signal.SIGALRM, self._give_up)
+            signal.setitimer(signal.ITIMER_REAL, STOP_SECONDS)
 
     def stop_listening(self) -> None:
-        """Restore the handler of Ctrl-C."""
+        """Restore the handler of Ctrl-C, and end the time that a stop may take."""
         if self._interrupt is not None:
             signal.signal(signal.SIGINT, self._interrupt)
             self._interrupt = None
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _give_up(self, _number: int, _frame: object) -> NoReturn:
+        # A disk that does not answer, or workers that have nothing.
+        logging.getLogger("hrpose").warning(
+            "%s: stopped by %s, without the end of the step or the validation, which took more "
+            "than %d seconds; --resume continues at the last checkpoint",
+            self.folder.parent,
+            self._signal_name,
+            STOP_SECONDS,
+        )
+        raise SIGTERMException
+
+    @property
+    def _signal_name(self) -> str:
+        return "Ctrl-C" if self.stop_signal is signal.SIGINT else "SIGTERM"
+
+    @staticmethod
+    def _validate(trainer: L.Trainer) -> None:
+        """Make up for the validation of the epoch before, as the trainer's own loop does it."""
+        trainer.validating = True
+        trainer.fit_loop.epoch_loop.val_loop.run()
+        trainer.training = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether the validation of the epoch is still to be done."""
+        return {"validation_due": self._validation_due}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Older checkpoints have no state, and nothing to be done."""
+        self._validation_due = bool(state_dict.get("validation_due"))
 
     def _should_stop(self, trainer: L.Trainer) -> bool:
         """Whether any process has received a signal: all stop after the same step."""
@@ -140,12 +184,20 @@ class LastCheckpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *_batch: Any
     ) -> None:
-        # The last step of an epoch is saved at its end, with the metrics of the validation.
-        if trainer.is_last_batch:
+        every = trainer.check_val_every_n_epoch
+        validates = not every or (trainer.current_epoch + 1) % every == 0
+        # The last step of an epoch without a validation is saved at its end.
+        if trainer.is_last_batch and not validates:
             return
         stop = self._should_stop(trainer)
-        if stop or (self.every_steps is not None and trainer.global_step % self.every_steps == 0):
+        if (
+            stop
+            or trainer.is_last_batch
+            or (self.every_steps is not None and trainer.global_step % self.every_steps == 0)
+        ):
+            self._validation_due = trainer.is_last_batch
             self.save(trainer)
+            self._validation_due = False
         if stop:
             self._stop(trainer)
 
@@ -160,7 +212,7 @@ class LastCheckpoints(Checkpoint):
             logging.getLogger("hrpose").warning(
                 "%s: stopped by %s and saved after step %d; --resume continues there",
                 self.folder.parent,
-                "Ctrl-C" if self.stop_signal is signal.SIGINT else "SIGTERM",
+                self._signal_name,
                 trainer.global_step,
             )
         raise SIGTERMException

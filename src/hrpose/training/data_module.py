@@ -1,10 +1,13 @@
 """The Lightning data module of a pose recipe: persons to train on and to validate on."""
 
-from collections.abc import Iterator
+import math
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 from torch.utils.data import DataLoader
 
 from hrpose.data.augmentation import Augmentation
@@ -21,6 +24,7 @@ from hrpose.data.dataset import (
 )
 from hrpose.data.packed import Pack
 from hrpose.data.persons import PersonTable
+from hrpose.data.rules import note_lines
 from hrpose.data.skeleton_file import complete_skeleton
 from hrpose.errors import UserError
 from hrpose.evaluation.evaluate import Evaluator
@@ -29,6 +33,63 @@ from hrpose.training.recipe import Data, DataSet, Recipe
 
 # Validation has no augmentation.
 _NONE = Augmentation(scale=0, half_body_probability=0)
+# Where Linux keeps what the workers of a loader pass on. Docker gives it 64 MB.
+SHARED_MEMORY = Path("/dev/shm")
+# The batches that a worker makes ahead, and those that a step and its loop hold.
+_AHEAD, _IN_USE = 2, 2
+# After this time without a batch the workers are given up.
+LOADER_TIMEOUT_SECONDS = 60
+
+
+def shared_memory_bytes(
+    recipe: Recipe, tables: Sequence[PersonTable], processes: Processes = SINGLE
+) -> int:
+    """The most shared memory that the workers need on this machine for batches of these tables, of
+    the training and the validation; 0 without workers.
+    """
+    workers, (width, height) = recipe.training.workers, recipe.input_wh
+    sizes = [
+        min(size, len(table)) * _sample_bytes(table, width * height)
+        for table, size in zip(
+            tables,
+            (processes.share(recipe.training.batch_size), recipe.evaluation.batch_size),
+            strict=True,
+        )
+    ]
+    if recipe.training.warp_on_device:
+        # Padded to the largest image of the batch.
+        largest = -(-tables[0].image_wh.max(axis=0).astype(np.int64) // 32) * 32
+        sizes[0] = processes.share(recipe.training.batch_size) * _sample_bytes(
+            tables[0], int(largest.prod())
+        )
+    batches = workers * _AHEAD + _IN_USE if workers else 0
+    return processes.local * batches * max(sizes)
+
+
+def _sample_bytes(table: PersonTable, pixels: int) -> int:
+    """RGB pixels, two coordinates and a visibility of each keypoint, two matrices, two numbers."""
+    return 3 * pixels + 12 * len(table.skeleton) + 2 * 48 + 12
+
+
+def check_shared_memory(
+    recipe: Recipe, tables: Sequence[PersonTable], processes: Processes = SINGLE
+) -> None:
+    """Raises UserError where the workers need more shared memory than is free.
+
+    They would wait for it without end, and without a message.
+    """
+    need = shared_memory_bytes(recipe, tables, processes)
+    if need == 0 or not SHARED_MEMORY.is_dir():
+        return
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    if need > free:
+        raise UserError(
+            f"{SHARED_MEMORY}: expected {math.ceil(need / 1e6):,} MB of shared memory for "
+            f"{recipe.training.workers} workers, found {free // 1_000_000:,} MB; start the "
+            f"container with --shm-size {math.ceil(2 * need / 1e9)}g or --ipc host, or set "
+            "training.workers=0",
+            code="shared-memory-small",
+        )
 
 
 class TrainingLoader(DataLoader[Sample]):
@@ -84,6 +145,8 @@ class PoseData(L.LightningDataModule):
                 code="keypoints-differ",
             )
         self.evaluator = Evaluator.choose(val_annotations, self.val_table, recipe.evaluation.metric)
+        self.evaluator.rehearse()
+        check_shared_memory(recipe, (self.train_table, self.val_table), processes)
 
     def _check(self, annotations: Path, table: PersonTable) -> PersonTable:
         if len(table) == 0:
@@ -120,6 +183,12 @@ class PoseData(L.LightningDataModule):
         """The name, the table and the hash of the images of both parts."""
         yield "training", self.train_table, self.train_cutouts.digest()
         yield "validation", self.val_table, self.val_cutouts.digest()
+
+    def notes(self) -> Iterator[str]:
+        """A line for each kind of entries that were repaired or left out in both files."""
+        data = self.recipe.data
+        for part, table in ((data.train, self.train_table), (data.val, self.val_table)):
+            yield from note_lines(self.root / part.annotations, table.notes)
 
     def train_dataset(self, warped: bool = True) -> PoseDataset:
         return PoseDataset(
@@ -173,4 +242,5 @@ class PoseData(L.LightningDataModule):
             collate_fn=collate,
             drop_last=drop_last,
             persistent_workers=workers > 0,
+            timeout=LOADER_TIMEOUT_SECONDS if workers > 0 else 0,
         )

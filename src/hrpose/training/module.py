@@ -223,7 +223,9 @@ class PoseModule(MicroBatches, NetworkModule):
         predictions = Predictions.of(self.metadata, ground_truth(table), keypoints)
         # Python numbers would be rounded to 32 bits, unlike those of `hrpose evaluate`.
         exact = torch.float32 if self.device.type == "mps" else torch.float64
-        for name, value in evaluator.metrics(predictions).items():
+        measured = evaluator.metrics(predictions)
+        evaluator.check_value(measured)
+        for name, value in measured.items():
             primary = name == evaluator.primary
             self.log(f"val/{name}", torch.tensor(value, dtype=exact), prog_bar=primary)
 

@@ -49,6 +49,8 @@ def check(
     check_loggers(recipe.training.loggers)
     start = read_start(recipe)
     datamodule = PoseData(recipe, data, processes, persons)
+    for line in datamodule.notes() if processes.first else ():
+        report(Finding("note", line))
     findings = examine(Case(recipe, datamodule.train_table, datamodule.val_table, start))
     errors = [finding for finding in findings if finding.level == "error"]
     for finding in findings:

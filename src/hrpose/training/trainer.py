@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import re
+import shutil
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,7 @@ from hrpose.training.checkpointing import (
     ResumeInEpoch,
     StopAtNonFiniteLoss,
 )
+from hrpose.training.data_module import LOADER_TIMEOUT_SECONDS, SHARED_MEMORY
 from hrpose.training.distributed import SINGLE, Processes, SyncBatchNorm, SyncStatistics
 from hrpose.training.recipe import AnyTraining
 
@@ -54,11 +56,25 @@ def known_failure(error: Exception, out: Path) -> UserError | None:
             "continue with --resume",
             code="disk-full",
         )
+    if "DataLoader worker" in message and "Bus error" in message:
+        return UserError(
+            f"a data loader's worker ran out of shared memory{_shared_memory_left()}; start the "
+            "container with a larger --shm-size or with --ipc host, or set training.workers=0, and "
+            "continue with --resume",
+            code="shared-memory-small",
+        )
     if re.search(r"DataLoader worker .*(killed by signal|exited unexpectedly)", message):
         return UserError(
             f"{message.splitlines()[0].partition('. ')[0]}, as systems do when out of memory; "
             "continue with --resume, and with fewer training.workers if it happens again",
             code="worker-killed",
+        )
+    if re.search(r"DataLoader timed out after", message):
+        return UserError(
+            f"the data loader's workers gave nothing for {LOADER_TIMEOUT_SECONDS} seconds"
+            f"{_shared_memory_left()}; continue with --resume, and with training.workers=0 if it "
+            "happens again",
+            code="loader-stalled",
         )
     worker_error = re.search(r"(?s)^Caught .*\nhrpose\.[\w.]+Error: (.+)", message)
     if worker_error is not None:
@@ -71,6 +87,13 @@ def known_failure(error: Exception, out: Path) -> UserError | None:
             code="process-lost",
         )
     return None
+
+
+def _shared_memory_left() -> str:
+    if not SHARED_MEMORY.is_dir():
+        return ""
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    return f" ({SHARED_MEMORY}: {free // 1_000_000:,} MB are free)"
 
 
 # Loggers whose package is not part of the extra `train`.
@@ -139,7 +162,12 @@ def fit(
         logging.getLogger(name).setLevel(logging.WARNING)
     folder = out / "checkpoints"
     best = BestCheckpoint(
-        folder, filename="best", monitor=monitor, mode=mode, enable_version_counter=False
+        folder,
+        filename="best",
+        monitor=monitor,
+        mode=mode,
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,  # but after the validation, wherever it takes place
     )
     best.starts_anew = new_validation
     last = LastCheckpoints(folder, training.keep_checkpoints, training.checkpoint_every_steps)
