@@ -362,7 +362,7 @@ def test_heic_is_read() -> None:
 
 def test_heic_without_its_package_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_kinds, "_HEIF_PACKAGES", ("no_such_package",))
-    monkeypatch.setattr(file_kinds.Image, "OPEN", {
+    monkeypatch.setattr(Image, "OPEN", {
         name: opener for name, opener in Image.OPEN.items() if name != "HEIF"
     })  # fmt: skip
     file_kinds.other_formats.cache_clear()

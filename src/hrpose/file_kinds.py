@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
-
 from hrpose.errors import UserError
 
 # What Pillow may read. It knows more; each is code that hostile bytes could reach, and some run
@@ -236,6 +234,8 @@ def _is_text(head: bytes) -> bool:
 @functools.cache
 def other_formats() -> tuple[str, ...]:
     """Those of `FORMATS` beyond the common ones that the installed packages read."""
+    from PIL import Image  # the start of a command does without
+
     for package in _HEIF_PACKAGES:
         try:
             importlib.import_module(package).register_heif_opener()

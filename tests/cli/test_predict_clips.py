@@ -16,7 +16,7 @@ from clips import colors, duration, frames, sound_packets, times, write_clip
 from hrpose.cli.main import app
 from hrpose.predict.record import Record
 from hrpose.video import Clip
-from hrpose.video import live as clip_module
+from hrpose.video import reading as clip_module
 from refusals import check_refusal
 from tiny_weights import write_tiny_weights
 

@@ -17,8 +17,7 @@ from hrpose.data.packed import Pack, PackSettings, write_pack
 from hrpose.data.skeleton_file import complete_skeleton, to_yaml
 from hrpose.errors import UserError
 from hrpose.metadata import Calibration, DetectorMetadata, Metadata
-from hrpose.predict.boxes import boxes_by_image
-from hrpose.predict.inputs import ImageInput
+from hrpose.predict.inputs import ImageInput, boxes_by_image
 from hrpose.skeletons import COCO_17
 from hrpose.synthetic import write_dataset
 from hrpose.training.recipe import load_recipe

@@ -15,8 +15,7 @@ from clips import colors, times, write_clip
 from hrpose.batch import source
 from hrpose.errors import UserError
 from hrpose.io import natural_key
-from hrpose.predict.boxes import boxes_by_image
-from hrpose.predict.inputs import ClipInput, ImageInput, find_inputs
+from hrpose.predict.inputs import ClipInput, ImageInput, boxes_by_image, find_inputs
 from refusals import refused
 
 

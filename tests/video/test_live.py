@@ -19,7 +19,7 @@ from hrpose.batch.source import content_type
 from hrpose.cli.main import app
 from hrpose.errors import UserError
 from hrpose.predict.inputs import find_inputs
-from hrpose.video import Clip, live
+from hrpose.video import Clip, reading
 from refusals import refused
 from streams import MotionJpeg, rtsp_server
 from tiny_weights import write_tiny_weights
@@ -27,8 +27,8 @@ from tiny_weights import write_tiny_weights
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "FIRST_PAUSE", 0.1)
-    monkeypatch.setattr(live, "TIMEOUT", 1.0)
+    monkeypatch.setattr(reading, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(reading, "TIMEOUT", 1.0)
 
 
 def test_motion_jpeg() -> None:
@@ -205,4 +205,4 @@ def test_ffmpeg_as_the_streamer(tmp_path: Path) -> None:
 def test_av_knows_the_formats_that_are_allowed() -> None:
     """A name that FFmpeg does not know would be no error."""
     known = {part for name in av.formats_available for part in name.split(",")}
-    assert {name for name in live.FORMATS if name not in known} <= {"mpjpeg", "sdp", "rtsp"}
+    assert {name for name in reading.FORMATS if name not in known} <= {"mpjpeg", "sdp", "rtsp"}

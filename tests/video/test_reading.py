@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from clips import colors, times, write_clip
-from hrpose.video import Clip, decoding, live
+from hrpose.video import Clip, decoding, reading
 from refusals import refused
 
 
@@ -247,7 +247,7 @@ def test_the_frame_count(tmp_path: Path) -> None:
 @pytest.fixture
 def camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     write_clip(tmp_path / "0.mkv", colors(40), [time + 5 for time in times(40)])
-    monkeypatch.setattr(live, "CAMERAS", {live.sys.platform: (None, f"{tmp_path}/{{}}.mkv")})
+    monkeypatch.setattr(reading, "CAMERAS", {reading.sys.platform: (None, f"{tmp_path}/{{}}.mkv")})
     return "camera:0"
 
 
@@ -276,7 +276,7 @@ def test_a_camera_is_released(camera: str) -> None:
         frames = iter(opened)
         next(frames)
         frames.close()
-    assert not [thread for thread in live.threading.enumerate() if "camera" in thread.name]
+    assert not [thread for thread in reading.threading.enumerate() if "camera" in thread.name]
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_all_frames_before_a_read_error_are_returned(tmp_path: Path) -> None:
 
 def test_a_camera_without_images_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     container = av.open(str(write_clip(tmp_path / "a.mkv", colors(1), times(1))))
-    monkeypatch.setattr(live, "_open_camera", lambda _: container)
+    monkeypatch.setattr(reading, "_open_camera", lambda _: container)
     monkeypatch.setattr(decoding, "MAX_PIXELS", 10)
     with refused("image-too-large", "64 x 48"):
         Clip.open("camera:0")

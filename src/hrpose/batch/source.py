@@ -7,17 +7,18 @@ import io
 import os
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPException
-from pathlib import Path
-from typing import IO, Any, Protocol
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
-from hrpose.data.images import ImageFiles
+from hrpose.data.images import ImageFiles, stays_inside
 from hrpose.errors import UserError, missing
 from hrpose.image import MAX_BYTES, SUFFIXES, ImageError, read_bytes
+from hrpose.io import natural_key
 
 LISTS = (".txt", ".lst", ".parquet")
 # The column of a Parquet list that names the images: the first of these that is there.
@@ -39,6 +40,13 @@ PACKAGES = {
 PAUSES = (0.5, 3.0)
 # Seconds in which a web server has to send a whole image.
 TIMEOUT = 60
+# What it says of Motion JPEG, and of a playlist of HLS.
+CLIP_TYPES = (
+    "multipart/x-mixed-replace",
+    "application/vnd.apple.mpegurl",
+    "application/x-mpegurl",
+    "audio/mpegurl",
+)
 # Seconds in which it has to say what it has.
 ASK_TIMEOUT = 10
 
@@ -193,6 +201,41 @@ def without_query(text: str) -> str:
 def check_address(address: str) -> None:
     """Raise UserError for an address that cannot be opened here."""
     _file_system(address)
+
+
+def sources_at(
+    address: str, clip_suffixes: Sequence[str]
+) -> Iterator[tuple[str, Literal["image", "clip"], str]]:
+    """The stream, clip or images at an address: addresses, what each is, and names of images.
+
+    Raises UserError where there are none.
+    """
+    scheme, name = address.partition("://")[0], PurePosixPath(without_query(address)).name
+    suffix = PurePosixPath(name).suffix.lower()
+    if scheme in ("rtsp", "rtsps"):
+        yield address, "clip", ""
+        return
+    if scheme in ("http", "https") and suffix not in SUFFIXES:
+        kind = "video/" if suffix in (*clip_suffixes, ".m3u8") else content_type(address)
+        if kind in CLIP_TYPES or kind.startswith("video/"):
+            yield address, "clip", ""
+            return
+        if kind.startswith("image/"):
+            yield address, "image", name
+            return
+    check_address(address)
+    if suffix in SUFFIXES:
+        yield address, "image", name
+        return
+    names = [name for name in list_address(address) if name.lower().endswith(SUFFIXES)]
+    if not names:
+        raise UserError(
+            f"{without_query(address)}: expected images ({', '.join(SUFFIXES)}), found none",
+            code="images-missing",
+        )
+    for name in sorted(names, key=natural_key):
+        inside = name if stays_inside(name) else PurePosixPath(name).name
+        yield f"{address.rstrip('/')}/{name}", "image", inside
 
 
 def content_type(address: str) -> str:

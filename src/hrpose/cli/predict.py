@@ -278,8 +278,7 @@ def _predict_images(
     signal: Callable[[], int | None],
 ) -> tuple[int, list[UserError]]:
     """Returns the number of images that were predicted, and an error for each that failed."""
-    from hrpose.predict.boxes import boxes_by_image
-    from hrpose.predict.inputs import predict_images
+    from hrpose.predict.inputs import boxes_by_image, predict_images
     from hrpose.predict.results import ImageResults
 
     images = inputs.images
@@ -445,8 +444,7 @@ def _largest_box(
     import numpy as np
 
     from hrpose.estimator import FullImage
-    from hrpose.predict.boxes import boxes_by_image
-    from hrpose.predict.inputs import ImageInput
+    from hrpose.predict.inputs import ImageInput, boxes_by_image
 
     if box is not None:
         try:

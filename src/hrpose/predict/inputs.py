@@ -2,19 +2,20 @@
 
 import os
 import re
+import unicodedata
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
-from hrpose.data.images import stays_inside
+from hrpose.data.coco import read_boxes
 from hrpose.errors import UserError
 from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.file_kinds import TEXT, FileKind, file_kind
 from hrpose.image import SUFFIXES, is_animated
-from hrpose.io import natural_key, prefetch, printable, without_secrets
+from hrpose.io import name_to_text, natural_key, prefetch, printable, without_secrets
 from hrpose.poses import Poses
 
 # Where a name has to do without content, or the content is damaged.
@@ -23,22 +24,6 @@ CLIP_SUFFIXES = (
     ".m2v", ".vob", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".mj2", ".mjpeg", ".mxf",
     ".ogv", ".dv", ".h264", ".264", ".h265", ".hevc",
 )  # fmt: skip
-
-# What to do with a file of another kind, by a word of its name.
-_REMEDIES = {
-    "PDF": "export its pages as images",
-    "archive": "unpack it; `hrpose batch` reads zip files of images",
-    "text": "name the images; `hrpose batch` reads lists",
-    "raw photo": "develop it to JPEG or PNG",
-}
-
-# What web servers say of Motion JPEG, and of a playlist of HLS.
-_CLIP_TYPES = (
-    "multipart/x-mixed-replace",
-    "application/vnd.apple.mpegurl",
-    "application/x-mpegurl",
-    "audio/mpegurl",
-)
 
 # How a file is read.
 Role = Literal["image", "clip"]
@@ -171,7 +156,10 @@ def _sources(
         yield argument, "clip", ""
         return
     if "://" in argument:
-        yield from _at(argument)
+        from hrpose.batch.source import sources_at
+
+        for address, role, name in sources_at(argument, CLIP_SUFFIXES):
+            yield address, role, name
         return
     path = Path(argument)
     try:
@@ -290,43 +278,12 @@ def _named_role(path: Path) -> Role:
         else:
             return "clip"
     if role is None:
-        remedy = next((text for word, text in _REMEDIES.items() if word in kind.name),
-                      "convert it to JPEG or MP4")  # fmt: skip
         raise UserError(
-            f"{path}: expected an image or a clip, found {kind}; {remedy}", code="input-unsupported"
+            f"{path}: expected an image or a clip, found {kind}; convert it to JPEG or MP4 "
+            "(`hrpose batch` reads zip files and lists of images)",
+            code="input-unsupported",
         )
     return role
-
-
-def _at(address: str) -> Iterator[tuple[str, Role, str]]:
-    """The stream, clip or images at an address. Raises UserError where there are none."""
-    from hrpose.batch.source import check_address, content_type, list_address, without_query
-
-    scheme, suffix = address.partition("://")[0], PurePosixPath(_name(address)).suffix.lower()
-    if scheme in ("rtsp", "rtsps"):
-        yield address, "clip", ""
-        return
-    if scheme in ("http", "https") and suffix not in SUFFIXES:
-        kind = "video/" if suffix in (*CLIP_SUFFIXES, ".m3u8") else content_type(address)
-        if kind in _CLIP_TYPES or kind.startswith("video/"):
-            yield address, "clip", ""
-            return
-        if kind.startswith("image/"):
-            yield address, "image", _name(address)
-            return
-    check_address(address)
-    if suffix in SUFFIXES:
-        yield address, "image", _name(address)
-        return
-    names = [name for name in list_address(address) if name.lower().endswith(SUFFIXES)]
-    if not names:
-        raise UserError(
-            f"{without_query(address)}: expected images ({', '.join(SUFFIXES)}), found none",
-            code="images-missing",
-        )
-    for name in sorted(names, key=natural_key):
-        inside = name if stays_inside(name) else _name(name)
-        yield f"{address.rstrip('/')}/{name}", "image", inside
 
 
 def _name(source: Path | str) -> str:
@@ -426,3 +383,66 @@ def predict_images(
             yield failures.popleft()[1]
         yield Prediction(images[image.key], image, poses)
     yield from (failure for _, failure in failures)
+
+
+def boxes_by_image(path: Path, images: Sequence[ImageInput]) -> tuple[dict[ImageInput, Boxes], int]:
+    """The boxes [x, y, w, h] and scores for each of `images`; empty lists where there are none.
+
+    Also returns the number of entries that belong to none of `images`. `path` holds COCO detections
+    (a list of {image_id or file_name, bbox, score}) or COCO annotations (an object with `images`
+    and `annotations`). An image is matched by its name, with or without folders, in whatever
+    Unicode form a file system gave it, or by the number in it (000000000785.jpg is image 785).
+    Raises UserError for another form, for a name or number that two images have, and where no
+    entry belongs to an image.
+    """
+    results = read_boxes(path).detections(score=1.0)
+    boxes: dict[ImageInput, Boxes] = {image: ([], []) for image in images}
+    by_key: dict[str | int, list[ImageInput]] = {}
+    for image_input in images:
+        name = _normalized(image_input.name)
+        base = PurePosixPath(name).name
+        spelled = _normalized(name_to_text(image_input.name))  # as in results
+        for key in {name, base, spelled, number_in(base)} - {None}:
+            by_key.setdefault(key, []).append(image_input)  # type: ignore[arg-type]
+    unmatched = 0
+    columns = (results.columns[name].tolist() for name in ("boxes", "scores"))
+    for row, (entry, box, score) in enumerate(zip(results.entries, *columns, strict=True)):
+        key = _key(path, row, entry)
+        if isinstance(key, str):
+            key = _normalized(key)
+            key = key if key in by_key else PurePosixPath(key).name
+        matches = by_key.get(key, [])
+        if len(matches) > 1:
+            raise UserError(
+                f"{path}: entry {row}: {key} is {matches[0]} and {matches[1]}; give each entry a "
+                "'file_name' with folders, or predict them one by one",
+                code="boxes-invalid",
+            )
+        for match in matches:
+            boxes[match][0].append(box)
+            boxes[match][1].append(score)
+        unmatched += not matches
+    if results.entries and unmatched == len(results.entries):
+        raise UserError(
+            f"{path}: none of its {unmatched} boxes belongs to these images; give each entry a "
+            "'file_name'",
+            code="boxes-invalid",
+        )
+    return boxes, unmatched
+
+
+def _normalized(name: str) -> str:
+    """One form of a name that file systems store in several."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))
+
+
+def _key(path: Path, row: int, entry: Mapping[str, Any]) -> str | int:
+    """The name or number of an entry's image."""
+    for key in ("file_name", "image_id"):
+        value = entry.get(key)
+        if isinstance(value, str | int) and not isinstance(value, bool):
+            return value
+    raise UserError(
+        f"{path}: entry {row}: expected 'file_name' or 'image_id', a name or a number, found none",
+        code="boxes-invalid",
+    )
