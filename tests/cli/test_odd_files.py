@@ -415,3 +415,8 @@ def test_there_are_as_many_files_as_tools_have_habits() -> None:
     assert len({row.name for row in TABLE}) == len(TABLE) >= 100
     seen = {kind for row in TABLE for kind in row.kinds}
     assert seen == set(rules.KINDS)
+
+
+def test_the_page_lists_every_kind() -> None:
+    page = (ROOT / "docs" / "reference" / "annotation-files.md").read_text(encoding="utf-8")
+    assert all(f"| `{kind.name}` |" in page for kind in rules.KINDS)
