@@ -9,6 +9,7 @@ own libraries, is fast for files of any size, and gives nothing of an untrusted 
 not here.
 """
 
+import gzip
 import hashlib
 import json
 import mmap
@@ -17,10 +18,12 @@ import re
 import stat
 import sys
 import tempfile
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, TypeVar
 
@@ -37,6 +40,7 @@ MAX_MODEL_BYTES = 2 * 1024**3
 # Bounds on what is read into memory, whatever a file says.
 _MAX_HEADER = 100_000_000
 _MAX_TEXT = 16_000_000
+_GZIP = b"\x1f\x8b"
 # What reading bytes of any kind can raise.
 _DAMAGE = (ValueError, TypeError, AttributeError, KeyError, RecursionError, IndexError)
 # Numbers of fields in ONNX's own description of its files (onnx.proto).
@@ -80,12 +84,34 @@ def without_secrets(address: str) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Parse a JSON file. Raises UserError where it is missing, too large, or not JSON."""
+    """Parse a JSON file, gzipped or not. Raises UserError where it is missing, too large, or not
+    JSON.
+    """
     content = read_file(path, MAX_JSON_BYTES)
+    if content.startswith(_GZIP):
+        content = _unpacked(path, content)
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected JSON, found {error}", code="json-invalid") from error
+
+
+def _unpacked(path: Path, content: bytes) -> bytes:
+    """The content of a gzip file, of bounded size."""
+    try:
+        with gzip.GzipFile(fileobj=BytesIO(content)) as file:
+            unpacked = file.read(MAX_JSON_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(
+            f"{path}: expected gzipped JSON, found damage ({error}); copy it again",
+            code="json-invalid",
+        ) from error
+    if len(unpacked) > MAX_JSON_BYTES:
+        raise UserError(
+            f"{path}: expected at most {MAX_JSON_BYTES:,} bytes unpacked, found more",
+            code="file-too-large",
+        )
+    return unpacked
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:

@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,6 +46,19 @@ def chosen(option: str, words: str, known: Collection[str]) -> frozenset[str]:
             f"{option}: expected some of {', '.join(known)} with commas between, found '{words}'",
             code="option-invalid",
         )
+    return found
+
+
+def pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
+    """The names before and after the = of an option's values. Raises UserError for others."""
+    found = {}
+    for text in given or ():
+        old, equals, new = text.rpartition("=")
+        if not equals or not old or not new:
+            raise UserError(
+                f"{option} {text}: expected two names with = between them", code="option-invalid"
+            )
+        found[old] = new
     return found
 
 

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.console import chosen, counted, persons_in, say
+from hrpose.cli.console import chosen, conflict, counted, pairs, persons_in, say
 from hrpose.cli.options import (
     Coco,
     Copy,
     CopyToo,
     ImagesBeside,
     ImagesToCopy,
+    MergeCategories,
     NewFolder,
     Overwrite,
     examples,
@@ -74,6 +75,13 @@ Skeleton = Annotated[
 Category = Annotated[
     str | None, typer.Option(help="The class or label to convert, where the source has several.")
 ]
+Rename = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="OLD=NEW: another name for a keypoint; names of --skeleton or a shipped skeleton that "
+        "differ in spelling only (Left Eye, LEye) are matched anyway."
+    ),
+]
 
 
 # The inputs in the examples of the help.
@@ -109,6 +117,8 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _reader(name: str, source: Source) -> Callable[..., None]:
+    is_coco = source.coco_json or name == "coco"
+
     def convert(
         source: Annotated[Path, typer.Argument(help=source.source)],
         out: NewFolder,
@@ -121,6 +131,11 @@ def _reader(name: str, source: Source) -> Callable[..., None]:
                 "--scale-to-images", help="Scale the labels of images that have been resized since."
             ),
         ] = False,
+        merge_categories: MergeCategories = False,
+        rename: Rename = None,
+        new_ids: Annotated[
+            bool, typer.Option("--new-ids", help="Number images and persons of COCO files anew.")
+        ] = False,
         copy: Copy = False,
     ) -> None:
         from hrpose.data.formats.convert import to_coco
@@ -129,11 +144,16 @@ def _reader(name: str, source: Source) -> Callable[..., None]:
         from hrpose.data.skeleton_file import find_skeleton
         from hrpose.skeletons import SHIPPED
 
+        if (merge_categories or new_ids) and not is_coco:
+            raise conflict("--merge-categories and --new-ids: are for COCO files; leave them out")
         given = ReadOptions(
             ImageFiles(images) if images else None,
             find_skeleton(skeleton) if skeleton else None,
             category,
             scale_to_images,
+            pairs("--rename", rename),
+            merge_categories,
+            new_ids,
         )
         done = to_coco(name, source, out, given, copy)
         for file, document in done.documents.items():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hrpose.cli.console import persons_in, plain_console, warn
+from hrpose.cli.console import pairs, persons_in, plain_console, warn
 from hrpose.cli.options import Coco, Copy, ImagesBeside, NewFolder, examples
 from hrpose.data.editing import Keypoints
 from hrpose.errors import UserError
@@ -58,7 +58,7 @@ def merge(
     places: list[Path | None] = list(images) if images else [None] * len(annotations)
     files = [read_annotations(path) for path in annotations]
     sources = list(zip(files, places, strict=True))
-    done = merging.merge(sources, out, keypoints, _pairs("--rename", rename), copy)
+    done = merging.merge(sources, out, keypoints, pairs("--rename", rename), copy)
     report_notes(*files)
     typer.echo(f"wrote {out / 'annotations.json'}: {persons_in(done.persons, done.images)}")
     for name, persons, count in done.sets:
@@ -97,7 +97,7 @@ def split(
 
     file = read_annotations(annotations)
     done = splitting.split(
-        file, out, _shares(parts), group, group_pattern, _pairs("--put", put), seed, images, copy
+        file, out, _shares(parts), group, group_pattern, pairs("--put", put), seed, images, copy
     )
     report_notes(file)
     total = sum(part.images for part in done)
@@ -209,18 +209,6 @@ def _show(numbers: dict[str, Any]) -> None:
         for name, count in numbers["sources"].items():
             sources.add_row(name or "(none)", str(count["images"]), str(count["persons"]))
         console.print(sources)
-
-
-def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
-    pairs = {}
-    for text in given or ():
-        old, equals, new = text.rpartition("=")
-        if not equals or not old or not new:
-            raise UserError(
-                f"{option} {text}: expected two names with = between them", code="option-invalid"
-            )
-        pairs[old] = new
-    return pairs
 
 
 def _shares(text: str) -> dict[str, float]:

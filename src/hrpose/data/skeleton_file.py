@@ -158,7 +158,7 @@ def find_skeleton(name: str) -> Skeleton:
             "(YAML, COCO JSON, Label Studio's XML), found no such file",
             code="skeleton-unknown",
         )
-    if path.suffix == ".json":
+    if path.name.endswith((".json", ".json.gz")):
         return read_annotations(path).skeleton
     if path.suffix == ".xml":
         return _of_label_studio(path)

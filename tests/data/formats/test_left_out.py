@@ -1,6 +1,8 @@
 """What annotation tools leave half done: it is left out and counted, and the rest is converted."""
 
+import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ from typer.testing import CliRunner, Result
 from data.formats import exports
 from data.formats.test_readers import documents
 from hrpose.cli.main import app
-from refusals import check_refusal
+from hrpose.io import read_json
+from hrpose.skeletons import COCO_17
+from refusals import check_refusal, refused
 
 
 def convert(name: str, source: Path, *options: str) -> Result:
@@ -195,3 +199,126 @@ def test_pairs_and_keypoints_of_one_side_are_reported(tmp_path: Path) -> None:
     _, output = converted("csv", source)
     assert "flip pairs: earL/earR" in output
     assert "without a counterpart on the other side: tailL" in output
+
+
+def coco(root: Path, **changes: Any) -> Path:
+    """One person in each of two images, with ids that do not count from 1."""
+    exports.images(root / "images")
+    document = {
+        "images": [
+            {"id": 41 + row, "file_name": name, "width": 200, "height": 100}
+            for row, name in enumerate(exports.EXPECTED)
+        ],
+        "annotations": [
+            {
+                "id": 71 + row, "image_id": 41 + row, "category_id": 3, "iscrowd": 0,
+                "keypoints": values[0], "bbox": exports.BOXES[name],
+            }
+            for row, (name, values) in enumerate(exports.EXPECTED.items())
+        ],
+        "categories": [{"id": 3, "name": "animal", "keypoints": list(exports.KEYPOINTS)}],
+    }  # fmt: skip
+    source = root / "labels.json"
+    source.write_text(json.dumps({**document, **changes}))
+    return source
+
+
+def test_ids_of_coco_files_are_kept_unless_asked_otherwise(tmp_path: Path) -> None:
+    source = coco(tmp_path / "in")
+    for options, first in (((), (41, 71)), (("--new-ids",), (1, 1))):
+        found, _ = converted("coco", source, *options)
+        document = found["annotations"]
+        assert [image["id"] for image in document["images"]] == [first[0], first[0] + 1]
+        ids = [(a["id"], a["image_id"]) for a in document["annotations"]]
+        assert ids == [first[::-1], (first[1] + 1, first[0] + 1)]
+        shutil.rmtree(tmp_path / "out")
+    check_refusal(
+        convert("csv", exports.csv_table(tmp_path / "in"), "--new-ids"), "option-conflict"
+    )
+
+
+def test_gzipped_json(tmp_path: Path) -> None:
+    source = coco(tmp_path / "in")
+    packed = source.with_suffix(".json.gz")
+    packed.write_bytes(gzip.compress(source.read_bytes()))
+    for name in ("coco", "cvat"):
+        found, _ = converted(name, packed)
+        assert len(found["annotations"]["annotations"]) == 2
+        shutil.rmtree(tmp_path / "out")
+    packed.write_bytes(packed.read_bytes()[:100])
+    check_refusal(convert("coco", packed), "json-invalid", "labels.json.gz")
+
+
+def test_gzip_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hrpose.io.MAX_JSON_BYTES", 10_000)
+    (tmp_path / "a.json").write_bytes(gzip.compress(b" " * 20_000))
+    with refused("file-too-large", "a.json"):
+        read_json(tmp_path / "a.json")
+
+
+def test_what_is_repaired_in_coco_files_is_reported(tmp_path: Path) -> None:
+    source = coco(tmp_path / "in")
+    document = json.loads(source.read_text())
+    document["annotations"] += [
+        {"id": 9, "image_id": 42, "category_id": 3, "keypoints": [], "bbox": [0, 0, 0, 0]}
+    ]
+    document["annotations"][0]["bbox"] = [20, 30, 40, 0]
+    source.write_text(json.dumps(document))
+    found, output = converted("coco", source)
+    guessed = ["bbox_guessed" in a for a in found["annotations"]["annotations"]]
+    assert guessed == [True, False]
+    assert "1 annotation with neither keypoints nor a box" in output
+    assert "boxes of 1 person were made" in output
+
+
+def test_categories_of_one_skeleton_become_one(tmp_path: Path) -> None:
+    source = coco(tmp_path / "in")
+    document = json.loads(source.read_text())
+    (category,) = document["categories"]
+    document["categories"] += [{**category, "id": 5, "name": "dog"}, {**category, "id": 6}]
+    document["annotations"][1]["category_id"] = 5
+    source.write_text(json.dumps(document))
+    check_refusal(convert("coco", source), "category-unknown", "'dog'", "--merge-categories")
+    for options, persons in (
+        (("--merge-categories",), 2),
+        (("--category", "dog"), 1),
+        (("--category", "3"), 1),  # two are called animal
+    ):
+        found, _ = converted("coco", source, *options)
+        assert len(found["annotations"]["annotations"]) == persons
+        shutil.rmtree(tmp_path / "out")
+
+
+def test_keypoints_are_renamed(tmp_path: Path) -> None:
+    source = exports.csv_table(tmp_path / "in")
+    rename = ("--rename", "left_ear=left_horn", "--rename", "right_ear=right_horn")
+    found, output = converted("csv", source, *rename)
+    keypoints = found["annotations"]["categories"][0]["keypoints"]
+    assert keypoints == ["left_horn", "right_horn", "tail"]
+    assert found["annotations"]["annotations"][0]["keypoints"] == exports.EXPECTED["a.jpg"][0]
+    assert "renamed: left_ear to left_horn, right_ear to right_horn" in output
+    assert "flip pairs: left_horn/right_horn" in output
+    shutil.rmtree(tmp_path / "out")
+    for bad, mention in (("nose=snout", "nose"), ("tail=left_ear", "different"), ("tail", "=")):
+        check_refusal(convert("csv", source, "--rename", bad), "option-invalid", mention)
+
+
+def test_names_that_differ_in_spelling_only_are_matched(tmp_path: Path) -> None:
+    source = exports.csv_table(tmp_path / "in")
+    text = source.read_text().replace("left_ear", "Left Ear").replace("right_ear", "REar")
+    source.write_text(text)
+    skeleton = tmp_path / "animal.yaml"
+    skeleton.write_text("keypoints: [tail, left_ear, right_ear]\nname: animal\n")
+    found, output = converted("csv", source, "--skeleton", str(skeleton))
+    values = exports.EXPECTED["a.jpg"][0]
+    assert found["annotations"]["annotations"][0]["keypoints"] == values[6:] + values[:6]
+    assert "renamed: Left Ear to left_ear, REar to right_ear" in output
+    # The keypoints of a shipped skeleton are known without being named.
+    lines = ["image,person,keypoint,x,y"]
+    for row, name in enumerate(COCO_17.keypoints):
+        lines.append(f"a.jpg,0,{name.replace('_', ' ').title()},{row},{row}")
+    source.write_text("\n".join(lines))
+    shutil.rmtree(tmp_path / "out")
+    found, output = converted("csv", source)
+    assert found["annotations"]["categories"][0]["keypoints"] == list(COCO_17.keypoints)
+    assert "17 keypoints of coco-17" in output

@@ -117,7 +117,7 @@ def test_errors_name_the_place_and_leave_nothing(
 
 
 CODES_OF_OTHER_FILES = {
-    f"{what}-invalid" for what in ("annotations", "json", "mat", "xml", "recipe")
+    f"{what}-invalid" for what in ("annotations", "hdf5", "json", "mat", "xml", "recipe")
 } | {"file-unreadable", "labels-missing"}
 
 

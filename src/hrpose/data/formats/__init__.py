@@ -29,7 +29,7 @@ class Source:
 
     def read(self, source: Path, options: "ReadOptions") -> "PoseSet":
         """Read the source. Raises UserError, naming the file and the entry."""
-        if self.coco_json and source.suffix.lower() == ".json":
+        if self.coco_json and source.name.lower().endswith((".json", ".json.gz")):
             return SOURCES["coco"].read(source, options)
         module = import_module(f"{__name__}.{self.module}")
         found: PoseSet = module.read(source, options)

@@ -6,6 +6,7 @@ the keypoints and marked by `bbox_guessed`.
 
 import json
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from hrpose.data.coco import read_annotations
@@ -106,12 +107,18 @@ def read(source: Path, options: ReadOptions) -> PoseSet:
 
     Raises UserError where nothing is left.
     """
-    annotations = read_annotations(source, lenient=True, category=options.category, sized=False)
+    annotations = read_annotations(
+        source,
+        lenient=True,
+        category=options.category,
+        merge_categories=options.merge_categories,
+        sized=False,
+    )
     skeleton, instances = annotations.skeleton, annotations.instances(crowds=False)
     annotations.refuse_nothing()
     files = options.images_for(source)
     persons = [
-        _person(entry, skeleton, f"{source}: annotation {entry['id']}")
+        _person(entry, skeleton, f"{source}: annotation {entry['id']}", options.new_ids)
         for entry in instances.entries
     ]
     rows = group_by_image(instances.columns["image_index"])
@@ -121,6 +128,7 @@ def read(source: Path, options: ReadOptions) -> PoseSet:
             entry["file_name"],
             tuple(persons[row] for row in rows.get(image, ())),
             (width, height) if width else None,
+            number=None if options.new_ids else entry["id"],
             source=str(entry.get("source", "")),
             video=str(entry.get("video", "")),
         )
@@ -159,7 +167,7 @@ def _scaled(image: LabeledImage, files: ImageFiles) -> LabeledImage:
     return replace(image, size_wh=size, persons=persons)
 
 
-def _person(annotation: Entry, skeleton: Skeleton, where: str) -> Person:
+def _person(annotation: Entry, skeleton: Skeleton, where: str, new_ids: bool) -> Person:
     values = annotation.get("keypoints") or [0] * (3 * len(skeleton))
     keypoints = {
         name: (values[3 * i], values[3 * i + 1], int(values[3 * i + 2]))
@@ -176,6 +184,7 @@ def _person(annotation: Entry, skeleton: Skeleton, where: str) -> Person:
         area=None if guessed else annotation.get("area"),
         score=float(score) if isinstance(score, int | float) else None,
         track=track if isinstance(track, int) else None,
+        number=None if new_ids else annotation["id"],
     )
 
 
@@ -188,19 +197,18 @@ def documents(found: PoseSet) -> dict[str, Entry]:
     subsets: dict[str, list[LabeledImage]] = {}
     for image in found.images:
         subsets.setdefault(file_name(image.subset), []).append(image)
-    image_id = annotation_id = 1
+    # Those of the source are kept; without any they count from 1, across all subsets.
+    image_ids, annotation_ids = count(1), count(1)
     result: dict[str, Entry] = {}
     for name, members in subsets.items():
         images, annotations = [], []
         for image in members:
             size = image.size_wh or _size(image.name, found)
+            image_id = next(image_ids) if image.number is None else image.number
             images.append(_image_entry(image_id, image, size))
             for person in image.persons:
-                annotations.append(
-                    _annotation(annotation_id, image_id, person, found.skeleton, size)
-                )
-                annotation_id += 1
-            image_id += 1
+                number = next(annotation_ids) if person.number is None else person.number
+                annotations.append(_annotation(number, image_id, person, found.skeleton, size))
         result[name] = {
             "info": {"description": "converted by hrpose"},
             "images": images,

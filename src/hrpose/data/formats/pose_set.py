@@ -7,7 +7,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from hrpose.data.images import ImageFiles, images_beside, stays_inside
 from hrpose.data.rules import printable
 from hrpose.errors import UserError
 from hrpose.io import read_file
-from hrpose.skeleton import Skeleton, guess_flip_pairs
+from hrpose.skeleton import Skeleton, guess_flip_pairs, spelled_alike
 from hrpose.skeletons import SHIPPED
 
 # (x, y, visibility), and [x, y, w, h].
@@ -35,7 +35,8 @@ class Person:
     `keypoints` are (x, y, visibility) in pixels counted from 0, visibility 1 (labeled, but hidden)
     or 2 (visible), by name; keypoints that are not labeled are absent. `box` is [x, y, w, h], None
     where the format has none. `where` is the place in the source, for messages. `area` is COCO's;
-    `track` is the same for one person through a clip.
+    `track` is the same for one person through a clip. `number` is the id, where the source has one
+    that is kept.
     """
 
     keypoints: Mapping[str, Keypoint]
@@ -44,11 +45,13 @@ class Person:
     area: float | None = None
     score: float | None = None
     track: int | None = None
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LabeledImage:
-    """An image and its persons. `size_wh` is None where the format does not have it.
+    """An image and its persons. `size_wh` is None where the format does not have it, and so is
+    `number`, the image's id, where the source has none that is kept.
 
     `subset` is the part of the source (train, val) that it belongs to, `video` the clip that it is
     a frame of.
@@ -60,6 +63,7 @@ class LabeledImage:
     subset: str = ""
     video: str = ""
     source: str = ""
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +88,20 @@ class PoseSet:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """What the user adds to a source: its images, its skeleton, the category to read, and whether
-    labels are scaled to the images, where these were resized.
+    """What the user adds to a source.
+
+    Its images, its skeleton, the category to read, whether labels are scaled to the images, where
+    these were resized; other names for keypoints (`renamed`, old to new); and of COCO files whether
+    categories of the same keypoints are one, and ids are new.
     """
 
     images: ImageFiles | None = None
     skeleton: Skeleton | None = None
     category: str | None = None
     scale_to_images: bool = False
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    merge_categories: bool = False
+    new_ids: bool = False
 
     def images_for(self, source: Path) -> ImageFiles:
         """Those of the user, else `images` or `images.zip` beside the source, else its folder."""
@@ -130,15 +140,78 @@ def pose_set(
             f"{source}: expected persons, found none that can be used: {'; '.join(notes)}",
             code="labels-missing",
         )
-    skeleton = options.skeleton or found
+    declared = found.keypoints if found is not None else tuple(names)
+    other = _renamed(declared, options)
+    if other:
+        notes += [f"renamed: {', '.join(f'{old} to {new}' for old, new in other.items())}"]
+        images = [_with_names(image, other) for image in images]
+        declared = tuple(other.get(name, name) for name in declared)
+    skeleton = options.skeleton
+    if skeleton is None and found is not None:
+        skeleton = _with_keypoints(found, declared) if other else found
     if skeleton is None:
-        if not names:
+        if not declared:
             raise invalid(str(source), "labeled keypoints", None)
-        skeleton = skeleton_of(tuple(names), category)
-    unknown = names.keys() - set(skeleton.keypoints)
+        skeleton = skeleton_of(declared, category)
+    unknown = {other.get(name, name) for name in names} - set(skeleton.keypoints)
     if unknown:
         raise _unknown_keypoint(images, unknown, skeleton)
     return PoseSet(skeleton, tuple(images), files, tuple(notes), copied)
+
+
+def _renamed(names: Sequence[str], options: ReadOptions) -> dict[str, str]:
+    """Other names for keypoints: those of the user, else those that differ in spelling only.
+
+    The latter are the names of the user's skeleton, or of a shipped one with all of these.
+    """
+    unknown = [name for name in options.renamed if name not in names]
+    if unknown:
+        raise UserError(
+            f"--rename: expected keypoints of the source ({printable(', '.join(names))}), found "
+            f"{printable(', '.join(unknown))}",
+            code="option-invalid",
+        )
+    given = [options.renamed.get(name, name) for name in names]
+    if len(set(given)) != len(given):
+        raise UserError("--rename: expected different names", code="option-invalid")
+    known = [options.skeleton] if options.skeleton else list(SHIPPED.values())
+    for skeleton in known:
+        if options.skeleton is None and len(skeleton) != len(names):
+            continue
+        spelled = [
+            name
+            if name in skeleton.keypoints
+            else next((k for k in skeleton.keypoints if spelled_alike([k], [name])), name)
+            for name in given
+        ]
+        complete = set(spelled) == set(skeleton.keypoints) or options.skeleton is not None
+        if complete and len(set(spelled)) == len(spelled):
+            given = spelled
+            break
+    return {old: new for old, new in zip(names, given, strict=True) if old != new}
+
+
+def _with_names(image: LabeledImage, other: Mapping[str, str]) -> LabeledImage:
+    """The image with other names of keypoints."""
+    persons = tuple(
+        replace(p, keypoints={other.get(name, name): k for name, k in p.keypoints.items()})
+        for p in image.persons
+    )
+    return replace(image, persons=persons)
+
+
+def _with_keypoints(found: Skeleton, names: tuple[str, ...]) -> Skeleton:
+    """The skeleton with other names; a shipped one where it has exactly these in this order."""
+    for known in SHIPPED.values():
+        if known.keypoints == names:
+            return known
+    return replace(
+        found,
+        name=found.category or found.name,
+        keypoints=names,
+        flip_pairs=guess_flip_pairs(names) or found.flip_pairs,
+        colors=(),
+    )
 
 
 def _without_nobody(images: Sequence[LabeledImage]) -> tuple[list[LabeledImage], int]:
