@@ -102,6 +102,9 @@ def plant(
     moves: dict[str, Callable[[dict[str, Any]], bool]] = {
         "keypoint-outside-image": lambda person: _move_out(person, rng, sizes[person["image_id"]]),
         "keypoint-outside-box": lambda person: _move_off(person, rng, sizes[person["image_id"]]),
+        "box-corners": lambda person: _to_corners(person, sizes[person["image_id"]]),
+        "box-outside-image": _move_box,
+        "box-too-large": _shrink,
         "no-keypoints": _unlabel,
         "malformed": lambda person: _malform(person, rng),
         "swapped-sides": lambda person: _swap(person, skeleton, planted, rng, each),
@@ -213,6 +216,35 @@ def _move_off(person: dict[str, Any], rng: np.random.Generator, wh: tuple[int, i
 def _put(person: dict[str, Any], rng: np.random.Generator, place: tuple[float, float]) -> bool:
     points = np.array(person["keypoints"], float).reshape(-1, 3)
     points[rng.choice(np.flatnonzero(points[:, 2] > 0)), :2] = place
+    person["keypoints"] = points.ravel().tolist()
+    return True
+
+
+def _to_corners(person: dict[str, Any], wh: tuple[int, int]) -> bool:
+    """Write the box as its corners, where that leaves the image."""
+    x, y, w, h = person["bbox"]
+    person["bbox"] = [x, y, x + w, y + h]
+    leaves = 2 * x + w > wh[0] + 3 or 2 * y + h > wh[1] + 3
+    if not leaves:
+        person["bbox"] = [x, y, w, h]
+    return bool(leaves)
+
+
+def _move_box(person: dict[str, Any]) -> bool:
+    """Enlarge the box to the left, out of the image."""
+    x, y, w, h = person["bbox"]
+    person["bbox"] = [-5, y, x + w + 5, h]
+    return True
+
+
+def _shrink(person: dict[str, Any]) -> bool:
+    """Shrink the person to a quarter, where at least half of the keypoints are labeled."""
+    points = np.array(person["keypoints"], float).reshape(-1, 3)
+    labeled = points[:, 2] > 0
+    if 2 * labeled.sum() < len(points):
+        return False
+    middle = points[labeled, :2].mean(axis=0)
+    points[labeled, :2] = middle + (points[labeled, :2] - middle) / 4
     person["keypoints"] = points.ravel().tolist()
     return True
 

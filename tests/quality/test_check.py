@@ -168,3 +168,48 @@ def test_a_category_that_is_no_number_is_malformed(tmp_path: Path, strange: Any)
     assert (
         "annotation 1: with a 'category_id' that is not in 'categories' (1), but" in finding.detail
     )
+
+
+def boxed(root: Path, boxes: list[list[float]], **more: Any) -> Path:
+    """A person of COCO with a box for each of the boxes, in an image of 640 x 480."""
+    keypoints = [v for i in range(17) for v in (100 + 5 * (i % 4), 200 + 6 * i, 2)]
+    document = {
+        "images": [
+            {"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 480}
+            for i in range(len(boxes))
+        ],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 1, "iscrowd": 0, "area": 9, "bbox": box,
+             "keypoints": keypoints, "num_keypoints": 17, **more}
+            for i, box in enumerate(boxes)
+        ],
+        "categories": [COCO_17.to_coco_category()],
+    }  # fmt: skip
+    source = root / "boxes.json"
+    source.write_text(json.dumps(document))
+    return source
+
+
+def test_boxes_that_are_corners_leave_the_image_or_are_too_large(tmp_path: Path) -> None:
+    good = [90, 190, 40, 120]
+    boxes = [
+        *(good, [0, 190, 250, 120], [90.4, 190, 550, 290.6]),
+        *([90, 190, 130, 310], [-9, 180, 140, 140], [0, 0, 640, 480]),
+    ]
+    report = check(boxed(tmp_path, boxes), None)
+    kinds = {finding.annotation: finding.kind for finding in report.findings}
+    assert kinds == {
+        2: "box-too-large",
+        3: "box-corners",
+        4: "box-outside-image",
+        5: "box-too-large",
+    }
+    assert report.of("box-corners")[0].badness == 20
+    # MPII's boxes may leave the image.
+    assert check(boxed(tmp_path, [boxes[4]], bbox_exact=True), None).counts == {}
+
+
+def test_all_findings_are_printed(tmp_path: Path) -> None:
+    source = boxed(tmp_path, [[0, 0, 640, 480]] * 5)
+    assert run(source).stdout.count(".jpg, annotation") == 3
+    assert run(source, "--all").stdout.count(".jpg, annotation") == 5

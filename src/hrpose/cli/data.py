@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,11 +15,13 @@ from hrpose.cli.console import chosen, conflict, counted, plain_console, progres
 from hrpose.cli.options import (
     BatchSize,
     BatchSizeOfWeights,
+    Category,
     Detector,
     FlipTestOfWeights,
     Images,
     ImagesIfAny,
     InputSize,
+    MergeCategories,
     Weights,
     examples,
     parse_input_size,
@@ -73,17 +76,22 @@ def pack(
     ] = 1.6,
     quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")] = 85,
     workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 2,
+    category: Category = None,
+    merge_categories: MergeCategories = False,
 ) -> None:
     """Pack the crops of all persons into few files that train faster; can be stopped and resumed.
 
     In a recipe, `images: OUT` and `annotations: OUT/annotations.json` read the pack.
     """
+    from hrpose.data.coco import read_annotations
     from hrpose.data.packed import PackSettings, write_pack
 
     settings = PackSettings(aspect, padding, height, reach, quality)
+    chosen_of = partial(read_annotations, category=category, merge_categories=merge_categories)
+    source = chosen_of(annotations) if category or merge_categories else annotations
     total = 0
     with progress("persons") as show:
-        for done, total in write_pack(annotations, images, out, settings, workers):
+        for done, total in write_pack(source, images, out, settings, workers):
             show(done, total)
     size = sum(file.stat().st_size for file in out.glob("part-*.bin"))
     typer.echo(f"wrote {out}: {counted(total, 'person')}, {size / 1e6:.1f} MB")
@@ -118,6 +126,9 @@ def check(
     worst: Annotated[
         int, typer.Option(min=0, help="Number of findings of each kind to print.")
     ] = 3,
+    all_findings: Annotated[bool, typer.Option("--all", help="Print all findings.")] = False,
+    category: Category = None,
+    merge_categories: MergeCategories = False,
     out: Annotated[Path | None, typer.Option(help="JSON file for all findings.")] = None,
 ) -> None:
     """Find problems of a data set: wrong labels, unreadable images, images shared with another set.
@@ -125,6 +136,7 @@ def check(
     Exit code 1 where problems were found.
     """
     from hrpose.api import load
+    from hrpose.data.coco import read_annotations
     from hrpose.io import write_atomically
     from hrpose.quality.check import check
     from hrpose.quality.labels import KINDS
@@ -138,10 +150,13 @@ def check(
     if weights is not None:
         estimator = load(weights, detector="full-image", flip_test=flip_test, batch_size=batch_size)
     with progress("") as show:
+        read = partial(
+            read_annotations, lenient=True, category=category, merge_categories=merge_categories
+        )
         report = check(
-            annotations,
+            read(annotations),
             images,
-            against=against,
+            against=None if against is None else read(against),
             against_images=against_images,
             estimator=estimator,
             ignore=ignored,
@@ -150,7 +165,7 @@ def check(
     if out is not None:
         entry = {"annotations": str(annotations), "images": images, **report.as_dict()}
         write_atomically(out, json.dumps(entry, indent=1, ensure_ascii=False) + "\n")
-    for line in report.lines(worst):
+    for line in report.lines(None if all_findings else worst):
         typer.echo(line)
     if out is not None:
         typer.echo(f"wrote {out}")
@@ -171,10 +186,13 @@ def preview(
     photometric: Annotated[
         float, typer.Option(min=0, max=1, help="Strength of the color augmentation, as in recipes.")
     ] = 0.0,
+    category: Category = None,
+    merge_categories: MergeCategories = False,
     out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("preview.html"),
 ) -> None:
     """Write an HTML page of persons with keypoints, augmented and as heatmaps, and statistics."""
     from hrpose.data.augmentation import Augmentation
+    from hrpose.data.coco import read_annotations
     from hrpose.io import write_atomically
     from hrpose.quality.preview import PreviewSettings, preview, render
     from hrpose.skeleton import Skeleton
@@ -189,7 +207,10 @@ def preview(
     size = parse_input_size(input_size) or (192, 256)
     settings = PreviewSettings(size, Augmentation(photometric=photometric), persons, seed)
     with progress("persons") as show:
-        shown = preview(annotations, images, settings, complete, show)
+        parsed = read_annotations(
+            annotations, lenient=True, category=category, merge_categories=merge_categories
+        )
+        shown = preview(parsed, images, settings, complete, show)
     write_atomically(out, render(shown))
     for line in shown.unread:
         typer.echo(f"not shown: {line}", err=True)
@@ -209,6 +230,8 @@ def rank(
     weights: Weights = "w16-small",
     detector: Detector = "auto",
     batch_size: BatchSize = 64,
+    category: Category = None,
+    merge_categories: MergeCategories = False,
     top: Annotated[int, typer.Option(min=0, help="Number of rows of each list to print.")] = 10,
     out: Annotated[
         Path | None, typer.Option(help="File for both lists: .json, or .csv with a column 'list'.")
@@ -218,6 +241,7 @@ def rank(
     from rich.table import Table
 
     from hrpose.api import load
+    from hrpose.data.coco import read_annotations
     from hrpose.data.images import ImageFiles
     from hrpose.image import SUFFIXES
     from hrpose.io import write_atomically
@@ -230,7 +254,12 @@ def rank(
             f"--out {out}: expected a name that ends in .json or .csv", code="option-invalid"
         )
     source = ImageFiles(images)
-    labels = None if annotations is None else read_labels(annotations)[0]
+    labels = None
+    if annotations is not None:
+        parsed = read_annotations(
+            annotations, lenient=True, category=category, merge_categories=merge_categories
+        )
+        labels = read_labels(parsed)[0]
     names = [name for name in source.names() if name.lower().endswith(SUFFIXES)]
     estimator = load(weights, detector=detector, batch_size=batch_size)
     if labels is not None and labels.skeleton is not None:
@@ -294,6 +323,8 @@ def sigmas(
     results: Annotated[
         Path | None, typer.Option(help="COCO results: shows how their AP depends on the sigmas.")
     ] = None,
+    category: Category = None,
+    merge_categories: MergeCategories = False,
     out: Annotated[
         Path | None, typer.Option(help="YAML file to write, for `data.skeleton` in recipes.")
     ] = None,
@@ -327,8 +358,9 @@ def sigmas(
             return table
         return replace(table, skeleton=complete_skeleton(table.skeleton, skeleton))
 
-    repeats = [read_annotations(path) for path in annotations]
-    reference = None if truth is None else read_annotations(truth)
+    read = partial(read_annotations, category=category, merge_categories=merge_categories)
+    repeats = [read(path) for path in annotations]
+    reference = None if truth is None else read(truth)
     tables = [persons(parsed) for parsed in repeats]
     editing.report_notes(*repeats)
     if len(tables) > 1 or truth is not None:
@@ -365,6 +397,8 @@ def sigmas(
 @app.command(epilog=examples("hrpose data skeleton train.json --out skeleton.yaml"))
 def skeleton(
     annotations: Annotated[Path, typer.Argument(help="COCO keypoints JSON.")],
+    category: Category = None,
+    merge_categories: MergeCategories = False,
     out: Annotated[
         Path | None, typer.Option(help="YAML file to write; by default it is printed.")
     ] = None,
@@ -377,9 +411,12 @@ def skeleton(
     from hrpose.data.skeleton_file import to_yaml
     from hrpose.errors import UserError
     from hrpose.io import write_atomically
+    from hrpose.skeleton import one_sided
     from hrpose.skeletons import SHIPPED
 
-    found = read_annotations(annotations).skeleton
+    found = read_annotations(
+        annotations, category=category, merge_categories=merge_categories
+    ).skeleton
     if out is None:
         typer.echo(to_yaml(found), nl=False)
     elif out.exists():
@@ -390,12 +427,14 @@ def skeleton(
         write_atomically(out, to_yaml(found))
     names = found.keypoints
     paired = {index for pair in found.flip_pairs for index in pair}
+    sided = one_sided(names, found.flip_pairs)
     alone = [name for index, name in enumerate(names) if index not in paired]
     origin = "a shipped skeleton" if found in SHIPPED.values() else "paired by their names"
     lines = [
         f"{len(found)} keypoints of '{found.name}', {origin}:",
         *(f"  {names[left]} <-> {names[right]}" for left, right in found.flip_pairs),
         f"  unpaired: {', '.join(alone) or 'none'}",
+        *([f"  without a counterpart on the other side: {', '.join(sided)}"] if sided else []),
         *([f"wrote {out}; correct wrong pairs there"] if out else []),
     ]
     typer.echo("\n".join(lines), err=True)

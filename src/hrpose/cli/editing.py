@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hrpose.cli.console import pairs, persons_in, plain_console, warn
-from hrpose.cli.options import Coco, Copy, ImagesBeside, NewFolder, examples
+from hrpose.cli.options import (
+    Category,
+    Coco,
+    Copy,
+    ImagesBeside,
+    MergeCategories,
+    NewFolder,
+    examples,
+)
 from hrpose.data.editing import Keypoints
 from hrpose.errors import UserError
 
@@ -44,6 +52,8 @@ def merge(
     rename: Annotated[
         list[str] | None, typer.Option(help="OLD=NEW: keypoints with other names in other sets.")
     ] = None,
+    category: Category = None,
+    merge_categories: MergeCategories = False,
     copy: Copy = False,
 ) -> None:
     """Merge data sets into one; each image keeps or gets its `source`."""
@@ -56,7 +66,10 @@ def merge(
             code="option-invalid",
         )
     places: list[Path | None] = list(images) if images else [None] * len(annotations)
-    files = [read_annotations(path) for path in annotations]
+    files = [
+        read_annotations(path, category=category, merge_categories=merge_categories)
+        for path in annotations
+    ]
     sources = list(zip(files, places, strict=True))
     done = merging.merge(sources, out, keypoints, pairs("--rename", rename), copy)
     report_notes(*files)
@@ -89,13 +102,15 @@ def split(
     ] = None,
     seed: Seed = 0,
     images: ImagesBeside = None,
+    category: Category = None,
+    merge_categories: MergeCategories = False,
     copy: Copy = False,
 ) -> None:
     """Split a data set into train and val, or more parts, by images or by groups of them."""
     from hrpose.data.coco import read_annotations
     from hrpose.data.editing import split as splitting
 
-    file = read_annotations(annotations)
+    file = read_annotations(annotations, category=category, merge_categories=merge_categories)
     done = splitting.split(
         file, out, _shares(parts), group, group_pattern, pairs("--put", put), seed, images, copy
     )
@@ -130,13 +145,15 @@ def subset(
     ] = 0,
     seed: Seed = 0,
     images: ImagesBeside = None,
+    category: Category = None,
+    merge_categories: MergeCategories = False,
     copy: Copy = False,
 ) -> None:
     """Select a part of the images and persons."""
     from hrpose.data.coco import read_annotations
     from hrpose.data.editing import split as taking
 
-    file = read_annotations(annotations)
+    file = read_annotations(annotations, category=category, merge_categories=merge_categories)
     found, persons = taking.subset(
         file, out, source or (), max_images, min_size, min_keypoints, seed, images, copy
     )
@@ -147,6 +164,8 @@ def subset(
 
 def stats(
     annotations: Annotated[list[Path], typer.Argument(help="COCO keypoints files.")],
+    category: Category = None,
+    merge_categories: MergeCategories = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON: a list with an object for each file.")
     ] = False,
@@ -155,7 +174,10 @@ def stats(
     from hrpose.data.coco import read_annotations
     from hrpose.data.editing import split as counting
 
-    files = [read_annotations(path) for path in annotations]
+    files = [
+        read_annotations(path, category=category, merge_categories=merge_categories)
+        for path in annotations
+    ]
     found = [counting.stats(file) for file in files]
     report_notes(*files)
     if as_json:

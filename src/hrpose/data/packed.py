@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.data.augmentation import Augmentation, half_body
-from hrpose.data.coco import load_persons
+from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.images import ImageFiles, compare_sizes
 from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
@@ -204,22 +204,29 @@ def part_file(folder: Path, part: int) -> Path:
 
 
 def write_pack(
-    annotations: Path, images: str | Path, out: Path, settings: PackSettings, workers: int = 1
+    annotations: Path | CocoAnnotations,
+    images: str | Path,
+    out: Path,
+    settings: PackSettings,
+    workers: int = 1,
 ) -> Iterator[tuple[int, int]]:
     """Make a pack, part by part; yields (persons done, all persons) after each.
 
     Repeated after an interruption, it continues with the missing parts. Raises UserError where
     `out` has a pack made with other settings, or an image cannot be read.
     """
-    table, source = load_persons(annotations), ImageFiles(images)
-    compare_sizes(source, table.file_names, table.image_wh, annotations)
+    file, source = read_annotations(annotations), ImageFiles(images)
+    table, content = file.persons(), file.path.read_bytes()
+    if not isinstance(annotations, Path):  # one of its categories
+        content = json.dumps(file.part(file.images, file.annotations)).encode()
+    compare_sizes(source, table.file_names, table.image_wh, file.path)
     plan = {
         "settings": asdict(settings),
         "persons": len(table),
-        "annotations_sha256": hashlib.sha256(annotations.read_bytes()).hexdigest(),
+        "annotations_sha256": hashlib.sha256(content).hexdigest(),
     }
     _same_plan(out, plan)
-    write_atomically(out / "annotations.json", annotations.read_bytes())
+    write_atomically(out / "annotations.json", content)
     write_atomically(out / "plan.json", json.dumps(plan))
     # Sorted by image, so that each image is read once.
     order = np.argsort(table.image_index, kind="stable")
@@ -240,9 +247,9 @@ def write_pack(
     index = np.zeros(len(table), INDEX)
     for number, persons in enumerate(parts):
         index[persons] = np.load(_rows_file(out, number), allow_pickle=False)
-    content = BytesIO()
-    np.save(content, index)
-    write_atomically(out / "index.npy", content.getvalue())
+    saved = BytesIO()
+    np.save(saved, index)
+    write_atomically(out / "index.npy", saved.getvalue())
     write_atomically(out / "pack.json", json.dumps({"version": 1, **plan}, indent=2) + "\n")
     for number in range(len(parts)):
         _rows_file(out, number).unlink()

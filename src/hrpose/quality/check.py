@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hrpose.data.coco import CocoAnnotations
 from hrpose.data.images import ImageFiles
 from hrpose.data.persons import group_by_image
 from hrpose.estimator import PoseEstimator
@@ -21,6 +22,9 @@ Progress = Callable[[str, int, int], None]
 EDGE = 1.0
 # A crop is a box enlarged by a quarter, an eighth on each side; it may not show keypoints beyond.
 BEYOND_BOX = 0.125
+# A box whose longer side is so many times that of its keypoints, where at least half of them are
+# labeled: none of COCO's is above 2.5.
+TOO_LARGE = 3.0
 # Two labels of one person: the mean distance of their keypoints, relative to the person's size, is
 # below the one, or the IoU of their boxes is at least the other.
 SAME_KEYPOINTS = 0.05
@@ -28,10 +32,10 @@ SAME_BOX = 0.9
 
 
 def check(
-    annotations: Path,
+    annotations: Path | CocoAnnotations,
     images: str | None,
     *,
-    against: Path | None = None,
+    against: Path | CocoAnnotations | None = None,
     against_images: str | None = None,
     estimator: PoseEstimator | None = None,
     ignore: Collection[str] = (),
@@ -40,8 +44,9 @@ def check(
     """Check a COCO keypoints data set, with its images where `images` is their folder or zip file.
 
     `against` is another data set, whose images (in `against_images`, else in `images`) must not be
-    in this one. The `estimator` compares left and right with its predictions. Kinds in `ignore` are
-    left out. Raises UserError where a file is unusable.
+    in this one. Both may be files or, read leniently, parsed ones. The `estimator` compares left
+    and right with its predictions. Kinds in `ignore` are left out. Raises UserError where a file is
+    unusable.
     """
     labels, findings = read_labels(annotations)
     notes: list[str] = []
@@ -59,9 +64,10 @@ def check(
             found, unread = shared_images(labels, fingerprints, rows, other, other_source, step)
             findings += found
             if unread:
-                notes.append(f"{unread} images of {against} cannot be read; check that set too")
+                where = against.path if isinstance(against, CocoAnnotations) else against
+                notes.append(f"{unread} images of {where} cannot be read; check that set too")
     resized = {f.file for f in findings if f.kind in ("wrong-size", "exif-rotation")}
-    findings += keypoints_outside(labels, resized)
+    findings += [*boxes(labels, resized), *keypoints_outside(labels, resized)]
     if labels.skeleton is not None and "swapped-sides" not in ignore:
         findings += swapped_sides(labels, source, estimator, notes, _step(progress, "poses"))
     return Report(
@@ -128,6 +134,59 @@ def keypoints_outside(labels: Labels, skipped: Container[str] = ()) -> Iterator[
         most = beyond[person, keypoints].max()
         detail = f"{_named(labels, keypoints)} outside the box by up to {100 * most:.0f} % of it"
         yield labels.finding("keypoint-outside-box", person, detail, most, keypoints)
+
+
+def boxes(labels: Labels, skipped: Container[str] = ()) -> Iterator[Finding]:
+    """Boxes that leave the image, as those do that are corners; and boxes that are far too large.
+
+    Images in `skipped`, whose size differs from that of the labels, are left out.
+    """
+    size = labels.image_wh[labels.image_index].astype(np.float64)
+    start, end = labels.boxes[:, :2], labels.boxes[:, :2] + labels.boxes[:, 2:]
+    over = np.maximum(-start, end - size).max(axis=1, initial=-np.inf)
+    over[labels.exact] = 0
+    second = labels.boxes[:, 2:]  # the other corner, if the box is corners
+    corners = ((start >= 0) & (second > start) & (second <= size + EDGE)).all(axis=1)
+    corners &= _hold(labels, np.concatenate([start, second - start], axis=1))
+    ratio = _ratio(labels)
+    for person in range(len(labels)):
+        name = labels.file_names[int(labels.image_index[person])]
+        if name in skipped:
+            continue
+        x, y, width, height = labels.boxes[person]
+        box = f"a box of {width:.0f} x {height:.0f} pixels at ({x:.0f}, {y:.0f})"
+        if over[person] > EDGE:
+            kind = "box-corners" if corners[person] else "box-outside-image"
+            image = "{:.0f} x {:.0f}".format(*size[person])
+            detail = f"{box}, up to {over[person]:.0f} pixels outside {image}"
+            yield labels.finding(kind, person, detail, float(over[person]))
+        elif ratio[person] > TOO_LARGE:
+            detail = f"{box}, {ratio[person]:.1f} times what its keypoints span"
+            yield labels.finding("box-too-large", person, detail, float(ratio[person]))
+
+
+def _hold(labels: Labels, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(n,): which boxes hold the labeled keypoints, by an eighth of their longer side more."""
+    points, slack = labels.keypoints[..., :2], BEYOND_BOX * boxes[:, None, 2:].max(axis=-1)
+    beyond = np.maximum(
+        boxes[:, None, :2] - points, points - boxes[:, None, :2] - boxes[:, None, 2:]
+    )
+    inside = (beyond <= slack[..., None]).all(axis=-1) | ~labels.labeled
+    hold: NDArray[np.bool_] = inside.all(axis=1)
+    return hold
+
+
+def _ratio(labels: Labels) -> NDArray[np.float64]:
+    """(n,): the longer side of the box, relative to what the keypoints span; 0 where less than half
+    of them, or fewer than three, are labeled.
+    """
+    points, mask = labels.keypoints[..., :2], labels.labeled[..., None]
+    low = np.where(mask, points, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(mask, points, -np.inf).max(axis=1, initial=-np.inf)
+    span = (high - low).max(axis=1, initial=-np.inf)
+    counts = labels.labeled.sum(axis=1)
+    enough = (counts >= 3) & (2 * counts >= len(labels.names)) & (span > 1)
+    return np.where(enough, labels.boxes[:, 2:].max(axis=1) / np.where(enough, span, 1), 0)
 
 
 def duplicate_persons(labels: Labels) -> Iterator[Finding]:

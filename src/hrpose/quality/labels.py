@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.data.coco import CocoAnnotations, read_annotations
-from hrpose.data.rules import Problem
+from hrpose.data.rules import CORNERS, Problem
 from hrpose.skeleton import Skeleton
 
 # Each kind of finding and its description, in the order of the report.
@@ -25,6 +25,9 @@ KINDS = {
     "exif-rotation": "images that EXIF rotates, whose labels may be for the unrotated image",
     "malformed": "entries that are not valid COCO",
     "no-keypoints": "boxes without a labeled keypoint, which training ignores",
+    "box-corners": "boxes that fit only as x1 y1 x2 y2, where x y width height belong",
+    "box-outside-image": "boxes that leave the image",
+    "box-too-large": "boxes far larger than what their keypoints span",
     "keypoint-outside-image": "persons with keypoints outside the image",
     "keypoint-outside-box": "persons with keypoints that their crop may not show",
     "swapped-sides": "persons whose left and right keypoints seem swapped",
@@ -93,8 +96,8 @@ class Report:
             "findings": [f.as_dict() for kind in self.counts for f in self.of(kind)],
         }
 
-    def lines(self, worst: int = 3) -> Iterator[str]:
-        """The report as text: one line for each kind, and below it the worst few findings."""
+    def lines(self, worst: int | None = 3) -> Iterator[str]:
+        """The report as text: one line for each kind, with the worst few findings, or all."""
         yield f"{self.images} images, {self.persons} persons"
         for kind, count in self.counts.items():
             yield f"{kind}: {count} {KINDS[kind]}"
@@ -111,7 +114,8 @@ class Report:
 class Labels:
     """n persons in m images as in the file: nothing is clipped, only crowds are left out.
 
-    Columns as in `PersonTable`. A file of boxes has no `skeleton`, and (n, 0, 3) keypoints.
+    Columns as in `PersonTable`; `exact` (n,) marks boxes that may leave the image (MPII's). A file
+    of boxes has no `skeleton`, and (n, 0, 3) keypoints.
     """
 
     skeleton: Skeleton | None
@@ -122,11 +126,14 @@ class Labels:
     annotation_ids: NDArray[np.int64]
     boxes: NDArray[np.float64]
     keypoints: NDArray[np.float64]
+    exact: NDArray[np.bool_]
 
     @classmethod
     def of(cls, annotations: CocoAnnotations) -> "Labels":
         """The labels of a parsed file."""
-        images, persons = annotations.image_columns, annotations.instances(crowds=False).columns
+        images, instances = annotations.image_columns, annotations.instances(crowds=False)
+        persons = instances.columns
+        exact = [entry.get("bbox_exact") is True for entry in instances.entries]
         return cls(
             skeleton=annotations.skeleton if annotations.has_keypoints else None,
             image_ids=images["image_ids"],
@@ -136,6 +143,7 @@ class Labels:
             annotation_ids=persons["annotation_ids"],
             boxes=persons["boxes"],
             keypoints=persons["keypoints"].astype(np.float64),
+            exact=np.asarray(exact, np.bool_),
         )
 
     def __len__(self) -> int:
@@ -177,15 +185,18 @@ class Labels:
         )
 
 
-def read_labels(path: Path) -> tuple[Labels, list[Finding]]:
+def read_labels(path: Path | CocoAnnotations) -> tuple[Labels, list[Finding]]:
     """The labels of a COCO file, and a finding for each malformed entry, repaired or left out.
 
-    Raises UserError where the file, its categories or its lists are unusable.
+    Parsed annotations must be lenient. Raises UserError where the file, its categories or its lists
+    are unusable.
     """
     annotations = read_annotations(path, lenient=True)
     labels = Labels.of(annotations)
     names = dict(zip(labels.image_ids.tolist(), labels.file_names, strict=True))
-    return labels, [_malformed(problem, names) for problem in annotations.problems]
+    # The check of boxes finds these itself, and says how far they are off.
+    problems = [problem for problem in annotations.problems if problem.odd is not CORNERS]
+    return labels, [_malformed(problem, names) for problem in problems]
 
 
 def _malformed(problem: Problem, names: dict[int, str]) -> Finding:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hrpose.codec import Codec, sigma_for
 from hrpose.data.augmentation import Augmentation, draw_crop, photometric
+from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.images import ImageFiles
 from hrpose.errors import UserError
 from hrpose.geometry import Crop, transform, transform_boxes, warp
@@ -119,7 +120,7 @@ class Preview:
 
 
 def preview(
-    annotations: Path,
+    annotations: Path | CocoAnnotations,
     images: str,
     settings: PreviewSettings,
     skeleton: Callable[[Skeleton], Skeleton] = lambda found: found,
@@ -129,17 +130,18 @@ def preview(
 
     `skeleton` completes that of the annotations. Raises UserError where no person can be shown.
     """
-    labels, _ = read_labels(annotations)
+    file = read_annotations(annotations, lenient=True)
+    labels, _ = read_labels(file)
     if labels.skeleton is None:
         raise UserError(
-            f"{annotations}: expected a category with 'keypoints', found none",
+            f"{file.path}: expected a category with 'keypoints', found none",
             code="annotations-invalid",
         )
     source, known = ImageFiles(images), skeleton(labels.skeleton)
     usable = np.flatnonzero(labels.labeled.any(axis=1) & labels.usable)
     if not len(usable):
         raise UserError(
-            f"{annotations}: expected persons with labeled keypoints, found none",
+            f"{file.path}: expected persons with labeled keypoints, found none",
             code="persons-missing",
         )
     rng = np.random.default_rng(settings.seed)
@@ -151,7 +153,7 @@ def preview(
         except UserError as error:
             unread.append(str(error))
         progress(done, len(chosen))
-    return Preview(annotations.name, labels, settings, persons, unread)
+    return Preview(file.path.name, labels, settings, persons, unread)
 
 
 def _shown(
