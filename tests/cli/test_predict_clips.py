@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from clips import colors, duration, frames, sound_packets, times, write_clip
 from hrpose.cli.main import app
 from hrpose.predict.record import Record
-from hrpose.video import Clip
+from hrpose.video import Clip, ClipPoses, refine_clip
 from hrpose.video import reading as clip_module
 from refusals import check_refusal
 from tiny_weights import write_tiny_weights
@@ -271,6 +271,23 @@ def test_the_offline_pass(tmp_path: Path, weights: Path) -> None:
               found.values()]  # fmt: skip
     steps = [np.abs(np.diff(each, axis=0)).mean() for each in points]
     assert steps[1] < 0.7 * steps[0]
+
+
+def test_a_record_can_be_refined(tmp_path: Path, weights: Path) -> None:
+    """As the offline pass does without second poses."""
+    source = write_clip(tmp_path / "a.mp4", noise(12), times(12))
+    found = {}
+    for name, options in {"raw": ["--no-smooth"], "offline": ["--offline", "--no-recrop"]}.items():
+        out = tmp_path / name
+        assert predict(source, "--weights", weights, "--out", out, *options).exit_code == 0
+        record = Record(out / "a.jsonl")
+        skeleton = record.header.skeleton
+        entries = [(entry.time or 0.0, entry.poses(skeleton)) for entry in record]
+        found[name] = ClipPoses.collect(entries, skeleton)
+    refined = refine_clip(found["raw"])
+    for ours, theirs in zip(refined, found["offline"], strict=True):
+        assert ours.track_ids.tolist() == theirs.track_ids.tolist()
+        np.testing.assert_allclose(ours.keypoints, theirs.keypoints, atol=0.1)
 
 
 def test_one_person_of_a_clip(tmp_path: Path, weights: Path) -> None:

@@ -14,7 +14,7 @@ from clips import colors, times, write_clip
 from hrpose.detection.factory import FunctionDetector
 from hrpose.poses import Poses
 from hrpose.skeletons import COCO_17
-from hrpose.video import ClipPoses, follow, follow_offline, refine_clip
+from hrpose.video import ClipPoses, follow, follow_offline, offline, refine_clip
 from hrpose.video.offline import agree, check_person, smooth_boxes
 from refusals import refused
 from stage import Knowing, crossing
@@ -133,6 +133,20 @@ def test_times_may_repeat() -> None:
     frames = [(t, one(50.0)) for t in (0.0, 0.1, 0.1, 0.1, 0.05, 0.3)]
     for poses in refine_clip(ClipPoses.collect(frames, COCO_17)):
         np.testing.assert_allclose(poses.keypoints, one(50.0).keypoints, atol=1e-3)
+
+
+def test_long_clips_are_joined_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [joined(one(10.0 * i, id=1), one(300, id=2)) for i in range(23)]
+    whole = clip(frames)
+    monkeypatch.setattr(offline, "_JOINED", 5)
+    for one_by_one, at_once in zip(clip(frames), whole, strict=True):
+        np.testing.assert_array_equal(one_by_one.keypoints, at_once.keypoints)
+        assert one_by_one.track_ids.tolist() == [1, 2]
+
+
+def test_poses_without_ids() -> None:
+    with pytest.raises(ValueError, match="track_ids"):
+        clip([replace(one(0), track_ids=None)])
 
 
 def test_nobody() -> None:

@@ -42,6 +42,8 @@ _EVEN_MOTION = 2.0
 _BOX_NOISE = 0.05
 # A second pose with a lower OKS to the smoothed first one shows somebody else, or fails.
 _MIN_AGREEMENT = 0.5
+# Frames whose poses are joined into one array at once.
+_JOINED = 1000
 # The least time between frames, in seconds: damaged clips repeat times.
 _MIN_STEP = 1e-3
 
@@ -75,14 +77,15 @@ class ClipPoses:
 
     @classmethod
     def collect(cls, frames: Iterable[tuple[float, Poses]], skeleton: Skeleton) -> "ClipPoses":
-        """From the time and the poses of each frame, which have `track_ids`."""
+        """From the time and the poses of each frame, which have `track_ids` if there are any."""
         times: list[float] = []
+        joined: list[tuple[NDArray[Any], ...]] = []
         found: list[tuple[NDArray[Any], ...]] = []
         for time, poses in frames:
             times.append(time if not times else max(time, times[-1] + _MIN_STEP))
-            if poses.track_ids is None:
-                raise ValueError("the offline pass: expected poses with track_ids, found none")
             if len(poses):
+                if poses.track_ids is None:
+                    raise ValueError("the offline pass: expected poses with track_ids, found none")
                 index = np.full(len(poses), len(times) - 1)
                 filled = poses.filled
                 if filled is None:
@@ -90,15 +93,19 @@ class ClipPoses:
                 found.append(
                     (poses.track_ids, index, poses.keypoints, poses.boxes, poses.scores, filled)
                 )
+                if len(found) == _JOINED:  # many small arrays take several times the memory
+                    joined.append(_columns(found))
+                    found.clear()
         tracks = []
-        if found:
-            ids, *columns = (np.concatenate(column) for column in zip(*found, strict=True))
+        if joined or found:
+            ids, *columns = _columns([*joined, *found])
             for id in np.unique(ids).tolist():
                 rows = ids == id
                 tracks.append(Track(id, *(column[rows] for column in columns)))
         return cls(np.array(times), tuple(tracks), skeleton)
 
     def __len__(self) -> int:
+        """The number of frames."""
         return len(self.times)
 
     def __iter__(self) -> Iterator[Poses]:
@@ -132,6 +139,10 @@ class ClipPoses:
         UserError where there is no such person.
         """
         return replace(self, tracks=(_choose(self.tracks, person),) if self.tracks else ())
+
+
+def _columns(rows: Sequence[tuple[NDArray[Any], ...]]) -> tuple[NDArray[Any], ...]:
+    return tuple(np.concatenate(column) for column in zip(*rows, strict=True))
 
 
 def check_person(person: str) -> int | str | tuple[float, float]:
