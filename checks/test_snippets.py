@@ -38,7 +38,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_clip(tmp_path / "clip.mp4", [image] * 3, times(3))
     (tmp_path / "w16-small.onnx").symlink_to(ROOT / "src" / "hrpose" / "weights" / "w16-small.onnx")
     monkeypatch.chdir(tmp_path)
-    ran = CliRunner().invoke(app, ["predict", "photo.jpg", "--save", "coco"])
+    ran = CliRunner().invoke(app, ["predict", "photo.jpg", "clip.mp4", "--save", "coco"])
     assert ran.exit_code == 0, ran.output
     return tmp_path
 
