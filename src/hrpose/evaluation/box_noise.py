@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from hrpose.data.coco import CocoAnnotations
 from hrpose.data.images import ImageFiles
 from hrpose.estimator import PoseEstimator
-from hrpose.evaluation.evaluate import ranked_results
-from hrpose.evaluation.predictions import Instances, Progress, predict
+from hrpose.evaluation.predictions import Instances, Progress, predict, ranked_results
 from hrpose.geometry import iou_of_pairs
 from hrpose.metrics.coco import evaluate_keypoints
 from hrpose.skeleton import Skeleton

@@ -30,6 +30,7 @@ from hrpose.evaluation.predictions import (
     ground_truth,
     instances_of,
     predict,
+    ranked_results,
 )
 from hrpose.io import write_atomically
 from hrpose.metrics.boxes import BoxScores, evaluate_boxes
@@ -37,7 +38,6 @@ from hrpose.metrics.coco import (
     MAX_DETECTIONS,
     crowded_images,
     evaluate_keypoints,
-    select_results,
     to_results,
     write_results,
 )
@@ -139,10 +139,9 @@ class Evaluator:
         """
         _check_choice("metric", metric, METRICS)
         if not table.keypoints[..., 2].any():
-            reasons = "".join(f"; {note}" for note in table.notes)
+            reasons = "; ".join(("no metric can be computed", *map(str, table.notes)))
             raise UserError(
-                f"{annotations.path}: expected persons with labeled keypoints, without which no "
-                f"metric can be computed, found none among {len(table):,} persons{reasons}",
+                f"{annotations.path}: expected labeled keypoints, found none: {reasons}",
                 code="labels-missing",
             )
         heads = None
@@ -169,8 +168,7 @@ class Evaluator:
     def rehearse(self) -> None:
         """Measure the labels themselves, before work is spent on predictions.
 
-        Raises UserError where the annotations lack something that the metric needs, or it has no
-        value.
+        Raises UserError where the annotations lack what the metric needs, or it has no value.
         """
         table = self.table
         areas = table.boxes[:, 2:].prod(axis=1)
@@ -229,27 +227,6 @@ class Evaluator:
         return measured | away.as_dict()
 
 
-def ranked_results(
-    table: PersonTable,
-    predictions: Predictions,
-    nms: str = "hard",
-    max_detections: int = MAX_DETECTIONS,
-) -> list[dict[str, Any]]:
-    """COCO results, rescored and after "hard" or "soft" OKS-NMS at 0.9."""
-    if len(predictions) == 0:
-        return []
-    return select_results(
-        table.image_ids[predictions.instances.image_index],
-        predictions.keypoints,
-        predictions.instances.box_scores,
-        predictions.crop_areas,
-        sigmas=table.skeleton.sigmas,
-        soft=nms == "soft",
-        category_id=table.category_id,
-        max_detections=max_detections,
-    )
-
-
 def is_mpii(skeleton: Skeleton) -> bool:
     """Whether the keypoints are the 16 that PCKh is defined for."""
     return skeleton.keypoints == MPII_16.keypoints
@@ -285,8 +262,7 @@ def evaluate(
       server takes. MPII's test set gives `pred.mat`.
 
     Without `out` nothing is written. `progress` is called with the number of finished images and
-    of all. Raises UserError where files do not fit, and images have another size than the
-    annotations say.
+    of all. Raises UserError where files, or the sizes of images and annotations, do not fit.
     """
     _check_choice("metric", metric, METRICS)
     _check_choice("nms", nms, NMS)
@@ -316,8 +292,6 @@ def evaluate(
     compare_sizes(files, table.file_names, table.image_wh, parsed.path)
     predictions = predict(estimator, table, instances, files, progress)
     found = predictions.instances
-    by_ap = evaluator is not None and evaluator.metric == "AP"
-    crowded = crowded_images(parsed, max_detections) if by_ap else ""
     report = Report(
         metrics={},
         primary=None if evaluator is None else evaluator.primary,
@@ -328,7 +302,7 @@ def evaluate(
         images=len(table.image_ids) if str(boxes) == DETECTOR else len(found.by_image()),
         nms=nms,
         max_detections=max_detections,
-        notes=note_lines(parsed.path, (*table.notes, crowded)),
+        notes=note_lines(parsed.path, table.notes),
     )
     if not labeled:
         assert out is not None
@@ -340,6 +314,9 @@ def evaluate(
     if evaluator is not None:
         if evaluator.metric != "PCKh":
             results = evaluator.results(predictions, nms)
+        if evaluator.metric == "AP":
+            crowded = note_lines(parsed.path, [crowded_images(parsed, max_detections)])
+            report = replace(report, notes=(*report.notes, *crowded))
         report = replace(report, metrics=evaluator.metrics(predictions, results))
     if out is None:
         return report

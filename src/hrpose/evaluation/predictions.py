@@ -14,6 +14,7 @@ from hrpose.data.persons import PersonTable, group_by_image
 from hrpose.errors import UserError
 from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.metadata import Metadata
+from hrpose.metrics.coco import MAX_DETECTIONS, select_results
 
 GROUND_TRUTH = "ground-truth"
 DETECTOR = "detector"
@@ -188,3 +189,24 @@ def _detected(estimator: PoseEstimator, pixels: NDArray[np.uint8], name: str) ->
         return estimator.image(pixels)
     except UserError as error:
         raise UserError(f"{name}: {error}", code=error.code) from error
+
+
+def ranked_results(
+    table: PersonTable,
+    predictions: Predictions,
+    nms: str = "hard",
+    max_detections: int = MAX_DETECTIONS,
+) -> list[dict[str, Any]]:
+    """COCO results, rescored and after "hard" or "soft" OKS-NMS at 0.9."""
+    if len(predictions) == 0:
+        return []
+    return select_results(
+        table.image_ids[predictions.instances.image_index],
+        predictions.keypoints,
+        predictions.instances.box_scores,
+        predictions.crop_areas,
+        sigmas=table.skeleton.sigmas,
+        soft=nms == "soft",
+        category_id=table.category_id,
+        max_detections=max_detections,
+    )

@@ -18,8 +18,7 @@ from hrpose.data.images import ImageFiles
 from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
-from hrpose.evaluation.evaluate import ranked_results
-from hrpose.evaluation.predictions import ground_truth, predict
+from hrpose.evaluation.predictions import ground_truth, predict, ranked_results
 from hrpose.geometry import warp
 from hrpose.io import with_texts, write_atomically
 from hrpose.metadata import Metadata, metadata_of, write_with_metadata
