@@ -341,6 +341,8 @@ def test_sources_are_kept_not_copied(file: Path) -> None:
     assert ImageSource.of(PIXELS).given is PIXELS
     assert ImageSource.of(PIXELS).pixels() is PIXELS
     assert ImageSource.of(file).given == file
+    assert repr(ImageSource.of(PIXELS)) == "ImageSource(ndarray (48, 64, 3))"
+    assert repr(ImageSource.of(file)) == f"ImageSource({file})"
     assert sources_in(str(file)) is None
     assert glob.has_magic("[a].png")  # a file of such a name is a file
     odd = saved(file.parent / "[a].png")

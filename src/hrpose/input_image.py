@@ -58,7 +58,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ImageSource:
     """One image as a user gave it: a `Path`, the bytes of a file, or pixels of any kind.
 
@@ -134,6 +134,11 @@ class ImageSource:
         if isinstance(content, np.ndarray):
             return content
         return read_image(content, self.name or None, bit_depth=bit_depth)
+
+    def __repr__(self) -> str:
+        kind = type(self.given).__name__
+        shape = "" if (found := getattr(self.given, "shape", None)) is None else f" {tuple(found)}"
+        return f"ImageSource({self.name or kind + shape})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         given = self.given if isinstance(self.given, Path) else None
