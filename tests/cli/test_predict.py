@@ -452,9 +452,9 @@ def test_a_threshold_out_of_range(run: Run, tmp_path: Path) -> None:
     "words",
     [
         ["--show"],
-        ["--every", 2],
+        ["--detect-every", 2],
         # Given, though equal to the default.
-        ["--every", 5],
+        ["--detect-every", 0.5],
         ["--no-smooth"],
         ["--mark", "boxes", "--save", "coco"],
         ["--side-by-side", "w16-small", "--save", "csv"],

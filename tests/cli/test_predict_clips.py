@@ -103,7 +103,7 @@ def test_smoothing_and_the_detector_stride_are_options(tmp_path: Path, weights: 
     found = {}
     for option in ("--smooth", "--no-smooth"):
         out = tmp_path / option
-        done = predict(source, "--weights", weights, "--out", out, option, "--every", 1)
+        done = predict(source, "--weights", weights, "--out", out, option, "--detect-every", 0)
         assert done.exit_code == 0, done.output
         found[option] = json.loads((out / "a.json").read_text())
     points = [np.array([e["keypoints"] for e in found[o]]) for o in ("--smooth", "--no-smooth")]

@@ -33,17 +33,18 @@ def who_is_who(scene: Scene, results: list) -> list[set[int]]:
     return ids
 
 
-@pytest.mark.parametrize("every", [1, 2, 5, 10])
-def test_persons_who_cross_keep_their_ids(scene: Scene, clip: Path, every: int) -> None:
+@pytest.mark.parametrize("seconds", [0, 0.2, 0.5, 5])
+def test_persons_who_cross_keep_their_ids(scene: Scene, clip: Path, seconds: float) -> None:
     estimator = Knowing(scene)
-    results = list(follow(estimator, clip, every=every, smooth=False))
+    results = list(follow(estimator, clip, detect_every=seconds, smooth=False))
     assert [frame.index for frame, _ in results] == list(range(60))
     assert sorted(map(sorted, who_is_who(scene, results))) == [[1], [2]]
-    assert estimator.asked == list(range(0, 60, every))
+    if seconds == 0:
+        assert estimator.asked == list(range(60))
 
 
 def test_both_persons_are_tracked_after_they_crossed(scene: Scene, clip: Path) -> None:
-    results = list(follow(Knowing(scene), clip, every=5))
+    results = list(follow(Knowing(scene), clip))
     assert not scene.seen.all(), "nobody was hidden: the test proves nothing"
     assert all(len(poses) == 2 for frame, poses in results if frame.index < 20)
     assert all(len(poses) == 2 for frame, poses in results if frame.index >= 45)
@@ -71,37 +72,18 @@ def test_a_person_with_few_confident_keypoints_keeps_the_box(tmp_path: Path) -> 
         detector=FunctionDetector(lambda image: [box]),
         min_score=0,
     )
-    for _, poses in follow(estimator, path, every=5):
+    for _, poses in follow(estimator, path):
         assert poses.keypoints[..., 2].max() < 0.2
         assert poses.boxes.tolist() == [box]
         assert poses.track_ids.tolist() == [1]
-
-
-def test_frames_share_batches_where_the_detector_runs_on_each(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.mp4", colors(20), times(20))
-    detector = FunctionDetector(lambda image: np.array([[4, 4, 30, 40], [30, 4, 30, 40]]))
-    estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector=detector)
-    sizes: list[int] = []
-    session = estimator.session
-
-    class Counting:
-        metadata = session.metadata
-
-        def __call__(self, crops: np.ndarray) -> np.ndarray:
-            sizes.append(len(crops))
-            return session(crops)
-
-    estimator.session = Counting()
-    assert len(list(follow(estimator, path, every=1))) == 20
-    assert sizes == [16, 16, 8]
 
 
 def test_frames_without_persons(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", colors(12), times(12))
     nobody = FunctionDetector(lambda image: np.zeros((0, 4)))
     estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector=nobody)
-    for every in (1, 5):
-        results = list(follow(estimator, path, every=every))
+    for seconds in (0, 0.2):
+        results = list(follow(estimator, path, detect_every=seconds))
         assert [len(poses) for _, poses in results] == [0] * 12
         assert all(poses.track_ids.shape == (0,) for _, poses in results)
 
@@ -116,10 +98,11 @@ def test_an_open_clip_is_not_closed(tmp_path: Path) -> None:
         assert clip.frame_count == 6
 
 
-def test_every_is_at_least_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [-0.1, float("nan")])
+def test_seconds_are_not_negative(tmp_path: Path, seconds: float) -> None:
     estimator = hrpose.load(write_tiny_weights(tmp_path / "tiny.onnx"), detector="none")
-    with refused("option-invalid", "every", "0"):
-        next(follow(estimator, tmp_path / "a.mp4", every=0))
+    with refused("option-invalid", "detect_every", str(seconds)):
+        next(follow(estimator, tmp_path / "a.mp4", detect_every=seconds))
 
 
 def test_track_needs_only_the_clip(tmp_path: Path) -> None:

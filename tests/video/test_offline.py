@@ -211,8 +211,8 @@ def test_a_clip_of_two_persons(tmp_path: Path) -> None:
     path = scene.write(tmp_path / "scene.mkv")
     errors = {}
     for name, found in {
-        "online": follow(Knowing(scene), path, every=1, smooth=False),
-        "offline": follow_offline(Knowing(scene), path, every=1),
+        "online": follow(Knowing(scene), path, detect_every=0, smooth=False),
+        "offline": follow_offline(Knowing(scene), path, detect_every=0),
     }.items():
         pairs = list(found)
         assert [frame.index for frame, _ in pairs] == list(range(60))
@@ -237,7 +237,7 @@ def test_frames_are_not_kept(tmp_path: Path) -> None:
         return np.array([[4.0, 4.0, 30.0, 40.0]])
 
     estimator.detector = FunctionDetector(watch)
-    for _ in follow_offline(estimator, path, every=1):
+    for _ in follow_offline(estimator, path, detect_every=0):
         assert sum(image() is not None for image in alive) <= 1
     assert len(alive) == 4
 
@@ -245,7 +245,7 @@ def test_frames_are_not_kept(tmp_path: Path) -> None:
 def test_one_person_of_a_clip(tmp_path: Path) -> None:
     scene = crossing(3)
     path = scene.write(tmp_path / "scene.mkv")
-    found = follow_offline(Knowing(scene), path, every=1, person="2", recrop=False)
+    found = follow_offline(Knowing(scene), path, detect_every=0, person="2", recrop=False)
     assert {id for _, poses in found for id in poses.track_ids.tolist()} == {2}
 
 

@@ -102,9 +102,16 @@ def predict(
             rich_help_panel=RESULTS,
         ),
     ] = None,
-    every: Annotated[
-        int, typer.Option(min=1, help="Detect persons in every n-th frame.", rich_help_panel=CLIPS)
-    ] = 5,
+    detect_every: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Detect persons at least this often; 0 is in every frame. In between, they are "
+            "detected where poses, motion or the image say that boxes are wrong.",
+            rich_help_panel=CLIPS,
+        ),
+    ] = 0.5,
     smooth: Annotated[
         bool, typer.Option(help="Smooth the keypoints over time.", rich_help_panel=CLIPS)
     ] = True,
@@ -211,7 +218,15 @@ def predict(
                 break
             try:
                 closed = _predict_clip(
-                    clip, estimator, saving, every, smooth, show, reconnect, whole_clip, signal
+                    clip,
+                    estimator,
+                    saving,
+                    detect_every,
+                    smooth,
+                    show,
+                    reconnect,
+                    whole_clip,
+                    signal,
                 )
             except UserError as error:
                 failures.append(error)
@@ -245,7 +260,7 @@ def _check_options(
         raise conflict(
             f"{option}: is for images, found the clip {inputs.clips[0]}; leave one of them out"
         )
-    options = ("every", "smooth", "show", "offline", "reconnect")
+    options = ("detect-every", "smooth", "show", "offline", "reconnect")
     if not inputs.clips and (option := first_given(options)):
         option = "--no-smooth" if option == "--smooth" else option
         raise conflict(f"{option}: is for clips and cameras, found none; leave it out")
@@ -323,7 +338,7 @@ def _predict_clip(
     source: "ClipInput",
     estimator: "PoseEstimator",
     saving: "Saving",
-    every: int,
+    detect_every: float,
     smooth: bool,
     show: bool,
     reconnect: float,
@@ -354,10 +369,10 @@ def _predict_clip(
             return signal() is None
 
         if offline is None:
-            followed = follow(estimator, clip, every=every, smooth=smooth)
+            followed = follow(estimator, clip, detect_every=detect_every, smooth=smooth)
         else:
             followed = follow_offline(
-                estimator, clip, every=every, progress=running, **offline._asdict()
+                estimator, clip, detect_every=detect_every, progress=running, **offline._asdict()
             )
         for frame, poses in followed:
             drawn = None if window is None else results.draw(frame, poses)

@@ -4,10 +4,11 @@ for frame, poses in hrpose.video.follow(estimator, "clip.mp4"):
     print(frame.time, poses.track_ids)
 """
 
+from hrpose.video.following import follow
 from hrpose.video.offline import ClipPoses, follow_offline, refine_clip
 from hrpose.video.reading import Clip, Frame
 from hrpose.video.smoothing import Smoother
-from hrpose.video.tracking import Tracker, follow
+from hrpose.video.tracking import Tracker
 from hrpose.video.writing import Recorder
 
 __all__ = [

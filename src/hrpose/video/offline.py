@@ -21,10 +21,10 @@ from hrpose.geometry import iou_of_pairs, xywh_to_xyxy, xyxy_to_xywh
 from hrpose.metrics.oks import oks
 from hrpose.poses import CONFIDENT_SCORE, Poses, boxes_around, rescore
 from hrpose.skeleton import Skeleton
+from hrpose.video.following import DETECT_EVERY, follow
 from hrpose.video.reading import Clip, Frame
 from hrpose.video.smoothing import rts_smooth
 from hrpose.video.swaps import find_swaps, swap
-from hrpose.video.tracking import follow
 
 # Seconds over which keypoints, and persons, are interpolated.
 MAX_GAP = 0.5
@@ -348,7 +348,7 @@ def follow_offline(
     estimator: PoseEstimator,
     source: Clip | str | Path,
     *,
-    every: int = 5,
+    detect_every: float = DETECT_EVERY,
     person: str | None = None,
     max_gap: float = MAX_GAP,
     recrop: bool = True,
@@ -376,7 +376,7 @@ def follow_offline(
                 code="option-conflict",
             )
         size: list[tuple[int, int]] = []
-        followed = follow(estimator, clip, every=every, smooth=False)
+        followed = follow(estimator, clip, detect_every=detect_every, smooth=False)
         poses = first.collect(_timed(followed, size), skeleton)
     if first.stopped:
         return

@@ -1,184 +1,396 @@
-"""Tracking persons from frame to frame.
+"""Tracking persons: which pose of a frame belongs to whom.
 
-Poses are matched to the tracks so that the sum of their similarities is greatest (the Hungarian
-method). The similarity is OKS; where too few keypoints of a pose are confident, or a person has
-moved too fast for OKS, it is half the IoU of the boxes.
+Poses are assigned to tracks in two steps by score, as in ByteTrack (Zhang et al., ECCV 2022), by
+the Hungarian method. The similarity is OKS, with keypoints weighted by their scores, and with a
+tolerance that grows with the uncertainty of where the person is expected. A track becomes a person
+with an id when it was detected in several frames. After a gap, the velocity is that between the
+observations, as in OC-SORT (Cao et al., CVPR 2023), and a half-hidden pose moves what is expected
+of the person, but does not replace it.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from itertools import islice
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
-from hrpose.errors import UserError
-from hrpose.estimator import FullImage, InputImage, PoseEstimator, select
+from hrpose.estimator import MAX_OKS
 from hrpose.geometry import Boxes, iou
-from hrpose.metrics.oks import oks
-from hrpose.poses import CONFIDENT_SCORE, Poses, boxes_around
-from hrpose.video.reading import Clip, Frame
-from hrpose.video.smoothing import Smoother
+from hrpose.metrics import oks_nms
+from hrpose.poses import CONFIDENT_SCORE, MIN_SCORE, Poses
 
-# With fewer confident keypoints a pose is compared by its box.
+Floats = NDArray[np.float64]
+
+# With fewer keypoints that are confident in both, a pose is compared by its box.
 SURE_KEYPOINTS = 4
 # A pair with less similarity is not the same person.
 MIN_SIMILARITY = 0.15
+# Poses with a higher score are assigned first.
+STRONG_SCORE = 0.35
 # Seconds for which a person out of sight is expected to keep moving.
 MAX_COASTING = 0.5
+# Detections that make a person of a track, by the seconds between frames: the fewer frames, the
+# fewer show anybody.
+CONFIRMATIONS = ((0.15, 3), (0.3, 2), (np.inf, 1))
+# What is inside the box of a person, by this part of its own box, is probably a piece of that person,
+# and becomes another one only after so many seconds.
+MAX_INSIDE = 0.4
+INSIDE_SECONDS = 2.5
+# A detected box that is inside that of a pose by this part of its own supports it.
+SUPPORTING_PART = 0.7
+# Seconds without a detection after which a track that is no person yet is forgotten.
+MAX_TENTATIVE = 0.25
+# Keypoint scores relative to the person's usual ones: a pose with less is half-hidden, and one in
+# the box in which a person was merely expected does not show the person.
+HALF_HIDDEN = 0.75
+HIDDEN = 0.5
+# Seconds in which the box may shrink to a third: persons do not shrink, they are covered.
+SHRINKING = 2.0
+# A person who is farther from the expected place, in body heights, has changed direction.
+MAX_TURN = 0.3
+# A half-hidden pose that is farther from the expected place, in body heights, is nobody's.
+MAX_HALF_HIDDEN = 0.15
+# The uncertainty of a place: at once, and for each second between frames and out of sight, in body
+# heights; for a person of known velocity, it grows by a part of the speed.
+PLACE, UNKNOWN_SPEED, CHANGE_OF_SPEED, PART_OF_SPEED, OUT_OF_SIGHT = 0.03, 4.0, 1.0, 1.0, 0.3
 
 
 @dataclass(slots=True)
-class _Track:
-    """A person's last keypoints (k, 3), box and `time` in seconds, and velocity in pixels/s."""
+class Track:
+    """A person, or what may become one: the state at `time` in seconds.
 
-    id: int
-    keypoints: NDArray[np.float64]
-    box: NDArray[np.float64]
+    `keypoints` (k, 3) and `box` (4,) in pixels, `velocity` (2,) in pixels/s, None until known.
+    `usual` is the mean keypoint score when the person is not hidden, `box_score` that of the last
+    box that a detector found. `id` is 0 until confirmed. `visible`: assigned in the last frame.
+    """
+
+    number: int
+    keypoints: Floats
+    box: Floats
+    box_score: float
     time: float
-    velocity: NDArray[np.float64]
+    usual: float
+    born: float
+    velocity: Floats | None = None
+    id: int = 0
+    hits: int = 1
+    missed: int = 0
+    inside: bool = False
+    strong: bool = False
+    visible: bool = True
+    # Of the last frame: the keypoint score relative to `usual`, and the distance to the expected
+    # place in body heights.
+    quality: float = 1.0
+    surprise: float = 0.0
 
-    def shift(self, time: float) -> NDArray[np.float64]:
-        """(2,) the motion in pixels from the last frame to `time` at constant velocity."""
-        return self.velocity * min(time - self.time, MAX_COASTING)
+    @property
+    def height(self) -> float:
+        """The body height: the longer side of the box."""
+        return float(max(self.box[2], self.box[3], 1.0))
+
+    @property
+    def speed(self) -> float:
+        """In body heights per second; 0 where unknown."""
+        return 0.0 if self.velocity is None else float(np.hypot(*self.velocity)) / self.height
+
+    def shift(self, time: float, gap: float) -> Floats:
+        """(2,) the motion in pixels up to `time`, at constant velocity for a while."""
+        if self.velocity is None:
+            return np.zeros(2)
+        return self.velocity * min(time - self.time, max(MAX_COASTING, gap))
+
+    def uncertainty(self, time: float, gap: float) -> float:
+        """The standard deviation of the place in pixels; frames are `gap` seconds apart."""
+        unseen = time - self.time
+        speed = UNKNOWN_SPEED
+        if self.velocity is not None:
+            speed = CHANGE_OF_SPEED + PART_OF_SPEED * self.speed
+        between = min(unseen, gap)
+        return self.height * (PLACE + speed * between + OUT_OF_SIGHT * (unseen - between))
 
 
 class Tracker:
-    """Assigns each pose the id of a person, frame by frame; ids count from 1 and are not reused.
+    """Assigns each pose the number of a track, frame by frame, and each person an id.
 
-    The track of a person out of sight is kept for `keep` seconds; a person who comes back later
-    gets a new id.
+    Ids count from 1 and are not reused. The track of a person out of sight is kept for `keep`
+    seconds; a person who comes back later gets a new id. Poses with a score below `min_score` are
+    nobody's. Without `confirm` a track is a person at once.
     """
 
-    def __init__(self, keep: float = 2.0) -> None:
+    def __init__(
+        self, keep: float = 3.0, min_score: float = MIN_SCORE, *, confirm: bool = True
+    ) -> None:
         self.keep = keep
-        self._tracks: list[_Track] = []
-        self._next_id = 1
+        self.min_score = min_score
+        self.confirm = confirm
+        self.tracks: list[Track] = []
+        self._ids: dict[int, int] = {}
+        self._last_number = 0
+        self._time: float | None = None
+        self._gap = 0.0
 
-    def update(self, poses: Poses, time: float) -> NDArray[np.int64]:
-        """The ids (n,) of the poses in the next frame, which is at `time` in seconds."""
-        self._tracks = [track for track in self._tracks if time - track.time <= self.keep]
-        ids = np.zeros(len(poses), np.int64)
-        similar = self._similarities(poses, time)
-        for row, column in zip(*linear_sum_assignment(similar, maximize=True), strict=True):
-            if similar[row, column] >= MIN_SIMILARITY:
-                track = self._tracks[column]
-                _update(track, poses, row, time)
-                ids[row] = track.id
-        for row in np.flatnonzero(ids == 0):
-            ids[row] = self._next_id
-            self._tracks.append(
-                _Track(
-                    self._next_id,
-                    poses.keypoints[row].astype(np.float64),
-                    poses.boxes[row].astype(np.float64),
-                    time,
-                    np.zeros(2),
-                )
-            )
-            self._next_id += 1
-        return ids
+    def id_of(self, number: int) -> int | None:
+        """The id of a track: 0 where it has none yet, and None where it never got one."""
+        if number in self._ids:
+            return self._ids[number]
+        return 0 if any(track.number == number for track in self.tracks) else None
 
-    def _similarities(self, poses: Poses, time: float) -> NDArray[np.float64]:
+    def waits(self, number: int) -> bool:
+        """Whether the track may soon become a person, but is none yet."""
+        return any(t.number == number and not (t.id or t.inside) for t in self.tracks)
+
+    def expected(self, tracks: list[Track], time: float) -> Boxes:
+        """The boxes in which the persons are expected at `time`."""
+        if not tracks:
+            return Boxes.empty()
+        gap = self._gap_at(time)
+        boxes = np.stack([track.box for track in tracks])
+        boxes[:, :2] += np.stack([track.shift(time, gap) for track in tracks])
+        return Boxes(boxes, np.array([track.box_score for track in tracks]))
+
+    def update(
+        self,
+        poses: Poses,
+        time: float,
+        *,
+        owners: ArrayLike | None = None,
+        boxes: Floats | None = None,
+        box_scores: Floats | None = None,
+        detected: bool = True,
+    ) -> NDArray[np.int64]:
+        """The numbers (n,) of the tracks of the poses in the next frame; 0: of none.
+
+        `time` is in seconds. `owners` (n,) are the numbers of the tracks in whose expected boxes
+        poses were estimated, 0 where a detector found the box. `boxes` (n, 4) are around the
+        poses, those of `poses` by default, and `box_scores` (n,) those of the detector; `detected`
+        says whether it ran. `id_of` says who the tracks are.
+        """
+        n = len(poses)
+        gap = self._gap_at(time)
+        self._gap, self._time = gap, time
+        self.tracks = [track for track in self.tracks if self._alive(track, time)]
+        own = np.zeros(n, np.int64) if owners is None else np.asarray(owners, np.int64)
+        around = poses.boxes.astype(np.float64) if boxes is None else boxes
+        sure = np.ones(n) if box_scores is None else box_scores
+        tracks = list(self.tracks)
+        shifts = [track.shift(time, gap) for track in tracks]
+        similar = self._similarities(poses, tracks, shifts, own, time, gap)
+        usable = np.zeros(n, np.bool_)
+        usable[_distinct(poses, similar, own)] = True
+        usable &= poses.scores >= self.min_score
+        columns = _assign(similar, usable, poses.scores >= STRONG_SCORE, tracks)
+        numbers = np.zeros(n, np.int64)
+        # A detected box that was not chosen still says that somebody is there.
+        detections = poses.boxes[own == 0].astype(np.float64)
+        for column, track in enumerate(tracks):
+            track.visible = column in columns
+            if not track.visible:
+                track.missed += detected
+                continue
+            row = columns.index(column)
+            _update(track, poses, row, around[row], shifts[column], time, gap)
+            box = poses.boxes[row].astype(np.float64)
+            if any(_part_inside(other, box) >= SUPPORTING_PART for other in detections):
+                track.hits += 1
+                track.missed = 0
+                track.box_score = float(sure[row])
+                track.strong |= bool(poses.scores[row] >= STRONG_SCORE)
+            numbers[row] = track.number
+        self._found(poses, numbers, usable & (own == 0), around, sure, time)
+        self._confirm(gap)
+        return numbers
+
+    def finish(self) -> None:
+        """Confirm those whom the end of a clip left without the chance to be seen again."""
+        for track in self.tracks:
+            often = track.strong or track.hits > 1
+            if track.visible and often and not (track.id or track.inside):
+                self._name(track)
+
+    def _gap_at(self, time: float) -> float:
+        return 0.0 if self._time is None else max(time - self._time, 0.0)
+
+    def _alive(self, track: Track, time: float) -> bool:
+        if track.id:
+            return time - track.time <= self.keep
+        return track.missed < 2 or time - track.time <= MAX_TENTATIVE
+
+    def _similarities(
+        self,
+        poses: Poses,
+        tracks: list[Track],
+        shifts: list[Floats],
+        own: NDArray[np.int64],
+        time: float,
+        gap: float,
+    ) -> Floats:
         """(n poses, m tracks) in [0, 1]."""
-        if not len(poses) or not self._tracks:
-            return np.zeros((len(poses), len(self._tracks)))
-        shifts = np.stack([track.shift(time) for track in self._tracks])
-        truth = np.stack([track.keypoints for track in self._tracks])
-        truth[..., :2] += shifts[:, None]
-        boxes = np.stack([track.box for track in self._tracks])
-        boxes[:, :2] += shifts
-        sure = truth[..., 2] >= CONFIDENT_SCORE
-        truth[..., 2] = sure
-        # The position becomes less certain with every second out of sight.
-        unseen = np.array([time - track.time for track in self._tracks])
-        areas = boxes[:, 2] * boxes[:, 3] * np.square(1 + unseen)
-        similar = oks(poses.keypoints, truth, areas, poses.skeleton.sigmas)
-        enough = (poses.keypoints[..., 2] >= CONFIDENT_SCORE).sum(axis=1) >= SURE_KEYPOINTS
-        similar *= enough[:, None] & (sure.sum(axis=1) >= SURE_KEYPOINTS)
-        return np.maximum(similar, iou(poses.boxes, boxes) / 2)
+        if not len(poses) or not tracks:
+            return np.zeros((len(poses), len(tracks)))
+        shift = np.stack(shifts)
+        expected = np.stack([track.keypoints for track in tracks])
+        expected[..., :2] += shift[:, None]
+        boxes = np.stack([track.box for track in tracks])
+        boxes[:, :2] += shift
+        spread = np.array([track.uncertainty(time, gap) for track in tracks])
+        found = poses.keypoints.astype(np.float64)
+        areas = boxes[:, 2] * boxes[:, 3]
+        # OKS, with the variance of the place added to that of each keypoint.
+        variances = (
+            areas[:, None] * np.square(2 * np.array(poses.skeleton.sigmas)) + spread[:, None] ** 2
+        )
+        squares = np.square(found[:, None, :, :2] - expected[None, :, :, :2]).sum(axis=-1)
+        both = (found[:, None, :, 2] >= CONFIDENT_SCORE) & (expected[..., 2] >= CONFIDENT_SCORE)
+        weights = both * found[:, None, :, 2] * expected[None, :, :, 2]
+        terms = weights * np.exp(-squares / (2 * np.maximum(variances, 1e-9)))
+        similar = terms.sum(axis=-1) / np.maximum(weights.sum(axis=-1), 1e-9)
+        similar *= both.sum(axis=-1) >= SURE_KEYPOINTS
+        sizes = poses.boxes[:, 2:].prod(axis=1).astype(np.float64)
+        ratio = np.log(np.maximum(sizes[:, None], 1) / np.maximum(areas, 1)) / 2
+        similar *= np.exp(-2 * np.square(ratio))
+        similar = np.maximum(similar, iou(poses.boxes.astype(np.float64), boxes) / 2)
+        means = found[..., 2].mean(axis=1)
+        usual = np.array([track.usual for track in tracks])
+        theirs = own[:, None] == np.array([track.number for track in tracks])
+        shown = means[:, None] >= HIDDEN * usual
+        off = np.median(np.linalg.norm(found[:, None, :, :2] - expected[..., :2], axis=-1), axis=-1)
+        heights = np.array([track.height for track in tracks])
+        shown &= (means[:, None] >= HALF_HIDDEN * usual) | (off <= MAX_HALF_HIDDEN * heights)
+        result: Floats = np.where((own[:, None] == 0) | (theirs & shown), similar, 0.0)
+        return result
+
+    def _found(
+        self,
+        poses: Poses,
+        numbers: NDArray[np.int64],
+        usable: NDArray[np.bool_],
+        around: Floats,
+        sure: Floats,
+        time: float,
+    ) -> None:
+        """Begin tracks with the poses that are nobody's, and see who is inside somebody's box."""
+        persons = [track.box for track in self.tracks if track.id]
+        tentative = {track.number: track for track in self.tracks if not track.id}
+        boxes = poses.boxes.astype(np.float64)
+        for row in range(len(poses)):
+            number = int(numbers[row])
+            if number and number not in tentative:
+                continue
+            inside = any(_part_inside(boxes[row], box) > MAX_INSIDE for box in persons)
+            if number:
+                tentative[number].inside = inside
+            elif usable[row]:
+                self._last_number += 1
+                numbers[row] = self._last_number
+                keypoints = poses.keypoints[row].astype(np.float64)
+                strong = bool(poses.scores[row] >= STRONG_SCORE)
+                self.tracks.append(
+                    Track(
+                        self._last_number, keypoints, around[row].copy(), float(sure[row]), time,
+                        float(keypoints[:, 2].mean()), time, inside=inside, strong=strong,
+                    )
+                )  # fmt: skip
+
+    def _confirm(self, gap: float) -> None:
+        needed = next(hits for seconds, hits in CONFIRMATIONS if gap <= seconds)
+        if self._last_number and gap == 0:
+            needed = CONFIRMATIONS[0][1]
+        for track in self.tracks:
+            if track.id or not track.visible:
+                continue
+            enough = track.hits >= (needed if track.strong else max(needed, 2))
+            if track.inside:
+                enough = track.hits >= CONFIRMATIONS[0][1]
+                enough &= track.time - track.born >= INSIDE_SECONDS
+            if enough or not self.confirm:
+                self._name(track)
+
+    def _name(self, track: Track) -> None:
+        track.id = self._ids[track.number] = len(self._ids) + 1
 
 
-def _update(track: _Track, poses: Poses, row: int, time: float) -> None:
-    keypoints = poses.keypoints[row].astype(np.float64)
-    both = (keypoints[:, 2] >= CONFIDENT_SCORE) & (track.keypoints[:, 2] >= CONFIDENT_SCORE)
-    if time > track.time and both.sum() >= SURE_KEYPOINTS:
-        moved = np.median(keypoints[both, :2] - track.keypoints[both, :2], axis=0)
-        # The mean of old and new, because keypoints are noisier than persons.
-        track.velocity = (track.velocity + moved / (time - track.time)) / 2
-    track.keypoints, track.time = keypoints, time
-    track.box = poses.boxes[row].astype(np.float64)
+def _distinct(poses: Poses, similar: Floats, own: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The poses without those that repeat another which is more like somebody."""
+    if len(poses) < 2:
+        return np.arange(len(poses))
+    best = similar.max(axis=1) if similar.shape[1] else np.zeros(len(poses))
+    areas = poses.boxes[:, 2:].prod(axis=1)
+    # Of about equal poses, the one in the detected box: an expected box may pull a pose along.
+    ranks = poses.scores * (0.1 + best) * np.where(own == 0, 1.0, 0.85)
+    return oks_nms(poses.keypoints, areas, ranks, MAX_OKS, poses.skeleton.sigmas)
 
 
-# Frames whose crops share a batch, where the detector runs on every frame.
-CHUNK = 8
+def _assign(
+    similar: Floats, usable: NDArray[np.bool_], strong: NDArray[np.bool_], tracks: list[Track]
+) -> list[int]:
+    """The track of each pose, -1 for none: strong poses first, and persons before others."""
+    columns = np.full(len(similar), -1)
+    persons = np.array([bool(track.id) for track in tracks], np.bool_)
+    everybody = np.ones(len(tracks), np.bool_)
+    for rows, among in ((strong, persons), (~strong, persons), (everybody[:0], ~persons)):
+        chosen = usable if len(rows) != len(similar) else usable & rows
+        left = np.flatnonzero(chosen & (columns < 0))
+        free = np.flatnonzero(among & ~np.isin(np.arange(len(tracks)), columns))
+        part = similar[np.ix_(left, free)]
+        for row, column in zip(*linear_sum_assignment(part, maximize=True), strict=True):
+            if part[row, column] >= MIN_SIMILARITY:
+                columns[left[row]] = free[column]
+    return columns.tolist()
 
 
-def follow(
-    estimator: PoseEstimator, source: Clip | str | Path, *, every: int = 5, smooth: bool = True
-) -> Iterator[tuple[Frame, Poses]]:
-    """Each frame of a clip or camera ("camera:0") with the poses of its persons and their ids.
-
-    The estimator's detector runs on every `every`-th frame; in the frames between, the boxes are
-    those around the keypoints of the frame before. With `every` of 1 the crops of several frames
-    share batches. Where the full image is the box, it is used only until a person is found.
-    `smooth` smooths the keypoints over time (`Smoother`). Raises UserError where the source cannot
-    be read.
-    """
-    if every < 1:
-        raise UserError(f"every: expected at least 1, found {every}", code="option-invalid")
-    if isinstance(source, Clip):
-        yield from _follow(estimator, source, every, smooth)
+def _update(
+    track: Track, poses: Poses, row: int, box: Floats, shift: Floats, time: float, gap: float
+) -> None:
+    """Move the track to its pose; a half-hidden pose moves it, but replaces nothing."""
+    found = poses.keypoints[row].astype(np.float64)
+    mean = float(found[:, 2].mean())
+    track.quality = mean / max(track.usual, 1e-9)
+    clear = track.quality >= HALF_HIDDEN
+    both = (found[:, 2] >= CONFIDENT_SCORE) & (track.keypoints[:, 2] >= CONFIDENT_SCORE)
+    if both.sum() >= SURE_KEYPOINTS:
+        moved = np.median(found[both, :2] - track.keypoints[both, :2], axis=0)
+    elif clear:
+        center = poses.boxes[row, :2] + poses.boxes[row, 2:] / 2
+        moved = center - (track.box[:2] + track.box[2:] / 2)
     else:
-        with Clip.open(source) as clip:
-            yield from _follow(estimator, clip, every, smooth)
+        moved = shift
+    track.surprise = float(np.hypot(*(moved - shift))) / track.height
+    step = time - track.time
+    if not clear:
+        moved = shift + (moved - shift) * 0.3
+    elif step > 0:
+        velocity = moved / step
+        if track.velocity is not None and track.surprise > MAX_TURN:
+            # Who turned or fell moves at a velocity that is not known yet.
+            track.velocity = None
+        elif track.velocity is None or step > max(0.3, 1.5 * gap):
+            # After a gap: between the observations, whatever was expected meanwhile.
+            track.velocity = velocity
+        else:
+            weight = 1 - np.exp(-step / 0.1)
+            track.velocity = track.velocity + weight * (velocity - track.velocity)
+    track.usual += (mean - track.usual) * (1 - np.exp(-step / (1 if clear else 4)))
+    track.keypoints[:, :2] += moved
+    track.box = np.concatenate([track.box[:2] + shift, track.box[2:]])
+    if clear:
+        known = found[:, 2] >= CONFIDENT_SCORE
+        track.keypoints[known] = found[known]
+        track.keypoints[~known, 2] *= 0.9
+        track.box = _held(track.box, box, step)
+    else:
+        track.box[:2] += moved - shift
+    track.time = time
 
 
-def _follow(
-    estimator: PoseEstimator, clip: Clip, every: int, smooth: bool
-) -> Iterator[tuple[Frame, Poses]]:
-    tracker, smoother = Tracker(), Smoother()
-    full_image = isinstance(estimator.detector, FullImage)
-    persons = Boxes.empty()
-
-    def image(frame: Frame) -> InputImage:
-        due = not len(persons) if full_image else frame.index % every == 0
-        if due:
-            return estimator.image(frame.image)
-        return InputImage.of(frame.image, persons.xywh, persons.scores)
-
-    chunk = CHUNK if every == 1 and not full_image and not clip.live else 1
-    for frames in _chunks(clip, chunk):
-        images = [replace(image(frame), key=frame) for frame in frames]
-        for cropped, poses in estimator.stream(images, select=False):
-            frame: Frame = cropped.key
-            # Boxes between the detector's frames are those of persons that it found.
-            chosen = select(poses, detected=not full_image, min_score=estimator.min_score)
-            poses = poses[chosen]
-            persons = _next_boxes(poses, cropped.box_scores[chosen], frame.image, full_image)
-            poses = replace(poses, track_ids=tracker.update(poses, frame.time))
-            yield frame, smoother(poses, frame.time) if smooth else poses
+def _held(expected: Floats, found: Floats, step: float) -> Floats:
+    """A box that contains the one `found`, and is not suddenly smaller than `expected`."""
+    size = np.maximum(found[2:], expected[2:] * np.exp(-step / SHRINKING))
+    corner = expected[:2] + (expected[2:] - size) / 2
+    return np.concatenate([np.clip(corner, found[:2] + found[2:] - size, found[:2]), size])
 
 
-def _chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
-    remaining = iter(frames)
-    while chunk := list(islice(remaining, size)):
-        yield chunk
-
-
-def _next_boxes(
-    poses: Poses, scores: NDArray[np.float64], image: NDArray[np.uint8], full_image: bool
-) -> Boxes:
-    """The boxes of these persons for the next frame, with the `scores` of their boxes.
-
-    A person with few confident keypoints keeps the box, in which a detector found a person; but not
-    where the box is the full image.
-    """
-    before = poses.boxes.astype(np.float64)
-    boxes = boxes_around(poses.keypoints, before, (image.shape[1], image.shape[0]))
-    if not full_image:
-        return Boxes(boxes, scores)
-    moved = (boxes != before).any(axis=1)
-    return Boxes(boxes[moved], scores[moved])
+def _part_inside(box: Floats, other: Floats) -> float:
+    """The part of a box [x, y, w, h] that is inside the other."""
+    low = np.maximum(box[:2], other[:2])
+    high = np.minimum(box[:2] + box[2:], other[:2] + other[2:])
+    return float(np.maximum(high - low, 0).prod() / max(box[2] * box[3], 1e-9))
