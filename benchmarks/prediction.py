@@ -130,7 +130,8 @@ def _large_file(folder: Path) -> Iterator[Row]:
 
 
 def _cold(folder: Path) -> Iterator[Fact]:
-    command = [str(Path(sys.executable).with_name("hrpose")), "predict", str(EXAMPLE)]
+    program = str(Path(sys.executable).with_name("hrpose"))
+    command = [program, "predict", str(EXAMPLE), "--overwrite"]
     importing = [sys.executable, "-c", "import hrpose"]
     alone = [sys.executable, "-c", "pass"]
     for what, wanted, arguments in (

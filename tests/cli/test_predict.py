@@ -16,6 +16,7 @@ from PIL import Image
 
 from hrpose.cli.main import main
 from hrpose.io import locked
+from hrpose.predict.record import Record
 from tiny_weights import write_tiny_weights
 
 
@@ -217,6 +218,12 @@ def test_other_images_are_still_predicted(
     one_line_about(run(*given, "--out", out, "--batch-size", batch_size), bad, f"[{code}]", code=1)
     names = [image.name for image in images]
     assert [entry["file_name"] for entry in poses_in(out)] == names
+    record = Record(out / "poses.jsonl")
+    failed = [] if spoil is missing else [(bad.name, code)]  # a file that is not there is no image
+    statuses = [(entry.file_name, entry.code) for entry in record]
+    assert statuses == [(names[0], None), *failed, *((name, None) for name in names[1:])]
+    assert record.end is not None
+    assert (record.end["failed"], record.end["complete"]) == (len(failed), True)
     # Neither the bad image nor any temporary file.
     assert names_in(out) == sorted([*names, "poses.json", "poses.jsonl"])
 

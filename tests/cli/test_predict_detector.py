@@ -15,6 +15,7 @@ from hrpose.cli.main import app
 from hrpose.errors import UserError
 from hrpose.predict import inputs
 from hrpose.predict.inputs import Failure, Prediction
+from hrpose.predict.record import Record
 from refusals import check_refusal
 from tiny_detectors import scored_outputs, write_detector
 from tiny_weights import write_tiny_weights
@@ -175,6 +176,10 @@ def test_a_signal_saves_the_results_so_far(
     ran = run(*files, "--detector", "none", "--batch-size", 1)
     assert ran.exit_code == 128 + asked
     assert [entry["file_name"] for entry in entries(tmp_path)] == ["0.png", "1.png"]
+    record = Record(tmp_path / "out" / "poses.jsonl")
+    assert [entry.status for entry in record] == ["ok", "ok"]
+    assert record.end is not None
+    assert not record.end["complete"]
     assert "2 images" in ran.stdout
 
 

@@ -276,7 +276,8 @@ class ImageResults:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.files = self._results.write()
+        complete = self._results.record.entries == len(self._names)
+        self.files = self._results.write(complete=complete)
 
 
 def names(images: Sequence[ImageInput]) -> dict[ImageInput, str]:
