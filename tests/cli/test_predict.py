@@ -426,7 +426,7 @@ def test_a_bad_box_fails_its_image_alone(
         ),
         ('[{"file_name": "photo.jpg"}]', "entry 0"),
         ('[{"file_name": "photo.jpg", "bbox": [1, 2, 3]}]', "entry 0"),
-        ('[{"file_name": "photo.jpg", "bbox": [1, 2, 3, "4"]}]', "entry 0"),
+        ('[{"file_name": "photo.jpg", "bbox": [1, 2, 3, "four"]}]', "entry 0"),
         ('[{"file_name": "photo.jpg", "bbox": [1, 2, 3, NaN]}]', "entry 0"),
         ('[{"file_name": "photo.jpg", "bbox": [1, 2, 3, Infinity]}]', "entry 0"),
         (f'[{{"file_name": "photo.jpg", "bbox": [1, 2, 3, 1{"0" * 400}]}}]', "entry 0"),
