@@ -230,6 +230,7 @@ def predict(
                 )
             except UserError as error:
                 failures.append(error)
+                done += error.code == "stream-lost"  # what came before is saved
             else:
                 done += 1
                 if closed:
