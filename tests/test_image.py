@@ -417,7 +417,7 @@ def test_files_of_proc_are_not_read() -> None:
             "SGI",
             "TGA",
         ]
-    ),  # fmt: skip
+    ),
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=30),
 )
 def test_damaged_bytes_give_a_image_or_a_clear_error(
