@@ -13,8 +13,7 @@ from benchmarks.rows import Fact, timed
 from benchmarks.walkers import Floats, Planted, plant
 from hrpose.poses import Poses
 from hrpose.skeletons import COCO_17
-from hrpose.video import Smoother
-from hrpose.video.offline import ClipPoses, refine_clip
+from hrpose.video import ClipPoses, Smoother, refine_clip
 
 PAIRS = np.array(COCO_17.flip_pairs)
 VIEWS = {"front": 0.0, "45 degrees": np.pi / 4, "side": np.pi / 2}

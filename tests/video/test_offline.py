@@ -14,8 +14,9 @@ from clips import colors, times, write_clip
 from hrpose.detection.factory import FunctionDetector
 from hrpose.poses import Poses
 from hrpose.skeletons import COCO_17
-from hrpose.video import ClipPoses, follow, follow_offline, offline, refine_clip
-from hrpose.video.offline import agree, check_person, smooth_boxes
+from hrpose.video import ClipPoses, follow, follow_offline, refine_clip, tracks
+from hrpose.video.offline import agree, smooth_boxes
+from hrpose.video.tracks import check_person
 from refusals import refused
 from stage import Knowing, crossing
 from tiny_weights import write_tiny_weights
@@ -138,7 +139,7 @@ def test_times_may_repeat() -> None:
 def test_long_clips_are_joined_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = [joined(one(10.0 * i, id=1), one(300, id=2)) for i in range(23)]
     whole = clip(frames)
-    monkeypatch.setattr(offline, "_JOINED", 5)
+    monkeypatch.setattr(tracks, "_JOINED", 5)
     for one_by_one, at_once in zip(clip(frames), whole, strict=True):
         np.testing.assert_array_equal(one_by_one.keypoints, at_once.keypoints)
         assert one_by_one.track_ids.tolist() == [1, 2]

@@ -5,10 +5,11 @@ for frame, poses in hrpose.video.follow(estimator, "clip.mp4"):
 """
 
 from hrpose.video.following import follow
-from hrpose.video.offline import ClipPoses, follow_offline, refine_clip
+from hrpose.video.offline import follow_offline, refine_clip
 from hrpose.video.reading import Clip, Frame
 from hrpose.video.smoothing import Smoother
 from hrpose.video.tracking import Tracker
+from hrpose.video.tracks import ClipPoses
 from hrpose.video.writing import Recorder
 
 __all__ = [
