@@ -345,8 +345,12 @@ def test_every_command_treats_an_odd_file_alike(base: Base, tmp_path: Path, row:
     findings = json.loads((tmp_path / "check.json").read_bytes())["findings"]
     malformed = [each["detail"] for each in findings if each["kind"] == "malformed"]
     by_row = [kind for kind in row.kinds if kind is not rules.BOX_OUTSIDE]
-    assert bool(malformed) == bool(by_row or of_file), output
-    assert all(any(kind.found in detail for detail in malformed) for kind in by_row), malformed
+    # Boxes have kinds of their own.
+    entries = [kind for kind in by_row if kind is not rules.CORNERS]
+    assert bool(malformed) == bool(entries or of_file), output
+    assert all(any(kind.found in detail for detail in malformed) for kind in entries), malformed
+    if rules.CORNERS in row.kinds:
+        assert "box-corners" in output
     assert code == ("found" if findings else "")
     assert bool(findings) or not (unlabeled or said or of_file)
 
@@ -409,6 +413,36 @@ def test_every_command_treats_an_odd_file_alike(base: Base, tmp_path: Path, row:
     results = json.loads((tmp_path / "out" / "results.json").read_bytes())
     ours = list(report.metrics.values())[:10]
     assert ours == pytest.approx(pycocotools(repaired, results), abs=1e-9)
+
+
+def test_labels_are_scaled_to_resized_images(base: Base, tmp_path: Path) -> None:
+    def doubled(document: Document) -> None:
+        document["images"][0] |= {"width": 640, "height": 480}
+        (person,) = (a for a in document["annotations"] if a["image_id"] == 1)
+        person["bbox"] = [2 * value for value in person["bbox"]]
+        person["keypoints"] = (
+            (np.reshape(person["keypoints"], (-1, 3)) * [2, 2, 1]).ravel().tolist()
+        )
+        person["area"] *= 4
+
+    document = copy.deepcopy(base.document)
+    doubled(document)
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    command = ("data", "convert", "coco", path, tmp_path / "new", "--scale-to-images", "--images")
+    code, output = run(*command, base.folder / "images")
+    assert code == ""
+    assert "labels of 1 of 4 images were scaled" in output
+    scaled = json.loads((tmp_path / "new" / "annotations.json").read_bytes())
+    assert [image["width"] for image in scaled["images"]] == [320] * 4
+    for new, old in zip(scaled["annotations"], base.document["annotations"], strict=True):
+        for key in ("bbox", "keypoints", "area"):
+            np.testing.assert_allclose(new[key], old[key], atol=1e-3)
+    document["images"][0]["height"] = 481 * 2
+    path.write_text(json.dumps(document), encoding="utf-8")
+    assert run(*command[:4], tmp_path / "other", *command[5:], base.folder / "images")[0] == (
+        "size-differs"
+    )
 
 
 def test_there_are_as_many_files_as_tools_have_habits() -> None:

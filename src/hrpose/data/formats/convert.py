@@ -57,7 +57,9 @@ def to_coco(
     found = SOURCES[name].read(source, options)
     if options.scale_to_images and found.files is not None:
         images = tuple(_scaled(image, found.files) for image in found.images)
-        found = replace(found, images=images)
+        count = sum(a is not b for a, b in zip(images, found.images, strict=True))
+        note = f"labels of {count:,} of {len(images):,} images were scaled to the images' sizes"
+        found = replace(found, images=images, notes=(*found.notes, note))
     written = documents(found)
     files = {f"{name}.json": json.dumps(document) for name, document in written.items()}
     if found.skeleton not in SHIPPED.values():
