@@ -1,6 +1,7 @@
 """Annotations of tools and tables, damaged beside intact images."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,11 @@ from hrpose.data.formats.convert import documents
 from hrpose.data.formats.pose_set import ReadOptions
 from hrpose.data.images import ImageFiles
 
-SOURCE_NAMES = ("yolo", "yolo-yaml", "cvat", "cvat-video", "label-studio", "labelme", "csv")
+SOURCE_NAMES = (
+    *("yolo", "yolo-yaml", "cvat", "cvat-video", "label-studio", "labelme", "csv"),
+    *("deeplabcut", "deeplabcut-several"),
+)
+FILES = Path(exports.__file__).parent / "files"
 
 
 def source(name: str) -> Callable[[Path], Target]:
@@ -26,11 +31,15 @@ def source(name: str) -> Callable[[Path], Target]:
             "label-studio": (exports.label_studio, "project-1.json"),
             "labelme": (exports.labelme, "labels/a.json"),
             "csv": (exports.csv_table, "labels.csv"),
+            "deeplabcut": (_deeplabcut("deeplabcut.csv"), "deeplabcut.csv"),
+            "deeplabcut-several": (_deeplabcut("deeplabcut-several.csv"), "deeplabcut-several.csv"),
         }[name]
         root = folder / "source"
         made, path = write(root), root / damaged
         given = ReadOptions(ImageFiles(root / "images") if name == "labelme" else None)
-        read_source = SOURCES[name.removesuffix("-yaml").removesuffix("-video")].read
+        read_source = SOURCES[
+            name.removesuffix("-yaml").removesuffix("-video").removesuffix("-several")
+        ].read
 
         def read(data: bytes) -> None:
             path.write_bytes(data)
@@ -39,3 +48,11 @@ def source(name: str) -> Callable[[Path], Target]:
         return [path.read_bytes()], read
 
     return target
+
+
+def _deeplabcut(name: str) -> Callable[[Path], Path]:
+    def write(root: Path) -> Path:
+        exports.images(root / "labeled-data" / "clip")
+        return Path(shutil.copy(FILES / name, root / name))
+
+    return write

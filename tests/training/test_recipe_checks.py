@@ -170,6 +170,14 @@ def test_boxes_of_other_persons(persons: PersonTable) -> None:
     assert "100% of the labeled keypoints" in warning
 
 
+def test_boxes_that_are_far_too_large(persons: PersonTable) -> None:
+    boxes = persons.boxes.copy()
+    boxes[:, 2:] *= 4
+    (warning, *_) = texts(case(replace(persons, boxes=boxes)))
+    assert "boxes are more than 3 times" in warning
+    assert "two corners" in warning
+
+
 def skeleton(*names: str, pairs: tuple[tuple[int, int], ...] = ()) -> Skeleton:
     return Skeleton("mine", names, flip_pairs=pairs)
 

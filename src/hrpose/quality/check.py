@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Container, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,7 +149,7 @@ def boxes(labels: Labels, skipped: Container[str] = ()) -> Iterator[Finding]:
     second = labels.boxes[:, 2:]  # the other corner, if the box is corners
     corners = ((start >= 0) & (second > start) & (second <= size + EDGE)).all(axis=1)
     corners &= _hold(labels, np.concatenate([start, second - start], axis=1))
-    ratio = _ratio(labels)
+    ratio = box_ratios(labels.boxes, labels.keypoints)
     for person in range(len(labels)):
         name = labels.file_names[int(labels.image_index[person])]
         if name in skipped:
@@ -176,17 +177,20 @@ def _hold(labels: Labels, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
     return hold
 
 
-def _ratio(labels: Labels) -> NDArray[np.float64]:
-    """(n,): the longer side of the box, relative to what the keypoints span; 0 where less than half
-    of them, or fewer than three, are labeled.
+def box_ratios(
+    boxes_xywh: NDArray[np.float64], keypoints: NDArray[np.floating[Any]]
+) -> NDArray[np.float64]:
+    """(n,): the longer side of the boxes (n, 4), relative to what the keypoints (n, k, 3) span.
+
+    0 where less than half of them, or fewer than three, are labeled.
     """
-    points, mask = labels.keypoints[..., :2], labels.labeled[..., None]
+    points, mask = keypoints[..., :2].astype(np.float64), keypoints[..., 2:] > 0
     low = np.where(mask, points, np.inf).min(axis=1, initial=np.inf)
     high = np.where(mask, points, -np.inf).max(axis=1, initial=-np.inf)
     span = (high - low).max(axis=1, initial=-np.inf)
-    counts = labels.labeled.sum(axis=1)
-    enough = (counts >= 3) & (2 * counts >= len(labels.names)) & (span > 1)
-    return np.where(enough, labels.boxes[:, 2:].max(axis=1) / np.where(enough, span, 1), 0)
+    counts = mask.sum(axis=(1, 2))
+    enough = (counts >= 3) & (2 * counts >= keypoints.shape[1]) & (span > 1)
+    return np.where(enough, boxes_xywh[:, 2:].max(axis=1) / np.where(enough, span, 1), 0)
 
 
 def duplicate_persons(labels: Labels) -> Iterator[Finding]:

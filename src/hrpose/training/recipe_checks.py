@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hrpose.codec import sigma_for
 from hrpose.data.persons import PersonTable
 from hrpose.models.convert import Weights
+from hrpose.quality.check import TOO_LARGE, box_ratios
 from hrpose.skeleton import Skeleton, guess_flip_pairs, one_sided
 from hrpose.skeletons import MPII_16
 from hrpose.training.recipe import Recipe
@@ -228,6 +229,15 @@ def _annotations(case: Case) -> Iterator[Finding]:
             "found what look like shares of the image; multiply by its width and height",
         )
         return
+    ratios = box_ratios(case.train.boxes, case.train.keypoints)
+    large = int((ratios > TOO_LARGE).sum())
+    if large > 0.1 * (ratios > 0).sum():
+        yield Finding(
+            "warning",
+            f"{large} of {int((ratios > 0).sum())} boxes are more than {TOO_LARGE:g} times as long "
+            "as what their keypoints span: the person fills a small part of its crop; check that "
+            "'bbox' is [x, y, width, height] (not two corners) of one person",
+        )
     start, size = np.split(case.train.boxes[:, None], 2, axis=-1)
     reach = size * (case.recipe.data.padding - 1) / 2
     inside = (points >= start - reach) & (points <= start + size + reach)
