@@ -76,7 +76,7 @@ class Scene(Clip):
         size_wh: tuple[int, int] = SIZE_WH,
         seed: int = 0,
     ) -> None:
-        self.name, self.live, self.damage = name, False, None
+        self.name, self.live, self.sound_file = name, False, None
         self._rate, self.persons, self.covers = rate, persons, covers or []
         self.count = max(2, round(seconds * rate))
         self.background = background(np.random.default_rng(seed), size_wh)

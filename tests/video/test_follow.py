@@ -6,9 +6,11 @@ import pytest
 import hrpose
 from clips import colors, times, write_clip
 from hrpose.detection.factory import FunctionDetector
+from hrpose.geometry import iou
+from hrpose.synthetic import render_image
 from hrpose.video import Clip, follow
 from refusals import refused
-from stage import Knowing, Scene, crossing
+from stage import RATE, Knowing, Scene, crossing
 from tiny_weights import write_tiny_weights
 
 
@@ -120,3 +122,93 @@ def test_track_needs_only_the_clip(tmp_path: Path) -> None:
             assert poses.draw().shape == frame.image.shape
     with pytest.raises(TypeError, match="min_score"):
         next(hrpose.track(path, how, min_score=0.5))
+
+
+def walking(places: list[float], seed: int = 1) -> Scene:
+    """One person, whose left edge is at each place in each frame."""
+    actor = render_image(np.random.default_rng(seed), (128, 160), 1)
+    images, keypoints, boxes = [], [], []
+    for index, x in enumerate(map(round, places)):
+        image = np.full((160, 700, 3), 90, np.uint8)
+        image[:, x : x + 128][actor.masks[0]] = actor.image[actor.masks[0]]
+        image[0, 0, 0] = index
+        images.append(image)
+        keypoints.append(actor.keypoints + np.array([x, 0, 0]))
+        boxes.append(actor.boxes + np.array([x, 0, 0, 0]))
+    seen = np.ones((len(places), 1), np.bool_)
+    return Scene(images, np.array(keypoints), np.array(boxes), seen)
+
+
+class Near(Knowing):
+    """A network that finds a person only in a box around the person, and guesses in others."""
+
+    def stream(self, images, **options):  # type: ignore[no-untyped-def]
+        for image, poses in super().stream(images, **options):
+            frame = int(image.pixels[0, 0, 0])
+            off = iou(image.boxes.astype(np.float64), self.scene.boxes[frame]).max(axis=1) < 0.4
+            poses.keypoints[off, :, 2] = 0.25
+            poses.scores[off] = 0.22
+            yield image, poses
+
+
+def errors(scene: Scene, results: list) -> list[float]:
+    """The median error of the keypoints in each frame, in pixels; infinite without a pose."""
+    return [
+        min(
+            [
+                float(np.median(np.linalg.norm(pose[:, :2] - truth[0, :, :2], axis=1)))
+                for pose in poses.keypoints
+            ],
+            default=np.inf,
+        )
+        for (_, poses), truth in zip(results, scene.keypoints, strict=True)
+    ]
+
+
+def test_a_calm_clip_needs_the_detector_rarely(tmp_path: Path) -> None:
+    scene = walking([200] * 90)
+    estimator = Near(scene)
+    list(follow(estimator, scene.write(tmp_path / "calm.mkv"), smooth=False))
+    assert len(estimator.asked) <= 3 + 2 * 90 / RATE
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [20 + 30 * frame for frame in range(18)],
+        [100] * 20 + [350] * 20,
+        [300 + 200 * np.sin(frame / 8) for frame in range(40)],
+    ],
+    ids=["a runner", "a jump", "to and fro"],
+)
+def test_a_person_who_moves_is_in_place_in_every_frame(tmp_path: Path, places: list[float]) -> None:
+    scene = walking(places)
+    results = list(follow(Near(scene), scene.write(tmp_path / "fast.mkv"), smooth=False))
+    assert max(errors(scene, results)) < 8
+
+
+def test_one_walker_has_one_id_at_two_frames_a_second(tmp_path: Path) -> None:
+    scene = walking([20 + 75 * frame for frame in range(8)])
+    path = write_clip(tmp_path / "slow.mkv", scene.images, times(8, 2), codec="ffv1", pixels="bgr0")
+    results = list(follow(Near(scene), path, smooth=False))
+    assert [poses.track_ids.tolist() for _, poses in results] == [[1]] * 8
+
+
+def test_a_person_is_returned_from_the_first_frame_of_a_file(tmp_path: Path) -> None:
+    """And from a camera when confirmed, because its frames do not wait."""
+    scene = walking([200] * 12)
+    path = scene.write(tmp_path / "still.mkv")
+    assert [len(poses) for _, poses in follow(Near(scene), path)] == [1] * 12
+    with Clip.open(path) as clip:
+        clip.live = True
+        counts = [len(poses) for _, poses in follow(Near(scene), clip)]
+    assert counts == [0, 0] + [1] * 10
+
+
+def test_what_a_detector_finds_for_a_moment_is_nobody(tmp_path: Path) -> None:
+    scene = walking([200] * 30)
+    scene.seen[:] = False
+    scene.seen[10:12] = True
+    results = list(follow(Near(scene), scene.write(tmp_path / "moment.mkv"), detect_every=0))
+    assert [len(poses) for _, poses in results] == [0] * 30
+    assert [frame.index for frame, _ in results] == list(range(30))

@@ -8,7 +8,7 @@ observations, as in OC-SORT (Cao et al., CVPR 2023), and a half-hidden pose move
 of the person, but does not replace it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,16 +32,17 @@ MAX_COASTING = 0.5
 # Detections that make a person of a track, by the seconds between frames: the fewer frames, the
 # fewer show anybody.
 CONFIRMATIONS = ((0.15, 3), (0.3, 2), (np.inf, 1))
-# What is inside the box of a person, by this part of its own box, is probably a piece of that person,
-# and becomes another one only after so many seconds.
+# What is inside the box of a person, by this part of its own box, is probably a piece of that
+# person, and becomes another one only after so many seconds.
 MAX_INSIDE = 0.4
 INSIDE_SECONDS = 2.5
 # A detected box that is inside that of a pose by this part of its own supports it.
 SUPPORTING_PART = 0.7
 # Seconds without a detection after which a track that is no person yet is forgotten.
 MAX_TENTATIVE = 0.25
-# Keypoint scores relative to the person's usual ones: a pose with less is half-hidden, and one in
-# the box in which a person was merely expected does not show the person.
+# Keypoint scores relative to the person's usual ones: with them a pose is clear; with less it is
+# half-hidden, or does not show the person who was expected in its box.
+CLEAR = 0.9
 HALF_HIDDEN = 0.75
 HIDDEN = 0.5
 # Seconds in which the box may shrink to a third: persons do not shrink, they are covered.
@@ -59,7 +60,8 @@ PLACE, UNKNOWN_SPEED, CHANGE_OF_SPEED, PART_OF_SPEED, OUT_OF_SIGHT = 0.03, 4.0, 
 class Track:
     """A person, or what may become one: the state at `time` in seconds.
 
-    `keypoints` (k, 3) and `box` (4,) in pixels, `velocity` (2,) in pixels/s, None until known.
+    `keypoints` (k, 3) and `box` (4,) in pixels, `velocity` (2,) in pixels/s, None until known;
+    `steady` is the same over a longer time: the last poses before somebody is hidden mislead.
     `usual` is the mean keypoint score when the person is not hidden, `box_score` that of the last
     box that a detector found. `id` is 0 until confirmed. `visible`: assigned in the last frame.
     """
@@ -72,6 +74,7 @@ class Track:
     usual: float
     born: float
     velocity: Floats | None = None
+    steady: Floats = field(default_factory=lambda: np.zeros(2))
     id: int = 0
     hits: int = 1
     missed: int = 0
@@ -97,7 +100,10 @@ class Track:
         """(2,) the motion in pixels up to `time`, at constant velocity for a while."""
         if self.velocity is None:
             return np.zeros(2)
-        return self.velocity * min(time - self.time, max(MAX_COASTING, gap))
+        unseen = time - self.time
+        if unseen <= gap:
+            return self.velocity * unseen
+        return self.steady * min(unseen, max(MAX_COASTING, gap))
 
     def uncertainty(self, time: float, gap: float) -> float:
         """The standard deviation of the place in pixels; frames are `gap` seconds apart."""
@@ -195,6 +201,8 @@ class Tracker:
                 track.missed = 0
                 track.box_score = float(sure[row])
                 track.strong |= bool(poses.scores[row] >= STRONG_SCORE)
+            else:
+                track.missed += detected
             numbers[row] = track.number
         self._found(poses, numbers, usable & (own == 0), around, sure, time)
         self._confirm(gap)
@@ -204,7 +212,7 @@ class Tracker:
         """Confirm those whom the end of a clip left without the chance to be seen again."""
         for track in self.tracks:
             often = track.strong or track.hits > 1
-            if track.visible and often and not (track.id or track.inside):
+            if track.visible and often and not (track.id or track.inside or track.missed):
                 self._name(track)
 
     def _gap_at(self, time: float) -> float:
@@ -213,7 +221,7 @@ class Tracker:
     def _alive(self, track: Track, time: float) -> bool:
         if track.id:
             return time - track.time <= self.keep
-        return track.missed < 2 or time - track.time <= MAX_TENTATIVE
+        return track.missed < 2 or (track.missed < 4 and time - track.time <= MAX_TENTATIVE)
 
     def _similarities(
         self,
@@ -256,6 +264,9 @@ class Tracker:
         off = np.median(np.linalg.norm(found[:, None, :, :2] - expected[..., :2], axis=-1), axis=-1)
         heights = np.array([track.height for track in tracks])
         shown &= (means[:, None] >= HALF_HIDDEN * usual) | (off <= MAX_HALF_HIDDEN * heights)
+        # Who was hidden is back when as clear as before, about.
+        visible = np.array([track.visible for track in tracks])
+        shown &= visible | (means[:, None] >= CLEAR * usual)
         result: Floats = np.where((own[:, None] == 0) | (theirs & shown), similar, 0.0)
         return result
 
@@ -355,6 +366,7 @@ def _update(
     else:
         moved = shift
     track.surprise = float(np.hypot(*(moved - shift))) / track.height
+    clear &= track.quality >= CLEAR or track.surprise <= MAX_HALF_HIDDEN
     step = time - track.time
     if not clear:
         moved = shift + (moved - shift) * 0.3
@@ -365,10 +377,12 @@ def _update(
             track.velocity = None
         elif track.velocity is None or step > max(0.3, 1.5 * gap):
             # After a gap: between the observations, whatever was expected meanwhile.
-            track.velocity = velocity
+            track.velocity = track.steady = velocity
         else:
-            weight = 1 - np.exp(-step / 0.1)
-            track.velocity = track.velocity + weight * (velocity - track.velocity)
+            fast, slow = (1 - np.exp(-step / seconds) for seconds in (0.1, 0.5))
+            track.velocity = track.velocity + fast * (velocity - track.velocity)
+            if track.quality >= CLEAR:
+                track.steady = track.steady + slow * (velocity - track.steady)
     track.usual += (mean - track.usual) * (1 - np.exp(-step / (1 if clear else 4)))
     track.keypoints[:, :2] += moved
     track.box = np.concatenate([track.box[:2] + shift, track.box[2:]])
