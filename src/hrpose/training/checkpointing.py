@@ -202,6 +202,9 @@ class LastCheckpoints(Checkpoint):
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Averages over all processes are computed when they are first read, in the first process by
+        # its progress bar, and the others have to take part before they wait for the file.
+        _ = trainer.callback_metrics
         self.save(trainer)
         if self._should_stop(trainer) and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
             self._stop(trainer)
