@@ -11,7 +11,7 @@ from benchmarks.rows import Fact, Row
 from hrpose.codec import Codec
 from hrpose.metadata import IMAGENET_MEAN, IMAGENET_STD
 from hrpose.models.hrnet import HRNet, Normalize
-from hrpose.training.losses import weighted_mse
+from hrpose.training.module import weighted_mse
 
 BATCH = 32
 

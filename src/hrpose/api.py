@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hrpose.detection.factory import AnyDetector, open_detector
+from hrpose.detection.person_detector import AnyDetector, open_detector
 from hrpose.errors import missing
 from hrpose.estimator import PoseEstimator
 from hrpose.input_image import ImageSource

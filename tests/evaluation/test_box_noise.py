@@ -9,7 +9,7 @@ import pytest
 from hrpose.data.coco import read_annotations
 from hrpose.data.images import ImageFiles
 from hrpose.estimator import PoseEstimator
-from hrpose.evaluation.box_noise import AMOUNTS, add_noise, box_noise
+from hrpose.evaluation.predictions import AMOUNTS, add_noise, box_noise
 from hrpose.geometry import Crop
 from hrpose.metadata import Metadata
 from hrpose.skeletons import COCO_17

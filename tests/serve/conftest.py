@@ -20,7 +20,7 @@ from PIL import Image
 from starlette.types import ASGIApp
 
 from hrpose.detection import open_detector
-from hrpose.detection.factory import AnyDetector
+from hrpose.detection.person_detector import AnyDetector
 from hrpose.metadata import Metadata
 from hrpose.serve.app import create_app
 from hrpose.serve.inference import Batcher, Service

@@ -7,7 +7,8 @@ import torch
 import golden_rules
 from hrpose.codec import encode
 from hrpose.detection import person_detector
-from hrpose.training.losses import accuracy, box_loss, center_loss, ohkm, peak, weighted_mse
+from hrpose.training.module import accuracy, ohkm, peak, weighted_mse
+from hrpose.training.person_detector.module import box_loss, center_loss
 
 
 def loss_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -16,8 +16,7 @@ from hrpose.data.packed import PackSettings, write_pack
 from hrpose.metadata import Metadata
 from hrpose.models import HRNet
 from hrpose.synthetic import write_dataset
-from hrpose.training.losses import ohkm, peak, weighted_mse
-from hrpose.training.module import DebugImages, PoseModule
+from hrpose.training.module import DebugImages, PoseModule, ohkm, peak, weighted_mse
 from hrpose.training.recipe import load_recipe
 from refusals import refused
 

@@ -5,7 +5,7 @@ import pytest
 
 import hrpose
 from clips import colors, times, write_clip
-from hrpose.detection.factory import FunctionDetector
+from hrpose.detection.person_detector import FunctionDetector
 from hrpose.geometry import iou
 from hrpose.synthetic import render_image
 from hrpose.video import Clip, follow

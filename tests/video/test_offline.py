@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import hrpose
 from clips import colors, times, write_clip
-from hrpose.detection.factory import FunctionDetector
+from hrpose.detection.person_detector import FunctionDetector
 from hrpose.poses import Poses
 from hrpose.skeletons import COCO_17
 from hrpose.video import ClipPoses, follow, follow_offline, refine_clip, tracks

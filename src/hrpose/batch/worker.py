@@ -137,7 +137,7 @@ class Choices:
 
     def settings(self, estimator: "PoseEstimator") -> dict[str, Any]:
         """All that decides the results, as it is on this machine: hashes, not names of files."""
-        from hrpose.detection.factory import detector_file
+        from hrpose.detection.person_detector import detector_file
         from hrpose.weights import find
 
         file = detector_file(self.detector)

@@ -1,6 +1,6 @@
 """Detecting persons: boxes with scores, in which the estimator looks for keypoints."""
 
-from hrpose.detection.factory import open_detector
+from hrpose.detection.person_detector import open_detector
 from hrpose.estimator import Detector
 from hrpose.geometry import Boxes
 

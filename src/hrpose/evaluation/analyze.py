@@ -16,7 +16,6 @@ from hrpose.data.images import ImageFiles, compare_sizes
 from hrpose.data.rules import note_lines
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
-from hrpose.evaluation.box_noise import BoxNoise, box_noise
 from hrpose.evaluation.error_analysis import (
     MIN_OKS,
     UNMATCHED,
@@ -33,6 +32,7 @@ from hrpose.evaluation.error_analysis import (
     read_predicted,
     read_truth,
 )
+from hrpose.evaluation.predictions import BoxNoise, box_noise
 from hrpose.geometry import Crop, box_around, transform, warp, xywh_to_xyxy
 from hrpose.metadata import Calibration, Metadata, metadata_of, write_with_metadata
 from hrpose.metrics.calibration import Presence, Reliability, fit_calibration, presence, reliability

@@ -19,7 +19,7 @@ from hrpose.data.formats.mpii import PckhTruth, pckh_truth
 from hrpose.data.images import ImageFiles, compare_sizes
 from hrpose.data.persons import PersonTable
 from hrpose.data.rules import note_lines
-from hrpose.detection.factory import AnyDetector, open_detector
+from hrpose.detection.person_detector import AnyDetector, open_detector
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.predictions import (

@@ -24,7 +24,6 @@ from hrpose.models.hrnet import HRNet
 from hrpose.poses import Poses
 from hrpose.training.base_module import MicroBatches, NetworkModule
 from hrpose.training.distributed import gather
-from hrpose.training.losses import accuracy, ohkm, peak, weighted_mse
 from hrpose.training.recipe import Recipe
 from hrpose.viz import draw, grid, overlay
 
@@ -232,3 +231,66 @@ class PoseModule(MicroBatches, NetworkModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         checkpoint[Metadata.keys[0]] = self.metadata.to_json()
+
+
+def weighted_mse(heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Half the mean squared error, each keypoint's heatmap scaled by its weight first.
+
+    `heatmaps` and `targets` (n, k, h, w), `weights` (n, k). As in the official code the weight is
+    squared with the error, and an unlabeled keypoint (weight 0) still counts in the mean.
+    """
+    difference = (heatmaps - targets) * weights[..., None, None]
+    return 0.5 * difference.square().mean()
+
+
+def ohkm(heatmaps: Tensor, targets: Tensor, weights: Tensor, top: int = 8) -> Tensor:
+    """Online hard keypoint mining: `weighted_mse` over the `top` worst keypoints of each person.
+
+    Shapes as there; `top` is at most k. From Chen et al., "Cascaded Pyramid Network" (CVPR 2018);
+    the official code has it for HRNet, the paper's results are without it.
+    """
+    difference = (heatmaps - targets) * weights[..., None, None]
+    per_keypoint = 0.5 * difference.square().mean(dim=(-2, -1))
+    return per_keypoint.topk(top, dim=-1).values.mean()
+
+
+def peak(heatmaps: Tensor, targets: Tensor, weights: Tensor, sharpness: float = 10.0) -> Tensor:
+    """Cross-entropy of each heatmap, as a distribution over its cells, and its target.
+
+    Shapes as in `weighted_mse`. The distribution is the softmax of `sharpness` times the heatmap.
+    The gradient of the squared error is small where a heatmap is flat; this one is greatest there,
+    on keypoints that are not learned yet.
+    """
+    target = targets.flatten(2)
+    log_share = (sharpness * heatmaps.flatten(2)).log_softmax(-1)
+    share = target / target.sum(-1, keepdim=True).clamp_min(1e-6)
+    return -((share * log_share).sum(-1) * weights).mean()
+
+
+def accuracy(heatmaps: Tensor, targets: Tensor, threshold: float = 0.5) -> Tensor:
+    """PCK on heatmaps: the share of peaks that are near the target's, averaged over keypoints.
+
+    `heatmaps` and `targets` (n, k, h, w); returns a number in [0, 1]. Near means that the distance,
+    with x in tenths of the width and y in tenths of the height, is below `threshold`. As in the
+    official code, a keypoint counts where the target's peak is beyond the second column and row, a
+    heatmap without a positive value has its peak at (0, 0), and keypoints that never count are left
+    out of the mean. The official code divides x by the height and y by the width, by mistake, so
+    the values differ a little for inputs that are not square.
+    """
+    height, width = heatmaps.shape[-2:]
+    tenths = torch.tensor([width, height], device=heatmaps.device) / 10
+    truth = _peaks(targets)
+    near = ((_peaks(heatmaps) - truth) / tenths).norm(dim=-1) < threshold
+    counts = (truth > 1).all(dim=-1)
+    counted = counts.sum(dim=0)
+    shares = (near & counts).sum(dim=0) / counted.clamp(min=1)
+    mean: Tensor = shares.sum() / (counted > 0).sum().clamp(min=1)
+    return mean
+
+
+def _peaks(heatmaps: Tensor) -> Tensor:
+    """(n, k, 2): the highest pixel (x, y) of each heatmap."""
+    values, index = heatmaps.detach().flatten(-2).max(dim=-1)
+    width = heatmaps.shape[-1]
+    points = torch.stack([index % width, index // width], dim=-1)
+    return points * (values > 0)[..., None]

@@ -82,7 +82,7 @@ class Loss(Part):
     top: Annotated[int, Field(ge=1)] = 8
     """For `ohkm`: the number of keypoints of each person that count, the worst first."""
     peak: Annotated[float, Field(ge=0)] = 0.0
-    """For `mse`: the weight of `hrpose.training.losses.peak`, which is added."""
+    """For `mse`: the weight of `hrpose.training.module.peak`, which is added."""
     keypoint_weights: bool = True
     """Scale the loss of each keypoint by the skeleton's weight; the official trainings do not."""
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from hrpose import weights
 from hrpose.cli.main import app
-from hrpose.detection.factory import builtin_file
+from hrpose.detection.person_detector import builtin_file
 from hrpose.metadata import DetectorMetadata
 from hrpose.models import checkpoint
 from hrpose.models.batchnorm_folding import is_folded, unfold

@@ -269,7 +269,7 @@ def check_device(golden: Golden, device: "torch.device") -> Iterator[Check]:
 
 def check_losses(golden: Golden, arrays: Arrays) -> Iterator[Check]:
     """The mean squared error, with and without keypoint weights, and hard keypoint mining."""
-    from hrpose.training.losses import ohkm, weighted_mse
+    from hrpose.training.module import ohkm, weighted_mse
 
     numbers, facts = golden.arrays("pipeline"), golden.facts("pipeline")
     targets, weights = (numbers[f"target_256x192_{part}"][:3] for part in ("heatmaps", "weights"))

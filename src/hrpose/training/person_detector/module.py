@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from hrpose.detection import person_detector
 from hrpose.detection.person_detector import persons, read_maps
@@ -16,7 +17,6 @@ from hrpose.metrics.boxes import BoxScores, evaluate_boxes, matched
 from hrpose.metrics.calibration import fit_confidence
 from hrpose.models.hrnet import HRNet
 from hrpose.training.base_module import NetworkModule
-from hrpose.training.losses import box_loss, center_loss
 from hrpose.training.person_detector.dataset import DetectorSample
 from hrpose.training.recipe import DetectorRecipe
 
@@ -108,3 +108,34 @@ class DetectorModule(NetworkModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[DetectorMetadata.keys[0]] = self.metadata.to_json()
+
+
+def center_loss(logits: Tensor, heat: Tensor, counts: Tensor) -> Tensor:
+    """Penalty-reduced focal loss ("Objects as Points", equation 1: alpha 2, beta 4).
+
+    `logits`, `heat` and `counts` (n, h, w); cells where `counts` is 0 are not background.
+    """
+    p = torch.sigmoid(logits)
+    positive = (heat == 1).float()
+    missed = (1 - p) ** 2 * F.softplus(-logits)
+    false = (1 - heat) ** 4 * p**2 * F.softplus(logits)
+    total = (positive * missed + (1 - positive) * counts * false).sum()
+    return total / positive.sum().clamp(min=1)
+
+
+def box_loss(predicted: Tensor, true: Tensor, weights: Tensor) -> Tensor:
+    """1 - generalized IoU (Rezatofighi et al., CVPR 2019), averaged over persons.
+
+    `predicted` and `true` are distances to the sides (n, 4, h, w) from the same cells; `weights`
+    (n, h, w) sum to 1 over a person.
+    """
+    low, high = torch.minimum(predicted, true), torch.maximum(predicted, true)
+
+    def area(d: Tensor) -> Tensor:
+        return (d[:, 0] + d[:, 2]) * (d[:, 1] + d[:, 3])
+
+    common = area(low)
+    union = area(predicted) + area(true) - common
+    hull = area(high)
+    giou = common / union - (hull - union) / hull
+    return ((1 - giou) * weights).sum() / weights.sum().clamp(min=1)

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from hrpose.detection import Boxes, open_detector
-from hrpose.detection import factory as opening
-from hrpose.detection.factory import FunctionDetector
+from hrpose.detection import person_detector as opening
+from hrpose.detection.person_detector import FunctionDetector
 from hrpose.estimator import FullImage
 from refusals import refused
 from tiny_detectors import grid_outputs, scored_outputs, write_detector
