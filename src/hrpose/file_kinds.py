@@ -55,6 +55,7 @@ TEXT = FileKind("other", "text file")
 EMPTY = FileKind("other", "empty file")
 UNKNOWN = FileKind("unknown", "file of an unknown kind")
 
+_SOUND = FileKind("other", "sound file")
 _GIF = FileKind("image", "GIF image", None)
 _HEIC = FileKind("image", "HEIC image")
 _MP4, _MOV = FileKind("clip", "MP4 clip"), FileKind("clip", "QuickTime clip")
@@ -81,7 +82,6 @@ _SIGNATURES = [
     (0, b"\0\0\x01\xba", FileKind("clip", "MPEG program stream")),
     (0, b"\0\0\x01\xb3", FileKind("clip", "MPEG clip")),
     (0, b"\x06\x0e\x2b\x34\x02\x05\x01\x01", FileKind("clip", "MXF clip")),
-    (0, b"OggS", FileKind("clip", "Ogg file")),
     (0, b"DKIF", FileKind("clip", "IVF clip")),
     (0, b"YUV4MPEG2", FileKind("clip", "YUV4MPEG clip")),
     (0, b"nut/multimedia container", FileKind("clip", "NUT clip")),
@@ -108,8 +108,8 @@ _SIGNATURES = [
     (0, b"DDS ", FileKind("other", "DDS texture")),
     (0, b"\x76\x2f\x31\x01", FileKind("other", "OpenEXR image")),
     (0, b"SIMPLE  =", FileKind("other", "FITS image")),
-    (0, b"ID3", FileKind("other", "sound file")),
-    (0, b"fLaC", FileKind("other", "sound file")),
+    (0, b"ID3", _SOUND),
+    (0, b"fLaC", _SOUND),
     (0, b"\x93NUMPY", FileKind("other", "NumPy array")),
     (0, b"PAR1", FileKind("other", "Parquet table")),
     (0, b"SQLite format 3\0", FileKind("other", "SQLite database")),
@@ -126,7 +126,7 @@ _BRANDS = {
     b"avis": FileKind("image", "AVIF image", True),
     b"qt  ": _MOV,
     b"crx ": FileKind("other", "raw photo"),
-    b"M4A ": FileKind("other", "sound file"),
+    **dict.fromkeys((b"M4A ", b"M4B "), _SOUND),
 }
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 
@@ -180,6 +180,8 @@ def kind_of(head: bytes) -> FileKind:
         return FileKind("image", "PNG image", _announces_frames(head))
     if head[:4] == b"RIFF":
         return _riff(head)
+    if head[:4] == b"OggS":
+        return _ogg(head)
     if head[4:8] in _BOXES:
         return _BRANDS.get(head[8:12], _MP4) if head[4:8] == b"ftyp" else _MOV
     if head.startswith(b"\0\0\0\x0cjP  \r\n\x87\n") and head[20:24] == b"mjp2":
@@ -213,7 +215,15 @@ def _riff(head: bytes) -> FileKind:
         return FileKind("image", "WebP image", head[12:16] == b"VP8X" and bool(head[20] & 2))
     if kind in (b"AVI ", b"AMV "):
         return FileKind("clip", "AVI clip")
-    return FileKind("other", "sound file" if kind == b"WAVE" else "RIFF file")
+    return _SOUND if kind == b"WAVE" else FileKind("other", "RIFF file")
+
+
+def _ogg(head: bytes) -> FileKind:
+    """Ogg files begin with the first packet of each of their streams, which names its codec."""
+    sound = head.startswith((b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   "), 28)
+    if sound and not any(codec in head for codec in (b"theora", b"OVP80", b"BBCD")):
+        return _SOUND
+    return FileKind("clip", "Ogg clip")
 
 
 def _is_transport_stream(head: bytes) -> bool:

@@ -73,6 +73,12 @@ def test_names_with_the_folder_in_them(tmp_path: Path) -> None:
     np.testing.assert_array_equal(source.read("val2017/000003.png"), image("000003.png"))
 
 
+def test_links_that_lead_nowhere(folder: Path) -> None:
+    (folder / "gone.jpg").symlink_to(folder / "nothing.jpg")
+    (folder / "circle.jpg").symlink_to(folder / "circle.jpg")
+    assert list(ImageFiles(folder).names()) == NAMES
+
+
 def test_folders_beside_each_other_are_not_guessed_at(tmp_path: Path) -> None:
     path = tmp_path / "two.zip"
     with zipfile.ZipFile(path, "w") as archive:

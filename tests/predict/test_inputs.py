@@ -108,6 +108,7 @@ def test_content_decides_and_the_rest_is_counted_by_kind(tmp_path: Path) -> None
         (folder / name).write_bytes(content)
     (folder / "sub").mkdir()
     (folder / "gone").symlink_to(tmp_path / "nothing")
+    (folder / "circle").symlink_to(folder / "circle")
     os.mkfifo(folder / "pipe.jpg")
     found = find_inputs([str(folder)])
     assert [image.name for image in found.images] == [
@@ -118,9 +119,9 @@ def test_content_decides_and_the_rest_is_counted_by_kind(tmp_path: Path) -> None
     ]  # fmt: skip
     assert found.skipped == {
         "text file": 3, "PDF": 1, "file of an unknown kind": 1, "raw photo": 1, "folder": 1,
-        "hidden file or folder": 1, "broken link": 1, "pipe or device": 1,
+        "hidden file or folder": 1, "broken link": 2, "pipe or device": 1,
     }  # fmt: skip
-    assert found.skipped_line.startswith("3 text files, 1 PDF, ")
+    assert found.skipped_line.startswith("3 text files, 2 broken links, 1 PDF, ")
     assert "1 folder (--recursive)" in found.skipped_line
 
 

@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from clips import colors, times, write_clip
+from clips import beep, colors, times, write_clip
+from hrpose.file_kinds import file_kind
 from hrpose.video import Clip, decoding, reading
 from refusals import refused
 
@@ -222,6 +223,35 @@ def test_frames_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(decoding, "MAX_PIXELS", 64 * 48 - 1)
     with refused("image-too-large", "3,071", "64 x 48"):
         read(path)
+
+
+def test_ogg_files_of_sound_alone(tmp_path: Path) -> None:
+    """The first packets say which codecs are in it, whatever the order of its streams."""
+    sound, clip = tmp_path / "sound.ogg", tmp_path / "clip.ogg"
+    with av.open(str(sound), "w") as container:
+        audio = container.add_stream("libopus", rate=48000)
+        audio.layout = "mono"
+        for frame in beep(0.1, "s16"):
+            container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
+    write_clip(
+        clip, colors(3), times(3), codec="libvpx", sound="libopus", tick=Fraction(1, 25),
+        options={"f": "ogg"},
+    )  # fmt: skip
+    assert [str(file_kind(path)) for path in (sound, clip)] == ["a sound file", "an Ogg clip"]
+    assert len(read(clip)) == 3
+    with refused("clip-invalid", "sound.ogg"):
+        read(sound)
+
+
+def test_the_rate_of_dv(tmp_path: Path) -> None:
+    path = write_clip(
+        tmp_path / "a.dv", colors(3, (720, 576)), times(3), codec="dvvideo", tick=Fraction(1, 25)
+    )
+    with Clip.open(path) as opened:
+        assert opened.rate == 25
+        assert opened.frame_count == 3
+        assert [frame.time for frame in opened] == pytest.approx(times(3))
 
 
 @pytest.mark.parametrize("name", ["none.mp4", "."])

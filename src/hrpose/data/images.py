@@ -203,7 +203,8 @@ def _names_below(folder: Path, above: str = "") -> Iterator[str]:
         name = f"{above}{entry.name}"
         if entry.is_dir(follow_symlinks=False):
             yield from _names_below(Path(entry.path), f"{name}/")
-        elif entry.is_file():
+        # `entry` fails at links in a circle.
+        elif Path(entry.path).is_file() if entry.is_symlink() else entry.is_file():
             yield name
 
 

@@ -1,5 +1,6 @@
 """Inputs of prediction: the images, with their ids, and clips that a user names; their poses."""
 
+import errno
 import os
 import re
 import unicodedata
@@ -206,7 +207,7 @@ def _in_folder(
         for entry in entries:
             if entry.name.startswith("."):
                 skipped[_HIDDEN] += 1
-            elif not entry.is_dir():
+            elif not Path(entry.path).is_dir():  # that of `entry` fails at links in a circle
                 path = Path(entry.path)
                 kind = _kind(path)
                 if (role := _role(kind, path)) is not None:
@@ -238,9 +239,9 @@ def _kind(path: Path) -> FileKind:
         return file_kind(path)
     except UserError:
         return _DEVICE
-    except FileNotFoundError:
-        return FileKind("unknown", "broken link")
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return FileKind("unknown", "broken link")
         return FileKind("unknown", "unreadable file")
 
 

@@ -100,7 +100,11 @@ class Decoder:
 
     @property
     def rate(self) -> float:
-        return float(self._stream.average_rate or self._stream.guessed_rate or 30)
+        average, guessed = self._stream.average_rate, self._stream.guessed_rate
+        # Where FFmpeg knows no average (DV), it says that each tick of the clock is a frame.
+        if average and guessed and average * self.time_base >= 1:
+            average = guessed
+        return float(average or guessed or 30)
 
     @property
     def time_base(self) -> Fraction:
