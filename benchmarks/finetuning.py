@@ -20,8 +20,8 @@ from hrpose import weights
 from hrpose.data.coco import load_persons
 from hrpose.models import convert
 from hrpose.training import train
-from hrpose.training.finetune import recipe_for
 from hrpose.training.recipe import Data, DataSet, Recipe
+from hrpose.training.train import recipe_for
 from hrpose.yaml_file import checked
 
 STOP_BY = 60

@@ -18,7 +18,7 @@ from hrpose.estimator import PoseEstimator
 from hrpose.image import read_image
 from hrpose.metrics.oks import oks
 from hrpose.synthetic import render_image
-from hrpose.synthetic.drawing import background
+from hrpose.synthetic.figures import background
 from hrpose.video import Clip, Frame
 
 HEIGHT = 180  # of a person's box, in pixels

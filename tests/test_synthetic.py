@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 
 from hrpose.skeletons import COCO_17, from_coco_category
 from hrpose.synthetic import ANIMAL, PERSON, Figure, SyntheticImage, render_image, write_dataset
-from hrpose.synthetic.drawing import Keypoints, paint
+from hrpose.synthetic.figures import Keypoints, paint
 from refusals import refused
 
 LEFT_SHOULDER, RIGHT_SHOULDER = 5, 6

@@ -20,7 +20,7 @@ from batch_workers import (
     wait_until,
     write_images,
 )
-from hrpose.batch.processes import Processes
+from hrpose.batch.engines import Processes
 from hrpose.batch.run import run, to_do
 from hrpose.batch.worker import Choices, Opening
 from hrpose.errors import UserError

@@ -11,7 +11,7 @@ import pytest
 
 import hrpose
 from batch_workers import BATCH, begin, descendants, results, wait_until, write_images
-from hrpose.batch.ray_actors import _capacity
+from hrpose.batch.engines import _capacity
 from hrpose.batch.worker import Choices, Opening
 from refusals import refused
 from tiny_weights import write_tiny_weights

@@ -17,8 +17,8 @@ from hrpose.models import checkpoint, convert
 from hrpose.synthetic import ANIMAL, write_dataset
 from hrpose.training import train as train_module
 from hrpose.training.data_module import PoseData
-from hrpose.training.finetune import fitting_size, recipe_for
 from hrpose.training.recipe import Data, DataSet, Recipe, load_recipe, write_recipe
+from hrpose.training.train import fitting_size, recipe_for
 from refusals import check_refusal
 
 QUICK = [

@@ -1,6 +1,6 @@
 """Batch prediction of archives: a frozen list of images in partitions, one Parquet file for each.
 
 `source` reads the images, `job` freezes their list in the folder of results, `worker` turns names
-into tables, `processes` and `ray_actors` are the engines that run workers, `run` distributes the
+into tables, `engines` run workers, `run` distributes the
 partitions, and `results` are the tables. Needs `hrpose[archives]`, for Ray `hrpose[ray]`.
 """

@@ -72,12 +72,12 @@ class Workers:
     def start(self, opening: Opening) -> Engine:
         """The engine. Raises UserError where Ray or its cluster is not there."""
         if self.engine == "ray":
-            from hrpose.batch.ray_actors import RayActors
+            from hrpose.batch.engines import RayActors
 
             return RayActors(
                 opening, self.count, cpus=self.cpus, gpus=self.gpus, address=self.address
             )
-        from hrpose.batch.processes import Processes
+        from hrpose.batch.engines import Processes
 
         return Processes(opening, self.count or max(1, usable_cores() // self.cpus))
 

@@ -48,9 +48,6 @@ from hrpose.cli.options import (
 from hrpose.errors import UserError, missing
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from hrpose.estimator import PoseEstimator
     from hrpose.predict.inputs import ClipInput, Inputs
     from hrpose.predict.results import Saving
@@ -435,7 +432,7 @@ def explain(
 ) -> None:
     """Explain how a pose is estimated: an HTML page with the box, crop, heatmaps and keypoints."""
     from hrpose.api import load
-    from hrpose.explain import trace, write
+    from hrpose.explain import box_to_explain, trace, write
     from hrpose.image import read_image
 
     if box is not None and boxes is not None:
@@ -443,51 +440,7 @@ def explain(
     image = read_image(path)
     boxed = box is not None or boxes is not None
     estimator = load(weights, detector="full-image" if boxed else detector)
-    largest, origin = _largest_box(path, image, box, boxes, estimator)
-    traced = trace(estimator.session, image, largest, origin, keypoint)
+    chosen_box, origin = box_to_explain(path, image, estimator, box, boxes)
+    traced = trace(estimator.session, image, chosen_box, origin, keypoint)
     written = write(traced, path.name, out, threshold)
     say(f"wrote {written.page} (open it in a browser)")
-
-
-def _largest_box(
-    path: Path,
-    image: "NDArray[np.uint8]",
-    box: str | None,
-    boxes: Path | None,
-    estimator: "PoseEstimator",
-) -> tuple["NDArray[np.float64]", str]:
-    """The box [x, y, w, h] to explain, and a sentence about its origin."""
-    import numpy as np
-
-    from hrpose.estimator import FullImage
-    from hrpose.predict.inputs import ImageInput, boxes_by_image
-
-    if box is not None:
-        try:
-            x, y, w, h = (float(value) for value in box.split(","))
-        except ValueError as error:
-            raise UserError(
-                f"--box: expected four numbers x,y,w,h such as 40,20,180,400, found '{box}'",
-                code="option-invalid",
-            ) from error
-        return np.array([x, y, w, h]), "The box was given."
-    if boxes is not None:
-        source = ImageInput(path, 1)
-        in_boxes, _ = boxes_by_image(boxes, [source])
-        rows, _ = in_boxes[source]
-        found, origin = np.array(rows, np.float64).reshape(-1, 4), f"The file {boxes.name} has"
-    else:
-        found = estimator.image(image).boxes
-        origin = f"The person detector ({estimator.detector.name}) found"
-        if isinstance(estimator.detector, FullImage):
-            return found[0], "No detector was used: the box is the full image."
-    if not len(found):
-        raise UserError(
-            f"{path}: found no person; give a box with --box x,y,w,h, or --detector full-image "
-            "for an image cropped to one",
-            code="persons-missing",
-        )
-    largest = found[int(np.argmax(found[:, 2] * found[:, 3]))]
-    if len(found) == 1:
-        return largest, f"{origin} one box."
-    return largest, f"{origin} {len(found)} boxes; this page explains the largest."

@@ -139,8 +139,8 @@ def finetune(
     from hrpose.models import convert
     from hrpose.training import train as train_module
     from hrpose.training.distributed import launched
-    from hrpose.training.finetune import recipe_for
     from hrpose.training.recipe import Data, DataSet, Recipe
+    from hrpose.training.train import recipe_for
     from hrpose.yaml_file import checked
 
     found = convert.read(weights.find(start))

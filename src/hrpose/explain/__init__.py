@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hrpose.explain.page import render, report
-from hrpose.explain.trace import Trace, trace
+from hrpose.explain.trace import Trace, box_to_explain, trace
 from hrpose.image import encode
 from hrpose.io import fitted, name_to_text, write_atomically
 from hrpose.poses import THRESHOLD
 from hrpose.viz import heatmap_sheet
 
-__all__ = ["Written", "trace", "write"]
+__all__ = ["Written", "box_to_explain", "trace", "write"]
 
 
 @dataclass(frozen=True, slots=True)

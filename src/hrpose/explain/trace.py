@@ -1,6 +1,7 @@
-"""The intermediate results between an image and a pose."""
+"""The box to explain, and the intermediate results between an image and a pose."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,11 @@ from numpy.typing import NDArray
 
 from hrpose.codec import flip_back
 from hrpose.errors import UserError
-from hrpose.estimator import PoseEstimator
+from hrpose.estimator import FullImage, PoseEstimator
 from hrpose.geometry import Crop, warp
 from hrpose.metadata import Metadata
 from hrpose.poses import Poses
+from hrpose.predict.inputs import ImageInput, boxes_by_image
 from hrpose.session import Session
 
 Floats = NDArray[np.floating[Any]]
@@ -107,6 +109,49 @@ def trace(
         image, box, box_from, metadata, crop, view, direct, mirrored, merged, in_crop, peaks,
         poses, chosen,
     )  # fmt: skip
+
+
+def box_to_explain(
+    path: Path,
+    image: NDArray[np.uint8],
+    estimator: PoseEstimator,
+    box: str | None = None,
+    boxes: Path | None = None,
+) -> tuple[NDArray[np.float64], str]:
+    """The box [x, y, w, h] to explain in the image (h, w, 3) at `path`, and its origin in words.
+
+    It is `box`, as "x,y,w,h", or the largest one in the COCO file `boxes`, or of those that the
+    estimator's detector finds. Raises UserError where there is none.
+    """
+    if box is not None:
+        try:
+            x, y, w, h = (float(value) for value in box.split(","))
+        except ValueError as error:
+            raise UserError(
+                f"--box: expected four numbers x,y,w,h such as 40,20,180,400, found '{box}'",
+                code="option-invalid",
+            ) from error
+        return np.array([x, y, w, h]), "The box was given."
+    if boxes is not None:
+        source = ImageInput(path, 1)
+        in_boxes, _ = boxes_by_image(boxes, [source])
+        rows, _ = in_boxes[source]
+        found, origin = np.array(rows, np.float64).reshape(-1, 4), f"The file {boxes.name} has"
+    else:
+        found = estimator.image(image).boxes
+        origin = f"The person detector ({estimator.detector.name}) found"
+        if isinstance(estimator.detector, FullImage):
+            return found[0], "No detector was used: the box is the full image."
+    if not len(found):
+        raise UserError(
+            f"{path}: found no person; give a box with --box x,y,w,h, or --detector full-image "
+            "for an image cropped to one",
+            code="persons-missing",
+        )
+    largest = found[int(np.argmax(found[:, 2] * found[:, 3]))]
+    if len(found) == 1:
+        return largest, f"{origin} one box."
+    return largest, f"{origin} {len(found)} boxes; this page explains the largest."
 
 
 def _clearest(heatmaps: Floats, points: Floats, peaks: Floats) -> int:

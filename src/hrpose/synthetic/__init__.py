@@ -4,8 +4,7 @@ They are for tests, benchmarks and a two-minute training example. As they are dr
 them say nothing about photographs.
 """
 
-from hrpose.synthetic.bodies import ANIMAL, PERSON
-from hrpose.synthetic.drawing import Figure
+from hrpose.synthetic.figures import ANIMAL, PERSON, Figure
 from hrpose.synthetic.render import SyntheticImage, render_image, write_dataset
 
 __all__ = ["ANIMAL", "PERSON", "Figure", "SyntheticImage", "render_image", "write_dataset"]

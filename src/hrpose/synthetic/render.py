@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from hrpose.errors import UserError
 from hrpose.image import encode
 from hrpose.io import write_atomically
-from hrpose.synthetic.bodies import PERSON
-from hrpose.synthetic.drawing import (
+from hrpose.synthetic.figures import (
+    PERSON,
     BodyPart,
     Figure,
     Floats,
