@@ -14,7 +14,7 @@ from hrpose.data.images import ImageFiles
 
 SOURCE_NAMES = (
     *("yolo", "yolo-yaml", "cvat", "cvat-video", "label-studio", "labelme", "csv"),
-    *("deeplabcut", "deeplabcut-several"),
+    *("deeplabcut", "deeplabcut-several", "datumaro", "datumaro-cvat", "supervisely"),
 )
 FILES = Path(exports.__file__).parent / "files"
 
@@ -31,15 +31,18 @@ def source(name: str) -> Callable[[Path], Target]:
             "label-studio": (exports.label_studio, "project-1.json"),
             "labelme": (exports.labelme, "labels/a.json"),
             "csv": (exports.csv_table, "labels.csv"),
+            "datumaro": (exports.datumaro, "annotations/train.json"),
+            "datumaro-cvat": (_datumaro_of_cvat, "annotations/train.json"),
+            "supervisely": (exports.supervisely, "train/ann/a.jpg.json"),
             "deeplabcut": (_deeplabcut("deeplabcut.csv"), "deeplabcut.csv"),
             "deeplabcut-several": (_deeplabcut("deeplabcut-several.csv"), "deeplabcut-several.csv"),
         }[name]
         root = folder / "source"
         made, path = write(root), root / damaged
         given = ReadOptions(ImageFiles(root / "images") if name == "labelme" else None)
-        read_source = SOURCES[
-            name.removesuffix("-yaml").removesuffix("-video").removesuffix("-several")
-        ].read
+        variants = ("-yaml", "-video", "-several", "-cvat")
+        plain = next((name.removesuffix(end) for end in variants if name.endswith(end)), name)
+        read_source = SOURCES[plain].read
 
         def read(data: bytes) -> None:
             path.write_bytes(data)
@@ -48,6 +51,10 @@ def source(name: str) -> Callable[[Path], Target]:
         return [path.read_bytes()], read
 
     return target
+
+
+def _datumaro_of_cvat(root: Path) -> Path:
+    return exports.datumaro(root, skeletons=True)
 
 
 def _deeplabcut(name: str) -> Callable[[Path], Path]:

@@ -93,6 +93,8 @@ _SOURCES = {
     "labelme": "folder",
     "deeplabcut": "CollectedData_me.csv",
     "sleap": "labels.slp",
+    "datumaro": "export",
+    "supervisely": "project",
     "csv": "table.csv",
     "coco": "other.json",
 }

@@ -167,6 +167,77 @@ def labelme(root: Path) -> Path:
     return root / "labels"
 
 
+def _triples(name: str) -> list[list[float]]:
+    triples: list[list[float]] = np.reshape(EXPECTED[name][0], (3, 3)).tolist()
+    return triples
+
+
+def datumaro(root: Path, skeletons: bool = False) -> Path:
+    """Datumaro 1.13's export; with `skeletons` CVAT's, whose keypoints are labels of their own."""
+    labels = [{"name": "animal", "parent": "", "attributes": []}]
+    points = [{"label_id": 0, "labels": KEYPOINTS, "joints": [[0, 2], [1, 2]], "positions": []}]
+    if skeletons:
+        labels += [{"name": name, "parent": "animal", "attributes": []} for name in KEYPOINTS]
+        points[0]["labels"] = []
+    for subset, name in (("train", "a.jpg"), ("val", "b.jpg")):
+        images(root / "images" / subset, (name,))
+        common = {"id": 0, "attributes": {}, "group": 1, "label_id": 0}
+        elements = [
+            {**common, "type": "points", "label_id": row, "points": at[:2], "visibility": at[2:]}
+            for row, at in enumerate(_triples(name), 1)
+        ]
+        person = {**common, "type": "skeleton", "elements": elements}
+        if not skeletons:
+            xys, seen = (
+                [v for at in _triples(name) for v in at[s]] for s in (slice(2), slice(2, 3))
+            )
+            person = {**common, "type": "points", "points": xys, "visibility": seen, "z_order": 0}
+        box = {**common, "type": "bbox", "bbox": BOXES[name], "z_order": 0}
+        item = {
+            "id": name[:-4], "annotations": [person, box, {"type": "label", "label_id": 0}],
+            "image": {"path": name, "size": SIZE[::-1]},
+        }  # fmt: skip
+        document = {
+            "dm_format_version": "1.0", "media_type": 2, "infos": {}, "items": [item],
+            "categories": {"label": {"labels": labels}, "points": {"items": points}},
+        }  # fmt: skip
+        path = root / "annotations" / f"{subset}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(document))
+    return root
+
+
+def supervisely(root: Path) -> Path:
+    """A project of Supervisely 6.74: nodes have ids, and their names are in meta.json."""
+    nodes = {f"id-{name}": {"label": name, "loc": [0, 0]} for name in KEYPOINTS}
+    edges = [{"src": "id-left_ear", "dst": "id-tail"}, {"src": "gone", "dst": "id-tail"}]
+    graph = {"nodes": nodes, "edges": edges}
+    classes = [
+        {"title": "animal", "shape": "graph", "geometry_config": graph},
+        {"title": "body", "shape": "rectangle", "geometry_config": {}},
+    ]
+    for dataset, name in (("train", "a.jpg"), ("val", "b.jpg")):
+        images(root / dataset / "img", (name,))
+        x, y, w, h = BOXES[name]
+        placed = {
+            f"id-{keypoint}": {"loc": [px, py], **({"disabled": True} if v == 1 else {})}
+            for keypoint, (px, py, v) in zip(KEYPOINTS, _triples(name), strict=True)
+            if v
+        }
+        objects = [
+            {"classTitle": "animal", "geometryType": "graph", "instance": "7f", "nodes": placed},
+            {"classTitle": "body", "geometryType": "rectangle", "instance": "7f",
+             "points": {"exterior": [[x, y], [x + w, y + h]], "interior": []}},
+            {"classTitle": "body", "geometryType": "bitmap", "bitmap": {}},
+        ]  # fmt: skip
+        (root / dataset / "ann").mkdir()
+        (root / dataset / "ann" / f"{name}.json").write_text(
+            json.dumps({"size": {"height": 100, "width": 200}, "objects": objects, "tags": []})
+        )
+    (root / "meta.json").write_text(json.dumps({"classes": classes, "tags": []}))
+    return root
+
+
 def csv_table(root: Path) -> Path:
     images(root / "images")
     lines = ["image,person,keypoint,x,y,visible"]

@@ -1,6 +1,7 @@
 """Each format as its tool exports it, to the same COCO keypoints."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,45 @@ def test_labelme_beside_its_images(tmp_path: Path) -> None:
     for image, found in persons(document).items():
         assert [person["keypoints"] for person in found] == EXPECTED[image]
         assert [person["bbox"] for person in found] == [BOXES[image]]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "limbs"),
+    [
+        ("datumaro", {}, [[1, 3], [2, 3]]),
+        ("datumaro", {"skeletons": True}, []),
+        ("supervisely", {}, [[1, 3]]),
+    ],
+)
+def test_exports_of_subsets(
+    tmp_path: Path, name: str, options: dict[str, bool], limbs: list[list[int]]
+) -> None:
+    done = to_coco(
+        name, getattr(exports, name)(tmp_path / "in", **options), tmp_path / "out", ReadOptions()
+    )
+    found = documents(tmp_path / "out")
+    assert set(found) == {"train", "val"}
+    for document, image in zip(found.values(), EXPECTED, strict=True):
+        assert document["categories"][0]["keypoints"] == list(KEYPOINTS)
+        assert document["categories"][0]["skeleton"] == limbs
+        ((file_name, (person,)),) = persons(document).items()
+        assert (tmp_path / "out" / "images" / file_name).name == image
+        assert (tmp_path / "out" / "images" / file_name).is_file()
+        assert (person["keypoints"], person["bbox"]) == (EXPECTED[image][0], BOXES[image])
+        assert "bbox_guessed" not in person
+    assert any("left out" in note and "(2)" in note for note in done.found.notes)
+
+
+def test_datumaro_without_saved_images(tmp_path: Path) -> None:
+    source = exports.datumaro(tmp_path / "in")
+    (source / "annotations" / "val.json").unlink()
+    path = source / "annotations" / "train.json"
+    path.write_text(path.read_text().replace('"a.jpg"', '"/home/me/media/a.jpg"'))
+    shutil.move(source / "images" / "train", tmp_path / "media")
+    given = ReadOptions(ImageFiles(tmp_path / "media"))
+    to_coco("datumaro", path, tmp_path / "out", given)
+    (document,) = documents(tmp_path / "out").values()
+    assert [image["file_name"] for image in document["images"]] == ["a.jpg"]
 
 
 @pytest.mark.parametrize("values", [2, 3])

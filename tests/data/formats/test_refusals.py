@@ -28,6 +28,8 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "label-studio": exports.label_studio,
     "labelme": exports.labelme,
     "csv": exports.csv_table,
+    "datumaro": exports.datumaro,
+    "supervisely": exports.supervisely,
 }
 
 # The format, the file below the source's folder, what is replaced by what, and the place and value
@@ -46,6 +48,19 @@ INVALID: list[tuple[str, str, str, str, tuple[str, ...], str]] = [
     ("label-studio", "project-1.json", '"y": 30.0', '"y": "up"', ("task 1", "up")),
     ("labelme", "labels/a.json", "[20.0, 30.0]", "[20.0, NaN]", ("a.json: shape 2: y", "nan")),
     ("labelme", "labels/a.json", "[20.0, 30.0]", "[20.0]", ("shape 2: points",)),
+    ("datumaro", "annotations/train.json", "20.0, 30.0", "20.0, NaN", ("item 1: annotation 1",)),
+    ("datumaro", "annotations/train.json", "20.0, 30.0", "20.0", ("6 numbers", "5")),
+    ("datumaro", "annotations/train.json", '"label_id": 0', '"label_id": 7', ("label_id", "7")),
+    ("datumaro", "annotations/train.json", '"a.jpg"', '"../../etc/a.jpg"', ("image: path",)),
+    ("datumaro", "annotations/train.json", '"tail"', '"tip"', ("categories", "others")),
+    ("datumaro", "annotations/train.json", "[100, 200]", "[100]", ("item 1: image: size",)),
+    ("supervisely", "train/ann/a.jpg.json", "[20.0, 30.0]", "[20.0]", ("node id-left_ear: loc",)),
+    ("supervisely", "train/ann/a.jpg.json", "[20.0, 30.0]", "[NaN, 1]", ("object 1: node", "x")),
+    ("supervisely", "train/ann/a.jpg.json", "id-tail", "id-tip", ("id-tip", "meta.json"),
+     "keypoints-differ"),
+    ("supervisely", "meta.json", '"graph"', '"polygon"', ("classes", "none"), "category-unknown"),
+    ("supervisely", "meta.json", '"label": "tail"', '"label": "left_ear"', ("class animal",)),
+    ("supervisely", "train/ann/a.jpg.json", '"width": 200', '"width": 0', ("size: width", "0")),
     ("csv", "labels.csv", "20.0,30.0", "20.0,inf", ("labels.csv: line 2: y", "inf")),
     ("csv", "labels.csv", "20.0,30.0", "20.0,", ("line 2: y", "nothing")),
     ("csv", "labels.csv", "30.0,2\n", "30.0,3\n", ("line 2: visible", "3")),

@@ -55,6 +55,10 @@ SOURCES: Mapping[str, Source] = {
         "DeepLabCut, one animal or several",
     ),
     "sleap": Source("sleap", "labels.slp, or a package .pkg.slp", "SLEAP"),
+    "datumaro": Source(
+        "datumaro", "The folder of the export, or one of its JSON files", "Datumaro's own format"
+    ),
+    "supervisely": Source("supervisely", "The project's folder, with meta.json", "Supervisely"),
     "csv": Source(
         "csv",
         "The table, with a header",

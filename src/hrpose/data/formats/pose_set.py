@@ -325,6 +325,11 @@ def image_name(name: object, where: str) -> str:
     return name
 
 
+def first_found(files: ImageFiles, names: Sequence[str]) -> str:
+    """The first of some names of an image that is among the files; the last one where none is."""
+    return next((name for name in names if name in files), names[-1])
+
+
 def keypoint_name(name: object, where: str) -> str:
     """The name of a keypoint: text of one line, not empty."""
     if not isinstance(name, str) or not name.strip() or not name.strip().isprintable():
