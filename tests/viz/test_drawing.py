@@ -18,10 +18,10 @@ from hrpose.viz import (
     keypoint_colors,
     limb_colors,
     overlay,
-    shapes,
     side_by_side,
 )
-from hrpose.viz.drawing import enlarged, line_width
+from hrpose.viz.drawing import line, line_width
+from hrpose.viz.grids import chip, enlarged, extent, shortened, write
 from refusals import refused
 
 GRAY = 128
@@ -224,7 +224,7 @@ def test_lines_grow_with_the_person() -> None:
 @pytest.mark.parametrize("width", [2.0, 2.5, 4.0, 7.25])
 def test_a_line_has_its_width(width: float) -> None:
     black = np.zeros((60, 60, 3), np.uint8)
-    shapes.line(black, (10, 30.3), (50, 30.3), width, (255, 255, 255))
+    line(black, (10, 30.3), (50, 30.3), width, (255, 255, 255))
     assert black[:, 30, 0].sum() / 255 == pytest.approx(width, abs=0.4)
 
 
@@ -245,17 +245,17 @@ def test_a_rim_is_dark_around_a_limb() -> None:
 @pytest.mark.parametrize("at", [(-500, 5), (5, -500), (9999, 9999), (70, 50), (-8, 55)])
 def test_text_beyond_the_canvas_is_harmless(at: tuple[int, int]) -> None:
     pixels = np.zeros((60, 80, 3), np.uint8)
-    shapes.write(pixels, at, "left wrist", 20)
-    shapes.chip(pixels, at, "#12 a label wider than the image", 20)
+    write(pixels, at, "left wrist", 20)
+    chip(pixels, at, "#12 a label wider than the image", 20)
     assert pixels.any()
 
 
 def test_shortened_text_fits() -> None:
-    assert shapes.shortened("left wrist", 16, 400) == "left wrist"
-    short = shapes.shortened("a very long name of a keypoint", 16, 100)
+    assert shortened("left wrist", 16, 400) == "left wrist"
+    short = shortened("a very long name of a keypoint", 16, 100)
     assert short.startswith("a very")
     assert short.endswith("...")
-    assert shapes.extent(short, 16)[0] <= 100
+    assert extent(short, 16)[0] <= 100
 
 
 def test_a_heatmap_is_placed_by_its_strides() -> None:

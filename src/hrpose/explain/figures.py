@@ -1,5 +1,7 @@
 """The figures of an explanation: boxes and poses on the image, heatmaps, pixels, the network."""
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,9 +10,20 @@ from hrpose.explain.trace import Floats, Trace
 from hrpose.geometry import Crop, transform
 from hrpose.poses import Poses
 from hrpose.skeleton import Color
-from hrpose.viz import LEFT, MIDDLE, RIGHT, draw, keypoint_colors, overlay, shapes
-from hrpose.viz.drawing import color_map, enlarged
-from hrpose.viz.shapes import BACKGROUND, INK, PAPER
+from hrpose.viz import LEFT, MIDDLE, RIGHT, draw, keypoint_colors, overlay
+from hrpose.viz.drawing import Point, box, disc, line, outline, polygon, ring
+from hrpose.viz.grids import (
+    BACKGROUND,
+    INK,
+    PAPER,
+    chip,
+    chip_extent,
+    color_map,
+    enlarged,
+    extent,
+    shortened,
+    write,
+)
 
 # The longer side of a figure in pixels.
 LONG_SIDE = 840
@@ -31,8 +44,8 @@ def _resized(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
 def box_on_image(trace: Trace) -> NDArray[np.uint8]:
     """The image with the person's box."""
     canvas, factor = _shown(trace.image)
-    shapes.box(canvas, trace.box * factor, 6, INK)
-    shapes.box(canvas, trace.box * factor, 3, PAPER)
+    box(canvas, trace.box * factor, 6, INK)
+    box(canvas, trace.box * factor, 3, PAPER)
     return canvas
 
 
@@ -65,12 +78,12 @@ def crop_on_image(trace: Trace) -> NDArray[np.uint8]:
     )
     for corner_points, color in rectangles:
         placed = transform(corner_points, to_canvas)
-        shapes.outline(canvas, list(placed), 5, INK)
+        outline(canvas, list(placed), 5, INK)
         if color is LEFT:
             for start, end in zip(placed, np.roll(placed, -1, axis=0), strict=True):
-                shapes.dashed(canvas, start, end, 2.5, color, 9)
+                _dashed(canvas, start, end, 2.5, color, 9)
         else:
-            shapes.outline(canvas, list(placed), 2.5, color)
+            outline(canvas, list(placed), 2.5, color)
     return canvas
 
 
@@ -124,13 +137,13 @@ def label_point(canvas: NDArray[np.uint8], at: ArrayLike, label: str) -> NDArray
     """Draw a dot with a label on `canvas`; returns the canvas."""
     x, y = (float(value) for value in np.asarray(at))
     radius = max(5.0, min(canvas.shape[:2]) / 60)
-    shapes.disc(canvas, (x, y), radius + 2, INK)
-    shapes.disc(canvas, (x, y), radius, MIDDLE)
+    disc(canvas, (x, y), radius + 2, INK)
+    disc(canvas, (x, y), radius, MIDDLE)
     size = max(12, round(min(canvas.shape[:2]) / 22))
-    width, height = shapes.chip_extent(label, size)
+    width, height = chip_extent(label, size)
     right = x + radius * 1.6
     left = right if right + width <= canvas.shape[1] else x - radius * 1.6 - width
-    shapes.chip(canvas, (left, y - height / 2), label, size)
+    chip(canvas, (left, y - height / 2), label, size)
     return canvas
 
 
@@ -152,8 +165,8 @@ def keypoint_tile(trace: Trace, keypoint: int) -> NDArray[np.uint8]:
     tile = overlay(trace.view, trace.merged[keypoint], trace.strides, scale)
     color = keypoint_colors(trace.metadata.skeleton)[keypoint]
     place = enlarged(trace.in_crop[keypoint], scale)
-    shapes.ring(tile, place, tile.shape[0] / 36, 5, INK)
-    shapes.ring(tile, place, tile.shape[0] / 36, 2, color)
+    ring(tile, place, tile.shape[0] / 36, 5, INK)
+    ring(tile, place, tile.shape[0] / 36, 2, color)
     return tile
 
 
@@ -218,13 +231,13 @@ def pixels(trace: Trace, heatmap: Floats, *, arrow: bool = False) -> NDArray[np.
         return corner
 
     frame = on_canvas(np.array([column, row], np.float64)) - cell / 2
-    shapes.box(canvas, [*frame, cell, cell], 4, PAPER)
+    box(canvas, [*frame, cell, cell], 4, PAPER)
     if arrow:
         start = on_canvas(trace.peak_pixels[trace.keypoint].astype(np.float64))
         end = on_canvas(trace.in_heatmap[trace.keypoint])
-        shapes.disc(canvas, start, 6, INK)
-        shapes.arrow(canvas, start, end, 5, INK)
-        shapes.disc(canvas, start, 4, LEFT)
+        disc(canvas, start, 6, INK)
+        _arrow(canvas, start, end, 5, INK)
+        disc(canvas, start, 4, LEFT)
     return canvas
 
 
@@ -238,12 +251,12 @@ def score_bars(trace: Trace, threshold: float) -> NDArray[np.uint8]:
         y = 12 + index * row
         score = float(trace.poses.keypoints[0, index, 2])
         shown: Color = color if score >= threshold else (96, 100, 112)
-        shapes.write(canvas, (16, y + 3), shapes.shortened(name, size, left - 24), size, rim=None)
+        write(canvas, (16, y + 3), shortened(name, size, left - 24), size, rim=None)
         canvas[y + 6 : y + row - 6, left : left + wide] = (40, 44, 54)
         canvas[y + 6 : y + row - 6, left : left + round(wide * score)] = shown
-        shapes.write(canvas, (left + wide + 14, y + 3), f"{score:.2f}", size, rim=None)
+        write(canvas, (left + wide + 14, y + 3), f"{score:.2f}", size, rim=None)
     x = left + wide * threshold
-    shapes.dashed(canvas, (x, 8), (x, canvas.shape[0] - 8), 2.5, PAPER, 6)
+    _dashed(canvas, (x, 8), (x, canvas.shape[0] - 8), 2.5, PAPER, 6)
     return canvas
 
 
@@ -265,7 +278,7 @@ def network(trace: Trace) -> NDArray[np.uint8]:
                         tops[target] + tall[target] / 2,
                     )
                     straight = target == branch
-                    shapes.arrow(canvas, start, end, 3.4 if straight else 1.8, gray)
+                    _arrow(canvas, start, end, 3.4 if straight else 1.8, gray)
             corner = (round(center[0] - wide[branch] / 2), tops[branch])
             shade = (LEFT, (48, 132, 205), (64, 108, 160), (70, 88, 122))[branch]
             far = (corner[0] + wide[branch], corner[1] + tall[branch])
@@ -280,8 +293,8 @@ def network(trace: Trace) -> NDArray[np.uint8]:
     middle = tops[0] + tall[0] / 2
     _centered(canvas, "crop", (52, middle - 12), 20, PAPER)
     _centered(canvas, f"{width} x {height}", (52, middle + 14), 17, (150, 156, 170))
-    shapes.arrow(canvas, (102, middle), (lefts[0] - 4, middle), 3.4, gray)
-    shapes.arrow(canvas, (lefts[3] + 154, middle), (lefts[3] + 190, middle), 3.4, MIDDLE)
+    _arrow(canvas, (102, middle), (lefts[0] - 4, middle), 3.4, gray)
+    _arrow(canvas, (lefts[3] + 154, middle), (lefts[3] + 190, middle), 3.4, MIDDLE)
     count = len(trace.metadata.skeleton)
     _centered(canvas, f"{count}", (1036, middle - 12), 20, MIDDLE)
     _centered(canvas, "heatmaps", (1036, middle + 14), 15, MIDDLE)
@@ -291,5 +304,34 @@ def network(trace: Trace) -> NDArray[np.uint8]:
 def _centered(
     canvas: NDArray[np.uint8], words: str, at: tuple[float, float], size: int, color: Color
 ) -> None:
-    width, height = shapes.extent(words, size)
-    shapes.write(canvas, (at[0] - width / 2, at[1] - height / 2), words, size, color, rim=None)
+    width, height = extent(words, size)
+    write(canvas, (at[0] - width / 2, at[1] - height / 2), words, size, color, rim=None)
+
+
+def _dashed(
+    canvas: NDArray[np.uint8], start: Point, end: Point, width: float, color: Color, dash: float
+) -> None:
+    """A dashed line; dashes and gaps are `dash` pixels long."""
+    (ax, ay), (bx, by) = start[:2], end[:2]
+    count = max(1, round(math.hypot(bx - ax, by - ay) / dash / 2))
+    x, y = (bx - ax) / count, (by - ay) / count
+    for step in range(count):
+        middle = step + 0.5
+        line(
+            canvas, (ax + x * step, ay + y * step), (ax + x * middle, ay + y * middle), width, color
+        )
+
+
+def _arrow(canvas: NDArray[np.uint8], start: Point, end: Point, width: float, color: Color) -> None:
+    """A line with a filled head whose tip is at `end`."""
+    (ax, ay), (bx, by) = start[:2], end[:2]
+    length = math.hypot(bx - ax, by - ay)
+    if length < 1e-6:
+        return
+    reach = min(width * 4, length * 0.6)
+    x, y = (bx - ax) / length * reach, (by - ay) / length * reach
+    back = (bx - x, by - y)
+    line(canvas, (ax, ay), back, width, color)
+    wide = 0.55
+    sides = ((back[0] - y * wide, back[1] + x * wide), (back[0] + y * wide, back[1] - x * wide))
+    polygon(canvas, ((bx, by), *sides), color)

@@ -8,10 +8,9 @@ from hrpose.viz.drawing import (
     heatmap_sheet,
     keypoint_colors,
     limb_colors,
-    overlay,
 )
+from hrpose.viz.grids import grid, overlay, side_by_side
 from hrpose.viz.hiding import HIDDEN, Hider, hide
-from hrpose.viz.shapes import grid, side_by_side
 
 __all__ = [
     "HIDDEN", "LEFT", "MIDDLE", "RIGHT", "Hider", "draw", "grid", "heatmap_sheet", "hide",

@@ -1,9 +1,11 @@
-"""Poses and heatmaps on images, in the colors of their skeleton."""
+"""Poses on images, in the colors of their skeleton; lines, discs and boxes."""
 
 from __future__ import annotations  # so that help() shows the names of types, not their contents
 
 import colorsys
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,20 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from hrpose.errors import UserError
 from hrpose.poses import MIN_SCORE, THRESHOLD, Poses
 from hrpose.skeleton import Color, Skeleton
+from hrpose.viz.grids import INK, PAPER, chip, chip_extent, enlarged, extent, grid, overlay, write
 from hrpose.viz.hiding import hide as hide_persons
-from hrpose.viz.shapes import (
-    INK,
-    PAPER,
-    box,
-    chip,
-    chip_extent,
-    disc,
-    extent,
-    grid,
-    line,
-    ring,
-    write,
-)
 
 # After Okabe and Ito: distinct to most color-blind people, and bright on photos. RGB.
 LEFT, RIGHT, MIDDLE = (0, 158, 255), (255, 140, 0), (90, 220, 120)
@@ -38,6 +28,20 @@ _SURE_KEYPOINT, _SURE_POSE = 0.6, 0.45
 _FAINT_KEYPOINT, _FAINT_POSE = 0.4, 0.65
 # The hues of persons are this part of a circle apart: far, however many there are.
 _GOLDEN = 0.618034
+
+# (x, y); further values, such as a score, are ignored.
+Point = Sequence[float] | NDArray[np.floating[Any]]
+
+# Shapes are placed to 1/16 of a pixel: whole pixels make thin limbs jump between frames.
+_SHIFT = 4
+_UNIT = 2**_SHIFT
+# OpenCV draws anti-aliased polygons this much wider than their corners (measured).
+_EXTRA = 1.45
+# Beyond this, OpenCV's fixed-point numbers would overflow.
+_FAR = 1e5
+
+# [left, top, right, bottom]
+Place = tuple[float, float, float, float]
 
 
 def keypoint_colors(skeleton: Skeleton) -> list[Color]:
@@ -193,10 +197,6 @@ def _draw_skeleton(
         disc(canvas, keypoints[index], radius, color, alpha)
 
 
-# [left, top, right, bottom]
-Place = tuple[float, float, float, float]
-
-
 def _write_labels(
     canvas: NDArray[np.uint8],
     poses: Poses,
@@ -317,49 +317,6 @@ def _pale(color: Color) -> Color:
     return r, g, b
 
 
-def color_map(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Values (h, w) in [0, 1] as RGB (h, w, 3) uint8: the inferno map, black to pale yellow."""
-    levels = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
-    colored = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)
-    return np.ascontiguousarray(colored[..., ::-1])
-
-
-def enlarged(points: ArrayLike, scale: int) -> NDArray[np.float64]:
-    """Points (..., 2) of an image in the pixels of that image enlarged `scale` times.
-
-    Pixel centers are at integers, so the center of the first pixel moves too.
-    """
-    return np.asarray(points, np.float64) * scale + (scale - 1) / 2
-
-
-def overlay(
-    crop: NDArray[np.uint8],
-    heatmap: NDArray[np.floating],
-    strides: tuple[float, float] = (4, 4),
-    scale: int = 1,
-) -> NDArray[np.uint8]:
-    """A heatmap (h, w) over its dimmed crop (H, W, 3) uint8 RGB, enlarged `scale` times.
-
-    `strides` are the crop's pixels per heatmap pixel along x and y. The colors are absolute: 0
-    shows the crop only, 1 is the brightest.
-    """
-    size = (crop.shape[1] * scale, crop.shape[0] * scale)
-    image = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC).astype(np.float32)
-    gray = image.mean(axis=-1, keepdims=True)
-    ground = (gray * 0.8 + image * 0.2) * 0.65
-    # The codec's own places: heatmap pixel (0, 0) is the crop's pixel (0, 0).
-    corner = (scale - 1) / 2
-    to_image = np.array([[strides[0] * scale, 0, corner], [0, strides[1] * scale, corner]])
-    heat = cv2.warpAffine(
-        heatmap.astype(np.float32), to_image, size, borderMode=cv2.BORDER_REPLICATE
-    )
-    # Low values shine through early, or weak heatmaps would seem empty.
-    alpha = np.clip(heat * 1.2, 0, 1)[..., None] ** 0.6
-    mixed = ground * (1 - alpha) + color_map(0.35 + 0.65 * heat) * alpha
-    result: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
-    return result
-
-
 def heatmap_sheet(
     crop: NDArray[np.uint8],
     heatmaps: NDArray[np.floating],
@@ -387,3 +344,95 @@ def heatmap_sheet(
         for name, heatmap in zip(skeleton.keypoints, heatmaps, strict=True)
     ]
     return grid(tiles, labels, columns)
+
+
+def line(
+    canvas: NDArray[np.uint8],
+    start: Point,
+    end: Point,
+    width: float,
+    color: Color,
+    opacity: float = 1.0,
+) -> None:
+    """A straight line between two points (x, y). `width` in pixels is at least 1.8."""
+    (ax, ay), (bx, by) = _point(start), _point(end)
+    length = math.hypot(bx - ax, by - ay)
+    if length < 1e-6:
+        return
+    reach = max(width - _EXTRA, 0.1) / 2 / length
+    x, y = (ay - by) * reach, (bx - ax) * reach
+    corners = ((ax + x, ay + y), (bx + x, by + y), (bx - x, by - y), (ax - x, ay - y))
+    if opacity >= 1:
+        polygon(canvas, corners, color)
+        return
+    part, (left, top) = _part(canvas, corners, 2.0)
+    if part.size:
+        layer = part.copy()
+        polygon(layer, [(px - left, py - top) for px, py in corners], color)
+        cv2.addWeighted(layer, opacity, part, 1 - opacity, 0, dst=part)
+
+
+def disc(
+    canvas: NDArray[np.uint8], center: Point, radius: float, color: Color, opacity: float = 1.0
+) -> None:
+    """A filled circle around (x, y)."""
+    x, y = _point(center)
+    part, left, top = canvas, 0, 0
+    if opacity < 1:
+        part, (left, top) = _part(canvas, [(x, y)], radius + 2)
+        if not part.size:
+            return
+    layer = part if opacity >= 1 else part.copy()
+    at = (round((x - left) * _UNIT), round((y - top) * _UNIT))
+    cv2.circle(layer, at, round(radius * _UNIT), color, -1, cv2.LINE_AA, _SHIFT)
+    if opacity < 1:
+        cv2.addWeighted(layer, opacity, part, 1 - opacity, 0, dst=part)
+
+
+def ring(canvas: NDArray[np.uint8], center: Point, radius: float, width: int, color: Color) -> None:
+    """A circle around (x, y), not filled."""
+    x, y = _point(center)
+    at = (round(x * _UNIT), round(y * _UNIT))
+    cv2.circle(canvas, at, round(radius * _UNIT), color, width, cv2.LINE_AA, _SHIFT)
+
+
+def box(canvas: NDArray[np.uint8], xywh: ArrayLike, width: float, color: Color) -> None:
+    """The four sides of [x, y, w, h]."""
+    x, y, w, h = np.asarray(xywh, np.float64)
+    outline(canvas, [(x, y), (x + w, y), (x + w, y + h), (x, y + h)], width, color)
+
+
+def outline(
+    canvas: NDArray[np.uint8], corners: Sequence[Point], width: float, color: Color
+) -> None:
+    """The sides of a polygon with these corners (x, y)."""
+    for start, end in zip(corners, [*corners[1:], corners[0]], strict=True):
+        line(canvas, start, end, width, color)
+        disc(canvas, start, max(width / 2 - 0.5, 0.3), color)
+
+
+def polygon(
+    canvas: NDArray[np.uint8], corners: Sequence[tuple[float, float]], color: Color
+) -> None:
+    """A filled convex polygon."""
+    fixed = np.array([(round(x * _UNIT), round(y * _UNIT)) for x, y in corners], np.int32)
+    cv2.fillConvexPoly(canvas, fixed, color, cv2.LINE_AA, _SHIFT)
+
+
+def _part(
+    canvas: NDArray[np.uint8], points: Sequence[tuple[float, float]], margin: float
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """The part of the canvas around points, as a view, and its left upper corner (x, y)."""
+    height, width = canvas.shape[:2]
+    left, right = (min(max(round(x), 0), width) for x in _ends([p[0] for p in points], margin))
+    top, bottom = (min(max(round(y), 0), height) for y in _ends([p[1] for p in points], margin))
+    return canvas[top:bottom, left:right], (left, top)
+
+
+def _ends(values: Sequence[float], margin: float) -> tuple[float, float]:
+    return math.floor(min(values) - margin), math.ceil(max(values) + margin) + 1
+
+
+def _point(value: Point) -> tuple[float, float]:
+    x, y = float(value[0]), float(value[1])
+    return min(max(x, -_FAR), _FAR), min(max(y, -_FAR), _FAR)
