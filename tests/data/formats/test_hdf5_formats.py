@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +179,21 @@ def test_files_that_are_no_hdf5(tmp_path: Path, content: bytes) -> None:
         source.write_bytes(content)
         with refused("hdf5-invalid", source.name):
             SOURCES[name].read(source, ReadOptions())
+
+
+@pytest.mark.parametrize(
+    ("work", "reason"),
+    [
+        ("sum(range(10**15))", "Timeout"),  # in C, as a loop of the HDF5 library would be
+        ("bytearray(3 * 10**9)", "MemoryError"),
+    ],
+)
+def test_the_process_that_reads_bounds_itself(work: str, reason: str) -> None:
+    code = f"from hrpose.data.formats.hdf5 import bound; bound(1, 2 * 10**9); {work}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30)
+    assert done.returncode
+    if sys.platform == "linux" or reason == "Timeout":
+        assert reason in done.stderr.decode() or done.returncode < 0
 
 
 def test_a_file_that_takes_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ data, which lead out of the file, and pickled objects, which PyTables writes for
 values, are left out.
 """
 
+import contextlib
+import faulthandler
 import json
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from hrpose.errors import UserError, missing
 
 _SECONDS = 60
 _MAX_BYTES = 2_000_000_000  # of all arrays
+_MAX_MEMORY = 8_000_000_000  # of the process, which holds an array more than once
 _MAX_ENTRIES = 20_000
 _MAX_TEXTS, _MAX_TEXT_BYTES = 100_000, 200_000_000
 
@@ -125,7 +128,7 @@ def read_hdf5(path: Path) -> Hdf5:
 
 
 def copy(path: Path, folder: Path) -> None:
-    """Copy the content of a file into a folder, by another process."""
+    """Copy the content of a file into a folder, by another process, which bounds itself too."""
     command = [sys.executable, "-m", __name__, str(path.resolve()), str(folder)]
     try:
         done = subprocess.run(command, timeout=_SECONDS, capture_output=True, check=False)
@@ -250,7 +253,28 @@ class _Copier:
             raise ValueError(f"more than {_MAX_BYTES:,} bytes")
 
 
+def bound(seconds: int, size: int) -> None:
+    """End this process after some seconds, and refuse it more than `size` bytes of memory.
+
+    Its parent stops it sooner, unless that was killed meanwhile. The HDF5 library may loop without
+    giving Python a chance, which faulthandler's watchdog does not need.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return
+    limits = ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, size), (resource.RLIMIT_CORE, 0))
+    for kind, most in limits:
+        _, hard = resource.getrlimit(kind)
+        if hard != resource.RLIM_INFINITY:
+            most = min(most, hard)
+        with contextlib.suppress(ValueError, OSError):  # as macOS has it for memory
+            resource.setrlimit(kind, (most, hard))
+
+
 if __name__ == "__main__":
+    bound(_SECONDS + 5, _MAX_MEMORY)
     try:
         _Copier(Path(sys.argv[2])).copy(sys.argv[1])
     except Exception as error:
