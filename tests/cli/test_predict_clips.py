@@ -187,10 +187,13 @@ def test_a_window_needs_a_display(
 
 
 @contextmanager
-def working(source: Path, weights: Path, out: Path, frames: int) -> Iterator[subprocess.Popen[str]]:
+def working(
+    source: Path, weights: Path, out: Path, frames: int, *options: str
+) -> Iterator[subprocess.Popen[str]]:
     """A process that predicts a clip, when it has done some frames."""
     command = [sys.executable, "-c", "from hrpose.cli.main import main; main()", "predict",
-               source, "--weights", weights, "--out", out, "--detector", "none"]  # fmt: skip
+               source, "--weights", weights, "--out", out, "--detector", "none",
+               *options]  # fmt: skip
     words = [str(part) for part in command]
     record = out / f"{source.stem}.jsonl"
     deadline = time.monotonic() + 60
@@ -257,6 +260,29 @@ def test_a_signal_saves_the_clip_so_far(
     assert sorted(path.name for path in out.iterdir()) == ["a.json", "a.jsonl", "a.mp4"]
 
 
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGKILL])
+def test_poses_found_before_the_offline_pass_are_saved(
+    asked: signal.Signals, tmp_path: Path, weights: Path
+) -> None:
+    source = write_clip(tmp_path / "a.mp4", noise(300), times(300))
+    out = tmp_path / "out"
+    with working(source, weights, out, 20, "--offline", "--save", "coco,dataset") as process:
+        process.send_signal(asked)
+        _, errors = process.communicate(timeout=30)
+    record = Record(out / "a.jsonl")
+    entries = list(record)
+    assert 20 <= len(entries) < 300
+    assert not record.header.offline
+    if asked == signal.SIGINT:
+        assert process.returncode == 130
+        assert "stopped before the offline pass" in errors
+        assert record.end is not None
+        assert not record.end["complete"]
+        found = json.loads((out / "a.json").read_text())
+        assert {result["frame"] for result in found} == {e.frame for e in entries if e.persons}
+        assert sorted(path.name for path in out.iterdir()) == ["a.json", "a.jsonl"]
+
+
 def test_the_offline_pass(tmp_path: Path, weights: Path) -> None:
     source = write_clip(tmp_path / "a.mp4", noise(12), times(12))
     found = {}
@@ -297,9 +323,12 @@ def test_one_person_of_a_clip(tmp_path: Path, weights: Path) -> None:
     assert done.exit_code == 0, done.output
     ids = {e["track_id"] for e in json.loads((tmp_path / "out" / "a.json").read_text())}
     assert ids == {1}
+    assert Record(tmp_path / "out" / "a.jsonl").header.offline
     done = predict(source, *options, "--out", tmp_path / "none", "--person", "77")
     assert done.exit_code == 2
+    assert done.stderr.startswith(f"hrpose: {source}: ")
     assert done.stderr.endswith("[persons-missing]\n")
+    assert list((tmp_path / "none").iterdir()) == []
     done = predict(source, *options, "--out", tmp_path / "none", "--person", "left")
     assert done.stderr.endswith("[option-invalid]\n")
 

@@ -370,7 +370,12 @@ def _predict_clip(
             followed = follow(estimator, clip, detect_every=detect_every, smooth=smooth)
         else:
             followed = follow_offline(
-                estimator, clip, detect_every=detect_every, progress=running, **offline._asdict()
+                estimator,
+                clip,
+                detect_every=detect_every,
+                progress=running,
+                found=results.found,
+                **offline._asdict(),
             )
         for frame, poses in followed:
             drawn = None if window is None else results.draw(frame, poses)
@@ -380,15 +385,16 @@ def _predict_clip(
             if closed or signal() is not None:
                 break
         else:
-            results.end()
+            if not results.stopped_early:
+                results.end()
     speed = results.frames / (time.perf_counter() - start)
     say(
         f"{source}: {counted(results.frames, 'frame')} at {speed:.1f} frames/s, "
         f"{counted(len(results.track_ids), 'person')} (detector: {estimator.detector.name}) -> "
         f"{', '.join(map(str, results.files)) or 'nothing'}"
     )
-    if offline is not None and not results.frames:
-        warn(f"{source}: stopped before the offline pass was done; nothing was written")
+    if results.stopped_early:
+        warn(f"{source}: stopped before the offline pass was done; these are the poses as found")
     for note in results.notes():
         warn(note)
     if results.hider is not None:

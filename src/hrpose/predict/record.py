@@ -44,7 +44,7 @@ class Header:
     `source` is a clip's file or camera. `weights` and `detector` are names for people. Keypoints
     with a score below `threshold` count as absent. For a clip, `width` and `height` are pixels of
     its upright frames, `rate` is its mean frames per second and `time_base` the unit of its own
-    times in seconds, as "1/12800".
+    times in seconds, as "1/12800"; `offline` says that its poses went through the offline pass.
     """
 
     kind: Kind
@@ -57,12 +57,14 @@ class Header:
     height: int | None = None
     rate: float | None = None
     time_base: str | None = None
+    offline: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The header's line."""
         about = {"format": FORMAT, "version": VERSION, "hrpose": __version__, "kind": self.kind}
-        clip = ("width", "height", "rate", "time_base") if self.kind == "clip" else ()
-        for name in ("source", "weights", "detector", "threshold", *clip):
+        clip = ("width", "height", "rate", "time_base", "offline")
+        names = ("source", "weights", "detector", "threshold")
+        for name in names + (clip if self.kind == "clip" else ()):
             about[name] = getattr(self, name)
         return {**about, "skeleton": self.skeleton.to_dict()}
 
@@ -72,7 +74,8 @@ class Header:
         names = ("source", "weights", "detector", "width", "height", "rate", "time_base")
         kind: Kind = "clip" if data["kind"] == "clip" else "images"
         skeleton, threshold = Skeleton.from_dict(data["skeleton"]), float(data["threshold"])
-        return cls(kind, skeleton, threshold, **{name: data.get(name) for name in names})
+        about = {name: data.get(name) for name in names}
+        return cls(kind, skeleton, threshold, **about, offline=bool(data.get("offline")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +170,15 @@ class Entry:
 class RecordWriter:
     """Writes a record to `path`, a line for each entry.
 
-    The file is made at the first entry that has not failed; it replaces an older one. Until then
-    nothing is changed. Raises UserError where it cannot be written.
+    The file is made at the first entry that has not failed; it replaces an older one, with
+    `at_end` when it is closed: until then it is a hidden file. Until the first entry nothing is
+    changed. Raises UserError where it cannot be written.
     """
 
-    def __init__(self, path: Path, header: Header) -> None:
+    def __init__(self, path: Path, header: Header, *, at_end: bool = False) -> None:
         self.path = path
+        self._hidden = path.with_name(f".{path.name}")
+        self._written = self._hidden if at_end else path
         self.entries = self.persons = self.failed = 0
         self._header = header
         self._file: IO[str] | None = None
@@ -202,17 +208,26 @@ class RecordWriter:
         try:
             self._write({"end": {**counts, **about}})
             os.fsync(self._file.fileno())
+            self._file.close()
+            self._written.replace(self.path)
         except OSError as error:
             raise write_error(self.path, error) from error
         finally:
             self._file.close()
 
+    def remove(self) -> None:
+        """Remove the file: its entries are not what was asked for."""
+        if self._file is not None:
+            self._file.close()
+            self._written.unlink(missing_ok=True)
+
     def _begin(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # A new file, not the one that a link of this name leads to.
-            self.path.unlink(missing_ok=True)
-            self._file = self.path.open("x", encoding="utf-8", newline="\n")
+            for old in (self._hidden, self._written):
+                old.unlink(missing_ok=True)
+            self._file = self._written.open("x", encoding="utf-8", newline="\n")
         except OSError as error:
             raise write_error(self.path, error) from error
         self._write(self._header.to_dict())

@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -136,9 +136,9 @@ class Saving:
 class Results:
     """The results named `stem`: the record, written as entries come, and what is made from it."""
 
-    def __init__(self, saving: Saving, stem: str, header: Header) -> None:
+    def __init__(self, saving: Saving, stem: str, header: Header, *, at_end: bool = False) -> None:
         self.saving, self.stem = saving, stem
-        self.record = RecordWriter(saving.record(stem), header)
+        self.record = RecordWriter(saving.record(stem), header, at_end=at_end)
 
     def add(
         self,
@@ -226,17 +226,10 @@ class ImageResults:
         self._names, self._flat = names(images), flat_names(images)
         self._targets = drawn_images(saving.folder, images)
         metadata = estimator.metadata
-        self._results = Results(
-            saving,
-            "poses",
-            Header(
-                "images",
-                metadata.skeleton,
-                saving.threshold,
-                weights=metadata.title,
-                detector=detector,
-            ),
+        header = Header(
+            "images", metadata.skeleton, saving.threshold, None, metadata.title, detector
         )
+        self._results = Results(saving, "poses", header)
 
     def add(self, prediction: Prediction | Failure) -> None:
         """Record one image and draw it."""
@@ -322,8 +315,9 @@ def drawn_images(folder: Path, images: Sequence[ImageInput]) -> dict[ImageInput,
 class ClipResults:
     """The results of one clip: STEM.jsonl and the other files, and the drawn clip STEM.mp4.
 
-    A context manager that finishes the files at its end, also after an error or an interruption,
-    where at least one frame was predicted.
+    With an offline pass, poses are recorded as they are `found`, and replaced by those of the pass
+    at its end. A context manager that finishes the files at its end, also after an error or an
+    interruption, where at least one frame was predicted.
     """
 
     def __init__(
@@ -341,6 +335,7 @@ class ClipResults:
         self._saving, self._source, self._clip = saving, source, clip
         self._estimator, self._detector = estimator, detector
         self._results: Results | None = None
+        self._found: Results | None = None
         self._recorder = None
         self._to_the_end = False
         self._name = name_to_text((source.file or Path(str(source))).name)
@@ -356,16 +351,36 @@ class ClipResults:
             image = self.hider(image, poses, time=frame.time)
         return self._saving.draw(image, poses, "ids")
 
+    @property
+    def stopped_early(self) -> bool:
+        """Whether there are only poses that were found before the offline pass."""
+        return self._found is not None and self._results is None
+
+    def found(self, frame: "Frame", poses: Poses) -> None:
+        """One frame before the offline pass, with the poses of all persons."""
+        if self._found is None:
+            # A data set has the images of the pass.
+            saving = replace(self._saving, kinds=self._saving.kinds - {"dataset"})
+            self._found = Results(saving, self._source.stem, self._header(frame))
+        self._add(self._found, frame, poses)
+
     def add(self, frame: "Frame", poses: Poses, drawn: NDArray[np.uint8] | None = None) -> None:
         """One frame, which may be `drawn` already."""
         if self._recorder is not None:
             drawn = self.draw(frame, poses) if drawn is None else drawn
             self._recorder.write(drawn, frame.time, frame.duration)
         if self._results is None:
-            self._results = Results(self._saving, self._source.stem, self._header(frame))
-        source = self._source.file or str(self._source)
-        self._results.add(
-            source,
+            offline = self._found is not None
+            header = replace(self._header(frame), offline=offline)
+            self._results = Results(self._saving, self._source.stem, header, at_end=offline)
+            if self._found is not None:
+                self._found.record.close(complete=True)
+                self.track_ids.clear()
+        self._add(self._results, frame, poses)
+
+    def _add(self, results: Results, frame: "Frame", poses: Poses) -> None:
+        results.add(
+            self._source.file or str(self._source),
             self._name,
             self._source.stem,
             frame.index + 1,
@@ -385,15 +400,16 @@ class ClipResults:
     def notes(self) -> list[str]:
         """Warnings, each in one line."""
         notes = [] if self._clip.damage is None else [self._clip.damage]
-        if self._recorder is not None and self._recorder.left_out:
-            kinds = ", ".join(self._recorder.left_out)
-            notes.append(
-                f"{self._recorder.path}: written without its {kinds} sound; an MP4 cannot hold it"
-            )
-        if self._recorder is not None and self._recorder.encoder == "mpeg4":
-            notes.append(
-                f"{self._recorder.path}: written as MPEG-4 part 2; this FFmpeg has no H.264 encoder"
-            )
+        if (recorder := self._recorder) is not None:
+            if recorder.left_out:
+                kinds = ", ".join(recorder.left_out)
+                notes.append(
+                    f"{recorder.path}: written without its {kinds} sound; an MP4 cannot hold it"
+                )
+            if recorder.encoder == "mpeg4":
+                notes.append(
+                    f"{recorder.path}: written as MPEG-4 part 2; this FFmpeg has no H.264 encoder"
+                )
         return notes
 
     def _header(self, frame: "Frame") -> Header:
@@ -424,7 +440,11 @@ class ClipResults:
             if self._recorder is not None:
                 self._recorder.close(rest_of_sound=self._to_the_end and kind is None)
         finally:
-            if self._results is not None:
+            if self._found is not None and getattr(error, "code", "") == "persons-missing":
+                self._found.record.remove()
+                self._found = None
+            if (results := self._results or self._found) is not None:
                 damage = self._clip.damage and printable(self._clip.damage)
-                files = self._results.write(complete=self._to_the_end, damage=damage)
-                self.files = [*([] if self._recorder is None else [self._recorder.path]), *files]
+                self.files = results.write(complete=self._to_the_end, damage=damage)
+                if self._recorder is not None and results is self._results:
+                    self.files.insert(0, self._recorder.path)

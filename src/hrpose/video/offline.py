@@ -51,12 +51,16 @@ def refine_clip(poses: ClipPoses, *, max_gap: float = MAX_GAP) -> ClipPoses:
     person is sure of it before and after within `max_gap` seconds; it gets the lower of the two
     scores and is `filled`. In longer gaps it stays as it was.
     """
-    if not (np.isfinite(max_gap) and max_gap >= 0):
+    _check_gap(max_gap)
+    tracks = (_refine(track, poses.times, poses.skeleton, max_gap) for track in poses.tracks)
+    return replace(poses, tracks=tuple(tracks))
+
+
+def _check_gap(max_gap: float) -> None:
+    if not max_gap >= 0:  # NaN is wrong too
         raise UserError(
             f"max_gap: expected seconds of at least 0, found {max_gap}", code="option-invalid"
         )
-    tracks = (_refine(track, poses.times, poses.skeleton, max_gap) for track in poses.tracks)
-    return replace(poses, tracks=tuple(tracks))
 
 
 def _refine(
@@ -193,6 +197,8 @@ def agree(first: Poses, second: Poses) -> NDArray[np.bool_]:
 
 # Called with the name of a pass and its number of frames so far; False ends the work.
 Progress = Callable[[str, int], bool]
+# Called with each frame of the first pass, and its poses as they are found.
+Found = Callable[[Frame, Poses], None]
 
 
 def follow_offline(
@@ -204,6 +210,7 @@ def follow_offline(
     max_gap: float = MAX_GAP,
     recrop: bool = True,
     progress: Progress | None = None,
+    found: Found | None = None,
 ) -> Iterator[tuple[Frame, Poses]]:
     """Each frame of a clip with the poses of its persons, after a pass over the whole clip.
 
@@ -211,9 +218,10 @@ def follow_offline(
     seconds filled (`Poses.filled`), and keypoints smoothed without lag. With `recrop` poses are
     estimated a second time, in boxes that were smoothed too, which is twice the work of the
     network. `person` chooses one person, see `ClipPoses.only`. Frames come at the end; before,
-    `progress` is called for each frame of each pass. Raises UserError where the source cannot be
-    read, is a camera, or the person is not in it.
+    `progress` is called for each frame of each pass, and `found` with the poses of the first.
+    Raises UserError where the source cannot be read, is a camera, or the person is not in it.
     """
+    _check_gap(max_gap)
     if person is not None:
         check_person(person)
     name = source.name if isinstance(source, Clip) else source
@@ -228,10 +236,15 @@ def follow_offline(
             )
         size: list[tuple[int, int]] = []
         followed = follow(estimator, clip, detect_every=detect_every, smooth=False)
-        poses = first.collect(_timed(followed, size), skeleton)
+        poses = first.collect(_timed(followed, size, found), skeleton)
     if first.stopped:
         return
-    poses = refine_clip(poses if person is None else poses.only(person), max_gap=max_gap)
+    if person is not None:
+        try:
+            poses = poses.only(person)
+        except UserError as error:
+            raise UserError(f"{name}: {error}", code=error.code) from error
+    poses = refine_clip(poses, max_gap=max_gap)
     if recrop:
         second = _Pass("poses in smoothed boxes", report)
         with Clip.open(name) as clip:
@@ -247,12 +260,14 @@ def follow_offline(
 
 
 def _timed(
-    followed: Iterable[tuple[Frame, Poses]], size: list[tuple[int, int]]
+    followed: Iterable[tuple[Frame, Poses]], size: list[tuple[int, int]], found: Found | None
 ) -> Iterator[tuple[float, Poses]]:
     """The times of the frames with their poses; the (w, h) of the frames is put into `size`."""
-    for frame, found in followed:
+    for frame, poses in followed:
         size[:] = [(frame.image.shape[1], frame.image.shape[0])]
-        yield frame.time, found
+        if found is not None:
+            found(frame, poses)
+        yield frame.time, poses
 
 
 def _with_frames(clip: Iterable[Frame], poses: ClipPoses) -> Iterator[tuple[Frame, Poses]]:
