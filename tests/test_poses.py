@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageShow
 
 from hrpose.geometry import BODY_MARGIN
-from hrpose.image import read_image
-from hrpose.input_image import ImageSource
+from hrpose.image import ImageSource, read_image
 from hrpose.poses import MIN_KEYPOINTS, Poses, boxes_around, rescore
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import AP_10K, COCO_17

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hrpose.detection.person_detector import AnyDetector, open_detector
 from hrpose.errors import missing
 from hrpose.estimator import PoseEstimator
-from hrpose.input_image import ImageSource
+from hrpose.image import ImageSource
 from hrpose.poses import Poses
 from hrpose.session import open_session
 from hrpose.weights import find

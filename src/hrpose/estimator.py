@@ -2,35 +2,82 @@
 
     image ─ detector ─▶ boxes ─▶ crops ─▶ heatmaps ─▶ keypoints in the crops ─▶ Poses
 
-`PoseEstimator` does all of it; `InputImage` is an image that was read and whose boxes were checked.
+`InputImage` is an image that was read, with boxes.
 """
 
 from __future__ import annotations  # so that help() shows the names of types, not their contents
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose.errors import UserError
-from hrpose.geometry import Boxes, Crop, transform
-from hrpose.image import image_size, read_reduced
-from hrpose.input_image import AnyImage, AnyImages, File, ImageSource, sources_in
-from hrpose.input_image import InputImage as InputImage  # part of what this module offers
+from hrpose.geometry import Boxes, Crop, checked_boxes, checked_scores, transform, warp
+from hrpose.image import AnyImage, AnyImages, File, ImageSource, image_size, read_reduced
+from hrpose.image_inputs import sources_in
 from hrpose.io import prefetch
 from hrpose.metadata import Metadata
-from hrpose.metrics.oks import oks_nms
-from hrpose.poses import MIN_SCORE, Poses, boxes_around, rescore
+from hrpose.poses import Poses, boxes_around, rescore, select
 from hrpose.session import Session
 
 # Of the boxes that a detector finds, the best ones; boxes that are given are all used.
 MAX_PERSONS = 100
-# Of two poses with a higher OKS, in boxes that a detector found, one is left out.
-MAX_OKS = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InputImage:
+    """An image with the boxes of the persons in it.
+
+    `pixels` (h, w, 3) uint8 RGB; `boxes` (n, 4) [x, y, w, h] in pixels of the full image;
+    `box_scores` (n,) in [0, 1]. `pixels` may be the full image reduced by the whole factor
+    `reduction`; boxes, crops and poses are in pixels of the full image all the same. `detected`
+    says that a detector found the boxes, which may then be wrong or repeat a person. `size` (w, h)
+    is that of the full image, where it is not that of `pixels`. `source` is what was read. `key` is
+    the caller's, who gets it back with the poses.
+    """
+
+    pixels: NDArray[np.uint8]
+    boxes: NDArray[np.float64]
+    box_scores: NDArray[np.float64]
+    reduction: int = 1
+    detected: bool = False
+    size: tuple[int, int] | None = None
+    source: ImageSource | None = None
+    key: Any = None
+
+    @property
+    def image_wh(self) -> tuple[int, int]:
+        """(w, h) of the full image in pixels."""
+        return self.size or (self.pixels.shape[1], self.pixels.shape[0])
+
+    @classmethod
+    def of(
+        cls,
+        image: AnyImage,
+        boxes: ArrayLike | None = None,
+        box_scores: ArrayLike | None = None,
+        *,
+        bit_depth: int | None = None,
+    ) -> InputImage:
+        """Read an image and check its boxes; without boxes the full image is one box.
+
+        `bit_depth` is that of `read_image`. Raises UserError where the image cannot be read, and
+        which box is wrong and how.
+        """
+        pixels = ImageSource.of(image).pixels(bit_depth)
+        height, width = pixels.shape[:2]
+        return cls(pixels, *_check(boxes, box_scores, width, height))
+
+    def cut(self, crop: Crop) -> NDArray[np.uint8]:
+        """The pixels of a crop of the full image: (input h, input w, 3) uint8."""
+        # The first pixel of a reduced image is the mean of a square; this is the square's center.
+        center = (self.reduction - 1) / 2
+        return warp(self.pixels, crop.inside((center, center), self.reduction))
 
 
 class Detector(Protocol):
@@ -164,8 +211,8 @@ class PoseEstimator:
 
         `boxes` (n, 4) [x, y, w, h] in pixels, of one image; without them, those that the detector
         finds. `box_scores` (n,) in [0, 1] are the confidences of the boxes, 1 if left out; they
-        scale the scores of the poses. The poses keep a reference to the image, for
-        `Poses.draw`. Raises UserError where an image cannot be read or a box is wrong.
+        scale the scores of the poses. The poses refer to the image, for `Poses.draw`. Raises
+        UserError where an image cannot be read or a box is wrong.
         """
         several = sources_in(image)
         if several is None and not stream:
@@ -217,59 +264,38 @@ class PoseEstimator:
                 code="boxes-invalid",
             )
         source = ImageSource.of(image, bgr)
-        return replace(self._image(source.content(), boxes, box_scores, size), source=source)
-
-    def _image(
-        self,
-        content: NDArray[np.uint8] | Path | bytes,
-        boxes: ArrayLike | None,
-        box_scores: ArrayLike | None,
-        size: tuple[int, int] | None,
-    ) -> InputImage:
-        """`image` from pixels or a file."""
-        file = None
-        if not (isinstance(content, np.ndarray) or self.exact or self.refine):
-            file = content
-        if boxes is not None or isinstance(self.detector, FullImage):
-            if file is None:
-                return InputImage.of(content, boxes, box_scores, bit_depth=self.bit_depth)
-            return InputImage.reduced(
-                file, self.metadata, boxes, box_scores, size=size, bit_depth=self.bit_depth
-            )
-        seen = (
-            InputImage.of(content, bit_depth=self.bit_depth)
-            if file is None
-            else self._overview(file, size)
-        )
-        # The last pixels of a reduced image may reach over its edge, and boxes must not.
-        width, height = (seen.boxes[0, 2:] // seen.reduction).astype(int)
-        found = self.detector(seen.pixels[:height, :width]).best(MAX_PERSONS)
-        persons = found.xywh * seen.reduction, found.scores
+        content, file = source.content(), None
+        detects = boxes is None and not isinstance(self.detector, FullImage)
+        pixels, reduction = np.zeros((0, 0, 3), np.uint8), 0  # not read yet
+        if isinstance(content, np.ndarray) or self.exact or self.refine:
+            pixels = ImageSource(content).pixels(self.bit_depth)
+            reduction, size = 1, (pixels.shape[1], pixels.shape[0])
+        else:
+            file, size = content, size or image_size(content)
+            if detects:
+                pixels, reduction = self._overview(file, size)
+        if detects:
+            # The last pixels of a reduced image may reach over its edge, and boxes must not.
+            width, height = (length // reduction for length in size)
+            found = self.detector(pixels[:height, :width]).best(MAX_PERSONS)
+            boxes, box_scores = found.xywh * reduction, found.scores
         try:
-            if file is None:
-                image = InputImage.of(seen.pixels, *persons)
-            else:
-                image = InputImage.reduced(
-                    file,
-                    self.metadata,
-                    *persons,
-                    overview=seen,
-                    size=size,
-                    bit_depth=self.bit_depth,
-                )
+            checked = _check(boxes, box_scores, *size)
         except UserError as error:
-            raise UserError(f"detector {self.detector.name}: {error}", code=error.code) from error
-        return replace(image, detected=True)
+            where = f"detector {self.detector.name}: " if detects else ""
+            raise UserError(f"{where}{error}", code=error.code) from error
+        if file is not None:
+            crops = [self.metadata.crop(box) for box in checked[0]]
+            limit = min((min(np.divide(crop.size, crop.input_wh)) for crop in crops), default=inf)
+            if not reduction or reduction > max(1, limit):
+                pixels, reduction = read_reduced(file, limit, bit_depth=self.bit_depth)
+        return InputImage(pixels, *checked, reduction, detects, size, source)
 
-    def _overview(self, file: File, size: tuple[int, int] | None) -> InputImage:
+    def _overview(self, file: File, size: tuple[int, int]) -> tuple[NDArray[np.uint8], int]:
         """The image at no less than twice the size of the detector's input, if that is known."""
         input_wh: tuple[int, int] | None = getattr(self.detector, "input_wh", None)
-        if input_wh is None:
-            return InputImage.of(file, bit_depth=self.bit_depth)
-        size = size or image_size(file)
-        limit = min(np.divide(size, input_wh)) / 2
-        pixels, reduction = read_reduced(file, limit, bit_depth=self.bit_depth)
-        return InputImage(pixels, np.array([[0.0, 0.0, *size]]), np.ones(1), reduction)
+        limit = 1.0 if input_wh is None else min(np.divide(size, input_wh)) / 2
+        return read_reduced(file, limit, bit_depth=self.bit_depth)
 
     def stream(
         self, images: Iterable[InputImage], *, clip_scores: bool = True, select: bool = True
@@ -288,11 +314,7 @@ class PoseEstimator:
             yield image, poses[self.selected(image, poses)] if select else poses
 
     def selected(self, image: InputImage, poses: Poses) -> NDArray[np.int64]:
-        """The indices of the `poses` to return, one for each box of `image`, in order.
-
-        Poses with a score below `min_score` are left out and, where a detector found the boxes,
-        those that repeat a better one (OKS-NMS).
-        """
+        """The indices of the `poses`, one for each box of `image`, to return: see `select`."""
         return select(poses, detected=image.detected, min_score=self.min_score)
 
     def _stream(
@@ -391,25 +413,6 @@ def _refined(image: InputImage, poses: Poses) -> InputImage:
     return replace(image, boxes=boxes_around(poses.keypoints, image.boxes, (width, height)))
 
 
-def select(poses: Poses, *, detected: bool, min_score: float | None = None) -> NDArray[np.int64]:
-    """The indices of the poses to return, in order.
-
-    Poses with a score below `min_score` are left out. Of persons that a detector found, those whose
-    pose repeats a better one are left out too, and `min_score` is 0.2 by default instead of 0.
-    """
-    if min_score is None:
-        min_score = MIN_SCORE if detected else 0.0
-    good = np.flatnonzero(poses.scores >= min_score)
-    return good[distinct(poses[good])] if detected and len(good) > 1 else good
-
-
-def distinct(poses: Poses) -> NDArray[np.int64]:
-    """The indices of the poses, in order, without those that repeat a better one (OKS-NMS)."""
-    areas = poses.boxes[:, 2:].prod(axis=1)
-    kept = oks_nms(poses.keypoints, areas, poses.scores, MAX_OKS, poses.skeleton.sigmas)
-    return np.sort(kept)
-
-
 def to_poses(
     metadata: Metadata,
     image: InputImage,
@@ -437,3 +440,10 @@ def to_poses(
         image_wh=image.image_wh,
         source=image.source,
     )
+
+
+def _check(
+    boxes: ArrayLike | None, scores: ArrayLike | None, width: int, height: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    checked = checked_boxes([[0, 0, width, height]] if boxes is None else boxes, width, height)
+    return checked, checked_scores(np.ones(len(checked)) if scores is None else scores, checked)

@@ -3,16 +3,20 @@
 Endings are wrong, missing or unknown too often to decide by them.
 """
 
+import errno
 import functools
 import importlib
 import os
 import re
 import stat
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from hrpose.errors import UserError
+from hrpose.io import natural_key, not_regular
 
 # What Pillow may read. It knows more; each is code that hostile bytes could reach, and some run
 # other programs (EPS). JPEG includes MPO, several views; PPM includes PGM and PBM. HEIF needs the
@@ -22,6 +26,20 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF",
 COMMON_FORMATS = FORMATS[:6]
 # They let Pillow read HEIC. The wheels of the second contain x265, which is under the GPL.
 _HEIF_PACKAGES = ("pi_heif", "pillow_heif")
+
+# The suffixes of images and clips: for names without content, and where the content is damaged.
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif",
+    ".mpo", ".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm",
+    ".psd", ".qoi", ".sgi", ".pcx", ".tga",
+)  # fmt: skip
+CLIP_SUFFIXES = (
+    ".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".ts", ".mpg", ".mpeg",
+    ".m2v", ".vob", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".mj2", ".mjpeg", ".mxf",
+    ".ogv", ".dv", ".h264", ".264", ".h265", ".hevc",
+)  # fmt: skip
+# What a folder holds beside files.
+_FOLDER, _HIDDEN, _LOOP = "folder", "hidden file or folder", "link to a folder already read"
 
 # Enough for the signature of every kind, and for three packets of an MPEG transport stream.
 HEAD = 512
@@ -167,13 +185,6 @@ def read_head(path: Path) -> bytes:
         os.close(file)
 
 
-def not_regular(path: Path | str, mode: int) -> UserError:
-    """The error for what is there but is no regular file, by its `st_mode`."""
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    kind = kinds.get(stat.S_IFMT(mode), "a device")
-    return UserError(f"{path}: expected a file, found {kind}; name a file", code="file-unreadable")
-
-
 def kind_of(head: bytes) -> FileKind:
     """The kind of a file that begins with `head`."""
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -254,3 +265,123 @@ def other_formats() -> tuple[str, ...]:
         break
     Image.init()
     return tuple(name for name in FORMATS if name not in COMMON_FORMATS and name in Image.OPEN)
+
+
+class ImageError(UserError):
+    """A file that cannot be used as an image: of another kind, damaged, or too large."""
+
+
+def unsupported_image(data: bytes, label: str) -> ImageError:
+    """The error for bytes that no format of the installed packages fits, by what they are."""
+    kind = kind_of(data[:HEAD])
+    if kind.name == "HEIC image" and "HEIF" not in other_formats():
+        return ImageError(
+            f"{label}: is {kind}, for which a package is missing; pip install 'hrpose[heic]'",
+            code="package-missing",
+        )
+    if kind.role == "image":
+        return ImageError(
+            f"{label}: is {kind} that is damaged, or that the installed Pillow cannot read; copy "
+            "it again, update Pillow, or convert it to JPEG or PNG",
+            code="image-unsupported",
+        )
+    remedy = "convert it to JPEG or PNG"
+    if kind.role == "clip":
+        remedy = f"hrpose.track('{label}') and `hrpose predict` follow the persons in it"
+    return ImageError(
+        f"{label}: expected an image, found {kind}; {remedy}", code="image-unsupported"
+    )
+
+
+def input_kind(path: Path) -> FileKind:
+    """As `file_kind`, with the role image or clip for all that is to be read as one.
+
+    An image or clip that is empty, damaged or of another kind than its ending promises has the role
+    that its ending says, so that it is reported and not left out.
+    """
+    kind, suffix = file_kind(path), path.suffix.lower()
+    if kind.role in ("image", "clip"):
+        return kind
+    if suffix in SUFFIXES:
+        return replace(kind, role="image")
+    # A text that ends with .ts is a program.
+    if suffix in CLIP_SUFFIXES and not (kind == TEXT and suffix == ".ts"):
+        return replace(kind, role="clip")
+    return kind
+
+
+def kind_or_reason(path: Path) -> FileKind:
+    """The `input_kind` of whatever is at `path`, or why it cannot be read as a kind."""
+    try:
+        return input_kind(path)
+    except UserError:
+        return FileKind("other", "pipe or device")
+    except OSError as error:
+        gone = error.errno in (errno.ENOENT, errno.ELOOP)
+        return FileKind("unknown", "broken link" if gone else "unreadable file")
+
+
+def files_in(
+    top: Path, skipped: Counter[str], *, recursive: bool = False, without: Path | None = None
+) -> Iterator[tuple[Path, FileKind, str]]:
+    """The images and clips in a folder, in natural order, with their names relative to it.
+
+    `skipped` counts the others by their kinds. Hidden files and the folder `without` are left out;
+    folders in it are read only if `recursive`. Raises OSError where `top` cannot be read.
+    """
+    own = None if without is None else _identity(without)
+    seen = {own, _identity(top)}
+    waiting = [(top, "")]
+    while waiting:
+        folder, above = waiting.pop()
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: natural_key(entry.name))
+        except OSError:
+            if folder == top:
+                raise
+            skipped["unreadable folder"] += 1
+            continue
+        below = []
+        for entry in entries:
+            if entry.name.startswith("."):
+                skipped[_HIDDEN] += 1
+            elif not Path(entry.path).is_dir():  # that of `entry` fails at links in a circle
+                path = Path(entry.path)
+                kind = kind_or_reason(path)
+                if kind.role in ("image", "clip"):
+                    yield path, kind, f"{above}{entry.name}"
+                else:
+                    skipped[kind.name] += 1
+            elif not recursive:
+                skipped[_FOLDER] += 1
+            elif (identity := _identity(Path(entry.path))) not in seen:
+                seen.add(identity)
+                below.append((Path(entry.path), f"{above}{entry.name}/"))
+            elif identity != own:
+                skipped[_LOOP] += 1
+        waiting += reversed(below)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What two names of one folder share; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def skipped_text(skipped: Mapping[str, int]) -> str:
+    """Counts by kind, as "3 text files, 1 PDF, 2 folders (--recursive)"; "" for none."""
+    return ", ".join(
+        f"{number:,} {kind if number == 1 else _plural(kind)}"
+        + (" (--recursive)" if kind == _FOLDER else "")
+        for kind, number in sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
+    )
+
+
+def _plural(kind: str) -> str:
+    """The noun before a preposition gets the s: "files of an unknown kind"."""
+    noun, *rest = re.split(r"(?= of | to | or )", kind)
+    return f"{noun}s{''.join(rest)}" if noun != "hidden file" else "hidden files or folders"

@@ -1,17 +1,19 @@
-"""Reading untrusted image files (bounded in size, upright, always RGB), and encoding images."""
+"""Images as users give them, read within bounds as upright RGB pixels, and encoding images."""
+
+from __future__ import annotations  # so that help() shows the names of types, not their contents
 
 import contextlib
 import io
 import logging
-import stat
-import struct
+import os
 import threading
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,20 +23,24 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from hrpose.bit_depth import to_8_bits
 from hrpose.errors import UserError
-from hrpose.file_kinds import COMMON_FORMATS, HEAD, kind_of, not_regular, other_formats
-from hrpose.io import printable
+from hrpose.file_kinds import COMMON_FORMATS, ImageError, other_formats, unsupported_image
+from hrpose.image_formats import read_tags, to_8_bits, without_pixels
+from hrpose.image_inputs import (
+    fetch,
+    from_array,
+    from_tensor,
+    is_address,
+    is_tensor,
+    name_of,
+    read_object,
+    unknown_image,
+)
+from hrpose.io import printable, read_file
 
 MAX_BYTES = 200_000_000
 MAX_PIXELS = 100_000_000
 
-# The suffixes of such files, for lists of names without content.
-SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif",
-    ".mpo", ".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm",
-    ".psd", ".qoi", ".sgi", ".pcx", ".tga",
-)  # fmt: skip
 # The suffixes of the files that `encode` writes.
 WRITABLE = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -63,8 +69,97 @@ _log = logging.getLogger(__name__)
 _filters = threading.Lock()
 
 
-class ImageError(UserError):
-    """A file that cannot be used as an image: of another kind, damaged, or too large."""
+File = str | Path | bytes
+# What a user may give for an image: a path, an address, bytes, a file object, a PIL image, an array
+# or a tensor. It cannot be written as a type without PyTorch.
+AnyImage = Any
+# One of these, or several: a list, a folder, a pattern, a generator.
+AnyImages = Any
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ImageSource:
+    """One image as a user gave it: a `Path`, the bytes of a file, or pixels of any kind.
+
+    `given` is kept, not copied: a path costs nothing, pixels stay in memory as long as this does.
+    `name` is the file's or the address's, "" for pixels. `bgr` says that arrays are in the order of
+    OpenCV. Pixels are left out of pickles.
+    """
+
+    given: Any
+    name: str = ""
+    bgr: bool = False
+
+    @classmethod
+    def of(cls, given: Any, bgr: bool = False) -> ImageSource:
+        """Check the kind of what was given; file objects are read, addresses are fetched.
+
+        Raises UserError that says what is accepted, and where a file or address cannot be read.
+        """
+        if isinstance(given, ImageSource):
+            return given
+        if isinstance(given, str) and is_address(given):
+            name = given.partition("?")[0]
+            source = cls(fetch(given, MAX_BYTES), name)
+        elif isinstance(given, str | os.PathLike):
+            path = Path(os.fsdecode(given))
+            source = cls(path, str(path))
+        elif isinstance(given, bytes | bytearray | memoryview):
+            source = cls(bytes(given))
+        elif isinstance(given, np.ndarray | Image.Image) or is_tensor(given):
+            return cls(given, str(getattr(given, "filename", "")), bgr)
+        elif callable(getattr(given, "read", None)):
+            source = cls(read_object(given, MAX_BYTES), name_of(given))
+        elif hasattr(given, "__array__"):
+            return cls(np.asarray(given), "", bgr)
+        else:
+            raise unknown_image(given)
+        if bgr:
+            raise UserError(
+                f"bgr: is for arrays and tensors, found {source.name or 'the bytes of a file'}, "
+                "whose order is known; leave it out",
+                code="option-conflict",
+            )
+        return source
+
+    def content(self) -> NDArray[np.uint8] | Path | bytes:
+        """The pixels (h, w, 3) uint8 RGB, or the file or its bytes, which are not decoded here.
+
+        Raises UserError, with the remedy, for pixels of another shape or type.
+        """
+        given = self.given
+        if isinstance(given, Path | bytes):
+            return given
+        if isinstance(given, Image.Image):
+            return from_pillow(given, self.name or None)
+        if isinstance(given, np.ndarray):
+            pixels = from_array(given)
+        elif given is None:
+            raise UserError(
+                "these poses came without their image from another process; give draw its pixels",
+                code="image-missing",
+            )
+        else:
+            pixels = from_tensor(given)
+        return np.ascontiguousarray(pixels[..., ::-1]) if self.bgr else pixels
+
+    def pixels(self, bit_depth: int | None = None) -> NDArray[np.uint8]:
+        """The upright image (h, w, 3) uint8 RGB; a file is read, with the `bit_depth` of
+        `read_image`. Raises UserError as `content`.
+        """
+        content = self.content()
+        if isinstance(content, np.ndarray):
+            return content
+        return read_image(content, self.name or None, bit_depth=bit_depth)
+
+    def __repr__(self) -> str:
+        kind = type(self.given).__name__
+        shape = "" if (found := getattr(self.given, "shape", None)) is None else f" {tuple(found)}"
+        return f"ImageSource({self.name or kind + shape})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        given = self.given if isinstance(self.given, Path) else None
+        return type(self), (given, self.name, self.bgr)
 
 
 def read_image(
@@ -79,7 +174,7 @@ def read_image(
 
     The first image of a file with several. The EXIF orientation is honored, transparency shown
     on white; color profiles are not applied. More than 8 bits a channel are scaled from `bit_depth`
-    bits, 1 to 16, by default those that the file's values have (`hrpose.bit_depth.scaling_of`).
+    bits, 1 to 16, by default those that the file's values have (`hrpose.image_formats.scaling_of`).
     The logger `hrpose.image` notes such a scaling, and that a file has further images, at level
     INFO. `name` stands in messages for bytes.
 
@@ -105,7 +200,7 @@ def from_pillow(image: Image.Image, name: str | None = None) -> NDArray[np.uint8
     Raises UserError where it is too large, or its file is damaged.
     """
     label = _label(b"", name)
-    _bound(label, "pixels", image.width * image.height, MAX_PIXELS)
+    _bound(label, image, MAX_PIXELS)
     return _decoded(image, b"", label, None)
 
 
@@ -185,14 +280,6 @@ def image_size(
     return (height, width) if orientation in _SIDEWAYS else (width, height)
 
 
-def is_upright(source: str | PathLike[str] | bytes, name: str | None = None) -> bool:
-    """Whether the file's pixels are stored upright, as `read_image` returns them.
-
-    Raises UserError as `image_size` does.
-    """
-    return exif_orientation(source, name) == 1
-
-
 def is_animated(source: str | PathLike[str] | bytes) -> bool:
     """Whether an image's file has several frames, to be read as a clip; False if it is damaged."""
     with contextlib.suppress(Exception), open_image(source) as image:
@@ -230,13 +317,16 @@ def _label(source: str | PathLike[str] | bytes, name: str | None) -> str:
 
 
 def _content(source: str | PathLike[str] | bytes, label: str, max_bytes: int) -> bytes:
-    data = source if isinstance(source, bytes) else read_bytes(source, label, max_bytes)
+    data = source if isinstance(source, bytes) else read_file(Path(source), max_bytes, label)
     if not data:
         raise ImageError(
             f"{label}: expected an image, found an empty file; copy it here again",
             code="image-damaged",
         )
-    _bound(label, "bytes", len(data), max_bytes)
+    if len(data) > max_bytes:
+        raise ImageError(
+            f"{label}: expected at most {max_bytes:,} bytes, found more", code="file-too-large"
+        )
     return data
 
 
@@ -248,11 +338,11 @@ def _open(data: bytes, label: str, max_pixels: int) -> Image.Image:
                 image = Image.open(io.BytesIO(data), formats=COMMON_FORMATS)
             except UnidentifiedImageError:
                 image = Image.open(io.BytesIO(data), formats=other_formats())
-            _bound(label, "pixels", image.width * image.height, max_pixels)
+            _bound(label, image, max_pixels)
             if isinstance(image, TiffImageFile):
-                _read_tags(image)
+                read_tags(image)
         except UnidentifiedImageError:
-            raise _unsupported(data, label) from None
+            raise unsupported_image(data, label) from None
         except Image.DecompressionBombError:
             raise ImageError(
                 f"{label}: expected at most {max_pixels:,} pixels, found far more; make it smaller",
@@ -265,28 +355,6 @@ def _open(data: bytes, label: str, max_pixels: int) -> Image.Image:
         return image
 
 
-def _unsupported(data: bytes, label: str) -> ImageError:
-    """The error for bytes that no format of the installed packages fits, by what they are."""
-    kind = kind_of(data[:HEAD])
-    if kind.name == "HEIC image" and "HEIF" not in other_formats():
-        return ImageError(
-            f"{label}: is {kind}, for which a package is missing; pip install 'hrpose[heic]'",
-            code="package-missing",
-        )
-    if kind.role == "image":
-        return ImageError(
-            f"{label}: is {kind} that is damaged, or that the installed Pillow cannot read; copy "
-            "it again, update Pillow, or convert it to JPEG or PNG",
-            code="image-unsupported",
-        )
-    remedy = "convert it to JPEG or PNG"
-    if kind.role == "clip":
-        remedy = f"hrpose.track('{label}') and `hrpose predict` follow the persons in it"
-    return ImageError(
-        f"{label}: expected an image, found {kind}; {remedy}", code="image-unsupported"
-    )
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without Pillow's warnings; for short steps only, because of the lock."""
@@ -295,54 +363,10 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _read_tags(image: TiffImageFile) -> None:
-    """Read all that Pillow would read of a TIFF file's tags when it decodes, and may warn about."""
-    _ = image.is_animated  # counts the images
-    exif = image.getexif()
-    exif.get(ExifTags.Base.Orientation)
-    for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-        if ifd in exif:
-            exif.get_ifd(ifd)
-
-
-def read_bytes(
-    source: str | PathLike[str], name: str | None = None, max_bytes: int = MAX_BYTES
-) -> bytes:
-    """The bytes of an image's file, at most one more than `max_bytes`.
-
-    Raises UserError, naming the file or `name`, where it is missing, not a file, or unreadable.
-    """
-    path, label = Path(source), _label(source, name)
-    try:
-        if path.is_dir():
-            raise ImageError(
-                f"{label}: expected an image, found a folder; name the files in it",
-                code="file-unreadable",
-            )
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise ImageError(str(not_regular(label, found.st_mode)), code="file-unreadable")
-        if not found.st_size:  # so say files of /proc, which may block whoever reads them
-            return b""
-        with path.open("rb") as file:
-            return file.read(max_bytes + 1)
-    except FileNotFoundError:
-        raise ImageError(f"{label}: no such file; check the name", code="file-unreadable") from None
-    except (OSError, ValueError) as error:  # ValueError: a name with a null character
-        reason = getattr(error, "strerror", None) or error
-        if isinstance(error, ImageError):
-            raise
+def _bound(label: str, image: Image.Image, max_pixels: int) -> None:
+    if (found := image.width * image.height) > max_pixels:
         raise ImageError(
-            f"{label}: cannot be read ({reason}); check the file", code="file-unreadable"
-        ) from error
-
-
-def _bound(label: str, unit: str, found: int, limit: int) -> None:
-    if found > limit:
-        # A file is read only to its bound, so its length is not known.
-        count = f"{found:,}" if unit == "pixels" else "more"
-        raise ImageError(
-            f"{label}: expected at most {limit:,} {unit}, found {count}; make it smaller",
+            f"{label}: expected at most {max_pixels:,} pixels, found {found:,}; make it smaller",
             code="image-too-large",
         )
 
@@ -353,7 +377,7 @@ def _orientation(image: Image.Image, data: bytes | None = None) -> int:
     """
     metadata = None
     if data is not None and isinstance(image, PngImageFile):
-        metadata = _without_pixels(data, image.is_animated)
+        metadata = without_pixels(data, image.is_animated)
     with _quiet():
         try:
             if metadata is not None:
@@ -365,33 +389,6 @@ def _orientation(image: Image.Image, data: bytes | None = None) -> int:
             return int(exif.get(ExifTags.Base.Orientation, 1))
         except Exception:  # damaged metadata do not spoil the image
             return 1
-
-
-def _without_pixels(data: bytes, animated: bool) -> bytes:
-    """A PNG file with its metadata alone, including those behind its pixels."""
-    parts, start, behind = [data[:8]], 8, False
-    while start + 12 <= len(data):
-        length, kind = struct.unpack(">I4s", data[start : start + 8])
-        end = start + 12 + length
-        if kind == b"IEND" or end > len(data) or not kind.isalpha():
-            break
-        if behind and animated and kind == b"fcTL":
-            break  # the second image of several
-        if kind in (b"IDAT", b"fcTL", b"fdAT"):
-            behind |= kind == b"IDAT"
-        elif behind:
-            # Pillow does not check the sums of these.
-            parts.append(_chunk(kind, data[start + 8 : end - 4]))
-        else:
-            parts.append(data[start:end])
-        start = end
-    return b"".join([*parts, _chunk(b"IDAT"), _chunk(b"IEND")])
-
-
-def _chunk(kind: bytes, content: bytes = b"") -> bytes:
-    """One part of a PNG file."""
-    part = kind + content
-    return struct.pack(">I", len(content)) + part + struct.pack(">I", zlib.crc32(part))
 
 
 def _to_rgb(image: Image.Image, data: bytes, label: str, bit_depth: int | None) -> Image.Image:

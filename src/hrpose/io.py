@@ -50,28 +50,41 @@ _VARINT, _WITH_LENGTH = 0, 2
 _FIXED = {1: 8, 5: 4}  # and how many bytes those have that are all of one length
 
 
-def read_file(path: Path, max_bytes: int) -> bytes:
-    """The content of a regular file. Raises UserError where it cannot be read or is larger."""
+def read_file(path: Path, max_bytes: int, label: str = "") -> bytes:
+    """The content of a regular file, called `label` in errors, by default by its path.
+
+    Raises UserError where it is missing, cannot be read or is larger.
+    """
+    label = label or str(path)
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            from hrpose.file_kinds import not_regular  # imports Pillow
-
-            raise not_regular(path, found.st_mode)
+            raise not_regular(label, found.st_mode)
         content = b""
         if found.st_size:  # files of /proc say 0, and may block whoever reads them
             with path.open("rb") as file:
                 content = file.read(max_bytes + 1)
-    except OSError as error:
+    except FileNotFoundError as error:
+        raise UserError(f"{label}: no such file; check the name", code="file-unreadable") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        if isinstance(error, UserError):
+            raise
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"{path}: cannot be read ({error.strerror or error}); check the path",
-            code="file-unreadable",
+            f"{label}: cannot be read ({reason}); check the path", code="file-unreadable"
         ) from error
     if len(content) > max_bytes:
         raise UserError(
-            f"{path}: expected at most {max_bytes:,} bytes, found more", code="file-too-large"
+            f"{label}: expected at most {max_bytes:,} bytes, found more", code="file-too-large"
         )
     return content
+
+
+def not_regular(path: Path | str, mode: int) -> UserError:
+    """The error for what is there but is no regular file, by its `st_mode`."""
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    kind = kinds.get(stat.S_IFMT(mode), "a device")
+    return UserError(f"{path}: expected a file, found {kind}; name a file", code="file-unreadable")
 
 
 def without_secrets(address: str) -> str:

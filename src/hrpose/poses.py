@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from hrpose.errors import UserError, missing
 from hrpose.geometry import BODY_MARGIN, box_around, expand_boxes, xywh_to_xyxy
-from hrpose.input_image import ImageSource
+from hrpose.image import ImageSource
+from hrpose.metrics.oks import oks_nms
 from hrpose.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ THRESHOLD = 0.3
 # Persons that a detector found are left out where their pose has a lower score, by default: of the
 # poses above it more are right than wrong (docs/guide/detection.md).
 MIN_SCORE = 0.2
+# Of two poses with a higher OKS, in boxes that a detector found, one is left out.
+MAX_OKS = 0.5
 # The official code's threshold for the keypoints that count in a pose's score.
 COUNTED_SCORE = 0.2
 # Keypoints below this score are too uncertain to say where the person is.
@@ -326,6 +329,25 @@ def rescore(
     mean = np.where(counted, scores, 0).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
     result: NDArray[np.float64] = mean * np.asarray(box_scores, np.float64)
     return result
+
+
+def select(poses: Poses, *, detected: bool, min_score: float | None = None) -> NDArray[np.int64]:
+    """The indices of the poses to return, in order.
+
+    Poses with a score below `min_score` are left out. Of persons that a detector found, those whose
+    pose repeats a better one are left out too, and `min_score` is 0.2 by default instead of 0.
+    """
+    if min_score is None:
+        min_score = MIN_SCORE if detected else 0.0
+    good = np.flatnonzero(poses.scores >= min_score)
+    return good[distinct(poses[good])] if detected and len(good) > 1 else good
+
+
+def distinct(poses: Poses) -> NDArray[np.int64]:
+    """The indices of the poses, in order, without those that repeat a better one (OKS-NMS)."""
+    areas = poses.boxes[:, 2:].prod(axis=1)
+    kept = oks_nms(poses.keypoints, areas, poses.scores, MAX_OKS, poses.skeleton.sigmas)
+    return np.sort(kept)
 
 
 def boxes_around(

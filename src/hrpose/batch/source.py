@@ -7,7 +7,7 @@ import io
 import os
 import time
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -17,8 +17,9 @@ from urllib.request import Request, urlopen
 
 from hrpose.data.images import ImageFiles, stays_inside
 from hrpose.errors import UserError, missing
-from hrpose.image import MAX_BYTES, SUFFIXES, ImageError, read_bytes
-from hrpose.io import natural_key
+from hrpose.file_kinds import CLIP_SUFFIXES, SUFFIXES, ImageError
+from hrpose.image import MAX_BYTES
+from hrpose.io import natural_key, read_file
 
 LISTS = (".txt", ".lst", ".parquet")
 # The column of a Parquet list that names the images: the first of these that is there.
@@ -139,7 +140,7 @@ class _List:
             return read_address(name)
         if isinstance(self._folder, str):
             return read_address(f"{self._folder}/{name}")
-        return read_bytes(self._folder / name)
+        return read_file(self._folder / name, MAX_BYTES)
 
     def _lines(self) -> Iterator[str]:
         with _opened(self._text) as file:
@@ -203,9 +204,7 @@ def check_address(address: str) -> None:
     _file_system(address)
 
 
-def sources_at(
-    address: str, clip_suffixes: Sequence[str]
-) -> Iterator[tuple[str, Literal["image", "clip"], str]]:
+def sources_at(address: str) -> Iterator[tuple[str, Literal["image", "clip"], str]]:
     """The stream, clip or images at an address: addresses, what each is, and names of images.
 
     Raises UserError where there are none.
@@ -216,7 +215,7 @@ def sources_at(
         yield address, "clip", ""
         return
     if scheme in ("http", "https") and suffix not in SUFFIXES:
-        kind = "video/" if suffix in (*clip_suffixes, ".m3u8") else content_type(address)
+        kind = "video/" if suffix in (*CLIP_SUFFIXES, ".m3u8") else content_type(address)
         if kind in CLIP_TYPES or kind.startswith("video/"):
             yield address, "clip", ""
             return

@@ -243,7 +243,7 @@ def rank(
     from hrpose.api import load
     from hrpose.data.coco import read_annotations
     from hrpose.data.images import ImageFiles
-    from hrpose.image import SUFFIXES
+    from hrpose.file_kinds import SUFFIXES
     from hrpose.io import write_atomically
     from hrpose.quality.labels import read_labels
     from hrpose.quality.left_right import check_keypoints

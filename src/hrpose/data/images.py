@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.errors import UserError
-from hrpose.image import MAX_BYTES, image_size, read_bytes, read_image
-from hrpose.io import name_to_text, text_to_name
+from hrpose.image import MAX_BYTES, image_size, read_image
+from hrpose.io import name_to_text, read_file, text_to_name
 
 _ENCRYPTED = 0x1
 # Images whose size is compared before a training or evaluation starts.
@@ -67,9 +67,9 @@ class ImageFiles:
         return image_size(data, label)
 
     def content(self, name: str) -> bytes:
-        """The bytes of the image's file, at most one more than `hrpose.image.MAX_BYTES`."""
+        """The bytes of the image's file, at most `hrpose.image.MAX_BYTES`."""
         data, label = self._bytes(name)
-        return data if isinstance(data, bytes) else read_bytes(data, label)
+        return data if isinstance(data, bytes) else read_file(data, MAX_BYTES, label)
 
     def digest(self, names: Iterable[str]) -> str:
         """A hash of the names and the sizes in bytes of some of the images."""

@@ -1,7 +1,5 @@
 """Inputs of prediction: the images, with their ids, and clips that a user names; their poses."""
 
-import errno
-import os
 import re
 import unicodedata
 from collections import Counter, deque
@@ -14,21 +12,13 @@ from typing import Any, Literal
 from hrpose.data.coco import read_boxes
 from hrpose.errors import UserError
 from hrpose.estimator import InputImage, PoseEstimator
-from hrpose.file_kinds import TEXT, FileKind, file_kind
-from hrpose.image import SUFFIXES, is_animated
-from hrpose.io import name_to_text, natural_key, prefetch, printable, without_secrets
+from hrpose.file_kinds import FileKind, files_in, input_kind, skipped_text
+from hrpose.image import is_animated
+from hrpose.io import name_to_text, prefetch, printable, without_secrets
 from hrpose.poses import Poses
-
-# Where a name has to do without content, or the content is damaged.
-CLIP_SUFFIXES = (
-    ".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".ts", ".mpg", ".mpeg",
-    ".m2v", ".vob", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".mj2", ".mjpeg", ".mxf",
-    ".ogv", ".dv", ".h264", ".264", ".h265", ".hevc",
-)  # fmt: skip
 
 # How a file is read.
 Role = Literal["image", "clip"]
-_DEVICE = FileKind("other", "pipe or device")
 
 # Boxes [x, y, w, h] in pixels, and their scores.
 Boxes = tuple[list[list[float]], list[float]]
@@ -98,20 +88,7 @@ class Inputs:
     @property
     def skipped_line(self) -> str:
         """What was skipped, as "3 text files, 1 PDF, 2 folders (--recursive)"; "" for nothing."""
-        return ", ".join(
-            f"{number:,} {kind if number == 1 else _plural(kind)}"
-            + (" (--recursive)" if kind == _FOLDER else "")
-            for kind, number in sorted(self.skipped.items(), key=lambda item: (-item[1], item[0]))
-        )
-
-
-_FOLDER, _HIDDEN, _LOOP = "folder", "hidden file or folder", "link to a folder already read"
-
-
-def _plural(kind: str) -> str:
-    """The noun before a preposition gets the s: "files of an unknown kind"."""
-    noun, *rest = re.split(r"(?= of | to | or )", kind)
-    return f"{noun}s{''.join(rest)}" if noun != "hidden file" else "hidden files or folders"
+        return skipped_text(self.skipped)
 
 
 def find_inputs(
@@ -159,18 +136,18 @@ def _sources(
     if "://" in argument:
         from hrpose.batch.source import sources_at
 
-        for address, role, name in sources_at(argument, CLIP_SUFFIXES):
+        for address, role, name in sources_at(argument):
             yield address, role, name
         return
     path = Path(argument)
     try:
         if path.is_dir():
             before, number = skipped.copy(), 0
-            for file, role, name in _in_folder(path, recursive, results, skipped):
+            for file, kind, name in files_in(path, skipped, recursive=recursive, without=results):
                 number += 1
-                yield file, role, name
+                yield file, _role(kind, file), name
             if not number:
-                inside = Inputs((), (), (), skipped - before).skipped_line or "nothing"
+                inside = skipped_text(skipped - before) or "nothing"
                 raise UserError(
                     f"{argument}: expected images or clips, found {inside}", code="images-missing"
                 )
@@ -186,90 +163,20 @@ def _sources(
         ) from error
 
 
-def _in_folder(
-    top: Path, recursive: bool, results: Path | None, skipped: Counter[str]
-) -> Iterator[tuple[Path, Role, str]]:
-    """The images and clips in a folder; what is neither is counted. Raises OSError for `top`."""
-    own = None if results is None else _identity(results)
-    seen = {own, _identity(top)}
-    waiting = [(top, "")]
-    while waiting:
-        folder, above = waiting.pop()
-        try:
-            with os.scandir(folder) as found:
-                entries = sorted(found, key=lambda entry: natural_key(entry.name))
-        except OSError:
-            if folder == top:
-                raise
-            skipped["unreadable folder"] += 1
-            continue
-        below = []
-        for entry in entries:
-            if entry.name.startswith("."):
-                skipped[_HIDDEN] += 1
-            elif not Path(entry.path).is_dir():  # that of `entry` fails at links in a circle
-                path = Path(entry.path)
-                kind = _kind(path)
-                if (role := _role(kind, path)) is not None:
-                    yield path, role, f"{above}{entry.name}"
-                else:
-                    skipped[kind.name] += 1
-            elif not recursive:
-                skipped[_FOLDER] += 1
-            elif (identity := _identity(Path(entry.path))) not in seen:
-                seen.add(identity)
-                below.append((Path(entry.path), f"{above}{entry.name}/"))
-            elif identity != own:
-                skipped[_LOOP] += 1
-        waiting += reversed(below)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """What two names of one folder share; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _kind(path: Path) -> FileKind:
-    """The kind of what a folder holds, whatever it is."""
-    try:
-        return file_kind(path)
-    except UserError:
-        return _DEVICE
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ELOOP):
-            return FileKind("unknown", "broken link")
-        return FileKind("unknown", "unreadable file")
-
-
-def _role(kind: FileKind, path: Path) -> Role | None:
-    """Whether a file is read as an image or a clip: by its content, or else by its ending.
-
-    An image or clip that is empty, damaged or of another kind than its ending promises is read as
-    what it should be, so that it is reported and not left out.
-    """
+def _role(kind: FileKind, path: Path) -> Role:
+    """Images with several frames in time are clips."""
     if kind.role == "image":
         animated = is_animated(path) if kind.animated is None else kind.animated
         return "clip" if animated else "image"
-    if kind.role == "clip":
-        return "clip"
-    suffix = path.suffix.lower()
-    if kind == _DEVICE or suffix not in (*SUFFIXES, *CLIP_SUFFIXES):
-        return None
-    if suffix in SUFFIXES:
-        return "image"
-    # A text that ends with .ts is a program.
-    return None if kind == TEXT and suffix == ".ts" else "clip"
+    return "clip"
 
 
 def _named_role(path: Path) -> Role:
     """The role of a file that the user named. Raises UserError where it can have none."""
-    kind = file_kind(path)
-    role = _role(kind, path)
-    if role is None and kind.role == "unknown":
+    kind = input_kind(path)
+    if kind.role in ("image", "clip"):
+        return _role(kind, path)
+    if kind.role == "unknown":
         try:
             from hrpose.video import Clip
 
@@ -278,13 +185,11 @@ def _named_role(path: Path) -> Role:
             pass  # FFmpeg does not know it either
         else:
             return "clip"
-    if role is None:
-        raise UserError(
-            f"{path}: expected an image or a clip, found {kind}; convert it to JPEG or MP4 "
-            "(`hrpose batch` reads zip files and lists of images)",
-            code="input-unsupported",
-        )
-    return role
+    raise UserError(
+        f"{path}: expected an image or a clip, found {kind}; convert it to JPEG or MP4 "
+        "(`hrpose batch` reads zip files and lists of images)",
+        code="input-unsupported",
+    )
 
 
 def _name(source: Path | str) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hrpose.data.dataset_folder import ANNOTATIONS, IMAGES
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
-from hrpose.image import WRITABLE, encode, is_upright
+from hrpose.image import WRITABLE, encode, exif_orientation
 from hrpose.io import fitted, locked, name_to_text, printable, write_atomically
 from hrpose.poses import Poses
 from hrpose.predict.inputs import ClipInput, Failure, ImageInput, Inputs, Prediction
@@ -185,7 +185,7 @@ class Results:
         """Copy the image into the data set, upright as its keypoints are; returns its name."""
         suffix = PurePath(name).suffix.lower()
         as_is = frame is None and isinstance(source, Path) and suffix in _COPIED
-        if as_is and isinstance(source, Path) and is_upright(source):
+        if as_is and isinstance(source, Path) and exif_orientation(source) == 1:
             content = source.read_bytes()
         else:
             name = f"{name}.png" if frame is None else f"{name}_{frame:06d}.png"

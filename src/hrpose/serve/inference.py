@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from hrpose.errors import UserError
-from hrpose.estimator import Detector, FullImage, InputImage, PoseEstimator, select, to_poses
+from hrpose.estimator import Detector, FullImage, InputImage, PoseEstimator, to_poses
+from hrpose.file_kinds import ImageError
 from hrpose.geometry import Boxes, Crop
-from hrpose.image import ImageError, encode, image_size
-from hrpose.poses import Poses
+from hrpose.image import encode, image_size
+from hrpose.poses import Poses, select
 from hrpose.serve.middleware import Limits, Refusal, busy
 from hrpose.serve.schemas import Heatmaps, Keypoint, Options, Person, PosesAnswer
 from hrpose.session import Session

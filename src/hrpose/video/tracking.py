@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
-from hrpose.estimator import MAX_OKS
 from hrpose.geometry import Boxes, iou
 from hrpose.metrics import oks_nms
-from hrpose.poses import CONFIDENT_SCORE, MIN_SCORE, Poses
+from hrpose.poses import CONFIDENT_SCORE, MAX_OKS, MIN_SCORE, Poses
 
 Floats = NDArray[np.float64]
 

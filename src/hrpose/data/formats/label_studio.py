@@ -48,7 +48,7 @@ from hrpose.data.formats.pose_set import (
 from hrpose.data.images import ImageFiles
 from hrpose.data.rules import printable
 from hrpose.errors import UserError
-from hrpose.image import SUFFIXES
+from hrpose.file_kinds import SUFFIXES
 from hrpose.io import read_json
 
 # Percentages; a millionth of a percent of the widest image is less than 1/1000 pixel.

@@ -47,7 +47,7 @@ from hrpose.data.formats.pose_set import (
 from hrpose.data.images import ImageFiles, stays_inside
 from hrpose.data.rules import printable
 from hrpose.errors import UserError
-from hrpose.image import SUFFIXES
+from hrpose.file_kinds import SUFFIXES
 from hrpose.skeleton import Skeleton, guess_flip_pairs
 from hrpose.skeletons import COCO_17, SHIPPED
 

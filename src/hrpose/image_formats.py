@@ -1,15 +1,17 @@
-"""Images with more than 8 bits a channel as 8-bit ones: which value becomes white, and which black.
+"""What single formats of images need: more than 8 bits a channel as 8, metadata behind the pixels.
 
 Cameras of 10, 12 or 14 bits store their values in files of 16, often at the lower end, and thermal
 cameras use a small part of their range. Scaled by 65,535, both are nearly black or gray.
 """
 
+import struct
+import zlib
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -134,3 +136,40 @@ def _stated_bits(image: Image.Image, data: bytes) -> int | None:
         if bits == 16 and largest:
             bits = int(np.max(largest)).bit_length()
     return bits if 8 <= bits < 16 else None
+
+
+def without_pixels(data: bytes, animated: bool) -> bytes:
+    """A PNG file with its metadata alone, including those behind its pixels."""
+    parts, start, behind = [data[:8]], 8, False
+    while start + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[start : start + 8])
+        end = start + 12 + length
+        if kind == b"IEND" or end > len(data) or not kind.isalpha():
+            break
+        if behind and animated and kind == b"fcTL":
+            break  # the second image of several
+        if kind in (b"IDAT", b"fcTL", b"fdAT"):
+            behind |= kind == b"IDAT"
+        elif behind:
+            # Pillow does not check the sums of these.
+            parts.append(_chunk(kind, data[start + 8 : end - 4]))
+        else:
+            parts.append(data[start:end])
+        start = end
+    return b"".join([*parts, _chunk(b"IDAT"), _chunk(b"IEND")])
+
+
+def _chunk(kind: bytes, content: bytes = b"") -> bytes:
+    """One part of a PNG file."""
+    part = kind + content
+    return struct.pack(">I", len(content)) + part + struct.pack(">I", zlib.crc32(part))
+
+
+def read_tags(image: TiffImageFile) -> None:
+    """Read all that Pillow would read of a TIFF file's tags when it decodes, and may warn about."""
+    _ = image.is_animated  # counts the images
+    exif = image.getexif()
+    exif.get(ExifTags.Base.Orientation)
+    for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        if ifd in exif:
+            exif.get_ifd(ifd)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from hrpose.bit_depth import by_bits, scaling_of
 from hrpose.image import read_image
+from hrpose.image_formats import by_bits, scaling_of
 
 SCENE = np.add.outer(np.arange(60), np.arange(80) * 2).astype(np.uint16) + 20  # 20 to 237
 

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import hrpose
-from hrpose import input_image
-from hrpose.input_image import ImageSource, sources_in
+from hrpose import image, image_inputs
+from hrpose.image import ImageSource
+from hrpose.image_inputs import sources_in
 from refusals import refused
 from tiny_weights import write_tiny_weights
 
@@ -304,13 +305,13 @@ def test_an_address_without_an_image(estimator: hrpose.PoseEstimator, site: str,
 def test_an_address_is_bounded(
     estimator: hrpose.PoseEstimator, site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(input_image, "PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(image_inputs, "PAUSE_SECONDS", 0.1)
     with refused("download-failed", "/slow"):
         estimator(f"{site}/slow")
-    monkeypatch.setattr(input_image, "DOWNLOAD_SECONDS", -1)
+    monkeypatch.setattr(image_inputs, "DOWNLOAD_SECONDS", -1)
     with refused("download-failed", "seconds"):
         estimator(f"{site}/photo.png")
-    monkeypatch.setattr(input_image, "MAX_BYTES", 10)
+    monkeypatch.setattr(image, "MAX_BYTES", 10)
     with refused("file-too-large", "10 bytes"):
         estimator(f"{site}/photo.png")
 
