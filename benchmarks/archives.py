@@ -23,8 +23,7 @@ import cv2
 import numpy as np
 
 import hrpose
-from hrpose.batch.job import parquet
-from hrpose.batch.results import read_images
+from hrpose.batch.job import parquet, read_images
 from hrpose.batch.worker import Choices, Opening
 from hrpose.synthetic.render import render_image
 

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hrpose.io import read_json, write_atomically
-from hrpose.quality.labels import Report, read_labels
-from hrpose.quality.left_right import Group, groups
+from hrpose.quality.labels import Group, Report, groups, read_labels
 from hrpose.skeleton import Skeleton
 
 # The share of planted swaps that exchange all pairs; the others exchange some keypoints.

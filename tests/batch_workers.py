@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hrpose.batch.job import Job, freeze
-from hrpose.batch.results import read_images, to_table
+from hrpose.batch.job import Job, freeze, read_images, to_table
 from hrpose.batch.worker import Done, Event, Lost, Ready
 from hrpose.errors import UserError
 

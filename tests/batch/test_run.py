@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_workers import Scripted, failures, frozen, results
-from hrpose.batch.job import Job, part
-from hrpose.batch.results import Counts
+from hrpose.batch.job import Counts, Job, part
 from hrpose.batch.run import State, run, to_do
 from hrpose.errors import UserError
 from refusals import refused

@@ -1,5 +1,7 @@
 """`hrpose batch`: which options fit, its messages and its results."""
 
+import csv
+import io
 import json
 import sys
 from pathlib import Path
@@ -8,9 +10,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from batch_workers import jpeg, results
-from hrpose.batch.results import read_rows
+from hrpose.batch.job import read_rows
 from hrpose.cli.main import app
 from hrpose.errors import UserError
+from hrpose.tables import write_csv
 from tiny_weights import write_tiny_weights
 
 
@@ -107,13 +110,11 @@ def test_results_and_messages(
 
     plain = run("predict", "images", "--save", "csv", "--out", "csv", *same[-4:])
     assert plain.exit_code == 1  # for bad.jpg
-    lines = (tmp_path / "csv" / "poses.csv").read_text().splitlines()[1:]
-    found = [
-        ",".join(
-            "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-            for value in row[:-1]
-        )
-        for row in read_rows(tmp_path / "out")
-    ]
-    # The reasons name the file as each command was given it.
-    assert found == [line.rpartition(",")[0] for line in lines]
+    with (tmp_path / "csv" / "poses.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    found = io.BytesIO()
+    write_csv(found, read_rows(tmp_path / "out"))
+    rows_of_batch = list(csv.DictReader(found.getvalue().decode().splitlines()))
+    for line in (*lines, *rows_of_batch):  # the reasons name the file as each command was given it
+        line["reason"] = bool(line["reason"])
+    assert rows_of_batch == lines

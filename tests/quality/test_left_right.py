@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 from benchmarks.planted import permutation
 
-from hrpose.quality.labels import read_labels
-from hrpose.quality.left_right import MIN_EVIDENCE, evidence, groups, swapped
+from hrpose.quality.labels import MIN_EVIDENCE, evidence, groups, read_labels, swapped
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import COCO_17, SHIPPED
 from hrpose.synthetic import write_dataset

@@ -8,7 +8,7 @@ import golden_rules
 from hrpose.codec import encode
 from hrpose.detection import person_detector
 from hrpose.training.module import accuracy, ohkm, peak, weighted_mse
-from hrpose.training.person_detector.module import box_loss, center_loss
+from hrpose.training.person_detector.train import box_loss, center_loss
 
 
 def loss_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

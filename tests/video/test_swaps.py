@@ -3,7 +3,7 @@ import pytest
 from benchmarks.walkers import Planted, plant
 
 from hrpose.skeletons import COCO_17, HAND_21, SHIPPED
-from hrpose.video.swaps import _parts, find_swaps, swap
+from hrpose.video.tracks import _parts, find_swaps, swap
 
 
 def found_in(walker: Planted) -> np.ndarray:

@@ -11,8 +11,7 @@ from typing import Any, Literal, Protocol
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from hrpose.batch import job as jobs
-from hrpose.batch.job import Job
-from hrpose.batch.results import Counts, failed_row, to_table, write, written
+from hrpose.batch.job import Counts, Job, failed_row, to_table, write, written
 from hrpose.batch.source import absolute, open_source, without_query
 from hrpose.batch.worker import Choices, Done, Engine, Event, Load, Lost, Opening, Ready, Refused
 from hrpose.errors import UserError

@@ -181,7 +181,7 @@ class Opening:
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         import cv2
 
-        from hrpose.batch.results import to_table
+        from hrpose.batch.job import to_table
         from hrpose.batch.source import open_source
 
         to_table([])  # pyarrow is slow at first, which must not count as an image's time
@@ -212,7 +212,7 @@ class Worker:
         self._readers = readers
 
     def __call__(self, names: Sequence[str]) -> Any:
-        from hrpose.batch.results import to_table
+        from hrpose.batch.job import to_table
 
         try:
             return to_table(list(self._rows(names)))
@@ -222,7 +222,7 @@ class Worker:
             return to_table([self._alone(name) for name in names])
 
     def _alone(self, name: str) -> dict[str, Any]:
-        from hrpose.batch.results import failed_row
+        from hrpose.batch.job import failed_row
 
         try:
             (row,) = self._rows([name])
@@ -231,7 +231,7 @@ class Worker:
         return row
 
     def _rows(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-        from hrpose.batch.results import failed_row, image_row
+        from hrpose.batch.job import failed_row, image_row
         from hrpose.io import prefetch
 
         failures: deque[tuple[int, dict[str, Any]]] = deque()

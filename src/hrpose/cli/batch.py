@@ -155,7 +155,7 @@ def batch(
 
 def _report(outcome: "Outcome", seconds: float) -> None:
     """Print the counts and, where images failed in this run, the first reasons."""
-    from hrpose.batch.results import failures
+    from hrpose.batch.job import failures
 
     job, state, failed = outcome.job, outcome.state, outcome.failed
     folder = job.folder / "poses"

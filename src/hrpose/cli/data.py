@@ -245,8 +245,7 @@ def rank(
     from hrpose.data.images import ImageFiles
     from hrpose.file_kinds import SUFFIXES
     from hrpose.io import write_atomically
-    from hrpose.quality.labels import read_labels
-    from hrpose.quality.left_right import check_keypoints
+    from hrpose.quality.labels import check_keypoints, read_labels
     from hrpose.quality.ranking import as_dict, rank
 
     if out is not None and out.suffix not in (".json", ".csv"):

@@ -13,8 +13,7 @@ from hrpose.data.persons import group_by_image
 from hrpose.estimator import PoseEstimator
 from hrpose.geometry import iou
 from hrpose.quality.image_checks import file_problems, shared_images
-from hrpose.quality.labels import Finding, Labels, Report, read_labels
-from hrpose.quality.left_right import swapped_sides
+from hrpose.quality.labels import Finding, Labels, Report, read_labels, swapped_sides
 
 # Called with the name of the step, and how many of how many items are done.
 Progress = Callable[[str, int, int], None]

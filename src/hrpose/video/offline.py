@@ -23,8 +23,7 @@ from hrpose.skeleton import Skeleton
 from hrpose.video.following import DETECT_EVERY, follow
 from hrpose.video.reading import Clip, Frame
 from hrpose.video.smoothing import rts_smooth
-from hrpose.video.swaps import find_swaps, swap
-from hrpose.video.tracks import MIN_STEP, ClipPoses, Track, check_person
+from hrpose.video.tracks import MIN_STEP, ClipPoses, Track, check_person, find_swaps, swap
 
 # Seconds over which keypoints, and persons, are interpolated.
 MAX_GAP = 0.5

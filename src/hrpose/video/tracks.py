@@ -1,7 +1,25 @@
-"""The poses of a whole clip by person, in arrays over its frames, and the choice of one person."""
+"""The poses of a whole clip by person, and repair of swapped left and right.
+
+A network may call a left leg right for some frames. Positions then jump: the left ankle continues
+where the right one was. `find_swaps` looks for the frames in which to exchange the keypoints of
+flip pairs, so that they move most evenly for the least number of exchanges, by dynamic programming
+(Viterbi). The cost is the sum of
+
+- motion: how far a keypoint is from where its last two positions lead, in standard deviations of
+  what its uncertainty and a person's acceleration allow; bounded, for outliers;
+- each time that an exchange begins or ends;
+- each second that it lasts, because the network is mostly right: this decides which of the two
+  consistent labelings of a clip is meant.
+
+The pairs of a part of the body are decided together, each part by itself: of COCO's keypoints eyes
+and ears, the arms from the shoulders, and the legs from the hips. A part may be exchanged as a
+whole, or some of its pairs. The result is the exact minimum over the clip. Two keypoints on one
+spot, of which one is wrong, are not swapped, and stay as they are.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -160,3 +178,188 @@ def _choose(tracks: Sequence[Track], person: str) -> Track:
         f"person {person}: found nobody of this id or at this point; the ids are {ids}",
         code="persons-missing",
     )
+
+
+# Costs are in units of a squared standard deviation, which is twice the negative logarithm of a
+# probability: the largest of one keypoint in one frame; of a change in one pair, and of each
+# further pair of the part that changes with it; of each second in which some are exchanged.
+_MAX_MOTION = 25.0
+_CHANGE, _CHANGE_TOO = 20.0, 2.0
+_SECOND = 15.0
+# The median of a chi-squared distribution with two degrees of freedom.
+_MEDIAN = 2 * np.log(2)
+# A clip's motions may be more even than expected, but measured on few frames they may seem so.
+_MIN_SCALE = 0.3
+# A part with more pairs is exchanged from some pair outward, not in every combination.
+_MAX_COMBINED = 3
+
+
+def find_swaps(
+    points: NDArray[np.float64],
+    times: NDArray[np.float64],
+    noise: NDArray[np.float64],
+    motion: NDArray[np.float64],
+    skeleton: Skeleton,
+) -> NDArray[np.bool_]:
+    """(t, p): whether each of the skeleton's p flip pairs is swapped, in each of t frames.
+
+    `points` (t, k, 2) at increasing `times` (t,) in seconds; `noise` (t, k) is the standard
+    deviation of each in pixels, inf where it is not visible; `motion` (t,) is the spectral density
+    of the acceleration in pixels^2/s^3.
+    """
+    pairs = np.array(skeleton.flip_pairs, np.int64).reshape(-1, 2)
+    swapped = np.zeros((len(times), len(pairs)), np.bool_)
+    for part, depths in _parts(skeleton):
+        seen = np.isfinite(noise[:, pairs[part]]).all(axis=2)
+        # Frames that tell about this part; the others are as the nearest.
+        frames = np.flatnonzero(2 * seen.sum(axis=1) >= len(part))
+        if len(frames) < 3:
+            continue
+        rows = np.ix_(frames, pairs[part].ravel())
+        shape = (len(frames), len(part), 2)
+        costs = _motion_costs(
+            points[rows].reshape(*shape, 2), times[frames], noise[rows].reshape(shape),
+            motion[frames],
+        )  # fmt: skip
+        states = _states(depths)
+        lasting = np.gradient(times[frames])[:, None] * _SECOND * states.any(axis=1)
+        path = _viterbi(costs, states, lasting)
+        swapped[:, part] = states[path][_nearest(frames, len(times))]
+    return swapped
+
+
+def swap(
+    keypoints: NDArray[np.float32], swapped: NDArray[np.bool_], skeleton: Skeleton
+) -> NDArray[np.float32]:
+    """A copy of keypoints (t, k, 3), in which the pairs (t, p) that are `swapped` are exchanged."""
+    result = keypoints.copy()
+    for column, (left, right) in enumerate(skeleton.flip_pairs):
+        rows = swapped[:, column]
+        result[rows, left], result[rows, right] = keypoints[rows, right], keypoints[rows, left]
+    return result
+
+
+def _parts(skeleton: Skeleton) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """The flip pairs of each part of the body, and how many limbs each is from the part's root.
+
+    A root is a pair whose keypoints a limb connects, directly or over a keypoint between left and
+    right. The others belong to the nearest root. A pair that no limb connects to one is a part of
+    its own.
+    """
+    pair_of = {index: n for n, pair in enumerate(skeleton.flip_pairs) for index in pair}
+    linked: dict[int, set[int]] = {index: set() for index in range(len(skeleton))}
+    for a, b in skeleton.limbs:
+        linked[a].add(b)
+        linked[b].add(a)
+    place: dict[int, tuple[int, int]] = {}  # the root and the depth of each pair
+    for number, (left, right) in enumerate(skeleton.flip_pairs):
+        if right in linked[left] or (linked[left] & linked[right]) - pair_of.keys():
+            place[number] = number, 0
+    waiting = list(place)
+    for number in waiting:
+        root, depth = place[number]
+        ends = skeleton.flip_pairs[number]
+        for other in sorted({pair_of[i] for end in ends for i in linked[end] if i in pair_of}):
+            if other not in place:
+                place[other] = root, depth + 1
+                waiting.append(other)
+    for number in range(len(skeleton.flip_pairs)):
+        place.setdefault(number, (number, 0))
+    parts = []
+    for root in sorted({root for root, _ in place.values()}):
+        members = sorted(number for number in place if place[number][0] == root)
+        parts.append((np.array(members), np.array([place[number][1] for number in members])))
+    return parts
+
+
+def _states(depths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(s, m): which of a part's m pairs may be exchanged together, none of them first."""
+    if len(depths) <= _MAX_COMBINED:
+        return np.array(list(product((False, True), repeat=len(depths))))
+    outward = [depths >= depth for depth in range(int(depths.max()) + 1)]
+    return np.array([depths < 0, *outward])
+
+
+def _motion_costs(
+    points: NDArray[np.float64],
+    times: NDArray[np.float64],
+    noise: NDArray[np.float64],
+    motion: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """(t - 2, m, 2, 2): the cost of m pairs in each three frames in a row.
+
+    The last indices say whether the pair is exchanged in only one of the first two frames, and in
+    only one of the last two. `points` (t, m, 2, 2) are left and right, with their `noise`
+    (t, m, 2). A pair that is not visible in all three frames costs nothing.
+    """
+    before, after = np.diff(times)[:-1], np.diff(times)[1:]
+    ratio = (after / before)[:, None, None]
+    moved = (motion[1:-1] * after**2 * (before + after) / 3)[:, None, None]
+    seen = np.asarray(np.isfinite(noise).all(axis=2))
+    shown = (seen[:-2] & seen[1:-1] & seen[2:])[..., None]
+    variance = np.square(noise)
+    deviations = np.zeros((len(times) - 2, *points.shape[1:3], 2, 2))
+    for first in (0, 1):
+        for last in (0, 1):
+            a, b, c = points[:-2], points[1:-1], points[2:]
+            va, vb, vc = variance[:-2], variance[1:-1], variance[2:]
+            if first:
+                a, va = a[:, :, ::-1], va[:, :, ::-1]
+            if last:
+                c, vc = c[:, :, ::-1], vc[:, :, ::-1]
+            error = np.square(c - b - ratio[..., None] * (b - a)).sum(axis=-1)
+            spread = vc + (1 + ratio) ** 2 * vb + ratio**2 * va + moved
+            deviations[..., first, last] = np.where(shown, error / spread, 0)
+    scaled = deviations / _scale(deviations[..., 0, 0], shown)[:, None, None, None]
+    costs: NDArray[np.float64] = np.minimum(scaled, _MAX_MOTION).sum(axis=2)
+    return costs
+
+
+def _scale(deviations: NDArray[np.float64], shown: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(m,) by how much the squared deviations (t, m, 2) of each pair are larger than expected.
+
+    From their median: most frames are not at the edge of a swap.
+    """
+    found = [
+        np.median(pair[rows[:, 0]]) if rows.any() else _MEDIAN
+        for pair, rows in zip(deviations.swapaxes(0, 1), shown.swapaxes(0, 1), strict=True)
+    ]
+    scale: NDArray[np.float64] = np.maximum(np.array(found) / _MEDIAN, _MIN_SCALE)
+    return scale
+
+
+def _viterbi(
+    costs: NDArray[np.float64], states: NDArray[np.bool_], lasting: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """(t,) the index of the state in each frame, with the least sum of costs over all frames.
+
+    `costs` (t - 2, m, 2, 2) are those of motion, `states` (s, m) say which of the pairs each state
+    exchanges, and `lasting` (t, s) is the cost of being in it. `best` (s, s) is the least sum up to
+    a frame, by the states of the frame before and of the frame itself.
+    """
+    differ = (states[:, None] ^ states[None]).astype(np.int64)  # (s, s, m)
+    changes = differ.sum(axis=-1)
+    change = np.where(changes > 0, _CHANGE + _CHANGE_TOO * (changes - 1), 0.0)
+    best = lasting[0][:, None] + lasting[1] + change
+    origins = np.zeros((len(costs), len(states), len(states)), np.int8)
+    pairs = np.arange(states.shape[1])
+    for i, cost in enumerate(costs):
+        # By the states of three frames: (s, s, s).
+        motion = cost[pairs, differ[:, :, None], differ[None]].sum(axis=-1)
+        sums = best[:, :, None] + motion
+        origins[i] = sums.argmin(axis=0)
+        best = sums.min(axis=0) + change + lasting[i + 2]
+    before, last = np.unravel_index(int(best.argmin()), best.shape)
+    path = [int(last), int(before)]
+    for origin in origins[::-1]:
+        path.append(int(origin[path[-1], path[-2]]))
+    return np.array(path[::-1])
+
+
+def _nearest(frames: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """(count,) the index into the increasing `frames` of the one nearest to each number."""
+    numbers = np.arange(count)
+    after = np.searchsorted(frames, numbers).clip(0, len(frames) - 1)
+    before = (after - 1).clip(0)
+    closer = np.abs(frames[before] - numbers) <= np.abs(frames[after] - numbers)
+    return np.where(closer, before, after)

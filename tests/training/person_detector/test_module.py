@@ -10,8 +10,7 @@ from torch import Tensor
 from hrpose.detection import person_detector
 from hrpose.detection.person_detector import persons
 from hrpose.metadata import Confidence, DetectorMetadata
-from hrpose.training.person_detector.module import DetectorModule
-from hrpose.training.person_detector.train import build_network
+from hrpose.training.person_detector.train import DetectorModule, build_network
 from hrpose.training.recipe import DetectorRecipe
 from tiny_boxes import RECIPE
 

@@ -15,8 +15,7 @@ from hrpose.models import checkpoint
 from hrpose.models.batchnorm_folding import is_folded, unfold
 from hrpose.models.export import smooth_images
 from hrpose.training.person_detector import train
-from hrpose.training.person_detector.module import DetectorModule
-from hrpose.training.person_detector.train import build_network
+from hrpose.training.person_detector.train import DetectorModule, build_network
 from hrpose.training.recipe import DetectorRecipe
 from hrpose.yaml_file import load_as
 from refusals import check_refusal, refused
