@@ -16,7 +16,8 @@ from torch import Tensor
 
 from hrpose import weights as registry
 from hrpose.models import checkpoint, convert, export
-from hrpose.models.hrnet import HRNet, HRNetSpec
+from hrpose.models.hrnet import HRNet
+from hrpose.models.networks import HRNetSpec
 
 
 def widened(small: HRNet, name: str) -> HRNet:

@@ -4,7 +4,7 @@ import re
 
 from tools.figures import exchange, network
 
-from hrpose.models.hrnet import NETWORKS
+from hrpose.models.networks import NETWORKS
 from hrpose.skeletons import COCO_17
 
 from .pages import ROOT

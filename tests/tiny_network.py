@@ -1,6 +1,6 @@
 """An HRNet of 20 thousand weights, for tests that train many steps."""
 
-from hrpose.models.hrnet import NETWORKS, HRNetSpec, StageSpec
+from hrpose.models.networks import NETWORKS, HRNetSpec, StageSpec
 
 TINY = HRNetSpec(
     "tiny",

@@ -26,6 +26,10 @@ from hrpose.skeletons import COCO_17
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+# The key of a JSON object in ONNX files: the names of the weight and bias tensors of each
+# convolution that a BatchNorm was folded into.
+FOLDED_KEY = "hrpose.folded"
+
 # Bounds for untrusted files: a crop of this size is made for each person.
 MAX_SIDE = 4096
 MAX_PADDING = 100.0
@@ -78,8 +82,8 @@ class Calibration:
 class Metadata:
     """Metadata of a pose model.
 
-    `network` is a name of `hrpose.models.hrnet.NETWORKS`, `input_wh` its input in pixels, `padding`
-    the factor by which a person's box grows, `mean` and `std` those of RGB in [0, 1].
+    `network` is a name of `hrpose.models.networks.NETWORKS`, `input_wh` its input in pixels,
+    `padding` the factor by which a person's box grows, `mean` and `std` those of RGB in [0, 1].
     `training_data` and `license` are sentences, `scores` maps metrics, with the data set in their
     names, to values. A `calibration` is applied to keypoint scores. `changes` are those made by
     `--resume-with-changes` during the training, as sentences. Raises ValueError where values are

@@ -12,9 +12,9 @@ from torch import Tensor
 
 import golden_rules
 from hrpose import weights
-from hrpose.metadata import Metadata
+from hrpose.metadata import FOLDED_KEY, Metadata
 from hrpose.models import HRNet, checkpoint, convert
-from hrpose.models.batchnorm_folding import FOLDED_KEY, is_folded, norms, read_onnx, unfold
+from hrpose.models.batchnorm_folding import is_folded, norms, read_onnx, unfold
 from hrpose.models.export import export, halved, smooth_images
 from hrpose.session import open_session
 from hrpose.skeleton import Skeleton
@@ -95,7 +95,7 @@ def test_keypoints_of_the_same_name_keep_their_rows(skeleton: Skeleton) -> None:
     read = convert.read(weights.find("w16-small"))
     head = read.build(skeleton).final_layer
     assert head.bias is not None
-    known = dict(zip(COCO_17.keypoints, read.state["final_layer.weight"], strict=True))
+    known = dict(zip(COCO_17.keypoints, read.tensors()["final_layer.weight"], strict=True))
     shared = [name for name in skeleton.keypoints if name in known]
     assert read.shared(skeleton) == shared
     for name, row, bias in zip(skeleton.keypoints, head.weight, head.bias, strict=True):
@@ -105,7 +105,9 @@ def test_keypoints_of_the_same_name_keep_their_rows(skeleton: Skeleton) -> None:
 
 def test_a_head_without_a_metadata_is_known_by_its_number(exported: tuple[HRNet, Path]) -> None:
     state = exported[0].state_dict()
-    bare = convert.Weights("w16-small", dict(state), 17, "official", {})
+    bare = convert.Weights(
+        "w16-small", {k: v.numpy() for k, v in state.items()}, 17, "official", {}
+    )
     row = bare.build(HORSE).final_layer.weight[1]
     assert torch.equal(row, state["final_layer.weight"][0])
 

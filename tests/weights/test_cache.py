@@ -2,8 +2,11 @@
 
 import errno
 import hashlib
+import io
+import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +14,18 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from conftest import ROOT
 from hrpose.cli.main import app
+from hrpose.cli.weights import provide
 from hrpose.errors import UserError
 from hrpose.metadata import Metadata
-from hrpose.models.hrnet import HRNet
+from hrpose.models import HRNet, convert
 from hrpose.session import open_session
-from hrpose.weights import find
+from hrpose.weights import find, find_start
+from hrpose.weights.download import fetch
 from hrpose.weights.registry import RELEASED, Released, home
-from refusals import refused
+from refusals import check_refusal, refused
+from without import run_without
 
 
 @pytest.fixture
@@ -148,8 +155,16 @@ def test_a_file_that_rots_is_found(released: Released) -> None:
 def test_the_list_names_everything(released: Released) -> None:
     output = run("list").output
     assert all(name in output for name in (*RELEASED, "w16-small"))
-    assert "0.746" in output
+    (line,) = (line for line in output.splitlines() if "w32-coco-256x192-udp" in line)
+    for fact in ("114", "COCO AP 0.762", "Apache-2.0", "most uses"):
+        assert fact in line
     assert "inside" in output
+    rows = {row["name"]: row for row in json.loads(run("list", "--json").output)}
+    assert rows.keys() == {"w16-small", *RELEASED}
+    row = rows["w32-coco-256x192-udp"]
+    assert (row["network"], row["input_wh"], row["here"]) == ("w32", [192, 256], "")
+    assert row["license"] == RELEASED[row["name"]].license
+    assert row["addresses"] == list(RELEASED[row["name"]].addresses)
 
 
 @pytest.mark.parametrize(
@@ -167,19 +182,98 @@ def test_wrong_names_are_refused(arguments: list[str], code: str) -> None:
     assert ran.exception.code == code
 
 
-def test_without_pytorch_the_file_is_kept_and_the_next_step_said(
-    released: Released, tmp_path: Path
+# What `hrpose[weights]` does without.
+NOT_NEEDED = ("torch", "safetensors", "onnxscript", "lightning", "scipy")
+TABLE = """
+from hrpose.cli.main import main
+from hrpose.metadata import Metadata
+from hrpose.weights.registry import RELEASED, Released
+RELEASED['w16-test'] = Released('w16-test', 'pose', ({address!r},), {sha256!r}, 'MIT', 'nobody',
+    0.5, 'AP', 'on nothing', Metadata('w16-small', (96, 128), name='w16-test'))
+sys.argv = ['hrpose', *{arguments!r}]
+main()
+"""
+
+
+def run_elsewhere(
+    released: Released, arguments: list[str], missing: tuple[str, ...] = NOT_NEEDED
+) -> "subprocess.CompletedProcess[str]":
+    address, sha256 = released.addresses[0], released.sha256
+    code = TABLE.format(address=address, sha256=sha256, arguments=arguments)
+    return run_without(missing, code)
+
+
+def test_released_weights_predict_without_pytorch(
+    released: Released, server: Any, tmp_path: Path
 ) -> None:
-    code = (
-        "import sys; sys.modules['torch'] = None\n"
-        "from hrpose.metadata import Metadata\n"
-        "from hrpose.weights.download import fetch\n"
-        "from hrpose.weights.registry import Released\n"
-        f"row = Released('t', 'pose', ({released.addresses[0]!r},), {released.sha256!r}, '', '',"
-        " None, '', '', Metadata('w16-small', (96, 128)))\n"
-        "try: fetch(row)\n"
-        "except ValueError as error: print(error)\n"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "pip install 'hrpose[train]' and give the same command again" in ran.stdout
-    assert (home() / "weights" / released.file_name).is_file()
+    """One command: download, conversion and poses; the second time nothing is downloaded."""
+    command = ["predict", str(ROOT / "examples" / "astronaut.jpg"), "--weights", "w16-test"]
+    command += ["--detector", "full-image", "--out", str(tmp_path / "out")]
+    # Nobody can be asked here.
+    done = run_elsewhere(released, command)
+    assert (done.returncode, len(server.requests)) == (2, 0)
+    assert "[weights-not-downloaded]" in done.stderr
+    for fact in ("about 5 MB", "AP 0.500", "MIT", "`hrpose weights download w16-test`", "--yes"):
+        assert fact in done.stderr
+    done = run_elsewhere(released, [*command, "--yes"])
+    assert done.returncode == 0, done.stderr
+    assert "about 5 MB, published AP 0.500, license MIT" in done.stderr
+    assert (tmp_path / "out" / "poses.json").is_file()
+    done = run_elsewhere(released, [*command, "--overwrite"])
+    assert (done.returncode, done.stderr, len(server.requests)) == (0, "", 1)
+
+
+@pytest.mark.parametrize(("answer", "downloads"), [("y\n", 1), ("\n", 1), ("n\n", 0)])
+def test_a_terminal_is_asked(
+    released: Released,
+    server: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answer: str,
+    downloads: int,
+) -> None:
+    typed = io.StringIO(answer)
+    monkeypatch.setattr(typed, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", typed)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    if downloads:
+        provide(released, yes=False)
+        assert find("w16-test").is_file()
+    else:
+        with refused("weights-not-downloaded", "about 5 MB"):
+            provide(released, yes=False)
+    assert len(server.requests) == downloads
+    assert "published AP 0.500" in "".join(capsys.readouterr())
+
+
+def test_a_package_that_is_missing_is_said_before_the_download(
+    released: Released, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hrpose.weights.download.find_spec", lambda _: None)
+    ran = run("download", "w16-test")
+    check_refusal(ran, "package-missing", "w16-test", "hrpose[weights]")
+    assert server.requests == []
+
+
+def test_what_was_downloaded_is_only_converted(released: Released, server: Any) -> None:
+    run("download", "w16-test")
+    find("w16-test").unlink()
+    provide(released, yes=False)
+    assert find("w16-test").is_file()
+    assert len(server.requests) == 1
+
+
+def test_a_training_starts_from_the_published_file(released: Released) -> None:
+    """What runs has no BatchNorm."""
+    run("download", "w16-test")
+    assert find_start("w16-test").name == released.file_name
+    state = convert.read(find_start("w16-test")).state
+    assert state["bn1.running_var"].any()
+    assert find_start("w16-small") == find("w16-small")
+
+
+def test_weights_of_another_network_are_not_converted(released: Released) -> None:
+    row = replace(released, metadata=Metadata("w32", (96, 128)))
+    with refused("weights-unsuitable", "w32 with 17", "w16-small with 17"):
+        fetch(row)
+    assert not list(home().rglob("*.onnx"))

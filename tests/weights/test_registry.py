@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from hrpose.models.hrnet import NETWORKS
+from hrpose.models.networks import NETWORKS
 from hrpose.weights import EMBEDDED
 from hrpose.weights.registry import RELEASED, Released
 

@@ -1,6 +1,6 @@
 """w32-small: w16-small with all widths of the stages doubled, 4.83 M parameters."""
 
-from hrpose.models.hrnet import NETWORKS, HRNetSpec, StageSpec
+from hrpose.models.networks import NETWORKS, HRNetSpec, StageSpec
 
 W32_SMALL = HRNetSpec(
     "w32-small",

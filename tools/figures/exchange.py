@@ -2,7 +2,8 @@
 
 from torch import nn
 
-from hrpose.models.hrnet import NETWORKS, Exchange
+from hrpose.models.hrnet import Exchange
+from hrpose.models.networks import NETWORKS
 from tools.figures.svg import Drawing
 
 LEFT, TOP, ROW, CELL = 116, 44, 84, 176

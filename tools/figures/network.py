@@ -1,6 +1,6 @@
 """A drawing of HRNet-W32: its branches and exchanges, from the table of networks."""
 
-from hrpose.models.hrnet import NETWORKS
+from hrpose.models.networks import NETWORKS
 from tools.figures.svg import Drawing
 
 LEFT, TOP, ROW, COLUMN, WIDE = 100, 74, 78, 74, 48

@@ -26,6 +26,14 @@ Weights = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes",
+        help="Download released weights that are not here yet, without asking.",
+        rich_help_panel=MODEL,
+    ),
+]
 FlipTest = Annotated[
     bool,
     typer.Option(

@@ -44,6 +44,7 @@ from hrpose.cli.options import (
     Save,
     Threshold,
     Weights,
+    Yes,
 )
 from hrpose.errors import UserError, missing
 
@@ -71,6 +72,7 @@ def predict(
     ] = False,
     bit_depth: BitDepth = None,
     weights: Weights = "w16-small",
+    yes: Yes = False,
     flip_test: FlipTest = False,
     refine: Refine = False,
     batch_size: BatchSize = 16,
@@ -180,6 +182,7 @@ def predict(
     saving = Saving(out, kinds, threshold, marks, overwrite, color.value, hide)
     read = [] if boxes is None else [boxes]
     saving.check(inputs, others=read)
+    _provide(yes, weights, detector if boxes is None else None, side_by_side)
     estimator = load(
         weights,
         detector="full-image" if boxes is not None else detector,
@@ -236,6 +239,16 @@ def predict(
     for failure in failures:
         report(failure)
     finish(done, len(failures), number)
+
+
+def _provide(yes: bool, *names: str | None) -> None:
+    """Download released weights among `names` that are not here, after asking or with `--yes`."""
+    from hrpose.weights.registry import not_here
+
+    for row in filter(None, map(not_here, names)):
+        from hrpose.cli.weights import provide
+
+        provide(row, yes)
 
 
 class Offline(NamedTuple):
@@ -414,6 +427,7 @@ def _say_hidden(hider: "Hider", noun: str, where: str = "") -> None:
 def explain(
     path: Annotated[Path, typer.Argument(help="An image.")],
     weights: Weights = "w16-small",
+    yes: Yes = False,
     box: Annotated[
         str | None,
         typer.Option(
@@ -445,6 +459,7 @@ def explain(
         raise conflict("--box and --boxes: expected one of them, found both")
     image = read_image(path)
     boxed = box is not None or boxes is not None
+    _provide(yes, weights, None if boxed else detector)
     estimator = load(weights, detector="full-image" if boxed else detector)
     chosen_box, origin = box_to_explain(path, image, estimator, box, boxes)
     traced = trace(estimator.session, image, chosen_box, origin, keypoint)

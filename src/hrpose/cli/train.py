@@ -143,7 +143,7 @@ def finetune(
     from hrpose.training.train import recipe_for
     from hrpose.yaml_file import checked
 
-    found = convert.read(weights.find(start))
+    found = convert.read(weights.find_start(start))
     annotations = read_annotations(train, category=category, merge_categories=merge_categories)
     persons = annotations.persons()
     if skeleton is not None:

@@ -1,17 +1,21 @@
 """`hrpose weights`, and `hrpose export`, `quantize` and `summary`: files of weights."""
 
+import json
+import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hrpose.cli.console import conflict, plain_console, progress
+from hrpose.cli.console import conflict, plain_console, progress, warn
 from hrpose.cli.options import FlipTest, Images, InputSize, examples, parse_input_size
 from hrpose.errors import UserError
 
 if TYPE_CHECKING:
     from hrpose.skeleton import Skeleton
+    from hrpose.weights.registry import Released
 
 
 app = typer.Typer(help="List, download, verify, convert and push weights.", no_args_is_help=True)
@@ -19,34 +23,112 @@ app = typer.Typer(help="List, download, verify, convert and push weights.", no_a
 Names = Annotated[list[str], typer.Argument(help="Names from `hrpose weights list`.")]
 
 
-@app.command("list", epilog=examples("hrpose weights list"))
-def list_weights() -> None:
-    """List the released models with their published scores, and which are on this machine."""
+@app.command("list", epilog=examples("hrpose weights list", "hrpose weights list --json"))
+def list_weights(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all facts, also addresses and hashes, as JSON.")
+    ] = False,
+) -> None:
+    """List the released models: size, published score, license, which are here and recommended."""
+    from hrpose.weights.registry import home
+
+    rows = list(_listed())
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Column, Table
 
-    from hrpose.weights import EMBEDDED
-    from hrpose.weights.registry import RELEASED, home, published_file, usable_file
-
     table = Table(
         Column("name", no_wrap=True),
-        "kind",
-        Column("score", no_wrap=True),
-        "by",
-        "here",
+        Column("MB", justify="right"),
+        Column("published score", no_wrap=True),
+        Column("license", no_wrap=True),
+        Column("here", no_wrap=True),
+        "recommended for",
         box=SIMPLE_HEAD,
-        caption=f"downloads: {home()}",
+        caption=f"downloads: {home()}; sizes are computed; whole licenses: --json",
         caption_justify="left",
     )
+    for row in rows:
+        size = "" if row["megabytes"] is None else f"{row['megabytes']:.0f}"
+        score = "" if row["score"] is None else f"{row['metric']} {row['score']:.3f}"
+        license = row["license"].partition(" (")[0]
+        table.add_row(row["name"], size, score, license, row["here"], row["recommended_for"])
+    Console(width=max(110, Console().width)).print(table)
+
+
+def _listed() -> Iterator[dict[str, Any]]:
+    """A row for each model that a name stands for, as JSON."""
+    from hrpose.metadata import Metadata, metadata_of
+    from hrpose.weights import EMBEDDED, find
+    from hrpose.weights.registry import RELEASED, published_file, usable_file
+
+    def facts(metadata: Metadata | None) -> dict[str, Any]:
+        if metadata is None:
+            return {}
+        return {
+            "network": metadata.network,
+            "input_wh": metadata.input_wh,
+            "skeleton": metadata.skeleton.name,
+            "codec": metadata.codec.name,
+            "training_data": metadata.training_data,
+        }
+
     for name in EMBEDDED:
-        table.add_row(name, "pose", "", "hrpose", "inside")
+        metadata = metadata_of(find(name), Metadata)
+        yield {
+            "name": name,
+            "kind": "pose",
+            "megabytes": find(name).stat().st_size / 1e6,
+            "score": None,
+            "metric": "",
+            "license": metadata.license,
+            "here": "inside",
+            "recommended_for": "a first try",
+            **facts(metadata),
+        }
     for row in RELEASED.values():
         usable, there = usable_file(row).is_file(), published_file(row).is_file()
-        state = "yes" if usable else "not converted" if there else ""
-        score = "" if row.score is None else f"{row.metric} {row.score:.3f}"
-        table.add_row(row.name, row.kind, score, row.source, state)
-    Console(width=max(80, Console().width)).print(table)
+        yield {
+            "name": row.name,
+            "kind": row.kind,
+            "megabytes": row.megabytes,
+            "score": row.score,
+            "metric": row.metric,
+            "measured": row.measured,
+            "license": row.license,
+            "source": row.source,
+            "here": "yes" if usable else "not converted" if there else "",
+            "recommended_for": row.recommended,
+            "addresses": row.addresses,
+            "sha256": row.sha256,
+            **facts(row.metadata),
+        }
+
+
+def provide(row: "Released", yes: bool) -> None:
+    """Download and convert released weights, after asking where `yes` does not allow it.
+
+    What was downloaded before is only converted. Raises UserError where nobody can be asked, and
+    where the answer is no.
+    """
+    from hrpose.weights.download import fetch
+    from hrpose.weights.registry import published_file
+
+    if not yes and not published_file(row).is_file():
+        asked = sys.stdin.isatty() and sys.stderr.isatty()
+        question = f"{row.name}: not downloaded yet ({row.facts}). Download it?"
+        if not asked or not typer.confirm(question, default=True, err=True):
+            raise UserError(
+                f"{row.name}: not downloaded ({row.facts}); `hrpose weights download {row.name}` "
+                "does that, or --yes",
+                code="weights-not-downloaded",
+            )
+    warn(f"{row.name}: {row.facts}")
+    with progress(row.name, "bytes", lines_every=10) as show:
+        fetch(row, progress=show)
 
 
 @app.command(epilog=examples("hrpose weights download w32-coco-256x192 yolox-s"))
@@ -144,6 +226,7 @@ class CodecName(StrEnum):
 
 @app.command(
     epilog=examples(
+        "hrpose weights convert pose_hrnet_w32_256x192.pth w32.onnx",
         "hrpose weights convert pose_hrnet_w32_256x192.pth w32.safetensors",
         "hrpose weights convert w32.safetensors w32.pth --to official",
     )
@@ -155,7 +238,11 @@ def convert(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
     to: Annotated[
-        Form, typer.Option(help="hrpose: safetensors. official: a bare PyTorch state dict.")
+        Form,
+        typer.Option(
+            help="hrpose: .onnx, to run anywhere, or .safetensors, to run and train with PyTorch. "
+            "official: a bare PyTorch state dict."
+        ),
     ] = Form.hrpose,
     input_size: InputSize = None,
     skeleton: Annotated[
@@ -183,7 +270,7 @@ def convert(
     from hrpose.models import convert
     from hrpose.models.convert import Known, metadata_for
 
-    expected = {Form.hrpose: (".safetensors",), Form.official: (".pth", ".pt")}[to]
+    expected = {Form.hrpose: (".onnx", ".safetensors"), Form.official: (".pth", ".pt")}[to]
     if out.suffix not in expected:
         raise UserError(
             f"{out}: expected a file name that ends in {' or '.join(expected)}",

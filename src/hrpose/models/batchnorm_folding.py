@@ -19,11 +19,9 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from hrpose.errors import UserError
 from hrpose.io import read_texts
-from hrpose.metadata import Metadata, read_metadata
+from hrpose.metadata import FOLDED_KEY, Metadata, read_metadata
 from hrpose.models.hrnet import HRNet
 
-# The key of a JSON object in an exported file: the weight and bias tensors of each convolution.
-FOLDED_KEY = "hrpose.folded"
 _PREFIX = "network."
 # Bound for channels that hardly vary, whose weights would grow without it.
 _MIN_VARIANCE = 1e-6

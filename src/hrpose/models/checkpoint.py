@@ -29,6 +29,7 @@ from hrpose.metadata import (
 )
 from hrpose.models.batchnorm_folding import read_onnx
 from hrpose.models.hrnet import HRNet
+from hrpose.models.networks import check_shapes
 
 
 class _Ignored:
@@ -153,32 +154,22 @@ def load_state(network: HRNet, state: Mapping[str, Tensor], where: object) -> No
 
 def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], error: str) -> None:
     """Raises UserError, whose message starts with `error`, where keys or shapes differ."""
-    wrong = [f"{key} is missing" for key in expected.keys() - state.keys()]
-    wrong += [f"{key} is not of this network" for key in state.keys() - expected.keys()]
-    wrong += [
-        f"{key}: expected shape {tuple(expected[key].shape)}, found {tuple(state[key].shape)}"
-        for key in expected.keys() & state.keys()
-        if expected[key].shape != state[key].shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(f"{error}: {'; '.join(sorted(wrong)[:3])}{more}", code="weights-unsuitable")
+
+    def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+        return {key: tuple(value.shape) for key, value in tensors.items()}
+
+    check_shapes(shapes(expected), shapes(state), error)
 
 
-def read_content(path: Path) -> tuple[Any, Metadata | None]:
-    """The content of a file of any origin, and its metadata if it is a pose model of hrpose.
+def read_content(path: Path) -> tuple[dict[str, Tensor], Metadata | None]:
+    """The weights in a safetensors file, or in ONNX of `hrpose export`; a pose model's metadata.
 
-    safetensors, ONNX of `hrpose export`, or a PyTorch file of any name. Raises UserError where it
-    cannot be read safely.
+    Raises UserError where the file cannot be read.
     """
     if path.suffix == ".onnx":
         return read_onnx(path)
-    if path.suffix == ".safetensors":
-        found = read_metadata(path)
-        return _tensors(path), found if isinstance(found, Metadata) else None
-    content = read_torch(path)
-    found = metadata_in(content, path) if isinstance(content, dict) else None
-    return content, found if isinstance(found, Metadata) else None
+    found = read_metadata(path)
+    return _tensors(path), found if isinstance(found, Metadata) else None
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

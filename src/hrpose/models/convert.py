@@ -3,6 +3,8 @@
 All of them name the backbone as the paper's code does, which is how it is named here too. They
 differ around it: in prefixes, the head's name, parts that pose estimation does not need. A key that
 neither belongs to the network nor is known to be superfluous is an error.
+
+Their files (.pth) are read and written as ONNX without PyTorch; all other forms need it.
 """
 
 import io
@@ -10,22 +12,27 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from hrpose.codec import Codec, sigma_for
-from hrpose.errors import UserError
+from hrpose.errors import UserError, missing
 from hrpose.io import write_atomically
-from hrpose.metadata import Metadata, write_with_metadata
-from hrpose.models import checkpoint
-from hrpose.models.hrnet import NETWORKS, HRNet
+from hrpose.metadata import Metadata, metadata_in, write_with_metadata
+from hrpose.models import torch_file
+from hrpose.models.networks import NETWORKS, check_shapes, state_shapes
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import COCO_17, MPII_16
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hrpose.models.hrnet import HRNet
+
 HEAD = "final_layer."
+State = dict[str, NDArray[Any]]
 
 # Where training programs keep the state dict. The official code's `best_state_dict` is the same as
 # its `state_dict`, less the prefix.
@@ -60,7 +67,7 @@ class Weights:
     """
 
     network: str
-    state: dict[str, Tensor]
+    state: State
     num_keypoints: int | None
     origin: str
     dropped: Mapping[str, int]
@@ -82,13 +89,21 @@ class Weights:
             return self.metadata.skeleton
         return next((s for s in USUAL_INPUT if len(s) == self.num_keypoints), None)
 
-    def build(self, skeleton: Skeleton) -> HRNet:
+    def tensors(self) -> "dict[str, Tensor]":
+        """The weights for PyTorch."""
+        import torch
+
+        return {key: torch.from_numpy(value) for key, value in self.state.items()}
+
+    def build(self, skeleton: Skeleton) -> "HRNet":
         """A network with these weights.
 
         Where the keypoints differ it has a new head, in which keypoints of the same name keep
         their rows.
         """
-        network = HRNet.from_name(self.network, len(skeleton))
+        from hrpose.models.hrnet import HRNet
+
+        network, state = HRNet.from_name(self.network, len(skeleton)), self.tensors()
         head = {key: value for key, value in network.state_dict().items() if _is_head(key)}
         if self.fits_head(skeleton):
             head = {}
@@ -96,8 +111,8 @@ class Weights:
             for name in self.shared(skeleton):
                 new, old = skeleton.keypoints.index(name), self.skeleton.keypoints.index(name)
                 for key, rows in head.items():
-                    rows[new] = self.state[key][old]
-        network.load_state_dict({**self.state, **head})
+                    rows[new] = state[key][old]
+        network.load_state_dict({**state, **head})
         return network
 
     def shared(self, skeleton: Skeleton) -> list[str]:
@@ -109,12 +124,12 @@ class Weights:
 def read(path: Path) -> Weights:
     """Read `.safetensors`, ONNX of `hrpose export`, or a PyTorch file of any name.
 
-    Raises UserError for files that do not hold an HRNet of `hrpose.models.hrnet.NETWORKS`, naming
-    what is missing, superfluous or of another shape; and for files that would run code.
+    Raises UserError for files that do not hold an HRNet of `hrpose.models.networks.NETWORKS`,
+    naming what is missing, superfluous or of another shape; and for files that would run code.
     """
-    content, metadata = checkpoint.read_content(path)
+    content, metadata = _content(path)
     entries = _state_dict(path, content)
-    state: dict[str, Tensor] = {}
+    state: State = {}
     dropped: dict[str, int] = {}
     for key, value in entries.items():
         name = _official_name(key)
@@ -134,10 +149,11 @@ def read(path: Path) -> Weights:
     if unread:
         dropped[_UNREAD_OUTPUTS] = len(unread)
     counters = [key for key in expected if key.endswith("num_batches_tracked") and key not in state]
-    state.update({key: torch.zeros((), dtype=torch.int64) for key in counters})
+    state.update({key: np.zeros((), np.int64) for key in counters})
     state = {key: value for key, value in state.items() if key not in unread}
-    checkpoint.check_state(expected, state, f"{path}: does not fit the network {name}")
-    broken = next((k for k in expected if not torch.isfinite(state[k]).all()), None)
+    shapes = {key: value.shape for key, value in state.items()}
+    check_shapes(expected, shapes, f"{path}: does not fit the network {name}")
+    broken = next((k for k in expected if not np.isfinite(state[k]).all()), None)
     if broken is not None:
         raise UserError(
             f"{path}: {broken}: expected finite numbers, found NaN or infinity",
@@ -146,8 +162,9 @@ def read(path: Path) -> Weights:
     head = expected.get(f"{HEAD}weight")
     return Weights(
         network=name,
-        state={key: state[key].contiguous() for key in expected},
-        num_keypoints=None if head is None else head.shape[0],
+        # Copies: what was read may be views of the file, in its order of bytes.
+        state={key: np.array(state[key], state[key].dtype.newbyteorder("=")) for key in expected},
+        num_keypoints=None if head is None else head[0],
         origin="hrpose" if metadata is not None else _origin(entries, dropped),
         dropped=dropped,
         added=len(counters),
@@ -157,29 +174,85 @@ def read(path: Path) -> Weights:
 
 def write_official(path: Path, weights: Weights) -> None:
     """Write a bare state dict, as the official code loads it; the tensors are bitwise the same."""
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise missing(str(path), error, "hrpose[train]") from error
     buffer = io.BytesIO()
-    torch.save(weights.state, buffer)
+    torch.save(weights.tensors(), buffer)
     write_atomically(path, buffer.getvalue())
 
 
 def write_hrpose(path: Path, weights: Weights, metadata: Metadata | None) -> None:
-    """Write safetensors; without metadata (a backbone) it can only start a training."""
-    content = safetensors.torch.save(weights.state)
+    """Write ONNX or safetensors; without metadata (a backbone) it can only start a training.
+
+    ONNX is what is run; it needs `hrpose[weights]`, safetensors `hrpose[train]`. Raises UserError
+    where the metadata are of another model, and for a backbone as ONNX.
+    """
+    if metadata is None and path.suffix == ".onnx":
+        raise UserError(
+            f"{path}: a backbone without a head cannot be run; expected a name that ends in "
+            ".safetensors, which a training can start from",
+            code="option-invalid",
+        )
+    if metadata is not None:
+        found, expected = (
+            f"{network} with {channels} heatmaps"
+            for network, channels in (
+                (weights.network, weights.num_keypoints),
+                (metadata.network, metadata.channels),
+            )
+        )
+        if found != expected:
+            raise UserError(
+                f"{path}: expected weights of {expected}, found {found}", code="weights-unsuitable"
+            )
+    extra = "hrpose[weights]" if path.suffix == ".onnx" else "hrpose[train]"
+    try:
+        if path.suffix == ".onnx" and metadata is not None:
+            from hrpose.models.onnx_graph import pose_model
+
+            content = pose_model(weights.state, metadata).SerializeToString()
+        else:
+            import safetensors.numpy
+
+            content = safetensors.numpy.save(weights.state)
+    except ModuleNotFoundError as error:
+        raise missing(str(path), error, extra) from error
     if metadata is None:
         write_atomically(path, content)
     else:
         write_with_metadata(path, content, metadata)
 
 
-def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
+def _content(path: Path) -> tuple[Any, Metadata | None]:
+    """What a file holds, tensors as arrays, and its metadata if it is a pose model of hrpose."""
+    if path.suffix not in (".safetensors", ".onnx"):
+        content = torch_file.read(path)
+        found = metadata_in(content, path) if isinstance(content, dict) else None
+        return content, found if isinstance(found, Metadata) else None
+    try:
+        import torch
+
+        from hrpose.models.checkpoint import read_content
+    except ModuleNotFoundError as error:
+        raise missing(str(path), error, "hrpose[train]") from error
+    tensors, metadata = read_content(path)
+    # NumPy has no bfloat16.
+    known = {k: v.float() if v.dtype == torch.bfloat16 else v for k, v in tensors.items()}
+    return {k: v.numpy() for k, v in known.items()}, metadata
+
+
+def _state_dict(path: Path, content: Any) -> State:
     """The tensors of a file's content, by name."""
     inner = content if isinstance(content, Mapping) else {}
     inner = next((inner[k] for k in _WRAPPERS if isinstance(inner.get(k), Mapping)), inner)
     if not inner or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in inner.items()
+        isinstance(key, str) and isinstance(value, np.ndarray) for key, value in inner.items()
     ):
-        odd = [str(key) for key, value in inner.items() if not isinstance(value, Tensor)]
-        found = f"the entries {', '.join(odd[:5])}" if odd else type(content).__name__
+        odd = [str(key) for key, value in inner.items() if not isinstance(value, np.ndarray)]
+        kind = "a tensor" if isinstance(content, np.ndarray) else type(content).__name__
+        found = f"the entries {', '.join(odd[:5])}" if odd else kind
         raise UserError(
             f"{path}: expected a state dict (names and tensors), found {found}",
             code="weights-unsuitable",
@@ -196,13 +269,15 @@ def _is_head(key: str) -> bool:
     return key.startswith(HEAD)
 
 
-def _recognize(path: Path, state: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    """The network's name and its expected state dict (tensors without content).
+def _recognize(
+    path: Path, state: Mapping[str, NDArray[Any]]
+) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """The network's name and the shapes of its state dict.
 
     Networks are recognized by the width of the finest branch, and by the number of keypoints.
     """
     finest = state.get("stage4.0.branches.0.0.conv1.weight")
-    if finest is None or finest.dim() != 4:
+    if finest is None or finest.ndim != 4:
         some = ", ".join(list(state)[:3]) or "nothing"
         raise UserError(
             f"{path}: expected the weights of an HRNet, found {some} ...", code="weights-unsuitable"
@@ -216,12 +291,11 @@ def _recognize(path: Path, state: Mapping[str, Tensor]) -> tuple[str, dict[str, 
             code="weights-unsuitable",
         )
     head = state.get(f"{HEAD}weight")
-    with torch.device("meta"):
-        k = 1 if head is None or head.dim() == 0 else max(head.shape[0], 1)
-        expected = HRNet.from_name(name, k).state_dict()
+    k = 1 if head is None or head.ndim == 0 else max(head.shape[0], 1)
+    expected = state_shapes(NETWORKS[name], k)
     if head is None and f"{HEAD}bias" not in state:
-        expected = {key: value for key, value in expected.items() if not _is_head(key)}
-    return name, dict(expected)
+        expected = {key: shape for key, shape in expected.items() if not _is_head(key)}
+    return name, expected
 
 
 def _origin(keys: Mapping[str, Any], dropped: Mapping[str, int]) -> str:

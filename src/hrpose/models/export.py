@@ -17,13 +17,18 @@ from torch import Tensor, nn
 
 from hrpose.detection.person_detector import read_maps
 from hrpose.errors import UserError
-from hrpose.metadata import DetectorMetadata, Metadata, read_metadata, write_with_metadata
+from hrpose.metadata import (
+    FOLDED_KEY,
+    DetectorMetadata,
+    Metadata,
+    read_metadata,
+    write_with_metadata,
+)
 from hrpose.models import checkpoint
-from hrpose.models.batchnorm_folding import FOLDED_KEY, folded_names
+from hrpose.models.batchnorm_folding import folded_names
 from hrpose.models.hrnet import Normalize
+from hrpose.models.onnx_arrays import OPSET
 
-# As docs/guide/deploy.md states.
-OPSET = 18
 # Smaller tensors (biases, constants) stay float32: halving them would save nothing.
 _MIN_HALVED_SIZE = 256
 

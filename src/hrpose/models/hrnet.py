@@ -1,9 +1,4 @@
-"""HRNet: the networks as rows of a table, the blocks, the network itself, and its cost.
-
-The paper (section 3, "Network instantiation") writes an HRNet as four stages. Each stage runs
-`modules` exchange units; in a unit every parallel branch has `blocks` residual blocks of its
-width. Stage 1 is the stem followed by bottlenecks at one resolution.
-"""
+"""HRNet: the blocks, the network itself, and its cost. The table of networks is `networks`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,62 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True, slots=True)
-class StageSpec:
-    """One multi-resolution stage: widths of its branches, finest first."""
-
-    modules: int
-    widths: tuple[int, ...]
-    blocks: int = 4
-
-
-@dataclass(frozen=True, slots=True)
-class HRNetSpec:
-    """A network. A bottleneck has four times its inner `bottleneck_width` output channels."""
-
-    name: str
-    bottlenecks: int
-    bottleneck_width: int
-    stage2: StageSpec
-    stage3: StageSpec
-    stage4: StageSpec
-    stem_width: int = 64
-
-    @property
-    def stages(self) -> tuple[StageSpec, StageSpec, StageSpec]:
-        return self.stage2, self.stage3, self.stage4
-
-
-NETWORKS: dict[str, HRNetSpec] = {
-    spec.name: spec
-    for spec in (
-        HRNetSpec(
-            "w32",
-            bottlenecks=4,
-            bottleneck_width=64,
-            stage2=StageSpec(1, (32, 64)),
-            stage3=StageSpec(4, (32, 64, 128)),
-            stage4=StageSpec(3, (32, 64, 128, 256)),
-        ),
-        HRNetSpec(
-            "w48",
-            bottlenecks=4,
-            bottleneck_width=64,
-            stage2=StageSpec(1, (48, 96)),
-            stage3=StageSpec(4, (48, 96, 192)),
-            stage4=StageSpec(3, (48, 96, 192, 384)),
-        ),
-        HRNetSpec(
-            "w16-small",
-            bottlenecks=1,
-            bottleneck_width=32,
-            stage2=StageSpec(1, (16, 32), blocks=2),
-            stage3=StageSpec(1, (16, 32, 64), blocks=2),
-            stage4=StageSpec(1, (16, 32, 64, 128), blocks=2),
-        ),
-    )
-}
+from hrpose.models.networks import NETWORKS, HRNetSpec, StageSpec
 
 
 def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> list[nn.Module]:
@@ -206,8 +146,8 @@ class HRNet(nn.Module):
     Each stage adds one branch of half the resolution and twice the width, and the branches
     exchange their features after every few blocks.
 
-    `spec` is a row of `hrpose.models.hrnet.NETWORKS` or one of your own, `num_keypoints` the number
-    of heatmaps. State dict keys and their order equal those of the official code.
+    `spec` is a row of `hrpose.models.networks.NETWORKS` or one of your own, `num_keypoints` the
+    number of heatmaps. State dict keys and their order equal those of the official code.
     """
 
     def __init__(self, spec: HRNetSpec, num_keypoints: int = 17) -> None:
@@ -234,7 +174,7 @@ class HRNet(nn.Module):
 
     @classmethod
     def from_name(cls, name: str, num_keypoints: int = 17) -> "HRNet":
-        """Build a network of the table in `hrpose.models.hrnet`, with fresh weights.
+        """Build a network of the table in `hrpose.models.networks`, with fresh weights.
 
         `num_keypoints` is the number of heatmaps, 17 for COCO. Raises ValueError, naming the
         networks that exist, where `name` is not in the table.

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from hrpose.codec import Codec
 from hrpose.data.augmentation import Augmentation
 from hrpose.io import write_atomically
-from hrpose.models.hrnet import NETWORKS
+from hrpose.models.networks import NETWORKS
 from hrpose.yaml_file import Part, load_as
 
 PAPER = Augmentation()

@@ -189,7 +189,7 @@ def read_start(recipe: Recipe) -> Weights | None:
     if recipe.weights is None:
         return None
     try:
-        path = weights.find(recipe.weights)
+        path = weights.find_start(recipe.weights)
     except UserError as error:
         raise UserError(
             f"weights: {error}; without any: --set weights=null", code=error.code

@@ -12,11 +12,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from hrpose._version import __version__
-from hrpose.errors import UserError
+from hrpose.errors import UserError, missing
 from hrpose.io import MAX_MODEL_BYTES, write_error
 from hrpose.weights.registry import Released, published_file, usable_file
 
@@ -212,9 +213,12 @@ def fetch(row: Released, origin: str | None = None, progress: Progress | None = 
 
     Files that are here already are not downloaded again. `origin` is another address, or a file
     that was downloaded elsewhere; its hash must be the published one all the same. By default the
-    addresses of the table are tried one after the other. Making a pose model usable needs PyTorch.
+    addresses of the table are tried one after the other. Pose models are written as ONNX, which
+    needs `hrpose[weights]`; without it nothing is downloaded.
     """
     target = published_file(row)
+    if row.kind == "pose" and find_spec("onnx") is None:
+        raise missing(row.name, ModuleNotFoundError(name="onnx"), "hrpose[weights]")
     if not target.is_file():
         if origin is None:
             _fetch_anywhere(row, target, progress)
@@ -224,7 +228,9 @@ def fetch(row: Released, origin: str | None = None, progress: Progress | None = 
             _copy(Path(origin), target, row.sha256)
     usable = usable_file(row)
     if not usable.is_file():
-        _convert(row, target, usable)
+        from hrpose.models import convert  # takes a while to import
+
+        convert.write_hrpose(usable, convert.read(target), row.metadata)
     return usable
 
 
@@ -259,16 +265,3 @@ def _copy(origin: Path, target: Path, sha256: str) -> None:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-
-
-def _convert(row: Released, published: Path, usable: Path) -> None:
-    """Read the publishers' checkpoint, and write it with its metadata."""
-    try:
-        from hrpose.models import convert
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{row.name}: is downloaded, as {published}; to make it usable, "
-            "pip install 'hrpose[train]' and give the same command again",
-            code="package-missing",
-        ) from error
-    convert.write_hrpose(usable, convert.read(published), row.metadata)

@@ -4,6 +4,7 @@ Addresses, scores and hashes are those that the publishers state. A file is chec
 or by the first eight digits of it, which MMPose writes into the name of every file it publishes.
 """
 
+import math
 import os
 import sys
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 from hrpose.codec import Codec, sigma_for
 from hrpose.errors import UserError
 from hrpose.metadata import Metadata
+from hrpose.models.networks import NETWORKS, state_shapes
 from hrpose.skeletons import COCO_17, MPII_16
 
 Kind = Literal["pose", "backbone", "detector"]
@@ -26,7 +28,8 @@ class Released:
 
     `source` is the project that published it. `addresses` are tried one after the other; the file
     must have `sha256`, the whole hash or its first digits. `score` is the publishers' own, of the
-    `metric`, under the conditions `measured`. `metadata` are those of pose models.
+    `metric`, under the conditions `measured`. `metadata` are those of pose models. `parameters` are
+    stated where they do not follow from it, and `recommended` says what for.
     """
 
     name: str
@@ -39,10 +42,28 @@ class Released:
     metric: str
     measured: str
     metadata: Metadata | None = None
+    parameters: int | None = None
+    recommended: str = ""
 
     @property
     def file_name(self) -> str:
         return urlsplit(self.addresses[0]).path.rpartition("/")[2]
+
+    @property
+    def megabytes(self) -> float | None:
+        """About the size of the file: four bytes for each parameter. None where it is unknown."""
+        count = self.parameters
+        if self.metadata is not None:
+            shapes = state_shapes(NETWORKS[self.metadata.network], self.metadata.channels)
+            count = sum(map(math.prod, shapes.values()))
+        return None if count is None else count * 4 / 1e6
+
+    @property
+    def facts(self) -> str:
+        """What to know before a download: size, score and license, on one line."""
+        size = "size unknown" if self.megabytes is None else f"about {self.megabytes:.0f} MB"
+        score = [] if self.score is None else [f"published {self.metric} {self.score:.3f}"]
+        return ", ".join([size, *score, f"license {self.license}"])
 
 
 _MMPOSE = "https://download.openmmlab.com/mmpose"
@@ -69,6 +90,14 @@ def _sha256(address: str) -> str:
     prefix = address.rpartition("-")[2].partition("_")[0].partition(".")[0]
     return _WHOLE_SHA256.get(prefix, prefix)
 
+
+# The best choice for each purpose, by published scores.
+_RECOMMENDED = {
+    "w32-coco-256x192-udp": "most uses",
+    "w48-coco-384x288-udp": "accuracy; 5 times the work",
+    "w32-mpii-256x256-dark": "MPII's keypoints",
+    "yolox-s": "boxes of persons",
+}
 
 # Keypoints, metric, training data and conditions of the published scores.
 _DATA = {
@@ -111,7 +140,17 @@ def _pose(
     )
     addresses = (address, *_MIRRORS.get(sha256, ()))
     return Released(
-        name, "pose", addresses, sha256, license, source, score, metric, measured, metadata
+        name,
+        "pose",
+        addresses,
+        sha256,
+        license,
+        source,
+        score,
+        metric,
+        measured,
+        metadata,
+        recommended=_RECOMMENDED.get(name, ""),
     )
 
 
@@ -129,9 +168,10 @@ def _backbone(network: str, file_name: str) -> Released:
     )
 
 
-def _yolox(size: str, ap: float, sha256: str) -> Released:
+def _yolox(size: str, ap: float, parameters: int, sha256: str) -> Released:
+    name = f"yolox-{size}"
     return Released(
-        f"yolox-{size}",
+        name,
         "detector",
         (f"{_YOLOX}/yolox_{size}.onnx",),
         sha256,
@@ -140,6 +180,8 @@ def _yolox(size: str, ap: float, sha256: str) -> Released:
         ap,
         "COCO box AP",
         "box AP of all 80 classes on COCO val2017",
+        parameters=parameters,
+        recommended=_RECOMMENDED.get(name, ""),
     )
 
 
@@ -199,9 +241,24 @@ def _rows() -> tuple[Released, ...]:
         ),
         _backbone("w32", "hrnet_w32-36af842e.pth"),
         _backbone("w48", "hrnet_w48-8ef0771d.pth"),
-        _yolox("nano", 0.258, "c789161ed43c8269fcd4e67c67eeeb4e80c622da2eb296a20bc6007bd18a0b7d"),
-        _yolox("tiny", 0.328, "427cc366d34e27ff7a03e2899b5e3671425c262ea2291f88bb942bc1cc70b0f7"),
-        _yolox("s", 0.405, "c5c2d13e59ae883e6af3b45daea64af4833a4951c92d116ec270d9ddbe998063"),
+        _yolox(
+            "nano",
+            0.258,
+            910_000,
+            "c789161ed43c8269fcd4e67c67eeeb4e80c622da2eb296a20bc6007bd18a0b7d",
+        ),
+        _yolox(
+            "tiny",
+            0.328,
+            5_060_000,
+            "427cc366d34e27ff7a03e2899b5e3671425c262ea2291f88bb942bc1cc70b0f7",
+        ),
+        _yolox(
+            "s",
+            0.405,
+            9_000_000,
+            "c5c2d13e59ae883e6af3b45daea64af4833a4951c92d116ec270d9ddbe998063",
+        ),
     )
 
 
@@ -233,13 +290,33 @@ def find(name_or_file: str | Path) -> Path:
             f"{', '.join(EMBEDDED)}, a name of `hrpose weights list`, or hf:owner/name",
             code="weights-unknown",
         )
-    usable = usable_file(RELEASED[name])
-    if not usable.is_file():
+    row = RELEASED[name]
+    if not usable_file(row).is_file():
         raise UserError(
-            f"{name}: not downloaded yet; `hrpose weights download {name}` does that",
+            f"{name}: not downloaded yet ({row.facts}); `hrpose weights download {name}` does that",
             code="weights-not-downloaded",
         )
-    return usable
+    return usable_file(row)
+
+
+def find_start(name_or_file: str | Path) -> Path:
+    """As `find`, the file that a training starts from.
+
+    Of released pose models it is the one that was published: that which is run has no BatchNorm.
+    """
+    path = find(name_or_file)
+    row = RELEASED.get(str(name_or_file))
+    if row is None or path != usable_file(row):
+        return path
+    return published_file(row) if published_file(row).is_file() else path
+
+
+def not_here(name_or_file: str | Path | None) -> Released | None:
+    """The row of the table, where these are released weights that `find` does not find yet."""
+    row = RELEASED.get(str(name_or_file))
+    if row is None or Path(row.name).is_file() or usable_file(row).is_file():
+        return None
+    return row
 
 
 def home() -> Path:
@@ -259,9 +336,9 @@ def published_file(row: Released) -> Path:
 
 
 def usable_file(row: Released) -> Path:
-    """The path of the file that hrpose runs: for pose models one with metadata."""
+    """The path of the file that hrpose runs: for pose models ONNX with metadata."""
     if row.kind == "pose":
-        return home() / "weights" / f"{row.name}.safetensors"
+        return home() / "weights" / f"{row.name}.onnx"
     return published_file(row)
 
 

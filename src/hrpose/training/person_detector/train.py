@@ -58,7 +58,8 @@ def build_network(name: str, start: Path | None = None) -> HRNet:
             code="weights-unsuitable",
         )
     has_head = weights.metadata is None and weights.num_keypoints == channels
-    state = {k: v for k, v in weights.state.items() if has_head or not k.startswith(convert.HEAD)}
+    tensors = weights.tensors().items()
+    state = {k: v for k, v in tensors if has_head or not k.startswith(convert.HEAD)}
     network.load_state_dict({**network.state_dict(), **state})
     return network
 
@@ -103,7 +104,7 @@ def train(
             report(Finding("note", line))
     write_recipe(recipe, out / "recipe.yaml", record.comments)
     L.seed_everything(recipe.training.seed, verbose=False)
-    start = None if recipe.weights is None else weights.find(recipe.weights)
+    start = None if recipe.weights is None else weights.find_start(recipe.weights)
     network = build_network(recipe.network, start)
     if start is not None and is_folded(network):
         unfold(network, datamodule.frames(metadata))
