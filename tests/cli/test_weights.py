@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import torch
 from conftest import ROOT
 from hrpose.cli.main import main
 from hrpose.models import HRNet, checkpoint
+from hrpose.session import open_session
 from hrpose.skeletons import COCO_17
 from hrpose.synthetic import write_dataset
 
@@ -75,6 +76,8 @@ def test_a_released_file_is_converted_there_and_back(
     assert (metadata.input_wh, metadata.codec.name) == ((192, 256), "udp")
     assert metadata.skeleton is COCO_17
     assert (metadata.training_data, metadata.license) == ("COCO", "Apache-2.0")
+    assert run("weights", "convert", released, tmp_path / "ours.onnx", *facts).code == 0
+    assert open_session(tmp_path / "ours.onnx").metadata == replace(metadata, name=released.stem)
     assert run("weights", "convert", ours, back, "--to", "official").code == 0
     official = torch.load(back, weights_only=True)
     assert all(torch.equal(official[key], value) for key, value in network.state_dict().items())
@@ -83,7 +86,7 @@ def test_a_released_file_is_converted_there_and_back(
 @pytest.mark.parametrize(
     ("arguments", "mention"),
     [
-        (["out.onnx"], "[option-invalid]"),
+        (["out.pb"], "[option-invalid]"),
         (["out.safetensors", "--to", "official"], "[option-invalid]"),
         (["out.safetensors", "--input-size", "190x256"], "[option-invalid]"),
         (["out.safetensors", "--skeleton", "mpii"], "17 keypoints"),

@@ -3,10 +3,12 @@
 import io
 import json
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save
@@ -17,7 +19,8 @@ from hrpose.data.coco import load_persons
 from hrpose.errors import UserError
 from hrpose.image import image_size, read_image, read_reduced
 from hrpose.metadata import Metadata
-from hrpose.models.checkpoint import read_content
+from hrpose.models import torch_file
+from hrpose.models.checkpoint import read_content, read_torch
 from hrpose.quality.labels import read_labels
 from hrpose.session import open_session
 from tiny_weights import METADATA, write_tiny_weights
@@ -86,28 +89,72 @@ def annotations(folder: Path, reader: Callable[[Path], object] = load_persons) -
     return [json.dumps(document).encode()], read
 
 
-def torch_files(folder: Path) -> Target:
-    canary, path = folder / "canary", folder / "a.pth"
+def _torch_seeds(canary: Path) -> list[bytes]:
+    """Files of tensors, and of code that makes the canary."""
     seeds = []
-    for content in ({"conv1.weight": torch.ones(2, 2)}, {"state_dict": {"a": torch.ones(1)}}):
+    views = torch.arange(24.0).reshape(4, 6)
+    for content in (
+        {"conv1.weight": torch.ones(2, 2)},
+        {"state_dict": {"a": torch.ones(1), "b": views.T[1:], "c": views.bfloat16()}, "epoch": 3},
+    ):
         for zipped in (True, False):
             file = io.BytesIO()
             torch.save(content, file, _use_new_zipfile_serialization=zipped)
             seeds.append(file.getvalue())
     for protocol in (0, 2, 4):
         seeds.append(pickle.dumps(_Code(canary), protocol))
-    file = io.BytesIO()
-    torch.save({"a": _Code(canary)}, file)
-    seeds.append(file.getvalue())
+    for zipped in (True, False):
+        file = io.BytesIO()
+        torch.save({"a": _Code(canary)}, file, _use_new_zipfile_serialization=zipped)
+        seeds.append(file.getvalue())
+    return seeds
+
+
+def torch_files(folder: Path, reader: Callable[[Path], object] | None = None) -> Target:
+    canary, path = folder / "canary", folder / "a.pth"
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
         try:
-            read_content(path)
+            (reader or _all_numbers)(path)
         finally:
             assert not canary.exists(), "a pickle was executed"
 
+    return _torch_seeds(canary), read
+
+
+def pickles(folder: Path) -> Target:
+    """The pickles in zip files, whose check sums would refuse damage otherwise."""
+    _, read_file = torch_files(folder)
+    seeds = []
+    for seed in _torch_seeds(folder / "canary"):
+        if seed.startswith(b"PK"):
+            with zipfile.ZipFile(io.BytesIO(seed)) as archive:
+                name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+                seeds.append(archive.read(name))
+
+    def read(data: bytes) -> None:
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("a/data.pkl", data)
+            for key in range(4):
+                archive.writestr(f"a/data/{key}", bytes(96))
+        read_file(file.getvalue())
+
     return seeds, read
+
+
+def _all_numbers(path: Path) -> None:
+    """Copy what was read, as a conversion does."""
+    found: list[Any] = [torch_file.read(path)]
+    while found:
+        value = found.pop()
+        if isinstance(value, np.ndarray):
+            np.array(value)
+        elif isinstance(value, dict):
+            found += value.values()
+        elif isinstance(value, list | tuple):
+            found += value
 
 
 def safetensors_files(folder: Path) -> Target:
@@ -137,6 +184,8 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "annotations": annotations,
     "checked": lambda folder: annotations(folder, read_labels),
     "torch": torch_files,
+    "pickles": pickles,
+    "checkpoints": lambda folder: torch_files(folder, read_torch),
     "safetensors": safetensors_files,
     "onnx": onnx_files,
     "zips": sets.zips,
