@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", nargs="*", default=[])
     options = parser.parse_args()
     width, height = options.input_size
-    found = convert.read(weights.find(options.start))
+    found = convert.read(weights.find_start(options.start))
     scores: dict[str, list[float]] = {}
     for seed in options.seeds:
         folder = options.out.resolve() / f"seed-{seed}"

@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--input-size", type=int, nargs=2)
     given = parser.parse_args()
-    found = convert.read(registry.find(given.weights))
+    found = convert.read(registry.find_start(given.weights))
     assert found.metadata is not None
     metadata = replace(found.metadata, name=given.out.stem, network=given.network)
     if given.input_size:
