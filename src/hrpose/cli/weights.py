@@ -46,7 +46,7 @@ def list_weights(
         Column("published score", no_wrap=True),
         Column("license", no_wrap=True),
         Column("here", no_wrap=True),
-        "recommended for",
+        Column("best for", no_wrap=True),
         box=SIMPLE_HEAD,
         caption=f"downloads: {home()}; sizes are computed; whole licenses: --json",
         caption_justify="left",

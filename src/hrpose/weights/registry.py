@@ -94,9 +94,9 @@ def _sha256(address: str) -> str:
 # The best choice for each purpose, by published scores.
 _RECOMMENDED = {
     "w32-coco-256x192-udp": "most uses",
-    "w48-coco-384x288-udp": "accuracy; 5 times the work",
-    "w32-mpii-256x256-dark": "MPII's keypoints",
-    "yolox-s": "boxes of persons",
+    "w48-coco-384x288-udp": "highest AP",
+    "w32-mpii-256x256-dark": "MPII",
+    "yolox-s": "person boxes",
 }
 
 # Keypoints, metric, training data and conditions of the published scores.
