@@ -207,12 +207,14 @@ def box_of_keypoints(points_xy: ArrayLike, image_wh: tuple[int, int]) -> NDArray
 
     What the keypoints span, with a tenth of its longer side around it, cut to the image: on COCO's
     persons the boxes reach beyond the keypoints by 0.06 of it at the sides, 0.12 above and 0.08
-    below, in the median. Where they span nothing (one keypoint), the box is the image.
+    below, in the median. One keypoint says nothing of a size: the margin is a tenth of the image's
+    longer side then. Raises ValueError without keypoints: the person may be anywhere.
     """
-    tight = box_around(np.reshape(points_xy, (-1, 2)))
-    margin = BODY_MARGIN * tight[2:].max()
-    if not margin > 0:  # NaN without keypoints
-        return np.array([0, 0, *image_wh], np.float64)
+    points = np.reshape(points_xy, (-1, 2))
+    if not len(points):
+        raise ValueError("box of keypoints: expected at least one, found none")
+    tight = box_around(points)
+    margin = BODY_MARGIN * (tight[2:].max() or max(image_wh))
     box = expand_boxes(tight, margin)
     clipped = clip_boxes(box, image_wh)
     # All of them may be outside the image.

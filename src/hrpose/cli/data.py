@@ -349,10 +349,7 @@ def sigmas(
     def persons(parsed: CocoAnnotations) -> PersonTable:
         table = parsed.persons()
         if not len(table):
-            raise UserError(
-                f"{parsed.path}: expected persons with labeled keypoints, found none",
-                code="annotations-invalid",
-            )
+            raise parsed.nobody()
         if skeleton is None:
             return table
         return replace(table, skeleton=complete_skeleton(table.skeleton, skeleton))

@@ -119,9 +119,12 @@ class CocoAnnotations:
     def entries(self, key: str) -> list[Entry]:
         """The objects in a list of the file, unchecked."""
         entries = self.document.get(key)
-        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        if not isinstance(entries, list):
             found = "nothing" if entries is None else type(entries).__name__
             raise self.error(f"'{key}'", "a list of objects, as in COCO keypoints JSON", found)
+        for row, entry in enumerate(entries, 1):
+            if not isinstance(entry, dict):
+                raise self.error(f"'{key}', entry {row}", "an object", shown(entry))
         return entries
 
     def merged(self) -> "CocoAnnotations":
@@ -216,6 +219,20 @@ class CocoAnnotations:
                 f"{self.path}: expected usable annotations, found none: {'; '.join(reasons)}",
                 code="labels-missing",
             )
+
+    def nobody(self) -> UserError:
+        """The error for a file without a labeled person, with what its annotations are."""
+        instances = self._all
+        crowds = instances.columns["crowds"]
+        unlabeled = ~crowds & ~instances.columns["keypoints"][..., 2].any(axis=1)
+        outside = [note for note in self.persons(unlabeled=True).notes if note.kind is BOX_OUTSIDE]
+        counts = {"crowds": crowds.sum(), "without a labeled keypoint": unlabeled.sum()}
+        reasons = [f"{count:,} {what}" for what, count in counts.items() if count]
+        found = "; ".join([*reasons, *map(str, outside)]) or "none"
+        return UserError(
+            f"{self.path}: expected persons with labeled keypoints, found {found}",
+            code="labels-missing",
+        )
 
     def refused(self, checked: Checked | None = None) -> list[str]:
         """A line for each kind of entries that lenient reading has refused and left out."""

@@ -49,15 +49,18 @@ def check_images(
         if b"\\" in name:
             names[row] = name.replace(b"\\", b"/")
             check.note(row, rules.BACKSLASH, file_name=names[row].decode())
-    sides = []
+    sides, known = [], np.ones(len(names), np.bool_)
     for rule in (rules.WIDTH, rules.HEIGHT):
         values = [entry.get(rule.field) for entry in check.entries]
-        sides.append(check.column(rule, values if sized else [value or 1 for value in values]))
+        if not sized:
+            valid = [_is_side(rule, value) for value in values]
+            values = [value if ok else 1 for value, ok in zip(values, valid, strict=True)]
+            known &= np.asarray(valid, np.bool_)
+        sides.append(check.column(rule, values))
     image_wh = np.stack(sides, axis=1).astype(np.int32).reshape(-1, 2)
-    if not sized:
-        known = [bool(entry.get("width") and entry.get("height")) for entry in check.entries]
-        image_wh[~np.asarray(known, np.bool_)] = 0
+    image_wh[~known] = 0
     keys, ids = _image_ids(check, names)
+    _note_repeated_files(check, names)
     sources = [str(entry.get("source", "")).encode(errors="replace") for entry in check.entries]
     columns = {
         "image_ids": np.asarray(ids, np.int64),
@@ -69,6 +72,26 @@ def check_images(
     checked = check.finish(columns)
     order = checked.columns.pop("keys").tolist()
     return checked, {keys[key]: row for row, key in enumerate(order)}
+
+
+def _is_side(rule: Rule, value: Any) -> bool:
+    try:
+        rule.read(as_number(value))
+    except BROKEN:
+        return False
+    return True
+
+
+def _note_repeated_files(check: Check, names: Sequence[bytes]) -> None:
+    """Images of different ids with one file: each may have only some of its persons."""
+    if len(set(names)) == len(names):
+        return
+    seen: set[bytes] = set()
+    listed = check.odd.get(rules.IMAGE_REPEATED, {})
+    for row, name in enumerate(names):
+        if name in seen and row not in listed:
+            check.note(row, rules.FILE_REPEATED)
+        seen.add(name)
 
 
 def _image_ids(check: Check, names: Sequence[bytes]) -> tuple[list[Any], list[int]]:
@@ -392,6 +415,9 @@ def whole_number(value: Any) -> int | None:
 
 
 def _read_category(category: Entry) -> tuple[Skeleton, list[Note]]:
+    names = category["keypoints"]
+    if not isinstance(names, list) or not all(map(_is_name, names)):
+        raise ValueError(f"expected 'keypoints' to be a list of names, found {shown(names)}")
     skeleton = from_coco_category(category)
     notes = []
     given = [str(name) for name in category["keypoints"]]
@@ -408,6 +434,11 @@ def _read_category(category: Entry) -> tuple[Skeleton, list[Note]]:
             detail = f"such as {shown(dropped[0])}"
             notes.append(Note.about(rules.LIMBS_DROPPED, "category", [category], detail))
     return skeleton, notes
+
+
+def _is_name(name: Any) -> bool:
+    """Whether it names a keypoint: text, or a number, as some tools write."""
+    return isinstance(name, str | int) and bool(str(name).strip())
 
 
 def of_category(

@@ -23,6 +23,7 @@ from hrpose.errors import UserError
 _LARGEST = 65535  # pixels, the most that a JPEG can have
 _LARGEST_ID = 2**63 - 1
 _INFINITE = 1e300  # larger than any number of an annotation
+_FARTHEST = 1e9  # pixels; what is farther away is no place, and no number of 32 bits
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
 
 Entry = dict[str, Any]
@@ -105,6 +106,12 @@ BOX_OUTSIDE = Kind(
     "whose box shows nothing of the image",
     "not used for training, and missed in the AP",
 )
+FILE_REPEATED = Kind(
+    "file-repeated",
+    Outcome.accepted,
+    "with the 'file_name' of another image",
+    "used as an image of its own; 'hrpose data convert' makes them one",
+)
 CORNERS = Kind(
     "corners",
     Outcome.accepted,
@@ -134,9 +141,17 @@ NAMES_SPELLED = Kind(
 )
 
 KINDS = (
-    *(NUMBER_AS_TEXT, BACKSLASH, ID_NEW, IMAGE_WITHOUT_ID, IMAGE_REPEATED, CATEGORY_UNKNOWN),
-    *(NOBODY, BOX_MADE, AREA_OF_BOX, KEYPOINTS_NESTED, KEYPOINT_EMPTY, VISIBILITY, NUM_KEYPOINTS),
-    *(BOX_OUTSIDE, CORNERS, SHARES, LIMBS_FROM_0, LIMBS_DROPPED, NAMES_SPELLED),
+    *(NUMBER_AS_TEXT, BACKSLASH, ID_NEW, IMAGE_WITHOUT_ID, IMAGE_REPEATED, FILE_REPEATED),
+    *(
+        CATEGORY_UNKNOWN,
+        NOBODY,
+        BOX_MADE,
+        AREA_OF_BOX,
+        KEYPOINTS_NESTED,
+        KEYPOINT_EMPTY,
+        VISIBILITY,
+    ),
+    *(NUM_KEYPOINTS, BOX_OUTSIDE, CORNERS, SHARES, LIMBS_FROM_0, LIMBS_DROPPED, NAMES_SPELLED),
 )
 
 # Ids that a note names.
@@ -265,7 +280,7 @@ WIDTH, HEIGHT = (
     )
     for side in ("width", "height")
 )
-BBOX = number_rule("bbox", "4 finite numbers", count=4)
+BBOX = number_rule("bbox", "4 finite numbers", count=4, low=-_FARTHEST, high=_FARTHEST)
 AREA = number_rule("area", "a number of at least 0", low=0)
 SCORE = number_rule("score", "a finite number")
 TRUST = number_rule("trust", "a number from 0 to 1", low=0, high=1)
@@ -282,7 +297,8 @@ CROWD = Rule("iscrowd", "0 or 1", _crowd, blank=False)
 
 def keypoints_rule(k: int) -> Rule:
     """x, y and visibility of k keypoints."""
-    return number_rule("keypoints", f"{3 * k} finite numbers", count=3 * k)
+    expected = f"{3 * k} finite numbers"
+    return number_rule("keypoints", expected, count=3 * k, low=-_FARTHEST, high=_FARTHEST)
 
 
 def id_key(value: Any) -> Any:
@@ -438,8 +454,9 @@ class Check:
 
 
 def shown(found: object) -> str:
-    """A value for a message, about 80 characters at most."""
-    return "nothing" if found is None else printable(str(found))
+    """A value for a message, about 80 characters at most; of a list also its length."""
+    count = f"{len(found):,} values, " if isinstance(found, list) and len(found) > 5 else ""
+    return "nothing" if found is None else f"{count}{printable(str(found))}"
 
 
 def printable(text: str) -> str:

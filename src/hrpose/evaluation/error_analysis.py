@@ -35,7 +35,6 @@ from numpy.typing import NDArray
 from hrpose.data.coco import CocoAnnotations, CocoResults, read_annotations
 from hrpose.data.persons import PersonTable, group_by_image
 from hrpose.data.skeleton_file import complete_skeleton
-from hrpose.errors import UserError
 from hrpose.evaluation.predictions import Progress
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints, to_results
 from hrpose.metrics.oks import keypoint_similarities, oks
@@ -98,10 +97,7 @@ def read_truth(annotations: Path | CocoAnnotations, skeleton_file: Path | None =
     labeled = (table.keypoints[..., 2] > 0).any(axis=1)
     truth = Truth(table, np.asarray(labeled & ~persons.columns["crowds"], bool), parsed)
     if not truth.counted.any():
-        raise UserError(
-            f"{parsed.path}: expected persons with labeled keypoints, found none",
-            code="labels-missing",
-        )
+        raise parsed.nobody()
     return truth
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.data.coco import CocoAnnotations
+from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.images import ImageFiles
 from hrpose.data.persons import group_by_image
 from hrpose.estimator import PoseEstimator
@@ -48,9 +48,10 @@ def check(
     and right with its predictions. Kinds in `ignore` are left out. Raises UserError where a file is
     unusable.
     """
-    labels, findings = read_labels(annotations)
+    parsed = read_annotations(annotations, lenient=True)
+    labels, findings = read_labels(parsed)
     notes: list[str] = []
-    findings += [*no_keypoints(labels), *duplicate_persons(labels)]
+    findings += [*no_persons(parsed, labels), *no_keypoints(labels), *duplicate_persons(labels)]
     source = None if images is None else ImageFiles(images)
     other = None if against is None else read_labels(against)[0]
     other_source = source if against_images is None else ImageFiles(against_images)
@@ -80,6 +81,14 @@ def check(
 
 def _step(progress: Progress, name: str) -> Callable[[int, int], None]:
     return lambda done, total: progress(name, done, total)
+
+
+def no_persons(annotations: CocoAnnotations, labels: Labels) -> Iterator[Finding]:
+    """The file itself, where it has nobody; annotations that were left out are other findings."""
+    if not len(labels):
+        crowds = len(annotations.annotations)
+        found = "crowds only" if crowds else "no annotations that can be used"
+        yield Finding("no-persons", annotations.path.name, found)
 
 
 def no_keypoints(labels: Labels) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from hrpose.skeleton import Skeleton
 
 # Each kind of finding and its description, in the order of the report.
 KINDS = {
+    "no-persons": "nobody is labeled, so that nothing can be trained or measured",
     "missing-file": "images that are missing",
     "unreadable": "images that cannot be decoded",
     "wrong-size": "images whose size differs from the annotations",
@@ -102,9 +103,12 @@ class Report:
 
     def lines(self, worst: int | None = 3) -> Iterator[str]:
         """The report as text: one line for each kind, with the worst few findings, or all."""
-        yield f"{self.images} images, {self.persons} persons"
+        counted: list[str] = []
+        for count, what in ((self.images, "image"), (self.persons, "person")):
+            counted.append(f"{count:,} {what}{'s' * (count != 1)}")
+        yield ", ".join(counted)
         for kind, count in self.counts.items():
-            yield f"{kind}: {count} {KINDS[kind]}"
+            yield f"{kind} ({count:,}): {KINDS[kind]}"
             for finding in self.of(kind)[:worst]:
                 where = "" if finding.annotation is None else f", annotation {finding.annotation}"
                 yield f"    {finding.file}{where}: {finding.detail}"
@@ -210,7 +214,9 @@ def _malformed(problem: Problem, names: dict[int, str]) -> Finding:
     image_id = _whole(entry.get(image))
     file = entry.get("file_name") if of_image else names.get(-1 if image_id is None else image_id)
     file = file if isinstance(file, str) else "(no image)"
-    return Finding("malformed", file, problem.message, 0.0, image_id, number)
+    # The report names the annotation itself.
+    detail = problem.message.removeprefix(f"annotation {number}: ")
+    return Finding("malformed", file, detail, 0.0, image_id, number)
 
 
 def _whole(value: object) -> int | None:

@@ -140,10 +140,7 @@ def preview(
     source, known = ImageFiles(images), skeleton(labels.skeleton)
     usable = np.flatnonzero(labels.labeled.any(axis=1) & labels.usable)
     if not len(usable):
-        raise UserError(
-            f"{file.path}: expected persons with labeled keypoints, found none",
-            code="persons-missing",
-        )
+        raise file.nobody()
     rng = np.random.default_rng(settings.seed)
     chosen = np.sort(rng.choice(usable, min(settings.persons, len(usable)), replace=False)).tolist()
     persons, unread = [], []

@@ -150,9 +150,7 @@ class PoseData(L.LightningDataModule):
 
     def _check(self, annotations: Path, table: PersonTable) -> PersonTable:
         if len(table) == 0:
-            raise UserError(
-                f"{annotations}: expected labeled persons, found none", code="labels-missing"
-            )
+            raise read_part(self.recipe.data, annotations).nobody()
         if len(table) < self.processes.count:
             raise UserError(
                 f"{annotations}: expected persons for {self.processes.count} processes, "

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from data.formats import exports
 from data.formats.test_readers import documents
 from hrpose.cli.main import app
+from hrpose.data.coco import read_annotations
 from hrpose.io import read_json
 from hrpose.skeletons import COCO_17
 from refusals import check_refusal, refused
@@ -59,6 +60,64 @@ def test_cancelled_annotations_of_label_studio(tmp_path: Path, key: str) -> None
     found, output = converted("label-studio", edit_tasks(tmp_path / "in", cancel))
     assert [image["file_name"] for image in found["annotations"]["images"]] == ["a.jpg"]
     assert "left out: tasks that were cancelled (1)" in output
+
+
+def odd_coco(root: Path, change: Any) -> Path:
+    """A COCO file of one person in each of two images."""
+    exports.images(root / "images")
+    document: dict[str, Any] = {
+        "images": [{"id": n, "file_name": f"{x}.jpg", "width": 200, "height": 100}
+                   for n, x in ((1, "a"), (2, "b"))],
+        "annotations": [{"id": n, "image_id": n, "category_id": 1, "iscrowd": 0, "area": 800,
+                         "bbox": [10, 10, 40, 20], "keypoints": [20, 20, 2, 30, 25, 1]}
+                        for n in (1, 2)],
+        "categories": [{"id": 1, "name": "animal", "keypoints": ["head", "tail"]}],
+    }  # fmt: skip
+    change(document)
+    (root / "annotations.json").write_text(json.dumps(document))
+    return root / "annotations.json"
+
+
+def test_crowds_and_sizes_of_coco_files_are_counted(tmp_path: Path) -> None:
+    def change(document: Any) -> None:
+        document["annotations"][0]["iscrowd"] = 1
+        document["images"][1]["width"] = None
+
+    found, output = converted("coco", odd_coco(tmp_path / "in", change))
+    assert len(found["annotations"]["annotations"]) == 1
+    assert "left out: crowds (1)" in output
+    assert "images without a size, read from their files: 1" in output
+
+
+def test_images_of_one_file_become_one(tmp_path: Path) -> None:
+    def change(document: Any) -> None:
+        document["images"][1]["file_name"] = "a.jpg"
+
+    source = odd_coco(tmp_path / "in", change)
+    checked = CliRunner().invoke(app, ["data", "check", str(source)])
+    assert "with the 'file_name' of another image" in checked.stdout
+    found, output = converted("coco", source)
+    assert [image["id"] for image in found["annotations"]["images"]] == [1]
+    assert [person["image_id"] for person in found["annotations"]["annotations"]] == [1, 1]
+    assert "1 image with the 'file_name' of another image (id 2)" in output
+
+
+def test_a_file_without_a_person_has_a_problem(tmp_path: Path) -> None:
+    crowd = odd_coco(
+        tmp_path / "in", lambda document: [e.update(iscrowd=1) for e in document["annotations"]]
+    )
+    checked = CliRunner().invoke(app, ["data", "check", str(crowd)])
+    assert checked.exit_code == 1
+    assert "no-persons (1): " in checked.stdout
+    check_refusal(convert("coco", crowd), "labels-missing", "crowds (2)")
+    with refused("labels-missing", "2 crowds"):
+        raise read_annotations(crowd).nobody()
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+def test_entries_that_are_no_objects_are_named(tmp_path: Path, key: str) -> None:
+    source = odd_coco(tmp_path / "in", lambda document: document[key].append(None))
+    check_refusal(convert("coco", source), "annotations-invalid", f"'{key}', entry ")
 
 
 def test_nothing_but_cancelled_annotations_is_an_error(tmp_path: Path) -> None:

@@ -242,7 +242,9 @@ def test_persons_of_keypoints_in_label_studio(tmp_path: Path) -> None:
 def test_boxes_made_from_keypoints() -> None:
     assert box_of_keypoints([(20, 30, 2), (60, 50, 1)], (200, 100)) == (16, 26, 48, 28)
     assert box_of_keypoints([(2, 2, 2), (198, 98, 2)], (200, 100)) == (0, 0, 200, 100)
-    assert box_of_keypoints([(20, 30, 2)], (200, 100)) == (0, 0, 200, 100)
+    # One keypoint has no size; it is never a person with the image as box.
+    assert box_of_keypoints([(120, 50, 2)], (200, 100)) == (100, 30, 40, 40)
+    assert box_of_keypoints([(20, 30, 2)], (200, 100)) == (0, 10, 40, 40)
     left, top, w, h = box_of_keypoints([(-50, 5, 2), (-30, 9, 2)], (200, 100))
     assert (left, top, w, h) == (-52, 3, 24, 8)
 

@@ -19,6 +19,7 @@ from hrpose.data.formats.pose_set import (
     ReadOptions,
     box_of_keypoints,
     file_name,
+    left_out,
     pose_set,
 )
 from hrpose.data.images import ImageFiles, check_shape
@@ -119,27 +120,37 @@ def read(source: Path, options: ReadOptions) -> PoseSet:
     skeleton, instances = annotations.skeleton, annotations.instances(crowds=False)
     annotations.refuse_nothing()
     files = options.images_for(source)
+    crowds = len(annotations.annotations) - len(instances.entries)
     persons = [
         _person(entry, skeleton, f"{source}: annotation {entry['id']}", options.new_ids)
         for entry in instances.entries
     ]
     rows = group_by_image(instances.columns["image_index"])
     sizes = annotations.image_columns["image_wh"].tolist()
-    images = [
-        LabeledImage(
-            entry["file_name"],
-            tuple(persons[row] for row in rows.get(image, ())),
+    # A file that several images name is one image, with the persons of all of them.
+    images: dict[str, LabeledImage] = {}
+    for image, (entry, (width, height)) in enumerate(zip(annotations.images, sizes, strict=True)):
+        own = tuple(persons[row] for row in rows.get(image, ()))
+        name = entry["file_name"]
+        if name in images:
+            images[name] = replace(images[name], persons=images[name].persons + own)
+            continue
+        images[name] = LabeledImage(
+            name,
+            own,
             (width, height) if width else None,
             number=None if options.new_ids else entry["id"],
             source=str(entry.get("source", "")),
             video=str(entry.get("video", "")),
         )
-        for image, (entry, (width, height)) in enumerate(
-            zip(annotations.images, sizes, strict=True)
-        )
+    unsized = sum(not width for width, _ in sizes)
+    notes = [
+        *map(str, annotations.notes),
+        *annotations.refused(),
+        *left_out({"crowds": crowds}),
+        *([f"images without a size, read from their files: {unsized:,}"] if unsized else []),
     ]
-    notes = [*map(str, annotations.notes), *annotations.refused()]
-    return pose_set(source, images, options, files, skeleton, notes=notes)
+    return pose_set(source, list(images.values()), options, files, skeleton, notes=notes)
 
 
 def _scaled(image: LabeledImage, files: ImageFiles) -> LabeledImage:
