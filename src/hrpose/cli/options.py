@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options of the commands: those that several share, and those of clips."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -231,6 +231,67 @@ Hide = Annotated[
         metavar="|".join(HIDDEN),
         help="Fill faces, heads or bodies with gray in drawn images and clips.",
         rich_help_panel=RESULTS,
+    ),
+]
+
+
+# How a clip is followed.
+DetectEvery = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="Detect persons at least this often; 0 is in every frame. In between, they are "
+        "detected where poses, motion or the image say that boxes are wrong.",
+        rich_help_panel=CLIPS,
+    ),
+]
+Smooth = Annotated[
+    bool, typer.Option(help="Smooth the keypoints over time.", rich_help_panel=CLIPS)
+]
+Show = Annotated[
+    bool, typer.Option(help="Show the drawn frames in a window.", rich_help_panel=CLIPS)
+]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline",
+        help="Take the whole clip into account: repair swapped left and right, fill short "
+        "gaps, smooth without lag.",
+        rich_help_panel=CLIPS,
+    ),
+]
+Person = Annotated[
+    str | None,
+    typer.Option(
+        help="With --offline: only one person; an id, largest, or the point x,y in pixels at "
+        "which the person is first seen.",
+        rich_help_panel=CLIPS,
+    ),
+]
+Reconnect = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="How long to try to reach a stream again that broke off.",
+        rich_help_panel=CLIPS,
+    ),
+]
+MaxGap = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="With --offline: the longest gap in which keypoints are interpolated.",
+        rich_help_panel=CLIPS,
+    ),
+]
+Recrop = Annotated[
+    bool,
+    typer.Option(
+        help="With --offline: estimate a second time, in smoothed boxes; twice the work.",
+        rich_help_panel=CLIPS,
     ),
 ]
 

@@ -22,7 +22,6 @@ from hrpose.cli.console import (
     warn,
 )
 from hrpose.cli.options import (
-    CLIPS,
     KINDS,
     MARKS,
     PERSONS,
@@ -33,15 +32,23 @@ from hrpose.cli.options import (
     BoxThreshold,
     Color,
     ColorName,
+    DetectEvery,
     Detector,
     FlipTest,
     Hide,
     Mark,
+    MaxGap,
     MinScore,
+    Offline,
     Out,
     Overwrite,
+    Person,
+    Reconnect,
+    Recrop,
     Refine,
     Save,
+    Show,
+    Smooth,
     Threshold,
     Weights,
     Yes,
@@ -101,64 +108,14 @@ def predict(
             rich_help_panel=RESULTS,
         ),
     ] = None,
-    detect_every: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            metavar="SECONDS",
-            help="Detect persons at least this often; 0 is in every frame. In between, they are "
-            "detected where poses, motion or the image say that boxes are wrong.",
-            rich_help_panel=CLIPS,
-        ),
-    ] = 0.5,
-    smooth: Annotated[
-        bool, typer.Option(help="Smooth the keypoints over time.", rich_help_panel=CLIPS)
-    ] = True,
-    show: Annotated[
-        bool, typer.Option(help="Show the drawn frames in a window.", rich_help_panel=CLIPS)
-    ] = False,
-    offline: Annotated[
-        bool,
-        typer.Option(
-            "--offline",
-            help="Take the whole clip into account: repair swapped left and right, fill short "
-            "gaps, smooth without lag.",
-            rich_help_panel=CLIPS,
-        ),
-    ] = False,
-    person: Annotated[
-        str | None,
-        typer.Option(
-            help="With --offline: only one person; an id, largest, or the point x,y in pixels at "
-            "which the person is first seen.",
-            rich_help_panel=CLIPS,
-        ),
-    ] = None,
-    reconnect: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            metavar="SECONDS",
-            help="How long to try to reach a stream again that broke off.",
-            rich_help_panel=CLIPS,
-        ),
-    ] = 60,
-    max_gap: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            metavar="SECONDS",
-            help="With --offline: the longest gap in which keypoints are interpolated.",
-            rich_help_panel=CLIPS,
-        ),
-    ] = 0.5,
-    recrop: Annotated[
-        bool,
-        typer.Option(
-            help="With --offline: estimate a second time, in smoothed boxes; twice the work.",
-            rich_help_panel=CLIPS,
-        ),
-    ] = True,
+    detect_every: DetectEvery = 0.5,
+    smooth: Smooth = True,
+    show: Show = False,
+    offline: Offline = False,
+    person: Person = None,
+    reconnect: Reconnect = 60,
+    max_gap: MaxGap = 0.5,
+    recrop: Recrop = True,
 ) -> None:
     """Estimate the poses of all persons in images and clips; save and draw them.
 
@@ -207,7 +164,7 @@ def predict(
             refine=refine,
             batch_size=batch_size,
         )
-    whole_clip = Offline(person, max_gap, recrop) if offline else None
+    whole_clip = OfflineOptions(person, max_gap, recrop) if offline else None
     done, failures = 0, list(inputs.problems)
     with notes("hrpose"), stop_signal() as signal, saving.locked(inputs, others=read):
         if inputs.images:
@@ -251,7 +208,7 @@ def _provide(yes: bool, *names: str | None) -> None:
         provide(row, yes)
 
 
-class Offline(NamedTuple):
+class OfflineOptions(NamedTuple):
     """The options of the offline pass, as `hrpose.video.follow_offline` has them."""
 
     person: str | None
@@ -353,7 +310,7 @@ def _predict_clip(
     smooth: bool,
     show: bool,
     reconnect: float,
-    offline: Offline | None,
+    offline: OfflineOptions | None,
     signal: Callable[[], int | None],
 ) -> bool:
     """Whether the user closed the window."""
