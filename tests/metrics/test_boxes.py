@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hrpose.metrics.boxes import BoxScores, evaluate_boxes
+from hrpose.metrics.coco import BoxScores, evaluate_boxes
 
 PERSON = [10.0, 10.0, 40.0, 100.0]
 OTHER = [200.0, 10.0, 40.0, 100.0]

@@ -14,7 +14,7 @@ import golden_rules
 from hrpose import weights
 from hrpose.metadata import FOLDED_KEY, Metadata
 from hrpose.models import HRNet, checkpoint, convert
-from hrpose.models.batchnorm_folding import is_folded, norms, read_onnx, unfold
+from hrpose.models.checkpoint import is_folded, norms, read_onnx, unfold
 from hrpose.models.export import export, halved, smooth_images
 from hrpose.session import open_session
 from hrpose.skeleton import Skeleton

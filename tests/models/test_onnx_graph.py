@@ -15,8 +15,7 @@ from hrpose.metadata import Metadata
 from hrpose.models import NETWORKS, HRNet, checkpoint, convert
 from hrpose.models.export import CropsToKeypoints, export_pose, smooth_images
 from hrpose.models.networks import state_shapes
-from hrpose.models.onnx_arrays import Graph
-from hrpose.models.onnx_graph import pose_model
+from hrpose.models.onnx_graph import Graph, pose_model
 from hrpose.session import open_session
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import COCO_17

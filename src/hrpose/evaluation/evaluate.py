@@ -33,10 +33,11 @@ from hrpose.evaluation.predictions import (
     ranked_results,
 )
 from hrpose.io import write_atomically
-from hrpose.metrics.boxes import BoxScores, evaluate_boxes
 from hrpose.metrics.coco import (
     MAX_DETECTIONS,
+    BoxScores,
     crowded_images,
+    evaluate_boxes,
     evaluate_keypoints,
     to_results,
     write_results,

@@ -1,8 +1,8 @@
 """Metrics of poses and boxes, and the suppression of repeated poses.
 
-`oks` (similarity and OKS-NMS), `pck` (PCK, NME, EPE, PCKh) and `boxes` (a detector's recall and
-precision) need NumPy alone. `coco` (AP) evaluates with faster-coco-eval and `calibration` fits with
-SciPy, both of the extra `train`.
+`oks` (similarity and OKS-NMS) and `pck` (PCK, NME, EPE, PCKh) need NumPy alone. `coco` (AP of poses
+and boxes) evaluates poses with faster-coco-eval, and `calibration` fits with SciPy, both of the
+extra `train`.
 """
 
 # The function `oks` stays in its module: here it would hide the module of the same name.

@@ -1,6 +1,6 @@
 """HRNet, its checkpoints (own and foreign) and its export to ONNX.
 
-`networks`, `torch_file`, `convert`, `onnx_arrays` and `onnx_graph` need no PyTorch, all others do.
+`networks`, `torch_file`, `convert` and `onnx_graph` need no PyTorch, all others do.
 """
 
 from typing import TYPE_CHECKING, Any

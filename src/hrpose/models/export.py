@@ -25,9 +25,9 @@ from hrpose.metadata import (
     write_with_metadata,
 )
 from hrpose.models import checkpoint
-from hrpose.models.batchnorm_folding import folded_names
+from hrpose.models.checkpoint import folded_names
 from hrpose.models.hrnet import Normalize
-from hrpose.models.onnx_arrays import OPSET
+from hrpose.models.onnx_graph import OPSET
 
 # Smaller tensors (biases, constants) stay float32: halving them would save nothing.
 _MIN_HALVED_SIZE = 256

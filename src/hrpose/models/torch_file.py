@@ -30,8 +30,7 @@ from hrpose.errors import UserError
 from hrpose.io import MAX_MODEL_BYTES
 
 # Bounds of what is read into memory: the pickle, and the zip file's directory.
-_MAX_PICKLE = 16_000_000
-_MAX_DIRECTORY = 16_000_000
+_MAX_PICKLE = _MAX_DIRECTORY = 16_000_000
 # The first value of the older form, the version of it, and the bytes of a storage's length.
 _MAGIC, _VERSION, _LENGTH = 0x1950A86A20F9469CFC6C, 1001, 8
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
@@ -41,37 +40,22 @@ Order = Literal["<", ">"]
 
 # The types of numbers, by the names of their storages.
 _STORAGES = {
-    "FloatStorage": "f4",
-    "DoubleStorage": "f8",
-    "HalfStorage": "f2",
+    "DoubleStorage": "f8", "FloatStorage": "f4", "HalfStorage": "f2",
     "BFloat16Storage": "bf16",  # NumPy has none
-    "LongStorage": "i8",
-    "IntStorage": "i4",
-    "ShortStorage": "i2",
-    "CharStorage": "i1",
-    "ByteStorage": "u1",
-    "BoolStorage": "?",
-}
+    "LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1",
+    "ByteStorage": "u1", "BoolStorage": "?",
+}  # fmt: skip
 _DICTS = ("collections.OrderedDict", "builtins.dict")
 _TENSOR = "torch._utils._rebuild_tensor_v2"
 _PARAMETER = "torch._utils._rebuild_parameter"
 # What training programs store beside the weights. It is not made; a placeholder stands for it.
 _LEFT_OUT = (
-    "_codecs.encode",
-    "builtins.bytearray",
-    "builtins.complex",
-    "builtins.set",
-    "collections.Counter",
-    "collections.defaultdict",
-    "numpy.core.multiarray._reconstruct",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray._reconstruct",
-    "numpy._core.multiarray.scalar",
-    "numpy.dtype",
-    "numpy.ndarray",
-    "torch.Size",
-    "torch.device",
-)
+    "_codecs.encode", "builtins.bytearray", "builtins.complex", "builtins.set",
+    "collections.Counter", "collections.defaultdict", "numpy.dtype", "numpy.ndarray",
+    "numpy.core.multiarray._reconstruct", "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray._reconstruct", "numpy._core.multiarray.scalar",
+    "torch.Size", "torch.device",
+)  # fmt: skip
 _KNOWN = (*_DICTS, _TENSOR, _PARAMETER, *_LEFT_OUT, *(f"torch.{name}" for name in _STORAGES))
 _PYTHON_2 = {"__builtin__": "builtins"}
 # What reading damaged bytes can raise.
@@ -91,15 +75,13 @@ def read(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             found = path.stat()
-            if not stat.S_ISREG(found.st_mode):
-                raise _damaged(path, "it is no regular file")
+            if not stat.S_ISREG(found.st_mode) or not found.st_size:
+                raise _damaged(path, "it is empty, or no regular file")
             if found.st_size > MAX_MODEL_BYTES:
                 raise UserError(
                     f"{path}: expected at most {MAX_MODEL_BYTES:,} bytes, found more",
                     code="file-too-large",
                 )
-            if not found.st_size:
-                raise _damaged(path, "it is empty")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise UserError(
@@ -139,9 +121,6 @@ class _Name:
 
 class _LeftOut:
     """Stands for a value that is not made."""
-
-    def __repr__(self) -> str:
-        return "left out"
 
 
 LEFT_OUT = _LeftOut()

@@ -19,7 +19,7 @@ from hrpose.geometry import transform
 from hrpose.image import encode
 from hrpose.io import write_atomically
 from hrpose.metadata import Metadata
-from hrpose.models.batchnorm_folding import norms
+from hrpose.models.checkpoint import norms
 from hrpose.models.hrnet import HRNet
 from hrpose.poses import Poses
 from hrpose.training.base_module import MicroBatches, NetworkModule

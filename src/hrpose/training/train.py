@@ -24,7 +24,7 @@ from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
 from hrpose.metadata import Metadata
 from hrpose.models import checkpoint, convert
-from hrpose.models.batchnorm_folding import is_folded, unfold
+from hrpose.models.checkpoint import is_folded, unfold
 from hrpose.models.convert import Weights
 from hrpose.models.hrnet import HRNet, Normalize
 from hrpose.skeleton import Skeleton

@@ -12,7 +12,7 @@ from hrpose.cli.main import app
 from hrpose.detection.person_detector import builtin_file
 from hrpose.metadata import DetectorMetadata
 from hrpose.models import checkpoint
-from hrpose.models.batchnorm_folding import is_folded, unfold
+from hrpose.models.checkpoint import is_folded, unfold
 from hrpose.models.export import smooth_images
 from hrpose.training.person_detector import train
 from hrpose.training.person_detector.train import DetectorModule, build_network

@@ -20,11 +20,10 @@ from hrpose.detection.person_detector import persons, read_maps
 from hrpose.errors import UserError
 from hrpose.geometry import Boxes
 from hrpose.metadata import Confidence, DetectorMetadata
-from hrpose.metrics.boxes import BoxScores, evaluate_boxes, matched
 from hrpose.metrics.calibration import fit_confidence
+from hrpose.metrics.coco import BoxScores, evaluate_boxes, matched
 from hrpose.models import checkpoint, convert
-from hrpose.models.batchnorm_folding import is_folded, unfold
-from hrpose.models.checkpoint import read_torch
+from hrpose.models.checkpoint import is_folded, read_torch, unfold
 from hrpose.models.hrnet import HRNet
 from hrpose.training.base_module import NetworkModule, accelerated
 from hrpose.training.checkpointing import last_checkpoint
