@@ -252,6 +252,8 @@ def test_a_package_that_is_missing_is_said_before_the_download(
     monkeypatch.setattr("hrpose.weights.download.find_spec", lambda _: None)
     ran = run("download", "w16-test")
     check_refusal(ran, "package-missing", "w16-test", "hrpose[weights]")
+    with refused("package-missing", "hrpose[weights]"):  # before the question, too
+        provide(released, yes=False)
     assert server.requests == []
 
 

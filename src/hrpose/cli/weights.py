@@ -114,9 +114,10 @@ def provide(row: "Released", yes: bool) -> None:
     What was downloaded before is only converted. Raises UserError where nobody can be asked, and
     where the answer is no.
     """
-    from hrpose.weights.download import fetch
+    from hrpose.weights.download import check_package, fetch
     from hrpose.weights.registry import published_file
 
+    check_package(row)
     if not yes and not published_file(row).is_file():
         asked = sys.stdin.isatty() and sys.stderr.isatty()
         question = f"{row.name}: not downloaded yet ({row.facts}). Download it?"
@@ -126,7 +127,8 @@ def provide(row: "Released", yes: bool) -> None:
                 "does that, or --yes",
                 code="weights-not-downloaded",
             )
-    warn(f"{row.name}: {row.facts}")
+    elif yes:
+        warn(f"{row.name}: {row.facts}")
     with progress(row.name, "bytes", lines_every=10) as show:
         fetch(row, progress=show)
 

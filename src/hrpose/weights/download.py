@@ -216,9 +216,8 @@ def fetch(row: Released, origin: str | None = None, progress: Progress | None = 
     addresses of the table are tried one after the other. Pose models are written as ONNX, which
     needs `hrpose[weights]`; without it nothing is downloaded.
     """
+    check_package(row)
     target = published_file(row)
-    if row.kind == "pose" and find_spec("onnx") is None:
-        raise missing(row.name, ModuleNotFoundError(name="onnx"), "hrpose[weights]")
     if not target.is_file():
         if origin is None:
             _fetch_anywhere(row, target, progress)
@@ -232,6 +231,12 @@ def fetch(row: Released, origin: str | None = None, progress: Progress | None = 
 
         convert.write_hrpose(usable, convert.read(target), row.metadata)
     return usable
+
+
+def check_package(row: Released) -> None:
+    """Raises UserError where the package is missing that makes the weights usable."""
+    if row.kind == "pose" and find_spec("onnx") is None:
+        raise missing(row.name, ModuleNotFoundError(name="onnx"), "hrpose[weights]")
 
 
 def is_sound(row: Released) -> bool | None:
