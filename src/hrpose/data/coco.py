@@ -25,17 +25,22 @@ from numpy.typing import NDArray
 
 from hrpose.data.entries import (
     Category,
-    ImageRows,
+    as_one_category,
     category_id,
     category_ids,
-    check_annotations,
     check_images,
     choose_category,
     of_category,
-    whole_number,
     with_keypoints,
+)  # fmt: skip
+from hrpose.data.persons import (
+    BoxTable,
+    ImageRows,
+    PersonTable,
+    check_annotations,
+    clipped_to_images,
+    group_by_image,
 )
-from hrpose.data.persons import BoxTable, PersonTable, group_by_image
 from hrpose.data.rules import (
     BBOX,
     BOX_OUTSIDE,
@@ -50,7 +55,7 @@ from hrpose.data.rules import (
     image_rule,
     keypoints_rule,
     shown,
-)
+)  # fmt: skip
 from hrpose.errors import UserError
 from hrpose.io import read_json
 from hrpose.skeleton import Skeleton
@@ -133,29 +138,9 @@ class CocoAnnotations:
         Its name is their supercategory, or their names where they have none in common. Raises
         UserError where their keypoints differ.
         """
-        first, *others = categories = with_keypoints(self.entries("categories")) or [{}]
-        for other in others:
-            if other["keypoints"] != first["keypoints"]:
-                raise UserError(
-                    f"{self.path}: --merge-categories: expected categories with the same "
-                    f"keypoints, found others in '{other.get('name')}' than in "
-                    f"'{first.get('name')}'; choose one with --category",
-                    code="keypoints-differ",
-                )
-        if not others:
-            return self
-        ids = category_ids(categories)
-        kinds = {category.get("supercategory") for category in categories}
-        name = kinds.pop() if len(kinds) == 1 else None
-        one = {**first, "name": name or "+".join(str(c.get("name")) for c in categories)}
-        annotations = [
-            {**entry, "category_id": first.get("id")}
-            if whole_number(entry.get("category_id")) in ids
-            else entry
-            for entry in self.entries("annotations")
-        ]
-        rest = [c for c in self.entries("categories") if not c.get("keypoints")]
-        document = {**self.document, "categories": [one, *rest], "annotations": annotations}
+        lists = self.entries("categories"), self.entries("annotations")
+        categories, annotations = as_one_category(self.path, *lists)
+        document = {**self.document, "categories": categories, "annotations": annotations}
         return replace(self, document=document, category=None)
 
     @cached_property
@@ -274,7 +259,7 @@ class CocoAnnotations:
         checked = single if unlabeled else single.select(labeled)
         table = self.table(checked.columns)
         exact = np.asarray([entry.get("bbox_exact") is True for entry in checked.entries], bool)
-        boxes, valid = _clipped(table.boxes, table.image_wh[table.image_index])
+        boxes, valid = clipped_to_images(table.boxes, table.image_wh[table.image_index])
         valid |= exact
         columns = {**checked.columns, "boxes": np.where(exact[:, None], table.boxes, boxes)}
         table = self.table({name: column[valid] for name, column in columns.items()})
@@ -452,16 +437,3 @@ def read_boxes(path: Path) -> CocoResults:
             if (image := str(entry.get("image_id"))) in names:
                 document[row] = {**entry, "file_name": names[image]}
     return CocoResults(path, document)
-
-
-def _clipped(
-    boxes: NDArray[np.float64], image_wh: NDArray[np.int32]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Clip boxes to their images as the official code does; also a mask of those that remain.
-
-    The last pixel column is width - 1 and a box of width w ends at x + w - 1, so every box loses
-    one pixel in width and height.
-    """
-    start = np.maximum(boxes[:, :2], 0)
-    end = np.minimum(image_wh - 1, start + np.maximum(boxes[:, 2:] - 1, 0))
-    return np.concatenate([start, end - start], axis=1), (end > start).all(axis=1)

@@ -140,22 +140,8 @@ NAMES_SPELLED = Kind(
     "read as that skeleton",
 )
 
-KINDS = (
-    *(NUMBER_AS_TEXT, BACKSLASH, ID_NEW, IMAGE_WITHOUT_ID, IMAGE_REPEATED, FILE_REPEATED),
-    *(
-        CATEGORY_UNKNOWN,
-        NOBODY,
-        BOX_MADE,
-        AREA_OF_BOX,
-        KEYPOINTS_NESTED,
-        KEYPOINT_EMPTY,
-        VISIBILITY,
-    ),
-    *(NUM_KEYPOINTS, BOX_OUTSIDE, CORNERS, SHARES, LIMBS_FROM_0, LIMBS_DROPPED, NAMES_SPELLED),
-)
-
-# Ids that a note names.
-_EXAMPLES = 3
+# All of these, in the order of reports.
+KINDS = tuple(kind for kind in vars().copy().values() if isinstance(kind, Kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +160,12 @@ class Note:
     @classmethod
     def about(cls, kind: Kind, of: str, entries: list[Entry], detail: str = "") -> "Note":
         """The note about these entries."""
-        ids = (shown(entry.get("id")) for entry in entries[:_EXAMPLES])
+        ids = (shown(entry.get("id")) for entry in entries[:3])
         return cls(kind, of, len(entries), tuple(ids), detail)
 
     def __str__(self) -> str:
-        noun = self.of if self.count == 1 else _PLURAL[self.of]
+        plural = f"{self.of.removesuffix('y')}ies" if self.of.endswith("y") else f"{self.of}s"
+        noun = self.of if self.count == 1 else plural
         examples = ", ".join(self.examples) + ", ..." * (self.count > len(self.examples))
         more = f"; {self.detail}" if self.detail else ""
         return f"{self.count:,} {noun} {self.kind.found} (id {examples}{more}): {self.kind.done}"
@@ -187,9 +174,6 @@ class Note:
 def note_lines(path: Path, notes: Iterable[object]) -> tuple[str, ...]:
     """The lines in which a command reports notes about a file; empty ones are left out."""
     return tuple(f"{path}: {line}" for line in map(str, notes) if line)
-
-
-_PLURAL = {"image": "images", "annotation": "annotations", "category": "categories"}
 
 
 @dataclass(frozen=True, slots=True)
