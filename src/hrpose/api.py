@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # so that help() shows the names of types, not their contents
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,6 +164,7 @@ def evaluate(
     batch_size: int = 64,
     out: str | Path | None = None,
     progress: Progress | None = None,
+    notify: Callable[[str], None] = lambda note: None,
 ) -> Report:
     """COCO's ten metrics of weights on a data set, MPII's PCKh or PCK. Needs `hrpose[train]`.
 
@@ -176,7 +177,8 @@ def evaluate(
     keypoints, by its name or id; `merge_categories` reads all that have the same keypoints as one.
     `flip_test`, `refine` and `batch_size` (crops) are those of
     `PoseEstimator`. `metrics.json` and the results are written to the folder `out`. `progress` is
-    called with the number of finished images and of all.
+    called with the number of finished images and of all, `notify` with what was repaired or left
+    out, line by line, before the work.
 
     Returns the report: `report.metrics["AP"]`, and the conditions of the measurement.
     Raises UserError for invalid files, and where `detector` or `box_threshold` have no effect with
@@ -210,6 +212,7 @@ def evaluate(
         metric=metric,
         max_detections=max_detections,
         progress=progress,
+        notify=notify,
     )
 
 

@@ -100,6 +100,21 @@ def test_perfect_results_have_no_errors(case: Case, tmp_path: Path) -> None:
     assert "[0, 1]" in str(analysis.calibration)
 
 
+def test_as_many_poses_count_as_are_wanted(case: Case) -> None:
+    analysis = analyze(case.results, case.annotations, max_detections=1)
+    expected = evaluate_keypoints(case.annotations, case.results, max_detections=1)
+    assert analysis.scores == expected
+    assert expected.AR < evaluate_keypoints(case.annotations, case.results).AR
+    assert any("--max-detections" in note for note in analysis.notes)
+
+
+def test_results_of_another_category_are_refused(case: Case, tmp_path: Path) -> None:
+    other = tmp_path / "results.json"
+    other.write_text(case.results.read_text().replace('"category_id": 1', '"category_id": 7'))
+    with refused("annotations-invalid", "category 1", "category_id 7 only"):
+        analyze(other, case.annotations)
+
+
 def test_peaks_above_1_are_scores_too(case: Case, tmp_path: Path) -> None:
     """As in results of `hrpose evaluate` and of the official code; the estimator clips them."""
     louder, clipped = (json.loads(case.results.read_bytes()) for _ in range(2))

@@ -36,6 +36,12 @@ GROUND_TRUTH, DETECTOR = "ground-truth", "detector"
 TOLERANCE = 0.001
 
 
+MaxDetections = Annotated[
+    int,
+    typer.Option(min=1, help="Poses of an image that count in the AP, the best; COCO's are 20."),
+]
+
+
 class Nms(StrEnum):
     """How duplicates of a person's pose are suppressed."""
 
@@ -76,12 +82,7 @@ def evaluate(
             help="auto: PCKh with head boxes, PCK without OKS sigmas, else AP.",
         ),
     ] = Metric.auto,
-    max_detections: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Poses of an image that count in the AP, the best; COCO's are 20."
-        ),
-    ] = 20,
+    max_detections: MaxDetections = 20,
     category: Category = None,
     merge_categories: MergeCategories = False,
     flip_test: FlipTest = True,
@@ -117,9 +118,8 @@ def evaluate(
             batch_size=batch_size,
             out=out,
             progress=show,
+            notify=warn,
         )
-    for note in report.notes:
-        warn(note)
     flip = f"flip test: {'on' if flip_test else 'off'}{'; refined' if refine else ''}"
     title = (
         f"{weights} on {annotations.name}: {persons_in(report.persons, report.images)}\n"
@@ -200,6 +200,7 @@ def analyze(
     skeleton: Annotated[
         Path | None, typer.Option(help="A YAML file that completes the annotations' skeleton.")
     ] = None,
+    max_detections: MaxDetections = 20,
     category: Category = None,
     merge_categories: MergeCategories = False,
     flip_test: FlipTestOfWeights = True,
@@ -242,10 +243,10 @@ def analyze(
             images,
             estimator,
             skeleton=skeleton,
+            max_detections=max_detections,
             progress=lambda what, done, total: show(done, total, what),
+            notify=warn,
         )
-    for note in analysis.notes:
-        warn(note)
     scores = analysis.calibration
     if store_calibration is not None and isinstance(scores, str):
         raise conflict(f"--store-calibration: {scores}")

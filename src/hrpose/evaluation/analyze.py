@@ -36,7 +36,13 @@ from hrpose.evaluation.predictions import BoxNoise, box_noise
 from hrpose.geometry import Crop, box_around, transform, warp, xywh_to_xyxy
 from hrpose.metadata import Calibration, Metadata, metadata_of, write_with_metadata
 from hrpose.metrics.calibration import Presence, Reliability, fit_calibration, presence, reliability
-from hrpose.metrics.coco import KeypointScores, crowded_images, evaluate_keypoints, precision_curves
+from hrpose.metrics.coco import (
+    MAX_DETECTIONS,
+    KeypointScores,
+    crowded_images,
+    evaluate_keypoints,
+    precision_curves,
+)
 from hrpose.poses import Poses
 from hrpose.viz import draw, overlay
 
@@ -186,14 +192,17 @@ def analyze(
     estimator: PoseEstimator | None = None,
     *,
     skeleton: Path | None = None,
+    max_detections: int = MAX_DETECTIONS,
     progress: Progress = lambda what, done, total: None,
+    notify: Callable[[str], None] = lambda note: None,
 ) -> Analysis:
     """Analyze COCO results. With `images`, examples are shown; with an `estimator` as well, their
     heatmaps, and its AP under box noise. `skeleton` is a YAML file that completes the annotations'.
+    Of each image the `max_detections` best poses count; `notify` is called with each note at once.
 
     Raises UserError where files do not fit the COCO format or each other.
     """
-    truth = read_truth(annotations, skeleton)
+    truth = read_truth(annotations, skeleton, max_detections)
     sigmas, names = truth.table.skeleton.sigmas, truth.table.skeleton.keypoints
     if estimator is not None and estimator.metadata.skeleton.keypoints != names:
         raise UserError(
@@ -208,7 +217,11 @@ def analyze(
         table = truth.table
         compare_sizes(source, table.file_names, table.image_wh, truth.annotations.path)
     poses = read_results(results)
-    scores = evaluate_keypoints(truth.annotations, poses, sigmas)
+    crowded = crowded_images(truth.annotations, max_detections)
+    notes = note_lines(truth.annotations.path, (*truth.annotations.notes, crowded))
+    for note in notes:
+        notify(note)
+    scores = evaluate_keypoints(truth.annotations, poses, sigmas, max_detections=max_detections)
     predicted = read_predicted(poses, truth)
     matches = match(truth, predicted)
     errors = keypoint_errors(truth, predicted, matches)
@@ -250,14 +263,12 @@ def analyze(
             for name, (low, high) in SIZES.items()
         },
         gains=by_error,
-        curves=precision_curves(truth.annotations, poses, sigmas),
+        curves=precision_curves(truth.annotations, poses, sigmas, max_detections),
         oks=matches.best_for[truth.counted],
         calibration=_calibration(predicted, matches, errors),
         noise=noise,
         examples=examples,
-        notes=note_lines(
-            truth.annotations.path, (*truth.annotations.notes, crowded_images(truth.annotations))
-        ),
+        notes=notes,
     )
 
 

@@ -36,11 +36,9 @@ from hrpose.data.coco import CocoAnnotations, CocoResults, read_annotations
 from hrpose.data.persons import PersonTable, group_by_image
 from hrpose.data.skeleton_file import complete_skeleton
 from hrpose.evaluation.predictions import Progress
-from hrpose.metrics.coco import KeypointScores, evaluate_keypoints, to_results
+from hrpose.metrics.coco import MAX_DETECTIONS, KeypointScores, evaluate_keypoints, to_results
 from hrpose.metrics.oks import keypoint_similarities, oks
 
-# COCO's evaluator takes at most this many poses of an image, those with the best scores.
-MAX_POSES = 20
 # The least OKS at which a pose is matched to a person.
 MIN_OKS = 0.1
 # The least keypoint similarity of a good keypoint, and of one near a label.
@@ -55,17 +53,19 @@ IGNORED = -2  # on a crowd or on a person without labels
 class Truth:
     """The n persons of the annotations: `table`, and `counted` (n,), false for crowds and persons
     without a labeled keypoint, which COCO's evaluation ignores. `annotations` is the parsed file.
+    Of each image `max_detections` poses count, those with the best scores.
     """
 
     table: PersonTable
     counted: NDArray[np.bool_]
     annotations: CocoAnnotations
+    max_detections: int = MAX_DETECTIONS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PredictedPoses:
     """n poses: `image` (n,) rows of the truth's images, `keypoints` (n, k, 3) with keypoint
-    scores, `scores` (n,). At most 20 in each image, as in COCO's evaluation.
+    scores, `scores` (n,). In each image at most as many as count, 20 in COCO's evaluation.
     """
 
     image: NDArray[np.int64]
@@ -84,7 +84,11 @@ class PredictedPoses:
         return to_results(ids, self.keypoints, self.scores, table.category_id)
 
 
-def read_truth(annotations: Path | CocoAnnotations, skeleton_file: Path | None = None) -> Truth:
+def read_truth(
+    annotations: Path | CocoAnnotations,
+    skeleton_file: Path | None = None,
+    max_detections: int = MAX_DETECTIONS,
+) -> Truth:
     """Every person of the category with keypoints. `skeleton_file` completes its skeleton.
 
     Raises UserError, naming the file and the entry, where the file is not in COCO's format.
@@ -95,7 +99,8 @@ def read_truth(annotations: Path | CocoAnnotations, skeleton_file: Path | None =
     if skeleton_file is not None:
         table = replace(table, skeleton=complete_skeleton(table.skeleton, skeleton_file))
     labeled = (table.keypoints[..., 2] > 0).any(axis=1)
-    truth = Truth(table, np.asarray(labeled & ~persons.columns["crowds"], bool), parsed)
+    counted = np.asarray(labeled & ~persons.columns["crowds"], bool)
+    truth = Truth(table, counted, parsed, max_detections)
     if not truth.counted.any():
         raise parsed.nobody()
     return truth
@@ -116,15 +121,15 @@ def read_predicted(results: CocoResults, truth: Truth) -> PredictedPoses:
         keypoints.reshape(len(entries), len(table.skeleton), 3),
         np.asarray([entry["score"] for entry in entries], np.float64),
     )
-    return best_of_each_image(predicted)
+    return best_of_each_image(predicted, truth.max_detections)
 
 
-def best_of_each_image(predicted: PredictedPoses) -> PredictedPoses:
+def best_of_each_image(predicted: PredictedPoses, most: int) -> PredictedPoses:
     """The poses that the evaluator takes, image by image, the best first in each."""
     order = np.lexsort((-predicted.scores, predicted.image))
     predicted = predicted.select(order)
     firsts = np.searchsorted(predicted.image, predicted.image)
-    return predicted.select(np.arange(len(predicted)) - firsts < MAX_POSES)
+    return predicted.select(np.arange(len(predicted)) - firsts < most)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -344,7 +349,8 @@ def keypoint_gains(
 def score(truth: Truth, predicted: PredictedPoses) -> KeypointScores:
     """COCO's ten metrics."""
     sigmas = truth.table.skeleton.sigmas
-    return evaluate_keypoints(truth.annotations, predicted.to_results(truth.table), sigmas)
+    results, most = predicted.to_results(truth.table), truth.max_detections
+    return evaluate_keypoints(truth.annotations, results, sigmas, max_detections=most)
 
 
 def corrected(

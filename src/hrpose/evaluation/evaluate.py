@@ -6,7 +6,7 @@ the same `Evaluator`, so that its log has the numbers of `hrpose evaluate` with 
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -245,6 +245,7 @@ def evaluate(
     metric: str = "auto",
     max_detections: int = MAX_DETECTIONS,
     progress: Progress | None = None,
+    notify: Callable[[str], None] = lambda note: None,
 ) -> Report:
     """Measure a pose model: COCO's ten metrics, MPII's PCKh (paper, sections 4.1 and 4.2), or PCK.
 
@@ -263,7 +264,8 @@ def evaluate(
       server takes. MPII's test set gives `pred.mat`.
 
     Without `out` nothing is written. `progress` is called with the number of finished images and
-    of all. Raises UserError where files, or the sizes of images and annotations, do not fit.
+    of all, `notify` with each note before the work. Raises UserError where files, or the sizes of
+    images and annotations, do not fit.
     """
     _check_choice("metric", metric, METRICS)
     _check_choice("nms", nms, NMS)
@@ -291,6 +293,11 @@ def evaluate(
     instances, source = instances_of(estimator, table, boxes, box_threshold)
     files = ImageFiles(images)
     compare_sizes(files, table.file_names, table.image_wh, parsed.path)
+    notes = note_lines(parsed.path, table.notes)
+    if evaluator is not None and evaluator.metric == "AP":
+        notes += note_lines(parsed.path, [crowded_images(parsed, max_detections)])
+    for note in notes:
+        notify(note)
     predictions = predict(estimator, table, instances, files, progress)
     found = predictions.instances
     report = Report(
@@ -303,7 +310,7 @@ def evaluate(
         images=len(table.image_ids) if str(boxes) == DETECTOR else len(found.by_image()),
         nms=nms,
         max_detections=max_detections,
-        notes=note_lines(parsed.path, table.notes),
+        notes=notes,
     )
     if not labeled:
         assert out is not None
@@ -315,9 +322,6 @@ def evaluate(
     if evaluator is not None:
         if evaluator.metric != "PCKh":
             results = evaluator.results(predictions, nms)
-        if evaluator.metric == "AP":
-            crowded = note_lines(parsed.path, [crowded_images(parsed, max_detections)])
-            report = replace(report, notes=(*report.notes, *crowded))
         report = replace(report, metrics=evaluator.metrics(predictions, results))
     if out is None:
         return report

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from hrpose.data.coco import CocoAnnotations, read_results
 from hrpose.data.images import ImageFiles, check_size
 from hrpose.data.persons import PersonTable, group_by_image
+from hrpose.data.rules import shown
 from hrpose.errors import UserError
 from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.geometry import iou_of_pairs
@@ -113,6 +114,13 @@ def detections(path: Path, table: PersonTable, threshold: float = 0.0) -> Instan
     boxes, scores = results.columns["boxes"], results.columns["scores"]
     categories = [entry.get("category_id", table.category_id) for entry in results.entries]
     chosen = np.asarray([each == table.category_id for each in categories], bool)
+    if len(chosen) and not chosen.any():
+        ids = ", ".join(sorted({shown(each) for each in categories})[:5])
+        raise UserError(
+            f"{path}: expected boxes of the category {table.category_id} of the annotations, found "
+            f"category_id {ids} only; correct the one or the other",
+            code="boxes-invalid",
+        )
     chosen &= (scores >= threshold) & (boxes[:, 2:] > 0).all(axis=1)
     return Instances(results.columns["image_index"][chosen], boxes[chosen], scores[chosen])
 

@@ -144,13 +144,16 @@ RECALLS = np.linspace(0, 1, 101)
 
 
 def precision_curves(
-    ground_truth: Truth, results: Poses, sigmas: ArrayLike | None = None
+    ground_truth: Truth,
+    results: Poses,
+    sigmas: ArrayLike | None = None,
+    max_detections: int = MAX_DETECTIONS,
 ) -> NDArray[np.float64]:
     """(10, 101) precision in [0, 1] at each of `OKS_THRESHOLDS` and `RECALLS`; AP is its mean.
 
     Arguments and errors as in `evaluate_keypoints`.
     """
-    precision = _evaluated(ground_truth, results, sigmas, None).eval["precision"]
+    precision = _evaluated(ground_truth, results, sigmas, None, max_detections).eval["precision"]
     # Thresholds, recalls, categories, sizes (the first is all), detections per image.
     curves: NDArray[np.float64] = np.asarray(precision)[:, :, :, 0, -1].mean(axis=2)
     return curves
@@ -175,6 +178,14 @@ def _evaluated(
         raise UserError(
             f"{found.path}: image_id {min(unknown)} is not in {annotations.path}; "
             "evaluate against the annotations of the same images",
+            code="annotations-invalid",
+        )
+    ids = poses["category_ids"].tolist()
+    if ids and annotations.category_id not in ids:
+        raise UserError(
+            f"{found.path}: expected poses of the category {annotations.category_id} of "
+            f"{annotations.path}, found category_id {', '.join(map(str, sorted(set(ids))[:5]))} "
+            "only; correct the one or the other, or choose with --category",
             code="annotations-invalid",
         )
     header = {
