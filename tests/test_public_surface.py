@@ -67,7 +67,8 @@ draw(image, poses, threshold=0.3, boxes=False, *, ids=False, scores=False, names
 color='side', hide=None)
 evaluate(name_or_file, annotations, images, *, boxes='ground-truth', detector='auto', \
 box_threshold=None, nms='hard', metric='auto', max_detections=20, category=None, \
-merge_categories=False, flip_test=True, refine=False, batch_size=64, out=None, progress=None)
+merge_categories=False, flip_test=True, refine=False, batch_size=64, out=None, progress=None, \
+notify=None)
 export(name_or_file, out)
 from_pretrained(repo_id, *, revision=None, **options)
 load(name_or_file='w16-small', *, detector='auto', box_threshold=None, min_score=None, \

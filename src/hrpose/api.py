@@ -164,7 +164,7 @@ def evaluate(
     batch_size: int = 64,
     out: str | Path | None = None,
     progress: Progress | None = None,
-    notify: Callable[[str], None] = lambda note: None,
+    notify: Callable[[str], None] | None = None,
 ) -> Report:
     """COCO's ten metrics of weights on a data set, MPII's PCKh or PCK. Needs `hrpose[train]`.
 

@@ -21,6 +21,9 @@ COMMANDS = {
     "subset": ("{a}", "{o}/subset"),
     "merge": ("{a}", "{a}", "{o}/merged"),
     "convert coco": ("{a}", "{o}/converted"),
+    "convert to-yolo": ("{a}", "{o}/yolo"),
+    "convert to-cvat": ("{a}", "{o}/cvat"),
+    "convert to-label-studio": ("{a}", "{o}/label-studio"),
 }
 
 
@@ -48,7 +51,7 @@ def run(command: str, annotations: Path, out: Path, *options: str) -> Result:
 # A pack starts processes.
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command != "pack"])
 def test_one_category_or_all(several: Path, tmp_path: Path, command: str) -> None:
-    check_refusal(run(command, several, tmp_path), "category-unknown", "'dog'", "'cat'")
+    check_refusal(run(command, several, tmp_path), "category-unknown", "'dog'", "'cat' (id 3)")
     check_refusal(run(command, several, tmp_path, "--category", "cat"), "category-unknown", "cat")
     for place, options in enumerate((("--category", "dog"), ("--category", "3"), ())):
         out = tmp_path / str(place)

@@ -170,7 +170,8 @@ def _reader(name: str, source: Source) -> Callable[..., None]:
                 )
         keypoints = done.found.skeleton
         known = f" of {keypoints.name}" if keypoints in SHIPPED.values() else ""
-        typer.echo(f"  {len(keypoints)} keypoints{known}: {', '.join(keypoints.keypoints)}")
+        names = ", ".join(keypoints.keypoints)
+        typer.echo(f"  {counted(len(keypoints), 'keypoint')}{known}: {names}")
         if not known:
             _say_pairs(keypoints)
             typer.echo(f"wrote {out / 'skeleton.yaml'}: correct it where pairs or limbs are wrong")
@@ -208,13 +209,15 @@ def _writer(name: str, target: Target) -> Callable[..., None]:
         ] = default,
         images: ImagesToCopy = None,
         category: Category = None,
+        merge_categories: MergeCategories = False,
         copy: CopyToo = False,
     ) -> None:
         from hrpose.data.formats.convert import from_coco_to
         from hrpose.data.formats.pose_set import ReadOptions
         from hrpose.data.images import ImageFiles
 
-        given = ReadOptions(ImageFiles(images) if images else None, None, category)
+        files = ImageFiles(images) if images else None
+        given = ReadOptions(files, category=category, merge_categories=merge_categories)
         done = from_coco_to(name, annotations, out, given, prefix, copy)
         persons = sum(len(image.persons) for image in done.found.images)
         for file in done.files:
@@ -231,6 +234,7 @@ def to_yolo(
     images: ImagesBeside = None,
     val_images: Annotated[Path | None, typer.Option(help="Images of --val.")] = None,
     category: Category = None,
+    merge_categories: MergeCategories = False,
     copy: Copy = False,
 ) -> None:
     """To YOLO-pose (Ultralytics), with data.yaml; images are linked."""
@@ -239,7 +243,8 @@ def to_yolo(
     from hrpose.data.images import ImageFiles
 
     def given(place: Path | None) -> ReadOptions:
-        return ReadOptions(ImageFiles(place) if place else None, None, category)
+        files = ImageFiles(place) if place else None
+        return ReadOptions(files, category=category, merge_categories=merge_categories)
 
     sources = {"train": (annotations, given(images))}
     if val is not None:

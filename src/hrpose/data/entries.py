@@ -152,10 +152,10 @@ def choose_category(path: Path, entries: Sequence[Entry], chosen: str | None) ->
     Raises UserError where there is no such category, or it is invalid.
     """
     found = everything = with_keypoints(entries)
-    names = ", ".join(f"'{printable(str(c.get('name')))}'" for c in everything)
+    names = ", ".join(_named(category, everything) for category in everything)
     if chosen is not None:
         found = [c for c in everything if c.get("name") == chosen]
-        if len(found) != 1:  # An id tells two categories of one name apart.
+        if len(found) != 1:
             found = [c for c in everything if str(c.get("id")) == chosen]
         if len(found) != 1:
             raise UserError(
@@ -181,6 +181,13 @@ def choose_category(path: Path, entries: Sequence[Entry], chosen: str | None) ->
     except BROKEN as error:
         raise UserError(f"{path}: 'categories': {error}", code="annotations-invalid") from error
     return Category(skeleton, found[0], category_id(path, found[0]), tuple(notes))
+
+
+def _named(category: Entry, among: Sequence[Entry]) -> str:
+    """The name of a category in a message, with the id where others have this name too."""
+    name = category.get("name")
+    alone = sum(other.get("name") == name for other in among) == 1
+    return f"'{printable(str(name))}'" + ("" if alone else f" (id {shown(category.get('id'))})")
 
 
 def category_id(path: Path, category: Entry) -> int:

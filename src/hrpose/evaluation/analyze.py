@@ -194,7 +194,7 @@ def analyze(
     skeleton: Path | None = None,
     max_detections: int = MAX_DETECTIONS,
     progress: Progress = lambda what, done, total: None,
-    notify: Callable[[str], None] = lambda note: None,
+    notify: Callable[[str], None] | None = None,
 ) -> Analysis:
     """Analyze COCO results. With `images`, examples are shown; with an `estimator` as well, their
     heatmaps, and its AP under box noise. `skeleton` is a YAML file that completes the annotations'.
@@ -219,8 +219,9 @@ def analyze(
     poses = read_results(results)
     crowded = crowded_images(truth.annotations, max_detections)
     notes = note_lines(truth.annotations.path, (*truth.annotations.notes, crowded))
-    for note in notes:
-        notify(note)
+    if notify is not None:
+        for note in notes:
+            notify(note)
     scores = evaluate_keypoints(truth.annotations, poses, sigmas, max_detections=max_detections)
     predicted = read_predicted(poses, truth)
     matches = match(truth, predicted)

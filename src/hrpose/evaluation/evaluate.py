@@ -245,7 +245,7 @@ def evaluate(
     metric: str = "auto",
     max_detections: int = MAX_DETECTIONS,
     progress: Progress | None = None,
-    notify: Callable[[str], None] = lambda note: None,
+    notify: Callable[[str], None] | None = None,
 ) -> Report:
     """Measure a pose model: COCO's ten metrics, MPII's PCKh (paper, sections 4.1 and 4.2), or PCK.
 
@@ -296,8 +296,9 @@ def evaluate(
     notes = note_lines(parsed.path, table.notes)
     if evaluator is not None and evaluator.metric == "AP":
         notes += note_lines(parsed.path, [crowded_images(parsed, max_detections)])
-    for note in notes:
-        notify(note)
+    if notify is not None:
+        for note in notes:
+            notify(note)
     predictions = predict(estimator, table, instances, files, progress)
     found = predictions.instances
     report = Report(
