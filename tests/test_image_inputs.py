@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -199,6 +200,7 @@ REFUSALS: dict[str, tuple[Any, str, tuple[str, ...]]] = {
     "nested": ([[1, 2], [3]], "image-unsupported", ("images[0]", "list")),
     "no_file": ("nothing.png", "file-unreadable", ("nothing.png",)),
     "no_match": ("nothing-*.png", "images-missing", ("nothing-*.png",)),
+    "no_name": ("", "file-unreadable", ("empty name",)),
     "null": ("a\0.png", "file-unreadable", ()),
     "text": (io.StringIO("photo"), "image-unsupported", ("'rb'",)),
     "at_its_end": (io.BytesIO(), "image-damaged", ("seek(0)",)),
@@ -209,7 +211,8 @@ REFUSALS: dict[str, tuple[Any, str, tuple[str, ...]]] = {
     "floats": (PIXELS / 255, "array-invalid", ("(image * 255)",)),
     "large_floats": (PIXELS / 1.0, "array-invalid", ("image.round()",)),
     "empty": (np.zeros((0, 9, 3), np.uint8), "array-invalid", ("(0, 9, 3)",)),
-    "strings": (np.array(["a.png"]), "array-invalid", ("(1,)",)),
+    "tensor_without_values": (TENSOR.to("meta"), "array-invalid", ("tensor", "meta")),
+    "sparse_tensor": (TENSOR.to_sparse(), "array-invalid", ("tensor", "parse")),
     "tensor_shape": (TENSOR[..., 0], "array-invalid", ("(3, h, w)", "(48, 64)")),
     "tensor_range": (TENSOR.float(), "array-invalid", ("0 to 200", "255")),
     "tensor_normalized": (TENSOR / 255 - 0.5, "array-invalid", ("normalization",)),
@@ -225,6 +228,16 @@ def test_refusals_say_what_is_accepted(estimator: hrpose.PoseEstimator, kind: st
     given, code, mentions = REFUSALS[kind]
     with refused(code, *mentions):
         estimator(given)
+
+
+def test_a_file_opened_as_text(estimator: hrpose.PoseEstimator, file: Path) -> None:
+    with file.open(encoding="utf-8") as opened, refused("image-unsupported", "'rb'"):
+        estimator(opened)
+
+
+def test_a_column_of_names(estimator: hrpose.PoseEstimator, file: Path) -> None:
+    for names in (np.array([str(file)] * 2), pd.Series([file, file])):
+        assert [len(poses) for poses in estimator(names)] == [1, 1]
 
 
 def test_a_folder_without_images(estimator: hrpose.PoseEstimator, tmp_path: Path) -> None:
@@ -247,9 +260,13 @@ class Site(BaseHTTPRequestHandler):
     """A few addresses of a test."""
 
     def do_GET(self) -> None:
+        if self.path.startswith("/private/"):
+            told = self.headers["Authorization"] == "Basic bWU6cGFzcyB3b3Jk"
+            return self._answer(200 if told else 401, png())
         if self.path.startswith("/photo"):
             return self._answer(200, png())
-        hops = {"/near": "/photo.png", "/round": "/round", "/file": "file:///etc/hostname"}
+        hops = {"/near": "/photo.png", "/private-moved": "/private/a.png", "/round": "/round",
+                "/file": "file:///etc/hostname"}  # fmt: skip
         if self.path in hops:
             return self._answer(302, b"", hops[self.path])
         if self.path == "/slow":
@@ -294,6 +311,18 @@ def test_an_address(estimator: hrpose.PoseEstimator, site: str, path: str) -> No
     assert poses.source.name == (site + path).partition("?")[0]
     assert poses.draw().shape == PIXELS.shape  # it is not fetched again
     assert len(estimator([site + path] * 2)) == 2
+
+
+def test_secrets_of_an_address(estimator: hrpose.PoseEstimator, site: str) -> None:
+    """Those in front of the host are sent, not shown; they are not for another address."""
+    secret = site.replace("//", "//me:pass%20word@")
+    poses = estimator(f"{secret}/private/a b.png?key=1")
+    assert poses.source is not None
+    assert poses.source.name == f"{site}/private/a b.png"
+    with refused("download-failed", f"{site}/private-moved: ", "401"):
+        estimator(f"{secret}/private-moved")
+    with refused("download-failed", f"{site}/none: "):
+        estimator(f"{secret}/none?key=1")
 
 
 @pytest.mark.parametrize("path", ["/none", "/round", "/file"])

@@ -36,7 +36,7 @@ from hrpose.image_inputs import (
     read_object,
     unknown_image,
 )
-from hrpose.io import printable, read_file
+from hrpose.io import printable, read_file, without_secrets
 
 MAX_BYTES = 200_000_000
 MAX_PIXELS = 100_000_000
@@ -99,8 +99,7 @@ class ImageSource:
         if isinstance(given, ImageSource):
             return given
         if isinstance(given, str) and is_address(given):
-            name = given.partition("?")[0]
-            source = cls(fetch(given, MAX_BYTES), name)
+            source = cls(fetch(given, MAX_BYTES), without_secrets(given))
         elif isinstance(given, str | os.PathLike):
             path = Path(os.fsdecode(given))
             source = cls(path, str(path))

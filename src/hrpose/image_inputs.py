@@ -1,10 +1,15 @@
 """Images that are not given as one file: several, addresses, file objects, arrays, tensors."""
 
+import base64
+import contextlib
 import glob
+import http.client
 import logging
 import os
 import re
+import string
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
@@ -19,7 +24,7 @@ from PIL import Image
 from hrpose._version import __version__
 from hrpose.errors import UserError
 from hrpose.file_kinds import files_in, kind_or_reason, skipped_text
-from hrpose.io import natural_key
+from hrpose.io import natural_key, without_secrets
 
 ACCEPTED = (
     "a path, an http(s) address, bytes, a file object, a PIL image, an array (h, w, 3), a tensor, "
@@ -42,17 +47,21 @@ def sources_in(given: Any) -> Iterator[Any] | None:
     """The images in what a user gave for several; None where it is one image.
 
     Several are a list, tuple or other iterable, a folder (the images in it, in natural order), a
-    pattern such as "images/*.jpg", and pixels with a first axis more, (n, h, w, 3) or tensors
-    (n, 3, h, w). Raises UserError where a folder or pattern has no images.
+    pattern such as "images/*.jpg", a column of names, and pixels with a first axis more,
+    (n, h, w, 3) or tensors (n, 3, h, w). Raises UserError where a folder or pattern has no images.
     """
     if isinstance(given, str | os.PathLike):
         files = images_in(os.fsdecode(given))
         return None if files is None else iter(files)
     if isinstance(given, np.ndarray) or is_tensor(given):
+        if given.ndim == 1 and isinstance(given, np.ndarray) and given.dtype.kind in "OU":
+            return _each(given.tolist())  # names of files, as tables have them
         return iter(given) if given.ndim == 4 else None
     one = (bytes, bytearray, memoryview, Image.Image, Mapping, Set)
-    if isinstance(given, one) or hasattr(given, "read") or hasattr(given, "__array__"):
+    if isinstance(given, one) or hasattr(given, "read"):
         return None
+    if hasattr(given, "__array__"):
+        return sources_in(np.asarray(given))
     return _each(given) if isinstance(given, Iterable) else None
 
 
@@ -69,6 +78,8 @@ def images_in(name: str) -> list[Path] | None:
     """
     if is_address(name):
         return None
+    if not name:
+        raise UserError("image: expected a file, found an empty name", code="file-unreadable")
     skipped: Counter[str] = Counter()
     try:
         if Path(name).is_dir():
@@ -104,7 +115,7 @@ def fetch(address: str, max_bytes: int) -> bytes:
 
     Raises UserError for other addresses, and where it cannot be downloaded in time.
     """
-    label = "".join(c if c.isprintable() else "?" for c in address.partition("?")[0])
+    label = "".join(c if c.isprintable() else "?" for c in without_secrets(address))
     if not address.lower().startswith(("http://", "https://")):
         raise UserError(
             f"{label}: expected an address with http:// or https://; `hrpose predict` reads others "
@@ -125,7 +136,7 @@ def fetch(address: str, max_bytes: int) -> bytes:
     end = monotonic() + DOWNLOAD_SECONDS
     data = bytearray()
     try:
-        request = urllib.request.Request(address, headers={"User-Agent": f"hrpose/{__version__}"})
+        request = _request(address)
         with opener.open(request, timeout=PAUSE_SECONDS) as answer:
             while chunk := answer.read1(_CHUNK):
                 data += chunk
@@ -136,7 +147,7 @@ def fetch(address: str, max_bytes: int) -> bytes:
                     )
                 if monotonic() > end:
                     raise TimeoutError(f"more than {DOWNLOAD_SECONDS:g} seconds")
-    except (OSError, ValueError, urllib.error.URLError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         if isinstance(error, UserError):
             raise
         reason = " ".join(str(getattr(error, "reason", None) or error).split())[:200]
@@ -151,9 +162,23 @@ def fetch(address: str, max_bytes: int) -> bytes:
     return bytes(data)
 
 
+def _request(address: str) -> urllib.request.Request:
+    """The request for an address, in which a user and password may stand, and spaces."""
+    parts = urllib.parse.urlsplit(urllib.parse.quote(address, safe=string.punctuation))
+    user, _, host = parts.netloc.rpartition("@")
+    url = parts._replace(netloc=host, fragment="").geturl()
+    request = urllib.request.Request(url, headers={"User-Agent": f"hrpose/{__version__}"})
+    if user:
+        secret = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {secret}")  # for this host only
+    return request
+
+
 def read_object(file: Any, max_bytes: int) -> bytes:
     """The bytes of a file object: all of those in memory, else from its position on."""
-    data = file.getvalue() if hasattr(file, "getvalue") else file.read(max_bytes + 1)
+    data: Any = ""
+    with contextlib.suppress(UnicodeDecodeError):  # opened as text
+        data = file.getvalue() if hasattr(file, "getvalue") else file.read(max_bytes + 1)
     if not isinstance(data, bytes):
         raise UserError(
             f"image: expected a file object of bytes, found {type(data).__name__}; open the file "
@@ -175,9 +200,12 @@ def is_tensor(given: Any) -> bool:
 
 def from_tensor(tensor: Any) -> NDArray[np.uint8]:
     """(3, h, w) or (h, w, 3), uint8 or floats from 0 to 1, as (h, w, 3) uint8."""
-    tensor = tensor.detach().cpu()
-    floats = tensor.is_floating_point()
-    values: NDArray[Any] = (tensor.float() if floats else tensor).numpy()
+    try:
+        tensor = tensor.detach().cpu()
+        floats = tensor.is_floating_point()
+        values: NDArray[Any] = (tensor.float() if floats else tensor).numpy()
+    except (TypeError, NotImplementedError, RuntimeError) as error:  # sparse, on no device
+        raise _wrong("tensor", f"one with values in memory, found another ({error})", "") from error
     shape = tuple(values.shape)
     if values.ndim == 3 and shape[0] == 3:
         values = values.transpose(1, 2, 0)

@@ -96,6 +96,10 @@ def test_the_full_image_is_one_person_where_it_is_asked_for(
 ) -> None:
     assert run(image, "--detector", name).stderr == ""
     assert [entry["bbox"] for entry in entries(tmp_path)] == [[0, 0, 128, 96]]
+    ran = run(image, "--detector", name, "--min-score", 1, "--overwrite")
+    assert entries(tmp_path) == []
+    assert "--min-score" in ran.stderr
+    assert "--detector" not in ran.stderr
     ran = run(image, "--detector", name, "--box-threshold", 0.9, "--overwrite")
     check_refusal(ran, "option-conflict", name)
 

@@ -163,6 +163,11 @@ def test_a_named_file_of_another_kind(tmp_path: Path, content: bytes, mention: s
         find_inputs([str(path)])
 
 
+def test_an_empty_name_is_no_folder() -> None:
+    with refused("file-unreadable", "empty name"):
+        find_inputs([""])
+
+
 def test_a_number_is_a_camera_where_it_is_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +220,12 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     ]  # fmt: skip
     assert found.clips[2].stem == "rtsp-h-554-a-b"
     assert not found.problems
+
+
+def test_an_address_without_an_answer() -> None:
+    """It may be a camera, whose user and password stand in its address, so that is no mistake."""
+    with refused("download-failed", "http://127.0.0.1:9/video: gives no answer"):
+        find_inputs(["http://me:secret@127.0.0.1:9/video?key=1"])
 
 
 def test_no_address_leads_out_of_the_folder_of_results(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from hrpose.data.images import ImageFiles, stays_inside
 from hrpose.errors import UserError, missing
 from hrpose.file_kinds import CLIP_SUFFIXES, SUFFIXES, ImageError
 from hrpose.image import MAX_BYTES
-from hrpose.io import natural_key, read_file
+from hrpose.io import natural_key, read_file, without_secrets
 
 LISTS = (".txt", ".lst", ".parquet")
 # The column of a Parquet list that names the images: the first of these that is there.
@@ -222,6 +222,12 @@ def sources_at(address: str) -> Iterator[tuple[str, Literal["image", "clip"], st
         if kind.startswith("image/"):
             yield address, "image", name
             return
+        if not kind:
+            raise UserError(
+                f"{without_secrets(address)}: gives no answer; check the address, the network, and "
+                "user and password",
+                code="download-failed",
+            )
     check_address(address)
     if suffix in SUFFIXES:
         yield address, "image", name

@@ -261,6 +261,7 @@ def _predict_images(
     signal: Callable[[], int | None],
 ) -> tuple[int, list[UserError]]:
     """Returns the number of images that were predicted, and an error for each that failed."""
+    from hrpose.estimator import FullImage
     from hrpose.predict.inputs import boxes_by_image, predict_images
     from hrpose.predict.results import ImageResults
 
@@ -293,10 +294,13 @@ def _predict_images(
         f"({origin}) -> {', '.join(written) or 'nothing'}"
     )
     if results.empty and boxes is None:
-        warn(
-            f"no person found in {counted(results.empty, 'image')}; where images are cropped to "
-            "one person, --detector full-image takes each as that person's box"
+        hint = (
+            "poses below --min-score are left out"
+            if isinstance(estimator.detector, FullImage)
+            else "where images are cropped to one person, --detector full-image takes each as that "
+            "person's box"
         )
+        warn(f"no person found in {counted(results.empty, 'image')}; {hint}")
     if results.hider is not None:
         _say_hidden(results.hider, "image")
     return results.images, results.failures

@@ -59,6 +59,11 @@ def open_detector(
         raise UserError(f"box threshold: expected 0 to 1, found {threshold}", code="option-invalid")
     options = {} if threshold is None else {"threshold": threshold}
     if not isinstance(name_or_file, str | Path):
+        if not callable(name_or_file):
+            raise UserError(
+                f"detector: expected a name, a file or a function, found {name_or_file!r}",
+                code="detector-unknown",
+            )
         return FunctionDetector(name_or_file, **options)
     name = str(name_or_file)
     if name == "auto":

@@ -49,9 +49,7 @@ class ImageInput:
         return read_address(self.source)
 
     def __str__(self) -> str:
-        return (
-            str(self.source).partition("?")[0] if isinstance(self.source, str) else str(self.source)
-        )
+        return without_secrets(str(self.source))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +139,8 @@ def _sources(
         return
     path = Path(argument)
     try:
+        if not argument:
+            raise UserError("source: expected a file, found an empty name", code="file-unreadable")
         if path.is_dir():
             before, number = skipped.copy(), 0
             for file, kind, name in files_in(path, skipped, recursive=recursive, without=results):
