@@ -333,6 +333,7 @@ def pycocotools(truth: Document, results: list[Document]) -> list[float]:
     return stats
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_every_command_treats_an_odd_file_alike(base: Base, tmp_path: Path, row: Row) -> None:
     document = copy.deepcopy(base.document)

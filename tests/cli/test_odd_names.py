@@ -15,7 +15,10 @@ from clips import colors, times, write_clip
 from hrpose.io import text_to_name
 from tiny_weights import write_tiny_weights
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+pytestmark = [
+    pytest.mark.slow,  # processes of their own
+    pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names"),
+]
 
 BYTES, LONG, CONTROL = b"\xc9t\xe9", b"n" * 251, b"line\nbreak\x1b[31m"
 

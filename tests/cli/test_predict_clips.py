@@ -210,6 +210,7 @@ def working(
             process.kill()
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_all_but_the_last_moment(tmp_path: Path, weights: Path) -> None:
     source = write_clip(tmp_path / "a.mp4", noise(1000), times(1000), sound="aac")
     out = tmp_path / "out"
@@ -239,6 +240,7 @@ def test_a_killed_process_leaves_all_but_the_last_moment(tmp_path: Path, weights
     check_refusal(predict(source, *again), "overwrite-refused", "a.jsonl")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_the_clip_so_far(
     asked: signal.Signals, tmp_path: Path, weights: Path
@@ -260,6 +262,7 @@ def test_a_signal_saves_the_clip_so_far(
     assert sorted(path.name for path in out.iterdir()) == ["a.json", "a.jsonl", "a.mp4"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGKILL])
 def test_poses_found_before_the_offline_pass_are_saved(
     asked: signal.Signals, tmp_path: Path, weights: Path

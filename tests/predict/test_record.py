@@ -76,7 +76,10 @@ def test_each_line_is_plain_json(tmp_path: Path) -> None:
 def test_a_record_that_was_cut_off_is_read_up_to_its_last_whole_line(tmp_path: Path) -> None:
     content = written(tmp_path / "walk.jsonl").read_bytes()
     first = content.index(b"\n") + 1
-    for length in range(first, len(content) - 1):
+    ends = [at + near for at, byte in enumerate(content) if byte == 10 for near in (-1, 0, 1, 2)]
+    for length in sorted({*range(first, len(content), 50), *ends}):
+        if not first <= length < len(content) - 1:
+            continue
         (tmp_path / "cut.jsonl").write_bytes(content[:length])
         record = Record(tmp_path / "cut.jsonl")
         found = list(record)

@@ -24,6 +24,9 @@ from refusals import refused
 from streams import MotionJpeg, rtsp_server
 from tiny_weights import write_tiny_weights
 
+# Servers and reconnections take their time.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
