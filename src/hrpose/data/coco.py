@@ -51,6 +51,7 @@ from hrpose.data.rules import (
     Checked,
     Entry,
     Note,
+    Outcome,
     Problem,
     image_rule,
     keypoints_rule,
@@ -210,10 +211,11 @@ class CocoAnnotations:
         instances = self._all
         crowds = instances.columns["crowds"]
         unlabeled = ~crowds & ~instances.columns["keypoints"][..., 2].any(axis=1)
-        outside = [note for note in self.persons(unlabeled=True).notes if note.kind is BOX_OUTSIDE]
+        notes = self.persons(unlabeled=True).notes
+        left_out = [str(note) for note in notes if note.kind.outcome is Outcome.left_out]
         counts = {"crowds": crowds.sum(), "without a labeled keypoint": unlabeled.sum()}
         reasons = [f"{count:,} {what}" for what, count in counts.items() if count]
-        found = "; ".join([*reasons, *map(str, outside)]) or "none"
+        found = "; ".join([*reasons, *left_out, *self.refused()]) or "none"
         return UserError(
             f"{self.path}: expected persons with labeled keypoints, found {found}",
             code="labels-missing",

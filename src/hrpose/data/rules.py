@@ -281,7 +281,7 @@ CROWD = Rule("iscrowd", "0 or 1", _crowd, blank=False)
 
 def keypoints_rule(k: int) -> Rule:
     """x, y and visibility of k keypoints."""
-    expected = f"{3 * k} finite numbers"
+    expected = f"{3 * k} finite numbers below 1e9"
     return number_rule("keypoints", expected, count=3 * k, low=-_FARTHEST, high=_FARTHEST)
 
 

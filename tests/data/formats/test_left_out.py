@@ -42,11 +42,12 @@ def test_results_of_label_studio_without_a_place(tmp_path: Path) -> None:
         results = tasks[0]["annotations"][0]["result"]
         ghost = {**results[1], "id": "ghost", "value": {"width": 0.5, "keypointlabels": ["tail"]}}
         choice = {"id": "c", "type": "choices", "value": {"choices": ["dull"]}}
-        results += [ghost, choice]
+        results += [ghost, choice, {**ghost, "value": None}]
+        results += [{**ghost, "value": {**results[1]["value"], "x": None}}]
 
     found, output = converted("label-studio", edit_tasks(tmp_path / "in", ghosts))
     assert len(found["annotations"]["annotations"]) == 2
-    assert "left out: results without a place in the image (1)" in output
+    assert "left out: results without a place in the image (3)" in output
     assert "left out: results other than rectangles and keypoints (1)" in output
 
 
@@ -112,6 +113,11 @@ def test_a_file_without_a_person_has_a_problem(tmp_path: Path) -> None:
     check_refusal(convert("coco", crowd), "labels-missing", "crowds (2)")
     with refused("labels-missing", "2 crowds"):
         raise read_annotations(crowd).nobody()
+    lost = odd_coco(
+        tmp_path / "in", lambda document: [e.update(image_id=9) for e in document["annotations"]]
+    )
+    with refused("labels-missing", "2 annotations left out for 'image_id'"):
+        raise read_annotations(lost, lenient=True).nobody()
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])

@@ -223,7 +223,8 @@ def _is_used(region: Mapping[str, Any], lost: Counter[str]) -> bool:
     if kind not in (*_KINDS, "relation"):
         lost["results other than rectangles and keypoints"] += 1
         return False
-    if kind in _KINDS and isinstance(value, dict) and not {"x", "y"} <= value.keys():
+    place = {} if value is None else value
+    if kind in _KINDS and isinstance(place, dict) and None in (place.get("x"), place.get("y")):
         lost["results without a place in the image"] += 1
         return False
     return True

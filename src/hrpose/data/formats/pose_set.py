@@ -345,7 +345,7 @@ def file_name(text: str) -> str:
 def json_object(value: object, where: str) -> Mapping[str, Any]:
     """A JSON object."""
     if not isinstance(value, dict):
-        raise invalid(where, "an object", type(value).__name__)
+        raise invalid(where, "an object", None if value is None else type(value).__name__)
     return value
 
 
