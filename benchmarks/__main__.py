@@ -15,7 +15,16 @@ import numpy as np
 
 from benchmarks.rows import Table
 
-MODULES = ("arrays", "samples", "val2017", "prediction", "training_step", "offline", "recording")
+MODULES = (
+    "arrays",
+    "samples",
+    "val2017",
+    "prediction",
+    "engines",
+    "training_step",
+    "offline",
+    "recording",
+)
 LIBRARIES = ("hrpose", "onnxruntime", "torch", "faster-coco-eval", "pycocotools")
 
 
@@ -29,7 +38,7 @@ def processor() -> str:
     names = {key.strip(): value.strip() for key, value in found.items()}
     kinds = [
         kind
-        for kind in ("avx2", "avx512f", "avx512_bf16", "avx512_vnni")
+        for kind in ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
         if kind in names.get("flags", "").split()
     ]
     return f"{names.get('model name', platform.machine())} ({', '.join(kinds)})"

@@ -17,6 +17,9 @@ hypothesis.settings.load_profile("untimed")
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("HRPOSE_SHARED", ROOT.parent / "shared"))
 
+# OpenVINO may be installed here or not; tests of engines name the device.
+os.environ["HRPOSE_PRECISION"] = "fp32"
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CHROMIUM_ARGUMENTS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

@@ -494,4 +494,6 @@ def test_it_is_printed_in_one_line() -> None:
         f"PoseEstimator({BRIGHT.title}, 48x64, the full"
     )
     shipped = repr(hrpose.load())
-    assert shipped == "PoseEstimator(w16-small, 128x192, builtin detector, ONNX Runtime on CPU)"
+    assert (
+        shipped == "PoseEstimator(w16-small, 128x192, builtin detector, ONNX Runtime on CPU, fp32)"
+    )

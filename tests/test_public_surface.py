@@ -29,6 +29,7 @@ PoseEstimator(session, *, detector=None, min_score=None, flip_test=False, refine
 exact=False, batch_size=16, bit_depth=None)
   .__call__(image, boxes=None, box_scores=None, *, bgr=False, stream=False)
   .decode(heatmaps)
+  .engine
   .heatmaps(crops)
   .image(image, boxes=None, box_scores=None, *, bgr=False, size=None)
   .keypoints(crops)
@@ -67,12 +68,13 @@ draw(image, poses, threshold=0.3, boxes=False, *, ids=False, scores=False, names
 color='side', hide=None)
 evaluate(name_or_file, annotations, images, *, boxes='ground-truth', detector='auto', \
 box_threshold=None, nms='hard', metric='auto', max_detections=20, category=None, \
-merge_categories=False, flip_test=True, refine=False, batch_size=64, out=None, progress=None, \
-notify=None)
+merge_categories=False, flip_test=True, refine=False, batch_size=64, device='auto', \
+precision='auto', out=None, progress=None, notify=None)
 export(name_or_file, out)
 from_pretrained(repo_id, *, revision=None, **options)
 load(name_or_file='w16-small', *, detector='auto', box_threshold=None, min_score=None, \
-flip_test=False, refine=False, exact=False, batch_size=16, bit_depth=None, threads=None)
+flip_test=False, refine=False, exact=False, batch_size=16, bit_depth=None, threads=None, \
+device='auto', precision='auto')
 push_to_hub(weights_files, repo_id, *, private=True)
 track(source, name_or_file='w16-small', *, smooth=True, **options)
 train(recipe, data, out, *, overrides=(), resume=False, resume_with_changes=False)

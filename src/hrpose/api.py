@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hrpose.detection.person_detector import AnyDetector, open_detector
+from hrpose.engines import asked
 from hrpose.errors import missing
 from hrpose.estimator import PoseEstimator
 from hrpose.image import ImageSource
@@ -34,6 +35,8 @@ def load(
     batch_size: int = 16,
     bit_depth: int | None = None,
     threads: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
 ) -> PoseEstimator:
     """Load weights by name (`w16-small` is inside the package), from a file, or `hf:owner/name`.
 
@@ -45,12 +48,19 @@ def load(
     are decoded at a reduced size where the crops are small anyway; `exact` decodes them at full
     size, as `evaluate` does. `flip_test`, `refine`, `batch_size` (crops) and `bit_depth` (8 to 16,
     of files with more than 8 bits a channel) are those of `PoseEstimator`. The networks run in at
-    most `threads` threads, by default on all usable cores. Raises UserError where there are no such
-    weights or no such detector.
+    most `threads` threads, by default on all usable cores. They run on `device`: auto, cpu, cuda,
+    cuda:1, tensorrt, coreml, directml, openvino or openvino:GPU, with `precision`: auto, fp32,
+    bf16, fp16, or int8 for eight-bit weights; the environment variables HRPOSE_DEVICE and
+    HRPOSE_PRECISION say what `auto` is. `auto` takes bf16 on OpenVINO where that is installed and
+    the processor computes in bf16, and fp32 with `exact`; `estimator.engine` says what runs.
+
+    Raises UserError where there are no such weights, detector or device.
     """
+    if exact and asked(device, precision)[1] == "auto":
+        precision = "fp32"
     return PoseEstimator(
-        open_session(find(name_or_file), threads),
-        detector=open_detector(detector, box_threshold, threads),
+        open_session(find(name_or_file), threads, device, precision),
+        detector=open_detector(detector, box_threshold, threads, device, precision),
         min_score=min_score,
         flip_test=flip_test,
         refine=refine,
@@ -162,6 +172,8 @@ def evaluate(
     flip_test: bool = True,
     refine: bool = False,
     batch_size: int = 64,
+    device: str = "auto",
+    precision: str = "auto",
     out: str | Path | None = None,
     progress: Progress | None = None,
     notify: Callable[[str], None] | None = None,
@@ -175,10 +187,10 @@ def evaluate(
     depends on the annotations; the AP counts the `max_detections` best poses of each image, as in
     the evaluation of COCO with 20. `category` is the one to read where they have several with
     keypoints, by its name or id; `merge_categories` reads all that have the same keypoints as one.
-    `flip_test`, `refine` and `batch_size` (crops) are those of
-    `PoseEstimator`. `metrics.json` and the results are written to the folder `out`. `progress` is
-    called with the number of finished images and of all, `notify` with what was repaired or left
-    out, line by line, before the work.
+    `flip_test`, `refine` and `batch_size` (crops) are those of `PoseEstimator`. `device` and
+    `precision` are those of `load`, but auto is always fp32. `metrics.json` and the results are
+    written to the folder `out`. `progress` is called with the number of finished images and of all,
+    `notify` with what was repaired or left out, line by line, before the work.
 
     Returns the report: `report.metrics["AP"]`, and the conditions of the measurement.
     Raises UserError for invalid files, and where `detector` or `box_threshold` have no effect with
@@ -197,6 +209,8 @@ def evaluate(
         flip_test=flip_test,
         refine=refine,
         batch_size=batch_size,
+        device=device,
+        precision="fp32" if asked(device, precision)[1] == "auto" else precision,
     )
     parsed = read_annotations(
         Path(annotations), category=category, merge_categories=merge_categories

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hrpose.engines import running
 from hrpose.errors import UserError
 from hrpose.geometry import Boxes, Crop, checked_boxes, checked_scores, transform, warp
 from hrpose.image import AnyImage, AnyImages, File, ImageSource, image_size, read_reduced
@@ -143,9 +144,8 @@ class PoseEstimator:
         if min_score is not None and not 0 <= min_score <= 1:
             raise UserError(f"min_score: expected 0 to 1, found {min_score}", code="option-invalid")
         if bit_depth is not None and not 8 <= bit_depth <= 16:
-            raise UserError(
-                f"bit_depth: expected 8 to 16, found {bit_depth}", code="option-invalid"
-            )
+            reason = f"bit_depth: expected 8 to 16, found {bit_depth}"
+            raise UserError(reason, code="option-invalid")
         self.session = session
         self.detector: Detector = detector or FullImage()
         self.min_score = min_score
@@ -160,12 +160,16 @@ class PoseEstimator:
         """What the weights are: network, skeleton, input size, codec, license, scores."""
         return self.session.metadata
 
+    @property
+    def engine(self) -> str:
+        """What runs the networks; the detector's is named where it is another one."""
+        return running(self.session, self.detector)
+
     def __repr__(self) -> str:
         width, height = self.metadata.input_wh
         name = self.detector.name
         detector = name if name == FullImage.name else f"{name} detector"
-        engine = getattr(self.session, "engine", type(self.session).__name__)
-        return f"PoseEstimator({self.metadata.title}, {width}x{height}, {detector}, {engine})"
+        return f"PoseEstimator({self.metadata.title}, {width}x{height}, {detector}, {self.engine})"
 
     @overload
     def __call__(
@@ -371,10 +375,7 @@ class PoseEstimator:
         return self.decode(self.heatmaps(crops))
 
     def heatmaps(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Crops to heatmaps (n, k, h/4, w/4), with the flip test if it is on.
-
-        Arguments and errors as in `keypoints`.
-        """
+        """Crops to heatmaps (n, k, h/4, w/4), flip-tested if that is on; else as `keypoints`."""
         width, height = self.metadata.input_wh
         if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (height, width, 3):
             raise UserError(

@@ -1,7 +1,8 @@
 """Sessions run networks: one call for any engine.
 
 `open_session` opens pose models (crops to heatmaps), `open_network` any ONNX network, such as a
-detector's. The engine is ONNX Runtime for .onnx files, PyTorch for .safetensors and .ckpt.
+detector's. ONNX Runtime or OpenVINO run .onnx files, as `hrpose.engines` chooses; PyTorch runs
+.safetensors and .ckpt.
 """
 
 import os
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hrpose.engines import Engine, asked, candidates, openvino, provider
 from hrpose.errors import UserError
 from hrpose.metadata import Metadata, metadata_of
 
@@ -61,8 +63,8 @@ class Network(Protocol):
     def outputs(self) -> Sequence[Port]: ...
 
     @property
-    def engine(self) -> str:
-        """What runs it, and on which device, for messages."""
+    def engine(self) -> Engine:
+        """What runs it: library, device and precision."""
         ...
 
     def __call__(
@@ -72,16 +74,19 @@ class Network(Protocol):
         ...
 
 
-def open_session(path: Path, threads: int | None = None) -> Session:
+def open_session(
+    path: Path, threads: int | None = None, device: str = "auto", precision: str = "auto"
+) -> Session:
     """Open a pose model: `.onnx`, or with PyTorch `.safetensors` and `.ckpt`.
 
-    At most `threads` threads run an ONNX file, see `open_network`. Raises UserError for a file that
-    is missing, of another kind, or without metadata of hrpose.
+    At most `threads` threads run an ONNX file; for `device` and `precision` see `open_network`.
+    Raises UserError for a file that is missing, of another kind, or without metadata of hrpose, and
+    for a device that is not there.
     """
     if path.suffix == ".onnx":
-        return OnnxSession(path, threads)
+        return OnnxSession(path, threads, device, precision)
     if path.suffix in (".safetensors", ".ckpt"):
-        return TorchSession(path)
+        return TorchSession(path, device, precision)
     raise UserError(
         f"{path}: expected weights (.onnx, .safetensors or .ckpt); `hrpose weights convert` makes "
         "them of other checkpoints",
@@ -89,12 +94,46 @@ def open_session(path: Path, threads: int | None = None) -> Session:
     )
 
 
-def open_network(path: Path, what: str = "model", threads: int | None = None) -> Network:
+def open_network(
+    path: Path,
+    what: str = "model",
+    threads: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Network:
     """Open an ONNX file, to run on at most `threads` threads, by default on all usable cores.
 
-    Raises UserError where it is missing or cannot be run; `what` says in it what was expected.
+    `device` is auto, cpu, cuda, cuda:1, tensorrt, coreml, directml, openvino or openvino:GPU;
+    `precision` is auto, fp32, bf16, fp16, or int8 for weights of eight bits. `auto` takes a GPU
+    that ONNX Runtime can use, else OpenVINO with bf16 where it is installed and the processor
+    computes in it, else ONNX Runtime on the CPU. Raises UserError where the file is missing or
+    cannot be run, and where a device that was named is not there or fails to start; `what` says in
+    it what was expected.
     """
-    return OnnxNetwork(path, what, threads)
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file; check the name of the {what}", code="file-unreadable"
+        )
+    tried = candidates(device, precision)
+    for engine in tried:
+        try:
+            if engine.kind == "openvino":
+                return OpenVinoNetwork(path, engine, threads)
+            return OnnxNetwork(path, engine, threads)
+        except Exception as error:  # The engines' exceptions have no common public base.
+            if engine is not tried[-1]:
+                continue  # `auto`: the next one may read it
+            first = str(error).strip().split("\n")[0]
+            if engine.kind == "cpu":
+                raise UserError(
+                    f"{path}: expected an ONNX {what}, found: {first}", code="weights-damaged"
+                ) from error
+            raise UserError(
+                f"{path}: {engine} fails to start: {first}; `hrpose env` shows what runs here, "
+                "--device cpu always does",
+                code="device-failed",
+            ) from error
+    raise AssertionError("candidates are never none")
 
 
 class OnnxNetwork:
@@ -104,7 +143,7 @@ class OnnxNetwork:
     which is a little faster on an idle machine, and up to twice as slow on a busy one.
     """
 
-    def __init__(self, path: Path, what: str = "model", threads: int | None = None) -> None:
+    def __init__(self, path: Path, engine: Engine, threads: int | None = None) -> None:
         import onnxruntime as ort  # Here, because it takes a good part of the start-up time.
 
         options = ort.SessionOptions()
@@ -114,19 +153,17 @@ class OnnxNetwork:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # The graphs are chains of large nodes: running several at once gains nothing.
         options.inter_op_num_threads = 1
-        try:
-            providers = ort.get_available_providers()
-            self._session = ort.InferenceSession(path, options, providers=providers)
-        except Exception as error:  # ONNX Runtime's exceptions have no common public base.
-            if not path.is_file():
-                raise UserError(
-                    f"{path}: no such file; check the name of the {what}", code="file-unreadable"
-                ) from error
-            first = str(error).split("\n")[0]
-            raise UserError(
-                f"{path}: expected an ONNX {what}, found: {first}", code="weights-damaged"
-            ) from error
-        self._opened = (path, what, threads)
+        options.enable_mem_pattern = engine.kind != "directml"  # which cannot have it
+        wanted, settings = provider(engine)
+        providers: list[Any] = [(wanted, settings)]
+        if engine.kind != "cpu":
+            providers.append("CPUExecutionProvider")  # for operations that the device has not
+        # Otherwise it would print a line, and run on the CPU.
+        self._session = ort.InferenceSession(path, options, providers, enable_fallback=0)
+        if wanted not in self._session.get_providers():
+            raise RuntimeError(f"ONNX Runtime could not load {wanted} (drivers or libraries)")
+        self.engine = engine
+        self._opened = (path, engine, threads)
         self.inputs = tuple(map(_port, self._session.get_inputs()))
         self.outputs = tuple(map(_port, self._session.get_outputs()))
 
@@ -134,13 +171,6 @@ class OnnxNetwork:
         self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
     ) -> list[NDArray[Any]]:
         return [np.asarray(output) for output in self._session.run(outputs, dict(feeds))]
-
-    @property
-    def engine(self) -> str:
-        """What runs it, and on which device, for messages."""
-        providers = self._session.get_providers()
-        local = next((name for name in providers if not name.startswith("Azure")), "CPU")
-        return f"ONNX Runtime on {local.removesuffix('ExecutionProvider')}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy in another process opens the file again."""
@@ -151,12 +181,63 @@ def _port(entry: Any) -> Port:
     return Port(entry.name, tuple(entry.shape), _DTYPES.get(entry.type))
 
 
+class OpenVinoNetwork:
+    """An ONNX file on OpenVINO."""
+
+    def __init__(self, path: Path, engine: Engine, threads: int | None = None) -> None:
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": engine.precision.replace("fp", "f"),
+        }
+        device = engine.which or "CPU"
+        if device == "CPU":
+            settings |= {
+                "INFERENCE_NUM_THREADS": threads or usable_cores(),
+                "NUM_STREAMS": 1,
+                # Several processes would be pinned to the same cores.
+                "ENABLE_CPU_PINNING": False,
+            }
+        core = openvino()
+        self._model = core.compile_model(core.read_model(path), device, settings)
+        self.engine = engine
+        self._opened = (path, engine, threads)
+        self.inputs = tuple(map(_openvino_port, self._model.inputs))
+        self.outputs = tuple(map(_openvino_port, self._model.outputs))
+
+    def __call__(
+        self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
+    ) -> list[NDArray[Any]]:
+        names = [port.name for port in self.outputs] if outputs is None else outputs
+        request = self._model.create_infer_request()  # one for each thread that calls
+        request.infer({name: np.ascontiguousarray(array) for name, array in feeds.items()})
+        return [request.get_tensor(name).data.copy() for name in names]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process opens the file again."""
+        return type(self), self._opened
+
+
+def _openvino_port(entry: Any) -> Port:
+    shape = tuple(
+        length.get_length() if length.is_static else None for length in entry.partial_shape
+    )
+    return Port(entry.any_name, shape, np.dtype(entry.element_type.to_dtype()))
+
+
 class OnnxSession:
     """A pose model in an ONNX file, as `hrpose export` writes it."""
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
-        self._opened = (path, threads)
-        self._network = open_network(path, threads=threads)
+    def __init__(
+        self, path: Path, threads: int | None = None, device: str = "auto", precision: str = "auto"
+    ) -> None:
+        self._opened = (path, threads, device, precision)
+        if asked(device, precision)[1] == "int8" and not _has_eight_bits(path):
+            raise UserError(
+                f"precision int8: {path.name} has weights of float32; `hrpose quantize` makes "
+                "those of eight bits",
+                code="device-missing",
+            )
+        self._network = open_network(path, "model", threads, device, precision)
         self.metadata = metadata_of(path, Metadata)
         self._input = self._network.inputs[0].name
 
@@ -165,8 +246,8 @@ class OnnxSession:
         return heatmaps
 
     @property
-    def engine(self) -> str:
-        """What runs it, and on which device, for messages."""
+    def engine(self) -> Engine:
+        """What runs it."""
         return self._network.engine
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -174,10 +255,14 @@ class OnnxSession:
         return type(self), self._opened
 
 
+def _has_eight_bits(path: Path) -> bool:
+    return path.is_file() and b"QuantizeLinear" in path.read_bytes()
+
+
 class TorchSession:
     """A pose model in a `.safetensors` or `.ckpt` file on PyTorch; on the GPU if there is one."""
 
-    def __init__(self, path: Path, device: str | None = None) -> None:
+    def __init__(self, path: Path, device: str = "auto", precision: str = "auto") -> None:
         try:
             import torch
 
@@ -188,27 +273,62 @@ class TorchSession:
                 f"{path}: needs PyTorch; install hrpose[train], or export the weights to ONNX",
                 code="package-missing",
             ) from error
-        self._opened = (path, device)
+        self._opened = (path, device, precision)
+        device, precision = asked(device, precision)
+        self._device = torch_device(device, path.name)
+        if precision == "int8":
+            raise UserError(
+                f"precision int8: {path.name} has weights of float32; `hrpose quantize` makes "
+                "those of eight bits, as .onnx",
+                code="device-missing",
+            )
         network, self.metadata = checkpoint.load(path)
         normalize = Normalize(self.metadata.mean, self.metadata.std)
         self._torch = torch
-        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._precision = "fp32" if precision == "auto" else precision
         self._model = torch.nn.Sequential(normalize, network).eval().to(self._device)
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with self._torch.inference_mode():
-            images = self._torch.from_numpy(np.ascontiguousarray(crops)).to(self._device)
+        torch = self._torch
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self._precision)
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device.type, dtype, enabled=dtype is not None),
+        ):
+            images = torch.from_numpy(np.ascontiguousarray(crops)).to(self._device)
             heatmaps: NDArray[np.float32] = self._model(images).float().cpu().numpy()
         return heatmaps
 
     @property
     def engine(self) -> str:
-        """What runs it, and on which device, for messages."""
-        return f"PyTorch on {self._device}"
+        """What runs it."""
+        return f"PyTorch on {self._device}, {self._precision}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy in another process opens the file again."""
         return type(self), self._opened
+
+
+def torch_device(device: str, name: str) -> Any:
+    """PyTorch's device: for auto the GPU if there is one. Raises UserError where it is not there.
+
+    `name` is what runs on it, for messages. Needs PyTorch.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count()
+    device, _ = asked(device)
+    if device == "auto":
+        device = "cuda" if gpus else "cpu"
+    kind, _, which = device.partition(":")
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and int(which or 0) >= gpus):
+        there = f"cpu or cuda:0 to cuda:{gpus - 1}" if gpus else "cpu; it finds no GPU"
+        raise UserError(
+            f"device {device}: PyTorch runs {name} on {there}; other devices run .onnx files, "
+            "which `hrpose export` writes",
+            code="device-missing",
+        )
+    return torch.device(device)
 
 
 def usable_cores() -> int:

@@ -10,7 +10,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from hrpose import poses
-from hrpose.cli import options, serve
+from hrpose.cli import deploy, options
 from hrpose.cli.console import plain_console
 from hrpose.cli.main import app
 from hrpose.cli.options import parse_input_size
@@ -71,8 +71,8 @@ def test_a_wrong_input_size(text: str) -> None:
 
 def test_copies_of_constants_that_take_long_to_import() -> None:
     assert options.THRESHOLD == poses.THRESHOLD
-    assert serve.MAX_MEGABYTES == MAX_BYTES / 1e6
-    assert serve.MAX_MEGAPIXELS == MAX_PIXELS / 1e6
+    assert deploy.MAX_MEGABYTES == MAX_BYTES / 1e6
+    assert deploy.MAX_MEGAPIXELS == MAX_PIXELS / 1e6
 
 
 def help_of(*path: str) -> dict[str, str]:

@@ -98,7 +98,7 @@ def test_results_have_the_coco_form_and_file_names(run: Run, tmp_path: Path) -> 
     assert (ran.code, ran.stderr) == (0, "")
     assert ran.stdout == (
         f"1 image, 1 person (detector: the full image) -> {out / 'poses.json'}, "
-        f"{out / 'photo.jpg'}\n"
+        f"{out / 'photo.jpg'} (ONNX Runtime on CPU, fp32)\n"
     )
     (entry,) = poses_in(out)
     assert entry.keys() == {"file_name", "image_id", "category_id", "keypoints", "score", "bbox"}

@@ -140,6 +140,7 @@ def test_models_are_described(server: Server) -> None:
     assert (model.name, model.input_width, model.input_height) == ("tiny", 48, 64)
     assert model.keypoints[0] == "nose"
     assert answer.detector == "the full image"
+    assert model.engine == "ONNX Runtime on CPU, fp32"
     assert answer.limits.max_boxes == LIMITS.max_boxes
 
 

@@ -172,6 +172,7 @@ def test_sigterm_answers_accepted_requests_and_accepts_no_more(start: Start) -> 
         connections.append(connection)
     while True:
         metrics = httpx.get(f"{server.url}/metrics").text
+        assert 'hrpose_engine_info{engine="ONNX Runtime on CPU, fp32"} 1.0' in metrics
         if float(re.findall(r"^hrpose_requests_under_way (\S+)", metrics, re.M)[0]) > NUMBERS:
             break
         time.sleep(0.02)

@@ -89,6 +89,7 @@ class Outcome:
     state: State | None
     failed: int
     detector: str
+    engine: str
 
 
 class Progress(Protocol):
@@ -153,7 +154,7 @@ def predict(
             opening = Opening(source, choices, load, settings, batch_size, workers.cpus)
             state = run(job, workers.start(opening), numbers, done, progress.update, stopped)
             done = state.done
-    return Outcome(job, state, done.failed, estimator.detector.name)
+    return Outcome(job, state, done.failed, estimator.detector.name, estimator.engine)
 
 
 class _StoppedError(Exception):

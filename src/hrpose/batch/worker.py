@@ -112,6 +112,8 @@ class Choices:
     flip_test: bool
     refine: bool
     threshold: float
+    device: str = "auto"
+    precision: str = "auto"
 
     def portable(self) -> "Choices":
         """The same for a process that was started in another folder. Names stay names."""
@@ -133,6 +135,8 @@ class Choices:
             refine=self.refine,
             batch_size=batch_size,
             threads=threads,
+            device=self.device,
+            precision=self.precision,
         )
 
     def settings(self, estimator: "PoseEstimator") -> dict[str, Any]:
@@ -148,6 +152,7 @@ class Choices:
             "metadata_sha256": hashlib.sha256(metadata.encode()).hexdigest(),
             "model": estimator.metadata.title,
             "detector": estimator.detector.name,
+            "engine": estimator.engine,
             "detector_sha256": None if file is None else _sha256(file),
             "hrpose": __version__,
         }

@@ -4,7 +4,7 @@ import json
 import math
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,11 +17,13 @@ from hrpose.cli.options import (
     BoxThreshold,
     Category,
     Detector,
+    Device,
     FlipTest,
     FlipTestOfWeights,
     Images,
     ImagesIfAny,
     MergeCategories,
+    PrecisionOfMeasurement,
     Refine,
     Weights,
 )
@@ -87,6 +89,8 @@ def evaluate(
     merge_categories: MergeCategories = False,
     flip_test: FlipTest = True,
     batch_size: BatchSize = 64,
+    device: Device = "auto",
+    precision: PrecisionOfMeasurement = "auto",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -116,6 +120,8 @@ def evaluate(
             flip_test=flip_test,
             refine=refine,
             batch_size=batch_size,
+            device=device,
+            precision=precision,
             out=out,
             progress=show,
             notify=warn,
@@ -123,7 +129,7 @@ def evaluate(
     flip = f"flip test: {'on' if flip_test else 'off'}{'; refined' if refine else ''}"
     title = (
         f"{weights} on {annotations.name}: {persons_in(report.persons, report.images)}\n"
-        f"boxes: {report.boxes}; {flip}"
+        f"boxes: {report.boxes}; {flip}; {report.engine}"
     )
     if report.primary is None:
         typer.echo(f"{title}\nno metrics: the annotations have no labels")
@@ -235,7 +241,13 @@ def analyze(
     if weights is not None:
         if store_calibration is not None:
             check_copy(find(weights), store_calibration)
-        estimator = load(weights, detector="full-image", flip_test=flip_test, batch_size=batch_size)
+        estimator = load(
+            weights,
+            detector="full-image",
+            flip_test=flip_test,
+            batch_size=batch_size,
+            precision="fp32",
+        )
     with progress("") as show:
         analysis = analyze(
             results,
@@ -373,12 +385,13 @@ def _model(
             "it was exported from"
         )
     checks: list[Check] = []
-    found = load(weights, detector="full-image", flip_test=flip_test, batch_size=32)
+    exactly: dict[str, Any] = {"detector": "full-image", "batch_size": 32, "precision": "fp32"}
+    found = load(weights, flip_test=flip_test, **exactly)
     expected = None if published is None else ("published", published)
     with progress("images") as show:
         name = Path(weights).name
         if against is not None:
-            origin = load(against, detector="full-image", flip_test=flip_test, batch_size=32)
+            origin = load(against, flip_test=flip_test, **exactly)
             images = synthetic_persons() if data is None else persons_of(*data[:2])
             checks += compare_models(name, found, origin, images)
             if data is not None and expected is None:

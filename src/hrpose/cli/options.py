@@ -65,6 +65,31 @@ BoxThreshold = Annotated[
         rich_help_panel=PERSONS,
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        envvar="HRPOSE_DEVICE",
+        help="What runs the networks: auto, cpu, cuda, cuda:1, tensorrt, coreml, directml, "
+        "openvino or openvino:GPU; `hrpose env` shows what is there.",
+        rich_help_panel=MODEL,
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        envvar="HRPOSE_PRECISION",
+        help="What they compute in: auto, fp32, bf16, fp16, or int8 for eight-bit weights.",
+        rich_help_panel=MODEL,
+    ),
+]
+PrecisionOfMeasurement = Annotated[
+    str,
+    typer.Option(
+        envvar="HRPOSE_PRECISION",
+        help="What they compute in, as for `predict`; auto is fp32 here.",
+        rich_help_panel=MODEL,
+    ),
+]
 MinScore = Annotated[
     float | None,
     typer.Option(

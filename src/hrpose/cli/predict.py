@@ -34,6 +34,7 @@ from hrpose.cli.options import (
     ColorName,
     DetectEvery,
     Detector,
+    Device,
     FlipTest,
     Hide,
     Mark,
@@ -43,6 +44,7 @@ from hrpose.cli.options import (
     Out,
     Overwrite,
     Person,
+    Precision,
     Reconnect,
     Recrop,
     Refine,
@@ -83,6 +85,8 @@ def predict(
     flip_test: FlipTest = False,
     refine: Refine = False,
     batch_size: BatchSize = 16,
+    device: Device = "auto",
+    precision: Precision = "auto",
     detector: Detector = "auto",
     box_threshold: BoxThreshold = None,
     min_score: MinScore = None,
@@ -125,6 +129,7 @@ def predict(
     work goes. Ctrl-C stops and saves the results so far.
     """
     from hrpose.api import load
+    from hrpose.engines import for_images
     from hrpose.predict.inputs import find_inputs
     from hrpose.predict.results import Saving
     from hrpose.viz.hiding import check_hiding
@@ -140,6 +145,8 @@ def predict(
     read = [] if boxes is None else [boxes]
     saving.check(inputs, others=read)
     _provide(yes, weights, detector if boxes is None else None, side_by_side)
+    if not inputs.clips:
+        device, precision = for_images(device, precision, len(inputs.images))
     estimator = load(
         weights,
         detector="full-image" if boxes is not None else detector,
@@ -148,9 +155,11 @@ def predict(
         flip_test=flip_test,
         refine=refine,
         bit_depth=bit_depth,
-        exact=True,  # poses are drawn on the full image, which is decoded anyway
         batch_size=batch_size,
+        device=device,
+        precision=precision,
     )
+    estimator.exact = True  # poses are drawn on the full image, which is decoded anyway
     if hide is not None:
         check_hiding(hide, estimator.metadata.skeleton)
     beside = None
@@ -163,6 +172,8 @@ def predict(
             flip_test=flip_test,
             refine=refine,
             batch_size=batch_size,
+            device=device,
+            precision=precision,
         )
     whole_clip = OfflineOptions(person, max_gap, recrop) if offline else None
     done, failures = 0, list(inputs.problems)
@@ -291,7 +302,8 @@ def _predict_images(
     written = [*map(str, files), *([f"{len(drawn)} drawn images"] if len(drawn) > 1 else [])]
     say(
         f"{counted(results.images, 'image')}{empty}, {counted(results.persons, 'person')} "
-        f"({origin}) -> {', '.join(written) or 'nothing'}"
+        f"({origin}) -> {', '.join(written) or 'nothing'} "
+        f"({estimator.engine})"
     )
     if results.empty and boxes is None:
         hint = (
@@ -365,7 +377,7 @@ def _predict_clip(
     say(
         f"{source}: {counted(results.frames, 'frame')} at {speed:.1f} frames/s, "
         f"{counted(len(results.track_ids), 'person')} (detector: {estimator.detector.name}) -> "
-        f"{', '.join(map(str, results.files)) or 'nothing'}"
+        f"{', '.join(map(str, results.files)) or 'nothing'} ({estimator.engine})"
     )
     if results.stopped_early:
         warn(f"{source}: stopped before the offline pass was done; these are the poses as found")
@@ -421,7 +433,7 @@ def explain(
     image = read_image(path)
     boxed = box is not None or boxes is not None
     _provide(yes, weights, None if boxed else detector)
-    estimator = load(weights, detector="full-image" if boxed else detector)
+    estimator = load(weights, detector="full-image" if boxed else detector, precision="fp32")
     chosen_box, origin = box_to_explain(path, image, estimator, box, boxes)
     traced = trace(estimator.session, image, chosen_box, origin, keypoint)
     written = write(traced, path.name, out, threshold)

@@ -182,9 +182,17 @@ class OnnxDetector:
     first. Raises UserError for a file that is not an ONNX model of a known kind.
     """
 
-    def __init__(self, path: Path, threshold: float = 0.4, threads: int | None = None) -> None:
-        self._opened = (path, threshold, threads)
-        self._network = open_network(path, "detector", threads)
+    def __init__(
+        self,
+        path: Path,
+        threshold: float = 0.4,
+        threads: int | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        self._opened = (path, threshold, threads, device, precision)
+        self._network = open_network(path, "detector", threads, device, precision)
+        self.engine = self._network.engine
         self.threshold = threshold
         self._inputs = self._network.inputs
         self.input_wh = self._size_of_input(path)

@@ -21,6 +21,7 @@ from array_api_compat import array_namespace
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose.codec import Array
+from hrpose.engines import exact
 from hrpose.errors import UserError
 from hrpose.estimator import Detector, FullImage
 from hrpose.geometry import (
@@ -33,7 +34,7 @@ from hrpose.geometry import (
     xyxy_to_xywh,
 )
 from hrpose.metadata import Confidence, DetectorMetadata, is_detector, metadata_of
-from hrpose.session import open_network
+from hrpose.session import open_network, torch_device
 from hrpose.weights.registry import RELEASED, find, usable_file
 
 NAMES = ("auto", "builtin", "full-image", "torchvision")
@@ -45,7 +46,11 @@ AnyDetector = str | Path | Callable[[NDArray[np.uint8]], Boxes | ArrayLike]
 
 
 def open_detector(
-    name_or_file: AnyDetector = "auto", threshold: float | None = None, threads: int | None = None
+    name_or_file: AnyDetector = "auto",
+    threshold: float | None = None,
+    threads: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
 ) -> Detector:
     """The detector of this name, ONNX file or function.
 
@@ -53,7 +58,10 @@ def open_detector(
     else the one in the package; its name says which. Nothing is downloaded. `full-image`, also
     named `none`, detects nothing: each image is the box of one person. `threshold` is the least
     score of a box, in [0, 1], by default the detector's own; a network runs on at most `threads`
-    threads. Raises UserError for an unknown name or a file that is no detector.
+    threads, on `device` with `precision` as in `hrpose.session.open_network`; the detectors of
+    others stay at fp32 unless another precision is named, since some compute coordinates in the
+    network. Raises UserError for an unknown name, a file that is no detector, or a device that is
+    not there.
     """
     if threshold is not None and not 0 <= threshold <= 1:
         raise UserError(f"box threshold: expected 0 to 1, found {threshold}", code="option-invalid")
@@ -77,7 +85,7 @@ def open_detector(
             )
         return FullImage()
     if name == "torchvision":
-        return TorchvisionDetector(**options)
+        return TorchvisionDetector(device=device, **options)
     file = builtin_file() if name == "builtin" else Path(name)
     if name == "builtin" and not file.is_file():
         raise UserError(
@@ -85,13 +93,15 @@ def open_detector(
             code="detector-unknown",
         )
     if name == "builtin" or (file.suffix == ".onnx" and is_detector(file)):
-        return PersonDetector(file, threads=threads, **options)
+        return PersonDetector(file, threads=threads, device=device, precision=precision, **options)
     released = released_detectors()
     if name in released or file.suffix == ".onnx":
         from hrpose.detection.onnx_detector import OnnxDetector
 
         file = find(name) if name in released else file
-        return OnnxDetector(file, threads=threads, **options)
+        return OnnxDetector(
+            file, threads=threads, device=device, precision=exact(precision), **options
+        )
     known = ", ".join((*NAMES, *released))
     raise UserError(
         f"detector {name}: expected a file (.onnx) or one of: {known}", code="detector-unknown"
@@ -179,7 +189,7 @@ class TorchvisionDetector:
     # Torchvision numbers COCO's categories as COCO does.
     _PERSON = 1
 
-    def __init__(self, threshold: float = 0.5) -> None:
+    def __init__(self, threshold: float = 0.5, device: str = "auto") -> None:
         try:
             self._torch = import_module("torch")
             detection = import_module("torchvision.models.detection")
@@ -200,12 +210,14 @@ class TorchvisionDetector:
                 code="download-failed",
             ) from error
         self.threshold = threshold
-        self._device = "cuda" if self._torch.cuda.is_available() else "cpu"
+        self._device = torch_device(device, self.name)
+        self._opened = (threshold, device)
+        self.engine = f"PyTorch on {self._device}, fp32"
         self._model = model.eval().to(self._device)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy in another process loads the weights again."""
-        return type(self), (self.threshold,)
+        return type(self), self._opened
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
         """The persons in an RGB image (h, w, 3)."""
@@ -354,9 +366,15 @@ class PersonDetector:
     name = "builtin"
 
     def __init__(
-        self, path: Path, threshold: float | None = None, threads: int | None = None
+        self,
+        path: Path,
+        threshold: float | None = None,
+        threads: int | None = None,
+        device: str = "auto",
+        precision: str = "auto",
     ) -> None:
-        self._network = open_network(path, "detector", threads)
+        self._network = open_network(path, "detector", threads, device, precision)
+        self.engine = self._network.engine
         self._input = self._network.inputs[0].name  # "images", in older files "pictures"
         self.metadata = metadata_of(path, DetectorMetadata)
         self.input_wh = (self.metadata.side, self.metadata.side)

@@ -66,7 +66,7 @@ class Report:
     where there is one prediction for each person, PCK@0.2, PCK@0.1 and NME in percent and EPE in
     pixels. NaN where nothing is labeled. `primary` is the name of the metric by which weights are
     compared. Images without labels have neither. `notes` are lines about odd annotations, `files`
-    are those that were written.
+    are those that were written, `engine` is what ran the networks.
     """
 
     metrics: Mapping[str, float]
@@ -80,6 +80,7 @@ class Report:
     max_detections: int = MAX_DETECTIONS
     notes: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+    engine: str = ""
 
     @property
     def value(self) -> float:
@@ -98,6 +99,7 @@ class Report:
             **{name: None if math.isnan(v) else v for name, v in self.metrics.items()},
             "boxes": self.boxes,
             "flip_test": self.flip_test,
+            "engine": self.engine,
             "refine": self.refine,
             **({"nms": self.nms} if self.primary in ("AP", None) else {}),
             **({"max_detections": self.max_detections} if self.primary == "AP" else {}),
@@ -312,6 +314,7 @@ def evaluate(
         nms=nms,
         max_detections=max_detections,
         notes=notes,
+        engine=estimator.engine,
     )
     if not labeled:
         assert out is not None
@@ -416,13 +419,13 @@ def evaluate_detector(
 
     `box_threshold` in [0, 1] replaces the detector's own. Persons and boxes lower than `min_height`
     pixels are ignored; a box matches a person from an IoU of `min_iou` on. Raises UserError where
-    the files or the detector cannot be read.
+    the files or the detector cannot be read. The network computes in float32.
     """
     table = read_annotations(annotations).boxes()
     source = ImageFiles(images)
-    measured = open_detector(detector, box_threshold)
+    measured = open_detector(detector, box_threshold, precision="fp32")
     threshold = float(getattr(measured, "threshold", 0.0))
-    sensitive = open_detector(detector, min(MIN_BOX_SCORE, threshold))
+    sensitive = open_detector(detector, min(MIN_BOX_SCORE, threshold), precision="fp32")
     detections = []
     for done, name in enumerate(table.file_names, start=1):
         detections.append(sensitive(source.read(name)))

@@ -150,7 +150,9 @@ def measure(
     flip_test: bool,
 ) -> Measured:
     """The metrics of weights on the persons of `table`, with ground-truth boxes."""
-    estimator = PoseEstimator(open_session(weights), flip_test=flip_test, batch_size=32)
+    estimator = PoseEstimator(
+        open_session(weights, precision="fp32"), flip_test=flip_test, batch_size=32
+    )
     predictions = predict(estimator, table, ground_truth(table), source)
     results = ranked_results(table, predictions)
     labeled = table.keypoints[..., 2] > 0

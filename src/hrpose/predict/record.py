@@ -41,10 +41,11 @@ STATUSES = (OK, NO_PERSONS, FAILED)
 class Header:
     """What the entries of a record have in common.
 
-    `source` is a clip's file or camera. `weights` and `detector` are names for people. Keypoints
-    with a score below `threshold` count as absent. For a clip, `width` and `height` are pixels of
-    its upright frames, `rate` is its mean frames per second and `time_base` the unit of its own
-    times in seconds, as "1/12800"; `offline` says that its poses went through the offline pass.
+    `source` is a clip's file or camera. `weights`, `detector` and `engine`, what runs the networks,
+    are words for people. Keypoints with a score below `threshold` count as absent. For a clip,
+    `width` and `height` are pixels of its upright frames, `rate` is its mean frames per second and
+    `time_base` the unit of its own times in seconds, as "1/12800"; `offline` says that its poses
+    went through the offline pass.
     """
 
     kind: Kind
@@ -58,12 +59,13 @@ class Header:
     rate: float | None = None
     time_base: str | None = None
     offline: bool = False
+    engine: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The header's line."""
         about = {"format": FORMAT, "version": VERSION, "hrpose": __version__, "kind": self.kind}
         clip = ("width", "height", "rate", "time_base", "offline")
-        names = ("source", "weights", "detector", "threshold")
+        names = ("source", "weights", "detector", "engine", "threshold")
         for name in names + (clip if self.kind == "clip" else ()):
             about[name] = getattr(self, name)
         return {**about, "skeleton": self.skeleton.to_dict()}
@@ -71,7 +73,7 @@ class Header:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Header":
         """The inverse of `to_dict`."""
-        names = ("source", "weights", "detector", "width", "height", "rate", "time_base")
+        names = ("source", "weights", "detector", "engine", "width", "height", "rate", "time_base")
         kind: Kind = "clip" if data["kind"] == "clip" else "images"
         skeleton, threshold = Skeleton.from_dict(data["skeleton"]), float(data["threshold"])
         about = {name: data.get(name) for name in names}

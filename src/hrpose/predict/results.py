@@ -226,9 +226,8 @@ class ImageResults:
         self._names, self._flat = names(images), flat_names(images)
         self._targets = drawn_images(saving.folder, images)
         metadata = estimator.metadata
-        header = Header(
-            "images", metadata.skeleton, saving.threshold, None, metadata.title, detector
-        )
+        header = Header("images", metadata.skeleton, saving.threshold, None, metadata.title)
+        header = replace(header, detector=detector, engine=estimator.engine)
         self._results = Results(saving, "poses", header)
 
     def add(self, prediction: Prediction | Failure) -> None:
@@ -425,6 +424,7 @@ class ClipResults:
             height,
             round(self._clip.rate, 6),
             str(self._clip.time_base),
+            engine=self._estimator.engine,
         )
 
     def __enter__(self) -> "ClipResults":

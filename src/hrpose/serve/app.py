@@ -173,6 +173,7 @@ def _models(service: Service) -> ModelsAnswer:
         training_data=metadata.training_data,
         license=metadata.license,
         scores=dict(metadata.scores),
+        engine=service.engine,
     )
     return ModelsAnswer(
         version=__version__,

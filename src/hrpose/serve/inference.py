@@ -271,6 +271,7 @@ class Service:
         if not isinstance(detector, FullImage):
             detector = _SerialDetector(detector, limits.max_boxes)
         self._estimator = PoseEstimator(batcher.session, detector=detector)
+        self.engine = PoseEstimator(batcher.session, detector=self.detector).engine
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
 
     def __enter__(self) -> Self:

@@ -98,6 +98,13 @@ class Metrics:
             "hrpose_persons", "Persons whose keypoints were estimated.", registry=self.registry
         )
 
+        self.engine = Gauge(
+            "hrpose_engine_info",
+            "What runs the networks: always 1, the label says it.",
+            ["engine"],
+            registry=self.registry,
+        )
+
     def text(self) -> bytes:
         """All metrics in the text format of Prometheus."""
         return generate_latest(self.registry)

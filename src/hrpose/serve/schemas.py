@@ -79,7 +79,7 @@ class PosesAnswer(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """A model: the metadata of its weights."""
+    """A model: the metadata of its weights, and what runs it."""
 
     name: str
     network: str
@@ -94,6 +94,7 @@ class ModelInfo(BaseModel):
     training_data: str
     license: str
     scores: dict[str, float]
+    engine: str
 
 
 class LimitsInfo(BaseModel):

@@ -163,6 +163,7 @@ def serve(
         observe=metrics.batch_crops.observe,
     )
     with batcher, Service(batcher, detector, limits) as service:
+        metrics.engine.labels(service.engine).set(1)
         ready()
         _run(create_app(service, metrics, token), listener)
 

@@ -1,4 +1,4 @@
-"""`hrpose batch`: archives of images, by processes or on a Ray cluster, to Parquet files."""
+"""`hrpose batch` and `serve`: archives of images, to Parquet files; and poses over HTTP."""
 
 import time
 from enum import StrEnum
@@ -24,19 +24,24 @@ from hrpose.cli.options import (
     BatchSize,
     BoxThreshold,
     Detector,
+    Device,
     FlipTest,
     MinScore,
     Out,
+    Precision,
     Refine,
     Threshold,
     Weights,
 )
-from hrpose.errors import missing
+from hrpose.engines import asked
+from hrpose.errors import UserError, missing
 
 if TYPE_CHECKING:
     from hrpose.batch.job import Job
     from hrpose.batch.run import Outcome, State
 
+# The bounds of `hrpose.image`, whose import would slow down `--help`.
+MAX_MEGABYTES, MAX_MEGAPIXELS = 200, 100
 # Seconds between lines of progress where there is no terminal.
 _BETWEEN_LINES = 60.0
 _MOST_FAILURES_SHOWN = 10
@@ -67,6 +72,8 @@ def batch(
     refine: Refine = False,
     threshold: Threshold = THRESHOLD,
     batch_size: BatchSize = 16,
+    device: Device = "auto",
+    precision: Precision = "auto",
     partition: Annotated[
         int | None,
         typer.Option(
@@ -129,7 +136,16 @@ def batch(
         from hrpose.batch.worker import Choices
     except ModuleNotFoundError as error:
         raise missing("hrpose batch", error, "hrpose[archives]") from error
-    choices = Choices(weights, detector, box_threshold, min_score, flip_test, refine, threshold)
+    choices = Choices(
+        weights,
+        detector,
+        box_threshold,
+        min_score,
+        flip_test,
+        refine,
+        threshold,
+        *asked(device, precision),  # the environment is that of this process, not of the workers
+    )
     with stop_signal() as signal, progress("listing", lines_every=_BETWEEN_LINES) as show:
         watch = _Watch(show)
         outcome = predict(
@@ -165,7 +181,8 @@ def _report(outcome: "Outcome", seconds: float) -> None:
     here, done = state.this_run, state.done
     say(
         f"{done.images:,} of {job.images:,} images ({done.failed:,} failed), "
-        f"{counted(done.persons, 'person')} (detector: {outcome.detector}) -> {folder}"
+        f"{counted(done.persons, 'person')} (detector: {outcome.detector}) -> {folder} "
+        f"({outcome.engine})"
     )
     if here.images:
         lost = f", {counted(state.lost, 'worker')} lost" if state.lost else ""
@@ -210,3 +227,67 @@ class _Watch:
             f"{state.done.images:,} of {state.job.images:,} images, "
             f"{state.done.failed:,} failed, {speed:.1f}/s, {workers}",
         )
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 accepts other machines.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8000,
+    weights: Weights = "w16-small",
+    detector: Detector = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1, max=64, help="Batches that run at the same time; they share the cores."
+        ),
+    ] = 1,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="HRPOSE_TOKEN",
+            help="Require this bearer token. Safer in the environment: other users can read a "
+            "command line.",
+        ),
+    ] = None,
+    max_megabytes: Annotated[
+        float, typer.Option(min=0.001, max=MAX_MEGABYTES, help="Largest accepted image file.")
+    ] = 20,
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.001, max=MAX_MEGAPIXELS, help="Largest accepted image.")
+    ] = 40,
+) -> None:
+    """Serve poses over HTTP, with a demo page at /. SIGTERM or Ctrl-C stops it."""
+    try:
+        from hrpose.serve.middleware import Limits
+        from hrpose.serve.server import listen, serve, url_of
+    except ModuleNotFoundError as error:
+        raise missing("serve", error, "hrpose[serve]") from error
+    from hrpose import weights as registry
+    from hrpose.detection import open_detector
+    from hrpose.estimator import PoseEstimator
+    from hrpose.session import open_session, usable_cores
+
+    if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
+        raise UserError(
+            "--token: expected printable ASCII characters; choose another", code="option-invalid"
+        )
+    file = registry.find(weights)
+    threads = max(1, usable_cores() // workers)
+    sessions = [open_session(file, threads, device, precision) for _ in range(workers)]
+    opened = open_detector(detector, threads=threads, device=device, precision=precision)
+    engine = PoseEstimator(sessions[0], detector=opened).engine
+    limits = Limits(max_bytes=round(max_megabytes * 1e6), max_pixels=round(max_megapixels * 1e6))
+    with listen(host, port) as listener:
+
+        def ready() -> None:
+            typer.echo(f"hrpose: {weights} at {url_of(listener)}; Ctrl-C stops it")
+            typer.echo(f"hrpose: person detector: {opened.name}; {engine}")
+            if token is None and not host.startswith(("127.", "localhost", "::1")):
+                typer.echo("hrpose: open to everyone who can reach this address; see --token")
+
+        serve(sessions, listener, opened, token=token, limits=limits, ready=ready)
