@@ -140,6 +140,7 @@ def test_a_command_saves_what_a_lost_stream_gave(tmp_path: Path) -> None:
         timer.join()
     assert done.exit_code == 1
     assert "[stream-lost]" in done.output
+    assert " frames/s, " in done.stdout  # and says where it is
     names = {path.suffix for path in (tmp_path / "out").iterdir()}
     assert {".mp4", ".json"} <= names
 

@@ -337,7 +337,7 @@ def _predict_clip(
         raise missing(str(source), error, "hrpose[video]") from error
     from hrpose.predict.results import ClipResults
 
-    closed, start = False, time.perf_counter()
+    closed, lost, start = False, None, time.perf_counter()
     with (
         Clip.open(source.source, reconnect=reconnect, stopped=lambda: signal() is not None) as clip,
         ExitStack() as stack,
@@ -363,16 +363,21 @@ def _predict_clip(
                 found=results.found,
                 **offline._asdict(),
             )
-        for frame, poses in followed:
-            drawn = None if window is None else results.draw(frame, poses)
-            results.add(frame, poses, drawn)
-            bar(results.frames, clip.frame_count)
-            closed = window is not None and drawn is not None and not window.show(drawn)
-            if closed or signal() is not None:
-                break
-        else:
-            if not results.stopped_early:
-                results.end()
+        try:
+            for frame, poses in followed:
+                drawn = None if window is None else results.draw(frame, poses)
+                results.add(frame, poses, drawn)
+                bar(results.frames, clip.frame_count)
+                closed = window is not None and drawn is not None and not window.show(drawn)
+                if closed or signal() is not None:
+                    break
+            else:
+                if signal() is None:  # also a silent stream ends by a signal
+                    results.end()
+        except UserError as error:
+            if error.code != "stream-lost" or not results.frames:
+                raise
+            lost = error  # what came before is saved
     speed = results.frames / (time.perf_counter() - start)
     say(
         f"{source}: {counted(results.frames, 'frame')} at {speed:.1f} frames/s, "
@@ -385,6 +390,8 @@ def _predict_clip(
         warn(note)
     if results.hider is not None:
         _say_hidden(results.hider, "frame", f"{source}: ")
+    if lost is not None:
+        raise lost
     return closed
 
 
