@@ -349,7 +349,7 @@ def sigmas(
     def persons(parsed: CocoAnnotations) -> PersonTable:
         table = parsed.persons()
         if not len(table):
-            raise parsed.nobody()
+            raise parsed.no_labels()
         if skeleton is None:
             return table
         return replace(table, skeleton=complete_skeleton(table.skeleton, skeleton))

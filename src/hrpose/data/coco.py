@@ -206,7 +206,7 @@ class CocoAnnotations:
                 code="labels-missing",
             )
 
-    def nobody(self) -> UserError:
+    def no_labels(self) -> UserError:
         """The error for a file without a labeled person, with what its annotations are."""
         instances = self._all
         crowds = instances.columns["crowds"]

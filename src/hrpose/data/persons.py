@@ -242,7 +242,7 @@ def _boxes(
     labeled: NDArray[np.bool_],
     image_wh: NDArray[np.int32],
 ) -> NDArray[np.float64]:
-    """(n, 4); a box without size is made from the keypoints, without these nobody is labeled."""
+    """(n, 4); a box without size is made from the keypoints; without these there is no person."""
     boxes = np.array(_or_zero(check, rules.BBOX), np.float64).reshape(-1, 4)
     for row in np.flatnonzero(~(boxes[:, 2:] > 0).all(axis=1)).tolist():
         if row in check.problems:

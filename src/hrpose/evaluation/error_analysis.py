@@ -102,7 +102,7 @@ def read_truth(
     counted = np.asarray(labeled & ~persons.columns["crowds"], bool)
     truth = Truth(table, counted, parsed, max_detections)
     if not truth.counted.any():
-        raise parsed.nobody()
+        raise parsed.no_labels()
     return truth
 
 

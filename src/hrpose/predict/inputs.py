@@ -285,7 +285,7 @@ def predict_images(
                 yield replace(image, key=index)
 
     for image, poses in estimator.stream(readable()):
-        while failures and failures[0][0] < image.key:  # others were read ahead
+        while failures and failures[0][0] < image.key:  # others were prefetched
             yield failures.popleft()[1]
         yield Prediction(images[image.key], image, poses)
     yield from (failure for _, failure in failures)

@@ -140,7 +140,7 @@ def preview(
     source, known = ImageFiles(images), skeleton(labels.skeleton)
     usable = np.flatnonzero(labels.labeled.any(axis=1) & labels.usable)
     if not len(usable):
-        raise file.nobody()
+        raise file.no_labels()
     rng = np.random.default_rng(settings.seed)
     chosen = np.sort(rng.choice(usable, min(settings.persons, len(usable)), replace=False)).tolist()
     persons, unread = [], []

@@ -35,7 +35,7 @@ from hrpose.training.recipe import Data, DataSet, Recipe
 _NONE = Augmentation(scale=0, half_body_probability=0)
 # Where Linux keeps what the workers of a loader pass on. Docker gives it 64 MB.
 SHARED_MEMORY = Path("/dev/shm")
-# The batches that a worker makes ahead, and those that a step and its loop hold.
+# The batches that a worker prefetches, and those that a step and its loop hold.
 _AHEAD, _IN_USE = 2, 2
 # After this time without a batch the workers are given up.
 LOADER_TIMEOUT_SECONDS = 60
@@ -150,7 +150,7 @@ class PoseData(L.LightningDataModule):
 
     def _check(self, annotations: Path, table: PersonTable) -> PersonTable:
         if len(table) == 0:
-            raise read_part(self.recipe.data, annotations).nobody()
+            raise read_part(self.recipe.data, annotations).no_labels()
         if len(table) < self.processes.count:
             raise UserError(
                 f"{annotations}: expected persons for {self.processes.count} processes, "

@@ -2,7 +2,7 @@
 
 The detector runs at set times and on evidence that the boxes are wrong; in between, a pose is
 estimated in the box in which its person is expected. Frames of a file are held back for a moment
-until it is certain who is a person, so that nobody's first frames are missing.
+until it is certain who is a person, so that no person's first frames are missing.
 """
 
 import copy
@@ -26,7 +26,7 @@ from hrpose.video.tracking import HALF_HIDDEN, Track, Tracker
 
 # Seconds after which the detector runs again where nothing happens.
 DETECT_EVERY = 0.5
-# Seconds between two runs that lasting evidence asks for: somebody lost, half-hidden, or a change.
+# Seconds between two runs for lasting evidence: a person lost or half-hidden, or a change.
 EVIDENCE_EVERY = 0.1
 # A person who moves, or is off the expected place, by more of the body height is detected anew.
 MAX_MOTION = 0.15
@@ -52,12 +52,12 @@ def follow(
 
     The estimator's detector runs every `detect_every` seconds, and in between where there is
     evidence for it: keypoint scores fall, a person moves by more than a part of the body height or
-    is lost or new, or the image changes where nobody is. In the other frames a person's box is the
+    is lost or new, or the image changes where none is. In the other frames a person's box is the
     one around the keypoints of the frame before, moved by the velocity. With 0 seconds it runs on
     every frame. Where the full image is the box, it is used only until a person is found.
 
     A person is returned from the first frame on, but only once detected in several: frames of a
-    file are held back for up to half a second while somebody is not confirmed. A camera's frames
+    file are held back for up to half a second while a person is not confirmed. A camera's frames
     are not, so there persons appear some frames later. `smooth` smooths the keypoints over time
     (`Smoother`). Raises UserError where the source cannot be read.
     """
@@ -153,7 +153,7 @@ class _Follower:
         return unsure or lost or self._changed(frame, visible)
 
     def _wrong(self, visible: list[Track], time: float) -> bool:
-        """Whether the poses in the expected boxes say that somebody is elsewhere."""
+        """Whether the poses in the expected boxes say that a person is elsewhere."""
         if self.full_image:
             return not all(track.visible for track in visible)
         lasting = time - self._detected >= EVIDENCE_EVERY
@@ -165,7 +165,7 @@ class _Follower:
         return False
 
     def _changed(self, frame: Frame, visible: list[Track]) -> bool:
-        """Whether the image differs from that of the last detection, where nobody is expected."""
+        """Whether the image differs from that of the last detection, where none is expected."""
         if self._cells is None:
             return True
         difference = np.abs(_cells(frame.image) - self._cells)
@@ -178,7 +178,7 @@ class _Follower:
         return bool(difference.max() > MIN_CHANGE)
 
     def _update(self, frame: Frame, tracks: list[Track], *, detect: bool) -> Poses:
-        """Estimate poses in detected boxes, and in expected ones where nobody was detected."""
+        """Estimate poses in detected boxes, and in expected ones where no person was detected."""
         height, width = frame.image.shape[:2]
         found = Boxes.empty()
         if detect:

@@ -28,18 +28,18 @@ from hrpose.video.tracks import MIN_STEP, ClipPoses, Track, check_person, find_s
 # Seconds over which keypoints, and persons, are interpolated.
 MAX_GAP = 0.5
 # The standard deviation of a keypoint with a score of 1, in body heights (the longer side of the
-# box); it grows with the inverse square of the score. Measured with w16-small on 150 people of
+# box); it grows with the inverse square of the score. Measured with w16-small on 150 persons of
 # COCO: the median error is 1.18 standard deviations, at every keypoint and score alike.
 _NOISE = 0.0074
 # The spectral density of a keypoint's acceleration, in squared body heights per second cubed. At 30
 # frames/s and a score of 0.65 the smoothing is that of a low-pass filter at 6 Hz run forward and
 # back, which is customary in gait analysis.
 _MOTION = 20.0
-# For swaps a smaller one: which of two keypoints goes on is told by their usual motion.
+# For swaps a smaller one: their usual motion tells which of two keypoints goes on.
 _EVEN_MOTION = 2.0
 # The same for the corners of boxes, in body heights.
 _BOX_NOISE = 0.05
-# A second pose with a lower OKS to the smoothed first one shows somebody else, or fails.
+# A second pose with a lower OKS to the smoothed first one shows another person, or fails.
 _MIN_AGREEMENT = 0.5
 
 

@@ -48,7 +48,7 @@ HIDDEN = 0.5
 SHRINKING = 2.0
 # A person who is farther from the expected place, in body heights, has changed direction.
 MAX_TURN = 0.3
-# A half-hidden pose that is farther from the expected place, in body heights, is nobody's.
+# A half-hidden pose that is farther from the expected place, in body heights, belongs to no track.
 MAX_HALF_HIDDEN = 0.15
 # The uncertainty of a place: at once, and for each second between frames and out of sight, in body
 # heights; for a person of known velocity, it grows by a part of the speed.
@@ -60,7 +60,7 @@ class Track:
     """A person, or what may become one: the state at `time` in seconds.
 
     `keypoints` (k, 3) and `box` (4,) in pixels, `velocity` (2,) in pixels/s, None until known;
-    `steady` is the same over a longer time: the last poses before somebody is hidden mislead.
+    `steady` is the same over a longer time: the last poses before a person is hidden mislead.
     `usual` is the mean keypoint score when the person is not hidden, `box_score` that of the last
     box that a detector found. `id` is 0 until confirmed. `visible`: assigned in the last frame.
     """
@@ -185,7 +185,7 @@ class Tracker:
         usable &= poses.scores >= self.min_score
         columns = _assign(similar, usable, poses.scores >= STRONG_SCORE, tracks)
         numbers = np.zeros(n, np.int64)
-        # A detected box that was not chosen still says that somebody is there.
+        # A detected box that was not chosen still says that a person is there.
         detections = poses.boxes[own == 0].astype(np.float64)
         for column, track in enumerate(tracks):
             track.visible = column in columns
@@ -278,7 +278,7 @@ class Tracker:
         sure: Floats,
         time: float,
     ) -> None:
-        """Begin tracks with the poses that are nobody's, and see who is inside somebody's box."""
+        """Begin tracks with the poses that belong to none, and note who is inside another's box."""
         persons = [track.box for track in self.tracks if track.id]
         tentative = {track.number: track for track in self.tracks if not track.id}
         boxes = poses.boxes.astype(np.float64)
@@ -320,7 +320,7 @@ class Tracker:
 
 
 def _distinct(poses: Poses, similar: Floats, own: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The poses without those that repeat another which is more like somebody."""
+    """The poses without those that repeat another one that fits a track better."""
     if len(poses) < 2:
         return np.arange(len(poses))
     best = similar.max(axis=1) if similar.shape[1] else np.zeros(len(poses))

@@ -112,12 +112,12 @@ def test_a_file_without_a_person_has_a_problem(tmp_path: Path) -> None:
     assert "no-persons (1): " in checked.stdout
     check_refusal(convert("coco", crowd), "labels-missing", "crowds (2)")
     with refused("labels-missing", "2 crowds"):
-        raise read_annotations(crowd).nobody()
+        raise read_annotations(crowd).no_labels()
     lost = odd_coco(
         tmp_path / "in", lambda document: [e.update(image_id=9) for e in document["annotations"]]
     )
     with refused("labels-missing", "2 annotations left out for 'image_id'"):
-        raise read_annotations(lost, lenient=True).nobody()
+        raise read_annotations(lost, lenient=True).no_labels()
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])

@@ -112,11 +112,11 @@ def _images(path: Path, category: str | None, lost: Counter[str]) -> Iterator[La
         if not persons:
             lost["images without a labeled keypoint"] += 1
             continue
-        people = tuple(
+        labeled = tuple(
             Person(own, where=f"{where}: {individual}".removesuffix(": "))
             for individual, own in persons.items()
         )
-        yield LabeledImage(name, people, video=str(PurePosixPath(name).parent.name))
+        yield LabeledImage(name, labeled, video=str(PurePosixPath(name).parent.name))
 
 
 def _of_csv(path: Path) -> _Table:
@@ -175,10 +175,10 @@ def _of_hdf5(file: Hdf5) -> _Table:
         raise file.error("/", "one frame of labels, as DeepLabCut saves it", found)
     group = frames[0]
     names = _axis(file, group, "axis1")
-    wheres = [f"{file.path}: row {row}" for row in range(1, len(names) + 1)]
+    places = [f"{file.path}: row {row}" for row in range(1, len(names) + 1)]
     images = [
         image_name("/".join(name), f"{where}: image")
-        for name, where in zip(names, wheres, strict=True)
+        for name, where in zip(names, places, strict=True)
     ]
     columns: list[tuple[str, ...]] = []
     blocks: list[NDArray[np.float64]] = []
@@ -198,7 +198,7 @@ def _of_hdf5(file: Hdf5) -> _Table:
     if not columns or not all(len(column) in (3, 4) for column in columns):
         raise file.error(group, "columns of scorer, individual, keypoint and coordinate", None)
     parts = ((c[1] if len(c) == 4 else "", c[-2], c[-1]) for c in columns)
-    rows = zip(wheres, images, np.concatenate(blocks, axis=1).tolist(), strict=True)
+    rows = zip(places, images, np.concatenate(blocks, axis=1).tolist(), strict=True)
     return _Table(_columns(f"{file.path}: {group}", parts), rows)
 
 

@@ -116,7 +116,7 @@ def _of_group(
 ) -> list[Person]:
     """The persons of one group: one, or without groups one for each rectangle."""
     persons: list[dict[str, Keypoint]] = [{} for _ in boxes]
-    wheres = [str(path)] * len(boxes)
+    places = [str(path)] * len(boxes)
     for name, keypoint, where in points:
         lacking = [i for i, person in enumerate(persons) if name not in person]
         if len(boxes) > 1:
@@ -124,9 +124,9 @@ def _of_group(
         if not lacking:
             raise repeated_keypoint(where, name, "give each person a group_id or a rectangle")
         smallest = min(lacking, key=lambda i: np.prod((boxes[i] or (0, 0, 0, 0))[2:]))
-        wheres[smallest] = where if not persons[smallest] else wheres[smallest]
+        places[smallest] = where if not persons[smallest] else places[smallest]
         persons[smallest][name] = keypoint
-    return [Person(*each) for each in zip(persons, boxes, wheres, strict=True)]
+    return [Person(*each) for each in zip(persons, boxes, places, strict=True)]
 
 
 def _box(corners: list[tuple[float, float]]) -> Box | None:

@@ -2,7 +2,7 @@
 
 The file is HDF5. Its tables are `frames`, of which each has a range of `instances`, of which each
 has a range of `points`; names, edges, symmetries and videos are JSON. Read are the instances that
-people labeled; those that a model predicted are left out. A point that is not visible is not
+persons labeled; those that a model predicted are left out. A point that is not visible is not
 labeled. Before version 1.1 of the format pixels were counted from their corner.
 
 The image of a frame is a file of the video, where the video is a list of images; that in the
