@@ -1,6 +1,6 @@
 """Tracking in clips of persons at known places.
 
-    python -m benchmarks.tracking [val.json images] [--weights w16-small]
+    python -m benchmarks.tracking [val.json images] [--weights w16-small] [--held-out]
 
 Without arguments the persons are synthetic; with them they are cut out of the images of a COCO
 file. Three measurements: the place of one person at 0.5 to 6 body heights/s and 1 to 30 frames/s;
@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from benchmarks.moving_persons import (
     HEIGHT,
+    HELD_OUT,
     Actor,
+    Covers,
     Scene,
     Seen,
     labeled_actors,
@@ -45,6 +47,8 @@ TRUNK = [5, 6, 11, 12]
 ACTORS = 4
 # Frames per second of the clips with several persons.
 RATES = (2, 5, 10, 25)
+# Of the clips that are held out.
+HELD_OUT_SEED, HELD_OUT_PACE = 11, 1.2
 
 Results = list[tuple[list[Seen], Poses]]
 
@@ -120,11 +124,11 @@ def measure_motion(
 
 
 def measure_occlusion(
-    estimator: PoseEstimator, actors: list[Actor], **options: Any
+    estimator: PoseEstimator, actors: list[Actor], covers: Covers | None = None, **options: Any
 ) -> dict[str, bool]:
     """Whether every person kept one id, and nobody else was found, in each scene."""
     kept = {}
-    for count, scene in occlusions(actors):
+    for count, scene in occlusions(actors, covers):
         pairs = results(estimator, scene, **options)
         ids = [set(poses.track_ids.tolist()) for _, poses in pairs]  # type: ignore[union-attr]
         first, last = ids[5], ids[-1]
@@ -202,12 +206,12 @@ def byte_track(rate: float) -> Callable[[InputImage], tuple[Any, Any]]:
 
 
 def measure_stories(
-    estimator: PoseEstimator, actors: list[Actor], **options: Any
+    estimator: PoseEstimator, actors: list[Actor], pace: float = 1.0, **options: Any
 ) -> dict[tuple[str, float], dict[str, float]]:
     """Mean metrics by tracker and rate."""
     table: dict[tuple[str, float], list[dict[str, float]]] = {}
     for rate in RATES:
-        for scene in stories(actors, rate):
+        for scene in stories(actors, rate, pace):
             scores = {name: Scores() for name in ("follow", "Tracker", "ByteTrack")}
             for truth, poses in results(estimator, scene, **options):
                 scores["follow"].add(truth, poses.track_ids, poses.boxes.astype(np.float64))  # type: ignore[arg-type]
@@ -232,24 +236,27 @@ def measure_stories(
     }
 
 
-def rows(actors: list[Actor] | None = None, weights: str = "w16-small") -> Iterator[Fact]:
-    """All measurements."""
+def rows(
+    actors: list[Actor] | None = None, weights: str = "w16-small", *, held_out: bool = False
+) -> Iterator[Fact]:
+    """All measurements; with `held_out`, on clips with which nothing was tuned."""
     estimator = load(weights)
-    actors = actors or synthetic_actors(estimator, ACTORS)
+    actors = actors or synthetic_actors(estimator, ACTORS, HELD_OUT_SEED if held_out else 0)
     grids = measure_motion(estimator, actors[:2])
     for rate in sorted({rate for _, rate in grids}):
         parts = [grid for (_, each), grid in grids.items() if each == rate]
         total = Grid(*(sum(getattr(p, name) for p in parts) for name in Grid.__annotations__))
         yield Fact(f"trunk within 12 % of the body height at {rate} frames/s, 0.5 to 6 heights/s",
                    str(total), "98 %; one id at 2 frames/s and above")  # fmt: skip
+    covers, pace = (HELD_OUT, HELD_OUT_PACE) if held_out else (Covers(), 1.0)
     kept: list[tuple[str, bool]] = []
     for number in range(min(len(actors), 2)):
         turned = actors[number:] + actors[:number]
-        kept += measure_occlusion(estimator, turned).items()
+        kept += measure_occlusion(estimator, turned, covers).items()
     lost = [name for name, right in kept if not right]
     yield Fact("occlusions that lose an id", f"{len(lost)} of {len(kept)} ({', '.join(lost)})",
                "2 of 22")  # fmt: skip
-    for (name, rate), metrics in measure_stories(estimator, actors).items():
+    for (name, rate), metrics in measure_stories(estimator, actors, pace).items():
         yield Fact(
             f"{name} at {rate} frames/s",
             f"MOTA {metrics['MOTA']:.3f}, IDF1 {metrics['IDF1']:.3f}, HOTA {metrics['HOTA']:.3f}, "
@@ -263,11 +270,12 @@ def main() -> None:
     parser.add_argument("annotations", type=Path, nargs="?")
     parser.add_argument("images", type=Path, nargs="?")
     parser.add_argument("--weights", default="w16-small")
+    parser.add_argument("--held-out", action="store_true", help="clips not used for tuning")
     options = parser.parse_args()
     actors = None
     if options.annotations is not None:
         actors = labeled_actors(load(options.weights), options.annotations, options.images, ACTORS)
-    for fact in rows(actors, options.weights):
+    for fact in rows(actors, options.weights, held_out=options.held_out):
         print(f"| {fact.what} | {fact.value} | {fact.wanted} |", flush=True)
 
 

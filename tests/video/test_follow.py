@@ -187,6 +187,23 @@ def test_a_person_who_moves_is_in_place_in_every_frame(tmp_path: Path, places: l
     assert max(errors(scene, results)) < 8
 
 
+class Blinking(Near):
+    """Sees nobody in one frame."""
+
+    def stream(self, images, **options):  # type: ignore[no-untyped-def]
+        for image, poses in super().stream(images, **options):
+            if int(image.pixels[0, 0, 0]) == 20:
+                poses.scores[:] = 0.1
+            yield image, poses
+
+
+def test_a_person_lost_for_a_frame_is_back_in_the_next(tmp_path: Path) -> None:
+    scene = walking([100 + 4 * frame for frame in range(40)])
+    path = scene.write(tmp_path / "blink.mkv")
+    results = list(follow(Blinking(scene), path, smooth=False))
+    assert [frame.index for frame, poses in results if not len(poses)] == [20]
+
+
 def test_one_walker_has_one_id_at_two_frames_a_second(tmp_path: Path) -> None:
     scene = walking([20 + 75 * frame for frame in range(8)])
     path = write_clip(tmp_path / "slow.mkv", scene.images, times(8, 2), codec="ffv1", pixels="bgr0")

@@ -184,6 +184,70 @@ def test_a_pose_in_an_expected_box_is_no_other_persons() -> None:
     assert sorted(found.tolist()) == [0, front]
 
 
+def turning(tracker: Tracker) -> float:
+    """A runner to the right at 6 body heights a second, who is then not seen for a frame."""
+    for frame in range(10):
+        tracker.update(persons((32 * frame, 50)), frame / RATE)
+    tracker.update(Poses.empty(COCO_17), 10 / RATE)
+    return 11 / RATE
+
+
+def test_who_was_just_lost_after_a_turn_is_found_again() -> None:
+    tracker = Tracker()
+    assert ids(tracker, persons((220, 50)), turning(tracker)) == [1]
+
+
+def test_a_piece_of_somebody_else_is_not_who_was_just_lost() -> None:
+    tracker = Tracker()
+    for frame in range(10):
+        tracker.update(persons((32 * frame, 50), (500, 50)), frame / RATE)
+    found = persons((500, 50), (480, 60))
+    found.boxes[1] = (510, 60, 30, 140)
+    found.keypoints[1, :, :2] = found.keypoints[1, :, :2] / 4 + (390, 20)
+    assert ids(tracker, found, 10 / RATE)[1] != 1
+
+
+def colored(*colors: float) -> np.ndarray:
+    """Persons of one gray level each."""
+    levels = np.array(colors, np.float64).reshape(-1, 1, 1)
+    return np.broadcast_to(np.append([1.0] * 3, 0), (len(colors), 19, 4)) * levels + [0, 0, 0, 1]
+
+
+def test_who_has_other_colors_is_not_who_was_just_lost() -> None:
+    for level, expected in ((60, 1), (200, 0)):
+        tracker = Tracker()
+        time = turning(tracker)
+        tracker.tracks[0].colors = colored(50)[0]
+        found = ids(tracker, persons((220, 50)), time, colors=colored(level))
+        assert found == [expected]
+
+
+@pytest.mark.parametrize("colors", [False, True])
+def test_colors_tell_who_is_behind_whom(colors: bool) -> None:
+    """One walks past who stands still, who is hidden: the pose in the walker's box is not his."""
+    tracker = Tracker()
+    both, one = ({"colors": colored(*levels)} if colors else {} for levels in ((30, 220), (30,)))
+    for frame in range(20):
+        tracker.update(persons((4 * frame, 50), (100, 50)), frame / RATE, **both)
+    walker, still = tracker.tracks
+    for frame in range(20, 26):
+        poses = persons((4 * frame, 50))
+        tracker.update(poses, frame / RATE, owners=[walker.number], **one)
+    assert not still.visible
+    other = {"colors": colored(220)} if colors else {}
+    drawn = tracker.update(persons((100, 50)), 26 / RATE, owners=[walker.number], **other)
+    assert drawn.tolist() == ([0] if colors else [walker.number])
+
+
+def test_one_person_may_change_colors() -> None:
+    """A person who is alone is covered, or in the shade, and nobody else."""
+    tracker = Tracker()
+    for frame in range(20):
+        level = 30 if frame < 10 else 200
+        found = ids(tracker, persons((100, 50)), frame / RATE, colors=colored(level))
+    assert found == [1]
+
+
 def test_no_persons() -> None:
     tracker = Tracker(confirm=False)
     nobody = Poses.empty(COCO_17)

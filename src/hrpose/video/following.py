@@ -20,9 +20,11 @@ from hrpose.errors import UserError
 from hrpose.estimator import FullImage, InputImage, PoseEstimator
 from hrpose.geometry import Boxes, iou
 from hrpose.poses import MIN_SCORE, Poses, boxes_around
+from hrpose.video.colors import limb_colors
+from hrpose.video.motion import HALF_HIDDEN, Track
 from hrpose.video.reading import Clip, Frame
 from hrpose.video.smoothing import Smoother
-from hrpose.video.tracking import HALF_HIDDEN, Track, Tracker
+from hrpose.video.tracking import Tracker
 
 # Seconds after which the detector runs again where nothing happens.
 DETECT_EVERY = 0.5
@@ -37,6 +39,8 @@ MIN_CHANGE = 14
 # Frames of a file are held back for at most so many seconds, and so many frames.
 MAX_WAIT = 0.5
 MAX_WAITING = 16
+# Seconds for which a person is looked for where expected, without the detector.
+STILL_LOOKED = 0.3
 # Boxes that share more show the same person.
 SAME_IOU = 0.7
 
@@ -118,7 +122,9 @@ class _Follower:
         visible = [track for track in tracks if track.visible]
         if not self._due(frame, visible, step):
             before = copy.deepcopy(self.tracker)
-            poses = self._update(frame, visible, detect=False)
+            lately = [t for t in tracks if t.id and frame.time - t.time <= STILL_LOOKED]
+            looked = visible + [track for track in lately if not track.visible]
+            poses = self._update(frame, looked, detect=False)
             if not self._wrong(visible, frame.time):
                 return poses
             # The boxes were wrong: this frame again, with the detector.
@@ -202,8 +208,9 @@ class _Follower:
         ((_, poses),) = self.estimator.stream([image], select=False)
         around = boxes_around(poses.keypoints, boxes, (width, height))
         numbers = self.tracker.update(
-            poses, frame.time, owners=owners, boxes=around, box_scores=scores, detected=detect
-        )
+            poses, frame.time, owners=owners, boxes=around, box_scores=scores, detected=detect,
+            colors=limb_colors(frame.image, poses),
+        )  # fmt: skip
         return replace(poses, track_ids=numbers)[numbers > 0]
 
 

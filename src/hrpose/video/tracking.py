@@ -3,12 +3,8 @@
 Poses are assigned to tracks in two steps by score, as in ByteTrack (Zhang et al., ECCV 2022), by
 the Hungarian method. The similarity is OKS, with keypoints weighted by their scores, and with a
 tolerance that grows with the uncertainty of where the person is expected. A track becomes a person
-with an id when it was detected in several frames. After a gap, the velocity is that between the
-observations, as in OC-SORT (Cao et al., CVPR 2023), and a half-hidden pose moves what is expected
-of the person, but does not replace it.
+with an id when it was detected in several frames. Of persons in one place, colors decide.
 """
-
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,17 +13,23 @@ from scipy.optimize import linear_sum_assignment
 from hrpose.geometry import Boxes, iou
 from hrpose.metrics import oks_nms
 from hrpose.poses import CONFIDENT_SCORE, MAX_OKS, MIN_SCORE, Poses
+from hrpose.video.colors import color_distance, likeness, mixed
+from hrpose.video.motion import (
+    CLEAR,
+    HALF_HIDDEN,
+    HIDDEN,
+    MAX_HALF_HIDDEN,
+    SURE_KEYPOINTS,
+    Track,
+    move,
+)
 
 Floats = NDArray[np.float64]
 
-# With fewer keypoints that are confident in both, a pose is compared by its box.
-SURE_KEYPOINTS = 4
 # A pair with less similarity is not the same person.
 MIN_SIMILARITY = 0.15
 # Poses with a higher score are assigned first.
 STRONG_SCORE = 0.35
-# Seconds for which a person out of sight is expected to keep moving.
-MAX_COASTING = 0.5
 # Detections that make a person of a track, by the seconds between frames: the fewer frames, the
 # fewer show anybody.
 CONFIRMATIONS = ((0.15, 3), (0.3, 2), (np.inf, 1))
@@ -39,79 +41,13 @@ INSIDE_SECONDS = 2.5
 SUPPORTING_PART = 0.7
 # Seconds without a detection after which a track that is no person yet is forgotten.
 MAX_TENTATIVE = 0.25
-# Keypoint scores relative to the person's usual ones: with them a pose is clear; with less it is
-# half-hidden, or does not show the person who was expected in its box.
-CLEAR = 0.9
-HALF_HIDDEN = 0.75
-HIDDEN = 0.5
-# Seconds in which the box may shrink to a third: persons do not shrink, they are covered.
-SHRINKING = 2.0
-# A person who is farther from the expected place, in body heights, has changed direction.
-MAX_TURN = 0.3
-# A half-hidden pose that is farther from the expected place, in body heights, belongs to no track.
-MAX_HALF_HIDDEN = 0.15
-# The uncertainty of a place: at once, and for each second between frames and out of sight, in body
-# heights; for a person of known velocity, it grows by a part of the speed.
-PLACE, UNKNOWN_SPEED, CHANGE_OF_SPEED, PART_OF_SPEED, OUT_OF_SIGHT = 0.03, 4.0, 1.0, 1.0, 0.3
-
-
-@dataclass(slots=True)
-class Track:
-    """A person, or what may become one: the state at `time` in seconds.
-
-    `keypoints` (k, 3) and `box` (4,) in pixels, `velocity` (2,) in pixels/s, None until known;
-    `steady` is the same over a longer time: the last poses before a person is hidden mislead.
-    `usual` is the mean keypoint score when the person is not hidden, `box_score` that of the last
-    box that a detector found. `id` is 0 until confirmed. `visible`: assigned in the last frame.
-    """
-
-    number: int
-    keypoints: Floats
-    box: Floats
-    box_score: float
-    time: float
-    usual: float
-    born: float
-    velocity: Floats | None = None
-    steady: Floats = field(default_factory=lambda: np.zeros(2))
-    id: int = 0
-    hits: int = 1
-    missed: int = 0
-    inside: bool = False
-    strong: bool = False
-    visible: bool = True
-    # Of the last frame: the keypoint score relative to `usual`, and the distance to the expected
-    # place in body heights.
-    quality: float = 1.0
-    surprise: float = 0.0
-
-    @property
-    def height(self) -> float:
-        """The body height: the longer side of the box."""
-        return float(max(self.box[2], self.box[3], 1.0))
-
-    @property
-    def speed(self) -> float:
-        """In body heights per second; 0 where unknown."""
-        return 0.0 if self.velocity is None else float(np.hypot(*self.velocity)) / self.height
-
-    def shift(self, time: float, gap: float) -> Floats:
-        """(2,) the motion in pixels up to `time`, at constant velocity for a while."""
-        if self.velocity is None:
-            return np.zeros(2)
-        unseen = time - self.time
-        if unseen <= gap:
-            return self.velocity * unseen
-        return self.steady * min(unseen, max(MAX_COASTING, gap))
-
-    def uncertainty(self, time: float, gap: float) -> float:
-        """The standard deviation of the place in pixels; frames are `gap` seconds apart."""
-        unseen = time - self.time
-        speed = UNKNOWN_SPEED
-        if self.velocity is not None:
-            speed = CHANGE_OF_SPEED + PART_OF_SPEED * self.speed
-        between = min(unseen, gap)
-        return self.height * (PLACE + speed * between + OUT_OF_SIGHT * (unseen - between))
+# Persons who share more of their boxes mix their colors.
+MAX_MIXED = 0.15
+# Seconds in which the colors of a person change with the light.
+RECOLORING = 0.5
+# Who was lost less than these seconds ago is the one who is found in reach (body heights, at once
+# and per second), about as tall (in logarithms) and in the same colors, and is nobody else.
+RECLAIMED, REACH, FASTEST, MAX_GROWTH, MAX_RECOLORED = 0.5, 0.5, 8.0, 0.4, 0.5
 
 
 class Tracker:
@@ -162,13 +98,15 @@ class Tracker:
         boxes: Floats | None = None,
         box_scores: Floats | None = None,
         detected: bool = True,
+        colors: Floats | None = None,
     ) -> NDArray[np.int64]:
         """The numbers (n,) of the tracks of the poses in the next frame; 0: of none.
 
         `time` is in seconds. `owners` (n,) are the numbers of the tracks in whose expected boxes
         poses were estimated, 0 where a detector found the box. `boxes` (n, 4) are around the
         poses, those of `poses` by default, and `box_scores` (n,) those of the detector; `detected`
-        says whether it ran. `id_of` says who the tracks are.
+        says whether it ran. `colors` (n, l, 4), those of their limbs (`limb_colors`), tell apart
+        persons who overlap. `id_of` says who the tracks are.
         """
         n = len(poses)
         gap = self._gap_at(time)
@@ -179,11 +117,12 @@ class Tracker:
         sure = np.ones(n) if box_scores is None else box_scores
         tracks = list(self.tracks)
         shifts = [track.shift(time, gap) for track in tracks]
-        similar = self._similarities(poses, tracks, shifts, own, time, gap)
+        similar = self._similarities(poses, tracks, shifts, own, time, gap, colors)
         usable = np.zeros(n, np.bool_)
         usable[_distinct(poses, similar, own)] = True
         usable &= poses.scores >= self.min_score
         columns = _assign(similar, usable, poses.scores >= STRONG_SCORE, tracks)
+        columns = self._reclaimed(columns, poses, usable & (own == 0), shifts, colors, time)
         numbers = np.zeros(n, np.int64)
         # A detected box that was not chosen still says that a person is there.
         detections = poses.boxes[own == 0].astype(np.float64)
@@ -193,7 +132,9 @@ class Tracker:
                 track.missed += detected
                 continue
             row = columns.index(column)
-            _update(track, poses, row, around[row], shifts[column], time, gap)
+            move(track, poses, row, around[row], shifts[column], time, gap)
+            if colors is not None:
+                self._remember(track, colors[row], gap)
             box = poses.boxes[row].astype(np.float64)
             if any(_part_inside(other, box) >= SUPPORTING_PART for other in detections):
                 track.hits += 1
@@ -203,7 +144,7 @@ class Tracker:
             else:
                 track.missed += detected
             numbers[row] = track.number
-        self._found(poses, numbers, usable & (own == 0), around, sure, time)
+        self._found(poses, numbers, usable & (own == 0), around, sure, time, colors)
         self._confirm(gap)
         return numbers
 
@@ -213,6 +154,15 @@ class Tracker:
             often = track.strong or track.hits > 1
             if track.visible and often and not (track.id or track.inside or track.missed):
                 self._name(track)
+
+    def _remember(self, track: Track, colors: Floats, gap: float) -> None:
+        """Learn the colors of a person whom nobody overlaps."""
+        persons = [other.box for other in self.tracks if other.id and other is not track]
+        alone = all(_part_inside(box, track.box) <= MAX_MIXED for box in persons)
+        if track.colors is None:
+            track.colors = colors.copy()
+        elif alone and track.quality >= CLEAR:
+            track.colors = mixed(track.colors, colors, 1 - np.exp(-gap / RECOLORING))
 
     def _gap_at(self, time: float) -> float:
         return 0.0 if self._time is None else max(time - self._time, 0.0)
@@ -230,6 +180,7 @@ class Tracker:
         own: NDArray[np.int64],
         time: float,
         gap: float,
+        colors: Floats | None,
     ) -> Floats:
         """(n poses, m tracks) in [0, 1]."""
         if not len(poses) or not tracks:
@@ -256,6 +207,8 @@ class Tracker:
         ratio = np.log(np.maximum(sizes[:, None], 1) / np.maximum(areas, 1)) / 2
         similar *= np.exp(-2 * np.square(ratio))
         similar = np.maximum(similar, iou(poses.boxes.astype(np.float64), boxes) / 2)
+        if colors is not None:
+            similar *= likeness(colors, [t.colors for t in tracks], similar >= MIN_SIMILARITY)
         means = found[..., 2].mean(axis=1)
         usual = np.array([track.usual for track in tracks])
         theirs = own[:, None] == np.array([track.number for track in tracks])
@@ -269,6 +222,47 @@ class Tracker:
         result: Floats = np.where((own[:, None] == 0) | (theirs & shown), similar, 0.0)
         return result
 
+    def _reclaimed(
+        self,
+        columns: list[int],
+        poses: Poses,
+        detected: NDArray[np.bool_],
+        shifts: list[Floats],
+        colors: Floats | None,
+        time: float,
+    ) -> list[int]:
+        """The `columns` with those just lost: somebody whom nobody else explains is them."""
+        boxes = poses.boxes.astype(np.float64)
+        taken = [boxes[row] for row, column in enumerate(columns) if column >= 0]
+        near = np.zeros((len(boxes), len(self.tracks)))
+        lost = [
+            column
+            for column, track in enumerate(self.tracks)
+            if track.id and column not in columns
+            if time - track.time <= max(RECLAIMED, 1.5 * self._gap)
+        ]
+        for row in np.flatnonzero(detected & (np.array(columns, np.int64) < 0)):
+            if any(_part_inside(boxes[row], box) > MAX_INSIDE for box in taken):
+                continue
+            for column in lost:
+                track = self.tracks[column]
+                change = abs(np.log(max(*boxes[row, 2:], 1.0) / track.height))
+                sure = poses.keypoints[row, :, 2].mean() >= HALF_HIDDEN * track.usual
+                recolored = 0.0
+                if colors is not None and track.colors is not None:
+                    recolored = color_distance(colors[row], track.colors)
+                if not sure or change > MAX_GROWTH or recolored > MAX_RECOLORED:
+                    continue
+                off = boxes[row, :2] + boxes[row, 2:] / 2 - track.box[:2] - track.box[2:] / 2
+                # From where the person was expected, or from the last place after a turn.
+                least = min(np.hypot(*off), np.hypot(*(off - shifts[column]))) / track.height
+                near[row, column] = 1 - least / (REACH + FASTEST * (time - track.time))
+        result = list(columns)
+        for row, column in zip(*linear_sum_assignment(near, maximize=True), strict=True):
+            if near[row, column] > 0:
+                result[row] = int(column)
+        return result
+
     def _found(
         self,
         poses: Poses,
@@ -277,6 +271,7 @@ class Tracker:
         around: Floats,
         sure: Floats,
         time: float,
+        colors: Floats | None,
     ) -> None:
         """Begin tracks with the poses that belong to none, and note who is inside another's box."""
         persons = [track.box for track in self.tracks if track.id]
@@ -298,6 +293,7 @@ class Tracker:
                     Track(
                         self._last_number, keypoints, around[row].copy(), float(sure[row]), time,
                         float(keypoints[:, 2].mean()), time, inside=inside, strong=strong,
+                        colors=None if colors is None else colors[row].copy(),
                     )
                 )  # fmt: skip
 
@@ -346,60 +342,6 @@ def _assign(
             if part[row, column] >= MIN_SIMILARITY:
                 columns[left[row]] = free[column]
     return columns.tolist()
-
-
-def _update(
-    track: Track, poses: Poses, row: int, box: Floats, shift: Floats, time: float, gap: float
-) -> None:
-    """Move the track to its pose; a half-hidden pose moves it, but replaces nothing."""
-    found = poses.keypoints[row].astype(np.float64)
-    mean = float(found[:, 2].mean())
-    track.quality = mean / max(track.usual, 1e-9)
-    clear = track.quality >= HALF_HIDDEN
-    both = (found[:, 2] >= CONFIDENT_SCORE) & (track.keypoints[:, 2] >= CONFIDENT_SCORE)
-    if both.sum() >= SURE_KEYPOINTS:
-        moved = np.median(found[both, :2] - track.keypoints[both, :2], axis=0)
-    elif clear:
-        center = poses.boxes[row, :2] + poses.boxes[row, 2:] / 2
-        moved = center - (track.box[:2] + track.box[2:] / 2)
-    else:
-        moved = shift
-    track.surprise = float(np.hypot(*(moved - shift))) / track.height
-    clear &= track.quality >= CLEAR or track.surprise <= MAX_HALF_HIDDEN
-    step = time - track.time
-    if not clear:
-        moved = shift + (moved - shift) * 0.3
-    elif step > 0:
-        velocity = moved / step
-        if track.velocity is not None and track.surprise > MAX_TURN:
-            # Who turned or fell moves at a velocity that is not known yet.
-            track.velocity = None
-        elif track.velocity is None or step > max(0.3, 1.5 * gap):
-            # After a gap: between the observations, whatever was expected meanwhile.
-            track.velocity = track.steady = velocity
-        else:
-            fast, slow = (1 - np.exp(-step / seconds) for seconds in (0.1, 0.5))
-            track.velocity = track.velocity + fast * (velocity - track.velocity)
-            if track.quality >= CLEAR:
-                track.steady = track.steady + slow * (velocity - track.steady)
-    track.usual += (mean - track.usual) * (1 - np.exp(-step / (1 if clear else 4)))
-    track.keypoints[:, :2] += moved
-    track.box = np.concatenate([track.box[:2] + shift, track.box[2:]])
-    if clear:
-        known = found[:, 2] >= CONFIDENT_SCORE
-        track.keypoints[known] = found[known]
-        track.keypoints[~known, 2] *= 0.9
-        track.box = _held(track.box, box, step)
-    else:
-        track.box[:2] += moved - shift
-    track.time = time
-
-
-def _held(expected: Floats, found: Floats, step: float) -> Floats:
-    """A box that contains the one `found`, and is not suddenly smaller than `expected`."""
-    size = np.maximum(found[2:], expected[2:] * np.exp(-step / SHRINKING))
-    corner = expected[:2] + (expected[2:] - size) / 2
-    return np.concatenate([np.clip(corner, found[:2] + found[2:] - size, found[:2]), size])
 
 
 def _part_inside(box: Floats, other: Floats) -> float:
