@@ -366,8 +366,8 @@ def _model(
     flip_test: bool,
 ) -> "list[Check]":
     from hrpose.api import load
-    from hrpose.evaluation.parity.comparisons import Check
-    from hrpose.evaluation.parity.models import (
+    from hrpose.evaluation.parity.comparisons import (
+        Check,
         compare_models,
         persons_of,
         primary_metric,

@@ -20,8 +20,7 @@ from hrpose.errors import UserError
 from hrpose.estimator import FullImage, InputImage, PoseEstimator
 from hrpose.geometry import Boxes, iou
 from hrpose.poses import MIN_SCORE, Poses, boxes_around
-from hrpose.video.colors import limb_colors
-from hrpose.video.motion import HALF_HIDDEN, Track
+from hrpose.video.person import HALF_HIDDEN, Track, limb_colors
 from hrpose.video.reading import Clip, Frame
 from hrpose.video.smoothing import Smoother
 from hrpose.video.tracking import Tracker

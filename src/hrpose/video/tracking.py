@@ -13,14 +13,16 @@ from scipy.optimize import linear_sum_assignment
 from hrpose.geometry import Boxes, iou
 from hrpose.metrics import oks_nms
 from hrpose.poses import CONFIDENT_SCORE, MAX_OKS, MIN_SCORE, Poses
-from hrpose.video.colors import color_distance, likeness, mixed
-from hrpose.video.motion import (
+from hrpose.video.person import (
     CLEAR,
     HALF_HIDDEN,
     HIDDEN,
     MAX_HALF_HIDDEN,
     SURE_KEYPOINTS,
     Track,
+    color_distance,
+    likeness,
+    mixed,
     move,
 )
 
@@ -250,7 +252,7 @@ class Tracker:
                 sure = poses.keypoints[row, :, 2].mean() >= HALF_HIDDEN * track.usual
                 recolored = 0.0
                 if colors is not None and track.colors is not None:
-                    recolored = color_distance(colors[row], track.colors)
+                    recolored = float(color_distance(colors[row], track.colors))
                 if not sure or change > MAX_GROWTH or recolored > MAX_RECOLORED:
                     continue
                 off = boxes[row, :2] + boxes[row, 2:] / 2 - track.box[:2] - track.box[2:] / 2

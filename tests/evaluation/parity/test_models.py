@@ -10,7 +10,7 @@ from hrpose.api import load
 from hrpose.data.coco import load_persons
 from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.evaluate import evaluate
-from hrpose.evaluation.parity.models import persons_of, primary_metric
+from hrpose.evaluation.parity.comparisons import persons_of, primary_metric
 from hrpose.skeletons import COCO_17
 from hrpose.synthetic import ANIMAL, PERSON, Figure, write_dataset
 from refusals import refused

@@ -4,7 +4,7 @@ import pytest
 from hrpose.poses import Poses
 from hrpose.skeletons import COCO_17
 from hrpose.synthetic import render_image
-from hrpose.video.colors import color_distance, likeness, limb_colors, mixed
+from hrpose.video.person import color_distance, likeness, limb_colors, mixed
 
 
 def seen(seed: int, shift: int = 0) -> np.ndarray:
