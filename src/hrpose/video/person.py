@@ -27,7 +27,7 @@ HIDDEN = 0.5
 SHRINKING = 2.0
 # A person who is farther from the expected place, in body heights, has changed direction.
 MAX_TURN = 0.3
-# A half-hidden pose that is farther from the expected place, in body heights, is nobody's.
+# A half-hidden pose that is farther from the expected place, in body heights, belongs to no track.
 MAX_HALF_HIDDEN = 0.15
 # The uncertainty of a place: at once, and for each second between frames and out of sight, in body
 # heights; for a person of known velocity, it grows by a part of the speed.
@@ -48,7 +48,7 @@ class Track:
     """A person, or what may become one: the state at `time` in seconds.
 
     `keypoints` (k, 3) and `box` (4,) in pixels, `velocity` (2,) in pixels/s, None until known;
-    `steady` is the same over a longer time: the last poses before somebody is hidden mislead.
+    `steady` is the same over a longer time: the last poses before a person is hidden mislead.
     `usual` is the mean keypoint score when the person is not hidden, `box_score` that of the last
     box that a detector found, and `colors` (l, 4) are those of the limbs. `id` is 0 until
     confirmed. `visible`: assigned in the last frame.
@@ -205,7 +205,7 @@ def mixed(colors: Floats, new: Floats, share: float) -> Floats:
 def likeness(colors: Floats, others: Sequence[Floats | None], there: NDArray[np.bool_]) -> Floats:
     """(n, m) in [0, 1], of the colors (n, l, 4) to those of m persons.
 
-    It is below 1 only where somebody else who is `there` (n, m) has the colors rather: one who is
+    It is below 1 only where another person who is `there` (n, m) has the colors rather: one who is
     covered or in the shade has other colors, but not another person's.
     """
     apart = np.zeros((len(colors), len(others)))

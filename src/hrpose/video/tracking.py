@@ -48,7 +48,7 @@ MAX_MIXED = 0.15
 # Seconds in which the colors of a person change with the light.
 RECOLORING = 0.5
 # Who was lost less than these seconds ago is the one who is found in reach (body heights, at once
-# and per second), about as tall (in logarithms) and in the same colors, and is nobody else.
+# and per second), about as tall (in logarithms) and in the same colors, and is no other person.
 RECLAIMED, REACH, FASTEST, MAX_GROWTH, MAX_RECOLORED = 0.5, 0.5, 8.0, 0.4, 0.5
 
 
@@ -158,7 +158,7 @@ class Tracker:
                 self._name(track)
 
     def _remember(self, track: Track, colors: Floats, gap: float) -> None:
-        """Learn the colors of a person whom nobody overlaps."""
+        """Learn the colors of a person whom no other overlaps."""
         persons = [other.box for other in self.tracks if other.id and other is not track]
         alone = all(_part_inside(box, track.box) <= MAX_MIXED for box in persons)
         if track.colors is None:
@@ -233,7 +233,7 @@ class Tracker:
         colors: Floats | None,
         time: float,
     ) -> list[int]:
-        """The `columns` with those just lost: somebody whom nobody else explains is them."""
+        """The `columns` with those just lost, for poses that belong to no other track."""
         boxes = poses.boxes.astype(np.float64)
         taken = [boxes[row] for row, column in enumerate(columns) if column >= 0]
         near = np.zeros((len(boxes), len(self.tracks)))
