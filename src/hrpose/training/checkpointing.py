@@ -162,9 +162,12 @@ class LastCheckpoints(Checkpoint):
     @staticmethod
     def _validate(trainer: L.Trainer) -> None:
         """Make up for the validation of the epoch before, as the trainer's own loop does it."""
+        epochs = trainer.fit_loop.epoch_progress.current
+        epochs.completed -= 1  # so that it is logged, and its weights are named, as of that epoch
         trainer.validating = True
         trainer.fit_loop.epoch_loop.val_loop.run()
         trainer.training = True
+        epochs.completed += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Whether the validation of the epoch is still to be done."""
