@@ -430,7 +430,7 @@ def test_two_categories_of_one_name_are_told_apart_by_their_ids(tmp_path: Path) 
     content = animals()
     content["categories"][1]["name"] = "dog"
     path = write(tmp_path, content)
-    with refused("category-unknown", "'dog', 'dog'"):
+    with refused("category-unknown", "'dog' (id 1), 'dog' (id 5)"):
         read_annotations(path, category="dog").persons()
     assert read_annotations(path, category="5").persons().annotation_ids.tolist() == [2]
 

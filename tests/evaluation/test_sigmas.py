@@ -181,7 +181,7 @@ def test_bad_input(tmp_path: Path) -> None:
     file = write(tmp_path / "one.json", document)
     empty = write(tmp_path / "empty.json", {**document, "annotations": []})
     for code, mention, arguments in (
-        ("annotations-invalid", "empty.json", [str(empty)]),
+        ("labels-missing", "empty.json", [str(empty)]),
         ("option-conflict", "--limb-share", [str(file), "--limb-share", "0.2"]),
     ):
         with refused(code, mention):

@@ -614,7 +614,7 @@ def test_a_file_that_is_no_image_shows_the_servers_reason(
     html.write_text("<script>alert(1)</script>")
     problem = tab.drop(html, "photo.jpg")
     assert problem["error"] == "bad_image"
-    assert "expected an image (JPEG" in tab.page.inner_text("#notice")
+    assert "expected an image, found a text file" in tab.page.inner_text("#notice")
     # Chromium reports every status but 200 on its console.
     assert [fault for fault in tab.faults if "status of 422" not in fault] == []
     tab.context.close()

@@ -116,16 +116,22 @@ def compare_sizes(
     """Compare the sizes (m, 2) of images with those of their files, by the headers of at most 1000
     of them, evenly spread; the others are compared when they are read (`check_size`).
 
-    Images that are not there are left out. Raises UserError, naming the annotations `where`.
+    Images that are not there or cannot be read are left out. Raises UserError, naming the
+    annotations `where`.
     """
     rows = np.unique(np.linspace(0, len(names) - 1, min(len(names), _HEADERS)).astype(int))
     compared, differ = 0, []
     for row in rows.tolist():
         name, expected = names[row].decode(), tuple(image_wh[row].tolist())
-        if name in files:
-            compared += 1
-            if (found := files.size(name)) != expected:
-                differ.append((name, expected, found))
+        if name not in files:
+            continue
+        try:
+            found = files.size(name)
+        except UserError:  # reported, if a second attempt fails too, when it is read
+            continue
+        compared += 1
+        if found != expected:
+            differ.append((name, expected, found))
     if differ:
         name, expected, found = differ[0]
         raise _size_differs(
