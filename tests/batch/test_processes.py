@@ -30,6 +30,7 @@ from tiny_weights import write_tiny_weights
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
 
+@pytest.mark.slow
 def test_an_image_that_kills_its_worker_is_a_row_with_a_reason(tmp_path: Path) -> None:
     job = frozen(tmp_path, 3, 1)
     run(job, Processes(Named(deadly=frozenset({"0001.jpg"})), 1), *to_do(job))
@@ -51,6 +52,7 @@ def test_a_worker_that_hangs_is_replaced(tmp_path: Path) -> None:
     assert "without an answer" in reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "code"),
     [(UserError("none.onnx", code="weights-unknown"), "weights-unknown"), (None, "workers-lost")],

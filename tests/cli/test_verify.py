@@ -56,6 +56,7 @@ def other_weights(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_without_the_extra_the_numpy_part_runs(tmp_path: Path) -> None:
     extras = ("torch", "faster_coco_eval", "lightning", "onnx", "safetensors", "scipy", "yaml")
     code = (

@@ -31,6 +31,7 @@ def options(persons: Path) -> list[str]:
     return ["--annotations", str(persons / "annotations.json"), "--images", str(persons / "images")]
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_smaller_file_with_nearly_the_same_heatmaps(
     persons: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,6 +66,7 @@ def test_the_command_writes_a_smaller_file_with_nearly_the_same_heatmaps(
     assert kinds.count("QuantizeLinear") > 40
 
 
+@pytest.mark.slow
 def test_too_great_a_drop_writes_nothing(
     persons: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +111,7 @@ def test_similarities_are_the_terms_of_the_oks(persons: Path) -> None:
     np.testing.assert_allclose(mean, expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_what_is_quantized_already_is_refused(persons: Path, tmp_path: Path) -> None:
     first = tmp_path / "one.onnx"
     CliRunner().invoke(

@@ -175,6 +175,7 @@ def test_a_classification_network_gives_its_backbone(
         checkpoint.load(tmp_path / "out.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("golden", "name", "k"),
     [

@@ -72,6 +72,7 @@ KNOWN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "input_wh", "millions", "gmacs"), KNOWN)
 def test_known_costs(name: str, input_wh: tuple[int, int], millions: float, gmacs: float) -> None:
     stages = summarize(HRNet.from_name(name), input_wh)

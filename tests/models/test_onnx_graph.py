@@ -58,7 +58,7 @@ CASES = [
     ("w16-small", 17, Codec("gaussian", 1.5), (64, 96)),
     ("w16-small", 20, Codec("dark", 1.5), (96, 64)),
     ("w16-small", 1, Codec("udp", 2), (32, 32)),
-    ("w32", 16, Codec("gaussian", 2), (64, 64)),
+    pytest.param(("w32", 16, Codec("gaussian", 2), (64, 64)), marks=pytest.mark.slow),
     pytest.param(("w48", 17, Codec("udp", 2), (64, 64)), marks=pytest.mark.slow),
 ]
 

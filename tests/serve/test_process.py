@@ -78,6 +78,7 @@ def test_uploads_beyond_the_limit_get_the_reason(running: Process) -> None:
         assert (answer.status_code, answer.json()["error"]) == (413, "too_large")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [b"", b"POST /v1/poses HT", b"GET / HTTP/1.1\r\nHost: a\r\nX"])
 def test_an_incomplete_head_times_out(running: Process, head: bytes) -> None:
     with connect(running) as connection:
@@ -126,6 +127,7 @@ def send_forever(connection: socket.socket, data: bytes) -> None:
         connection.sendall(data)
 
 
+@pytest.mark.slow
 def test_tokens_and_tracebacks_stay_private(start: Start) -> None:
     broken = """
 from hrpose.serve.inference import Service
@@ -157,6 +159,7 @@ def test_other_protocols_get_a_reason(running: Process) -> None:
     assert (status, problem["error"]) == (400, "bad_request")
 
 
+@pytest.mark.slow
 def test_sigterm_answers_accepted_requests_and_accepts_no_more(start: Start) -> None:
     server = start()
     images = [image_of(number, "BMP") for number in range(NUMBERS)]

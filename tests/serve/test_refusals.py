@@ -215,6 +215,7 @@ def test_unknown_routes_and_methods(server: Server, method: str, path: str, stat
     assert_refused(server.request(method, path), status, method)
 
 
+@pytest.mark.slow
 def test_a_client_that_pauses_or_never_ends_is_408(server: Server) -> None:
     async def pauses() -> AsyncIterator[bytes]:
         yield image_of(1)[:50]

@@ -155,6 +155,7 @@ def test_a_second_ctrl_c_does_not_wait(data: Path, tmp_path: Path) -> None:
     assert "saved" not in output
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
     uninterrupted: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -174,6 +175,7 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
     assert before.exists()
 
 
+@pytest.mark.slow
 def test_a_kill_while_renaming_leaves_the_newest(uninterrupted: Path, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     shutil.copytree(uninterrupted / "checkpoints", folder)

@@ -228,6 +228,7 @@ def logged(out: Path) -> dict[str, float]:
     return {name.removeprefix("val/"): float(value) for name, value in validated.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flip_test", "gain"), [(False, 1), (True, 4)])
 def test_a_training_logs_the_ap_of_evaluate_to_the_last_digit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flip_test: bool, gain: float

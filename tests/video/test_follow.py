@@ -35,6 +35,7 @@ def who_is_who(scene: Scene, results: list) -> list[set[int]]:
     return ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0, 0.2, 0.5, 5])
 def test_persons_who_cross_keep_their_ids(scene: Scene, clip: Path, seconds: float) -> None:
     estimator = Knowing(scene)

@@ -203,6 +203,7 @@ def run_elsewhere(
     return run_without(missing, code)
 
 
+@pytest.mark.slow
 def test_released_weights_predict_without_pytorch(
     released: Released, server: Any, tmp_path: Path
 ) -> None:

@@ -181,6 +181,7 @@ def test_files_that_are_no_hdf5(tmp_path: Path, content: bytes) -> None:
             SOURCES[name].read(source, ReadOptions())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "reason"),
     [

@@ -29,7 +29,11 @@ TORCH = Arrays("torch cpu", torch.tensor, lambda tensor: tensor.numpy())
 W32 = "hrnet_w32_coco_256x192"
 
 
-@pytest.fixture(scope="module", params=[None, GOLDEN], ids=["packaged", "full"])
+@pytest.fixture(
+    scope="module",
+    params=[None, pytest.param(GOLDEN, marks=pytest.mark.slow)],
+    ids=["packaged", "full"],
+)
 def certificate(request: pytest.FixtureRequest) -> Certificate:
     return verify(Golden.open(request.param))
 
@@ -133,6 +137,7 @@ def test_other_results_are_seen() -> None:
     assert unequal(check_coco(changed)) == {"COCO's ten metrics, its example"}
 
 
+@pytest.mark.slow
 def test_another_network_is_seen() -> None:
     full = Golden.open()
     facts = dict(full.facts(W32))

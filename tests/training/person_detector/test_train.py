@@ -36,6 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_from_a_recipe_to_weights_and_on_with_resume(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = ["train-detector", str(data / "recipe.yaml"), "--data", str(data), "--out", str(out)]
@@ -83,6 +84,7 @@ def test_sources_that_are_unknown_or_all_are_refused(
         train.DetectorDataModule(DetectorRecipe.model_validate(document), data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exported", [builtin_file(), weights.find("w16-small")])
 def test_exported_weights_can_be_trained(data: Path, tmp_path: Path, exported: Path) -> None:
     recipe = load_as(data / "recipe.yaml", [f"weights={exported}"], DetectorRecipe)
