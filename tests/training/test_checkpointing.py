@@ -190,6 +190,7 @@ def test_an_empty_folder_has_no_training(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path, resume=False) is None
 
 
+@pytest.mark.slow
 def test_the_number_of_checkpoints_is_that_of_the_recipe(uninterrupted: Path) -> None:
     folder = uninterrupted / "checkpoints"
     assert sorted(path.name for path in folder.iterdir()) == [
