@@ -107,7 +107,7 @@ lowest:
 	$(PYTHON) -m venv --clear .venv-lowest
 	$(PYTHON) -m tools.lowest pyproject.toml > .venv-lowest/lowest.txt
 	PIP_CONSTRAINT=.venv-lowest/lowest.txt .venv-lowest/bin/pip install -q \
-	  -e ".[train,video,serve,tables]" httpx hypothesis playwright pycocotools pytest pytest-xdist
+	  -e ".[train,video,serve,tables,hdf5]" httpx hypothesis playwright pycocotools pytest pytest-xdist
 	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -q -m "not slow and not browser and not shared" $(LEANING)
 
 # The stamps: a second run is quick, a changed pyproject.toml or constraints.txt installs again.

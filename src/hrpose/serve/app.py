@@ -134,6 +134,8 @@ def _page() -> APIRouter:
 
     @router.get("/page/{name}")
     async def page_file(request: Request, name: str) -> Response:
+        if "\0" in name:  # an error of the server in older versions of Starlette
+            raise HTTPException(404)
         response = await files.get_response(name, request.scope)
         response.headers["Cache-Control"] = "no-cache"  # revalidated by its ETag
         return response
