@@ -71,6 +71,9 @@ box_threshold=None, nms='hard', metric='auto', max_detections=20, category=None,
 merge_categories=False, flip_test=True, refine=False, batch_size=64, device='auto', \
 precision='auto', out=None, progress=None, notify=None)
 export(name_or_file, out)
+finetune(train, val, out=None, *, start='w16-small', images=None, val_images=None, skeleton=None, \
+category=None, merge_categories=False, input_size=None, overrides=(), resume=False, \
+resume_with_changes=False)
 from_pretrained(repo_id, *, revision=None, **options)
 load(name_or_file='w16-small', *, detector='auto', box_threshold=None, min_score=None, \
 flip_test=False, refine=False, exact=False, batch_size=16, bit_depth=None, threads=None, \
@@ -212,7 +215,9 @@ def test_a_docstring_says_units_and_ranges(entry: Entry) -> None:
 
 def raises_user_error(entry: Entry) -> bool:
     """Whether it checks what it is given, which its user must know of."""
-    return entry.name in {"load", "train", "evaluate", "export", "from_pretrained", "push_to_hub"}
+    return entry.name in {
+        "load", "train", "finetune", "evaluate", "export", "from_pretrained", "push_to_hub",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("entry", [e for e in ENTRIES if raises_user_error(e)], ids=str)

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 from hrpose._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from hrpose.api import evaluate, export, from_pretrained, load, push_to_hub, track, train
+    from hrpose.api import (
+        evaluate,
+        export,
+        finetune,
+        from_pretrained,
+        load,
+        push_to_hub,
+        track,
+        train,
+    )
     from hrpose.errors import UserError
     from hrpose.estimator import PoseEstimator
     from hrpose.geometry import Crop
@@ -31,6 +40,7 @@ _MODULES = {
     "from_pretrained": "hrpose.api",
     "push_to_hub": "hrpose.api",
     "train": "hrpose.api",
+    "finetune": "hrpose.api",
     "evaluate": "hrpose.api",
     "export": "hrpose.api",
     "draw": "hrpose.viz",
@@ -44,7 +54,8 @@ _MODULES = {
 
 __all__ = [
     "Crop", "HRNet", "PoseEstimator", "Poses", "Skeleton", "UserError",
-    "draw", "evaluate", "export", "from_pretrained", "load", "push_to_hub", "track", "train",
+    "draw", "evaluate", "export", "finetune", "from_pretrained", "load", "push_to_hub", "track",
+    "train",
 ]  # fmt: skip
 
 

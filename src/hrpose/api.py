@@ -1,4 +1,4 @@
-"""The functions of the library: load, track, train, evaluate, export, and the Hugging Face Hub."""
+"""The functions of the library: load, track, train, finetune, evaluate, export, and the Hub."""
 
 from __future__ import annotations  # so that help() shows the names of types, not their contents
 
@@ -152,6 +152,61 @@ def train(
         Path(data),
         Path(out),
         resume or resume_with_changes,
+        with_changes=resume_with_changes,
+    )
+
+
+def finetune(
+    train: str | Path,
+    val: str | Path,
+    out: str | Path | None = None,
+    *,
+    start: str | Path = "w16-small",
+    images: str | Path | None = None,
+    val_images: str | Path | None = None,
+    skeleton: str | Path | None = None,
+    category: str | None = None,
+    merge_categories: bool = False,
+    input_size: tuple[int, int] | None = None,
+    overrides: Iterable[str] = (),
+    resume: bool = False,
+    resume_with_changes: bool = False,
+) -> Path:
+    """Fine-tune weights on keypoints of your own; returns the best weights. Needs `hrpose[train]`.
+
+    `train` and `val` are COCO keypoints files; the best epoch is the one with the best metric on
+    `val`. Their `images` and `val_images` are folders, `images.zip` or `images.zip@/folder`, by
+    default `images` beside each file. `start` are the weights to begin with, by name or file:
+    keypoints with names that they know keep their weights. `skeleton` is a YAML file of
+    `hrpose data skeleton`, corrected. `category` is the one to read where there are several with
+    keypoints, by its name or id; `merge_categories` reads all that have the same keypoints as one.
+    `input_size` is the network's input (w, h) in pixels, multiples of 32; by default about as large
+    as that of `start`, in the shape of the boxes.
+
+    A recipe is made for this data and written to `recipe.yaml` in the folder `out`, by default
+    `runs/NAME`, with the checkpoints and logs; `overrides` change its values, each as
+    `training.epochs=5`, and `train` repeats it. `resume` and `resume_with_changes` are those of
+    `train`. Raises UserError, and writes nothing, for data, weights or values that cannot be
+    trained.
+    """
+    from hrpose.training.train import finetune
+
+    def path(given: str | Path | None) -> Path | None:
+        return None if given is None else Path(given)
+
+    return finetune(
+        Path(train),
+        Path(val),
+        path(out),
+        start=start,
+        images=path(images),
+        val_images=path(val_images),
+        skeleton=path(skeleton),
+        category=category,
+        merge_categories=merge_categories,
+        input_wh=input_size,
+        overrides=overrides,
+        resume=resume,
         with_changes=resume_with_changes,
     )
 

@@ -1,4 +1,4 @@
-"""`hrpose finetune`: one command from the shipped model to other keypoints."""
+"""`hrpose finetune` and `hrpose.finetune`: from the shipped model to other keypoints."""
 
 import csv
 import json
@@ -10,6 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import hrpose
 from hrpose import weights
 from hrpose.cli.main import app
 from hrpose.data.coco import load_persons
@@ -19,7 +20,7 @@ from hrpose.training import train as train_module
 from hrpose.training.data_module import PoseData
 from hrpose.training.recipe import Data, DataSet, Recipe, load_recipe, write_recipe
 from hrpose.training.train import fitting_size, recipe_for
-from refusals import check_refusal
+from refusals import check_refusal, refused
 
 QUICK = [
     *("--set", "training.samples_per_epoch=8", "--set", "training.batch_size=4"),
@@ -112,6 +113,47 @@ def test_bad_input_writes_nothing(animals: Path, tmp_path: Path) -> None:
         done = CliRunner().invoke(app, ["finetune", *arguments, "--out", str(tmp_path / "out")])
         check_refusal(done, code, mention)
         assert not (tmp_path / "out").exists()
+
+
+def test_the_function_trains_what_the_command_does(
+    animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val = (animals / part / "annotations.json" for part in ("train", "val"))
+    called: list[tuple[Any, ...]] = []
+
+    def record(
+        recipe: Recipe, data: Path, out: Path, resume: bool, *given: Any, **how: Any
+    ) -> Path:
+        called.append((recipe, data, out, resume, len(given[-1]), how))
+        return out / f"{recipe.name}.safetensors"
+
+    monkeypatch.setattr(train_module, "train", record)
+    skeleton, out = str(animals / "animal.yaml"), str(tmp_path / "beast")
+    command = ["finetune", str(train), str(val), "--skeleton", skeleton, "--input-size", "64x96"]
+    done = CliRunner().invoke(app, [*command, *QUICK, "--out", out, "--resume-with-changes"])
+    assert done.exit_code == 0, done.output
+    written = hrpose.finetune(
+        train, str(val), out, skeleton=skeleton, input_size=(64, 96), overrides=QUICK[1::2],
+        resume_with_changes=True,
+    )  # fmt: skip
+    assert written == tmp_path / "beast" / "beast.safetensors"
+    assert called[0] == called[1]
+    assert called[0][3] is True
+    assert called[0][0].input_wh == (64, 96)
+
+
+def test_the_function_refuses_what_the_command_does(animals: Path, tmp_path: Path) -> None:
+    train, out = animals / "train" / "annotations.json", tmp_path / "out"
+    with refused("file-unreadable", "no.json"):
+        hrpose.finetune(train, tmp_path / "no.json", out)
+    with refused("weights-unknown", "w99"):
+        hrpose.finetune(train, train, out, start="w99")
+    with refused("recipe-invalid", "'lr'"):
+        hrpose.finetune(train, train, out, overrides=["optimizer.lrr=1"])
+    for size in ((100, 128), (0, 32), (64, 10**9)):
+        with refused("option-invalid", "multiples of 32"):
+            hrpose.finetune(train, train, out, input_size=size)
+    assert not out.exists()
 
 
 def test_annotations_to_train_on_are_parsed_once(

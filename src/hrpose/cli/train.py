@@ -1,8 +1,6 @@
 """`hrpose train`, `train-detector` and `finetune`."""
 
 import json
-import re
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -133,49 +131,24 @@ def finetune(
     Keypoints with names that the model knows keep its weights. OUT/recipe.yaml holds what was done;
     `hrpose train OUT/recipe.yaml --data .` repeats it.
     """
-    from hrpose import weights
-    from hrpose.data.coco import read_annotations
-    from hrpose.data.skeleton_file import complete_skeleton
-    from hrpose.models import convert
-    from hrpose.training import train as train_module
     from hrpose.training.distributed import launched
-    from hrpose.training.recipe import Data, DataSet, Recipe
-    from hrpose.training.train import recipe_for
-    from hrpose.yaml_file import checked
+    from hrpose.training.train import finetune
 
-    found = convert.read(weights.find_start(start))
-    annotations = read_annotations(train, category=category, merge_categories=merge_categories)
-    persons = annotations.persons()
-    if skeleton is not None:
-        persons = replace(persons, skeleton=complete_skeleton(persons.skeleton, skeleton))
-    name = re.sub(r"[^\w-]+", "-", persons.skeleton.name)
-    license = "unknown" if found.metadata is None else found.metadata.license
-    recipe = recipe_for(
-        out.name if out else name,
-        Path(start),
-        found,
-        Data(
-            train=DataSet(annotations=train, images=images or train.parent / "images"),
-            val=DataSet(annotations=val, images=val_images or val.parent / "images"),
-            category=category,
-            merge_categories=merge_categories,
-            skeleton=skeleton,
-            description=f"{len(persons)} persons of {train.name}, starting from {start}",
-            license=f"unknown; that of {start}: {license}",
-        ),
-        persons,
-        parse_input_size(input_size),
-    )
-    given = recipe.model_dump(mode="json", exclude_defaults=True)
-    recipe = checked(given, overrides or (), Recipe, "the recipe")
-    written = train_module.train(
-        recipe,
-        Path(),
-        out or Path("runs") / recipe.name,
-        resume or resume_with_changes,
-        report,
-        persons if recipe.data.train.annotations == train else None,  # --set may name another file
+    written = finetune(
+        train,
+        val,
+        out,
+        start=start,
+        images=images,
+        val_images=val_images,
+        skeleton=skeleton,
+        category=category,
+        merge_categories=merge_categories,
+        input_wh=parse_input_size(input_size),
+        overrides=overrides or (),
+        resume=resume,
         with_changes=resume_with_changes,
+        report=report,
     )
     if launched().first:
         typer.echo(f"wrote {written}")

@@ -110,7 +110,7 @@ def _truth(
 
 
 def write_dataset(
-    folder: Path,
+    folder: str | Path,
     images: int,
     seed: int,
     size_wh: tuple[int, int] = (320, 240),
@@ -124,6 +124,7 @@ def write_dataset(
     annotations.json, which is written last. Raises UserError for invalid numbers and for a folder
     that cannot be written.
     """
+    folder = Path(folder)
     least, most = persons_per_image
     width, height = size_wh
     fits = MIN_SIZE * most <= width <= _MAX_SIZE and MIN_SIZE <= height <= _MAX_SIZE

@@ -7,7 +7,8 @@ rate: lower ones for earlier stages were measured to be worse.
 """
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from torch import Tensor
 
 from hrpose import weights
 from hrpose.codec import Codec, sigma_for
+from hrpose.data.coco import read_annotations
 from hrpose.data.dataset import Draw, collate
 from hrpose.data.persons import PersonTable
+from hrpose.data.skeleton_file import complete_skeleton
 from hrpose.errors import UserError
-from hrpose.metadata import Metadata
+from hrpose.metadata import MAX_SIDE, Metadata
 from hrpose.models import checkpoint, convert
 from hrpose.models.checkpoint import is_folded, unfold
 from hrpose.models.convert import Weights
@@ -37,6 +40,7 @@ from hrpose.training.recipe import (
     AugmentationPart,
     CodecPart,
     Data,
+    DataSet,
     Evaluation,
     Optimizer,
     Recipe,
@@ -47,6 +51,7 @@ from hrpose.training.recipe import (
 from hrpose.training.recipe_checks import Case, Finding, Report, examine, log
 from hrpose.training.resume import record_of, resumed
 from hrpose.training.trainer import check_loggers, fit
+from hrpose.yaml_file import checked
 
 # Crops for the statistics of the BatchNorms of exported weights.
 _UNFOLDING_CROPS = 128
@@ -211,6 +216,70 @@ def build_network(recipe: Recipe, skeleton: Skeleton, start: Weights | None) -> 
     else:
         network = start.build(skeleton)
     return accelerated(network, recipe.training)
+
+
+def finetune(
+    train_file: Path,
+    val_file: Path,
+    out: Path | None = None,
+    *,
+    start: str | Path = "w16-small",
+    images: Path | None = None,
+    val_images: Path | None = None,
+    skeleton: Path | None = None,
+    category: str | None = None,
+    merge_categories: bool = False,
+    input_wh: tuple[int, int] | None = None,
+    overrides: Iterable[str] = (),
+    resume: bool = False,
+    with_changes: bool = False,
+    report: Report = log,
+) -> Path:
+    """Fine-tune the weights `start` on the persons of `train_file`, by the recipe of `recipe_for`.
+
+    The arguments are those of `hrpose.finetune` (its `input_size` is `input_wh`), and `report`,
+    `resume` and `with_changes` those of `train`. Returns the path of the best weights. Raises
+    UserError for annotations, weights or values that cannot be trained; nothing is written then.
+    """
+    if input_wh is not None and not all(0 < v <= MAX_SIDE and v % 32 == 0 for v in input_wh):
+        raise UserError(
+            f"input_size {input_wh}: expected (width, height) in multiples of 32 up to {MAX_SIDE}, "
+            "such as (192, 256)",
+            code="option-invalid",
+        )
+    found = convert.read(weights.find_start(start))
+    annotations = read_annotations(train_file, category=category, merge_categories=merge_categories)
+    persons = annotations.persons()
+    if skeleton is not None:
+        persons = replace(persons, skeleton=complete_skeleton(persons.skeleton, skeleton))
+    license = "unknown" if found.metadata is None else found.metadata.license
+    recipe = recipe_for(
+        out.name if out else re.sub(r"[^\w-]+", "-", persons.skeleton.name),
+        Path(start),
+        found,
+        Data(
+            train=DataSet(annotations=train_file, images=images or train_file.parent / "images"),
+            val=DataSet(annotations=val_file, images=val_images or val_file.parent / "images"),
+            category=category,
+            merge_categories=merge_categories,
+            skeleton=skeleton,
+            description=f"{len(persons)} persons of {train_file.name}, starting from {start}",
+            license=f"unknown; that of {start}: {license}",
+        ),
+        persons,
+        input_wh,
+    )
+    given = recipe.model_dump(mode="json", exclude_defaults=True)
+    recipe = checked(given, overrides, Recipe, "the recipe")
+    return train(
+        recipe,
+        Path(),
+        out or Path("runs") / recipe.name,
+        resume or with_changes,
+        report,
+        persons if recipe.data.train.annotations == train_file else None,  # unless overridden
+        with_changes=with_changes,
+    )
 
 
 BATCH = 16
