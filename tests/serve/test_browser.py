@@ -427,12 +427,12 @@ def test_the_language_is_switched_and_kept(tab: Tab) -> None:
     page.click("[data-language=zh]")
     assert page.get_attribute("html", "lang") == "zh"
     assert "1 个人" in tab.summary()
-    assert page.inner_text("[data-t=threshold]") == "关键点分数阈值"
+    assert page.inner_text("[data-t=threshold]") == "关键点置信度下限"
     assert page.get_attribute("[data-language=zh]", "aria-pressed") == "true"
     page.reload()
-    page.wait_for_selector("text=将含有人物的图片拖到这里")
+    page.wait_for_selector("text=将含有人物的图片或视频拖到这里")
     page.click("[data-language=en]")
-    page.wait_for_selector("text=Drop an image of people here")
+    page.wait_for_selector("text=Drop images or clips of people here")
 
 
 def test_a_heatmap_lies_over_the_image(tab: Tab) -> None:

@@ -44,7 +44,7 @@ def create_app(service: Service, metrics: Metrics, token: str | None = None) -> 
         title="hrpose",
         version=__version__,
         description="Human poses in images.",
-        # The interactive pages load scripts from elsewhere; /openapi.json stays.
+        # FastAPI's pages load scripts from elsewhere; /docs is one of our own.
         docs_url=None,
         redoc_url=None,
     )
@@ -132,7 +132,7 @@ def _page() -> APIRouter:
     mimetypes.add_type("text/javascript", ".js")
     files = StaticFiles(packages=[("hrpose.serve", "page")])
 
-    @router.get("/page/{name}")
+    @router.get("/page/{name:path}")
     async def page_file(request: Request, name: str) -> Response:
         if "\0" in name:  # an error of the server in older versions of Starlette
             raise HTTPException(404)
@@ -143,6 +143,10 @@ def _page() -> APIRouter:
     @router.get("/")
     async def index(request: Request) -> Response:
         return await page_file(request, "index.html")
+
+    @router.get("/docs")
+    async def docs(request: Request) -> Response:
+        return await page_file(request, "docs.html")
 
     return router
 
@@ -348,15 +352,19 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def _problem(
-    status: int, error: str, reason: str, headers: dict[str, str] | None = None
+    status: int,
+    error: str,
+    reason: str,
+    headers: dict[str, str] | None = None,
+    cause: str | None = None,
 ) -> Response:
-    content = Problem(error=error, reason=reason).model_dump()
+    content = Problem(error=error, reason=reason, cause=cause).model_dump(exclude_none=True)
     return JSONResponse(content, status, headers)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    return _problem(error.status, error.code, error.reason, error.headers)
+    return _problem(error.status, error.code, error.reason, error.headers, error.cause)
 
 
 async def _invalid_query(request: Request, error: Exception) -> Response:

@@ -316,9 +316,9 @@ class Service:
             size = image_size(data, max_pixels=self.limits.max_pixels)
             image = self._estimator.image(data, boxes, size=size)
         except ImageError as error:
-            raise Refusal(422, "bad_image", str(error)) from error
+            raise Refusal(422, "bad_image", str(error), cause=error.code) from error
         except UserError as error:
-            raise Refusal(422, "bad_boxes", str(error)) from error
+            raise Refusal(422, "bad_boxes", str(error), cause=error.code) from error
         crops = [self.metadata.crop(box) for box in image.boxes]
         pixels = [image.cut(crop) for crop in crops]
         boxes_from = self.detector.name if boxes is None else "request"

@@ -44,16 +44,25 @@ class Limits:
 
 
 class Refusal(Exception):
-    """A request that is refused: HTTP status, a code for programs, a reason for people."""
+    """A request that is refused: HTTP status, a code for programs, a reason for people.
+
+    `cause` is the code of the UserError behind it, if one is.
+    """
 
     def __init__(
-        self, status: int, code: str, reason: str, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        code: str,
+        reason: str,
+        headers: Mapping[str, str] | None = None,
+        cause: str | None = None,
     ) -> None:
         super().__init__(reason)
         self.status = status
         self.code = code
         self.reason = reason
         self.headers = dict(headers or {})
+        self.cause = cause
 
 
 def busy() -> Refusal:

@@ -125,3 +125,6 @@ class Problem(BaseModel):
 
     error: str
     reason: str
+    cause: str | None = Field(
+        None, description="What is wrong with an image or its boxes: a code of hrpose's errors."
+    )

@@ -1,6 +1,6 @@
 // The boxes of the persons over the image: moved, resized, added and removed by pointer or keys.
 
-import { t } from "./words.js";
+import { t } from "./language.js";
 
 const CORNERS = { nw: [0, 0], ne: [1, 0], sw: [0, 1], se: [1, 1] };
 const LEAST = 8; // image pixels

@@ -6,7 +6,7 @@ import { render } from "./draw.js";
 import { readHeatmaps } from "./heatmaps.js";
 import { listPersons } from "./persons.js";
 import { Refused, fetchModels, fetchPoses, useToken } from "./server.js";
-import { detectorName, firstLanguage, keypointName, hasText, setLanguage, t } from "./words.js";
+import { detectorName, firstLanguage, keypointName, hasText, setLanguage, t } from "./language.js";
 
 const $ = (id) => document.getElementById(id);
 const canvas = $("canvas");

@@ -1,6 +1,6 @@
 // The list of persons: each keypoint with its name and score, for reading and for the keyboard.
 
-import { keypointName, t } from "./words.js";
+import { keypointName, t } from "./language.js";
 
 /** Fill `element`. `mark(person, keypoint)` is called with indices while a row has the pointer or
  * the focus, `mark(null)` afterwards. */

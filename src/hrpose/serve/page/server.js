@@ -1,10 +1,11 @@
 // Requests to the server of this page.
 
-/** A refusal: `code` chooses the text shown, `message` is the server's reason. */
+/** A refusal: `code`, or `cause` if there is one, chooses the text shown; `message` is the reason. */
 export class Refused extends Error {
-  constructor(code, reason, status = 0, retryAfter = 0) {
+  constructor(code, reason = "", { cause = null, status = 0, retryAfter = 0 } = {}) {
     super(reason);
     this.code = code;
+    this.causeCode = cause;
     this.status = status;
     this.retryAfter = retryAfter;
   }
@@ -18,7 +19,12 @@ export function useToken(value) {
 }
 
 export async function fetchModels() {
-  return await send("/v1/models", {});
+  return await send("/v1/models");
+}
+
+/** A JSON file of the server. */
+export async function fetchJson(path) {
+  return await send(path);
 }
 
 /** The poses in an image; without `boxes` the server's detector finds the persons. */
@@ -42,14 +48,14 @@ export async function fetchPoses(image, { boxes = null, heatmaps = false, flipTe
   }
 }
 
-async function send(path, request) {
+async function send(path, request = {}) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   let answer;
   try {
     answer = await fetch(path, { ...request, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused("noServer", "");
+    throw new Refused("noServer");
   }
   if (answer.ok) return await answer.json();
   let problem = {};
@@ -57,5 +63,7 @@ async function send(path, request) {
     problem = await answer.json();
   } catch { /* a proxy answered, without JSON */ }
   const retryAfter = Number(answer.headers.get("Retry-After")) || 0;
-  throw new Refused(problem.error ?? "refused", problem.reason ?? "", answer.status, retryAfter);
+  throw new Refused(problem.error ?? "refused", problem.reason ?? "", {
+    cause: problem.cause, status: answer.status, retryAfter,
+  });
 }

@@ -1,72 +1,147 @@
-// Every text of the page in English and Chinese, and the names of keypoints.
+// Every text of the page in English and Chinese. docs/reference/glossary.md has the terms.
 
-const WORDS = {
+export const WORDS = {
   en: {
     language: "Language",
+    links: "Links",
     stage: "Image",
     panel: "Settings and results",
-    drop: "Drop an image of people here",
-    dropMore: "or paste one. It is sent to this server only, and not stored.",
-    choose: "Choose an image",
-    chooseOther: "New image",
+    drop: "Drop images or clips of people here",
+    dropMore: "or paste them. They are sent to this server only, and not stored.",
+    choose: "Choose files",
+    chooseOther: "Add files",
     camera: "Camera",
     stop: "Stop",
-    threshold: "Keypoint score threshold",
-    minScore: "Pose score at least",
+    examples: "Or try an example",
+    exampleOf: "{title}. Source: {source}. {license}",
+    results: "Results",
+    threshold: "Keypoint confidence at least",
+    minScore: "Pose confidence at least",
     heatmap: "Heatmap",
     noHeatmap: "None",
     allKeypoints: "All keypoints",
     strength: "Heatmap opacity",
     show: "Show",
     skeletons: "Skeletons",
-    boxes: "Boxes",
+    boxes: "Person boxes",
     names: "Names",
+    model: "Model",
     flipTest: "Flip test",
-    add: "Add a person box",
-    boxHelp: "Drag a box to move it, a corner to resize it. On the keyboard, arrows move it, Shift and arrows resize it, Delete removes it.",
+    flipTestHelp: "averages with the mirror image: better, and slower",
+    tools: "Person boxes",
+    add: "Add a box",
+    undo: "Undo",
+    redo: "Redo",
+    detectAgain: "Boxes of the detector again",
+    boxHelp: "Select a box to move it, resize it by its corners, or remove it. On the keyboard, Tab selects, arrows move, Shift and arrows resize, Delete removes, Ctrl and Z undoes.",
+    strip: "Images",
+    frames: "Reading {name}: image {n} of {of}",
+    removeItem: "Remove {name}",
+    itemPersons: "{name}: persons: {persons}",
+    itemWaiting: "{name}: waiting",
     left: "left",
     right: "right",
     sides: "as the person's own sides",
     json: "Save as JSON",
+    jsonAll: "All as JSON",
     png: "Save as PNG",
     tokenTitle: "This server requires a token",
     token: "Token",
     tokenUse: "Continue",
     cancel: "Cancel",
+    close: "Close",
     working: "Working …",
-    none: "No person detected. Add a person box to mark one, or accept lower pose scores.",
+    none: "No person detected. Add a box to mark one, or accept lower pose confidences.",
     one: "1 person, {keypoints} keypoints",
     many: "{persons} people, {keypoints} keypoints",
-    detectedBy: "Boxes: {by}",
+    detectedBy: "Person boxes: {by}",
     byYou: "drawn by you",
+    shrunk: "Sent at {width} by {height} pixels; keypoints are in pixels of the original, {fullWidth} by {fullHeight}.",
     person: "Person {n}",
     boxOf: "Box of person {n}: {w} by {h} pixels at {x}, {y}",
     remove: "Remove the box of person {n}",
     keypointColumn: "Keypoint",
-    scoreColumn: "Score",
+    scoreColumn: "Confidence",
+    card: "Model card",
+    cardTitle: "Model card of {name}",
+    network: "Network",
+    input: "Input",
+    inputSize: "{width} by {height} pixels (width by height)",
+    keypoints: "Keypoints",
+    codec: "Decoding",
+    engine: "Runs on",
+    detector: "Person detector",
+    scores: "Results",
+    trainingData: "Training data",
+    license: "License of the weights",
+    code: "Code",
+    codeLicense: "hrpose {version}, Apache License 2.0",
+    notStated: "not stated",
+    api: "API",
+    apiTitle: "HTTP API",
+    apiLead: "The address of this server is also for programs. All of this page is in {file}, in the format of OpenAPI.",
+    apiBack: "To the page",
+    apiTry: "Example",
+    apiOptions: "Options",
+    apiOptionsMore: "as fields of the form, or in the query",
+    apiAnswers: "Answers",
+    apiFields: "Fields",
+    apiName: "Name",
+    apiType: "Type",
+    apiDefault: "Default",
+    apiMeaning: "Meaning",
+    apiStatus: "Status",
+    apiErrors: "Errors",
+    apiErrorsMore: "Errors are JSON with a code for programs and a reason for people.",
+    apiToken: "This server requires a token: send it in the header Authorization.",
     unreadable: "This browser cannot display the file.",
+    clipUnreadable: "This browser cannot play the clip. Convert it to MP4 (H.264) or WebM.",
+    tooMany: "Only {n} images are kept at a time. Remove some to add others.",
     noServer: "The server cannot be reached.",
     noCamera: "The camera cannot be used.",
     cameraGone: "The camera sends no more images. Check that it is plugged in.",
     insecure: "The camera cannot be used: browsers allow it only over https or on localhost.",
-    bad_image: "The server cannot read this image.",
-    too_large: "This file is too large.",
-    busy: "The server is busy. Try again in a moment.",
-    wrong_token: "The token is missing or wrong.",
     refused: "The server refused the request.",
+    // The server's codes, and those of hrpose's errors behind them.
+    bad_boxes: "A person box cannot be used.",
+    bad_form: "The request cannot be read. Reload the page.",
+    bad_image: "This is not an image that the server can read.",
+    bad_options: "An option is not accepted. Reload the page.",
+    bad_request: "The request cannot be read. Reload the page.",
+    broken: "The server failed. Its log says why.",
+    broken_off: "The connection broke off. Try again.",
+    busy: "The server is busy. Try again in a moment.",
+    empty: "The file is empty.",
+    not_allowed: "The server does not allow this request.",
+    not_found: "The server does not have this address.",
+    other_site: "The request came from another site.",
+    too_large: "This file is too large for the server.",
+    too_slow: "The upload took too long. Try again, or with a smaller file.",
+    wrong_token: "The token is missing or wrong.",
+    wrong_type: "The request cannot be read. Reload the page.",
+    "boxes-invalid": "A person box lies outside the image, or is not as it must be.",
+    "file-too-large": "This file is too large for the server.",
+    "image-damaged": "This image is damaged or cut off. Copy or download it again.",
+    "image-too-large": "This image has more pixels than the server accepts. Make it smaller.",
+    "image-unsupported": "This is not an image that the server can read. Convert it to JPEG or PNG.",
+    "package-missing": "The server lacks a package to read this kind of image. Convert it to JPEG or PNG.",
   },
   zh: {
     language: "语言",
+    links: "链接",
     stage: "图片",
     panel: "设置与结果",
-    drop: "将含有人物的图片拖到这里",
-    dropMore: "也可以直接粘贴。图片只发送到本服务器，不会保存。",
-    choose: "选择图片",
-    chooseOther: "换一张图片",
+    drop: "将含有人物的图片或视频拖到这里",
+    dropMore: "也可以直接粘贴。文件只发送到本服务器，不会保存。",
+    choose: "选择文件",
+    chooseOther: "添加文件",
     camera: "摄像头",
     stop: "停止",
-    threshold: "关键点分数阈值",
-    minScore: "人物姿态分数下限",
+    examples: "或者试试示例图片",
+    exampleOf: "{title}。来源：{source}。{license}",
+    results: "结果",
+    threshold: "关键点置信度下限",
+    minScore: "姿态置信度下限",
     heatmap: "热图",
     noHeatmap: "无",
     allKeypoints: "全部关键点",
@@ -75,111 +150,121 @@ const WORDS = {
     skeletons: "骨架",
     boxes: "人体框",
     names: "名称",
+    model: "模型",
     flipTest: "翻转测试",
+    flipTestHelp: "与镜像图片的结果取平均：更准，也更慢",
+    tools: "人体框",
     add: "添加人体框",
-    boxHelp: "拖动人体框可移动，拖动角点可调整大小。键盘：方向键移动，Shift 加方向键调整大小，Delete 删除。",
+    undo: "撤销",
+    redo: "重做",
+    detectAgain: "恢复检测到的人体框",
+    boxHelp: "选中人体框后可以移动，拖动四角调整大小，或将其删除。键盘：Tab 选中，方向键移动，Shift 加方向键调整大小，Delete 删除，Ctrl 加 Z 撤销。",
+    strip: "图片列表",
+    frames: "正在读取 {name}：第 {n} 张，共 {of} 张",
+    removeItem: "移除 {name}",
+    itemPersons: "{name}：{persons} 个人",
+    itemWaiting: "{name}：等待处理",
     left: "左",
     right: "右",
     sides: "以人物自身为准",
     json: "保存为 JSON",
+    jsonAll: "全部保存为 JSON",
     png: "保存为 PNG",
     tokenTitle: "此服务器需要令牌",
     token: "令牌",
     tokenUse: "继续",
     cancel: "取消",
+    close: "关闭",
     working: "处理中 …",
-    none: "未检测到人。可以手动添加人体框，或降低姿态分数下限。",
+    none: "未检测到人。可以添加人体框，或降低姿态置信度下限。",
     one: "1 个人，{keypoints} 个关键点",
     many: "{persons} 个人，{keypoints} 个关键点",
     detectedBy: "人体框来源：{by}",
     byYou: "手动绘制",
+    shrunk: "以 {width} x {height} 像素发送；关键点坐标仍以原图（{fullWidth} x {fullHeight}）的像素为单位。",
     person: "人物 {n}",
     boxOf: "人物 {n} 的人体框：宽 {w}、高 {h} 像素，位于 {x}, {y}",
     remove: "删除人物 {n} 的人体框",
     keypointColumn: "关键点",
-    scoreColumn: "分数",
+    scoreColumn: "置信度",
+    card: "模型说明卡",
+    cardTitle: "{name} 的模型说明卡",
+    network: "网络",
+    input: "输入",
+    inputSize: "{width} x {height} 像素（宽 x 高）",
+    keypoints: "关键点",
+    codec: "解码",
+    engine: "运行于",
+    detector: "人体检测器",
+    scores: "成绩",
+    trainingData: "训练数据",
+    license: "权重的许可",
+    code: "代码",
+    codeLicense: "hrpose {version}，Apache License 2.0 许可",
+    notStated: "未注明",
+    api: "API 文档",
+    apiTitle: "HTTP API 文档",
+    apiLead: "程序也可以使用本服务器的地址。本页的全部内容都在 {file} 里，格式为 OpenAPI；其中的说明为英文。",
+    apiBack: "返回页面",
+    apiTry: "示例",
+    apiOptions: "选项",
+    apiOptionsMore: "作为表单字段，或放在查询参数里",
+    apiAnswers: "响应",
+    apiFields: "字段",
+    apiName: "名称",
+    apiType: "类型",
+    apiDefault: "默认值",
+    apiMeaning: "含义",
+    apiStatus: "状态码",
+    apiErrors: "错误",
+    apiErrorsMore: "错误以 JSON 返回：一个供程序使用的代码，一句给人看的原因。",
+    apiToken: "此服务器需要令牌：请放在请求头 Authorization 里。",
     unreadable: "此浏览器无法显示该文件。",
+    clipUnreadable: "此浏览器无法播放该视频，请转换为 MP4（H.264）或 WebM。",
+    tooMany: "最多同时保留 {n} 张图片。请先移除一些。",
     noServer: "无法连接服务器。",
     noCamera: "无法使用摄像头。",
     cameraGone: "摄像头不再传来画面，请检查是否已连接。",
     insecure: "无法使用摄像头：浏览器只允许在 https 或 localhost 下使用。",
-    bad_image: "服务器无法读取这张图片。",
-    too_large: "文件太大。",
-    busy: "服务器繁忙，请稍后再试。",
-    wrong_token: "令牌缺失或错误。",
     refused: "服务器拒绝了请求。",
+    bad_boxes: "有一个人体框无法使用。",
+    bad_form: "请求无法读取，请重新加载页面。",
+    bad_image: "服务器无法把它当作图片读取。",
+    bad_options: "有一个选项不被接受，请重新加载页面。",
+    bad_request: "请求无法读取，请重新加载页面。",
+    broken: "服务器出错，原因见服务器日志。",
+    broken_off: "连接中断，请重试。",
+    busy: "服务器繁忙，请稍后再试。",
+    empty: "文件是空的。",
+    not_allowed: "服务器不允许这个请求。",
+    not_found: "服务器没有这个地址。",
+    other_site: "请求来自其他网站。",
+    too_large: "文件超过了服务器允许的大小。",
+    too_slow: "上传时间过长，请重试，或换一个更小的文件。",
+    wrong_token: "令牌缺失或错误。",
+    wrong_type: "请求无法读取，请重新加载页面。",
+    "boxes-invalid": "有一个人体框在图片之外，或不符合要求。",
+    "file-too-large": "文件超过了服务器允许的大小。",
+    "image-damaged": "图片已损坏或不完整，请重新复制或下载。",
+    "image-too-large": "图片的像素数超过了服务器的上限，请缩小后再试。",
+    "image-unsupported": "服务器无法读取这种文件，请转换为 JPEG 或 PNG。",
+    "package-missing": "服务器缺少读取这种图片所需的软件包，请转换为 JPEG 或 PNG。",
   },
 };
 
-const KEYPOINTS_ZH = {
+export const KEYPOINTS_ZH = {
   nose: "鼻子", eye: "眼", ear: "耳", shoulder: "肩", elbow: "肘", wrist: "腕", hip: "髋",
   knee: "膝", ankle: "踝", pelvis: "骨盆", thorax: "胸", upper_neck: "颈", neck: "颈",
   head_top: "头顶", head: "头",
 };
 
 // The server's names of the shipped detectors; others are shown as they are.
-const DETECTORS = {
+export const DETECTORS = {
   en: {
     "builtin": "built-in detector",
   },
   zh: {
-    "builtin": "内置人体检测模型",
+    "builtin": "内置人体检测器",
     "the full image": "整张图片",
   },
 };
-
-let language = "en";
-
-/** The stored language, else the browser's. */
-export function firstLanguage() {
-  let stored = null;
-  try {
-    stored = localStorage.getItem("hrpose.language");
-  } catch { /* private windows may forbid it */ }
-  if (stored in WORDS) return stored;
-  return (navigator.language || "").toLowerCase().startsWith("zh") ? "zh" : "en";
-}
-
-/** Set the language, and the text of every element with a `data-t`. */
-export function setLanguage(chosen, { store = false } = {}) {
-  language = chosen;
-  if (store) {
-    try {
-      localStorage.setItem("hrpose.language", chosen);
-    } catch { /* then it lasts until the page is closed */ }
-  }
-  document.documentElement.lang = chosen;
-  for (const element of document.querySelectorAll("[data-t]")) {
-    element.textContent = t(element.dataset.t);
-  }
-  for (const element of document.querySelectorAll("[data-t-label]")) {
-    element.setAttribute("aria-label", t(element.dataset.tLabel));
-  }
-  for (const button of document.querySelectorAll("[data-language]")) {
-    button.setAttribute("aria-pressed", String(button.dataset.language === chosen));
-  }
-}
-
-/** The text of a key, with its {names} filled in. */
-export function t(key, values = {}) {
-  const text = WORDS[language][key] ?? key;
-  return text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
-}
-
-export function hasText(key) {
-  return key in WORDS.en;
-}
-
-/** `left_elbow` in the chosen language. */
-export function keypointName(name) {
-  const plain = name.replaceAll("_", " ");
-  if (language !== "zh") return plain;
-  const [, side, part] = name.match(/^(left|right)_(.+)$/) ?? [null, "", name];
-  const known = KEYPOINTS_ZH[part];
-  if (!known) return plain;
-  return { left: "左", right: "右", "": "" }[side] + known;
-}
-
-export function detectorName(name) {
-  return DETECTORS[language][name] ?? name;
-}
