@@ -194,8 +194,8 @@ def test_every_error_has_its_line(minimal: Path) -> None:
         (b"name: [", "YAML"),
         (b"name: \xff\n", "YAML"),
         (b"name: !!python/object/apply:os.getpid []\n", "YAML"),
-        (b"name: " + b"[" * 101, "100 deep"),
-        (b"#" * 10_000_001, "10,000,000 bytes"),
+        (b"name: " + b"[" * 101, "at most 50"),
+        (b"#" * 10_000_001, "1,000,000 bytes"),
         (b"name: test\n", "network"),
     ],
 )

@@ -134,7 +134,7 @@ def load_job(folder: Path) -> Job | None:
         document = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
     kinds = {"id": str, "place": str, "images": int, "partition": int, "settings": dict}
     if not isinstance(document, dict) or document.get("version") != VERSION:

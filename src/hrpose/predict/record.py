@@ -31,7 +31,7 @@ SUFFIXES = {"coco": ".json", "csv": ".csv", "parquet": ".parquet"}
 # More than a frame with 10,000 persons of 133 keypoints has.
 MAX_LINE = 64_000_000
 # What a line that is JSON but no record can raise.
-_DAMAGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+_DAMAGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 
 Kind = Literal["images", "clip"]
 STATUSES = (OK, NO_PERSONS, FAILED)

@@ -178,13 +178,19 @@ def _stored(
     try:
         # Keys that a later version has added have their defaults.
         parsed = kind.model_validate(json.loads(recipe))
+        return parsed, json.loads(data), json.loads(changes)
     except ValidationError as error:
         raise UserError(
             f"{out}: expected a checkpoint of this version's recipes, found one with other keys "
             f"({error.error_count()}); resume it with the version that wrote it",
             code="resume-mismatch",
         ) from error
-    return parsed, json.loads(data), json.loads(changes)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{out}: expected a checkpoint with its recipe and data as JSON, found another "
+            f"({error}); resume from one that `hrpose train` wrote",
+            code="resume-mismatch",
+        ) from error
 
 
 def _of_metadata(before: AnyMetadata | None, now: AnyMetadata) -> Iterator[Change]:
