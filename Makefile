@@ -12,8 +12,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test quick check docs format fuzz bench dist lock lowest model person-detector
 
-demo: .venv-demo/installed  ## draw the poses of the people in examples/ into out/demo, without PyTorch
-	.venv-demo/bin/hrpose predict examples/*.jpg --out out/demo --overwrite
+demo: .venv-demo/installed  ## draw the poses of the people in examples/people into out/demo, without PyTorch
+	.venv-demo/bin/hrpose predict examples/people --out out/demo --overwrite
 
 # One thread for each of the processes, which share the cores.
 test: .venv/installed

@@ -1,0 +1,184 @@
+"""Make every image of the README and the documentation that depends on the model again.
+
+    python -m tools.images [NAME ...]
+
+NAMES are those of `ALL` below, by default all. `explain` and `server` are taken with Chromium
+by Playwright, from the pages as they are; `how` are the figures of "How HRNet works". Look at them
+before they are committed.
+"""
+
+import argparse
+import io
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+import hrpose
+import tools.figures.__main__ as how
+from hrpose.io import write_atomically
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES, OUT = ROOT / "examples", ROOT / "docs" / "images"
+PEOPLE = EXAMPLES / "people"
+
+HEIGHT = 480  # of drawn images, in pixels
+CLIP_WIDTH, CLIP_STEP = 640, 2  # of the animation; every second frame of 30 a second
+
+Pixels = NDArray[np.uint8]
+
+
+def demo() -> None:
+    """People whom the model gets right, side by side."""
+    _drawn(["walking.jpg", "balancing.jpg"], PEOPLE, "demo.jpg")
+
+
+def failures() -> None:
+    """Portraits, which it gets wrong."""
+    _drawn(["astronaut.jpg", "grace_hopper.jpg"], EXAMPLES, "failures.jpg")
+
+
+def _drawn(names: Sequence[str], folder: Path, out: str) -> None:
+    estimator = hrpose.load(exact=True)
+    tiles = [_high(estimator(folder / name).draw(), HEIGHT) for name in names]
+    _write(out, Image.fromarray(np.concatenate(tiles, axis=1)), "JPEG", quality=85, optimize=True)
+
+
+def clip() -> None:
+    """A tracked clip as an animation."""
+    frames, times = [], []
+    for number, (frame, poses) in enumerate(hrpose.track(EXAMPLES / "walking.mp4")):
+        if number % CLIP_STEP == 0:
+            image = Image.fromarray(poses.draw(frame.image))
+            height = round(image.height * CLIP_WIDTH / image.width)
+            frames.append(image.resize((CLIP_WIDTH, height), Image.Resampling.LANCZOS))
+            times.append(frame.time)
+    lasting = np.diff([*times, 2 * times[-1] - times[-2]])
+    _write(
+        "clip.webp",
+        frames[0],
+        "WEBP",
+        save_all=True,
+        append_images=frames[1:],
+        duration=[round(1000 * seconds) for seconds in lasting],
+        loop=0,
+        quality=55,
+        method=6,
+    )
+
+
+def explain() -> None:
+    """Two sections of the page that `hrpose explain` writes."""
+    with tempfile.TemporaryDirectory() as folder, _browser() as browser:
+        image = str(PEOPLE / "walking.jpg")
+        _run("explain", image, "--out", folder, "--keypoint", "left_elbow")
+        (page_file,) = Path(folder).glob("*.html")
+        page = browser.new_page(viewport={"width": 1000, "height": 900})
+        page.goto(page_file.as_uri())
+        parts = [
+            Image.open(io.BytesIO(page.locator("section").filter(has_text=text).first.screenshot()))
+            for text in ("The flip test", "pixel by pixel:")
+        ]
+        whole = Image.new("RGB", (max(p.width for p in parts), sum(p.height for p in parts)))
+        for number, part in enumerate(parts):
+            whole.paste(part, (0, sum(p.height for p in parts[:number])))
+        _write("explain.jpg", whole, "JPEG", quality=80, optimize=True)
+
+
+def server() -> None:
+    """The page of `hrpose serve` with an image."""
+    with _server() as url, _browser() as browser:
+        page = browser.new_page(viewport={"width": 1240, "height": 790})
+        page.goto(url)
+        page.wait_for_selector("#keypoint option:nth-child(3)", state="attached")
+        page.locator("input[type=file]").first.set_input_files(PEOPLE / "two-people.jpg")
+        page.wait_for_selector("#panel:not([hidden])")
+        page.wait_for_selector("#stage[aria-busy=false]")
+        page.wait_for_timeout(500)
+        image = Image.open(io.BytesIO(page.screenshot()))
+        _write("server.jpg", image.convert("RGB"), "JPEG", quality=85, optimize=True)
+
+
+ALL = {
+    "demo": demo,
+    "failures": failures,
+    "clip": clip,
+    "explain": explain,
+    "server": server,
+    "how": how.main,
+}
+
+
+def _high(image: Pixels, height: int) -> Pixels:
+    width = round(image.shape[1] * height / image.shape[0])
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(resized)
+
+
+def _write(name: str, image: Image.Image, kind: str, **options: Any) -> None:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    write_atomically(OUT / name, buffer.getvalue())
+    print(f"{len(buffer.getvalue()) / 1000:7.1f} kB  {name}")
+
+
+def _run(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "hrpose", *arguments], check=True)
+
+
+@contextmanager
+def _server() -> Iterator[str]:
+    """The address of a server, while it runs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    process = subprocess.Popen([sys.executable, "-m", "hrpose", "serve", "--port", port])
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(240):
+            try:
+                with urlopen(f"{url}/healthz"):
+                    break
+            except OSError:
+                time.sleep(0.25)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def _browser() -> Iterator[Any]:
+    """Chromium, as the tests start it."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--headless", "--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+def main() -> None:
+    """Read the command line and make the images."""
+    parser = argparse.ArgumentParser(description="Make the images of the documentation.")
+    parser.add_argument("names", nargs="*", choices=[*ALL, []], metavar="NAME")
+    for name in parser.parse_args().names or ALL:
+        ALL[name]()
+
+
+if __name__ == "__main__":
+    main()
