@@ -1,5 +1,6 @@
 """The reference of the command line, generated from the commands."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,13 +48,30 @@ def _section(command: Any, context: Any) -> str:
         *(line.strip() for line in (command.epilog or "").split("\n\n")[1:]),
         "```",
         "",
-        "| | |",
-        "|---|---|",
+        '<div class="options" markdown>',
+        "",
     ]
+    for panel, entries in _panels(command, context).items():
+        lines += [f"**{panel}**", ""]
+        for name, text in entries:
+            lines += [f"`{name}`", f":   {text}", ""]
+    return "\n".join([*lines, "</div>", ""])
+
+
+def _panels(command: Any, context: Any) -> dict[str, list[tuple[str, str]]]:
+    """The (name, help) of each argument and option, by the panel of the help that has it."""
+    panels: dict[str, list[tuple[str, str]]] = {}
     for parameter in command.params:
         record = parameter.get_help_record(context)
         if record is None:
             continue
-        name, text = (" ".join(part.split()).replace("|", r"\|") for part in record)
-        lines.append(f"| `{name}` | {text} |")
-    return "\n".join([*lines, ""])
+        name, text = (" ".join(part.split()) for part in record)
+        usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
+        panel = getattr(parameter, "rich_help_panel", None) or usual
+        panels.setdefault(panel, []).append((_without_type(name), text))
+    return panels
+
+
+def _without_type(name: str) -> str:
+    """`--out DIR` as it is, but `--weights` of `--weights <str>`: the text says what it takes."""
+    return re.sub(r" <(str|path|bool|int|float|(int|float) range|list\[\w+\])>", "", name)

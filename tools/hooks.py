@@ -22,8 +22,17 @@ ROOT = Path(__file__).resolve().parents[1]
 ADOPTED = {
     "CHANGELOG.md": "changelog.md",
     "benchmarks/RESULTS.md": "benchmarks.md",
+    "benchmarks/TRACKING.md": "benchmarks-tracking.md",
+    "benchmarks/SERVER.md": "benchmarks-server.md",
     "examples/README.md": "examples.md",
 }
+
+# How much more a word counts in the search where users look, than in decisions and history.
+WEIGHTS = {
+    "guide/questions": 4, "guide/": 3, "index": 3, "how-it-works": 2, "zh/": 2, "reference/cli": 0.3,
+    "reference/": 0.2, "models/history/": 0.1, "decisions/": 0.1, "changelog": 0.1,
+    "benchmarks": 0.2, "architecture": 0.3,
+}  # fmt: skip
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -38,8 +47,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Rewrite links out of docs/ to their page of the site; without one, keep only the text."""
+    """Rewrite links out of docs/ to their page of the site; without one, keep only the text.
+
+    The page also gets its weight in the search.
+    """
     here = page.file.src_uri
+    for start, weight in WEIGHTS.items():
+        if here.startswith(start):
+            page.meta.setdefault("search", {"boost": weight})
     origin = {page: source for source, page in ADOPTED.items()}.get(here, f"docs/{here}")
 
     def rewritten(match: re.Match[str]) -> str:
@@ -62,7 +77,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Embed SVG drawings in the page, whose style sheet colors them for light and dark."""
+    """Embed SVG drawings, which the style sheet colors for light and dark.
+
+    Short words of code, such as options, are marked: they are not broken.
+    """
 
     def embedded(match: re.Match[str]) -> str:
         url = re.search(r'src="([^"]+)"', match[0])
@@ -75,6 +93,7 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
         drawing = drawing.replace("<svg ", f'<svg aria-label="{words[1]}" ', 1)
         return f'<div class="drawing">{drawing}</div>'
 
+    html = re.sub(r"<code>(?=[^<\n]{1,22}</code>)", '<code class="short">', html)
     return re.sub(r'<p><img [^>]*src="[^"]+\.svg"[^>]*></p>', embedded, html)
 
 
