@@ -79,21 +79,20 @@ def clip() -> None:
 
 
 def explain() -> None:
-    """Two sections of the page that `hrpose explain` writes."""
+    """The features of the branches on the page that `hrpose explain` writes, and one left out."""
     with tempfile.TemporaryDirectory() as folder, _browser() as browser:
         image = str(PEOPLE / "walking.jpg")
         _run("explain", image, "--out", folder, "--keypoint", "left_elbow")
         (page_file,) = Path(folder).glob("*.html")
         page = browser.new_page(viewport={"width": 1000, "height": 900})
         page.goto(page_file.as_uri())
-        parts = [
-            Image.open(io.BytesIO(page.locator("section").filter(has_text=text).first.screenshot()))
-            for text in ("The flip test", "pixel by pixel:")
-        ]
-        whole = Image.new("RGB", (max(p.width for p in parts), sum(p.height for p in parts)))
-        for number, part in enumerate(parts):
-            whole.paste(part, (0, sum(p.height for p in parts[:number])))
-        _write("explain.jpg", whole, "JPEG", quality=80, optimize=True)
+        shown = ("svg.features", "section:nth-of-type(5) .figures")
+        parts = [Image.open(io.BytesIO(page.locator(part).screenshot())) for part in shown]
+        width, height = max(p.width for p in parts), sum(p.height for p in parts) + 40
+        whole = Image.new("RGB", (width, height), "white")
+        whole.paste(parts[0], (0, 0))
+        whole.paste(parts[1], (0, parts[0].height + 40))
+        _write("explain.jpg", whole, "JPEG", quality=85, optimize=True)
 
 
 def server() -> None:

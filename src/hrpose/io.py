@@ -357,7 +357,7 @@ def _replaced_in_safetensors(content: bytes, texts: Mapping[str, str | None]) ->
 def _texts_of_onnx(content: Bytes) -> dict[str, str]:
     return {
         key: value
-        for number, _, start, end in _fields(content, 0, len(content))
+        for number, _, start, end in protobuf_fields(content, 0, len(content))
         if number == _METADATA_PROPS
         for key, value in [_entry(content, start, end)]
     }
@@ -367,13 +367,15 @@ def _replaced_in_onnx(content: bytes, texts: Mapping[str, str | None]) -> bytes:
     # A message is its fields one after the other, in any order.
     parts = [
         content[first:end]
-        for number, first, start, end in _fields(content, 0, len(content))
+        for number, first, start, end in protobuf_fields(content, 0, len(content))
         if number != _METADATA_PROPS or _entry(content, start, end)[0] not in texts
     ]
     for key, text in texts.items():
         if text is not None:
-            entry = _field(_ENTRY_KEY, key.encode()) + _field(_ENTRY_VALUE, text.encode())
-            parts.append(_field(_METADATA_PROPS, entry))
+            entry = protobuf_field(_ENTRY_KEY, key.encode()) + protobuf_field(
+                _ENTRY_VALUE, text.encode()
+            )
+            parts.append(protobuf_field(_METADATA_PROPS, entry))
     return b"".join(parts)
 
 
@@ -383,12 +385,12 @@ def _entry(content: Bytes, start: int, end: int) -> tuple[str, str]:
         raise ValueError(f"a text of {end - start} bytes")
     parts = {
         number: content[first:last].decode()
-        for number, _, first, last in _fields(content, start, end)
+        for number, _, first, last in protobuf_fields(content, start, end)
     }
     return parts.get(_ENTRY_KEY, ""), parts.get(_ENTRY_VALUE, "")
 
 
-def _fields(content: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+def protobuf_fields(content: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """The fields of the protobuf message from byte `at` to `end`.
 
     Of each its number, where it begins, and where its content begins and ends.
@@ -424,7 +426,8 @@ def _varint(content: Bytes, at: int) -> tuple[int, int]:
     raise ValueError("a number of more than 64 bits")
 
 
-def _field(number: int, content: bytes) -> bytes:
+def protobuf_field(number: int, content: bytes) -> bytes:
+    """A field of a protobuf message with this content."""
     return _digits(number << 3 | _WITH_LENGTH) + _digits(len(content)) + content
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hrpose.explain import figures, trace
+from hrpose.explain import PersonBox, figures, trace
 from hrpose.explain.trace import Trace
 from hrpose.session import open_session
 from tiny_weights import write_tiny_weights
@@ -15,7 +15,7 @@ from tiny_weights import write_tiny_weights
 def traced(folder: Path, image: NDArray[np.uint8]) -> Trace:
     session = open_session(write_tiny_weights(folder / "tiny.onnx"), threads=1)
     height, width = image.shape[:2]
-    return trace(session, image, np.array([0.0, 0, width, height]), "")
+    return trace(session, image, PersonBox(np.array([0.0, 0, width, height])))
 
 
 def test_a_keypoint_is_shown_on_its_own_pixel(

@@ -1,4 +1,4 @@
-"""`hrpose explain`: one page and its images, for any image, box and codec, in a browser too."""
+"""`hrpose explain`: one page for any image, box, codec and language, in a browser too."""
 
 import base64
 import io
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,17 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+import hrpose
 from hrpose.cli.main import app
 from hrpose.codec import CODECS, Codec
 from hrpose.errors import UserError
-from hrpose.explain import trace, write
-from hrpose.explain.page import report
+from hrpose.explain import LANGUAGES, PersonBox, trace, write
+from hrpose.explain.page import report, texts
 from hrpose.metadata import Calibration
 from hrpose.session import open_session
 from hrpose.skeleton import Skeleton
+from hrpose.skeletons import COCO_17
+from hrpose.weights import find
 from offline_page import opened
 from tiny_weights import METADATA, write_tiny_weights
 
@@ -87,25 +91,84 @@ def test_the_page_is_complete_and_self_contained(run: Run, tmp_path: Path) -> No
     page = page_in(tmp_path / "out")
     assert all(link.startswith("data:") for link in page.links)
     assert "<script" not in (tmp_path / "out/photo-explained.html").read_text(encoding="utf-8")
-    # 1 box, 1 crop, 2 inputs, 1 network, 17 heatmaps, 6 of the flip test, 1 keypoint, 3 on the
-    # way back, 1 pose, 1 of scores.
-    assert len(page.images) == 34
+    # The box, the crop, 2 inputs, 17 heatmaps, 6 of the flip test, the keypoint, 3 of the way back,
+    # and the pose.
+    assert len(page.images) == 32
     for drawn in page.images:
         data = base64.b64decode((drawn["src"] or "").partition(",")[2])
         with Image.open(io.BytesIO(data)) as opened:
             assert [str(value) for value in opened.size] == [drawn["width"], drawn["height"]]
         assert drawn["alt"]
     steps = re.findall(r"(?m)^(\d+)\. ", page.words)
-    assert [int(step) for step in steps] == list(range(1, 11))
+    # This network is no HRNet, so it has no step 5, without one branch.
+    assert [int(step) for step in steps] == [1, 2, 3, 4, *range(6, 12)]
     assert "The box was given." in page.words
-    out = tmp_path / "out"
-    assert sorted(path.name for path in out.iterdir()) == [
-        "photo-crop.png",
-        "photo-explained.html",
-        "photo-heatmaps.png",
-    ]
-    with Image.open(out / "photo-crop.png") as crop:
+    assert page.words.count("Exercise") == page.words.count("Answer") == 10
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo-explained.html"]
+
+
+def test_images_are_written_on_request(run: Run, tmp_path: Path) -> None:
+    assert run(image(tmp_path / "photo.jpg"), "--images").exit_code == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"photo-crop.png", "photo-explained.html", "photo-heatmaps.png"}
+    with Image.open(tmp_path / "out" / "photo-crop.png") as crop:
         assert crop.size == METADATA.input_wh
+
+
+def fields(text: str) -> set[str]:
+    """The names of the values in a text."""
+    return {name for _, name, _, _ in Formatter().parse(text) if name}
+
+
+def test_the_languages_say_the_same() -> None:
+    english, chinese = (texts(language) for language in LANGUAGES)
+    assert set(chinese) - set(english) == {"keypoints"}
+    assert chinese["keypoints"].keys() >= set(COCO_17.keypoints)
+    for section, named in english.items():
+        assert named.keys() == chinese[section].keys(), section
+        for name, text in named.items():
+            other = chinese[section][name]
+            assert fields(text) == fields(other), f"{section}.{name}"
+            assert text.count("\n\n") == other.count("\n\n"), f"{section}.{name}"
+
+
+def test_a_page_in_chinese(run: Run, tmp_path: Path) -> None:
+    weights = ("--weights", "w16-small", "--keypoint", "left_wrist", "--language", "zh")
+    ran = run(EXAMPLES / "astronaut.jpg", *weights)
+    assert ran.exit_code == 0, ran.output
+    html = (tmp_path / "out/astronaut-explained.html").read_text(encoding="utf-8")
+    assert '<html lang="zh">' in html
+    page = Page(html)
+    assert "左腕" in page.words
+    assert "{" not in page.words.partition("}</style>")[2]
+    # Of English there are names and formulas alone.
+    words = re.sub(r"\.\w+|[^\x00-\x7f]", " ", re.sub(r"<style>.*</style>", "", html, flags=re.S))
+    english = re.findall(r"\b(?:the|and|pixels?|heatmaps?|score)\b", re.sub(r"<[^>]*>", " ", words))
+    assert english == []
+
+
+def test_the_true_score_of_the_box(tmp_path: Path) -> None:
+    """It was written as 1 for every box."""
+    words = ["explain", EXAMPLES / "astronaut.jpg", "--out", tmp_path, "--weights", "w16-small"]
+    ran = CliRunner().invoke(app, list(map(str, words)))
+    assert ran.exit_code == 0, ran.output
+    found = hrpose.load("w16-small").image(EXAMPLES / "astronaut.jpg").box_scores
+    score = f"{float(found.max()):.3f}"
+    page = Page((tmp_path / "astronaut-explained.html").read_text(encoding="utf-8"))
+    assert f"The box's is {score}, the detector's." in page.words
+    assert f"* {score} (box) =" in page.words
+
+
+def test_the_features_are_on_the_page(run: Run, tmp_path: Path) -> None:
+    ran = run(EXAMPLES / "astronaut.jpg", "--weights", "w16-small")
+    assert ran.exit_code == 0, ran.output
+    html = (tmp_path / "out/astronaut-explained.html").read_text(encoding="utf-8")
+    # Stem, stages of 1, 1, 2, 3 and 4 branches, the sum, and the heatmaps.
+    assert html.count("<image href") == 1 + 1 + 2 + 3 + 4 + 1 + 1
+    assert "128 x 6 x 4 = 3,072" in html
+    assert len(html) < 2_500_000
+    steps = re.findall(r"<h2>(\d+)\. ", html)
+    assert [int(step) for step in steps] == list(range(1, 12))
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -113,8 +176,8 @@ def test_every_codec_explains_its_own_rule(tmp_path: Path, codec: str) -> None:
     metadata = replace(METADATA, codec=Codec(codec, sigma=1.2))
     session = open_session(write_tiny_weights(tmp_path / "tiny.onnx", metadata), threads=1)
     image = np.random.default_rng(0).integers(0, 256, (80, 64, 3), dtype=np.uint8)
-    explanation = report(trace(session, image, np.array([0.0, 0, 64, 80]), ""), "photo.jpg")
-    words = " ".join(paragraph for section in explanation.sections for paragraph in section.text)
+    explanation = report(trace(session, image, PersonBox(np.array([0.0, 0, 64, 80]))), "photo.jpg")
+    words = " ".join(section.text for section in explanation.sections)
     assert ("quarter offset" in words) == (codec == "gaussian")
     assert ("Newton" in words) == (codec != "gaussian")
     assert ("whole pixel to the right" in words) == (codec != "udp")
@@ -125,8 +188,10 @@ def test_scores_mean_something_else_with_a_calibration(tmp_path: Path) -> None:
     for calibration, expected in ((None, True), (Calibration(2.0, 0.5), False)):
         metadata = replace(METADATA, calibration=calibration)
         session = open_session(write_tiny_weights(tmp_path / "tiny.onnx", metadata), threads=1)
-        explanation = report(trace(session, image, np.array([0.0, 0, 64, 80]), ""), "photo.jpg")
-        meaning = explanation.sections[-1].text[0]
+        explanation = report(
+            trace(session, image, PersonBox(np.array([0.0, 0, 64, 80]))), "photo.jpg"
+        )
+        meaning = explanation.sections[-1].text
         assert ("not a probability" in meaning) is expected
         assert ("carry a calibration" in meaning) is not expected
 
@@ -177,6 +242,7 @@ def test_the_largest_of_several_boxes(run: Run, tmp_path: Path) -> None:
         (["--box", "nan,2,3,4"], "boxes-invalid"),
         (["--box", "1,2,3,4", "--boxes", "x.json"], "option-conflict"),
         (["--keypoint", "tail"], "option-invalid"),
+        (["--language", "fr"], "option-invalid"),
     ],
 )
 def test_a_mistake_is_one_line(run: Run, tmp_path: Path, words: list[str], code: str) -> None:
@@ -211,10 +277,11 @@ def test_a_real_image_with_the_embedded_weights(run: Run, tmp_path: Path) -> Non
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("explained")
-    session = open_session(write_tiny_weights(folder / "tiny.onnx"), threads=1)
+    weights = find("w16-small")
     pixels = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
-    traced = trace(session, pixels, np.array([5.0, 5, 50, 80]), "The box was given.")
-    return write(traced, "<b>image</b>.jpg".replace("/", ""), folder).page
+    box = PersonBox(np.array([5.0, 5, 50, 80]))
+    traced = trace(open_session(weights, threads=1), pixels, box, weights=weights)
+    return write(traced, "<b>image</b>.jpg".replace("/", ""), folder)[0]
 
 
 @pytest.mark.browser
@@ -222,4 +289,4 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_shows_in_a_browser(browser: Any, page: Path, width: int, scheme: str) -> None:
     with opened(browser, page, width, scheme) as view:
-        assert view.locator("section").count() == 10
+        assert view.locator("section").count() == 11

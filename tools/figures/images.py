@@ -14,7 +14,7 @@ from hrpose import weights
 from hrpose.codec import Codec
 from hrpose.data.augmentation import Augmentation, half_body, photometric
 from hrpose.explain import figures
-from hrpose.explain.trace import Trace, trace
+from hrpose.explain.trace import PersonBox, Trace, trace
 from hrpose.geometry import Crop, warp
 from hrpose.image import read_image
 from hrpose.session import open_session
@@ -32,7 +32,7 @@ Pixels = NDArray[np.uint8]
 def all_of_them() -> Iterator[tuple[str, bytes]]:
     """(file name, content) of every image."""
     session = open_session(weights.find("w16-small"))
-    traced = trace(session, read_image(IMAGE), BOX, "", keypoint="nose")
+    traced = trace(session, read_image(IMAGE), PersonBox(BOX), keypoint="nose")
     yield "crop.webp", _webp(_shrunk(figures.crop_on_image(traced), 560))
     yield "aspect.webp", _webp(_aspect(traced))
     yield "targets.webp", _webp(_targets(traced))

@@ -409,10 +409,7 @@ def explain(
     weights: Weights = "w16-small",
     yes: Yes = False,
     box: Annotated[
-        str | None,
-        typer.Option(
-            help="The person's box: x,y,w,h in pixels of the image.", rich_help_panel=PERSONS
-        ),
+        str | None, typer.Option(help="The person's box: x,y,w,h.", rich_help_panel=PERSONS)
     ] = None,
     boxes: Annotated[
         Path | None,
@@ -426,14 +423,19 @@ def explain(
         str | None, typer.Option(help="The keypoint to show pixel by pixel, such as left_wrist.")
     ] = None,
     threshold: Threshold = THRESHOLD,
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for the page and its images.")
-    ] = Path("out"),
+    language: Annotated[
+        str, typer.Option(metavar="en|zh", help="Language of the page: English or Chinese.")
+    ] = "en",
+    images: Annotated[
+        bool, typer.Option("--images", help="Also write the crop and the heatmaps as PNG files.")
+    ] = False,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the page.")] = Path("out"),
 ) -> None:
-    """Explain how a pose is estimated: an HTML page with the box, crop, heatmaps and keypoints."""
+    """Explain how a pose is estimated, as an HTML page: crop, features, heatmaps, and exercises."""
     from hrpose.api import load
     from hrpose.explain import box_to_explain, trace, write
     from hrpose.image import read_image
+    from hrpose.weights import find
 
     if box is not None and boxes is not None:
         raise conflict("--box and --boxes: expected one of them, found both")
@@ -441,7 +443,7 @@ def explain(
     boxed = box is not None or boxes is not None
     _provide(yes, weights, None if boxed else detector)
     estimator = load(weights, detector="full-image" if boxed else detector, precision="fp32")
-    chosen_box, origin = box_to_explain(path, image, estimator, box, boxes)
-    traced = trace(estimator.session, image, chosen_box, origin, keypoint)
-    written = write(traced, path.name, out, threshold)
-    say(f"wrote {written.page} (open it in a browser)")
+    person = box_to_explain(path, image, estimator, box, boxes)
+    traced = trace(estimator.session, image, person, keypoint, find(weights))
+    for file in write(traced, path.name, out, threshold, language, images=images):
+        say(f"wrote {file}")

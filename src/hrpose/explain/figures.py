@@ -1,12 +1,14 @@
-"""The figures of an explanation: boxes and poses on the image, heatmaps, pixels, the network."""
+"""The figures of an explanation: boxes and poses on the image, features, heatmaps, pixels."""
 
 import math
+from collections.abc import Sequence
+from html import escape
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose.explain.trace import Floats, Trace
+from hrpose.explain.trace import Features, Floats, Trace
 from hrpose.geometry import Crop, transform
 from hrpose.poses import Poses
 from hrpose.skeleton import Color
@@ -21,9 +23,9 @@ from hrpose.viz.grids import (
     color_map,
     enlarged,
     extent,
-    shortened,
     write,
 )
+from hrpose.viz.html import source
 
 # The longer side of a figure in pixels.
 LONG_SIDE = 840
@@ -241,64 +243,79 @@ def pixels(trace: Trace, heatmap: Floats, *, arrow: bool = False) -> NDArray[np.
     return canvas
 
 
-def score_bars(trace: Trace, threshold: float) -> NDArray[np.uint8]:
-    """Each keypoint's score as a bar in its color, and the threshold as a line."""
-    names = [name.replace("_", " ") for name in trace.metadata.skeleton.keypoints]
-    size, row, left, wide = 20, 32, 200, 560
-    canvas = np.full((row * len(names) + 24, left + wide + 90, 3), BACKGROUND, np.uint8)
+def feature_map(values: Floats) -> NDArray[np.uint8]:
+    """The mean over the channels of features (c, h, w), from their lowest value to their highest.
+
+    One pixel for each of theirs.
+    """
+    mean = values.mean(axis=0)
+    low, high = float(mean.min()), float(mean.max())
+    return color_map((mean - low) / max(high - low, 1e-9))
+
+
+def channels(values: Floats, count: int) -> list[tuple[int, NDArray[np.uint8]]]:
+    """The `count` channels of features (c, h, w) that vary most: their numbers, and each alone."""
+    order = np.argsort(-values.std(axis=(1, 2)), kind="stable")[:count]
+    return [(int(number), feature_map(values[number : number + 1])) for number in order]
+
+
+# The diagram of features: the longer side of an image, the steps between columns and rows, and the
+# space around, in units of the SVG.
+_SIDE, _STEP, _ROW, _TOP, _LEFT = 96, 150, 142, 34, 18
+
+
+def diagram(trace: Trace, features: Features, titles: Sequence[str], label: str) -> str:
+    """The features as SVG in HTML: a column for each stage, a row for each branch, and the flow."""
+    in_w, in_h = trace.metadata.input_wh
+    wide, tall = _SIDE * min(1, in_w / in_h), _SIDE * min(1, in_h / in_w)
+    shown = [*features.columns, (trace.direct.max(axis=0, keepdims=True),)]
+    lines, parts = [], []
+    for column, branches in enumerate(shown):
+        x = _LEFT + _STEP * column
+        parts.append(
+            f'<text class="head" x="{x + wide / 2:g}" y="16">{escape(titles[column])}</text>'
+        )
+        following = shown[column + 1] if column + 1 < len(shown) else ()
+        for branch, values in enumerate(branches):
+            y = _TOP + _ROW * branch
+            size = (len(trace.direct) if not following else len(values), *values.shape[1:])
+            parts.append(
+                f'<image href="{source(feature_map(values), ".png")}" x="{x:g}" y="{y:g}" '
+                f'width="{wide:g}" height="{tall:g}" preserveAspectRatio="none"/>'
+                f'<text x="{x + wide / 2:g}" y="{y + tall + 16:g}">'
+                f"{' x '.join(map(str, size))}</text>"
+            )
+            for target in range(len(following)):
+                new = target >= len(branches)
+                if new and branch < len(branches) - 1:
+                    continue
+                kind = "new" if new else "straight" if branch == target else "flow"
+                lines.append(
+                    f'<line class="{kind}" x1="{x + wide:g}" y1="{y + tall / 2:g}" '
+                    f'x2="{x + _STEP - 3:g}" y2="{_TOP + _ROW * target + tall / 2:g}"/>'
+                )
+    width = 2 * _LEFT + _STEP * (len(shown) - 1) + max(wide, 84)
+    height = _TOP + _ROW * (len(features.columns[4]) - 1) + tall + 26
+    return (
+        f'<div class="wide"><svg class="features" viewBox="0 0 {width:g} {height:g}" role="img" '
+        f'aria-label="{escape(label)}">{"".join(lines + parts)}</svg></div>'
+    )
+
+
+def score_bars(trace: Trace, names: Sequence[str], threshold: float, caption: str) -> str:
+    """Each keypoint's score as a bar in its color, and the threshold as a line, as HTML."""
+    rows = []
     colors = keypoint_colors(trace.metadata.skeleton)
-    for index, (name, color) in enumerate(zip(names, colors, strict=True)):
-        y = 12 + index * row
-        score = float(trace.poses.keypoints[0, index, 2])
-        shown: Color = color if score >= threshold else (96, 100, 112)
-        write(canvas, (16, y + 3), shortened(name, size, left - 24), size, rim=None)
-        canvas[y + 6 : y + row - 6, left : left + wide] = (40, 44, 54)
-        canvas[y + 6 : y + row - 6, left : left + round(wide * score)] = shown
-        write(canvas, (left + wide + 14, y + 3), f"{score:.2f}", size, rim=None)
-    x = left + wide * threshold
-    _dashed(canvas, (x, 8), (x, canvas.shape[0] - 8), 2.5, PAPER, 6)
-    return canvas
-
-
-def network(trace: Trace) -> NDArray[np.uint8]:
-    """A diagram of HRNet: four parallel branches that exchange their features."""
-    canvas = np.full((476, 1080, 3), BACKGROUND, np.uint8)
-    width, height = trace.metadata.input_wh
-    tops, lefts = (60, 190, 305, 405), (150, 370, 590, 810)
-    tall, wide = (84, 64, 50, 40), (150, 116, 92, 72)
-    gray: Color = (120, 128, 146)
-    for stage in range(4):
-        for branch in range(stage + 1):
-            center = (lefts[stage] + 75, tops[branch] + tall[branch] / 2)
-            if stage < 3:
-                for target in range(stage + 2):
-                    start = (lefts[stage] + 75 + wide[branch] / 2 + 6, center[1])
-                    end = (
-                        lefts[stage + 1] + 75 - wide[target] / 2 - 6,
-                        tops[target] + tall[target] / 2,
-                    )
-                    straight = target == branch
-                    _arrow(canvas, start, end, 3.4 if straight else 1.8, gray)
-            corner = (round(center[0] - wide[branch] / 2), tops[branch])
-            shade = (LEFT, (48, 132, 205), (64, 108, 160), (70, 88, 122))[branch]
-            far = (corner[0] + wide[branch], corner[1] + tall[branch])
-            cv2.rectangle(canvas, corner, far, shade, -1)
-        _centered(canvas, f"stage {stage + 1}", (lefts[stage] + 75, 32), 21, PAPER)
-    for branch in range(4):
-        part = 4 * 2**branch
-        words = f"{width // part} x {height // part}"
-        _centered(canvas, words, (lefts[3] + 75, tops[branch] + tall[branch] / 2), 17, PAPER)
-        under = (lefts[branch] + 75, tops[branch] + tall[branch] + 13)
-        _centered(canvas, f"1/{part}", under, 15, (150, 156, 170))
-    middle = tops[0] + tall[0] / 2
-    _centered(canvas, "crop", (52, middle - 12), 20, PAPER)
-    _centered(canvas, f"{width} x {height}", (52, middle + 14), 17, (150, 156, 170))
-    _arrow(canvas, (102, middle), (lefts[0] - 4, middle), 3.4, gray)
-    _arrow(canvas, (lefts[3] + 154, middle), (lefts[3] + 190, middle), 3.4, MIDDLE)
-    count = len(trace.metadata.skeleton)
-    _centered(canvas, f"{count}", (1036, middle - 12), 20, MIDDLE)
-    _centered(canvas, "heatmaps", (1036, middle + 14), 15, MIDDLE)
-    return canvas
+    for name, color, score in zip(names, colors, trace.poses.keypoints[0, :, 2], strict=True):
+        paint = f"rgb{tuple(int(value) for value in color)}" if score >= threshold else "#70788a"
+        rows.append(
+            f"<span>{escape(name)}</span>"
+            f'<i style="--share:{100 * score:.1f}%;--paint:{paint}"></i><b>{score:.2f}</b>'
+        )
+    return (
+        f'<figure><div class="bars" style="--line:{threshold * 100:.1f}%">{"".join(rows)}</div>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
 
 
 def _centered(

@@ -1,335 +1,368 @@
-"""The explanation of one pose: ten sections of text and figures, as one HTML page."""
+"""The explanation of one pose: eleven steps of text, figures and exercises, as one HTML page.
 
+The words are in `text/`, one file per language; what is here are the values in them.
+"""
+
+import re
+import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
+from importlib import resources
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hrpose import codec as codecs
+from hrpose.errors import UserError
 from hrpose.explain import figures as images
 from hrpose.explain.trace import Trace
+from hrpose.models.networks import NETWORKS
 from hrpose.poses import COUNTED_SCORE, THRESHOLD
-from hrpose.viz.html import document, source
+from hrpose.viz.html import document, source, table
+
+LANGUAGES = ("en", "zh")  # by their codes in HTML
+CHANNELS = 6
+
+
+class Words:
+    """The texts of a language."""
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self._texts = texts(language)
+
+    def __call__(self, key: str, **values: Any) -> str:
+        """The text `key`, such as `crop.title`, with its values; paragraphs with empty lines."""
+        section, name = key.split(".")
+        text = self._texts[section][name].strip().format(**values)
+        return text if name == "lines" else re.sub(r"(?<!\n)\n(?!\n)", " ", text)
+
+    def section(
+        self,
+        key: str,
+        figures: Sequence["Figure"] = (),
+        arithmetic: str = "",
+        html: str = "",
+        columns: int = 1,
+        **values: Any,
+    ) -> "Section":
+        """The step `key` with its title, text, exercise and answer, all with these values."""
+        names = ("title", "text", "exercise", "answer")
+        title, text, exercise, answer = (self(f"{key}.{name}", **values) for name in names)
+        return Section(title, text, exercise, answer, tuple(figures), arithmetic, html, columns)
+
+    def keypoint(self, name: str) -> str:
+        """A keypoint in words."""
+        return self._texts.get("keypoints", {}).get(name, name.replace("_", " "))
+
+
+@cache
+def texts(language: str) -> dict[str, dict[str, str]]:
+    """All texts of a language, by section and name. Raises UserError where there are none."""
+    if language not in LANGUAGES:
+        raise UserError(
+            f"language {language}: expected {' or '.join(LANGUAGES)}", code="option-invalid"
+        )
+    file = resources.files(__package__) / "text" / f"{language}.toml"
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Figure:
-    """An image (h, w, 3) uint8 RGB and its caption. A `smooth` one may be compressed with loss."""
+    """An image (h, w, 3) uint8 RGB and its caption; an `exact` one is kept without loss."""
 
     image: NDArray[np.uint8]
     caption: str
-    smooth: bool = True
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A step of the method: paragraphs, lines of arithmetic, and figures in `columns`."""
+    """A step of the method: paragraphs, an exercise and its answer, figures in `columns`."""
 
     title: str
-    text: tuple[str, ...]
+    text: str
+    exercise: str
+    answer: str
     figures: tuple[Figure, ...] = ()
-    arithmetic: tuple[str, ...] = ()
+    arithmetic: str = ""
+    html: str = ""
     columns: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A title, an introduction, and the sections in order."""
+    """A title, an introduction, and the sections in order, in the language of `words`."""
 
     title: str
     lead: str
     sections: tuple[Section, ...]
+    words: Words
 
 
-def report(trace: Trace, name: str, threshold: float = THRESHOLD) -> Report:
+def report(trace: Trace, name: str, threshold: float = THRESHOLD, language: str = "en") -> Report:
     """The explanation of one person's pose in the image called `name`.
 
-    Keypoints with a score below `threshold`, in [0, 1], are not drawn.
+    Keypoints with a score below `threshold`, in [0, 1], are not drawn. `language` is one of
+    `LANGUAGES`.
     """
-    metadata = trace.metadata
+    words, metadata = Words(language), trace.metadata
     height, width = trace.image.shape[:2]
+    count = len(metadata.skeleton)
     return Report(
-        f"How HRNet estimates a pose in {name}",
-        f"An image of {width} x {height} pixels goes in, the positions of "
-        f"{len(metadata.skeleton)} keypoints come out. This page follows one person through every "
-        f"step, with the weights {metadata.title}. All images and numbers are computed from this "
-        "image.",
+        words("page.title", name=name),
+        words("page.lead", width=width, height=height, keypoints=count, weights=metadata.title),
         (
-            _box(trace), _crop(trace), _input(trace), _network(trace), _heatmaps(trace),
-            _flip_test(trace), _decoding(trace), _to_image(trace), _skeleton(trace, threshold),
-            _scores(trace, threshold),
+            _box(trace, words), _crop(trace, words), _input(trace, words), _network(trace, words),
+            *_without(trace, words), _heatmaps(trace, words), _flip_test(trace, words),
+            _decoding(trace, words), _to_image(trace, words), _skeleton(trace, words, threshold),
+            _scores(trace, words, threshold),
+        ),
+        words,
+    )  # fmt: skip
+
+
+def _box(trace: Trace, words: Words) -> Section:
+    person = trace.person
+    x, y, w, h = person.xywh
+    several = "" if person.count > 1 or person.origin in ("given", "image") else "_one"
+    origin = words(
+        f"box.{person.origin}{several}", name=person.name, count=person.count, score=person.score
+    )
+    figure = Figure(images.box_on_image(trace), words("box.caption"))
+    return words.section("box", (figure,), origin=origin, x=x, y=y, w=w, h=h)
+
+
+def _crop(trace: Trace, words: Words) -> Section:
+    padding = trace.metadata.padding
+    (in_w, in_h), (w, h) = trace.metadata.input_wh, trace.box[2:]
+    crop_w, crop_h = trace.crop.size
+    shape_w, shape_h = crop_w / padding, crop_h / padding
+    grown = "wider" if shape_w > w + 1e-6 else "higher" if shape_h > h + 1e-6 else "same"
+    values: dict[str, Any] = {
+        "w": w, "h": h, "in_w": in_w, "in_h": in_h, "padding": padding, "crop_w": crop_w,
+        "crop_h": crop_h, "shape_w": shape_w, "shape_h": shape_h, "aspect": in_w / in_h,
+        "box_aspect": w / h, "grown": words(f"crop.{grown}"),
+    }  # fmt: skip
+    figure = Figure(images.crop_on_image(trace), words("crop.caption"))
+    return words.section("crop", (figure,), words("crop.lines", **values), **values)
+
+
+def _input(trace: Trace, words: Words) -> Section:
+    metadata = trace.metadata
+    (width, height), scale = metadata.input_wh, metadata.input_wh[0] / trace.crop.size[0]
+    stride = metadata.codec.stride
+    mean, std = (
+        ", ".join(f"{value:.3f}" for value in values) for values in (metadata.mean, metadata.std)
+    )
+    direct, mirrored = images.network_input(trace), images.network_input(trace, mirrored=True)
+    return words.section(
+        "input",
+        (
+            Figure(direct, words("input.caption", width=width, height=height)),
+            Figure(mirrored, words("input.mirrored")),
+        ),
+        columns=2,
+        scale=scale, mean=mean, std=std, stride=stride, per_pixel=1 / scale, area=1 / scale**2,
+        per_heatmap=stride / scale,
+    )  # fmt: skip
+
+
+def _network(trace: Trace, words: Words) -> Section:
+    heat_w, heat_h = trace.metadata.heatmap_wh
+    name, features = trace.metadata.network, trace.features
+    values: dict[str, Any] = {
+        "heat_w": heat_w,
+        "heat_h": heat_h,
+        "keypoints": len(trace.metadata.skeleton),
+    }
+    if features is None:
+        missing = words("network.missing", network=name)
+        sizes: dict[str, Any] = {"numbers": "c x h x w", "multiplications": "9 x c x c x h x w"}
+        return words.section("network", inside=missing, **values, **sizes)
+    units = ", ".join(str(stage.modules) for stage in NETWORKS[name].stages)
+    last = features.columns[4]
+    shapes = [branch.shape for branch in last]
+    figures = tuple(
+        Figure(image, words("network.channel", part=4 * 2**branch, number=number), True)
+        for branch, maps in enumerate(last)
+        for number, image in images.channels(maps, CHANNELS)
+    )
+    titles = [
+        words("network.stem"), *(words("network.stage", number=n) for n in range(1, 5)),
+        words("network.sum"), words("network.heatmaps"),
+    ]  # fmt: skip
+    diagram = images.diagram(trace, features, titles, words("network.diagram"))
+    return words.section(
+        "network",
+        figures,
+        html=f"{diagram}\n<p>{escape(words('network.channels'))}</p>",
+        columns=CHANNELS,
+        inside=words("network.features", network=name, units=units),
+        numbers=", ".join(f"{c} x {h} x {w} = {c * h * w:,}" for c, h, w in shapes),
+        multiplications=", ".join(f"{9 * c * c * h * w:,}" for c, h, w in shapes),
+        **values,
+    )
+
+
+def _without(trace: Trace, words: Words) -> tuple[Section, ...]:
+    """What each branch contributes; no section where the features are unknown."""
+    if trace.features is None:
+        return ()
+    name, chosen, without = _name(trace, words), trace.keypoint, trace.features.without
+    (all_points, all_peaks), *others = (
+        trace.metadata.codec.decode(heatmaps) for heatmaps in (trace.direct, *without)
+    )
+    parts = [4 * 2**branch for branch in range(len(others))]
+    moves = [np.linalg.norm(points - all_points, axis=-1) for points, _ in others]
+    peaks = [heights for _, heights in others]
+    columns = ("left_out", "peak", "moved", "mean_peak", "mean_moved")
+    rows = [[words("without.none"), f"{all_peaks[chosen]:.2f}", "", f"{all_peaks.mean():.2f}", ""]]
+    rows += [
+        [f"1/{part}", f"{peak[chosen]:.2f}", f"{moved[chosen]:.1f}", f"{peak.mean():.2f}",
+         f"{moved.mean():.1f}"]
+        for part, peak, moved in zip(parts, peaks, moves, strict=True)
+    ]  # fmt: skip
+    figures = [
+        Figure(
+            images.feature_map(trace.direct[chosen : chosen + 1]),
+            words("without.all", name=name, peak=all_peaks[chosen]),
+            True,
+        )
+    ]
+    figures += [
+        Figure(
+            images.feature_map(heatmaps[chosen : chosen + 1]),
+            words("without.part", part=part, peak=peak[chosen]),
+            True,
+        )
+        for part, heatmaps, peak in zip(parts, without, peaks, strict=True)
+    ]
+    most = int(np.argmax([moved[chosen] for moved in moves]))
+    lowest = int(np.argmin([peak[chosen] for peak in peaks]))
+    return (
+        words.section(
+            "without",
+            figures,
+            html=table([words(f"without.{column}", name=name) for column in columns], rows),
+            columns=5,
+            name=name, full=all_peaks[chosen], peak=peaks[0][chosen], moved=moves[0][chosen],
+            most_moved=parts[most], most_pixels=moves[most][chosen], lowest=parts[lowest],
+            lowest_peak=peaks[lowest][chosen],
         ),
     )  # fmt: skip
 
 
-def _box(trace: Trace) -> Section:
-    x, y, w, h = trace.box
-    return Section(
-        "1. A box around the person",
-        (
-            "HRNet processes one person at a time. A different model, a person detector, first "
-            "searches the whole image and puts a box around every person. This approach is called "
-            "top-down: first the people, then the keypoints of each.",
-            f"{trace.box_from} It starts at x = {x:.0f}, y = {y:.0f} and "
-            f"is {w:.0f} pixels wide and {h:.0f} high. x counts to the right and y counts down; "
-            "(0, 0) is the center of the first pixel.",
-        ),
-        (Figure(images.box_on_image(trace), "The image and the person's box."),),
-    )
+def _name(trace: Trace, words: Words, keypoint: int | None = None) -> str:
+    """The name of a keypoint, by default of the one shown in detail."""
+    names = trace.metadata.skeleton.keypoints
+    return words.keypoint(names[trace.keypoint if keypoint is None else keypoint])
 
 
-def _crop(trace: Trace) -> Section:
-    metadata = trace.metadata
-    (in_w, in_h), (w, h) = metadata.input_wh, trace.box[2:]
-    crop_w, crop_h = trace.crop.size
-    shape_w, shape_h = crop_w / metadata.padding, crop_h / metadata.padding
-    grown = "wider" if shape_w > w + 1e-6 else "higher" if shape_h > h + 1e-6 else ""
-    shape = (
-        f"The box grows around its center, here it becomes {grown}, until it has that shape"
-        if grown
-        else "This box already has that shape"
-    )
-    return Section(
-        "2. From the box to the crop",
-        (
-            f"The network takes images of {in_w} x {in_h} pixels only. Squeezing the box into "
-            "that would make people thinner or wider, so the box is first given the same aspect "
-            f"ratio. {shape} (dashed blue).",
-            f"Then it grows by a factor of {metadata.padding:g} (orange), so that hands and feet "
-            "at the edge of the box stay visible, with a little of their surroundings. Where the "
-            "crop extends beyond the image, the network sees black.",
-        ),
-        (
-            Figure(
-                images.crop_on_image(trace),
-                "White: the box. Dashed blue: the box in the input's shape. Orange: the crop.",
-            ),
-        ),
-        (
-            f"box    {w:.1f} x {h:.1f}",
-            f"shape  {shape_w:.1f} x {shape_h:.1f}   (width : height = {in_w} : {in_h})",
-            f"crop   {crop_w:.1f} x {crop_h:.1f}   ({metadata.padding:g} times that)",
-        ),
-    )
+def _heatmaps(trace: Trace, words: Words) -> Section:
+    count, sigma = len(trace.metadata.skeleton), trace.metadata.codec.sigma
+    x, y = trace.peak_pixels[trace.keypoint]
+    row = trace.merged[trace.keypoint, y] / max(float(trace.merged[trace.keypoint].max()), 1e-6)
+    left, right = (f"{row[i]:.2f}" if 0 <= i < len(row) else "-" for i in (x - 1, x + 1))
+    one, two, three = (float(np.exp(-(d**2) / (2 * sigma**2))) for d in (1, 2, 3))
+    figures = [
+        Figure(
+            images.keypoint_tile(trace, index),
+            f"{_name(trace, words, index)}: {float(trace.peaks[index]):.2f}",
+        )
+        for index in range(count)
+    ]
+    return words.section(
+        "heatmaps", figures, columns=6, count=count, sigma=sigma, one=one, two=two, three=three,
+        name=_name(trace, words), left=left, right=right,
+    )  # fmt: skip
 
 
-def _input(trace: Trace) -> Section:
-    metadata = trace.metadata
-    (width, height), scale = metadata.input_wh, metadata.input_wh[0] / trace.crop.size[0]
-    mean = ", ".join(f"{value:.3f}" for value in metadata.mean)
-    std = ", ".join(f"{value:.3f}" for value in metadata.std)
-    return Section(
-        "3. The network's input",
-        (
-            "One affine map cuts the crop out and resizes it: every pixel of the input is "
-            "interpolated between the four nearest pixels of the image. One pixel of the image "
-            f"becomes {scale:.2f} pixels of the input. This is all the network knows of the image: "
-            "what you cannot see here, it cannot see either.",
-            f"The colors go in as numbers: red, green and blue from 0 to 1, minus {mean}, "
-            f"divided by {std}. These are the mean and the standard deviation of ImageNet.",
-            "The mirror image goes through the network too; step 6 explains why.",
-        ),
-        (
-            Figure(images.network_input(trace), f"The input, {width} x {height} pixels, enlarged."),
-            Figure(images.network_input(trace, mirrored=True), "Its mirror image."),
-        ),
-        columns=2,
-    )
-
-
-def _network(trace: Trace) -> Section:
-    (width, height), (heat_w, heat_h) = trace.metadata.input_wh, trace.metadata.heatmap_wh
-    return Section(
-        "4. Inside the network",
-        (
-            "To recognize a wrist, a network must see the arm, the body and what is around them. "
-            "That is easier in a small, coarse image. To locate the wrist exactly, it needs a fine "
-            "one. Earlier networks make the image coarse first and fine again afterwards, and lose "
-            "exact positions on the way.",
-            "HRNet (High-Resolution Net) keeps the fine image. Its first branch has a "
-            f"quarter of the input's size, {heat_w} x {heat_h}, from beginning to end. "
-            "Stage by stage it adds coarser branches in parallel, and all branches repeatedly "
-            "exchange their features: the coarse ones tell what is there, the fine one where "
-            "exactly.",
-            f"At the end, one layer turns the fine branch into {len(trace.metadata.skeleton)} "
-            f"images of {heat_w} x {heat_h} numbers, one for each keypoint: the heatmaps.",
-        ),
-        (
-            Figure(
-                images.network(trace),
-                f"Four branches, here for an input of {width} x {height}. Arrows to the right keep "
-                "the size; arrows down make a coarser image, arrows up a finer one.",
-                smooth=False,
-            ),
-        ),
-    )
-
-
-def _heatmaps(trace: Trace) -> Section:
-    names = [name.replace("_", " ") for name in trace.metadata.skeleton.keypoints]
-    return Section(
-        f"5. {len(names)} heatmaps",
-        (
-            "Each heatmap answers one question for every place in the crop: is the keypoint here? "
-            "Bright means yes. In training, the target was a small round peak of height 1 (a "
-            f"Gaussian, sigma {trace.metadata.codec.sigma:g} heatmap pixels) where the keypoint "
-            "was labeled, and zero everywhere else.",
-            "A confident network produces one small bright spot. A wide, dim cloud means that it "
-            "is unsure; two spots mean that it hesitates between two places, often left and right. "
-            "The ring marks the chosen place, the number is the value of the highest pixel. Left "
-            "and right are those of the person.",
-        ),
-        tuple(
-            Figure(images.keypoint_tile(trace, index), f"{name}: {float(trace.peaks[index]):.2f}")
-            for index, name in enumerate(names)
-        ),
-        columns=6,
-    )
-
-
-def _flip_test(trace: Trace) -> Section:
+def _flip_test(trace: Trace, words: Words) -> Section:
     metadata, keypoint = trace.metadata, trace.keypoint
-    twin = metadata.skeleton.keypoints[trace.twin].replace("_", " ")
+    names: dict[str, Any] = {"name": _name(trace, words), "twin": _name(trace, words, trace.twin)}
     aligned = metadata.codec.flip_back(trace.mirrored, metadata.skeleton.flip_permutation)
-    crossing = (
-        f"Left and right change places in a mirror, so the {trace.name} is found as the {twin}."
-        if trace.twin != keypoint
-        else f"The {trace.name} has no other side and stays what it is."
-    )
-    if metadata.codec.unit_lengths:
-        caption = "Flipped back."
-        shift = (
-            "These weights count lengths between the centers of pixels (the UDP codec), so the "
-            "mirrored pixels fall exactly on the direct ones and the two are simply averaged."
-        )
-    else:
-        caption = "Flipped back and shifted by one."
-        shift = (
-            "One detail remains. A heatmap pixel stands for four pixels of the input and sits on "
-            "the first of them; in the mirror the first becomes the last, so the flipped heatmap "
-            "is three quarters of a pixel too far to the left. The official code moves it by "
-            "one whole pixel to the right, which is close to that, and takes the mean."
-        )
-    return Section(
-        f"6. The flip test, for the {trace.name}",
+    crossing = "crossing" if trace.twin != keypoint else "single"
+    unit = "unit" if metadata.codec.unit_lengths else "shifted"
+    direct, merged = trace.direct[keypoint], trace.merged[keypoint]
+    mirrored = images.heat_tile(trace, trace.mirrored[trace.twin], mirrored=True)
+    back = images.heat_tile(trace, trace.flipped_back[keypoint])
+    return words.section(
+        "flip",
         (
-            "A person and the mirror image are equally good inputs, but the network's errors "
-            "on the two differ. The mean of both heatmaps has smaller ones, for twice the work.",
-            f"The heatmaps of the mirror image must be flipped back first. {crossing}",
-            shift,
-        ),
-        (
-            Figure(
-                images.heat_tile(trace, trace.direct[keypoint]),
-                f"Direct: the {trace.name} in the crop.",
-            ),
-            Figure(
-                images.heat_tile(trace, trace.mirrored[trace.twin], mirrored=True),
-                f"Mirrored: the {twin} in the mirror image.",
-            ),
-            Figure(
-                images.heat_tile(trace, trace.flipped_back[keypoint]),
-                f"Flipped back: the {trace.name} again.",
-            ),
-            Figure(images.pixels(trace, trace.direct[keypoint]), "Direct, pixel by pixel.", False),
-            Figure(images.pixels(trace, aligned[keypoint]), caption, False),
-            Figure(images.pixels(trace, trace.merged[keypoint]), "The mean of both.", False),
+            Figure(images.heat_tile(trace, direct), words("flip.direct", **names)),
+            Figure(mirrored, words("flip.mirrored", **names)),
+            Figure(back, words("flip.back", **names)),
+            Figure(images.pixels(trace, direct), words("flip.direct_pixels"), True),
+            Figure(images.pixels(trace, aligned[keypoint]), words(f"flip.back_{unit}"), True),
+            Figure(images.pixels(trace, merged), words("flip.mean"), True),
         ),
         columns=3,
+        crossing=words(f"flip.{crossing}", **names),
+        shift=words(f"flip.{unit}"),
+        direct=direct.max(),
+        flipped=aligned[keypoint].max(),
+        merged=merged.max(),
+        **names,
     )
 
 
-def _decoding(trace: Trace) -> Section:
+def _decoding(trace: Trace, words: Words) -> Section:
     """The quarter offset or the Taylor step, whichever the codec uses."""
     codec, heatmap = trace.metadata.codec, trace.merged[trace.keypoint]
     (x, y), position = trace.peak_pixels[trace.keypoint], trace.in_heatmap[trace.keypoint]
-    text = (
-        "The highest pixel of the heatmap (its argmax) is roughly where the keypoint is. But "
-        "keypoints do not sit on whole pixels."
-    )
-    lines = [f"highest pixel  ({x}, {y}), value {heatmap[y, x]:.3f}"]
-    move_x, move_y = (float(value) for value in position - (x, y))
-    if codec.name == "gaussian":
-        digits = 2
-        text += (
-            " If the true place is a little to the right, the right neighbor is brighter than the "
-            "left one."
-        )
-        rule = (
-            "So HRNet's authors use a simple rule, the quarter offset: along x and along y, the "
-            "position moves by a quarter of a pixel toward the brighter neighbor. "
-        ) + (
-            "Here the arrow shows the move."
-            if move_x or move_y
-            else "This peak does not move: it is at the border, or its neighbors are equal."
-        )
-        if 1 < x < heatmap.shape[1] - 1 and 1 < y < heatmap.shape[0] - 1:
-            left, right = (float(heatmap[y, x + step]) for step in (-1, 1))
-            above, below = (float(heatmap[y + step, x]) for step in (-1, 1))
-            lines += [
-                f"x: left {left:.3f}, right {right:.3f}   {_step(move_x)}",
-                f"y: above {above:.3f}, below {below:.3f}   {_step(move_y)}",
-            ]
+    height, width = heatmap.shape
+    move = [float(value) for value in position - (x, y)]
+    lines = [words("decoding.highest", x=x, y=y, value=heatmap[y, x])]
+    quarter = codec.name == "gaussian"
+    if quarter:
+        shown = words("decoding.arrow" if any(move) else "decoding.still")
+        rule = words("decoding.quarter", shown=shown)
     else:
-        digits = 3
-        text += " The true peak is between them."
-        rule = (
-            f"These weights use the codec '{codec.name}'. The heatmap is smoothed a little, so "
-            "that it has one clean peak. The peak is a Gaussian, and the logarithm of a Gaussian "
-            "is a parabola, whose top can be computed: from the slope and the curvature at the "
-            "highest pixel, one step of Newton's method leads to it (DARK, Zhang et al., 2020). "
-            "HRNet's original rule, a quarter of a pixel toward the brighter neighbor, is a "
-            "rough form of the same idea."
-        )
-        lines.append(f"Newton's step  ({move_x:+.3f}, {move_y:+.3f})")
-    lines.append(f"position       ({position[0]:.{digits}f}, {position[1]:.{digits}f})")
-    return Section(
-        f"7. One keypoint, pixel by pixel: the {trace.name}",
-        (text, rule),
-        (
-            Figure(
-                images.pixels(trace, heatmap, arrow=True),
-                "The highest pixel has a white frame. The arrow leads from its center to the "
-                "position.",
-                smooth=False,
-            ),
-        ),
-        tuple(lines),
-    )
+        rule = words("decoding.newton", codec=codec.name)
+    if 0 < x < width - 1 and 0 < y < height - 1:
+        pairs = [heatmap[y, [x - 1, x + 1]], heatmap[[y - 1, y + 1], x]]
+        for axis, (before, after), step in zip("xy", pairs, move, strict=True):
+            said = words("decoding.move" if step else "decoding.no_move", move=step)
+            line = words(f"decoding.{axis}_line", before=before, after=after)
+            lines.append(f"{line}   {said}" if quarter else line)
+    if not quarter:
+        lines.append(words("decoding.step", x=move[0], y=move[1]))
+    digits = 2 if quarter else 3
+    lines.append(words("decoding.position", x=position[0], y=position[1], digits=digits))
+    (by_quarters,), _ = codecs.decode(heatmap[None])
+    figure = Figure(images.pixels(trace, heatmap, arrow=True), words("decoding.caption"), True)
+    return words.section(
+        "decoding", (figure,), "\n".join(lines), name=_name(trace, words), rule=rule,
+        last_x=width - 1, last_y=height - 1, x=by_quarters[0], y=by_quarters[1],
+    )  # fmt: skip
 
 
-def _step(move: float) -> str:
-    return f"move {move:+.2f}" if move else "no move"
-
-
-def _to_image(trace: Trace) -> Section:
-    strides = trace.strides
-    in_image = strides[0] / trace.metadata.input_wh[0] * trace.crop.size[0]
+def _to_image(trace: Trace, words: Words) -> Section:
+    sx, sy = trace.strides
+    in_image = sx / trace.metadata.input_wh[0] * trace.crop.size[0]
     hx, hy = trace.in_heatmap[trace.keypoint]
     cx, cy = trace.in_crop[trace.keypoint]
     px, py, _ = (float(value) for value in trace.poses.keypoints[0, trace.keypoint])
     (a, b, c), (d, e, f) = trace.crop.inverse_matrix
-    return Section(
-        "8. Back to the image",
+    return words.section(
+        "back",
         (
-            "The position is known in heatmap pixels. A heatmap pixel is "
-            f"{strides[0]:.4g} pixels of the input, so the position is multiplied by that. Then "
-            "the inverse of the map of step 3 is applied. It is exact, so nothing is lost.",
-            f"One heatmap pixel is {in_image:.1f} pixels of this image. That is why step 7 "
-            "interpolates between the pixels, and why networks with larger inputs are more exact.",
+            Figure(images.keypoint_in_heatmap(trace), words("back.in_heatmap"), True),
+            Figure(images.keypoint_in_input(trace), words("back.in_input")),
+            Figure(images.keypoint_on_image(trace), words("back.in_image")),
         ),
-        (
-            Figure(images.keypoint_in_heatmap(trace), "In the heatmap.", False),
-            Figure(images.keypoint_in_input(trace), "In the input."),
-            Figure(images.keypoint_on_image(trace), "In the image."),
-        ),
-        (
-            f"input  ({hx:.2f} * {strides[0]:.4g}, {hy:.2f} * {strides[1]:.4g})"
-            f" = ({cx:.2f}, {cy:.2f})",
-            f"x = {a:.4f} * {cx:.2f} {_signed(b)} * {cy:.2f} {_signed(c, 2)} = {px:.2f}",
-            f"y = {d:.4f} * {cx:.2f} {_signed(e)} * {cy:.2f} {_signed(f, 2)} = {py:.2f}",
-        ),
+        words("back.input_line", hx=hx, sx=sx, hy=hy, sy=sy, cx=cx, cy=cy)
+        + f"\nx = {a:.4f} * {cx:.2f} {_signed(b)} * {cy:.2f} {_signed(c, 2)} = {px:.2f}"
+        f"\ny = {d:.4f} * {cx:.2f} {_signed(e)} * {cy:.2f} {_signed(f, 2)} = {py:.2f}",
         columns=3,
+        stride=sx,
+        in_image=in_image,
+        quarter=in_image / 4,
+        double=in_image / 2,
     )
 
 
@@ -338,88 +371,77 @@ def _signed(value: float, digits: int = 4) -> str:
     return f"{sign} {abs(value):.{digits}f}"
 
 
-def _skeleton(trace: Trace, threshold: float) -> Section:
-    present = int((trace.poses.keypoints[0, :, 2] >= threshold).sum())
-    count = len(trace.metadata.skeleton)
-    return Section(
-        "9. The skeleton",
-        (
-            "The same is done for every keypoint, and lines join the keypoints of a limb: blue "
-            "for the person's left side, orange for the right, green for the middle. "
-            f"{present} of {count} keypoints have a score of at least {threshold:g} and are drawn. "
-            "The network gives a position for all of them, even for feet that are outside the "
-            "image; the score says which to trust.",
-        ),
-        (Figure(images.pose_on_image(trace, threshold), "The finished pose."),),
-    )
-
-
-def _scores(trace: Trace, threshold: float) -> Section:
+def _skeleton(trace: Trace, words: Words, threshold: float) -> Section:
     scores = trace.poses.keypoints[0, :, 2]
-    counted = scores[scores > COUNTED_SCORE]
-    mean = float(np.mean(counted)) if len(counted) else 0.0
-    peak = (
-        "the value of the highest pixel of its heatmap, clipped to 0 and 1. In training the target "
-        "was 1 high, so a high peak means that this looks like the keypoints in the training data."
-    )
-    if trace.metadata.calibration is None:
-        meaning = (
-            f"A keypoint's score is {peak} It is not a probability: 0.8 does not mean correct in "
-            "80 of 100 cases, other weights give other values, and a network can be confident and "
-            "wrong. Use it to compare keypoints, and choose a threshold on images of your own."
-        )
-    else:
-        meaning = (
-            f"A keypoint's score begins as {peak} These weights carry a calibration, which turns "
-            "it into the accuracy to expect, where 1 is exactly right. It was fitted on labeled "
-            "people; on other images a network can still be confident and wrong."
-        )
-    return Section(
-        "10. What the scores mean",
-        (
-            meaning,
-            f"The score of the pose is the mean of its keypoint scores above {COUNTED_SCORE:g}, "
-            f"times the score of the box: {mean:.2f} here, with {len(counted)} of {len(scores)} "
-            "keypoints counted and a box score of 1.",
-        ),
-        (
-            Figure(
-                images.score_bars(trace, threshold),
-                f"The keypoints' scores; the dashed line is the threshold of {threshold:g}.",
-                smooth=False,
-            ),
-        ),
+    present, low, middle, high = (int((scores >= t).sum()) for t in (threshold, 0.1, 0.5, 0.7))
+    figure = Figure(images.pose_on_image(trace, threshold), words("skeleton.caption"))
+    return words.section(
+        "skeleton", (figure,), present=present, count=len(scores), threshold=threshold, low=low,
+        middle=middle, high=high,
+    )  # fmt: skip
+
+
+def _scores(trace: Trace, words: Words, threshold: float) -> Section:
+    scores, box = trace.poses.keypoints[0, :, 2], trace.person.score
+    above = scores[scores > COUNTED_SCORE]
+    meaning = words("scores.peak" if trace.metadata.calibration is None else "scores.calibrated")
+    given = "box_detected" if trace.person.origin == "detector" else "box_given"
+    line = words(
+        "scores.line", mean=float(np.mean(above)) if len(above) else 0.0, counted=len(above),
+        count=len(scores), box=box, score=trace.poses.scores[0],
+    )  # fmt: skip
+    names = [_name(trace, words, index) for index in range(len(scores))]
+    caption = words("scores.caption", threshold=threshold)
+    return words.section(
+        "scores",
+        arithmetic=line,
+        html=images.score_bars(trace, names, threshold, caption),
+        meaning=meaning,
+        counted=COUNTED_SCORE,
+        box=words(f"scores.{given}", box=box),
     )
 
 
 def render(explanation: Report) -> str:
     """The page as HTML. All text of the report is escaped."""
+    words = explanation.words
     return document(
         explanation.title,
         "hrpose.explain",
         header=f"<p>{escape(explanation.lead)}</p>",
-        main="\n".join(_section(section) for section in explanation.sections),
-        footer="Method: Sun, Xiao, Liu, Wang: Deep High-Resolution Representation Learning for "
-        "Human Pose Estimation, CVPR 2019. Made by hrpose.",
+        main="\n".join(_section(section, words) for section in explanation.sections),
+        footer=escape(words("page.footer")),
+        language=words.language,
     )
 
 
-def _section(section: Section) -> str:
-    text = "\n".join(f"<p>{escape(paragraph)}</p>" for paragraph in section.text)
-    lines = "\n".join(escape(line) for line in section.arithmetic)
-    code = f"\n<pre>{lines}</pre>" if lines else ""
+def _section(section: Section, words: Words) -> str:
+    code = f"\n<pre>{escape(section.arithmetic)}</pre>" if section.arithmetic else ""
     figures = "\n".join(_figure(figure) for figure in section.figures)
+    small = " small" if section.columns > 3 and section.figures[0].exact else ""
+    style = f'class="figures{small}" style="--columns: {section.columns}"'
+    grid = f"\n<div {style}>\n{figures}\n</div>" if figures else ""
     return f"""<section>
 <h2>{escape(section.title)}</h2>
-{text}{code}
-<div class="figures" style="--columns: {section.columns}">
-{figures}
-</div>
+{_paragraphs(section.text)}{code}
+{section.html}{grid}
+<aside>
+<h3>{escape(words("page.exercise"))}</h3>
+{_paragraphs(section.exercise)}
+<details><summary>{escape(words("page.answer"))}</summary>
+{_paragraphs(section.answer)}
+</details>
+</aside>
 </section>"""
 
 
+def _paragraphs(text: str) -> str:
+    paragraphs = re.sub(r"`(.+?)`", r"<code>\1</code>", escape(text)).split("\n\n")
+    return "\n".join(f"<p>{paragraph}</p>" for paragraph in paragraphs)
+
+
 def _figure(figure: Figure) -> str:
-    data = source(figure.image, ".jpg" if figure.smooth else ".png")
+    data = source(figure.image, ".png" if figure.exact else ".jpg")
     height, width = figure.image.shape[:2]
     caption = escape(figure.caption)
     return (

@@ -15,12 +15,20 @@ from hrpose.image import encode
 
 
 def document(
-    title: str, package: str, header: str, main: str, footer: str, script: str = ""
+    title: str,
+    package: str,
+    header: str,
+    main: str,
+    footer: str,
+    script: str = "",
+    *,
+    language: str = "en",
 ) -> str:
     """A whole page. All arguments are HTML, except for `title`, which is escaped.
 
-    The style is that of all pages and `page.css` of the `package`. The policy in the head allows
-    nothing but images inside the page, and `script` by its hash.
+    The style is that of all pages and `page.css` of the `package`, `language` that of the text, by
+    its code in HTML. The policy in the head allows nothing but images inside the page, and `script`
+    by its hash.
     """
     style = "".join(
         (resources.files(name) / "page.css").read_text(encoding="utf-8")
@@ -32,7 +40,7 @@ def document(
         policy += f"; script-src 'sha256-{allowed}'"
         script = f"<script>{script}</script>\n"
     return f"""<!doctype html>
-<html lang="en">
+<html lang="{language}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
