@@ -110,7 +110,7 @@ def ask(url: str, goods: list[Good], bads: list[Bad], seed: int, until: float) -
 def disturb(url: str, image: bytes, seed: int, until: float) -> int:
     """Act as every kind of misbehaving client; returns how often."""
     rng, place, count = np.random.default_rng(seed), urlsplit(url), 0
-    head = f"POST /v1/poses HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n".encode()  # noqa: E501
+    head = f"POST /v1/poses HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n".encode()  # noqa: E501
     while time.time() < until:
         with (
             contextlib.suppress(OSError),
@@ -130,7 +130,9 @@ def disturb(url: str, image: bytes, seed: int, until: float) -> int:
                 case 3:  # reads no answer
                     connection.settimeout(1)
                     for _ in range(200):
-                        connection.sendall(b"GET /page/main.js HTTP/1.1\r\nHost: a\r\n\r\n" * 20)
+                        connection.sendall(
+                            b"GET /page/main.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20
+                        )
                 case _:  # sends no HTTP
                     connection.sendall(rng.bytes(500))
         time.sleep(0.02)

@@ -85,8 +85,14 @@ def test_the_architecture_has_a_line_for_each_module() -> None:
 
 def test_error_codes_are_listed() -> None:
     page = (ROOT / "docs" / "reference" / "errors.md").read_text("utf-8")
-    listed = set(re.findall(r"(?m)^\| `([a-z0-9-]+)` \|", page))
-    assert listed == set(re.findall(r'\bcode="([a-z0-9-]+)"', SOURCE))
+    own, _, of_server = page.partition("## Codes of the server")
+    row = r"(?m)^\| `([a-z0-9_-]+)` \|"
+    assert set(re.findall(row, own)) == set(re.findall(r'\bcode="([a-z0-9-]+)"', SOURCE))
+    files = (ROOT / "src" / "hrpose" / "serve").glob("*.py")
+    serve = "".join(file.read_text("utf-8") for file in files)
+    sent = re.findall(r'\b(?:Refusal|_refuse|_problem)\(\s*\d{3},\s*"([a-z_]+)"', serve)
+    sent += re.findall(r'"(not_[a-z]+)"', serve)  # one of two
+    assert sorted(re.findall(row, of_server)) == sorted(set(sent))
 
 
 def test_findings_are_listed() -> None:

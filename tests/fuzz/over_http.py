@@ -194,12 +194,12 @@ def requests(folder: Path) -> Target:
 
 def raw_requests(folder: Path) -> Target:
     seeds = [
-        f"{line} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}"
+        f"{line} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}"
         "\r\n\r\n".encode()
         + body
         for line, kind, body in SEEDS
     ]
-    chunked = b"POST /v1/poses HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
+    chunked = b"POST /v1/poses HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
     chunked += b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
     image = _image()
     seeds.append(chunked + b"%x\r\n%s\r\n0\r\n\r\n" % (len(image), image))

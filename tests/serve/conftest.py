@@ -24,7 +24,7 @@ from hrpose.detection.person_detector import AnyDetector
 from hrpose.metadata import Metadata
 from hrpose.serve.app import create_app
 from hrpose.serve.inference import Batcher, Service
-from hrpose.serve.middleware import Limits, Metrics
+from hrpose.serve.middleware import Access, Limits, Metrics
 from hrpose.session import Session, open_session
 from tiny_weights import write_tiny_weights
 
@@ -72,7 +72,7 @@ class Server:
 
     async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.request(method, path, **options)
 
     def poses(self, image: bytes, **fields: str) -> httpx.Response:
@@ -108,6 +108,7 @@ def serve(session: Session) -> Iterator[Serve]:
         token: str | None = None,
         limits: Limits = LIMITS,
         detector: AnyDetector = "full-image",
+        access: Access | None = None,
     ) -> Server:
         metrics = Metrics()
         batcher = Batcher(
@@ -120,7 +121,7 @@ def serve(session: Session) -> Iterator[Serve]:
         service = Service(batcher, open_detector(detector), limits)
         ends.append(lambda: service.__exit__(None, None, None))
         ends.append(lambda: batcher.__exit__(None, None, None))
-        return Server(create_app(service, metrics, token), limits, metrics, batcher)
+        return Server(create_app(service, metrics, token, access), limits, metrics, batcher)
 
     yield make
     for end in ends:

@@ -79,7 +79,9 @@ def test_uploads_beyond_the_limit_get_the_reason(running: Process) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", [b"", b"POST /v1/poses HT", b"GET / HTTP/1.1\r\nHost: a\r\nX"])
+@pytest.mark.parametrize(
+    "head", [b"", b"POST /v1/poses HT", b"GET / HTTP/1.1\r\nHost: localhost\r\nX"]
+)
 def test_an_incomplete_head_times_out(running: Process, head: bytes) -> None:
     with connect(running) as connection:
         connection.sendall(head)
@@ -87,13 +89,152 @@ def test_an_incomplete_head_times_out(running: Process, head: bytes) -> None:
     assert (status, problem["error"]) == (408, "too_slow")
 
 
-def test_an_endless_head_is_cut_at_its_limit(running: Process) -> None:
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"X: " + b"x" * 60_000, b"x" * 20_000],
+        [b"X: " + b"x" * 100_000 + b"\r\n\r\n"],
+        [b"".join(b"X%d: %s\r\n" % (i, b"x" * 1000) for i in range(100)) + b"\r\n"],
+    ],
+    ids=["endless", "one header", "many headers"],
+)
+def test_a_long_head_is_refused(running: Process, pieces: list[bytes]) -> None:
     with connect(running) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 60_000)
-        time.sleep(0.1)
-        connection.sendall(b"x" * 20_000)
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n")
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(0.1)
         status, problem = answer_on(connection)
     assert (status, problem["error"]) == (431, "too_large")
+
+
+def upload(number: int, *headers: str, chunked: bool = False) -> bytes:
+    """A request for poses as bytes."""
+    body = image_of(number)
+    length = f"Content-Length: {len(body)}"
+    if chunked:
+        length, body = "Transfer-Encoding: chunked", b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    lines = ["POST /v1/poses HTTP/1.1", "Host: localhost", "Content-Type: image/png", length]
+    return "\r\n".join([*lines, *headers, "", ""]).encode() + body
+
+
+def exchange(server: Process, data: bytes, *, half_close: bool = False) -> list[tuple[int, bytes]]:
+    """The answers (status, body) until the server closes."""
+    with connect(server) as connection:
+        connection.sendall(data)
+        if half_close:
+            connection.shutdown(socket.SHUT_WR)
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+    answers = []
+    while received:
+        head, _, rest = received.partition(b"\r\n\r\n")
+        length = int(re.findall(rb"(?i)content-length: (\d+)", head)[0])
+        answers.append((int(head.split()[1]), rest[:length]))
+        received = rest[length:]
+    return answers
+
+
+H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQ")
+WEBSOCKET = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+
+
+@pytest.mark.parametrize("headers", [H2C, WEBSOCKET], ids=["h2c", "websocket"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+def test_an_upgrade_is_ignored(running: Process, headers: tuple[str, ...], chunked: bool) -> None:
+    last = upload(6, "Connection: close")
+    first, second = exchange(running, upload(5, *headers, chunked=chunked) + last)
+    assert [first[0], second[0]] == [200, 200]
+    assert [number_in(json.loads(body)) for _, body in (first, second)] == [5, 6]
+
+
+def test_pipelined_requests_are_all_answered_in_their_order(running: Process) -> None:
+    get = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    answers = exchange(running, get * 5_000 + upload(9, "Connection: close"))
+    assert [status for status, _ in answers] == [200] * 5_001
+    assert number_in(json.loads(answers[-1][1])) == 9
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/page/main.js", "/v1/models"])
+def test_head_is_get_without_body(running: Process, path: str) -> None:
+    with httpx.Client(base_url=running.url) as client:
+        head, get = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == get.headers["content-length"]
+
+
+CHUNKED = (
+    b"POST /v1/poses HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+LENGTH = b"POST /v1/poses HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n"
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (CHUNKED + b"5\r\nabcdeX", 400),
+        (CHUNKED + b"ZZ\r\nabc", 400),
+        (CHUNKED + b"-5\r\nabcde\r\n", 400),
+        (CHUNKED + b"fffffffffffffffffffffffff\r\nabcde\r\n", 400),
+        (LENGTH + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + GET + b"\r\n", 400),
+        (LENGTH + b"Transfer-Encoding: identity\r\n\r\nabcde", 400),
+        (LENGTH + b"Content-Length: 6\r\n\r\nabcdef", 400),
+        (LENGTH.replace(b"5", b"+5") + b"\r\nabcde", 400),
+        (GET + b"Host: localhost\r\n\r\n", 400),
+        (GET + b"Content-Length : 5\r\n\r\n", 400),
+        (GET + b"X: a\0b\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"GET http://localhost/healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+         400),
+        (b"CONNECT a:443 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", 421),
+        (b"POST /v1/poses HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n"
+         b"Connection: close\r\n\r\n", 403),
+        (b"GET /healthz HTTP/1.0\r\n\r\n", 200),
+    ],
+)  # fmt: skip
+def test_odd_requests_are_answered_at_once(running: Process, data: bytes, status: int) -> None:
+    start = time.monotonic()
+    answers = exchange(running, data)
+    assert answers[0][0] == status
+    assert all(json.loads(body) for _, body in answers)
+    assert 200 not in [status for status, _ in answers[1:]]  # no second request in the first
+    assert time.monotonic() - start < 3
+
+
+def test_a_client_may_close_its_side_before_the_answer(running: Process) -> None:
+    ((status, body),) = exchange(running, upload(8, "Connection: close"), half_close=True)
+    assert (status, number_in(json.loads(body))) == (200, 8)
+    assert exchange(running, upload(8)[:-20], half_close=True) == []
+
+
+def test_every_head_has_its_time_also_the_second(running: Process) -> None:
+    with connect(running) as connection:
+        connection.sendall(GET + b"\r\n")
+        assert b"200 OK" in connection.recv(65536)
+        start = time.monotonic()
+        with pytest.raises(ConnectionError):
+            send_forever(connection, b"G", pause=0.1)
+    assert time.monotonic() - start < 5
+
+
+def test_broken_bodies_of_refused_requests_leave_no_trace(start: Start) -> None:
+    server = start("--token", "secret")
+    with connect(server) as connection:
+        connection.sendall(CHUNKED)
+        received = b""
+        while not received.endswith(b"}"):
+            received += connection.recv(65536)
+        connection.sendall(b"ZZ\r\nabc")
+        assert connection.recv(65536) == b""
+    assert b" 401 " in received
+    server.stop()
+    assert server.process.stdout is not None
+    assert server.process.stdout.read().count("\n") <= 1
 
 
 def test_too_many_connections_are_refused(running: Process) -> None:
@@ -115,16 +256,17 @@ def test_too_many_connections_are_refused(running: Process) -> None:
 
 
 def test_a_client_that_reads_no_answer_is_disconnected(running: Process) -> None:
-    request = b"GET /page/main.js HTTP/1.1\r\nHost: a\r\n\r\n"
+    request = b"GET /page/main.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with connect(running) as connection:
         connection.settimeout(20)
         with pytest.raises(ConnectionError):  # reset, or a broken pipe
             send_forever(connection, request * 100)
 
 
-def send_forever(connection: socket.socket, data: bytes) -> None:
+def send_forever(connection: socket.socket, data: bytes, pause: float = 0) -> None:
     while True:
         connection.sendall(data)
+        time.sleep(pause)
 
 
 @pytest.mark.slow
@@ -168,7 +310,7 @@ def test_sigterm_answers_accepted_requests_and_accepts_no_more(start: Start) -> 
     for image in images:
         connection = connect(server)
         head = (
-            "POST /v1/poses HTTP/1.1\r\nHost: a\r\nContent-Type: image/bmp\r\n"
+            "POST /v1/poses HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/bmp\r\n"
             f"Content-Length: {len(image)}\r\n\r\n"
         )
         connection.sendall(head.encode() + image[:1000])
@@ -228,6 +370,9 @@ def test_a_server_that_cannot_start_says_why_in_one_line(
         (("--weights", "nothing"), "weights-unknown"),
         (("--detector", "nobody"), "detector-unknown"),
         (("--token", "a\nb"), "option-invalid"),
+        (("--token", ""), "token-empty"),
+        (("--allowed-host", "http://a"), "option-invalid"),
+        (("--allowed-origin", "null"), "option-invalid"),
     ):
         monkeypatch.setattr(sys, "argv", ["hrpose", "serve", "--weights", str(weights), *words])
         with pytest.raises(SystemExit) as stopped:
@@ -235,6 +380,28 @@ def test_a_server_that_cannot_start_says_why_in_one_line(
         error = capsys.readouterr().err
         assert stopped.value.code == 2
         assert re.fullmatch(rf"hrpose: .*\[{code}\]\n", error), error
+
+
+@pytest.mark.parametrize("token", ["", " "])
+def test_an_empty_token_does_not_open_the_server(
+    token: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HRPOSE_TOKEN", token)
+    monkeypatch.setattr(sys, "argv", ["hrpose", "serve", "--weights", "nothing"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.endswith("[token-empty]\n")
+
+
+def test_a_server_for_other_machines_says_who_reaches_it(start: Start) -> None:
+    server = start("--host", "0.0.0.0", "--allowed-host", "pose.example")
+    url = server.url.replace("0.0.0.0", "127.0.0.1")
+    for host, status in (("192.168.1.5", 200), ("pose.example", 200), ("evil.example", 421)):
+        assert httpx.get(f"{url}/healthz", headers={"host": host}).status_code == status
+    server.stop()
+    assert server.process.stdout is not None
+    assert "see --token" in server.process.stdout.read()
 
 
 @pytest.mark.parametrize(

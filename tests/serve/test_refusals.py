@@ -253,7 +253,7 @@ def test_other_sites_may_link_but_not_send(server: Server) -> None:
     theirs = {"sec-fetch-site": "cross-site"}
     files = {"image": image_of(1)}
     response = server.request("POST", "/v1/poses", files=files, headers=theirs)
-    assert_refused(response, 403, "another site")
+    assert_refused(response, 403, "another origin")
     assert server.request("GET", "/", headers=theirs).status_code == 200
     ours = {"sec-fetch-site": "same-origin"}
     assert server.request("POST", "/v1/poses", files=files, headers=ours).status_code == 200

@@ -1,5 +1,6 @@
 """`hrpose batch` and `serve`: archives of images, to Parquet files; and poses over HTTP."""
 
+import os
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -254,6 +255,20 @@ def serve(
             "command line.",
         ),
     ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name that this server is reached by, beside localhost; `*.example.com` for all "
+            "under it. Repeatable."
+        ),
+    ] = None,
+    allowed_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An origin such as https://example.com, whose pages may use this server. "
+            "Repeatable."
+        ),
+    ] = None,
     max_megabytes: Annotated[
         float, typer.Option(min=0.001, max=MAX_MEGABYTES, help="Largest accepted image file.")
     ] = 20,
@@ -263,7 +278,7 @@ def serve(
 ) -> None:
     """Serve poses over HTTP, with a demo page at /. SIGTERM or Ctrl-C stops it."""
     try:
-        from hrpose.serve.middleware import Limits
+        from hrpose.serve.middleware import Access, Limits, is_loopback
         from hrpose.serve.server import listen, serve, url_of
     except ModuleNotFoundError as error:
         raise missing("serve", error, "hrpose[serve]") from error
@@ -272,10 +287,19 @@ def serve(
     from hrpose.estimator import PoseEstimator
     from hrpose.session import open_session, usable_cores
 
-    if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
+    if token is None:  # typer ignores an empty variable
+        token = os.environ.get("HRPOSE_TOKEN")
+    if token is not None and not token.strip():
+        raise UserError(
+            "--token (HRPOSE_TOKEN): expected a secret, found an empty text; set one, or unset the "
+            "variable for a server without",
+            code="token-empty",
+        )
+    if token is not None and not (token.isascii() and token.isprintable()):
         raise UserError(
             "--token: expected printable ASCII characters; choose another", code="option-invalid"
         )
+    access = Access.parse(allowed_host or (), allowed_origin or ())
     file = registry.find(weights)
     threads = max(1, usable_cores() // workers)
     sessions = [open_session(file, threads, device, precision) for _ in range(workers)]
@@ -287,7 +311,11 @@ def serve(
         def ready() -> None:
             typer.echo(f"hrpose: {weights} at {url_of(listener)}; Ctrl-C stops it")
             typer.echo(f"hrpose: person detector: {opened.name}; {engine}")
-            if token is None and not host.startswith(("127.", "localhost", "::1")):
+            if is_loopback(listener.getsockname()[0]):
+                return
+            if token is None:
                 typer.echo("hrpose: open to everyone who can reach this address; see --token")
+            if not access.hosts:
+                typer.echo("hrpose: reached by IP address only; for a name see --allowed-host")
 
-        serve(sessions, listener, opened, token=token, limits=limits, ready=ready)
+        serve(sessions, listener, opened, token=token, access=access, limits=limits, ready=ready)

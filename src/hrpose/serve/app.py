@@ -16,12 +16,13 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from hrpose._version import __version__
 from hrpose.serve.inference import Service
-from hrpose.serve.middleware import Limits, Metrics, Middleware, Refusal, busy
+from hrpose.serve.middleware import Access, Limits, Metrics, Middleware, Refusal, busy
 from hrpose.serve.schemas import (
     Health,
     LimitsInfo,
@@ -38,7 +39,9 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 FIELD_BYTES = 1_000_000
 
 
-def create_app(service: Service, metrics: Metrics, token: str | None = None) -> ASGIApp:
+def create_app(
+    service: Service, metrics: Metrics, token: str | None = None, access: Access | None = None
+) -> ASGIApp:
     """The application for a service. With a `token`, `/v1` and `/metrics` require it."""
     app = FastAPI(
         title="hrpose",
@@ -55,7 +58,16 @@ def create_app(service: Service, metrics: Metrics, token: str | None = None) -> 
     app.add_exception_handler(RequestValidationError, _invalid_query)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Exception, _failed)
-    return Middleware(app, metrics, service.limits.requests)
+    access = access or Access()
+    middleware = Middleware(app, metrics, service.limits.requests, access)
+    if not access.origins:
+        return middleware
+    return CORSMiddleware(
+        middleware,
+        allow_origins=sorted(access.origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type"],
+    )
 
 
 def _api(service: Service, metrics: Metrics, token: str | None) -> APIRouter:

@@ -1,6 +1,6 @@
 """Run the application in uvicorn until a signal, with bounds on every connection.
 
-A broken request head never reaches the application, so it is answered here.
+A request whose head is broken never reaches the application, so it is answered here.
 """
 
 import asyncio
@@ -8,22 +8,25 @@ import json
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+import h11
 import uvicorn
-from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from hrpose.errors import UserError
 from hrpose.estimator import Detector
 from hrpose.serve.app import create_app
 from hrpose.serve.inference import Batcher, Service
-from hrpose.serve.middleware import Limits, Metrics
+from hrpose.serve.middleware import HEAD_BYTES, Access, Limits, Metrics, is_loopback
 from hrpose.session import Session
 
 # From the start of a connection, or the first byte of a request, to the end of its head.
 HEAD_SECONDS = 10
-HEAD_BYTES = 65_536
 # For a client to read what was sent, from when its buffers are full.
 WRITE_SECONDS = 30
 # Open connections in all. Most systems allow a process 1,024 files.
@@ -34,17 +37,15 @@ GRACE_SECONDS = 0.5
 STOP_SECONDS = 90
 
 
-class Connection(HttpToolsProtocol):
+class Connection(H11Protocol):
     """A connection that is closed where no complete head comes in time, or no answer is read.
 
-    The first timer also runs while a refused body is still being sent.
+    Uvicorn bounds neither. What is added here stands on the callbacks of asyncio and the states of
+    h11: a server's own state says whether a request is in progress.
     """
 
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
-    _in_head = False
-    _head_bytes = 0
-    _stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -54,24 +55,13 @@ class Connection(HttpToolsProtocol):
             self._set_timer()
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
-            return
-        super().data_received(data)
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES:
-                self._refuse(431, "too_large", f"expected a head of at most {HEAD_BYTES:,} bytes")
-        self._set_timer()
+        if not self.transport.is_closing():
+            super().data_received(data)
+            self._set_timer()
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
-
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        self._in_head = False
-        if self._stopping:
-            self.cycle.keep_alive = False
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether to stay open: a client that has sent its request may wait for the answer."""
+        return self._answering() and self.conn.their_state is not h11.SEND_BODY
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -87,43 +77,40 @@ class Connection(HttpToolsProtocol):
         self._write_timer = _canceled(self._write_timer)
 
     def shutdown(self) -> None:
-        """Called once, when the server stops: the request in progress is the last one."""
-        self._stopping = True
-        if self._answering():
-            super().shutdown()
-        else:
-            self.loop.call_later(GRACE_SECONDS, self._close_idle)
+        """Called once, when the server stops."""
+        self.loop.call_later(GRACE_SECONDS, self._close)
 
     def send_400_response(self, msg: str) -> None:
-        if self._answering():  # the request before is still answered
-            self.cycle.keep_alive = False
-            self.flow.pause_reading()
+        """Called where h11 cannot read on."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()  # the answer, or a part of it, is sent
+        elif getattr(sys.exception(), "error_status_hint", 400) == 431:
+            self._refuse(431, "too_large", f"expected a head of at most {HEAD_BYTES:,} bytes")
         else:
             self._refuse(400, "bad_request", "expected an HTTP request, found something else")
 
     def _answering(self) -> bool:
         """Whether a request is in progress."""
-        return self.cycle is not None and not self.cycle.response_complete
+        return self.conn.our_state in (h11.SEND_RESPONSE, h11.SEND_BODY)
 
-    def _close_idle(self) -> None:
-        if not self._answering():
-            self.transport.close()
+    def _close(self) -> None:
+        if not self.transport.is_closing():
+            super().shutdown()
 
     def _set_timer(self) -> None:
+        # It also runs while the rest of a refused body is received.
         if self._answering():
             self._head_timer = _canceled(self._head_timer)
         elif self._head_timer is None and not self.transport.is_closing():
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._time_out)
 
     def _time_out(self) -> None:
-        if self.cycle is None:
+        if self.conn.our_state is h11.IDLE:
             self._refuse(408, "too_slow", f"expected a request within {HEAD_SECONDS} seconds")
         self.transport.close()
 
     def _refuse(self, status: int, error: str, reason: str) -> None:
         """Answer without the application, and close."""
-        if self.transport.is_closing():
-            return
         body = json.dumps({"error": error, "reason": reason}).encode()
         retry = "Retry-After: 1\r\n" if status == 503 else ""
         head = (
@@ -147,6 +134,7 @@ def serve(
     detector: Detector,
     *,
     token: str | None = None,
+    access: Access | None = None,
     limits: Limits | None = None,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
@@ -155,6 +143,9 @@ def serve(
     Each session runs in its own thread. `ready` is called before the first request is accepted.
     """
     limits = limits or Limits()
+    access = access or Access()
+    if not is_loopback(listener.getsockname()[0]):
+        access = replace(access, addresses=True)
     metrics = Metrics()
     batcher = Batcher(
         sessions,
@@ -165,7 +156,7 @@ def serve(
     with batcher, Service(batcher, detector, limits) as service:
         metrics.engine.labels(service.engine).set(1)
         ready()
-        _run(create_app(service, metrics, token), listener)
+        _run(create_app(service, metrics, token, access), listener)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -197,11 +188,22 @@ def url_of(listener: socket.socket) -> str:
 
 
 def _run(app: ASGIApp, listener: socket.socket) -> None:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        """A stopping server closes each connection with its answer."""
+
+        async def send_last(message: Message) -> None:
+            if message["type"] == "http.response.start" and server.should_exit:
+                MutableHeaders(scope=message)["connection"] = "close"
+            await send(message)
+
+        await app(scope, receive, send_last)
+
     config = uvicorn.Config(
-        app,
+        answer,
         http=Connection,
         ws="none",
         lifespan="off",
+        h11_max_incomplete_event_size=HEAD_BYTES,
         access_log=False,
         server_header=False,
         proxy_headers=False,
@@ -209,10 +211,11 @@ def _run(app: ASGIApp, listener: socket.socket) -> None:
         log_level=logging.ERROR,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
+    server = uvicorn.Server(config)
     # Uvicorn raises the signal again at its end: by then it has done its work here.
     before = {kind: signal.signal(kind, _ignore) for kind in (signal.SIGTERM, signal.SIGINT)}
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
