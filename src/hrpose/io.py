@@ -127,7 +127,7 @@ def _unpacked(path: Path, content: bytes) -> bytes:
     return unpacked
 
 
-def write_atomically(path: Path, data: bytes | str) -> None:
+def write_atomically(path: Path, data: bytes | bytearray | str) -> None:
     """Write `data` (text as UTF-8) to `path`: afterwards the file is the new one or the old one.
 
     The folder is made where it is missing. Raises UserError where it cannot be written.

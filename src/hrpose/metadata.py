@@ -3,10 +3,15 @@
 `Metadata` goes with pose models, `DetectorMetadata` with person detectors, both as JSON beside the
 tensors of .onnx and .safetensors files. `read_metadata` and `write_with_metadata` are the one
 reader and the one writer.
+
+Files that hrpose writes have a checksum in them, the sha256 of all other bytes: one flipped bit is
+noticed when they are loaded. Files without one, of others or older, are read all the same.
 """
 
+import hashlib
 import json
 import math
+import mmap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +34,12 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # The key of a JSON object in ONNX files: the names of the weight and bias tensors of each
 # convolution that a BatchNorm was folded into.
 FOLDED_KEY = "hrpose.folded"
+
+# The key of the checksum among a file's texts, and the checksum before it is known. The mark is on
+# both sides, so that damage to one of them is noticed.
+CHECKSUM_KEY = "hrpose.checksum"
+_MARK = "sha256.hrpose"
+NO_CHECKSUM = f"{_MARK} {'0' * 64} {_MARK}"
 
 # Bounds for untrusted files: a crop of this size is made for each person.
 MAX_SIDE = 4096
@@ -310,15 +321,69 @@ def metadata_of(path: Path, kind: type[M]) -> M:
     )
 
 
-def write_with_metadata(path: Path, content: bytes, metadata: AnyMetadata) -> None:
+def write_with_metadata(path: Path, content: bytes, metadata: AnyMetadata | None) -> None:
     """Write weights, the `content` of an .onnx or .safetensors file, with `metadata` to `path`.
 
-    They replace metadata that the content has; its other texts and its tensors stay as they are.
-    Raises UserError where the content is of another form than the name says.
+    They replace metadata that the content has; its other texts and its tensors stay as they are. A
+    checksum is written too. Raises UserError where the content is of another form than the name
+    says.
     """
     texts: dict[str, str | None] = dict.fromkeys((*Metadata.keys, *DetectorMetadata.keys))
-    texts[metadata.keys[0]] = metadata.to_json()
-    write_atomically(path, with_texts(path, content, texts))
+    if metadata is not None:
+        texts[metadata.keys[0]] = metadata.to_json()
+    texts[CHECKSUM_KEY] = NO_CHECKSUM
+    write_atomically(path, with_checksum(with_texts(path, content, texts)))
+
+
+def with_checksum(content: bytes) -> bytearray:
+    """The content of a file, with the checksum of all other bytes in place of its `NO_CHECKSUM`.
+
+    Raises UserError where it has more of its marks.
+    """
+    if content.count(_MARK.encode()) != 2:
+        raise UserError(
+            f"expected weights without the text '{_MARK}', which marks a checksum, found it",
+            code="weights-unsuitable",
+        )
+    start = content.find(NO_CHECKSUM.encode()) + len(_MARK) + 1
+    written = bytearray(content)
+    written[start : start + 64] = hashlib.sha256(content).hexdigest().encode()
+    return written
+
+
+def checksum_holds(path: Path) -> bool | None:
+    """Whether a file's bytes have the checksum in it; None where it has none, or is empty.
+
+    Raises OSError where it cannot be read.
+    """
+    mark = _MARK.encode()
+    with path.open("rb") as file:
+        if not file.seek(0, 2):
+            return None
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            at = content.find(mark)
+            if at < 0:
+                return None
+            start, end = at + len(mark) + 1, at + len(NO_CHECKSUM) - len(mark) - 1
+            with memoryview(content) as view, view[:start] as before, view[end:] as after:
+                hasher = hashlib.sha256(before)
+                hasher.update(b"0" * 64)
+                hasher.update(after)
+            return content[start:end] == hasher.hexdigest().encode()
+
+
+def check_weights(path: Path) -> None:
+    """Raises UserError where the checksum in weights, a regular file, is not that of its bytes."""
+    try:
+        damaged = path.is_file() and checksum_holds(path) is False
+    except OSError:
+        return  # Whoever reads it says so.
+    if damaged:
+        raise UserError(
+            f"{path}: damaged, its bytes do not have the sha256 that is in it; copy it here again "
+            f"(where a program has changed it on purpose, remove its text '{CHECKSUM_KEY}')",
+            code="weights-damaged",
+        )
 
 
 def is_detector(path: Path) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hrpose.engines import Engine, asked, candidates, openvino, provider
 from hrpose.errors import UserError
-from hrpose.metadata import Metadata, metadata_of
+from hrpose.metadata import Metadata, check_weights, metadata_of
 
 # The types of inputs and outputs, by their names in ONNX Runtime.
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -114,6 +114,7 @@ def open_network(
         raise UserError(
             f"{path}: no such file; check the name of the {what}", code="file-unreadable"
         )
+    check_weights(path)
     tried = candidates(device, precision)
     for engine in tried:
         try:

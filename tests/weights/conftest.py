@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -10,7 +11,10 @@ import pytest
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `content` at any path. `cuts` holds how many bytes each next answer sends at most."""
+    """Serves `content` at any path. `cuts` holds how many bytes each next answer sends at most.
+
+    `pace` is the seconds between blocks of 64 kB.
+    """
 
     daemon_threads = True
 
@@ -19,6 +23,7 @@ class Server(ThreadingHTTPServer):
         self.content = np.random.default_rng(0).bytes(3_000_000)
         self.cuts: list[int] = []
         self.ranges = True
+        self.pace = 0.0
         self.says_length = True
         self.requests: list[str | None] = []
 
@@ -59,7 +64,12 @@ class _Handler(BaseHTTPRequestHandler):
         body = content[start:]
         if self.server.cuts:
             body = body[: self.server.cuts.pop(0)]
-        self.wfile.write(body)
+        for start in range(0, len(body), 65536):
+            time.sleep(self.server.pace)
+            try:
+                self.wfile.write(body[start : start + 65536])
+            except ConnectionError:  # whoever asked was killed
+                break
         self.close_connection = True
 
     def log_message(self, *_: object) -> None:

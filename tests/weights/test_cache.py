@@ -88,7 +88,7 @@ def test_another_file_leaves_nothing_behind(released: Released, server: Any) -> 
     ran = run("download", "w16-test")
     assert isinstance(ran.exception, UserError)
     assert ran.exception.code == "hash-differs"
-    assert [path for path in home().rglob("*") if path.is_file()] == []
+    assert [path for path in home().rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 
 
 def test_a_file_fetched_elsewhere_is_taken_if_it_is_the_one(
@@ -106,22 +106,19 @@ def test_a_file_fetched_elsewhere_is_taken_if_it_is_the_one(
     assert server.requests == []
 
 
-@pytest.mark.parametrize(
-    "failing", ["hrpose.weights.download.shutil.copyfile", "hrpose.weights.download.os.replace"]
-)
+@pytest.mark.parametrize("failing", ["os.fsync", "Path.replace"])
 def test_a_full_disk_leaves_nothing_behind(
     released: Released, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    def full(_origin: Path, target: Path) -> None:
-        target.write_bytes(b"half")
+    def full(*_arguments: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(failing, full)
+    monkeypatch.setattr(f"hrpose.io.{failing}", full)
     ran = run("download", "w16-test", "--from", str(tmp_path / "published.pth"))
     assert isinstance(ran.exception, UserError)
     assert ran.exception.code == "write-failed"
     assert "No space left on device" in str(ran.exception)
-    assert not list(home().rglob("*.copy"))
+    assert [path for path in home().rglob("*") if path.is_file()] == []
 
 
 def test_the_next_address_is_tried(released: Released, server: Any) -> None:
@@ -148,6 +145,37 @@ def test_a_file_that_rots_is_found(released: Released) -> None:
     ran = run("verify")
     assert ran.exit_code == 1
     assert f"w16-test: another file; delete {file} and download it again" in ran.output
+    with refused("hash-differs", "w16-test", str(file)):
+        find_start("w16-test")
+    assert run("download", "w16-test").exit_code == 0
+    assert find_start("w16-test") == file
+
+
+def test_a_detector_that_rots_is_refused_at_its_first_use(
+    released: Released, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = replace(released, name="detector-test", kind="detector", metadata=None)
+    monkeypatch.setitem(RELEASED, row.name, row)
+    assert run("download", row.name).exit_code == 0
+    file = find(row.name)
+    content = bytearray(file.read_bytes())
+    content[1000] ^= 1
+    file.write_bytes(content)
+    with refused("hash-differs", row.name):
+        find(row.name)
+    assert run("download", row.name).exit_code == 0
+    assert find(row.name).read_bytes() == server.content
+
+
+def test_usable_weights_that_rot_are_refused_and_made_again(released: Released) -> None:
+    run("download", "w16-test")
+    file = find("w16-test")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
+    with refused("weights-damaged", file.name):
+        open_session(file)
+    assert run("download", "w16-test").exit_code == 0
+    assert file.read_bytes() == whole
     ran = run("verify", "w32-coco-256x192")
     assert (ran.exit_code, ran.output) == (1, "w32-coco-256x192: not downloaded\n")
 

@@ -26,6 +26,7 @@ from hrpose._version import __version__
 from hrpose.batch.source import without_query
 from hrpose.errors import UserError
 from hrpose.io import printable, write_atomically
+from hrpose.metadata import CHECKSUM_KEY, NO_CHECKSUM, checksum_holds, with_checksum
 from hrpose.poses import Poses
 from hrpose.tables import FAILED, NO_PERSONS, OK, Row, no_row, rows
 
@@ -58,6 +59,7 @@ class Job:
         """The images of a partition. Raises UserError where the manifest is damaged."""
         path = part(self.folder / "manifest", number)
         try:
+            _check(path)
             table = pq.read_table(path, page_checksum_verification=True)
             names: list[str] = table["file"].to_pylist()
         except (OSError, ValueError, KeyError) as error:
@@ -181,12 +183,19 @@ def _check_distinct(job: Job, hashes: np.ndarray[Any, np.dtype[np.uint64]]) -> N
             )
 
 
-def parquet(table: Any) -> bytes:
-    """A Parquet file's bytes, with a checksum of each page."""
+def parquet(table: Any) -> bytearray:
+    """A Parquet file's bytes, with a checksum of each page, and of the whole file in its footer."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+    with pq.ParquetWriter(sink, table.schema, compression="zstd", write_page_checksum=True) as file:
+        file.write_table(table)
+        file.add_key_value_metadata({CHECKSUM_KEY: NO_CHECKSUM})
+    return with_checksum(sink.getvalue().to_pybytes())
+
+
+def _check(path: Path) -> None:
+    """Raises ValueError where the checksum of a file is not that of its bytes; older have none."""
+    if checksum_holds(path) is False:
+        raise ValueError("its bytes do not have the sha256 that is in it")
 
 
 # The names of `hrpose.poses.Row`. 32 bits hold 1/1000 of a pixel up to 8,192 pixels.
@@ -317,10 +326,11 @@ def failures(job: Job, most: int) -> list[str]:
 def read_images(folder: Path) -> Iterator[dict[str, Any]]:
     """The rows of all finished partitions in `folder`, as plain values, in the list's order.
 
-    Raises UserError for a file that is damaged: each page has a checksum.
+    Raises UserError for a file that is damaged: each has a checksum.
     """
     for path in sorted((folder / "poses").glob("part-*.parquet")):
         try:
+            _check(path)
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 for batch in file.iter_batches(1000):
                     yield from batch.to_pylist()

@@ -34,7 +34,7 @@ from hrpose.evaluation.error_analysis import (
 )
 from hrpose.evaluation.predictions import BoxNoise, box_noise
 from hrpose.geometry import Crop, box_around, transform, warp, xywh_to_xyxy
-from hrpose.metadata import Calibration, Metadata, metadata_of, write_with_metadata
+from hrpose.metadata import Calibration, Metadata, check_weights, metadata_of, write_with_metadata
 from hrpose.metrics.calibration import Presence, Reliability, fit_calibration, presence, reliability
 from hrpose.metrics.coco import (
     MAX_DETECTIONS,
@@ -430,6 +430,7 @@ def store_calibration(weights: Path, calibration: Calibration, out: Path) -> Non
     UserError where the files are of other kinds or cannot be read or written.
     """
     check_copy(weights, out)
+    check_weights(weights)
     metadata = metadata_of(weights, Metadata)
     before = metadata.calibration or Calibration()
     calibrated = replace(metadata, calibration=before.then(calibration))

@@ -32,6 +32,7 @@ from hrpose.metadata import (
     AnyMetadata,
     DetectorMetadata,
     Metadata,
+    check_weights,
     metadata_in,
     metadata_of,
     read_metadata,
@@ -70,6 +71,7 @@ def read_torch(path: Path) -> Any:
     Raises UserError, naming what the file asks for, where that is more. Members of its zip file
     must be stored, as PyTorch writes them: PyTorch decompresses others without a bound.
     """
+    check_weights(path)
     _check_stored(path)
     safe = torch.serialization.safe_globals([(_Ignored, name) for name in _NUMPY_NAMES])
     try:
@@ -135,12 +137,14 @@ def load(path: Path) -> tuple[HRNet, Metadata]:
     if path.suffix == ".ckpt":
         state, metadata = _read_ckpt(path)
     else:
+        check_weights(path)
         metadata, state = metadata_of(path, Metadata), _tensors(path)
     return _network(path, metadata, state), metadata
 
 
 def load_detector(path: Path) -> tuple[HRNet, DetectorMetadata]:
     """As `load`, a person detector's `.safetensors` file."""
+    check_weights(path)
     metadata = metadata_of(path, DetectorMetadata)
     return _network(path, metadata, _tensors(path)), metadata
 
@@ -177,6 +181,7 @@ def read_content(path: Path) -> tuple[dict[str, Tensor], Metadata | None]:
     """
     if path.suffix == ".onnx":
         return read_onnx(path)
+    check_weights(path)
     found = read_metadata(path)
     return _tensors(path), found if isinstance(found, Metadata) else None
 
@@ -231,6 +236,7 @@ def read_onnx(path: Path) -> tuple[dict[str, Tensor], Metadata | None]:
     """
     import onnx  # Here, because most weights come in other files.
 
+    check_weights(path)
     try:
         model: Any = onnx.load(path)
     except Exception as error:  # A broken file can raise anything.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hrpose.codec import Codec, sigma_for
 from hrpose.errors import UserError, missing
 from hrpose.io import write_atomically
-from hrpose.metadata import Metadata, metadata_in, write_with_metadata
+from hrpose.metadata import Metadata, check_weights, metadata_in, write_with_metadata
 from hrpose.models import torch_file
 from hrpose.models.networks import NETWORKS, check_shapes, state_shapes
 from hrpose.skeleton import Skeleton
@@ -127,6 +127,7 @@ def read(path: Path) -> Weights:
     Raises UserError for files that do not hold an HRNet of `hrpose.models.networks.NETWORKS`,
     naming what is missing, superfluous or of another shape; and for files that would run code.
     """
+    check_weights(path)
     content, metadata = _content(path)
     entries = _state_dict(path, content)
     state: State = {}
@@ -219,10 +220,7 @@ def write_hrpose(path: Path, weights: Weights, metadata: Metadata | None) -> Non
             content = safetensors.numpy.save(weights.state)
     except ModuleNotFoundError as error:
         raise missing(str(path), error, extra) from error
-    if metadata is None:
-        write_atomically(path, content)
-    else:
-        write_with_metadata(path, content, metadata)
+    write_with_metadata(path, content, metadata)
 
 
 def _content(path: Path) -> tuple[Any, Metadata | None]:

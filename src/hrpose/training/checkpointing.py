@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from hrpose.errors import UserError
 from hrpose.io import write_atomically
+from hrpose.metadata import NO_CHECKSUM, with_checksum
 from hrpose.models.checkpoint import read_torch
 from hrpose.training.distributed import all_gather
 
@@ -36,7 +37,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         content = io.BytesIO()
         torch.save(checkpoint, content)
-        write_atomically(Path(path), content.getvalue())
+        # The zip file's comment, which is its end, holds the checksum.
+        content.seek(-2, io.SEEK_END)
+        content.write(len(NO_CHECKSUM).to_bytes(2, "little") + NO_CHECKSUM.encode())
+        write_atomically(Path(path), with_checksum(content.getvalue()))
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None

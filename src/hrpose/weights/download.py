@@ -1,25 +1,33 @@
 """Downloads of released weights: resumed, bounded in size, and verified by sha256.
 
 A download is a `.part` file beside the target until it is complete; an interrupted one is resumed
-from there. Only a file with the expected sha256 gets the target's name; any other is deleted.
+from there. Only a file with the expected sha256 gets the target's name; any other is deleted. Of
+several processes that want one file, one downloads it and the others wait.
 """
 
 import hashlib
 import http.client
+import logging
 import os
-import shutil
+import stat
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from hrpose._version import __version__
 from hrpose.errors import UserError, missing
-from hrpose.io import MAX_MODEL_BYTES, write_error
-from hrpose.weights.registry import Released, published_file, usable_file
+from hrpose.io import MAX_MODEL_BYTES, not_regular, replacing, write_error
+from hrpose.metadata import check_weights
+from hrpose.weights.registry import Released, file_sha256, published_file, usable_file
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 _BLOCK = 1 << 18
 _TRIES = 3
@@ -49,38 +57,68 @@ def download(
             f"{address}: expected an address that starts with https:// or http://",
             code="address-invalid",
         )
-    part = target.with_name(f"{target.name}.part")
     report = progress or _quiet
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        resumed = part.is_file()
-        _fetch(address, part, report, max_bytes, timeout)
-        if resumed and not file_sha256(part).startswith(sha256):
-            part.unlink()  # It may have been the beginning of another file.
+        with _part_of(target) as part:
+            if target.is_file() and file_sha256(target).startswith(sha256):
+                return  # Another process was faster.
+            resumed = part.is_file() and part.stat().st_size > 0
             _fetch(address, part, report, max_bytes, timeout)
-        adopt(part, target, sha256, address)
+            if resumed and not file_sha256(part).startswith(sha256):
+                part.unlink()  # It may have been the beginning of another file.
+                _fetch(address, part, report, max_bytes, timeout)
+            if not (found := file_sha256(part)).startswith(sha256):
+                part.unlink()
+                raise _differs(address, sha256, found)
+            os.replace(part, target)
     except OSError as error:
         raise write_error(target, error, "set HRPOSE_HOME to a folder with space") from error
 
 
-def adopt(part: Path, target: Path, sha256: str, origin: object) -> None:
-    """Rename `part` to `target` if its hash is the expected one; else delete it."""
-    found = file_sha256(part)
-    if not found.startswith(sha256):
-        part.unlink()
-        raise UserError(
-            f"{origin}: is not the published file: expected sha256 {sha256}, found "
-            f"{found[: max(len(sha256), 8)]}; it was deleted; try again later, or give a copy with "
-            "--from",
-            code="hash-differs",
-        )
-    os.replace(part, target)
+@contextmanager
+def _part_of(target: Path) -> Iterator[Path]:
+    """The file to download into, which is this process's alone.
+
+    Others wait until it is done. Where the disk has no locks, each process has a file of its own,
+    which is not resumed.
+    """
+    lock = _lock(target)
+    if lock is None:
+        handle, name = tempfile.mkstemp(".part", ".hrpose-", target.parent)
+        os.close(handle)
+        try:
+            yield Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
+    else:
+        with lock:
+            yield target.with_name(f"{target.name}.part")
 
 
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _lock(target: Path) -> "BaseFileLock | None":
+    """A lock that is held, None where the disk has none. Its file stays: others have it open."""
+    from filelock import FileLock, Timeout  # takes a while to import
+
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logging.getLogger("hrpose").warning("%s: another process downloads it", target.name)
+            lock.acquire(poll_interval=0.1)
+    except (OSError, NotImplementedError):
+        return None
+    return lock
+
+
+def _differs(origin: object, expected: str, found: str) -> UserError:
+    return UserError(
+        f"{origin}: is not the published file: expected sha256 {expected}, found "
+        f"{found[: max(len(expected), 8)]}; it was not kept; try again later, or give a copy with "
+        "--from",
+        code="hash-differs",
+    )
 
 
 class _Interrupted(Exception):
@@ -211,14 +249,14 @@ def _quiet(_there: int, _total: int | None) -> None:
 def fetch(row: Released, origin: str | None = None, progress: Progress | None = None) -> Path:
     """Download the published file and make it usable; returns the usable file.
 
-    Files that are here already are not downloaded again. `origin` is another address, or a file
-    that was downloaded elsewhere; its hash must be the published one all the same. By default the
-    addresses of the table are tried one after the other. Pose models are written as ONNX, which
+    Sound files that are here already are not downloaded again. `origin` is another address, or a
+    file that was downloaded elsewhere; its hash must be the published one all the same. By default
+    the addresses of the table are tried one after the other. Pose models are written as ONNX, which
     needs `hrpose[weights]`; without it nothing is downloaded.
     """
     check_package(row)
     target = published_file(row)
-    if not target.is_file():
+    if not is_sound(row):
         if origin is None:
             _fetch_anywhere(row, target, progress)
         elif "://" in origin:
@@ -226,11 +264,19 @@ def fetch(row: Released, origin: str | None = None, progress: Progress | None = 
         else:
             _copy(Path(origin), target, row.sha256)
     usable = usable_file(row)
-    if not usable.is_file():
+    if not _is_whole(usable):
         from hrpose.models import convert  # takes a while to import
 
         convert.write_hrpose(usable, convert.read(target), row.metadata)
     return usable
+
+
+def _is_whole(usable: Path) -> bool:
+    try:
+        check_weights(usable)
+    except UserError:
+        return False
+    return usable.is_file()
 
 
 def check_package(row: Released) -> None:
@@ -256,17 +302,19 @@ def _fetch_anywhere(row: Released, target: Path, progress: Progress | None) -> N
 
 
 def _copy(origin: Path, target: Path, sha256: str) -> None:
-    part = target.with_name(f"{target.name}.copy")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(origin, part)
-        adopt(part, target, sha256, origin)
+        kind = origin.stat().st_mode
+        if not stat.S_ISREG(kind):
+            raise not_regular(origin, kind)
+        file = origin.open("rb")
     except OSError as error:
-        where = error.filename or origin
         raise UserError(
-            f"{where}: cannot be copied ({error.strerror or error})",
-            code="file-unreadable" if where == str(origin) else "write-failed",
+            f"{origin}: cannot be read ({error.strerror or error})", code="file-unreadable"
         ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    hasher = hashlib.sha256()
+    with file, replacing(target) as copy:
+        while block := file.read(_BLOCK):
+            hasher.update(block)
+            copy.write(block)
+        if not (found := hasher.hexdigest()).startswith(sha256):
+            raise _differs(origin, sha256, found)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hrpose.errors import UserError, missing
 from hrpose.io import MAX_MODEL_BYTES
-from hrpose.metadata import Metadata, metadata_of
+from hrpose.metadata import Metadata, check_weights, metadata_of
 
 if TYPE_CHECKING:
     from huggingface_hub import DryRunFileInfo, HfApi
@@ -119,6 +119,8 @@ def _common_metadata(files: Sequence[Path]) -> Metadata:
             "`hrpose export` and `hrpose train` write them",
             code="option-invalid",
         )
+    for file in files:
+        check_weights(file)
     metadata = [metadata_of(file, Metadata) for file in files]
     if metadata[0] != metadata[-1]:
         raise UserError(

@@ -4,10 +4,12 @@ Addresses, scores and hashes are those that the publishers state. A file is chec
 or by the first eight digits of it, which MMPose writes into the name of every file it publishes.
 """
 
+import hashlib
 import math
 import os
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -291,12 +293,13 @@ def find(name_or_file: str | Path) -> Path:
             code="weights-unknown",
         )
     row = RELEASED[name]
-    if not usable_file(row).is_file():
+    usable = usable_file(row)
+    if not usable.is_file():
         raise UserError(
             f"{name}: not downloaded yet ({row.facts}); `hrpose weights download {name}` does that",
             code="weights-not-downloaded",
         )
-    return usable_file(row)
+    return _as_published(row) if usable == published_file(row) else usable
 
 
 def find_start(name_or_file: str | Path) -> Path:
@@ -308,7 +311,32 @@ def find_start(name_or_file: str | Path) -> Path:
     row = RELEASED.get(str(name_or_file))
     if row is None or path != usable_file(row):
         return path
-    return published_file(row) if published_file(row).is_file() else path
+    return _as_published(row) if published_file(row).is_file() else path
+
+
+def _as_published(row: Released) -> Path:
+    """The published file in the cache, verified. Raises UserError where it is another."""
+    path = published_file(row)
+    about = path.stat()
+    if not _sha256_of(path, about.st_size, about.st_mtime_ns).startswith(row.sha256):
+        raise UserError(
+            f"{row.name}: {path} is not the published file, its sha256 is not {row.sha256}; "
+            f"`hrpose weights download {row.name}` replaces it",
+            code="hash-differs",
+        )
+    return path
+
+
+@lru_cache(maxsize=64)
+def _sha256_of(path: Path, _size: int, _modified: int) -> str:
+    """The hash of a file, computed once while its size and time stay."""
+    return file_sha256(path)
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def not_here(name_or_file: str | Path | None) -> Released | None:
