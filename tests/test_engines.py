@@ -1,6 +1,7 @@
 """The choice of an engine, and networks on each that is installed."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,24 @@ def test_exact_results_stay_in_float32(monkeypatch: pytest.MonkeyPatch, tmp_path
     hrpose.load(path)
     hrpose.load(path, exact=True, precision="bf16")
     assert seen == ["fp32", "auto", "bf16"]
+
+
+def test_waiting_threads_of_onnx_runtime_sleep() -> None:
+    network: Any = open_network(weights.find("w16-small"), device="cpu")
+    options = network._session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+@needs_openvino
+def test_openvino_has_a_request_for_each_thread_and_no_more() -> None:
+    network: Any = open_network(weights.find("w16-small"), threads=1, device="openvino")
+    width, height = hrpose.load("w16-small", device="cpu").metadata.input_wh
+    crops = np.random.default_rng(0).integers(0, 256, (12, height, width, 3), np.uint8)
+    (together,) = network({network.inputs[0].name: crops})
+    with ThreadPoolExecutor(3) as pool:
+        alone = pool.map(lambda crop: network({network.inputs[0].name: crop[None]})[0], crops)
+        assert np.array_equal(np.concatenate(list(alone)), together)
+    assert 1 <= len(network._requests) <= 3
 
 
 @needs_openvino

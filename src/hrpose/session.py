@@ -140,8 +140,8 @@ def open_network(
 class OnnxNetwork:
     """An ONNX file on ONNX Runtime.
 
-    With `threads` given the cores have other work, so waiting threads sleep. Otherwise they spin,
-    which is a little faster on an idle machine, and up to twice as slow on a busy one.
+    Its threads sleep while they wait. Spinning would take the cores from what runs beside the
+    network: reading, drawing, other processes.
     """
 
     def __init__(self, path: Path, engine: Engine, threads: int | None = None) -> None:
@@ -150,8 +150,7 @@ class OnnxNetwork:
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads or usable_cores()
-        if threads is not None:
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # The graphs are chains of large nodes: running several at once gains nothing.
         options.inter_op_num_threads = 1
         options.enable_mem_pattern = engine.kind != "directml"  # which cannot have it
@@ -202,6 +201,8 @@ class OpenVinoNetwork:
         self._model = core.compile_model(core.read_model(path), device, settings)
         self.engine = engine
         self._opened = (path, engine, threads)
+        # As many as threads have called at once. To make one takes half as long as a small network.
+        self._requests: list[Any] = []
         self.inputs = tuple(map(_openvino_port, self._model.inputs))
         self.outputs = tuple(map(_openvino_port, self._model.outputs))
 
@@ -209,9 +210,14 @@ class OpenVinoNetwork:
         self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
     ) -> list[NDArray[Any]]:
         names = [port.name for port in self.outputs] if outputs is None else outputs
-        request = self._model.create_infer_request()  # one for each thread that calls
+        try:
+            request = self._requests.pop()
+        except IndexError:
+            request = self._model.create_infer_request()
         request.infer({name: np.ascontiguousarray(array) for name, array in feeds.items()})
-        return [request.get_tensor(name).data.copy() for name in names]
+        results = [request.get_tensor(name).data.copy() for name in names]
+        self._requests.append(request)
+        return results
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy in another process opens the file again."""

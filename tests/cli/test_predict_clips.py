@@ -2,10 +2,12 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +16,12 @@ from typer.testing import CliRunner, Result
 
 from clips import colors, duration, frames, sound_packets, times, write_clip
 from hrpose.cli.main import app
+from hrpose.errors import UserError
 from hrpose.predict.record import Record
 from hrpose.video import Clip, ClipPoses, refine_clip
 from hrpose.video import reading as clip_module
+from hrpose.video.decoding import Decoder
+from hrpose.video.writing import Recorder
 from refusals import check_refusal
 from tiny_weights import write_tiny_weights
 
@@ -380,3 +385,46 @@ def test_hiding_leaves_nothing_visible_by_another_option(tmp_path: Path, weights
         check_refusal(done, "option-conflict", "--hide")
     done = predict(source, "--weights", weights, "--out", tmp_path / "out", "--hide", "eyes")
     check_refusal(done, "option-invalid", "eyes")
+
+
+def test_frames_are_drawn_and_encoded_beside_the_network(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def noting(method: Any) -> Any:
+        def noted(self: Any, *arguments: Any) -> Any:
+            threads.append((method.__name__, threading.current_thread().name))
+            return method(self, *arguments)
+
+        return noted
+
+    monkeypatch.setattr(Recorder, "write", noting(Recorder.write))
+    monkeypatch.setattr(Decoder, "upright", noting(Decoder.upright))
+    source = write_clip(tmp_path / "a.mp4", colors(25), times(25))
+    assert predict(source, "--weights", weights, "--out", tmp_path / "out").exit_code == 0
+    assert set(threads) == {("write", "background_0"), ("upright", "prefetch_0")}
+    assert len(frames(tmp_path / "out" / "a.mp4")) == 25
+
+
+def test_a_full_disk_ends_a_clip_with_what_was_written_before(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, done = Recorder.write, []
+
+    def full(self: Recorder, *arguments: Any) -> None:
+        if len(done) == 5:
+            raise UserError("a.mp4: cannot be written (disk full)", code="write-failed")
+        done.append(write(self, *arguments))
+
+    monkeypatch.setattr(Recorder, "write", full)
+    source = write_clip(tmp_path / "a.mp4", colors(25), times(25))
+    ran = predict(source, "--weights", weights, "--out", tmp_path / "out")
+    assert ran.exit_code == 2
+    assert "disk full" in ran.output
+    assert "[write-failed]" in ran.output
+    record = Record(tmp_path / "out" / "a.jsonl")
+    assert [entry.frame for entry in record] == [0, 1, 2, 3, 4]
+    assert record.end is not None
+    assert record.end["complete"] is False
+    assert len(frames(tmp_path / "out" / "a.mp4")) == 5

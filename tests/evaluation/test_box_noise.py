@@ -1,6 +1,7 @@
 """Box noise: as large as requested, and an AP that falls with it."""
 
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hrpose.data.coco import read_annotations
 from hrpose.data.images import ImageFiles
 from hrpose.estimator import PoseEstimator
-from hrpose.evaluation.predictions import AMOUNTS, add_noise, box_noise
+from hrpose.evaluation.predictions import AMOUNTS, add_noise, box_noise, ground_truth, predict
 from hrpose.geometry import Crop
 from hrpose.metadata import Metadata
 from hrpose.skeletons import COCO_17
@@ -74,3 +75,22 @@ def test_ap_falls_with_the_boxes(tmp_path: Path) -> None:
     assert points[0].iou > points[2].iou > points[5].iou > 0
     assert points[0].AP > points[2].AP > points[5].AP
     assert points[5].AP < 0.3
+
+
+def test_images_are_read_beside_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotations = write_dataset(tmp_path, images=9, seed=0)
+    table = read_annotations(annotations).persons()
+    estimator = PoseEstimator(Template(np.full((17, 2), 0.5)))  # type: ignore[arg-type]
+    read, threads = ImageFiles.read, []
+
+    def noted(self: ImageFiles, name: str) -> np.ndarray:
+        threads.append(threading.current_thread().name)
+        return read(self, name)
+
+    monkeypatch.setattr(ImageFiles, "read", noted)
+    found = predict(estimator, table, ground_truth(table), ImageFiles(tmp_path / "images"))
+    assert len(threads) == 9
+    assert threading.current_thread().name not in threads
+    assert np.array_equal(found.instances.boxes, table.boxes)

@@ -2,14 +2,25 @@
 
 import csv
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from hrpose.errors import UserError
 from hrpose.poses import Poses
-from hrpose.predict.record import Entry, Header, Record, RecordWriter, write_files
+from hrpose.predict.record import (
+    MAX_WAITING,
+    Background,
+    Entry,
+    Header,
+    Record,
+    RecordWriter,
+    write_files,
+)
 from hrpose.skeletons import COCO_17
 from hrpose.tables import FAILED
 from refusals import refused
@@ -158,3 +169,56 @@ def test_the_official_reader_reads_the_results(tmp_path: Path) -> None:
     paths = files(tmp_path, [*ENTRIES, BROKEN])
     read = coco.COCO(str(tmp_path / "truth.json")).loadRes(str(paths["coco"]))
     assert len(read.getAnnIds(imgIds=[1])) == 2
+
+
+def test_calls_in_the_background_are_made_in_order_and_wait_for_each_other() -> None:
+    made: list[int] = []
+    threads: set[int] = set()
+
+    def work(number: int) -> None:
+        threads.add(threading.get_ident())
+        time.sleep(0.01 if number % 3 == 0 else 0)
+        made.append(number)
+
+    background = Background()
+    for number in range(30):
+        background(work, number)
+        assert number - len(made) <= MAX_WAITING + 1
+    background.finish()
+    background.finish()
+    assert made == list(range(30))
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+
+def test_an_error_in_the_background_is_raised_once_and_ends_the_work() -> None:
+    made: list[int] = []
+
+    def work(number: int) -> None:
+        if number == 2:
+            raise UserError("full", code="write-failed")
+        made.append(number)
+
+    background = Background()
+    with refused("write-failed", "full"):
+        for number in range(9):
+            background(work, number)
+        background.finish()
+    background.finish()
+    assert made == [0, 1]
+
+
+def test_what_waits_in_the_background_can_be_dropped() -> None:
+    made: list[int] = []
+    release = threading.Event()
+
+    def work(number: int) -> None:
+        release.wait(5)
+        made.append(number)
+
+    background = Background()
+    for number in range(MAX_WAITING):
+        background(work, number)
+    threading.Timer(0.05, release.set).start()
+    background.finish(drop=True)
+    assert made == [0]

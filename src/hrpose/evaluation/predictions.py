@@ -1,6 +1,6 @@
 """Predictions on a data set, in ground-truth, detected or perturbed boxes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from hrpose.data.rules import shown
 from hrpose.errors import UserError
 from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.geometry import iou_of_pairs
+from hrpose.io import prefetch
 from hrpose.metadata import Metadata
 from hrpose.metrics.coco import MAX_DETECTIONS, evaluate_keypoints, select_results
 from hrpose.skeleton import Skeleton
@@ -159,19 +160,19 @@ def predict(
         else list(instances.by_image().items())
     )
 
-    def images() -> Iterator[InputImage]:
-        for row, members in groups:
-            name = table.file_names[row].decode()
-            pixels = source.read(name)
-            check_size(pixels, table.image_wh[row], name)
-            if instances is None:
-                yield _detected(estimator, pixels, name)
-            else:
-                yield InputImage(pixels, instances.boxes[members], instances.box_scores[members])
+    def read(group: tuple[int, Any]) -> InputImage:
+        row, members = group
+        name = table.file_names[row].decode()
+        pixels = source.read(name)
+        check_size(pixels, table.image_wh[row], name)
+        if instances is None:
+            return _detected(estimator, pixels, name)
+        return InputImage(pixels, instances.boxes[members], instances.box_scores[members])
 
     index, scores = [np.zeros(0, np.int32)], [np.zeros(0)]
     boxes, keypoints = [np.zeros((0, 4))], [np.zeros((0, len(table.skeleton), 3), np.float32)]
-    found = estimator.stream(images(), clip_scores=False, select=False)
+    images = prefetch(read, groups)
+    found = estimator.stream(images, clip_scores=False, select=False)
     for done, ((row, _), (image, poses)) in enumerate(zip(groups, found, strict=True), start=1):
         index.append(np.full(len(poses), row, np.int32))
         scores.append(image.box_scores)

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Literal
 
 from hrpose.data.coco import read_boxes
@@ -235,6 +235,32 @@ def _with_stems(sources: list[Path | str]) -> tuple[ClipInput, ...]:
         taken.add(free.casefold())
         clips.append(ClipInput(source, free))
     return tuple(clips)
+
+
+def names(images: Sequence[ImageInput]) -> dict[ImageInput, str]:
+    """What results call each image, as text: its name, or its path where two have one name."""
+    times = Counter(image.name for image in images)
+    return {
+        image: name_to_text(image.name if times[image.name] == 1 else str(image))
+        for image in images
+    }
+
+
+def flat_names(images: Sequence[ImageInput]) -> dict[ImageInput, str]:
+    """A name without folders for each image: its own, or another where an earlier one has it."""
+    found: dict[ImageInput, str] = {}
+    taken: set[str] = set()
+    numbers: Counter[str] = Counter()
+    for image in images:
+        path = PurePath(image.name)
+        name = path.name
+        # File systems may ignore case, and how accents are composed.
+        while (key := unicodedata.normalize("NFC", name).casefold()) in taken:
+            numbers[path.name] += 1
+            name = f"{path.stem}-{numbers[path.name] + 1}{path.suffix}"
+        taken.add(key)
+        found[image] = name
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

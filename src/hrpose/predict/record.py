@@ -12,7 +12,9 @@ entry by entry.
 
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -30,6 +32,8 @@ FORMAT, VERSION = "hrpose-record", 1
 SUFFIXES = {"coco": ".json", "csv": ".csv", "parquet": ".parquet"}
 # More than a frame with 10,000 persons of 133 keypoints has.
 MAX_LINE = 64_000_000
+# Calls that wait in the background: each holds an image.
+MAX_WAITING = 4
 # What a line that is JSON but no record can raise.
 _DAMAGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 
@@ -167,6 +171,43 @@ class Entry:
             **{name: data.get(name) for name in names},
             persons=tuple(dict(person) for person in data["persons"]),
         )
+
+
+class Background:
+    """Makes calls one after another in a thread of its own, while the caller goes on.
+
+    At most `MAX_WAITING` calls wait, so that memory is bounded; then the caller waits too. After a
+    call that raises an error no other is made; the error is raised by the next `__call__`, or by
+    `finish`.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="background")
+        self._calls: deque[Future[None]] = deque()
+        self._failed = False
+
+    def __call__(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Call `work` with these arguments after all earlier calls."""
+        self._calls.append(self._thread.submit(self._run, work, arguments))
+        while len(self._calls) > MAX_WAITING or (self._calls and self._calls[0].done()):
+            self._calls.popleft().result()
+
+    def finish(self, *, drop: bool = False) -> None:
+        """Wait for all calls, or with `drop` for the one that is running; may be repeated."""
+        if drop:
+            self._thread.shutdown(cancel_futures=True)
+            self._calls.clear()
+        while self._calls:
+            self._calls.popleft().result()
+
+    def _run(self, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        if self._failed:
+            return
+        try:
+            work(*arguments)
+        except BaseException:
+            self._failed = True
+            raise
 
 
 class RecordWriter:

@@ -1,8 +1,6 @@
 """Results as files: COCO results, tables, a data set, drawn images and clips."""
 
 import os
-import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,8 +17,16 @@ from hrpose.estimator import PoseEstimator
 from hrpose.image import WRITABLE, encode, exif_orientation
 from hrpose.io import fitted, locked, name_to_text, printable, write_atomically
 from hrpose.poses import Poses
-from hrpose.predict.inputs import ClipInput, Failure, ImageInput, Inputs, Prediction
-from hrpose.predict.record import SUFFIXES, Entry, Header, RecordWriter, write_files
+from hrpose.predict.inputs import (
+    ClipInput,
+    Failure,
+    ImageInput,
+    Inputs,
+    Prediction,
+    flat_names,
+    names,
+)
+from hrpose.predict.record import SUFFIXES, Background, Entry, Header, RecordWriter, write_files
 from hrpose.tables import FAILED, check_parquet
 from hrpose.viz import Hider, draw, side_by_side
 
@@ -199,8 +205,9 @@ class Results:
 class ImageResults:
     """The results of all images of a call: poses.jsonl and the other files, and drawn images.
 
-    A context manager that writes the files at its end, also after an error or an interruption,
-    where at least one image was predicted.
+    Images are drawn, encoded and written in the background, in order. A context manager that
+    writes the files at its end, also after an error or an interruption, where at least one image
+    was predicted; its numbers and files are complete then.
     """
 
     def __init__(
@@ -229,9 +236,13 @@ class ImageResults:
         header = Header("images", metadata.skeleton, saving.threshold, None, metadata.title)
         header = replace(header, detector=detector, engine=estimator.engine)
         self._results = Results(saving, "poses", header)
+        self._background = Background()
 
     def add(self, prediction: Prediction | Failure) -> None:
-        """Record one image and draw it."""
+        """Draw one image and record it, after those before."""
+        self._background(self._add, prediction)
+
+    def _add(self, prediction: Prediction | Failure) -> None:
         source = prediction.source
         if isinstance(prediction, Failure):
             self.failures.append(prediction.error)
@@ -267,35 +278,12 @@ class ImageResults:
     def __enter__(self) -> "ImageResults":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        complete = self._results.record.entries == len(self._names)
-        self.files = self._results.write(complete=complete)
-
-
-def names(images: Sequence[ImageInput]) -> dict[ImageInput, str]:
-    """What results call each image, as text: its name, or its path where two have one name."""
-    times = Counter(image.name for image in images)
-    return {
-        image: name_to_text(image.name if times[image.name] == 1 else str(image))
-        for image in images
-    }
-
-
-def flat_names(images: Sequence[ImageInput]) -> dict[ImageInput, str]:
-    """A name without folders for each image: its own, or another where an earlier one has it."""
-    found: dict[ImageInput, str] = {}
-    taken: set[str] = set()
-    numbers: Counter[str] = Counter()
-    for image in images:
-        path = PurePath(image.name)
-        name = path.name
-        # File systems may ignore case, and how accents are composed.
-        while (key := unicodedata.normalize("NFC", name).casefold()) in taken:
-            numbers[path.name] += 1
-            name = f"{path.stem}-{numbers[path.name] + 1}{path.suffix}"
-        taken.add(key)
-        found[image] = name
-    return found
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self._background.finish(drop=kind is KeyboardInterrupt)
+        finally:
+            complete = self._results.record.entries == len(self._names)
+            self.files = self._results.write(complete=complete)
 
 
 def drawn_images(folder: Path, images: Sequence[ImageInput]) -> dict[ImageInput, Path]:
@@ -314,9 +302,10 @@ def drawn_images(folder: Path, images: Sequence[ImageInput]) -> dict[ImageInput,
 class ClipResults:
     """The results of one clip: STEM.jsonl and the other files, and the drawn clip STEM.mp4.
 
-    With an offline pass, poses are recorded as they are `found`, and replaced by those of the pass
-    at its end. A context manager that finishes the files at its end, also after an error or an
-    interruption, where at least one frame was predicted.
+    Frames are drawn, encoded and recorded in the background, in order. With an offline pass, poses
+    are recorded as they are `found`, and replaced by those of the pass at its end. A context
+    manager that finishes the files at its end, also after an error or an interruption, where at
+    least one frame was predicted; its ids and files are complete then.
     """
 
     def __init__(
@@ -337,6 +326,7 @@ class ClipResults:
         self._found: Results | None = None
         self._recorder = None
         self._to_the_end = False
+        self._background = Background()
         self._name = name_to_text((source.file or Path(str(source))).name)
         if "images" in saving.kinds:
             from hrpose.video import Recorder
@@ -357,6 +347,10 @@ class ClipResults:
 
     def found(self, frame: "Frame", poses: Poses) -> None:
         """One frame before the offline pass, with the poses of all persons."""
+        self.frames = frame.index + 1
+        self._background(self._record_found, frame, poses)
+
+    def _record_found(self, frame: "Frame", poses: Poses) -> None:
         if self._found is None:
             # A data set has the images of the pass.
             saving = replace(self._saving, kinds=self._saving.kinds - {"dataset"})
@@ -365,6 +359,10 @@ class ClipResults:
 
     def add(self, frame: "Frame", poses: Poses, drawn: NDArray[np.uint8] | None = None) -> None:
         """One frame, which may be `drawn` already."""
+        self.frames = frame.index + 1
+        self._background(self._record, frame, poses, drawn)
+
+    def _record(self, frame: "Frame", poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
         if self._recorder is not None:
             drawn = self.draw(frame, poses) if drawn is None else drawn
             self._recorder.write(drawn, frame.time, frame.duration)
@@ -388,12 +386,12 @@ class ClipResults:
             frame.index,
             frame.time,
         )
-        self.frames = frame.index + 1
         if poses.track_ids is not None:
             self.track_ids.update(map(int, poses.track_ids))
 
     def end(self) -> None:
         """Note that the clip was read to its end, so that all of its sound is copied."""
+        self._background.finish()
         self._to_the_end = True
 
     def notes(self) -> list[str]:
@@ -436,6 +434,12 @@ class ClipResults:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        try:
+            self._background.finish(drop=kind is KeyboardInterrupt)
+        finally:
+            self._close(kind, error)
+
+    def _close(self, kind: type[BaseException] | None, error: BaseException | None) -> None:
         try:
             if self._recorder is not None:
                 self._recorder.close(rest_of_sound=self._to_the_end and kind is None)

@@ -10,12 +10,14 @@ from typing import Any, Protocol
 import av
 import numpy as np
 from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image
 
 from hrpose.errors import UserError
 from hrpose.file_kinds import EMPTY, FileKind, file_kind
 from hrpose.image import open_image
+from hrpose.io import prefetch
 
 # A frame of 8192 x 6144, more than consumer cameras have.
 MAX_PIXELS = 50_331_648
@@ -88,6 +90,7 @@ class Decoder:
         self.name = name
         self.damage: str | None = None
         self._size: tuple[int, int] | None = None
+        self._to_rgb = VideoReformatter()
         self.read(container)
 
     def read(self, container: InputContainer) -> None:
@@ -122,13 +125,23 @@ class Decoder:
 
     def __iter__(self) -> Iterator[Frame]:
         start = (self._container.start_time or 0) / av.time_base
-        index, end = 0, 0.0
-        for decoded in self.decoded():
-            step = self.step(decoded)
-            time = end if decoded.time is None else decoded.time - start
-            yield Frame(self.upright(decoded), index, time, step)
-            index, end = index + 1, time + step
-        if index == 0:
+        count = 0
+
+        def timed() -> Iterator[tuple[av.VideoFrame, int, float, float]]:
+            nonlocal count
+            end = 0.0
+            for decoded in self.decoded():
+                step = self.step(decoded)
+                time = end if decoded.time is None else decoded.time - start
+                yield decoded, count, time, step
+                count, end = count + 1, time + step
+
+        def frame(timed: tuple[av.VideoFrame, int, float, float]) -> Frame:
+            decoded, index, time, step = timed
+            return Frame(self.upright(decoded), index, time, step)
+
+        yield from prefetch(frame, timed(), threads=1)
+        if count == 0:
             raise UserError(
                 f"{self.name}: expected frames, found none that can be read", code="clip-invalid"
             )
@@ -141,7 +154,7 @@ class Decoder:
         """(h, w, 3) RGB of the first frame's size, rotated by the clip's metadata."""
         self._size = self._size or (decoded.width, decoded.height)
         width, height = self._size
-        pixels: NDArray[Any] = decoded.to_ndarray(format="rgb24", width=width, height=height)
+        pixels: NDArray[Any] = self._to_rgb.reformat(decoded, width, height, "rgb24").to_ndarray()
         # FFmpeg's angle is counter-clockwise, as NumPy's is.
         return np.ascontiguousarray(np.rot90(pixels, round(decoded.rotation / 90)))
 

@@ -11,7 +11,7 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -64,6 +64,7 @@ class Recorder:
         self._sound: _Sound | None = None
         self._last_tick, self._end = -1, 0.0
         self._durations: list[int] = []
+        self._to_yuv = VideoReformatter()
         self._writing: tuple[OutputContainer, av.VideoStream] | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,8 +75,11 @@ class Recorder:
         """Add an (h, w, 3) uint8 RGB frame, shown from `time` for `duration`, in seconds."""
         height, width = image.shape[:2]
         even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(even, format="rgb24").reformat(
-            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        frame = self._to_yuv.reformat(
+            av.VideoFrame.from_ndarray(even, format="rgb24"),
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
         )
         # Times of damaged clips may repeat or decrease; the format needs them to increase.
         self._last_tick = max(round(time / CLOCK), self._last_tick + 1)

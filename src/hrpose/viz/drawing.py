@@ -379,7 +379,7 @@ def disc(
     x, y = _point(center)
     part, left, top = canvas, 0, 0
     if opacity < 1:
-        part, (left, top) = _part(canvas, [(x, y)], radius + 2)
+        part, (left, top) = _part(canvas, ((x, y),), radius + 2)
         if not part.size:
             return
     layer = part if opacity >= 1 else part.copy()
@@ -424,15 +424,18 @@ def _part(
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """The part of the canvas around points, as a view, and its left upper corner (x, y)."""
     height, width = canvas.shape[:2]
-    left, right = (min(max(round(x), 0), width) for x in _ends([p[0] for p in points], margin))
-    top, bottom = (min(max(round(y), 0), height) for y in _ends([p[1] for p in points], margin))
+    xs, ys = zip(*points, strict=True)
+    left, right = _ends(min(xs) - margin, max(xs) + margin, width)
+    top, bottom = _ends(min(ys) - margin, max(ys) + margin, height)
     return canvas[top:bottom, left:right], (left, top)
 
 
-def _ends(values: Sequence[float], margin: float) -> tuple[float, float]:
-    return math.floor(min(values) - margin), math.ceil(max(values) + margin) + 1
+def _ends(low: float, high: float, length: int) -> tuple[int, int]:
+    return min(max(math.floor(low), 0), length), min(max(math.ceil(high) + 1, 0), length)
 
 
 def _point(value: Point) -> tuple[float, float]:
     x, y = float(value[0]), float(value[1])
+    if -_FAR <= x <= _FAR and -_FAR <= y <= _FAR:  # nearly all
+        return x, y
     return min(max(x, -_FAR), _FAR), min(max(y, -_FAR), _FAR)

@@ -1,7 +1,7 @@
 """Text, heatmaps over crops, and grids of labeled tiles, as (h, w, 3) uint8 RGB arrays."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import cv2
@@ -84,11 +84,17 @@ def chip(
     if patch is None:
         return
     pixels, _ = patch
-    label = Image.new("L", (width, height))
-    ImageDraw.Draw(label).rounded_rectangle((0, 0, width - 1, height - 1), size // 3, fill=215)
-    alpha = np.asarray(label)[: pixels.shape[0], : pixels.shape[1], None] / 255
+    alpha = _rounded(width, height, size // 3)[: pixels.shape[0], : pixels.shape[1]]
     pixels[:] = (pixels * (1 - alpha) + np.array(background) * alpha).astype(np.uint8)
     write(canvas, (left + size * 0.4, top + size * 0.1), text, size, rim=None)
+
+
+@lru_cache(64)
+def _rounded(width: int, height: int, radius: int) -> NDArray[np.float64]:
+    """The opacity (h, w, 1) of a slightly transparent rounded rectangle."""
+    label = Image.new("L", (width, height))
+    ImageDraw.Draw(label).rounded_rectangle((0, 0, width - 1, height - 1), radius, fill=215)
+    return np.asarray(label)[..., None] / 255
 
 
 def chip_extent(text: str, size: int) -> tuple[int, int]:
