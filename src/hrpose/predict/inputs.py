@@ -13,8 +13,8 @@ from hrpose.data.coco import read_boxes
 from hrpose.errors import UserError
 from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.file_kinds import FileKind, files_in, input_kind, skipped_text
-from hrpose.image import is_animated
-from hrpose.io import name_to_text, prefetch, printable, without_secrets
+from hrpose.image import WRITABLE, is_animated
+from hrpose.io import fitted, name_to_text, prefetch, printable, without_secrets
 from hrpose.poses import Poses
 
 # How a file is read.
@@ -261,6 +261,19 @@ def flat_names(images: Sequence[ImageInput]) -> dict[ImageInput, str]:
         taken.add(key)
         found[image] = name
     return found
+
+
+def drawn_images(folder: Path, images: Sequence[ImageInput]) -> dict[ImageInput, Path]:
+    """The file of each drawn image: its own name in `folder`, in a format that can be written."""
+    targets: dict[ImageInput, Path] = {}
+    taken: set[str] = set()
+    for image, name in flat_names(images).items():
+        target = name if PurePath(name).suffix.lower() in WRITABLE else f"{name}.png"
+        while target.casefold() in taken:  # x.gif becomes x.gif.png, which may be there as well
+            target = f"{PurePath(target).stem}-drawn{PurePath(target).suffix}"
+        taken.add(target.casefold())
+        targets[image] = folder / fitted(target)
+    return targets
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hrpose.data.dataset_folder import ANNOTATIONS, IMAGES
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
-from hrpose.image import WRITABLE, encode, exif_orientation
+from hrpose.image import encode, exif_orientation
 from hrpose.io import fitted, locked, name_to_text, printable, write_atomically
 from hrpose.poses import Poses
 from hrpose.predict.inputs import (
@@ -23,6 +23,7 @@ from hrpose.predict.inputs import (
     ImageInput,
     Inputs,
     Prediction,
+    drawn_images,
     flat_names,
     names,
 )
@@ -284,19 +285,6 @@ class ImageResults:
         finally:
             complete = self._results.record.entries == len(self._names)
             self.files = self._results.write(complete=complete)
-
-
-def drawn_images(folder: Path, images: Sequence[ImageInput]) -> dict[ImageInput, Path]:
-    """The file of each drawn image: its own name in `folder`, in a format that can be written."""
-    targets: dict[ImageInput, Path] = {}
-    taken: set[str] = set()
-    for image, name in flat_names(images).items():
-        target = name if PurePath(name).suffix.lower() in WRITABLE else f"{name}.png"
-        while target.casefold() in taken:  # x.gif becomes x.gif.png, which may be there as well
-            target = f"{PurePath(target).stem}-drawn{PurePath(target).suffix}"
-        taken.add(target.casefold())
-        targets[image] = folder / fitted(target)
-    return targets
 
 
 class ClipResults:
