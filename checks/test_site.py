@@ -34,6 +34,16 @@ ALL_SHOWN = """async () => {
 # What is cut off at the side, and not within something that scrolls.
 BEYOND = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
+# Options and other short words of code that are broken across lines, and tables that must be pushed
+# aside to be read.
+BROKEN = """() => [
+  ...[...document.querySelectorAll("td code.short, .options dt code.short")]
+    .filter(code => code.getClientRects().length > 1).map(code => code.textContent),
+  ...[...document.querySelectorAll(".md-typeset__scrollwrap")]
+    .filter(wrap => wrap.scrollWidth > wrap.clientWidth)
+    .map(wrap => `table of ${wrap.innerText.slice(0, 60)}`),
+]"""
+
 MOVED_TO = """(slider, value) => {
   slider.value = value;
   slider.dispatchEvent(new Event("input", {bubbles: true}));
@@ -77,6 +87,16 @@ def test_pages_are_whole(browser: Any, site: str, width: int, scheme: str) -> No
             view.screenshot(path=Path(folder) / name)
     assert complaints == []
     assert [url for url in requests if not url.startswith((site, "data:"))] == []
+    view.close()
+
+
+@pytest.mark.browser
+def test_options_are_readable_on_a_phone(browser: Any, site: str) -> None:
+    view = browser.new_page(viewport={"width": 390, "height": 844})
+    for page in ("reference/cli", "guide/video", "guide/speed", "guide/detection", "zh/command-line"):
+        view.goto(f"{site}/{page}.html")
+        assert view.locator("code.short").count() > 5, page
+        assert view.evaluate(BROKEN) == [], page
     view.close()
 
 
