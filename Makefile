@@ -68,7 +68,7 @@ model: .venv/installed
 	$(BIN)/python -m tools.average runs/w16-small-7[ab]/w16-small.safetensors runs/w16-small-7.safetensors
 	$(TRAIN) recipes/w16-small.yaml --set weights=runs/w16-small-7.safetensors --data $(DATA) \
 	  --out runs/w16-small-8 --resume
-	$(BIN)/hrpose export --weights runs/w16-small-8/w16-small.safetensors --out src/hrpose/weights/w16-small.onnx
+	$(BIN)/hrpose export runs/w16-small-8/w16-small.safetensors --out src/hrpose/weights/w16-small.onnx
 
 # Train the shipped person detector again, after the model: DATA is the folder with finder/ and people/.
 # Stage 6 starts from an average, and its end is averaged with its start; a file given twice counts twice.
@@ -85,7 +85,7 @@ person-detector: .venv/installed
 	  --out $(RUN)-6 --resume
 	$(AVERAGE) $(RUN)-mean.safetensors $(RUN)-6/person-detector.safetensors \
 	  $(RUN)-6/person-detector.safetensors $(RUN).safetensors
-	$(BIN)/hrpose export --weights $(RUN).safetensors --out src/hrpose/weights/person-detector.onnx
+	$(BIN)/hrpose export $(RUN).safetensors --out src/hrpose/weights/person-detector.onnx
 
 # Choose the newest allowed versions again. A local suffix such as +cpu names a build, not a version.
 lock:

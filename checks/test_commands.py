@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from hrpose.cli.main import app
 from hrpose.training.recipe import Recipe
+from tools import command_line
 
 from .pages import PAGES, ROOT, blocks, name
 
@@ -106,6 +107,11 @@ def test_commands_exist(page: Path) -> None:
             check(words)
         except Exception as error:
             pytest.fail(f"{place}: {shlex.join(words)}: {error!r}")
+
+
+def test_the_keys_of_json_summaries_are_documented() -> None:
+    text = command_line.PAGE.read_text("utf-8")
+    assert text == command_line.with_keys(text), "run python -m tools.command_line"
 
 
 GUIDES = [ROOT / "docs" / folder / "coming-from.md" for folder in ("guide", "zh")]

@@ -94,7 +94,7 @@ def test_one_keypoint_is_exported(tmp_path: Path) -> None:
     metadata = Metadata("w16-small", (32, 32), SKELETONS[0])
     checkpoint.save(tmp_path / "one.safetensors", HRNet.from_name("w16-small", 1), metadata)
     weights, out = tmp_path / "one.safetensors", tmp_path / "one.onnx"
-    run("export", "--weights", weights, "--out", out)
+    run("export", weights, "--out", out)
     assert [output.shape[1] for output in ort.InferenceSession(out).get_outputs()] == [1, 1]
 
 

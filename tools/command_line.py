@@ -1,19 +1,49 @@
-"""The reference of the command line, generated from the commands."""
+"""The reference of the command line, generated from the commands.
+
+    python -m tools.command_line    write the keys of the JSON summaries into docs/reference
+
+The page of all options is made while the site is built, by `tools.hooks`.
+"""
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from typer.main import get_command
 
+from hrpose.cli.console import COMMON_KEYS
 from hrpose.cli.main import app
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "command-line.md"
+_MARK = "<!-- The rest is written by `python -m tools.command_line`. -->\n"
 
 
 def page() -> str:
     """Markdown: a section for each command, with its arguments and options."""
-    parts = ["# Command line\n\nMade from the help of each command (`hrpose COMMAND --help`).\n"]
+    parts = ["# All options\n\nMade from the help of each command (`hrpose COMMAND -h`).\n"]
     parts += [_section(command, context) for command, context in commands()]
     return "\n".join(parts)
+
+
+def with_keys(text: str) -> str:
+    """The page of the command line with the keys of all summaries behind its mark."""
+    parts = [
+        f"{text.partition(_MARK)[0]}{_MARK}",
+        "### Keys of all commands\n",
+        *_rows(COMMON_KEYS),
+    ]
+    seen: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for command, context in commands():
+        keys = tuple(command.callback.keys.items())
+        seen.setdefault(keys, []).append(context.command_path.removeprefix("hrpose "))
+    for each, names in seen.items():
+        parts += [f"\n### {', '.join(f'`{name}`' for name in names)}\n", *_rows(dict(each))]
+    return "\n".join([*parts, ""])
+
+
+def _rows(keys: dict[str, str]) -> list[str]:
+    return ["| key | |", "|---|---|", *(f"| `{key}` | {text} |" for key, text in keys.items())]
 
 
 def commands() -> Iterator[tuple[Any, Any]]:
@@ -73,5 +103,9 @@ def _panels(command: Any, context: Any) -> dict[str, list[tuple[str, str]]]:
 
 
 def _without_type(name: str) -> str:
-    """`--out DIR` as it is, but `--weights` of `--weights <str>`: the text says what it takes."""
-    return re.sub(r" <(str|path|bool|int|float|(int|float) range|list\[\w+\])>", "", name)
+    """`--out DIR` as it is, but `--weights` of `--weights TEXT`: the text says what it takes."""
+    return re.sub(r" (<list\[\w+\]>|TEXT|PATH|N|X)$", "", name).strip()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_keys(PAGE.read_text("utf-8")), "utf-8")

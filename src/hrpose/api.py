@@ -161,7 +161,7 @@ def finetune(
     val: str | Path,
     out: str | Path | None = None,
     *,
-    start: str | Path = "w16-small",
+    weights: str | Path = "w16-small",
     images: str | Path | None = None,
     val_images: str | Path | None = None,
     skeleton: str | Path | None = None,
@@ -176,12 +176,12 @@ def finetune(
 
     `train` and `val` are COCO keypoints files; the best epoch is the one with the best metric on
     `val`. Their `images` and `val_images` are folders, `images.zip` or `images.zip@/folder`, by
-    default `images` beside each file. `start` are the weights to begin with, by name or file:
-    keypoints with names that they know keep their weights. `skeleton` is a YAML file of
+    default `images` beside each file. `weights` are those to begin with, by name or file:
+    keypoints with names that they know keep theirs. `skeleton` is a YAML file of
     `hrpose data skeleton`, corrected. `category` is the one to read where there are several with
     keypoints, by its name or id; `merge_categories` reads all that have the same keypoints as one.
     `input_size` is the network's input (w, h) in pixels, multiples of 32; by default about as large
-    as that of `start`, in the shape of the boxes.
+    as that of `weights`, in the shape of the boxes.
 
     A recipe is made for this data and written to `recipe.yaml` in the folder `out`, by default
     `runs/NAME`, with the checkpoints and logs; `overrides` change its values, each as
@@ -198,7 +198,7 @@ def finetune(
         Path(train),
         Path(val),
         path(out),
-        start=start,
+        start=weights,
         images=path(images),
         val_images=path(val_images),
         skeleton=path(skeleton),

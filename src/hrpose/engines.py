@@ -6,9 +6,11 @@ named is used or refused: nothing falls back to another one in silence.
 """
 
 import os
-from collections.abc import Sequence
+import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hrpose.errors import UserError
@@ -17,6 +19,14 @@ DEVICE_VARIABLE, PRECISION_VARIABLE = "HRPOSE_DEVICE", "HRPOSE_PRECISION"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 # OpenVINO takes about .5 s longer to start, and with bf16 wins back 5 to 10 ms an image.
 MIN_IMAGES_FOR_OPENVINO = 100
+
+# Distributions of ONNX Runtime. All install the same folder: the last one replaces the others.
+ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
+# What decides how fast networks are, of the names in /proc/cpuinfo.
+_FEATURES = (
+    "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16",
+    "amx_int8", "amx_fp16", "asimd", "asimddp", "bf16", "i8mm", "sve",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,3 +241,25 @@ def running(session: Any, detector: Any) -> str:
     pose = str(getattr(session, "engine", type(session).__name__))
     found = str(getattr(detector, "engine", pose))
     return pose if found == pose else f"{pose}; detector: {found}"
+
+
+def processor() -> tuple[str, list[str]]:
+    """The processor's name, and the features that matter here as far as the system tells them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine(), []
+    entries = {key.strip(): value.strip() for key, _, value in (x.partition(":") for x in lines)}
+    flags = (entries.get("flags") or entries.get("Features") or "").split()
+    return entries.get("model name", platform.machine()), [x for x in _FEATURES if x in flags]
+
+
+def conflicts(installed: Mapping[str, str]) -> list[str]:
+    """A sentence for each pair of packages that disturb each other."""
+    runtimes = [name for name in ONNX_RUNTIMES if name in installed]
+    if len(runtimes) < 2:
+        return []
+    return [
+        f"{' and '.join(runtimes)} overwrite each other's files: pip uninstall all of them, then "
+        "install one"
+    ]

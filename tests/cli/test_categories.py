@@ -13,17 +13,17 @@ from refusals import check_refusal
 COMMANDS = {
     "check": ("{a}", "--images", "{i}", "--ignore", "keypoint-outside-box"),
     "preview": ("{a}", "--images", "{i}", "--out", "{o}/page.html"),
-    "pack": ("{a}", "{i}", "{o}/pack", "--workers", "1"),
+    "pack": ("{a}", "--images", "{i}", "--out", "{o}/pack", "--workers", "1"),
     "sigmas": ("{a}", "{a}"),
     "skeleton": ("{a}",),
     "stats": ("{a}",),
-    "split": ("{a}", "{o}/parts", "--parts", "one=0.5,two=0.5"),
-    "subset": ("{a}", "{o}/subset"),
-    "merge": ("{a}", "{a}", "{o}/merged"),
-    "convert coco": ("{a}", "{o}/converted"),
-    "convert to-yolo": ("{a}", "{o}/yolo"),
-    "convert to-cvat": ("{a}", "{o}/cvat"),
-    "convert to-label-studio": ("{a}", "{o}/label-studio"),
+    "split": ("{a}", "--out", "{o}/parts", "--parts", "one=0.5,two=0.5"),
+    "subset": ("{a}", "--out", "{o}/subset"),
+    "merge": ("{a}", "{a}", "--out", "{o}/merged"),
+    "convert coco": ("{a}", "--out", "{o}/converted"),
+    "convert to-yolo": ("{a}", "--out", "{o}/yolo"),
+    "convert to-cvat": ("{a}", "--out", "{o}/cvat"),
+    "convert to-label-studio": ("{a}", "--out", "{o}/label-studio"),
 }
 
 

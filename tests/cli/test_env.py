@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hrpose import engines
-from hrpose.cli.main import app, conflicts
+from hrpose.cli.main import app
+from hrpose.engines import conflicts
 from refusals import check_refusal
 
 IMAGE = str(Path(__file__).parents[2] / "examples" / "astronaut.jpg")
@@ -21,7 +22,7 @@ def hrpose(*arguments: str, **options: Any) -> Any:
 def test_env_as_json() -> None:
     ran = hrpose("env", "--json")
     assert ran.exit_code == 0, ran.output
-    found = json.loads(ran.output)
+    found = json.loads(ran.stdout)
     assert found["uses"] == dict.fromkeys(("w16-small", "detector"), "ONNX Runtime on CPU, fp32")
     assert "cpu" in found["devices"]
     assert found["versions"]["onnxruntime"]

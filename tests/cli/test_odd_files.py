@@ -365,7 +365,9 @@ def test_every_command_treats_an_odd_file_alike(base: Base, tmp_path: Path, row:
     # The statistics and the split count the same persons, and say what they left out.
     code, output = run("data", "stats", path, "--json")
     assert code == of_file, output
-    code, output = run("data", "split", path, tmp_path / "parts", "--parts", "train=1,val=1")
+    code, output = run(
+        "data", "split", path, "--out", tmp_path / "parts", "--parts", "train=1,val=1"
+    )
     assert code == of_file, output
     if not of_file:
         assert all(kind.found in output for kind in by_row)
@@ -375,7 +377,7 @@ def test_every_command_treats_an_odd_file_alike(base: Base, tmp_path: Path, row:
         assert left <= {kind for kind in row.kinds if kind.outcome is not rules.Outcome.repaired}
 
     # The conversion leaves out what is refused elsewhere, and writes nothing odd.
-    code, output = run("data", "convert", "coco", path, tmp_path / "new")
+    code, output = run("data", "convert", "coco", path, "--out", tmp_path / "new")
     if of_file and row.converted is None:
         assert code in (of_file, MISSING), output
     else:
@@ -437,8 +439,8 @@ def test_labels_are_scaled_to_resized_images(base: Base, tmp_path: Path) -> None
     doubled(document)
     path = tmp_path / "odd.json"
     path.write_text(json.dumps(document), encoding="utf-8")
-    command = ("data", "convert", "coco", path, tmp_path / "new", "--scale-to-images", "--images")
-    code, output = run(*command, base.folder / "images")
+    command = ("data", "convert", "coco", path, "--out", tmp_path / "new", "--scale-to-images")
+    code, output = run(*command, "--images", base.folder / "images")
     assert code == ""
     assert "labels of 1 of 4 images were scaled" in output
     scaled = json.loads((tmp_path / "new" / "annotations.json").read_bytes())
@@ -448,9 +450,8 @@ def test_labels_are_scaled_to_resized_images(base: Base, tmp_path: Path) -> None
             np.testing.assert_allclose(new[key], old[key], atol=1e-3)
     document["images"][0]["height"] = 481 * 2
     path.write_text(json.dumps(document), encoding="utf-8")
-    assert run(*command[:4], tmp_path / "other", *command[5:], base.folder / "images")[0] == (
-        "size-differs"
-    )
+    command = (*command[:5], tmp_path / "other", "--scale-to-images")
+    assert run(*command, "--images", base.folder / "images")[0] == "size-differs"
 
 
 def test_there_are_as_many_files_as_tools_have_habits() -> None:

@@ -60,7 +60,7 @@ def test_a_released_file_is_converted_there_and_back(
 ) -> None:
     ours, back = tmp_path / "ours.safetensors", tmp_path / "back.pth"
     facts = ("--training-data", "COCO", "--license", "Apache-2.0")
-    ran = run("weights", "convert", released, ours, *facts)
+    ran = run("weights", "convert", released, "--out", ours, *facts)
     assert (ran.code, ran.stderr) == (0, "")
     entries = len(HRNet.from_name("w16-small").state_dict())
     assert ran.stdout.splitlines() == [
@@ -76,9 +76,9 @@ def test_a_released_file_is_converted_there_and_back(
     assert (metadata.input_wh, metadata.codec.name) == ((192, 256), "udp")
     assert metadata.skeleton is COCO_17
     assert (metadata.training_data, metadata.license) == ("COCO", "Apache-2.0")
-    assert run("weights", "convert", released, tmp_path / "ours.onnx", *facts).code == 0
+    assert run("weights", "convert", released, "--out", tmp_path / "ours.onnx", *facts).code == 0
     assert open_session(tmp_path / "ours.onnx").metadata == replace(metadata, name=released.stem)
-    assert run("weights", "convert", ours, back, "--to", "official").code == 0
+    assert run("weights", "convert", ours, "--out", back).code == 0
     official = torch.load(back, weights_only=True)
     assert all(torch.equal(official[key], value) for key, value in network.state_dict().items())
 
@@ -87,12 +87,11 @@ def test_a_released_file_is_converted_there_and_back(
     ("arguments", "mention"),
     [
         (["out.pb"], "[option-invalid]"),
-        (["out.safetensors", "--to", "official"], "[option-invalid]"),
         (["out.safetensors", "--input-size", "190x256"], "[option-invalid]"),
         (["out.safetensors", "--skeleton", "mpii"], "17 keypoints"),
         (["out.safetensors", "--skeleton", "lsp-14"], "17 keypoints"),
         (["out.safetensors", "--skeleton", "none.json"], "none.json"),
-        (["out.pth", "--to", "official", "--sigma", "2"], "[option-conflict]"),
+        (["out.pth", "--sigma", "2"], "[option-conflict]"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(
@@ -104,7 +103,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     mention: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    ran = run("weights", "convert", released.name, *arguments)
+    ran = run("weights", "convert", released.name, "--out", *arguments)
     assert ran.code == 2
     assert mention in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
@@ -116,7 +115,7 @@ def test_a_skeleton_by_name_or_file(tmp_path: Path, run: Run, released: Path, na
     (tmp_path / "keypoints.yaml").write_text(f"keypoints: [{', '.join(COCO_17.keypoints)}]")
     out = tmp_path / "out.safetensors"
     given = tmp_path / name if name.endswith("yaml") else name
-    ran = run("weights", "convert", released, out, "--skeleton", given)
+    ran = run("weights", "convert", released, "--out", out, "--skeleton", given)
     assert (ran.code, ran.stderr) == (0, "")
     assert checkpoint.load(out)[1].skeleton.keypoints == COCO_17.keypoints
 
@@ -130,7 +129,7 @@ def test_a_recipe_is_checked_without_training(tmp_path: Path, run: Run) -> None:
     assert ran.code == 0
     assert ran.stdout.startswith("synthetic: ready to train on ")
     first, *others = ran.stderr.splitlines()
-    assert first.startswith("warning: optimizer.weight_decay is 0.1 with plain Adam")
-    assert [other.split(":")[0] for other in others] == ["note"] * len(others)
+    assert first.startswith("hrpose: warning: optimizer.weight_decay is 0.1 with plain Adam")
+    assert all(other.startswith("hrpose: note: ") for other in others)
     assert run(*arguments, "--set", "weights=gone.pth").code == 2
     assert not (tmp_path / "out").exists()

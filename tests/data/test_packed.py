@@ -240,7 +240,8 @@ def test_a_damaged_index(images: Path, tmp_path: Path, field: str, value: int) -
 
 
 def test_the_command(images: Path, tmp_path: Path) -> None:
-    arguments = [images / "annotations.json", images / "images", tmp_path / "pack", "--workers", 1]
+    places = ["--images", images / "images", "--out", tmp_path / "pack"]
+    arguments = [images / "annotations.json", *places, "--workers", 1]
     done = CliRunner().invoke(app, ["data", "pack", *map(str, arguments)])
     assert done.exit_code == 0, done.output
     assert "persons" in done.output

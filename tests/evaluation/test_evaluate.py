@@ -236,7 +236,13 @@ def test_several_categories_are_chosen_from_or_read_as_one(data: DataSet, tmp_pa
         done = CliRunner().invoke(app, [*command, *chosen])
         assert done.exit_code == 0, done.output
         assert json.loads((out / "metrics.json").read_bytes())["persons"] == persons
-        analysis = ["analyze", str(out / "results.json"), str(annotations), *chosen]
+        analysis = [
+            "analyze",
+            str(out / "results.json"),
+            "--annotations",
+            str(annotations),
+            *chosen,
+        ]
         done = CliRunner().invoke(app, [*analysis, "--out", str(tmp_path / "analysis.html")])
         assert done.exit_code == 0, done.output
 

@@ -36,7 +36,7 @@ def test_the_command_writes_a_smaller_file_with_nearly_the_same_heatmaps(
     persons: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "small.onnx"
-    arguments = ["quantize", "w16-small", str(out), *options(persons), "--max-drop", "1"]
+    arguments = ["quantize", "w16-small", "--out", str(out), *options(persons), "--max-drop", "1"]
     levels: list[int] = []
     monkeypatch.setattr(logging.getLogger(), "setLevel", levels.append)
     done = CliRunner().invoke(app, arguments)
@@ -115,7 +115,7 @@ def test_similarities_are_the_terms_of_the_oks(persons: Path) -> None:
 def test_what_is_quantized_already_is_refused(persons: Path, tmp_path: Path) -> None:
     first = tmp_path / "one.onnx"
     CliRunner().invoke(
-        app, ["quantize", "w16-small", str(first), *options(persons), "--max-drop", "1"]
+        app, ["quantize", "w16-small", "--out", str(first), *options(persons), "--max-drop", "1"]
     )
     with refused("weights-unsuitable", "one.onnx"):
         quantize(
@@ -130,8 +130,8 @@ def test_what_is_quantized_already_is_refused(persons: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["w16-small", "small.bin"], "option-invalid"),
-        (["w16-small", "small.onnx", "--calibration-images", "x"], "option-conflict"),
+        (["w16-small", "--out", "small.bin"], "option-invalid"),
+        (["w16-small", "--out", "small.onnx", "--calibration-images", "x"], "option-conflict"),
     ],
 )
 def test_bad_input(persons: Path, arguments: list[str], code: str) -> None:

@@ -108,7 +108,7 @@ def test_the_page_is_complete_and_self_contained(run: Run, tmp_path: Path) -> No
 
 
 def test_images_are_written_on_request(run: Run, tmp_path: Path) -> None:
-    assert run(image(tmp_path / "photo.jpg"), "--images").exit_code == 0
+    assert run(image(tmp_path / "photo.jpg"), "--png").exit_code == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"photo-crop.png", "photo-explained.html", "photo-heatmaps.png"}
     with Image.open(tmp_path / "out" / "photo-crop.png") as crop:

@@ -244,7 +244,7 @@ def test_the_command_knows_a_detector(
     detector_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_module, "DETECTOR_TOLERANCE", export_module.HALF_TOLERANCE)
-    command = ["export", "--weights", str(detector_weights), "--out", str(tmp_path / "out.onnx")]
+    command = ["export", str(detector_weights), "--out", str(tmp_path / "out.onnx")]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert "equal to PyTorch" in done.output

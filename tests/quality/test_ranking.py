@@ -109,7 +109,7 @@ def test_the_command_writes_both_lists(tmp_path: Path) -> None:
     options = ("--annotations", path, "--weights", tiny, "--detector", "none")
     done = run(tmp_path / "images", *options, "--out", tmp_path / "rank.csv")
     assert done.exit_code == 0, done.output
-    assert "to label next, of 1 images" in done.output
+    assert "to label next, of 1 image" in done.output
     assert "[new].mpo" in done.output
     assert "broken.jpg" in done.output
     with (tmp_path / "rank.csv").open(encoding="utf-8") as file:

@@ -70,9 +70,9 @@ def test_two_processes_train_as_one(data: Path, trainings: Trainings, tmp_path: 
     assert farthest(out, alone, steps=50) < 1e-5
     # One process reports, logs and writes.
     for words in (
-        "note: training in 2 processes, each with 2 of the 4 persons of a step",
-        "note: the learning rate is 0.001: optimizer.lr 0.002 is for a batch of 8, scaled to 4 by "
-        "the linear rule",
+        "hrpose: note: training in 2 processes, each with 2 of the 4 persons of a step",
+        "hrpose: note: the learning rate is 0.001: optimizer.lr 0.002 is for a batch of 8, scaled "
+        "to 4 by the linear rule",
         "wrote ",
     ):
         assert ended.output.count(words) == 1

@@ -107,7 +107,7 @@ def test_bad_input_writes_nothing(animals: Path, tmp_path: Path) -> None:
     train = animals / "train" / "annotations.json"
     for arguments, code, mention in (
         ([str(train), str(tmp_path / "no.json")], "file-unreadable", "no.json"),
-        ([str(train), str(train), "--from", "w99"], "weights-unknown", "w99"),
+        ([str(train), str(train), "--weights", "w99"], "weights-unknown", "w99"),
         ([str(train), str(train), "--set", "optimizer.lrr=1"], "recipe-invalid", "'lr'"),
     ):
         done = CliRunner().invoke(app, ["finetune", *arguments, "--out", str(tmp_path / "out")])
@@ -147,7 +147,7 @@ def test_the_function_refuses_what_the_command_does(animals: Path, tmp_path: Pat
     with refused("file-unreadable", "no.json"):
         hrpose.finetune(train, tmp_path / "no.json", out)
     with refused("weights-unknown", "w99"):
-        hrpose.finetune(train, train, out, start="w99")
+        hrpose.finetune(train, train, out, weights="w99")
     with refused("recipe-invalid", "'lr'"):
         hrpose.finetune(train, train, out, overrides=["optimizer.lrr=1"])
     for size in ((100, 128), (0, 32), (64, 10**9)):

@@ -132,8 +132,8 @@ def hrpose(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def synthetic(folder: Path, train: int, val: int) -> Path:
-    hrpose("data", "synthetic", folder / "train", "--images", train)
-    hrpose("data", "synthetic", folder / "val", "--images", val, "--seed", 1)
+    hrpose("data", "synthetic", "--out", folder / "train", "--count", train)
+    hrpose("data", "synthetic", "--out", folder / "val", "--count", val, "--seed", 1)
     return folder
 
 
@@ -151,7 +151,7 @@ def test_the_example_learns_synthetic_persons(tmp_path: Path) -> None:
     """In one epoch, in which the rate falls; the full recipe is twice as good."""
     data, out = synthetic(tmp_path / "data", 1500, 60), tmp_path / "out"
     hrpose("train", RECIPE, "--data", data, "--out", out, "--set", "training.epochs=1")
-    hrpose("data", "synthetic", tmp_path / "unseen", "--images", 60, "--seed", 2)
+    hrpose("data", "synthetic", "--out", tmp_path / "unseen", "--count", 60, "--seed", 2)
     hrpose(
         *("evaluate", "--weights", out / "synthetic.safetensors", "--out", tmp_path / "scores"),
         *("--annotations", tmp_path / "unseen" / "annotations.json"),

@@ -187,7 +187,7 @@ def test_the_list_names_everything(released: Released) -> None:
     for fact in ("114", "COCO AP 0.762", "Apache-2.0", "most uses"):
         assert fact in line
     assert "inside" in output
-    rows = {row["name"]: row for row in json.loads(run("list", "--json").output)}
+    rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)["weights"]}
     assert rows.keys() == {"w16-small", *RELEASED}
     row = rows["w32-coco-256x192-udp"]
     assert (row["network"], row["input_wh"], row["here"]) == ("w32", [192, 256], "")

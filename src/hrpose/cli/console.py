@@ -1,18 +1,26 @@
-"""Messages, tables, progress bars and signals of the commands."""
+"""What commands say: messages, tables, progress, errors, the JSON summary; signals, exit codes."""
 
 import codecs
 import io
+import json
 import logging
+import math
+import os
+import platform
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
-from hrpose.errors import UserError
+from hrpose._version import __version__
+from hrpose.errors import UserError, missing
 from hrpose.io import printable
 
 if TYPE_CHECKING:
@@ -23,6 +31,163 @@ if TYPE_CHECKING:
 # and, plus the number of a signal, stopped by it.
 DONE, PARTLY_DONE, NOT_DONE, STOPPED = 0, 1, 2, 128
 
+# The keys that the JSON summary of every command has.
+COMMON_KEYS = {
+    "command": "the command, such as `data check`",
+    "version": "the version of hrpose",
+    "exit_code": "the exit code",
+    "seconds": "how long the command ran",
+    "warnings": "a list of texts",
+    "errors": "a list of objects with `code` and `message`; see [error codes](errors.md)",
+}
+
+
+@dataclass
+class _Run:
+    """What one run of a command has said so far, and how it is to be said."""
+
+    command: str = ""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    quiet: bool = False
+    as_json: bool = False
+    verbose: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    errors: list[UserError] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+
+    def document(self, code: int) -> str:
+        """The JSON summary."""
+        errors = [{"code": each.code, "message": str(each)} for each in self.errors]
+        found = {
+            "command": self.command,
+            "version": __version__,
+            "exit_code": code,
+            "seconds": round(time.monotonic() - self.began, 3),
+            **self.facts,
+            "warnings": self.warnings,
+            "errors": errors,
+        }
+        return json.dumps(_plain(found), indent=2, allow_nan=False)
+
+
+_current = _Run()
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has: paths as text, numbers that are not finite as null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        return {printable(str(key)): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each) for each in value]
+    if isinstance(value, str | Path):
+        return printable(str(value))
+    if hasattr(value, "tolist"):  # NumPy
+        return _plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def speaking(
+    command: str,
+    keys: Mapping[str, str],
+    quiet: bool,
+    as_json: bool,
+    verbose: bool,
+    arguments: Mapping[str, Any],
+) -> Iterator[None]:
+    """One run of a command, with its arguments; its JSON summary has `keys`.
+
+    With `as_json`, the summary is all that the standard output gets, also where the command ends by
+    a UserError or a signal; messages go to the error stream. `quiet` leaves errors alone, and
+    `verbose` adds log messages, times and tracebacks.
+    """
+    global _current
+    before, _current = _current, _Run(command, keys, quiet, as_json, verbose)
+    run, stdout, code = _current, sys.stdout, DONE
+    with ExitStack() as stack:
+        if quiet:
+            stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        elif as_json:
+            stack.enter_context(redirect_stdout(sys.stderr))
+        stack.enter_context(_logs(verbose))
+        if verbose:
+            note(f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
+            known = (f"{k}={v}" for k, v in arguments.items() if k != "context" and v is not None)
+            note(f"{command}: {', '.join(known)}")
+        try:
+            try:
+                yield
+            except ModuleNotFoundError as error:
+                raise missing("this", error, "hrpose[train]") from error
+        except UserError as error:
+            run.errors.append(error)
+            code = NOT_DONE
+            if verbose:
+                traceback.print_exc()
+            raise
+        except typer.Exit as stop:
+            code = stop.exit_code
+            raise
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else DONE
+            raise
+        except KeyboardInterrupt:
+            code = STOPPED + signal.SIGINT
+            raise
+        except BaseException:  # a fault of hrpose, which has a traceback and no summary
+            run.as_json = False
+            raise
+        finally:
+            if verbose:
+                note(f"{time.monotonic() - run.began:.1f} s, exit code {code}")
+            _current = before
+            # Of several processes of a training, the first one reports.
+            if run.as_json and os.environ.get("RANK", "0") == "0":
+                print(run.document(code), file=stdout, flush=True)
+
+
+@contextmanager
+def _logs(verbose: bool) -> Iterator[None]:
+    """Warnings of hrpose are printed as those of the commands; with `verbose`, all logs too."""
+
+    class Warnings(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            warn(record.getMessage())
+
+    own, everything = logging.getLogger("hrpose"), logging.getLogger()
+    handlers: list[tuple[logging.Logger, logging.Handler, int]]
+    handlers = [(own, Warnings(logging.WARNING), own.level)]
+    if verbose:
+        other = logging.StreamHandler()
+        other.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+        other.addFilter(lambda r: not (r.name.startswith("hrpose") and r.levelno > logging.INFO))
+        handlers.append((everything, other, everything.level))
+        everything.setLevel(logging.INFO)
+    for logger, handler, _ in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger, handler, level in handlers:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+
+def conclude(**facts: Any) -> None:
+    """Facts for the JSON summary, by the keys that the command declares."""
+    unknown = facts.keys() - _current.keys.keys()
+    if unknown and _current.command:
+        raise KeyError(f"{_current.command}: {', '.join(unknown)}: undeclared keys of the summary")
+    _current.facts |= facts
+
+
+def is_verbose() -> bool:
+    """Whether the command was given --verbose."""
+    return _current.verbose
+
 
 def finish(done: int, failed: int, signal: int | None = None) -> None:
     """End the command: `done` and `failed` count its inputs, `signal` is that which stopped it."""
@@ -32,36 +197,6 @@ def finish(done: int, failed: int, signal: int | None = None) -> None:
         raise typer.Exit(PARTLY_DONE if done else NOT_DONE)
 
 
-def given(context: typer.Context, name: str) -> bool:
-    """Whether the user gave this parameter, on the command line or by an environment variable."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT", "PROMPT")
-
-
-def chosen(option: str, words: str, known: Collection[str]) -> frozenset[str]:
-    """The words, between commas, of an option's value. Raises UserError for unknown ones."""
-    found = frozenset(word.strip() for word in words.split(",") if word.strip())
-    if not found <= set(known):
-        raise UserError(
-            f"{option}: expected some of {', '.join(known)} with commas between, found '{words}'",
-            code="option-invalid",
-        )
-    return found
-
-
-def pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
-    """The names before and after the = of an option's values. Raises UserError for others."""
-    found = {}
-    for text in given or ():
-        old, equals, new = text.rpartition("=")
-        if not equals or not old or not new:
-            raise UserError(
-                f"{option} {text}: expected two names with = between them", code="option-invalid"
-            )
-        found[old] = new
-    return found
-
-
 def plain_console(width: int | None = None) -> "Console":
     """A console without Rich's markup: the name of a file or keypoint may be `[/x]` or `:x:`."""
     from rich.console import Console
@@ -69,9 +204,18 @@ def plain_console(width: int | None = None) -> "Console":
     return Console(width=width, markup=False, emoji=False)
 
 
-def conflict(message: str) -> UserError:
-    """The error of options that do not go together, or have no effect."""
-    return UserError(message, code="option-conflict")
+def table(rows: "list[tuple[Any, ...]]", *columns: str) -> None:
+    """Print aligned columns; numbers, and texts of them, are at the right."""
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for index, name in enumerate(columns):
+        number = all(isinstance(row[index], int | float) for row in rows)
+        shown.add_column(name, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(printable(str(each)) for each in row))
+    # Where there is no terminal, lines are as long as they are.
+    plain_console(None if sys.stdout.isatty() else 1000).print(shown)
 
 
 def write_any_name() -> None:
@@ -91,22 +235,31 @@ def write_any_name() -> None:
 
 def report(error: UserError) -> None:
     """Print the one line of an error, with its code."""
-    warn(f"{error} [{error.code}]")
+    _current.errors.append(error)
+    print(f"hrpose: {printable(f'{error} [{error.code}]')}", file=sys.stderr)
 
 
 def warn(message: str) -> None:
     """Print a warning of one line."""
-    print(f"hrpose: {printable(message)}", file=sys.stderr)
+    _current.warnings.append(message)
+    note(message)
 
 
-def say(message: str) -> None:
-    """Print one line of results, in which names of files may be any bytes."""
-    typer.echo(printable(message))
+def note(message: str) -> None:
+    """Print a line about the work, beside the results."""
+    if not _current.quiet:
+        print(f"hrpose: {printable(message)}", file=sys.stderr, flush=True)
 
 
-def counted(number: int, noun: str) -> str:
-    """1 image, 2,000 images."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def say(*lines: str) -> None:
+    """Print lines of results, in which names of files may be any bytes."""
+    for line in lines:
+        typer.echo(printable(line))
+
+
+def counted(number: int, noun: str, many: str | None = None) -> str:
+    """1 image, 2,000 images; `many` is the plural where it is not the noun with an s."""
+    return f"{number:,} {noun if number == 1 else many or f'{noun}s'}"
 
 
 def persons_in(persons: int, images: int) -> str:
@@ -115,42 +268,78 @@ def persons_in(persons: int, images: int) -> str:
 
 
 class Show(Protocol):
-    """Shows that `done` of `total` (None: unknown) are done; `what` replaces the description."""
+    """Shows that `done` of `total` (None: unknown) are done; `what` is the current one."""
 
     def __call__(self, done: int, total: int | None, what: str | None = None) -> None: ...
 
 
+# Seconds between lines of progress where there is no terminal.
+_BETWEEN_LINES = 10.0
+_LONGEST_NAME = 32
+
+
 @contextmanager
-def progress(what: str = "", unit: str = "", lines_every: float = float("inf")) -> Iterator[Show]:
-    """A bar on the error stream, where that is a terminal; it disappears at the end.
+def progress(unit: str = "", what: str = "") -> Iterator[Show]:
+    """The count, speed and time left of `unit`s, and the current one, on the error stream.
 
-    With the `unit` "bytes", sizes are shown in MB; with another, such as "frames", the speed too.
-    Without a terminal, a line is printed every `lines_every` seconds instead.
+    On a terminal, a bar that disappears at the end; elsewhere, a line each ten seconds. Sizes in
+    the unit "bytes" are shown in MB.
     """
-    what = printable(what)
-    if not sys.stderr.isatty():
-        yield _lines(what, lines_every)
-        return
-    with _bar(unit) as bar:
-        task = bar.add_task(what, total=None, visible=False)
+    if _current.quiet:
+        yield lambda done, total, what=None: None
+    elif sys.stderr.isatty():
+        with _bar(unit) as bar:
+            task = bar.add_task(_short(what), total=None, visible=False)
 
-        def show(done: int, total: int | None, what: str | None = None) -> None:
-            bar.update(task, description=what, completed=done, total=total, visible=True)
+            def show(done: int, total: int | None, what: str | None = None) -> None:
+                name = None if what is None else _short(what)
+                bar.update(task, description=name, completed=done, total=total, visible=True)
 
-        yield show
+            yield show
+    else:
+        yield _Lines(unit, what)
 
 
-def _lines(what: str, every: float) -> Show:
-    began = time.monotonic()
+def _short(name: str) -> str:
+    name = printable(name)
+    return name if len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}"
 
-    def show(done: int, total: int | None, what: str | None = what) -> None:
-        nonlocal began
-        if time.monotonic() - began > every:
-            began = time.monotonic()
-            count = f"{done:,}" if total is None else f"{done:,} of {total:,}"
-            print(f"hrpose: {what or 'done'}: {count}", file=sys.stderr, flush=True)
 
-    return show
+class _Lines:
+    """Progress as lines: "images: 120 of 900, 14.2/s, 55 s left, photo.jpg"."""
+
+    def __init__(self, unit: str, what: str) -> None:
+        self._unit, self._what = unit, what
+        self._last = self._began = time.monotonic()
+        self._first: int | None = None
+
+    def __call__(self, done: int, total: int | None, what: str | None = None) -> None:
+        self._what = self._what if what is None else what
+        now = time.monotonic()
+        if self._first is None or done < self._first:
+            self._first, self._began = done, now
+        if now - self._last < _BETWEEN_LINES:
+            return
+        self._last = now
+        speed = (done - self._first) / max(now - self._began, 1e-9)
+        scale, unit = (1e6, " MB") if self._unit == "bytes" else (1, "")
+        parts = [f"{done / scale:,.0f}{unit}"]
+        if total is not None:
+            parts[0] += f" of {total / scale:,.0f}{unit}"
+        if speed:
+            parts.append(f"{speed / scale:.1f}{unit}/s")
+            if total is not None:
+                parts.append(f"{duration((total - done) / speed)} left")
+        named = [self._what] if self._what else []
+        note(f"{self._unit or 'done'}: {', '.join(parts + named)}")
+
+
+def duration(seconds: float) -> str:
+    """45 s, 12 min, 3 h 20 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _bar(unit: str) -> "Progress":
@@ -169,18 +358,16 @@ def _bar(unit: str) -> "Progress":
 
     class Speed(ProgressColumn):
         def render(self, task: Any) -> Text:
-            return Text(f"{task.speed or 0:.1f} {unit}/s")
+            return Text(f"{task.speed:.1f} {unit}/s" if task.speed else f"- {unit}/s")
 
-    counts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(),)
+    counts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), Speed())
     if unit == "bytes":
         counts = DownloadColumn(), TransferSpeedColumn()
-    elif unit:
-        counts = MofNCompleteColumn(), Speed()
     return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=20),
         *counts,
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.description}", markup=False),
         console=Console(stderr=True),
         transient=True,
     )
@@ -188,7 +375,7 @@ def _bar(unit: str) -> "Progress":
 
 @contextmanager
 def notes(logger: str) -> Iterator[None]:
-    """Print the warnings of a logger as they come, and its notes at the end, each once.
+    """Print the notes of a logger at the end, each once.
 
     A note is a record of level INFO with the arguments (name, text): "3 images: TEXT".
     """
@@ -196,10 +383,9 @@ def notes(logger: str) -> Iterator[None]:
 
     class Notes(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.levelno >= logging.WARNING:
-                warn(record.getMessage())
-            elif isinstance(record.args, tuple) and len(record.args) == 2:
-                name, text = map(str, record.args)
+            note = record.levelno == logging.INFO and isinstance(record.args, tuple)
+            if note and len(record.args or ()) == 2:
+                name, text = map(str, record.args or ())
                 names.setdefault(text, []).append(name)
 
     log, handler = logging.getLogger(logger), Notes()

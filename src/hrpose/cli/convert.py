@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.console import chosen, conflict, counted, pairs, persons_in, say
+from hrpose.cli import add, chosen, conflict, describe, group, pairs
+from hrpose.cli.console import conclude, counted, persons_in, say
 from hrpose.cli.options import (
     Coco,
     Copy,
@@ -16,7 +17,6 @@ from hrpose.cli.options import (
     MergeCategories,
     NewFolder,
     Overwrite,
-    examples,
 )
 from hrpose.data.formats import SOURCES, TARGETS, Source, Target
 from hrpose.errors import UserError
@@ -24,45 +24,62 @@ from hrpose.errors import UserError
 if TYPE_CHECKING:
     from hrpose.skeleton import Skeleton as PoseSkeleton
 
-app = typer.Typer(help="Convert data sets to COCO keypoints JSON, and back.", no_args_is_help=True)
 
-
-@app.command(epilog=examples("hrpose data convert mpii mpii/annot mpii-coco"))
+@describe(
+    "hrpose data convert mpii mpii/annot --out mpii-coco",
+    "hrpose data convert mpii mpii/annot --images mpii/images.zip --out mpii-coco",
+    sets="an object for each file: `file`, `images`, `persons`, `heads`",
+    files="the files written",
+)
 def mpii(
-    annot: Annotated[
+    source: Annotated[
         Path, typer.Argument(help="Folder with train.json, valid.json, gt_valid.mat ...")
     ],
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    out: NewFolder,
     images: Annotated[
         Path | None,
-        typer.Option(help="Its images, a folder or zip file; by default images/ beside ANNOT."),
+        typer.Option(help="Its images, a folder or zip file; by default images/ beside SOURCE."),
     ] = None,
 ) -> None:
     """From MPII in the form of HRNet's official code; with gt_valid.mat, ready for PCKh."""
     from hrpose.data.formats.mpii import convert
 
-    for done in convert(annot, out, images):
+    written = list(convert(source, out, images))
+    conclude(
+        sets=[
+            {"file": d.path, "images": d.images, "persons": d.persons, "heads": d.heads}
+            for d in written
+        ],
+        files=[done.path for done in written],
+    )
+    for done in written:
         heads = f", {done.heads} with head boxes" if done.heads else ""
-        typer.echo(f"wrote {done.path}: {persons_in(done.persons, done.images)}{heads}")
+        say(f"wrote {done.path}: {persons_in(done.persons, done.images)}{heads}")
         if done.images_found < done.images:
-            typer.echo(
-                f"  {done.images - done.images_found} images were not found and their sizes "
-                "guessed, which poses do not depend on; name their folder with --images"
+            say(
+                f"  {counted(done.images - done.images_found, 'image')} not found, with guessed "
+                "sizes, which poses do not depend on; name their folder with --images"
             )
 
 
-@app.command("to-mpii", epilog=examples("hrpose data convert to-mpii mpii-coco/valid.json annot"))
+@describe(
+    "hrpose data convert to-mpii mpii-coco/valid.json --out annot",
+    "hrpose data convert to-mpii mpii-coco/train.json --out annot --json",
+    files="the files written",
+)
 def to_mpii(
     annotations: Annotated[
         Path, typer.Argument(help="File written by `hrpose data convert mpii`.")
     ],
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    out: NewFolder,
 ) -> None:
     """To MPII in the form of HRNet's official code, with head boxes in gt_NAME.mat."""
     from hrpose.data.formats.mpii import from_coco
 
-    for path in from_coco(annotations, out):
-        typer.echo(f"wrote {path}")
+    written = list(from_coco(annotations, out))
+    conclude(files=written)
+    for path in written:
+        say(f"wrote {path}")
 
 
 Skeleton = Annotated[
@@ -100,27 +117,24 @@ _SOURCES = {
 }
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands to `hrpose data convert`."""
-    for name, source in SOURCES.items():
-        app.command(
-            name,
-            help=f"From {source.help}.",
-            epilog=examples(f"hrpose data convert {name} {_SOURCES[name]} out"),
-        )(_reader(name, source))
-    to_yolo_line = "hrpose data convert to-yolo train.json yolo --val val.json"
-    app.command("to-yolo", epilog=examples(to_yolo_line))(to_yolo)
-    for name, target in TARGETS.items():
-        app.command(
-            name,
-            help=f"To {target.help}.",
-            epilog=examples(f"hrpose data convert {name} train.json out"),
-        )(_writer(name, target))
+_TO_COCO = {
+    "sets": "an object for each file: `file`, `images`, `persons`, `unlabeled`, `boxes_made`",
+    "keypoints": "the names of the keypoints, in order",
+    "flip_pairs": "pairs of left and right, by names",
+    "images_found": "number of images that were found",
+    "notes": "what was left out or changed, a list of texts",
+    "files": "the files written",
+}
 
 
 def _reader(name: str, source: Source) -> Callable[..., None]:
     is_coco = source.coco_json or name == "coco"
 
+    @describe(
+        f"hrpose data convert {name} {_SOURCES[name]} --out converted",
+        f"hrpose data convert {name} {_SOURCES[name]} --images images --out converted",
+        **_TO_COCO,
+    )
     def convert(
         source: Annotated[Path, typer.Argument(help=source.source)],
         out: NewFolder,
@@ -158,32 +172,48 @@ def _reader(name: str, source: Source) -> Callable[..., None]:
             new_ids,
         )
         done = to_coco(name, source, out, given, copy)
+        keypoints, sets = done.found.skeleton, []
         for file, document in done.documents.items():
-            persons = document["annotations"]
-            counts = persons_in(len(persons), len(document["images"]))
-            typer.echo(f"wrote {out / file}.json: {counts}")
-            if unlabeled := sum(not person["num_keypoints"] for person in persons):
-                typer.echo(f"  {counted(unlabeled, 'person')} without a labeled keypoint")
-            if boxes_made := sum("bbox_guessed" in person for person in persons):
-                typer.echo(
-                    f"  boxes of {counted(boxes_made, 'person')} were made from their keypoints"
-                )
-        keypoints = done.found.skeleton
+            persons, images_in = document["annotations"], len(document["images"])
+            unlabeled = sum(not person["num_keypoints"] for person in persons)
+            boxes_made = sum("bbox_guessed" in person for person in persons)
+            sets.append(
+                {
+                    "file": out / f"{file}.json",
+                    "images": images_in,
+                    "persons": len(persons),
+                    "unlabeled": unlabeled,
+                    "boxes_made": boxes_made,
+                }
+            )
+            say(f"wrote {out / file}.json: {persons_in(len(persons), images_in)}")
+            if unlabeled:
+                say(f"  {counted(unlabeled, 'person')} without a labeled keypoint")
+            if boxes_made:
+                say(f"  boxes of {counted(boxes_made, 'person')} were made from their keypoints")
         known = f" of {keypoints.name}" if keypoints in SHIPPED.values() else ""
         names = ", ".join(keypoints.keypoints)
-        typer.echo(f"  {counted(len(keypoints), 'keypoint')}{known}: {names}")
+        say(f"  {counted(len(keypoints), 'keypoint')}{known}: {names}")
         if not known:
             _say_pairs(keypoints)
-            typer.echo(f"wrote {out / 'skeleton.yaml'}: correct it where pairs or limbs are wrong")
+            say(f"wrote {out / 'skeleton.yaml'}: correct it where pairs or limbs are wrong")
         for note in done.found.notes:
-            typer.echo(f"  {note}")
+            say(f"  {note}")
         total, found = len(done.found.images), done.found.images_found
+        conclude(
+            sets=sets,
+            keypoints=keypoints.keypoints,
+            flip_pairs=[[keypoints.keypoints[k] for k in pair] for pair in keypoints.flip_pairs],
+            images_found=found,
+            notes=done.found.notes,
+            files=[*(each["file"] for each in sets), *[out / "skeleton.yaml"] * (not known)],
+        )
         if found < total:
-            typer.echo(f"  {total - found} of {total} images were not found; see --images")
+            say(f"  not found: {total - found:,} of {counted(total, 'image')}; see --images")
         if found and (out / "images").exists():
-            typer.echo(f"images: {out / 'images'}{', a link' * (out / 'images').is_symlink()}")
+            say(f"images: {out / 'images'}{', a link' * (out / 'images').is_symlink()}")
         elif found and done.found.files is not None:
-            typer.echo(f"images: {done.found.files.path}; name it with --images, or use --copy")
+            say(f"images: {done.found.files.path}; name it with --images, or use --copy")
 
     return convert
 
@@ -193,14 +223,26 @@ def _say_pairs(skeleton: "PoseSkeleton") -> None:
 
     names = skeleton.keypoints
     pairs = ", ".join(f"{names[a]}/{names[b]}" for a, b in skeleton.flip_pairs)
-    typer.echo(f"  flip pairs: {pairs or 'none'}")
+    say(f"  flip pairs: {pairs or 'none'}")
     if alone := one_sided(names, skeleton.flip_pairs):
-        typer.echo(f"  without a counterpart on the other side: {', '.join(alone)}")
+        say(f"  without a counterpart on the other side: {', '.join(alone)}")
+
+
+_FROM_COCO = {
+    "images": "number of images",
+    "persons": "number of persons",
+    "files": "the files written",
+}
 
 
 def _writer(name: str, target: Target) -> Callable[..., None]:
     default = target.prefix
 
+    @describe(
+        f"hrpose data convert {name} train.json --out {name.removeprefix('to-')}",
+        f"hrpose data convert {name} train.json --out {name.removeprefix('to-')} --copy",
+        **_FROM_COCO,
+    )
     def convert(
         annotations: Coco,
         out: NewFolder,
@@ -220,13 +262,24 @@ def _writer(name: str, target: Target) -> Callable[..., None]:
         given = ReadOptions(files, category=category, merge_categories=merge_categories)
         done = from_coco_to(name, annotations, out, given, prefix, copy)
         persons = sum(len(image.persons) for image in done.found.images)
+        conclude(
+            images=len(done.found.images),
+            persons=persons,
+            files=[out / file for file in done.files],
+        )
         for file in done.files:
-            typer.echo(f"wrote {out / file}")
-        typer.echo(f"  {persons_in(persons, len(done.found.images))}")
+            say(f"wrote {out / file}")
+        say(f"  {persons_in(persons, len(done.found.images))}")
 
     return convert
 
 
+@describe(
+    "hrpose data convert to-yolo train.json --out yolo --val val.json",
+    "hrpose data convert to-yolo train.json --out yolo --images images.zip --copy",
+    left_out="number of keypoints outside the image, written as not labeled",
+    files="the files written",
+)
 def to_yolo(
     annotations: Coco,
     out: NewFolder,
@@ -250,21 +303,24 @@ def to_yolo(
     if val is not None:
         sources["val"] = (val, given(val_images))
     done = from_coco_to_yolo(sources, out, copy)
-    typer.echo(f"wrote {out / 'data.yaml'} and {len(done.files) - 1} files of labels")
+    conclude(left_out=done.left_out, files=[out / file for file in done.files])
+    labels = len(done.files) - 1
+    say(f"wrote {out / 'data.yaml'} and {counted(labels, 'file')} of labels")
     if done.left_out:
-        typer.echo(
-            f"  {counted(done.left_out, 'keypoint')} outside the image, written as not labeled"
-        )
+        say(f"  {counted(done.left_out, 'keypoint')} outside the image, written as not labeled")
     if val is None:
-        typer.echo("  val is train, because Ultralytics requires one; give another with --val")
+        say("  val is train, because Ultralytics requires one; give another with --val")
     if not (out / "images").exists():
-        typer.echo(f"  the images were not found; put them into {out / 'images'}")
+        say(f"  the images were not found; put them into {out / 'images'}")
 
 
-add_to(app)
-
-
-@app.command(epilog=examples("hrpose data convert results out/clip.jsonl --save coco,csv"))
+@describe(
+    "hrpose data convert results out/clip.jsonl --save coco,csv",
+    "hrpose data convert results out/poses.jsonl --save parquet --overwrite",
+    entries="number of images or frames",
+    complete="false where the record was cut off",
+    files="the files written",
+)
 def results(
     record: Annotated[Path, typer.Argument(help="A record that `hrpose predict` wrote, .jsonl.")],
     save: Annotated[
@@ -285,6 +341,22 @@ def results(
             )
     write_files(record, paths)
     count = sum(1 for _ in read)
+    conclude(entries=count, complete=read.end is not None, files=list(paths.values()))
     cut = "; it was cut off" if read.end is None else ""
     unit = "frame" if read.header.kind == "clip" else "image"
     say(f"{record}: {counted(count, unit)}{cut} -> {', '.join(map(str, paths.values()))}")
+
+
+_FROM, _TO = "From other formats", "To other formats"
+
+app = group("Convert data sets to COCO keypoints JSON, and back.")
+add(app, "data convert mpii", mpii, panel=_FROM)
+for _name, _source in SOURCES.items():
+    _text = f"From {_source.help}."
+    add(app, f"data convert {_name}", _reader(_name, _source), panel=_FROM, text=_text)
+add(app, "data convert results", results, panel=_FROM)
+add(app, "data convert to-mpii", to_mpii, panel=_TO)
+add(app, "data convert to-yolo", to_yolo, panel=_TO)
+for _name, _target in TARGETS.items():
+    _text = f"To {_target.help}."
+    add(app, f"data convert {_name}", _writer(_name, _target), panel=_TO, text=_text)

@@ -1,17 +1,25 @@
-"""`hrpose data`: synthetic, packed, checked and ranked data sets, skeletons and sigmas."""
+"""`hrpose data check`, `preview`, `rank`, `sigmas` and `skeleton`: what a data set is like."""
 
 import csv
 import io
 import json
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hrpose.cli import convert, editing
-from hrpose.cli.console import chosen, conflict, counted, plain_console, progress
+from hrpose.cli import add, chosen, conflict, convert, describe, editing, group
+from hrpose.cli.console import (
+    conclude,
+    counted,
+    is_verbose,
+    note,
+    plain_console,
+    progress,
+    say,
+    warn,
+)
 from hrpose.cli.options import (
     BatchSize,
     BatchSizeOfWeights,
@@ -23,85 +31,17 @@ from hrpose.cli.options import (
     InputSize,
     MergeCategories,
     Weights,
-    examples,
     parse_input_size,
 )
 from hrpose.errors import UserError
 
-app = typer.Typer(help="Check, view, convert and edit data sets.", no_args_is_help=True)
-app.add_typer(convert.app, name="convert")
-editing.add_to(app)
 
-
-class Figure(StrEnum):
-    """The kind of figures to draw."""
-
-    person = "person"
-    animal = "animal"
-
-
-@app.command(
-    epilog=examples(
-        "hrpose data synthetic drawn/train", "hrpose data synthetic animals --figure animal"
-    )
-)
-def synthetic(
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
-    images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1000,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same images.")] = 0,
-    figure: Annotated[
-        Figure, typer.Option(help="Persons with COCO keypoints, or animals with nine of their own.")
-    ] = Figure.person,
-) -> None:
-    """Draw a synthetic COCO data set: simple figures with exact keypoints."""
-    from hrpose.synthetic import ANIMAL, PERSON, write_dataset
-
-    drawn = {Figure.person: PERSON, Figure.animal: ANIMAL}[figure]
-    annotations = write_dataset(out, images, seed, figure=drawn)
-    typer.echo(f"wrote {annotations}")
-
-
-@app.command(epilog=examples("hrpose data pack train.json images packed"))
-def pack(
-    annotations: Annotated[Path, typer.Argument(help="COCO keypoints JSON.")],
-    images: Annotated[Path, typer.Argument(help="Folder or zip file of its images.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
-    height: Annotated[
-        int, typer.Option(min=64, help="Height of the crops to keep, in pixels.")
-    ] = 256,
-    aspect: Annotated[float, typer.Option(min=0.1, help="Width / height of the crops.")] = 0.75,
-    padding: Annotated[float, typer.Option(min=0.5, help="Padding around the boxes.")] = 1.25,
-    reach: Annotated[
-        float, typer.Option(min=1, help="Margin for augmentation: 1 + scale + 6 x shift.")
-    ] = 1.6,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")] = 85,
-    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 2,
-    category: Category = None,
-    merge_categories: MergeCategories = False,
-) -> None:
-    """Pack the crops of all persons into few files that train faster; can be stopped and resumed.
-
-    In a recipe, `images: OUT` and `annotations: OUT/annotations.json` read the pack.
-    """
-    from hrpose.data.coco import read_annotations
-    from hrpose.data.packed import PackSettings, write_pack
-
-    settings = PackSettings(aspect, padding, height, reach, quality)
-    chosen_of = partial(read_annotations, category=category, merge_categories=merge_categories)
-    source = chosen_of(annotations) if category or merge_categories else annotations
-    total = 0
-    with progress("persons") as show:
-        for done, total in write_pack(source, images, out, settings, workers):
-            show(done, total)
-    size = sum(file.stat().st_size for file in out.glob("part-*.bin"))
-    typer.echo(f"wrote {out}: {counted(total, 'person')}, {size / 1e6:.1f} MB")
-
-
-@app.command(
-    epilog=examples(
-        "hrpose data check train.json --images images",
-        "hrpose data check train.json --images images --against val.json --weights w16-small",
-    )
+@describe(
+    "hrpose data check train.json --images images",
+    "hrpose data check train.json --images images --against val.json --weights w16-small",
+    report="what was checked, and all findings by kind",
+    findings="number of findings; with any, the exit code is 1",
+    files="the file written, if any",
 )
 def check(
     annotations: Annotated[Path, typer.Argument(help="COCO keypoints JSON.")],
@@ -165,15 +105,23 @@ def check(
     if out is not None:
         entry = {"annotations": str(annotations), "images": images, **report.as_dict()}
         write_atomically(out, json.dumps(entry, indent=1, ensure_ascii=False) + "\n")
-    for line in report.lines(None if all_findings else worst):
-        typer.echo(line)
+    for line in report.lines(None if all_findings or is_verbose() else worst):
+        say(line)
+    conclude(
+        report=report.as_dict(), findings=len(report.findings), files=[] if out is None else [out]
+    )
     if out is not None:
-        typer.echo(f"wrote {out}")
+        say(f"wrote {out}")
     if report.findings:
         raise typer.Exit(1)
 
 
-@app.command(epilog=examples("hrpose data preview train.json --images images"))
+@describe(
+    "hrpose data preview train.json --images images",
+    "hrpose data preview train.json --images images.zip --persons 12 --out look.html",
+    persons="number of persons on the page",
+    files="the page",
+)
 def preview(
     annotations: Annotated[Path, typer.Argument(help="COCO keypoints JSON.")],
     images: Images,
@@ -213,11 +161,19 @@ def preview(
         shown = preview(parsed, images, settings, complete, show)
     write_atomically(out, render(shown))
     for line in shown.unread:
-        typer.echo(f"not shown: {line}", err=True)
-    typer.echo(f"wrote {out}: {len(shown.persons)} persons (open it in a browser)")
+        warn(f"not shown: {line}")
+    conclude(persons=len(shown.persons), files=[out])
+    say(f"wrote {out}: {counted(len(shown.persons), 'person')} (open it in a browser)")
 
 
-@app.command(epilog=examples("hrpose data rank images --annotations train.json --out rank.csv"))
+@describe(
+    "hrpose data rank images --annotations train.json --out rank.csv",
+    "hrpose data rank images.zip --top 20 --json",
+    unlabeled="the images to label next, the best first: an object for each",
+    doubtful="the labels to review, the most doubtful first: an object for each",
+    unread="the images that could not be read, and why: a list of texts",
+    files="the file written, if any",
+)
 def rank(
     images: Annotated[str, typer.Argument(help="Images: a folder, images.zip or images.zip@/DIR.")],
     annotations: Annotated[
@@ -278,8 +234,8 @@ def rank(
         write_atomically(out, text.getvalue())
     shown = plain_console(100)
     titles = {
-        "unlabeled": f"to label next, of {len(ranking.unlabeled)} images",
-        "doubtful": f"labels to review, of {len(ranking.doubtful)} in doubt",
+        "unlabeled": f"to label next, of {counted(len(ranking.unlabeled), 'image')}",
+        "doubtful": f"labels to review, of {len(ranking.doubtful):,} in doubt",
     }
     for kind, title in titles.items():
         if not lists[kind]:
@@ -287,18 +243,28 @@ def rank(
         table = Table(title=title)
         for name in lists[kind][0]:
             table.add_column(name.replace("_", " "))
-        for row in lists[kind][:top]:
+        for row in lists[kind][: None if is_verbose() else top]:
             table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
         shown.print(table)
     if not ranking.unlabeled and not ranking.doubtful:
-        typer.echo("no persons were found")
+        say("no persons were found")
     for line in ranking.unread:
-        typer.echo(f"not ranked: {line}", err=True)
+        warn(f"not ranked: {line}")
+    conclude(**lists, files=[] if out is None else [out])
     if out is not None:
-        typer.echo(f"wrote {out}")
+        say(f"wrote {out}")
 
 
-@app.command(epilog=examples("hrpose data sigmas first.json second.json --out sigmas.yaml"))
+@describe(
+    "hrpose data sigmas first.json second.json --out sigmas.yaml",
+    "hrpose data sigmas train.json --skeleton skeleton.yaml",
+    method="how they were estimated",
+    sigmas="the sigma of each keypoint, null where unknown",
+    low="the lower end of its 95 % interval",
+    high="the upper end",
+    persons="number of persons with this keypoint",
+    files="the file written, if any",
+)
 def sigmas(
     annotations: Annotated[
         list[Path],
@@ -376,6 +342,15 @@ def sigmas(
         before = f"{estimate.skeleton.sigmas[keypoint]:.3f}" if known else "-"
         shown.add_row(name, *numbers, str(estimate.persons[keypoint]), before)
     console.print(shown)
+    names = estimate.skeleton.keypoints
+    conclude(
+        method=estimate.method,
+        sigmas=dict(zip(names, estimate.sigmas, strict=True)),
+        low=dict(zip(names, estimate.low, strict=True)),
+        high=dict(zip(names, estimate.high, strict=True)),
+        persons=dict(zip(names, estimate.persons, strict=True)),
+        files=[] if out is None else [out],
+    )
     if results is not None:
         factors = Table(title=f"AP of {results.name} with these sigmas times a factor")
         for name in ("times", "AP", "AP50", "AP75"):
@@ -387,10 +362,18 @@ def sigmas(
     if out is not None:
         block = yaml.safe_dump({"sigmas": estimate.known()}, sort_keys=False, allow_unicode=True)
         write_atomically(out, f"# {estimate.method}\n{block}")
-        typer.echo(f"wrote {out}")
+        say(f"wrote {out}")
 
 
-@app.command(epilog=examples("hrpose data skeleton train.json --out skeleton.yaml"))
+@describe(
+    "hrpose data skeleton train.json",
+    "hrpose data skeleton train.json --out skeleton.yaml",
+    skeleton="the name of the skeleton",
+    keypoints="their names, in order",
+    flip_pairs="pairs of left and right, by names",
+    unpaired="the names of keypoints without a pair",
+    files="the file written, if any",
+)
 def skeleton(
     annotations: Annotated[Path, typer.Argument(help="COCO keypoints JSON.")],
     category: Category = None,
@@ -433,4 +416,27 @@ def skeleton(
         *([f"  without a counterpart on the other side: {', '.join(sided)}"] if sided else []),
         *([f"wrote {out}; correct wrong pairs there"] if out else []),
     ]
-    typer.echo("\n".join(lines), err=True)
+    conclude(
+        skeleton=found.name,
+        keypoints=names,
+        flip_pairs=[(names[left], names[right]) for left, right in found.flip_pairs],
+        unpaired=alone,
+        files=[] if out is None else [out],
+    )
+    for line in lines:
+        note(line)
+
+
+app = group("Check, view, convert and edit data sets.")
+add(app, "data check", check)
+add(app, "data preview", preview)
+add(app, "data stats", editing.stats)
+add(app, "data rank", rank)
+add(app, "data skeleton", skeleton)
+add(app, "data sigmas", sigmas)
+app.add_typer(convert.app, name="convert")
+add(app, "data merge", editing.merge)
+add(app, "data split", editing.split)
+add(app, "data subset", editing.subset)
+add(app, "data pack", editing.pack)
+add(app, "data synthetic", editing.synthetic)

@@ -1,4 +1,4 @@
-"""`hrpose batch` and `serve`: archives of images, to Parquet files; and poses over HTTP."""
+"""`hrpose batch`, `serve` and `explain`: archives, poses over HTTP, and how one was estimated."""
 
 import os
 import time
@@ -8,18 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli.console import (
-    Show,
-    conflict,
-    counted,
-    finish,
-    given,
-    progress,
-    say,
-    stop_signal,
-    warn,
-)
+from hrpose.cli import conflict, describe, given
+from hrpose.cli.console import Show, conclude, counted, finish, progress, say, stop_signal, warn
 from hrpose.cli.options import (
+    PERSONS,
     RESULTS,
     THRESHOLD,
     BatchSize,
@@ -33,6 +25,7 @@ from hrpose.cli.options import (
     Refine,
     Threshold,
     Weights,
+    Yes,
 )
 from hrpose.engines import asked
 from hrpose.errors import UserError, missing
@@ -43,8 +36,6 @@ if TYPE_CHECKING:
 
 # The bounds of `hrpose.image`, whose import would slow down `--help`.
 MAX_MEGABYTES, MAX_MEGAPIXELS = 200, 100
-# Seconds between lines of progress where there is no terminal.
-_BETWEEN_LINES = 60.0
 _MOST_FAILURES_SHOWN = 10
 _WORKERS = "Workers"
 
@@ -56,6 +47,19 @@ class EngineName(StrEnum):
     ray = "ray"
 
 
+@describe(
+    "hrpose batch archive.zip --out poses",
+    "hrpose batch s3://bucket/folder --engine ray --address auto --out poses",
+    images="number of images of the archive",
+    done="number of images that are done, in this run or earlier ones",
+    failed="of these, how many could not be read; the table has the reasons",
+    persons="number of persons in what is done; null where this run had nothing to do",
+    finished="whether all is done; if not, the same command continues",
+    images_this_run="number of images that this run did",
+    folder="the folder of the result files",
+    detector="the name of the person detector; null where this run had nothing to do",
+    engine="what ran the pose model; null where this run had nothing to do",
+)
 def batch(
     context: typer.Context,
     source: Annotated[
@@ -147,7 +151,7 @@ def batch(
         threshold,
         *asked(device, precision),  # the environment is that of this process, not of the workers
     )
-    with stop_signal() as signal, progress("listing", lines_every=_BETWEEN_LINES) as show:
+    with stop_signal() as signal, progress("images", "listing") as show:
         watch = _Watch(show)
         outcome = predict(
             source,
@@ -176,12 +180,23 @@ def _report(outcome: "Outcome", seconds: float) -> None:
 
     job, state, failed = outcome.job, outcome.state, outcome.failed
     folder = job.folder / "poses"
+    conclude(
+        images=job.images,
+        done=job.images if state is None else state.done.images,
+        failed=failed,
+        persons=None if state is None else state.done.persons,
+        finished=state is None or state.finished,
+        images_this_run=0 if state is None else state.this_run.images,
+        folder=folder,
+        detector=None if state is None else outcome.detector,
+        engine=None if state is None else outcome.engine,
+    )
     if state is None:
-        say(f"{job.images:,} images already done ({failed:,} failed) in {folder}")
+        say(f"{counted(job.images, 'image')} already done ({failed:,} failed) in {folder}")
         return
     here, done = state.this_run, state.done
     say(
-        f"{done.images:,} of {job.images:,} images ({done.failed:,} failed), "
+        f"{done.images:,} of {counted(job.images, 'image')} ({done.failed:,} failed), "
         f"{counted(done.persons, 'person')} (detector: {outcome.detector}) -> {folder} "
         f"({outcome.engine})"
     )
@@ -212,24 +227,26 @@ class _Watch:
         return max(time.monotonic() - self._began, 1e-9)
 
     def listed(self, count: int) -> None:
-        self._show(count, None, f"listing: {count:,} images")
+        self._show(count, None, "listing")
 
     def begin(self, job: "Job", done: int) -> None:
         self._began = time.monotonic()
         self._show(done, job.images, "starting workers")
 
     def update(self, state: "State") -> None:
-        speed = state.this_run.images / self.seconds
         lost = f", {state.lost} lost (the last one {state.why_lost})" if state.lost else ""
-        workers = f"{state.workers} workers{lost}" if state.workers else f"starting workers{lost}"
-        self._show(
-            state.done.images,
-            state.job.images,
-            f"{state.done.images:,} of {state.job.images:,} images, "
-            f"{state.done.failed:,} failed, {speed:.1f}/s, {workers}",
-        )
+        workers = counted(state.workers, "worker") if state.workers else "starting workers"
+        what = f"{state.done.failed:,} failed, {workers}{lost}"
+        self._show(state.done.images, state.job.images, what)
 
 
+@describe(
+    "hrpose serve --port 8000",
+    "hrpose serve --host 0.0.0.0 --weights w32-coco-256x192 --workers 2",
+    address="the address that it listened on",
+    detector="the name of the person detector",
+    engine="what ran the pose model",
+)
 def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 accepts other machines.")
@@ -309,6 +326,7 @@ def serve(
     with listen(host, port) as listener:
 
         def ready() -> None:
+            conclude(address=url_of(listener), detector=opened.name, engine=engine)
             typer.echo(f"hrpose: {weights} at {url_of(listener)}; Ctrl-C stops it")
             typer.echo(f"hrpose: person detector: {opened.name}; {engine}")
             if is_loopback(listener.getsockname()[0]):
@@ -319,3 +337,56 @@ def serve(
                 typer.echo("hrpose: reached by IP address only; for a name see --allowed-host")
 
         serve(sessions, listener, opened, token=token, access=access, limits=limits, ready=ready)
+
+
+@describe(
+    "hrpose explain photo.jpg --out explained",
+    "hrpose explain photo.jpg --box 100,40,180,400 --keypoint left_wrist --language zh",
+    files="the page, and the PNG files if any",
+)
+def explain(
+    path: Annotated[Path, typer.Argument(help="An image.")],
+    weights: Weights = "w16-small",
+    yes: Yes = False,
+    box: Annotated[
+        str | None, typer.Option(help="The person's box: x,y,w,h.", rich_help_panel=PERSONS)
+    ] = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            help="COCO JSON with boxes of the image; the largest is explained.",
+            rich_help_panel=PERSONS,
+        ),
+    ] = None,
+    detector: Detector = "auto",
+    keypoint: Annotated[
+        str | None, typer.Option(help="The keypoint to show pixel by pixel, such as left_wrist.")
+    ] = None,
+    threshold: Threshold = THRESHOLD,
+    language: Annotated[
+        str, typer.Option(metavar="en|zh", help="Language of the page: English or Chinese.")
+    ] = "en",
+    png: Annotated[
+        bool, typer.Option("--png", help="Also write the crop and the heatmaps as PNG files.")
+    ] = False,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the page.")] = Path("out"),
+) -> None:
+    """Explain how a pose is estimated, as an HTML page: crop, features, heatmaps, and exercises."""
+    from hrpose.api import load
+    from hrpose.cli.predict import download_missing
+    from hrpose.explain import box_to_explain, trace, write
+    from hrpose.image import read_image
+    from hrpose.weights import find
+
+    if box is not None and boxes is not None:
+        raise conflict("--box and --boxes: expected one of them, found both")
+    image = read_image(path)
+    boxed = box is not None or boxes is not None
+    download_missing(yes, weights, None if boxed else detector)
+    estimator = load(weights, detector="full-image" if boxed else detector, precision="fp32")
+    person = box_to_explain(path, image, estimator, box, boxes)
+    traced = trace(estimator.session, image, person, keypoint, find(weights))
+    written = list(write(traced, path.name, out, threshold, language, images=png))
+    conclude(files=written)
+    for file in written:
+        say(f"wrote {file}")

@@ -1,22 +1,15 @@
-"""`hrpose data merge`, `split`, `subset` and `stats` of COCO keypoints files."""
+"""`hrpose data merge`, `split`, `subset`, `stats`, `pack` and `synthetic`: COCO keypoints files."""
 
-import json
-from collections.abc import Callable
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hrpose.cli.console import pairs, persons_in, plain_console, warn
-from hrpose.cli.options import (
-    Category,
-    Coco,
-    Copy,
-    ImagesBeside,
-    MergeCategories,
-    NewFolder,
-    examples,
-)
+from hrpose.cli import describe, pairs
+from hrpose.cli.console import conclude, counted, persons_in, plain_console, progress, say, warn
+from hrpose.cli.options import Category, Coco, Copy, ImagesBeside, MergeCategories, NewFolder
 from hrpose.data.editing import Keypoints
 from hrpose.errors import UserError
 
@@ -26,18 +19,16 @@ if TYPE_CHECKING:
 Seed = Annotated[int, typer.Option(help="The same seed draws the same images.")]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands to `hrpose data`."""
-    lines: dict[Callable[..., None], str] = {
-        merge: "hrpose data merge coco.json lsp.json both --keypoints common",
-        split: "hrpose data split all.json parts --parts train=0.8,val=0.2 --group source",
-        subset: "hrpose data subset all.json few --source dogs --min-size 60",
-        stats: "hrpose data stats train.json val.json",
-    }
-    for command, line in lines.items():
-        app.command(epilog=examples(line))(command)
-
-
+@describe(
+    "hrpose data merge coco.json lsp.json --out both --keypoints common",
+    "hrpose data merge coco.json lsp.json --images coco.zip --images lsp --out both",
+    images="number of images",
+    persons="number of persons",
+    sets="an object for each file: `name`, `images`, `persons`",
+    shared="number of images that are in several files",
+    keypoints="the names of the keypoints, in order",
+    files="the file written",
+)
 def merge(
     annotations: Annotated[list[Path], typer.Argument(help="Two or more COCO keypoints files.")],
     out: NewFolder,
@@ -73,14 +64,28 @@ def merge(
     sources = list(zip(files, places, strict=True))
     done = merging.merge(sources, out, keypoints, pairs("--rename", rename), copy)
     report_notes(*files)
-    typer.echo(f"wrote {out / 'annotations.json'}: {persons_in(done.persons, done.images)}")
+    conclude(
+        images=done.images,
+        persons=done.persons,
+        sets=[{"name": name, "images": n, "persons": persons} for name, persons, n in done.sets],
+        shared=done.shared,
+        keypoints=done.skeleton.keypoints,
+        files=[out / "annotations.json"],
+    )
+    say(f"wrote {out / 'annotations.json'}: {persons_in(done.persons, done.images)}")
     for name, persons, count in done.sets:
-        typer.echo(f"  {persons_in(persons, count)} of {name}")
+        say(f"  {persons_in(persons, count)} of {name}")
     if done.shared:
-        typer.echo(f"  {done.shared} images are in several sets, and have the persons of all")
-    typer.echo(f"  {len(done.skeleton)} keypoints: {', '.join(done.skeleton.keypoints)}")
+        say(f"  {counted(done.shared, 'image')} in several sets, with the persons of all")
+    say(f"  {counted(len(done.skeleton), 'keypoint')}: {', '.join(done.skeleton.keypoints)}")
 
 
+@describe(
+    "hrpose data split all.json --out parts --parts train=0.8,val=0.2 --group source",
+    "hrpose data split all.json --out parts --group-pattern '^(.+)_[0-9]+' --seed 7",
+    parts="an object for each part: `name`, `images`, `persons`, `groups`",
+    files="the files written",
+)
 def split(
     annotations: Coco,
     out: NewFolder,
@@ -116,18 +121,32 @@ def split(
     )
     report_notes(file)
     total = sum(part.images for part in done)
+    conclude(
+        parts=[
+            {"name": p.name, "images": p.images, "persons": p.persons, "groups": p.groups}
+            for p in done
+        ],
+        files=[out / f"{part.name}.json" for part in done],
+    )
     for part in done:
-        typer.echo(
+        say(
             f"wrote {out / part.name}.json: {persons_in(part.persons, part.images)}, "
             f"{part.images / max(total, 1):.1%} (asked for {part.wanted})"
         )
         if part.groups:
             shown = ", ".join(part.groups[:8])
             more = f" and {len(part.groups) - 8} more" if len(part.groups) > 8 else ""
-            typer.echo(f"  {len(part.groups)} groups: {shown}{more}")
+            say(f"  {counted(len(part.groups), 'group')}: {shown}{more}")
     _say_images(out, annotations, images)
 
 
+@describe(
+    "hrpose data subset all.json --out few --source dogs --min-size 60",
+    "hrpose data subset all.json --out few --max-images 100 --seed 7",
+    images="number of images",
+    persons="number of persons",
+    files="the file written",
+)
 def subset(
     annotations: Coco,
     out: NewFolder,
@@ -158,17 +177,20 @@ def subset(
         file, out, source or (), max_images, min_size, min_keypoints, seed, images, copy
     )
     report_notes(file)
-    typer.echo(f"wrote {out / 'annotations.json'}: {persons_in(persons, found)}")
+    conclude(images=found, persons=persons, files=[out / "annotations.json"])
+    say(f"wrote {out / 'annotations.json'}: {persons_in(persons, found)}")
     _say_images(out, annotations, images)
 
 
+@describe(
+    "hrpose data stats train.json val.json",
+    "hrpose data stats train.json --json",
+    sets="an object for each file: `file`, `images`, `persons`, `keypoints`, `sources` and others",
+)
 def stats(
     annotations: Annotated[list[Path], typer.Argument(help="COCO keypoints files.")],
     category: Category = None,
     merge_categories: MergeCategories = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON: a list with an object for each file.")
-    ] = False,
 ) -> None:
     """Count what is in a data set: persons, sizes, keypoints, sources."""
     from hrpose.data.coco import read_annotations
@@ -180,9 +202,7 @@ def stats(
     ]
     found = [counting.stats(file) for file in files]
     report_notes(*files)
-    if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
-        return
+    conclude(sets=found)
     for numbers in found:
         _show(numbers)
 
@@ -212,13 +232,15 @@ def _show(numbers: dict[str, Any]) -> None:
     console.print(table)
     sizes = ", ".join(f"{count} {name}" for name, count in numbers["sizes"].items())
     lines = [
-        f"{numbers['persons']} persons in {numbers['images']} images ({sizes})",
-        f"{numbers['images_without_persons']} images without persons, "
-        f"{numbers['persons_without_keypoints']} persons without keypoints, {numbers['crowds']} "
-        "crowds",
+        f"{persons_in(numbers['persons'], numbers['images'])} ({sizes})",
+        f"{counted(numbers['images_without_persons'], 'image')} without persons, "
+        f"{counted(numbers['persons_without_keypoints'], 'person')} without keypoints, "
+        f"{counted(numbers['crowds'], 'crowd')}",
     ]
     if numbers["boxes_made_from_keypoints"]:
-        lines.append(f"{numbers['boxes_made_from_keypoints']} boxes were made from keypoints")
+        lines.append(
+            f"{counted(numbers['boxes_made_from_keypoints'], 'box', 'boxes')} from keypoints"
+        )
     console.print("\n".join(lines), highlight=False)
     persons = max(numbers["persons"], 1)
     keypoints = Table(f"keypoint of {numbers['skeleton']}", "visible", "hidden", "not labeled")
@@ -254,6 +276,80 @@ def _shares(text: str) -> dict[str, float]:
 def _say_images(out: Path, annotations: Path, images: Path | None) -> None:
     if (out / "images").exists():
         link = ", a link" if (out / "images").is_symlink() else ""
-        typer.echo(f"images: {out / 'images'}{link}")
+        say(f"images: {out / 'images'}{link}")
     else:
-        typer.echo(f"images: as before, {images or annotations.parent}; give --images")
+        say(f"images: as before, {images or annotations.parent}; give --images")
+
+
+class Figure(StrEnum):
+    """The kind of figures to draw."""
+
+    person = "person"
+    animal = "animal"
+
+
+@describe(
+    "hrpose data synthetic --out drawn/train",
+    "hrpose data synthetic --out animals --figure animal --count 200",
+    files="the annotations",
+)
+def synthetic(
+    out: NewFolder,
+    count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1000,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same images.")] = 0,
+    figure: Annotated[
+        Figure, typer.Option(help="Persons with COCO keypoints, or animals with nine of their own.")
+    ] = Figure.person,
+) -> None:
+    """Draw a synthetic COCO data set: simple figures with exact keypoints."""
+    from hrpose.synthetic import ANIMAL, PERSON, write_dataset
+
+    drawn = {Figure.person: PERSON, Figure.animal: ANIMAL}[figure]
+    annotations = write_dataset(out, count, seed, figure=drawn)
+    conclude(files=[annotations])
+    say(f"wrote {annotations}")
+
+
+@describe(
+    "hrpose data pack train.json --images images --out packed",
+    "hrpose data pack train.json --images images.zip --out packed --height 384 --workers 8",
+    persons="number of persons",
+    bytes="size of the pack",
+    files="the annotations of the pack",
+)
+def pack(
+    annotations: Coco,
+    images: Annotated[
+        Path, typer.Option(help="Its images: a folder, images.zip or images.zip@/folder.")
+    ],
+    out: NewFolder,
+    height: Annotated[
+        int, typer.Option(min=64, help="Height of the crops to keep, in pixels.")
+    ] = 256,
+    aspect: Annotated[float, typer.Option(min=0.1, help="Width / height of the crops.")] = 0.75,
+    padding: Annotated[float, typer.Option(min=0.5, help="Padding around the boxes.")] = 1.25,
+    reach: Annotated[
+        float, typer.Option(min=1, help="Margin for augmentation: 1 + scale + 6 x shift.")
+    ] = 1.6,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")] = 85,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 2,
+    category: Category = None,
+    merge_categories: MergeCategories = False,
+) -> None:
+    """Pack the crops of all persons into few files that train faster; can be stopped and resumed.
+
+    In a recipe, `images: OUT` and `annotations: OUT/annotations.json` read the pack.
+    """
+    from hrpose.data.coco import read_annotations
+    from hrpose.data.packed import PackSettings, write_pack
+
+    settings = PackSettings(aspect, padding, height, reach, quality)
+    chosen_of = partial(read_annotations, category=category, merge_categories=merge_categories)
+    source = chosen_of(annotations) if category or merge_categories else annotations
+    total = 0
+    with progress("persons") as show:
+        for done, total in write_pack(source, images, out, settings, workers):
+            show(done, total)
+    size = sum(file.stat().st_size for file in out.glob("part-*.bin"))
+    conclude(persons=total, bytes=size, files=[out / "annotations.json"])
+    say(f"wrote {out}: {counted(total, 'person')}, {size / 1e6:.1f} MB")

@@ -1,17 +1,18 @@
-"""`hrpose evaluate`, `evaluate-detector`, `analyze` and `verify`: the quality of weights."""
+"""`hrpose evaluate`, `evaluate-detector`, `analyze` and `quantize`: the quality of weights."""
 
-import json
 import math
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from hrpose.cli.console import conflict, given, persons_in, plain_console, progress, warn
+from hrpose.cli import conflict, describe
+from hrpose.cli.console import conclude, counted, persons_in, plain_console, progress, say, warn
 from hrpose.cli.options import (
     MODEL,
     RESULTS,
+    Annotations,
     BatchSize,
     BatchSizeOfWeights,
     BoxThreshold,
@@ -23,20 +24,11 @@ from hrpose.cli.options import (
     Images,
     ImagesIfAny,
     MergeCategories,
+    NewFile,
     PrecisionOfMeasurement,
     Refine,
     Weights,
 )
-from hrpose.errors import UserError
-
-if TYPE_CHECKING:
-    from hrpose.evaluation.parity.comparisons import Certificate, Check
-
-# As in `hrpose.evaluation.predictions`, which cannot be imported without the train extra.
-GROUND_TRUTH, DETECTOR = "ground-truth", "detector"
-# The largest accepted difference of a measured score from the published one.
-TOLERANCE = 0.001
-
 
 MaxDetections = Annotated[
     int,
@@ -62,6 +54,18 @@ class Metric(StrEnum):
     epe = "EPE"
 
 
+@describe(
+    "hrpose evaluate --annotations val.json --images images --boxes detector --out results",
+    "hrpose evaluate --annotations val.json --images images --weights w32.safetensors --json",
+    images="number of images",
+    persons="number of persons",
+    boxes="where the boxes came from",
+    metrics="each metric and its value, null where it is not defined; empty without labels",
+    primary="the name of the main metric; null without labels",
+    flip_test="whether the flip test was on",
+    engine="what ran the pose model",
+    files="the files written",
+)
 def evaluate(
     annotations: Annotated[
         Path, typer.Option(help="COCO keypoints JSON, or a test set's image_info JSON.")
@@ -127,14 +131,23 @@ def evaluate(
             notify=warn,
         )
     flip = f"flip test: {'on' if flip_test else 'off'}{'; refined' if refine else ''}"
-    title = (
-        f"{weights} on {annotations.name}: {persons_in(report.persons, report.images)}\n"
-        f"boxes: {report.boxes}; {flip}; {report.engine}"
+    say(
+        f"{weights} on {annotations.name}: {persons_in(report.persons, report.images)}",
+        f"boxes: {report.boxes}; {flip}; {report.engine}",
+    )
+    conclude(
+        images=report.images,
+        persons=report.persons,
+        boxes=report.boxes,
+        metrics={} if report.primary is None else report.metrics,
+        primary=report.primary,
+        flip_test=flip_test,
+        engine=report.engine,
+        files=report.files,
     )
     if report.primary is None:
-        typer.echo(f"{title}\nno metrics: the annotations have no labels")
+        say("no metrics: the annotations have no labels")
     else:
-        typer.echo(title)
         console = plain_console(110)
         # Distances are printed in a table of their own.
         for last in (False, True):
@@ -144,9 +157,19 @@ def evaluate(
             if part:
                 console.print(table)
     if report.files:
-        typer.echo(f"wrote {' and '.join(map(str, report.files))}")
+        say(f"wrote {' and '.join(map(str, report.files))}")
 
 
+@describe(
+    "hrpose evaluate-detector --annotations val.json --images images --detector yolox-s",
+    "hrpose evaluate-detector --annotations val.json --images images --min-height 32 --json",
+    images="number of images",
+    persons="number of persons that count",
+    AP="the AP of the boxes",
+    threshold="an object with `value`, `recall` and `precision` at the detector's threshold",
+    best_threshold="the same at the threshold with the best balance",
+    boxes_per_image="mean number of boxes in an image, at the detector's threshold",
+)
 def evaluate_detector(
     annotations: Annotated[Path, typer.Option(help="COCO JSON with boxes of persons.")],
     images: Images,
@@ -179,22 +202,36 @@ def evaluate_detector(
     scores, best = report.scores, report.scores.best_threshold
     recall, precision = scores.at(report.threshold)
     best_recall, best_precision = scores.at(best)
-    typer.echo(
+    conclude(
+        images=report.images,
+        persons=scores.persons,
+        AP=scores.AP,
+        threshold={"value": report.threshold, "recall": recall, "precision": precision},
+        best_threshold={"value": best, "recall": best_recall, "precision": best_precision},
+        boxes_per_image=report.boxes_per_image,
+    )
+    say(
         f"{report.name}: {persons_in(scores.persons, report.images)}, at least "
-        f"{min_height:g} px high, IoU {min_iou:g}\n"
+        f"{min_height:g} px high, IoU {min_iou:g}",
         f"threshold {report.threshold:.2f}: recall {recall:.3f}, precision {precision:.3f}, "
-        f"{report.boxes_per_image:.1f} boxes per image\n"
+        f"{report.boxes_per_image:.1f} boxes per image",
         f"threshold {best:.2f}: recall {best_recall:.3f}, precision {best_precision:.3f} "
-        f"(best balance)\n"
-        f"AP {scores.AP:.3f}"
+        f"(best balance)",
+        f"AP {scores.AP:.3f}",
     )
 
 
+@describe(
+    "hrpose analyze results/results.json --annotations val.json --images images",
+    "hrpose analyze results/results.json --annotations val.json --json > analysis.json",
+    analysis="all numbers of the page",
+    files="the page, and the copy of the weights if any",
+)
 def analyze(
     results: Annotated[
         Path, typer.Argument(help="COCO keypoint results, as `evaluate --out` writes them.")
     ],
-    annotations: Annotated[Path, typer.Argument(help="COCO keypoints JSON.")],
+    annotations: Annotations,
     images: ImagesIfAny = None,
     weights: Annotated[
         str | None,
@@ -214,10 +251,6 @@ def analyze(
     out: Annotated[Path, typer.Option(help="HTML file to write.", rich_help_panel=RESULTS)] = Path(
         "analysis.html"
     ),
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", help="JSON file for the numbers.", rich_help_panel=RESULTS),
-    ] = None,
     store_calibration: Annotated[
         Path | None,
         typer.Option(
@@ -264,175 +297,91 @@ def analyze(
         raise conflict(f"--store-calibration: {scores}")
     write_atomically(out, render(analysis))
     written = [out]
-    if json_file is not None:
-        text = json.dumps(analysis.as_dict(), indent=2, allow_nan=False)
-        write_atomically(json_file, f"{text}\n")
-        written.append(json_file)
     if store_calibration is not None and weights is not None and not isinstance(scores, str):
         store(find(weights), scores.calibration, store_calibration)
         written.append(store_calibration)
     gains = sorted(analysis.gains, key=lambda gain: -gain.scores.AP)
     most = ", ".join(f"{g.error} {g.scores.AP - analysis.scores.AP:+.3f}" for g in gains[:3])
-    typer.echo(f"AP {analysis.scores.AP:.3f}; largest gains if fixed: {most}")
-    typer.echo(f"wrote {', '.join(map(str, written))} (open the page in a browser)")
+    conclude(analysis=analysis.as_dict(), files=written)
+    say(f"AP {analysis.scores.AP:.3f}; largest gains if fixed: {most}")
+    say(f"wrote {', '.join(map(str, written))} (open the page in a browser)")
 
 
-def verify(
-    context: typer.Context,
-    golden: Annotated[
-        Path | None, typer.Option(help="Golden vectors; by default those in the package.")
+@describe(
+    "hrpose quantize w16-small --out small.onnx --annotations val.json --images images",
+    "hrpose quantize best.onnx --out small.onnx --annotations val.json --images images "
+    "--max-drop 0.005 --flip-test",
+    before="the scores of the weights, by name",
+    after="the same of the quantized weights",
+    bytes_before="size of the weights",
+    bytes_after="size of the quantized weights",
+    calibrated_on="number of persons of the calibration",
+    files="the file written",
+)
+def quantize(
+    weights: Annotated[str, typer.Argument(help="A name, or an ONNX file of `hrpose export`.")],
+    out: NewFile,
+    annotations: Annotations,
+    images: Images,
+    calibration_annotations: Annotated[
+        Path | None, typer.Option(help="COCO keypoints JSON for calibration; by default the same.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON file for the certificate.")] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="Weights to check too: a name or a file.", rich_help_panel=MODEL),
-    ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            help="The original of exported --weights, to compare with.", rich_help_panel=MODEL
-        ),
-    ] = None,
-    annotations: Annotated[
-        Path | None,
-        typer.Option(help="A data set for --weights: COCO keypoints JSON.", rich_help_panel=MODEL),
-    ] = None,
-    images: Annotated[
-        str | None, typer.Option(help="Images of --annotations.", rich_help_panel=MODEL)
-    ] = None,
-    boxes: Annotated[
-        str, typer.Option(help="ground-truth, or a COCO detections file.", rich_help_panel=MODEL)
-    ] = GROUND_TRUTH,
-    published: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, help="The published AP (or PCKh) of --weights.", rich_help_panel=MODEL
-        ),
-    ] = None,
-    tolerance: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, help="The largest accepted difference from it.", rich_help_panel=MODEL
-        ),
-    ] = TOLERANCE,
-    flip_test: FlipTestOfWeights = True,
+    calibration_images: Annotated[str | None, typer.Option(help="Images for calibration.")] = None,
+    persons: Annotated[int, typer.Option(min=1, help="Persons used for calibration.")] = 200,
+    max_drop: Annotated[
+        float, typer.Option(min=0, max=1, help="The largest accepted drop of the AP.")
+    ] = 0.01,
+    flip_test: FlipTest = False,
 ) -> None:
-    """Compare this installation with numbers of the official code; exit code 1 if they differ.
+    """Quantize weights to 8 bits; written only where the AP drops by at most --max-drop."""
+    from rich.table import Table
 
-    With --weights, also a model with its published score, or an exported model with its original.
-    """
-    from rich.console import Console
+    from hrpose import weights as store
+    from hrpose.evaluation.quantize import quantize
 
-    from hrpose.evaluation.parity.comparisons import Certificate, verify
-    from hrpose.evaluation.parity.golden import Golden
-    from hrpose.io import write_atomically
-
-    about_data = ("boxes", "tolerance")
-    for name in ("against", "annotations", "images", "published", "flip_test", *about_data):
-        if given(context, name) and weights is None:
-            raise conflict(f"--{name.replace('_', '-')}: needs weights; add --weights")
-    if (annotations is None) != (images is None):
-        raise conflict("--annotations and --images go together; found only one of them")
-    for name in about_data:
-        if given(context, name) and annotations is None:
-            raise conflict(f"--{name}: needs a data set; add --annotations and --images")
-    if boxes == DETECTOR:
-        raise UserError(
-            f"--boxes: expected {GROUND_TRUTH} or a COCO detections file, found {boxes}; "
-            "give a file",
-            code="option-invalid",
-        )
-    vectors = Golden.open(golden)
-    with Console(stderr=True).status("comparing with the golden vectors"):
-        certificate = verify(vectors)
-    if weights is not None:
-        data = None if annotations is None or images is None else (annotations, images, boxes)
-        more = _model(weights, against, data, published, tolerance, flip_test)
-        certificate = Certificate((*certificate.checks, *more), certificate.not_run)
-    _show(certificate, vectors.is_part)
-    if out is not None:
-        write_atomically(out, certificate.to_json() + "\n")
-        typer.echo(f"wrote {out}")
-    if not certificate.equal:
-        raise typer.Exit(1)
-
-
-def _model(
-    weights: str,
-    against: str | None,
-    data: tuple[Path, str, str] | None,
-    published: float | None,
-    tolerance: float,
-    flip_test: bool,
-) -> "list[Check]":
-    from hrpose.api import load
-    from hrpose.evaluation.parity.comparisons import (
-        Check,
-        compare_models,
-        persons_of,
-        primary_metric,
-        synthetic_persons,
+    if (calibration_annotations is None) != (calibration_images is None):
+        raise conflict("--calibration-annotations and --calibration-images: expected both or none")
+    calibration = (
+        None
+        if calibration_annotations is None or calibration_images is None
+        else (calibration_annotations, calibration_images)
     )
-    from hrpose.weights.registry import RELEASED
-
-    if published is None and against is None and weights in RELEASED:
-        published = RELEASED[weights].score
-    if published is not None and data is None:
-        raise conflict(f"--weights {weights}: add --annotations and --images to measure it on")
-    if published is None and against is None:
-        raise conflict(
-            f"--weights {weights}: add --published AP to compare with, or --against the weights "
-            "it was exported from"
-        )
-    checks: list[Check] = []
-    exactly: dict[str, Any] = {"detector": "full-image", "batch_size": 32, "precision": "fp32"}
-    found = load(weights, flip_test=flip_test, **exactly)
-    expected = None if published is None else ("published", published)
-    with progress("images") as show:
-        name = Path(weights).name
-        if against is not None:
-            origin = load(against, flip_test=flip_test, **exactly)
-            images = synthetic_persons() if data is None else persons_of(*data[:2])
-            checks += compare_models(name, found, origin, images)
-            if data is not None and expected is None:
-                expected = (Path(against).name, primary_metric(origin, *data, progress=show)[1])
-        if data is not None and expected is not None:
-            what, value = primary_metric(found, *data, progress=show)
-            label = f"{what}: {value:.4f}, {expected[0]} {expected[1]:.4f}"
-            checks.append(Check(label, name, abs(value - expected[1]), tolerance))
-    return checks
-
-
-def _show(certificate: "Certificate", is_part: bool) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Column, Table
-
-    from hrpose.evaluation.parity.comparisons import library_versions
-
+    report = quantize(
+        store.find(weights),
+        out,
+        annotations,
+        images,
+        calibration=calibration,
+        persons=persons,
+        max_drop=max_drop,
+        flip_test=flip_test,
+    )
     table = Table(
-        "what",
-        Column("on", no_wrap=True),
-        Column("difference", justify="right", no_wrap=True),
-        Column("at most", justify="right", no_wrap=True),
-        Column("equal", no_wrap=True),
+        title=f"{weights} on {annotations.name}, ground-truth boxes, calibrated on "
+        f"{counted(report.calibrated_on, 'person')}"
+        + (" of the same set" if calibration is None else f" of {calibration[0].name}")
     )
-    for check in certificate.checks:
-        table.add_row(
-            escape(check.what),
-            escape(check.on),
-            f"{check.difference:.1e} {check.unit}".strip() if check.difference else "0",
-            f"{check.tolerance:.0e}" if check.tolerance else "0",
-            "[green]yes[/]" if check.equal else "[bold red]NO[/]",
-        )
-    console = Console(width=max(100, Console().width), highlight=False)
-    console.print(table)
-    for what, why in certificate.not_run:
-        console.print(f"not run: {what} ({why})", markup=False)
-    versions = (f"{name} {version}" for name, version in library_versions().items())
-    console.print(", ".join(versions), soft_wrap=True)
-    if is_part:
-        console.print("golden vectors: those in the package; --golden DIR for others")
-    unequal = sum(not check.equal for check in certificate.checks)
-    verdict = "all equal" if not unequal else f"{unequal} not equal"
-    console.print(f"{len(certificate.checks)} comparisons, {verdict}")
+    for name in ("", "float", "8 bits", "drop"):
+        table.add_column(name, justify="left" if not name else "right")
+    before, after = report.before, report.after
+    for name, value in before.scores.as_dict().items():
+        other = after.scores.as_dict()[name]
+        table.add_row(name, f"{value:.3f}", f"{other:.3f}", f"{value - other:.3f}")
+    table.add_section()
+    for name, value, other in zip(
+        report.keypoints, before.similarity, after.similarity, strict=True
+    ):
+        table.add_row(name, f"{value:.3f}", f"{other:.3f}", f"{value - other:.3f}")
+    plain_console(100).print(table)
+    conclude(
+        before=before.scores.as_dict(),
+        after=after.scores.as_dict(),
+        bytes_before=report.bytes_before,
+        bytes_after=report.bytes_after,
+        calibrated_on=report.calibrated_on,
+        files=[report.path],
+    )
+    say(
+        f"wrote {report.path}: {report.bytes_after / 1e6:.2f} MB instead of "
+        f"{report.bytes_before / 1e6:.2f}; keypoints are measured by their mean term of OKS"
+    )

@@ -1,4 +1,7 @@
-"""`hrpose`: the entry point, and `env`. Commands import what they need when they run."""
+"""`hrpose`: the entry point; `env` and `verify`, what is installed and whether it computes right.
+
+Commands import what they need when they run.
+"""
 
 import json
 import logging
@@ -6,7 +9,6 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,25 +17,52 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hrpose._version import __version__
-from hrpose.cli import data, deploy, evaluate, predict, train, weights
-from hrpose.cli.console import NOT_DONE, report, write_any_name
-from hrpose.cli.options import Device, Precision, Weights, examples
-from hrpose.errors import UserError, missing
+from hrpose.cli import (
+    add,
+    conflict,
+    data,
+    deploy,
+    describe,
+    evaluate,
+    given,
+    group,
+    predict,
+    train,
+    weights,
+)
+from hrpose.cli.console import (
+    NOT_DONE,
+    conclude,
+    counted,
+    progress,
+    report,
+    say,
+    table,
+    write_any_name,
+)
+from hrpose.cli.options import (
+    Against,
+    AnnotationsIfAny,
+    BoxesOfDataSet,
+    Device,
+    FlipTestOfWeights,
+    ImagesIfAny,
+    Precision,
+    Published,
+    Tolerance,
+    Weights,
+    WeightsToVerify,
+)
+from hrpose.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from hrpose.engines import Engine
+    from hrpose.evaluation.parity.comparisons import Certificate, Check
 
-# Distributions of ONNX Runtime. All install the same folder: the last one replaces the others.
-_ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
-_PACKAGES = ("hrpose", *_ONNX_RUNTIMES, "openvino", "torch", "numpy", "opencv-python-headless")
-# What decides how fast networks are, of the names in /proc/cpuinfo.
-_FEATURES = (
-    "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16",
-    "amx_int8", "amx_fp16", "asimd", "asimddp", "bf16", "i8mm", "sve",
-)  # fmt: skip
+_PACKAGES = ("openvino", "torch", "numpy", "opencv-python-headless")
 _ROUNDS = 11
 
 
@@ -54,70 +83,60 @@ class Run:
     problem: str | None = None
 
 
+@describe(
+    "hrpose env",
+    "hrpose env --json > env.json",
+    python="version of Python",
+    system="the operating system",
+    versions="version of each package that matters",
+    conflicts="a sentence for each pair of packages that disturb each other",
+    processor="name of the processor",
+    features="its features that matter",
+    cores="number of usable cores",
+    environment="variables that were set",
+    devices="the devices that are there",
+    uses="what runs the pose model and the detector",
+    runs="an object for each engine: `device`, `precision`, `milliseconds`, `heatmaps`, "
+    "`keypoints`, `problem`",
+)
 def env(
-    weights: Weights = "w16-small",
-    device: Device = "auto",
-    precision: Precision = "auto",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, for programs and bug reports.")
-    ] = False,
+    weights: Weights = "w16-small", device: Device = "auto", precision: Precision = "auto"
 ) -> None:
     """Show versions, devices, what runs each network, and one crop on each engine."""
     found = survey(weights, device, precision)
-    typer.echo(json.dumps(found, indent=2) if as_json else _as_text(found))
+    conclude(**found)
+    say(*_as_text(found))
 
 
 def survey(weights: str, device: str = "auto", precision: str = "auto") -> dict[str, Any]:
     """All that `hrpose env` shows, as JSON has it."""
-    from hrpose.engines import DEVICE_VARIABLE, PRECISION_VARIABLE, openvino_devices, provided
-    from hrpose.engines import KINDS as ENGINES
+    from hrpose import engines
     from hrpose.session import usable_cores
     from hrpose.weights import find
 
-    versions = {name: found for name in _PACKAGES if (found := _installed(name))}
-    name, features = processor()
+    packages = ("hrpose", *engines.ONNX_RUNTIMES, *_PACKAGES)
+    versions = {name: found for name in packages if (found := _installed(name))}
+    name, features = engines.processor()
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
         "versions": versions,
-        "conflicts": conflicts(versions),
+        "conflicts": engines.conflicts(versions),
         "processor": name,
         "features": features,
         "cores": usable_cores(),
         "environment": {
             name: os.environ[name]
-            for name in (DEVICE_VARIABLE, PRECISION_VARIABLE, "OMP_NUM_THREADS")
+            for name in (engines.DEVICE_VARIABLE, engines.PRECISION_VARIABLE, "OMP_NUM_THREADS")
             if name in os.environ
         },
         "devices": [
-            *(kind for kind in ENGINES if kind != "openvino" and provided(kind)),
-            *(f"openvino:{name}" for name in openvino_devices()),
+            *(kind for kind in engines.KINDS if kind != "openvino" and engines.provided(kind)),
+            *(f"openvino:{name}" for name in engines.openvino_devices()),
         ],
         "uses": _uses(weights, device, precision),
         "runs": [asdict(run) for run in _runs(find(weights))],
     }
-
-
-def processor() -> tuple[str, list[str]]:
-    """The processor's name, and the features that matter here as far as the system tells them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine(), []
-    entries = {key.strip(): value.strip() for key, _, value in (x.partition(":") for x in lines)}
-    flags = (entries.get("flags") or entries.get("Features") or "").split()
-    return entries.get("model name", platform.machine()), [x for x in _FEATURES if x in flags]
-
-
-def conflicts(installed: "dict[str, str]") -> list[str]:
-    """A sentence for each pair of packages that disturb each other."""
-    runtimes = [name for name in _ONNX_RUNTIMES if name in installed]
-    if len(runtimes) < 2:
-        return []
-    return [
-        f"{' and '.join(runtimes)} overwrite each other's files: pip uninstall all of them, then "
-        "install one"
-    ]
 
 
 def _installed(name: str) -> str | None:
@@ -211,7 +230,7 @@ def _run(
     ), heatmaps
 
 
-def _as_text(found: dict[str, Any]) -> str:
+def _as_text(found: dict[str, Any]) -> list[str]:
     rows = [
         ("Python", f"{found['python']} on {found['system']}"),
         ("packages", ", ".join(f"{name} {number}" for name, number in found["versions"].items())),
@@ -236,73 +255,169 @@ def _as_text(found: dict[str, Any]) -> str:
         else:
             line += f"  fails: {run['problem']}"
         lines.append(line)
-    return "\n".join(lines)
+    return lines
 
 
-app = typer.Typer(
-    name="hrpose",
-    help="Human pose estimation with HRNet: predict, train, evaluate, export and serve.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
+# As in `hrpose.evaluation.predictions`, which cannot be imported without the train extra.
+GROUND_TRUTH, DETECTOR = "ground-truth", "detector"
+# The largest accepted difference of a measured score from the published one.
+TOLERANCE = 0.001
+
+
+@describe(
+    "hrpose verify",
+    "hrpose verify --weights best.onnx --against best.safetensors",
+    equal="whether all comparisons are equal",
+    certificate="the comparisons, versions, and what was not run",
+    files="the file written, if any",
 )
-_PREDICTION, _EVALUATION = "Prediction", "Evaluation"
-_TRAINING, _FILES = "Training", "Weights and data sets"
-# The panel of the help, and the examples, of each command.
-_COMMANDS: dict[Callable[..., None], tuple[str, *tuple[str, ...]]] = {
-    predict.predict: (
-        _PREDICTION,
-        "hrpose predict photo.jpg clip.mp4 folder/ --out out",
-        "hrpose predict camera:0 --show",
-        "hrpose predict folder/ --save csv,dataset --detector torchvision",
-    ),
-    deploy.batch: (
-        _PREDICTION,
-        "hrpose batch archive.zip --out poses",
-        "hrpose batch s3://bucket/folder --engine ray --address auto --out poses",
-    ),
-    deploy.serve: (_PREDICTION, "hrpose serve --port 8000"),
-    env: (_PREDICTION, "hrpose env", "hrpose env --json"),
-    predict.explain: (_PREDICTION, "hrpose explain photo.jpg --out explained"),
-    evaluate.evaluate: (
-        _EVALUATION,
-        "hrpose evaluate --weights w32.safetensors --annotations val.json --images images",
-        "hrpose evaluate --annotations val.json --images images --boxes detector --out results",
-    ),
-    evaluate.evaluate_detector: (
-        _EVALUATION,
-        "hrpose evaluate-detector --annotations val.json --images images --detector yolox-s",
-    ),
-    evaluate.analyze: (
-        _EVALUATION,
-        "hrpose analyze results/results.json val.json --images images --weights w16-small",
-    ),
-    evaluate.verify: (
-        _EVALUATION,
-        "hrpose verify",
-        "hrpose verify --weights best.onnx --against best.safetensors",
-    ),
-    train.train: (
-        _TRAINING,
-        "hrpose train recipes/w32-coco-256x192.yaml --data data",
-        "hrpose train recipes/w32-coco-256x192.yaml --data data --set optimizer.lr=5e-4",
-    ),
-    train.train_detector: (
-        _TRAINING,
-        "hrpose train-detector recipes/person-detector.yaml --data data",
-    ),
-    train.finetune: (_TRAINING, "hrpose finetune train.json val.json --out runs/horses"),
-    weights.export: (_FILES, "hrpose export --weights best.safetensors --out best.onnx"),
-    weights.quantize: (
-        _FILES,
-        "hrpose quantize w16-small small.onnx --annotations val.json --images images",
-    ),
-    weights.summary: (_FILES, "hrpose summary w32 --input-size 288x384"),
-}
-for _function, (_panel, *_lines) in _COMMANDS.items():
-    _name = _function.__name__.replace("_", "-")
-    app.command(_name, rich_help_panel=_panel, epilog=examples(*_lines))(_function)
-app.add_typer(weights.app, name="weights", rich_help_panel=_FILES)
-app.add_typer(data.app, name="data", rich_help_panel=_FILES)
+def verify(
+    context: typer.Context,
+    golden: Annotated[
+        Path | None, typer.Option(help="Golden vectors; by default those in the package.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the certificate.")] = None,
+    weights: WeightsToVerify = None,
+    against: Against = None,
+    annotations: AnnotationsIfAny = None,
+    images: ImagesIfAny = None,
+    boxes: BoxesOfDataSet = GROUND_TRUTH,
+    published: Published = None,
+    tolerance: Tolerance = TOLERANCE,
+    flip_test: FlipTestOfWeights = True,
+) -> None:
+    """Compare this installation with numbers of the official code; exit code 1 if they differ.
+
+    With --weights, also a model with its published score, or an exported model with its original.
+    """
+    from hrpose.evaluation.parity.comparisons import Certificate, verify
+    from hrpose.evaluation.parity.golden import Golden
+    from hrpose.io import write_atomically
+
+    about_data = ("boxes", "tolerance")
+    for name in ("against", "annotations", "images", "published", "flip_test", *about_data):
+        if given(context, name) and weights is None:
+            raise conflict(f"--{name.replace('_', '-')}: needs weights; add --weights")
+    if (annotations is None) != (images is None):
+        raise conflict("--annotations and --images go together; found only one of them")
+    for name in about_data:
+        if given(context, name) and annotations is None:
+            raise conflict(f"--{name}: needs a data set; add --annotations and --images")
+    if boxes == DETECTOR:
+        raise UserError(
+            f"--boxes: expected {GROUND_TRUTH} or a COCO detections file, found {boxes}; "
+            "give a file",
+            code="option-invalid",
+        )
+    vectors = Golden.open(golden)
+    certificate = verify(vectors)
+    if weights is not None:
+        data = None if annotations is None or images is None else (annotations, images, boxes)
+        more = _model(weights, against, data, published, tolerance, flip_test)
+        certificate = Certificate((*certificate.checks, *more), certificate.not_run)
+    _show(certificate, vectors.is_part)
+    conclude(
+        equal=certificate.equal,
+        certificate=json.loads(certificate.to_json()),
+        files=[] if out is None else [out],
+    )
+    if out is not None:
+        write_atomically(out, certificate.to_json() + "\n")
+        say(f"wrote {out}")
+    if not certificate.equal:
+        raise typer.Exit(1)
+
+
+def _model(
+    weights: str,
+    against: str | None,
+    data: tuple[Path, str, str] | None,
+    published: float | None,
+    tolerance: float,
+    flip_test: bool,
+) -> "list[Check]":
+    from hrpose.api import load
+    from hrpose.evaluation.parity.comparisons import (
+        Check,
+        compare_models,
+        persons_of,
+        primary_metric,
+        synthetic_persons,
+    )
+    from hrpose.weights.registry import RELEASED
+
+    if published is None and against is None and weights in RELEASED:
+        published = RELEASED[weights].score
+    if published is not None and data is None:
+        raise conflict(f"--weights {weights}: add --annotations and --images to measure it on")
+    if published is None and against is None:
+        raise conflict(
+            f"--weights {weights}: add --published AP to compare with, or --against the weights "
+            "it was exported from"
+        )
+    checks: list[Check] = []
+    exactly: dict[str, Any] = {"detector": "full-image", "batch_size": 32, "precision": "fp32"}
+    found = load(weights, flip_test=flip_test, **exactly)
+    expected = None if published is None else ("published", published)
+    with progress("images") as show:
+        name = Path(weights).name
+        if against is not None:
+            origin = load(against, flip_test=flip_test, **exactly)
+            images = synthetic_persons() if data is None else persons_of(*data[:2])
+            checks += compare_models(name, found, origin, images)
+            if data is not None and expected is None:
+                expected = (Path(against).name, primary_metric(origin, *data, progress=show)[1])
+        if data is not None and expected is not None:
+            what, value = primary_metric(found, *data, progress=show)
+            label = f"{what}: {value:.4f}, {expected[0]} {expected[1]:.4f}"
+            checks.append(Check(label, name, abs(value - expected[1]), tolerance))
+    return checks
+
+
+def _show(certificate: "Certificate", is_part: bool) -> None:
+    from hrpose.evaluation.parity.comparisons import library_versions
+
+    rows = [
+        (
+            check.what,
+            check.on,
+            f"{check.difference:.1e} {check.unit}".strip() if check.difference else "0",
+            f"{check.tolerance:.0e}" if check.tolerance else "0",
+            "yes" if check.equal else "NO",
+        )
+        for check in certificate.checks
+    ]
+    table(rows, "what", "on", "difference", "at most", "equal")
+    for what, why in certificate.not_run:
+        say(f"not run: {what} ({why})")
+    say(", ".join(f"{name} {version}" for name, version in library_versions().items()))
+    if is_part:
+        say("golden vectors: those in the package; --golden DIR for others")
+    unequal = sum(not check.equal for check in certificate.checks)
+    verdict = f"{unequal:,} not equal" if unequal else "all equal"
+    say(f"{counted(len(certificate.checks), 'comparison')}, {verdict}")
+
+
+_USE, _MEASURE, _TRAIN, _DATA, _WEIGHTS = "Use", "Measure", "Train", "Data", "Weights"
+
+app = group("Human pose estimation with HRNet: predict, train, evaluate, export and serve.")
+add(app, "predict", predict.predict, panel=_USE)
+add(app, "batch", deploy.batch, panel=_USE)
+add(app, "serve", deploy.serve, panel=_USE)
+add(app, "explain", deploy.explain, panel=_USE)
+add(app, "env", env, panel=_USE)
+add(app, "evaluate", evaluate.evaluate, panel=_MEASURE)
+add(app, "evaluate-detector", evaluate.evaluate_detector, panel=_MEASURE)
+add(app, "analyze", evaluate.analyze, panel=_MEASURE)
+add(app, "verify", verify, panel=_MEASURE)
+add(app, "train", train.train, panel=_TRAIN)
+add(app, "train-detector", train.train_detector, panel=_TRAIN)
+add(app, "finetune", train.finetune, panel=_TRAIN)
+app.add_typer(data.app, name="data", rich_help_panel=_DATA)
+app.add_typer(weights.app, name="weights", rich_help_panel=_WEIGHTS)
+add(app, "export", train.export, panel=_WEIGHTS)
+add(app, "quantize", evaluate.quantize, panel=_WEIGHTS)
+add(app, "summary", train.summary, panel=_WEIGHTS)
 
 
 def _version(given: bool) -> None:
@@ -311,12 +426,13 @@ def _version(given: bool) -> None:
         raise typer.Exit
 
 
+_VERSION = typer.Option(
+    "--version", "-V", callback=_version, is_eager=True, metavar="", help="Print the version."
+)
+
+
 @app.callback()
-def _root(
-    version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
-    ),
-) -> None:
+def _root(version: Annotated[bool, _VERSION] = False) -> None:
     pass
 
 
@@ -326,10 +442,7 @@ def main() -> None:
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     write_any_name()
     try:
-        try:
-            app()
-        except ModuleNotFoundError as error:
-            raise missing("this", error, "hrpose[train]") from error
+        app()
     except UserError as error:
         report(error)
         sys.exit(NOT_DONE)

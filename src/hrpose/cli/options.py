@@ -1,4 +1,4 @@
-"""Options of the commands: those that several share, and those of clips."""
+"""Options that commands share, and what their values mean."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -8,15 +8,10 @@ import typer
 
 from hrpose.errors import UserError
 
-
-def examples(*commands: str) -> str:
-    """The end of a command's help; `checks` parse what stands there."""
-    return "\n\n".join(("Examples:", *(f"  {command}" for command in commands)))
-
-
 # The panels of the help. What has none is under "Options".
 MODEL, PERSONS, RESULTS = "Model", "Person detection", "Results"
 CLIPS, DATA = "Clips and cameras", "Data"
+
 
 Weights = Annotated[
     str,
@@ -62,6 +57,14 @@ BoxThreshold = Annotated[
         min=0,
         max=1,
         help="Drop detected boxes with a lower score; by default the detector's own threshold.",
+        rich_help_panel=PERSONS,
+    ),
+]
+Boxes = Annotated[
+    Path | None,
+    typer.Option(
+        help="Boxes of persons instead of a detector, for images. COCO JSON: detections "
+        "(file_name or image_id, bbox, score) or annotations.",
         rich_help_panel=PERSONS,
     ),
 ]
@@ -175,6 +178,7 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Crops in one batch.", rich_
 BatchSizeOfWeights = Annotated[
     int, typer.Option(min=1, help="With --weights: crops in one batch.", rich_help_panel=MODEL)
 ]
+Recursive = Annotated[bool, typer.Option("--recursive", help="Read the folders in a folder too.")]
 BitDepth = Annotated[
     int | None,
     typer.Option(
@@ -185,10 +189,19 @@ BitDepth = Annotated[
     ),
 ]
 Coco = Annotated[Path, typer.Argument(help="COCO keypoints JSON.")]
-NewFolder = Annotated[Path, typer.Argument(help="Folder to write, new or empty.")]
+NewFolder = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder to write, new or empty.")
+]
+NewFile = Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write.")]
 Copy = Annotated[bool, typer.Option("--copy", help="Copy the images; by default they are linked.")]
 _IMAGES = "Its images: a folder, images.zip or images.zip@/folder"
+Annotations = Annotated[
+    Path, typer.Option(metavar="FILE", help="The data set: COCO keypoints JSON.")
+]
 Images = Annotated[str, typer.Option(help=f"{_IMAGES}.")]
+AnnotationsIfAny = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A data set: COCO keypoints JSON.")
+]
 ImagesIfAny = Annotated[str | None, typer.Option(help=f"{_IMAGES}.")]
 ImagesBeside = Annotated[
     Path | None, typer.Option(help=f"{_IMAGES}; by default images/ beside the file.")
@@ -260,6 +273,14 @@ Hide = Annotated[
 ]
 
 
+SideBySide = Annotated[
+    str | None,
+    typer.Option(
+        help="Other weights, whose poses are drawn beside those of --weights, for images.",
+        rich_help_panel=RESULTS,
+    ),
+]
+
 # How a clip is followed.
 DetectEvery = Annotated[
     float,
@@ -318,6 +339,25 @@ Recrop = Annotated[
         help="With --offline: estimate a second time, in smoothed boxes; twice the work.",
         rich_help_panel=CLIPS,
     ),
+]
+
+
+# What `verify` compares weights with.
+WeightsToVerify = Annotated[
+    str | None, typer.Option(help="Weights to check too: a name or a file.", rich_help_panel=MODEL)
+]
+Against = Annotated[
+    str | None, typer.Option(help="The original of exported --weights.", rich_help_panel=MODEL)
+]
+BoxesOfDataSet = Annotated[
+    str, typer.Option(help="ground-truth, or a COCO detections file.", rich_help_panel=MODEL)
+]
+Published = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="The published AP or PCKh.", rich_help_panel=MODEL),
+]
+Tolerance = Annotated[
+    float, typer.Option(min=0, max=1, help="The largest difference from it.", rich_help_panel=MODEL)
 ]
 
 

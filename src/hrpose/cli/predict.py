@@ -1,34 +1,35 @@
-"""`hrpose predict` and `explain`: poses in images, clips and cameras, and how one was estimated."""
+"""`hrpose predict`: poses in images, clips and cameras."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from hrpose.cli import chosen, conflict, describe, given
 from hrpose.cli.console import (
-    chosen,
-    conflict,
+    conclude,
     counted,
     finish,
-    given,
+    is_verbose,
     notes,
     progress,
     report,
     say,
     stop_signal,
+    table,
     warn,
 )
 from hrpose.cli.options import (
     KINDS,
     MARKS,
-    PERSONS,
-    RESULTS,
     THRESHOLD,
     BatchSize,
     BitDepth,
+    Boxes,
     BoxThreshold,
     Color,
     ColorName,
@@ -47,9 +48,11 @@ from hrpose.cli.options import (
     Precision,
     Reconnect,
     Recrop,
+    Recursive,
     Refine,
     Save,
     Show,
+    SideBySide,
     Smooth,
     Threshold,
     Weights,
@@ -59,14 +62,28 @@ from hrpose.errors import UserError, missing
 
 if TYPE_CHECKING:
     from hrpose.estimator import PoseEstimator
-    from hrpose.predict.inputs import ClipInput, Inputs
+    from hrpose.predict.inputs import ClipInput, Failure, Inputs, Prediction
     from hrpose.predict.results import Saving
     from hrpose.viz import Hider
 
-# Fewer images need no progress bar.
-_MIN_IMAGES_FOR_BAR = 10
+# More inputs are summed up: without a table of images, and with their errors by kind.
+_MOST_SHOWN = 5
 
 
+@describe(
+    "hrpose predict photo.jpg clip.mp4 folder/ --out out",
+    "hrpose predict camera:0 --show",
+    "hrpose predict folder/ --save csv,dataset --json",
+    images="number of images that were predicted",
+    images_without_persons="of these, how many show nobody",
+    persons="number of persons in images",
+    clips="an object for each clip: `source`, `frames`, `persons`, `frames_per_second`, `files`",
+    failed="number of inputs that could not be predicted; `errors` has the reasons",
+    skipped="how many files of each kind were skipped in folders",
+    files="the files written for images: results first, then drawn images",
+    detector="the name of the person detector; null where boxes were given",
+    engine="what ran the pose model",
+)
 def predict(
     context: typer.Context,
     sources: Annotated[
@@ -76,9 +93,7 @@ def predict(
             "http://...) and addresses of images (https://..., s3://...), in any mix."
         ),
     ],
-    recursive: Annotated[
-        bool, typer.Option("--recursive", help="Read the folders in a folder too.")
-    ] = False,
+    recursive: Recursive = False,
     bit_depth: BitDepth = None,
     weights: Weights = "w16-small",
     yes: Yes = False,
@@ -90,14 +105,7 @@ def predict(
     detector: Detector = "auto",
     box_threshold: BoxThreshold = None,
     min_score: MinScore = None,
-    boxes: Annotated[
-        Path | None,
-        typer.Option(
-            help="Boxes of persons instead of a detector, for images. COCO JSON: detections "
-            "(file_name or image_id, bbox, score) or annotations.",
-            rich_help_panel=PERSONS,
-        ),
-    ] = None,
+    boxes: Boxes = None,
     out: Out = Path("out"),
     save: Save = "images,coco",
     overwrite: Overwrite = False,
@@ -105,13 +113,7 @@ def predict(
     mark: Mark = "",
     color: Color = ColorName.side,
     hide: Hide = None,
-    side_by_side: Annotated[
-        str | None,
-        typer.Option(
-            help="Other weights, whose poses are drawn beside those of --weights, for images.",
-            rich_help_panel=RESULTS,
-        ),
-    ] = None,
+    side_by_side: SideBySide = None,
     detect_every: DetectEvery = 0.5,
     smooth: Smooth = True,
     show: Show = False,
@@ -144,39 +146,39 @@ def predict(
     saving = Saving(out, kinds, threshold, marks, overwrite, color.value, hide)
     read = [] if boxes is None else [boxes]
     saving.check(inputs, others=read)
-    _provide(yes, weights, detector if boxes is None else None, side_by_side)
+    download_missing(yes, weights, detector if boxes is None else None, side_by_side)
     if not inputs.clips:
         device, precision = for_images(device, precision, len(inputs.images))
+    how: dict[str, Any] = {
+        "min_score": min_score,
+        "flip_test": flip_test,
+        "refine": refine,
+        "batch_size": batch_size,
+        "device": device,
+        "precision": precision,
+    }
+    found_by = "full-image" if boxes is not None else detector
     estimator = load(
-        weights,
-        detector="full-image" if boxes is not None else detector,
-        box_threshold=box_threshold,
-        min_score=min_score,
-        flip_test=flip_test,
-        refine=refine,
-        bit_depth=bit_depth,
-        batch_size=batch_size,
-        device=device,
-        precision=precision,
+        weights, detector=found_by, box_threshold=box_threshold, bit_depth=bit_depth, **how
     )
     estimator.exact = True  # poses are drawn on the full image, which is decoded anyway
     if hide is not None:
         check_hiding(hide, estimator.metadata.skeleton)
     beside = None
     if side_by_side is not None:
-        # In the boxes of the first.
-        beside = load(
-            side_by_side,
-            detector="full-image",
-            min_score=min_score,
-            flip_test=flip_test,
-            refine=refine,
-            batch_size=batch_size,
-            device=device,
-            precision=precision,
-        )
+        beside = load(side_by_side, detector="full-image", **how)  # in the boxes of the first
     whole_clip = OfflineOptions(person, max_gap, recrop) if offline else None
-    done, failures = 0, list(inputs.problems)
+    conclude(
+        images=0,
+        images_without_persons=0,
+        persons=0,
+        files=[],
+        clips=[],
+        skipped=inputs.skipped,
+        detector=estimator.detector.name if boxes is None else None,
+        engine=estimator.engine,
+    )
+    done, failures, clips = 0, list(inputs.problems), []
     with notes("hrpose"), stop_signal() as signal, saving.locked(inputs, others=read):
         if inputs.images:
             done, failed = _predict_images(inputs, estimator, beside, boxes, saving, signal)
@@ -185,6 +187,7 @@ def predict(
             if signal() is not None:
                 break
             try:
+                clips.append(found := {"source": str(clip)})
                 closed = _predict_clip(
                     clip,
                     estimator,
@@ -195,6 +198,7 @@ def predict(
                     reconnect,
                     whole_clip,
                     signal,
+                    found,
                 )
             except UserError as error:
                 failures.append(error)
@@ -204,12 +208,22 @@ def predict(
                 if closed:
                     break
         number = signal()
-    for failure in failures:
-        report(failure)
+    conclude(clips=clips, failed=len(failures))
+    _report(failures)
     finish(done, len(failures), number)
 
 
-def _provide(yes: bool, *names: str | None) -> None:
+def _report(failures: list[UserError]) -> None:
+    """Print the first errors, and how many more there are of each kind."""
+    shown = len(failures) if is_verbose() else _MOST_SHOWN
+    for failure in failures[:shown]:
+        report(failure)
+    if more := Counter(failure.code for failure in failures[shown:]):
+        kinds = ", ".join(f"{count:,} {code}" for code, count in more.most_common())
+        warn(f"{counted(more.total(), 'more input')} failed: {kinds}; --verbose lists all")
+
+
+def download_missing(yes: bool, *names: str | None) -> None:
     """Download released weights among `names` that are not here, after asking or with `--yes`."""
     from hrpose.weights.registry import not_here
 
@@ -281,29 +295,36 @@ def _predict_images(
     if unmatched:
         warn(f"{boxes}: {unmatched:,} of its entries match none of these images")
     origin = str(boxes) if boxes is not None else f"detector: {estimator.detector.name}"
+    rows: list[tuple[Any, ...]] = []
     with (
         ImageResults(
             saving, images, estimator, origin.removeprefix("detector: "), beside
         ) as results,
-        ExitStack() as stack,
+        progress("images") as show,
     ):
-        long = len(images) >= _MIN_IMAGES_FOR_BAR
-        show = stack.enter_context(progress("images")) if long else None
         predictions = predict_images(estimator, images, in_boxes)
         for done, prediction in enumerate(predictions, start=1):
             results.add(prediction)
-            if show is not None:
-                show(done, len(images))
+            show(done, len(images), prediction.source.name)
+            if len(images) <= _MOST_SHOWN or is_verbose():
+                rows.append(_row(prediction))
             if signal() is not None:
                 break
+    table(rows, "image", "persons", "scores")
     empty = f" ({results.empty} without persons)" if results.empty else ""
     drawn = results.drawn
     files = [*results.files, *drawn] if len(drawn) < 2 else results.files
-    written = [*map(str, files), *([f"{len(drawn)} drawn images"] if len(drawn) > 1 else [])]
+    written = [*map(str, files), *([f"{len(drawn):,} drawn images"] if len(drawn) > 1 else [])]
     say(
         f"{counted(results.images, 'image')}{empty}, {counted(results.persons, 'person')} "
         f"({origin}) -> {', '.join(written) or 'nothing'} "
         f"({estimator.engine})"
+    )
+    conclude(
+        images=results.images,
+        images_without_persons=results.empty,
+        persons=results.persons,
+        files=[*results.files, *drawn],
     )
     if results.empty and boxes is None:
         hint = (
@@ -318,6 +339,17 @@ def _predict_images(
     return results.images, results.failures
 
 
+def _row(prediction: "Prediction | Failure") -> tuple[Any, ...]:
+    """The row of an image: how many persons, and the scores of their poses."""
+    from hrpose.predict.inputs import Failure
+
+    name = prediction.source.name
+    if isinstance(prediction, Failure):
+        return name, "-", prediction.error.code
+    scores = sorted(prediction.poses.scores.tolist(), reverse=True)
+    return name, len(scores), " ".join(f"{score:.2f}" for score in scores)
+
+
 def _predict_clip(
     source: "ClipInput",
     estimator: "PoseEstimator",
@@ -328,8 +360,9 @@ def _predict_clip(
     reconnect: float,
     offline: OfflineOptions | None,
     signal: Callable[[], int | None],
+    found: dict[str, Any],
 ) -> bool:
-    """Whether the user closed the window."""
+    """Whether the user closed the window; `found` gets the facts of the clip."""
     try:
         from hrpose.video import Clip, follow, follow_offline
         from hrpose.video.writing import Window
@@ -346,7 +379,7 @@ def _predict_clip(
         results = stack.enter_context(
             ClipResults(saving, source, clip, estimator, estimator.detector.name)
         )
-        bar = stack.enter_context(progress(str(source), "frames"))
+        bar = stack.enter_context(progress("frames", str(source)))
 
         def running(what: str, done: int) -> bool:
             bar(done, clip.frame_count, f"{source}: {what}")
@@ -379,6 +412,12 @@ def _predict_clip(
                 raise
             lost = error  # what came before is saved
     speed = results.frames / (time.perf_counter() - start)
+    found |= {
+        "frames": results.frames,
+        "persons": len(results.track_ids),
+        "frames_per_second": round(speed, 2),
+        "files": results.files,
+    }
     say(
         f"{source}: {counted(results.frames, 'frame')} at {speed:.1f} frames/s, "
         f"{counted(len(results.track_ids), 'person')} (detector: {estimator.detector.name}) -> "
@@ -402,48 +441,3 @@ def _say_hidden(hider: "Hider", noun: str, where: str = "") -> None:
         f"{counted(hider.images, noun)}; persons who were not found are visible, so look at the "
         "result before you share it"
     )
-
-
-def explain(
-    path: Annotated[Path, typer.Argument(help="An image.")],
-    weights: Weights = "w16-small",
-    yes: Yes = False,
-    box: Annotated[
-        str | None, typer.Option(help="The person's box: x,y,w,h.", rich_help_panel=PERSONS)
-    ] = None,
-    boxes: Annotated[
-        Path | None,
-        typer.Option(
-            help="COCO JSON with boxes of the image; the largest is explained.",
-            rich_help_panel=PERSONS,
-        ),
-    ] = None,
-    detector: Detector = "auto",
-    keypoint: Annotated[
-        str | None, typer.Option(help="The keypoint to show pixel by pixel, such as left_wrist.")
-    ] = None,
-    threshold: Threshold = THRESHOLD,
-    language: Annotated[
-        str, typer.Option(metavar="en|zh", help="Language of the page: English or Chinese.")
-    ] = "en",
-    images: Annotated[
-        bool, typer.Option("--images", help="Also write the crop and the heatmaps as PNG files.")
-    ] = False,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the page.")] = Path("out"),
-) -> None:
-    """Explain how a pose is estimated, as an HTML page: crop, features, heatmaps, and exercises."""
-    from hrpose.api import load
-    from hrpose.explain import box_to_explain, trace, write
-    from hrpose.image import read_image
-    from hrpose.weights import find
-
-    if box is not None and boxes is not None:
-        raise conflict("--box and --boxes: expected one of them, found both")
-    image = read_image(path)
-    boxed = box is not None or boxes is not None
-    _provide(yes, weights, None if boxed else detector)
-    estimator = load(weights, detector="full-image" if boxed else detector, precision="fp32")
-    person = box_to_explain(path, image, estimator, box, boxes)
-    traced = trace(estimator.session, image, person, keypoint, find(weights))
-    for file in write(traced, path.name, out, threshold, language, images=images):
-        say(f"wrote {file}")

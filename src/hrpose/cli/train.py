@@ -1,4 +1,4 @@
-"""`hrpose train`, `train-detector` and `finetune`."""
+"""`hrpose train`, `train-detector`, `finetune`, `export` and `summary`."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hrpose.cli import describe
+from hrpose.cli.console import conclude, counted, note, plain_console, say, warn
 from hrpose.cli.options import (
     MODEL,
     Category,
     Data,
     InputSize,
     MergeCategories,
+    NewFile,
     Overrides,
     Resume,
     ResumeWithChanges,
@@ -23,6 +26,13 @@ if TYPE_CHECKING:
     from hrpose.training.recipe_checks import Finding
 
 
+@describe(
+    "hrpose train recipes/w32-coco-256x192.yaml --data data",
+    "hrpose train recipes/w32-coco-256x192.yaml --data data --set optimizer.lr=5e-4 --check",
+    name="the name of the recipe",
+    persons="number of persons to train on; null but with --check",
+    files="the weights; empty with --check",
+)
 def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe, such as recipes/w32-coco-256x192.yaml.")],
     data: Data = Path("data"),
@@ -47,7 +57,8 @@ def train(
         datamodule, _ = train_module.check(loaded, data, report, launched())
         persons = len(datamodule.train_table)
         if launched().first:
-            typer.echo(f"{loaded.name}: ready to train on {persons} persons")
+            conclude(name=loaded.name, persons=persons, files=[])
+            say(f"{loaded.name}: ready to train on {counted(persons, 'person')}")
         return
     destination = out or Path("runs") / loaded.name
     weights = train_module.train(
@@ -59,7 +70,8 @@ def train(
         with_changes=resume_with_changes,
     )
     if launched().first:
-        typer.echo(f"wrote {weights}")
+        conclude(name=loaded.name, persons=None, files=[weights])
+        say(f"wrote {weights}")
 
 
 def _categories(category: str | None, merge: bool) -> list[str]:
@@ -70,9 +82,15 @@ def _categories(category: str | None, merge: bool) -> list[str]:
 
 def report(finding: "Finding") -> None:
     """Print a finding of the recipe checks."""
-    typer.echo(str(finding), err=True)
+    (note if finding.level == "note" else warn)(str(finding))
 
 
+@describe(
+    "hrpose train-detector recipes/person-detector.yaml --data data",
+    "hrpose train-detector recipes/person-detector.yaml --data data --out runs/mine --resume",
+    name="the name of the recipe",
+    files="the weights",
+)
 def train_detector(
     recipe: Annotated[Path, typer.Argument(help="Recipe, such as recipes/person-detector.yaml.")],
     data: Data = Path("data"),
@@ -95,16 +113,22 @@ def train_detector(
         report,
         with_changes=resume_with_changes,
     )
-    typer.echo(f"wrote {weights}")
+    conclude(name=loaded.name, files=[weights])
+    say(f"wrote {weights}")
 
 
+@describe(
+    "hrpose finetune train.json val.json --out runs/horses",
+    "hrpose finetune train.json val.json --images train.zip --weights w32-coco-256x192",
+    name="the name of the recipe",
+    files="the recipe, and the weights",
+)
 def finetune(
     train: Annotated[Path, typer.Argument(help="COCO keypoints JSON to train on.")],
     val: Annotated[Path, typer.Argument(help="COCO keypoints JSON for validation.")],
-    start: Annotated[
+    weights: Annotated[
         str,
         typer.Option(
-            "--from",
             help="Weights to start from: a name of `hrpose weights list` or a file.",
             rich_help_panel=MODEL,
         ),
@@ -138,7 +162,7 @@ def finetune(
         train,
         val,
         out,
-        start=start,
+        start=weights,
         images=images,
         val_images=val_images,
         skeleton=skeleton,
@@ -151,4 +175,102 @@ def finetune(
         report=report,
     )
     if launched().first:
-        typer.echo(f"wrote {written}")
+        conclude(name=written.stem, files=[written.parent / "recipe.yaml", written])
+        say(f"wrote {written}")
+
+
+@describe(
+    "hrpose export best.safetensors --out best.onnx",
+    "hrpose export runs/horses/checkpoints/best.ckpt --out horses.onnx --json",
+    difference="the largest difference from PyTorch: of heatmaps, in standard deviations; of the "
+    "outputs of a person detector",
+    keypoint_difference="that of keypoints, in pixels of the input; null for a person detector",
+    files="the file written",
+)
+def export(
+    weights: Annotated[
+        str,
+        typer.Argument(
+            help="Trained weights: a file (.safetensors, .ckpt) or a name (see `hrpose weights "
+            "list`; hf:owner/name@revision)."
+        ),
+    ],
+    out: NewFile,
+) -> None:
+    """Export weights to ONNX; the result is compared with PyTorch before it is written."""
+    from hrpose.api import export
+    from hrpose.models.export import DetectorReport
+
+    report = export(weights, out)
+    if isinstance(report, DetectorReport):
+        conclude(difference=report.difference, keypoint_difference=None, files=[report.path])
+        say(
+            f"wrote {report.path}: equal to PyTorch within {report.difference:.1e}; with weights "
+            f"rounded to float16, as they are in the file, within {report.file_difference:.1e}"
+        )
+        return
+    conclude(
+        difference=report.heatmap_difference,
+        keypoint_difference=report.keypoint_difference,
+        files=[report.path],
+    )
+    say(
+        f"wrote {report.path}: heatmaps equal to PyTorch's within "
+        f"{report.heatmap_difference:.1e} standard deviations, keypoints within "
+        f"{report.keypoint_difference:.1e} px, on {report.crops} crops"
+    )
+
+
+@describe(
+    "hrpose summary w32 --input-size 288x384",
+    "hrpose summary w16-small",
+    network="the name of the network",
+    keypoints="number of keypoints",
+    input_wh="width and height of the input",
+    parameters="number of parameters",
+    macs="number of multiply-accumulates for one crop",
+    stages="an object for each stage: `stage`, `parameters`, `macs`",
+)
+def summary(
+    network: Annotated[
+        str, typer.Argument(help="A network (w32, w48), or weights by name (w16-small) or file.")
+    ],
+    input_size: InputSize = None,
+) -> None:
+    """Print parameters and multiply-accumulates of each stage of a network, for one crop."""
+    from rich.table import Column, Table
+
+    from hrpose.metadata import Metadata
+    from hrpose.models import NETWORKS, HRNet
+    from hrpose.models.hrnet import summarize
+    from hrpose.session import open_session
+    from hrpose.weights import EMBEDDED, find
+
+    # `w16-small` is both a network and weights, which have an input size.
+    only_network = network in NETWORKS and network not in EMBEDDED
+    metadata = (
+        Metadata(network, (192, 256)) if only_network else open_session(find(network)).metadata
+    )
+    input_wh = parse_input_size(input_size) or metadata.input_wh
+    model = HRNet.from_name(metadata.network, len(metadata.skeleton))
+    stages = summarize(model, input_wh)
+    table = Table(
+        "stage",
+        Column("parameters", justify="right"),
+        Column("GMACs", justify="right"),
+        title=f"{metadata.network}: {model.num_keypoints} keypoints, {input_wh[0]}x{input_wh[1]}",
+    )
+    for cost in stages:
+        table.add_row(cost.stage, f"{cost.parameters:,}", f"{cost.macs / 1e9:.3f}")
+    table.add_section()
+    parameters, macs = sum(c.parameters for c in stages), sum(c.macs for c in stages)
+    table.add_row("all", f"{parameters:,}", f"{macs / 1e9:.3f}")
+    plain_console().print(table)
+    conclude(
+        network=metadata.network,
+        keypoints=model.num_keypoints,
+        input_wh=input_wh,
+        parameters=parameters,
+        macs=macs,
+        stages=stages,
+    )

@@ -1,6 +1,5 @@
-"""`hrpose weights`, and `hrpose export`, `quantize` and `summary`: files of weights."""
+"""`hrpose weights`: list, download, verify, convert and push files of weights."""
 
-import json
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -9,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hrpose.cli.console import conflict, plain_console, progress, warn
-from hrpose.cli.options import FlipTest, Images, InputSize, examples, parse_input_size
+from hrpose.cli import add, conflict, describe, group
+from hrpose.cli.console import conclude, counted, progress, say, warn
+from hrpose.cli.options import InputSize, parse_input_size
 from hrpose.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,24 +18,25 @@ if TYPE_CHECKING:
     from hrpose.weights.registry import Released
 
 
-app = typer.Typer(help="List, download, verify, convert and push weights.", no_args_is_help=True)
-
 Names = Annotated[list[str], typer.Argument(help="Names from `hrpose weights list`.")]
 
 
-@app.command("list", epilog=examples("hrpose weights list", "hrpose weights list --json"))
-def list_weights(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print all facts, also addresses and hashes, as JSON.")
-    ] = False,
-) -> None:
-    """List the released models: size, published score, license, which are here and recommended."""
+@describe(
+    "hrpose weights list",
+    "hrpose weights list --json",
+    weights="an object for each model: `name`, `kind`, `megabytes`, `score`, `metric`, `license`, "
+    "`here`, `recommended_for`, `addresses`, `sha256` and others",
+    downloads="the folder of downloaded weights",
+)
+def list_weights() -> None:
+    """List the released models: size, published score, license, which are here and recommended.
+
+    --json has all facts, also addresses and hashes.
+    """
     from hrpose.weights.registry import home
 
     rows = list(_listed())
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-        return
+    conclude(weights=rows, downloads=home())
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Column, Table
@@ -129,11 +130,15 @@ def provide(row: "Released", yes: bool) -> None:
             )
     elif yes:
         warn(f"{row.name}: {row.facts}")
-    with progress(row.name, "bytes", lines_every=10) as show:
+    with progress("bytes", row.name) as show:
         fetch(row, progress=show)
 
 
-@app.command(epilog=examples("hrpose weights download w32-coco-256x192 yolox-s"))
+@describe(
+    "hrpose weights download w32-coco-256x192 yolox-s",
+    "hrpose weights download w32-coco-256x192 --from pose_hrnet_w32_256x192.pth",
+    weights="an object for each name: `name`, `file`, `license`, `score`",
+)
 def download(
     names: Names,
     origin: Annotated[
@@ -144,21 +149,27 @@ def download(
     from hrpose.weights.download import fetch
     from hrpose.weights.registry import released
 
-    rows = [released(name) for name in names]
+    rows, found = [released(name) for name in names], []
     if origin is not None and len(rows) > 1:
         raise UserError(
             f"--from {origin}: expected one name, found {len(rows)}; download one at a time",
             code="option-invalid",
         )
     for row in rows:
-        with progress(row.name, "bytes") as show:
+        with progress("bytes", row.name) as show:
             path = fetch(row, origin, show)
-        typer.echo(f"{row.name}: {path}")
+        found.append({"name": row.name, "file": path, "license": row.license, "score": row.score})
+        conclude(weights=found)
+        say(f"{row.name}: {path}")
         score = "" if row.score is None else f"; {row.score:.3f} {row.measured}"
-        typer.echo(f"license: {row.license}{score}")
+        say(f"license: {row.license}{score}")
 
 
-@app.command(epilog=examples("hrpose weights push horses.onnx --to me/horses"))
+@describe(
+    "hrpose weights push horses.onnx --to me/horses",
+    "hrpose weights push horses.onnx horses.safetensors --to me/horses --public",
+    name="what --weights takes",
+)
 def push(
     files: Annotated[
         list[Path],
@@ -175,10 +186,15 @@ def push(
     from hrpose.weights.hub import push as push_files
 
     done = push_files(files, HubName.parse(to), private=not public)
-    typer.echo(f"{done}: uploaded; use this name with --weights, or hf:{done.repo} for the newest")
+    conclude(name=str(done))
+    say(f"{done}: uploaded; use this name with --weights, or hf:{done.repo} for the newest")
 
 
-@app.command(epilog=examples("hrpose weights verify"))
+@describe(
+    "hrpose weights verify",
+    "hrpose weights verify w32-coco-256x192 yolox-s",
+    weights="an object for each: `name`, and `sound`, null where it was not downloaded",
+)
 def verify(
     names: Annotated[
         list[str] | None, typer.Argument(help="Names; by default all that were downloaded.")
@@ -188,34 +204,32 @@ def verify(
     from hrpose.weights.download import is_sound
     from hrpose.weights.registry import RELEASED, published_file, released
 
-    wrong, checked = False, 0
+    found: list[dict[str, Any]] = []
     for row in [released(name) for name in names] if names else RELEASED.values():
         sound = is_sound(row)
         if sound is None and not names:
             continue
-        wrong, checked = wrong or not sound, checked + 1
+        found.append({"name": row.name, "sound": sound})
         remedy = f"delete {published_file(row)} and download it again"
         states = {True: f"sha256 {row.sha256}, as published", False: f"another file; {remedy}"}
-        typer.echo(f"{row.name}: {states[sound] if sound is not None else 'not downloaded'}")
-    if not checked:
-        typer.echo("no weights were downloaded")
-    if wrong:
+        say(f"{row.name}: {states[sound] if sound is not None else 'not downloaded'}")
+    conclude(weights=found)
+    if not found:
+        say("no weights were downloaded")
+    if not all(each["sound"] for each in found):
         raise typer.Exit(1)
 
 
-@app.command(epilog=examples("hrpose weights path w16-small"))
+@describe(
+    "hrpose weights path w16-small", "hrpose weights path hf:me/horses --json", path="the path"
+)
 def path(name: Annotated[str, typer.Argument(help="A name, or a file.")]) -> None:
     """Print the path of the file that `--weights NAME` uses."""
     from hrpose.weights import find
 
-    typer.echo(find(name))
-
-
-class Form(StrEnum):
-    """The format to write."""
-
-    hrpose = "hrpose"
-    official = "official"
+    found = find(name)
+    conclude(path=found)
+    say(str(found))
 
 
 class CodecName(StrEnum):
@@ -226,26 +240,33 @@ class CodecName(StrEnum):
     udp = "udp"
 
 
-@app.command(
-    epilog=examples(
-        "hrpose weights convert pose_hrnet_w32_256x192.pth w32.onnx",
-        "hrpose weights convert pose_hrnet_w32_256x192.pth w32.safetensors",
-        "hrpose weights convert w32.safetensors w32.pth --to official",
-    )
+# What `weights convert` writes: hrpose's formats, and the state dict of the official code.
+_OWN, _OFFICIAL = (".onnx", ".safetensors"), (".pth", ".pt")
+
+
+@describe(
+    "hrpose weights convert pose_hrnet_w32_256x192.pth --out w32.onnx",
+    "hrpose weights convert pose_hrnet_w32_256x192.pth --out w32.safetensors",
+    "hrpose weights convert w32.safetensors --out w32.pth",
+    origin="the project that the checkpoint is from",
+    network="the name of the network",
+    keypoints="number of keypoints; null for a backbone without a head",
+    matched="number of entries that were matched",
+    dropped="number of entries that were dropped, by reason",
+    files="the file written",
 )
 def convert(
     source: Annotated[
-        Path,
-        typer.Argument(metavar="IN", help="A checkpoint of the official code, mmpose or timm."),
+        Path, typer.Argument(help="A checkpoint of the official code, mmpose, timm or hrpose.")
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
-    to: Annotated[
-        Form,
+    out: Annotated[
+        Path,
         typer.Option(
-            help="hrpose: .onnx, to run anywhere, or .safetensors, to run and train with PyTorch. "
-            "official: a bare PyTorch state dict."
+            metavar="FILE",
+            help=".onnx, to run anywhere; .safetensors, to run and train with PyTorch; .pth, a "
+            "bare PyTorch state dict for the official code.",
         ),
-    ] = Form.hrpose,
+    ],
     input_size: InputSize = None,
     skeleton: Annotated[
         str | None,
@@ -272,21 +293,21 @@ def convert(
     from hrpose.models import convert
     from hrpose.models.convert import Known, metadata_for
 
-    expected = {Form.hrpose: (".onnx", ".safetensors"), Form.official: (".pth", ".pt")}[to]
-    if out.suffix not in expected:
+    if out.suffix not in (*_OWN, *_OFFICIAL):
         raise UserError(
-            f"{out}: expected a file name that ends in {' or '.join(expected)}",
+            f"--out {out}: expected a name that ends in {', '.join(_OWN)} or {_OFFICIAL[0]}",
             code="option-invalid",
         )
     weights = convert.read(source)
     k = weights.num_keypoints
-    what = "a backbone without a head" if k is None else f"{k} keypoints"
-    typer.echo(f"{source}: {weights.origin}, network {weights.network}, {what}")
-    typer.echo(f"  matched {len(weights.state) - weights.added} entries")
+    what = "a backbone without a head" if k is None else counted(k, "keypoint")
+    say(f"{source}: {weights.origin}, network {weights.network}, {what}")
+    matched = len(weights.state) - weights.added
+    say(f"  matched {matched} entries")
     for reason, count in weights.dropped.items():
-        typer.echo(f"  dropped {count}: {reason}")
+        say(f"  dropped {count}: {reason}")
     if weights.added:
-        typer.echo(f"  set {weights.added} unused BatchNorm counters to zero")
+        say(f"  set {counted(weights.added, 'unused BatchNorm counter')} to zero")
     known = Known(
         input_wh=parse_input_size(input_size),
         skeleton=_skeleton(skeleton),
@@ -295,19 +316,28 @@ def convert(
         training_data=training_data,
         license=license,
     )
-    if to is Form.hrpose and k is not None:
+    own = out.suffix in _OWN
+    if own and k is not None:
         metadata, reasons = metadata_for(weights, source, known)
         for reason in reasons:
-            typer.echo(f"  {reason}")
+            say(f"  {reason}")
         convert.write_hrpose(out, weights, metadata)
     elif known != Known():
         raise conflict(f"{out}: has no metadata; leave out the options for it")
-    elif to is Form.hrpose:
+    elif own:
         convert.write_hrpose(out, weights, None)
     else:
         convert.write_official(out, weights)
     use = "; a recipe can start from it (weights: ...)" if k is None else ""
-    typer.echo(f"wrote {out}{use}")
+    conclude(
+        origin=weights.origin,
+        network=weights.network,
+        keypoints=k,
+        matched=matched,
+        dropped=weights.dropped,
+        files=[out],
+    )
+    say(f"wrote {out}{use}")
 
 
 def _skeleton(name: str | None) -> "Skeleton | None":
@@ -321,128 +351,10 @@ def _skeleton(name: str | None) -> "Skeleton | None":
     return short[name] if name in short else find_skeleton(name)
 
 
-def summary(
-    network: Annotated[
-        str, typer.Argument(help="A network (w32, w48), or weights by name (w16-small) or file.")
-    ],
-    input_size: InputSize = None,
-) -> None:
-    """Print parameters and multiply-accumulates of each stage of a network, for one crop."""
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    from hrpose.metadata import Metadata
-    from hrpose.models import NETWORKS, HRNet
-    from hrpose.models.hrnet import summarize
-    from hrpose.session import open_session
-    from hrpose.weights import EMBEDDED, find
-
-    # `w16-small` is both a network and weights, which have an input size.
-    only_network = network in NETWORKS and network not in EMBEDDED
-    metadata = (
-        Metadata(network, (192, 256)) if only_network else open_session(find(network)).metadata
-    )
-    input_wh = parse_input_size(input_size) or metadata.input_wh
-    model = HRNet.from_name(metadata.network, len(metadata.skeleton))
-    stages = summarize(model, input_wh)
-    table = Table(
-        "stage",
-        Column("parameters", justify="right"),
-        Column("GMACs", justify="right"),
-        title=f"{metadata.network}: {model.num_keypoints} keypoints, {input_wh[0]}x{input_wh[1]}",
-    )
-    for cost in stages:
-        table.add_row(cost.stage, f"{cost.parameters:,}", f"{cost.macs / 1e9:.3f}")
-    table.add_section()
-    parameters, macs = sum(c.parameters for c in stages), sum(c.macs for c in stages)
-    table.add_row("all", f"{parameters:,}", f"{macs / 1e9:.3f}")
-    Console().print(table)
-
-
-def export(
-    weights: Annotated[
-        str,
-        typer.Option(
-            help="Trained weights: a file (.safetensors, .ckpt) or a name (see `hrpose weights "
-            "list`; hf:owner/name@revision)."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="ONNX file to write.")],
-) -> None:
-    """Export weights to ONNX; the result is compared with PyTorch before it is written."""
-    from hrpose.api import export
-    from hrpose.models.export import DetectorReport
-
-    report = export(weights, out)
-    if isinstance(report, DetectorReport):
-        typer.echo(
-            f"wrote {report.path}: equal to PyTorch within {report.difference:.1e}; with weights "
-            f"rounded to float16, as they are in the file, within {report.file_difference:.1e}"
-        )
-        return
-    typer.echo(
-        f"wrote {report.path}: heatmaps equal to PyTorch's within "
-        f"{report.heatmap_difference:.1e} standard deviations, keypoints within "
-        f"{report.keypoint_difference:.1e} px, on {report.crops} crops"
-    )
-
-
-def quantize(
-    weights: Annotated[str, typer.Argument(help="A name, or an ONNX file of `hrpose export`.")],
-    out: Annotated[Path, typer.Argument(help="ONNX file to write.")],
-    annotations: Annotated[Path, typer.Option(help="COCO keypoints JSON to measure the AP on.")],
-    images: Images,
-    calibration_annotations: Annotated[
-        Path | None, typer.Option(help="COCO keypoints JSON for calibration; by default the same.")
-    ] = None,
-    calibration_images: Annotated[str | None, typer.Option(help="Images for calibration.")] = None,
-    persons: Annotated[int, typer.Option(min=1, help="Persons used for calibration.")] = 200,
-    max_drop: Annotated[
-        float, typer.Option(min=0, max=1, help="The largest accepted drop of the AP.")
-    ] = 0.01,
-    flip_test: FlipTest = False,
-) -> None:
-    """Quantize weights to 8 bits; written only where the AP drops by at most --max-drop."""
-    from rich.table import Table
-
-    from hrpose import weights as store
-    from hrpose.evaluation.quantize import quantize
-
-    if (calibration_annotations is None) != (calibration_images is None):
-        raise conflict("--calibration-annotations and --calibration-images: expected both or none")
-    calibration = (
-        None
-        if calibration_annotations is None or calibration_images is None
-        else (calibration_annotations, calibration_images)
-    )
-    report = quantize(
-        store.find(weights),
-        out,
-        annotations,
-        images,
-        calibration=calibration,
-        persons=persons,
-        max_drop=max_drop,
-        flip_test=flip_test,
-    )
-    table = Table(
-        title=f"{weights} on {annotations.name}, ground-truth boxes, calibrated on "
-        f"{report.calibrated_on} persons"
-        + (" of the same set" if calibration is None else f" of {calibration[0].name}")
-    )
-    for name in ("", "float", "8 bits", "drop"):
-        table.add_column(name, justify="left" if not name else "right")
-    before, after = report.before, report.after
-    for name, value in before.scores.as_dict().items():
-        other = after.scores.as_dict()[name]
-        table.add_row(name, f"{value:.3f}", f"{other:.3f}", f"{value - other:.3f}")
-    table.add_section()
-    for name, value, other in zip(
-        report.keypoints, before.similarity, after.similarity, strict=True
-    ):
-        table.add_row(name, f"{value:.3f}", f"{other:.3f}", f"{value - other:.3f}")
-    plain_console(100).print(table)
-    typer.echo(
-        f"wrote {report.path}: {report.bytes_after / 1e6:.2f} MB instead of "
-        f"{report.bytes_before / 1e6:.2f}; keypoints are measured by their mean term of OKS"
-    )
+app = group("List, download, verify, convert and push weights.")
+add(app, "weights list", list_weights)
+add(app, "weights download", download)
+add(app, "weights verify", verify)
+add(app, "weights path", path)
+add(app, "weights convert", convert)
+add(app, "weights push", push)

@@ -158,7 +158,7 @@ def _size_differs(what: str, expected: tuple[int, ...], found: tuple[int, int]) 
     if _same_shape(expected, found):
         hint = (
             "; give the images that were labeled, or scale the labels with "
-            "'hrpose data convert coco ANNOTATIONS OUT --scale-to-images'"
+            "'hrpose data convert coco ANNOTATIONS --out OUT --scale-to-images'"
         )
     elif expected == found[::-1]:
         hint = (

@@ -20,7 +20,9 @@ from refusals import check_refusal, refused
 
 def convert(name: str, source: Path, *options: str) -> Result:
     out = source.parent.parent / "out"
-    return CliRunner().invoke(app, ["data", "convert", name, str(source), str(out), *options])
+    return CliRunner().invoke(
+        app, ["data", "convert", name, str(source), "--out", str(out), *options]
+    )
 
 
 def converted(name: str, source: Path, *options: str) -> tuple[dict[str, Any], str]:

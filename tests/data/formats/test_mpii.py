@@ -100,9 +100,11 @@ def test_persons_of_the_test_set_have_boxes_alone(annot: Path, tmp_path: Path) -
 
 def test_without_images_their_sizes_are_guessed(tmp_path: Path) -> None:
     annot = write_mpii(tmp_path, files=False)
-    done = CliRunner().invoke(app, ["data", "convert", "mpii", str(annot), str(tmp_path / "out")])
+    done = CliRunner().invoke(
+        app, ["data", "convert", "mpii", str(annot), "--out", str(tmp_path / "out")]
+    )
     assert done.exit_code == 0
-    assert "5 images were not found and their sizes guessed" in done.stdout
+    assert "5 images not found, with guessed sizes" in done.stdout
     document = json.loads((tmp_path / "out" / "valid.json").read_text())
     sizes = {i["id"]: (i["width"], i["height"]) for i in document["images"]}
     for person in document["annotations"]:
@@ -120,11 +122,13 @@ def test_images_may_be_in_a_zip_file(annot: Path, tmp_path: Path) -> None:
 
 def test_there_and_back(annot: Path, tmp_path: Path) -> None:
     runner = CliRunner()
-    done = runner.invoke(app, ["data", "convert", "mpii", str(annot), str(tmp_path / "ours")])
+    done = runner.invoke(
+        app, ["data", "convert", "mpii", str(annot), "--out", str(tmp_path / "ours")]
+    )
     assert done.exit_code == 0, done.stderr
     for name in ("train", "valid", "test"):
         ours, back = tmp_path / "ours" / f"{name}.json", tmp_path / "back"
-        done = runner.invoke(app, ["data", "convert", "to-mpii", str(ours), str(back)])
+        done = runner.invoke(app, ["data", "convert", "to-mpii", str(ours), "--out", str(back)])
         assert done.exit_code == 0, done.stderr
         expected = json.loads((annot / f"{name}.json").read_text())
         assert json.loads((back / f"{name}.json").read_text()) == expected
@@ -143,7 +147,7 @@ def test_points_of_unlabeled_joints_come_back(tmp_path: Path) -> None:
     official[1]["joints"][4], official[1]["joints_vis"][4] = [0.0, 0.0], 0
     ours = converted(tmp_path / "annot", official)
     runner = CliRunner()
-    runner.invoke(app, ["data", "convert", "to-mpii", str(ours), str(tmp_path / "back")])
+    runner.invoke(app, ["data", "convert", "to-mpii", str(ours), "--out", str(tmp_path / "back")])
     assert json.loads((tmp_path / "back" / "valid.json").read_text()) == official
 
 

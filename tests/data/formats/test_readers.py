@@ -266,7 +266,7 @@ def test_tables_of_predict_are_read(tmp_path: Path, header: str) -> None:
 
 def test_from_the_command_line(tmp_path: Path) -> None:
     source, out = exports.csv_table(tmp_path / "in"), tmp_path / "out"
-    arguments = ["data", "convert", "csv", str(source), str(out)]
+    arguments = ["data", "convert", "csv", str(source), "--out", str(out)]
     done = CliRunner().invoke(app, [*arguments, "--copy"])
     assert done.exit_code == 0, done.stderr
     assert "2 persons in 2 images" in done.stdout

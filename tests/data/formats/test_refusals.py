@@ -225,7 +225,7 @@ def test_keypoints_that_yolo_cannot_hold_are_counted(tmp_path: Path) -> None:
     }  # fmt: skip
     source = tmp_path / "a.json"
     source.write_text(json.dumps(document))
-    arguments = ["data", "convert", "to-yolo", str(source), str(tmp_path / "out")]
+    arguments = ["data", "convert", "to-yolo", str(source), "--out", str(tmp_path / "out")]
     output = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
     assert "1 keypoint outside the image" in output
     label = (tmp_path / "out" / "labels" / "train" / "a.txt").read_text()
@@ -284,7 +284,9 @@ def test_a_skeleton_with_other_keypoints(tmp_path: Path) -> None:
 def test_an_error_of_the_command_line(tmp_path: Path) -> None:
     source = exports.csv_table(tmp_path / "in")
     source.write_text(source.read_text().replace("20.0,30.0", "x,30.0"))
-    done = CliRunner().invoke(app, ["data", "convert", "csv", str(source), str(tmp_path / "out")])
+    done = CliRunner().invoke(
+        app, ["data", "convert", "csv", str(source), "--out", str(tmp_path / "out")]
+    )
     assert isinstance(done.exception, UserError)
     assert done.exception.code == "annotations-invalid"
     assert f"{source}: line 2: x: " in str(done.exception)
