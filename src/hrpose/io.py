@@ -9,6 +9,7 @@ own libraries, is fast for files of any size, and gives nothing of an untrusted 
 not here.
 """
 
+import errno
 import gzip
 import hashlib
 import json
@@ -169,16 +170,17 @@ def write_error(path: Path, error: Exception, remedy: str = "choose another fold
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, wait: float = 0) -> Iterator[None]:
     """Be the only process that writes into `folder`. The lock ends with the process.
 
-    Raises UserError where another process holds the lock, or nothing can be written.
+    Raises UserError where another process holds the lock for `wait` seconds, or nothing can be
+    written. On disks without locks there is none.
     """
     from filelock import FileLock, Timeout  # takes a while to import
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
+        lock = FileLock(folder / ".lock", timeout=wait)
         lock.acquire()
     except Timeout:
         raise UserError(
@@ -186,7 +188,8 @@ def locked(folder: Path) -> Iterator[None]:
             code="folder-locked",
         ) from None
     except OSError as error:
-        raise write_error(folder, error, "choose another --out") from error
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            raise write_error(folder, error, "choose another --out") from error
     try:
         yield
     finally:

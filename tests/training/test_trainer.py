@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hrpose.data.dataset import Draw, TrainingSampler
 from hrpose.errors import UserError
+from hrpose.io import locked
 from hrpose.models.checkpoint import read_torch
 from hrpose.training import trainer
 from hrpose.training.checkpointing import last_checkpoint
@@ -73,6 +74,17 @@ def test_the_best_stays_the_best_in_a_folder_that_moved(
         best = train(tmp_path / "new", epochs)
     assert best == tmp_path / "new" / "checkpoints" / "best.ckpt"
     assert read_torch(best)["epoch"] == epoch
+
+
+def test_two_trainings_into_one_folder_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "LOCK_SECONDS", 0)
+    training = Training(epochs=1, batch_size=2, precision="32", ema_decay=None)
+    with locked(tmp_path), refused("folder-locked", str(tmp_path)):
+        fit(Scripted([0.5]), Data(), training, tmp_path, monitor="val/score")
+    fit(Scripted([0.5]), Data(), training, tmp_path, monitor="val/score")
+    assert not (tmp_path / ".lock").exists()
 
 
 class Recorded:

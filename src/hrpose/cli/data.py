@@ -42,6 +42,77 @@ from hrpose.errors import UserError
     report="what was checked, and all findings by kind",
     findings="number of findings; with any, the exit code is 1",
     files="the file written, if any",
+
+class Figure(StrEnum):
+    """The kind of figures to draw."""
+
+    person = "person"
+    animal = "animal"
+
+
+@app.command(
+    epilog=examples(
+        "hrpose data synthetic drawn/train", "hrpose data synthetic animals --figure animal"
+    )
+)
+def synthetic(
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1000,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same images.")] = 0,
+    figure: Annotated[
+        Figure, typer.Option(help="Persons with COCO keypoints, or animals with nine of their own.")
+    ] = Figure.person,
+) -> None:
+    """Draw a synthetic COCO data set: simple figures with exact keypoints."""
+    from hrpose.synthetic import ANIMAL, PERSON, write_dataset
+
+    drawn = {Figure.person: PERSON, Figure.animal: ANIMAL}[figure]
+    annotations = write_dataset(out, images, seed, figure=drawn)
+    typer.echo(f"wrote {annotations}")
+
+
+@app.command(epilog=examples("hrpose data pack train.json images packed"))
+def pack(
+    annotations: Annotated[Path, typer.Argument(help="COCO keypoints JSON.")],
+    images: Annotated[Path, typer.Argument(help="Folder or zip file of its images.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    height: Annotated[
+        int, typer.Option(min=64, help="Height of the crops to keep, in pixels.")
+    ] = 256,
+    aspect: Annotated[float, typer.Option(min=0.1, help="Width / height of the crops.")] = 0.75,
+    padding: Annotated[float, typer.Option(min=0.5, help="Padding around the boxes.")] = 1.25,
+    reach: Annotated[
+        float, typer.Option(min=1, help="Margin for augmentation: 1 + scale + 6 x shift.")
+    ] = 1.6,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")] = 85,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 2,
+    category: Category = None,
+    merge_categories: MergeCategories = False,
+) -> None:
+    """Pack the crops of all persons into few files that train faster; can be stopped and resumed.
+
+    In a recipe, `images: OUT` and `annotations: OUT/annotations.json` read the pack.
+    """
+    from hrpose.data.coco import read_annotations
+    from hrpose.data.packed import PackSettings, write_pack
+    from hrpose.io import locked
+
+    settings = PackSettings(aspect, padding, height, reach, quality)
+    chosen_of = partial(read_annotations, category=category, merge_categories=merge_categories)
+    source = chosen_of(annotations) if category or merge_categories else annotations
+    total = 0
+    with progress("persons") as show, locked(out):
+        for done, total in write_pack(source, images, out, settings, workers):
+            show(done, total)
+    size = sum(file.stat().st_size for file in out.glob("part-*.bin"))
+    typer.echo(f"wrote {out}: {counted(total, 'person')}, {size / 1e6:.1f} MB")
+
+
+@app.command(
+    epilog=examples(
+        "hrpose data check train.json --images images",
+        "hrpose data check train.json --images images --against val.json --weights w16-small",
+    )
 )
 def check(
     annotations: Annotated[Path, typer.Argument(help="COCO keypoints JSON.")],

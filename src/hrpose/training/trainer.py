@@ -8,7 +8,7 @@ import shutil
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import distributed
 
 from hrpose.errors import UserError, missing
+from hrpose.io import locked
 from hrpose.training.checkpointing import (
     AtomicCheckpointIO,
     LastCheckpoints,
@@ -136,6 +137,10 @@ def open_loggers(names: Sequence[str], out: Path) -> list[Logger]:
     return list(loggers.values())
 
 
+# How long the workers of a training that was killed may still hold its lock.
+LOCK_SECONDS = 10
+
+
 def fit(
     module: L.LightningModule,
     datamodule: L.LightningDataModule,
@@ -206,7 +211,8 @@ def fit(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    with _without_denormals(), warnings.catch_warnings():
+    alone = locked(out, LOCK_SECONDS) if processes.first else nullcontext()
+    with _without_denormals(), warnings.catch_warnings(), alone:
         # The recipe sets the number of workers.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # when resuming
