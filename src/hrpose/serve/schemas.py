@@ -1,12 +1,17 @@
 """The JSON of the server: options, answers and errors. The OpenAPI document is made from these."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from hrpose.poses import MIN_SCORE, THRESHOLD
 
 Box = Annotated[list[float], Field(min_length=4, max_length=4)]
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
 
 
 class Options(BaseModel):
@@ -14,8 +19,10 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    boxes: str | None = Field(
+    # Left out, but not null: a form and a query have only texts.
+    boxes: str | SkipJsonSchema[None] = Field(
         None,
+        json_schema_extra=_without_default,
         description="The persons' boxes as JSON, [[x, y, w, h], ...] in pixels of the upright "
         "image. Without them the detector finds the persons.",
         examples=["[[120, 40, 200, 420]]"],
@@ -23,10 +30,9 @@ class Options(BaseModel):
     threshold: float = Field(
         THRESHOLD, ge=0, le=1, description="Keypoints with a lower score are not present."
     )
-    min_score: float | None = Field(
+    min_score: Annotated[float, Field(ge=0, le=1)] | SkipJsonSchema[None] = Field(
         None,
-        ge=0,
-        le=1,
+        json_schema_extra=_without_default,
         description="Persons whose pose has a lower score are left out; by default "
         f"{MIN_SCORE:g} for detected persons, and 0 in boxes of the request.",
     )
