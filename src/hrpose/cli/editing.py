@@ -342,12 +342,13 @@ def pack(
     """
     from hrpose.data.coco import read_annotations
     from hrpose.data.packed import PackSettings, write_pack
+    from hrpose.io import locked
 
     settings = PackSettings(aspect, padding, height, reach, quality)
     chosen_of = partial(read_annotations, category=category, merge_categories=merge_categories)
     source = chosen_of(annotations) if category or merge_categories else annotations
     total = 0
-    with progress("persons") as show:
+    with progress("persons") as show, locked(out):
         for done, total in write_pack(source, images, out, settings, workers):
             show(done, total)
     size = sum(file.stat().st_size for file in out.glob("part-*.bin"))
