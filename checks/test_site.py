@@ -134,7 +134,7 @@ SOUGHT = {
     "license": "guide/questions",
     "commercial": "guide/questions",
     "privacy": "guide/questions",
-    "install": "guide/questions",
+    "install": "guide/install",
     "3D": "guide/which-tool",
     "YOLO": "guide/coming-from",
     "mmpose": "guide/coming-from",

@@ -29,7 +29,7 @@ ADOPTED = {
 
 # How much more a word counts in the search where users look, than in decisions and history.
 WEIGHTS = {
-    "guide/questions": 4, "guide/": 3, "index": 3, "how-it-works": 2, "zh/": 2,
+    "guide/questions": 4, "guide/install": 4, "guide/": 3, "index": 3, "how-it-works": 2, "zh/": 2,
     "reference/cli": 0.3, "reference/": 0.2, "architecture": 0.3, "benchmarks": 0.2,
     "models/history/": 0.1, "decisions/": 0.1, "changelog": 0.1,
 }  # fmt: skip
