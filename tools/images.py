@@ -96,14 +96,16 @@ def explain() -> None:
 
 
 def server() -> None:
-    """The page of `hrpose serve` with an image."""
+    """The page of `hrpose serve` with the example images; one is shown, a box selected."""
     with _server() as url, _browser() as browser:
-        page = browser.new_page(viewport={"width": 1240, "height": 790})
+        page = browser.new_page(viewport={"width": 1240, "height": 860})
         page.goto(url)
         page.wait_for_selector("#keypoint option:nth-child(3)", state="attached")
-        page.locator("input[type=file]").first.set_input_files(PEOPLE / "two-people.jpg")
-        page.wait_for_selector("#panel:not([hidden])")
+        names = ["two-people", "walking", "balancing", "photographer"]
+        page.set_input_files("#file", [PEOPLE / f"{name}.jpg" for name in names])
+        page.wait_for_selector(f"#strip li:nth-child({len(names)}) .count")
         page.wait_for_selector("#stage[aria-busy=false]")
+        page.focus(".box")
         page.wait_for_timeout(500)
         image = Image.open(io.BytesIO(page.screenshot()))
         _write("server.jpg", image.convert("RGB"), "JPEG", quality=85, optimize=True)

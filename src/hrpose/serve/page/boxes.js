@@ -1,4 +1,5 @@
-// The boxes of the persons over the image: moved, resized, added and removed by pointer or keys.
+// The boxes of the persons over the image: thin lines, of which the focused one has handles. They
+// are moved, resized, added and removed by pointer or keys.
 
 import { t } from "./language.js";
 
@@ -9,8 +10,9 @@ export class BoxLayer {
   #tracking = null; // the AbortController of the listeners of the pointer that drags
 
   /**
-   * `began()` is called when a pointer goes down, then `changed(boxes, pause)`, or `left()` if
-   * nothing was changed. Keys and buttons call only `changed`; within `pause` ms more may follow.
+   * `began()` is called when a pointer goes down, then `changed(boxes)`, or `left()` if nothing was
+   * changed. Keys and buttons call only `changed(boxes, { pause, tag })`: within `pause` ms more may
+   * follow, and changes in a row with one tag are one step.
    */
   constructor(element, { began, changed, left }) {
     this.element = element;
@@ -34,12 +36,22 @@ export class BoxLayer {
     const focused = [...this.element.children].indexOf(document.activeElement);
     this.element.replaceChildren(...this.boxes.map((_, index) => this.#make(index)));
     this.rescale(scale);
+    // A box inside another can still be reached.
+    const areas = this.boxes.map(([, , w, h]) => w * h);
+    areas.forEach((area, index) => {
+      this.element.children[index].style.zIndex = String(areas.filter((other) => other > area).length);
+    });
     if (focused >= 0) this.element.children[Math.min(focused, this.boxes.length - 1)]?.focus();
   }
 
   rescale(scale) {
     this.scale = scale;
     this.boxes.forEach((_, index) => this.#place(index));
+  }
+
+  /** Make one box stand out, by its index; null: none. */
+  highlight(chosen) {
+    [...this.element.children].forEach((box, index) => box.classList.toggle("hot", index === chosen));
   }
 
   /** A new box in the middle, focused. */
@@ -62,7 +74,7 @@ export class BoxLayer {
     box.className = "box";
     box.tabIndex = 0;
     box.role = "group";
-    box.setAttribute("aria-describedby", "box-help");
+    box.setAttribute("aria-describedby", "box-keys");
     const number = document.createElement("span");
     number.className = "number";
     number.textContent = String(index + 1);
@@ -97,11 +109,14 @@ export class BoxLayer {
   /** Drag with a pointer: a corner [0 or 1, 0 or 1] resizes the box, null moves it. */
   #drag(event, index, corner) {
     if (event.button !== 0) return;
+    const box = this.element.children[index];
+    // A finger on a box that is not selected scrolls the page, and selects the box by a tap.
+    if (event.pointerType === "touch" && !box.contains(document.activeElement)) return;
     event.preventDefault();
     event.stopPropagation();
     if (this.#tracking) return;
     this.began();
-    this.element.children[index].focus({ preventScroll: true });
+    box.focus({ preventScroll: true });
     const start = [...this.boxes[index]];
     const from = [event.clientX, event.clientY];
     let moved = false;
@@ -122,6 +137,7 @@ export class BoxLayer {
     if (event.target !== this.element || event.button !== 0 || event.pointerType === "touch") return;
     event.preventDefault();
     if (this.#tracking) return;
+    this.#deselect();
     this.began();
     const frame = this.element.getBoundingClientRect();
     const start = [(event.clientX - frame.left) / this.scale, (event.clientY - frame.top) / this.scale];
@@ -166,6 +182,10 @@ export class BoxLayer {
     listen("pointercancel", ended);
   }
 
+  #deselect() {
+    if (this.element.contains(document.activeElement)) document.activeElement.blur();
+  }
+
   #release() {
     this.#tracking?.abort();
     this.#tracking = null;
@@ -180,11 +200,13 @@ export class BoxLayer {
     if (event.key === "Delete" || event.key === "Backspace") {
       event.preventDefault();
       this.remove(index);
+    } else if (event.key === "Escape") {
+      this.#deselect();
     } else if (by) {
       event.preventDefault();
       const box = this.boxes[index];
       this.#set(index, event.shiftKey ? resized(box, by, CORNERS.se) : shifted(box, by));
-      this.changed(this.boxes, 350);
+      this.changed(this.boxes, { pause: 350, tag: `keys ${index}` });
     }
   }
 

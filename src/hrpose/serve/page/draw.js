@@ -1,5 +1,7 @@
-// Drawing on a canvas: the image, heatmaps and skeletons. Pixel centers are at integers, as on the
-// server; a canvas has pixel corners there, hence the halves.
+// Drawing on a canvas: the image, heatmaps, skeletons and names. Pixel centers are at integers, as
+// on the server; a canvas has pixel corners there, hence the halves.
+
+import { placeLabels } from "./labels.js";
 
 const RIM = "rgb(20 20 20 / 85%)";
 
@@ -10,15 +12,15 @@ export function render(context, view, scale) {
   context.imageSmoothingQuality = "high";
   context.drawImage(image, 0, 0, image.width * scale, image.height * scale);
   if (keypoint !== null) {
-    context.fillStyle = "rgb(0 0 0 / 35%)";
-    context.fillRect(0, 0, context.canvas.width, context.canvas.height);
     for (const overlay of overlays) drawHeatmap(context, overlay, keypoint, strength, scale);
   }
-  persons.forEach((person, index) => {
+  // The surest person is drawn last, above the others.
+  for (const person of persons.toSorted((one, other) => one.score - other.score)) {
     if (view.skeletons) drawPerson(context, person, model, threshold, scale);
-    if (view.names) drawNames(context, person, threshold, scale, view.nameOf);
-    if (marked?.person === index) drawMark(context, person.keypoints[marked.keypoint], scale);
-  });
+  }
+  if (view.names) drawNames(context, persons, threshold, scale, view.nameOf);
+  const point = persons[marked?.person]?.keypoints[marked.keypoint];
+  if (point) drawMark(context, point, scale);
 }
 
 function drawHeatmap(context, overlay, keypoint, strength, scale) {
@@ -83,19 +85,42 @@ function drawPerson(context, person, model, threshold, scale) {
   context.globalAlpha = 1;
 }
 
-function drawNames(context, person, threshold, scale, nameOf) {
+/** The names of all keypoints; a line leads from a name to its keypoint where it is not beside it. */
+function drawNames(context, persons, threshold, scale, nameOf) {
   const size = 12 * (window.devicePixelRatio || 1);
   context.font = `600 ${size}px system-ui, sans-serif`;
-  context.lineWidth = size / 4;
+  context.textBaseline = "middle";
   context.lineJoin = "round";
-  for (const point of person.keypoints) {
-    if (point.score < threshold) continue;
-    const place = [(point.x + 0.5) * scale + size * 0.7, (point.y + 0.5) * scale + size * 0.3];
-    context.strokeStyle = RIM;
-    context.strokeText(nameOf(point.name), ...place);
-    context.fillStyle = "white";
-    context.fillText(nameOf(point.name), ...place);
-  }
+  const labels = persons.flatMap((person) => person.keypoints)
+    .filter((point) => point.score >= threshold)
+    .map((point) => ({
+      x: (point.x + 0.5) * scale,
+      y: (point.y + 0.5) * scale,
+      score: point.score,
+      text: nameOf(point.name),
+      width: context.measureText(nameOf(point.name)).width + size / 3,
+    }));
+  const height = size * 1.3;
+  placeLabels(labels, height, [context.canvas.width, context.canvas.height]).forEach((place, index) => {
+    if (place === null) return;
+    const { x, y, text, width } = labels[index];
+    const [left, top] = place;
+    const near = [Math.min(Math.max(x, left), left + width), Math.min(Math.max(y, top), top + height)];
+    const far = Math.hypot(near[0] - x, near[1] - y) > height;
+    for (const rim of [true, false]) {
+      context.strokeStyle = context.fillStyle = rim ? RIM : "white";
+      context.lineWidth = rim ? size / 4 : size / 12;
+      if (far) {
+        context.beginPath();
+        context.moveTo(x, y);
+        context.lineTo(...near);
+        context.stroke();
+      }
+      const middle = [left + size / 6, top + height / 2];
+      if (rim) context.strokeText(text, ...middle);
+      else context.fillText(text, ...middle);
+    }
+  });
 }
 
 function drawMark(context, point, scale) {

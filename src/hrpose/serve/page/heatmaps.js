@@ -27,7 +27,17 @@ async function readOne({ heatmaps, keypoints }) {
   };
 }
 
-/** The maximum of the heatmaps with these indices, colored. */
+// [heat, red, green, blue]: over any image they stand out, and grow brighter.
+const COLORS = [[0, 76, 29, 149], [0.35, 219, 39, 119], [0.7, 255, 145, 30], [1, 255, 246, 170]];
+
+function colorOf(heat) {
+  const next = Math.max(1, COLORS.findIndex(([end]) => heat <= end));
+  const [[low, ...from], [high, ...to]] = COLORS.slice(next - 1, next + 1);
+  const part = (heat - low) / (high - low);
+  return from.map((value, channel) => Math.round(value + part * (to[channel] - value)));
+}
+
+/** The maximum of the heatmaps with these indices, colored; where it is low, the image shows. */
 function color(gray, width, height, indices) {
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d");
@@ -36,11 +46,7 @@ function color(gray, width, height, indices) {
     let value = 0;
     for (const index of indices) value = Math.max(value, gray[(index * width * height + pixel) * 4]);
     const heat = value / 255;
-    // From deep red over orange to a pale yellow; the higher, the more opaque.
-    image.data[pixel * 4] = 255;
-    image.data[pixel * 4 + 1] = Math.round(255 * Math.min(1, Math.max(0, 1.25 * heat - 0.05)));
-    image.data[pixel * 4 + 2] = Math.round(200 * Math.max(0, 2 * heat - 1.2));
-    image.data[pixel * 4 + 3] = Math.round(255 * Math.min(1, heat * 1.6));
+    image.data.set([...colorOf(heat), Math.round(255 * Math.min(1, Math.max(0, 1.8 * heat - 0.15)))], pixel * 4);
   }
   context.putImageData(image, 0, 0);
   return canvas;

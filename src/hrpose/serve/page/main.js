@@ -1,96 +1,147 @@
-// The page: its state, its requests to the server, and its events.
+// The page: its images, its requests to the server, and its events.
 
-import { BoxLayer } from "./boxes.js";
 import { Camera } from "./camera.js";
-import { render } from "./draw.js";
-import { readHeatmaps } from "./heatmaps.js";
-import { listPersons } from "./persons.js";
-import { Refused, fetchModels, fetchPoses, useToken } from "./server.js";
-import { detectorName, firstLanguage, keypointName, hasText, setLanguage, t } from "./language.js";
+import { showCard } from "./card.js";
+import { isClip, readFrames } from "./clips.js";
+import { loadExamples, showExamples } from "./examples.js";
+import { Item } from "./item.js";
+import { detectorName, firstLanguage, setLanguage, t } from "./language.js";
+import { Notice } from "./notice.js";
+import { listenToPanel, offerHeatmaps, options, threshold } from "./panel.js";
+import { saveJson, savePng } from "./save.js";
+import { Refused, fetchModels, useToken } from "./server.js";
+import { Stage } from "./stage.js";
+import { showStrip } from "./strip.js";
+
+const MOST = 60; // images at a time
 
 const $ = (id) => document.getElementById(id);
-const canvas = $("canvas");
-const boxLayer = new BoxLayer($("boxes"), {
+const notice = new Notice($("notice"));
+const stage = new Stage({
   began: () => {
     state.interrupted = state.request !== null;
     state.request?.abort(); // its answer would move the box that is dragged
   },
-  changed: (boxes, pause) => {
-    state.boxes = boxes;
+  changed: (boxes, { pause, tag } = {}) => {
+    stage.item.history.push(boxes, tag);
+    stage.showTools();
     estimate({ pause });
   },
   left: () => state.interrupted && estimateAgain(),
 });
 
 const state = {
-  model: null, // from /v1/models
-  detector: "",
-  file: null, // what is sent to the server
-  name: "image",
-  image: null, // the same, as a bitmap
-  boxes: null, // edited boxes; null: the detector's
-  answer: null,
-  overlays: [], // the heatmaps of each person, if requested
-  marked: null, // the keypoint under the pointer, by the indices of its person and itself
-  scale: 1, // CSS pixels per image pixel
-  opened: 0, // how many images were opened: only the last one is shown
+  about: null, // the answer of /v1/models
+  items: [], // those of the strip; an image of the camera is on the stage alone
+  next: null, // the item that will be shown once it is decoded
   camera: null, // from the moment it is requested
-  request: null, // the AbortController of the request in progress
+  request: null, // the AbortController of the request for the item that is shown
+  background: null, // {item, request} of the one for another item
   interrupted: false, // whether the current edit aborted a request
-  problem: null,
 };
 
-// ---- requests ---------------------------------------------------------------------------------
-
-async function start() {
-  try {
-    await loadModel();
-  } catch (error) {
-    showProblem(error);
-  }
-}
+// ---- images -----------------------------------------------------------------------------------
 
 /** Fetch the model and the detector: drawing needs the skeleton. */
 async function loadModel() {
-  const { models, detector } = await fetchModels();
-  [state.model] = models;
-  state.detector = detector;
-  showProblem(null);
+  state.about = await fetchModels();
+  [stage.model] = state.about.models;
+  notice.drop("server");
   updateWords();
 }
 
-/** Show an image, and estimate its poses. */
-async function open(file, name = "image") {
-  if (!file) return;
+/** Add files to the strip, the frames of clips too, and show the first. */
+async function addFiles(files) {
+  if (!files.length) return;
   stopCamera();
-  state.opened += 1;
-  const opened = state.opened;
-  let image = null;
-  try {
-    image = await createImageBitmap(file);
-  } catch { /* the server may explain better what is wrong */ }
-  if (opened !== state.opened) {
-    image?.close(); // a later one was decoded first
-  } else if (image) {
-    setImage(file, name, image);
-    layout();
-    refresh();
-    await estimate();
-  } else {
-    await estimate({ file, boxes: null, otherwise: new Refused("unreadable", "") });
+  notice.clear();
+  let first = true;
+  const add = (file, name) => {
+    if (state.items.length >= MOST) throw new Refused("tooMany");
+    const item = new Item(file, name);
+    state.items.push(item);
+    updateStrip();
+    if (first) show(item);
+    else processNext();
+    first = false;
+  };
+  for (const file of files) {
+    try {
+      if (!isClip(file)) add(file, file.name);
+      else {
+        for await (const frame of readFrames(file)) {
+          showReading(t("frames", { name: file.name, n: frame.index + 1, of: frame.count }));
+          add(frame.file, frame.name);
+        }
+      }
+    } catch (error) {
+      notice.show(file, error, file.name);
+      if (error.code === "tooMany") break;
+    } finally {
+      showReading("");
+    }
   }
 }
 
-/** Replace the image, without results yet. */
-function setImage(file, name, image) {
-  state.image?.close();
-  Object.assign(state, { file, name, image, boxes: null, answer: null, overlays: [], marked: null });
-  $("empty").hidden = true;
-  for (const id of ["view", "panel"]) $(id).hidden = false;
+/** Show an item, and estimate its poses unless it has them. */
+async function show(item) {
+  stopCamera();
+  state.request?.abort();
+  if (state.background?.item === item) state.background.request.abort();
+  state.next = item;
+  try {
+    await item.open();
+  } catch (error) {
+    if (state.next === item) await explain(item, error);
+    return;
+  }
+  if (state.next !== item) {
+    if (stage.item !== item) item.close(); // a later one was chosen
+    return;
+  }
+  put(item);
+  updateStrip();
+  if (item.answers(options())) processNext();
+  else await estimate();
 }
 
-/** Request the poses in `boxes`, or in those of the detector; after `pause` ms. */
-async function estimate({ file = state.file, boxes = state.boxes, otherwise = null, pause = 0 } = {}) {
+/** Put an item that is open on the stage. */
+function put(item) {
+  state.next = null;
+  stage.show(item);
+}
+
+/** The server may explain better what is wrong with a file that the browser cannot read. */
+async function explain(item, error) {
+  await during(async (signal) => {
+    await item.estimate(options(), signal);
+    throw error;
+  }, item);
+  remove(item, { explained: true });
+}
+
+/** Remove an item from the strip. */
+function remove(item, { explained = false } = {}) {
+  const index = state.items.indexOf(item);
+  if (index < 0) return;
+  state.items.splice(index, 1);
+  if (!explained) notice.drop(item);
+  if (state.background?.item === item) state.background.request.abort();
+  if (item === stage.item) state.request?.abort();
+  const following = state.items[index] ?? (item === stage.item ? state.items.at(-1) : null);
+  if (item === stage.item || item === state.next) {
+    state.next = null;
+    if (following) show(following);
+    else if (item === stage.item) stage.show(null);
+  }
+  updateStrip();
+  processNext();
+}
+
+// ---- requests ---------------------------------------------------------------------------------
+
+/** Do `work(signal)` as the request for what is shown: the one before is aborted, errors are shown. */
+async function during(work, item, pause = 0) {
   state.request?.abort();
   const request = new AbortController();
   state.request = request;
@@ -98,167 +149,113 @@ async function estimate({ file = state.file, boxes = state.boxes, otherwise = nu
   const later = setTimeout(() => { $("working").hidden = false; }, pause + 150);
   try {
     if (pause) await new Promise((done) => setTimeout(done, pause));
-    if (!state.model) await loadModel();
+    if (!state.about) await loadModel();
     request.signal.throwIfAborted();
-    const answer = await fetchPoses(file, {
-      boxes,
-      heatmaps: chosenKeypoint() !== null,
-      flipTest: $("flip-test").checked,
-      minScore: Number($("min-score").value),
-      signal: request.signal,
-    });
-    if (otherwise) throw otherwise;
-    const overlays = await readHeatmaps(answer.persons);
-    request.signal.throwIfAborted();
-    Object.assign(state, { answer, overlays, marked: null });
-    showProblem(null);
-    refresh();
+    await work(request.signal);
+    notice.drop(item);
+    notice.drop("server");
   } catch (error) {
-    if (!request.signal.aborted) showProblem(error);
+    if (!request.signal.aborted) showProblem(error, item);
   } finally {
     clearTimeout(later);
     if (state.request === request) {
       state.request = null;
       $("stage").setAttribute("aria-busy", "false");
       $("working").hidden = true;
+      processNext();
     }
   }
 }
 
-/** Estimate again, with other options. */
-function estimateAgain() {
-  if (state.file && !state.camera?.on) estimate();
+/** Request the poses of what is shown; after `pause` ms. */
+async function estimate({ pause = 0 } = {}) {
+  const item = stage.item;
+  await during(async (signal) => {
+    await item.estimate(options(), signal);
+    stage.refresh();
+    updateStrip();
+  }, item, pause);
 }
 
-/** Show what went wrong; null hides it. */
-function showProblem(error) {
-  state.problem = error;
-  const notice = $("notice");
-  notice.hidden = error === null;
-  if (error === null) return;
-  const text = hasText(error.code) ? t(error.code) : t("refused");
-  notice.textContent = [text, error.message].filter(Boolean).join(" ");
-  if (!(error instanceof Refused)) console.error(error);
+/** Estimate again, with other options. */
+function estimateAgain() {
+  if (stage.item && !state.camera?.on) estimate();
+}
+
+/** Estimate the poses of the items that are not shown, one after another. */
+async function processNext() {
+  if (state.background || state.request || state.camera?.on || !state.about) return;
+  const how = { ...options(), heatmaps: false };
+  const waits = (item) => item !== stage.item && item !== state.next && !item.failed && !item.answers(how);
+  const item = state.items.find(waits);
+  if (!item) return;
+  const request = new AbortController();
+  state.background = { item, request };
+  let goesOn = true;
+  try {
+    let unreadable = null;
+    await item.open().catch((error) => { unreadable = error; });
+    await item.estimate(how, request.signal);
+    if (unreadable) throw unreadable;
+  } catch (error) {
+    if (!request.signal.aborted) {
+      item.failed = true;
+      goesOn = !["noServer", "busy", "wrong_token"].includes(error.code);
+      showProblem(error, item);
+      if (!item.thumbnail) remove(item, { explained: true });
+    }
+  } finally {
+    if (item !== stage.item && item !== state.next) item.close();
+    state.background = null;
+    updateStrip();
+  }
+  if (goesOn) processNext();
+}
+
+/** Show what went wrong with an item, or with the server. */
+function showProblem(error, item) {
+  const about = ["noServer", "wrong_token"].includes(error.code) ? "server" : item;
+  notice.show(about, error, about === item ? item?.name : "");
   if (error.code === "wrong_token" && !$("ask").open) $("ask").showModal();
 }
 
-// ---- showing ----------------------------------------------------------------------------------
+// ---- words and lists ---------------------------------------------------------------------------
 
-function chosenKeypoint() {
-  const value = $("keypoint").value;
-  return value === "" ? null : value === "all" ? "all" : Number(value);
+function updateStrip() {
+  showStrip($("strip"), state.items, stage.item, { choose: show, remove });
+  document.querySelector("[data-do=jsonAll]").hidden = state.items.length < 2;
 }
 
-/** What `render` draws. */
-function currentView(threshold = Number($("threshold").value)) {
-  return {
-    image: state.image,
-    persons: state.answer?.persons ?? [],
-    model: state.model,
-    threshold,
-    keypoint: state.overlays.length ? chosenKeypoint() : null,
-    strength: Number($("strength").value),
-    overlays: state.overlays,
-    marked: state.marked,
-    skeletons: $("show-skeletons").checked,
-    names: $("show-names").checked,
-    nameOf: keypointName,
-  };
-}
-
-/** Fit the image into the window. */
-function layout() {
-  if (!state.image) return;
-  const { width, height } = state.image;
-  const most = Math.max(280, window.innerHeight * 0.8);
-  state.scale = Math.min($("stage").clientWidth / width, most / height);
-  const ratio = window.devicePixelRatio || 1;
-  canvas.style.width = `${Math.round(width * state.scale)}px`;
-  canvas.style.height = `${Math.round(height * state.scale)}px`;
-  canvas.width = Math.max(1, Math.round(width * state.scale * ratio));
-  canvas.height = Math.max(1, Math.round(height * state.scale * ratio));
-  boxLayer.rescale(state.scale);
-  draw();
-}
-
-function draw() {
-  if (state.image) {
-    render(canvas.getContext("2d"), currentView(), canvas.width / state.image.width);
-  }
-}
-
-/** Everything that depends on the answer, the boxes, the threshold or the language. */
-function refresh() {
-  draw();
-  const { answer, image } = state;
-  const persons = answer?.persons ?? [];
-  const boxes = state.boxes ?? persons.map((person) => person.box);
-  if (image) boxLayer.show(boxes, [image.width, image.height], state.scale);
-  const threshold = Number($("threshold").value);
-  listPersons($("persons"), persons, threshold, (person, keypoint) => {
-    state.marked = person === null ? null : { person, keypoint };
-    draw();
-  });
-  $("summary").replaceChildren(...(answer ? summary(answer, threshold) : []));
-  canvas.setAttribute("aria-label", answer ? $("summary").textContent : t("stage"));
-}
-
-/** The number of persons and keypoints, and who drew the boxes. */
-function summary({ persons, boxes_from: from }, threshold) {
-  const keypoints = persons.flatMap((person) => person.keypoints).filter((p) => p.score >= threshold);
-  const key = persons.length === 0 ? "none" : persons.length === 1 ? "one" : "many";
-  const by = document.createElement("small");
-  by.textContent = t("detectedBy", { by: from === "request" ? t("byYou") : detectorName(from) });
-  return [t(key, { persons: persons.length, keypoints: keypoints.length }), by];
+function showReading(text) {
+  $("reading").textContent = text;
+  $("reading").hidden = text === "";
 }
 
 /** Update the texts that are not in the HTML. */
 function updateWords() {
   $("working").textContent = t("working");
-  if (state.model) $("model").textContent = `${state.model.name} · ${detectorName(state.detector)}`;
-  const choices = [["", t("noHeatmap")], ["all", t("allKeypoints")]];
-  state.model?.keypoints.forEach((name, index) => choices.push([String(index), keypointName(name)]));
-  const chosen = $("keypoint").value;
-  $("keypoint").replaceChildren(...choices.map(([value, text]) => new Option(text, value)));
-  $("keypoint").value = chosen;
-  if (state.problem) showProblem(state.problem);
-  refresh();
-}
-
-function showStrength() {
-  $("strength-value").textContent = Number($("strength").value).toFixed(2);
-  $("strength-field").hidden = chosenKeypoint() === null;
-}
-
-/** Mark the keypoint under the pointer, with its name and score. */
-function point(event) {
-  const frame = canvas.getBoundingClientRect();
-  const threshold = Number($("threshold").value);
-  let best = null;
-  let nearest = 16;
-  state.answer?.persons.forEach(({ keypoints }, person) => {
-    keypoints.forEach((point, keypoint) => {
-      if (point.score < threshold) return;
-      const x = (point.x + 0.5) * state.scale - (event.clientX - frame.left);
-      const y = (point.y + 0.5) * state.scale - (event.clientY - frame.top);
-      if (Math.hypot(x, y) < nearest) {
-        nearest = Math.hypot(x, y);
-        best = { person, keypoint, point };
-      }
-    });
-  });
-  const tip = $("tip");
-  const before = JSON.stringify(state.marked);
-  state.marked = best && { person: best.person, keypoint: best.keypoint };
-  tip.hidden = best === null;
-  if (best) {
-    tip.textContent = `${keypointName(best.point.name)} ${best.point.score.toFixed(2)}`;
-    const x = (best.point.x + 0.5) * state.scale;
-    const most = frame.width - tip.offsetWidth - 4;
-    tip.style.left = `${Math.max(4, Math.min(x + 14, most))}px`;
-    tip.style.top = `${Math.max(4, (best.point.y + 0.5) * state.scale - 34)}px`;
+  if (state.about) {
+    const { models: [model], detector } = state.about;
+    $("model").textContent = `${model.name} · ${detectorName(detector)}`;
+    showCard($("card-title"), $("card-list"), state.about);
+    offerHeatmaps(model.keypoints);
   }
-  if (JSON.stringify(state.marked) !== before) draw();
+  showExamples($("examples"), (file) => addFiles([file]));
+  updateStrip();
+  notice.update();
+  stage.refresh();
+}
+
+// ---- boxes ------------------------------------------------------------------------------------
+
+/** Take the boxes of a step of the history. */
+function step(move) {
+  if (!stage.item || state.camera?.on) return;
+  const { boxes } = stage.item;
+  move(stage.item.history);
+  if (stage.item.boxes === boxes) return;
+  stage.refresh();
+  estimate();
 }
 
 // ---- the camera -------------------------------------------------------------------------------
@@ -271,36 +268,30 @@ async function runCamera() {
     await camera.start();
     if (!camera.on) return;
     showCamera();
+    notice.clear();
     state.request?.abort();
-    state.opened += 1;
-    if (!state.model) await loadModel();
+    state.next = null;
+    showStrip($("strip"), state.items, null, { choose: show, remove });
+    if (!state.about) await loadModel();
     while (camera.on) {
-      const file = await camera.frame();
+      const item = new Item(await camera.frame(), "camera");
       if (!camera.on) return;
-      const answer = await fetchPoses(file, {
-        heatmaps: chosenKeypoint() !== null,
-        minScore: Number($("min-score").value),
-      });
-      const overlays = await readHeatmaps(answer.persons);
-      const image = await createImageBitmap(file);
+      await item.estimate({ ...options(), flipTest: false });
+      await item.open();
       if (!camera.on) {
-        image.close();
+        item.close();
         return;
       }
       // Each image is shown with its own answer, so that the skeleton matches the person.
-      const same = state.image?.width === image.width && state.image?.height === image.height;
-      setImage(file, "camera", image);
-      Object.assign(state, { answer, overlays });
-      showProblem(null);
-      if (!same) layout();
-      refresh();
+      put(item);
     }
   } catch (error) {
-    if (state.camera === camera) showProblem(error);
+    if (state.camera === camera) showProblem(error, camera);
   } finally {
     if (state.camera === camera) {
       stopCamera();
-      if (camera.gone) showProblem(new Refused("cameraGone", ""));
+      if (camera.gone) notice.show(camera, new Refused("cameraGone"));
+      processNext();
     }
   }
 }
@@ -313,50 +304,28 @@ function stopCamera() {
 
 function showCamera() {
   const on = state.camera?.on ?? false;
-  $("boxes").inert = on;
+  $("boxes").inert = $("tools").inert = on;
   for (const button of document.querySelectorAll("[data-do=camera], [data-do=stop]")) {
     button.hidden = (button.dataset.do === "stop") !== on;
   }
 }
 
-// ---- saving -----------------------------------------------------------------------------------
-
-function save(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-}
-
-function saveJson() {
-  const threshold = Number($("threshold").value);
-  const persons = state.answer.persons.map(({ heatmaps, keypoints, ...person }) => ({
-    ...person,
-    keypoints: keypoints.map((point) => ({ ...point, present: point.score >= threshold })),
-  }));
-  const text = JSON.stringify({ ...state.answer, threshold, persons }, null, 1);
-  save(new Blob([text], { type: "application/json" }), `${state.name}.poses.json`);
-}
-
-/** The image in its own size, with everything drawn on it. */
-async function savePng() {
-  const { width, height } = state.image;
-  const large = new OffscreenCanvas(width, height);
-  render(large.getContext("2d"), { ...currentView(), marked: null }, 1);
-  save(await large.convertToBlob({ type: "image/png" }), `${state.name}.poses.png`);
-}
-
-// ---- events --------------------------------------------------------------------------------------
+// ---- events -----------------------------------------------------------------------------------
 
 const actions = {
   choose: () => $("file").click(),
   camera: runCamera,
   stop: stopCamera,
-  add: () => state.camera?.on || boxLayer.add(),
-  json: () => state.answer && saveJson(),
-  png: () => state.image && savePng(),
+  add: () => stage.boxLayer.add(),
+  undo: () => step((history) => history.undo()),
+  redo: () => step((history) => history.redo()),
+  detect: () => step((history) => history.push(null)),
+  json: () => saveJson([stage.item], threshold()),
+  jsonAll: () => saveJson(state.items, threshold()),
+  png: () => savePng(stage.item.name, { ...stage.view(), marked: null }),
   cancel: () => $("ask").close(),
+  card: () => state.about && $("card").showModal(),
+  cardClose: () => $("card").close(),
 };
 
 document.addEventListener("click", (event) => {
@@ -368,9 +337,17 @@ document.addEventListener("click", (event) => {
   }
 });
 
+document.addEventListener("keydown", (event) => {
+  if (!(event.ctrlKey || event.metaKey) || event.target.type === "password") return;
+  const key = event.key.toLowerCase();
+  const action = key === "y" || (key === "z" && event.shiftKey) ? "redo" : key === "z" ? "undo" : null;
+  if (!action) return;
+  event.preventDefault();
+  actions[action]();
+});
+
 $("file").addEventListener("change", () => {
-  const [file] = $("file").files;
-  open(file, file?.name);
+  addFiles([...$("file").files]);
   $("file").value = ""; // so that the same file can be chosen again
 });
 
@@ -386,44 +363,16 @@ document.addEventListener("dragleave", (event) => {
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   $("stage").classList.remove("over");
-  const [file] = event.dataTransfer.files;
-  open(file, file?.name);
+  addFiles([...event.dataTransfer.files]);
 });
-document.addEventListener("paste", (event) => {
-  const [file] = event.clipboardData.files;
-  if (file) open(file, "pasted");
-});
+document.addEventListener("paste", (event) => addFiles([...event.clipboardData.files]));
 
-$("threshold").addEventListener("input", () => {
-  $("threshold-value").textContent = Number($("threshold").value).toFixed(2);
-  refresh();
-});
-$("min-score").addEventListener("input", () => {
-  $("min-score-value").textContent = Number($("min-score").value).toFixed(2);
-});
-$("min-score").addEventListener("change", () => {
-  if (state.boxes === null) estimateAgain();
-});
-$("keypoint").addEventListener("change", () => {
-  showStrength();
-  if (chosenKeypoint() !== null && !state.overlays.length) estimateAgain();
-  else draw();
-});
-$("strength").addEventListener("input", () => {
-  showStrength();
-  draw();
-});
-$("flip-test").addEventListener("change", estimateAgain);
-for (const id of ["show-skeletons", "show-names"]) $(id).addEventListener("change", draw);
-$("show-boxes").addEventListener("change", () => {
-  $("boxes").hidden = !$("show-boxes").checked;
-});
-
-$("view").addEventListener("pointermove", point);
-$("view").addEventListener("pointerleave", () => {
-  state.marked = null;
-  $("tip").hidden = true;
-  draw();
+listenToPanel({
+  draw: () => stage.draw(),
+  refresh: () => stage.refresh(),
+  estimate: () => {
+    if (stage.item && !stage.item.answers(options())) estimateAgain();
+  },
 });
 
 $("ask-form").addEventListener("submit", async (event) => {
@@ -431,11 +380,21 @@ $("ask-form").addEventListener("submit", async (event) => {
   useToken($("token").value);
   $("token").value = "";
   $("ask").close();
-  if (state.file) estimateAgain();
+  notice.drop("server");
+  if (stage.item) estimateAgain();
   else await start();
 });
 
-new ResizeObserver(layout).observe($("stage"));
+async function start() {
+  try {
+    await loadModel();
+    processNext();
+  } catch (error) {
+    showProblem(error, null);
+  }
+}
+
 setLanguage(firstLanguage());
 updateWords();
 start();
+loadExamples().then(updateWords, () => {});

@@ -1,51 +1,40 @@
-// The list of persons: each keypoint with its name and score, for reading and for the keyboard.
+// The list of persons, the surest first: each keypoint with its name and confidence.
 
+import { make, makeTable } from "./dom.js";
 import { keypointName, t } from "./language.js";
 
 /** Fill `element`. `mark(person, keypoint)` is called with indices while a row has the pointer or
- * the focus, `mark(null)` afterwards. */
+ * the focus, `mark(person)` for the head of a person, `mark(null)` afterwards. */
 export function listPersons(element, persons, threshold, mark) {
-  const open = new Set([...element.querySelectorAll("details")].map((d, i) => (d.open ? i : -1)));
+  const open = new Set([...element.children].filter((d) => d.open).map((d) => d.dataset.person));
+  const focused = document.activeElement?.closest("#persons details")?.dataset.person;
   const lists = persons.map((person, index) => {
-    const details = document.createElement("details");
-    details.open = open.has(index);
-    const summary = document.createElement("summary");
-    summary.append(t("person", { n: index + 1 }), value(person.score));
-    const table = document.createElement("table");
-    const head = table.createTHead().insertRow();
-    for (const key of ["keypointColumn", "scoreColumn"]) {
-      const cell = document.createElement("th");
-      cell.scope = "col";
-      cell.textContent = t(key);
-      head.append(cell);
-    }
-    const body = table.createTBody();
-    person.keypoints.forEach((point, keypoint) => {
-      const row = body.insertRow();
-      row.className = point.score >= threshold ? "" : "absent";
+    const rows = person.keypoints.map((point) => [keypointName(point.name), confidence(point.score)]);
+    const table = makeTable([t("keypointColumn"), t("scoreColumn")], rows);
+    [...table.tBodies[0].rows].forEach((row, keypoint) => {
+      if (person.keypoints[keypoint].score < threshold) row.className = "absent";
       row.tabIndex = 0;
-      const name = document.createElement("th");
-      name.scope = "row";
-      name.textContent = keypointName(point.name);
-      const bar = document.createElement("meter");
-      bar.min = 0;
-      bar.max = 1;
-      bar.value = point.score;
-      bar.setAttribute("aria-hidden", "true");
-      row.append(name);
-      row.insertCell().append(bar, value(point.score));
-      for (const on of ["pointerenter", "focus"]) row.addEventListener(on, () => mark(index, keypoint));
-      for (const off of ["pointerleave", "blur"]) row.addEventListener(off, () => mark(null));
+      marks(row, () => mark(index, keypoint), () => mark(null));
     });
-    details.append(summary, table);
+    const summary = make("summary", {}, t("person", { n: index + 1 }), value(person.score));
+    marks(summary, () => mark(index), () => mark(null));
+    const details = make("details", { open: open.has(String(index)) }, summary, table);
+    details.dataset.person = String(index);
     return details;
   });
-  element.replaceChildren(...lists);
+  element.replaceChildren(...lists.toSorted((one, other) =>
+    persons[other.dataset.person].score - persons[one.dataset.person].score));
+  if (focused) element.querySelector(`[data-person="${focused}"] summary`)?.focus();
 }
 
-function value(score) {
-  const span = document.createElement("span");
-  span.className = "value";
-  span.textContent = score.toFixed(2);
-  return span;
+function marks(element, on, off) {
+  for (const kind of ["pointerenter", "focus"]) element.addEventListener(kind, on);
+  for (const kind of ["pointerleave", "blur"]) element.addEventListener(kind, off);
 }
+
+function confidence(score) {
+  const bar = make("meter", { min: 0, max: 1, value: score, "aria-hidden": "true" });
+  return make("span", {}, bar, value(score));
+}
+
+const value = (score) => make("span", { className: "value", textContent: score.toFixed(2) });
