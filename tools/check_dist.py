@@ -21,7 +21,19 @@ MOST_WHEEL_BYTES = 12_000_000
 IMAGE = ROOT / "examples" / "astronaut.jpg"
 
 # The package may contain code, its data, and the notices.
-_WHEEL_ENDINGS = {".py", ".typed", ".onnx", ".npz", ".json", ".css", ".js", ".html", ".svg", ".jpg"}
+_WHEEL_ENDINGS = {
+    ".py",
+    ".typed",
+    ".onnx",
+    ".npz",
+    ".json",
+    ".css",
+    ".js",
+    ".html",
+    ".svg",
+    ".jpg",
+    ".toml",
+}
 _NEVER = re.compile(r"(^|/)(__pycache__|\.venv[^/]*|runs|out|\.git|\.hypothesis)/|\.py[co]$|\.env$")
 
 

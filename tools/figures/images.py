@@ -11,28 +11,34 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hrpose import weights
-from hrpose.codec import Codec
+from hrpose.codec import Codec, sigma_for
 from hrpose.data.augmentation import Augmentation, half_body, photometric
 from hrpose.explain import figures
-from hrpose.explain.trace import PersonBox, Trace, trace
+from hrpose.explain.trace import Features, PersonBox, Trace, trace
 from hrpose.geometry import Crop, warp
 from hrpose.image import read_image
 from hrpose.session import open_session
-from hrpose.viz import grid, heatmap_sheet, overlay
+from hrpose.viz import LEFT, grid, heatmap_sheet, overlay
+from hrpose.viz.drawing import line
+from hrpose.viz.grids import BACKGROUND, write
 
-IMAGE = Path(__file__).resolve().parents[2] / "examples" / "astronaut.jpg"
-BOX = np.array([30.0, 20.0, 390.0, 490.0])
-# Head and shoulders: wider than high, so that squeezing it shows.
-WIDE_BOX = np.array([110.0, 20.0, 230.0, 190.0])
-SHOWN = ("nose", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_wrist")
+ROOT = Path(__file__).resolve().parents[2]
+IMAGE = ROOT / "examples" / "people" / "walking.jpg"
+BOX = np.array([262.0, 63.0, 200.0, 417.0])
+# One arm: wider than high, so that squeezing it shows.
+WIDE_BOX = np.array([250.0, 60.0, 230.0, 160.0])
+SHOWN = ("nose", "left_ear", "left_shoulder", "right_hip", "left_knee", "left_ankle")
 
 Pixels = NDArray[np.uint8]
+# The shipped weights.
+DEFAULT = "w16-small"
 
 
 def all_of_them() -> Iterator[tuple[str, bytes]]:
     """(file name, content) of every image."""
-    session = open_session(weights.find("w16-small"))
-    traced = trace(session, read_image(IMAGE), PersonBox(BOX), keypoint="nose")
+    found = weights.find(DEFAULT)
+    traced = trace(open_session(found), read_image(IMAGE), PersonBox(BOX), "nose", found)
+    assert traced.features is not None
     yield "crop.webp", _webp(_shrunk(figures.crop_on_image(traced), 560))
     yield "aspect.webp", _webp(_aspect(traced))
     yield "targets.webp", _webp(_targets(traced))
@@ -41,6 +47,9 @@ def all_of_them() -> Iterator[tuple[str, bytes]]:
     yield "flip.webp", _webp(_flip(traced))
     yield "pose.webp", _webp(_shrunk(figures.pose_on_image(traced, 0.3), 560))
     yield "augmentation.webp", _webp(_augmentation(traced))
+    yield "features.webp", _webp(_features(traced, traced.features), sharp=True)
+    elbow = replace(traced, keypoint=traced.metadata.skeleton.keypoints.index("left_elbow"))
+    yield "without.webp", _webp(_without(elbow, traced.features), sharp=True)
 
 
 def _aspect(traced: Trace) -> Pixels:
@@ -53,17 +62,20 @@ def _aspect(traced: Trace) -> Pixels:
         np.asarray(cv2.warpAffine(traced.image, squeezed, wh), np.uint8),
         warp(traced.image, kept),
     ]
-    return grid([_larger(tile, 2) for tile in tiles], ["squeezed into 128 x 192", "grown first"], 2)
+    factor = 384 / wh[1]
+    names = [f"squeezed into {wh[0]} x {wh[1]}", "grown first"]
+    return grid([_larger(tile, factor) for tile in tiles], names, 2)
 
 
 def _targets(traced: Trace) -> Pixels:
     """Target heatmaps of the paper's codec, for three of the estimated keypoints."""
     names = traced.metadata.skeleton.keypoints
-    chosen = [names.index(name) for name in ("nose", "left_ear", "left_shoulder")]
-    codec = Codec("gaussian", sigma=1.5)
+    chosen = [names.index(name) for name in ("nose", "left_shoulder", "left_knee")]
+    codec = Codec("gaussian", sigma=sigma_for(traced.metadata.input_wh))
     points = traced.in_crop[chosen]
     heatmaps, _ = codec.encode(points, np.ones(len(chosen)), traced.metadata.input_wh)
-    tiles = [overlay(traced.view, heatmap, traced.strides, 2) for heatmap in heatmaps]
+    tiles = [overlay(traced.view, heatmap, codec.strides(heatmap.shape[::-1]), _double(traced))
+             for heatmap in heatmaps]  # fmt: skip
     return grid(tiles, [names[index].replace("_", " ") for index in chosen], 3)
 
 
@@ -71,7 +83,7 @@ def _heatmaps(traced: Trace) -> Pixels:
     skeleton = traced.metadata.skeleton
     chosen = [skeleton.keypoints.index(name) for name in SHOWN]
     whole = heatmap_sheet(
-        traced.view, traced.merged, skeleton, traced.in_crop, traced.strides, 2, 1
+        traced.view, traced.merged, skeleton, traced.in_crop, traced.strides, _double(traced), 1
     )
     # A grid of one column, of which some tiles are chosen.
     tall = (whole.shape[0] - _gap(whole, len(skeleton))) // len(skeleton)
@@ -100,7 +112,7 @@ def _quarter(traced: Trace) -> Pixels:
 
 
 def _flip(traced: Trace) -> Pixels:
-    keypoint = traced.metadata.skeleton.keypoints.index("left_shoulder")
+    keypoint = traced.metadata.skeleton.keypoints.index("left_elbow")
     one = replace(traced, keypoint=keypoint)
     tiles = [
         figures.heat_tile(one, one.direct[keypoint]),
@@ -108,7 +120,7 @@ def _flip(traced: Trace) -> Pixels:
         figures.heat_tile(one, one.flipped_back[keypoint]),
         figures.heat_tile(one, one.merged[keypoint]),
     ]
-    labels = ["left shoulder", "right, in the mirror", "flipped back", "the mean"]
+    labels = ["left elbow", "right, in the mirror", "flipped back", "the mean"]
     return grid(tiles, labels, 4)
 
 
@@ -129,8 +141,61 @@ def _augmentation(traced: Trace) -> Pixels:
         ("half body", warp(image, half_body(crop, keypoints, traced.metadata.skeleton, a, True))),
         ("light, color", photometric(warp(image, crop), 1.0, np.random.default_rng(11))),
     ]
-    tiles = [_larger(tile, 1.5) for _, tile in shown]
+    factor = 288 / traced.metadata.input_wh[1]
+    tiles = [_larger(tile, factor) for _, tile in shown]
     return grid(tiles, [label for label, _ in shown], 4)
+
+
+def _double(traced: Trace) -> int:
+    """The enlargement of an input to about 400 pixels."""
+    return max(1, round(400 / traced.metadata.input_wh[1]))
+
+
+def _features(traced: Trace, features: Features) -> Pixels:
+    """The mean over the channels of every branch at every stage, with what flows between them."""
+    tall, step, row, top, left = 132, 168, 172, 40, 20
+    wide = round(tall * traced.metadata.input_wh[0] / traced.metadata.input_wh[1])
+    columns = [*features.columns, (traced.direct.max(axis=0, keepdims=True),)]
+    titles = ["stem", "stage 1", "stage 2", "stage 3", "stage 4", "sum", "heatmaps"]
+    size = (top + 4 * row, left * 2 + 6 * step + wide, 3)
+    canvas = np.full(size, BACKGROUND, np.uint8)
+    for column, (branches, title) in enumerate(zip(columns, titles, strict=True)):
+        x = left + column * step
+        write(canvas, (x, 10), title, 19, rim=None)
+        following = columns[column + 1] if column + 1 < len(columns) else ()
+        for branch, maps in enumerate(branches):
+            y = top + branch * row
+            for target in range(len(following)):
+                new = target >= len(branches)
+                if new and branch < len(branches) - 1:
+                    continue
+                start = (x + wide + 4.0, y + tall / 2)
+                end = (x + step - 4.0, top + target * row + tall / 2)
+                width = 3.0 if branch == target else 1.4
+                line(canvas, start, end, width, LEFT if new else (138, 146, 164))
+            tile = cv2.resize(
+                figures.feature_map(maps), (wide, tall), interpolation=cv2.INTER_NEAREST
+            )
+            canvas[y : y + tall, x : x + wide] = tile
+            channels, height, across = maps.shape
+            if not following:
+                channels = len(traced.direct)
+            words = f"{channels} x {height} x {across}"
+            write(canvas, (x, y + tall + 6), words, 15, (168, 176, 192), rim=None)
+    return canvas
+
+
+def _without(traced: Trace, features: Features) -> Pixels:
+    """The heatmap of the traced keypoint, and the same with each branch left out."""
+    tiles, labels = [], []
+    names = ["all branches", *(f"without 1/{4 * 2**branch}" for branch in range(4))]
+    for name, heatmaps in zip(names, (traced.direct, *features.without), strict=True):
+        heatmap = heatmaps[traced.keypoint]
+        squares = figures.feature_map(heatmap[None])
+        scale = max(1, round(264 / len(squares)))
+        tiles.append(squares.repeat(scale, axis=0).repeat(scale, axis=1))
+        labels.append(f"{name}: {heatmap.max():.2f}")
+    return grid(tiles, labels, 5)
 
 
 def _larger(image: Pixels, factor: float) -> Pixels:
