@@ -274,19 +274,24 @@ def test_a_real_image_with_the_embedded_weights(run: Run, tmp_path: Path) -> Non
     assert len(page.images) > 30
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=LANGUAGES)
+def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("explained")
     weights = find("w16-small")
     pixels = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
     box = PersonBox(np.array([5.0, 5, 50, 80]))
     traced = trace(open_session(weights, threads=1), pixels, box, weights=weights)
-    return write(traced, "<b>image</b>.jpg".replace("/", ""), folder)[0]
+    return write(traced, "<b>image</b>.jpg".replace("/", ""), folder, language=request.param)[0]
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [1200, 360])
+@pytest.mark.parametrize("width", [1400, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_shows_in_a_browser(browser: Any, page: Path, width: int, scheme: str) -> None:
     with opened(browser, page, width, scheme) as view:
         assert view.locator("section").count() == 11
+        # Answers are folded, and open without a script.
+        answers = view.locator("details")
+        assert not answers.first.locator("p").first.is_visible()
+        answers.first.locator("summary").click()
+        assert answers.first.locator("p").first.is_visible()
