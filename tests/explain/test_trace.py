@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -150,6 +151,31 @@ def test_features_of_eight_bits_are_nearly_the_same(tmp_path: Path) -> None:
     assert both[1] is not None
     for one, other in zip(both[0].without, both[1].without, strict=True):
         assert np.abs(one - other).max() < 0.1
+
+
+def test_features_of_weights_stored_as_float16(tmp_path: Path) -> None:
+    path = weights.find("w16-small")
+    metadata = metadata_of(path, Metadata)
+    model = onnx.load(path)
+    stored = {}
+    for entry in model.graph.initializer:
+        if entry.data_type == onnx.TensorProto.FLOAT and ".weight" in entry.name:
+            half = onnx.numpy_helper.to_array(entry).astype(np.float16)
+            stored[entry.name] = entry.name + ".half"
+            entry.CopyFrom(onnx.numpy_helper.from_array(half, entry.name + ".half"))
+    casts = [onnx.helper.make_node("Cast", [half], [name], to=onnx.TensorProto.FLOAT)
+             for name, half in stored.items()]  # fmt: skip
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, tmp_path / "half.onnx")
+    width, height = metadata.input_wh
+    view = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    whole, half = (features(file, metadata, view) for file in (path, tmp_path / "half.onnx"))
+    assert whole is not None
+    assert half is not None
+    for one, other in zip(whole.without, half.without, strict=True):
+        assert np.abs(one - other).max() < 0.02
 
 
 def test_another_network_has_no_features(tmp_path: Path) -> None:

@@ -239,8 +239,7 @@ class _Graph:
             # Weights of fewer bits are converted first.
             while name in self._by_output:
                 name = self._by_output[name].inputs[0]
-            name = name.removeprefix("network.").removesuffix("_quantized")
-            self._convolutions[name.removesuffix(".weight")] = node
+            self._convolutions[name.removeprefix("network.").partition(".weight")[0]] = node
 
     def node_of(self, convolution: str) -> _Node:
         """The node of a convolution, by its name in the state dict. KeyError if there is none."""
