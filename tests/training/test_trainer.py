@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,17 @@ def test_two_trainings_into_one_folder_are_refused(
         fit(Scripted([0.5]), Data(), training, tmp_path, monitor="val/score")
     fit(Scripted([0.5]), Data(), training, tmp_path, monitor="val/score")
     assert not (tmp_path / ".lock").exists()
+
+
+def test_what_computes_and_its_speed_are_reported_once(tmp_path: Path) -> None:
+    lines: list[str] = []
+    for precision, epochs in (("32", 3), ("bf16", 1)):
+        training = Training(epochs=epochs, batch_size=2, precision=precision, ema_decay=None)
+        module, out = Scripted([0.5] * epochs), tmp_path / precision
+        fit(module, Data(), training, out, monitor="val/score", report=lines.append)
+    assert len(lines) == 2
+    for line, precision in zip(lines, ("fp32", "bf16"), strict=True):
+        assert re.fullmatch(rf"PyTorch on \w+(:0)?, {precision}, eager: \d+\.\d samples/s", line)
 
 
 class Recorded:

@@ -152,6 +152,7 @@ def train(
         new_validation=record.new_validation,
         processes=processes,
         sync_batchnorm=recipe.training.sync_batchnorm,
+        report=lambda text: report(Finding("note", text)),
     )
     path = out / f"{recipe.name}.safetensors"
     if processes.first:

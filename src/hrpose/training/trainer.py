@@ -7,10 +7,11 @@ import re
 import shutil
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal
 
 import lightning as L
@@ -39,6 +40,8 @@ from hrpose.training.checkpointing import (
 from hrpose.training.data_module import LOADER_TIMEOUT_SECONDS, SHARED_MEMORY
 from hrpose.training.distributed import SINGLE, Processes, SyncBatchNorm, SyncStatistics
 from hrpose.training.recipe import AnyTraining
+
+_log = logging.getLogger("hrpose")
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PROCESS_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
@@ -154,12 +157,14 @@ def fit(
     processes: Processes = SINGLE,
     sync_batchnorm: bool = True,
     new_validation: bool = False,
+    report: Callable[[str], None] = _log.info,
 ) -> Path:
     """Train, validate every `every_epochs`, and return the checkpoint with the best `monitor`.
 
     With `sync_batchnorm` several `processes` normalize over the full batch, as one does. Where a
     training is resumed with a `new_validation`, the best metric so far does not count.
-    `out/checkpoints` has the last checkpoints and the best, `out` the logs. SIGTERM and Ctrl-C end
+    `out/checkpoints` has the last checkpoints and the best, `out` the logs; `report` is called with
+    the precision, the engine and the speed after the first epoch. SIGTERM and Ctrl-C end
     the training after the step is saved, in SystemExit(143) and (130). Raises UserError for
     failures of `known_failure`.
     """
@@ -176,7 +181,8 @@ def fit(
     )
     best.starts_anew = new_validation
     last = LastCheckpoints(folder, training.keep_checkpoints, training.checkpoint_every_steps)
-    callbacks: list[Callback] = [ResumeInEpoch(), StopAtNonFiniteLoss(out), best]
+    speed = Speed(training, report if processes.first else lambda _: None)
+    callbacks: list[Callback] = [ResumeInEpoch(), StopAtNonFiniteLoss(out), speed, best]
     if training.early_stopping is not None:
         stopping = Patience(
             monitor, mode=mode, patience=training.early_stopping, check_on_train_epoch_end=False
@@ -276,6 +282,32 @@ class Patience(EarlyStopping):
         """As Lightning's, without the patience; nothing where it `starts_anew`."""
         if not self.starts_anew:
             super().load_state_dict({**state_dict, "patience": self.patience})
+
+
+class Speed(Callback):
+    """Reports what computes, and the samples of each second of training, after the first epoch.
+
+    Its first step does not count: it compiles, and waits for workers.
+    """
+
+    def __init__(self, training: AnyTraining, report: Callable[[str], None]) -> None:
+        self._training, self._report = training, report
+        self._done = False
+        self._steps, self._start, self._end = -1, 0.0, 0.0
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self._steps, self._end = self._steps + 1, perf_counter()
+        self._start = self._start or self._end
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._done or self._steps < 1:
+            return
+        self._done = True
+        speed = self._steps * self._training.batch_size / (self._end - self._start)
+        precision = {"32-true": "fp32", "bf16-mixed": "bf16"}.get(trainer.precision, "fp16")
+        compiled = "eager" if self._training.compile_mode is None else "compiled"
+        engine = f"PyTorch on {pl_module.device}, {precision}, {compiled}"
+        self._report(f"{engine}: {speed:.1f} samples/s")
 
 
 @contextmanager

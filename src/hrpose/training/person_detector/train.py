@@ -117,6 +117,7 @@ def train(
         monitor="val/AP_tall",
         resume_from=last,
         new_validation=record.new_validation,
+        report=lambda text: report(Finding("note", text)),
     )
     path = out / f"{recipe.name}.safetensors"
     return write_weights(best, recipe, datamodule, metadata, path)
