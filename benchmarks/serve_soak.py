@@ -1,9 +1,10 @@
 """`python -m benchmarks.serve_soak`: a real server at saturation, with injected faults; SOAK.md.
 
 Clients send requests without a pause; others disconnect in the middle, leave before their answer,
-send slowly, do not read answers, or do not speak HTTP. In the server, batches of the two network
-threads fail, threads are ended, memory runs out, and the clock jumps by a day. Finally it gets
-SIGTERM, under load. Every good image has a distinct answer, computed beforehand.
+send slowly, do not read answers, do not speak HTTP, offer HTTP/2, send hundreds of requests at
+once, break a chunk, close their side, or come from another site. In the server, batches of the two
+network threads fail, threads are ended, memory runs out, and the clock jumps by a day. Finally it
+gets SIGTERM, under load. Every good image has a distinct answer, computed beforehand.
 """
 
 import collections
@@ -16,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -117,7 +119,7 @@ def disturb(url: str, image: bytes, seed: int, until: float) -> int:
             socket.create_connection((place.hostname or "", place.port or 80), 5) as connection,
         ):
             count += 1
-            match rng.integers(5):
+            match rng.integers(10):
                 case 0:  # disconnects in the middle
                     connection.sendall(head + image[: int(rng.integers(len(image)))])
                 case 1:  # leaves before its answer
@@ -133,8 +135,28 @@ def disturb(url: str, image: bytes, seed: int, until: float) -> int:
                         connection.sendall(
                             b"GET /page/main.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20
                         )
-                case _:  # sends no HTTP
+                case 4:  # sends no HTTP
                     connection.sendall(rng.bytes(500))
+                case 5:  # offers HTTP/2
+                    offer = b"Upgrade: h2c\r\nConnection: Upgrade\r\n\r\n"
+                    connection.sendall(head.removesuffix(b"\r\n") + offer + image)
+                    connection.recv(65536)
+                case 6:  # sends hundreds of requests at once
+                    connection.settimeout(2)
+                    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 500)
+                    while connection.recv(65536):
+                        pass
+                case 7:  # breaks a chunk
+                    broken = head.replace(b"Content-Length", b"Transfer-Encoding: chunked\r\nX")
+                    connection.sendall(broken + b"5\r\nabcdeX")
+                    connection.recv(65536)
+                case 8:  # closes its side
+                    connection.sendall(head + image)
+                    connection.shutdown(socket.SHUT_WR)
+                    connection.recv(65536)
+                case _:  # comes from another site
+                    connection.sendall(head.replace(b"Host: localhost", b"Host: a.example") + image)
+                    connection.recv(65536)
         time.sleep(0.02)
     return count
 
@@ -167,6 +189,8 @@ def main() -> int:
     parts = [list(range(given.clients))[i::PROCESSES] for i in range(PROCESSES)]
     with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
         pool.map(time.sleep, [1] * PROCESSES)  # until each has started
+        with urllib.request.urlopen(f"{url}/v1/models") as answer:
+            engine = json.load(answer)["models"][0]["engine"]
         until = time.time() + given.seconds
         work = pool.starmap_async(several, [(url, goods, bads, seeds, until) for seeds in parts])
         while time.time() < until - LAST_SECONDS:
@@ -185,6 +209,7 @@ def main() -> int:
     clients = f"{given.clients} and {PROCESSES} misbehaving"
     measurements = {
         "weights, clients, seconds": f"{Path(given.weights).stem}, {clients}, {given.seconds:g}",
+        "engine": engine,
         "good requests by status": f"{dict(sorted(good.items()))}",
         "bad requests by status": f"{dict(sorted(bad.items()))}",
         "wrong answers, lost answers (SIGTERM included)": f"{wrong}, {lost}",

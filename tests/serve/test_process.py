@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -204,6 +205,23 @@ def test_odd_requests_are_answered_at_once(running: Process, data: bytes, status
     assert all(json.loads(body) for _, body in answers)
     assert 200 not in [status for status, _ in answers[1:]]  # no second request in the first
     assert time.monotonic() - start < 3
+
+
+def in_chunks(data: bytes, size: int) -> bytes:
+    parts = (data[i : i + size] for i in range(0, len(data), size))
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+def test_tiny_chunks_do_not_keep_the_server_from_others(running: Process) -> None:
+    last = CHUNKED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    ((status, body),) = exchange(running, last + in_chunks(image_of(5, "BMP"), 128))
+    assert (status, number_in(json.loads(body))) == (200, 5)
+    ((status, body),) = exchange(running, last + in_chunks(image_of(5), 1))
+    assert (status, number_in(json.loads(body))) == (200, 5)  # they are few
+    with connect(running) as connection:
+        with suppress(ConnectionError):
+            connection.sendall(last + in_chunks(bytes(50_000), 2))
+        assert b" 400 " in connection.recv(65536)
 
 
 def test_a_client_may_close_its_side_before_the_answer(running: Process) -> None:

@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import h11
 import uvicorn
@@ -29,12 +30,30 @@ from hrpose.session import Session
 HEAD_SECONDS = 10
 # For a client to read what was sent, from when its buffers are full.
 WRITE_SECONDS = 30
+# Of a body in chunks, on average; so many tiny ones are accepted.
+CHUNK_BYTES = 128
+TINY_CHUNKS = 1_000
 # Open connections in all. Most systems allow a process 1,024 files.
 CONNECTIONS = 800
 # A stopping server keeps idle connections this long: a request may be on its way.
 GRACE_SECONDS = 0.5
 # How long a stopping server waits for requests in progress.
 STOP_SECONDS = 90
+
+
+class Parser(h11.Connection):
+    """h11, without bodies of very many tiny chunks: each takes the time of a large one."""
+
+    _credit: float = TINY_CHUNKS
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        event = super().next_event()
+        if isinstance(event, h11.Data):
+            earned = len(event.data) / CHUNK_BYTES
+            self._credit = min(self._credit + earned, TINY_CHUNKS) - event.chunk_start
+            if self._credit < 0:
+                raise h11.RemoteProtocolError("too many tiny chunks")
+        return event
 
 
 class Connection(H11Protocol):
@@ -46,6 +65,10 @@ class Connection(H11Protocol):
 
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.conn = Parser(h11.SERVER, HEAD_BYTES)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -203,7 +226,6 @@ def _run(app: ASGIApp, listener: socket.socket) -> None:
         http=Connection,
         ws="none",
         lifespan="off",
-        h11_max_incomplete_event_size=HEAD_BYTES,
         access_log=False,
         server_header=False,
         proxy_headers=False,
