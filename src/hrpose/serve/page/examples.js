@@ -2,7 +2,7 @@
 
 import { make } from "./dom.js";
 import { inLanguage, t } from "./language.js";
-import { fetchJson } from "./server.js";
+import { fetchFile, fetchJson } from "./server.js";
 
 const FOLDER = "/page/examples/";
 let examples = [];
@@ -12,8 +12,9 @@ export async function loadExamples() {
   examples = await fetchJson(`${FOLDER}examples.json`);
 }
 
-/** Fill `element` with a button for each; `open(file)` is called with the one that was clicked. */
-export function showExamples(element, open) {
+/** Fill `element` with a button for each; `open(file)` is called with the one that was clicked, or
+ * `fail(error, name)`. */
+export function showExamples(element, { open, fail }) {
   element.replaceChildren(...examples.map(({ file, title, source, license }) => {
     const words = { title: inLanguage(title), source, license: inLanguage(license) };
     const button = make("button", { type: "button", title: t("exampleOf", words) },
@@ -21,8 +22,12 @@ export function showExamples(element, open) {
       make("span", { textContent: words.title }),
       make("small", { textContent: `${words.license} · ${source}` }));
     button.addEventListener("click", async () => {
-      const blob = await (await fetch(FOLDER + file)).blob();
-      await open(new File([blob], file, { type: blob.type }));
+      try {
+        const blob = await fetchFile(FOLDER + file);
+        await open(new File([blob], file, { type: blob.type }));
+      } catch (error) {
+        fail(error, file);
+      }
     });
     return make("li", {}, button);
   }));

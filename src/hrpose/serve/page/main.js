@@ -240,7 +240,10 @@ function updateWords() {
     showCard($("card-title"), $("card-list"), state.about);
     offerHeatmaps(model.keypoints);
   }
-  showExamples($("examples"), (file) => addFiles([file]));
+  showExamples($("examples"), {
+    open: (file) => addFiles([file]),
+    fail: (error, name) => notice.show("server", error, name),
+  });
   updateStrip();
   notice.update();
   stage.refresh();
@@ -305,6 +308,7 @@ function stopCamera() {
 function showCamera() {
   const on = state.camera?.on ?? false;
   $("boxes").inert = $("tools").inert = on;
+  $("summary").ariaLive = on ? "off" : "polite"; // a screen reader would not come to an end
   for (const button of document.querySelectorAll("[data-do=camera], [data-do=stop]")) {
     button.hidden = (button.dataset.do === "stop") !== on;
   }

@@ -27,6 +27,11 @@ export async function fetchJson(path) {
   return await send(path);
 }
 
+/** Any file of the server. */
+export async function fetchFile(path) {
+  return await send(path, {}, "blob");
+}
+
 /** The poses in an image; without `boxes` the server's detector finds the persons. */
 export async function fetchPoses(image, { boxes = null, heatmaps = false, flipTest = false, minScore = null, signal }) {
   const form = new FormData();
@@ -48,7 +53,7 @@ export async function fetchPoses(image, { boxes = null, heatmaps = false, flipTe
   }
 }
 
-async function send(path, request = {}) {
+async function send(path, request = {}, kind = "json") {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   let answer;
   try {
@@ -57,7 +62,7 @@ async function send(path, request = {}) {
     if (error.name === "AbortError") throw error;
     throw new Refused("noServer");
   }
-  if (answer.ok) return await answer.json();
+  if (answer.ok) return await answer[kind]();
   let problem = {};
   try {
     problem = await answer.json();
