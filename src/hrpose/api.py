@@ -285,14 +285,17 @@ def evaluate(
     )
 
 
-def export(name_or_file: str | Path, out: str | Path) -> ExportReport | DetectorReport:
+def export(
+    name_or_file: str | Path, out: str | Path, *, half: bool = False
+) -> ExportReport | DetectorReport:
     """Export trained weights to ONNX, after a comparison with PyTorch. Needs `hrpose[train]`.
 
     `name_or_file` is a .safetensors or .ckpt file of a pose network, a person detector's
-    .safetensors, or a name that `load` accepts; `out` ends with `.onnx`. Raises UserError, and
-    writes nothing, where the weights cannot be read or ONNX Runtime's results differ from PyTorch's
-    by more than the report's bounds.
+    .safetensors, or a name that `load` accepts; `out` ends with `.onnx`. `half` stores the weights
+    of a pose network as float16, as those of detectors always are: half the size, computed in
+    float32. Raises UserError, and writes nothing, where the weights cannot be read or ONNX
+    Runtime's results differ from PyTorch's by more than the report's bounds.
     """
     from hrpose.models.export import export
 
-    return export(find(name_or_file), Path(out))
+    return export(find(name_or_file), Path(out), half)

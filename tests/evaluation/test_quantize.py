@@ -15,6 +15,7 @@ from hrpose.evaluation import quantize as quantize_module
 from hrpose.evaluation.quantize import quantize
 from hrpose.io import read_texts
 from hrpose.metrics.oks import keypoint_similarities, oks
+from hrpose.models.export import halved
 from hrpose.session import OnnxSession
 from hrpose.synthetic import write_dataset
 from refusals import refused
@@ -64,6 +65,16 @@ def test_the_command_writes_a_smaller_file_with_nearly_the_same_heatmaps(
     assert not any(key.startswith("onnx.") for key in read_texts(out))
     kinds = [node.op_type for node in onnx.load(out).graph.node]
     assert kinds.count("QuantizeLinear") > 40
+
+
+def test_float16_weights_are_made_float32(tmp_path: Path) -> None:
+    original, half = weights.find("w16-small"), tmp_path / "half.onnx"
+    half.write_bytes(halved(onnx.load(original)).SerializeToString())
+    found = quantize_module._in_float32(half).graph
+    assert all(entry.data_type != onnx.TensorProto.FLOAT16 for entry in found.initializer)
+    assert [node.name for node in found.node] == [
+        node.name for node in onnx.load(original).graph.node
+    ]
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ import hrpose
 from hrpose.cli.main import app
 from hrpose.codec import Codec
 from hrpose.detection.person_detector import PersonDetector
-from hrpose.metadata import DetectorMetadata, Metadata
+from hrpose.metadata import DetectorMetadata, Metadata, metadata_of
 from hrpose.models import HRNet, checkpoint
 from hrpose.models import export as export_module
 from hrpose.models.export import (
@@ -74,6 +74,34 @@ def test_the_taylor_step_is_exported_too(weights: Path, tmp_path: Path, name: st
     checkpoint.save(origin, network, replace(metadata, codec=Codec(name, 1.5)))
     report = export_pose(origin, tmp_path / f"{name}.onnx")
     assert report.keypoint_difference <= export_module.KEYPOINT_TOLERANCE
+
+
+def test_float16_weights_are_half_as_large_and_give_nearly_the_same(
+    weights: Path, report: ExportReport, session: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "h.onnx"
+    ran = CliRunner().invoke(app, ["export", str(weights), "--out", str(path), "--half"])
+    assert ran.exit_code == 0, ran.output
+    assert "float16" in ran.output
+    assert path.stat().st_size < 0.55 * report.path.stat().st_size
+    crops = np.stack([golden_rules.image(seed, 96, 64) for seed in range(3)])
+    expected, found = (
+        each.run(["heatmaps", "keypoints"], {"crops": crops})
+        for each in (session, ort.InferenceSession(path))
+    )
+    assert np.abs(found[0] - expected[0]).max() <= 0.05 * float(expected[0].std())
+    assert not np.array_equal(found[0], expected[0])
+    assert np.median(np.abs(found[1] - expected[1])) < 0.05
+    assert metadata_of(path, Metadata) == METADATA
+
+
+def test_too_coarse_float16_weights_are_not_written(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_module, "HALF_HEATMAP_TOLERANCE", 1e-9)
+    with refused("export-differs", "float16"):
+        export_pose(weights, tmp_path / "w.onnx", half=True)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])

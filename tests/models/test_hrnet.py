@@ -21,7 +21,9 @@ def network_by_rule(name: str, num_keypoints: int) -> HRNet:
     return network
 
 
-@pytest.mark.parametrize(("name", "millions"), [("w32", 28.5), ("w48", 63.6), ("w16-small", 1.3)])
+@pytest.mark.parametrize(
+    ("name", "millions"), [("w32", 28.5), ("w48", 63.6), ("w16-small", 1.3), ("w32-small", 4.8)]
+)
 def test_number_of_parameters(name: str, millions: float) -> None:
     network = HRNet.from_name(name)
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
@@ -52,7 +54,9 @@ def test_every_weight_learns() -> None:
 
 
 def test_an_unknown_network_names_those_that_exist() -> None:
-    with pytest.raises(ValueError, match="expected one of w32, w48, w16-small, found 'w64'"):
+    with pytest.raises(
+        ValueError, match="expected one of w32, w48, w16-small, w32-small, found 'w64'"
+    ):
         HRNet.from_name("w64")
 
 
@@ -69,6 +73,7 @@ KNOWN = [
     ("w48", (192, 256), 63.6, 15.7),
     ("w48", (288, 384), 63.6, 35.3),
     ("w16-small", (192, 256), 1.3, 0.6),
+    ("w32-small", (192, 256), 4.8, 1.5),
 ]
 
 

@@ -2,22 +2,15 @@
 
 from pathlib import Path
 
-import pytest
 import torch
 from tools.distillation import checkpoint as small
 from tools.distillation.data import _splits
 from tools.distillation.expand import expand
-from tools.distillation.network import W32_SMALL
 from tools.distillation.recipe import read_recipe
 
-from hrpose.models import NETWORKS, HRNet, checkpoint
+from hrpose.models import HRNet, checkpoint
 
 RECIPE = Path(__file__).parents[2] / "docs" / "models" / "history" / "w32-small-distilled.yaml"
-
-
-@pytest.fixture(autouse=True)
-def w32_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(NETWORKS, W32_SMALL.name, W32_SMALL)
 
 
 def test_a_small_checkpoint_has_weights_moments_and_counters(tmp_path: Path) -> None:

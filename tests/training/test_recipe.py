@@ -150,7 +150,7 @@ def test_the_last_override_counts(minimal: Path) -> None:
         ("optimizer.lr=.inf", "optimizer.lr: Input should be"),
         ("optimizer.name=sgd", "optimizer.name: Input should be 'adam' or 'adamw', found 'sgd'"),
         ("augmentation.flip_probability=2", "augmentation.flip_probability: Input should be"),
-        ("network=w64", "network: expected one of w32, w48, w16-small, found 'w64'"),
+        ("network=w64", "network: expected one of w32, w48, w16-small, w32-small, found 'w64'"),
         (
             "input_wh=[190, 250]",
             "input_wh: expected multiples of 32, as the coarsest branch needs, found [190, 250]; "

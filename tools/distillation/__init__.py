@@ -5,5 +5,5 @@ how to resume it.
 2. `python -m tools.distillation.teacher`: the teacher's keypoints, with OpenVINO (`teacher.py`);
 3. `python -m tools.distillation.expand`: initial weights from w16-small (`expand.py`);
 4. `python -m tools.distillation.train`: the training (`train.py`, `samples.py`, `recipe.py`);
-5. `python -m tools.distillation evaluate ...`: the hrpose command line with w32-small.
+5. `python -m tools.distillation.release`: the ONNX file that ships (`release.py`).
 """

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from hrpose.models import HRNet, checkpoint
-from tools.distillation.network import W32_SMALL, register
 
 
 def expand(narrow: HRNet, name: str, generator: torch.Generator) -> HRNet:
@@ -53,10 +52,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Widen a network.")
     parser.add_argument("weights", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--network", default=W32_SMALL.name)
+    parser.add_argument("--network", default="w32-small")
     parser.add_argument("--seed", type=int, default=25)
     given = parser.parse_args()
-    register()
     narrow, metadata = checkpoint.load(given.weights)
     generator = torch.Generator().manual_seed(given.seed)
     wide = expand(narrow.eval(), given.network, generator)

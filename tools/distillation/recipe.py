@@ -10,7 +10,6 @@ from hrpose.codec import Codec
 from hrpose.metadata import Metadata
 from hrpose.training.recipe import CodecPart
 from hrpose.yaml_file import Part, load_as
-from tools.distillation.network import register
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -92,9 +91,8 @@ class Recipe(Part):
 
 
 def read_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Read a recipe, which may name w32-small, and apply overrides such as `optimizer.lr=5e-4`.
+    """Read a recipe and apply overrides such as `optimizer.lr=5e-4`.
 
     Raises UserError, naming what is wrong with it.
     """
-    register()
     return load_as(path, overrides, Recipe)

@@ -196,12 +196,15 @@ def export(
         ),
     ],
     out: NewFile,
+    half: Annotated[
+        bool, typer.Option("--half", help="Store the weights as float16: half the size.")
+    ] = False,
 ) -> None:
     """Export weights to ONNX; the result is compared with PyTorch before it is written."""
     from hrpose.api import export
     from hrpose.models.export import DetectorReport
 
-    report = export(weights, out)
+    report = export(weights, out, half=half)
     if isinstance(report, DetectorReport):
         conclude(difference=report.difference, keypoint_difference=None, files=[report.path])
         say(
@@ -214,10 +217,15 @@ def export(
         keypoint_difference=report.keypoint_difference,
         files=[report.path],
     )
+    rounded = (
+        f"; with weights rounded to float16, heatmaps within {report.half_difference:.1e}"
+        if report.half_difference is not None
+        else ""
+    )
     say(
         f"wrote {report.path}: heatmaps equal to PyTorch's within "
         f"{report.heatmap_difference:.1e} standard deviations, keypoints within "
-        f"{report.keypoint_difference:.1e} px, on {report.crops} crops"
+        f"{report.keypoint_difference:.1e} px, on {report.crops} crops{rounded}"
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.images import ImageFiles
@@ -21,7 +22,7 @@ from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.predictions import ground_truth, predict, ranked_results
 from hrpose.geometry import warp
 from hrpose.io import with_texts, write_atomically
-from hrpose.metadata import Metadata, metadata_of, write_with_metadata
+from hrpose.metadata import CHECKSUM_KEY, Metadata, metadata_of, write_with_metadata
 from hrpose.metrics.coco import KeypointScores, evaluate_keypoints
 from hrpose.metrics.oks import keypoint_similarities
 from hrpose.session import open_session
@@ -164,6 +165,23 @@ def measure(
     return Measured(evaluate_keypoints(annotations, results, table.skeleton.sigmas), mean)
 
 
+def _in_float32(weights: Path) -> onnx.ModelProto:
+    """The model, with float16 weights made float32: the quantizer wants those."""
+    model = onnx.load(weights)
+    stored = {entry.name: entry for entry in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        entry = stored.get(node.input[0]) if node.op_type == "Cast" else None
+        if entry is not None and entry.data_type == onnx.TensorProto.FLOAT16:
+            wide = numpy_helper.to_array(entry).astype(np.float32)
+            entry.CopyFrom(numpy_helper.from_array(wide, node.output[0]))
+        else:
+            nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
 def _quantize(weights: Path, out: Path, crops: list[NDArray[np.uint8]]) -> None:
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -190,7 +208,9 @@ def _quantize(weights: Path, out: Path, crops: list[NDArray[np.uint8]]) -> None:
         )
     # The quantizer asks for a preparation that the exporter has done; this text says so.
     ready = out.with_name("ready.onnx")
-    ready.write_bytes(with_texts(weights, weights.read_bytes(), {_PREPARED: "onnxruntime.quant"}))
+    content = _in_float32(weights).SerializeToString()
+    texts = {_PREPARED: "onnxruntime.quant", CHECKSUM_KEY: None}
+    ready.write_bytes(with_texts(ready, content, texts))
     quantize_static(
         ready,
         out,

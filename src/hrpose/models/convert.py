@@ -272,7 +272,8 @@ def _recognize(
 ) -> tuple[str, dict[str, tuple[int, ...]]]:
     """The network's name and the shapes of its state dict.
 
-    Networks are recognized by the width of the finest branch, and by the number of keypoints.
+    Networks are recognized by the width of the finest branch and by the names of their weights; the
+    head says the number of keypoints.
     """
     finest = state.get("stage4.0.branches.0.0.conv1.weight")
     if finest is None or finest.ndim != 4:
@@ -281,8 +282,8 @@ def _recognize(
             f"{path}: expected the weights of an HRNet, found {some} ...", code="weights-unsuitable"
         )
     width = finest.shape[0]
-    name = next((n for n, spec in NETWORKS.items() if spec.stage4.widths[0] == width), None)
-    if name is None:
+    alike = [n for n, spec in NETWORKS.items() if spec.stage4.widths[0] == width]
+    if not alike:
         known = ", ".join(f"{n} ({spec.stage4.widths[0]})" for n, spec in NETWORKS.items())
         raise UserError(
             f"{path}: expected a network of the widths {known}, found an HRNet of width {width}",
@@ -290,7 +291,9 @@ def _recognize(
         )
     head = state.get(f"{HEAD}weight")
     k = 1 if head is None or head.ndim == 0 else max(head.shape[0], 1)
-    expected = state_shapes(NETWORKS[name], k)
+    shapes = {name: state_shapes(NETWORKS[name], k) for name in alike}
+    name = min(alike, key=lambda n: len(shapes[n].keys() ^ state.keys()))
+    expected = shapes[name]
     if head is None and f"{HEAD}bias" not in state:
         expected = {key: shape for key, shape in expected.items() if not _is_head(key)}
     return name, expected

@@ -4,7 +4,7 @@ import json
 import logging
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from hrpose.detection.person_detector import read_maps
 from hrpose.errors import UserError
 from hrpose.metadata import (
+    CHECKSUM_KEY,
     FOLDED_KEY,
     DetectorMetadata,
     Metadata,
@@ -96,6 +97,9 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes = [*casts, *half.graph.node]
     del half.graph.node[:]
     half.graph.node.extend(nodes)
+    texts = {text.key: text.value for text in half.metadata_props if text.key != CHECKSUM_KEY}
+    del half.metadata_props[:]
+    helper.set_model_props(half, texts)
     onnx.checker.check_model(half)
     return half
 
@@ -115,6 +119,8 @@ def smooth_images(batch: int, height: int, width: int) -> Tensor:
 TOLERANCE = 1e-4
 # In crop pixels. The quarter offset is exact; a Taylor step divides small numbers of float32.
 KEYPOINT_TOLERANCE = 1e-3
+# Of heatmaps once the weights are rounded to float16, on these images; peaks are ten and more high.
+HALF_HEATMAP_TOLERANCE = 3e-1
 
 
 class CropsToKeypoints(nn.Module):
@@ -139,20 +145,23 @@ class ExportReport:
     """An exported pose model and its greatest differences from PyTorch.
 
     Of a heatmap's value in standard deviations of the heatmaps, and of a keypoint (x and y in crop
-    pixels, and its score), on so many `crops`.
+    pixels, and its score), on so many `crops`. `half_difference` is that of heatmaps after the
+    weights were rounded to float16, None where they were not.
     """
 
     path: Path
     heatmap_difference: float
     keypoint_difference: float
     crops: int
+    half_difference: float | None = None
 
 
-def export_pose(weights: Path, out: Path) -> ExportReport:
+def export_pose(weights: Path, out: Path, half: bool = False) -> ExportReport:
     """Write `weights` (.safetensors or .ckpt) as ONNX, proven equal to PyTorch first.
 
     Input `crops`: uint8 RGB (batch, h, w, 3), any batch size. Outputs `heatmaps` and `keypoints`.
-    Raises UserError, and writes nothing, where ONNX Runtime's results differ from PyTorch's.
+    `half` then rounds the weights to float16, in which they are stored, and compares again. Raises
+    UserError, and writes nothing, where ONNX Runtime's results differ from PyTorch's.
     """
     if out.suffix != ".onnx":
         raise UserError(f"{out}: expected a name that ends with .onnx", code="option-invalid")
@@ -179,6 +188,17 @@ def export_pose(weights: Path, out: Path) -> ExportReport:
             "nothing was written",
             code="export-differs",
         )
+    if half:
+        content = halved(graph).SerializeToString()
+        rounded = _compare(model, metadata, content, out)
+        report = replace(report, half_difference=rounded.heatmap_difference)
+        if not rounded.heatmap_difference <= HALF_HEATMAP_TOLERANCE:
+            raise UserError(
+                f"{weights}: with float16 weights the heatmaps differ by "
+                f"{rounded.heatmap_difference:.1e} standard deviations (at most "
+                f"{HALF_HEATMAP_TOLERANCE:.0e} expected); nothing was written",
+                code="export-differs",
+            )
     write_with_metadata(out, content, metadata)
     return report
 
@@ -297,10 +317,11 @@ def _difference(model: ImagesToMaps, content: bytes, side: int) -> float:
     return float(np.max(differences))
 
 
-def export(weights: Path, out: Path) -> ExportReport | DetectorReport:
+def export(weights: Path, out: Path, half: bool = False) -> ExportReport | DetectorReport:
     """Write a pose model or a person detector as ONNX, by `export_pose` or `export_detector`.
 
-    Raises UserError, and writes nothing, as these do.
+    A detector's weights are always stored as float16. Raises UserError, and writes nothing, as
+    these do.
     """
     if weights.suffix == ".onnx":
         raise UserError(
@@ -308,4 +329,4 @@ def export(weights: Path, out: Path) -> ExportReport | DetectorReport:
         )
     if weights.suffix == ".safetensors" and isinstance(read_metadata(weights), DetectorMetadata):
         return export_detector(weights, out)
-    return export_pose(weights, out)
+    return export_pose(weights, out, half)

@@ -71,6 +71,14 @@ NETWORKS: dict[str, HRNetSpec] = {
             stage3=StageSpec(1, (16, 32, 64), blocks=2),
             stage4=StageSpec(1, (16, 32, 64, 128), blocks=2),
         ),
+        HRNetSpec(
+            "w32-small",
+            bottlenecks=1,
+            bottleneck_width=32,
+            stage2=StageSpec(1, (32, 64), blocks=2),
+            stage3=StageSpec(1, (32, 64, 128), blocks=2),
+            stage4=StageSpec(1, (32, 64, 128, 256), blocks=2),
+        ),
     )
 }
 
