@@ -93,7 +93,7 @@ def test_pages_are_whole(browser: Any, site: str, width: int, scheme: str) -> No
 @pytest.mark.browser
 def test_options_are_readable_on_a_phone(browser: Any, site: str) -> None:
     view = browser.new_page(viewport={"width": 390, "height": 844})
-    for page in ("reference/cli", "guide/video", "guide/speed", "zh/command-line"):
+    for page in ("reference/cli", "guide/video", "guide/speed", "guide/install", "zh/command-line"):
         view.goto(f"{site}/{page}.html")
         assert view.locator("code.short").count() > 5, page
         assert view.evaluate(BROKEN) == [], page
