@@ -71,8 +71,8 @@ box_threshold=None, nms='hard', metric='auto', max_detections=20, category=None,
 merge_categories=False, flip_test=True, refine=False, batch_size=64, device='auto', \
 precision='auto', out=None, progress=None, notify=None)
 export(name_or_file, out, *, half=False)
-finetune(train, val, out=None, *, weights='w16-small', images=None, val_images=None, skeleton=None, \
-category=None, merge_categories=False, input_size=None, overrides=(), resume=False, \
+finetune(train, val, out=None, *, weights='w16-small', images=None, val_images=None, \
+skeleton=None, category=None, merge_categories=False, input_size=None, overrides=(), resume=False, \
 resume_with_changes=False)
 from_pretrained(repo_id, *, revision=None, **options)
 load(name_or_file='w16-small', *, detector='auto', box_threshold=None, min_score=None, \
