@@ -11,27 +11,7 @@ from graphlib import TopologicalSorter
 import grimp
 import pytest
 
-# Comes with the extras, so it must not be needed to import or to predict.
-EXTRAS = (
-    "av",
-    "fastapi",
-    "faster_coco_eval",
-    "fsspec",
-    "huggingface_hub",
-    "lightning",
-    "msgspec",
-    "onnx",
-    "onnxscript",
-    "pandas",
-    "pyarrow",
-    "pydantic",
-    "ray",
-    "safetensors",
-    "scipy",
-    "tensorboard",
-    "torch",
-    "yaml",
-)
+from without import EXTRAS
 
 
 @pytest.mark.parametrize(

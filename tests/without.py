@@ -3,6 +3,30 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+# Comes with the extras, so it must not be needed to import or to predict.
+EXTRAS = (
+    "av",
+    "fastapi",
+    "faster_coco_eval",
+    "fsspec",
+    "huggingface_hub",
+    "lightning",
+    "msgspec",
+    "onnx",
+    "onnxscript",
+    "openvino",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "ray",
+    "safetensors",
+    "scipy",
+    "tensorboard",
+    "torch",
+    "yaml",
+)
 
 _BLOCK = """
 import sys
@@ -18,3 +42,8 @@ def run_without(packages: Sequence[str], code: str) -> "subprocess.CompletedProc
     """Run Python code where importing these packages fails."""
     whole = _BLOCK.format(names=tuple(packages)) + code
     return subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True, timeout=90)
+
+
+def block_at_start(packages: Sequence[str], folder: Path) -> None:
+    """With `folder` in PYTHONPATH, importing these packages fails in every Python that starts."""
+    (folder / "sitecustomize.py").write_text(_BLOCK.format(names=tuple(packages)))

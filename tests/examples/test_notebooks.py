@@ -1,6 +1,8 @@
-"""The notebooks: kept without outputs, and run from top to bottom on small inputs."""
+"""The notebooks: kept with small outputs, and run from top to bottom on small inputs."""
 
+import base64
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,13 @@ from typing import Any
 import pytest
 
 from conftest import ROOT
+from without import EXTRAS, block_at_start
 
 NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
 
 # What stands for the cell with the tag `parameters`, and what must be true at the end.
 SMALL = {
+    "0-first-ten-minutes": ("", "assert len(group) == 3 and heatmaps.shape[0] == 17"),
     "1-predict-and-draw": ("", "assert poses.keypoints.shape == (1, 17, 3) and len(tight) == 1"),
     "2-read-the-heatmaps": ("", "assert np.abs(in_image - poses.keypoints[0, :, :2]).max() < 0.01"),
     "3-train-on-synthetic-people": (
@@ -40,14 +44,30 @@ def test_every_notebook_is_run() -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_is_kept_without_outputs_and_its_links_lead_somewhere(path: Path) -> None:
+def test_a_notebook_can_be_read_where_it_lies(path: Path) -> None:
+    """`python -m tools.notebooks` makes the outputs again."""
+    assert path.stat().st_size < 400_000
     notebook = read(path)
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert len(outputs) >= len(code) - 1
+    assert any("image/jpeg" in output.get("data", {}) for output in outputs)
+    for output in outputs:
+        assert output["output_type"] in ("stream", "display_data", "execute_result")
+        for data in output.get("data", {}).items():
+            if data[0].startswith("image/"):
+                assert base64.b64decode(data[1])[:2] == b"\xff\xd8"
+    # Nothing of the machine that ran it.
+    texts = json.dumps([{k: v for k, v in o.items() if k != "data"} for o in outputs])
+    texts += json.dumps([v for o in outputs for k, v in o.get("data", {}).items() if "text" in k])
+    assert re.findall(r"(?<![\w.])/(?:home|root|Users|tmp|var|work|usr)\b[^\s]*", texts) == []
     for cell in notebook["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "code":
-            assert (cell["outputs"], cell["execution_count"]) == ([], None)
-            compile(text, path.name, "exec")
+            if not text.startswith("!"):
+                compile(text, path.name, "exec")
         else:
             for link in re.findall(r"\]\(([^)#]+)", text):
                 assert (path.parent / link).is_file(), link
@@ -59,17 +79,23 @@ def test_a_notebook_is_kept_without_outputs_and_its_links_lead_somewhere(path: P
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat = pytest.importorskip("nbformat")
-    client = pytest.importorskip("nbclient")
+    pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
+    from tools.notebooks import run
+
     # The kernel's own folders, and those that notebooks write, go away with the test.
     for name in ("TMPDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
         monkeypatch.setenv(name, str(tmp_path))
     notebook = nbformat.read(path, as_version=4)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    if path.stem.startswith("0-"):  # as README says, with a base install
+        # Newer versions of Typer need pydantic themselves.
+        block_at_start([name for name in EXTRAS if name != "pydantic"], tmp_path)
+        paths = [str(tmp_path), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
     small, proof = SMALL[path.stem]
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
             cell.source = small
     notebook.cells.append(nbformat.v4.new_code_cell(proof))
-    client.NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}
-    ).execute()
+    run(notebook, path.parent)
