@@ -104,7 +104,7 @@ def _hrpose(start: Start) -> None:
     sys.argv += [*sets, *resume]
     with contextlib.ExitStack() as stack:
         if start.double:
-            fit = "hrpose.training.trainer._precision"
+            fit = "hrpose.training.trainer.lightning_precision"
             stack.enter_context(patch(fit, lambda _: "64-true"))
         for name, *arguments in start.faults:
             stack.enter_context(getattr(faults, name)(*arguments))

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field, is_dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -189,6 +190,11 @@ def is_verbose() -> bool:
     return _current.verbose
 
 
+def is_quiet() -> bool:
+    """Whether the command was given --quiet."""
+    return _current.quiet
+
+
 def finish(done: int, failed: int, signal: int | None = None) -> None:
     """End the command: `done` and `failed` count its inputs, `signal` is that which stopped it."""
     if signal is not None:
@@ -306,7 +312,7 @@ def _short(name: str) -> str:
 
 
 class _Lines:
-    """Progress as lines: "images: 120 of 900, 14.2/s, 55 s left, photo.jpg"."""
+    """Progress as lines: "images: 120 of 900, 14.2/s, 0:00:55 left, photo.jpg"."""
 
     def __init__(self, unit: str, what: str) -> None:
         self._unit, self._what = unit, what
@@ -329,17 +335,9 @@ class _Lines:
         if speed:
             parts.append(f"{speed / scale:.1f}{unit}/s")
             if total is not None:
-                parts.append(f"{duration((total - done) / speed)} left")
+                parts.append(f"{timedelta(seconds=round((total - done) / speed))} left")
         named = [self._what] if self._what else []
         note(f"{self._unit or 'done'}: {', '.join(parts + named)}")
-
-
-def duration(seconds: float) -> str:
-    """45 s, 12 min, 3 h 20 min."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _bar(unit: str) -> "Progress":

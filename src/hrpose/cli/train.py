@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hrpose.cli import describe
-from hrpose.cli.console import conclude, counted, note, plain_console, say, warn
+from hrpose.cli.console import conclude, counted, is_quiet, note, plain_console, say, warn
 from hrpose.cli.options import (
     MODEL,
     Category,
@@ -68,6 +68,7 @@ def train(
         resume or resume_with_changes,
         report,
         with_changes=resume_with_changes,
+        quiet=is_quiet(),
     )
     if launched().first:
         conclude(name=loaded.name, persons=None, files=[weights])
@@ -112,6 +113,7 @@ def train_detector(
         resume or resume_with_changes,
         report,
         with_changes=resume_with_changes,
+        quiet=is_quiet(),
     )
     conclude(name=loaded.name, files=[weights])
     say(f"wrote {weights}")
@@ -172,6 +174,7 @@ def finetune(
         overrides=overrides or (),
         resume=resume,
         with_changes=resume_with_changes,
+        quiet=is_quiet(),
         report=report,
     )
     if launched().first:

@@ -216,3 +216,28 @@ def _without_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for norm, momentum in before:
             norm.momentum = momentum
+
+
+@contextmanager
+def without_denormals() -> Iterator[None]:
+    """Flush denormal numbers to zero, which would slow a CPU down several times.
+
+    The setting belongs to the thread, so it is restored.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def lightning_precision(choice: str) -> Any:
+    """Lightning's name for a recipe's precision; `auto` is bfloat16 where the device has it."""
+    if choice == "auto":
+        has_bf16 = (
+            torch.cuda.is_bf16_supported()
+            if torch.cuda.is_available()
+            else torch.cpu._is_avx512_bf16_supported()
+        )
+        choice = "bf16" if has_bf16 else "fp16" if torch.cuda.is_available() else "32"
+    return {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[choice]

@@ -94,6 +94,7 @@ def train(
     persons: PersonTable | None = None,
     *,
     with_changes: bool = False,
+    quiet: bool = False,
 ) -> Path:
     """Train by `recipe` on the data below `data`; everything is written to `out`.
 
@@ -103,7 +104,8 @@ def train(
     evaluation), `out` the logs and, at the end, the best weights with their metadata, whose path is
     returned. `resume` continues from the last checkpoint, after the comparison of
     `hrpose.training.resume`; `with_changes` continues with other settings and data as well. Raises
-    UserError for invalid data, and where `out` contains another training.
+    UserError for invalid data, and where `out` contains another training. The progress is shown
+    unless `quiet`.
 
     Each of the processes of torchrun calls this; the first one writes and reports.
     """
@@ -153,6 +155,7 @@ def train(
         processes=processes,
         sync_batchnorm=recipe.training.sync_batchnorm,
         report=lambda text: report(Finding("note", text)),
+        quiet=quiet,
     )
     path = out / f"{recipe.name}.safetensors"
     if processes.first:
@@ -235,12 +238,14 @@ def finetune(
     resume: bool = False,
     with_changes: bool = False,
     report: Report = log,
+    quiet: bool = False,
 ) -> Path:
     """Fine-tune the weights `start` on the persons of `train_file`, by the recipe of `recipe_for`.
 
     The arguments are those of `hrpose.finetune` (its `input_size` is `input_wh`), and `report`,
-    `resume` and `with_changes` those of `train`. Returns the path of the best weights. Raises
-    UserError for annotations, weights or values that cannot be trained; nothing is written then.
+    `resume`, `with_changes` and `quiet` those of `train`. Returns the path of the best weights.
+    Raises UserError for annotations, weights or values that cannot be trained; nothing is written
+    then.
     """
     if input_wh is not None and not all(0 < v <= MAX_SIDE and v % 32 == 0 for v in input_wh):
         raise UserError(
@@ -280,6 +285,7 @@ def finetune(
         report,
         persons if recipe.data.train.annotations == train_file else None,  # unless overridden
         with_changes=with_changes,
+        quiet=quiet,
     )
 
 

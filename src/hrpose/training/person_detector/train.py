@@ -71,6 +71,7 @@ def train(
     report: Report = log,
     *,
     with_changes: bool = False,
+    quiet: bool = False,
 ) -> Path:
     """Train by `recipe` on the data below `data`; everything is written to `out`.
 
@@ -79,7 +80,8 @@ def train(
     the best weights, whose path is returned. Their metadata has the threshold of the best balance
     of recall and precision there. `resume` continues from the last checkpoint, after the comparison
     of `hrpose.training.resume`; `with_changes` continues with other settings and data as well.
-    Raises UserError for invalid data, and where `out` contains another training.
+    The progress is shown unless `quiet`. Raises UserError for invalid data, and where `out`
+    contains another training.
     """
     if launched().count > 1:
         raise UserError(
@@ -118,6 +120,7 @@ def train(
         resume_from=last,
         new_validation=record.new_validation,
         report=lambda text: report(Finding("note", text)),
+        quiet=quiet,
     )
     path = out / f"{recipe.name}.safetensors"
     return write_weights(best, recipe, datamodule, metadata, path)
