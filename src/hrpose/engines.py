@@ -8,8 +8,10 @@ named is used or refused: nothing falls back to another one in silence.
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ MIN_IMAGES_FOR_OPENVINO = 100
 
 # Distributions of ONNX Runtime. All install the same folder: the last one replaces the others.
 ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
+_PACKAGES = ("hrpose", *ONNX_RUNTIMES, "openvino", "torch", "numpy", "opencv-python-headless")
 # What decides how fast networks are, of the names in /proc/cpuinfo.
 _FEATURES = (
     "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16",
@@ -241,6 +244,15 @@ def running(session: Any, detector: Any) -> str:
     pose = str(getattr(session, "engine", type(session).__name__))
     found = str(getattr(detector, "engine", pose))
     return pose if found == pose else f"{pose}; detector: {found}"
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages that matter here, of those that are installed."""
+    found = {}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def processor() -> tuple[str, list[str]]:

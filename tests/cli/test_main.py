@@ -1,19 +1,27 @@
 """The help of all commands, and the options and tables that they share."""
 
+import json
+import re
 import shlex
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import typer
 from rich.table import Table
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import hrpose.cli.main
 from hrpose import poses
-from hrpose.cli import deploy, options
+from hrpose._version import __version__
+from hrpose.cli import console, deploy, options
 from hrpose.cli.console import plain_console
 from hrpose.cli.main import app
 from hrpose.cli.options import parse_input_size
+from hrpose.errors import UserError
 from hrpose.image import MAX_BYTES, MAX_PIXELS
 from refusals import refused
 
@@ -47,15 +55,89 @@ class TestHelp:
         silent = [each.name for each in command.params if not getattr(each, "help", None)]
         assert silent in ([], ["help"])
 
-    def test_it_is_shown(self, path: tuple[str, ...], command: Any) -> None:
-        done = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "120"})
-        assert done.exit_code == 0, done.output
-        assert f"Examples: hrpose {' '.join(path)}" in " ".join(done.output.split())
+    def test_it_is_shown(
+        self, path: tuple[str, ...], command: Any, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        monkeypatch.setenv("COLUMNS", "80")
+        with pytest.raises(SystemExit, match=r"^0$"):
+            ROOT([*path, "-h"], "hrpose")
+        shown = capsys.readouterr().out
+        assert f"Examples: hrpose {' '.join(path)}" in " ".join(shown.split())
+        assert max(map(len, shown.splitlines())) <= 80
+        for option in ("--quiet", "--json", "--verbose", "--help"):
+            assert f" {option} " in shown
+
+    def test_arguments_have_one_order(self, path: tuple[str, ...], command: Any) -> None:
+        """Inputs are positional, outputs `--out`, data sets `--annotations --images`."""
+        positional = {each.name for each in command.params if each.param_type_name == "argument"}
+        options = {each.name: each for each in command.params if each.param_type_name == "option"}
+        assert not positional & {"out", "output", "weights_out"}
+        assert "annotations" not in positional or path[0] == "data"
+        assert "images" not in positional or path == ("data", "rank")  # they are what it works on
+        if "images" in options:
+            assert {"annotations", "source", "train"} & (positional | options.keys())
+        is_output = re.compile(r"(\w+ )?(file|folder)s? (to write|for )", re.IGNORECASE)
+        written = {name for name, each in options.items() if is_output.match(each.help or "")}
+        assert written <= {"out", "save"}
+        for name, spelled in {"out": "--out", "images": "--images", "weights": "--weights"}.items():
+            assert name not in options or options[name].opts == [spelled]
+
+    @pytest.mark.parametrize("code", [0, 1, 2, 130, 143])
+    def test_exit_codes_are_the_same(
+        self,
+        path: tuple[str, ...],
+        command: Any,
+        code: int,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """Also in the JSON summary, which is all that the standard output gets."""
+        endings = {
+            0: typer.Exit(0), 1: typer.Exit(1), 2: UserError("x: expected y", code="x-invalid"),
+            130: KeyboardInterrupt(), 143: SystemExit(143),
+        }  # fmt: skip
+
+        @contextmanager
+        def ending(*arguments: Any) -> Iterator[None]:
+            with console.speaking(*arguments):
+                print("a line of results")
+                raise endings[code]
+            yield
+
+        monkeypatch.setattr(hrpose.cli, "speaking", ending)
+        monkeypatch.setattr(hrpose.cli.main, "app", ROOT)
+        words = shlex.split(command.callback.examples[0].partition(" > ")[0])
+        monkeypatch.setattr(sys, "argv", [*words, "--json"])
+        with pytest.raises(SystemExit) as stopped:
+            hrpose.cli.main.main()
+        out, err = capsys.readouterr()
+        assert int(stopped.value.code or 0) == code
+        summary = json.loads(out)
+        assert (summary["command"], summary["exit_code"]) == (" ".join(path), code)
+        assert [each["code"] for each in summary["errors"]] == ["x-invalid"] * (code == 2)
+        assert summary.keys() == console.COMMON_KEYS.keys()
+        assert err.splitlines()[0] == "a line of results"
+
+    def test_wrong_usage_is_2(
+        self, path: tuple[str, ...], command: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit, match=r"^2$"):
+            ROOT([*path, "--no-such-option", "--json"], "hrpose")
+        assert capsys.readouterr().out == ""
 
 
-def test_completion_can_be_installed() -> None:
-    done = CliRunner().invoke(app, ["--help"])
+def test_the_help_of_all() -> None:
+    done = CliRunner().invoke(app, ["-h"])
     assert "--install-completion" in done.output
+    panels = re.findall(r"╭─ (\w+) ─", done.output)
+    assert panels == ["Options", "Use", "Measure", "Train", "Data", "Weights"]
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_the_version(option: str) -> None:
+    done = CliRunner().invoke(app, [option])
+    assert (done.exit_code, done.stdout) == (0, f"hrpose {__version__}\n")
 
 
 @pytest.mark.parametrize(("text", "expected"), [("192x256", (192, 256)), ("4096X32", (4096, 32))])

@@ -143,8 +143,9 @@ def test_any_mix_in_one_call(tmp_path: Path, weights: Path) -> None:
     assert line.startswith(f"hrpose: {tmp_path / 'bad.mp4'}: ")
     assert line.endswith("[clip-invalid]")
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("2 images, 2 persons (detector: the full image) -> ")
-    assert [line.split(" at ")[0].split(": ")[-1] for line in lines[1:]] == [
+    assert [line.split()[0] for line in lines[:3]] == ["image", "1.png", "2.png"]
+    assert lines[3].startswith("2 images, 2 persons (detector: the full image) -> ")
+    assert [line.split(" at ")[0].split(": ")[-1] for line in lines[4:]] == [
         "2 frames", "3 frames", "4 frames"
     ]  # fmt: skip
     frames_of = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
+from typer.core import TyperGroup
 from typer.models import OptionInfo
 
 from hrpose.cli.console import speaking
@@ -54,12 +55,16 @@ def describe(*examples: str, **keys: str) -> Callable[[Callable[..., None]], Cal
     return declare
 
 
-def group(text: str) -> typer.Typer:
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def group(text: str, kind: type[TyperGroup] | None = None) -> typer.Typer:
     """A group of commands; alone, it prints its help."""
     return typer.Typer(
+        cls=kind,
         help=text,
         no_args_is_help=True,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=_HELP,
         pretty_exceptions_enable=False,
     )
 
@@ -99,7 +104,9 @@ def add(
     text = inspect.cleandoc(text or function.__doc__ or "")
     text = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
     epilog = "\n\n".join(("Examples:", *(f"  {line}" for line in examples)))
-    app.command(name.split()[-1], help=text, epilog=epilog, rich_help_panel=panel)(run)
+    app.command(
+        name.split()[-1], help=text, epilog=epilog, rich_help_panel=panel, context_settings=_HELP
+    )(run)
 
 
 _METAVARS = {bool: "", int: "N", float: "X", str: "TEXT", Path: "PATH"}

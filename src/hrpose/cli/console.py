@@ -211,8 +211,11 @@ def plain_console(width: int | None = None) -> "Console":
 
 
 def table(rows: "list[tuple[Any, ...]]", *columns: str) -> None:
-    """Print aligned columns; numbers, and texts of them, are at the right."""
+    """Print rows as aligned columns, numbers at the right; nothing where there are none."""
     from rich.table import Table
+
+    if not rows:
+        return
 
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for index, name in enumerate(columns):

@@ -90,7 +90,7 @@ def split(
     annotations: Coco,
     out: NewFolder,
     parts: Annotated[
-        str, typer.Option(help="Files to write and their shares of the images.")
+        str, typer.Option(help="The parts, and their shares of the images.")
     ] = "train=0.8,val=0.2",
     group: Annotated[
         str | None,

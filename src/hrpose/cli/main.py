@@ -10,11 +10,11 @@ import platform
 import sys
 import time
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from hrpose._version import __version__
 from hrpose.cli import (
@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     from hrpose.engines import Engine
     from hrpose.evaluation.parity.comparisons import Certificate, Check
 
-_PACKAGES = ("openvino", "torch", "numpy", "opencv-python-headless")
 _ROUNDS = 11
 
 
@@ -114,8 +113,7 @@ def survey(weights: str, device: str = "auto", precision: str = "auto") -> dict[
     from hrpose.session import usable_cores
     from hrpose.weights import find
 
-    packages = ("hrpose", *engines.ONNX_RUNTIMES, *_PACKAGES)
-    versions = {name: found for name in packages if (found := _installed(name))}
+    versions = engines.versions()
     name, features = engines.processor()
     return {
         "python": platform.python_version(),
@@ -137,13 +135,6 @@ def survey(weights: str, device: str = "auto", precision: str = "auto") -> dict[
         "uses": _uses(weights, device, precision),
         "runs": [asdict(run) for run in _runs(find(weights))],
     }
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _uses(weights: str, device: str, precision: str) -> dict[str, str]:
@@ -398,9 +389,18 @@ def _show(certificate: "Certificate", is_part: bool) -> None:
     say(f"{counted(len(certificate.checks), 'comparison')}, {verdict}")
 
 
-_USE, _MEASURE, _TRAIN, _DATA, _WEIGHTS = "Use", "Measure", "Train", "Data", "Weights"
+_PANELS = _USE, _MEASURE, _TRAIN, _DATA, _WEIGHTS = "Use", "Measure", "Train", "Data", "Weights"
 
-app = group("Human pose estimation with HRNet: predict, train, evaluate, export and serve.")
+
+class _ByPanel(TyperGroup):
+    """Commands in the order of their panels; Typer has groups last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        panels = {name: vars(command)["rich_help_panel"] for name, command in self.commands.items()}
+        return sorted(panels, key=lambda name: _PANELS.index(panels[name]))
+
+
+app = group("Human pose estimation with HRNet: predict, train, evaluate, export, serve.", _ByPanel)
 add(app, "predict", predict.predict, panel=_USE)
 add(app, "batch", deploy.batch, panel=_USE)
 add(app, "serve", deploy.serve, panel=_USE)
