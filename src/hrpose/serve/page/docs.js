@@ -36,7 +36,7 @@ function section(method, path, route) {
   if (route.security) parts.push(make("p", { textContent: t("apiToken") }));
   parts.push(make("h3", { textContent: t("apiTry") }), example(method, path, route));
   if (route.parameters) {
-    parts.push(make("h3", { textContent: `${t("apiOptions")} (${t("apiOptionsMore")})` }));
+    parts.push(make("h3", { textContent: t("apiOptions") }), make("p", { textContent: t("apiOptionsMore") }));
     parts.push(fields(route.parameters.map(({ name, schema }) => [name, schema])));
   }
   const [good, ...errors] = Object.entries(route.responses);
@@ -100,7 +100,10 @@ function typeOf(schema) {
 
 const english = (text) => (text ?? "").replaceAll("`", "");
 
-function table(heads, rows) {
+/** A table without the columns in which no row has anything. */
+function table(keys, allRows) {
+  const filled = keys.map((_, column) => allRows.some((row) => row[column].textContent ?? row[column]));
+  const [heads, ...rows] = [keys, ...allRows].map((row) => row.filter((_, column) => filled[column]));
   return make("div", { className: "wide", tabIndex: 0, role: "group", "aria-label": heads.map((key) => t(key)).join(", ") },
     makeTable(heads.map((key) => t(key)), rows));
 }
