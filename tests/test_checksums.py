@@ -107,7 +107,7 @@ def test_a_command_says_so_in_one_line(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1000] ^= 4
     path.write_bytes(content)
-    ran = CliRunner().invoke(app, ["export", "--weights", str(path), "--out", "out.onnx"])
+    ran = CliRunner().invoke(app, ["export", str(path), "--out", "out.onnx"])
     check_refusal(ran, "weights-damaged", "w.safetensors", "sha256")
 
 

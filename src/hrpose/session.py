@@ -231,6 +231,53 @@ def _openvino_port(entry: Any) -> Port:
     return Port(entry.any_name, shape, np.dtype(entry.element_type.to_dtype()))
 
 
+def check_ports(network: Network, path: Path, outputs: Sequence[str]) -> None:
+    """Raises UserError where the ports are not those of `hrpose export`: images in, maps out."""
+    found = {port.name for port in network.outputs}
+    images, *more = network.inputs
+    if more or images.dtype != np.uint8 or len(images.shape) != 4 or not found.issuperset(outputs):
+        raise UserError(
+            f"{path}: expected one input of uint8 images (n, h, w, 3) and the outputs "
+            f"{', '.join(outputs)}, as `hrpose export` writes them, found "
+            f"{', '.join(f'{port.name} {list(port.shape)}' for port in network.inputs)} and "
+            f"{', '.join(sorted(found))}; export the weights again",
+            code="weights-unsuitable",
+        )
+
+
+def run_own(
+    network: Network, path: Path, images: NDArray[np.uint8], shapes: Mapping[str, tuple[int, ...]]
+) -> list[NDArray[np.float32]]:
+    """Run a network with the ports of `check_ports`; `shapes` are those of the outputs, by name.
+
+    Raises UserError where it fails, or gives something else than its metadata say: the file may be
+    anyone's.
+    """
+    try:
+        found = network({network.inputs[0].name: images}, list(shapes))
+    except MemoryError:
+        raise
+    except Exception as error:  # The engines' exceptions have no common public base.
+        raise UserError(
+            f"{path}: cannot be run on images {images.shape}: {' '.join(str(error).split())[:300]}",
+            code="weights-unsuitable",
+        ) from error
+    for (name, shape), output in zip(shapes.items(), found, strict=True):
+        if output.shape != shape or output.dtype != np.float32:
+            raise UserError(
+                f"{path}: expected {name} of float32 {shape}, found {output.dtype} {output.shape}; "
+                "export the weights again",
+                code="weights-unsuitable",
+            )
+        if output.size and not np.isfinite(output.max()):
+            raise UserError(
+                f"{path}: expected finite numbers, found NaN or infinity in {name}; use a "
+                "--precision of more bits, or other weights",
+                code="weights-unsuitable",
+            )
+    return found
+
+
 class OnnxSession:
     """A pose model in an ONNX file, as `hrpose export` writes it."""
 
@@ -246,10 +293,12 @@ class OnnxSession:
             )
         self._network = open_network(path, "model", threads, device, precision)
         self.metadata = metadata_of(path, Metadata)
-        self._input = self._network.inputs[0].name
+        check_ports(self._network, path, ("heatmaps",))
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        (heatmaps,) = self._network({self._input: crops}, ["heatmaps"])
+        width, height = self.metadata.heatmap_wh
+        shape = (len(crops), self.metadata.channels, height, width)
+        (heatmaps,) = run_own(self._network, self._opened[0], crops, {"heatmaps": shape})
         return heatmaps
 
     @property

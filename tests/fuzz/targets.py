@@ -197,6 +197,8 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "metadata": sets.metadata,
     "boxes": sets.box_files,
     **{name: labels.source(name) for name in labels.SOURCE_NAMES},
+    "mpii": labels.mpii,
+    "written": labels.written,
     "requests": over_http.requests,
     "sockets": over_http.raw_requests,
 }

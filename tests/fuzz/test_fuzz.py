@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fuzz.labels import HDF5_NAMES
 from fuzz.mutate import mutate
 from fuzz.target import close
 from fuzz.targets import ALLOWED, TARGETS
@@ -14,14 +15,18 @@ from refusals import refused
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "sockets" else n for n in TARGETS]
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow) if n in ("sockets", *HDF5_NAMES) else n
+        for n in TARGETS
+    ],
 )
 def test_damaged_files_are_refused_by_one_line(name: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     seeds, read = TARGETS[name](tmp_path)
     reasons = []
     try:
-        for _ in range(150):
+        for _ in range(20 if name in HDF5_NAMES else 150):
             try:
                 read(mutate(rng, seeds))
             except ALLOWED as error:

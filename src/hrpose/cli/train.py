@@ -251,6 +251,7 @@ def summary(
     """Print parameters and multiply-accumulates of each stage of a network, for one crop."""
     from rich.table import Column, Table
 
+    from hrpose.errors import UserError
     from hrpose.metadata import Metadata
     from hrpose.models import NETWORKS, HRNet
     from hrpose.models.hrnet import summarize
@@ -262,6 +263,12 @@ def summary(
     metadata = (
         Metadata(network, (192, 256)) if only_network else open_session(find(network)).metadata
     )
+    if metadata.network not in NETWORKS:
+        raise UserError(
+            f"{network}: expected weights of {', '.join(NETWORKS)}, found those of "
+            f"'{metadata.network}'",
+            code="weights-unsuitable",
+        )
     input_wh = parse_input_size(input_size) or metadata.input_wh
     model = HRNet.from_name(metadata.network, len(metadata.skeleton))
     stages = summarize(model, input_wh)

@@ -34,7 +34,7 @@ from hrpose.geometry import (
     xyxy_to_xywh,
 )
 from hrpose.metadata import Confidence, DetectorMetadata, is_detector, metadata_of
-from hrpose.session import open_network, torch_device
+from hrpose.session import check_ports, open_network, run_own, torch_device
 from hrpose.weights.registry import RELEASED, find, usable_file
 
 NAMES = ("auto", "builtin", "full-image", "torchvision")
@@ -375,15 +375,18 @@ class PersonDetector:
     ) -> None:
         self._network = open_network(path, "detector", threads, device, precision)
         self.engine = self._network.engine
-        self._input = self._network.inputs[0].name  # "images", in older files "pictures"
+        self._path = path
         self.metadata = metadata_of(path, DetectorMetadata)
+        check_ports(self._network, path, ("heat", "distances"))
         self.input_wh = (self.metadata.side, self.metadata.side)
         self.threshold = self.metadata.threshold if threshold is None else threshold
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
         """The persons in an RGB image (h, w, 3)."""
         pixels, crop = resize(image, self.metadata.side)
-        heat, distances = self._network({self._input: pixels[None]}, ["heat", "distances"])
+        h, w = pixels.shape[0] // 4, pixels.shape[1] // 4
+        shapes = {"heat": (1, h, w), "distances": (1, 4, h, w)}
+        heat, distances = run_own(self._network, self._path, pixels[None], shapes)
         found = persons(*decode(heat[0], distances[0]), self.metadata.confidence, self.threshold)
         boxes = transform_boxes(found.xywh, crop.inverse_matrix)
         boxes = clip_boxes(boxes, (image.shape[1], image.shape[0]))

@@ -199,7 +199,13 @@ def _quantize(weights: Path, out: Path, crops: list[NDArray[np.uint8]]) -> None:
             batch = next(self.batches, None)
             return None if batch is None else {"crops": batch}
 
-    graph = onnx.load(weights).graph
+    try:
+        graph = onnx.load(weights).graph
+    except Exception as error:  # A file of another form can raise anything.
+        raise UserError(
+            f"{weights}: expected an ONNX file of `hrpose export`, found: {error}",
+            code="weights-unsuitable",
+        ) from error
     convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
     if not convolutions or any(node.op_type == "QuantizeLinear" for node in graph.node):
         raise UserError(

@@ -210,7 +210,7 @@ def _read_ckpt(path: Path) -> tuple[dict[str, Tensor], Metadata]:
     state = {
         key.removeprefix(prefix): value
         for key, value in entries["state_dict"].items()
-        if key.startswith(prefix) and isinstance(value, Tensor)
+        if isinstance(key, str) and key.startswith(prefix) and isinstance(value, Tensor)
     }
     return state, metadata
 

@@ -15,6 +15,7 @@ from hrpose.data.formats.convert import from_coco_to, from_coco_to_yolo, to_coco
 from hrpose.data.formats.pose_set import ReadOptions
 from hrpose.data.images import ImageFiles
 from hrpose.data.skeleton_file import find_skeleton
+from refusals import refused
 
 NAMES = ("left ear", 'a "b" & <c>', "tail")
 
@@ -105,3 +106,33 @@ def test_there_and_back(
     (path,) = back.glob("*.json")
     after = json.loads(path.read_text())
     same(document, after, "images/train/" if name == "yolo" else "", name != "cvat")
+
+
+@pytest.mark.parametrize("name", ["to-yolo", "to-label-studio"])
+def test_sizes_that_the_annotations_lack_are_those_of_the_files(
+    images: Path, tmp_path: Path, name: str
+) -> None:
+    person = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 3, 10, 40], "area": 99}
+    image = {"id": 1, "file_name": "in/1.png"}
+    document = {
+        "images": [image | {"width": 20, "height": 90}],
+        "categories": [{"id": 1, "name": "dog", "keypoints": NAMES, "skeleton": []}],
+        "annotations": [person | {"iscrowd": 0, "keypoints": [4, 5, 2] * 3, "num_keypoints": 3}],
+    }
+    made = []
+    for folder, entry in (("sized", document["images"][0]), ("unsized", image)):
+        source, out = tmp_path / f"{folder}.json", tmp_path / folder
+        source.write_text(json.dumps(document | {"images": [entry]}))
+        options = ReadOptions(ImageFiles(images))
+        if name == "to-yolo":
+            from_coco_to_yolo({"train": (source, options)}, out)
+        else:
+            from_coco_to(name, source, out, options, "")
+        files = [p for p in sorted(out.rglob("*")) if p.suffix in (".txt", ".json")]
+        made.append([p.read_text() for p in files])
+    assert made[0] == made[1]
+    with refused("images-missing", "in/1.png"):
+        if name == "to-yolo":
+            from_coco_to_yolo({"train": (source, ReadOptions())}, tmp_path / "none")
+        else:
+            from_coco_to(name, source, tmp_path / "none", ReadOptions(), "")

@@ -76,7 +76,7 @@ def from_coco_to(
 ) -> Converted:
     """Convert COCO keypoints to the format `name` of `TARGETS` in the new folder `out`."""
     must_be_new(out)
-    found = read(source, options)
+    found = sized(read(source, options))
     files = TARGETS[name].files(found, prefix)
     _write(out, files, {"images": found} if copy else {}, copy)
     return Converted(found, {}, tuple(files))
@@ -87,7 +87,7 @@ def from_coco_to_yolo(
 ) -> Converted:
     """Convert COCO keypoints to YOLO-pose; `sources` are the subsets by name, `train` first."""
     must_be_new(out)
-    sets = {name: read(path, options) for name, (path, options) in sources.items()}
+    sets = {name: sized(read(path, options)) for name, (path, options) in sources.items()}
     files = yolo.files(sets)
     _write(out, files, {f"images/{name}": found for name, found in sets.items()}, copy, each=True)
     left_out = sum(yolo.keypoints_left_out(found) for found in sets.values())
@@ -138,12 +138,12 @@ def read(source: Path, options: ReadOptions) -> PoseSet:
         images[name] = LabeledImage(
             name,
             own,
-            (width, height) if width else None,
+            (width, height) if width and height else None,
             number=None if options.new_ids else entry["id"],
             source=str(entry.get("source", "")),
             video=str(entry.get("video", "")),
         )
-    unsized = sum(not width for width, _ in sizes)
+    unsized = sum(not (width and height) for width, height in sizes)
     notes = [
         *map(str, annotations.notes),
         *annotations.refused(),
@@ -229,6 +229,20 @@ def documents(found: PoseSet) -> dict[str, Entry]:
             "categories": [found.skeleton.to_coco_category()],
         }
     return result
+
+
+def sized(found: PoseSet) -> PoseSet:
+    """The same, with the sizes of images with persons; of the others they are not needed.
+
+    Raises UserError where an image is missing whose size is not in the annotations.
+    """
+    images = tuple(
+        image
+        if image.size_wh or not image.persons
+        else replace(image, size_wh=_size(image.name, found))
+        for image in found.images
+    )
+    return replace(found, images=images)
 
 
 def _size(name: str, found: PoseSet) -> tuple[int, int]:
