@@ -166,7 +166,7 @@ def stages(folder: Path, device: str, weights: str) -> None:
 
     estimator = load(weights, detector="builtin", threads=1, device=device)
     detector: Any = estimator.detector
-    files = sorted((folder / "images").glob("*.jpg"))[:200]
+    files = sorted((folder / "images").glob("*.jpg"))[:100]
     batch: list[Any] = []
     for file in files:
         with step("read: JPEG to pixels"):
