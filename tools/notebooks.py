@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ WIDTH = 640
 # What a notebook knows of the machine that ran it.
 _TEMPORARY = re.compile(r"/(?:tmp|var/folders)/[^\s'\"]*?hrpose-\w+")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_BARS = re.compile(r"(?m)^.*\u2501{5,}.*\n?")
 
 
 def run(notebook: Any, folder: Path) -> None:
@@ -52,16 +54,27 @@ def cleaned(notebook: Any) -> Any:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            kept = [_output(output) for output in cell.outputs]
-            cell.outputs = [output for output in kept if output is not None]
+            cell.outputs = _joined(filter(None, map(_output, cell.outputs)))
     return notebook
+
+
+def _joined(outputs: Iterable[Any]) -> list[Any]:
+    """Texts that follow each other as one."""
+    joined: list[Any] = []
+    for output in outputs:
+        if joined and output.output_type == joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def _output(output: Any) -> Any:
     if output.output_type == "stream":
         if output.name == "stderr":
             return None
-        output.text = _ESCAPES.sub("", _TEMPORARY.sub("hrpose", output.text))
+        text = _ESCAPES.sub("", _TEMPORARY.sub("hrpose", output.text)).replace("\r\n", "\n")
+        output.text = _BARS.sub("", text)
         return output if output.text.strip() else None
     if "data" in output:
         data = output.data

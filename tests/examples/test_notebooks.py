@@ -59,6 +59,7 @@ def test_a_notebook_can_be_read_where_it_lies(path: Path) -> None:
         for data in output.get("data", {}).items():
             if data[0].startswith("image/"):
                 assert base64.b64decode(data[1])[:2] == b"\xff\xd8"
+    assert not any("\u2501" in json.dumps(output, ensure_ascii=False) for output in outputs)
     # Nothing of the machine that ran it.
     texts = json.dumps([{k: v for k, v in o.items() if k != "data"} for o in outputs])
     texts += json.dumps([v for o in outputs for k, v in o.get("data", {}).items() if "text" in k])
