@@ -138,6 +138,17 @@ def test_up_to_five_images_have_rows(data: Path, tmp_path: Path) -> None:
     assert line.startswith("7 images, 7 persons (detector: the full image) -> ")
 
 
+def test_columns_are_aligned(capsys: pytest.CaptureFixture[str]) -> None:
+    console.table([("a.jpg", 3, "0.5"), ("\u56fe\u7247.jpg", 12, "")], "image", "persons", "scores")
+    assert capsys.readouterr().out == (
+        "image     persons  scores\n"
+        "a.jpg           3  0.5\n"
+        "\u56fe\u7247.jpg       12\n"
+    )  # fmt: skip
+    console.table([], "image")
+    assert capsys.readouterr().out == ""
+
+
 def test_more_errors_than_five_are_counted_by_kind(data: Path, tmp_path: Path) -> None:
     *errors, rest = predict(tmp_path / "a", data, bad=8).stderr.splitlines()[1:]
     assert len(errors) == 5

@@ -5,7 +5,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -125,6 +125,22 @@ class TestHelp:
         with pytest.raises(SystemExit, match=r"^2$"):
             ROOT([*path, "--no-such-option", "--json"], "hrpose")
         assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("path", [(), ("data",), ("data", "convert"), ("weights",)], ids=" ".join)
+def test_groups_have_examples(path: tuple[str, ...]) -> None:
+    command = ROOT
+    for name in path:
+        command = command.commands[name]
+    title, *lines = command.epilog.split("\n\n")
+    assert title == "Examples:"
+    assert len(lines) == 2
+    for line in lines:
+        with suppress(SystemExit, typer.Exit):  # -h
+            inner, words = ROOT, shlex.split(line)[1:]
+            while hasattr(inner, "commands"):
+                inner, words = inner.commands[words[0]], words[1:]
+            inner.make_context(line, words)
 
 
 def test_the_help_of_all() -> None:

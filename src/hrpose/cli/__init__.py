@@ -55,12 +55,17 @@ def describe(*examples: str, **keys: str) -> Callable[[Callable[..., None]], Cal
     return declare
 
 
+def _epilog(examples: Sequence[str]) -> str:
+    return "\n\n".join(("Examples:", *(f"  {line}" for line in examples)))
+
+
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 
-def group(text: str, kind: type[TyperGroup] | None = None) -> typer.Typer:
-    """A group of commands; alone, it prints its help."""
+def group(text: str, *examples: str, kind: type[TyperGroup] | None = None) -> typer.Typer:
+    """A group of commands with examples in its help; alone, it prints its help."""
     return typer.Typer(
+        epilog=_epilog(examples),
         cls=kind,
         help=text,
         no_args_is_help=True,
@@ -103,7 +108,7 @@ def add(
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     text = inspect.cleandoc(text or function.__doc__ or "")
     text = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
-    epilog = "\n\n".join(("Examples:", *(f"  {line}" for line in examples)))
+    epilog = _epilog(examples)
     app.command(
         name.split()[-1], help=text, epilog=epilog, rich_help_panel=panel, context_settings=_HELP
     )(run)

@@ -212,19 +212,18 @@ def plain_console(width: int | None = None) -> "Console":
 
 def table(rows: "list[tuple[Any, ...]]", *columns: str) -> None:
     """Print rows as aligned columns, numbers at the right; nothing where there are none."""
-    from rich.table import Table
+    from rich.cells import cell_len
 
-    if not rows:
-        return
-
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for index, name in enumerate(columns):
-        number = all(isinstance(row[index], int | float) for row in rows)
-        shown.add_column(name, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        shown.add_row(*(printable(str(each)) for each in row))
-    # Where there is no terminal, lines are as long as they are.
-    plain_console(None if sys.stdout.isatty() else 1000).print(shown)
+    texts = [[printable(str(each)) for each in row] for row in [columns, *rows]]
+    widths = [max(map(cell_len, column)) for column in zip(*texts, strict=True)]
+    numbers = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
+    for row in texts if rows else ():
+        spaces = [width - cell_len(text) for width, text in zip(widths, row, strict=True)]
+        cells = (
+            " " * space + text if number else text + " " * space
+            for text, space, number in zip(row, spaces, numbers, strict=True)
+        )
+        typer.echo("  ".join(cells).rstrip())
 
 
 def write_any_name() -> None:

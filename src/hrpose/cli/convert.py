@@ -349,7 +349,11 @@ def results(
 
 _FROM, _TO = "From other formats", "To other formats"
 
-app = group("Convert data sets to COCO keypoints JSON, and back.")
+app = group(
+    "Convert data sets to COCO keypoints JSON, and back.",
+    "hrpose data convert yolo data.yaml --out converted",
+    "hrpose data convert to-cvat train.json --out cvat",
+)
 add(app, "data convert mpii", mpii, panel=_FROM)
 for _name, _source in SOURCES.items():
     _text = f"From {_source.help}."

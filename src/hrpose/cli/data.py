@@ -427,16 +427,17 @@ def skeleton(
         note(line)
 
 
-app = group("Check, view, convert and edit data sets.")
-add(app, "data check", check)
-add(app, "data preview", preview)
-add(app, "data stats", editing.stats)
-add(app, "data rank", rank)
-add(app, "data skeleton", skeleton)
-add(app, "data sigmas", sigmas)
-app.add_typer(convert.app, name="convert")
-add(app, "data merge", editing.merge)
-add(app, "data split", editing.split)
-add(app, "data subset", editing.subset)
-add(app, "data pack", editing.pack)
-add(app, "data synthetic", editing.synthetic)
+_LOOK, _KEYPOINTS, _WRITE = "Look at a data set", "Keypoints", "Write a data set"
+
+app = group(
+    "Check, view, convert and edit data sets.",
+    "hrpose data stats train.json",
+    "hrpose data check train.json --images images",
+)
+for _function in (check, preview, editing.stats, rank):
+    add(app, f"data {_function.__name__}", _function, panel=_LOOK)
+for _function in (skeleton, sigmas):
+    add(app, f"data {_function.__name__}", _function, panel=_KEYPOINTS)
+for _function in (editing.merge, editing.split, editing.subset, editing.pack, editing.synthetic):
+    add(app, f"data {_function.__name__}", _function, panel=_WRITE)
+app.add_typer(convert.app, name="convert", rich_help_panel=_WRITE)

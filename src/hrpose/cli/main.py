@@ -400,7 +400,8 @@ class _ByPanel(TyperGroup):
         return sorted(panels, key=lambda name: _PANELS.index(panels[name]))
 
 
-app = group("Human pose estimation with HRNet: predict, train, evaluate, export, serve.", _ByPanel)
+_EXAMPLES = "hrpose predict photo.jpg --out out", "hrpose predict -h"
+app = group("Human pose estimation with HRNet.", *_EXAMPLES, kind=_ByPanel)
 add(app, "predict", predict.predict, panel=_USE)
 add(app, "batch", deploy.batch, panel=_USE)
 add(app, "serve", deploy.serve, panel=_USE)
@@ -442,7 +443,7 @@ def main() -> None:
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     write_any_name()
     try:
-        app()
+        app(prog_name="hrpose")
     except UserError as error:
         report(error)
         sys.exit(NOT_DONE)

@@ -351,7 +351,11 @@ def _skeleton(name: str | None) -> "Skeleton | None":
     return short[name] if name in short else find_skeleton(name)
 
 
-app = group("List, download, verify, convert and push weights.")
+app = group(
+    "List, download, verify, convert and push weights.",
+    "hrpose weights list",
+    "hrpose weights download w32-coco-256x192",
+)
 add(app, "weights list", list_weights)
 add(app, "weights download", download)
 add(app, "weights verify", verify)

@@ -1,0 +1,67 @@
+"""What a training shows while it runs."""
+
+import io
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from hrpose.training import trainer as module
+from hrpose.training.trainer import ShowProgress
+
+
+def show(monkeypatch: pytest.MonkeyPatch, stream: Any, mode: str = "max") -> None:
+    """Two epochs of four steps of 0.5 s, each with an evaluation."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sys, "stderr", stream)
+    best: Any = SimpleNamespace(monitor="val/AP", mode=mode, best_model_score=None)
+    trainer: Any = SimpleNamespace(
+        current_epoch=0, max_epochs=2, global_step=0, num_training_batches=4, num_val_batches=[1],
+        callback_metrics={}, estimated_stepping_batches=8,
+    )  # fmt: skip
+    callback, network = ShowProgress(best, batch_size=16), Any
+    callback.on_train_start(trainer, network)  # type: ignore[arg-type]
+    for epoch, score in enumerate((0.5, 0.25)):
+        trainer.current_epoch = epoch
+        callback.on_train_epoch_start()
+        for step in range(4):
+            now[0] += 0.5
+            trainer.global_step += 1
+            loss = {"loss": torch.tensor(0.000123456)}
+            callback.on_train_batch_end(trainer, network, loss, None, step)  # type: ignore[arg-type]
+        trainer.callback_metrics["val/AP"] = torch.tensor(score)
+        callback.on_validation_batch_end(trainer, network, None, None, 0)
+        callback.on_validation_end(trainer, network)  # type: ignore[arg-type]
+        best.best_model_score = torch.tensor(0.5 if mode == "max" else score)
+    callback.on_train_end()
+
+
+@pytest.mark.parametrize(("mode", "best"), [("max", 0.5), ("min", 0.25)])
+def test_a_line_for_each_evaluation(
+    monkeypatch: pytest.MonkeyPatch, mode: str, best: float
+) -> None:
+    show(monkeypatch, stream := io.StringIO(), mode)
+    assert stream.getvalue().splitlines() == [
+        "hrpose: epoch 1 of 2: loss 0.000123, AP 0.500 (best 0.500), 32 samples/s, 0:00:02 left",
+        f"hrpose: epoch 2 of 2: loss 0.000123, AP 0.250 (best {best:.3f}), 32 samples/s",
+    ]
+
+
+def test_a_line_after_a_long_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SILENCE", 1.5)
+    show(monkeypatch, stream := io.StringIO())
+    assert "hrpose: epoch 1 of 2, step 3 of 4: loss 0.000123, 32 samples/s" in stream.getvalue()
+
+
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "100")
+    show(monkeypatch, stream := Terminal())
+    for words in ("epoch 2 of 2", "━", "AP 0.250 (best 0.500)", "samples/s"):
+        assert words in stream.getvalue()
