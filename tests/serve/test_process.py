@@ -240,6 +240,38 @@ def test_every_head_has_its_time_also_the_second(running: Process) -> None:
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.slow
+def test_the_rest_of_a_refused_body_does_not_shorten_the_time_after_it(start: Start) -> None:
+    running = start(before="from hrpose.serve import server; server.HEAD_SECONDS = 2")
+    body = image_of(4)
+    head = upload(4).removesuffix(body).replace(b"/v1/poses", b"/nothing")
+    with connect(running) as connection:
+        connection.sendall(head + body[:50])
+        assert b" 404 " in connection.recv(65536)
+        for piece in (body[50:70], body[70:100], body[100:]):
+            time.sleep(0.8)
+            connection.sendall(piece)
+        time.sleep(0.8)
+        connection.sendall(upload(7, "Connection: close"))
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+    assert number_in(json.loads(received[received.rindex(b"\r\n\r\n") :])) == 7
+
+
+def test_an_idle_connection_ends_without_an_answer(running: Process) -> None:
+    body = image_of(4)
+    head = upload(4).removesuffix(body).replace(b"/v1/poses", b"/nothing")
+    with connect(running) as connection:
+        connection.sendall(head)
+        assert b" 404 " in connection.recv(65536)
+        connection.sendall(body)
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+    assert b"HTTP/1.1" not in received
+
+
 def test_broken_bodies_of_refused_requests_leave_no_trace(start: Start) -> None:
     server = start("--token", "secret")
     with connect(server) as connection:

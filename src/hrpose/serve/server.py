@@ -120,15 +120,20 @@ class Connection(H11Protocol):
         if not self.transport.is_closing():
             super().shutdown()
 
+    def _waiting(self) -> bool:
+        """Whether nothing of a next request is received."""
+        return self.conn.our_state is h11.IDLE and not self.conn.trailing_data[0]
+
     def _set_timer(self) -> None:
-        # It also runs while the rest of a refused body is received.
-        if self._answering():
+        # It also runs while the rest of a refused body is received, and starts again at its end.
+        if self._answering() or self._waiting():
             self._head_timer = _canceled(self._head_timer)
-        elif self._head_timer is None and not self.transport.is_closing():
+        if self._head_timer is None and not self._answering() and not self.transport.is_closing():
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._time_out)
 
     def _time_out(self) -> None:
-        if self.conn.our_state is h11.IDLE:
+        # Where requests were answered, 408 could be taken for the answer to the next one.
+        if self.conn.our_state is h11.IDLE and not (self.cycle and self._waiting()):
             self._refuse(408, "too_slow", f"expected a request within {HEAD_SECONDS} seconds")
         self.transport.close()
 
