@@ -313,6 +313,25 @@ def test_edits_are_undone_and_redone(tab: Tab) -> None:
     assert len(tab.request(lambda: page.click("[data-do=undo]"))["persons"]) == 2
 
 
+def test_names_are_those_of_the_selected_person(tab: Tab) -> None:
+    tab.drop(ASTRONAUT)
+    tab.request(lambda: tab.page.click("[data-do=add]"))
+    tab.page.fill("#threshold", "0")
+    count = """async () => {
+        const write = CanvasRenderingContext2D.prototype.fillText;
+        let count = 0;
+        CanvasRenderingContext2D.prototype.fillText = () => { count += 1; };
+        const names = document.getElementById("show-names");
+        names.checked = true;
+        names.dispatchEvent(new Event("change"));
+        CanvasRenderingContext2D.prototype.fillText = write;
+        return count;
+    }"""
+    every = tab.page.evaluate(count)
+    tab.select()
+    assert 8 <= tab.page.evaluate(count) <= 17 < every
+
+
 def test_names_cover_neither_each_other_nor_the_border(tab: Tab) -> None:
     """Of crowded keypoints, some names are left out; those of the surest stay."""
     placed = tab.page.evaluate(

@@ -49,6 +49,11 @@ export class BoxLayer {
     this.boxes.forEach((_, index) => this.#place(index));
   }
 
+  /** The index of the selected box; -1: none. */
+  get selected() {
+    return [...this.element.children].findIndex((box) => box.contains(document.activeElement));
+  }
+
   /** Make one box stand out, by its index; null: none. */
   highlight(chosen) {
     [...this.element.children].forEach((box, index) => box.classList.toggle("hot", index === chosen));

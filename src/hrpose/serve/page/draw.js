@@ -18,7 +18,9 @@ export function render(context, view, scale) {
   for (const person of persons.toSorted((one, other) => one.score - other.score)) {
     if (view.skeletons) drawPerson(context, person, model, threshold, scale);
   }
-  if (view.names) drawNames(context, persons, threshold, scale, view.nameOf);
+  // Those of the selected person alone, which a crowd would hide.
+  const named = persons[view.selected] ? [persons[view.selected]] : persons;
+  if (view.names) drawNames(context, named, threshold, scale, view.nameOf);
   const point = persons[marked?.person]?.keypoints[marked.keypoint];
   if (point) drawMark(context, point, scale);
 }
@@ -85,7 +87,7 @@ function drawPerson(context, person, model, threshold, scale) {
   context.globalAlpha = 1;
 }
 
-/** The names of all keypoints; a line leads from a name to its keypoint where it is not beside it. */
+/** The names of the persons' keypoints; a line leads from a name to its keypoint where it is not beside it. */
 function drawNames(context, persons, threshold, scale, nameOf) {
   const size = 12 * (window.devicePixelRatio || 1);
   context.font = `600 ${size}px system-ui, sans-serif`;

@@ -24,6 +24,9 @@ export class Stage {
     $("show-boxes").addEventListener("change", () => {
       $("boxes").hidden = !$("show-boxes").checked;
     });
+    for (const kind of ["focusin", "focusout"]) {
+      $("boxes").addEventListener(kind, () => requestAnimationFrame(() => this.draw()));
+    }
     new ResizeObserver(() => this.layout()).observe($("stage"));
     window.addEventListener("resize", () => this.layout());
   }
@@ -69,6 +72,7 @@ export class Stage {
       model: this.model,
       keypoint: overlays.length ? view.keypoint : null,
       marked: this.#marked,
+      selected: this.boxLayer.selected,
       nameOf: keypointName,
     };
   }
