@@ -21,6 +21,11 @@ from tiny_weights import write_tiny_weights
 ROOT: Any = get_command(app)
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("console")
@@ -182,10 +187,6 @@ def test_progress_without_a_terminal_is_a_line_each_ten_seconds(
 
 
 def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     monkeypatch.setenv("COLUMNS", "80")
     with console.progress("images") as show:
@@ -195,6 +196,15 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "images/s" in shown
     assert "...-long-long" in shown
     assert "name.jpg" in shown
+
+
+def test_a_sign_of_work_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    assert console.waiting("comparing", lambda: 7) == 7
+    assert "comparing" in terminal.getvalue()
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    assert console.waiting("comparing", lambda: 7) == 7
+    assert stream.getvalue() == ""
 
 
 @pytest.mark.parametrize(

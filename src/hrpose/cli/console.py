@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import typer
 
@@ -27,6 +27,8 @@ from hrpose.io import printable
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+
+Result = TypeVar("Result")
 
 # The exit codes of all commands: all done; done but for some inputs; wrong usage, or nothing done;
 # and, plus the number of a signal, stopped by it.
@@ -306,6 +308,16 @@ def progress(unit: str = "", what: str = "") -> Iterator[Show]:
             yield show
     else:
         yield _Lines(unit, what)
+
+
+def waiting(what: str, work: Callable[[], Result]) -> Result:
+    """What `work` returns; on a terminal, a sign that it goes on."""
+    from rich.console import Console
+
+    if _current.quiet or not sys.stderr.isatty():
+        return work()
+    with Console(stderr=True).status(what):
+        return work()
 
 
 def _short(name: str) -> str:

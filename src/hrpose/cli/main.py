@@ -38,6 +38,7 @@ from hrpose.cli.console import (
     report,
     say,
     table,
+    waiting,
     write_any_name,
 )
 from hrpose.cli.options import (
@@ -301,7 +302,7 @@ def verify(
             code="option-invalid",
         )
     vectors = Golden.open(golden)
-    certificate = verify(vectors)
+    certificate = waiting("comparing with the golden vectors", lambda: verify(vectors))
     if weights is not None:
         data = None if annotations is None or images is None else (annotations, images, boxes)
         more = _model(weights, against, data, published, tolerance, flip_test)
