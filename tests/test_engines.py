@@ -59,7 +59,8 @@ AVX2 = FakeCore("FP32", "INT8")
         ((), AVX2, ("auto", "auto"), ["cpu fp32"]),
         ((), AMX, ("auto", "auto"), ["openvino bf16", "cpu fp32"]),
         ((), AMX, ("auto", "fp32"), ["cpu fp32"]),
-        ((), AMX, ("auto", "int8"), ["openvino bf16", "cpu fp32"]),
+        ((), AMX, ("auto", "int8"), ["cpu fp32"]),
+        ((), AMX, ("openvino", "int8"), ["openvino fp32"]),
         ((), AMX, ("auto", "bf16"), ["openvino bf16"]),
         ((), AMX, ("openvino", "auto"), ["openvino bf16"]),
         ((), AMX, ("openvino", "fp32"), ["openvino fp32"]),
@@ -186,6 +187,16 @@ def test_exact_results_stay_in_float32(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert seen == ["fp32", "auto", "bf16"]
 
 
+@needs_openvino
+def test_weights_of_eight_bits_stay_on_onnx_runtime_unasked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "_has_eight_bits", lambda path: True)
+    for words in (("auto", "auto"), ("auto", "int8"), ("openvino", "int8")):
+        network: Any = open_session(weights.find("w16-small"), 1, *words)
+        assert network.engine == Engine("openvino" if words[0] == "openvino" else "cpu")
+
+
 def test_waiting_threads_of_onnx_runtime_sleep() -> None:
     network: Any = open_network(weights.find("w16-small"), device="cpu")
     options = network._session.get_session_options()
@@ -197,10 +208,14 @@ def test_openvino_has_a_request_for_each_thread_and_no_more() -> None:
     network: Any = open_network(weights.find("w16-small"), threads=1, device="openvino")
     width, height = hrpose.load("w16-small", device="cpu").metadata.input_wh
     crops = np.random.default_rng(0).integers(0, 256, (12, height, width, 3), np.uint8)
-    (together,) = network({network.inputs[0].name: crops})
+
+    def heatmaps(images: np.ndarray) -> np.ndarray:
+        (found,) = network({network.inputs[0].name: images}, ["heatmaps"])
+        return np.asarray(found)
+
     with ThreadPoolExecutor(3) as pool:
-        alone = pool.map(lambda crop: network({network.inputs[0].name: crop[None]})[0], crops)
-        assert np.array_equal(np.concatenate(list(alone)), together)
+        alone = list(pool.map(lambda crop: heatmaps(crop[None]), crops))
+    assert np.array_equal(np.concatenate(alone), heatmaps(crops))
     assert 1 <= len(network._requests) <= 3
 
 

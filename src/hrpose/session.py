@@ -285,12 +285,15 @@ class OnnxSession:
         self, path: Path, threads: int | None = None, device: str = "auto", precision: str = "auto"
     ) -> None:
         self._opened = (path, threads, device, precision)
-        if asked(device, precision)[1] == "int8" and not _has_eight_bits(path):
+        words = asked(device, precision)[1]
+        eight_bits = words in ("auto", "int8") and _has_eight_bits(path)
+        if words == "int8" and not eight_bits:
             raise UserError(
                 f"precision int8: {path.name} has weights of float32; `hrpose quantize` makes "
                 "those of eight bits",
                 code="device-missing",
             )
+        precision = "int8" if eight_bits else precision
         self._network = open_network(path, "model", threads, device, precision)
         self.metadata = metadata_of(path, Metadata)
         check_ports(self._network, path, ("heatmaps",))
