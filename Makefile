@@ -10,7 +10,7 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test quick check docs format fuzz bench dist lock lowest model person-detector
+.PHONY: demo test quick check docs format fuzz bench dist lock lowest highest model person-detector
 
 demo: .venv-demo/installed  ## draw the poses of the people in examples/people into out/demo, without PyTorch
 	.venv-demo/bin/hrpose predict examples/people --out out/demo --overwrite
@@ -49,12 +49,13 @@ bench: .venv/installed
 
 # Build the wheel and the sdist, check them, and use them in an empty environment. `make dist
 # TAG=v1.2.3` also checks that this is the version, as a release does.
-DIST_TOOLS := "build>=1.2,<2" "twine>=6.1,<8"
+DIST_TOOLS := "build>=1.2,<2" "cyclonedx-python-lib>=11,<12" "twine>=6.1,<8"
 dist: .venv-dist/installed
 	rm -rf dist
 	.venv-dist/bin/python -m build
 	.venv-dist/bin/twine check --strict dist/*
 	.venv-dist/bin/python -m tools.check_dist dist $(if $(TAG),--tag $(TAG))
+	.venv-dist/bin/python -m tools.supply_chain sbom dist/*.whl
 
 # Train the shipped model again: DATA is the folder with people/ and coco-mini/ (docs/models). Stage 8
 # starts from the average of the two runs of stage 7.
@@ -93,6 +94,7 @@ lock:
 	PIP_CONSTRAINT= PIP_BUILD_CONSTRAINT= .venv-lock/bin/pip install -q -e ".[dev]" $(DIST_TOOLS)
 	.venv-lock/bin/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' > constraints.txt
 	rm -rf .venv-lock
+	$(PYTHON) -m tools.supply_chain hashes > hashes.new && mv hashes.new hashes.txt
 
 .venv-dist/installed: Makefile constraints.txt
 	$(PYTHON) -m venv $(@D)
@@ -110,11 +112,23 @@ lowest:
 	  -e ".[train,video,serve,tables,hdf5]" httpx hypothesis playwright pycocotools pytest pytest-xdist
 	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -q -m "not slow and not browser and not shared" $(LEANING)
 
+# The newest that it allows, which are newer than those of constraints.txt, and the same tests.
+highest:
+	$(PYTHON) -m venv --clear .venv-highest
+	PIP_CONSTRAINT= PIP_BUILD_CONSTRAINT= .venv-highest/bin/pip install -q --upgrade \
+	  -e ".[train,video,serve,tables,hdf5]" httpx hypothesis playwright pycocotools pytest pytest-xdist
+	OMP_NUM_THREADS=1 .venv-highest/bin/pytest -q -m "not slow and not browser and not shared" $(LEANING)
+
+# The base install by the hashes of its files, where hashes.txt is of this system and Python.
+HASHED = if $(@D)/bin/python -m tools.supply_chain covers hashes.txt; then PIP_CONSTRAINT= \
+  $(@D)/bin/pip install -q --require-hashes --no-deps --only-binary :all: -r hashes.txt; fi
+
 # The stamps: a second run is quick, a changed pyproject.toml or constraints.txt installs again.
 .venv/installed: EXTRAS := [dev]
 .venv-demo/installed: EXTRAS :=
-.venv/installed .venv-demo/installed: pyproject.toml constraints.txt
+.venv/installed .venv-demo/installed: pyproject.toml constraints.txt hashes.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "hrpose needs Python 3.11 or newer, found " + sys.version.split()[0] + "; try make PYTHON=python3.12 $(MAKECMDGOALS)")'
 	$(PYTHON) -m venv $(@D)
+	$(if $(EXTRAS),,$(HASHED))
 	$(@D)/bin/pip install -q -e ".$(EXTRAS)"
 	@touch $@
