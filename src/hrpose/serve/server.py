@@ -15,8 +15,7 @@ from typing import Any
 
 import h11
 import uvicorn
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from hrpose.errors import UserError
@@ -37,6 +36,8 @@ TINY_CHUNKS = 1_000
 CONNECTIONS = 800
 # A stopping server keeps idle connections this long: a request may be on its way.
 GRACE_SECONDS = 0.5
+# A header of each answer of a stopping server.
+CLOSE = (b"connection", b"close")
 # How long a stopping server waits for requests in progress.
 STOP_SECONDS = 90
 
@@ -100,7 +101,13 @@ class Connection(H11Protocol):
         self._write_timer = _canceled(self._write_timer)
 
     def shutdown(self) -> None:
-        """Called once, when the server stops."""
+        """Called when the server stops, and accepts no more connections.
+
+        Not earlier: a client that connects again meanwhile would be reset.
+        """
+        headers = self.server_state.default_headers
+        if CLOSE not in headers:
+            headers.append(CLOSE)
         self.loop.call_later(GRACE_SECONDS, self._close)
 
     def send_400_response(self, msg: str) -> None:
@@ -216,18 +223,8 @@ def url_of(listener: socket.socket) -> str:
 
 
 def _run(app: ASGIApp, listener: socket.socket) -> None:
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        """A stopping server closes each connection with its answer."""
-
-        async def send_last(message: Message) -> None:
-            if message["type"] == "http.response.start" and server.should_exit:
-                MutableHeaders(scope=message)["connection"] = "close"
-            await send(message)
-
-        await app(scope, receive, send_last)
-
     config = uvicorn.Config(
-        answer,
+        app,
         http=Connection,
         ws="none",
         lifespan="off",
@@ -238,11 +235,10 @@ def _run(app: ASGIApp, listener: socket.socket) -> None:
         log_level=logging.ERROR,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    server = uvicorn.Server(config)
     # Uvicorn raises the signal again at its end: by then it has done its work here.
     before = {kind: signal.signal(kind, _ignore) for kind in (signal.SIGTERM, signal.SIGINT)}
     try:
-        server.run(sockets=[listener])
+        uvicorn.Server(config).run(sockets=[listener])
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
