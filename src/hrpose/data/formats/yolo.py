@@ -19,6 +19,7 @@ folder `labels` beside `images`; where there is no folder of this name, beside t
 """
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -213,7 +214,7 @@ def _place(source: Path, root: Path, subset: str, folder: object) -> str | None:
     relative = inside or text.startswith("..")
     for start in range(1 if relative else max(len(parts) - 1, 1)):
         name = "/".join(parts[start:])
-        if stays_inside(name) and ((root / name).is_dir() or _is_list(root / name)):
+        if stays_inside(name) and (os.path.isdir(root / name) or _is_list(root / name)):
             return name
     if subset == "train":
         raise invalid(where, f"a folder of images below {root}, or a .txt list of them", folder)
@@ -221,7 +222,8 @@ def _place(source: Path, root: Path, subset: str, folder: object) -> str | None:
 
 
 def _is_list(path: Path) -> bool:
-    return path.suffix == ".txt" and path.is_file()
+    # Of os, whose functions are false for names that no file can have.
+    return path.suffix == ".txt" and os.path.isfile(path)
 
 
 def _names(root: Path, place: str) -> Iterator[str]:
