@@ -41,7 +41,7 @@ def measure(estimator: hrpose.PoseEstimator, annotations: Path, images: Path, co
         right.append(_right(poses, named))
     score, good, nobody = map(np.concatenate, (scores, right, nobodys))
     print(f"{estimator!r}: {len(scores)} images, {labeled} persons with keypoints")
-    print("| `--min-score` | poses | right | overlap no labeled person | people found |")
+    print("| `--min-score` | poses | right | overlap no labeled person | persons found |")
     print("|---|---|---|---|---|")
     for least in LEAST:
         kept = score >= least
@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Right and wrong poses by their least score.")
     parser.add_argument("annotations", type=Path)
     parser.add_argument("images", type=Path)
-    parser.add_argument("--weights", default="w16-small")
+    parser.add_argument("--weights", default="w32-small")
     parser.add_argument("--count", type=int, help="of images, by default all")
     given = parser.parse_args()
     estimator = hrpose.load(given.weights, detector="builtin", min_score=0, exact=True)

@@ -495,5 +495,5 @@ def test_it_is_printed_in_one_line() -> None:
     )
     shipped = repr(hrpose.load())
     assert (
-        shipped == "PoseEstimator(w16-small, 128x192, builtin detector, ONNX Runtime on CPU, fp32)"
+        shipped == "PoseEstimator(w32-small, 192x256, builtin detector, ONNX Runtime on CPU, fp32)"
     )

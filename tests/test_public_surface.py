@@ -75,11 +75,11 @@ finetune(train, val, out=None, *, weights='w16-small', images=None, val_images=N
 skeleton=None, category=None, merge_categories=False, input_size=None, overrides=(), resume=False, \
 resume_with_changes=False)
 from_pretrained(repo_id, *, revision=None, **options)
-load(name_or_file='w16-small', *, detector='auto', box_threshold=None, min_score=None, \
+load(name_or_file='w32-small', *, detector='auto', box_threshold=None, min_score=None, \
 flip_test=False, refine=False, exact=False, batch_size=16, bit_depth=None, threads=None, \
 device='auto', precision='auto')
 push_to_hub(weights_files, repo_id, *, private=True)
-track(source, name_or_file='w16-small', *, smooth=True, **options)
+track(source, name_or_file='w32-small', *, smooth=True, **options)
 train(recipe, data, out, *, overrides=(), resume=False, resume_with_changes=False)
 """
 

@@ -2,7 +2,7 @@
 
 import hrpose
 
-estimator = hrpose.load("w16-small")
+estimator = hrpose.load("w32-small")
 poses = estimator("photo.jpg")
 poses.keypoints  # (n, 17, 3): x, y, score
 poses.save("drawn.jpg")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def load(
-    name_or_file: str | Path = "w16-small",
+    name_or_file: str | Path = "w32-small",
     *,
     detector: AnyDetector = "auto",
     box_threshold: float | None = None,
@@ -38,13 +38,15 @@ def load(
     device: str = "auto",
     precision: str = "auto",
 ) -> PoseEstimator:
-    """Load weights by name (`w16-small` is inside the package), from a file, or `hf:owner/name`.
+    """Load weights by name, from a file, or `hf:owner/name`.
+
+    `w32-small` and the faster `w16-small` are inside the package.
 
     `detector` detects persons where no boxes are given: `auto`, `builtin`, `torchvision`, an ONNX
     file, a function of your own, or `full-image`, which takes each image as the box of one person;
     see `hrpose.detection.open_detector`. Boxes with a score below `box_threshold`, in [0, 1], are
     dropped; by default the threshold is the detector's own. Poses with a score below `min_score`,
-    in [0, 1], are dropped; by default 0.2 for detected persons, 0 in given boxes. Large JPEG files
+    in [0, 1], are dropped; by default 0.25 for detected persons, 0 in given boxes. Large JPEG files
     are decoded at a reduced size where the crops are small anyway; `exact` decodes them at full
     size, as `evaluate` does. `flip_test`, `refine`, `batch_size` (crops) and `bit_depth` (8 to 16,
     of files with more than 8 bits a channel) are those of `PoseEstimator`. The networks run in at
@@ -72,7 +74,7 @@ def load(
 
 def track(
     source: str | Path | Clip,
-    name_or_file: str | Path | PoseEstimator = "w16-small",
+    name_or_file: str | Path | PoseEstimator = "w32-small",
     *,
     smooth: bool = True,
     **options: Any,

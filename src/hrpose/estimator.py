@@ -113,7 +113,7 @@ class PoseEstimator:
 
     `detector` finds the persons where no boxes are given; without a detector the full image is the
     box of one person. Poses with a score below `min_score`, in [0, 1], are left out; by default
-    0.2 where the detector found the persons, and 0 in boxes that are given. `flip_test` averages
+    0.25 where the detector found the persons, and 0 in boxes that are given. `flip_test` averages
     the heatmaps of each crop and of its mirror image: a little better, and twice the work. `refine`
     estimates a second time, in the boxes around the first keypoints: better where boxes are loose
     or off, and twice the work. At most `batch_size` crops go through the network at once.

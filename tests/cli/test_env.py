@@ -23,7 +23,7 @@ def test_env_as_json() -> None:
     ran = hrpose("env", "--json")
     assert ran.exit_code == 0, ran.output
     found = json.loads(ran.stdout)
-    assert found["uses"] == dict.fromkeys(("w16-small", "detector"), "ONNX Runtime on CPU, fp32")
+    assert found["uses"] == dict.fromkeys(("w32-small", "detector"), "ONNX Runtime on CPU, fp32")
     assert "cpu" in found["devices"]
     assert found["versions"]["onnxruntime"]
     first = found["runs"][0]

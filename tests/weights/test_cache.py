@@ -182,13 +182,13 @@ def test_usable_weights_that_rot_are_refused_and_made_again(released: Released) 
 
 def test_the_list_names_everything(released: Released) -> None:
     output = run("list").output
-    assert all(name in output for name in (*RELEASED, "w16-small"))
+    assert all(name in output for name in (*RELEASED, "w32-small", "w16-small"))
     (line,) = (line for line in output.splitlines() if "w32-coco-256x192-udp" in line)
     for fact in ("114", "COCO AP 0.762", "Apache-2.0", "most uses"):
         assert fact in line
     assert "inside" in output
     rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)["weights"]}
-    assert rows.keys() == {"w16-small", *RELEASED}
+    assert rows.keys() == {"w32-small", "w16-small", *RELEASED}
     row = rows["w32-coco-256x192-udp"]
     assert (row["network"], row["input_wh"], row["here"]) == ("w32", [192, 256], "")
     assert row["license"] == RELEASED[row["name"]].license

@@ -183,7 +183,7 @@ def rank(
             "persons with a box and no keypoints are ranked with that box."
         ),
     ] = None,
-    weights: Weights = "w16-small",
+    weights: Weights = "w32-small",
     detector: Detector = "auto",
     batch_size: BatchSize = 64,
     category: Category = None,

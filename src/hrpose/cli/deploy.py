@@ -69,7 +69,7 @@ def batch(
         ),
     ],
     out: Out = Path("out"),
-    weights: Weights = "w16-small",
+    weights: Weights = "w32-small",
     detector: Detector = "auto",
     box_threshold: BoxThreshold = None,
     min_score: MinScore = None,
@@ -254,7 +254,7 @@ def serve(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
     ] = 8000,
-    weights: Weights = "w16-small",
+    weights: Weights = "w32-small",
     detector: Detector = "auto",
     device: Device = "auto",
     precision: Precision = "auto",
@@ -346,7 +346,7 @@ def serve(
 )
 def explain(
     path: Annotated[Path, typer.Argument(help="An image.")],
-    weights: Weights = "w16-small",
+    weights: Weights = "w32-small",
     yes: Yes = False,
     box: Annotated[
         str | None, typer.Option(help="The person's box: x,y,w,h.", rich_help_panel=PERSONS)

@@ -71,7 +71,7 @@ def evaluate(
         Path, typer.Option(help="COCO keypoints JSON, or a test set's image_info JSON.")
     ],
     images: Images,
-    weights: Weights = "w16-small",
+    weights: Weights = "w32-small",
     boxes: Annotated[
         str, typer.Option(help="ground-truth, detector, or a COCO detections file.")
     ] = "ground-truth",

@@ -100,7 +100,7 @@ class Run:
     "`keypoints`, `problem`",
 )
 def env(
-    weights: Weights = "w16-small", device: Device = "auto", precision: Precision = "auto"
+    weights: Weights = "w32-small", device: Device = "auto", precision: Precision = "auto"
 ) -> None:
     """Show versions, devices, what runs each network, and one crop on each engine."""
     found = survey(weights, device, precision)

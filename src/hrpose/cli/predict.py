@@ -95,7 +95,7 @@ def predict(
     ],
     recursive: Recursive = False,
     bit_depth: BitDepth = None,
-    weights: Weights = "w16-small",
+    weights: Weights = "w32-small",
     yes: Yes = False,
     flip_test: FlipTest = False,
     refine: Refine = False,

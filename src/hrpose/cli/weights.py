@@ -87,7 +87,7 @@ def _listed() -> Iterator[dict[str, Any]]:
             "metric": "",
             "license": metadata.license,
             "here": "inside",
-            "recommended_for": "a first try",
+            "recommended_for": "a first try" if name == EMBEDDED[0] else "speed",
             **facts(metadata),
         }
     for row in RELEASED.values():

@@ -266,8 +266,8 @@ def _rows() -> tuple[Released, ...]:
 
 RELEASED: dict[str, Released] = {row.name: row for row in _rows()}
 
-# The weights inside the package.
-EMBEDDED = ("w16-small",)
+# The weights inside the package: the default, and the fast ones.
+EMBEDDED = ("w32-small", "w16-small")
 
 
 def find(name_or_file: str | Path) -> Path:
