@@ -132,8 +132,8 @@ def test_aliases_of_aliases_are_not_written_out(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         completed(tmp_path, f"{laughs}sigmas: *h\n")
     assert caught.value.code == "recipe-invalid"
-    assert "sigmas" in str(caught.value)
-    assert len(str(caught.value)) < 20_000
+    assert "line 5" in str(caught.value)
+    assert len(str(caught.value)) < 1_000
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_an_onnx_file_whose_metadata_are_no_text(tmp_path: Path) -> None:
 def test_a_keypoint_too_large_for_a_float(tmp_path: Path) -> None:
     (seed,), read = TARGETS["annotations"](tmp_path)
     with refused("annotations-invalid", "annotation 1: 'keypoints'"):
-        read(seed.replace(b"[1, 2, 2,", b"[1, 2, " + b"x" * 400 + b","))
+        read(seed.replace(b"[1, 2, 2,", b"[1, 2, " + b"9" * 400 + b","))
 
 
 def test_a_source_that_is_no_text(tmp_path: Path) -> None:

@@ -145,7 +145,8 @@ def test_it_needs_neither_pytorch_nor_safetensors(tmp_path: Path) -> None:
     source, out = str(tmp_path / "a_256x192.pth"), str(tmp_path / "a.onnx")
     done = run_without(
         ("torch", "safetensors", "lightning", "onnxscript", "scipy"),
-        f"from hrpose.cli.main import app\napp(['weights', 'convert', {source!r}, {out!r}])\n",
+        "from hrpose.cli.main import app\n"
+        f"app(['weights', 'convert', {source!r}, '--out', {out!r}])\n",
     )
     assert done.returncode == 0, done.stderr
     assert open_session(tmp_path / "a.onnx").metadata.input_wh == (192, 256)
