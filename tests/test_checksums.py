@@ -83,7 +83,13 @@ KINDS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Any]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        k if k in ("safetensors", "results") else pytest.param(k, marks=pytest.mark.slow)
+        for k in KINDS
+    ],
+)
 def test_a_flipped_bit_is_noticed(kind: str, tmp_path: Path) -> None:
     make, load = KINDS[kind]
     path = make(tmp_path)

@@ -28,6 +28,7 @@ def go_on(job: Job, engine: Scripted, polls: int | None = None) -> State:
     return run(job, engine, partitions, done, stopped=stopped)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     count=st.integers(1, 40),

@@ -115,6 +115,7 @@ def test_results_of_another_category_are_refused(case: Case, tmp_path: Path) -> 
         analyze(other, case.annotations)
 
 
+@pytest.mark.slow
 def test_peaks_above_1_are_scores_too(case: Case, tmp_path: Path) -> None:
     """As in results of `hrpose evaluate` and of the official code; the estimator clips them."""
     louder, clipped = (json.loads(case.results.read_bytes()) for _ in range(2))

@@ -17,7 +17,9 @@ from refusals import refused
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(n, marks=pytest.mark.slow) if n in ("sockets", *HDF5_NAMES) else n
+        pytest.param(n, marks=pytest.mark.slow)
+        if n in ("sockets", "mpii", "packs", "clips", *HDF5_NAMES)
+        else n
         for n in TARGETS
     ],
 )

@@ -150,6 +150,7 @@ def test_an_upgrade_is_ignored(running: Process, headers: tuple[str, ...], chunk
     assert [number_in(json.loads(body)) for _, body in (first, second)] == [5, 6]
 
 
+@pytest.mark.slow
 def test_pipelined_requests_are_all_answered_in_their_order(running: Process) -> None:
     get = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     answers = exchange(running, get * 5_000 + upload(9, "Connection: close"))
@@ -272,6 +273,7 @@ def test_an_idle_connection_ends_without_an_answer(running: Process) -> None:
     assert b"HTTP/1.1" not in received
 
 
+@pytest.mark.slow
 def test_broken_bodies_of_refused_requests_leave_no_trace(start: Start) -> None:
     server = start("--token", "secret")
     with connect(server) as connection:

@@ -76,6 +76,7 @@ def left_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.suffix != ".lock")
 
 
+@pytest.mark.slow
 def test_two_and_three_processes_at_many_offsets(
     workers: Workers, server: Any, tmp_path: Path
 ) -> None:
@@ -94,6 +95,7 @@ def test_two_and_three_processes_at_many_offsets(
         assert server.requests == [None], others
 
 
+@pytest.mark.slow
 def test_another_process_takes_over_where_one_was_killed(
     workers: Workers, server: Any, tmp_path: Path
 ) -> None:
