@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.models import OptionInfo
 
+from hrpose._version import __version__
 from hrpose.cli.console import speaking
 from hrpose.errors import UserError
 
@@ -72,6 +73,28 @@ def group(text: str, *examples: str, kind: type[TyperGroup] | None = None) -> ty
         context_settings=_HELP,
         pretty_exceptions_enable=False,
     )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hrpose {__version__}")
+        raise typer.Exit
+
+
+def version_option(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            "-V",
+            callback=_print_version,
+            is_eager=True,
+            metavar="",
+            help="Print the version.",
+        ),
+    ] = False,
+) -> None:
+    """The options of `hrpose` itself, before the command."""
 
 
 def add(

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from hrpose._version import __version__
 from hrpose.cli import (
     add,
     conflict,
@@ -28,6 +27,7 @@ from hrpose.cli import (
     group,
     predict,
     train,
+    version_option,
     weights,
 )
 from hrpose.cli.console import (
@@ -403,6 +403,7 @@ class _ByPanel(TyperGroup):
 
 _EXAMPLES = "hrpose predict photo.jpg --out out", "hrpose predict -h"
 app = group("Human pose estimation with HRNet.", *_EXAMPLES, kind=_ByPanel)
+app.callback()(version_option)
 add(app, "predict", predict.predict, panel=_USE)
 add(app, "batch", deploy.batch, panel=_USE)
 add(app, "serve", deploy.serve, panel=_USE)
@@ -420,22 +421,6 @@ app.add_typer(weights.app, name="weights", rich_help_panel=_WEIGHTS)
 add(app, "export", train.export, panel=_WEIGHTS)
 add(app, "quantize", evaluate.quantize, panel=_WEIGHTS)
 add(app, "summary", train.summary, panel=_WEIGHTS)
-
-
-def _version(given: bool) -> None:
-    if given:
-        typer.echo(f"hrpose {__version__}")
-        raise typer.Exit
-
-
-_VERSION = typer.Option(
-    "--version", "-V", callback=_version, is_eager=True, metavar="", help="Print the version."
-)
-
-
-@app.callback()
-def _root(version: Annotated[bool, _VERSION] = False) -> None:
-    pass
 
 
 def main() -> None:
