@@ -9,7 +9,7 @@ from hrpose.evaluation.analyze import Analysis, Example, Part, ScoreReport
 from hrpose.evaluation.error_analysis import KINDS
 from hrpose.metrics.calibration import Reliability
 from hrpose.metrics.coco import OKS_THRESHOLDS, RECALLS
-from hrpose.viz.html import Line, document, gain_bar, line_chart, share_bar, source, table
+from hrpose.viz.html import Line, captioned, document, gain_bar, line_chart, share_bar, table
 
 _CORRECTIONS = {
     "miss": "Miss: far from every label; moved to its label",
@@ -245,11 +245,7 @@ def _person(example: Example) -> str:
     )
     tiles = {"labeled": example.labeled, "predicted": example.predicted}
     tiles |= {f"{n.replace('_', ' ')}, heatmap": tile for n, tile in example.heatmaps.items()}
-    images = "".join(
-        f'<figure><img src="{source(tile)}" width="{tile.shape[1]}" height="{tile.shape[0]}" '
-        f'alt="{escape(label)}"><figcaption>{escape(label)}</figcaption></figure>'
-        for label, tile in tiles.items()
-    )
+    images = "".join(captioned(tile, label) for label, tile in tiles.items())
     return (
         f'<div class="person"><p><b>OKS {example.oks:.2f}, score {example.score:.2f}</b> '
         f"{escape(example.image)}, annotation {example.annotation}. {escape(wrong)}</p>"

@@ -21,7 +21,7 @@ from hrpose.explain import figures as images
 from hrpose.explain.trace import Trace
 from hrpose.models.networks import NETWORKS
 from hrpose.poses import COUNTED_SCORE, THRESHOLD
-from hrpose.viz.html import document, source, table
+from hrpose.viz.html import captioned, document, table
 
 LANGUAGES = ("en", "zh")  # by their codes in HTML
 CHANNELS = 6
@@ -417,7 +417,10 @@ def render(explanation: Report) -> str:
 
 def _section(section: Section, words: Words) -> str:
     code = f"\n<pre>{escape(section.arithmetic)}</pre>" if section.arithmetic else ""
-    figures = "\n".join(_figure(figure) for figure in section.figures)
+    figures = "\n".join(
+        captioned(each.image, each.caption, ".png" if each.exact else ".jpg")
+        for each in section.figures
+    )
     small = " small" if section.columns > 3 and section.figures[0].exact else ""
     style = f'class="figures{small}" style="--columns: {section.columns}"'
     grid = f"\n<div {style}>\n{figures}\n</div>" if figures else ""
@@ -438,13 +441,3 @@ def _section(section: Section, words: Words) -> str:
 def _paragraphs(text: str) -> str:
     paragraphs = re.sub(r"`(.+?)`", r"<code>\1</code>", escape(text)).split("\n\n")
     return "\n".join(f"<p>{paragraph}</p>" for paragraph in paragraphs)
-
-
-def _figure(figure: Figure) -> str:
-    data = source(figure.image, ".png" if figure.exact else ".jpg")
-    height, width = figure.image.shape[:2]
-    caption = escape(figure.caption)
-    return (
-        f'<figure><img src="{data}" width="{width}" height="{height}" '
-        f'alt="{caption}"><figcaption>{caption}</figcaption></figure>'
-    )

@@ -19,7 +19,7 @@ from hrpose.poses import Poses
 from hrpose.quality.labels import Labels, read_labels
 from hrpose.skeleton import Skeleton
 from hrpose.viz import draw, overlay
-from hrpose.viz.html import Histogram, document, histogram_chart, share_bar, source, table
+from hrpose.viz.html import Histogram, captioned, document, histogram_chart, share_bar, table
 
 # How many augmented crops of a person are shown.
 VIEWS = 4
@@ -236,12 +236,7 @@ def render(preview: Preview) -> str:
 
 
 def _person(person: PersonTiles) -> str:
-    figures = "".join(
-        f'<figure><img src="{source(tile)}" width="{tile.shape[1]}" height="{tile.shape[0]}" '
-        f'alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption>'
-        "</figure>"
-        for caption, tile in person.tiles.items()
-    )
+    figures = "".join(captioned(tile, caption) for caption, tile in person.tiles.items())
     width, height = person.box_wh
     return (
         f"<article><p><b>{escape(person.image)}</b>, annotation {person.annotation}: "

@@ -75,6 +75,15 @@ def source(image: NDArray[np.uint8], suffix: str = ".jpg") -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
+def captioned(image: NDArray[np.uint8], caption: str, suffix: str = ".jpg") -> str:
+    """An image, as in `source`, with its caption as HTML; the caption is escaped."""
+    height, width = image.shape[:2]
+    return (
+        f'<figure><img src="{source(image, suffix)}" width="{width}" height="{height}" '
+        f'alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+    )
+
+
 # The box of a chart within its margins, in pixels.
 _WIDTH = 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 14, 44
