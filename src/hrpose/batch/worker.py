@@ -142,28 +142,23 @@ class Choices:
     def settings(self, estimator: "PoseEstimator") -> dict[str, Any]:
         """All that decides the results, as it is on this machine: hashes, not names of files."""
         from hrpose.detection.person_detector import detector_file
-        from hrpose.weights import find
+        from hrpose.weights.registry import file_sha256, find
 
         file = detector_file(self.detector)
         metadata = estimator.metadata.to_json()
         return {
             **{key: value for key, value in asdict(self).items() if key not in _NAMES},
-            "weights_sha256": _sha256(find(self.weights)),
+            "weights_sha256": file_sha256(find(self.weights)),
             "metadata_sha256": hashlib.sha256(metadata.encode()).hexdigest(),
             "model": estimator.metadata.title,
             "detector": estimator.detector.name,
             "engine": estimator.engine,
-            "detector_sha256": None if file is None else _sha256(file),
+            "detector_sha256": None if file is None else file_sha256(file),
             "hrpose": __version__,
         }
 
 
 _NAMES = ("weights", "detector")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
