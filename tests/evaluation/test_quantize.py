@@ -70,7 +70,7 @@ def test_the_command_writes_a_smaller_file_with_nearly_the_same_heatmaps(
 def test_float16_weights_are_made_float32(tmp_path: Path) -> None:
     original, half = weights.find("w16-small"), tmp_path / "half.onnx"
     half.write_bytes(halved(onnx.load(original)).SerializeToString())
-    found = quantize_module._in_float32(half).graph
+    found = quantize_module._in_float32(onnx.load(half)).graph
     assert all(entry.data_type != onnx.TensorProto.FLOAT16 for entry in found.initializer)
     assert [node.name for node in found.node] == [
         node.name for node in onnx.load(original).graph.node

@@ -165,21 +165,22 @@ def measure(
     return Measured(evaluate_keypoints(annotations, results, table.skeleton.sigmas), mean)
 
 
-def _in_float32(weights: Path) -> onnx.ModelProto:
-    """The model, with float16 weights made float32: the quantizer wants those."""
-    model = onnx.load(weights)
-    stored = {entry.name: entry for entry in model.graph.initializer}
+def _in_float32(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with float16 weights made float32, as the quantizer wants them."""
+    wide = onnx.ModelProto()
+    wide.CopyFrom(model)
+    stored = {entry.name: entry for entry in wide.graph.initializer}
     nodes = []
-    for node in model.graph.node:
+    for node in wide.graph.node:
         entry = stored.get(node.input[0]) if node.op_type == "Cast" else None
         if entry is not None and entry.data_type == onnx.TensorProto.FLOAT16:
-            wide = numpy_helper.to_array(entry).astype(np.float32)
-            entry.CopyFrom(numpy_helper.from_array(wide, node.output[0]))
+            values = numpy_helper.to_array(entry).astype(np.float32)
+            entry.CopyFrom(numpy_helper.from_array(values, node.output[0]))
         else:
             nodes.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    return model
+    del wide.graph.node[:]
+    wide.graph.node.extend(nodes)
+    return wide
 
 
 def _quantize(weights: Path, out: Path, crops: list[NDArray[np.uint8]]) -> None:
@@ -200,21 +201,21 @@ def _quantize(weights: Path, out: Path, crops: list[NDArray[np.uint8]]) -> None:
             return None if batch is None else {"crops": batch}
 
     try:
-        graph = onnx.load(weights).graph
+        model = onnx.load(weights)
     except Exception as error:  # A file of another form can raise anything.
         raise UserError(
             f"{weights}: expected an ONNX file of `hrpose export`, found: {error}",
             code="weights-unsuitable",
         ) from error
-    convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
-    if not convolutions or any(node.op_type == "QuantizeLinear" for node in graph.node):
+    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    if not convolutions or any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise UserError(
             f"{weights}: expected float weights of `hrpose export`, found others",
             code="weights-unsuitable",
         )
     # The quantizer asks for a preparation that the exporter has done; this text says so.
     ready = out.with_name("ready.onnx")
-    content = _in_float32(weights).SerializeToString()
+    content = _in_float32(model).SerializeToString()
     texts = {_PREPARED: "onnxruntime.quant", CHECKSUM_KEY: None}
     ready.write_bytes(with_texts(ready, content, texts))
     quantize_static(
