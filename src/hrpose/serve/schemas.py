@@ -1,4 +1,4 @@
-"""The JSON of the server: options, answers and errors. The OpenAPI document is made from these."""
+"""The JSON of the server: options, responses, errors. The OpenAPI document is made from these."""
 
 from typing import Annotated, Any, Literal
 
@@ -23,23 +23,24 @@ class Options(BaseModel):
     boxes: str | SkipJsonSchema[None] = Field(
         None,
         json_schema_extra=_without_default,
-        description="The persons' boxes as JSON, [[x, y, w, h], ...] in pixels of the upright "
-        "image. Without them the detector finds the persons.",
+        description="Boxes of persons as JSON, [[x, y, w, h], ...] in pixels of the upright "
+        "image. Without it, the detector is run.",
         examples=["[[120, 40, 200, 420]]"],
     )
     threshold: float = Field(
-        THRESHOLD, ge=0, le=1, description="Keypoints with a lower score are not present."
+        THRESHOLD, ge=0, le=1, description="Keypoints with a lower score have `present` false."
     )
     min_score: Annotated[float, Field(ge=0, le=1)] | SkipJsonSchema[None] = Field(
         None,
         json_schema_extra=_without_default,
         description="Persons whose pose has a lower score are left out; by default "
-        f"{MIN_SCORE:g} for detected persons, and 0 in boxes of the request.",
+        f"{MIN_SCORE:g} for detected persons, and 0 in the given `boxes`.",
     )
     flip_test: bool = Field(
-        False, description="Average over each crop and its mirror image: better, twice the work."
+        False,
+        description="Average over each crop and its mirror image: more accurate, twice the work.",
     )
-    heatmaps: bool = Field(False, description="Return each person's heatmaps too.")
+    heatmaps: bool = Field(False, description="Also return each person's heatmaps.")
 
 
 class Keypoint(BaseModel):
@@ -53,14 +54,14 @@ class Keypoint(BaseModel):
 
 
 class Heatmaps(BaseModel):
-    """A person's heatmaps as one gray PNG, one below the other, in the order of the keypoints."""
+    """A person's heatmaps in one grayscale PNG, top to bottom in the order of the keypoints."""
 
-    png: str = Field(description="The PNG as base64. White is 1, black 0.")
-    width: int = Field(description="Of one heatmap.")
-    height: int = Field(description="Of one heatmap.")
+    png: str = Field(description="The PNG in base64. White is 1, black is 0.")
+    width: int = Field(description="Of one heatmap, in pixels.")
+    height: int = Field(description="Of one heatmap, in pixels.")
     to_image: list[list[float]] = Field(
-        description="2 x 3 matrix from (x, y, 1) in heatmap pixels to image pixels; pixel centers "
-        "are at integers."
+        description="2 x 3 matrix that maps (x, y, 1) in heatmap pixels to image pixels; pixel "
+        "centers are at integers."
     )
 
 
@@ -127,10 +128,10 @@ class Health(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why a request was refused: a code for programs, a line for people."""
+    """Why a request was refused: `error` for programs, `reason` for people."""
 
     error: str
     reason: str
     cause: str | None = Field(
-        None, description="What is wrong with an image or its boxes: a code of hrpose's errors."
+        None, description="What is wrong with the image or boxes, as one of hrpose's error codes."
     )
