@@ -172,9 +172,6 @@ class _Tensor:
         )
 
 
-Stored = Callable[[_Storage], NDArray[Any]]
-
-
 def _numbers(content: memoryview, at: int, kind: str, count: int, order: Order) -> NDArray[Any]:
     """The `count` numbers of a type that begin at byte `at`; `order` is < or >."""
     dtype = np.dtype("u2" if kind == "bf16" else kind).newbyteorder(order)

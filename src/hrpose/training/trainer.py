@@ -170,11 +170,10 @@ def fit(
 
     With `sync_batchnorm` several `processes` normalize over the full batch, as one does. Where a
     training is resumed with a `new_validation`, the best metric so far does not count. The progress
-    is shown unless `quiet`.
-    `out/checkpoints` has the last checkpoints and the best, `out` the logs; `report` is called with
-    the precision, the engine and the speed after the first epoch. SIGTERM and Ctrl-C end
-    the training after the step is saved, in SystemExit(143) and (130). Raises UserError for
-    failures of `known_failure`.
+    is shown unless `quiet`; `report` is called with the engine, the precision and the speed after
+    the first epoch. `out/checkpoints` has the last checkpoints and the best, `out` the logs.
+    SIGTERM and Ctrl-C end the training after the step is saved, in SystemExit(143) and (130).
+    Raises UserError for failures of `known_failure`.
     """
     for name in ("lightning.pytorch", "lightning.fabric"):  # no tips about products
         logging.getLogger(name).setLevel(logging.WARNING)
