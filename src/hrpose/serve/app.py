@@ -86,7 +86,7 @@ def _api(service: Service, metrics: Metrics, token: str | None) -> APIRouter:
     async def estimate_poses(request: Request, options: Annotated[Options, Query()]) -> Response:
         """Estimate the poses of all persons in an image.
 
-        Send a form with a file `image`, or the bytes of an image file as the body.
+        Send the file as the field `image` of a form, or its bytes as the whole body.
         """
         if service.batcher.full:
             raise busy()

@@ -28,7 +28,7 @@ class Options(BaseModel):
         examples=["[[120, 40, 200, 420]]"],
     )
     threshold: float = Field(
-        THRESHOLD, ge=0, le=1, description="Keypoints with a lower score have `present` false."
+        THRESHOLD, ge=0, le=1, description="Of keypoints with a lower score, `present` is false."
     )
     min_score: Annotated[float, Field(ge=0, le=1)] | SkipJsonSchema[None] = Field(
         None,
@@ -80,7 +80,9 @@ class PosesAnswer(BaseModel):
     model: str
     width: int
     height: int
-    boxes_from: str = Field(description="`request`, or the name of the detector.")
+    boxes_from: str = Field(
+        description="`request` where boxes were sent, else the detector's name."
+    )
     threshold: float
     persons: list[Person]
 
