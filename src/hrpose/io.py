@@ -107,7 +107,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: expected JSON, found {error}", code="json-invalid") from error
+        raise UserError(
+            f"{path}: expected JSON ({error}); check the file", code="json-invalid"
+        ) from error
 
 
 def _unpacked(path: Path, content: bytes) -> bytes:
