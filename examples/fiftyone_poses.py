@@ -29,7 +29,7 @@ def main() -> None:
     """Open the images of a folder in the FiftyOne app."""
     import fiftyone as fo
 
-    estimator = hrpose.load("w16-small")
+    estimator = hrpose.load()
     skeleton = estimator.metadata.skeleton
     dataset = fo.Dataset()
     dataset.default_skeleton = fo.KeypointSkeleton(

@@ -22,7 +22,7 @@ ANGLES = {
 
 def angles(images: Iterable[Path], threshold: float = 0.3) -> pd.DataFrame:
     """A row for each person and joint: degrees, 180 is straight; NaN where a keypoint is absent."""
-    estimator = hrpose.load("w16-small")
+    estimator = hrpose.load()
     rows = []
     for image in images:
         table = estimator(image).to_pandas(threshold)

@@ -19,7 +19,7 @@ from hrpose.io import write_atomically
 def annotate(path: Path, threshold: float = 0.3) -> tuple[Image.Image, list[bool]]:
     """The image with supervision's skeletons, and for each person whether a hand is raised."""
     image = read_image(path)
-    poses = hrpose.load("w16-small")(image)
+    poses = hrpose.load()(image)
     points = poses.to_supervision(threshold)
     edges = sv.EdgeAnnotator(
         color=sv.Color.GREEN,

@@ -16,7 +16,7 @@ MAX_PIXELS = 20_000_000
 @cache
 def estimator(flip_test: bool) -> hrpose.PoseEstimator:
     """The model of this Space, loaded once."""
-    return hrpose.load(os.environ.get("HRPOSE_WEIGHTS", "w16-small"), flip_test=flip_test)
+    return hrpose.load(os.environ.get("HRPOSE_WEIGHTS", "w32-small"), flip_test=flip_test)
 
 
 def find_poses(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import hrpose
 from conftest import ROOT
 from without import EXTRAS, block_at_start
 
@@ -41,6 +42,15 @@ def read(path: Path) -> Any:
 
 def test_every_notebook_is_run() -> None:
     assert {path.stem for path in NOTEBOOKS} == SMALL.keys()
+
+
+def test_the_kept_outputs_are_those_of_the_default_weights() -> None:
+    by_stem = {path.stem: path.read_text(encoding="utf-8") for path in NOTEBOOKS}
+    estimator = hrpose.load(device="cpu")
+    name, _, _ = str(estimator).partition(", ")
+    assert f"{name}, " in by_stem["0-first-ten-minutes"]
+    width, height = estimator.metadata.input_wh
+    assert f"(17, {height // 4}, {width // 4})" in by_stem["2-read-the-heatmaps"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

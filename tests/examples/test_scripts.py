@@ -13,6 +13,7 @@ import yaml
 import hrpose
 from conftest import ROOT
 from hrpose.image import read_image
+from hrpose.weights import EMBEDDED
 from refusals import refused
 
 EXAMPLES = ROOT / "examples"
@@ -50,6 +51,9 @@ def test_the_space_can_be_uploaded_as_it_is() -> None:
     assert (EXAMPLES / "space" / head["app_file"]).is_file()
     needed = (EXAMPLES / "space" / "requirements.txt").read_text("utf-8").split()
     assert needed[0] == "hrpose"
+    assert f"`{EMBEDDED[0]}`" in card[2]
+    estimator = load(EXAMPLES / "space" / "app.py").estimator(False)
+    assert str(estimator) == str(hrpose.load())
 
 
 def test_angles_become_a_table() -> None:

@@ -30,7 +30,7 @@ WIDE_BOX = np.array([250.0, 60.0, 230.0, 160.0])
 SHOWN = ("nose", "left_ear", "left_shoulder", "right_hip", "left_knee", "left_ankle")
 
 Pixels = NDArray[np.uint8]
-# The shipped weights.
+# Of the two shipped weights the smaller ones, which show what goes wrong.
 DEFAULT = "w16-small"
 
 
