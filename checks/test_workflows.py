@@ -63,6 +63,15 @@ def test_three_systems_run_what_must_pass() -> None:
     assert "mypy" in windows
 
 
+def test_both_bounds_of_the_dependencies_are_tested() -> None:
+    bounds = read(GITHUB / "workflows" / "check.yml")["jobs"]["bounds"]
+    assert [row["target"] for row in bounds["strategy"]["matrix"]["include"]] == [
+        "lowest",
+        "highest",
+    ]
+    assert bounds["steps"][-1]["run"] == 'make "$TARGET"'
+
+
 def test_only_the_step_that_publishes_may_ask_for_an_identity() -> None:
     jobs = read(GITHUB / "workflows" / "release.yml")["jobs"]
     asking = {name for name, job in jobs.items() if "id-token" in job.get("permissions", {})}

@@ -43,6 +43,19 @@ def signal_at(step: int, name: str, rank: int | None = None) -> Any:
 
 
 @contextmanager
+def gradients_not_finite(step: int) -> Iterator[None]:
+    """The gradient of one weight is NaN in this step, though its loss is finite."""
+    from hrpose.training.checkpointing import ResumeInEpoch
+
+    def after_backward(_self: Any, trainer: Any, module: Any) -> None:
+        if trainer.global_step == step:
+            next(module.network.parameters()).grad[0] = torch.nan
+
+    with patch.object(ResumeInEpoch, "on_after_backward", after_backward):
+        yield
+
+
+@contextmanager
 def written_by_the_first_alone(folder: str) -> Iterator[None]:
     """Of several processes all but the first fail where they would write below `folder`."""
     if os.environ.get("RANK", "0") == "0":

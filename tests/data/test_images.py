@@ -1,7 +1,9 @@
 """Images from folders and zip files: the same pixels, and the errors for invalid ones."""
 
+import stat
 import struct
 import sys
+import tracemalloc
 import warnings
 import zipfile
 import zlib
@@ -215,6 +217,42 @@ def test_invalid_members(tmp_path: Path, content: bytes, code: str) -> None:
     path.write_bytes(content)
     with refused(code, f"{path}@/a.png"):
         ImageFiles(path).read("a.png")
+
+
+def test_a_member_is_not_unpacked_beyond_its_size(tmp_path: Path) -> None:
+    """Of 100 bytes, as its header says, that would be 200 MB."""
+    path = tmp_path / "bomb.zip"
+    path.write_bytes(with_header(deflated(bytes(200_000_000)), 100, zipfile.ZIP_DEFLATED))
+    source = ImageFiles(path)
+    tracemalloc.start()
+    try:
+        with refused("archive-invalid", "a.png"):
+            source.read("a.png")
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_members_are_names_and_never_paths(tmp_path: Path) -> None:
+    """Links, absolute names and parents: nothing outside the file is read, nothing is written."""
+    (tmp_path / "secret.png").write_bytes(encoded(NAMES[0]))
+    path = tmp_path / "zips" / "odd.zip"
+    path.parent.mkdir()
+    link = zipfile.ZipInfo("link.png")
+    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
+        warnings.simplefilter("ignore")  # of zipfile, about the name that comes twice
+        archive.writestr(link, "../secret.png")
+        for name in ("/etc/a.png", "../secret.png", "twice.png", "twice.png", "a/../../b.png"):
+            archive.writestr(name, encoded(NAMES[1 + len(archive.infolist())]))
+    source = ImageFiles(path)
+    with refused("image-unsupported", "link.png"):
+        source.read("link.png")
+    for number, name in ((2, "/etc/a.png"), (3, "../secret.png"), (5, "twice.png")):
+        np.testing.assert_array_equal(source.read(name), image(NAMES[number]))
+    names = list(source.names())
+    assert len(names) == len(set(names)) == 5
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["odd.zip", "secret.png", "zips"]
 
 
 def test_a_zip_file_that_is_emptied_after_opening(tmp_path: Path) -> None:

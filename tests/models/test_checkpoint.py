@@ -149,6 +149,21 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
         read_torch(path)
 
 
+def test_a_zip_bomb_that_python_cannot_list_is_refused_too(tmp_path: Path) -> None:
+    """PyTorch does not look at the version that a member asks for."""
+    stored = io.BytesIO()
+    torch.save({"state_dict": {"a": torch.zeros(1_000_000)}}, stored)
+    path = tmp_path / "bomb.ckpt"
+    with zipfile.ZipFile(stored) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb:
+        for member in whole.infolist():
+            bomb.writestr(member.filename, whole.read(member))
+    content = bytearray(path.read_bytes())
+    content[content.find(b"PK\x01\x02") + 6] = 99
+    path.write_bytes(content)
+    with refused("weights-damaged", "bomb.ckpt"):
+        read_torch(path)
+
+
 def test_a_file_that_goes_away_while_it_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

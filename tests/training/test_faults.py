@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from conftest import ROOT
 from hrpose.models.checkpoint import read_torch
@@ -84,6 +85,26 @@ def test_a_killed_worker_is_reported_and_the_training_resumes(
     assert read_torch(out / "checkpoints" / "last.ckpt")["global_step"] > 0
     assert trainings.run(data, out, *FEW, "training.workers=1", resume=True).code == 0
     assert weights(out) == weights(uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("step", "changes"),
+    [(1, ()), (2, ("training.ema_decay=0.9",))],
+    ids=["in an epoch", "its last, averaged"],
+)
+def test_weights_that_are_not_finite_are_never_written(
+    step: int, changes: tuple[str, ...], data: Path, trainings: Trainings, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    ended = trainings.run(data, out, *FEW, *changes, faults=(("gradients_not_finite", step),))
+    assert_one_line(ended, "[weights-not-finite]", f"step {step + 1}", "conv1.weight")
+    for path in (out / "checkpoints").glob("*.ckpt"):
+        for name, value in read_torch(path)["state_dict"].items():
+            assert torch.isfinite(value).all(), (path, name)
+    assert read_torch(out / "checkpoints" / "last.ckpt")["global_step"] == step
+    assert not (out / "synthetic.safetensors").exists()
+    # Without the fault it goes on.
+    assert trainings.run(data, out, *FEW, *changes, resume=True).code == 0
 
 
 def test_a_worker_that_gives_nothing_is_reported(

@@ -310,7 +310,8 @@ class _Zip:
             )
         try:
             with self._archive().open(member) as file:
-                content = file.read()
+                # Without a number, zipfile unpacks all that is there before it looks at the size.
+                content = file.read(member.file_size + 1)
             if len(content) != member.file_size:
                 raise ValueError(f"expected {member.file_size:,} bytes, found {len(content):,}")
         except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:

@@ -87,8 +87,10 @@ def _check_stored(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             packed = [m for m in archive.infolist() if m.compress_type != zipfile.ZIP_STORED]
-    except Exception:  # PyTorch's older form, or damage that is explained later
-        return
+    except Exception as error:
+        if _first_bytes(path, 4) == b"PK\x03\x04":  # which PyTorch may yet read, without a bound
+            raise _explained(path, error) from error
+        return  # PyTorch's older form, or damage that is explained later
     if packed:
         raise UserError(
             f"{path}: refused, because its member {packed[0].filename!r} is compressed; expected a "
@@ -101,7 +103,7 @@ def _explained(path: Path, error: Exception) -> UserError:
     if isinstance(error, OSError) and error.filename is not None:
         return UserError(f"{path}: cannot be read ({error.strerror})", code="file-unreadable")
     asked = re.search(r"GLOBAL (\S+)", str(error))
-    if isinstance(error, pickle.UnpicklingError) and (asked or _first_byte(path) == b"\x80"):
+    if isinstance(error, pickle.UnpicklingError) and (asked or _first_bytes(path, 1) == b"\x80"):
         what = f"it asks for {asked[1]}, which is code" if asked else "it is another kind of pickle"
         return UserError(
             f"{path}: refused, because it is not only tensors and plain values: {what}; expected "
@@ -114,11 +116,11 @@ def _explained(path: Path, error: Exception) -> UserError:
     )
 
 
-def _first_byte(path: Path) -> bytes:
+def _first_bytes(path: Path, count: int) -> bytes:
     """Empty where it cannot be read: the caller reports another error already."""
     try:
         with path.open("rb") as file:
-            return file.read(1)
+            return file.read(count)
     except OSError:
         return b""
 

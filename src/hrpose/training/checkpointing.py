@@ -228,7 +228,12 @@ class LastCheckpoints(Checkpoint):
         raise SIGTERMException
 
     def save(self, trainer: L.Trainer) -> None:
-        """Write `last.ckpt`. Older checkpoints are renamed only after the new one is complete."""
+        """Write `last.ckpt`. Older checkpoints are renamed only after the new one is complete.
+
+        Raises UserError, in all processes, for weights that are not finite: a step with a finite
+        loss can still have gradients that are not, and the checkpoints before are worth more.
+        """
+        _check_finite(trainer)
         newest = self.folder / "next.ckpt"
         trainer.save_checkpoint(newest)
         if trainer.is_global_zero:
@@ -238,6 +243,19 @@ class LastCheckpoints(Checkpoint):
                     newer.replace(older)
             newest.replace(paths[0])
         trainer.strategy.barrier()  # No process exits before it is renamed.
+
+
+def _check_finite(trainer: L.Trainer) -> None:
+    state = trainer.lightning_module.state_dict()
+    bad = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if trainer.strategy.reduce_boolean_decision(not bad):
+        return
+    where = bad[0] if bad else "those of another process"
+    raise UserError(
+        f"step {trainer.global_step}: the weights are not finite ({where}); the checkpoints before "
+        "are kept: lower optimizer.lr or set training.precision=32, and start again",
+        code="weights-not-finite",
+    )
 
 
 class ResumeInEpoch(Callback):
