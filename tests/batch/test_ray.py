@@ -18,6 +18,18 @@ from tiny_weights import write_tiny_weights
 
 # Who joins a cluster that Ray secures has to say so.
 TOKENS = {"RAY_AUTH_MODE": "token"}
+# Two machines more, of one core each; with every line of its input one of them is lost.
+NODES = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+print(cluster.address, flush=True)
+for _ in sys.stdin:
+    cluster.remove_node(nodes.pop(), allow_graceful=False)
+    print(len(nodes), flush=True)
+cluster.shutdown()
+"""
 CLUSTER = """
 import ray, sys
 ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR")
@@ -104,6 +116,59 @@ def test_killed_actors_leave_the_same_table(
         == Opening(str(tmp_path / "images"), choices, hrpose.load, settings)()(names).to_pylist()
     )
     assert [row["file"] for row in rows if row["reason"]] == broken
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_lost_machine_leaves_the_same_table(tmp_path: Path) -> None:
+    """One of two is lost with its actor; the other does the rest, though its actor is killed."""
+    pytest.importorskip("ray")
+    write_images(tmp_path / "images", 80, (640, 480))
+    weights = write_tiny_weights(tmp_path / "tiny.onnx")
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    command = [
+        *BATCH, str(tmp_path / "images"), "--partition", "2", "--weights", str(weights),
+        "--detector", "none",
+    ]  # fmt: skip
+
+    def done() -> int:
+        return len(list((out / "poses").glob("part-*.parquet")))
+
+    with subprocess.Popen(
+        [sys.executable, "-c", NODES],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        address = holder.stdout.readline().strip()
+        if not address:
+            pytest.skip("Ray did not start in the seconds it gives itself: the machine is too busy")
+
+        def actors() -> list[int]:
+            found = descendants(holder.pid).items()
+            return [pid for pid, line in found if line.startswith("ray::_Actor")]
+
+        first = begin([*command, "--engine", "ray", "--address", address, "--out", str(out)])
+        wait_until(lambda: done() > 0 and len(actors()) == 2, first)
+        print(file=holder.stdin, flush=True)
+        assert holder.stdout.readline() == "1\n"
+        wait_until(lambda: len(actors()) == 1, first)
+        before = done()
+        wait_until(lambda: done() > before, first)
+        (actor,) = actors()
+        os.kill(actor, signal.SIGKILL)
+        stdout, stderr = first.communicate(timeout=300)
+        holder.stdin.close()
+    assert first.returncode == 1, stderr  # for the broken images
+    assert "80 of 80 images (4 failed)" in stdout
+    assert "2 workers lost" in stdout
+    alone = subprocess.run([*command, "--workers", "1", "--out", str(whole)], capture_output=True)
+    assert alone.returncode == 1
+    assert results(out) == results(whole)
 
 
 @pytest.mark.parametrize(
