@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import save
 from typer.testing import CliRunner
 
 from batch_workers import frozen
-from hrpose.batch.job import read_images, to_table, write
+from hrpose.batch.job import failed_row, failures, read_images, to_table, write
+from hrpose.batch.source import open_source
 from hrpose.cli.main import app
 from hrpose.errors import UserError
 from hrpose.metadata import Metadata, read_metadata, write_with_metadata
@@ -106,6 +109,31 @@ def test_a_flipped_bit_is_noticed(kind: str, tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             load(path)
         assert caught.value.code in ("weights-damaged", "job-damaged"), (position, caught.value)
+
+
+def test_a_damaged_result_is_noticed_when_its_failures_are_listed(tmp_path: Path) -> None:
+    job = frozen(tmp_path, 300, 300)
+    rows = [failed_row(name, f"{name}: cut off", "image-damaged") for name in job.names(0)]
+    write(job, 0, to_table(rows))
+    assert failures(job, 2) == [row["reason"] for row in rows[:2]]
+    content = bytearray(job.results(0).read_bytes())
+    content[len(content) // 3] ^= 4
+    job.results(0).write_bytes(content)
+    with refused("job-damaged", "part-"):
+        failures(job, 2)
+
+
+def test_a_damaged_list_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "list.parquet"
+    names = pa.array([f"{i:06}.jpg" for i in range(500)])
+    pq.write_table(
+        pa.table({"file": names}), path, compression="none", use_dictionary=False,
+        write_page_checksum=True,
+    )  # fmt: skip
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"000250.jpg", b"000251.jpg", 1))
+    with refused("list-invalid", "list.parquet"):
+        list(open_source(str(path)).names())
 
 
 def test_a_command_says_so_in_one_line(tmp_path: Path) -> None:

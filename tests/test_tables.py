@@ -133,6 +133,24 @@ def test_parquet_has_null_for_the_unknown() -> None:
     assert (row["frame"], row["time"], row["track_id"]) == (None, None, None)
 
 
+def test_a_flipped_bit_in_a_page_of_parquet_is_noticed() -> None:
+    """By readers that compare the checksums of pages."""
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    names = [f"{i:05}.jpg" for i in range(300)]
+    whole = to_parquet([row for name in names for row in tables.rows(TWO, file=name)])
+    chunks = pq.ParquetFile(pa.BufferReader(whole)).metadata.row_group(0)
+    for number in range(chunks.num_columns):
+        chunk = chunks.column(number)
+        damaged = bytearray(whole)
+        # The page's content is at the end of its column's bytes.
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+        damaged[start + chunk.total_compressed_size - 1] ^= 1
+        with pytest.raises(OSError, match=r"(?i)crc|corrupt|checksum"):
+            pq.read_table(pa.BufferReader(bytes(damaged)), page_checksum_verification=True)
+
+
 def test_poses_as_a_data_frame() -> None:
     pytest.importorskip("pandas")
     frame = TWO.to_pandas(threshold=0.5)

@@ -311,13 +311,12 @@ def written(job: Job, number: int) -> Counts | None:
 
 
 def failures(job: Job, most: int) -> list[str]:
-    """The reasons of the first `most` failed images."""
+    """The reasons of the first `most` failed images. Raises UserError for a damaged file."""
     reasons: list[str] = []
     for number in range(job.partitions):
         count = written(job, number)
         if count is not None and count.failed:
-            column = pq.read_table(job.results(number), columns=["reason"])["reason"]
-            reasons += column.drop_null().to_pylist()
+            reasons += (row["reason"] for row in _rows(job.results(number)) if row["reason"])
         if len(reasons) >= most:
             break
     return reasons[:most]
@@ -329,17 +328,21 @@ def read_images(folder: Path) -> Iterator[dict[str, Any]]:
     Raises UserError for a file that is damaged: each has a checksum.
     """
     for path in sorted((folder / "poses").glob("part-*.parquet")):
-        try:
-            _check(path)
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                for batch in file.iter_batches(1000):
-                    yield from batch.to_pylist()
-        except (OSError, ValueError) as error:  # pyarrow's own are ValueErrors
-            raise UserError(
-                f"{path}: damaged ({printable(str(error))}); remove it and run `hrpose batch` "
-                "again, which repeats its images",
-                code="job-damaged",
-            ) from error
+        yield from _rows(path)
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        _check(path)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for batch in file.iter_batches(1000):
+                yield from batch.to_pylist()
+    except (OSError, ValueError) as error:  # pyarrow's own are ValueErrors
+        raise UserError(
+            f"{path}: damaged ({printable(str(error))}); remove it and run `hrpose batch` "
+            "again, which repeats its images",
+            code="job-damaged",
+        ) from error
 
 
 def read_rows(folder: Path) -> Iterator[Row]:

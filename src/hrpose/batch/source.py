@@ -166,7 +166,7 @@ class _List:
 
         with _opened(self._text) as file:
             try:
-                table = pq.ParquetFile(file)
+                table = pq.ParquetFile(file, page_checksum_verification=True)
                 column = next((name for name in COLUMNS if name in table.schema_arrow.names), None)
                 if column is None:
                     raise self._error(
