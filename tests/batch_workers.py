@@ -145,7 +145,9 @@ def descendants(pid: int) -> dict[int, str]:
                 parents[int(folder.name)] = int(
                     (folder / "stat").read_text().rpartition(")")[2].split()[1]
                 )
-                lines[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+                lines[int(folder.name)] = (
+                    (folder / "cmdline").read_text(errors="replace").replace("\0", " ")
+                )
             except OSError:
                 continue  # it has ended meanwhile
     found = {pid}

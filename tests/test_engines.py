@@ -1,6 +1,9 @@
 """The choice of an engine, and networks on each that is installed."""
 
+import os
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -282,3 +285,12 @@ def test_bf16_hardly_moves_keypoints() -> None:
         pixel = np.max(np.asarray(drawn.boxes)[:, 2:], axis=1) * 1.25 / 48
         moved.append(np.linalg.norm((exact - near)[..., :2], axis=-1) / pixel[:, None])
     assert np.median(np.concatenate(moved)) < 0.05
+
+
+def test_onnx_runtime_keeps_no_id_in_the_home_folder(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ORT_", "XDG_"))}
+    code = "import hrpose; hrpose.load('w16-small', detector='full-image', device='cpu')"
+    subprocess.run(
+        [sys.executable, "-c", code], env={**environment, "HOME": str(tmp_path)}, check=True
+    )
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

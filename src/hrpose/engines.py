@@ -199,9 +199,19 @@ def _what_is_there() -> str:
 
 def provided(kind: str) -> bool:
     """Whether the installed ONNX Runtime was built with the provider of this kind of device."""
+    return KINDS[kind].provider in onnxruntime().get_available_providers()
+
+
+def onnxruntime() -> Any:
+    """ONNX Runtime, imported when a network is opened: it takes a good part of the start-up time.
+
+    Its Linux builds count their use, keep an id in the home folder and name an address to send to.
+    hrpose turns that off; who wants it sets `ORT_DISABLE_TELEMETRY=0`.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime as ort
 
-    return KINDS[kind].provider in ort.get_available_providers()
+    return ort
 
 
 @cache

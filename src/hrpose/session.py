@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.engines import Engine, asked, candidates, openvino, provider
+from hrpose.engines import Engine, asked, candidates, onnxruntime, openvino, provider
 from hrpose.errors import UserError
 from hrpose.metadata import Metadata, check_weights, metadata_of
 
@@ -145,8 +145,7 @@ class OnnxNetwork:
     """
 
     def __init__(self, path: Path, engine: Engine, threads: int | None = None) -> None:
-        import onnxruntime as ort  # Here, because it takes a good part of the start-up time.
-
+        ort = onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads or usable_cores()

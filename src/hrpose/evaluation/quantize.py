@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.images import ImageFiles
 from hrpose.data.persons import PersonTable
+from hrpose.engines import onnxruntime
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.predictions import ground_truth, predict, ranked_results
@@ -184,6 +185,7 @@ def _in_float32(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _quantize(weights: Path, out: Path, crops: list[NDArray[np.uint8]]) -> None:
+    onnxruntime()
     from onnxruntime.quantization import (
         CalibrationDataReader,
         CalibrationMethod,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.codec import flip_back
+from hrpose.engines import onnxruntime
 from hrpose.errors import UserError
 from hrpose.estimator import FullImage, PoseEstimator
 from hrpose.geometry import Crop, warp
@@ -154,8 +155,7 @@ def features(weights: Path, metadata: Metadata, view: NDArray[np.uint8]) -> Feat
 
     The graph of an ONNX file gets more outputs; PyTorch's files are written as ONNX before.
     """
-    import onnxruntime as ort  # Here, because it takes a good part of the start-up time.
-
+    ort = onnxruntime()
     spec = NETWORKS.get(metadata.network)
     if spec is None:
         return None

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from hrpose.detection.person_detector import read_maps
+from hrpose.engines import onnxruntime
 from hrpose.errors import UserError
 from hrpose.metadata import (
     CHECKSUM_KEY,
@@ -206,9 +206,7 @@ def export_pose(weights: Path, out: Path, half: bool = False) -> ExportReport:
 def _compare(
     model: CropsToKeypoints, metadata: Metadata, content: bytes, out: Path, batch: int = 3
 ) -> ExportReport:
-    import onnxruntime as ort
-
-    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = onnxruntime().InferenceSession(content, providers=["CPUExecutionProvider"])
     width, height = metadata.input_wh
     crops = smooth_images(batch, height, width)
     with torch.inference_mode():
@@ -303,7 +301,7 @@ def export_detector(weights: Path, out: Path) -> DetectorReport:
 
 
 def _difference(model: ImagesToMaps, content: bytes, side: int) -> float:
-    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = onnxruntime().InferenceSession(content, providers=["CPUExecutionProvider"])
     differences = []
     # A square, and what a wide image becomes.
     for batch, height, width in ((1, side, side), (2, 32, side)):
