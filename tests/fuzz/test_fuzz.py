@@ -14,15 +14,8 @@ from refusals import refused
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(n, marks=pytest.mark.slow)
-        if n in ("sockets", "mpii", "packs", "clips", *HDF5_NAMES)
-        else n
-        for n in TARGETS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TARGETS)
 def test_damaged_files_are_refused_by_one_line(name: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     seeds, read = TARGETS[name](tmp_path)

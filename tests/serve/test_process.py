@@ -20,6 +20,8 @@ from hrpose.image import MAX_BYTES, MAX_PIXELS
 
 from .conftest import NUMBERS, Process, image_of, number_in
 
+pytestmark = pytest.mark.slow  # real processes and sockets
+
 QUICK = """from hrpose.serve import server
 server.HEAD_SECONDS = 0.5
 server.WRITE_SECONDS = 0.5
@@ -79,7 +81,6 @@ def test_uploads_beyond_the_limit_get_the_reason(running: Process) -> None:
         assert (answer.status_code, answer.json()["error"]) == (413, "too_large")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "head", [b"", b"POST /v1/poses HT", b"GET / HTTP/1.1\r\nHost: localhost\r\nX"]
 )
@@ -150,7 +151,6 @@ def test_an_upgrade_is_ignored(running: Process, headers: tuple[str, ...], chunk
     assert [number_in(json.loads(body)) for _, body in (first, second)] == [5, 6]
 
 
-@pytest.mark.slow
 def test_pipelined_requests_are_all_answered_in_their_order(running: Process) -> None:
     get = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     answers = exchange(running, get * 5_000 + upload(9, "Connection: close"))
@@ -241,7 +241,6 @@ def test_every_head_has_its_time_also_the_second(running: Process) -> None:
     assert time.monotonic() - start < 5
 
 
-@pytest.mark.slow
 def test_the_rest_of_a_refused_body_does_not_shorten_the_time_after_it(start: Start) -> None:
     running = start(before="from hrpose.serve import server; server.HEAD_SECONDS = 2")
     body = image_of(4)
@@ -273,7 +272,6 @@ def test_an_idle_connection_ends_without_an_answer(running: Process) -> None:
     assert b"HTTP/1.1" not in received
 
 
-@pytest.mark.slow
 def test_broken_bodies_of_refused_requests_leave_no_trace(start: Start) -> None:
     server = start("--token", "secret")
     with connect(server) as connection:
@@ -321,7 +319,6 @@ def send_forever(connection: socket.socket, data: bytes, pause: float = 0) -> No
         time.sleep(pause)
 
 
-@pytest.mark.slow
 def test_tokens_and_tracebacks_stay_private(start: Start) -> None:
     broken = """
 from hrpose.serve.inference import Service
@@ -353,7 +350,6 @@ def test_other_protocols_get_a_reason(running: Process) -> None:
     assert (status, problem["error"]) == (400, "bad_request")
 
 
-@pytest.mark.slow
 def test_sigterm_answers_accepted_requests_and_accepts_no_more(start: Start) -> None:
     server = start()
     images = [image_of(number, "BMP") for number in range(NUMBERS)]
@@ -469,7 +465,6 @@ def test_limits_above_those_of_the_reader_are_refused(
     assert option in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_a_missing_extra_says_what_to_install() -> None:
     code = "import sys; sys.modules['fastapi'] = None; from hrpose.cli.main import main; main()"
     command = [sys.executable, "-c", code, "serve"]

@@ -22,6 +22,8 @@ from hrpose.errors import UserError
 from hrpose.image import read_image
 from refusals import check_refusal, refused
 
+pytestmark = pytest.mark.slow  # each file is read in a process of its own
+
 h5py = pytest.importorskip("h5py")
 
 FILES = Path(__file__).parent / "files"
@@ -181,7 +183,6 @@ def test_files_that_are_no_hdf5(tmp_path: Path, content: bytes) -> None:
             SOURCES[name].read(source, ReadOptions())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "reason"),
     [
