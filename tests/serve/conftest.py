@@ -28,6 +28,8 @@ from hrpose.serve.middleware import Access, Limits, Metrics
 from hrpose.session import Session, open_session
 from tiny_weights import write_tiny_weights
 
+from .tab import Tab
+
 NUMBERS = 24
 SIZE = (96, 128)
 
@@ -192,3 +194,18 @@ def start(weights: Path) -> Iterator[Callable[..., Process]]:
             one.stop()
         assert one.process.stdout is not None
         one.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def url(start: Callable[..., Process]) -> str:
+    """The address of a server with a trained model, for the page."""
+    return start("--weights", "w16-small").url
+
+
+@pytest.fixture
+def tab(browser: Any, url: str) -> Iterator[Tab]:
+    """A tab with the page, which reports no fault."""
+    tab = Tab(browser, url)
+    yield tab
+    tab.context.close()
+    assert tab.faults == []

@@ -1,7 +1,7 @@
 """The page in a real browser: what a user does, and what the page then shows."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +29,6 @@ SLOW_DECODING = """() => {
 }"""
 
 LEFT, RIGHT, MIDDLE = (0, 158, 255), (255, 140, 0), (90, 220, 120)
-
-
-@pytest.fixture(scope="module")
-def url(start: Callable[..., Process]) -> str:
-    return start("--weights", "w16-small").url
-
-
-@pytest.fixture
-def tab(browser: Any, url: str) -> Iterator[Tab]:
-    tab = Tab(browser, url)
-    yield tab
-    tab.context.close()
-    assert tab.faults == []
 
 
 def colored(tab: Tab, answer: dict[str, Any], least: float = 0.3) -> dict[str, bool]:

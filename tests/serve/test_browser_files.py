@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from PIL import Image
 import hrpose.serve
 from clips import write_clip
 
-from .conftest import Process
 from .tab import Tab
 
 PAGE = Path(hrpose.serve.__file__).parent / "page"
@@ -23,19 +21,6 @@ GRACE = ROOT / "examples" / "grace_hopper.jpg"
 # `npm install --no-save axe-core` puts it there; it is not part of the package.
 AXE = Path(os.environ.get("HRPOSE_AXE", ROOT / "node_modules" / "axe-core" / "axe.min.js"))
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def url(start: Callable[..., Process]) -> str:
-    return start("--weights", "w16-small").url
-
-
-@pytest.fixture
-def tab(browser: Any, url: str) -> Iterator[Tab]:
-    tab = Tab(browser, url)
-    yield tab
-    tab.context.close()
-    assert tab.faults == []
 
 
 def names(tab: Tab) -> list[str]:
