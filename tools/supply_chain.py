@@ -20,22 +20,21 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-INDEX = "https://pypi.org/simple"  # in the command alone: hashes.txt names none
 
 
 def report(what: Sequence[str], options: Iterable[str] = (), alone: bool = True) -> list[Any]:
     """What pip would install, each with its metadata, file and hash; nothing is installed.
 
-    `alone` asks PyPI only, whatever this machine has set.
+    `alone` asks pip's own index only, whatever this machine has set.
     """
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
     command += ["--report", "-", *options, *what]
     environment = dict(os.environ)
     if alone:
-        for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT"):
+        for name in ("PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT"):
             environment.pop(name, None)
         environment["PIP_CONFIG_FILE"] = os.devnull
-        command += ["--index-url", INDEX, "--constraint", str(ROOT / "constraints.txt")]
+        command += ["--constraint", str(ROOT / "constraints.txt")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         sys.exit(f"pip: {done.stderr.strip()}")

@@ -3,7 +3,7 @@
 After a gap, the velocity is that between the observations, as in OC-SORT (Cao et al., CVPR 2023),
 and a half-hidden pose moves what is expected of the person, but does not replace it. Colors
 tell apart those who overlap, where they wear different clothes: they are those of the limbs,
-between the keypoints, so that a person who turns or walks keeps them.
+between the keypoints, so that a person who turns or moves keeps them.
 """
 
 from collections.abc import Sequence

@@ -119,7 +119,7 @@ export const WORDS = {
     wrong_host: "The server does not answer under this address. Open the one that it printed.",
     wrong_token: "The token is missing or wrong.",
     wrong_type: "The request cannot be read. Reload the page.",
-    "boxes-invalid": "A person box lies outside the image, or is not as it must be.",
+    "boxes-invalid": "A person box is outside the image, or is not as it must be.",
     "file-too-large": "This file is too large for the server.",
     "image-damaged": "This image is damaged or cut off. Copy or download it again.",
     "image-too-large": "This image has more pixels than the server accepts. Make it smaller.",
