@@ -14,6 +14,7 @@ from hrpose.skeletons import (
     AP_10K,
     COCO_17,
     CROWDPOSE_14,
+    HALPE_26,
     HAND_21,
     LSP_14,
     MPII_16,
@@ -101,10 +102,27 @@ def test_the_shipped_skeletons(skeleton: Skeleton) -> None:
 
 
 def test_a_keypoint_of_two_skeletons_has_one_sigma() -> None:
-    for skeleton in (MPII_16, LSP_14, CROWDPOSE_14, WHOLEBODY_133):
+    for skeleton in (MPII_16, LSP_14, HALPE_26, CROWDPOSE_14, WHOLEBODY_133):
         for name in set(COCO_17.keypoints) & set(skeleton.keypoints):
             sigma = skeleton.sigmas[skeleton.keypoints.index(name)]
             assert sigma == COCO_17.sigmas[COCO_17.keypoints.index(name)]
+
+
+def test_halpe() -> None:
+    assert HALPE_26.keypoints[:17] == COCO_17.keypoints
+    names = HALPE_26.keypoints
+    # Halpe lists the feet by part, COCO-WholeBody by side; the middle of the body has no twin.
+    assert names[20:24] == ("left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe")
+    assert {names[i] for i in range(26) if HALPE_26.flip_permutation[i] == i} == {
+        "nose", "head", "neck", "hip",
+    }  # fmt: skip
+    assert {names[i] for i in HALPE_26.lower_body} == {
+        name for name in names if name.rpartition("_")[2] in ("hip", "knee", "ankle", "toe", "heel")
+    }
+    # As AlphaPose spells them.
+    body = "Nose LEye REye LEar REar LShoulder RShoulder LElbow RElbow LWrist RWrist LHip RHip"
+    legs = "LKnee Rknee LAnkle RAnkle Head Neck Hip LBigToe RBigToe LSmallToe RSmallToe LHeel RHeel"
+    assert from_coco_category({"keypoints": f"{body} {legs}".split()}) is HALPE_26
 
 
 def test_whole_body() -> None:

@@ -71,6 +71,28 @@ LSP_14 = Skeleton(
     category="person",
 )  # fmt: skip
 
+# Body and feet of Halpe (Fang et al., AlphaPose, TPAMI 2022): COCO's keypoints, the body's axis, the
+# feet. Names, order, limbs and weights are MMPose's (`_base_/datasets/halpe26.py`). OKS constants are
+# those of Halpe's own evaluation (`halpecocotools/cocoeval.py`); for what COCO lacks, MMPose has
+# others: 0.026 for head and neck, 0.066 for the hip, 0.079 for the feet.
+HALPE_26 = Skeleton(
+    name="halpe-26",
+    keypoints=(
+        *COCO_17.keypoints, "head", "neck", "hip", "left_big_toe", "right_big_toe",
+        "left_small_toe", "right_small_toe", "left_heel", "right_heel",
+    ),
+    flip_pairs=(*COCO_17.flip_pairs, (20, 21), (22, 23), (24, 25)),
+    limbs=(
+        (15, 13), (13, 11), (11, 19), (16, 14), (14, 12), (12, 19), (17, 18), (18, 19), (18, 5),
+        (5, 7), (7, 9), (18, 6), (6, 8), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5),
+        (4, 6), (15, 20), (15, 22), (15, 24), (16, 21), (16, 23), (16, 25),
+    ),
+    sigmas=(*COCO_17.sigmas, 0.08, 0.08, 0.08, 0.089, 0.089, 0.089, 0.089, 0.089, 0.089),
+    weights=(*COCO_17.weights, 1, 1, 1.2, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5),
+    upper_body=(*COCO_17.upper_body, 17, 18),
+    category="person",
+)  # fmt: skip
+
 # CrowdPose (Li et al., CVPR 2019), with the OKS constants of its own evaluation.
 CROWDPOSE_14 = Skeleton(
     name="crowdpose-14",
@@ -204,7 +226,16 @@ WHOLEBODY_133 = Skeleton(
 
 SHIPPED = {
     skeleton.name: skeleton
-    for skeleton in (COCO_17, MPII_16, LSP_14, CROWDPOSE_14, WHOLEBODY_133, HAND_21, AP_10K)
+    for skeleton in (
+        COCO_17,
+        MPII_16,
+        LSP_14,
+        HALPE_26,
+        CROWDPOSE_14,
+        WHOLEBODY_133,
+        HAND_21,
+        AP_10K,
+    )
 }
 
 
