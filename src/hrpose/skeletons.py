@@ -71,10 +71,10 @@ LSP_14 = Skeleton(
     category="person",
 )  # fmt: skip
 
-# Body and feet of Halpe (Fang et al., AlphaPose, TPAMI 2022): COCO's keypoints, the body's axis, the
-# feet. Names, order, limbs and weights are MMPose's (`_base_/datasets/halpe26.py`). OKS constants are
-# those of Halpe's own evaluation (`halpecocotools/cocoeval.py`); for what COCO lacks, MMPose has
-# others: 0.026 for head and neck, 0.066 for the hip, 0.079 for the feet.
+# Body and feet of Halpe (Fang et al., AlphaPose, TPAMI 2022): COCO's keypoints, the body's axis and
+# the feet. Names, order, limbs and weights are MMPose's (`_base_/datasets/halpe26.py`), the OKS
+# constants those of Halpe's own evaluation (`halpecocotools/cocoeval.py`). For what COCO lacks,
+# MMPose has others: 0.026 for head and neck, 0.066 for the hip, 0.079 for the feet.
 HALPE_26 = Skeleton(
     name="halpe-26",
     keypoints=(
