@@ -370,7 +370,7 @@ def test_faces_are_hidden_in_clips(tmp_path: Path, weights: Path) -> None:
     plain, hidden = ((np.abs(image - 96) < 12).all(axis=2).mean() for image in drawn.values())
     assert plain < 0.1
     assert hidden > 0.5  # all but the id
-    assert "--hide bodies: nothing was hidden in 0 of 6 frames" in done.stderr
+    assert "--hide bodies: hidden in 6 of 6 frames" in done.stderr
 
 
 def test_hiding_leaves_nothing_visible_by_another_option(tmp_path: Path, weights: Path) -> None:

@@ -125,6 +125,6 @@ def test_bodies_are_hidden_in_images(run: Run, tmp_path: Path, beside: bool) -> 
     Image.new("RGB", (64, 80), (200, 30, 30)).save(image)
     done = run("--hide", "bodies", "--threshold", 1, *options, image=image)
     assert done.exit_code == 0, done.output
-    assert "--hide bodies: nothing was hidden in 0 of 1 image;" in done.stderr
+    assert "--hide bodies: hidden in 1 of 1 image;" in done.stderr
     drawn = np.asarray(Image.open(tmp_path / "out" / "photo.png"))
     assert (drawn == 96).all(axis=2).sum() == 64 * 80 * (1 + beside)

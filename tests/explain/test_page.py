@@ -120,6 +120,13 @@ def fields(text: str) -> set[str]:
     return {name for _, name, _, _ in Formatter().parse(text) if name}
 
 
+def test_the_page_may_have_a_name(run: Run, tmp_path: Path) -> None:
+    ran = run(image(tmp_path / "photo.jpg"), "--out", tmp_path / "page.html", "--png")
+    assert ran.exit_code == 0, ran.output
+    names = {path.name for path in tmp_path.glob("page*")}
+    assert names == {"page.html", "page-crop.png", "page-heatmaps.png"}
+
+
 def test_the_languages_say_the_same() -> None:
     english, chinese = (texts(language) for language in LANGUAGES)
     assert set(chinese) - set(english) == {"keypoints"}

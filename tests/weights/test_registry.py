@@ -1,13 +1,17 @@
 """The table of released weights."""
 
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from hrpose.cli.weights import INSIDE
 from hrpose.models.networks import NETWORKS
 from hrpose.weights import EMBEDDED
 from hrpose.weights.registry import RELEASED, Released
+
+CARDS = Path(__file__).resolve().parents[2] / "docs/models"
 
 
 @pytest.mark.parametrize("row", RELEASED.values(), ids=lambda row: row.name)
@@ -39,6 +43,14 @@ def test_a_pose_network_has_a_metadata_that_fits_its_name(row: Released) -> None
     assert network in row.addresses[0]
     assert data in row.addresses[0]
     assert row.score in row.metadata.scores.values()
+
+
+@pytest.mark.parametrize(("name", "score", "_"), INSIDE)
+def test_the_scores_of_weights_inside_are_those_of_their_cards(
+    name: str, score: float, _: str
+) -> None:
+    card = (CARDS / f"{name}.md").read_text("utf-8")
+    assert f"{score:.3f}".lstrip("0") in card
 
 
 def test_files_and_names_are_one_to_one() -> None:

@@ -369,7 +369,9 @@ def explain(
     png: Annotated[
         bool, typer.Option("--png", help="Also write the crop and the heatmaps as PNG files.")
     ] = False,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the page.")] = Path("out"),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the page, or its name: page.html.")
+    ] = Path("out"),
 ) -> None:
     """Explain how a pose is estimated, as an HTML page: crop, features, heatmaps, and exercises."""
     from hrpose.api import load

@@ -435,9 +435,9 @@ def _predict_clip(
 
 
 def _say_hidden(hider: "Hider", noun: str, where: str = "") -> None:
-    """One line with the number of images in which nothing was hidden."""
+    """One line with the number of images in which something was hidden."""
     warn(
-        f"{where}--hide {hider.what}: nothing was hidden in {hider.without:,} of "
+        f"{where}--hide {hider.what}: hidden in {hider.images - hider.without:,} of "
         f"{counted(hider.images, noun)}; persons who were not found are visible, so look at the "
         "result before you share it"
     )

@@ -15,17 +15,18 @@ __all__ = ["LANGUAGES", "PersonBox", "box_to_explain", "trace", "write"]
 def write(
     traced: Trace,
     name: str,
-    folder: Path,
+    out: Path,
     threshold: float = THRESHOLD,
     language: str = "en",
     *,
     images: bool = False,
 ) -> list[Path]:
-    """Write the page about a traced person in the image called `name` into `folder`.
+    """Write the page about a traced person in the image called `name` into the folder `out`.
 
-    `language` is one of `LANGUAGES`. With `images` also the network's input, pixel for pixel, and
-    the heatmaps, with one tile per keypoint. Returns the files, first the page. Raises UserError
-    for another language, and where they cannot be written.
+    Where `out` ends in .html it is the page itself. `language` is one of `LANGUAGES`. With `images`
+    also the network's input, pixel for pixel, and the heatmaps, with one tile per keypoint. Returns
+    the files, first the page. Raises UserError for another language, and where they cannot be
+    written.
     """
     page = render(report(traced, name_to_text(name), threshold, language))
     files: dict[str, str | bytes] = {"explained.html": page}
@@ -35,7 +36,10 @@ def write(
         )
         files["crop.png"] = encode(traced.view, ".png")
         files["heatmaps.png"] = encode(heatmaps, ".png")
-    stem = fitted(Path(name).stem, 230)
+    stem = out.parent / out.stem if out.suffix == ".html" else out / fitted(Path(name).stem, 230)
+    paths = {ending: stem.with_name(f"{stem.name}-{ending}") for ending in files}
+    if out.suffix == ".html":
+        paths["explained.html"] = out
     for ending, content in files.items():
-        write_atomically(folder / f"{stem}-{ending}", content)
-    return [folder / f"{stem}-{ending}" for ending in files]
+        write_atomically(paths[ending], content)
+    return list(paths.values())
