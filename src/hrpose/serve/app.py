@@ -3,7 +3,7 @@
 import asyncio
 import mimetypes
 import secrets
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -53,13 +53,17 @@ def create_app(
     )
     app.include_router(_api(service, metrics, token))
     app.include_router(_health(service))
-    app.include_router(_page())
+    app.include_router(page({"/": "index.html", "/docs": "docs.html"}))
+    return protected(app, metrics, service.limits.requests, access or Access())
+
+
+def protected(app: FastAPI, metrics: Metrics, requests: int, access: Access) -> ASGIApp:
+    """An application behind the middleware, whose errors are JSON with a code and a reason."""
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(RequestValidationError, _invalid_query)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Exception, _failed)
-    access = access or Access()
-    middleware = Middleware(app, metrics, service.limits.requests, access)
+    middleware = Middleware(app, metrics, requests, access)
     if not access.origins:
         return middleware
     return CORSMiddleware(
@@ -72,7 +76,7 @@ def create_app(
 
 def _api(service: Service, metrics: Metrics, token: str | None) -> APIRouter:
     router = APIRouter(
-        dependencies=[Depends(_guard(token))] if token else [],
+        dependencies=[Depends(guard(token))] if token else [],
         responses={401: {"model": Problem}} if token else {},
     )
     uploads = Uploads(service.limits)
@@ -138,13 +142,16 @@ def _health(service: Service) -> APIRouter:
     return router
 
 
-def _page() -> APIRouter:
+def page(
+    routes: Mapping[str, str], package: str = "hrpose.serve", folder: str = "/page"
+) -> APIRouter:
+    """The files in `page` of a package, below the path `folder`; and `routes`, paths of some."""
     router = APIRouter(include_in_schema=False)
     # Windows may know .js as text/plain, which browsers refuse to run.
     mimetypes.add_type("text/javascript", ".js")
-    files = StaticFiles(packages=[("hrpose.serve", "page")])
+    files = StaticFiles(packages=[(package, "page")])
 
-    @router.get("/page/{name:path}")
+    @router.get(folder + "/{name:path}")
     async def page_file(request: Request, name: str) -> Response:
         if "\0" in name:  # an error of the server in older versions of Starlette
             raise HTTPException(404)
@@ -152,18 +159,17 @@ def _page() -> APIRouter:
         response.headers["Cache-Control"] = "no-cache"  # revalidated by its ETag
         return response
 
-    @router.get("/")
-    async def index(request: Request) -> Response:
-        return await page_file(request, "index.html")
+    def route(path: str, name: str) -> None:
+        @router.get(path)
+        async def page_route(request: Request) -> Response:
+            return await page_file(request, name)
 
-    @router.get("/docs")
-    async def docs(request: Request) -> Response:
-        return await page_file(request, "docs.html")
-
+    for path, name in routes.items():
+        route(path, name)
     return router
 
 
-def _guard(token: str) -> Any:
+def guard(token: str) -> Any:
     """A dependency that refuses requests without the token."""
     scheme = HTTPBearer(auto_error=False, description="The token of this server.")
 

@@ -178,9 +178,7 @@ def serve(
     Each session runs in its own thread. `ready` is called before the first request is accepted.
     """
     limits = limits or Limits()
-    access = access or Access()
-    if not is_loopback(listener.getsockname()[0]):
-        access = replace(access, addresses=True)
+    access = access_at(listener, access or Access())
     metrics = Metrics()
     batcher = Batcher(
         sessions,
@@ -191,7 +189,7 @@ def serve(
     with batcher, Service(batcher, detector, limits) as service:
         metrics.engine.labels(service.engine).set(1)
         ready()
-        _run(create_app(service, metrics, token, access), listener)
+        run(create_app(service, metrics, token, access), listener)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -222,7 +220,15 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _run(app: ASGIApp, listener: socket.socket) -> None:
+def access_at(listener: socket.socket, access: Access) -> Access:
+    """The access to a server that listens there: other machines may name its IP address."""
+    if is_loopback(listener.getsockname()[0]):
+        return access
+    return replace(access, addresses=True)
+
+
+def run(app: ASGIApp, listener: socket.socket) -> None:
+    """Answer requests to an application until SIGTERM or SIGINT, then those in progress."""
     config = uvicorn.Config(
         app,
         http=Connection,
