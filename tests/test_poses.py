@@ -47,6 +47,7 @@ def three_persons(**changed: Any) -> Poses:
         ("scores", np.zeros((3, 1), np.float32)),
         ("track_ids", np.zeros(2, np.int64)),
         ("filled", np.zeros((3, 3), np.bool_)),
+        ("covariance", np.zeros((3, 2, 2), np.float32)),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(field: str, value: Any) -> None:
@@ -226,6 +227,19 @@ def test_coco_results_become_poses_again(ids: Any, filled: Any) -> None:
     for field in ("keypoints", "boxes", "scores", "track_ids", "filled"):
         np.testing.assert_array_equal(getattr(again, field), getattr(poses, field))
     assert len(Poses.from_coco([], poses.skeleton)) == 0
+
+
+def test_covariances_go_with_the_keypoints() -> None:
+    spread = np.arange(6, dtype=np.float32).reshape(3, 2, 1, 1) * np.float32([[4, 1], [1, 2.5]])
+    poses = three_persons(covariance=spread)
+    assert poses.to_coco(1)[1]["covariance"] == [8, 2, 5, 12, 3, 7.5]
+    again = Poses.from_coco(poses.to_coco(1), poses.skeleton)
+    np.testing.assert_array_equal(again.covariance, spread)
+    np.testing.assert_array_equal(poses[[2, 0]].covariance, spread[[2, 0]])
+    row = poses.to_pandas().iloc[3]
+    assert row[["var_x", "cov_xy", "var_y"]].tolist() == [12, 3, 7.5]
+    assert "covariance" not in three_persons().to_coco(1)[0]
+    assert "var_x" not in three_persons().to_pandas().columns
 
 
 def test_interpolated_keypoints_are_marked() -> None:

@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ from hrpose import tables
 from hrpose.poses import Poses
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import COCO_17
+from refusals import refused
 
 COLUMNS = [
     "file", "frame", "time", "track_id", "person", "keypoint", "x", "y", "score", "present",
     "status", "code", "reason", "filled",
 ]  # fmt: skip
+HEADER = ",".join(COLUMNS) + "\n"
 ARM = Skeleton("arm", ("shoulder", "wrist"), limbs=((0, 1),))
 
 
@@ -40,11 +43,13 @@ TWO = arms([[1.5, 2.25, 0.875], [3, 4, 0.25]], [[-5, 6, 1.5], [7, 8, -0.5]], ids
 
 def test_one_row_per_keypoint() -> None:
     first, second, *_ = found = tables.rows(TWO, file="a.mp4", frame=3, time=0.1)
-    assert list(tables.Row._fields) == COLUMNS
+    assert list(tables.columns()) == COLUMNS
+    assert list(tables.columns(covariance=True)) == [*COLUMNS, "var_x", "cov_xy", "var_y"]
+    assert tables.Row._fields == tables.columns(covariance=True)
     assert len(found) == 4
     assert first[:10] == ("a.mp4", 3, 0.1, 4, 0, "shoulder", 1.5, 2.25, 0.875, True)
     assert second[:10] == ("a.mp4", 3, 0.1, 4, 0, "wrist", 3.0, 4.0, 0.25, False)
-    assert first[10:] == ("ok", None, None, False)
+    assert first[10:] == ("ok", None, None, False, None, None, None)
     filled = replace(TWO, filled=np.array([[False, True], [False, False]]))
     assert [row.filled for row in tables.rows(filled)] == [False, True, False, False]
 
@@ -121,7 +126,40 @@ def test_parquet_keeps_rows_and_types(table: list[tables.Row]) -> None:
         "string", "int64", "double", "int64", "int64", "string", "double", "double", "double",
         "bool", "string", "string", "string", "bool",
     ]  # fmt: skip
-    assert [tuple(row.values()) for row in read.to_pylist()] == table
+    assert [tuple(row.values()) for row in read.to_pylist()] == [row[:14] for row in table]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("covariance", [False, True])
+def test_tables_are_read_again(tmp_path: Path, suffix: str, covariance: bool) -> None:
+    spread = np.array([[2, 0.5], [0.5, 1.25]], np.float32) * np.ones((2, 2, 1, 1), np.float32)
+    poses = replace(TWO, covariance=spread if covariance else None)
+    table = [*tables.rows(poses, file='a "b"', frame=0, time=0.5), NOBODY]
+    with (path := tmp_path / f"table{suffix}").open("wb") as file:
+        write = tables.write_csv if suffix == ".csv" else tables.write_parquet
+        write(file, table, covariance=covariance)
+    assert list(tables.read_table(path)) == table
+    assert table[0].cov_xy == (0.5 if covariance else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code", "mention"),
+    [
+        ("a.csv", "file,x\na,1\n", "table-invalid", "frame"),
+        ("a.csv", HEADER + "a,,,,0,nose,much,2,1,true,ok,,,false\n", "table-invalid", "row 1"),
+        ("a.csv", HEADER + "a,,,,0,nose,1,2,1,yes,ok,,,false\n", "table-invalid", "yes"),
+        ("a.parquet", "no", "table-invalid", "a.parquet"),
+        ("a.txt", "", "file-unsupported", "a.txt"),
+        ("b.csv", None, "file-unreadable", "b.csv"),
+    ],
+)  # fmt: skip
+def test_other_files_are_no_tables(
+    tmp_path: Path, name: str, content: str | None, code: str, mention: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with refused(code, mention):
+        list(tables.read_table(tmp_path / name))
 
 
 def test_parquet_has_null_for_the_unknown() -> None:

@@ -34,6 +34,7 @@ def load(
     exact: bool = False,
     batch_size: int = 16,
     bit_depth: int | None = None,
+    covariance: bool = False,
     threads: int | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -49,7 +50,8 @@ def load(
     in [0, 1], are dropped; by default 0.25 for detected persons, 0 in given boxes. Large JPEG files
     are decoded at a reduced size where the crops are small anyway; `exact` decodes them at full
     size, as `evaluate` does. `flip_test`, `refine`, `batch_size` (crops) and `bit_depth` (8 to 16,
-    of files with more than 8 bits a channel) are those of `PoseEstimator`. The networks run in at
+    of files with more than 8 bits a channel) are those of `PoseEstimator`. With `covariance` poses
+    have `Poses.covariance`, how uncertain the place of each keypoint is. The networks run in at
     most `threads` threads, by default on all usable cores. They run on `device`: auto, cpu, cuda,
     cuda:1, tensorrt, coreml, directml, openvino or openvino:GPU, with `precision`: auto, fp32,
     bf16, fp16, or int8 for eight-bit weights; the environment variables HRPOSE_DEVICE and
@@ -69,6 +71,7 @@ def load(
         exact=exact,
         batch_size=batch_size,
         bit_depth=bit_depth,
+        covariance=covariance,
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hrpose.covariance import check_covariance, in_crop, transformed
 from hrpose.engines import running
 from hrpose.errors import UserError
 from hrpose.geometry import Boxes, Crop, checked_boxes, checked_scores, transform, warp
@@ -104,8 +105,7 @@ class FullImage:
     name = "the full image"
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
-        height, width = image.shape[:2]
-        return Boxes(np.array([[0.0, 0.0, width, height]]), np.ones(1))
+        return Boxes(np.array([[0.0, 0.0, *image.shape[1::-1]]]), np.ones(1))
 
 
 class PoseEstimator:
@@ -122,7 +122,8 @@ class PoseEstimator:
     is that much smaller anyway: several times faster, and points differ by a fraction of a
     heatmap's pixel. With `exact` they are decoded in full; so they are with `refine`, whose second
     boxes may be smaller. Files with more than 8 bits a channel are scaled from `bit_depth` bits,
-    by default those that their values have. Arrays of pixels are used as they are.
+    by default those that their values have. Arrays of pixels are used as they are. Poses have
+    a `covariance` if it is asked for.
     """
 
     def __init__(
@@ -136,11 +137,11 @@ class PoseEstimator:
         exact: bool = False,
         batch_size: int = 16,
         bit_depth: int | None = None,
+        covariance: bool = False,
     ) -> None:
         if batch_size < 1:
-            raise UserError(
-                f"batch_size: expected at least 1, found {batch_size}", code="option-invalid"
-            )
+            reason = f"batch_size: expected at least 1, found {batch_size}"
+            raise UserError(reason, code="option-invalid")
         if min_score is not None and not 0 <= min_score <= 1:
             raise UserError(f"min_score: expected 0 to 1, found {min_score}", code="option-invalid")
         if bit_depth is not None and not 8 <= bit_depth <= 16:
@@ -154,6 +155,7 @@ class PoseEstimator:
         self.exact = exact
         self.batch_size = batch_size
         self.bit_depth = bit_depth
+        self.covariance = covariance and check_covariance(session.metadata)
 
     @property
     def metadata(self) -> Metadata:
@@ -220,8 +222,7 @@ class PoseEstimator:
         """
         several = sources_in(image)
         if several is None and not stream:
-            ((_, poses),) = self.stream([self.image(image, boxes, box_scores, bgr=bgr)])
-            return poses
+            return next(self.stream([self.image(image, boxes, box_scores, bgr=bgr)]))[1]
         if boxes is not None or box_scores is not None:
             raise UserError(
                 "boxes: expected one image that they belong to, found several; call the estimator "
@@ -330,23 +331,23 @@ class PoseEstimator:
         """
         waiting: deque[tuple[InputImage, InputImage, list[Crop]]] = deque()
         batch: list[NDArray[np.uint8]] = []
-        points: list[NDArray[np.float64]] = []
-        peaks: list[NDArray[np.float32]] = []
+        done: list[tuple[NDArray[Any], ...]] = []  # points, peaks and perhaps covariances of crops
 
         def run() -> None:
             if batch:
-                batch_points, batch_peaks = self.keypoints(np.stack(batch))
-                points.extend(batch_points)
-                peaks.extend(batch_peaks)
+                heatmaps = self.heatmaps(np.stack(batch))
+                arrays: tuple[NDArray[Any], ...] = self.decode(heatmaps)
+                if self.covariance:
+                    arrays += (in_crop(self.metadata, heatmaps, *arrays),)
+                done.extend(zip(*arrays, strict=True))
                 batch.clear()
 
         def finished() -> Iterator[tuple[InputImage, Poses]]:
-            while waiting and len(waiting[0][2]) <= len(points):
+            while waiting and (n := len(waiting[0][2])) <= len(done):
                 given, image, crops = waiting.popleft()
-                n = len(crops)
-                rows = np.array(points[:n]), np.array(peaks[:n])
+                rows = [np.array(part) for part in zip(*done[:n], strict=True)]
+                del done[:n]
                 yield given, to_poses(self.metadata, image, crops, *rows, clip=clip_scores)
-                del points[:n], peaks[:n]
 
         for given, image in pairs:
             crops = [self.metadata.crop(box) for box in image.boxes]
@@ -368,9 +369,7 @@ class PoseEstimator:
         """Crops to keypoints in the crops: network, flip test if it is on, codec.
 
         `crops` (n, h, w, 3) are uint8 RGB of the weights' input size, as `Crop` and `warp` make
-        them. Returns points (n, k, 2), (x, y) in input pixels, and (n, k) the peaks of the heatmaps
-        (`Metadata.keypoint_scores` makes scores of them). Raises UserError for crops of another
-        shape or type.
+        them. Returns what `decode` does. Raises UserError for crops of another shape or type.
         """
         return self.decode(self.heatmaps(crops))
 
@@ -384,8 +383,8 @@ class PoseEstimator:
                 code="array-invalid",
             )
         if len(crops) == 0:
-            width, height = self.metadata.heatmap_wh
-            return np.zeros((0, self.metadata.channels, height, width), np.float32)
+            size = self.metadata.heatmap_wh[::-1]
+            return np.zeros((0, self.metadata.channels, *size), np.float32)
         starts = range(0, len(crops), self.batch_size)
         return np.concatenate([self._merged(crops[i : i + self.batch_size]) for i in starts])
 
@@ -401,38 +400,37 @@ class PoseEstimator:
         if not self.flip_test:
             return self.session(crops)
         both = self.session(np.concatenate([crops, crops[:, :, ::-1]]))
-        direct, mirrored = both[: len(crops)], both[len(crops) :]
-        merged: NDArray[np.float32] = self.metadata.codec.merge_flipped(
-            direct, mirrored, self.metadata.skeleton.flip_permutation
-        )
+        direct, mirrored = np.split(both, 2)
+        flipped = self.metadata.skeleton.flip_permutation
+        merged: NDArray[np.float32] = self.metadata.codec.merge_flipped(direct, mirrored, flipped)
         return merged
 
 
 def _refined(image: InputImage, poses: Poses) -> InputImage:
     """The same image with boxes around the poses."""
-    height, width = (length * image.reduction for length in image.pixels.shape[:2])
-    return replace(image, boxes=boxes_around(poses.keypoints, image.boxes, (width, height)))
+    return replace(image, boxes=boxes_around(poses.keypoints, image.boxes, image.image_wh))
 
 
 def to_poses(
     metadata: Metadata,
     image: InputImage,
     crops: Sequence[Crop],
-    points: NDArray[np.float64],
-    peaks: NDArray[np.float32],
+    points: NDArray[np.float64] | None = None,
+    peaks: NDArray[np.float32] | None = None,
+    spread: NDArray[np.float64] | None = None,
     *,
     clip: bool = True,
 ) -> Poses:
     """The poses in an image, from `points` (n, k, 2) in the pixels of its n `crops`.
 
-    `peaks` (n, k) are those of the heatmaps; `Metadata.keypoint_scores` makes scores of them, with
-    `clip` or without.
+    `peaks` (n, k) are those of the heatmaps, `clip` is that of `Metadata.keypoint_scores`, and
+    `spread` (n, k, 2, 2) are covariances in pixels² of the crops.
     """
-    if not crops:
+    if not crops or points is None or peaks is None:
         return replace(Poses.empty(metadata.skeleton), image_wh=image.image_wh, source=image.source)
-    in_image = transform(points, np.stack([crop.inverse_matrix for crop in crops]))
-    scores = metadata.keypoint_scores(peaks, clip=clip)
-    keypoints = np.concatenate([in_image, scores[..., None]], axis=-1).astype(np.float32)
+    matrices = np.stack([crop.inverse_matrix for crop in crops])
+    scores = metadata.keypoint_scores(peaks, clip=clip)[..., None]
+    keypoints = np.concatenate([transform(points, matrices), scores], axis=-1).astype(np.float32)
     return Poses(
         keypoints,
         image.boxes.astype(np.float32),
@@ -440,6 +438,7 @@ def to_poses(
         metadata.skeleton,
         image_wh=image.image_wh,
         source=image.source,
+        covariance=None if spread is None else transformed(spread, matrices),
     )
 
 

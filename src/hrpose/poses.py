@@ -48,6 +48,8 @@ class Poses:
     were not predicted but interpolated over time, None if there are none. `image_wh` (w, h) is the
     image's size in pixels, and `source` the image as it was given, if they are known: pixels stay
     in memory as long as the poses, and `dataclasses.replace(poses, source=None)` lets go of them.
+    `covariance` (n, k, 2, 2) float32 in pixels² is that of each keypoint's place, if it was asked
+    for: its 95 % ellipse holds the true place in 95 of 100 cases, see `hrpose.covariance`.
     Raises ValueError where shapes do not fit.
     """
 
@@ -59,6 +61,7 @@ class Poses:
     filled: NDArray[np.bool_] | None = None
     image_wh: tuple[int, int] | None = None
     source: ImageSource | None = None
+    covariance: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n, k = len(self.keypoints), len(self.skeleton)
@@ -67,6 +70,8 @@ class Poses:
             expected["track_ids"] = (n,)
         if self.filled is not None:
             expected["filled"] = (n, k)
+        if self.covariance is not None:
+            expected["covariance"] = (n, k, 2, 2)
         for field, shape in expected.items():
             if (found := getattr(self, field).shape) != shape:
                 raise ValueError(f"Poses.{field}: expected shape {shape}, found {found}")
@@ -84,15 +89,10 @@ class Poses:
         """The persons that `chosen` selects: an index, a slice, a mask or an array of indices."""
         if isinstance(chosen, int | np.integer):
             chosen = [chosen]
-        ids = None if self.track_ids is None else self.track_ids[chosen]
-        filled = None if self.filled is None else self.filled[chosen]
+        names = ("keypoints", "boxes", "scores", "track_ids", "filled", "covariance")
+        columns = {name: getattr(self, name) for name in names}
         return replace(
-            self,
-            keypoints=self.keypoints[chosen],
-            boxes=self.boxes[chosen],
-            scores=self.scores[chosen],
-            track_ids=ids,
-            filled=filled,
+            self, **{name: value[chosen] for name, value in columns.items() if value is not None}
         )
 
     def __iter__(self) -> Iterator[Poses]:
@@ -253,7 +253,8 @@ class Poses:
     def to_coco(self, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:
         """Entries of a COCO keypoint results file, one per person; with `track_id` in a video.
 
-        Persons with interpolated keypoints have their indices as `filled`.
+        Persons with interpolated keypoints have their indices as `filled`. Where covariances are
+        known, `covariance` has those of x, of x and y, and of y of each keypoint, in pixels².
 
         `keypoints` are x, y, score of each keypoint in one list, `bbox` is [x, y, w, h], in pixels.
         `image_id` and `category_id` are those of the annotations they belong to.
@@ -276,6 +277,10 @@ class Poses:
             for entry, filled in zip(entries, self.filled, strict=True):
                 if filled.any():
                     entry["filled"] = np.flatnonzero(filled).tolist()
+        if self.covariance is not None:
+            for entry, values in zip(entries, self.covariance, strict=True):
+                parts = values[:, [0, 0, 1], [0, 1, 1]].ravel().tolist()
+                entry["covariance"] = [float(f"{value:.5g}") for value in parts]
         return entries
 
     @classmethod
@@ -297,6 +302,10 @@ class Poses:
             values["filled"] = np.zeros((len(entries), len(skeleton)), np.bool_)
             for entry, filled in zip(entries, values["filled"], strict=True):
                 filled[entry.get("filled", [])] = True
+        if "covariance" in entries[0]:
+            parts = np.array([entry["covariance"] for entry in entries], np.float32)
+            parts = parts.reshape(len(entries), -1, 3)
+            values["covariance"] = parts[..., [[0, 1], [1, 2]]]
         return cls(skeleton=skeleton, **values)
 
     def to_pandas(self, threshold: float = THRESHOLD) -> pd.DataFrame:
@@ -306,7 +315,7 @@ class Poses:
         """
         from hrpose.tables import rows, to_pandas
 
-        return to_pandas(rows(self, threshold=threshold))
+        return to_pandas(rows(self, threshold=threshold), covariance=self.covariance is not None)
 
     def to_supervision(self, threshold: float = THRESHOLD) -> Any:
         """`supervision.KeyPoints`, see `hrpose.poses.to_supervision`.
@@ -373,8 +382,8 @@ def to_supervision(poses: Poses, threshold: float) -> Any:
     """`supervision.KeyPoints` of n persons: xy (n, k, 2), and the scores of keypoints and persons.
 
     Keypoints with a score below `threshold` are not `visible`. Its `data` has `xyxy` (n, 4), the
-    corners of the boxes, `class_name`, and `tracker_id` in a video. Raises UserError where
-    supervision is missing or older than 0.29.
+    corners of the boxes, `class_name`, `tracker_id` in a video, and `covariance` (n, k, 2, 2) if it
+    is known. Raises UserError where supervision is missing or older than 0.29.
     """
     try:
         from supervision import KeyPoints  # type: ignore[import-not-found, unused-ignore]
@@ -385,6 +394,8 @@ def to_supervision(poses: Poses, threshold: float) -> Any:
     data: dict[str, Any] = {"xyxy": xywh_to_xyxy(poses.boxes), "class_name": np.full(n, name)}
     if poses.track_ids is not None:
         data["tracker_id"] = poses.track_ids
+    if poses.covariance is not None:
+        data["covariance"] = poses.covariance
     try:
         return KeyPoints(
             xy=poses.keypoints[..., :2],

@@ -1,16 +1,17 @@
-"""Tables of keypoints: a row for each, as CSV, Parquet or a data frame."""
+"""Tables of keypoints: a row for each, as CSV and Parquet, written and read, or a data frame."""
 
 from __future__ import annotations  # so that help() shows the names of types, not their contents
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import IO, TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from hrpose.errors import missing
+from hrpose.errors import UserError, missing
 from hrpose.poses import THRESHOLD, Poses
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Row(NamedTuple):
 
     An image without persons has one row, in which all of these but file, frame and time are None;
     its `status` is no-persons, or failed, then with the error's `code` and `reason`. `filled` is
-    true where the offline pass of a clip interpolated the keypoint.
+    true where the offline pass of a clip interpolated the keypoint. `var_x`, `cov_xy` and `var_y`,
+    in pixels², are the keypoint's covariance; tables have these columns where it was asked for.
     """
 
     file: str
@@ -50,6 +52,23 @@ class Row(NamedTuple):
     code: str | None = None
     reason: str | None = None
     filled: bool | None = False
+    var_x: float | None = None
+    cov_xy: float | None = None
+    var_y: float | None = None
+
+
+_KINDS: dict[str, type] = {
+    "file": str, "frame": int, "time": float, "track_id": int, "person": int, "keypoint": str,
+    "x": float, "y": float, "score": float, "present": bool, "status": str, "code": str,
+    "reason": str, "filled": bool, "var_x": float, "cov_xy": float, "var_y": float,
+}  # fmt: skip
+# The columns of the covariance, which are the last ones.
+COVARIANCE = ("var_x", "cov_xy", "var_y")
+
+
+def columns(*, covariance: bool = False) -> tuple[str, ...]:
+    """The names of a table's columns, with or without those of the covariance."""
+    return Row._fields if covariance else Row._fields[: -len(COVARIANCE)]
 
 
 def rows(
@@ -66,18 +85,25 @@ def rows(
     filled = np.zeros(poses.keypoints.shape[:2], np.bool_) if poses.filled is None else poses.filled
     for person, (track_id, keypoints) in enumerate(zip(ids, poses.keypoints, strict=True)):
         present = (keypoints[:, 2] >= threshold).tolist()
-        for keypoint, (x, y, score), shown, interpolated in zip(
+        spread: list[Any] = [(None, None, None)] * len(keypoints)
+        if poses.covariance is not None:
+            spread = poses.covariance[person][:, [0, 0, 1], [0, 1, 1]].tolist()
+            spread = [[float(f"{value:.5g}") for value in values] for values in spread]
+        for keypoint, (x, y, score), shown, interpolated, (var_x, cov_xy, var_y) in zip(
             poses.skeleton.keypoints,
             keypoints.tolist(),
             present,
             filled[person].tolist(),
+            spread,
             strict=True,
         ):
             values = (round(x, 3), round(y, 3), round(min(max(score, 0.0), 1.0), 4))
-            row = Row(
-                file, frame, time, track_id, person, keypoint, *values, shown, filled=interpolated
-            )
-            table.append(row)
+            table.append(
+                Row(
+                    file, frame, time, track_id, person, keypoint, *values, shown,
+                    filled=interpolated, var_x=var_x, cov_xy=cov_xy, var_y=var_y,
+                )
+            )  # fmt: skip
     return table
 
 
@@ -95,38 +121,100 @@ def no_row(
     return Row(file, frame, time, *nothing, status, code, reason, None)
 
 
-def write_csv(file: IO[bytes], table: Iterable[Row]) -> None:
-    """Write a CSV file, with a header, row by row. None is empty; booleans are true or false."""
+def write_csv(file: IO[bytes], table: Iterable[Row], *, covariance: bool = False) -> None:
+    """Write a CSV file, with a header, row by row. None is empty; booleans are true or false.
+
+    With `covariance` it has the columns of the covariance too.
+    """
     text = io.TextIOWrapper(file, "utf-8", newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Row._fields)
+    names = columns(covariance=covariance)
+    writer.writerow(names)
     for row in table:
-        writer.writerow(str(v).lower() if isinstance(v, bool) else v for v in row)
+        writer.writerow(str(v).lower() if isinstance(v, bool) else v for v in row[: len(names)])
     text.detach()
 
 
-def write_parquet(file: IO[bytes], table: Iterable[Row]) -> None:
+def write_parquet(file: IO[bytes], table: Iterable[Row], *, covariance: bool = False) -> None:
     """Write a Parquet file, `ROW_GROUP` rows at a time; None is null.
 
-    Its pages have checksums. Raises UserError without pyarrow.
+    With `covariance` it has the columns of the covariance too. Its pages have checksums. Raises
+    UserError without pyarrow.
     """
     check_parquet()
     import pyarrow as pa  # type: ignore[import-untyped]
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-    kinds = (
-        pa.string(), pa.int64(), pa.float64(), pa.int64(), pa.int64(), pa.string(),
-        pa.float64(), pa.float64(), pa.float64(), pa.bool_(), pa.string(), pa.string(), pa.string(),
-        pa.bool_(),
-    )  # fmt: skip
-    schema = pa.schema(list(zip(Row._fields, kinds, strict=True)))
-    remaining = iter(table)
+    names = columns(covariance=covariance)
+    typed = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    kinds = [typed[_KINDS[name]] for name in names]
+    schema = pa.schema(list(zip(names, kinds, strict=True)))
+    remaining = (row[: len(names)] for row in table)
     with pq.ParquetWriter(file, schema, write_page_checksum=True) as writer:
         while group := list(islice(remaining, ROW_GROUP)):
-            columns = zip(zip(*group, strict=True), kinds, strict=True)
+            parts = zip(zip(*group, strict=True), kinds, strict=True)
             writer.write_table(
-                pa.table([pa.array(column, kind) for column, kind in columns], schema=schema)
+                pa.table([pa.array(column, kind) for column, kind in parts], schema=schema)
             )
+
+
+def read_table(path: Path) -> Iterator[Row]:
+    """The rows of a table that `write_csv` or `write_parquet` wrote, by its suffix.
+
+    Columns may be in any order, others are ignored, and those that are not there are None. Raises
+    UserError for another suffix, a file that cannot be read, and a value of another type.
+    """
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise UserError(f"{path}: expected a table, .csv or .parquet", code="file-unsupported")
+    read = _read_csv if path.suffix.lower() == ".csv" else _read_parquet
+    row = 1
+    try:
+        for values in read(path):
+            known = {name: value for name, value in values.items() if value is not None}
+            found = {name: _KINDS[name](known[name]) for name in _KINDS.keys() & known.keys()}
+            yield Row(**{**dict.fromkeys(Row._fields), "file": "", **found})
+            row += 1
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}); check the path",
+            code="file-unreadable",
+        ) from error
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UserError(
+            f"{path}: row {row}: expected a table of `hrpose predict` "
+            f"({' '.join(str(error).split())}); predict again",
+            code="table-invalid",
+        ) from error
+
+
+def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        _check_columns(reader.fieldnames or ())
+        for row in reader:
+            values: dict[str, Any] = {name: value or None for name, value in row.items()}
+            for name in ("present", "filled"):
+                if values.get(name) is not None:
+                    values[name] = {"true": True, "false": False}[values[name]]
+            yield values
+
+
+def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
+    check_parquet()
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        _check_columns(file.schema_arrow.names)
+        names = [name for name in file.schema_arrow.names if name in _KINDS]
+        for batch in file.iter_batches(ROW_GROUP, columns=names):
+            yield from batch.to_pylist()
+
+
+def _check_columns(found: Sequence[str]) -> None:
+    """Raises ValueError where a column that every table has is missing."""
+    missed = [name for name in columns() if name not in found]
+    if missed:
+        raise ValueError(f"expected the columns {', '.join(missed)} too, found {', '.join(found)}")
 
 
 def check_parquet() -> None:
@@ -137,16 +225,21 @@ def check_parquet() -> None:
         raise missing("parquet", error, "hrpose[tables]") from error
 
 
-def to_pandas(table: Sequence[Row]) -> pd.DataFrame:
-    """A data frame with the columns of `Row`. Raises UserError without pandas."""
+def to_pandas(table: Sequence[Row], *, covariance: bool = False) -> pd.DataFrame:
+    """A data frame with the columns of `Row`, with `covariance` those of the covariance too.
+
+    Raises UserError without pandas.
+    """
     try:
         import pandas as pd
     except ModuleNotFoundError as error:
         raise missing("to_pandas", error, "hrpose[tables]") from error
-    frame = pd.DataFrame.from_records(table, columns=list(Row._fields))
+    names = columns(covariance=covariance)
+    frame = pd.DataFrame.from_records([row[: len(names)] for row in table], columns=list(names))
     # Integers that may be missing, and types that do not depend on the rows.
     return frame.astype(
         {
+            **(dict.fromkeys(COVARIANCE, "float64") if covariance else {}),
             "file": "str",
             "frame": "Int64",
             "time": "float64",

@@ -60,6 +60,14 @@ BoxThreshold = Annotated[
         rich_help_panel=PERSONS,
     ),
 ]
+Covariance = Annotated[
+    bool,
+    typer.Option(
+        "--covariance",
+        help="Save the covariance of each keypoint's place too; --mark ellipses draws it.",
+        rich_help_panel=RESULTS,
+    ),
+]
 Boxes = Annotated[
     Path | None,
     typer.Option(
@@ -236,7 +244,7 @@ Save = Annotated[
     ),
 ]
 # What `--mark` knows: the words that `hrpose.draw` has for it.
-MARKS = ("boxes", "ids", "scores", "names")
+MARKS = ("boxes", "ids", "scores", "names", "ellipses")
 Mark = Annotated[
     str,
     typer.Option(

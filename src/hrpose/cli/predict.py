@@ -33,6 +33,7 @@ from hrpose.cli.options import (
     BoxThreshold,
     Color,
     ColorName,
+    Covariance,
     DetectEvery,
     Detector,
     Device,
@@ -110,6 +111,7 @@ def predict(
     save: Save = "images,coco",
     overwrite: Overwrite = False,
     threshold: Threshold = THRESHOLD,
+    covariance: Covariance = False,
     mark: Mark = "",
     color: Color = ColorName.side,
     hide: Hide = None,
@@ -158,6 +160,7 @@ def predict(
         "precision": precision,
     }
     found_by = "full-image" if boxes is not None else detector
+    how["covariance"] = covariance or "ellipses" in marks
     estimator = load(
         weights, detector=found_by, box_threshold=box_threshold, bit_depth=bit_depth, **how
     )

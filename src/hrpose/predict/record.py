@@ -49,7 +49,7 @@ class Header:
     are words for people. Keypoints with a score below `threshold` count as absent. For a clip,
     `width` and `height` are pixels of its upright frames, `rate` is its mean frames per second and
     `time_base` the unit of its own times in seconds, as "1/12800"; `offline` says that its poses
-    went through the offline pass.
+    went through the offline pass. `covariance` says that persons have covariances.
     """
 
     kind: Kind
@@ -64,6 +64,7 @@ class Header:
     time_base: str | None = None
     offline: bool = False
     engine: str | None = None
+    covariance: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The header's line."""
@@ -72,6 +73,8 @@ class Header:
         names = ("source", "weights", "detector", "engine", "threshold")
         for name in names + (clip if self.kind == "clip" else ()):
             about[name] = getattr(self, name)
+        if self.covariance:
+            about["covariance"] = True
         return {**about, "skeleton": self.skeleton.to_dict()}
 
     @classmethod
@@ -81,7 +84,14 @@ class Header:
         kind: Kind = "clip" if data["kind"] == "clip" else "images"
         skeleton, threshold = Skeleton.from_dict(data["skeleton"]), float(data["threshold"])
         about = {name: data.get(name) for name in names}
-        return cls(kind, skeleton, threshold, **about, offline=bool(data.get("offline")))
+        return cls(
+            kind,
+            skeleton,
+            threshold,
+            **about,
+            offline=bool(data.get("offline")),
+            covariance=bool(data.get("covariance")),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +396,9 @@ def _write_dataset(file: IO[bytes], record: Record) -> None:
 
 _WRITERS: dict[str, Callable[[IO[bytes], Record], None]] = {
     "coco": _write_coco,
-    "csv": lambda file, record: write_csv(file, _rows(record)),
-    "parquet": lambda file, record: write_parquet(file, _rows(record)),
+    "csv": lambda file, record: write_csv(file, _rows(record), covariance=record.header.covariance),
+    "parquet": lambda file, record: write_parquet(
+        file, _rows(record), covariance=record.header.covariance
+    ),
     "dataset": _write_dataset,
 }

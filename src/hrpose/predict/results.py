@@ -235,7 +235,9 @@ class ImageResults:
         self._targets = drawn_images(saving.folder, images)
         metadata = estimator.metadata
         header = Header("images", metadata.skeleton, saving.threshold, None, metadata.title)
-        header = replace(header, detector=detector, engine=estimator.engine)
+        header = replace(
+            header, detector=detector, engine=estimator.engine, covariance=estimator.covariance
+        )
         self._results = Results(saving, "poses", header)
         self._background = Background()
 
@@ -411,6 +413,7 @@ class ClipResults:
             round(self._clip.rate, 6),
             str(self._clip.time_base),
             engine=self._estimator.engine,
+            covariance=self._estimator.covariance,
         )
 
     def __enter__(self) -> "ClipResults":

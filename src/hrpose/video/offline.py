@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hrpose.covariance import interpolated
 from hrpose.errors import UserError
 from hrpose.estimator import InputImage, PoseEstimator
 from hrpose.geometry import iou_of_pairs, xywh_to_xyxy, xyxy_to_xywh
@@ -48,7 +49,8 @@ def refine_clip(poses: ClipPoses, *, max_gap: float = MAX_GAP) -> ClipPoses:
 
     A keypoint with a score below 0.2, or of a person who was not found, is interpolated where the
     person is sure of it before and after within `max_gap` seconds; it gets the lower of the two
-    scores and is `filled`. In longer gaps it stays as it was.
+    scores and is `filled`. In longer gaps it stays as it was. Covariances stay those of the
+    measurements, because errors of neighboring frames are alike; see `interpolated` for the gaps.
     """
     _check_gap(max_gap)
     tracks = (_refine(track, poses.times, poses.skeleton, max_gap) for track in poses.tracks)
@@ -74,6 +76,9 @@ def _refine(
         _EVEN_MOTION * heights**2, skeleton,
     )  # fmt: skip
     keypoints = swap(keypoints, swapped, skeleton)
+    covariance = track.covariance
+    if covariance is not None:
+        covariance = swap(covariance, swapped, skeleton)
     noise = _noise(keypoints, heights)
     smoothed = rts_smooth(keypoints[..., :2].astype(np.float64), times, noise, _MOTION * heights**2)
     seen = np.isfinite(noise)
@@ -82,8 +87,11 @@ def _refine(
     better = seen | between | ~found[:, None]
     keypoints[..., :2] = np.where(better[..., None], smoothed, keypoints[..., :2])
     keypoints[..., 2] = np.where(between, score, keypoints[..., 2])
-    refined = replace(track, keypoints=keypoints, filled=between)
-    return _rows(_with_scores(refined, found), found | between.any(axis=1))
+    if covariance is not None:
+        moved = between | (~found[:, None] & ~seen)
+        covariance = interpolated(covariance, seen, moved, times, _MOTION * heights**2)
+    refined = replace(track, keypoints=keypoints, filled=between, covariance=covariance)
+    return _with_scores(refined, found)[found | between.any(axis=1)]
 
 
 def _unbroken(track: Track) -> Track:
@@ -97,9 +105,13 @@ def _unbroken(track: Track) -> Track:
     keypoints, scores = np.zeros((t, k, 3), np.float32), np.zeros(t, np.float32)
     keypoints[rows], scores[rows] = track.keypoints, np.maximum(track.scores, 1e-6)
     boxes = [np.interp(frames, track.frames, column) for column in track.boxes.T]
+    covariance = None
+    if track.covariance is not None:
+        covariance = np.zeros((t, k, 2, 2), np.float32)
+        covariance[rows] = track.covariance
     return Track(
         track.id, frames, keypoints, np.stack(boxes, axis=1).astype(np.float32), scores,
-        np.zeros((t, k), np.bool_),
+        np.zeros((t, k), np.bool_), covariance,
     )  # fmt: skip
 
 
@@ -110,13 +122,6 @@ def _with_scores(track: Track, found: NDArray[np.bool_]) -> Track:
     before = np.where(found, after, (after - 1).clip(0))
     lower = np.minimum(track.scores[rows[before]], track.scores[rows[after]])
     return replace(track, scores=np.where(found, track.scores, lower))
-
-
-def _rows(track: Track, chosen: NDArray[np.bool_]) -> Track:
-    return Track(
-        track.id, track.frames[chosen], track.keypoints[chosen], track.boxes[chosen],
-        track.scores[chosen], track.filled[chosen],
-    )  # fmt: skip
 
 
 def _noise(keypoints: NDArray[np.float32], heights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -318,11 +323,15 @@ def _second_poses(
         keypoints[first.filled, 2] = 0
         again = agree(first, second)
         keypoints[again] = second.keypoints[again]
+        covariance = first.covariance
+        if covariance is not None and second.covariance is not None:
+            covariance = np.where(again[:, None, None, None], second.covariance, covariance)
         merged = replace(
             first,
             keypoints=keypoints,
             scores=np.where(again, second.scores, first.scores),
             filled=None,
+            covariance=covariance,
         )
         yield time, merged[again | ~np.asarray(first.filled.all(axis=1))]
 

@@ -18,7 +18,7 @@ spot, of which one is wrong, are not swapped, and stay as they are.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import Any
 
@@ -40,7 +40,8 @@ class Track:
     """One person in m of a clip's frames.
 
     `frames` (m,) are their indices, increasing; `keypoints` (m, k, 3), `boxes` (m, 4) and `scores`
-    (m,) are those of `Poses`. `filled` (m, k) marks interpolated keypoints.
+    (m,) are those of `Poses`. `filled` (m, k) marks interpolated keypoints. So is
+    `covariance` (m, k, 2, 2), if it is known.
     """
 
     id: int
@@ -49,6 +50,15 @@ class Track:
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     filled: NDArray[np.bool_]
+    covariance: NDArray[np.float32] | None = None
+
+    def __getitem__(self, rows: Any) -> "Track":
+        """Some of the frames, by a mask or indices."""
+        names = [field.name for field in fields(self) if field.name != "id"]
+        columns = {name: getattr(self, name) for name in names}
+        return replace(
+            self, **{name: value[rows] for name, value in columns.items() if value is not None}
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,9 +87,10 @@ class ClipPoses:
                 filled = poses.filled
                 if filled is None:
                     filled = np.zeros((len(poses), len(skeleton)), np.bool_)
-                found.append(
-                    (poses.track_ids, index, poses.keypoints, poses.boxes, poses.scores, filled)
-                )
+                parts = [poses.track_ids, index, poses.keypoints, poses.boxes, poses.scores, filled]
+                if poses.covariance is not None:
+                    parts.append(poses.covariance)
+                found.append(tuple(parts))
                 if len(found) == _JOINED:  # many small arrays take several times the memory
                     joined.append(_columns(found))
                     found.clear()
@@ -109,6 +120,7 @@ class ClipPoses:
 
     def _poses(self, rows: Sequence[tuple[Track, int]]) -> Poses:
         k = len(self.skeleton)
+        spread = [track.covariance[at] for track, at in rows if track.covariance is not None]
         return Poses(
             np.array([track.keypoints[at] for track, at in rows], np.float32).reshape(-1, k, 3),
             np.array([track.boxes[at] for track, at in rows], np.float32).reshape(-1, 4),
@@ -116,6 +128,7 @@ class ClipPoses:
             self.skeleton,
             np.array([track.id for track, _ in rows], np.int64),
             np.array([track.filled[at] for track, at in rows], np.bool_).reshape(-1, k),
+            covariance=np.array(spread, np.float32) if spread else None,
         )
 
     def only(self, person: str) -> "ClipPoses":
@@ -231,7 +244,7 @@ def find_swaps(
 def swap(
     keypoints: NDArray[np.float32], swapped: NDArray[np.bool_], skeleton: Skeleton
 ) -> NDArray[np.float32]:
-    """A copy of keypoints (t, k, 3), in which the pairs (t, p) that are `swapped` are exchanged."""
+    """A copy of values (t, k, ...), in which the pairs (t, p) that are `swapped` are exchanged."""
     result = keypoints.copy()
     for column, (left, right) in enumerate(skeleton.flip_pairs):
         rows = swapped[:, column]

@@ -11,10 +11,24 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hrpose.covariance import ellipses_around
 from hrpose.errors import UserError
 from hrpose.poses import MIN_SCORE, THRESHOLD, Poses
 from hrpose.skeleton import Color, Skeleton
-from hrpose.viz.grids import INK, PAPER, chip, chip_extent, enlarged, extent, grid, overlay, write
+from hrpose.viz.grids import (
+    INK,
+    PAPER,
+    Place,
+    chip,
+    chip_extent,
+    enlarged,
+    extent,
+    free_place,
+    grid,
+    overlay,
+    places_beside,
+    write,
+)
 from hrpose.viz.hiding import hide as hide_persons
 
 # After Okabe and Ito: distinct to most color-blind people, and bright on photos. RGB.
@@ -39,9 +53,6 @@ _UNIT = 2**_SHIFT
 _EXTRA = 1.45
 # Beyond this, OpenCV's fixed-point numbers would overflow.
 _FAR = 1e5
-
-# [left, top, right, bottom]
-Place = tuple[float, float, float, float]
 
 
 def keypoint_colors(skeleton: Skeleton) -> list[Color]:
@@ -98,6 +109,7 @@ def draw(
     ids: bool = False,
     scores: bool = False,
     names: bool = False,
+    ellipses: bool = False,
     color: str = "side",
     hide: str | None = None,
 ) -> NDArray[np.uint8]:
@@ -108,7 +120,8 @@ def draw(
     score below `threshold`, in [0, 1], are left out, and so are limbs that end in one; the less
     sure ones are faint, and so are poses with a low score. `boxes` draws the persons' boxes, `ids`
     their track ids (without tracks, their index in `poses`), `scores` the scores of the poses,
-    `names` the names of the keypoints. `hide` fills faces, heads or bodies with gray before, see
+    `names` the names of the keypoints, `ellipses` where they are with 95 % probability, which needs
+    poses with a covariance. `hide` fills faces, heads or bodies with gray before, see
     `hrpose.viz.hide`. Line widths grow with the person; small persons are drawn over large ones.
     """
     if color not in COLORS:
@@ -123,6 +136,8 @@ def draw(
             box(canvas, poses.boxes[person], width * 0.6 + 1.6, INK)
             box(canvas, poses.boxes[person], max(width * 0.6, 1), PAPER)
         own = _person_color(poses, person) if color == "person" else None
+        if ellipses:
+            _draw_ellipses(canvas, poses, person, threshold, own)
         _draw_skeleton(canvas, poses, person, width, threshold, own)
     if ids or scores or names:
         _write_labels(canvas, poses, order, threshold, ids=ids, scores=scores, names=names)
@@ -197,6 +212,18 @@ def _draw_skeleton(
         disc(canvas, keypoints[index], radius, color, alpha)
 
 
+def _draw_ellipses(
+    canvas: NDArray[np.uint8], poses: Poses, person: int, threshold: float, own: Color | None
+) -> None:
+    """The 95 % ellipse of each shown keypoint, a thin line over a darker one."""
+    colors = keypoint_colors(poses.skeleton)
+    corners = ellipses_around(poses)[person]
+    for index in np.flatnonzero(poses.keypoints[person, :, 2] >= threshold).tolist():
+        fixed = np.round(np.clip(corners[index], -_FAR, _FAR) * _UNIT).astype(np.int32)
+        for width, shade in ((3, INK), (1, _pale(own or colors[index]))):
+            cv2.polylines(canvas, [fixed], True, shade, width, cv2.LINE_AA, _SHIFT)
+
+
 def _write_labels(
     canvas: NDArray[np.uint8],
     poses: Poses,
@@ -247,7 +274,7 @@ def _write_label(
             left = min(max(middle + (columns - 0.5) * width, 0), max(most[0], 0))
             upper = min(max(top + (rows - 1.2) * height, 0), max(most[1], 0))
             places.append((left, upper, left + width, upper + height))
-    place = _free_place(places, taken, canvas) or places[0]
+    place = free_place(places, taken, canvas) or places[0]
     taken.append(place)
     chip(canvas, place[:2], label, size)
 
@@ -271,44 +298,14 @@ def _write_names(
         if score < threshold:
             continue
         word = name.replace("_", " ")
-        places = _places_beside(x, y, extent(word, size), size * 0.6, right=x >= middle)
-        place = _free_place(places, taken, canvas) or places[0]
+        places = places_beside(x, y, extent(word, size), size * 0.6, right=x >= middle)
+        place = free_place(places, taken, canvas) or places[0]
         taken.append(place)
         left, top, right, bottom = place
         if place not in places[:2]:
             end = (min(max(x, left), right), top if y < top else bottom)
             line(canvas, (x, y), end, 1.5, _pale(colors[index]))
         write(canvas, (left, top), word, size, _pale(colors[index]))
-
-
-def _places_beside(
-    x: float, y: float, extent: tuple[int, int], gap: float, right: bool
-) -> list[Place]:
-    """Places for a name beside (x, y), the best first: level with it, then further up and down."""
-    width, height = extent
-    places = []
-    for rows in (0.0, -1.0, 1.0, -2.0, 2.0, -3.0, 3.0):
-        for outside in (right, not right):
-            left = x + gap if outside else x - gap - width
-            top = y + (rows - 0.5) * height
-            places.append((left, top, left + width, top + height))
-    return places
-
-
-def _free_place(
-    places: Sequence[Place], taken: Sequence[Place], canvas: NDArray[np.uint8]
-) -> Place | None:
-    """The first place on the canvas that covers no other text."""
-    height, width = canvas.shape[:2]
-    for place in places:
-        left, top, right, bottom = place
-        inside = left >= 0 and top >= 0 and right <= width and bottom <= height
-        if inside and not any(
-            left < other[2] and other[0] < right and top < other[3] and other[1] < bottom
-            for other in taken
-        ):
-            return place
-    return None
 
 
 def _pale(color: Color) -> Color:

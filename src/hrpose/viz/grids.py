@@ -188,3 +188,37 @@ def side_by_side(images: Sequence[NDArray[np.uint8]], labels: Sequence[str]) -> 
         width = max(1, round(image.shape[1] * height / image.shape[0]))
         tiles.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
     return grid(tiles, labels, len(tiles))  # type: ignore[arg-type]
+
+
+# [left, top, right, bottom]
+Place = tuple[float, float, float, float]
+
+
+def places_beside(
+    x: float, y: float, extent: tuple[int, int], gap: float, right: bool
+) -> list[Place]:
+    """Places for a name beside (x, y), the best first: level with it, then further up and down."""
+    width, height = extent
+    places = []
+    for rows in (0.0, -1.0, 1.0, -2.0, 2.0, -3.0, 3.0):
+        for outside in (right, not right):
+            left = x + gap if outside else x - gap - width
+            top = y + (rows - 0.5) * height
+            places.append((left, top, left + width, top + height))
+    return places
+
+
+def free_place(
+    places: Sequence[Place], taken: Sequence[Place], canvas: NDArray[np.uint8]
+) -> Place | None:
+    """The first place on the canvas that covers no other text."""
+    height, width = canvas.shape[:2]
+    for place in places:
+        left, top, right, bottom = place
+        inside = left >= 0 and top >= 0 and right <= width and bottom <= height
+        if inside and not any(
+            left < other[2] and other[0] < right and top < other[3] and other[1] < bottom
+            for other in taken
+        ):
+            return place
+    return None
