@@ -19,7 +19,8 @@ from hrpose.yaml_file import checked
 from .pages import PAGES, ROOT, Block, blocks, name
 
 # Packages that examples may use and that are not installed for the tests: such blocks are compiled.
-ELSEWHERE = ("fiftyone", "supervision", "huggingface_hub", "gradio", "mlflow", "wandb", "ray")
+ELSEWHERE = ("fiftyone", "supervision", "huggingface_hub", "gradio", "mlflow", "wandb", "ray",
+             "movement")  # fmt: skip
 
 WITH_PYTHON = [page for page in PAGES if any(b.language == "python" for b in blocks(page))]
 

@@ -20,6 +20,7 @@ from hrpose.cli.options import (
 )
 from hrpose.data.formats import SOURCES, TARGETS, Source, Target
 from hrpose.errors import UserError
+from hrpose.predict import FORMATS, check_formats
 
 if TYPE_CHECKING:
     from hrpose.skeleton import Skeleton as PoseSkeleton
@@ -315,35 +316,56 @@ def to_yolo(
 
 
 @describe(
-    "hrpose data convert results out/clip.jsonl --save coco,csv",
+    "hrpose data convert results out/clip.jsonl --save openpose,dlc",
+    "hrpose data convert results out/clip.jsonl --save trc --meters-per-pixel 0.0042",
     "hrpose data convert results out/poses.jsonl --save parquet --overwrite",
     entries="number of images or frames",
     complete="false where the record was cut off",
-    files="the files written",
+    files="the files and folders written",
 )
 def results(
     record: Annotated[Path, typer.Argument(help="A record that `hrpose predict` wrote, .jsonl.")],
     save: Annotated[
-        str, typer.Option(help="What to write, separated by commas: coco, csv, parquet.")
+        str,
+        typer.Option(
+            help="What to write, separated by commas: "
+            + "; ".join(f"{kind} ({each.help})" for kind, each in FORMATS.items())
+            + "."
+        ),
     ] = "coco",
+    meters_per_pixel: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-9,
+            help="The size of a pixel where the person is: trc is written in meters, y up.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """From a record of `hrpose predict`, also one that a crash cut off, to its other files."""
-    from hrpose.predict.record import SUFFIXES, Record, write_files
+    from hrpose.predict.record import Record, write_files
 
-    kinds = chosen("--save", save, SUFFIXES)
-    paths = {kind: record.with_suffix(end) for kind, end in SUFFIXES.items() if kind in kinds}
+    kinds = chosen("--save", save, FORMATS)
+    if meters_per_pixel is not None and "trc" not in kinds:
+        raise conflict("--meters-per-pixel: is for trc; leave it out, or add trc to --save")
     read = Record(record)
+    clip = read.header.kind == "clip"
+    check_formats(kinds, clip=clip, where=f"{record}: --save")
+    paths = {
+        kind: record.parent / f"{record.stem}{each.suffix}"
+        for kind, each in FORMATS.items()
+        if kind in kinds
+    }
     for path in paths.values():
         if path.exists() and not overwrite:
             raise UserError(
                 f"{path}: is there already; --overwrite replaces it", code="overwrite-refused"
             )
-    write_files(record, paths)
+    write_files(record, paths, meters_per_pixel=meters_per_pixel)
     count = sum(1 for _ in read)
     conclude(entries=count, complete=read.end is not None, files=list(paths.values()))
     cut = "; it was cut off" if read.end is None else ""
-    unit = "frame" if read.header.kind == "clip" else "image"
+    unit = "frame" if clip else "image"
     say(f"{record}: {counted(count, unit)}{cut} -> {', '.join(map(str, paths.values()))}")
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from hrpose.errors import UserError
+from hrpose.predict import FORMATS
 
 # The panels of the help. What has none is under "Options".
 MODEL, PERSONS, RESULTS = "Model", "Person detection", "Results"
@@ -229,9 +230,7 @@ ImagesToCopy = Annotated[
 # What `--save` knows, and what each is.
 KINDS = {
     "images": "drawn images and clips",
-    "coco": "COCO keypoint results, .json",
-    "csv": "a table with a row for each keypoint, .csv",
-    "parquet": "the same table, .parquet (needs pyarrow)",
+    **{kind: each.help for kind, each in FORMATS.items()},
     "dataset": "images and COCO annotations, for CVAT and FiftyOne",
 }
 Save = Annotated[

@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +20,7 @@ from typing import IO, Any
 from hrpose.data.images import ImageFiles, images_beside, stays_inside
 from hrpose.errors import UserError
 from hrpose.image import MAX_BYTES
-from hrpose.io import write_error
+from hrpose.io import printable, write_error
 from hrpose.poses import Poses
 from hrpose.skeleton import Skeleton
 
@@ -99,6 +100,50 @@ def write_folder(
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         raise
+
+
+@contextmanager
+def replacing_folder(out: Path) -> Iterator[Path]:
+    """A folder to write files into, which becomes `out`, or not at all.
+
+    All files are of the kind that `out` ends with, as .json for clip_json. An older `out` with such
+    files alone is replaced. Raises UserError where there is anything else, or something cannot be
+    written.
+    """
+    check_replaceable(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=".hrpose-", dir=out.parent))
+        try:
+            yield staged
+            staged.chmod(0o755)  # mkdtemp makes folders for their owner alone
+            if out.is_dir():
+                shutil.rmtree(out)
+            staged.rename(out)
+        except BaseException:
+            shutil.rmtree(staged, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise write_error(out, error) from error
+
+
+def check_replaceable(out: Path) -> None:
+    """Raises UserError where `out` is there, but has other files than `replacing_folder` writes."""
+    suffix = f".{out.name.rpartition('_')[2]}"
+    if not os.path.lexists(out):
+        return
+    others = ["a file"] if out.is_symlink() or not out.is_dir() else []
+    others += [
+        path.name
+        for path in ([] if others else sorted(out.iterdir()))
+        if path.suffix != suffix or path.is_symlink() or not path.is_file()
+    ]
+    if others:
+        raise UserError(
+            f"{out}: expected a folder with {suffix} files alone, found {printable(others[0])}; "
+            "move it, or choose another --out",
+            code="overwrite-refused",
+        )
 
 
 def _add(staged: Path, images: ImageSet, copy: bool) -> None:

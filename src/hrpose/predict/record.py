@@ -16,20 +16,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from hrpose._version import __version__
-from hrpose.data.dataset_folder import CocoSet
+from hrpose.data.dataset_folder import CocoSet, replacing_folder
 from hrpose.errors import UserError
 from hrpose.io import replacing, write_error
 from hrpose.poses import Poses
+from hrpose.predict import FORMATS
 from hrpose.skeleton import Skeleton
 from hrpose.tables import FAILED, NO_PERSONS, OK, Row, no_row, rows, write_csv, write_parquet
 
 FORMAT, VERSION = "hrpose-record", 1
-# The kinds of files that are made from any record, in the order in which they are written.
-SUFFIXES = {"coco": ".json", "csv": ".csv", "parquet": ".parquet"}
 # More than a frame with 10,000 persons of 133 keypoints has.
 MAX_LINE = 64_000_000
 # Calls that wait in the background: each holds an image.
@@ -358,19 +358,29 @@ class Record:
         )
 
 
-def write_files(record: Path, paths: Mapping[str, Path]) -> None:
-    """Write the results of a record in other forms: `paths` by kind (coco, csv, parquet, dataset).
+def write_files(record: Path, paths: Mapping[str, Path], **options: object) -> None:
+    """Write the results of a record in other forms: `paths` by kind (of `FORMATS`, or dataset).
 
-    Entries are read one by one, for each kind. Raises UserError for a damaged record, and where a
-    file cannot be written.
+    `options` are for the writers that take them. Entries are read one by one, for each kind. Raises
+    UserError for a damaged record, and where a file cannot be written.
     """
     for kind, path in paths.items():
         source = Record(record)
-        with replacing(path) as file:
-            _WRITERS[kind](file, source)
+        if kind == "dataset":
+            with replacing(path) as file:
+                _write_dataset(source, file)
+            continue
+        each = FORMATS[kind]
+        module, _, name = each.writer.partition(":")
+        write = getattr(import_module(f"hrpose.predict.{module}"), name)
+        own = {option: value for option, value in options.items() if option in each.options}
+        to = replacing_folder if each.suffix.endswith("/") else replacing
+        with to(path) as target:
+            write(source, target, **own)
 
 
-def _write_coco(file: IO[bytes], record: Record) -> None:
+def write_coco(record: Record, file: IO[bytes]) -> None:
+    """COCO keypoint results."""
     separator = b"[\n"
     for entry in record:
         for person in entry.coco():
@@ -379,26 +389,26 @@ def _write_coco(file: IO[bytes], record: Record) -> None:
     file.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
 
 
+def write_table_csv(record: Record, file: IO[bytes]) -> None:
+    """A row for each keypoint, as CSV."""
+    write_csv(file, _rows(record), covariance=record.header.covariance)
+
+
+def write_table_parquet(record: Record, file: IO[bytes]) -> None:
+    """The same table as Parquet."""
+    write_parquet(file, _rows(record), covariance=record.header.covariance)
+
+
 def _rows(record: Record) -> Iterator[Row]:
     header = record.header
     for entry in record:
         yield from entry.rows(header.skeleton, header.threshold)
 
 
-def _write_dataset(file: IO[bytes], record: Record) -> None:
+def _write_dataset(record: Record, file: IO[bytes]) -> None:
     dataset = CocoSet(file, record.header.skeleton, record.header.threshold)
     for entry in record:
         if entry.image is not None and entry.width is not None and entry.height is not None:
             poses = entry.poses(record.header.skeleton)
             dataset.add(entry.image_id, entry.image, (entry.width, entry.height), poses)
     dataset.close()
-
-
-_WRITERS: dict[str, Callable[[IO[bytes], Record], None]] = {
-    "coco": _write_coco,
-    "csv": lambda file, record: write_csv(file, _rows(record), covariance=record.header.covariance),
-    "parquet": lambda file, record: write_parquet(
-        file, _rows(record), covariance=record.header.covariance
-    ),
-    "dataset": _write_dataset,
-}

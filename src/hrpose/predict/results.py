@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.data.dataset_folder import ANNOTATIONS, IMAGES
+from hrpose.data.dataset_folder import ANNOTATIONS, IMAGES, check_replaceable
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
 from hrpose.image import encode, exif_orientation
 from hrpose.io import fitted, locked, name_to_text, printable, write_atomically
 from hrpose.poses import Poses
+from hrpose.predict import FORMATS, NEEDING, check_formats
 from hrpose.predict.inputs import (
     ClipInput,
     Failure,
@@ -27,8 +28,8 @@ from hrpose.predict.inputs import (
     flat_names,
     names,
 )
-from hrpose.predict.record import SUFFIXES, Background, Entry, Header, RecordWriter, write_files
-from hrpose.tables import FAILED, check_parquet
+from hrpose.predict.record import Background, Entry, Header, RecordWriter, write_files
+from hrpose.tables import FAILED
 from hrpose.viz import Hider, draw, side_by_side
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _LONGEST_STEM = 240
 class Saving:
     """The results to write into `folder`.
 
-    `kinds` are some of images (drawn images and clips), coco, csv, parquet and dataset. Keypoints
+    `kinds` are some of images (drawn images and clips), dataset and those of `FORMATS`. Keypoints
     with a score below `threshold` are absent. `marks` are drawn with the skeletons: some of boxes,
     ids, scores and names, the options of `hrpose.draw`, as are `color` and `hide`. Results that
     are there already are replaced only with `overwrite`.
@@ -63,8 +64,8 @@ class Saving:
 
         Also where a package is missing. Nothing is changed.
         """
-        if "parquet" in self.kinds:
-            check_parquet()
+        if self.kinds & NEEDING:
+            check_formats(self.kinds, clip=not inputs.images, where="--save")
         there = [path for path in self.files(inputs) if os.path.lexists(path)]
         sources = [image.source for image in inputs.images] + [clip.source for clip in inputs.clips]
         files = (file for file in (*sources, *others) if isinstance(file, Path))
@@ -81,6 +82,9 @@ class Saving:
                 "them with --overwrite",
                 code="overwrite-refused",
             )
+        for path in there:
+            if path.is_dir():
+                check_replaceable(path)
 
     @contextmanager
     def locked(self, inputs: Inputs, *, others: Iterable[Path] = ()) -> Iterator[None]:
@@ -113,8 +117,8 @@ class Saving:
         """The files made from the record, by kind."""
         name = fitted(stem, _LONGEST_STEM)
         paths = {
-            kind: self.folder / f"{name}{suffix}"
-            for kind, suffix in SUFFIXES.items()
+            kind: self.folder / f"{name}{each.suffix}"
+            for kind, each in FORMATS.items()
             if kind in self.kinds
         }
         if "dataset" in self.kinds:

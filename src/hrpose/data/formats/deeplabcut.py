@@ -1,4 +1,6 @@
-"""DeepLabCut's labels: CollectedData_NAME.csv or .h5, or a folder of them such as labeled-data.
+"""DeepLabCut: labels, which are read, and predictions on a video, which are written.
+
+Labels are CollectedData_NAME.csv or .h5, or a folder of them such as labeled-data:
 
     scorer,,,Mona,Mona,Mona,Mona
     individuals,,,a1,a1,a2,a2               # in projects of several animals
@@ -15,8 +17,9 @@ pandas' "fixed" format, of which text and numbers are read; pickled objects are 
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, product
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -40,7 +43,7 @@ from hrpose.data.formats.pose_set import (
     repeated_keypoint,
 )
 from hrpose.data.images import ImageFiles, images_beside
-from hrpose.errors import UserError
+from hrpose.errors import UserError, missing
 
 _LEVELS = ("scorer", "individuals", "bodyparts", "coords")
 _SINGLE = "single"
@@ -237,3 +240,114 @@ def _columns(where: str, columns: Iterable[tuple[str, str, str]]) -> list[tuple[
             raise invalid(f"{where}: coords", "x and y", axis)
         found.append((individual.strip(), keypoint_name(keypoint, f"{where}: bodyparts"), axis))
     return found
+
+
+# The name of what labeled, by which DeepLabCut's own files are named, and their table.
+SCORER = "DLC_hrpose"
+_KEY = "df_with_missing"
+_COORDS = ("x", "y", "likelihood")
+
+
+def csv_lines(
+    bodyparts: Sequence[str], individuals: Sequence[str], keypoints: NDArray[np.float32]
+) -> Iterator[str]:
+    """The lines of predictions on a video, as DeepLabCut has them.
+
+    `keypoints` (t, n, k, 3) are x, y and likelihood, NaN where missing. A single individual has no
+    level of its own.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    columns = list(zip(*_predicted(bodyparts, individuals), strict=True))
+    names = _levels(individuals)
+    rows: Iterator[Sequence[object]] = chain(
+        ([name, *column] for name, column in zip(names, columns, strict=True)),
+        (
+            [frame, *("" if value != value else value for value in row)]
+            for frame, row in enumerate(_rounded(keypoints).tolist())
+        ),
+    )
+    for row in rows:
+        writer.writerow(row)
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+
+
+def h5(
+    bodyparts: Sequence[str], individuals: Sequence[str], keypoints: NDArray[np.float32]
+) -> bytes:
+    """The same predictions as an HDF5 file: a data frame in the "fixed" format of pandas.
+
+    Its layout is written with h5py, without PyTables, and has nothing that is pickled. Raises
+    UserError without h5py.
+    """
+    try:
+        import h5py
+    except ModuleNotFoundError as error:
+        raise missing("dlc", error, "hrpose[hdf5]") from error
+    levels, names = (
+        list(zip(*_predicted(bodyparts, individuals), strict=True)),
+        _levels(individuals),
+    )
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        _describe(file, CLASS="GROUP", TITLE="", VERSION="1.0", PYTABLES_FORMAT_VERSION="2.1")
+        frame = file.create_group(_KEY)
+        _describe(
+            frame, CLASS="GROUP", TITLE="", VERSION="1.0", encoding="UTF-8", errors="strict",
+            pandas_type="frame", ndim=2, nblocks=1, axis1_variety="regular",
+        )  # fmt: skip
+        for axis in ("axis0", "block0_items"):
+            _describe(frame, **{f"{axis}_variety": "multi"}, **{f"{axis}_nlevels": len(names)})
+            for number_, (name, level) in enumerate(zip(names, levels, strict=True)):
+                unique = list(dict.fromkeys(level))
+                codes = {text: code for code, text in enumerate(unique)}
+                texts = np.array([text.encode() for text in unique])
+                about = {
+                    "kind": "string",
+                    "name": name,
+                    "nan_rep": "nan",
+                    f"{axis}_name{name}": name,
+                }
+                _array(frame, f"{axis}_level{number_}", texts, **about)
+                label = np.array([codes[text] for text in level], np.int32)
+                _array(frame, f"{axis}_label{number_}", label)
+        _array(frame, "axis1", np.arange(len(keypoints)), kind="integer")
+        _array(frame, "block0_values", _rounded(keypoints))
+    return content.getvalue()
+
+
+def _levels(individuals: Sequence[str]) -> tuple[str, ...]:
+    return _LEVELS if len(individuals) > 1 else (_LEVELS[0], *_LEVELS[2:])
+
+
+def _predicted(bodyparts: Sequence[str], individuals: Sequence[str]) -> list[tuple[str, ...]]:
+    """The columns, as one text for each level."""
+    several = len(individuals) > 1
+    return [
+        (SCORER, *((individual,) if several else ()), bodypart, coord)
+        for individual, bodypart, coord in product(individuals, bodyparts, _COORDS)
+    ]
+
+
+def _rounded(keypoints: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(t, n k 3) the rows, without the digits that float32 adds."""
+    return keypoints.astype(np.float64).round(4).reshape(len(keypoints), -1)
+
+
+def _describe(entry: Any, **about: str | int) -> None:
+    """Attributes as PyTables writes them: 64-bit integers, and texts of fixed length in UTF-8."""
+    from h5py import string_dtype
+
+    for key, value in about.items():
+        if isinstance(value, int):
+            entry.attrs[key] = np.int64(value)
+        else:
+            content = value.encode()
+            entry.attrs.create(key, content, dtype=string_dtype("utf-8", len(content) or 1))
+
+
+def _array(group: Any, key: str, values: NDArray[Any], **about: str) -> None:
+    entry = group.create_dataset(key, data=values)
+    _describe(entry, CLASS="ARRAY", FLAVOR="numpy", TITLE="", VERSION="2.4", transposed=1, **about)

@@ -1,4 +1,6 @@
-"""SLEAP's labels: .slp files, and packages (.pkg.slp), which hold their images too.
+"""SLEAP: labels, which are read, and predictions on a clip, which are written.
+
+Labels are .slp files, and packages (.pkg.slp), which hold their images too.
 
 The file is HDF5. Its tables are `frames`, of which each has a range of `instances`, of which each
 has a range of `points`; names, edges, symmetries and videos are JSON. Read are the instances that
@@ -9,14 +11,18 @@ The image of a frame is a file of the video, where the video is a list of images
 package; or else CLIP/frame_000003.png, which has to be saved from the clip.
 """
 
+import io
+import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from hrpose._version import __version__
 from hrpose.data.formats.hdf5 import Hdf5, read_hdf5
 from hrpose.data.formats.pose_set import (
     Keypoint,
@@ -38,6 +44,7 @@ from hrpose.data.formats.pose_set import (
     whole_number,
 )
 from hrpose.data.images import ImageFiles
+from hrpose.errors import UserError, missing
 from hrpose.image import encode, read_image
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import SHIPPED
@@ -319,3 +326,107 @@ def _keypoints(points: Any, names: list[str], shift: float, where: str) -> dict[
             at = f"{where}: {name}"
             keypoints[name] = (number(x, f"{at}: x") - shift, number(y, f"{at}: y") - shift, 2)
     return keypoints
+
+
+# The version of the layout that is written, and the largest attribute of an HDF5 file.
+_FORMAT_ID, _MAX_ATTRIBUTE = 1.4, 64_000
+_PREDICTED = 1
+_FRAME = np.dtype(
+    [("frame_id", "u8"), ("video", "u4"), ("frame_idx", "u8"), ("instance_id_start", "u8"),
+     ("instance_id_end", "u8")]
+)  # fmt: skip
+_INSTANCE = np.dtype(
+    [("instance_id", "i8"), ("instance_type", "u1"), ("frame_id", "u8"), ("skeleton", "u4"),
+     ("track", "i4"), ("from_predicted", "i8"), ("score", "f4"), ("point_id_start", "u8"),
+     ("point_id_end", "u8"), ("tracking_score", "f4")]
+)  # fmt: skip
+_POINT = [("x", "f8"), ("y", "f8"), ("visible", "?"), ("complete", "?")]
+_PREDICTED_POINT = [*_POINT, ("score", "f8")]
+
+
+def slp(
+    skeleton: Skeleton,
+    tracks: Sequence[str],
+    keypoints: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    *,
+    source: str,
+    size_wh: tuple[int, int],
+) -> bytes:
+    """The file of predicted instances in a clip, with the names of their tracks.
+
+    `keypoints` (t, n, k, 3) are x, y in pixels and the score, `scores` (t, n) those of the poses,
+    NaN where there is none. `source` is the clip, `size_wh` that of its frames. Raises UserError
+    without h5py.
+    """
+    try:
+        import h5py
+    except ModuleNotFoundError as error:
+        raise missing("sleap", error, "hrpose[hdf5]") from error
+    t, _, k, _ = keypoints.shape
+    frame, track = np.nonzero(~np.isnan(scores))
+    count = len(frame)
+    ends = np.searchsorted(frame, np.arange(t), side="right")
+    frames = np.zeros(t, _FRAME)
+    frames["frame_id"] = frames["frame_idx"] = np.arange(t)
+    frames["instance_id_start"], frames["instance_id_end"] = np.concatenate([[0], ends[:-1]]), ends
+    instances = np.zeros(count, _INSTANCE)
+    instances["instance_id"] = np.arange(count)
+    instances["instance_type"], instances["from_predicted"] = _PREDICTED, -1
+    instances["frame_id"], instances["track"] = frame, track
+    instances["score"], instances["tracking_score"] = scores[frame, track], np.nan
+    instances["point_id_start"] = k * np.arange(count)
+    instances["point_id_end"] = k * np.arange(1, count + 1)
+    values = keypoints[frame, track].reshape(-1, 3).astype(np.float64).round(4)
+    points = np.zeros(len(values), _PREDICTED_POINT)
+    points["x"], points["y"], points["score"] = values.T
+    points["visible"] = True
+    backend = {"type": "MediaVideo", "filename": source, "shape": [t, *size_wh[::-1], 3]}
+    video = json.dumps({"filename": source, "backend": backend})
+    metadata = json.dumps(_metadata(skeleton), separators=(",", ":")).encode()
+    if len(metadata) > _MAX_ATTRIBUTE:
+        raise UserError(
+            f"sleap: expected a skeleton of at most {_MAX_ATTRIBUTE:,} bytes, as HDF5 attributes "
+            f"have them, found {len(metadata):,}; save another format",
+            code="skeleton-too-large",
+        )
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        group = file.create_group("metadata")
+        group.attrs["format_id"], group.attrs["json"] = _FORMAT_ID, np.bytes_(metadata)
+        tables = {"frames": frames, "instances": instances, "pred_points": points}
+        for name, table in {**tables, "points": np.zeros(0, _POINT)}.items():
+            file.create_dataset(name, data=table)
+        texts = {"videos_json": [video], "tracks_json": [json.dumps([0, t]) for t in tracks]}
+        for name, rows in {**texts, "suggestions_json": [], "sessions_json": []}.items():
+            file.create_dataset(name, data=rows, dtype=h5py.string_dtype())
+    return content.getvalue()
+
+
+def _metadata(skeleton: Skeleton) -> dict[str, Any]:
+    """The skeleton, with kinds of links as jsonpickle has them: in full, then by their number."""
+    links: list[dict[str, Any]] = []
+    for number_, (a, b) in enumerate(skeleton.limbs):
+        links.append({"edge_insert_idx": number_, "key": 0, "source": a, "target": b})
+    edges = len(links)
+    links += [{"key": 0, "source": a, "target": b} for a, b in skeleton.flip_pairs]
+    known: list[int] = []
+    for row, link in enumerate(links):
+        kind = _EDGE if row < edges else _SYMMETRY
+        if kind not in known:
+            known.append(kind)
+            name = {"py/type": "sleap.skeleton.EdgeType"}
+            link["type"] = {"py/reduce": [name, {"py/tuple": [kind]}]}
+        else:
+            link["type"] = {"py/id": known.index(kind) + 1}
+    graph = {"name": skeleton.category or skeleton.name, "num_edges_inserted": edges}
+    body = {"directed": True, "multigraph": True, "graph": graph, "links": links}
+    nodes = [{"name": name, "weight": 1.0} for name in skeleton.keypoints]
+    return {
+        "version": "2.0.0",
+        "skeletons": [{**body, "nodes": [{"id": at} for at in range(len(nodes))]}],
+        "nodes": nodes,
+        **{key: [] for key in ("videos", "tracks", "suggestions")},
+        "negative_anchors": {},
+        "provenance": {"hrpose": __version__},
+    }
