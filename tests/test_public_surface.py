@@ -26,7 +26,7 @@ HRNet(spec, num_keypoints=17)
   .forward(x)
   .from_name(name, num_keypoints=17)
 PoseEstimator(session, *, detector=None, min_score=None, flip_test=False, refine=False, \
-exact=False, batch_size=16, bit_depth=None)
+exact=False, batch_size=16, bit_depth=None, covariance=False)
   .__call__(image, boxes=None, box_scores=None, *, bgr=False, stream=False)
   .decode(heatmaps)
   .engine
@@ -37,7 +37,7 @@ exact=False, batch_size=16, bit_depth=None)
   .selected(image, poses)
   .stream(images, *, clip_scores=True, select=True)
 Poses(keypoints, boxes, scores, skeleton, track_ids=None, filled=None, image_wh=None, \
-source=None)
+source=None, covariance=None)
   .__getitem__(chosen)
   .__iter__()
   .__len__()
@@ -65,7 +65,7 @@ colors=(), category='', has_sigmas=None)
   .to_dict()
 UserError
 draw(image, poses, threshold=0.3, boxes=False, *, ids=False, scores=False, names=False, \
-color='side', hide=None)
+ellipses=False, color='side', hide=None)
 evaluate(name_or_file, annotations, images, *, boxes='ground-truth', detector='auto', \
 box_threshold=None, nms='hard', metric='auto', max_detections=20, category=None, \
 merge_categories=False, flip_test=True, refine=False, batch_size=64, device='auto', \
@@ -76,8 +76,10 @@ skeleton=None, category=None, merge_categories=False, input_size=None, overrides
 resume_with_changes=False)
 from_pretrained(repo_id, *, revision=None, **options)
 load(name_or_file='w32-small', *, detector='auto', box_threshold=None, min_score=None, \
-flip_test=False, refine=False, exact=False, batch_size=16, bit_depth=None, threads=None, \
-device='auto', precision='auto')
+flip_test=False, refine=False, exact=False, batch_size=16, bit_depth=None, \
+covariance=False, threads=None, device='auto', precision='auto')
+measure(sources, definitions=None, *, weights='w32-small', skeleton=None, only=(), height=None, \
+known=None, camera=None, facing='auto', person=None, threshold=0.3, **options)
 push_to_hub(weights_files, repo_id, *, private=True)
 track(source, name_or_file='w32-small', *, smooth=True, **options)
 train(recipe, data, out, *, overrides=(), resume=False, resume_with_changes=False)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         finetune,
         from_pretrained,
         load,
+        measure,
         push_to_hub,
         track,
         train,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "load": "hrpose.api",
     "track": "hrpose.api",
+    "measure": "hrpose.api",
     "from_pretrained": "hrpose.api",
     "push_to_hub": "hrpose.api",
     "train": "hrpose.api",
@@ -54,8 +56,8 @@ _MODULES = {
 
 __all__ = [
     "Crop", "HRNet", "PoseEstimator", "Poses", "Skeleton", "UserError",
-    "draw", "evaluate", "export", "finetune", "from_pretrained", "load", "push_to_hub", "track",
-    "train",
+    "draw", "evaluate", "export", "finetune", "from_pretrained", "load", "measure", "push_to_hub",
+    "track", "train",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The functions of the library: load, track, train, finetune, evaluate, export, and the Hub."""
+"""The functions of the library: load, track, measure, train, evaluate, export, and the Hub."""
 
 from __future__ import annotations  # so that help() shows the names of types, not their contents
 
@@ -12,13 +12,15 @@ from hrpose.engines import asked
 from hrpose.errors import missing
 from hrpose.estimator import PoseEstimator
 from hrpose.image import ImageSource
-from hrpose.poses import Poses
+from hrpose.poses import THRESHOLD, Poses
 from hrpose.session import open_session
 from hrpose.weights import find
 
 if TYPE_CHECKING:
     from hrpose.evaluation.evaluate import Report
     from hrpose.evaluation.predictions import Progress
+    from hrpose.measurement import Measurements
+    from hrpose.measurement.series import Facing
     from hrpose.models.export import DetectorReport, ExportReport
     from hrpose.video import Clip, Frame
 
@@ -101,6 +103,66 @@ def track(
         height, width = frame.image.shape[:2]
         image = ImageSource(frame.image)
         yield frame, replace(poses, image_wh=(width, height), source=image)
+
+
+def measure(
+    sources: str | Path | Sequence[str | Path],
+    definitions: str | Path | None = None,
+    *,
+    weights: str | Path | PoseEstimator = "w32-small",
+    skeleton: str | None = None,
+    only: Sequence[str] = (),
+    height: float | None = None,
+    known: str | None = None,
+    camera: str | Path | None = None,
+    facing: Facing = "auto",
+    person: int | None = None,
+    threshold: float = THRESHOLD,
+    **options: Any,
+) -> Measurements:
+    """Angles, tilts, lengths, distances and speeds of persons, with 95 % intervals.
+
+    `sources` are images, folders and clips, which `weights` are loaded for, with the `options` of
+    `load`, or results of `hrpose predict` (.jsonl, .json, .csv, .parquet). `definitions` are a YAML
+    file; by default those for persons, or the limbs of another skeleton, are measured, and `only`
+    names some of them. Lengths are pixels, or meters by the `height` of the person in meters, by
+    `known`, two points in pixels and their distance ("x,y,x,y=meters"), or by a calibrated `camera`
+    file. `facing` (auto, left, right) is the way the persons face, `person` the only track id that
+    is measured, and keypoints with a score below `threshold`, in [0, 1],
+    are missing. `skeleton` is that of
+    .json results, which do not name it.
+
+    Returns the series of values, which `to_pandas`, `save_csv` and `save_html` write, and
+    `repetitions` counts in. Needs `hrpose[measure]`. Raises UserError where a source cannot be
+    read or a definition does not fit.
+    """
+    try:
+        from hrpose.measurement import measure_recordings
+        from hrpose.measurement.recordings import recordings_of
+        from hrpose.measurement.scale import Camera, Scale
+    except ModuleNotFoundError as error:
+        raise missing("measure", error, "hrpose[measure]") from error
+
+    def estimator(_: object) -> PoseEstimator:
+        if isinstance(weights, PoseEstimator):
+            return weights
+        return load(weights, covariance=True, **options)
+
+    given = [sources] if isinstance(sources, str | Path) else sources
+    recordings, failures = recordings_of([*map(str, given)], estimator, skeleton=skeleton)
+    if failures:
+        raise failures[0]
+    return measure_recordings(
+        recordings,
+        None if definitions is None else Path(definitions),
+        only=only,
+        height=height,
+        scale=None if known is None else Scale.of_points(known, "known"),
+        camera=None if camera is None else Camera.read(Path(camera)),
+        facing=facing,
+        person=person,
+        threshold=threshold,
+    )
 
 
 def from_pretrained(repo_id: str, *, revision: str | None = None, **options: Any) -> PoseEstimator:

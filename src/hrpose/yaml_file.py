@@ -8,7 +8,7 @@ import difflib
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -206,7 +206,9 @@ def _explain(fault: Any, kind: type[BaseModel]) -> str:
     return f"unknown key '{location}'; {hint}"
 
 
-def _keys_at(parents: list[Any], model: type[BaseModel]) -> list[str]:
+def _keys_at(parents: list[Any], kind: Any) -> list[str]:
     for parent in parents:
-        model = model.model_fields[str(parent)].annotation  # type: ignore[assignment]
-    return list(model.model_fields)
+        # Below a mapping of names, every name has the same keys.
+        of_names = get_origin(kind) is dict
+        kind = get_args(kind)[1] if of_names else kind.model_fields[str(parent)].annotation
+    return list(kind.model_fields)

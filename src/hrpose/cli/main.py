@@ -25,6 +25,7 @@ from hrpose.cli import (
     evaluate,
     given,
     group,
+    measure,
     predict,
     train,
     version_option,
@@ -405,6 +406,7 @@ _EXAMPLES = "hrpose predict photo.jpg --out out", "hrpose predict -h"
 app = group("Human pose estimation with HRNet.", *_EXAMPLES, kind=_ByPanel)
 app.callback()(version_option)
 add(app, "predict", predict.predict, panel=_USE)
+add(app, "measure", measure.measure, panel=_USE)
 add(app, "batch", deploy.batch, panel=_USE)
 add(app, "serve", deploy.serve, panel=_USE)
 add(app, "explain", deploy.explain, panel=_USE)
