@@ -5,11 +5,12 @@ from __future__ import annotations  # so that help() shows the names of types, n
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from hrpose.detection.person_detector import AnyDetector, open_detector
 from hrpose.engines import asked
-from hrpose.errors import missing
+from hrpose.errors import UserError, missing
 from hrpose.estimator import PoseEstimator
 from hrpose.image import ImageSource
 from hrpose.poses import THRESHOLD, Poses
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hrpose.measurement import Measurements
     from hrpose.measurement.series import Facing
     from hrpose.models.export import DetectorReport, ExportReport
+    from hrpose.models.rtmlib import RtmlibReport
     from hrpose.video import Clip, Frame
 
 
@@ -353,16 +355,39 @@ def evaluate(
 
 
 def export(
-    name_or_file: str | Path, out: str | Path, *, half: bool = False
-) -> ExportReport | DetectorReport:
+    name_or_file: str | Path, out: str | Path, *, half: bool = False, target: str | None = None
+) -> ExportReport | DetectorReport | RtmlibReport:
     """Export trained weights to ONNX, after a comparison with PyTorch. Needs `hrpose[train]`.
 
     `name_or_file` is a .safetensors or .ckpt file of a pose network, a person detector's
     .safetensors, or a name that `load` accepts; `out` ends with `.onnx`. `half` stores the weights
     of a pose network as float16, as those of detectors always are: half the size, computed in
-    float32. Raises UserError, and writes nothing, where the weights cannot be read or ONNX
-    Runtime's results differ from PyTorch's by more than the report's bounds.
+    float32. With the `target` "rtmlib" the file is one that rtmlib runs, and ONNX weights, which
+    need only `hrpose[weights]`, are accepted too. Raises UserError, and writes nothing, where the
+    weights cannot be read or the results differ by more than the report's bounds.
     """
-    from hrpose.models.export import export
+    if target is None:
+        from hrpose.models.export import export
 
-    return export(find(name_or_file), Path(out), half)
+        return export(find(name_or_file), Path(out), half)
+    return _export_for(target, find(name_or_file), Path(out), half)
+
+
+def _export_for(target: str, weights: Path, out: Path, half: bool) -> RtmlibReport:
+    if target != "rtmlib":
+        raise UserError(f"target: expected rtmlib, found {target!r}", code="option-invalid")
+    try:
+        from hrpose.models.rtmlib import export_rtmlib
+    except ImportError as error:
+        raise missing("export for rtmlib", error, "hrpose[weights]") from error
+    if weights.suffix == ".onnx":
+        if half:
+            raise UserError(
+                f"half: {weights} is ONNX already, whose weights stay as they are; leave it out",
+                code="option-conflict",
+            )
+        return export_rtmlib(weights, out)
+    from hrpose.models.export import export_pose
+
+    with TemporaryDirectory() as folder:
+        return export_rtmlib(export_pose(weights, Path(folder) / out.name, half).path, out)

@@ -1,5 +1,6 @@
 """Export to ONNX: equal to PyTorch, of any batch size, with metadata."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,14 @@ def test_float16_weights_are_half_as_large_and_give_nearly_the_same(
     assert not np.array_equal(found[0], expected[0])
     assert np.median(np.abs(found[1] - expected[1])) < 0.05
     assert metadata_of(path, Metadata) == METADATA
+
+
+def test_trained_weights_are_exported_for_rtmlib_too(weights: Path, tmp_path: Path) -> None:
+    command = ["export", str(weights), "--for", "rtmlib", "--half"]
+    ran = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "r.onnx"), "--json"])
+    assert ran.exit_code == 0, ran.output
+    assert json.loads(ran.stdout)["keypoint_difference"] < 1e-2
+    assert [path.name for path in tmp_path.iterdir()] == ["r.onnx"]
 
 
 def test_too_coarse_float16_weights_are_not_written(

@@ -1,6 +1,7 @@
 """`hrpose train`, `train-detector`, `finetune`, `export` and `summary`."""
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -182,29 +183,45 @@ def finetune(
         say(f"wrote {written}")
 
 
+class Target(StrEnum):
+    """Programs that run pose models in ONNX with steps of their own around them."""
+
+    rtmlib = "rtmlib"
+
+
 @describe(
     "hrpose export best.safetensors --out best.onnx",
     "hrpose export runs/horses/checkpoints/best.ckpt --out horses.onnx --json",
+    "hrpose export w16-small --for rtmlib --out rtmlib.onnx",
     difference="the largest difference from PyTorch: of heatmaps, in standard deviations; of the "
-    "outputs of a person detector",
-    keypoint_difference="that of keypoints, in pixels of the input; null for a person detector",
+    "outputs of a person detector; null with --for",
+    keypoint_difference="that of keypoints, in pixels of the input; null for a person detector; "
+    "with --for, that from the model",
     files="the file written",
 )
 def export(
     weights: Annotated[
         str,
         typer.Argument(
-            help="Trained weights: a file (.safetensors, .ckpt) or a name (see `hrpose weights "
-            "list`; hf:owner/name@revision)."
+            help="Trained weights: a file (.safetensors, .ckpt; for --for also .onnx) or a name "
+            "(see `hrpose weights list`; hf:owner/name@revision)."
         ),
     ],
     out: NewFile,
     half: Annotated[
         bool, typer.Option("--half", help="Store the weights as float16: half the size.")
     ] = False,
+    target: Annotated[
+        Target | None,
+        typer.Option("--for", help="Another program that is to run the file as it is."),
+    ] = None,
 ) -> None:
     """Export weights to ONNX; the result is compared with PyTorch before it is written."""
     from hrpose.api import export
+
+    if target is not None:
+        _export_for(target, weights, out, half)
+        return
     from hrpose.models.export import DetectorReport
 
     report = export(weights, out, half=half)
@@ -230,6 +247,26 @@ def export(
         f"{report.heatmap_difference:.1e} standard deviations, keypoints within "
         f"{report.keypoint_difference:.1e} px, on {report.crops} crops{rounded}"
     )
+
+
+def _export_for(target: Target, weights: str, out: Path, half: bool) -> None:
+    from hrpose.api import export
+    from hrpose.models.rtmlib import PADDING, RtmlibReport
+
+    report = export(weights, out, half=half, target=target.value)
+    assert isinstance(report, RtmlibReport)
+    conclude(difference=None, keypoint_difference=report.difference, files=[report.path])
+    say(
+        f"wrote {report.path}: keypoints equal to the model's within {report.difference:.1e} px; "
+        "in rtmlib:",
+        f'  Custom(..., pose_class="ViTPose", pose="{report.path}", '
+        f"pose_input_size={report.input_wh})",
+    )
+    if report.padding != PADDING:
+        warn(
+            f"{weights}: rtmlib enlarges boxes by {PADDING:g}, these weights were trained with "
+            f"{report.padding:g}; measure what that costs"
+        )
 
 
 @describe(

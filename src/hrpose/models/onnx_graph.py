@@ -290,6 +290,19 @@ class Namespace:
     def log(self, x: Array) -> Array:
         return self._graph.node("Log", [x.name], x.shape, x.dtype)
 
+    def exp(self, x: Array) -> Array:
+        return self._graph.node("Exp", [x.name], x.shape, x.dtype)
+
+    def round(self, x: Array) -> Array:
+        return self._graph.node("Round", [x.name], x.shape, x.dtype)
+
+    def max(self, x: Array, *, axis: int) -> Array:
+        """The greatest along an axis, which stays with length 1."""
+        axis %= x.ndim
+        at = self._graph.constant([axis], np.int64)
+        shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+        return self._graph.node("ReduceMax", [x.name, at.name], shape, x.dtype, keepdims=1)
+
     def maximum(self, x: Array, y: Array) -> Array:
         return x._with("Max", y)
 
