@@ -115,12 +115,9 @@ def test_without_a_calibration_scores_are_the_peaks() -> None:
     )
 
 
-@given(calibrations, calibrations)
-def test_calibrations_follow_each_other(first: Calibration, second: Calibration) -> None:
-    scores = np.linspace(0.05, 0.95, 19)
-    middle = first(scores)
-    kept = (middle > 1e-3) & (middle < 1 - 1e-3)
-    assert np.allclose(second(middle)[kept], first.then(second)(scores)[kept])
+@given(calibrations)
+def test_a_calibration_keeps_the_order(calibration: Calibration) -> None:
+    middle = calibration(np.linspace(0.05, 0.95, 19))
     assert np.all(np.diff(middle) >= 0)
     assert np.all((middle >= 0) & (middle <= 1))
 

@@ -3,11 +3,17 @@
     heatmap ─ second moments ─▶ calibrated by the metadata ─ inverse map ─▶ pixels of the image
 
 A covariance here is that of a Gaussian whose 95 % ellipse, at a Mahalanobis distance of `RADIUS`,
-holds the true keypoint in 95 of 100 cases.
+holds the true keypoint in 95 of 100 cases. Errors have heavier tails than a Gaussian (left taken
+for right, another person's wrist), so that more than half of them are inside its 50 % ellipse:
+`CovarianceFit.radii_at` has the distances that hold other shares.
 """
 
+from __future__ import annotations  # so that help() shows the names of types, not their contents
+
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +29,89 @@ if TYPE_CHECKING:
 RADIUS = math.sqrt(-2 * math.log(0.05))
 # Parts of a heatmap below this part of its peak are background.
 _BACKGROUND = 0.1
+# Moments below this, in input pixels, are those of no network's heatmap.
+_MIN_SPREAD = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class CovarianceFit:
+    """From the second moments of a heatmap to the covariance of its keypoint.
+
+    `hrpose weights calibrate` fits it. With moments M of the geometric mean radius r = det(M)^(1/4)
+    in input pixels, and a heatmap whose peak has the height p, the standard deviation of keypoint j
+    is s = keypoints[j] factor(p) r^exponent input pixels, and the covariance s^2 M^(1/2) / r. Its
+    shape is halfway, by logarithms, between that of M and a circle. factor(p) is interpolated
+    linearly in `factors` at the increasing `peaks`, in logarithms, and constant outside.
+
+    The part levels[i] of true places is within the Mahalanobis distance radii[i][j]; at the level
+    0.95 that is `RADIUS`. Raises ValueError where values are out of range.
+    """
+
+    peaks: tuple[float, ...]
+    factors: tuple[float, ...]
+    exponent: float
+    keypoints: tuple[float, ...]
+    levels: tuple[float, ...]
+    radii: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        factors = np.array((*self.factors, *self.keypoints))
+        radii = np.array(self.radii, np.float64)
+        sound = (
+            0 < len(self.peaks) == len(self.factors)
+            and np.isfinite([self.exponent, *self.peaks]).all()
+            and (np.diff(self.peaks) > 0).all()
+            and (np.isfinite(factors) & (factors > 0)).all()
+            and radii.shape == (len(self.levels), len(self.keypoints))
+            and (np.diff([0, *self.levels, 1]) > 0).all()
+            and np.isfinite(radii).all()
+            and (np.diff(radii, axis=0, prepend=0) >= 0).all()
+        )
+        if not sound:
+            raise ValueError("covariance: expected finite and increasing values above 0")
+
+    def __call__(
+        self, moments: NDArray[np.float64], peaks: NDArray[np.floating]
+    ) -> NDArray[np.float64]:
+        """Covariances in input pixels², of `moments` (n, k, 2, 2) and `peaks` (n, k)."""
+        shape, r = halfway(moments)
+        factor = np.exp(np.interp(peaks, self.peaks, np.log(self.factors)))
+        s = np.array(self.keypoints) * factor * r**self.exponent
+        result: NDArray[np.float64] = shape * np.square(s)[..., None, None]
+        return result
+
+    def radii_at(self, level: float) -> NDArray[np.float64]:
+        """(k,) the Mahalanobis distance from each keypoint that holds the part `level` of places.
+
+        Between the levels of the fit it is interpolated linearly, and beyond them constant.
+        """
+        return np.array(
+            [np.interp(level, self.levels, radii) for radii in zip(*self.radii, strict=True)]
+        )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CovarianceFit:
+        """The inverse of `dataclasses.asdict`, also after a way through JSON."""
+        names = ("peaks", "factors", "keypoints", "levels")
+        values: dict[str, Any] = {name: tuple(map(float, data[name])) for name in names}
+        radii = tuple(tuple(map(float, row)) for row in data["radii"])
+        return cls(**values, exponent=float(data["exponent"]), radii=radii)
+
+
+def halfway(moments: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """M^(1/2) / r (..., 2, 2), whose determinant is 1, and r = det(M)^(1/4) of moments M.
+
+    The root of a 2x2 matrix M is (M + det(M)^(1/2) I) / (trace(M) + 2 det(M)^(1/2))^(1/2).
+    """
+    xx, xy, yy = moments[..., 0, 0], moments[..., 0, 1], moments[..., 1, 1]
+    # A heatmap of one pixel has none, one of a line none across it.
+    floor = _MIN_SPREAD**2
+    xx, yy = xx + floor, yy + floor
+    root = np.sqrt(np.maximum(xx * yy - xy * xy, floor**2))
+    r = np.sqrt(root)
+    scale = 1 / (np.sqrt(xx + yy + 2 * root) * r)
+    values = np.stack([xx + root, xy, xy, yy + root], axis=-1) * scale[..., None]
+    return values.reshape(*values.shape[:-1], 2, 2), r
 
 
 def moments(
@@ -57,13 +146,19 @@ def moments(
     return found[:, [[0, 1], [1, 2]]].reshape(n, k, 2, 2)
 
 
-def check_covariance(metadata: "Metadata") -> bool:
+def check_covariance(metadata: Metadata) -> bool:
     """True. Raises UserError where weights have no fit of the covariance."""
-    return True  # until the fit is in the metadata
+    if metadata.covariance is None and metadata.name not in _UNTIL_FITTED:
+        raise UserError(
+            f"{metadata.title}: these weights have no covariance of keypoints; fit it on "
+            "labeled persons with `hrpose weights calibrate`",
+            code="covariance-missing",
+        )
+    return True
 
 
 def in_crop(
-    metadata: "Metadata",
+    metadata: Metadata,
     heatmaps: NDArray[np.float32],
     points: NDArray[np.float64],
     peaks: NDArray[np.float32],
@@ -71,13 +166,20 @@ def in_crop(
     """The covariances (n, k, 2, 2) of keypoints in crops, in input pixels².
 
     `points` (n, k, 2) in input pixels and `peaks` (n, k) are what `heatmaps` (n, k, h, w) decode
-    to.
+    to. `metadata` have a covariance, see `check_covariance`.
     """
-    codec = metadata.codec
-    strides = codec.strides((heatmaps.shape[3], heatmaps.shape[2]))
-    found = moments(heatmaps, points, strides)
-    # Rough, until the fit is in the metadata.
-    return (0.02 * metadata.input_wh[1]) ** 2 * np.eye(2) + 0.5 * found
+    strides = metadata.codec.strides((heatmaps.shape[3], heatmaps.shape[2]))
+    fit = metadata.covariance or _rough(len(metadata.skeleton))
+    return fit(moments(heatmaps, points, strides), peaks)
+
+
+# Until the shipped weights have their fit.
+_UNTIL_FITTED = ("", "tiny", "w16-small", "w32-small")
+
+
+def _rough(k: int) -> CovarianceFit:
+    radii = tuple((value,) * k for value in (0.8, 1.45, RADIUS))
+    return CovarianceFit((0.2, 0.7), (2.0, 0.4), 1.0, (1.0,) * k, (0.5, 0.8, 0.95), radii)
 
 
 def transformed(
@@ -89,7 +191,7 @@ def transformed(
     return result
 
 
-def ellipses_around(poses: "Poses", corners: int = 48) -> NDArray[np.float64]:
+def ellipses_around(poses: Poses, corners: int = 48) -> NDArray[np.float64]:
     """(n, k, corners, 2): points on the 95 % ellipses of keypoints, in pixels of the image.
 
     Raises UserError for poses without a covariance.

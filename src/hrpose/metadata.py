@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose.codec import PAPER_CODEC, Codec
+from hrpose.covariance import CovarianceFit
 from hrpose.errors import UserError
 from hrpose.geometry import Crop
 from hrpose.io import read_texts, with_texts, write_atomically
@@ -55,9 +56,9 @@ _MAX_LOGIT = 100.0
 class Calibration:
     """Calibration of keypoint scores: logit(calibrated) = logit(score) / temperature + offset.
 
-    `hrpose analyze` fits it, so that a score is the expected keypoint similarity. The order of
-    scores stays; 0 and 1 count as 0.001 and 0.999. Raises ValueError where the temperature is not
-    positive.
+    `hrpose weights calibrate` fits it, so that a score is the expected keypoint similarity. The
+    order of scores stays; 0 and 1 count as 0.001 and 0.999. Raises ValueError where the temperature
+    is not positive.
     """
 
     temperature: float = 1.0
@@ -82,12 +83,6 @@ class Calibration:
         result: NDArray[np.float64] = np.log(clipped / (1 - clipped))
         return result
 
-    def then(self, second: "Calibration") -> "Calibration":
-        """The one calibration that does this and then `second`."""
-        return Calibration(
-            self.temperature * second.temperature, self.offset / second.temperature + second.offset
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
@@ -96,9 +91,9 @@ class Metadata:
     `network` is a name of `hrpose.models.networks.NETWORKS`, `input_wh` its input in pixels,
     `padding` the factor by which a person's box grows, `mean` and `std` those of RGB in [0, 1].
     `training_data` and `license` are sentences, `scores` maps metrics, with the data set in their
-    names, to values. A `calibration` is applied to keypoint scores. `changes` are those made by
-    `--resume-with-changes` during the training, as sentences. Raises ValueError where values are
-    out of range.
+    names, to values. A `calibration` is applied to keypoint scores; `covariance` says how uncertain
+    keypoints are. `changes` are those that `--resume-with-changes` made, as sentences. Raises
+    ValueError where values are out of range.
     """
 
     keys: ClassVar = ("hrpose.metadata", "hrpose.passport")
@@ -117,6 +112,7 @@ class Metadata:
     license: str = "unknown"
     scores: Mapping[str, float] = field(default_factory=dict)
     calibration: Calibration | None = None
+    covariance: CovarianceFit | None = None
     changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -178,13 +174,16 @@ class Metadata:
             width, height = (int(v) for v in data["input_wh"])
             if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
                 raise ValueError(f"input_wh: expected 1 to {MAX_SIDE}, found {width}, {height}")
-            calibration = data.get("calibration")
+            calibration, covariance = data.get("calibration"), data.get("covariance")
+            if covariance is not None and len(covariance["keypoints"]) != len(skeleton):
+                raise ValueError(f"covariance: expected {len(skeleton)} keypoints")
             return cls(
                 input_wh=(width, height),
                 skeleton=COCO_17 if skeleton == COCO_17 else skeleton,
                 codec=Codec(str(codec["name"]), float(codec["sigma"]), int(codec["stride"])),
                 padding=float(data["padding"]),
                 calibration=None if calibration is None else Calibration(**calibration),
+                covariance=covariance and CovarianceFit.from_dict(covariance),
                 **_common(data),
             )
         except _DAMAGE as error:
@@ -405,7 +404,7 @@ def _check_normalization(mean: tuple[float, float, float], std: tuple[float, flo
 def _text(metadata: AnyMetadata) -> str:
     """The JSON of metadata, without what there is none of."""
     values = asdict(metadata)
-    for name, empty in (("calibration", None), ("changes", ())):
+    for name, empty in (("calibration", None), ("covariance", None), ("changes", ())):
         if name in values and values[name] == empty:
             del values[name]
     return json.dumps({"version": 1, **values})

@@ -1,6 +1,7 @@
 """`hrpose analyze` end to end, its page in a browser, and bad input."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from hrpose.cli.main import app
+from hrpose.covariance import CovarianceFit
 from hrpose.errors import UserError
 from hrpose.metadata import Metadata
-from hrpose.session import open_session
 from hrpose.skeleton import Skeleton
+from hrpose.skeletons import COCO_17
 from hrpose.synthetic import write_dataset
 from offline_page import opened
-from tiny_weights import write_tiny_weights
+from tiny_weights import METADATA, write_tiny_weights
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder,
         *("--images", folder / "data/images", "--weights", folder / "tiny.onnx"),
         *("--out", folder / "page.html", "--json"),
-        *("--store-calibration", folder / "calibrated.onnx"),
     )
     assert done.exit_code == 0, done.output
     assert "largest gains if fixed" in done.stderr
@@ -62,9 +63,24 @@ def test_it_writes_a_page_metrics_and_weights(folder: Path) -> None:
     persons = sum(len(each) for each in figures["examples"].values())
     # Two drawings and three heatmaps for each.
     assert page.count("data:image/jpeg") == 5 * persons > 0
-    calibration = open_session(folder / "calibrated.onnx", 1).metadata.calibration
-    assert calibration is not None
-    assert calibration.temperature == figures["calibration"]["temperature"]
+    assert figures["coverage"] == {}
+
+
+def test_it_shows_how_many_labels_are_inside_their_ellipses(folder: Path, tmp_path: Path) -> None:
+    radii = ((0.8,) * 17, (1.4,) * 17, (2.4477,) * 17)
+    fit = CovarianceFit((0.5,), (4.0,), 0.0, (1.0,) * 17, (0.5, 0.8, 0.95), radii)
+    fitted = write_tiny_weights(tmp_path / "fitted.onnx", replace(METADATA, covariance=fit))
+    images = ("--images", folder / "data/images", "--weights", fitted)
+    done = run(folder, *images, "--out", tmp_path / "page.html", "--json")
+    assert done.exit_code == 0, done.output
+    parts = json.loads(done.stdout)["analysis"]["coverage"]
+    assert {"all", "left_wrist", "large"} <= parts.keys()
+    every = parts["all"]
+    assert every["levels"] == [0.5, 0.8, 0.95]
+    assert 0 < every["found"][0] < every["found"][2] < 1
+    assert sum(parts[name]["keypoints"] for name in COCO_17.keypoints) == every["keypoints"]
+    assert "Coverage of ellipses" in (tmp_path / "page.html").read_text("utf-8")
+    assert f"ellipses: {every['found'][2]:.1%}" in done.stderr
 
 
 def test_the_page_without_images(folder: Path, tmp_path: Path) -> None:
@@ -79,10 +95,8 @@ def test_the_page_without_images(folder: Path, tmp_path: Path) -> None:
     ("options", "mention"),
     [
         (("--weights", "TINY"), "--images"),
-        (("--store-calibration", "x.onnx"), "--weights"),
         (("--images", "nowhere"), "nowhere"),
         (("--weights", "HAND", "--images", "IMAGES"), "keypoints"),
-        (("--weights", "TINY", "--images", "IMAGES", "--store-calibration", "x.pt"), "x.pt"),
         (("--skeleton", "nowhere.yaml"), "nowhere.yaml"),
     ],
 )

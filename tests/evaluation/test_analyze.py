@@ -1,8 +1,7 @@
-"""The analysis finds planted errors, and without them the AP is 1; storing a calibration."""
+"""The analysis finds planted errors, and without them the AP is 1."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from evaluation.known_errors import Case, write_case
 from hrpose.data.coco import read_results
 from hrpose.evaluation import error_analysis
-from hrpose.evaluation.analyze import Analysis, analyze, store_calibration
+from hrpose.evaluation.analyze import Analysis, analyze
 from hrpose.evaluation.error_analysis import (
     ERRORS,
     KINDS,
@@ -18,11 +17,8 @@ from hrpose.evaluation.error_analysis import (
     read_predicted,
     read_truth,
 )
-from hrpose.metadata import Calibration, Metadata
 from hrpose.metrics.coco import evaluate_keypoints
-from hrpose.session import open_session
 from refusals import refused
-from tiny_weights import METADATA, write_tiny_weights
 
 
 @pytest.fixture(scope="module")
@@ -205,77 +201,3 @@ def test_bad_files(
         truth.write_text(annotations, encoding="utf-8")
     with refused(code, mention):
         analyze(predicted, truth)
-
-
-def weights(tmp_path: Path, kind: str) -> Path:
-    if kind == "onnx":
-        return write_tiny_weights(tmp_path / "tiny.onnx")
-    torch = pytest.importorskip("torch")
-    from safetensors.torch import save_file
-
-    path = tmp_path / "tiny.safetensors"
-    tensors = {"a": torch.arange(7.0), "b": torch.ones(2, 3, dtype=torch.bfloat16)}
-    save_file(tensors, path, {Metadata.keys[0]: METADATA.to_json(), "other": "kept"})
-    return path
-
-
-def content(path: Path) -> tuple[Metadata, Any]:
-    if path.suffix == ".onnx":
-        crops = np.full((1, 64, 48, 3), 100, np.uint8)
-        session = open_session(path, threads=1)
-        return session.metadata, session(crops).tolist()
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        assert file.metadata()["other"] == "kept"
-        tensors = {key: file.get_tensor(key).tolist() for key in sorted(file.keys())}
-        return Metadata.from_json(file.metadata()[Metadata.keys[0]]), tensors
-
-
-@pytest.mark.parametrize("kind", ["onnx", "safetensors"])
-def test_storing_changes_the_metadata_and_nothing_else(tmp_path: Path, kind: str) -> None:
-    source = weights(tmp_path, kind)
-    first, second = Calibration(2, 0.5), Calibration(0.8, -0.1)
-    once, twice = (tmp_path / f"{name}.{kind}" for name in ("once", "twice"))
-    store_calibration(source, first, once)
-    store_calibration(once, second, twice)
-    for path, expected in ((once, first), (twice, first.then(second))):
-        metadata, same = content(path)
-        assert metadata.calibration == expected
-        assert same == content(source)[1]
-    assert content(source)[0].calibration is None
-
-
-def test_what_cannot_store_a_calibration(tmp_path: Path) -> None:
-    source = write_tiny_weights(tmp_path / "tiny.onnx")
-    for weights_file, out in ((source, "x.safetensors"), (tmp_path / "x.ckpt", "y.ckpt")):
-        with refused("option-invalid", weights_file.name):
-            store_calibration(weights_file, Calibration(), tmp_path / out)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.onnx"]
-    assert json.loads(METADATA.to_json()).get("calibration") is None
-
-
-@pytest.mark.parametrize("kind", ["onnx", "safetensors"])
-@pytest.mark.parametrize("content", [None, b"", b"no weights of any kind"])
-def test_weights_that_cannot_be_read_are_named(
-    tmp_path: Path, kind: str, content: bytes | None
-) -> None:
-    path = tmp_path / f"bad.{kind}"
-    if content is not None:
-        path.write_bytes(content)
-    with refused("file-unreadable" if content is None else "weights-damaged", f"bad.{kind}"):
-        store_calibration(path, Calibration(), tmp_path / f"out.{kind}")
-    assert not (tmp_path / f"out.{kind}").exists()
-
-
-def test_weights_without_a_metadata_are_named(tmp_path: Path) -> None:
-    path = write_tiny_weights(tmp_path / "other.onnx", metadata=None)
-    with refused("metadata-missing", "other.onnx"):
-        store_calibration(path, Calibration(), tmp_path / "out.onnx")
-
-
-def test_weights_are_not_written_over(tmp_path: Path) -> None:
-    path = write_tiny_weights(tmp_path / "tiny.onnx")
-    (tmp_path / "link.onnx").symlink_to(path)
-    with refused("overwrite-refused", "link.onnx"):
-        store_calibration(path, Calibration(), tmp_path / "link.onnx")

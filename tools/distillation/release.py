@@ -2,19 +2,21 @@
 
     python -m tools.distillation.release WEIGHTS HELD_OUT IMAGES OUT
 
-WEIGHTS (safetensors) become ONNX with float16 weights, whose keypoint scores are calibrated on the
-held-out persons (COCO keypoints JSON) in their labeled boxes, without flip test, as `hrpose
-predict` runs. Prints what `hrpose evaluate` and `hrpose analyze` say with and without flip test.
+WEIGHTS (safetensors) become ONNX with float16 weights, whose keypoint scores and covariances are
+calibrated on the held-out persons (COCO keypoints JSON) in their labeled boxes, without flip test,
+as `hrpose predict` runs. Prints what `hrpose evaluate` and `hrpose analyze` say with and without
+flip test.
 """
 
 import argparse
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import hrpose
+from hrpose.data.coco import read_annotations
+from hrpose.data.images import ImageFiles
 from hrpose.evaluation.analyze import ScoreReport, analyze
-from hrpose.metadata import Metadata, metadata_of, write_with_metadata
+from hrpose.evaluation.calibrate import calibrated, measure, store
 
 
 def release(weights: Path, held_out: Path, images: str, out: Path) -> None:
@@ -22,10 +24,12 @@ def release(weights: Path, held_out: Path, images: str, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder, "weights.onnx")
         print("exported:", hrpose.export(weights, exported, half=True))
-        calibration = _scores(exported, held_out, images, Path(folder, "plain"), False).calibration
-        metadata = replace(metadata_of(exported, Metadata), calibration=calibration)
-        write_with_metadata(out, exported.read_bytes(), metadata)
-        print(f"calibration, without flip test: {calibration}")
+        estimator = hrpose.load(exported, detector="full-image", precision="fp32")
+        persons = read_annotations(held_out).persons()
+        measured = measure(estimator, persons, ImageFiles(images))
+        metadata, reasons = calibrated(estimator.metadata, measured)
+        store(exported, metadata, out)
+        print(f"calibrated, without flip test: {metadata.calibration}", *reasons)
         for flip_test in (False, True):
             report = _scores(out, held_out, images, Path(folder, str(flip_test)), flip_test)
             print(f"flip test {flip_test}: expected error of scores {report.before.error:.3f}")

@@ -225,7 +225,7 @@ def evaluate_detector(
     "hrpose analyze results/results.json --annotations val.json --images images",
     "hrpose analyze results/results.json --annotations val.json --json > analysis.json",
     analysis="all numbers of the page",
-    files="the page, and the copy of the weights if any",
+    files="the page",
 )
 def analyze(
     results: Annotated[
@@ -236,7 +236,8 @@ def analyze(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="The weights of the results: adds heatmaps and AP under box noise.",
+            help="The weights of the results: adds heatmaps, AP under box noise, and how many "
+            "labels are inside their ellipses.",
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -251,29 +252,16 @@ def analyze(
     out: Annotated[Path, typer.Option(help="HTML file to write.", rich_help_panel=RESULTS)] = Path(
         "analysis.html"
     ),
-    store_calibration: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write a copy of --weights whose keypoint scores are calibrated.",
-            rich_help_panel=RESULTS,
-        ),
-    ] = None,
 ) -> None:
     """Analyze results: an HTML report on errors, boxes, scores and single persons."""
     from hrpose.api import load
     from hrpose.data.coco import read_annotations
-    from hrpose.evaluation.analyze import analyze, check_copy
-    from hrpose.evaluation.analyze import store_calibration as store
+    from hrpose.evaluation.analyze import analyze
     from hrpose.evaluation.report import render
     from hrpose.io import write_atomically
-    from hrpose.weights import find
 
-    if store_calibration is not None and weights is None:
-        raise conflict("--store-calibration: needs the weights of the results; add --weights")
     estimator = None
     if weights is not None:
-        if store_calibration is not None:
-            check_copy(find(weights), store_calibration)
         estimator = load(
             weights,
             detector="full-image",
@@ -292,19 +280,15 @@ def analyze(
             progress=lambda what, done, total: show(done, total, what),
             notify=warn,
         )
-    scores = analysis.calibration
-    if store_calibration is not None and isinstance(scores, str):
-        raise conflict(f"--store-calibration: {scores}")
     write_atomically(out, render(analysis))
-    written = [out]
-    if store_calibration is not None and weights is not None and not isinstance(scores, str):
-        store(find(weights), scores.calibration, store_calibration)
-        written.append(store_calibration)
     gains = sorted(analysis.gains, key=lambda gain: -gain.scores.AP)
     most = ", ".join(f"{g.error} {g.scores.AP - analysis.scores.AP:+.3f}" for g in gains[:3])
-    conclude(analysis=analysis.as_dict(), files=written)
+    conclude(analysis=analysis.as_dict(), files=[out])
     say(f"AP {analysis.scores.AP:.3f}; largest gains if fixed: {most}")
-    say(f"wrote {', '.join(map(str, written))} (open the page in a browser)")
+    if "all" in analysis.coverage:
+        within = analysis.coverage["all"]
+        say(f"labels inside the {within.levels[-1]:.0%} ellipses: {within.found[-1]:.1%}")
+    say(f"wrote {out} (open the page in a browser)")
 
 
 @describe(

@@ -37,6 +37,13 @@ FlipTest = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+FlipTestOfFit = Annotated[
+    bool,
+    typer.Option(
+        help="Fit for use with --flip-test: averages over the image and its mirror image.",
+        rich_help_panel=MODEL,
+    ),
+]
 FlipTestOfWeights = Annotated[
     bool,
     typer.Option(

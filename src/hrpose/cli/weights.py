@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hrpose.cli import add, conflict, describe, group
+from hrpose.cli import add, chosen, conflict, describe, group
 from hrpose.cli.console import conclude, counted, progress, say, warn
-from hrpose.cli.options import InputSize, parse_input_size
+from hrpose.cli.options import (
+    Annotations,
+    BatchSize,
+    Category,
+    FlipTestOfFit,
+    Images,
+    InputSize,
+    MergeCategories,
+    NewFile,
+    parse_input_size,
+)
 from hrpose.errors import UserError
 
 if TYPE_CHECKING:
@@ -198,6 +208,66 @@ def push(
 
 
 @describe(
+    "hrpose weights calibrate w16.onnx --annotations val.json --images images --out fitted.onnx",
+    persons="number of persons that it was fitted on",
+    fitted="what was fitted: scores, covariance",
+    coverage="labels inside the 95 % ellipses, of these persons; null without a covariance",
+    files="the copy of the weights",
+)
+def calibrate(
+    weights: Annotated[str, typer.Argument(help="Weights by name, or a file.")],
+    annotations: Annotations,
+    images: Images,
+    out: NewFile,
+    fit: Annotated[
+        str, typer.Option(help="What to fit, separated by commas: scores, covariance.")
+    ] = "scores,covariance",
+    category: Category = None,
+    merge_categories: MergeCategories = False,
+    flip_test: FlipTestOfFit = False,
+    batch_size: BatchSize = 16,
+) -> None:
+    """Fit what makes the weights' numbers honest, and store it in a copy of them.
+
+    scores: keypoint scores become the expected keypoint similarity. covariance: the 95 % ellipses
+    of keypoints hold 95 % of the labels. Use persons that the weights were not trained on.
+    """
+    from hrpose.api import load
+    from hrpose.data.coco import read_annotations
+    from hrpose.data.images import ImageFiles
+    from hrpose.evaluation.calibrate import PARTS, calibrated, check_copy, measure, store
+    from hrpose.weights import find
+
+    parts = chosen("--fit", fit, PARTS)
+    file = find(weights)
+    check_copy(file, out)
+    estimator = load(
+        weights, detector="full-image", flip_test=flip_test, batch_size=batch_size, precision="fp32"
+    )
+    parsed = read_annotations(annotations, category=category, merge_categories=merge_categories)
+    with progress("images") as show:
+        try:
+            measured = measure(estimator, parsed.persons(), ImageFiles(images), show)
+        except UserError as error:
+            raise UserError(f"{annotations}: {error}", code=error.code) from error
+    metadata, reasons = calibrated(estimator.metadata, measured, parts)
+    if reasons:
+        raise UserError(f"{annotations}: {'; '.join(reasons)}", code="labels-missing")
+    store(file, metadata, out)
+    found, labels = measured.coverage(metadata), int(measured.labeled.sum())
+    conclude(
+        persons=len(measured.peaks),
+        fitted=sorted(parts),
+        coverage=None if found is None else float(found.found[-1]),
+        files=[out],
+    )
+    fitted_on = f"{counted(labels, 'label')} of {counted(len(measured.peaks), 'person')}"
+    say(
+        f"{', '.join(sorted(parts))} fitted on {fitted_on} -> {out}; `hrpose analyze` measures them"
+    )
+
+
+@describe(
     "hrpose weights verify",
     "hrpose weights verify w32-coco-256x192 yolox-s",
     weights="an object for each: `name`, and `sound`, null where it was not downloaded",
@@ -367,5 +437,6 @@ add(app, "weights list", list_weights)
 add(app, "weights download", download)
 add(app, "weights verify", verify)
 add(app, "weights path", path)
+add(app, "weights calibrate", calibrate)
 add(app, "weights convert", convert)
 add(app, "weights push", push)

@@ -16,6 +16,7 @@ from hrpose.data.images import ImageFiles, compare_sizes
 from hrpose.data.rules import note_lines
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
+from hrpose.evaluation.calibrate import MIN_CALIBRATION_KEYPOINTS, measure
 from hrpose.evaluation.error_analysis import (
     MIN_OKS,
     UNMATCHED,
@@ -34,8 +35,15 @@ from hrpose.evaluation.error_analysis import (
 )
 from hrpose.evaluation.predictions import BoxNoise, box_noise
 from hrpose.geometry import Crop, box_around, transform, warp, xywh_to_xyxy
-from hrpose.metadata import Calibration, Metadata, check_weights, metadata_of, write_with_metadata
-from hrpose.metrics.calibration import Presence, Reliability, fit_calibration, presence, reliability
+from hrpose.metadata import Calibration
+from hrpose.metrics.calibration import (
+    Coverage,
+    Presence,
+    Reliability,
+    fit_calibration,
+    presence,
+    reliability,
+)
 from hrpose.metrics.coco import (
     MAX_DETECTIONS,
     KeypointScores,
@@ -56,8 +64,6 @@ TILE_WH = (240, 320)
 PADDING = 1.4
 # Heatmaps of an example: those of its worst keypoints.
 HEATMAPS = 3
-# With fewer labeled keypoints scores are not calibrated.
-MIN_CALIBRATION_KEYPOINTS = 100
 # Peaks a little beyond 0 and 1 are clipped to them; scores beyond these are no peaks of heatmaps.
 LOWEST_PEAK, HIGHEST_PEAK = -0.5, 1.5
 
@@ -126,7 +132,9 @@ class ScoreReport:
 class Analysis:
     """Everything the page shows. `curves` (10, 101) is precision by OKS threshold and recall,
     `oks` (m,) the greatest OKS to each counted person; `calibration` is the reason, in words, where
-    scores cannot be calibrated. `noise` and `examples` are empty without weights and images.
+    scores cannot be calibrated. `noise` and `examples` are empty without weights and images, and
+    `coverage`, that of the ellipses of all keypoints, of each and of each size, if the weights have
+    no covariance.
     `notes` are lines about odd annotations.
     """
 
@@ -141,6 +149,7 @@ class Analysis:
     oks: NDArray[np.float64]
     calibration: ScoreReport | str
     noise: list[BoxNoise]
+    coverage: dict[str, Coverage]
     examples: dict[str, list[Example]]
     notes: tuple[str, ...] = ()
 
@@ -169,6 +178,7 @@ class Analysis:
             "precision": self.curves.round(4).tolist(),
             "calibration": scores,
             "box_noise": [asdict(point) for point in self.noise],
+            "coverage": {name: part.as_dict() for name, part in self.coverage.items()},
             "examples": {
                 name: [
                     {
@@ -234,8 +244,9 @@ def analyze(
     by_keypoint = keypoint_gains(truth, predicted, matches, errors, step("keypoints"))
     every = np.ones(errors.kinds.shape, bool)
     area = truth.table.areas[matches.persons]
-    noise = []
+    noise, covered = [], {}
     if estimator is not None and source is not None:
+        covered = _coverage(estimator, truth, source, step("ellipses"))
         noise = box_noise(estimator, truth.annotations, source, truth.table.skeleton, step("boxes"))
     examples = {}
     if source is not None:
@@ -268,6 +279,7 @@ def analyze(
         oks=matches.best_for[truth.counted],
         calibration=_calibration(predicted, matches, errors),
         noise=noise,
+        coverage=covered,
         examples=examples,
         notes=notes,
     )
@@ -317,6 +329,24 @@ def _calibration(
         reliability(calibration(own), similarities),
         None if labeled.all() else presence(own, scores[~labeled]),
     )
+
+
+def _coverage(
+    estimator: PoseEstimator, truth: Truth, source: ImageFiles, progress: Callable[[int, int], None]
+) -> dict[str, Coverage]:
+    """That of all labels, of each keypoint and of each size of person, in the labeled boxes."""
+    metadata, keypoints = estimator.metadata, np.arange(len(truth.table.skeleton))
+    if metadata.covariance is None:
+        return {}
+    persons = replace(truth.annotations.persons(), skeleton=truth.table.skeleton)
+    measured = measure(estimator, persons, source, progress)
+    every = np.ones(measured.labeled.shape, np.bool_)
+    parts = {"all": every}
+    parts |= {name: every & (keypoints == j) for j, name in enumerate(persons.skeleton.keypoints)}
+    for name, (low, high) in SIZES.items():
+        parts[name] = every & ((measured.areas >= low) & (measured.areas < high))[:, None]
+    found = {name: measured.coverage(metadata, chosen) for name, chosen in parts.items()}
+    return {name: part for name, part in found.items() if part is not None}
 
 
 def choose_examples(
@@ -406,32 +436,3 @@ def _heatmaps(
     strides = metadata.codec.strides(metadata.heatmap_wh)
     names = metadata.skeleton.keypoints
     return {names[j]: overlay(crop, heatmaps[j], strides, 2) for j in worst}
-
-
-def check_copy(weights: Path, out: Path) -> None:
-    """Raises UserError where `out` cannot be a copy of `weights`, before any work is done."""
-    if weights.suffix not in (".onnx", ".safetensors") or out.suffix != weights.suffix:
-        raise UserError(
-            f"{out}: a calibration is stored in a copy of .onnx or .safetensors weights, with the "
-            f"same suffix; found weights {weights.name}",
-            code="option-invalid",
-        )
-    if out.resolve() == weights.resolve():
-        raise UserError(
-            f"{out}: would be overwritten; choose another name for the copy",
-            code="overwrite-refused",
-        )
-
-
-def store_calibration(weights: Path, calibration: Calibration, out: Path) -> None:
-    """Write a copy of `weights` (.onnx or .safetensors) with the calibration to `out`.
-
-    The calibration follows one that the weights already have; nothing else changes. Raises
-    UserError where the files are of other kinds or cannot be read or written.
-    """
-    check_copy(weights, out)
-    check_weights(weights)
-    metadata = metadata_of(weights, Metadata)
-    before = metadata.calibration or Calibration()
-    calibrated = replace(metadata, calibration=before.then(calibration))
-    write_with_metadata(out, weights.read_bytes(), calibrated)

@@ -7,7 +7,7 @@ import numpy as np
 
 from hrpose.evaluation.analyze import Analysis, Example, Part, ScoreReport
 from hrpose.evaluation.error_analysis import KINDS
-from hrpose.metrics.calibration import Reliability
+from hrpose.metrics.calibration import Coverage, Reliability
 from hrpose.metrics.coco import OKS_THRESHOLDS, RECALLS
 from hrpose.viz.html import Line, captioned, document, gain_bar, line_chart, share_bar, table
 
@@ -37,6 +37,7 @@ def render(analysis: Analysis) -> str:
         _curves(analysis),
         _noise(analysis),
         _calibration(analysis.calibration),
+        _coverage(analysis),
         *(_persons(name, chosen) for name, chosen in analysis.examples.items() if chosen),
     ]
     return document(
@@ -207,8 +208,8 @@ def _calibration(scores: ScoreReport | str) -> str:
         "<div>",
         f"<p>The best calibration has a temperature of {calibration.temperature:.3f} and an offset "
         f"of {calibration.offset:.3f}: logit(calibrated) = logit(score) / temperature + offset. "
-        "<code>--store-calibration</code> writes it into a copy of the weights. It was fitted on "
-        "these persons; measure it on others.</p>",
+        "<code>hrpose weights calibrate</code> writes one into a copy of the weights. This one was "
+        "fitted on these persons; measure it on others.</p>",
     ]
     if presence is not None:
         after = float(calibration(np.array(presence.threshold)))
@@ -224,6 +225,36 @@ def _calibration(scores: ScoreReport | str) -> str:
             "image, or forgotten.</p>"
         )
     return _section(title, *parts, "</div></div>")
+
+
+def _coverage(analysis: Analysis) -> str:
+    if not analysis.coverage:
+        return ""
+    every = analysis.coverage["all"]
+
+    def row(name: str, part: Coverage) -> list[str]:
+        parts = zip(part.found, part.low, part.high, strict=True)
+        cells = [f"{_percent(found)} ({100 * a:.0f} to {100 * b:.0f})" for found, a, b in parts]
+        return [escape(name.replace("_", " ")), f"{part.keypoints:,}", *cells, f"{part.radius:.1f}"]
+
+    nominal = [0, *every.levels]
+    lines = [
+        Line("all keypoints", nominal, [0, *every.found], dots=True),
+        Line("low end", nominal, [0, *every.low], faint=True),
+        Line("high end", nominal, [0, *every.high], faint=True),
+        Line("perfect", [0, 1], [0, 1], faint=True),
+    ]
+    heads = ["", "labels", *(f"{level:.0%}" for level in every.levels), "radius"]
+    return _section(
+        "Coverage of ellipses",
+        "<p>How many labels are inside the ellipses of their keypoints that should hold 50, 80 and "
+        "95% of them, in the labeled boxes. In brackets, 95% intervals by drawing images again. "
+        "The radius is the median of the 95% ellipses, in pixels of the image.</p>",
+        '<div class="charts">',
+        line_chart(lines, "nominal", "found"),
+        table(heads, [row(name, part) for name, part in analysis.coverage.items()]),
+        "</div>",
+    )
 
 
 def _persons(name: str, chosen: list[Example]) -> str:
