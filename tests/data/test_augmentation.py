@@ -61,6 +61,16 @@ def test_rotation_is_a_cut_normal_six_times_of_ten(whole: list[Crop]) -> None:
     assert turned.mean() == pytest.approx(0, abs=1.5)
 
 
+def test_uniform_draws() -> None:
+    crops = draws(Augmentation(half_body_probability=0, draws="uniform"), person())
+    factors = np.array([crop.size[0] / CROP.size[0] for crop in crops])
+    angles = np.array([crop.rotation_deg for crop in crops])
+    for values, low, high in ((factors, 0.65, 1.35), (angles[angles != 0], -45, 45)):
+        shares, _ = np.histogram(values, bins=10, range=(low, high))
+        assert shares.sum() == len(values)
+        np.testing.assert_allclose(shares / len(values), 0.1, atol=0.012)
+
+
 def test_half_are_mirrored(whole: list[Crop]) -> None:
     assert np.mean([crop.mirrored for crop in whole]) == pytest.approx(0.5, abs=0.012)
 

@@ -48,11 +48,15 @@ def batch() -> Sample:
         (["loss.peak=0.002"], None, 0.002),
         (["loss.name=ohkm"], 8, 0),
         (["loss.name=ohkm", "loss.top=3"], 3, 0),
+        (["loss.weighting=linear"], None, 0),
+        (["loss.weighting=linear", "loss.peak=0.002"], None, 0.002),
+        (["loss.weighting=linear", "loss.name=ohkm"], 8, 0),
     ],
 )
 def test_a_recipe_chooses_its_loss(
     monkeypatch: pytest.MonkeyPatch, overrides: list[str], top: int | None, of_peak: float
 ) -> None:
+    overrides = [*overrides, "loss.keypoint_weights=true"]
     trained, sample = module("loss.peak=0", *overrides), batch()
     monkeypatch.setattr(trained, "log", lambda *_, **__: None)  # needs a trainer
     targets, weights = METADATA.codec.encode(sample.points, sample.visible, METADATA.input_wh)
@@ -60,10 +64,12 @@ def test_a_recipe_chooses_its_loss(
     with torch.no_grad():
         found = trained.training_step(sample, 0)
         heatmaps = trained(sample.image)
+    assert weights.unique().numel() > 2
+    factors = weights**0.5 if "loss.weighting=linear" in overrides else weights
     if top is None:
-        expected = weighted_mse(heatmaps, targets, weights)
+        expected = weighted_mse(heatmaps, targets, factors)
     else:
-        expected = ohkm(heatmaps, targets, weights, top)
+        expected = ohkm(heatmaps, targets, factors, top)
     expected = expected + of_peak * peak(heatmaps, targets, weights)
     torch.testing.assert_close(found, expected)
 

@@ -1,15 +1,17 @@
 """What a training shows while it runs."""
 
+import csv
 import io
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from hrpose.training import trainer as module
-from hrpose.training.trainer import ShowProgress
+from hrpose.training import progress as module
+from hrpose.training.progress import History, ShowProgress
 
 
 def show(monkeypatch: pytest.MonkeyPatch, stream: Any, mode: str = "max") -> None:
@@ -65,3 +67,52 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     show(monkeypatch, stream := Terminal())
     for words in ("epoch 2 of 2", "━", "AP 0.250 (best 0.500)", "samples/s"):
         assert words in stream.getvalue()
+
+
+def trained(out: Path, epochs: range, score: float) -> None:
+    """A training of `epochs`, one step each, with an evaluation of this AP."""
+    best: Any = SimpleNamespace(monitor="val/AP")
+    rates: Any = SimpleNamespace(param_groups=[{"lr": 0.001}, {"lr": 0.0001}])
+    trainer: Any = SimpleNamespace(
+        current_epoch=epochs.start, global_step=epochs.start, optimizers=[rates]
+    )
+    history, network = History(out, best), Any
+    history.on_train_start(trainer, network)  # type: ignore[arg-type]
+    for epoch in epochs:
+        trainer.current_epoch, trainer.global_step = epoch, epoch + 1
+        history.on_train_batch_end(trainer, network, {"loss": torch.tensor(0.5)}, None, 0)
+        values = {"val/AP": score, "val/PCKh": 87.5, "val/loss": 0.25, "train/loss": 0.1}
+        trainer.callback_metrics = {name: torch.tensor(value) for name, value in values.items()}
+        history.on_validation_end(trainer, network)  # type: ignore[arg-type]
+
+
+def test_the_table_of_a_training_goes_on_where_it_is_resumed(tmp_path: Path) -> None:
+    trained(tmp_path, range(4), 0.5)
+    trained(tmp_path, range(2, 5), 0.75)
+    with (tmp_path / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert [row["AP"] for row in rows] == ["0.5", "0.5", "0.75", "0.75", "0.75"]
+    expected = {"step": "5", "lr": "0.001", "train loss": "0.5", "PCKh": "87.5", "val loss": "0.25"}
+    assert expected.items() <= rows[-1].items()
+    page = (tmp_path / "curves.html").read_text("utf-8")
+    assert page.count("<polyline") == 5
+
+
+def test_a_new_training_starts_a_new_table(tmp_path: Path) -> None:
+    trained(tmp_path, range(2), 0.5)
+    trained(tmp_path, range(1), 0.25)
+    assert len((tmp_path / "results.csv").read_text("utf-8").splitlines()) == 2
+
+
+def test_the_second_line_has_all_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    best: Any = SimpleNamespace(monitor="val/AP", mode="max", best_model_score=None)
+    trainer: Any = SimpleNamespace(
+        current_epoch=0, max_epochs=1, global_step=1, estimated_stepping_batches=1,
+        callback_metrics={f"val/{name}": torch.tensor(0.5) for name in ("loss", "AP", "AP75")},
+        optimizers=[SimpleNamespace(param_groups=[{"lr": 0.001}])],
+    )  # fmt: skip
+    ShowProgress(best, 16).on_validation_end(trainer, Any)  # type: ignore[arg-type]
+    line = stream.getvalue().splitlines()[1]
+    assert line.split(":")[1].split(", ") == ["   AP75 0.5", "val loss 0.5", "learning rate 0.001"]

@@ -224,7 +224,9 @@ def logged(out: Path) -> dict[str, float]:
     """What the only validation of a training has logged."""
     with (out / "csv" / "version_0" / "metrics.csv").open() as file:
         (row,) = (row for row in csv.DictReader(file) if row["val/AP"])
-    validated = {name: value for name, value in row.items() if name.startswith("val/")}
+    validated = {
+        name: value for name, value in row.items() if name[:4] == "val/" and name != "val/loss"
+    }
     return {name.removeprefix("val/"): float(value) for name, value in validated.items()}
 
 

@@ -4,8 +4,9 @@ Each is a pure function of a crop and of random numbers; `draw_crop` draws them.
 work on the warped pixels.
 """
 
+import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -38,6 +39,9 @@ class Augmentation:
     """Standard deviation of the box's center, relative to its size; not in the paper."""
     photometric: float = 0.0
     """Strength in [0, 1] of changes of color, brightness and sharpness; not in the paper."""
+    draws: Literal["normal", "uniform"] = "normal"
+    """`uniform`: scale in [1 - scale, 1 + scale] and rotation in [-rotation_deg, rotation_deg] are
+    equally likely everywhere, as in several other implementations."""
 
 
 def draw_crop(
@@ -56,6 +60,8 @@ def draw_crop(
         crop = half_body(
             crop, keypoints, skeleton, a, prefer_upper=upper < a.half_body_upper_probability
         )
+    if a.draws == "uniform":
+        zoom, angle = (math.erf(draw / math.sqrt(2)) for draw in (zoom, angle))
     factor = 1 + a.scale * min(1.0, max(-1.0, float(zoom)))
     rotation = a.rotation_deg * min(2.0, max(-2.0, float(angle)))
     (x, y), (w, h) = crop.center, crop.size

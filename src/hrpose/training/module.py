@@ -174,12 +174,7 @@ class PoseModule(MicroBatches, NetworkModule):
 
     def training_step(self, batch: Sample, _index: int) -> Tensor:
         batch = self.cropped(batch)
-        targets, weights = self.metadata.codec.encode(
-            batch.points, batch.visible, self.metadata.input_wh
-        )
-        weights = weights * self.keypoint_weights
-        if self.recipe.data.trust:
-            weights = weights * batch.trust[:, None]
+        targets, weights = self._targets(batch)
         heatmaps = self.in_parts(batch.image)
         loss = self._loss(heatmaps, targets, weights)
         size = len(targets)
@@ -190,10 +185,21 @@ class PoseModule(MicroBatches, NetworkModule):
             self.images.write(self.global_step, batch, heatmaps, targets)
         return loss
 
+    def _targets(self, batch: Sample) -> tuple[Tensor, Tensor]:
+        """Target heatmaps (n, k, h, w), and the weights (n, k) of the keypoints."""
+        targets, weights = self.metadata.codec.encode(
+            batch.points, batch.visible, self.metadata.input_wh
+        )
+        weights = weights * self.keypoint_weights
+        if self.recipe.data.trust:
+            weights = weights * batch.trust[:, None]
+        return targets, weights
+
     def _loss(self, heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        factors = weights.sqrt() if self.recipe.loss.weighting == "linear" else weights
         if self.recipe.loss.name == "ohkm":
-            return ohkm(heatmaps, targets, weights, self.recipe.loss.top)
-        loss = weighted_mse(heatmaps, targets, weights)
+            return ohkm(heatmaps, targets, factors, self.recipe.loss.top)
+        loss = weighted_mse(heatmaps, targets, factors)
         if self.recipe.loss.peak:
             loss = loss + self.recipe.loss.peak * peak(heatmaps, targets, weights)
         return loss
@@ -203,6 +209,8 @@ class PoseModule(MicroBatches, NetworkModule):
 
     def validation_step(self, batch: Sample, _index: int) -> None:
         heatmaps = self(batch.image)
+        loss = self._loss(heatmaps, *self._targets(batch))
+        self.log("val/loss", loss, on_epoch=True, batch_size=len(heatmaps), sync_dist=True)
         if self.recipe.evaluation.flip_test:
             mirrored = self(torch.flip(batch.image, dims=[2]))
             heatmaps = self.metadata.codec.merge_flipped(heatmaps, mirrored, self.flip_permutation)

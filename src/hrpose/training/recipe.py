@@ -72,6 +72,7 @@ class AugmentationPart(Part):
     half_body_padding: Annotated[float, Field(gt=0)] = PAPER.half_body_padding
     shift: Annotated[float, Field(ge=0, le=1)] = PAPER.shift
     photometric: Annotated[float, Field(ge=0, le=1)] = PAPER.photometric
+    draws: Literal["normal", "uniform"] = PAPER.draws
 
     def augmentation(self) -> Augmentation:
         return Augmentation(**self.model_dump())
@@ -85,6 +86,9 @@ class Loss(Part):
     """For `mse`: the weight of `hrpose.training.module.peak`, which is added."""
     keypoint_weights: bool = True
     """Scale the loss of each keypoint by the skeleton's weight; the official trainings do not."""
+    weighting: Literal["squared", "linear"] = "squared"
+    """The weights of keypoints (the skeleton's, and trust) multiply heatmaps before the error is
+    squared, as in the official code, so that they act squared; `linear` multiplies the error."""
 
 
 class Optimizer(Part):

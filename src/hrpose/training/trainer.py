@@ -6,16 +6,13 @@ import os
 import re
 import shutil
 import signal
-import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import lightning as L
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -42,10 +39,8 @@ from hrpose.training.checkpointing import (
 )
 from hrpose.training.data_module import LOADER_TIMEOUT_SECONDS, SHARED_MEMORY
 from hrpose.training.distributed import SINGLE, Processes, SyncBatchNorm, SyncStatistics
+from hrpose.training.progress import History, ShowProgress
 from hrpose.training.recipe import AnyTraining
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 _log = logging.getLogger("hrpose")
 
@@ -171,7 +166,8 @@ def fit(
     With `sync_batchnorm` several `processes` normalize over the full batch, as one does. Where a
     training is resumed with a `new_validation`, the best metric so far does not count. The progress
     is shown unless `quiet`; `report` is called with the engine, the precision and the speed after
-    the first epoch. `out/checkpoints` has the last checkpoints and the best, `out` the logs.
+    the first epoch. `out/checkpoints` has the last checkpoints and the best, `out` the logs, with
+    those of `hrpose.training.progress`.
     SIGTERM and Ctrl-C end the training after the step is saved, in SystemExit(143) and (130).
     Raises UserError for failures of `known_failure`.
     """
@@ -196,8 +192,10 @@ def fit(
         )
         stopping.starts_anew = new_validation
         callbacks.append(stopping)
-    if processes.first and not quiet:
-        callbacks.append(ShowProgress(best, training.batch_size))
+    if processes.first:
+        callbacks.append(History(out, best))
+        if not quiet:
+            callbacks.append(ShowProgress(best, training.batch_size))
     # The last checkpoint has the state of the other callbacks, so it is written after them.
     callbacks.append(last)
     if training.ema_decay is not None:
@@ -257,128 +255,6 @@ def fit(
         finally:
             last.stop_listening()
     return Path(best.best_model_path) if best.best_model_path else folder / "last.ckpt"
-
-
-# Without a terminal, seconds after which a line is printed though there was no evaluation.
-_SILENCE = 300.0
-
-
-class ShowProgress(Callback):
-    """Shows a training on the error stream: a bar on a terminal, and a line for each evaluation.
-
-    `best` has the metric and the best value so far, `batch_size` is that of all processes together.
-    The loss is the mean since the last evaluation.
-    """
-
-    def __init__(self, best: "BestCheckpoint", batch_size: int) -> None:
-        self._best, self._batch_size = best, batch_size
-        self._metric = str(best.monitor).removeprefix("val/")
-        self._bar: Progress | None = None
-        self._scores = ""
-        self._began = self._mark = self._trained = self._last = time.monotonic()
-        self._first_step = self._steps = 0
-        self._loss: Any = 0.0
-
-    def on_train_start(self, trainer: L.Trainer, _: L.LightningModule) -> None:
-        self._first_step = trainer.global_step
-        self._began = self._last = time.monotonic()
-        if sys.stderr.isatty():
-            self._bar = _bar()
-            self._bar.start()
-            self._bar.add_task("", total=None, facts="")
-
-    def on_train_epoch_start(self, *_: Any) -> None:
-        self._mark, self._steps, self._loss = time.monotonic(), 0, 0.0
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, index: int
-    ) -> None:
-        self._steps += 1
-        # A tensor, which the device is not asked for until a line is written.
-        self._loss = self._loss + (outputs["loss"] if isinstance(outputs, dict) else outputs)
-        now = self._trained = time.monotonic()
-        total = int(trainer.num_training_batches)
-        wait = _SILENCE if self._bar is None else 0.25
-        if now - self._last >= wait:
-            self._last = now
-            if self._bar is None:
-                self._print(f"{self._epoch(trainer)}, step {index + 1} of {total}", trainer)
-            else:
-                text = ", ".join(self._facts(trainer))
-                self._bar.update(
-                    self._bar.task_ids[0], description=self._epoch(trainer), facts=text,
-                    completed=index + 1, total=total,
-                )  # fmt: skip
-
-    def on_validation_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
-        index, batches = rest[3], trainer.num_val_batches
-        if self._bar is not None and batches:
-            self._bar.update(
-                self._bar.task_ids[0], description="evaluation", completed=index + 1,
-                total=int(batches[0]),
-            )  # fmt: skip
-
-    def on_validation_end(self, trainer: L.Trainer, _: L.LightningModule) -> None:
-        value = trainer.callback_metrics.get(str(self._best.monitor))
-        if value is None:
-            return
-        known = self._best.best_model_score
-        choose = max if self._best.mode == "max" else min
-        best = float(value) if known is None else choose(float(value), float(known))
-        self._scores = f"{self._metric} {float(value):.3f} (best {best:.3f})"
-        self._print(self._epoch(trainer), trainer)
-        self.on_train_epoch_start()
-
-    def on_train_end(self, *_: Any) -> None:
-        self._close()
-
-    def on_exception(self, *_: Any) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-    def _epoch(self, trainer: L.Trainer) -> str:
-        return f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
-
-    def _print(self, what: str, trainer: L.Trainer) -> None:
-        self._last = time.monotonic()
-        line = f"hrpose: {what}: {', '.join(self._facts(trainer))}"
-        if self._bar is None:
-            print(line, file=sys.stderr, flush=True)
-        else:
-            self._bar.console.print(line, markup=False, highlight=False)
-
-    def _facts(self, trainer: L.Trainer) -> Iterator[str]:
-        """The loss, the metric, the speed and the time left, as far as they are known."""
-        now = time.monotonic()
-        if self._steps:
-            yield f"loss {float(self._loss) / self._steps:.3g}"
-        if self._scores:
-            yield self._scores
-        if self._steps:
-            samples = self._steps * self._batch_size
-            yield f"{samples / max(self._trained - self._mark, 1e-9):.0f} samples/s"
-        done = trainer.global_step - self._first_step
-        left = trainer.estimated_stepping_batches - trainer.global_step
-        if done and 0 < left < float("inf"):
-            yield f"{timedelta(seconds=round((now - self._began) / done * left))} left"
-
-
-def _bar() -> "Progress":
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=8),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[facts]}"),
-        console=Console(stderr=True),
-        transient=True,
-    )
 
 
 class BestCheckpoint(ModelCheckpoint):
