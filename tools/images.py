@@ -2,14 +2,15 @@
 
     python -m tools.images [NAME ...]
 
-NAMES are those of `ALL` below, by default all. `explain` and `server` are taken with Chromium
-by Playwright, from the pages as they are; `how` are the figures of "How HRNet works". Look at them
-before they are committed.
+NAMES are those of `ALL` below, by default all. `explain`, `server` and `label` are taken with
+Chromium by Playwright, from the pages as they are; `how` are the figures of "How HRNet works". Look
+at them before they are committed.
 """
 
 import argparse
 import io
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
+from benchmarks.labeling import LabelServer, browser_page
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -111,12 +113,45 @@ def server() -> None:
         _write("server.jpg", image.convert("RGB"), "JPEG", quality=85, optimize=True)
 
 
+def label() -> None:
+    """The page of `hrpose label` with the example images: on a desk, and on a phone in the dark."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in sorted(PEOPLE.glob("*.jpg")):
+            shutil.copy(file, folder)
+        for name, options in (
+            ("label.jpg", {"viewport": {"width": 1400, "height": 900}}),
+            (
+                "label-phone.jpg",
+                {
+                    "viewport": {"width": 390, "height": 844},
+                    "color_scheme": "dark",
+                    "has_touch": True,
+                },
+            ),
+        ):
+            server = LabelServer(Path(folder))
+            server.start()
+            try:
+                with browser_page(server, **options) as tab:
+                    page = tab.page
+                    tab.until("document.querySelector('#persons-list button') !== null")
+                    tab.key("PageDown")
+                    tab.until("document.querySelector('#persons-list .suggested') !== null")
+                    tab.key("Shift+N")
+                    page.wait_for_timeout(1500)
+                    image = Image.open(io.BytesIO(page.screenshot()))
+                    _write(name, image.convert("RGB"), "JPEG", quality=85, optimize=True)
+            finally:
+                server.end(signal.SIGTERM)
+
+
 ALL = {
     "demo": demo,
     "failures": failures,
     "clip": clip,
     "explain": explain,
     "server": server,
+    "label": label,
     "how": how.main,
 }
 

@@ -40,6 +40,42 @@ _MOST_FAILURES_SHOWN = 10
 _WORKERS = "Workers"
 
 
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 accepts other machines.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        envvar="HRPOSE_TOKEN",
+        help="Require this bearer token. Safer in the environment: other users can read a "
+        "command line.",
+    ),
+]
+AllowedHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A name that this server is reached by, beside localhost; `*.example.com` for all "
+        "under it. Repeatable."
+    ),
+]
+
+
+def checked_token(token: str | None) -> str | None:
+    """The token of `--token` or the environment. Raises UserError where it is none."""
+    if token is None:  # typer ignores an empty variable
+        token = os.environ.get("HRPOSE_TOKEN")
+    if token is not None and not token.strip():
+        raise UserError(
+            "--token (HRPOSE_TOKEN): expected a secret, found an empty text; set one, or unset the "
+            "variable for a server without",
+            code="token-empty",
+        )
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise UserError(
+            "--token: expected printable ASCII characters; choose another", code="option-invalid"
+        )
+    return token
+
+
 class EngineName(StrEnum):
     """What runs the workers."""
 
@@ -248,12 +284,8 @@ class _Watch:
     engine="what ran the pose model",
 )
 def serve(
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 accepts other machines.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
-    ] = 8000,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
     weights: Weights = "w32-small",
     detector: Detector = "auto",
     device: Device = "auto",
@@ -264,21 +296,8 @@ def serve(
             min=1, max=64, help="Batches that run at the same time; they share the cores."
         ),
     ] = 1,
-    token: Annotated[
-        str | None,
-        typer.Option(
-            envvar="HRPOSE_TOKEN",
-            help="Require this bearer token. Safer in the environment: other users can read a "
-            "command line.",
-        ),
-    ] = None,
-    allowed_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A name that this server is reached by, beside localhost; `*.example.com` for all "
-            "under it. Repeatable."
-        ),
-    ] = None,
+    token: Token = None,
+    allowed_host: AllowedHost = None,
     allowed_origin: Annotated[
         list[str] | None,
         typer.Option(
@@ -304,18 +323,7 @@ def serve(
     from hrpose.estimator import PoseEstimator
     from hrpose.session import open_session, usable_cores
 
-    if token is None:  # typer ignores an empty variable
-        token = os.environ.get("HRPOSE_TOKEN")
-    if token is not None and not token.strip():
-        raise UserError(
-            "--token (HRPOSE_TOKEN): expected a secret, found an empty text; set one, or unset the "
-            "variable for a server without",
-            code="token-empty",
-        )
-    if token is not None and not (token.isascii() and token.isprintable()):
-        raise UserError(
-            "--token: expected printable ASCII characters; choose another", code="option-invalid"
-        )
+    token = checked_token(token)
     access = Access.parse(allowed_host or (), allowed_origin or ())
     file = registry.find(weights)
     threads = max(1, usable_cores() // workers)

@@ -25,6 +25,7 @@ from hrpose.cli import (
     evaluate,
     given,
     group,
+    label,
     measure,
     predict,
     train,
@@ -415,6 +416,7 @@ add(app, "evaluate", evaluate.evaluate, panel=_MEASURE)
 add(app, "evaluate-detector", evaluate.evaluate_detector, panel=_MEASURE)
 add(app, "analyze", evaluate.analyze, panel=_MEASURE)
 add(app, "verify", verify, panel=_MEASURE)
+add(app, "label", label.label, panel=_TRAIN)
 add(app, "train", train.train, panel=_TRAIN)
 add(app, "train-detector", train.train_detector, panel=_TRAIN)
 add(app, "finetune", train.finetune, panel=_TRAIN)

@@ -11,6 +11,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hrpose.errors import UserError
+from hrpose.file_kinds import read_head
+from hrpose.io import read_json
+
 if TYPE_CHECKING:
     from hrpose.data.formats.pose_set import PoseSet, ReadOptions
 
@@ -84,6 +88,41 @@ class Target:
         """The files by name, as text."""
         files: dict[str, str] = import_module(f"{__name__}.{self.module}").files(found, prefix)
         return files
+
+
+def guess_format(source: Path) -> Source:
+    """The format of a source, by its name and the form of its content.
+
+    Raises UserError where it is none that is read.
+    """
+    if not source.exists():
+        raise UserError(f"{source}: no such file; check the name", code="file-unreadable")
+    name, suffix = source.name.lower(), source.suffix.lower()
+    by_suffix = {
+        ".xml": "cvat",
+        ".slp": "sleap",
+        ".mat": "lsp",
+        ".yaml": "yolo",
+        ".h5": "deeplabcut",
+    }
+    if name.endswith((".json", ".json.gz")):
+        found = "label-studio" if isinstance(read_json(source), list) else "coco"
+    elif suffix == ".csv":
+        # DeepLabCut's tables begin with the name of who labeled; other tables with their columns.
+        found = "deeplabcut" if read_head(source).startswith(b"scorer") else "csv"
+    elif source.is_dir():
+        inside = {path.name for path in source.iterdir()}
+        tables = any(path.startswith("CollectedData") for path in inside)
+        found = "supervisely" if "meta.json" in inside else "deeplabcut" if tables else "labelme"
+    elif suffix in by_suffix:
+        found = by_suffix[suffix]
+    else:
+        raise UserError(
+            f"{source}: expected labels of {', '.join(SOURCES)}, found a file of another kind; "
+            "see `hrpose data convert`",
+            code="annotations-invalid",
+        )
+    return SOURCES[found]
 
 
 TARGETS: Mapping[str, Target] = {

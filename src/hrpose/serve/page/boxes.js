@@ -12,7 +12,7 @@ export class BoxLayer {
   /**
    * `began()` is called when a pointer goes down, then `changed(boxes)`, or `left()` if nothing was
    * changed. Keys and buttons call only `changed(boxes, { pause, tag })`: within `pause` ms more may
-   * follow, and changes in a row with one tag are one step.
+   * follow, and changes in a row with one tag are one step. `removed` is the index of a box that was.
    */
   constructor(element, { began, changed, left }) {
     this.element = element;
@@ -71,7 +71,7 @@ export class BoxLayer {
   remove(index) {
     this.show(this.boxes.filter((_, other) => other !== index), this.size, this.scale);
     this.element.children[Math.min(index, this.boxes.length - 1)]?.focus();
-    this.changed(this.boxes);
+    this.changed(this.boxes, { removed: index });
   }
 
   #make(index) {

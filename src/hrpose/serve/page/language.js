@@ -35,6 +35,11 @@ export function setLanguage(chosen, { store = false } = {}) {
   }
 }
 
+/** Add the texts of another page: {en, zh}, each by its keys. */
+export function addWords(words) {
+  for (const [name, texts] of Object.entries(words)) Object.assign(WORDS[name], texts);
+}
+
 /** The text of a key, with its {names} filled in. */
 export function t(key, values = {}) {
   const text = WORDS[language][key] ?? key;

@@ -2,12 +2,13 @@
 
 /** A refusal: `code`, or `cause` if there is one, chooses the text shown; `message` is the reason. */
 export class Refused extends Error {
-  constructor(code, reason = "", { cause = null, status = 0, retryAfter = 0 } = {}) {
+  constructor(code, reason = "", { cause = null, status = 0, retryAfter = 0, answer = {} } = {}) {
     super(reason);
     this.code = code;
     this.causeCode = cause;
     this.status = status;
     this.retryAfter = retryAfter;
+    this.answer = answer; // all that the server said
   }
 }
 
@@ -53,8 +54,9 @@ export async function fetchPoses(image, { boxes = null, heatmaps = false, flipTe
   }
 }
 
-async function send(path, request = {}, kind = "json") {
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+/** The answer to a request, as JSON or another `kind`. Throws Refused, or where it is aborted. */
+export async function send(path, request = {}, kind = "json") {
+  const headers = { ...request.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   let answer;
   try {
     answer = await fetch(path, { ...request, headers });
@@ -69,6 +71,6 @@ async function send(path, request = {}, kind = "json") {
   } catch { /* a proxy answered, without JSON */ }
   const retryAfter = Number(answer.headers.get("Retry-After")) || 0;
   throw new Refused(problem.error ?? "refused", problem.reason ?? "", {
-    cause: problem.cause, status: answer.status, retryAfter,
+    cause: problem.cause, status: answer.status, retryAfter, answer: problem,
   });
 }

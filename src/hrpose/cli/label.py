@@ -1,0 +1,136 @@
+"""`hrpose label`: label keypoints in the browser."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hrpose.cli import describe
+from hrpose.cli.console import conclude, counted, say
+from hrpose.cli.deploy import AllowedHost, Host, Port, Token, checked_token
+from hrpose.cli.options import PERSONS, Detector, Device, Precision
+from hrpose.errors import UserError, missing
+
+if TYPE_CHECKING:
+    from hrpose.estimator import PoseEstimator
+    from hrpose.skeleton import Skeleton
+
+_DEFAULT = "w32-small"
+
+
+@describe(
+    "hrpose label photos",
+    "hrpose label horses --skeleton horse.yaml --annotations old.json",
+    address="the address of the page",
+    images="number of images",
+    clips="number of clips",
+    model="the weights that suggest; null where none has the skeleton's keypoints",
+    folder="the folder of the labels",
+)
+def label(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The folder of the images and clips.")
+    ],
+    skeleton: Annotated[
+        str | None,
+        typer.Option(
+            help="The keypoints: a shipped skeleton (coco-17), or a file (YAML, COCO JSON). By "
+            "default those of the labels, else coco-17."
+        ),
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labels to begin with: COCO, CVAT, Label Studio, DeepLabCut, SLEAP or another "
+            "format of `hrpose data convert`. Images that have labels keep theirs."
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights that suggest poses; by default w32-small where it has the skeleton's "
+            "keypoints.",
+            rich_help_panel=PERSONS,
+        ),
+    ] = None,
+    detector: Detector = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    host: Host = "127.0.0.1",
+    port: Port = 8010,
+    token: Token = None,
+    allowed_host: AllowedHost = None,
+) -> None:
+    """Label keypoints in the browser, with poses of a model to begin with.
+
+    Everything is written to the folder `hrpose-labels` in FOLDER: every change at once, and
+    `annotations.json`, COCO keypoints, a moment later. SIGTERM or Ctrl-C stops it.
+    """
+    try:
+        from hrpose.label.app import serve
+        from hrpose.label.project import Project
+        from hrpose.label.suggestions import Assistant
+        from hrpose.serve.middleware import Access
+        from hrpose.serve.server import listen, url_of
+    except ModuleNotFoundError as error:
+        raise missing("label", error, "hrpose[label]") from error
+
+    token = checked_token(token)
+    access = Access.parse(allowed_host or (), ())
+    project = Project(folder, skeleton, annotations)
+    try:
+        estimator = _estimator(weights, project.skeleton, detector, device, precision)
+        name = None if estimator is None else weights or _DEFAULT
+        assistant = Assistant(project, estimator, name or "")
+        try:
+            with listen(host, port) as listener:
+
+                def ready() -> None:
+                    address, images = url_of(listener), len(project.present)
+                    conclude(
+                        address=address,
+                        images=images,
+                        clips=len(project.clips),
+                        model=name,
+                        folder=project.folder,
+                    )
+                    for note in project.notes:
+                        say(f"hrpose: {note}")
+                    clips = f", {counted(len(project.clips), 'clip')}" if project.clips else ""
+                    say(f"hrpose: {counted(images, 'image')}{clips} -> {project.folder}")
+                    say(f"hrpose: {project.skeleton.name}; suggestions: {name or 'none'}")
+                    typer.echo(f"hrpose: label at {address}; Ctrl-C stops it")
+
+                serve(project, assistant, listener, token=token, access=access, ready=ready)
+        finally:
+            assistant.close()
+    finally:
+        project.close()
+
+
+def _estimator(
+    weights: str | None, skeleton: "Skeleton", detector: str, device: str, precision: str
+) -> "PoseEstimator | None":
+    """The estimator of weights with the skeleton's keypoints; the default's may differ."""
+    from hrpose.api import load
+    from hrpose.metadata import Metadata, metadata_of
+    from hrpose.weights import find
+
+    found = metadata_of(find(weights or _DEFAULT), Metadata).skeleton.keypoints
+    if found != skeleton.keypoints:
+        if weights is None:
+            return None
+        raise UserError(
+            f"--weights {weights}: expected the keypoints of the project "
+            f"({', '.join(skeleton.keypoints)}), found {', '.join(found)}",
+            code="keypoints-differ",
+        )
+    # The person detector finds nothing else; of others the full image is a first box.
+    persons = detector != "auto" or "person" in (skeleton.category or skeleton.name)
+    return load(
+        weights or _DEFAULT,
+        detector=detector if persons else "full-image",
+        refine=not persons,
+        device=device,
+        precision=precision,
+    )
