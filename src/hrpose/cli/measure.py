@@ -254,7 +254,7 @@ def measure(
         raise missing("measure", error, "hrpose[measure]") from error
 
     if print_definitions:
-        say(PERSON.read_text(encoding="utf-8").rstrip())
+        say(*PERSON.read_text(encoding="utf-8").splitlines())
         return
     if print_board is not None:
         write_board(print_board)
