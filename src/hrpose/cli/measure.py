@@ -210,7 +210,7 @@ def measure(
         Path | None,
         typer.Option(
             metavar="IMAGE",
-            help="With --calibrate: the board on the ground, for measures with `on: ground`.",
+            help="With --calibrate: the board on the ground, for measures with `plane: ground`.",
             rich_help_panel=METERS,
         ),
     ] = None,
