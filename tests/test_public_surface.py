@@ -79,7 +79,8 @@ load(name_or_file='w32-small', *, detector='auto', box_threshold=None, min_score
 flip_test=False, refine=False, exact=False, batch_size=16, bit_depth=None, \
 covariance=False, threads=None, device='auto', precision='auto')
 measure(sources, definitions=None, *, weights='w32-small', skeleton=None, only=(), height=None, \
-known=None, camera=None, facing='auto', person=None, threshold=0.3, **options)
+known=None, camera=None, facing='auto', person=None, threshold=0.3, \
+offline=True, **options)
 push_to_hub(weights_files, repo_id, *, private=True)
 track(source, name_or_file='w32-small', *, smooth=True, **options)
 train(recipe, data, out, *, overrides=(), resume=False, resume_with_changes=False)

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from typer.testing import CliRunner, Result
 import hrpose
 from clips import colors, times, write_clip
 from hrpose.cli.main import app
+from hrpose.covariance import RADIUS, CovarianceFit
 from hrpose.measurement.definitions import default_measures
 from hrpose.measurement.propagation import propagate
 from hrpose.skeletons import COCO_17
 from measurement.recorded import SIZE_WH, truth, write_results
 from refusals import check_refusal
-from tiny_weights import write_tiny_weights
+from tiny_weights import METADATA, write_tiny_weights
 
 
 @pytest.fixture(scope="module")
@@ -118,26 +120,40 @@ def test_results_without_covariances_have_no_intervals(tmp_path: Path) -> None:
     assert {(row["low"], row["high"]) for row in rows(tmp_path / "out")} == {("", "")}
 
 
-def test_clips_and_images_are_predicted(tmp_path: Path) -> None:
-    pytest.importorskip("hrpose.covariance")
-    weights = write_tiny_weights(tmp_path / "tiny.onnx")
+FIT = CovarianceFit((0.2, 0.7), (2.0, 0.4), 1.0, (1.0,) * 17, (0.95,), ((RADIUS,) * 17,))
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_clips_and_images_are_predicted(tmp_path: Path, offline: bool) -> None:
+    weights = write_tiny_weights(tmp_path / "tiny.onnx", replace(METADATA, covariance=FIT))
     clip = write_clip(tmp_path / "a.mp4", colors(8), times(8))
     image = tmp_path / "b.png"
     Image.fromarray(colors(1)[0]).save(image)
     (tmp_path / "c.jpg").write_bytes(b"no image")
     out = tmp_path / "out"
     done = run(clip, image, tmp_path / "c.jpg", "--weights", weights, "--detector", "full-image",
-               "--threshold", 0, "--out", out, "--min-score", 0)  # fmt: skip
-    if isinstance(done.exception, hrpose.UserError):  # weights of a test have no fit
-        assert done.exception.code.startswith("covariance")
-        return
+               "--threshold", 0, "--out", out, "--offline" if offline else "--no-offline",
+               "--json")  # fmt: skip
     assert done.exit_code == 1, done.output  # c.jpg is damaged
+    assert len(summary(done)["errors"]) == summary(done)["failed"] == 1
+    assert all(recording["intervals"] for recording in summary(done)["recordings"])
     table = rows(out)
     assert {row["file"] for row in table} == {"a.mp4", "b.png"}
     assert {row["frame"] for row in table if row["file"] == "a.mp4"} == {*map(str, range(8))}
     assert {row["frame"] for row in table if row["file"] == "b.png"} == {""}
     page = (out / "measures.html").read_text()
     assert page.count("data:image/jpeg;base64") == 9
+
+
+def test_weights_without_a_fit_measure_without_intervals(tmp_path: Path) -> None:
+    weights = write_tiny_weights(tmp_path / "tiny.onnx", replace(METADATA, name="mine"))
+    image = tmp_path / "b.png"
+    Image.fromarray(colors(1)[0]).save(image)
+    done = run(image, "--weights", weights, "--detector", "full-image", "--threshold", 0,
+               "--out", tmp_path / "out")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "without intervals" in done.stderr
+    assert {row["low"] for row in rows(tmp_path / "out")} == {""}
 
 
 @pytest.mark.parametrize(

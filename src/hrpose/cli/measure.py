@@ -20,14 +20,13 @@ from hrpose.cli.console import (
     warn,
 )
 from hrpose.cli.options import (
+    CLIPS,
     RESULTS,
     THRESHOLD,
     BatchSize,
-    BoxThreshold,
     Detector,
     Device,
     FlipTest,
-    MinScore,
     Out,
     Overwrite,
     Precision,
@@ -221,9 +220,14 @@ def measure(
     device: Device = "auto",
     precision: Precision = "auto",
     detector: Detector = "auto",
-    box_threshold: BoxThreshold = None,
-    min_score: MinScore = None,
     threshold: Threshold = THRESHOLD,
+    offline: Annotated[
+        bool,
+        typer.Option(
+            help="Repair and smooth the poses of clips over time, as `predict --offline` does.",
+            rich_help_panel=CLIPS,
+        ),
+    ] = True,
     out: Out = Path("out"),
     save: Annotated[
         str,
@@ -242,7 +246,7 @@ def measure(
     pixels. All measures are those of the image's plane: they hold for movements seen from the side
     at right angles, and not for those toward the camera.
     """
-    from hrpose.api import load
+    from hrpose.api import load_measuring
     from hrpose.cli.predict import download_missing
 
     try:
@@ -272,13 +276,12 @@ def measure(
     for option in ("square", "plane", "ground"):
         if given(context, option):
             raise conflict(f"--{option}: needs --calibrate; add it")
-    if sum(each is not None for each in (height, known)) > 1:
+    if height is not None and known is not None:
         raise conflict("--height and --known: both give the scale; leave out one of them")
     if prominence is not None and repetitions is None:
         raise conflict("--prominence: needs --repetitions; add it")
     names = [name.strip() for name in (only or "").split(",") if name.strip()]
-    kinds = chosen("--save", save, KINDS)
-    files = {kind: out / name for kind, name in KINDS.items() if kind in kinds}
+    files = {kind: out / KINDS[kind] for kind in sorted(chosen("--save", save, KINDS))}
     if repetitions is not None:
         files["repetitions"] = out / REPETITIONS
     scale = None if known is None else Scale.of_points(known)
@@ -290,15 +293,13 @@ def measure(
         "batch_size": batch_size,
         "precision": precision,
         "detector": detector,
-        "box_threshold": box_threshold,
-        "min_score": min_score,
     }
 
     def estimator(inputs: "Inputs") -> "PoseEstimator":
         if inputs.skipped:
             warn(f"skipped: {inputs.skipped_line}")
         download_missing(yes, weights, detector)
-        return load(weights, device=device, covariance=True, **how)
+        return load_measuring(weights, device=device, **how)
 
     with stop_signal() as signal, progress("images") as show:
         recordings, failures = recordings_of(
@@ -306,6 +307,7 @@ def measure(
             estimator,
             skeleton=skeleton,
             recursive=recursive,
+            offline=offline,
             progress=show,
             stopped=lambda: signal() is not None,
         )
