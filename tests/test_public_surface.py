@@ -70,7 +70,7 @@ evaluate(name_or_file, annotations, images, *, boxes='ground-truth', detector='a
 box_threshold=None, nms='hard', metric='auto', max_detections=20, category=None, \
 merge_categories=False, flip_test=True, refine=False, batch_size=64, device='auto', \
 precision='auto', out=None, progress=None, notify=None)
-export(name_or_file, out, *, half=False)
+export(name_or_file, out, *, half=False, target=None)
 finetune(train, val, out=None, *, weights='w16-small', images=None, val_images=None, \
 skeleton=None, category=None, merge_categories=False, input_size=None, overrides=(), resume=False, \
 resume_with_changes=False)
