@@ -94,6 +94,22 @@ def test_ellipses_hold_95_percent_of_a_gaussian() -> None:
     assert (draw(plain, poses, ellipses=True) != draw(plain, poses)).any()
 
 
+def test_absent_keypoints_are_not_drawn_where_presence_is_known() -> None:
+    poses = Poses(
+        np.array([[[20, 50, 0.9], [80, 50, 0.9]]], np.float32), np.ones((1, 4), np.float32),
+        np.ones(1, np.float32), PAIR,
+        presence=np.array([[[0.2, 0.2, 0.6], [0.3, 0.3, 0.4]]], np.float32),
+    )  # fmt: skip
+    black = np.zeros((99, 99, 3), np.uint8)
+    assert draw(black, poses)[:, :40].any()
+    drawn = draw(black, poses, present=True)
+    assert not drawn[:, :40].any()
+    assert drawn[:, 60:].any()
+    assert poses.keypoints[0, 0, 2] == np.float32(0.9)
+    with refused("presence-missing", "covariance=True"):
+        draw(black, replace(poses, presence=None), present=True)
+
+
 def test_poses_have_a_covariance_only_where_it_is_asked_for() -> None:
     without = hrpose.load("w16-small")(PHOTO)
     estimator = hrpose.load("w16-small", covariance=True)

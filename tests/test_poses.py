@@ -48,6 +48,7 @@ def three_persons(**changed: Any) -> Poses:
         ("track_ids", np.zeros(2, np.int64)),
         ("filled", np.zeros((3, 3), np.bool_)),
         ("covariance", np.zeros((3, 2, 2), np.float32)),
+        ("presence", np.zeros((3, 2), np.float32)),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(field: str, value: Any) -> None:
@@ -239,6 +240,11 @@ def test_covariances_go_with_the_keypoints() -> None:
     row = poses.to_pandas().iloc[3]
     assert row[["var_x", "cov_xy", "var_y"]].tolist() == [12, 3, 7.5]
     assert "covariance" not in three_persons().to_coco(1)[0]
+    present = np.array([0.5, 0.25, 0.25], np.float32) * np.ones((3, 2, 1), np.float32)
+    poses = three_persons(presence=present)
+    assert poses.to_coco(1)[0]["presence"] == [0.5, 0.25, 0.25] * 2
+    again = Poses.from_coco(poses.to_coco(1), poses.skeleton)[1:]
+    np.testing.assert_array_equal(again.presence, present[1:])
     assert "var_x" not in three_persons().to_pandas().columns
 
 

@@ -1,18 +1,19 @@
-"""Covariance: how uncertain the place of a keypoint is, from the shape of its heatmap.
+"""Covariance and presence: how uncertain the place of a keypoint is, and whether there is one.
 
     heatmap ─ second moments ─▶ calibrated by the metadata ─ inverse map ─▶ pixels of the image
 
 A covariance here is that of a Gaussian whose 95 % ellipse, at a Mahalanobis distance of `RADIUS`,
 holds the true keypoint in 95 of 100 cases. Errors have heavier tails than a Gaussian (left taken
 for right, another person's wrist), so that more than half of them are inside its 50 % ellipse:
-`CovarianceFit.radii_at` has the distances that hold other shares.
+`CovarianceFit.radii_at` has the distances that hold other shares. Presence is the probability that
+a keypoint is visible, hidden, or absent: outside the image, or not to be placed by anyone.
 """
 
 from __future__ import annotations  # so that help() shows the names of types, not their contents
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,6 +99,76 @@ class CovarianceFit:
         return cls(**values, exponent=float(data["exponent"]), radii=radii)
 
 
+# Logits beyond this are probabilities of 0 and 1.
+_MAX_LOGIT = 30.0
+# The number of `presence_features`.
+FEATURES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceFit:
+    """From a heatmap to the probabilities that its keypoint is visible, hidden and absent.
+
+    `hrpose weights calibrate` fits it to labels with COCO's visibility. The logit of "there is a
+    label" is the sum of `presence_features` times `labeled`, plus the keypoint's of
+    `labeled_offsets`; that of "visible", if there is a label, the same with `visible`. Raises
+    ValueError where values are out of range.
+    """
+
+    labeled: tuple[float, ...]
+    labeled_offsets: tuple[float, ...]
+    visible: tuple[float, ...]
+    visible_offsets: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        values = (*self.labeled, *self.labeled_offsets, *self.visible, *self.visible_offsets)
+        if not (
+            len(self.labeled) == len(self.visible) == FEATURES
+            and len(self.labeled_offsets) == len(self.visible_offsets)
+            and np.isfinite(values).all()
+        ):
+            raise ValueError(f"presence: expected {FEATURES} finite coefficients and offsets")
+
+    def __call__(self, features: NDArray[np.float64]) -> NDArray[np.float32]:
+        """(n, k, 3): the probabilities, of `presence_features` (n, k, 5)."""
+
+        def probability(
+            coefficients: tuple[float, ...], offsets: tuple[float, ...]
+        ) -> NDArray[np.float64]:
+            logit = features @ np.array(coefficients) + np.array(offsets)
+            result: NDArray[np.float64] = 1 / (1 + np.exp(-logit.clip(-_MAX_LOGIT, _MAX_LOGIT)))
+            return result
+
+        labeled = probability(self.labeled, self.labeled_offsets)
+        visible = labeled * probability(self.visible, self.visible_offsets)
+        return np.stack([visible, labeled - visible, 1 - labeled], axis=-1).astype(np.float32)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PresenceFit:
+        """The inverse of `dataclasses.asdict`, also after a way through JSON."""
+        return cls(**{name: tuple(map(float, values)) for name, values in data.items()})
+
+
+def presence_features(
+    peaks: NDArray[np.floating],
+    moments: NDArray[np.float64],
+    points: NDArray[np.float64],
+    input_wh: tuple[int, int],
+) -> NDArray[np.float64]:
+    """(n, k, 5) what presence depends on, of `peaks` (n, k) and points (n, k, 2) in input pixels.
+
+    The logit of the peak, the logarithm of the heatmap's width, the distances to the nearest side
+    and to the top or bottom of the crop, and the height in it, in parts of the input.
+    """
+    height = np.clip(peaks, 0.01, 0.99).astype(np.float64)
+    x, y = points[..., 0] / input_wh[0], points[..., 1] / input_wh[1]
+    width = np.log(halfway(moments)[1])
+    return np.stack(
+        [np.log(height / (1 - height)), width, np.minimum(x, 1 - x), np.minimum(y, 1 - y), y],
+        axis=-1,
+    )
+
+
 def halfway(moments: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """M^(1/2) / r (..., 2, 2), whose determinant is 1, and r = det(M)^(1/4) of moments M.
 
@@ -162,15 +233,20 @@ def in_crop(
     heatmaps: NDArray[np.float32],
     points: NDArray[np.float64],
     peaks: NDArray[np.float32],
-) -> NDArray[np.float64]:
-    """The covariances (n, k, 2, 2) of keypoints in crops, in input pixels².
+) -> tuple[NDArray[np.floating], ...]:
+    """The covariances (n, k, 2, 2) of keypoints in crops, in input pixels², and perhaps presence.
 
     `points` (n, k, 2) in input pixels and `peaks` (n, k) are what `heatmaps` (n, k, h, w) decode
-    to. `metadata` have a covariance, see `check_covariance`.
+    to. `metadata` have a covariance, see `check_covariance`; with a fit of presence, its
+    probabilities (n, k, 3) are returned too.
     """
     strides = metadata.codec.strides((heatmaps.shape[3], heatmaps.shape[2]))
     fit = metadata.covariance or _rough(len(metadata.skeleton))
-    return fit(moments(heatmaps, points, strides), peaks)
+    shapes = moments(heatmaps, points, strides)
+    if metadata.presence is None:
+        return (fit(shapes, peaks),)
+    features = presence_features(peaks, shapes, points, metadata.input_wh)
+    return fit(shapes, peaks), metadata.presence(features)
 
 
 # Until the shipped weights have their fit.
@@ -208,6 +284,22 @@ def ellipses_around(poses: Poses, corners: int = 48) -> NDArray[np.float64]:
     circle = RADIUS * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     result: NDArray[np.float64] = poses.xy[:, :, None] + circle @ roots.swapaxes(2, 3)
     return result
+
+
+def without_absent(poses: Poses) -> Poses:
+    """The same poses, with a score of 0 for keypoints whose presence says that there is none.
+
+    Raises UserError for poses without a presence.
+    """
+    if poses.presence is None:
+        raise UserError(
+            "present: expected poses with a presence, found none; load weights that tell it with "
+            "covariance=True",
+            code="presence-missing",
+        )
+    keypoints = poses.keypoints.copy()
+    keypoints[..., 2] *= poses.presence[..., 2] <= 0.5
+    return replace(poses, keypoints=keypoints)
 
 
 def interpolated(

@@ -331,14 +331,14 @@ class PoseEstimator:
         """
         waiting: deque[tuple[InputImage, InputImage, list[Crop]]] = deque()
         batch: list[NDArray[np.uint8]] = []
-        done: list[tuple[NDArray[Any], ...]] = []  # points, peaks and perhaps covariances of crops
+        done: list[tuple[NDArray[Any], ...]] = []  # the last arguments of `to_poses`, by crop
 
         def run() -> None:
             if batch:
                 heatmaps = self.heatmaps(np.stack(batch))
                 arrays: tuple[NDArray[Any], ...] = self.decode(heatmaps)
                 if self.covariance:
-                    arrays += (in_crop(self.metadata, heatmaps, *arrays),)
+                    arrays += in_crop(self.metadata, heatmaps, *arrays)
                 done.extend(zip(*arrays, strict=True))
                 batch.clear()
 
@@ -383,8 +383,7 @@ class PoseEstimator:
                 code="array-invalid",
             )
         if len(crops) == 0:
-            size = self.metadata.heatmap_wh[::-1]
-            return np.zeros((0, self.metadata.channels, *size), np.float32)
+            return np.zeros((0, self.metadata.channels, *self.metadata.heatmap_wh[::-1]), "f4")
         starts = range(0, len(crops), self.batch_size)
         return np.concatenate([self._merged(crops[i : i + self.batch_size]) for i in starts])
 
@@ -418,13 +417,14 @@ def to_poses(
     points: NDArray[np.float64] | None = None,
     peaks: NDArray[np.float32] | None = None,
     spread: NDArray[np.float64] | None = None,
+    presence: NDArray[np.float32] | None = None,
     *,
     clip: bool = True,
 ) -> Poses:
     """The poses in an image, from `points` (n, k, 2) in the pixels of its n `crops`.
 
-    `peaks` (n, k) are those of the heatmaps, `clip` is that of `Metadata.keypoint_scores`, and
-    `spread` (n, k, 2, 2) are covariances in pixels² of the crops.
+    `peaks` (n, k) are those of the heatmaps, `clip` is that of `Metadata.keypoint_scores`,
+    `spread` (n, k, 2, 2) are covariances in pixels² of the crops, `presence` is that of `Poses`.
     """
     if not crops or points is None or peaks is None:
         return replace(Poses.empty(metadata.skeleton), image_wh=image.image_wh, source=image.source)
@@ -439,6 +439,7 @@ def to_poses(
         image_wh=image.image_wh,
         source=image.source,
         covariance=None if spread is None else transformed(spread, matrices),
+        presence=presence,
     )
 
 

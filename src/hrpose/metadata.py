@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose.codec import PAPER_CODEC, Codec
-from hrpose.covariance import CovarianceFit
+from hrpose.covariance import CovarianceFit, PresenceFit
 from hrpose.errors import UserError
 from hrpose.geometry import Crop
 from hrpose.io import read_texts, with_texts, write_atomically
@@ -92,8 +92,8 @@ class Metadata:
     `padding` the factor by which a person's box grows, `mean` and `std` those of RGB in [0, 1].
     `training_data` and `license` are sentences, `scores` maps metrics, with the data set in their
     names, to values. A `calibration` is applied to keypoint scores; `covariance` says how uncertain
-    keypoints are. `changes` are those that `--resume-with-changes` made, as sentences. Raises
-    ValueError where values are out of range.
+    keypoints are, `presence` whether they are there. `changes` are those that
+    `--resume-with-changes` made, as sentences. Raises ValueError where values are out of range.
     """
 
     keys: ClassVar = ("hrpose.metadata", "hrpose.passport")
@@ -113,6 +113,7 @@ class Metadata:
     scores: Mapping[str, float] = field(default_factory=dict)
     calibration: Calibration | None = None
     covariance: CovarianceFit | None = None
+    presence: PresenceFit | None = None
     changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -175,8 +176,10 @@ class Metadata:
             if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
                 raise ValueError(f"input_wh: expected 1 to {MAX_SIDE}, found {width}, {height}")
             calibration, covariance = data.get("calibration"), data.get("covariance")
-            if covariance is not None and len(covariance["keypoints"]) != len(skeleton):
-                raise ValueError(f"covariance: expected {len(skeleton)} keypoints")
+            presence = data.get("presence")
+            for part, name in ((covariance, "keypoints"), (presence, "visible_offsets")):
+                if part is not None and len(part[name]) != len(skeleton):
+                    raise ValueError(f"{name}: expected those of {len(skeleton)} keypoints")
             return cls(
                 input_wh=(width, height),
                 skeleton=COCO_17 if skeleton == COCO_17 else skeleton,
@@ -184,6 +187,7 @@ class Metadata:
                 padding=float(data["padding"]),
                 calibration=None if calibration is None else Calibration(**calibration),
                 covariance=covariance and CovarianceFit.from_dict(covariance),
+                presence=presence and PresenceFit.from_dict(presence),
                 **_common(data),
             )
         except _DAMAGE as error:
@@ -404,8 +408,8 @@ def _check_normalization(mean: tuple[float, float, float], std: tuple[float, flo
 def _text(metadata: AnyMetadata) -> str:
     """The JSON of metadata, without what there is none of."""
     values = asdict(metadata)
-    for name, empty in (("calibration", None), ("covariance", None), ("changes", ())):
-        if name in values and values[name] == empty:
+    for name in ("calibration", "covariance", "presence", "changes"):
+        if name in values and not values[name]:
             del values[name]
     return json.dumps({"version": 1, **values})
 

@@ -49,7 +49,9 @@ class Poses:
     image's size in pixels, and `source` the image as it was given, if they are known: pixels stay
     in memory as long as the poses, and `dataclasses.replace(poses, source=None)` lets go of them.
     `covariance` (n, k, 2, 2) float32 in pixels² is that of each keypoint's place, if it was asked
-    for: its 95 % ellipse holds the true place in 95 of 100 cases, see `hrpose.covariance`.
+    for: its 95 % ellipse holds the true place in 95 of 100 cases, see `hrpose.covariance`. With it,
+    if the weights tell them, `presence` (n, k, 3) float32 are the probabilities that a keypoint is
+    visible, hidden and absent.
     Raises ValueError where shapes do not fit.
     """
 
@@ -62,6 +64,7 @@ class Poses:
     image_wh: tuple[int, int] | None = None
     source: ImageSource | None = None
     covariance: NDArray[np.float32] | None = None
+    presence: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n, k = len(self.keypoints), len(self.skeleton)
@@ -72,6 +75,8 @@ class Poses:
             expected["filled"] = (n, k)
         if self.covariance is not None:
             expected["covariance"] = (n, k, 2, 2)
+        if self.presence is not None:
+            expected["presence"] = (n, k, 3)
         for field, shape in expected.items():
             if (found := getattr(self, field).shape) != shape:
                 raise ValueError(f"Poses.{field}: expected shape {shape}, found {found}")
@@ -89,7 +94,7 @@ class Poses:
         """The persons that `chosen` selects: an index, a slice, a mask or an array of indices."""
         if isinstance(chosen, int | np.integer):
             chosen = [chosen]
-        names = ("keypoints", "boxes", "scores", "track_ids", "filled", "covariance")
+        names = ("keypoints", "boxes", "scores", "track_ids", "filled", "covariance", "presence")
         columns = {name: getattr(self, name) for name in names}
         return replace(
             self, **{name: value[chosen] for name, value in columns.items() if value is not None}
@@ -254,7 +259,8 @@ class Poses:
         """Entries of a COCO keypoint results file, one per person; with `track_id` in a video.
 
         Persons with interpolated keypoints have their indices as `filled`. Where covariances are
-        known, `covariance` has those of x, of x and y, and of y of each keypoint, in pixels².
+        known, `covariance` has those of x, of x and y, and of y of each keypoint, in pixels²,
+        and `presence` the probabilities of visible, hidden and absent.
 
         `keypoints` are x, y, score of each keypoint in one list, `bbox` is [x, y, w, h], in pixels.
         `image_id` and `category_id` are those of the annotations they belong to.
@@ -281,6 +287,9 @@ class Poses:
             for entry, values in zip(entries, self.covariance, strict=True):
                 parts = values[:, [0, 0, 1], [0, 1, 1]].ravel().tolist()
                 entry["covariance"] = [float(f"{value:.5g}") for value in parts]
+        if self.presence is not None:
+            for entry, present in zip(entries, self.presence, strict=True):
+                entry["presence"] = [round(value, 4) for value in present.ravel().tolist()]
         return entries
 
     @classmethod
@@ -306,6 +315,9 @@ class Poses:
             parts = np.array([entry["covariance"] for entry in entries], np.float32)
             parts = parts.reshape(len(entries), -1, 3)
             values["covariance"] = parts[..., [[0, 1], [1, 2]]]
+        if "presence" in entries[0]:
+            present = np.array([entry["presence"] for entry in entries], np.float32)
+            values["presence"] = present.reshape(len(entries), -1, 3)
         return cls(skeleton=skeleton, **values)
 
     def to_pandas(self, threshold: float = THRESHOLD) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ import hrpose
 from hrpose import weights
 from hrpose.cli.main import app
 from hrpose.data.coco import load_persons
+from hrpose.metadata import Metadata, metadata_of
 from hrpose.models import checkpoint, convert
 from hrpose.synthetic import ANIMAL, write_dataset
 from hrpose.training import train as train_module
 from hrpose.training.data_module import PoseData
 from hrpose.training.recipe import Data, DataSet, Recipe, load_recipe, write_recipe
-from hrpose.training.train import fitting_size, recipe_for
+from hrpose.training.train import fit_covariance, fitting_size, recipe_for
 from refusals import check_refusal, refused
+from tiny_weights import METADATA, write_tiny_weights
 
 QUICK = [
     *("--set", "training.samples_per_epoch=8", "--set", "training.batch_size=4"),
@@ -101,6 +104,20 @@ def test_the_recipe_is_sensible(animals: Path, tmp_path: Path) -> None:
 )
 def test_the_input_has_the_shape_of_the_boxes(wh: tuple[int, int], size: tuple[int, int]) -> None:
     assert fitting_size((128, 192), np.array([[0.0, 0, *wh]] * 3)) == size
+
+
+def test_weights_know_how_uncertain_they_are(tmp_path: Path) -> None:
+    """From the validation persons, where there are enough of them."""
+    few = write_dataset(tmp_path / "few", 4, 1)
+    many = write_dataset(tmp_path / "many", 40, 1)
+    path = write_tiny_weights(tmp_path / "tiny.onnx")
+    for annotations, fitted in ((few, False), (many, True)):
+        part = DataSet(annotations=annotations, images=annotations.parent / "images")
+        said = fit_covariance(path, Data(train=part, val=part))
+        assert said.startswith("covariance of keypoints fitted" if fitted else "no covariance")
+        metadata = metadata_of(path, Metadata)
+        assert (metadata.covariance is not None) == fitted
+        assert replace(metadata, covariance=None) == METADATA
 
 
 def test_bad_input_writes_nothing(animals: Path, tmp_path: Path) -> None:

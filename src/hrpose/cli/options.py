@@ -250,7 +250,7 @@ Save = Annotated[
     ),
 ]
 # What `--mark` knows: the words that `hrpose.draw` has for it.
-MARKS = ("boxes", "ids", "scores", "names", "ellipses")
+MARKS = ("boxes", "ids", "scores", "names", "ellipses", "present")
 Mark = Annotated[
     str,
     typer.Option(

@@ -160,7 +160,7 @@ def predict(
         "precision": precision,
     }
     found_by = "full-image" if boxes is not None else detector
-    how["covariance"] = covariance or "ellipses" in marks
+    how["covariance"] = covariance or bool(marks & {"ellipses", "present"})
     estimator = load(
         weights, detector=found_by, box_threshold=box_threshold, bit_depth=bit_depth, **how
     )

@@ -210,7 +210,7 @@ def push(
 @describe(
     "hrpose weights calibrate w16.onnx --annotations val.json --images images --out fitted.onnx",
     persons="number of persons that it was fitted on",
-    fitted="what was fitted: scores, covariance",
+    fitted="what was fitted: scores, covariance, presence",
     coverage="labels inside the 95 % ellipses, of these persons; null without a covariance",
     files="the copy of the weights",
 )
@@ -220,7 +220,7 @@ def calibrate(
     images: Images,
     out: NewFile,
     fit: Annotated[
-        str, typer.Option(help="What to fit, separated by commas: scores, covariance.")
+        str, typer.Option(help="What to fit, separated by commas: scores, covariance, presence.")
     ] = "scores,covariance",
     category: Category = None,
     merge_categories: MergeCategories = False,
@@ -230,7 +230,9 @@ def calibrate(
     """Fit what makes the weights' numbers honest, and store it in a copy of them.
 
     scores: keypoint scores become the expected keypoint similarity. covariance: the 95 % ellipses
-    of keypoints hold 95 % of the labels. Use persons that the weights were not trained on.
+    of keypoints hold 95 % of the labels. presence: how probable it is that a keypoint is visible,
+    hidden or absent, where every keypoint that can be placed has a label. Use persons that the
+    weights were not trained on.
     """
     from hrpose.api import load
     from hrpose.data.coco import read_annotations

@@ -39,6 +39,7 @@ from hrpose.metadata import Calibration
 from hrpose.metrics.calibration import (
     Coverage,
     Presence,
+    PresenceReport,
     Reliability,
     fit_calibration,
     presence,
@@ -134,7 +135,7 @@ class Analysis:
     `oks` (m,) the greatest OKS to each counted person; `calibration` is the reason, in words, where
     scores cannot be calibrated. `noise` and `examples` are empty without weights and images, and
     `coverage`, that of the ellipses of all keypoints, of each and of each size, if the weights have
-    no covariance.
+    no covariance; `present` is None if they tell no presence.
     `notes` are lines about odd annotations.
     """
 
@@ -150,6 +151,7 @@ class Analysis:
     calibration: ScoreReport | str
     noise: list[BoxNoise]
     coverage: dict[str, Coverage]
+    present: PresenceReport | None
     examples: dict[str, list[Example]]
     notes: tuple[str, ...] = ()
 
@@ -179,6 +181,7 @@ class Analysis:
             "calibration": scores,
             "box_noise": [asdict(point) for point in self.noise],
             "coverage": {name: part.as_dict() for name, part in self.coverage.items()},
+            "presence": None if self.present is None else self.present.as_dict(),
             "examples": {
                 name: [
                     {
@@ -244,9 +247,10 @@ def analyze(
     by_keypoint = keypoint_gains(truth, predicted, matches, errors, step("keypoints"))
     every = np.ones(errors.kinds.shape, bool)
     area = truth.table.areas[matches.persons]
-    noise, covered = [], {}
+    covered: dict[str, Coverage] = {}
+    noise, present = [], None
     if estimator is not None and source is not None:
-        covered = _coverage(estimator, truth, source, step("ellipses"))
+        covered, present = _certainty(estimator, truth, source, step("ellipses"))
         noise = box_noise(estimator, truth.annotations, source, truth.table.skeleton, step("boxes"))
     examples = {}
     if source is not None:
@@ -280,6 +284,7 @@ def analyze(
         calibration=_calibration(predicted, matches, errors),
         noise=noise,
         coverage=covered,
+        present=present,
         examples=examples,
         notes=notes,
     )
@@ -331,13 +336,16 @@ def _calibration(
     )
 
 
-def _coverage(
+def _certainty(
     estimator: PoseEstimator, truth: Truth, source: ImageFiles, progress: Callable[[int, int], None]
-) -> dict[str, Coverage]:
-    """That of all labels, of each keypoint and of each size of person, in the labeled boxes."""
+) -> tuple[dict[str, Coverage], PresenceReport | None]:
+    """Coverage of all labels, each keypoint and each size of person, and presence, in their boxes.
+
+    Without a covariance and a presence the network is not run.
+    """
     metadata, keypoints = estimator.metadata, np.arange(len(truth.table.skeleton))
-    if metadata.covariance is None:
-        return {}
+    if metadata.covariance is None and metadata.presence is None:
+        return {}, None
     persons = replace(truth.annotations.persons(), skeleton=truth.table.skeleton)
     measured = measure(estimator, persons, source, progress)
     every = np.ones(measured.labeled.shape, np.bool_)
@@ -346,7 +354,8 @@ def _coverage(
     for name, (low, high) in SIZES.items():
         parts[name] = every & ((measured.areas >= low) & (measured.areas < high))[:, None]
     found = {name: measured.coverage(metadata, chosen) for name, chosen in parts.items()}
-    return {name: part for name, part in found.items() if part is not None}
+    covered = {name: part for name, part in found.items() if part is not None}
+    return covered, measured.presence(metadata)
 
 
 def choose_examples(

@@ -3,7 +3,9 @@
 The weights run in the labeled boxes; what is fitted is stored in the metadata of a copy:
 
 - `calibration`: keypoint scores become the expected keypoint similarity;
-- `covariance`: the 95 % ellipses of keypoints hold 95 % of the labels.
+- `covariance`: the 95 % ellipses of keypoints hold 95 % of the labels;
+- `presence`: how probable it is that a keypoint is visible, hidden or absent. Only for labels in
+  which every keypoint that can be placed has one.
 """
 
 from collections.abc import Iterable
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.covariance import moments, transformed
+from hrpose.covariance import moments, presence_features, transformed
 from hrpose.data.images import ImageFiles
 from hrpose.data.persons import PersonTable, group_by_image
 from hrpose.errors import UserError
@@ -23,13 +25,22 @@ from hrpose.evaluation.predictions import Progress
 from hrpose.geometry import Crop, transform, warp
 from hrpose.io import prefetch
 from hrpose.metadata import Metadata, check_weights, metadata_of, write_with_metadata
-from hrpose.metrics.calibration import Coverage, coverage, fit_calibration, fit_covariance
+from hrpose.metrics.calibration import (
+    MIN_ABSENT,
+    Coverage,
+    PresenceReport,
+    coverage,
+    fit_calibration,
+    fit_covariance,
+    fit_presence,
+    presence_report,
+)
 from hrpose.metrics.oks import keypoint_similarities
 
 # With fewer labeled keypoints scores are not calibrated.
 MIN_CALIBRATION_KEYPOINTS = 100
 # What can be fitted.
-PARTS = ("scores", "covariance")
+PARTS = ("scores", "covariance", "presence")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +48,8 @@ class Measured:
     """n persons with k keypoints each, as weights see them in their labeled boxes.
 
     `peaks` (n, k) are the heights of heatmaps, `moments` (n, k, 2, 2) their second moments and
-    `errors` (n, k, 2) predicted less labeled places, in input pixels. `visibility` (n, k) is
+    `errors` (n, k, 2) predicted less labeled places, in input pixels; `features` (n, k, 5) are
+    those of presence. `visibility` (n, k) is
     COCO's: 0 without a label, 1 hidden, 2 visible. `similarities` (n, k) are the terms of the OKS,
     `images` (n,) the rows of their images, `areas` (n,) those of the persons in square pixels, and
     `matrices` (n, 2, 3) map crops to images.
@@ -46,11 +58,19 @@ class Measured:
     peaks: NDArray[np.float32]
     moments: NDArray[np.float64]
     errors: NDArray[np.float64]
+    features: NDArray[np.float64]
     visibility: NDArray[np.float64]
     similarities: NDArray[np.float64]
     images: NDArray[np.int64]
     areas: NDArray[np.float64]
     matrices: NDArray[np.float64]
+
+    def presence(self, metadata: Metadata) -> PresenceReport | None:
+        """How good the `metadata`'s presence is; None if it has none, or nothing to compare."""
+        labeled = self.labeled
+        if metadata.presence is None or labeled.all() or not labeled.any():
+            return None
+        return presence_report(metadata.presence(self.features), self.peaks, self.visibility)
 
     @property
     def labeled(self) -> NDArray[np.bool_]:
@@ -100,6 +120,7 @@ def measure(
     def run() -> None:
         heatmaps = estimator.heatmaps(np.stack([pixels for _, _, pixels in waiting]))
         points, peaks = estimator.decode(heatmaps)
+        shapes = moments(heatmaps, points, strides)
         rows = [row for row, _, _ in waiting]
         inverse = np.stack([crop.inverse_matrix for _, crop, _ in waiting])
         labels = table.keypoints[rows].astype(np.float64)
@@ -107,8 +128,9 @@ def measure(
         columns.append(
             (
                 peaks,
-                moments(heatmaps, points, strides),
+                shapes,
                 points - transform(labels[..., :2], to_crop),
+                presence_features(peaks, shapes, points, metadata.input_wh),
                 labels[..., 2],
                 keypoint_similarities(
                     transform(points, inverse), labels, table.areas[rows], table.skeleton.sigmas
@@ -173,6 +195,15 @@ def calibrated(
             )
         else:
             metadata = replace(metadata, covariance=fit)
+    if "presence" in parts:
+        present = fit_presence(measured.features, measured.visibility)
+        if present is None:
+            reasons.append(
+                f"presence: expected at least {MIN_ABSENT} keypoints with and without a label, "
+                f"found {labels} and {measured.visibility.size - labels}"
+            )
+        else:
+            metadata = replace(metadata, presence=present)
     return metadata, reasons
 
 

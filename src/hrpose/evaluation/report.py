@@ -7,7 +7,7 @@ import numpy as np
 
 from hrpose.evaluation.analyze import Analysis, Example, Part, ScoreReport
 from hrpose.evaluation.error_analysis import KINDS
-from hrpose.metrics.calibration import Coverage, Reliability
+from hrpose.metrics.calibration import Coverage, PresenceReport, Reliability
 from hrpose.metrics.coco import OKS_THRESHOLDS, RECALLS
 from hrpose.viz.html import Line, captioned, document, gain_bar, line_chart, share_bar, table
 
@@ -38,6 +38,7 @@ def render(analysis: Analysis) -> str:
         _noise(analysis),
         _calibration(analysis.calibration),
         _coverage(analysis),
+        _presence(analysis.present),
         *(_persons(name, chosen) for name, chosen in analysis.examples.items() if chosen),
     ]
     return document(
@@ -253,6 +254,30 @@ def _coverage(analysis: Analysis) -> str:
         '<div class="charts">',
         line_chart(lines, "nominal", "found"),
         table(heads, [row(name, part) for name, part in analysis.coverage.items()]),
+        "</div>",
+    )
+
+
+def _presence(report: PresenceReport | None) -> str:
+    if report is None:
+        return ""
+    lines = [
+        Line("presence", report.curve.score, report.curve.similarity, dots=True),
+        Line("perfect", [0, 1], [0, 1], faint=True),
+    ]
+    rows = [
+        ["labeled, not absent", f"{report.area:.3f}", f"{report.score_area:.3f}"],
+        ["visible, not hidden", f"{report.visible_area:.3f}", f"{report.visible_score_area:.3f}"],
+    ]
+    return _section(
+        "Presence by the weights",
+        f"<p>Of the keypoints of these persons, {report.labels:,} have a label and "
+        f"{report.others:,} have none. The chart compares the probability that the weights give "
+        f"with the part that has one: it is off by {report.curve.error:.3f} on average. The table "
+        "has areas under ROC curves: how often the one scores above the other.</p>",
+        '<div class="charts">',
+        line_chart(lines, "probability", "part with a label"),
+        table(["", "by presence", "by score"], rows),
         "</div>",
     )
 

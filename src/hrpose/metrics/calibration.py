@@ -13,6 +13,7 @@ conformal prediction scales regions of any shape (Romano et al., NeurIPS 2019). 
 it on other persons.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.covariance import RADIUS, CovarianceFit, halfway
+from hrpose.covariance import RADIUS, CovarianceFit, PresenceFit, halfway
 from hrpose.metadata import Calibration, Confidence
 
 BINS = 10
@@ -28,6 +29,10 @@ BINS = 10
 MIN_BOXES = 20
 # With fewer labeled keypoints, or persons, no covariance is fitted.
 MIN_COVARIANCE_KEYPOINTS, MIN_COVARIANCE_PERSONS = 500, 40
+# With fewer keypoints that are absent, or hidden, their presence is not fitted.
+MIN_ABSENT = 100
+# The logit of what is always so.
+_ALWAYS = 10.0
 COVERAGE_LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 # Heights of peaks at which the factor of the covariance is fitted.
 _KNOTS = 4
@@ -88,14 +93,12 @@ def presence(labeled: NDArray[np.float64], unlabeled: NDArray[np.float64]) -> Pr
     present = np.arange(len(scores)) < len(labeled)
     values = np.unique(scores)
     low = np.sort(unlabeled)
-    # The share of the others below each labeled one; a tie counts half.
-    below = np.searchsorted(low, labeled) + np.searchsorted(low, labeled, side="right")
     recall = 1 - np.searchsorted(np.sort(labeled), values) / len(labeled)
     specificity = np.searchsorted(low, values) / len(low)
     best = int(np.argmax(recall + specificity))
     slope, offset = _line(scores, present.astype(np.float64))
     return Presence(
-        area=float(below.mean() / 2 / len(low)),
+        area=area(scores, present),
         threshold=float(values[best]),
         recall=float(recall[best]),
         specificity=float(specificity[best]),
@@ -181,6 +184,80 @@ def fit_covariance(
 def _digits(values: NDArray[np.float64]) -> tuple[float, ...]:
     """Five digits of each: metadata are read by people too."""
     return tuple(float(f"{value:.5g}") for value in values)
+
+
+def fit_presence(
+    features: NDArray[np.float64], visibility: NDArray[np.floating]
+) -> PresenceFit | None:
+    """The fit of least cross-entropy; None with fewer than `MIN_ABSENT` keypoints with, or without
+    a label.
+
+    `features` (n, k, 5) are `presence_features`, `visibility` (n, k) is COCO's: 0 without a label,
+    1 hidden, 2 visible. With few hidden ones all that are present are visible.
+    """
+    n, k, m = features.shape
+    own = np.broadcast_to(np.eye(k), (n, k, k))
+    columns = np.concatenate([features, own], axis=2)
+    labeled = visibility > 0
+    if min(labeled.sum(), (~labeled).sum()) < MIN_ABSENT:
+        return None
+    present = logistic(columns.reshape(n * k, m + k), labeled.ravel().astype(np.float64))
+    visible = np.concatenate([np.zeros(m), np.full(k, _ALWAYS)])
+    if (visibility == 1).sum() >= MIN_ABSENT:
+        visible = logistic(columns[labeled], (visibility[labeled] == 2).astype(np.float64))
+    return PresenceFit(
+        _digits(present[:m]), _digits(present[m:]), _digits(visible[:m]), _digits(visible[m:])
+    )
+
+
+def area(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
+    """The area under the ROC curve: how often a positive scores higher. A tie counts half."""
+    low = np.sort(scores[~positive])
+    high = scores[positive]
+    below = np.searchsorted(low, high) + np.searchsorted(low, high, side="right")
+    return float(below.mean() / 2 / len(low)) if len(low) and len(high) else math.nan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PresenceReport:
+    """How well `Metadata.presence` says which of `labels` labeled and `others` are there.
+
+    `area` and `score_area` under the ROC curves of its probability of a label, and of the plain
+    score; `visible_area` and `visible_score_area` for visible ones among the labeled. `curve`
+    compares probabilities with the part that has a label.
+    """
+
+    area: float
+    score_area: float
+    visible_area: float
+    visible_score_area: float
+    curve: Reliability
+    labels: int
+    others: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        curve = {"predicted": self.curve.score.tolist(), "found": self.curve.similarity.tolist()}
+        areas = ("area", "score_area", "visible_area", "visible_score_area", "labels", "others")
+        return {name: getattr(self, name) for name in areas} | {"curve": curve}
+
+
+def presence_report(
+    presence: NDArray[np.floating], scores: NDArray[np.floating], visibility: NDArray[np.float64]
+) -> PresenceReport:
+    """Compare presence (n, k, 3) and scores (n, k) with the `visibility` (n, k) of labels."""
+    there, labeled = 1 - presence[..., 2].astype(np.float64), visibility > 0
+    given = presence[labeled][:, 0] / np.maximum(there[labeled], 1e-6)
+    visible = visibility[labeled] == 2
+    return PresenceReport(
+        area=area(there, labeled),
+        score_area=area(scores, labeled),
+        visible_area=area(given, visible),
+        visible_score_area=area(scores[labeled], visible),
+        curve=reliability(there.ravel(), labeled.ravel().astype(np.float64)),
+        labels=int(labeled.sum()),
+        others=int((~labeled).sum()),
+    )
 
 
 def _quantile_regression(

@@ -22,18 +22,23 @@ from hrpose import weights
 from hrpose.codec import Codec, sigma_for
 from hrpose.data.coco import read_annotations
 from hrpose.data.dataset import Draw, collate
+from hrpose.data.images import ImageFiles
 from hrpose.data.persons import PersonTable
 from hrpose.data.skeleton_file import complete_skeleton
 from hrpose.errors import UserError
-from hrpose.metadata import MAX_SIDE, Metadata
+from hrpose.estimator import PoseEstimator
+from hrpose.evaluation.calibrate import calibrated, measure
+from hrpose.metadata import MAX_SIDE, Metadata, write_with_metadata
+from hrpose.metrics.calibration import MIN_COVARIANCE_KEYPOINTS, MIN_COVARIANCE_PERSONS
 from hrpose.models import checkpoint, convert
 from hrpose.models.checkpoint import is_folded, unfold
 from hrpose.models.convert import Weights
 from hrpose.models.hrnet import HRNet, Normalize
+from hrpose.session import open_session
 from hrpose.skeleton import Skeleton
 from hrpose.training.base_module import accelerated
 from hrpose.training.checkpointing import last_checkpoint
-from hrpose.training.data_module import PoseData
+from hrpose.training.data_module import PoseData, read_part
 from hrpose.training.distributed import SINGLE, Processes, launched
 from hrpose.training.module import DebugImages, PoseModule
 from hrpose.training.recipe import (
@@ -277,7 +282,7 @@ def finetune(
     )
     given = recipe.model_dump(mode="json", exclude_defaults=True)
     recipe = checked(given, overrides, Recipe, "the recipe")
-    return train(
+    path = train(
         recipe,
         Path(),
         out or Path("runs") / recipe.name,
@@ -287,6 +292,32 @@ def finetune(
         with_changes=with_changes,
         quiet=quiet,
     )
+    if launched().first:
+        report(Finding("note", fit_covariance(path, recipe.data)))
+    return path
+
+
+def fit_covariance(path: Path, data: Data) -> str:
+    """Fit the covariance of weights on the validation persons, if there are enough, in place.
+
+    Returns what was done, in words.
+    """
+    persons = read_part(data, data.val.annotations).persons()
+    labels = int((persons.keypoints[..., 2] > 0).sum())
+    if labels < MIN_COVARIANCE_KEYPOINTS or len(persons) < MIN_COVARIANCE_PERSONS:
+        return (
+            f"no covariance of keypoints is fitted: it needs {MIN_COVARIANCE_KEYPOINTS} labels of "
+            f"{MIN_COVARIANCE_PERSONS} persons who were not trained on, found {labels} of "
+            f"{len(persons)}"
+        )
+    estimator = PoseEstimator(open_session(path))
+    persons = replace(persons, skeleton=estimator.metadata.skeleton)
+    measured = measure(estimator, persons, ImageFiles(data.val.images))
+    metadata, reasons = calibrated(estimator.metadata, measured, ("covariance",))
+    if reasons:
+        return reasons[0]
+    write_with_metadata(path, path.read_bytes(), metadata)
+    return f"covariance of keypoints fitted on {labels:,} labels of {data.val.annotations.name}"
 
 
 BATCH = 16

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose.covariance import ellipses_around
+from hrpose.covariance import ellipses_around, without_absent
 from hrpose.errors import UserError
 from hrpose.poses import MIN_SCORE, THRESHOLD, Poses
 from hrpose.skeleton import Color, Skeleton
@@ -110,6 +110,7 @@ def draw(
     scores: bool = False,
     names: bool = False,
     ellipses: bool = False,
+    present: bool = False,
     color: str = "side",
     hide: str | None = None,
 ) -> NDArray[np.uint8]:
@@ -121,7 +122,8 @@ def draw(
     sure ones are faint, and so are poses with a low score. `boxes` draws the persons' boxes, `ids`
     their track ids (without tracks, their index in `poses`), `scores` the scores of the poses,
     `names` the names of the keypoints, `ellipses` where they are with 95 % probability, which needs
-    poses with a covariance. `hide` fills faces, heads or bodies with gray before, see
+    poses with a covariance. With `present`, keypoints that are rather absent than visible or hidden
+    are left out, by `Poses.presence`. `hide` fills faces, heads or bodies with gray before, see
     `hrpose.viz.hide`. Line widths grow with the person; small persons are drawn over large ones.
     """
     if color not in COLORS:
@@ -129,6 +131,8 @@ def draw(
             f"color: expected one of {', '.join(COLORS)}, found '{color}'", code="option-invalid"
         )
     canvas = np.array(image, order="C") if hide is None else hide_persons(image, poses, hide)
+    if present:
+        poses = without_absent(poses)
     order = sorted(range(len(poses)), key=lambda person: -person_size(poses, person, threshold))
     for person in order:
         width = line_width(person_size(poses, person, threshold))
