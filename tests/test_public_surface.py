@@ -70,7 +70,7 @@ evaluate(name_or_file, annotations, images, *, boxes='ground-truth', detector='a
 box_threshold=None, nms='hard', metric='auto', max_detections=20, category=None, \
 merge_categories=False, flip_test=True, refine=False, batch_size=64, device='auto', \
 precision='auto', out=None, progress=None, notify=None)
-export(name_or_file, out, *, half=False, target=None)
+export(name_or_file, out, *, half=False)
 finetune(train, val, out=None, *, weights='w16-small', images=None, val_images=None, \
 skeleton=None, category=None, merge_categories=False, input_size=None, overrides=(), resume=False, \
 resume_with_changes=False)
@@ -79,8 +79,7 @@ load(name_or_file='w32-small', *, detector='auto', box_threshold=None, min_score
 flip_test=False, refine=False, exact=False, batch_size=16, bit_depth=None, \
 covariance=False, threads=None, device='auto', precision='auto')
 measure(sources, definitions=None, *, weights='w32-small', skeleton=None, only=(), height=None, \
-known=None, camera=None, facing='auto', person=None, threshold=0.3, \
-offline=True, **options)
+known=None, camera=None, facing='auto', person=None, threshold=0.3, **options)
 push_to_hub(weights_files, repo_id, *, private=True)
 track(source, name_or_file='w32-small', *, smooth=True, **options)
 train(recipe, data, out, *, overrides=(), resume=False, resume_with_changes=False)

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -16,6 +17,7 @@ from hrpose.data.formats.opensim import marker_names, mot
 from hrpose.poses import Poses
 from hrpose.predict import FORMATS, motion
 from hrpose.predict.record import Entry, Header, RecordWriter, write_files
+from hrpose.skeleton import Skeleton
 from hrpose.skeletons import COCO_17, SHIPPED
 from refusals import check_refusal, refused
 
@@ -100,7 +102,7 @@ def test_openpose_names_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize("units", ["px", "m"])
 def test_trc_has_a_file_for_each_person(tmp_path: Path, units: str) -> None:
     scale = 0.005
-    options = ["--meters-per-pixel", str(scale)] if units == "m" else []
+    options = ["--known", "0,0,0,200=1"] if units == "m" else []
     convert(record(tmp_path), "trc", *options)
     names = [f"walk_{units}_person{id}.trc" for id in (3, 7)]
     assert sorted(file.name for file in (tmp_path / "walk_trc").iterdir()) == names
@@ -258,9 +260,69 @@ def test_predict_refuses_images_before_the_work_begins(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_scale_is_for_trc(tmp_path: Path) -> None:
-    arguments = ["data", "convert", "results", str(record(tmp_path)), "--meters-per-pixel", "0.1"]
-    check_refusal(CliRunner().invoke(app, arguments), "option-conflict", "trc")
+@pytest.mark.parametrize(
+    ("options", "code", "mention"),
+    [
+        (["--height", "1.8"], "option-conflict", "trc"),
+        (
+            ["--save", "trc", "--height", "1.8", "--known", "0,0,0,1=1"],
+            "option-conflict",
+            "--known",
+        ),
+        (["--save", "trc", "--known", "0,0,0,0=1"], "option-invalid", "0,0,0,0=1"),
+        (["--save", "trc", "--known", "tall"], "option-invalid", "tall"),
+    ],
+)
+def test_a_scale_is_one_and_for_trc(
+    tmp_path: Path, options: list[str], code: str, mention: str
+) -> None:
+    arguments = ["data", "convert", "results", str(record(tmp_path)), *options]
+    check_refusal(CliRunner().invoke(app, arguments), code, mention)
+    assert not (tmp_path / "walk_trc").exists()
+
+
+def test_a_height_is_that_of_the_measures(tmp_path: Path) -> None:
+    """A segment of the largest person has the length that `hrpose measure` says."""
+    from hrpose.measurement import measure_recordings
+    from hrpose.measurement.recordings import read_results
+
+    path = record(tmp_path)
+    convert(path, "trc", "--height", "1.8")
+    measured = measure_recordings(read_results(path), only=["thigh_left"], height=1.8)
+    for series in measured.series:
+        lines = (tmp_path / "walk_trc" / f"walk_m_person{series.track.person}.trc").read_text()
+        rows = [line.split("\t") for line in lines.splitlines()]
+        hip, knee = (rows[3].index(name) for name in ("LHip", "LKnee"))
+        values = np.array([[float(cell) for cell in row[:53]] for row in rows[5:]])
+        found = np.hypot(*(values[:, hip : hip + 2] - values[:, knee : knee + 2]).T)
+        assert found[series.track.frames] == pytest.approx(series.values[:, 0], abs=1e-5)
+
+
+def test_mot_has_the_angles_of_the_measures(tmp_path: Path) -> None:
+    convert(record(tmp_path), "mot")
+    lines = (tmp_path / "walk_mot" / "walk_person7.mot").read_text().splitlines()
+    assert lines[:3] == ["walk_person7.mot", "version=1", "nRows=3"]
+    rows = [line.split("\t") for line in lines[lines.index("endheader") + 1 :]]
+    columns = dict(zip(rows[0], np.array(rows[1:], float).T, strict=True))
+    assert columns["time"] == pytest.approx([0, 0.08, 0.12])  # the frames that the person is in
+    assert "thigh_left" not in columns  # a length
+    at = {name: expected()[[0, 2, 3], 1, i, :2] for i, name in enumerate(COCO_17.keypoints)}
+    u, v = at["left_hip"] - at["left_knee"], at["left_ankle"] - at["left_knee"]
+    cosine = (u * v).sum(1) / np.linalg.norm(u, axis=1) / np.linalg.norm(v, axis=1)
+    assert columns["knee_left"] == pytest.approx(180 - np.degrees(np.arccos(cosine)), abs=1e-3)
+    assert np.isnan(columns["head"]).all()  # an ear is absent
+
+
+def test_mot_of_a_skeleton_without_angles_is_refused(tmp_path: Path) -> None:
+    two = Skeleton("stick", ("top", "bottom"), limbs=((0, 1),))
+    writer = RecordWriter(tmp_path / "stick.jsonl", replace(HEADER, skeleton=two))
+    points = np.ones((1, 2, 3), np.float32)
+    one = Poses(points, np.ones((1, 4), np.float32), points[:, 0, 0], two, np.array([1]))
+    writer.add(Entry.of("stick.mp4", 1, SIZE, one, frame=0, time=0.0))
+    writer.close()
+    arguments = ["data", "convert", "results", str(writer.path), "--save", "mot"]
+    check_refusal(CliRunner().invoke(app, arguments), "skeleton-incomplete", "stick")
+    assert not (tmp_path / "stick_mot").exists()
 
 
 def test_a_folder_is_replaced_whole_and_only_with_overwrite(tmp_path: Path) -> None:

@@ -317,7 +317,7 @@ def to_yolo(
 
 @describe(
     "hrpose data convert results out/clip.jsonl --save openpose,dlc",
-    "hrpose data convert results out/clip.jsonl --save trc --meters-per-pixel 0.0042",
+    "hrpose data convert results out/clip.jsonl --save trc,mot --height 1.75",
     "hrpose data convert results out/poses.jsonl --save parquet --overwrite",
     entries="number of images or frames",
     complete="false where the record was cut off",
@@ -333,11 +333,20 @@ def results(
             + "."
         ),
     ] = "coco",
-    meters_per_pixel: Annotated[
+    height: Annotated[
         float | None,
         typer.Option(
-            min=1e-9,
-            help="The size of a pixel where the person is: trc is written in meters, y up.",
+            min=0.1,
+            max=3,
+            metavar="METERS",
+            help="How tall the person is, the largest one: trc is written in meters, y up.",
+        ),
+    ] = None,
+    known: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POINTS=METERS",
+            help="The same by two points in pixels and their distance, as 100,400,500,400=2.5.",
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -346,8 +355,11 @@ def results(
     from hrpose.predict.record import Record, write_files
 
     kinds = chosen("--save", save, FORMATS)
-    if meters_per_pixel is not None and "trc" not in kinds:
-        raise conflict("--meters-per-pixel: is for trc; leave it out, or add trc to --save")
+    scales = [f"--{name}" for name, value in (("height", height), ("known", known)) if value]
+    if scales and "trc" not in kinds:
+        raise conflict(f"{scales[0]}: is for trc; leave it out, or add trc to --save")
+    if len(scales) > 1:
+        raise conflict("--height and --known: both give the scale; leave out one of them")
     read = Record(record)
     clip = read.header.kind == "clip"
     check_formats(kinds, clip=clip, where=f"{record}: --save")
@@ -361,7 +373,7 @@ def results(
             raise UserError(
                 f"{path}: is there already; --overwrite replaces it", code="overwrite-refused"
             )
-    write_files(record, paths, meters_per_pixel=meters_per_pixel)
+    write_files(record, paths, height=height, known=known)
     count = sum(1 for _ in read)
     conclude(entries=count, complete=read.end is not None, files=list(paths.values()))
     cut = "; it was cut off" if read.end is None else ""

@@ -20,13 +20,14 @@ from hrpose.cli.console import (
     warn,
 )
 from hrpose.cli.options import (
-    CLIPS,
     RESULTS,
     THRESHOLD,
     BatchSize,
+    BoxThreshold,
     Detector,
     Device,
     FlipTest,
+    MinScore,
     Out,
     Overwrite,
     Precision,
@@ -209,7 +210,7 @@ def measure(
         Path | None,
         typer.Option(
             metavar="IMAGE",
-            help="With --calibrate: the board on the ground, for measures with `plane: ground`.",
+            help="With --calibrate: the board on the ground, for measures with `on: ground`.",
             rich_help_panel=METERS,
         ),
     ] = None,
@@ -220,14 +221,9 @@ def measure(
     device: Device = "auto",
     precision: Precision = "auto",
     detector: Detector = "auto",
+    box_threshold: BoxThreshold = None,
+    min_score: MinScore = None,
     threshold: Threshold = THRESHOLD,
-    offline: Annotated[
-        bool,
-        typer.Option(
-            help="Repair and smooth the poses of clips over time, as `predict --offline` does.",
-            rich_help_panel=CLIPS,
-        ),
-    ] = True,
     out: Out = Path("out"),
     save: Annotated[
         str,
@@ -246,7 +242,7 @@ def measure(
     pixels. All measures are those of the image's plane: they hold for movements seen from the side
     at right angles, and not for those toward the camera.
     """
-    from hrpose.api import load_measuring
+    from hrpose.api import load
     from hrpose.cli.predict import download_missing
 
     try:
@@ -258,7 +254,7 @@ def measure(
         raise missing("measure", error, "hrpose[measure]") from error
 
     if print_definitions:
-        say(*PERSON.read_text(encoding="utf-8").splitlines())
+        say(PERSON.read_text(encoding="utf-8").rstrip())
         return
     if print_board is not None:
         write_board(print_board)
@@ -276,12 +272,13 @@ def measure(
     for option in ("square", "plane", "ground"):
         if given(context, option):
             raise conflict(f"--{option}: needs --calibrate; add it")
-    if height is not None and known is not None:
+    if sum(each is not None for each in (height, known)) > 1:
         raise conflict("--height and --known: both give the scale; leave out one of them")
     if prominence is not None and repetitions is None:
         raise conflict("--prominence: needs --repetitions; add it")
     names = [name.strip() for name in (only or "").split(",") if name.strip()]
-    files = {kind: out / KINDS[kind] for kind in sorted(chosen("--save", save, KINDS))}
+    kinds = chosen("--save", save, KINDS)
+    files = {kind: out / name for kind, name in KINDS.items() if kind in kinds}
     if repetitions is not None:
         files["repetitions"] = out / REPETITIONS
     scale = None if known is None else Scale.of_points(known)
@@ -293,13 +290,15 @@ def measure(
         "batch_size": batch_size,
         "precision": precision,
         "detector": detector,
+        "box_threshold": box_threshold,
+        "min_score": min_score,
     }
 
     def estimator(inputs: "Inputs") -> "PoseEstimator":
         if inputs.skipped:
             warn(f"skipped: {inputs.skipped_line}")
         download_missing(yes, weights, detector)
-        return load_measuring(weights, device=device, **how)
+        return load(weights, device=device, covariance=True, **how)
 
     with stop_signal() as signal, progress("images") as show:
         recordings, failures = recordings_of(
@@ -307,7 +306,6 @@ def measure(
             estimator,
             skeleton=skeleton,
             recursive=recursive,
-            offline=offline,
             progress=show,
             stopped=lambda: signal() is not None,
         )

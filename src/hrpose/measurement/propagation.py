@@ -22,9 +22,9 @@ Floats = NDArray[np.float64]
 # 95 % of a normal distribution are within so many standard deviations.
 Z95 = 1.959964
 # A segment is too short to trust where it is shorter than so many of its standard deviations in its
-# worst direction: below, the intervals of angles hold fewer than 93 % of the truths
+# worst direction: below, the intervals of angles hold fewer truths than they say
 # (tests/measurement/test_propagation.py measures it).
-TOO_SHORT = 4.0
+TOO_SHORT = 5.0
 # Or shorter than so many pixels, with or without a covariance: a keypoint is not found more
 # precisely than to about a pixel.
 MIN_PIXELS = 8.0

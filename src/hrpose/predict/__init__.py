@@ -46,7 +46,11 @@ FORMATS: Mapping[str, Format] = {
     ),
     "trc": Format(
         "_trc/", "motion:write_trc", "keypoints of each person for OpenSim and Sports2D, .trc, "
-        "in pixels", clips=True, options=("meters_per_pixel",),
+        "in pixels", clips=True, options=("height", "known"),
+    ),
+    "mot": Format(
+        "_mot/", "motion:write_mot", "angles of each person for OpenSim, .mot, in degrees",
+        clips=True, package="hrpose.measurement", extra="hrpose[measure]",
     ),
     "dlc": Format(
         "DLC_hrpose.h5", "motion:write_dlc", "DeepLabCut, .h5 (needs h5py)", clips=True,

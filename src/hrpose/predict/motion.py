@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.data.formats import deeplabcut, nwb, opensim, sleap
-from hrpose.errors import UserError
+from hrpose.errors import UserError, missing
 from hrpose.io import fitted
 from hrpose.predict.record import Record
 from hrpose.skeleton import Skeleton
@@ -140,18 +140,20 @@ def write_openpose(record: Record, folder: Path) -> None:
         (folder / f"{name}_keypoints.json").write_text(text, "utf-8")
 
 
-def write_trc(record: Record, folder: Path, meters_per_pixel: float | None = None) -> None:
+def write_trc(
+    record: Record, folder: Path, height: float | None = None, known: str | None = None
+) -> None:
     """A file for each person, STEM_px_person1.trc, or STEM_m_person1.trc with a scale.
 
     In pixels y points down, as in the image, which Sports2D expects; in meters it points up, as in
-    OpenSim, from the lower left corner of the image. Z is 0.
+    OpenSim, from the lower left corner of the image. Z is 0. The scale is `hrpose.measurement`'s:
+    `height` in meters of the largest person, or `known` points and their distance.
     """
     motion, stem = Motion.of(record), fitted(record.path.stem, _LONGEST_STEM)
-    points = motion.present.astype(np.float64)
-    units = "px"
-    if meters_per_pixel is not None:
-        bottom = motion.size_wh[1] - 0.5
-        points = np.stack([points[..., 0] + 0.5, bottom - points[..., 1]], -1) * meters_per_pixel
+    points, units = motion.present.astype(np.float64), "px"
+    if (height is not None or known is not None) and len(motion.ids):
+        bottom, scale = motion.size_wh[1] - 0.5, _scale(motion, str(record.path), height, known)
+        points = np.stack([points[..., 0] + 0.5, bottom - points[..., 1]], -1) * scale
         units = "m"
     for person, name in enumerate(motion.individuals):
         path = folder / f"{stem}_{units}_{name}.trc"
@@ -163,6 +165,48 @@ def write_trc(record: Record, folder: Path, meters_per_pixel: float | None = Non
             motion.rate,
             units,
         )
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(lines)
+
+
+def _scale(motion: Motion, where: str, height: float | None, known: str | None) -> float:
+    """Meters of a pixel, as `hrpose measure` has it."""
+    try:
+        from hrpose.measurement.scale import Scale
+    except ModuleNotFoundError as error:
+        raise missing("trc in meters", error, "hrpose[measure]") from error
+    if height is None:
+        return Scale.of_points(known or "").meters_per_pixel
+    sizes = np.nansum(np.ptp(motion.keypoints[..., 1], axis=2), axis=0)
+    largest = motion.present[:, int(sizes.argmax())].astype(np.float64)
+    return Scale.of_height(height, largest, motion.skeleton, where).meters_per_pixel
+
+
+def write_mot(record: Record, folder: Path) -> None:
+    """A file for each person, STEM_person1.mot: the angles and tilts of `hrpose measure`.
+
+    In the frames in which the person is. Raises UserError for a record of images, and for a
+    skeleton without angles.
+    """
+    from hrpose.measurement import measure_recordings
+    from hrpose.measurement.definitions import default_measures
+    from hrpose.measurement.recordings import read_results
+
+    motion, stem = Motion.of(record), fitted(record.path.stem, _LONGEST_STEM)
+    angles = [each.name for each in default_measures(motion.skeleton) if each.is_angle]
+    if not angles:
+        raise UserError(
+            f"{record.path}: mot expected a skeleton with angles, found '{motion.skeleton.name}', "
+            "in which no limbs meet; add limbs to it",
+            code="skeleton-incomplete",
+        )
+    names = dict(zip(motion.ids.tolist(), motion.individuals, strict=True))
+    measured = measure_recordings(
+        read_results(record.path), only=angles, threshold=record.header.threshold
+    )
+    for series in measured.series:
+        path = folder / f"{stem}_{names[series.track.person]}.mot"
+        lines = opensim.mot(path.name, series.names, series.track.times, series.values)
         with path.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(lines)
 

@@ -69,6 +69,19 @@ def test_several_animals_of_deeplabcut(tmp_path: Path, name: str) -> None:
     assert "left out: points of 'single', which belong to no animal (2)" in output
 
 
+def test_keypoints_of_deeplabcut_are_in_the_order_of_its_columns(tmp_path: Path) -> None:
+    """Also where the first image lacks some, and those that no image has."""
+    source = tmp_path / "in" / "CollectedData_me.csv"
+    source.parent.mkdir()
+    source.write_text(
+        "scorer,me,me,me,me,me,me\nbodyparts,nose,nose,tail,tail,paw,paw\ncoords,x,y,x,y,x,y\n"
+        "a.jpg,,,30,40,,\nb.jpg,10,20,,,,\n"
+    )
+    exports.images(source.parent)
+    found, _ = converted("deeplabcut", source)
+    assert found["annotations"]["categories"][0]["keypoints"] == ["nose", "tail", "paw"]
+
+
 def test_the_folder_of_a_deeplabcut_project(tmp_path: Path) -> None:
     """Both forms of one labeling are read once; the names of Windows are read."""
     folder = exports.images(tmp_path / "in" / "labeled-data" / "clip").parent

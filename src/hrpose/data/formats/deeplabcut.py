@@ -41,6 +41,7 @@ from hrpose.data.formats.pose_set import (
     pose_set,
     read_text,
     repeated_keypoint,
+    skeleton_of,
 )
 from hrpose.data.images import ImageFiles, images_beside
 from hrpose.errors import UserError, missing
@@ -71,11 +72,13 @@ def read(source: Path, options: ReadOptions) -> PoseSet:
             raise invalid(str(source), "files CollectedData_*.csv or .h5 below", None)
     lost = Counter[str]()
     labeled: list[LabeledImage] = []
+    bodyparts: dict[str, None] = {}
     for path in files:
-        labeled += _images(path, options.category, lost)
+        labeled += _images(path, bodyparts, lost)
     category = options.category or "animal"
+    skeleton = skeleton_of(tuple(bodyparts), category) if bodyparts else None
     files_of = options.images or _project(source, [image.name for image in labeled])
-    return pose_set(source, labeled, options, files_of, category=category, notes=left_out(lost))
+    return pose_set(source, labeled, options, files_of, skeleton, category, left_out(lost))
 
 
 def _project(source: Path, names: list[str]) -> ImageFiles:
@@ -87,7 +90,8 @@ def _project(source: Path, names: list[str]) -> ImageFiles:
     return next((place for place in places if names and names[0] in place), places[0])
 
 
-def _images(path: Path, category: str | None, lost: Counter[str]) -> Iterator[LabeledImage]:
+def _images(path: Path, bodyparts: dict[str, None], lost: Counter[str]) -> Iterator[LabeledImage]:
+    """The labeled images of a file, whose keypoints are added to `bodyparts` in their order."""
     is_hdf5 = path.suffix.lower() in (".h5", ".hdf5")
     table = _of_hdf5(read_hdf5(path)) if is_hdf5 else _of_csv(path)
     animals = {individual for individual, _, _ in table.columns} - {_SINGLE}
@@ -98,6 +102,8 @@ def _images(path: Path, category: str | None, lost: Counter[str]) -> Iterator[La
                 f"{path}: {column[0] or 'bodyparts'}", column[1], "use the labels of one scorer"
             )
         seen.add(column)
+        if column[0] != _SINGLE or not animals:
+            bodyparts[column[1]] = None
     for where, name, values in table.rows:
         persons: dict[str, dict[str, Keypoint]] = {}
         points: dict[tuple[str, str], dict[str, float]] = {}

@@ -7,7 +7,8 @@
                       X1       Y1     Z1    X2 ...
     0       0.000000  312.5    88.25  0.0   ...
 
-Values are separated by tabs. A missing marker is three empty cells. Times are in seconds.
+Values are separated by tabs, times are in seconds. A missing value is nan: of rows that end with
+empty cells OpenSim 4.6 says that columns are missing.
 """
 
 import re
@@ -63,7 +64,7 @@ def trc(
         zip(times.tolist(), points.tolist(), missing, strict=True)
     ):
         cells = (
-            "\t\t" if none else f"{x:.{digits}f}\t{y:.{digits}f}\t0.0"
+            "nan\tnan\tnan" if none else f"{x:.{digits}f}\t{y:.{digits}f}\t0.0"
             for (x, y), none in zip(row, absent, strict=True)
         )
         yield "\t".join([str(frame), f"{time:.6f}", *cells]) + "\n"
