@@ -9,7 +9,6 @@ gets SIGTERM, under load. Every good image has a distinct answer, computed befor
 
 import collections
 import contextlib
-import http.client
 import json
 import multiprocessing
 import signal
@@ -24,7 +23,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from benchmarks.serve_load import BAD_EVERY, Bad, Good, make_bad, make_good
+from benchmarks.serve_load import BAD_EVERY, Client, Request, make_bad, make_good
 from benchmarks.serving import begin, memory_row, options, quantiles, report, resident
 
 IMAGES = 24
@@ -69,43 +68,36 @@ class Seen:
     seconds: list[float] = field(default_factory=list)
 
 
-def ask(url: str, goods: list[Good], bads: list[Bad], seed: int, until: float) -> Seen:
+def ask(url: str, goods: list[Request], bads: list[Request], seed: int, until: float) -> Seen:
     """Send requests until the time is up, or the server accepts no more."""
-    rng, seen = np.random.default_rng(seed), Seen()
-    place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=60)
+    rng, seen, client = np.random.default_rng(seed), Seen(), Client(url)
     while time.time() < until:
-        request: Good | Bad = goods[int(rng.integers(len(goods)))]
+        request = goods[int(rng.integers(len(goods)))]
         if rng.integers(BAD_EVERY) == 0:
             request = bads[int(rng.integers(len(bads)))]
-        kind = request.content_type if isinstance(request, Bad) else "image/jpeg"
         start = time.perf_counter()
         try:
-            if connection.sock is None:
-                connection.connect()
+            status, body = client(request.sent)
+            answer = json.loads(body)
         except ConnectionRefusedError:
             seen.lost += time.time() < until - LAST_SECONDS
             break
-        try:
-            connection.request("POST", request.path, request.body, {"Content-Type": kind})
-            response = connection.getresponse()
-            answer = json.loads(response.read())
-        except (OSError, http.client.HTTPException, ValueError):
+        except (OSError, ValueError):
             seen.lost += 1
-            connection.close()
+            client.close()
             continue
-        if isinstance(request, Bad):
-            seen.bad[response.status] += 1
+        if request.keypoints is None:
+            seen.bad[status] += 1
         else:
-            seen.good[response.status] += 1
-            if response.status == 200:
+            seen.good[status] += 1
+            if status == 200:
                 seen.seconds.append(time.perf_counter() - start)
                 seen.wrong += not request.answered_by(answer)
-        if response.status != 200:
+        if status != 200:
             seen.unreasoned += not answer.get("reason")
-        if response.status == 503:
+        if status == 503:
             time.sleep(0.05)
-    connection.close()
+    client.close()
     return seen
 
 
@@ -162,7 +154,7 @@ def disturb(url: str, image: bytes, seed: int, until: float) -> int:
 
 
 def several(
-    url: str, goods: list[Good], bads: list[Bad], seeds: list[int], until: float
+    url: str, goods: list[Request], bads: list[Request], seeds: list[int], until: float
 ) -> list[Seen]:
     """Several clients and a misbehaving one, each in a thread of this process."""
     found: list[Seen] = []
@@ -182,7 +174,7 @@ def main() -> int:
     """Run, print and write the measurements; 1 if something failed."""
     given = options(__doc__, 600, "SOAK.md")
 
-    goods, _ = make_good(given.weights, IMAGES)
+    goods, _ = make_good(given.weights, "auto", IMAGES)
     bads = make_bad(goods[0].body)
     server, url = begin(FAULTS, given.weights, "--workers", "2", quiet=True)
     memory: list[float] = []

@@ -17,11 +17,12 @@ Measurements = dict[str, str]
 def options(doc: str | None, seconds: float, out: str, several: bool = False) -> argparse.Namespace:
     """`--weights`, `--seconds`, `--clients` and `--out`, by default the file `out` in this folder.
 
-    With `several`, the weights are a list.
+    With `several`, the weights are a list, and `--device` too.
     """
     parser = argparse.ArgumentParser(description=doc)
     if several:
-        parser.add_argument("--weights", nargs="+", default=["w16-small"])
+        parser.add_argument("--weights", nargs="+", default=["w32-small", "w16-small"])
+        parser.add_argument("--device", nargs="+", default=["auto"])
     else:
         parser.add_argument("--weights", default="w16-small")
     parser.add_argument("--seconds", type=float, default=seconds)

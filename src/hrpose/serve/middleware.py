@@ -15,7 +15,6 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -239,7 +238,7 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-HEADERS = {
+_HEADERS = {
     # Only files of this server run or load; images may also be made by the page itself.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -252,7 +251,11 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
+    # Where the answer says nothing else.
+    "cache-control": "no-store",
 }
+# As ASGI has them.
+HEADERS = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
 
 # Answered even when the server is full.
 ALWAYS = ("/healthz", "/readyz")
@@ -284,10 +287,9 @@ class Middleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                headers.setdefault("cache-control", "no-store")
+                headers = message["headers"]
+                present = {name for name, _ in headers}
+                headers += [header for header in HEADERS if header[0] not in present]
             await send(message)
 
         self._in_progress += 1

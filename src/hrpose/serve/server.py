@@ -4,6 +4,7 @@ A request whose head is broken never reaches the application, so it is answered 
 """
 
 import asyncio
+import gc
 import json
 import logging
 import signal
@@ -188,8 +189,10 @@ def serve(
     )
     with batcher, Service(batcher, detector, limits) as service:
         metrics.engine.labels(service.engine).set(1)
+        app = create_app(service, metrics, token, access)
+        gc.freeze()  # what is made so far stays: no use to look for garbage in it again and again
         ready()
-        run(create_app(service, metrics, token, access), listener)
+        run(app, listener)
 
 
 def listen(host: str, port: int) -> socket.socket:
