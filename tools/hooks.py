@@ -24,6 +24,7 @@ ADOPTED = {
     "benchmarks/RESULTS.md": "benchmarks.md",
     "benchmarks/TRACKING.md": "benchmarks-tracking.md",
     "benchmarks/SERVER.md": "benchmarks-server.md",
+    "benchmarks/SITE.md": "benchmarks-site.md",
     "examples/README.md": "examples.md",
 }
 

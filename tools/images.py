@@ -145,6 +145,45 @@ def label() -> None:
                 server.end(signal.SIGTERM)
 
 
+def site() -> None:
+    """The page of `hrpose site`: on a desktop in light colors, beside a phone in dark ones."""
+    with tempfile.TemporaryDirectory() as folder, _browser() as browser:
+        _run("site", f"{folder}/demo")
+        command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
+        host = subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        try:
+            port = str(host.stdout and host.stdout.readline()).partition(" port ")[2].split()[0]
+            views = (("walking", "light", 1180), ("two-people", "dark", 390))
+            parts = []
+            for name, scheme, width in views:
+                size = {"width": width, "height": 800}
+                context = browser.new_context(viewport=size, color_scheme=scheme)
+                page = context.new_page()
+                page.goto(f"http://127.0.0.1:{port}/demo/")
+                page.wait_for_selector(
+                    "#keypoint option:nth-child(3)", state="attached", timeout=240_000
+                )
+                page.set_input_files("#file", PEOPLE / f"{name}.jpg")
+                page.wait_for_selector("#strip .count", timeout=120_000)
+                page.wait_for_selector("#stage[aria-busy=false]")
+                if scheme == "light":  # the heatmap of the left knee
+                    page.select_option("#keypoint", "13")
+                page.wait_for_timeout(500)
+                page.wait_for_selector("#stage[aria-busy=false]", timeout=120_000)
+                page.wait_for_timeout(500)
+                parts.append(Image.open(io.BytesIO(page.screenshot())))
+                context.close()
+        finally:
+            host.terminate()
+            host.wait()
+        both = Image.new("RGB", (sum(part.width for part in parts) + 20, 800), "white")
+        both.paste(parts[0], (0, 0))
+        both.paste(parts[1], (parts[0].width + 20, 0))
+        _write("site.jpg", both, "JPEG", quality=85, optimize=True)
+
+
 ALL = {
     "demo": demo,
     "failures": failures,
@@ -152,6 +191,7 @@ ALL = {
     "explain": explain,
     "server": server,
     "label": label,
+    "site": site,
     "how": how.main,
 }
 

@@ -1,4 +1,4 @@
-"""`hrpose batch`, `serve` and `explain`: archives, poses over HTTP, and how one was estimated."""
+"""`hrpose batch`, `serve`, `site` and `explain`: archives, servers, and pages."""
 
 import os
 import time
@@ -21,6 +21,7 @@ from hrpose.cli.options import (
     FlipTest,
     MinScore,
     Out,
+    Overwrite,
     Precision,
     Refine,
     Threshold,
@@ -400,3 +401,48 @@ def explain(
     conclude(files=written)
     for file in written:
         say(f"wrote {file}")
+
+
+@describe(
+    "hrpose site demo && python -m http.server --directory demo",
+    "hrpose site demo --weights w16-small --runtime node_modules/onnxruntime-web",
+    folder="the folder that was written",
+    bytes="the size of its files",
+)
+def site(
+    out: Annotated[Path, typer.Argument(help="Folder for the page; new or empty.")],
+    weights: Annotated[
+        str, typer.Option(help="w32-small, w16-small (faster), or a pose model of hrpose as .onnx.")
+    ] = "w32-small",
+    detector: Annotated[
+        str,
+        typer.Option(
+            help="builtin, a person detector of hrpose as .onnx, or none: each image is one person."
+        ),
+    ] = "builtin",
+    webgpu: Annotated[
+        bool,
+        typer.Option(
+            "--webgpu/--no-webgpu", help="Also run on graphics cards; 7 MB more in the folder."
+        ),
+    ] = True,
+    runtime: Annotated[
+        Path | None,
+        typer.Option(
+            help="The npm package onnxruntime-web: its folder, node_modules with it, or its .tgz; "
+            "by default npm fetches it, once."
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a page that estimates poses in the browser: for any static host, without a server.
+
+    Images never leave the device of whoever opens it. Once loaded, it works without a network.
+    """
+    from hrpose import weights as registry
+    from hrpose.site.build import detector_of, write_site
+
+    file = registry.find(weights)
+    size = write_site(out, file, detector_of(detector), runtime, webgpu=webgpu, overwrite=overwrite)
+    conclude(folder=out, bytes=size)
+    say(f"wrote {out} ({size / 1e6:.1f} MB); any static host serves it")

@@ -31,7 +31,7 @@ from hrpose.serve.schemas import (
     PosesAnswer,
     Problem,
 )
-from hrpose.viz import keypoint_colors, limb_colors
+from hrpose.site.build import about
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Of a form, its field names and texts; a hundred boxes take about 10,000 bytes.
@@ -180,25 +180,9 @@ def guard(token: str) -> Any:
 
 def _models(service: Service) -> ModelsAnswer:
     metadata, limits = service.metadata, service.limits
-    model = ModelInfo(
-        name=metadata.title,
-        network=metadata.network,
-        input_width=metadata.input_wh[0],
-        input_height=metadata.input_wh[1],
-        keypoints=list(metadata.skeleton.keypoints),
-        limbs=list(metadata.skeleton.limbs),
-        flip_pairs=list(metadata.skeleton.flip_pairs),
-        keypoint_colors=keypoint_colors(metadata.skeleton),
-        limb_colors=limb_colors(metadata.skeleton),
-        codec=metadata.codec.name,
-        training_data=metadata.training_data,
-        license=metadata.license,
-        scores=dict(metadata.scores),
-        engine=service.engine,
-    )
     return ModelsAnswer(
         version=__version__,
-        models=[model],
+        models=[ModelInfo(**about(metadata), engine=service.engine)],
         detector=service.detector.name,
         limits=LimitsInfo(
             max_bytes=limits.max_bytes, max_pixels=limits.max_pixels, max_boxes=limits.max_boxes

@@ -1,6 +1,6 @@
 // Images from the camera, one after another.
 
-import { Refused } from "./server.js";
+import { Refused } from "./refused.js";
 
 const LONGEST = 960; // pixels of the longer side: more would only be slower
 

@@ -1,6 +1,6 @@
 // Frames of a clip as images, at times spread evenly over it; the browser decodes them.
 
-import { Refused } from "./server.js";
+import { Refused } from "./refused.js";
 
 const FRAMES = 12;
 const LEAST_SECONDS = 0.2; // between two frames

@@ -4,7 +4,7 @@ import { make } from "./dom.js";
 import { inLanguage, t } from "./language.js";
 import { fetchFile, fetchJson } from "./server.js";
 
-const FOLDER = "/page/examples/";
+const FOLDER = new URL("examples/", import.meta.url).href;
 let examples = [];
 
 /** Fetch the list, once. */

@@ -1,4 +1,4 @@
-// A person's heatmaps: one gray PNG of all keypoints, which is colored for one or for all of them.
+// A person's heatmaps: one gray image of all keypoints, which is colored for one or for all of them.
 
 /** Read the heatmaps of every person of an answer. */
 export async function readHeatmaps(persons) {
@@ -6,13 +6,8 @@ export async function readHeatmaps(persons) {
 }
 
 async function readOne({ heatmaps, keypoints }) {
-  const bytes = Uint8Array.from(atob(heatmaps.png), (c) => c.charCodeAt(0));
-  const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
   const { width, height } = heatmaps;
-  const context = new OffscreenCanvas(width, height * keypoints.length).getContext("2d");
-  context.drawImage(bitmap, 0, 0);
-  bitmap.close();
-  const gray = context.getImageData(0, 0, width, height * keypoints.length).data;
+  const gray = heatmaps.gray ?? await decode(heatmaps.png, width, height * keypoints.length);
   const layers = new Map();
   return {
     toImage: heatmaps.to_image,
@@ -25,6 +20,16 @@ async function readOne({ heatmaps, keypoints }) {
       return layers.get(keypoint);
     },
   };
+}
+
+/** The gray bytes of a PNG in base64. */
+async function decode(png, width, height) {
+  const bytes = Uint8Array.from(atob(png), (c) => c.charCodeAt(0));
+  const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
+  const context = new OffscreenCanvas(width, height).getContext("2d");
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  return context.getImageData(0, 0, width, height).data.filter((_, index) => index % 4 === 0);
 }
 
 // [heat, red, green, blue]: over any image they stand out, and grow brighter.
@@ -44,7 +49,7 @@ function color(gray, width, height, indices) {
   const image = context.createImageData(width, height);
   for (let pixel = 0; pixel < width * height; pixel += 1) {
     let value = 0;
-    for (const index of indices) value = Math.max(value, gray[(index * width * height + pixel) * 4]);
+    for (const index of indices) value = Math.max(value, gray[index * width * height + pixel]);
     const heat = value / 255;
     image.data.set([...colorOf(heat), Math.round(255 * Math.min(1, Math.max(0, 1.8 * heat - 0.15)))], pixel * 4);
   }

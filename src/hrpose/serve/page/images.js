@@ -1,10 +1,11 @@
 // A file as an image, in the size that is sent to the server: a large one is shrunk before the
 // upload, and the answer enlarged to the original's pixels.
 
-import { Refused } from "./server.js";
+import { Refused } from "./refused.js";
 
 const LONGEST = 2560; // pixels of the longer side of what is sent
 const LARGE = 8_000_000; // bytes: above, a file is encoded again
+const MOST_PIXELS = 100_000_000; // as hrpose reads at most
 
 /** What is sent for a bitmap: `upload` of `sent` [w, h], of an original of `size` [w, h] pixels. */
 export async function prepare(file, bitmap) {
@@ -21,12 +22,30 @@ export async function prepare(file, bitmap) {
   return { upload: await canvas.convertToBlob({ type: "image/jpeg", quality: 0.92 }), size, sent };
 }
 
-/** The file's bitmap, upright. Throws Refused where the browser cannot read it. */
+/** The file's bitmap, upright. Throws Refused where the browser cannot read it, or it is too large. */
 export async function decode(file) {
+  if (await pixelsOf(file) > MOST_PIXELS) throw new Refused("image-too-large");
   try {
     return await createImageBitmap(file);
   } catch {
     throw new Refused("unreadable");
+  }
+}
+
+/** The number of pixels that a file's header states, before they are decoded; 0 if it cannot be read. */
+async function pixelsOf(file) {
+  const image = new Image();
+  image.src = URL.createObjectURL(file);
+  try {
+    await new Promise((done, fail) => {
+      image.onload = done;
+      image.onerror = fail;
+    });
+    return image.naturalWidth * image.naturalHeight;
+  } catch {
+    return 0;
+  } finally {
+    URL.revokeObjectURL(image.src);
   }
 }
 

@@ -35,7 +35,7 @@ export function setLanguage(chosen, { store = false } = {}) {
   }
 }
 
-/** Add the texts of another page: {en, zh}, each by its keys. */
+/** Add the texts of another page, or replace some: {en, zh}, each by its keys. */
 export function addWords(words) {
   for (const [name, texts] of Object.entries(words)) Object.assign(WORDS[name], texts);
 }

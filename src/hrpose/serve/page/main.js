@@ -8,8 +8,9 @@ import { Item } from "./item.js";
 import { detectorName, firstLanguage, setLanguage, t } from "./language.js";
 import { Notice } from "./notice.js";
 import { listenToPanel, offerHeatmaps, options, threshold } from "./panel.js";
+import { Refused } from "./refused.js";
 import { saveJson, savePng } from "./save.js";
-import { Refused, fetchModels, useToken } from "./server.js";
+import { fetchModels, useToken } from "./server.js";
 import { Stage } from "./stage.js";
 import { showStrip } from "./strip.js";
 
@@ -44,7 +45,8 @@ const state = {
 
 /** Fetch the model and the detector: drawing needs the skeleton. */
 async function loadModel() {
-  state.about = await fetchModels();
+  state.about = await fetchModels((part) =>
+    showReading(part < 1 ? t("loading", { percent: Math.floor(100 * part) }) : ""));
   [stage.model] = state.about.models;
   notice.drop("server");
   updateWords();
@@ -237,6 +239,9 @@ function updateWords() {
   if (state.about) {
     const { models: [model], detector } = state.about;
     $("model").textContent = `${model.name} · ${detectorName(detector)}`;
+    for (const element of document.querySelectorAll(".engine")) {
+      element.textContent = t("runsOn", { engine: model.engine });
+    }
     showCard($("card-title"), $("card-list"), state.about);
     offerHeatmaps(model.keypoints);
   }

@@ -3,7 +3,7 @@
 
 import { make } from "./dom.js";
 import { hasText, t } from "./language.js";
-import { Refused } from "./server.js";
+import { Refused } from "./refused.js";
 
 export class Notice {
   #problems = new Map(); // {name, error} by what they are about

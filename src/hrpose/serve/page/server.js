@@ -1,16 +1,7 @@
-// Requests to the server of this page.
+// Requests to the server of this page. The page that `hrpose site` writes has another module in this
+// one's place, with the same functions, which answers in the browser.
 
-/** A refusal: `code`, or `cause` if there is one, chooses the text shown; `message` is the reason. */
-export class Refused extends Error {
-  constructor(code, reason = "", { cause = null, status = 0, retryAfter = 0, answer = {} } = {}) {
-    super(reason);
-    this.code = code;
-    this.causeCode = cause;
-    this.status = status;
-    this.retryAfter = retryAfter;
-    this.answer = answer; // all that the server said
-  }
-}
+import { Refused } from "./refused.js";
 
 // Kept for as long as the page is open, and nowhere else.
 let token = "";
