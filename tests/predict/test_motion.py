@@ -325,6 +325,26 @@ def test_mot_of_a_skeleton_without_angles_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "stick_mot").exists()
 
 
+@pytest.mark.parametrize("suffix", [".json", ".csv"])
+def test_results_lead_to_their_record(tmp_path: Path, suffix: str) -> None:
+    path = record(tmp_path)
+    convert(path, "coco,csv")
+    convert(path.with_suffix(suffix), "dlc-csv")
+    assert (tmp_path / "walkDLC_hrpose.csv").exists()
+    path.unlink()
+    arguments = ["data", "convert", "results", str(path.with_suffix(suffix)), "--save", "dlc-csv"]
+    check_refusal(
+        CliRunner().invoke(app, arguments), "record-missing", f"walk{suffix}", "walk.jsonl"
+    )
+
+
+def test_a_file_of_another_tool_is_no_record(tmp_path: Path) -> None:
+    other = tmp_path / "walk.jsonl"
+    other.write_text('{"version": 1.3, "people": []}\n')
+    arguments = ["data", "convert", "results", str(other), "--save", "trc"]
+    check_refusal(CliRunner().invoke(app, arguments), "record-invalid", str(other), "line 1")
+
+
 def test_a_folder_is_replaced_whole_and_only_with_overwrite(tmp_path: Path) -> None:
     path = record(tmp_path)
     convert(path, "openpose")

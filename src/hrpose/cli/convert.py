@@ -324,7 +324,13 @@ def to_yolo(
     files="the files and folders written",
 )
 def results(
-    record: Annotated[Path, typer.Argument(help="A record that `hrpose predict` wrote, .jsonl.")],
+    record: Annotated[
+        Path,
+        typer.Argument(
+            help="A record that `hrpose predict` wrote, .jsonl, or a file of results beside it "
+            "(.json, .csv, .parquet)."
+        ),
+    ],
     save: Annotated[
         str,
         typer.Option(
@@ -360,7 +366,10 @@ def results(
         raise conflict(f"{scales[0]}: is for trc; leave it out, or add trc to --save")
     if len(scales) > 1:
         raise conflict("--height and --known: both give the scale; leave out one of them")
+    given, record = record, _record_beside(record)
     read = Record(record)
+    if record != given:
+        say(f"{given}: made from {record}")
     clip = read.header.kind == "clip"
     check_formats(kinds, clip=clip, where=f"{record}: --save")
     paths = {
@@ -379,6 +388,23 @@ def results(
     cut = "; it was cut off" if read.end is None else ""
     unit = "frame" if clip else "image"
     say(f"{record}: {counted(count, unit)}{cut} -> {', '.join(map(str, paths.values()))}")
+
+
+def _record_beside(path: Path) -> Path:
+    """The record itself, or that from which a file of results was made.
+
+    Raises UserError where there is none.
+    """
+    if path.suffix.lower() not in (".json", ".csv", ".parquet"):
+        return path
+    record = path.with_suffix(".jsonl")
+    if not record.is_file():
+        raise UserError(
+            f"{path}: expected the record {record.name} beside it, from which results are made, "
+            "found none; predict again",
+            code="record-missing",
+        )
+    return record
 
 
 _FROM, _TO = "From other formats", "To other formats"
