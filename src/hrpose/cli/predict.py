@@ -3,7 +3,9 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -159,6 +161,8 @@ def predict(
         "device": device,
         "precision": precision,
     }
+    if inputs.clips:  # imported while the networks are opened; what is missing is said later
+        ThreadPoolExecutor(1).submit(import_module, "hrpose.video")
     found_by = "full-image" if boxes is not None else detector
     how["covariance"] = covariance or bool(marks & {"ellipses", "present"})
     estimator = load(

@@ -154,7 +154,8 @@ class Decoder:
         """(h, w, 3) RGB of the first frame's size, rotated by the clip's metadata."""
         self._size = self._size or (decoded.width, decoded.height)
         width, height = self._size
-        pixels: NDArray[Any] = self._to_rgb.reformat(decoded, width, height, "rgb24").to_ndarray()
+        rgb = self._to_rgb.reformat(decoded, width, height, "rgb24", threads=1)
+        pixels: NDArray[Any] = rgb.to_ndarray()
         # FFmpeg's angle is counter-clockwise, as NumPy's is.
         return np.ascontiguousarray(np.rot90(pixels, round(decoded.rotation / 90)))
 

@@ -5,7 +5,6 @@ estimated in the box in which its person is expected. Frames of a file are held 
 until it is certain who is a person, so that no person's first frames are missing.
 """
 
-import copy
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
@@ -120,7 +119,7 @@ class _Follower:
         step, self._time = frame.time - self._time, frame.time
         visible = [track for track in tracks if track.visible]
         if not self._due(frame, visible, step):
-            before = copy.deepcopy(self.tracker)
+            before = self.tracker.copy()
             lately = [t for t in tracks if t.id and frame.time - t.time <= STILL_LOOKED]
             looked = visible + [track for track in lately if not track.visible]
             poses = self._update(frame, looked, detect=False)

@@ -7,7 +7,7 @@ between the keypoints, so that a person who turns or moves keeps them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,11 @@ class Track:
     # place in body heights.
     quality: float = 1.0
     surprise: float = 0.0
+
+    def copy(self) -> "Track":
+        """A track in the same state, which changes apart from this one."""
+        # The other arrays are replaced, never written into.
+        return replace(self, keypoints=self.keypoints.copy(), box=self.box.copy())
 
     @property
     def height(self) -> float:

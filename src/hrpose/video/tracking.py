@@ -6,6 +6,8 @@ tolerance that grows with the uncertainty of where the person is expected. A tra
 with an id when it was detected in several frames. Of persons in one place, colors decide.
 """
 
+import copy
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
@@ -71,6 +73,13 @@ class Tracker:
         self._last_number = 0
         self._time: float | None = None
         self._gap = 0.0
+
+    def copy(self) -> "Tracker":
+        """A tracker in the same state, which changes apart from this one."""
+        other = copy.copy(self)
+        other.tracks = [track.copy() for track in self.tracks]
+        other._ids = dict(self._ids)
+        return other
 
     def id_of(self, number: int) -> int | None:
         """The id of a track: 0 where it has none yet, and None where it never got one."""
