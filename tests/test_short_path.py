@@ -3,6 +3,7 @@
 Counted by calls: importing a module does not count, running one of its functions does.
 """
 
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -56,3 +57,9 @@ def test_a_command_runs_in_few_files(tmp_path: Path) -> None:
 
     called = files_called(predict)
     assert len(called) <= 21, sorted(called)
+
+
+def test_a_library_call_imports_no_compilers_of_numpy() -> None:
+    # array_api_compat's wrapper of NumPy imports all of it: a tenth of the time of `predict`.
+    code = f"import sys, hrpose; hrpose.load()({str(IMAGE)!r}); assert 'numpy.f2py' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,8 +17,9 @@ from hrpose.data.packed import PackSettings, write_pack
 from hrpose.metadata import Metadata
 from hrpose.models import HRNet
 from hrpose.synthetic import write_dataset
+from hrpose.training import base_module
 from hrpose.training.module import DebugImages, PoseModule, ohkm, peak, weighted_mse
-from hrpose.training.recipe import load_recipe
+from hrpose.training.recipe import Training, load_recipe
 from refusals import refused
 
 METADATA = Metadata("w16-small", (96, 128))
@@ -200,6 +202,7 @@ def test_settings_that_conflict(overrides: list[str], key: str) -> None:
     ("setting", "mode", "graphs"),
     [
         ("false", None, False),
+        ("auto", None, False),
         ("true", "default", False),
         ("default", "default", False),
         ("reduce-overhead", "reduce-overhead", True),
@@ -211,6 +214,31 @@ def test_modes_of_compilation(setting: str, mode: str | None, graphs: bool) -> N
         ROOT / "recipes" / "synthetic.yaml", [f"training.compile={setting}"]
     ).training
     assert (training.compile_mode, training.cuda_graphs) == (mode, graphs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "persons", "compiler", "compiled"),
+    [
+        ({"precision": "bf16", "epochs": 100}, 1000, True, True),
+        ({"precision": "bf16", "epochs": 2, "samples_per_epoch": 50_000}, 1, True, True),
+        ({"precision": "bf16", "epochs": 99}, 1000, True, False),  # a short fine-tuning
+        ({"precision": "bf16", "epochs": 100}, 1000, False, False),
+        ({"precision": "32", "epochs": 100}, 1000, True, False),
+        ({"precision": "32", "epochs": 1, "compile": True}, 1, False, True),
+        ({"precision": "bf16", "epochs": 100, "compile": False}, 1000, True, False),
+    ],
+)
+def test_long_trainings_in_bf16_are_compiled_where_a_compiler_is(
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    persons: int,
+    compiler: bool,
+    compiled: bool,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(base_module.shutil, "which", lambda name: name if compiler else None)
+    training = base_module.decided(Training(**settings), persons)
+    assert training.compile is compiled
 
 
 def test_heatmaps_of_graphs_are_copies() -> None:

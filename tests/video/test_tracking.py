@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -45,6 +47,22 @@ def test_ids_follow_persons_in_any_order(score: float) -> None:
             first = dict(zip(order.tolist(), numbers.tolist(), strict=True))
         assert numbers.tolist() == [first[number] for number in order.tolist()]
     assert sorted(tracker.id_of(number) or 0 for number in first.values()) == [1, 2, 3]
+
+
+def test_a_copy_changes_apart() -> None:
+    tracker = Tracker()
+    time = standing(tracker, (0, 0), (200, 0))
+    copied, before = tracker.copy(), copy.deepcopy(tracker)
+    tracker.update(persons((5, 3), (206, -2)), time)
+    places = [[track.keypoints for track in each.tracks] for each in (tracker, copied, before)]
+    np.testing.assert_array_equal(places[1], places[2])
+    assert not np.array_equal(places[0], places[1])
+    # It decides as the original would have.
+    for each in (copied, before):
+        each.update(persons((5, 3), (206, -2)), time)
+    for track, other in zip(copied.tracks, tracker.tracks, strict=True):
+        np.testing.assert_array_equal(track.box, other.box)
+        np.testing.assert_array_equal(track.velocity, other.velocity)
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from array_api_compat import array_namespace
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose.codec import Array
+from hrpose.codec import Array, array_namespace
 from hrpose.engines import exact
 from hrpose.errors import UserError
 from hrpose.estimator import Detector, FullImage

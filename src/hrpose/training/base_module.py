@@ -2,9 +2,14 @@
 
 import logging
 import math
+import os
+import shutil
+import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 import lightning as L
 import torch
@@ -16,6 +21,11 @@ from hrpose.metadata import DetectorMetadata, Metadata
 from hrpose.models.hrnet import HRNet, Normalize
 from hrpose.training.recipe import AnyTraining, DetectorRecipe, Optimizer, Recipe, Schedule
 from hrpose.training.resume import RunRecord
+
+# Fewer samples are trained on before the minutes of compiling are won back.
+MIN_COMPILED_SAMPLES = 100_000
+
+T = TypeVar("T", bound=AnyTraining)
 
 
 def optimizers(
@@ -134,6 +144,28 @@ def stem(network: HRNet) -> nn.ModuleList:
     keypoints. With them frozen, a core trains on half as many samples again in the same time.
     """
     return nn.ModuleList([network.conv1, network.bn1, network.conv2, network.bn2, network.layer1])
+
+
+def decided(training: T, persons: int) -> T:
+    """The settings with `compile` decided where it is "auto".
+
+    Compiling takes minutes, which long trainings in bf16 on a CPU win back. It needs a C++ compiler
+    and Python's headers. `persons` are drawn in an epoch where the settings say no number.
+    """
+    if training.compile != "auto":
+        return training
+    samples = training.epochs * (training.samples_per_epoch or persons)
+    on_cpu = not torch.cuda.is_available()
+    wins = on_cpu and lightning_precision(training.precision) == "bf16-mixed"
+    compiles = wins and samples >= MIN_COMPILED_SAMPLES and _has_compiler()
+    return training.model_copy(update={"compile": compiles})
+
+
+def _has_compiler() -> bool:
+    """Whether there is what `torch.compile` needs for a CPU."""
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    headers = Path(sysconfig.get_path("include"))
+    return shutil.which(compiler) is not None and (headers / "Python.h").is_file()
 
 
 def accelerated(network: HRNet, settings: AnyTraining) -> HRNet:

@@ -131,8 +131,9 @@ class AnyTraining(Part):
         Literal["auto", "32", "bf16", "fp16"], BeforeValidator(lambda v: "32" if v == 32 else v)
     ] = "auto"
     channels_last: bool = True
-    compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = False
-    """`torch.compile`, and its mode; the last two replay CUDA graphs."""
+    compile: bool | Literal["auto", "default", "reduce-overhead", "max-autotune"] = "auto"
+    """`torch.compile`, and its mode; the last two replay CUDA graphs. `auto` is where it wins back
+    its minutes, see `hrpose.training.base_module.decided`."""
     freeze_stem: bool = False
     """Keep the initial weights of all layers before stage 2: steps are faster."""
     early_stopping: Annotated[int, Field(ge=1)] | None = None
@@ -149,9 +150,9 @@ class AnyTraining(Part):
 
     @property
     def compile_mode(self) -> str | None:
-        """The mode of `torch.compile`; None is not to compile."""
+        """The mode of `torch.compile`; None is not to compile, or not decided yet."""
         if isinstance(self.compile, str):
-            return self.compile
+            return None if self.compile == "auto" else self.compile
         return "default" if self.compile else None
 
     @property

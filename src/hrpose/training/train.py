@@ -36,7 +36,7 @@ from hrpose.models.convert import Weights
 from hrpose.models.hrnet import HRNet, Normalize
 from hrpose.session import open_session
 from hrpose.skeleton import Skeleton
-from hrpose.training.base_module import accelerated
+from hrpose.training.base_module import accelerated, decided
 from hrpose.training.checkpointing import last_checkpoint
 from hrpose.training.data_module import PoseData, read_part
 from hrpose.training.distributed import SINGLE, Processes, launched
@@ -140,7 +140,9 @@ def train(
         write_recipe(recipe, out / "recipe.yaml", record.comments)
         for line in notes:
             report(Finding("note", line))
-    L.seed_everything(recipe.training.seed, verbose=False)
+    training = decided(recipe.training, len(datamodule.train_table))
+    recipe = recipe.model_copy(update={"training": training})
+    L.seed_everything(training.seed, verbose=False)
     network = build_network(recipe, metadata.skeleton, start)
     images = DebugImages(out / "images", metadata, recipe.training.debug_images_every)
     if start is not None and is_folded(network):
@@ -150,7 +152,7 @@ def train(
     best = fit(
         module,
         datamodule,
-        recipe.training,
+        training,
         out,
         monitor=f"val/{datamodule.evaluator.primary}",
         mode="max" if datamodule.evaluator.more_is_better else "min",

@@ -185,6 +185,8 @@ def fit(
     best.starts_anew = new_validation
     last = LastCheckpoints(folder, training.keep_checkpoints, training.checkpoint_every_steps)
     speed = Speed(training, report if processes.first else lambda _: None)
+    if training.compile_mode is not None and processes.first:
+        report("compiling takes minutes before the first step; training.compile=false does without")
     callbacks: list[Callback] = [ResumeInEpoch(), StopAtNonFiniteLoss(out), speed, best]
     if training.early_stopping is not None:
         stopping = Patience(

@@ -347,7 +347,9 @@ def _assign(
     for rows, among in ((strong, persons), (~strong, persons), (everybody[:0], ~persons)):
         chosen = usable if len(rows) != len(similar) else usable & rows
         left = np.flatnonzero(chosen & (columns < 0))
-        free = np.flatnonzero(among & ~np.isin(np.arange(len(tracks)), columns))
+        taken = np.zeros(len(tracks), np.bool_)
+        taken[columns[columns >= 0]] = True
+        free = np.flatnonzero(among & ~taken)
         part = similar[np.ix_(left, free)]
         for row, column in zip(*linear_sum_assignment(part, maximize=True), strict=True):
             if part[row, column] >= MIN_SIMILARITY:

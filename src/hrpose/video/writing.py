@@ -130,7 +130,7 @@ class Recorder:
         if self._rgb is None or (self._rgb.width, self._rgb.height) != (wide, high):
             self._rgb = av.VideoFrame(wide, high, "rgb24")
         plane = self._rgb.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(high, plane.line_size)
+        rows = np.frombuffer(plane, np.uint8).reshape(high, plane.line_size)  # type: ignore[call-overload]
         pixels = rows[:, : wide * 3].reshape(high, wide, 3)
         pixels[:height, :width] = image
         pixels[height:, :width] = image[-1:]

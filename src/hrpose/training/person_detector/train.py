@@ -25,7 +25,7 @@ from hrpose.metrics.coco import BoxScores, evaluate_boxes, matched
 from hrpose.models import checkpoint, convert
 from hrpose.models.checkpoint import is_folded, read_torch, unfold
 from hrpose.models.hrnet import HRNet
-from hrpose.training.base_module import NetworkModule, accelerated
+from hrpose.training.base_module import NetworkModule, accelerated, decided
 from hrpose.training.checkpointing import last_checkpoint
 from hrpose.training.distributed import launched
 from hrpose.training.person_detector.dataset import DetectorDataModule, DetectorSample
@@ -104,6 +104,7 @@ def train(
         for line in changes:
             report(Finding("note", line))
     write_recipe(recipe, out / "recipe.yaml", record.comments)
+    recipe = recipe.model_copy(update={"training": decided(recipe.training, 0)})
     L.seed_everything(recipe.training.seed, verbose=False)
     start = None if recipe.weights is None else weights.find_start(recipe.weights)
     network = build_network(recipe.network, start)
