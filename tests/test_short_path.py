@@ -61,5 +61,7 @@ def test_a_command_runs_in_few_files(tmp_path: Path) -> None:
 
 def test_a_library_call_imports_no_compilers_of_numpy() -> None:
     # array_api_compat's wrapper of NumPy imports all of it: a tenth of the time of `predict`.
-    code = f"import sys, hrpose; hrpose.load()({str(IMAGE)!r}); assert 'numpy.f2py' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = (
+        f"import sys, hrpose; hrpose.load()({str(IMAGE)!r}); assert 'numpy.f2py' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, IMAGE], check=True)
