@@ -37,7 +37,7 @@ exact=False, batch_size=16, bit_depth=None, covariance=False)
   .selected(image, poses)
   .stream(images, *, clip_scores=True, select=True)
 Poses(keypoints, boxes, scores, skeleton, track_ids=None, filled=None, image_wh=None, \
-source=None, covariance=None)
+source=None, covariance=None, presence=None)
   .__getitem__(chosen)
   .__iter__()
   .__len__()
@@ -65,12 +65,12 @@ colors=(), category='', has_sigmas=None)
   .to_dict()
 UserError
 draw(image, poses, threshold=0.3, boxes=False, *, ids=False, scores=False, names=False, \
-ellipses=False, color='side', hide=None)
+ellipses=False, present=False, color='side', hide=None)
 evaluate(name_or_file, annotations, images, *, boxes='ground-truth', detector='auto', \
 box_threshold=None, nms='hard', metric='auto', max_detections=20, category=None, \
 merge_categories=False, flip_test=True, refine=False, batch_size=64, device='auto', \
 precision='auto', out=None, progress=None, notify=None)
-export(name_or_file, out, *, half=False)
+export(name_or_file, out, *, half=False, target=None)
 finetune(train, val, out=None, *, weights='w16-small', images=None, val_images=None, \
 skeleton=None, category=None, merge_categories=False, input_size=None, overrides=(), resume=False, \
 resume_with_changes=False)
@@ -79,7 +79,8 @@ load(name_or_file='w32-small', *, detector='auto', box_threshold=None, min_score
 flip_test=False, refine=False, exact=False, batch_size=16, bit_depth=None, \
 covariance=False, threads=None, device='auto', precision='auto')
 measure(sources, definitions=None, *, weights='w32-small', skeleton=None, only=(), height=None, \
-known=None, camera=None, facing='auto', person=None, threshold=0.3, **options)
+known=None, camera=None, facing='auto', person=None, threshold=0.3, \
+offline=True, **options)
 push_to_hub(weights_files, repo_id, *, private=True)
 track(source, name_or_file='w32-small', *, smooth=True, **options)
 train(recipe, data, out, *, overrides=(), resume=False, resume_with_changes=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # so that help() shows the names of types, not their contents
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from hrpose.models.export import DetectorReport, ExportReport
     from hrpose.models.rtmlib import RtmlibReport
     from hrpose.video import Clip, Frame
+
+_log = logging.getLogger(__name__)
 
 
 def load(
@@ -107,6 +110,19 @@ def track(
         yield frame, replace(poses, image_wh=(width, height), source=image)
 
 
+def load_measuring(name_or_file: str | Path, **options: Any) -> PoseEstimator:
+    """As `load` with `covariance`; weights without a fit of it are loaded without, and that is
+    logged.
+    """
+    try:
+        return load(name_or_file, covariance=True, **options)
+    except UserError as error:
+        if error.code != "covariance-missing":
+            raise
+        _log.warning("%s; measuring without intervals", error)
+        return load(name_or_file, **options)
+
+
 def measure(
     sources: str | Path | Sequence[str | Path],
     definitions: str | Path | None = None,
@@ -120,6 +136,7 @@ def measure(
     facing: Facing = "auto",
     person: int | None = None,
     threshold: float = THRESHOLD,
+    offline: bool = True,
     **options: Any,
 ) -> Measurements:
     """Angles, tilts, lengths, distances and speeds of persons, with 95 % intervals.
@@ -131,7 +148,8 @@ def measure(
     `known`, two points in pixels and their distance ("x,y,x,y=meters"), or by a calibrated `camera`
     file. `facing` (auto, left, right) is the way the persons face, `person` the only track id that
     is measured, and keypoints with a score below `threshold`, in [0, 1],
-    are missing. `skeleton` is that of
+    are missing. The poses of clips are repaired and smoothed over time as by `predict --offline`,
+    and without `offline` taken as they are in each frame. `skeleton` is that of
     .json results, which do not name it.
 
     Returns the series of values, which `to_pandas`, `save_csv` and `save_html` write, and
@@ -148,10 +166,12 @@ def measure(
     def estimator(_: object) -> PoseEstimator:
         if isinstance(weights, PoseEstimator):
             return weights
-        return load(weights, covariance=True, **options)
+        return load_measuring(weights, **options)
 
     given = [sources] if isinstance(sources, str | Path) else sources
-    recordings, failures = recordings_of([*map(str, given)], estimator, skeleton=skeleton)
+    recordings, failures = recordings_of(
+        [*map(str, given)], estimator, skeleton=skeleton, offline=offline
+    )
     if failures:
         raise failures[0]
     return measure_recordings(

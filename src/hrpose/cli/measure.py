@@ -20,14 +20,13 @@ from hrpose.cli.console import (
     warn,
 )
 from hrpose.cli.options import (
+    CLIPS,
     RESULTS,
     THRESHOLD,
     BatchSize,
-    BoxThreshold,
     Detector,
     Device,
     FlipTest,
-    MinScore,
     Out,
     Overwrite,
     Precision,
@@ -44,7 +43,8 @@ if TYPE_CHECKING:
     from hrpose.predict.inputs import Inputs
 
 # What `--save` knows here, and the files.
-KINDS = {"csv": "measures.csv", "parquet": "measures.parquet", "html": "measures.html"}
+_SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "html": ".html"}
+KINDS = {kind: f"measures{suffix}" for kind, suffix in _SUFFIXES.items()}
 REPETITIONS = "repetitions.csv"
 MEASURES, METERS = "Measures", "Meters"
 
@@ -210,7 +210,7 @@ def measure(
         Path | None,
         typer.Option(
             metavar="IMAGE",
-            help="With --calibrate: the board on the ground, for measures with `on: ground`.",
+            help="With --calibrate: the board on the ground, for measures with `plane: ground`.",
             rich_help_panel=METERS,
         ),
     ] = None,
@@ -221,16 +221,21 @@ def measure(
     device: Device = "auto",
     precision: Precision = "auto",
     detector: Detector = "auto",
-    box_threshold: BoxThreshold = None,
-    min_score: MinScore = None,
     threshold: Threshold = THRESHOLD,
+    offline: Annotated[
+        bool,
+        typer.Option(
+            help="Repair and smooth the poses of clips over time, as `predict --offline` does.",
+            rich_help_panel=CLIPS,
+        ),
+    ] = True,
     out: Out = Path("out"),
     save: Annotated[
         str,
         typer.Option(
             help="What to write, separated by commas: csv and parquet (measures.csv, "
-            "measures.parquet: a row for each person, image and measure), html (measures.html: "
-            "charts with the image beside).",
+            "measures.parquet: a row for each person, image and measure), html "
+            "(measures.html: charts with the image beside).",
             rich_help_panel=RESULTS,
         ),
     ] = "csv,html",
@@ -242,7 +247,7 @@ def measure(
     pixels. All measures are those of the image's plane: they hold for movements seen from the side
     at right angles, and not for those toward the camera.
     """
-    from hrpose.api import load
+    from hrpose.api import load_measuring
     from hrpose.cli.predict import download_missing
 
     try:
@@ -254,7 +259,7 @@ def measure(
         raise missing("measure", error, "hrpose[measure]") from error
 
     if print_definitions:
-        say(PERSON.read_text(encoding="utf-8").rstrip())
+        say(*PERSON.read_text(encoding="utf-8").splitlines())
         return
     if print_board is not None:
         write_board(print_board)
@@ -272,13 +277,11 @@ def measure(
     for option in ("square", "plane", "ground"):
         if given(context, option):
             raise conflict(f"--{option}: needs --calibrate; add it")
-    if sum(each is not None for each in (height, known)) > 1:
+    if height is not None and known is not None:
         raise conflict("--height and --known: both give the scale; leave out one of them")
     if prominence is not None and repetitions is None:
         raise conflict("--prominence: needs --repetitions; add it")
-    names = [name.strip() for name in (only or "").split(",") if name.strip()]
-    kinds = chosen("--save", save, KINDS)
-    files = {kind: out / name for kind, name in KINDS.items() if kind in kinds}
+    files = {kind: out / KINDS[kind] for kind in sorted(chosen("--save", save, KINDS))}
     if repetitions is not None:
         files["repetitions"] = out / REPETITIONS
     scale = None if known is None else Scale.of_points(known)
@@ -290,15 +293,13 @@ def measure(
         "batch_size": batch_size,
         "precision": precision,
         "detector": detector,
-        "box_threshold": box_threshold,
-        "min_score": min_score,
     }
 
     def estimator(inputs: "Inputs") -> "PoseEstimator":
         if inputs.skipped:
             warn(f"skipped: {inputs.skipped_line}")
         download_missing(yes, weights, detector)
-        return load(weights, device=device, covariance=True, **how)
+        return load_measuring(weights, device=device, **how)
 
     with stop_signal() as signal, progress("images") as show:
         recordings, failures = recordings_of(
@@ -306,6 +307,7 @@ def measure(
             estimator,
             skeleton=skeleton,
             recursive=recursive,
+            offline=offline,
             progress=show,
             stopped=lambda: signal() is not None,
         )
@@ -316,7 +318,7 @@ def measure(
         measured = measure_recordings(
             recordings,
             definitions,
-            only=names,
+            only=[name.strip() for name in (only or "").split(",") if name.strip()],
             height=height,
             scale=scale,
             camera=lens,
@@ -398,14 +400,13 @@ def _write(
     if repetitions is not None:
         found = measured.repetitions(repetitions, prominence=prominence)
     with locked(next(iter(files.values())).parent):
-        if "csv" in files:
-            measured.save_csv(files["csv"])
-        if "parquet" in files:
-            measured.save_parquet(files["parquet"])
-        if "html" in files:
-            measured.save_html(files["html"], found)
-        if repetitions is not None:
-            save_repetitions(files["repetitions"], found)
+        for kind, path in files.items():
+            if kind == "repetitions":
+                save_repetitions(path, found)
+            elif kind == "html":
+                measured.save_html(path, found)
+            else:
+                getattr(measured, f"save_{kind}")(path)
     for series, each in found:
         cadence = "" if each.cadence is None else f", {each.cadence:.1f} per minute"
         say(

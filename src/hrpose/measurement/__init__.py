@@ -301,7 +301,7 @@ def _check_scaled(
         if measure.on_ground and (camera is None or camera.ground is None):
             raise UserError(
                 f"{definitions}: measures.{measure.name}: expected a camera that knows the ground "
-                f"for 'on: ground', found none for {recording.name}; calibrate one with --ground",
+                f"for 'plane: ground', found none for {recording.name}; calibrate it with --ground",
                 code="scale-missing",
             )
         if measure.meters and not scaled:

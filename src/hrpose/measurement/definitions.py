@@ -57,7 +57,7 @@ class MeasurePart(Part):
     to: Axis | None = None
     along: Axis | None = None
     unit: Literal["m", "px"] | None = None
-    on: Literal["ground"] | None = None
+    plane: Literal["ground"] | None = None
 
 
 class DefinitionFile(Part):
@@ -237,7 +237,7 @@ def _measure(
         raise invalid("'to: vertical' or 'to: horizontal' with a tilt", "no 'to'")
     only = {"kind": ("angle",), "positive": ("angle", "tilt"), "to": ("tilt",)}
     only |= {"along": ("distance", "speed"), "unit": ("length", "distance", "speed")}
-    only |= {"on": ("distance", "speed")}
+    only |= {"plane": ("distance", "speed")}
     for key, kinds in only.items():
         if getattr(part, key) is not None and kind not in kinds:
             raise invalid(f"'{key}' only with {' or '.join(kinds)}", f"it with '{kind}'")
@@ -262,5 +262,5 @@ def _measure(
         form = "flexion" if len(names) == 3 else "direction"
     axis = part.to or part.along
     meters = None if part.unit is None else part.unit == "m"
-    on_ground = part.on is not None
+    on_ground = part.plane is not None
     return Measure(name, kind, segments, form, part.positive, axis, meters, on_ground)

@@ -323,8 +323,9 @@ def _chart(
                 parts.append(f'<polygon class="band s{side}" points="{_points(edge)}"/>')
         flags = series.flags[rows, m]
         for doubtful in (False, True):
-            own = np.where((flags != OK) == doubtful, values, np.nan)
-            # A line reaches to the next value, so that it has no holes where the kind changes.
+            # Between a value that is sure and one that is not, the line is dotted.
+            near = np.convolve(flags != OK, np.ones(3), "same") > 0
+            own = np.where(near if doubtful else flags == OK, values, np.nan)
             for part in _unbroken(series.track.frames[rows], own):
                 line = [*zip(x[part], y(values[part]), strict=True)]
                 kind = "curve doubtful" if doubtful else "curve"

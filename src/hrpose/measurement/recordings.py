@@ -70,13 +70,15 @@ def recordings_of(
     *,
     skeleton: str | None = None,
     recursive: bool = False,
+    offline: bool = True,
     progress: Progress = lambda done, total, what: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> tuple[list[Recording], list[UserError]]:
     """The poses in sources, read from results or estimated, and an error for each that failed.
 
     `open_estimator` is called where there are images or clips; its poses should have covariances.
-    `skeleton` names that of COCO JSON. Raises UserError for results that cannot be read.
+    `skeleton` names that of COCO JSON. The whole clip is taken into account with `offline`, as by
+    `hrpose.video.follow_offline`. Raises UserError for results that cannot be read.
     """
     from hrpose.predict.inputs import find_inputs
 
@@ -103,7 +105,7 @@ def recordings_of(
     for clip in inputs.clips:
         try:
             if not stopped():
-                found.append(_of_clip(estimator, clip, progress, stopped))
+                found.append(_of_clip(estimator, clip, offline, progress, stopped))
         except ModuleNotFoundError as error:
             raise missing(str(clip), error, "hrpose[video]") from error
         except UserError as error:
@@ -129,21 +131,33 @@ def _of_images(
 
 
 def _of_clip(
-    estimator: PoseEstimator, source: ClipInput, progress: Progress, stopped: Callable[[], bool]
+    estimator: PoseEstimator,
+    source: ClipInput,
+    offline: bool,
+    progress: Progress,
+    stopped: Callable[[], bool],
 ) -> Recording:
-    """The poses as estimated: smoothing would hide how uncertain they are."""
-    from hrpose.video import Clip, follow
+    """The poses in a clip, after the offline pass or as they are in each frame."""
+    from hrpose.video import Clip, follow, follow_offline
 
     images = _Images()
     with Clip.open(source.source, stopped=stopped) as clip:
+
+        def running(what: str, done: int) -> bool:
+            progress(done, clip.frame_count, f"{source}: {what}")
+            return not stopped()
+
+        if offline and not clip.live:
+            followed = follow_offline(estimator, clip, progress=running)
+        else:
+            followed = follow(estimator, clip, smooth=False)
         name = Path(str(source.source)).name
         found = Recording(name, str(source), estimator.metadata.skeleton, True, [])
-        for frame, poses in follow(estimator, clip, smooth=False):
+        for frame, poses in followed:
             found.shots.append((frame.index, frame.time, replace(poses, source=None)))
             found.image_wh = (frame.image.shape[1], frame.image.shape[0])
             images.add(frame.index, frame.image)
-            progress(frame.index + 1, clip.frame_count, str(source))
-            if stopped():
+            if not running("poses", frame.index + 1):
                 break
     found.images = images.found
     return found

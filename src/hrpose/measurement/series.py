@@ -1,6 +1,6 @@
 """Measures of one person over time: values with intervals, and the repetitions in them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -8,8 +8,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.measurement.definitions import Measure
-from hrpose.measurement.propagation import Z95, Floats, Values, interval, propagate, speed
+from hrpose.measurement.definitions import Kind, Measure
+from hrpose.measurement.propagation import (
+    FITTED_Z95,
+    Z95,
+    Floats,
+    Values,
+    interval,
+    propagate,
+    speed,
+)
 from hrpose.measurement.scale import Camera, Scale
 from hrpose.poses import THRESHOLD, Poses
 from hrpose.skeleton import Skeleton
@@ -116,12 +124,12 @@ def measure_track(
     scale: Scale | None = None,
     camera: Camera | None = None,
     facing: Facing = "auto",
-    z: float = Z95,
+    z: Mapping[Kind, float] = FITTED_Z95,
 ) -> Series:
     """All measures of a person.
 
     Lengths are meters where there is a `scale`, or a `camera` with a plane. `z` is how many
-    standard deviations hold 95 %.
+    standard deviations hold 95 % of the errors of each kind of measure.
     """
     pixels, covariance = track.xy, track.covariance
     xy = pixels
@@ -137,16 +145,18 @@ def measure_track(
         on_ground = camera.apply(pixels, track.covariance, ground=True)
     columns, flags = [], []
     for measure in measures:
+        own = z[measure.kind]
         place = on_ground if measure.on_ground else (xy, covariance)
         if measure.kind == "speed":
             found = _speed(measure, track, *place)
         else:
-            found = propagate(measure, *place, np.where(faces < 0, -1.0, 1.0), pixels=pixels)
+            found = propagate(measure, *place, np.where(faces < 0, -1.0, 1.0), pixels, own)
         by_scale = measure.meters is not False and not measure.is_angle and not measure.on_ground
         if by_scale and scale is not None:
-            sigmas = factor * np.hypot(found.sigmas, spread * found.values)
+            # The scale's own error is normal, whatever that of keypoints is.
+            sigmas = factor * np.hypot(found.sigmas, Z95 / own * spread * found.values)
             found = Values(factor * found.values, sigmas, found.short)
-        low, high = interval(measure, found, z)
+        low, high = interval(measure, found, own)
         columns.append((found.values, low, high))
         flag = np.where(track.filled[:, measure.keypoints].any(axis=1), FILLED, OK)
         flag = np.where(found.short, SHORT, flag)
