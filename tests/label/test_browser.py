@@ -11,7 +11,7 @@ import pytest
 from benchmarks.labeling import LabelPage, LabelServer, label_folder, truth_of
 
 from hrpose.data.coco import read_annotations
-from hrpose.data.skeleton_file import to_yaml
+from hrpose.data.skeleton_file import find_skeleton, to_yaml
 from hrpose.synthetic import ANIMAL, write_dataset
 
 pytestmark = pytest.mark.browser
@@ -161,3 +161,30 @@ def test_a_token_is_asked_for(server: LabelServer, browser: Any, monkeypatch: An
     while not page.evaluate("document.querySelector('#strip img').naturalWidth"):
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_agreement_is_shown_and_taken(animals: Path, server: LabelServer, browser: Any) -> None:
+    # The labels of two annotators, a few pixels apart.
+    document = json.loads((animals / "annotations.json").read_text("utf-8"))
+    for number, annotation in enumerate(document["annotations"]):
+        values = annotation["keypoints"]
+        values[::3] = [x + 3 * (1 - 2 * (number % 2)) for x in values[::3]]
+    other = server.folder.parent / "ben.json"
+    other.write_text(json.dumps(document), "utf-8")
+    server.options = [*server.options, "--annotations", animals / "annotations.json"]
+    server.options += ["--other", other]
+    server.start()
+    page = tab(browser, server)
+    page.until("document.querySelectorAll('#agreement tbody tr').length > 5")
+    assert "ben.json" in page.page.inner_text("#agreement p")
+    measured = page.page.inner_text("#agreement tbody tr:first-child td").split()[0]
+    assert float(measured) > 0
+    page.page.click("[data-language=zh]")
+    page.until("document.querySelector('#agreement h2').textContent === '一致性'")
+    page.page.click("[data-language=en]")
+    page.page.click("#agreement button")
+    page.until("document.querySelector('#agreement [role=status]') !== null")
+    assert page.page.is_disabled("#agreement button")
+    assert page.faults == []
+    kept = find_skeleton(str(server.folder / "hrpose-labels" / "skeleton.yaml"))
+    assert kept.sigmas[0] == pytest.approx(float(measured), abs=6e-4)

@@ -45,6 +45,13 @@ def label(
             "format of `hrpose data convert`. Images that have labels keep theirs."
         ),
     ] = None,
+    other: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Labels of the same images by another annotator (COCO keypoints): the page shows "
+            "how far you agree, and can use it as OKS constants. Repeatable."
+        ),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -77,7 +84,7 @@ def label(
 
     token = checked_token(token)
     access = Access.parse(allowed_host or (), ())
-    project = Project(folder, skeleton, annotations)
+    project = Project(folder, skeleton, annotations, other or ())
     try:
         estimator = _estimator(weights, project.skeleton, detector, device, precision)
         name = None if estimator is None else weights or _DEFAULT

@@ -54,6 +54,14 @@ class Sigmas:
         pairs = zip(self.skeleton.keypoints, self.sigmas.tolist(), strict=True)
         return {name: round(sigma, 4) for name, sigma in pairs if sigma > 0}
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The keypoints by `name`: sigma, low and high, None where unknown, and persons."""
+        columns = (self.sigmas, self.low, self.high)
+        numbers = [[float(v) if v > 0 else None for v in values] for values in columns]
+        names = ("name", "sigma", "low", "high", "persons")
+        values = (self.skeleton.keypoints, *numbers, self.persons.tolist())
+        return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+
     def filled(self) -> NDArray[np.float64]:
         """(k,): the sigmas, with the skeleton's own where there is none."""
         return np.where(self.sigmas > 0, self.sigmas, self.skeleton.sigmas)

@@ -139,6 +139,8 @@ class _Labels:
         router.post("/changes")(self.change)
         router.get("/news")(self.news)
         router.get("/annotations.json")(self.annotations)
+        router.get("/agreement")(self._project.agreement)
+        router.post("/agreement")(self.take_agreement)
 
     def about(self) -> dict[str, Any]:
         """The skeleton of the project, and the model that suggests."""
@@ -288,6 +290,14 @@ class _Labels:
         headers = {"content-disposition": f'attachment; filename="{quoted}"'}
         data = json.dumps(self._project.coco(), ensure_ascii=False) + "\n"
         return Response(data, media_type="application/json", headers=headers)
+
+    async def take_agreement(self, request: Request) -> dict[str, Any]:
+        """Use the constants of the annotators' agreement from now on."""
+        await self._body(request, _Body)
+        try:
+            return await run_in_threadpool(self._project.take_agreement)
+        except UserError as error:
+            raise Refusal(409, "cannot_agree", str(error), cause=error.code) from error
 
     # ---- requests ---------------------------------------------------------------------------
 

@@ -10,15 +10,18 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.formats import guess_format
 from hrpose.data.formats.pose_set import Person, PoseSet, ReadOptions, box_of_keypoints
 from hrpose.data.images import ImageFiles, images_beside
 from hrpose.data.skeleton_file import find_skeleton, to_yaml
 from hrpose.errors import UserError
+from hrpose.evaluation.sigmas import Sigmas, from_repeats
 from hrpose.file_kinds import files_in, skipped_text
 from hrpose.io import name_to_text, natural_key, write_atomically, write_error
 from hrpose.label.store import Change, ImageRow, Label, PersonRow, Store
@@ -36,14 +39,21 @@ class Project:
 
     `skeleton` is a name or file as of `--skeleton`; without it that of the project, else that of
     `annotations`, else COCO's. `annotations` are labels of any format that `hrpose data convert`
-    reads; images that have labels already keep theirs. `notes` are lines for the user. Raises
-    UserError where the folder cannot be read or written, or another process labels it.
+    reads; images that have labels already keep theirs. `others` are COCO keypoints of the same
+    images by other annotators, see `agreement`. `notes` are lines for the user. Raises UserError
+    where the folder cannot be read or written, or another process labels it.
     """
 
     def __init__(
-        self, folder: Path, skeleton: str | None = None, annotations: Path | None = None
+        self,
+        folder: Path,
+        skeleton: str | None = None,
+        annotations: Path | None = None,
+        others: Sequence[Path] = (),
     ) -> None:
         self.root = folder
+        self.others = {path: read_annotations(path).persons() for path in others}
+        self._agreed: tuple[int, Sigmas | None] = (-1, None)  # of a revision
         self.files = ImageFiles(folder)
         if not folder.is_dir():
             raise UserError(
@@ -111,9 +121,22 @@ class Project:
                 code="keypoints-differ",
             )
         skeleton = asked or known or COCO_17
+        for path, table in self.others.items():
+            if table.skeleton.keypoints != skeleton.keypoints:
+                raise UserError(
+                    f"{path}: expected the keypoints of the project "
+                    f"({', '.join(skeleton.keypoints)}), found "
+                    f"{', '.join(table.skeleton.keypoints)}",
+                    code="keypoints-differ",
+                )
+        if known is not None and self.store.setting("agreement"):
+            skeleton = replace(skeleton, sigmas=known.sigmas, has_sigmas=True)
+        self._keep(skeleton)
+        return skeleton
+
+    def _keep(self, skeleton: Skeleton) -> None:
         self.store.keep("skeleton", skeleton.to_dict())
         write_atomically(self.folder / "skeleton.yaml", to_yaml(skeleton))
-        return skeleton
 
     # ---- images -----------------------------------------------------------------------------
 
@@ -207,6 +230,50 @@ class Project:
     def _label(self, person: Person) -> Label:
         points = (person.keypoints.get(name) for name in self.skeleton.keypoints)
         return Label.checked(person.box, list(points))
+
+    # ---- other annotators -------------------------------------------------------------------
+
+    def agreement(self) -> dict[str, Any]:
+        """How far annotators are apart, as JSON: `others` who labeled the same images, the OKS
+        constant of each of the `keypoints`, none where nobody is labeled twice, and those `used`.
+        """
+        found = self._measured() if self.others else None
+        return {
+            "others": [path.name for path in self.others],
+            "keypoints": [] if found is None else found.rows(),
+            "used": self.skeleton.sigmas if self.skeleton.has_sigmas else None,
+        }
+
+    def take_agreement(self) -> dict[str, Any]:
+        """Make the constants measured those of the project, for learning and its metric too.
+
+        Returns the `agreement`. Raises UserError where there are none.
+        """
+        if not self.others or (found := self._measured()) is None:
+            raise UserError(
+                "agreement: expected persons who are labeled here and in a file of --other, found "
+                "none; label images that are in both",
+                code="labels-missing",
+            )
+        sigmas = tuple(round(sigma, 4) for sigma in found.filled().tolist())
+        self.skeleton = replace(self.skeleton, sigmas=sigmas, has_sigmas=True)
+        self.store.keep("agreement", True)
+        self._keep(self.skeleton)
+        return self.agreement()
+
+    def _measured(self) -> Sigmas | None:
+        """OKS constants of these labels and those of others; None where nobody is in both."""
+        revision = self.store.revision
+        if self._agreed[0] != revision:
+            own = CocoAnnotations(self.folder / "annotations.json", self.coco())
+            found = None
+            try:
+                found = from_repeats([own.persons(), *self.others.values()])
+            except UserError as error:
+                if error.code != "labels-missing":
+                    raise
+            self._agreed = revision, found
+        return self._agreed[1]
 
     # ---- COCO -------------------------------------------------------------------------------
 
