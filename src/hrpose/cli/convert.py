@@ -395,7 +395,7 @@ def _record_beside(path: Path) -> Path:
 
     Raises UserError where there is none.
     """
-    if path.suffix.lower() not in (".json", ".csv", ".parquet"):
+    if path.suffix.lower() not in (".json", ".csv", ".parquet") or not path.is_file():
         return path
     record = path.with_suffix(".jsonl")
     if not record.is_file():
