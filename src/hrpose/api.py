@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from hrpose.detection.person_detector import AnyDetector, open_detector
 from hrpose.engines import asked
@@ -372,6 +372,18 @@ def evaluate(
         progress=progress,
         notify=notify,
     )
+
+
+@overload
+def export(
+    name_or_file: str | Path, out: str | Path, *, half: bool = False, target: None = None
+) -> ExportReport | DetectorReport: ...
+
+
+@overload
+def export(
+    name_or_file: str | Path, out: str | Path, *, half: bool = False, target: str
+) -> RtmlibReport: ...
 
 
 def export(

@@ -1,14 +1,23 @@
-"""`hrpose evaluate`, `evaluate-detector`, `analyze` and `quantize`: the quality of weights."""
+"""`hrpose evaluate`, `evaluate-detector` and `analyze`: the quality of weights and results."""
 
 import math
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hrpose.cli import conflict, describe
-from hrpose.cli.console import conclude, counted, persons_in, plain_console, progress, say, warn
+from hrpose.cli.console import (
+    PARTLY_DONE,
+    conclude,
+    note,
+    persons_in,
+    plain_console,
+    progress,
+    say,
+    warn,
+)
 from hrpose.cli.options import (
     MODEL,
     RESULTS,
@@ -24,11 +33,13 @@ from hrpose.cli.options import (
     Images,
     ImagesIfAny,
     MergeCategories,
-    NewFile,
     PrecisionOfMeasurement,
     Refine,
     Weights,
 )
+
+if TYPE_CHECKING:
+    from hrpose.data.coco import CocoAnnotations
 
 MaxDetections = Annotated[
     int,
@@ -223,13 +234,20 @@ def evaluate_detector(
 
 @describe(
     "hrpose analyze results/results.json --annotations val.json --images images",
+    "hrpose analyze old/results.json new/results.json --annotations val.json --fail-below -0.01",
     "hrpose analyze results/results.json --annotations val.json --json > analysis.json",
-    analysis="all numbers of the page",
+    analysis="all numbers of the page; null for two results",
+    comparison="all numbers of the page of two results; null for one",
     files="the page",
 )
 def analyze(
     results: Annotated[
-        Path, typer.Argument(help="COCO keypoint results, as `evaluate --out` writes them.")
+        list[Path],
+        typer.Argument(
+            help="COCO keypoint results, as `evaluate --out` writes them; of two, the second is "
+            "compared with the first.",
+            metavar="RESULTS [RESULTS]",
+        ),
     ],
     annotations: Annotations,
     images: ImagesIfAny = None,
@@ -252,14 +270,33 @@ def analyze(
     out: Annotated[Path, typer.Option(help="HTML file to write.", rich_help_panel=RESULTS)] = Path(
         "analysis.html"
     ),
+    fail_below: Annotated[
+        float | None,
+        typer.Option(
+            help="With two results: exit code 1 where the interval of the AP's difference begins "
+            "below this, such as -0.01."
+        ),
+    ] = None,
 ) -> None:
-    """Analyze results: an HTML report on errors, boxes, scores and single persons."""
+    """Analyze results: an HTML report on errors, boxes, scores and single persons; or on the
+    differences of two results.
+    """
     from hrpose.api import load
     from hrpose.data.coco import read_annotations
     from hrpose.evaluation.analyze import analyze
     from hrpose.evaluation.report import render
     from hrpose.io import write_atomically
 
+    if len(results) > 2:
+        raise conflict(f"RESULTS: expected one file or two, found {len(results)}")
+    if len(results) == 2:
+        if weights is not None:
+            raise conflict("--weights: are those of one file of results; leave it out with two")
+        truth = read_annotations(annotations, category=category, merge_categories=merge_categories)
+        _compare(results, truth, images, skeleton, max_detections, out, fail_below)
+        return
+    if fail_below is not None:
+        raise conflict("--fail-below: is about the difference of two results; name a second file")
     estimator = None
     if weights is not None:
         estimator = load(
@@ -271,7 +308,7 @@ def analyze(
         )
     with progress("") as show:
         analysis = analyze(
-            results,
+            results[0],
             read_annotations(annotations, category=category, merge_categories=merge_categories),
             images,
             estimator,
@@ -283,7 +320,7 @@ def analyze(
     write_atomically(out, render(analysis))
     gains = sorted(analysis.gains, key=lambda gain: -gain.scores.AP)
     most = ", ".join(f"{g.error} {g.scores.AP - analysis.scores.AP:+.3f}" for g in gains[:3])
-    conclude(analysis=analysis.as_dict(), files=[out])
+    conclude(analysis=analysis.as_dict(), comparison=None, files=[out])
     say(f"AP {analysis.scores.AP:.3f}; largest gains if fixed: {most}")
     if "all" in analysis.coverage:
         within = analysis.coverage["all"]
@@ -291,81 +328,42 @@ def analyze(
     say(f"wrote {out} (open the page in a browser)")
 
 
-@describe(
-    "hrpose quantize w16-small --out small.onnx --annotations val.json --images images",
-    "hrpose quantize best.onnx --out small.onnx --annotations val.json --images images "
-    "--max-drop 0.005 --flip-test",
-    before="the scores of the weights, by name",
-    after="the same of the quantized weights",
-    bytes_before="size of the weights",
-    bytes_after="size of the quantized weights",
-    calibrated_on="number of persons of the calibration",
-    files="the file written",
-)
-def quantize(
-    weights: Annotated[str, typer.Argument(help="A name, or an ONNX file of `hrpose export`.")],
-    out: NewFile,
-    annotations: Annotations,
-    images: Images,
-    calibration_annotations: Annotated[
-        Path | None, typer.Option(help="COCO keypoints JSON for calibration; by default the same.")
-    ] = None,
-    calibration_images: Annotated[str | None, typer.Option(help="Images for calibration.")] = None,
-    persons: Annotated[int, typer.Option(min=1, help="Persons used for calibration.")] = 200,
-    max_drop: Annotated[
-        float, typer.Option(min=0, max=1, help="The largest accepted drop of the AP.")
-    ] = 0.01,
-    flip_test: FlipTest = False,
+def _compare(
+    results: list[Path],
+    annotations: "CocoAnnotations",
+    images: str | None,
+    skeleton: Path | None,
+    max_detections: int,
+    out: Path,
+    fail_below: float | None,
 ) -> None:
-    """Quantize weights to 8 bits; written only where the AP drops by at most --max-drop."""
-    from rich.table import Table
+    from hrpose.evaluation.compare import compare
+    from hrpose.evaluation.report import render_comparison
+    from hrpose.io import write_atomically
 
-    from hrpose import weights as store
-    from hrpose.evaluation.quantize import quantize
-
-    if (calibration_annotations is None) != (calibration_images is None):
-        raise conflict("--calibration-annotations and --calibration-images: expected both or none")
-    calibration = (
-        None
-        if calibration_annotations is None or calibration_images is None
-        else (calibration_annotations, calibration_images)
-    )
-    report = quantize(
-        store.find(weights),
-        out,
-        annotations,
-        images,
-        calibration=calibration,
-        persons=persons,
-        max_drop=max_drop,
-        flip_test=flip_test,
-    )
-    table = Table(
-        title=f"{weights} on {annotations.name}, ground-truth boxes, calibrated on "
-        f"{counted(report.calibrated_on, 'person')}"
-        + (" of the same set" if calibration is None else f" of {calibration[0].name}")
-    )
-    for name in ("", "float", "8 bits", "drop"):
-        table.add_column(name, justify="left" if not name else "right")
-    before, after = report.before, report.after
-    for name, value in before.scores.as_dict().items():
-        other = after.scores.as_dict()[name]
-        table.add_row(name, f"{value:.3f}", f"{other:.3f}", f"{value - other:.3f}")
-    table.add_section()
-    for name, value, other in zip(
-        report.keypoints, before.similarity, after.similarity, strict=True
-    ):
-        table.add_row(name, f"{value:.3f}", f"{other:.3f}", f"{value - other:.3f}")
-    plain_console(100).print(table)
-    conclude(
-        before=before.scores.as_dict(),
-        after=after.scores.as_dict(),
-        bytes_before=report.bytes_before,
-        bytes_after=report.bytes_after,
-        calibrated_on=report.calibrated_on,
-        files=[report.path],
-    )
+    a, b = results
+    with progress("draws") as show:
+        comparison = compare(
+            a,
+            b,
+            annotations,
+            images,
+            skeleton=skeleton,
+            max_detections=max_detections,
+            progress=show,
+            notify=warn,
+        )
+    write_atomically(out, render_comparison(comparison))
+    conclude(analysis=None, comparison=comparison.as_dict(), files=[out])
+    ap = comparison.metrics["AP"]
     say(
-        f"wrote {report.path}: {report.bytes_after / 1e6:.2f} MB instead of "
-        f"{report.bytes_before / 1e6:.2f}; keypoints are measured by their mean term of OKS"
+        f"AP {ap.a:.3f} in {a}, {ap.b:.3f} in {b}: {ap.difference:+.3f}, 95 % interval "
+        f"{ap.low:+.3f} to {ap.high:+.3f} ({comparison.draws:,} draws of images)",
+        f"{persons_in(comparison.persons, comparison.images)}: {comparison.gained} got better, "
+        f"{comparison.lost} worse",
+        f"wrote {out} (open the page in a browser)",
     )
+    # Written so that NaN fails.
+    if fail_below is not None and not ap.low >= fail_below:
+        note(f"--fail-below {fail_below:g}: the interval begins at {ap.low:+.4f}")
+        raise typer.Exit(PARTLY_DONE)

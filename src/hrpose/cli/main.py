@@ -424,7 +424,7 @@ add(app, "finetune", train.finetune, panel=_TRAIN)
 app.add_typer(data.app, name="data", rich_help_panel=_DATA)
 app.add_typer(weights.app, name="weights", rich_help_panel=_WEIGHTS)
 add(app, "export", train.export, panel=_WEIGHTS)
-add(app, "quantize", evaluate.quantize, panel=_WEIGHTS)
+add(app, "quantize", train.quantize, panel=_WEIGHTS)
 add(app, "summary", train.summary, panel=_WEIGHTS)
 
 

@@ -1,4 +1,4 @@
-"""`hrpose train`, `train-detector`, `finetune`, `export` and `summary`."""
+"""`hrpose train`, `train-detector`, `finetune`, `export`, `quantize` and `summary`."""
 
 import json
 from enum import StrEnum
@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli import describe
+from hrpose.cli import conflict, describe
 from hrpose.cli.console import conclude, counted, is_quiet, note, plain_console, say, warn
 from hrpose.cli.options import (
     MODEL,
+    Annotations,
     Category,
     Data,
+    FlipTest,
+    Images,
     InputSize,
     MergeCategories,
     NewFile,
@@ -251,10 +254,9 @@ def export(
 
 def _export_for(target: Target, weights: str, out: Path, half: bool) -> None:
     from hrpose.api import export
-    from hrpose.models.rtmlib import PADDING, RtmlibReport
+    from hrpose.models.rtmlib import PADDING
 
     report = export(weights, out, half=half, target=target.value)
-    assert isinstance(report, RtmlibReport)
     conclude(difference=None, keypoint_difference=report.difference, files=[report.path])
     say(
         f"wrote {report.path}: keypoints equal to the model's within {report.difference:.1e} px; "
@@ -267,6 +269,86 @@ def _export_for(target: Target, weights: str, out: Path, half: bool) -> None:
             f"{weights}: rtmlib enlarges boxes by {PADDING:g}, these weights were trained with "
             f"{report.padding:g}; measure what that costs"
         )
+
+
+@describe(
+    "hrpose quantize w16-small --out small.onnx --annotations val.json --images images",
+    "hrpose quantize best.onnx --out small.onnx --annotations val.json --images images "
+    "--max-drop 0.005 --flip-test",
+    before="the scores of the weights, by name",
+    after="the same of the quantized weights",
+    bytes_before="size of the weights",
+    bytes_after="size of the quantized weights",
+    calibrated_on="number of persons of the calibration",
+    files="the file written",
+)
+def quantize(
+    weights: Annotated[str, typer.Argument(help="A name, or an ONNX file of `hrpose export`.")],
+    out: NewFile,
+    annotations: Annotations,
+    images: Images,
+    calibration_annotations: Annotated[
+        Path | None, typer.Option(help="COCO keypoints JSON for calibration; by default the same.")
+    ] = None,
+    calibration_images: Annotated[str | None, typer.Option(help="Images for calibration.")] = None,
+    persons: Annotated[int, typer.Option(min=1, help="Persons used for calibration.")] = 200,
+    max_drop: Annotated[
+        float, typer.Option(min=0, max=1, help="The largest accepted drop of the AP.")
+    ] = 0.01,
+    flip_test: FlipTest = False,
+) -> None:
+    """Quantize weights to 8 bits; written only where the AP drops by at most --max-drop."""
+    from rich.table import Table
+
+    from hrpose import weights as store
+    from hrpose.evaluation.quantize import quantize
+
+    if (calibration_annotations is None) != (calibration_images is None):
+        raise conflict("--calibration-annotations and --calibration-images: expected both or none")
+    calibration = (
+        None
+        if calibration_annotations is None or calibration_images is None
+        else (calibration_annotations, calibration_images)
+    )
+    report = quantize(
+        store.find(weights),
+        out,
+        annotations,
+        images,
+        calibration=calibration,
+        persons=persons,
+        max_drop=max_drop,
+        flip_test=flip_test,
+    )
+    table = Table(
+        title=f"{weights} on {annotations.name}, ground-truth boxes, calibrated on "
+        f"{counted(report.calibrated_on, 'person')}"
+        + (" of the same set" if calibration is None else f" of {calibration[0].name}")
+    )
+    for name in ("", "float", "8 bits", "drop"):
+        table.add_column(name, justify="left" if not name else "right")
+    before, after = report.before, report.after
+    for name, value in before.scores.as_dict().items():
+        other = after.scores.as_dict()[name]
+        table.add_row(name, f"{value:.3f}", f"{other:.3f}", f"{value - other:.3f}")
+    table.add_section()
+    for name, value, other in zip(
+        report.keypoints, before.similarity, after.similarity, strict=True
+    ):
+        table.add_row(name, f"{value:.3f}", f"{other:.3f}", f"{value - other:.3f}")
+    plain_console(100).print(table)
+    conclude(
+        before=before.scores.as_dict(),
+        after=after.scores.as_dict(),
+        bytes_before=report.bytes_before,
+        bytes_after=report.bytes_after,
+        calibrated_on=report.calibrated_on,
+        files=[report.path],
+    )
+    say(
+        f"wrote {report.path}: {report.bytes_after / 1e6:.2f} MB instead of "
+        f"{report.bytes_before / 1e6:.2f}; keypoints are measured by their mean term of OKS"
+    )
 
 
 @describe(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hrpose.data.coco import CocoAnnotations, read_results
 from hrpose.data.images import ImageFiles, compare_sizes
+from hrpose.data.persons import PersonTable
 from hrpose.data.rules import note_lines
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
@@ -53,6 +54,7 @@ from hrpose.metrics.coco import (
     precision_curves,
 )
 from hrpose.poses import Poses
+from hrpose.skeleton import Skeleton
 from hrpose.viz import draw, overlay
 
 # COCO's sizes of persons, by area in square pixels.
@@ -389,22 +391,8 @@ def draw_example(
     table, skeleton = truth.table, truth.table.skeleton
     pose, person = matches.poses[position], matches.persons[position]
     image = source.read(table.image_name(person))
+    tile, crop = person_tile(image, table, person)
     labels = table.keypoints[person].astype(np.float64)
-    shown = np.concatenate(
-        [labels[labels[:, 2] > 0, :2], xywh_to_xyxy(table.boxes[person]).reshape(2, 2)]
-    )
-    x, y, w, h = box_around(shown)
-    crop = Crop.from_box([x, y, max(w, 1), max(h, 1)], TILE_WH, PADDING)
-    tile = warp(image, crop)
-
-    def drawn(keypoints: NDArray[np.float64]) -> NDArray[np.uint8]:
-        placed = np.concatenate(
-            [transform(keypoints[:, :2], crop.matrix), keypoints[:, 2:]], axis=1
-        )
-        box = np.array([[0, 0, *TILE_WH]], np.float32)
-        poses = Poses(placed[None].astype(np.float32), box, np.ones(1, np.float32), skeleton)
-        return draw(tile, poses, threshold=0.5)
-
     labels[:, 2] = labels[:, 2] > 0
     points = predicted.keypoints[pose].copy()
     # Only labeled keypoints can be right or wrong.
@@ -421,12 +409,33 @@ def draw_example(
         oks=float(matches.oks[pose]),
         score=float(predicted.scores[pose]),
         keypoints=wrong,
-        labeled=drawn(labels),
-        predicted=drawn(points),
+        labeled=drawn_person(tile, crop, labels, skeleton),
+        predicted=drawn_person(tile, crop, points, skeleton),
         heatmaps={}
         if estimator is None
         else _heatmaps(estimator, image, table.boxes[person], errors, position),
     )
+
+
+def person_tile(
+    image: NDArray[np.uint8], table: PersonTable, person: int
+) -> tuple[NDArray[np.uint8], Crop]:
+    """The image around a person's labels and box, (320, 240, 3), and its crop."""
+    labels = table.keypoints[person].astype(np.float64)
+    corners = xywh_to_xyxy(table.boxes[person]).reshape(2, 2)
+    x, y, w, h = box_around(np.concatenate([labels[labels[:, 2] > 0, :2], corners]))
+    crop = Crop.from_box([x, y, max(w, 1), max(h, 1)], TILE_WH, PADDING)
+    return warp(image, crop), crop
+
+
+def drawn_person(
+    tile: NDArray[np.uint8], crop: Crop, keypoints: NDArray[np.float64], skeleton: Skeleton
+) -> NDArray[np.uint8]:
+    """The tile with keypoints (k, 3) of the image; those with a score below 0.5 are left out."""
+    placed = np.concatenate([transform(keypoints[:, :2], crop.matrix), keypoints[:, 2:]], axis=1)
+    box = np.array([[0, 0, *TILE_WH]], np.float32)
+    poses = Poses(placed[None].astype(np.float32), box, np.ones(1, np.float32), skeleton)
+    return draw(tile, poses, threshold=0.5)
 
 
 def _heatmaps(

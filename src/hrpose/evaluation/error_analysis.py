@@ -177,7 +177,7 @@ def match(truth: Truth, predicted: PredictedPoses) -> Matches:
         if len(persons):
             best[poses] = similar.max(axis=1)
             best_for[persons] = similar.max(axis=0)
-        to_ignored = _oks_to_ignored(points, table, in_image[~truth.counted[in_image]])
+        to_ignored = oks_to_ignored(points, table, in_image[~truth.counted[in_image]])
         free = np.ones(len(persons), bool)
         for row, pose in enumerate(poses):
             candidates = np.where(free, similar[row], 0.0)
@@ -190,7 +190,7 @@ def match(truth: Truth, predicted: PredictedPoses) -> Matches:
     return Matches(person, own, best, best_for)
 
 
-def _oks_to_ignored(
+def oks_to_ignored(
     points: NDArray[np.float64], table: PersonTable, persons: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """(n, m): COCO's OKS to ignored persons. Without labels, a keypoint's distance is that to the

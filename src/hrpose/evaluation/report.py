@@ -1,15 +1,26 @@
 """The HTML report of an analysis, as one page."""
 
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
-from hrpose.evaluation.analyze import Analysis, Example, Part, ScoreReport
+from hrpose.evaluation.analyze import MIN_EXAMPLE_KEYPOINTS, Analysis, Example, Part, ScoreReport
+from hrpose.evaluation.compare import NOTABLE, Change, Comparison, Difference
 from hrpose.evaluation.error_analysis import KINDS
 from hrpose.metrics.calibration import Coverage, PresenceReport, Reliability
 from hrpose.metrics.coco import OKS_THRESHOLDS, RECALLS
-from hrpose.viz.html import Line, captioned, document, gain_bar, line_chart, share_bar, table
+from hrpose.viz.html import (
+    Line,
+    captioned,
+    document,
+    gain_bar,
+    interval_bar,
+    line_chart,
+    share_bar,
+    table,
+)
 
 _CORRECTIONS = {
     "miss": "Miss: far from every label; moved to its label",
@@ -48,6 +59,83 @@ def render(analysis: Analysis) -> str:
         main="".join(sections),
         footer="After Ronchi and Perona: Benchmarking and Error Diagnosis in Multi-Instance Pose "
         "Estimation, ICCV 2017. Made by hrpose.",
+    )
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """The whole page of two results."""
+    names, ap = comparison.names, comparison.metrics["AP"]
+    parts = [
+        _section(
+            "Metrics",
+            f"<p>On {comparison.persons} persons in {comparison.images} images. The interval of "
+            "the difference, B minus A, is that of 95 % of "
+            f"{comparison.draws:,} bootstrap draws of images, the same for both results; "
+            "where it does not contain 0, the difference is hardly chance. The last column is the "
+            "share of the draws in which B is better.</p>",
+            _differences(comparison.metrics),
+        ),
+        _section(
+            "By keypoint and by size",
+            "<p>The mean keypoint similarity of labeled keypoints (their term of the OKS), 0 for "
+            "those of missed persons.</p>",
+            _differences(comparison.keypoints),
+            "<p>By COCO's sizes of persons (medium is from 32 to 96 pixels squared):</p>",
+            _differences(comparison.sizes),
+        ),
+        _changes(
+            "Who got better", f"The OKS of {comparison.gained} persons rose", comparison.better
+        ),
+        _changes("Who got worse", f"The OKS of {comparison.lost} persons fell", comparison.worse),
+    ]
+    notes = "".join(f"<p>{escape(note)}</p>" for note in comparison.notes)
+    return document(
+        f"AP {_more(ap.difference)} ({_more(ap.low)} to {_more(ap.high)})",
+        "hrpose.evaluation",
+        header=f"<p>B, {escape(names['b'])}, minus A, {escape(names['a'])}; "
+        f"{escape(Path(names['annotations']).name)}</p>{notes}",
+        main="".join(parts),
+        footer="A paired bootstrap over images. Made by hrpose.",
+    )
+
+
+def _differences(values: Mapping[str, Difference]) -> str:
+    bounds = [bound for each in values.values() for bound in (each.low, each.high)]
+    reach = max((abs(bound) for bound in bounds if np.isfinite(bound)), default=0.0) or 1.0
+    rows = [
+        [
+            escape(name.replace("_", " ")),
+            f"{each.a:.3f}",
+            f"{each.b:.3f}",
+            _more(each.difference),
+            interval_bar(each.low, each.difference, each.high, reach),
+            f"{_more(each.low)} to {_more(each.high)}",
+            _percent(each.ahead),
+        ]
+        for name, each in values.items()
+    ]
+    return table(["", "A", "B", "B - A", "", "interval", "B ahead"], rows)
+
+
+def _changes(title: str, lead: str, changes: list[Change]) -> str:
+    if not changes:
+        return ""
+    persons = []
+    for each in changes:
+        names = {"labeled": "labeled", "a": "A", "b": "B"}
+        images = "".join(captioned(tile, names[name]) for name, tile in each.tiles.items())
+        persons.append(
+            f'<div class="person"><p><b>OKS {each.oks_a:.2f} in A, {each.oks_b:.2f} in B</b> '
+            f"{escape(each.image)}, annotation {each.annotation}</p>{images}</div>"
+        )
+    return _section(
+        title,
+        f"<p>{escape(lead)} by more than {NOTABLE:g}. Shown are the largest changes of persons "
+        f"with {MIN_EXAMPLE_KEYPOINTS} labels or more. Only labeled keypoints are drawn, and none "
+        "where a person was missed.</p>",
+        '<div class="persons">',
+        *persons,
+        "</div>",
     )
 
 

@@ -247,6 +247,19 @@ def gain_bar(start: float, end: float) -> str:
     )
 
 
+def interval_bar(low: float, value: float, high: float, reach: float) -> str:
+    """An interval and the value in it on a line from `-reach` to `reach`, whose middle is 0."""
+
+    def at(value: float) -> float:
+        return 100 * (min(max(value / reach, -1.0), 1.0) + 1) / 2
+
+    return (
+        '<div class="interval"><i class="zero"></i>'
+        f'<i class="range" style="left:{at(low):.2f}%;width:{at(high) - at(low):.2f}%"></i>'
+        f'<i class="value" style="left:{at(value):.2f}%"></i></div>'
+    )
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows of HTML cells under plain text heads; narrow screens scroll it sideways."""
     head = "".join(f"<th>{escape(name)}</th>" for name in heads)
