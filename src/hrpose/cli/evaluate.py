@@ -1,4 +1,4 @@
-"""`hrpose evaluate`, `evaluate-detector` and `analyze`: the quality of weights and results."""
+"""`hrpose evaluate`, `evaluate-detector`, `analyze`, `agreement`: what results are worth."""
 
 import math
 from enum import StrEnum
@@ -16,6 +16,7 @@ from hrpose.cli.console import (
     plain_console,
     progress,
     say,
+    table,
     warn,
 )
 from hrpose.cli.options import (
@@ -37,6 +38,7 @@ from hrpose.cli.options import (
     Refine,
     Weights,
 )
+from hrpose.errors import missing
 
 if TYPE_CHECKING:
     from hrpose.data.coco import CocoAnnotations
@@ -367,3 +369,53 @@ def _compare(
     if fail_below is not None and not ap.low >= fail_below:
         note(f"--fail-below {fail_below:g}: the interval begins at {ap.low:+.4f}")
         raise typer.Exit(PARTLY_DONE)
+
+
+@describe(
+    "hrpose agreement out/measures.csv markers.csv",
+    "hrpose agreement out/measures.csv goniometer.csv --person 0 --big 3 --json",
+    measures="an object for each measure: `pairs`, and with their intervals `bias`, `lower`, "
+    "`upper`, `icc_2_1`, `icc_3_1` and `big_errors`",
+    files="the page",
+)
+def agreement(
+    measured: Annotated[Path, typer.Argument(help="The measures.csv of `hrpose measure`.")],
+    reference: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV with `frame` or `time` (seconds), and a column for each measure, or the "
+            "columns `measure` and `value`; `file` and `person` where there are several."
+        ),
+    ],
+    big: Annotated[
+        float, typer.Option(min=0, help="Larger errors are big ones, in the measure's unit.")
+    ] = 5.0,
+    person: Annotated[
+        str | None, typer.Option(help="Whom the reference is of, where it has no such column.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="HTML file to write.", rich_help_panel=RESULTS)] = Path(
+        "agreement.html"
+    ),
+) -> None:
+    """Compare measures with a reference: bias, limits of agreement, ICC and big errors."""
+    from dataclasses import asdict
+
+    from hrpose.io import write_atomically
+
+    try:
+        from hrpose.measurement.agreement import compare_measures, render_agreement
+    except ModuleNotFoundError as error:
+        raise missing("agreement", error, "hrpose[measure]") from error
+
+    compared = compare_measures(measured, reference, big, person)
+    write_atomically(out, render_agreement(compared, (str(measured), str(reference))))
+    conclude(measures={each.measure: asdict(each.agreement) for each in compared}, files=[out])
+    rows = []
+    for each in compared:
+        found = each.agreement
+        limits = f"{found.lower.value:.2f} to {found.upper.value:.2f}"
+        icc = f"{found.icc_2_1.value:.3f}"
+        share = f"{100 * found.big_errors.value:.1f} %"
+        rows.append((each.measure, found.pairs, f"{found.bias.value:+.2f}", limits, icc, share))
+    table(rows, "measure", "pairs", "bias", "limits of agreement", "ICC(2,1)", f"beyond {big:g}")
+    say(f"wrote {out} (open the page in a browser)")

@@ -19,11 +19,11 @@ from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.calibrate import MIN_CALIBRATION_KEYPOINTS, measure
 from hrpose.evaluation.error_analysis import (
+    KINDS,
     MIN_OKS,
     UNMATCHED,
     Gain,
     KeypointErrors,
-    Kind,
     Matches,
     PredictedPoses,
     Truth,
@@ -54,7 +54,6 @@ from hrpose.metrics.coco import (
     precision_curves,
 )
 from hrpose.poses import Poses
-from hrpose.skeleton import Skeleton
 from hrpose.viz import draw, overlay
 
 # COCO's sizes of persons, by area in square pixels.
@@ -388,20 +387,19 @@ def draw_example(
     estimator: PoseEstimator | None,
 ) -> Example:
     """Draw the matched pose at `position`. Raises UserError where its image cannot be read."""
-    table, skeleton = truth.table, truth.table.skeleton
+    table, names = truth.table, truth.table.skeleton.keypoints
     pose, person = matches.poses[position], matches.persons[position]
     image = source.read(table.image_name(person))
-    tile, crop = person_tile(image, table, person)
     labels = table.keypoints[person].astype(np.float64)
     labels[:, 2] = labels[:, 2] > 0
-    points = predicted.keypoints[pose].copy()
     # Only labeled keypoints can be right or wrong.
-    points[:, 2] = labels[:, 2]
+    points = np.concatenate([predicted.keypoints[pose, :, :2], labels[:, 2:]], axis=1)
+    labeled, found = person_tiles(image, table, int(person), labels, points)
     kinds = errors.kinds[position]
     wrong = {
-        kind.name.lower(): [skeleton.keypoints[j] for j in np.flatnonzero(kinds == kind)]
-        for kind in Kind
-        if kind > Kind.GOOD and (kinds == kind).any()
+        kind.name.lower(): [names[j] for j in np.flatnonzero(kinds == kind)]
+        for kind in KINDS[1:]
+        if (kinds == kind).any()
     }
     return Example(
         image=table.image_name(person),
@@ -409,43 +407,39 @@ def draw_example(
         oks=float(matches.oks[pose]),
         score=float(predicted.scores[pose]),
         keypoints=wrong,
-        labeled=drawn_person(tile, crop, labels, skeleton),
-        predicted=drawn_person(tile, crop, points, skeleton),
-        heatmaps={}
-        if estimator is None
-        else _heatmaps(estimator, image, table.boxes[person], errors, position),
+        labeled=labeled,
+        predicted=found,
+        heatmaps=_heatmaps(estimator, image, table.boxes[person], errors, position),
     )
 
 
-def person_tile(
-    image: NDArray[np.uint8], table: PersonTable, person: int
-) -> tuple[NDArray[np.uint8], Crop]:
-    """The image around a person's labels and box, (320, 240, 3), and its crop."""
+def person_tiles(
+    image: NDArray[np.uint8], table: PersonTable, person: int, *drawn: NDArray[np.float64]
+) -> list[NDArray[np.uint8]]:
+    """The image around a person, (320, 240, 3), with each `drawn` (k, 3); scores from 0.5 on."""
     labels = table.keypoints[person].astype(np.float64)
     corners = xywh_to_xyxy(table.boxes[person]).reshape(2, 2)
     x, y, w, h = box_around(np.concatenate([labels[labels[:, 2] > 0, :2], corners]))
     crop = Crop.from_box([x, y, max(w, 1), max(h, 1)], TILE_WH, PADDING)
-    return warp(image, crop), crop
-
-
-def drawn_person(
-    tile: NDArray[np.uint8], crop: Crop, keypoints: NDArray[np.float64], skeleton: Skeleton
-) -> NDArray[np.uint8]:
-    """The tile with keypoints (k, 3) of the image; those with a score below 0.5 are left out."""
-    placed = np.concatenate([transform(keypoints[:, :2], crop.matrix), keypoints[:, 2:]], axis=1)
+    tiles, tile = [], warp(image, crop)
     box = np.array([[0, 0, *TILE_WH]], np.float32)
-    poses = Poses(placed[None].astype(np.float32), box, np.ones(1, np.float32), skeleton)
-    return draw(tile, poses, threshold=0.5)
+    for each in drawn:
+        placed = np.concatenate([transform(each[:, :2], crop.matrix), each[:, 2:]], axis=1)[None]
+        poses = Poses(placed.astype(np.float32), box, np.ones(1, np.float32), table.skeleton)
+        tiles.append(draw(tile, poses, threshold=0.5))
+    return tiles
 
 
 def _heatmaps(
-    estimator: PoseEstimator,
+    estimator: PoseEstimator | None,
     image: NDArray[np.uint8],
     box: NDArray[np.float64],
     errors: KeypointErrors,
     position: int,
 ) -> dict[str, NDArray[np.uint8]]:
     """The heatmaps of the worst keypoints, over the crop of the labeled box."""
+    if estimator is None:
+        return {}
     metadata = estimator.metadata
     crop = warp(image, metadata.crop(box))
     heatmaps = estimator.heatmaps(crop[None])[0]

@@ -21,7 +21,7 @@ from hrpose.data.images import ImageFiles, compare_sizes
 from hrpose.data.persons import group_by_image
 from hrpose.data.rules import note_lines
 from hrpose.errors import UserError
-from hrpose.evaluation.analyze import MIN_EXAMPLE_KEYPOINTS, SIZES, drawn_person, person_tile
+from hrpose.evaluation.analyze import MIN_EXAMPLE_KEYPOINTS, SIZES, person_tiles
 from hrpose.evaluation.error_analysis import (
     PredictedPoses,
     Truth,
@@ -419,16 +419,20 @@ def _change(
 ) -> Change:
     table, tiles = truth.table, {}
     if source is not None:
-        tile, crop = person_tile(source.read(table.image_name(person)), table, person)
         labels = table.keypoints[person].astype(np.float64)
         labels[:, 2] = labels[:, 2] > 0
-        tiles["labeled"] = drawn_person(tile, crop, labels, table.skeleton)
-        for name, predicted, fate in zip("ab", poses, fates, strict=True):
-            points = labels * 0
+        drawn = [labels]
+        for predicted, fate in zip(poses, fates, strict=True):
+            points = np.zeros_like(labels)
             if fate.pose[person] >= 0:
-                points = predicted.keypoints[fate.pose[person]].copy()
-                points[:, 2] = labels[:, 2]
-            tiles[name] = drawn_person(tile, crop, points, table.skeleton)
+                points = np.concatenate(
+                    [predicted.keypoints[fate.pose[person], :, :2], labels[:, 2:]], axis=1
+                )
+            drawn.append(points)
+        image = source.read(table.image_name(person))
+        tiles = dict(
+            zip(("labeled", "a", "b"), person_tiles(image, table, person, *drawn), strict=True)
+        )
     return Change(
         table.image_name(person),
         int(table.annotation_ids[person]),

@@ -11,7 +11,7 @@ import numpy as np
 from hrpose.measurement.propagation import Floats
 from hrpose.measurement.recordings import Recording
 from hrpose.measurement.series import FLAGS, MISSING, OK, SHORT, Repetitions, Series
-from hrpose.viz.html import document, source, table
+from hrpose.viz.html import document, source, table, ticks
 
 # A page shows so many frames of a clip, evenly spread, and so many images; the tables have all.
 MOST_FRAMES, MOST_IMAGES = 2000, 40
@@ -295,13 +295,13 @@ def _chart(
         return np.asarray(_TOP + (1 - (np.clip(values, low, high) - low) / (high - low)) * inner_h)
 
     parts = []
-    for value in _ticks(low, high, 4):
+    for value in ticks(low, high, 4):
         up = float(y(np.array([value]))[0])
         parts.append(
             f'<line class="rule" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{up:.1f}" y2="{up:.1f}"/>'
             f'<text x="{_LEFT - 6}" y="{up + 4:.1f}" text-anchor="end">{value:g}</text>'
         )
-    for value in _ticks(*span, 8):
+    for value in ticks(*span, 8):
         parts.append(
             f'<text x="{at(value):.1f}" y="{_HEIGHT - 6}" text-anchor="middle">{value:g} s</text>'
         )
@@ -349,15 +349,6 @@ def _range(columns: Floats) -> tuple[float, float]:
     low, high = min(low, float(values.min())), max(high, float(values.max()))
     margin = max(0.06 * (high - low), 1e-3 * max(abs(low), abs(high)), 1e-6)
     return low - margin, high + margin
-
-
-def _ticks(low: float, high: float, count: int) -> list[float]:
-    """Round numbers from low to high, about `count` of them."""
-    rough = (high - low) / count
-    power = 10.0 ** np.floor(np.log10(rough))
-    step = float(power * min(factor for factor in (1, 2, 5, 10) if factor * power >= rough))
-    first, last = int(np.ceil(low / step)), int(np.floor(high / step + 1e-9))
-    return [round(number * step, 9) for number in range(first, last + 1)]
 
 
 def _unbroken(frames: np.ndarray[Any, Any], values: Floats) -> Iterator[slice]:

@@ -184,6 +184,81 @@ def histogram_chart(histogram: Histogram) -> str:
     return f"<figure><figcaption>{escape(histogram.title)}</figcaption>{chart}</figure>"
 
 
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A horizontal line at `value`, and the band from `low` to `high` around it."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+# More points make a page large, and show no more.
+_MOST_POINTS = 2000
+
+
+def scatter_chart(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    bands: Sequence[Band],
+    x_title: str,
+    y_title: str,
+) -> str:
+    """Points (n,), at most 2,000 of them evenly chosen, and horizontal bands with a key below."""
+    height = 300
+    inner_w, inner_h = _WIDTH - _LEFT - _RIGHT, height - _TOP - _BOTTOM
+    chosen = np.unique(np.linspace(0, len(x) - 1, _MOST_POINTS).round().astype(int))
+    edges = [value for band in bands for value in (band.value, band.low, band.high)]
+    ranges = []
+    for values in (x, np.concatenate([y, [v for v in edges if np.isfinite(v)]])):
+        low, high = float(values.min()), float(values.max())
+        margin = max(0.06 * (high - low), 1e-6)
+        ranges.append((low - margin, high + margin))
+    (left, right), (bottom, top) = ranges
+
+    def across(value: float) -> float:
+        return _LEFT + (value - left) / (right - left) * inner_w
+
+    def down(value: float) -> float:
+        return _TOP + (top - value) / (top - bottom) * inner_h
+
+    parts = []
+    parts += [_rule(down(value), f"{value:g}") for value in ticks(bottom, top, 5)]
+    parts += [_tick(across(value), height, f"{value:g}") for value in ticks(left, right, 6)]
+    for index, band in enumerate(bands):
+        if np.isfinite([band.low, band.high]).all():
+            parts.append(
+                f'<rect class="band c{index % 6}" x="{_LEFT}" y="{down(band.high):.1f}" '
+                f'width="{inner_w}" height="{max(down(band.low) - down(band.high), 0.5):.1f}"/>'
+            )
+        ends = f"{_LEFT},{down(band.value):.1f} {_WIDTH - _RIGHT},{down(band.value):.1f}"
+        parts.append(f'<polyline class="curve c{index % 6}" points="{ends}"/>')
+    parts += [
+        f'<circle class="point" cx="{across(x[i]):.1f}" cy="{down(y[i]):.1f}" r="2"/>'
+        for i in chosen
+    ]
+    parts.append(
+        f'<text transform="translate(13 {_TOP + inner_h / 2}) rotate(-90)" text-anchor="middle">'
+        f"{escape(y_title)}</text>"
+    )
+    key = "".join(
+        f'<span class="key c{index % 6}">{escape(band.name)} {band.value:.3g}</span>'
+        for index, band in enumerate(bands)
+    )
+    chart = _svg(f"{y_title} over {x_title}", height, parts, x_title)
+    return f'<figure class="chart">{chart}<figcaption>{key}</figcaption></figure>'
+
+
+def ticks(low: float, high: float, count: int) -> list[float]:
+    """Round numbers from low to high, about `count` of them."""
+    rough = (high - low) / count
+    power = 10.0 ** np.floor(np.log10(rough))
+    step = float(power * min(factor for factor in (1, 2, 5, 10) if factor * power >= rough))
+    first, last = int(np.ceil(low / step)), int(np.floor(high / step + 1e-9))
+    return [round(number * step, 9) for number in range(first, last + 1)]
+
+
 def _svg(title: str, height: int, parts: Sequence[str], x_title: str) -> str:
     middle = _LEFT + (_WIDTH - _LEFT - _RIGHT) / 2
     return (

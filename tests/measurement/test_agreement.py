@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrpose.metrics.agreement import Estimate, agreement, intraclass
+from hrpose.measurement.agreement import Estimate, agreement, intraclass
 from refusals import refused
 
 # Shrout and Fleiss 1979, table 2: six targets rated by four judges.
