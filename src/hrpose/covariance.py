@@ -219,7 +219,7 @@ def moments(
 
 def check_covariance(metadata: Metadata) -> bool:
     """True. Raises UserError where weights have no fit of the covariance."""
-    if metadata.covariance is None and metadata.name not in _UNTIL_FITTED:
+    if metadata.covariance is None:
         raise UserError(
             f"{metadata.title}: these weights have no covariance of keypoints; fit it on "
             "labeled persons with `hrpose weights calibrate`",
@@ -240,22 +240,14 @@ def in_crop(
     to. `metadata` have a covariance, see `check_covariance`; with a fit of presence, its
     probabilities (n, k, 3) are returned too.
     """
+    fit = metadata.covariance
+    assert fit is not None
     strides = metadata.codec.strides((heatmaps.shape[3], heatmaps.shape[2]))
-    fit = metadata.covariance or _rough(len(metadata.skeleton))
     shapes = moments(heatmaps, points, strides)
     if metadata.presence is None:
         return (fit(shapes, peaks),)
     features = presence_features(peaks, shapes, points, metadata.input_wh)
     return fit(shapes, peaks), metadata.presence(features)
-
-
-# Until the shipped weights have their fit.
-_UNTIL_FITTED = ("", "tiny", "w16-small", "w32-small")
-
-
-def _rough(k: int) -> CovarianceFit:
-    radii = tuple((value,) * k for value in (0.8, 1.45, RADIUS))
-    return CovarianceFit((0.2, 0.7), (2.0, 0.4), 1.0, (1.0,) * k, (0.5, 0.8, 0.95), radii)
 
 
 def transformed(
