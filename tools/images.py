@@ -51,9 +51,14 @@ def failures() -> None:
     _drawn(["astronaut.jpg", "grace_hopper.jpg"], EXAMPLES, "failures.jpg")
 
 
-def _drawn(names: Sequence[str], folder: Path, out: str) -> None:
-    estimator = hrpose.load(exact=True)
-    tiles = [_high(estimator(folder / name).draw(), HEIGHT) for name in names]
+def ellipses() -> None:
+    """Where keypoints are with 95 % probability."""
+    _drawn(["walking.jpg", "balancing.jpg"], PEOPLE, "ellipses.jpg", ellipses=True)
+
+
+def _drawn(names: Sequence[str], folder: Path, out: str, **options: bool) -> None:
+    estimator = hrpose.load(exact=True, covariance=True)
+    tiles = [_high(estimator(folder / name).draw(**options), HEIGHT) for name in names]
     _write(out, Image.fromarray(np.concatenate(tiles, axis=1)), "JPEG", quality=85, optimize=True)
 
 
@@ -192,6 +197,7 @@ ALL = {
     "server": server,
     "label": label,
     "site": site,
+    "ellipses": ellipses,
     "how": how.main,
 }
 
