@@ -12,17 +12,16 @@ a keypoint is visible, hidden, or absent: outside the image, or not to be placed
 from __future__ import annotations  # so that help() shows the names of types, not their contents
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hrpose.codec import Codec
 from hrpose.errors import UserError
 
 if TYPE_CHECKING:
-    from hrpose.metadata import Metadata
     from hrpose.poses import Poses
 
 # The Mahalanobis distance within which 95 % of a Gaussian in the plane is: the root of the 95 %
@@ -45,7 +44,7 @@ class CovarianceFit:
     linearly in `factors` at the increasing `peaks`, in logarithms, and constant outside.
 
     The part levels[i] of true places is within the Mahalanobis distance radii[i][j]; at the level
-    0.95 that is `RADIUS`. Raises ValueError where values are out of range.
+    0.95 that is `RADIUS`.
     """
 
     peaks: tuple[float, ...]
@@ -55,7 +54,8 @@ class CovarianceFit:
     levels: tuple[float, ...]
     radii: tuple[tuple[float, ...], ...]
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raises ValueError where values are out of range."""
         factors = np.array((*self.factors, *self.keypoints))
         radii = np.array(self.radii, np.float64)
         sound = (
@@ -90,14 +90,6 @@ class CovarianceFit:
             [np.interp(level, self.levels, radii) for radii in zip(*self.radii, strict=True)]
         )
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> CovarianceFit:
-        """The inverse of `dataclasses.asdict`, also after a way through JSON."""
-        names = ("peaks", "factors", "keypoints", "levels")
-        values: dict[str, Any] = {name: tuple(map(float, data[name])) for name in names}
-        radii = tuple(tuple(map(float, row)) for row in data["radii"])
-        return cls(**values, exponent=float(data["exponent"]), radii=radii)
-
 
 # Logits beyond this are probabilities of 0 and 1.
 _MAX_LOGIT = 30.0
@@ -111,8 +103,7 @@ class PresenceFit:
 
     `hrpose weights calibrate` fits it to labels with COCO's visibility. The logit of "there is a
     label" is the sum of `presence_features` times `labeled`, plus the keypoint's of
-    `labeled_offsets`; that of "visible", if there is a label, the same with `visible`. Raises
-    ValueError where values are out of range.
+    `labeled_offsets`; that of "visible", if there is a label, the same with `visible`.
     """
 
     labeled: tuple[float, ...]
@@ -120,7 +111,8 @@ class PresenceFit:
     visible: tuple[float, ...]
     visible_offsets: tuple[float, ...]
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raises ValueError where values are out of range."""
         values = (*self.labeled, *self.labeled_offsets, *self.visible, *self.visible_offsets)
         if not (
             len(self.labeled) == len(self.visible) == FEATURES
@@ -142,11 +134,6 @@ class PresenceFit:
         labeled = probability(self.labeled, self.labeled_offsets)
         visible = labeled * probability(self.visible, self.visible_offsets)
         return np.stack([visible, labeled - visible, 1 - labeled], axis=-1).astype(np.float32)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> PresenceFit:
-        """The inverse of `dataclasses.asdict`, also after a way through JSON."""
-        return cls(**{name: tuple(map(float, values)) for name, values in data.items()})
 
 
 def presence_features(
@@ -217,19 +204,29 @@ def moments(
     return found[:, [[0, 1], [1, 2]]].reshape(n, k, 2, 2)
 
 
-def check_covariance(metadata: Metadata) -> bool:
-    """True. Raises UserError where weights have no fit of the covariance."""
-    if metadata.covariance is None:
+def check_fits(title: str, covariance: CovarianceFit | None, presence: PresenceFit | None) -> bool:
+    """True. Raises UserError where weights of this `title` have no covariance, or one of no use."""
+    if covariance is None:
         raise UserError(
-            f"{metadata.title}: these weights have no covariance of keypoints; fit it on "
-            "labeled persons with `hrpose weights calibrate`",
+            f"{title}: these weights have no covariance of keypoints; fit it on labeled persons "
+            "with `hrpose weights calibrate`",
             code="covariance-missing",
         )
+    try:
+        covariance.check()
+        if presence is not None:
+            presence.check()
+    except ValueError as error:
+        raise UserError(
+            f"{title}: {error}; fit it again with `hrpose weights calibrate`",
+            code="metadata-invalid",
+        ) from error
     return True
 
 
 def in_crop(
-    metadata: Metadata,
+    codec: Codec,
+    fits: tuple[CovarianceFit, PresenceFit | None],
     heatmaps: NDArray[np.float32],
     points: NDArray[np.float64],
     peaks: NDArray[np.float32],
@@ -237,17 +234,16 @@ def in_crop(
     """The covariances (n, k, 2, 2) of keypoints in crops, in input pixels², and perhaps presence.
 
     `points` (n, k, 2) in input pixels and `peaks` (n, k) are what `heatmaps` (n, k, h, w) decode
-    to. `metadata` have a covariance, see `check_covariance`; with a fit of presence, its
-    probabilities (n, k, 3) are returned too.
+    to. With a fit of the presence, its probabilities (n, k, 3) are returned too.
     """
-    fit = metadata.covariance
-    assert fit is not None
-    strides = metadata.codec.strides((heatmaps.shape[3], heatmaps.shape[2]))
-    shapes = moments(heatmaps, points, strides)
-    if metadata.presence is None:
-        return (fit(shapes, peaks),)
-    features = presence_features(peaks, shapes, points, metadata.input_wh)
-    return fit(shapes, peaks), metadata.presence(features)
+    covariance, presence = fits
+    width, height = heatmaps.shape[3], heatmaps.shape[2]
+    shapes = moments(heatmaps, points, codec.strides((width, height)))
+    if presence is None:
+        return (covariance(shapes, peaks),)
+    input_wh = width * codec.stride, height * codec.stride
+    features = presence_features(peaks, shapes, points, input_wh)
+    return covariance(shapes, peaks), presence(features)
 
 
 def transformed(

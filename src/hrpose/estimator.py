@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose.covariance import check_covariance, in_crop, transformed
+from hrpose.covariance import check_fits, in_crop, transformed
 from hrpose.engines import running
 from hrpose.errors import UserError
 from hrpose.geometry import Boxes, Crop, checked_boxes, checked_scores, transform, warp
@@ -155,7 +155,8 @@ class PoseEstimator:
         self.exact = exact
         self.batch_size = batch_size
         self.bit_depth = bit_depth
-        self.covariance = covariance and check_covariance(session.metadata)
+        self._fits: Any = (session.metadata.covariance, session.metadata.presence)
+        self.covariance = covariance and check_fits(session.metadata.title, *self._fits)
 
     @property
     def metadata(self) -> Metadata:
@@ -336,9 +337,9 @@ class PoseEstimator:
         def run() -> None:
             if batch:
                 heatmaps = self.heatmaps(np.stack(batch))
-                arrays: tuple[NDArray[Any], ...] = self.decode(heatmaps)
+                arrays: Any = self.decode(heatmaps)
                 if self.covariance:
-                    arrays += in_crop(self.metadata, heatmaps, *arrays)
+                    arrays += in_crop(self.metadata.codec, self._fits, heatmaps, *arrays)
                 done.extend(zip(*arrays, strict=True))
                 batch.clear()
 
@@ -400,9 +401,8 @@ class PoseEstimator:
             return self.session(crops)
         both = self.session(np.concatenate([crops, crops[:, :, ::-1]]))
         direct, mirrored = np.split(both, 2)
-        flipped = self.metadata.skeleton.flip_permutation
-        merged: NDArray[np.float32] = self.metadata.codec.merge_flipped(direct, mirrored, flipped)
-        return merged
+        order, codec = self.metadata.skeleton.flip_permutation, self.metadata.codec
+        return np.asarray(codec.merge_flipped(direct, mirrored, order), np.float32)
 
 
 def _refined(image: InputImage, poses: Poses) -> InputImage:

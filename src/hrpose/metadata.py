@@ -56,9 +56,8 @@ _MAX_LOGIT = 100.0
 class Calibration:
     """Calibration of keypoint scores: logit(calibrated) = logit(score) / temperature + offset.
 
-    `hrpose weights calibrate` fits it, so that a score is the expected keypoint similarity. The
-    order of scores stays; 0 and 1 count as 0.001 and 0.999. Raises ValueError where the temperature
-    is not positive.
+    `hrpose weights calibrate` fits it: a score is the expected keypoint similarity. Their order
+    stays; 0 and 1 count as 0.001 and 0.999. Raises ValueError without a temperature above 0.
     """
 
     temperature: float = 1.0
@@ -92,8 +91,8 @@ class Metadata:
     `padding` the factor by which a person's box grows, `mean` and `std` those of RGB in [0, 1].
     `training_data` and `license` are sentences, `scores` maps metrics, with the data set in their
     names, to values. A `calibration` is applied to keypoint scores; `covariance` says how uncertain
-    keypoints are, `presence` whether they are there. `changes` are those that
-    `--resume-with-changes` made, as sentences. Raises ValueError where values are out of range.
+    keypoints are, `presence` whether they are there. `changes` are those made by
+    `--resume-with-changes`, as sentences. Raises ValueError where values are out of range.
     """
 
     keys: ClassVar = ("hrpose.metadata", "hrpose.passport")
@@ -175,19 +174,19 @@ class Metadata:
             width, height = (int(v) for v in data["input_wh"])
             if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
                 raise ValueError(f"input_wh: expected 1 to {MAX_SIDE}, found {width}, {height}")
-            calibration, covariance = data.get("calibration"), data.get("covariance")
-            presence = data.get("presence")
+            names = ("calibration", "covariance", "presence")
+            calibration, covariance, presence = map(data.get, names)
             for part, name in ((covariance, "keypoints"), (presence, "visible_offsets")):
                 if part is not None and len(part[name]) != len(skeleton):
-                    raise ValueError(f"{name}: expected those of {len(skeleton)} keypoints")
+                    raise ValueError(f"{name}: expected {len(skeleton)} keypoints")
             return cls(
                 input_wh=(width, height),
                 skeleton=COCO_17 if skeleton == COCO_17 else skeleton,
                 codec=Codec(str(codec["name"]), float(codec["sigma"]), int(codec["stride"])),
                 padding=float(data["padding"]),
                 calibration=None if calibration is None else Calibration(**calibration),
-                covariance=covariance and CovarianceFit.from_dict(covariance),
-                presence=presence and PresenceFit.from_dict(presence),
+                covariance=covariance and CovarianceFit(**_numbers(covariance)),
+                presence=presence and PresenceFit(**_numbers(presence)),
                 **_common(data),
             )
         except _DAMAGE as error:
@@ -412,6 +411,13 @@ def _text(metadata: AnyMetadata) -> str:
         if name in values and not values[name]:
             del values[name]
     return json.dumps({"version": 1, **values})
+
+
+def _numbers(values: Any) -> Any:
+    """Objects and lists of numbers, as objects and tuples of floats."""
+    if isinstance(values, dict):
+        return {name: _numbers(value) for name, value in values.items()}
+    return tuple(map(_numbers, values)) if isinstance(values, list) else float(values)
 
 
 def _document(text: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """`hrpose weights calibrate`: what is fitted holds on other persons, and nothing else changes."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from hrpose.cli.main import app
-from hrpose.covariance import RADIUS, CovarianceFit, presence_features
+from hrpose.covariance import RADIUS, CovarianceFit, check_fits, presence_features
 from hrpose.errors import UserError
 from hrpose.evaluation.calibrate import Measured, calibrated, store
 from hrpose.metadata import Calibration, Metadata, metadata_of
@@ -111,12 +111,23 @@ def test_a_fit_goes_through_json() -> None:
     again = Metadata.from_json(metadata.to_json())
     assert again == metadata
     assert again.covariance is not None
+    assert again.presence is not None
     damaged = json.loads(metadata.to_json())
-    for name, value in (("factors", [-1, 1, 1, 1]), ("keypoints", [1]), ("radii", [[1] * 17])):
+    for name, value in (("factors", ["x"]), ("keypoints", [1]), ("more", [1])):
         wrong = {**damaged, "covariance": {**damaged["covariance"], name: value}}
         with refused("metadata-invalid", "here"):
             Metadata.from_json(json.dumps(wrong), "here")
-    assert asdict(again)["covariance"]["levels"][-2] == 0.95
+    again.covariance.check()
+    for name, values in (
+        ("factors", (-1.0,) * 4),
+        ("radii", ((1.0,) * 17,)),
+        ("peaks", (0.5, 0.4)),
+    ):
+        fit = replace(again.covariance, **{name: values})
+        with refused("metadata-invalid", "mine"):
+            check_fits("mine", fit, again.presence)
+    with refused("metadata-invalid", "mine"):
+        check_fits("mine", again.covariance, replace(again.presence, visible=(1.0,)))
 
 
 def test_presence_is_learned_from_labels() -> None:
