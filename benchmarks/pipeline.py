@@ -15,6 +15,7 @@ images one by one on one thread, and prints what each step takes.
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -126,8 +127,8 @@ def compare(what: str, arguments: list[str], before: Path, pairs: int, folder: P
     outs = {before: folder / "out-before", HERE: folder / "out-after"}
     for _ in range(pairs):
         for tree, out in outs.items():
-            command = [*arguments, "--out", str(out)]
-            runs[tree].append(run(tree, command + ["--overwrite"] * (what != "evaluate")))
+            shutil.rmtree(out, ignore_errors=True)
+            runs[tree].append(run(tree, [*arguments, "--out", str(out)]))
     ratios = [(a.wall / b.wall, a.cpu / b.cpu) for a, b in zip(*runs.values(), strict=True)]
     for name, column in zip(("wall", "CPU"), zip(*ratios, strict=True), strict=True):
         seconds = [
@@ -213,7 +214,9 @@ def main() -> None:
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     images, clip, persons = (given.folder / name for name in ("images", "walk.mp4", "persons"))
-    options = ["--weights", given.weights, "--device", given.device]
+    options = ["--weights", given.weights]
+    if given.device != "auto":  # which older commits do not know
+        options += ["--device", given.device]
     for what in given.what:
         if what in ("images", "stages"):
             make_images(images)

@@ -219,13 +219,13 @@ def test_modes_of_compilation(setting: str, mode: str | None, graphs: bool) -> N
 @pytest.mark.parametrize(
     ("settings", "persons", "compiler", "compiled"),
     [
-        ({"precision": "bf16", "epochs": 100}, 1000, True, True),
-        ({"precision": "bf16", "epochs": 2, "samples_per_epoch": 50_000}, 1, True, True),
-        ({"precision": "bf16", "epochs": 99}, 1000, True, False),  # a short fine-tuning
-        ({"precision": "bf16", "epochs": 100}, 1000, False, False),
-        ({"precision": "32", "epochs": 100}, 1000, True, False),
+        ({"precision": "bf16", "epochs": 300}, 1000, True, True),
+        ({"precision": "bf16", "epochs": 3, "samples_per_epoch": 100_000}, 1, True, True),
+        ({"precision": "bf16", "epochs": 299}, 1000, True, False),  # a short fine-tuning
+        ({"precision": "bf16", "epochs": 300}, 1000, False, False),
+        ({"precision": "32", "epochs": 300}, 1000, True, False),
         ({"precision": "32", "epochs": 1, "compile": True}, 1, False, True),
-        ({"precision": "bf16", "epochs": 100, "compile": False}, 1000, True, False),
+        ({"precision": "bf16", "epochs": 300, "compile": False}, 1000, True, False),
     ],
 )
 def test_long_trainings_in_bf16_are_compiled_where_a_compiler_is(

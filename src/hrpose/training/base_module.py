@@ -22,8 +22,9 @@ from hrpose.models.hrnet import HRNet, Normalize
 from hrpose.training.recipe import AnyTraining, DetectorRecipe, Optimizer, Recipe, Schedule
 from hrpose.training.resume import RunRecord
 
-# Fewer samples are trained on before the minutes of compiling are won back.
-MIN_COMPILED_SAMPLES = 100_000
+# Compiling takes two minutes of a core, and saves .6 ms a sample with `w16-small` and bf16 on a
+# processor with AVX512-BF16 (benchmarks/PIPELINE.md).
+MIN_COMPILED_SAMPLES = 300_000
 
 T = TypeVar("T", bound=AnyTraining)
 
