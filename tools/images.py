@@ -2,9 +2,9 @@
 
     python -m tools.images [NAME ...]
 
-NAMES are those of `ALL` below, by default all. `explain`, `server` and `label` are taken with
-Chromium by Playwright, from the pages as they are; `how` are the figures of "How HRNet works". Look
-at them before they are committed.
+NAMES are those of `ALL` below, by default all. `explain`, `server`, `measure` and `label` are taken
+with Chromium by Playwright, from the pages as they are; `how` are the figures of "How HRNet works".
+Look at them before they are committed.
 """
 
 import argparse
@@ -189,12 +189,28 @@ def site() -> None:
         _write("site.jpg", both, "JPEG", quality=85, optimize=True)
 
 
+def measure() -> None:
+    """The page of `hrpose measure` with the example clip, the cursor on a chart."""
+    with tempfile.TemporaryDirectory() as folder, _browser() as browser:
+        measured = hrpose.measure(EXAMPLES / "walking.mp4", height=1.7)
+        page_file = Path(folder) / "measures.html"
+        measured.save_html(page_file, measured.repetitions("knee_left"))
+        page = browser.new_page(viewport={"width": 1280, "height": 860})
+        page.goto(page_file.as_uri())
+        box = page.locator(".chart svg").first.bounding_box()
+        page.mouse.move(box["x"] + 0.36 * box["width"], box["y"] + box["height"] / 2)
+        page.wait_for_timeout(300)
+        image = Image.open(io.BytesIO(page.screenshot()))
+        _write("measure.jpg", image.convert("RGB"), "JPEG", quality=85, optimize=True)
+
+
 ALL = {
     "demo": demo,
     "failures": failures,
     "clip": clip,
     "explain": explain,
     "server": server,
+    "measure": measure,
     "label": label,
     "site": site,
     "ellipses": ellipses,
