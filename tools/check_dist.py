@@ -33,6 +33,7 @@ _WHEEL_ENDINGS = {
     ".svg",
     ".jpg",
     ".toml",
+    ".yaml",
 }
 _NEVER = re.compile(r"(^|/)(__pycache__|\.venv[^/]*|runs|out|\.git|\.hypothesis)/|\.py[co]$|\.env$")
 

@@ -404,13 +404,13 @@ def explain(
 
 
 @describe(
-    "hrpose site demo && python -m http.server --directory demo",
+    "hrpose site demo",
     "hrpose site demo --weights w16-small --runtime node_modules/onnxruntime-web",
     folder="the folder that was written",
     bytes="the size of its files",
 )
 def site(
-    out: Annotated[Path, typer.Argument(help="Folder for the page; new or empty.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the page; new or empty.")],
     weights: Annotated[
         str, typer.Option(help="w32-small, w16-small (faster), or a pose model of hrpose as .onnx.")
     ] = "w32-small",
@@ -443,6 +443,8 @@ def site(
     from hrpose.site.build import detector_of, write_site
 
     file = registry.find(weights)
-    size = write_site(out, file, detector_of(detector), runtime, webgpu=webgpu, overwrite=overwrite)
-    conclude(folder=out, bytes=size)
-    say(f"wrote {out} ({size / 1e6:.1f} MB); any static host serves it")
+    size = write_site(
+        folder, file, detector_of(detector), runtime, webgpu=webgpu, overwrite=overwrite
+    )
+    conclude(folder=folder, bytes=size)
+    say(f"wrote {folder} ({size / 1e6:.1f} MB); any static host serves it")

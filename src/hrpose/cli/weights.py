@@ -209,6 +209,8 @@ def push(
 
 @describe(
     "hrpose weights calibrate w16.onnx --annotations val.json --images images --out fitted.onnx",
+    "hrpose weights calibrate w16.onnx --annotations val.json --images images --out fitted.onnx "
+    "--fit presence",
     persons="number of persons that it was fitted on",
     fitted="what was fitted: scores, covariance, presence",
     coverage="labels inside the 95 % ellipses, of these persons; null without a covariance",

@@ -82,8 +82,9 @@ class Saving:
                 "them with --overwrite",
                 code="overwrite-refused",
             )
+        folders = tuple(each.suffix[:-1] for each in FORMATS.values() if each.suffix[-1] == "/")
         for path in there:
-            if path.is_dir():
+            if path.name.endswith(folders):
                 check_replaceable(path)
 
     @contextmanager
