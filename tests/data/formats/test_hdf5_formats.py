@@ -82,6 +82,27 @@ def test_keypoints_of_deeplabcut_are_in_the_order_of_its_columns(tmp_path: Path)
     assert found["annotations"]["categories"][0]["keypoints"] == ["nose", "tail", "paw"]
 
 
+@pytest.mark.parametrize(
+    ("config", "limbs"),
+    [
+        ("skeleton:\n- - right_ear\n  - tail\n- [tail, left_ear]\n- [tail, moon]\n- tail\n", True),
+        ("skeleton: 3\n", False),
+        ("skeleton: [\n", False),
+        ("- 1\n", False),
+    ],
+)
+def test_limbs_of_a_deeplabcut_project_are_in_its_config(
+    tmp_path: Path, config: str, limbs: bool
+) -> None:
+    source = placed(tmp_path / "in", "deeplabcut.csv", "labeled-data/clip")
+    (source.parent / "config.yaml").write_text(config)
+    found, _ = converted("deeplabcut", source)
+    names = list(KEYPOINTS)
+    tail, left, right = (names.index(name) + 1 for name in ("tail", "left_ear", "right_ear"))
+    pairs = [[right, tail], [tail, left]] if limbs else []
+    assert found["annotations"]["categories"][0]["skeleton"] == pairs
+
+
 def test_the_folder_of_a_deeplabcut_project(tmp_path: Path) -> None:
     """Both forms of one labeling are read once; the names of Windows are read."""
     folder = exports.images(tmp_path / "in" / "labeled-data" / "clip").parent

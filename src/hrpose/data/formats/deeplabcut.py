@@ -18,7 +18,8 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import chain, product
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -45,6 +46,7 @@ from hrpose.data.formats.pose_set import (
 )
 from hrpose.data.images import ImageFiles, images_beside
 from hrpose.errors import UserError, missing
+from hrpose.skeletons import SHIPPED
 
 _LEVELS = ("scorer", "individuals", "bodyparts", "coords")
 _SINGLE = "single"
@@ -77,8 +79,34 @@ def read(source: Path, options: ReadOptions) -> PoseSet:
         labeled += _images(path, bodyparts, lost)
     category = options.category or "animal"
     skeleton = skeleton_of(tuple(bodyparts), category) if bodyparts else None
+    if skeleton is not None and skeleton not in SHIPPED.values():
+        skeleton = replace(skeleton, limbs=_limbs(source, skeleton.keypoints))
     files_of = options.images or _project(source, [image.name for image in labeled])
     return pose_set(source, labeled, options, files_of, skeleton, category, left_out(lost))
+
+
+def _limbs(source: Path, bodyparts: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """The links of `skeleton` in the project's config.yaml, beside the source or above it.
+
+    None where there is no such file, or none that can be read: labels do not need it.
+    """
+    folder = source if source.is_dir() else source.parent
+    paths = [place / "config.yaml" for place in (folder, *folder.resolve().parents[:3])]
+    config: Any = None
+    for path in (path for path in paths if path.is_file()):
+        with suppress(UserError, ModuleNotFoundError):
+            from hrpose.yaml_file import read_yaml
+
+            config = read_yaml(path)
+        break
+    links = config.get("skeleton") if isinstance(config, dict) else None
+    index = {name: at for at, name in enumerate(bodyparts)}
+    found: dict[tuple[int, int], None] = {}
+    for link in links if isinstance(links, list) else []:
+        ends = [index.get(str(name), -1) for name in link] if isinstance(link, list) else []
+        if len(ends) == 2 and ends[0] != ends[1] and min(ends) >= 0:
+            found[ends[0], ends[1]] = None
+    return tuple(found)
 
 
 def _project(source: Path, names: list[str]) -> ImageFiles:
