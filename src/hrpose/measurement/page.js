@@ -47,7 +47,7 @@ for (const section of document.querySelectorAll(".recording")) {
   function show(wanted) {
     frame = Math.min(Math.max(wanted, 0), data.times.length - 1);
     const at = imageOf(frame);
-    if (data.images[at]) {
+    if (image && data.images[at]) {
       image.src = data.images[at];
       image.hidden = false;
     }

@@ -166,6 +166,7 @@ def _view(recording: Recording, own: Sequence[Series]) -> str:
         f'<option value="{i}">person {series.track.person}</option>' for i, series in enumerate(own)
     )
     hidden = " hidden" if len(own) < 2 else ""
+    image = '<img alt="" hidden>' if recording.images else ""
     frames = (
         '<input type="range" min="0" value="0" aria-label="frame"><output></output>'
         if recording.is_clip
@@ -173,7 +174,7 @@ def _view(recording: Recording, own: Sequence[Series]) -> str:
     )
     return (
         f'<div class="view"><div class="image" style="aspect-ratio:{width}/{height}">'
-        f'<img alt="" hidden><svg class="overlay" viewBox="0 0 {width} {height}" role="img" '
+        f'{image}<svg class="overlay" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="skeletons"></svg></div>{frames}'
         f"<label{hidden}>Measured: <select>{persons}</select></label></div>"
     )
