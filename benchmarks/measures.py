@@ -5,8 +5,9 @@
     python -m benchmarks.measures --annotations val.json --images images
 
 Drawn and labeled persons are measured with weights whose covariance was fitted on other images of
-the same kind; labeled ones in two halves, of which each is measured by a fit on the other. Labels
-are the truth there, with their own noise. Persons are in their true boxes.
+the same kind; labeled ones in two halves, of which each is measured by a fit on the other, or with
+`--as-shipped` by the fit that the weights have. Labels are the truth there, with their own noise.
+Persons are in their true boxes.
 """
 
 import argparse
@@ -102,18 +103,21 @@ def walkers(count: int = 60, seed: int = 1) -> dict[str, Share]:
 
 
 def predicted(
-    weights: str, fit: tuple[Path, Path], held_out: tuple[Path, Path]
+    weights: str, fit: tuple[Path, Path] | None, held_out: tuple[Path, Path]
 ) -> Iterator[tuple[Floats, Floats, Floats]]:
     """For each person of a held-out data set the truth, the keypoints (1, 17, 2), and covariances.
 
-    Data sets are COCO JSON and the folder of its images. Keypoints without a label are NaN in the
+    Data sets are COCO JSON and the folder of its images; without one to fit on, the weights' own fit
+    is taken. Keypoints without a label are NaN in the
     truth.
     """
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "fitted.onnx"
-        plain = hrpose.load(weights, detector="full-image", precision="fp32")
-        measured = measure(plain, read_annotations(fit[0]).persons(), ImageFiles(str(fit[1])))
-        store(find(weights), calibrated(plain.metadata, measured, ["covariance"])[0], copy)
+        copy: str | Path = weights
+        if fit is not None:
+            copy = Path(folder) / "fitted.onnx"
+            plain = hrpose.load(weights, detector="full-image", precision="fp32")
+            measured = measure(plain, read_annotations(fit[0]).persons(), ImageFiles(str(fit[1])))
+            store(find(weights), calibrated(plain.metadata, measured, ["covariance"])[0], copy)
         estimator = hrpose.load(copy, covariance=True, precision="fp32")
         document = json.loads(held_out[0].read_text())
         names = {image["id"]: image["file_name"] for image in document["images"]}
@@ -163,6 +167,7 @@ def main() -> None:
     parser.add_argument("--synthetic", type=int, metavar="IMAGES")
     parser.add_argument("--annotations", type=Path)
     parser.add_argument("--images", type=Path)
+    parser.add_argument("--as-shipped", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder, pairs = Path(name), []
@@ -175,6 +180,8 @@ def main() -> None:
                 for part in ("fit", "held")
             ]
             pairs = [(sets[0], sets[1])]
+        elif options.as_shipped:
+            pairs = [(None, (options.annotations, options.images))]
         elif options.annotations is not None:
             first, second = halves(options.annotations, folder)
             sets = [(first, options.images), (second, options.images)]
