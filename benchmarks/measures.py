@@ -107,9 +107,8 @@ def predicted(
 ) -> Iterator[tuple[Floats, Floats, Floats]]:
     """For each person of a held-out data set the truth, the keypoints (1, 17, 2), and covariances.
 
-    Data sets are COCO JSON and the folder of its images; without one to fit on, the weights' own fit
-    is taken. Keypoints without a label are NaN in the
-    truth.
+    Data sets are COCO JSON and the folder of its images. Without one to fit on, the fit of the
+    weights is taken. Keypoints without a label are NaN in the truth.
     """
     with tempfile.TemporaryDirectory() as folder:
         copy: str | Path = weights
