@@ -13,7 +13,7 @@ from __future__ import annotations  # so that help() shows the names of types, n
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,8 +204,11 @@ def moments(
     return found[:, [[0, 1], [1, 2]]].reshape(n, k, 2, 2)
 
 
-def check_fits(title: str, covariance: CovarianceFit | None, presence: PresenceFit | None) -> bool:
-    """True. Raises UserError where weights of this `title` have no covariance, or one of no use."""
+def check_fits(metadata: Any) -> bool:
+    """True. Raises UserError where a `Metadata`, which knows this module and not the other way
+    round, has no covariance, or one of no use.
+    """
+    title, covariance, presence = metadata.title, metadata.covariance, metadata.presence
     if covariance is None:
         raise UserError(
             f"{title}: these weights have no covariance of keypoints; fit it on labeled persons "

@@ -155,8 +155,7 @@ class PoseEstimator:
         self.exact = exact
         self.batch_size = batch_size
         self.bit_depth = bit_depth
-        self._fits: Any = (session.metadata.covariance, session.metadata.presence)
-        self.covariance = covariance and check_fits(session.metadata.title, *self._fits)
+        self.covariance = covariance and check_fits(session.metadata)
 
     @property
     def metadata(self) -> Metadata:
@@ -339,7 +338,8 @@ class PoseEstimator:
                 heatmaps = self.heatmaps(np.stack(batch))
                 arrays: Any = self.decode(heatmaps)
                 if self.covariance:
-                    arrays += in_crop(self.metadata.codec, self._fits, heatmaps, *arrays)
+                    fits: Any = (self.metadata.covariance, self.metadata.presence)
+                    arrays += in_crop(self.metadata.codec, fits, heatmaps, *arrays)
                 done.extend(zip(*arrays, strict=True))
                 batch.clear()
 

@@ -125,9 +125,9 @@ def test_a_fit_goes_through_json() -> None:
     ):
         fit = replace(again.covariance, **{name: values})
         with refused("metadata-invalid", "mine"):
-            check_fits("mine", fit, again.presence)
+            check_fits(replace(again, name="mine", covariance=fit))
     with refused("metadata-invalid", "mine"):
-        check_fits("mine", again.covariance, replace(again.presence, visible=(1.0,)))
+        check_fits(replace(again, name="mine", presence=replace(again.presence, visible=(1.0,))))
 
 
 def test_presence_is_learned_from_labels() -> None:
