@@ -67,7 +67,7 @@ def test_folders_with_files_are_left_alone(write: Write, tmp_path: Path) -> None
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["mine.txt"]
     site = write()
     before = (site / "service-worker.js").read_bytes()
-    with refused("folder-not-empty"):
+    with refused("folder-not-empty", "--overwrite"):
         write()
     write(webgpu=False, overwrite=True)
     assert (site / "service-worker.js").read_bytes() != before

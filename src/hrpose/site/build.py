@@ -73,7 +73,12 @@ def write_site(
     `webgpu` may be left out. Raises UserError where a file is of another kind, and where `out` has
     other files; an earlier site is replaced with `overwrite`.
     """
-    if not (overwrite and (out / "site.json").is_file()):
+    earlier = (out / "site.json").is_file()
+    if earlier and not overwrite:
+        raise UserError(
+            f"{out}: has a site already; --overwrite replaces it", code="folder-not-empty"
+        )
+    if not earlier:
         must_be_new(out)
     models = _models(weights, detector)
     chosen = {name: build for name, build in builds(runtime).items() if webgpu or name == "wasm"}
