@@ -33,6 +33,7 @@ import numpy as np
 # deviations of people's labels: about two people in three would still agree within one.
 SIGMAS = 2.0
 _READY = 120  # seconds
+_BUTTONS = {1: "right", 2: "left"}  # that place a hidden or a visible keypoint
 
 
 @dataclass
@@ -152,6 +153,11 @@ class LabelPage:
         self.page.mouse.click(*self.place(x, y, size), button=button)
         self.actions["clicks"] += 1
 
+    def list_click(self, keypoint: int) -> None:
+        """Choose a keypoint in the list."""
+        self.page.click(f"#keypoints li:nth-child({keypoint + 1}) button")
+        self.actions["clicks"] += 1
+
     def drag(self, start: Sequence[float], end: Sequence[float], size: tuple[int, int]) -> None:
         """Drag from one point of the image to another."""
         self.page.mouse.move(*self.place(*start, size))
@@ -213,7 +219,7 @@ def label_by_mouse(page: LabelPage, persons: Sequence[Any], size: tuple[int, int
         page.key("a")
         for x, y, visibility in person:
             if visibility:
-                page.click(x, y, size, "left" if visibility == 2 else "right")
+                page.click(x, y, size, _BUTTONS[visibility])
             else:
                 page.key("o")
 
@@ -336,6 +342,151 @@ def animals(arguments: argparse.Namespace) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Person:
+    """A person cut out of an image: its size, the label (k, 3), and the COCO scale in pixels."""
+
+    name: str
+    size: tuple[int, int]
+    label: Any
+    scale: float
+
+
+def cut_persons(annotations: Path, folder: Path, count: int, seed: int = 0) -> list[Person]:
+    """Write images of persons, with a margin of a tenth of their box: some of those with at least
+    eight labeled keypoints who are at least 64 pixels high.
+    """
+    from hrpose.data.images import ImageFiles
+    from hrpose.image import encode
+
+    document = json.loads(annotations.read_text("utf-8"))
+    files = {image["id"]: image["file_name"] for image in document["images"]}
+    images = ImageFiles(annotations.parent / "images")
+    usable = [
+        each
+        for each in document["annotations"]
+        if each["num_keypoints"] >= 8 and each["bbox"][3] >= 64 and not each.get("iscrowd")
+    ]
+    random.Random(seed).shuffle(usable)
+    persons: list[Person] = []
+    for each in usable:
+        pixels = images.read(files[each["image_id"]])
+        x, y, w, h = each["bbox"]
+        margin = 0.1 * max(w, h)
+        left, top = max(0, round(x - margin)), max(0, round(y - margin))
+        part = pixels[top : round(y + h + margin), left : round(x + w + margin)]
+        label = np.reshape(each["keypoints"], (-1, 3)).astype(float)
+        label[:, :2] -= np.where(label[:, 2:] > 0, [left, top], 0)
+        size = (part.shape[1], part.shape[0])
+        if not ((label[:, :2] >= 0) & (label[:, :2] <= np.subtract(size, 1))).all():
+            continue
+        name = f"{each['id']}.png"
+        (folder / name).write_bytes(encode(np.ascontiguousarray(part), ".png"))
+        persons.append(Person(name, size, label, float(each["area"]) ** 0.5))
+        if len(persons) == count:
+            return persons
+    raise ValueError(f"{annotations}: expected {count} such persons, found {len(persons)}")
+
+
+def correct(page: LabelPage, person: Person, suggested: Any, tolerance: Any) -> None:
+    """Correct a suggestion (k, 3), in which what the model left out is NaN, by keys and the mouse.
+
+    A place is corrected where it is farther off than the `tolerance` (k,) in pixels.
+    """
+    from hrpose.skeletons import COCO_17
+
+    label = person.label
+
+    def wrong(points: Any) -> Any:
+        far = np.linalg.norm(points[:, :2] - label[:, :2], axis=1) > tolerance
+        return (label[:, 2] > 0) & (points[:, 2] > 0) & far
+
+    swapped = suggested[COCO_17.flip_permutation]
+    if wrong(swapped).sum() < wrong(suggested).sum():
+        page.key("s")
+        suggested = swapped
+    # What has no label yet comes one after another.
+    for x, y, visibility in label[np.isnan(suggested[:, 0])]:
+        if visibility:
+            page.click(x, y, person.size, _BUTTONS[visibility])
+        else:
+            page.key("o")
+    off = wrong(suggested)
+    for index in np.flatnonzero(~np.isnan(suggested[:, 0])).tolist():
+        at = suggested[index, :2]
+        if suggested[index, 2] == 0:  # outside, as the model sees it
+            if label[index, 2]:
+                page.list_click(index)
+                page.key("x")
+                page.click(*label[index, :2], person.size, _BUTTONS[label[index, 2]])
+            continue
+        if off[index]:
+            page.drag(at, label[index, :2], person.size)
+            at = label[index, :2]
+        if label[index, 2] == 0:  # COCO has no label: it is not to be seen
+            page.click(*at, person.size)
+            page.key("o")
+        elif label[index, 2] == 1:
+            page.click(*at, person.size, "right")
+
+
+def corrections(arguments: argparse.Namespace) -> None:
+    """Count the actions of correcting suggestions, and of labeling from nothing."""
+    from hrpose.skeletons import COCO_17
+
+    counts: dict[str, Counter[str]] = {}
+    for kind in ("corrected", "from nothing"):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            persons = {
+                person.name: person
+                for person in cut_persons(arguments.annotations, folder, arguments.count)
+            }
+            options = ["--detector", "none", "--weights", arguments.weights]
+            server = LabelServer(folder, options)
+            server.start()
+            with browser_page(server) as page:
+                for _ in persons:
+                    page.until("!document.getElementById('now').textContent.includes('looks at')")
+                    person = persons[page.image]
+                    if kind == "from nothing":
+                        page.page.keyboard.press("Delete")  # what the model suggests: not counted
+                        label_by_mouse(page, [person.label], person.size)
+                    else:
+                        suggested = page.page.evaluate(
+                            """async (name) => {
+                                const { images } = await (await fetch("/v1/label/images")).json();
+                                const { id } = images.find((image) => image.name === name);
+                                const answer = await fetch(`/v1/label/images/${id}`);
+                                return (await answer.json()).suggestions[0].keypoints;
+                            }""",
+                            person.name,
+                        )
+                        points = np.array([point or [np.nan] * 3 for point in suggested], float)
+                        tolerance = SIGMAS * np.array(COCO_17.sigmas) * person.scale
+                        correct(page, person, points, tolerance)
+                    page.next()
+                page.saved()
+                assert page.faults == [], page.faults
+                counts[kind] = page.actions
+            server.end(signal.SIGTERM)
+            right = total = 0
+            for found, own in truth_of(server.annotations).items():
+                (points,) = own[1]
+                label, ours = persons[found].label, np.array(points)
+                near = np.linalg.norm(ours[:, :2] - label[:, :2], axis=1) <= (
+                    SIGMAS * np.array(COCO_17.sigmas) * persons[found].scale + 1
+                )
+                right += int((near & (ours[:, 2] == label[:, 2])).sum())
+                total += len(label)
+            print(
+                f"{kind}: {sum(counts[kind].values()) / len(persons):.1f} actions a person "
+                f"({dict(counts[kind])}); {right} of {total} keypoints are as they should be"
+            )
+    ratio = sum(counts["from nothing"].values()) / sum(counts["corrected"].values())
+    print(f"{len(persons)} persons, {arguments.weights}: {ratio:.1f} times fewer actions")
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -344,6 +495,11 @@ def main() -> None:
     drawn.add_argument("--count", type=int, default=30)
     drawn.add_argument("--kills", type=int, default=10)
     drawn.set_defaults(run=animals)
+    people = kinds.add_parser("corrections")
+    people.add_argument("annotations", type=Path)
+    people.add_argument("--count", type=int, default=50)
+    people.add_argument("--weights", default="w32-small")
+    people.set_defaults(run=corrections)
     arguments = parser.parse_args()
     arguments.run(arguments)
 

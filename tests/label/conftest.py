@@ -10,8 +10,10 @@ import httpx
 import numpy as np
 import pytest
 
+from hrpose.api import load
 from hrpose.image import encode
 from hrpose.label.app import create_app
+from hrpose.label.learn import Learner
 from hrpose.label.project import Project
 from hrpose.label.suggestions import Assistant
 from hrpose.serve.middleware import Access
@@ -37,9 +39,11 @@ class Labels:
     assistant: Assistant
     token: str | None = None
     open: bool = True
+    learner: Learner | None = None
 
     def __post_init__(self) -> None:
-        self.app = create_app(self.project, self.assistant, self.token, Access())
+        self.learner = self.learner or Learner(self.project, load, lambda: self.assistant.estimator)
+        self.app = create_app(self.project, self.assistant, self.learner, self.token, Access())
 
     def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:
         async def ask() -> httpx.Response:
@@ -62,6 +66,7 @@ class Labels:
     def close(self) -> None:
         """As the command does at its end."""
         if self.open:
+            self.learner.close()
             self.assistant.close()
             self.project.close()
         self.open = False

@@ -1,5 +1,6 @@
 """`hrpose label`: label keypoints in the browser."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ from hrpose.cli.options import PERSONS, Detector, Device, Precision
 from hrpose.errors import UserError, missing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hrpose.estimator import PoseEstimator
     from hrpose.skeleton import Skeleton
 
@@ -75,6 +78,7 @@ def label(
     """
     try:
         from hrpose.label.app import serve
+        from hrpose.label.learn import Learner
         from hrpose.label.project import Project
         from hrpose.label.suggestions import Assistant
         from hrpose.serve.middleware import Access
@@ -85,10 +89,19 @@ def label(
     token = checked_token(token)
     access = Access.parse(allowed_host or (), ())
     project = Project(folder, skeleton, annotations, other or ())
+    opened = partial(
+        _opened, project.skeleton, detector=detector, device=device, precision=precision
+    )
     try:
-        estimator = _estimator(weights, project.skeleton, detector, device, precision)
-        name = None if estimator is None else weights or _DEFAULT
-        assistant = Assistant(project, estimator, name or "")
+        learner = Learner(project, opened, lambda: assistant.estimator)
+        used = project.store.setting("model") if weights is None else None
+        if used is None:
+            estimator = _suited(weights, project.skeleton, opened)
+            name = "" if estimator is None else weights or _DEFAULT
+        else:
+            model, estimator = learner.open(used)
+            name = model.label
+        assistant = Assistant(project, estimator, name)
         try:
             with listen(host, port) as listener:
 
@@ -98,7 +111,7 @@ def label(
                         address=address,
                         images=images,
                         clips=len(project.clips),
-                        model=name,
+                        model=name or None,
                         folder=project.folder,
                     )
                     for note in project.notes:
@@ -108,34 +121,44 @@ def label(
                     say(f"hrpose: {project.skeleton.name}; suggestions: {name or 'none'}")
                     typer.echo(f"hrpose: label at {address}; Ctrl-C stops it")
 
-                serve(project, assistant, listener, token=token, access=access, ready=ready)
+                serve(
+                    project, assistant, learner, listener, token=token, access=access, ready=ready
+                )
         finally:
+            learner.close()
             assistant.close()
     finally:
         project.close()
 
 
-def _estimator(
-    weights: str | None, skeleton: "Skeleton", detector: str, device: str, precision: str
+def _suited(
+    weights: str | None, skeleton: "Skeleton", opened: "Callable[[str], PoseEstimator]"
 ) -> "PoseEstimator | None":
-    """The estimator of weights with the skeleton's keypoints; the default's may differ."""
-    from hrpose.api import load
+    """The estimator of weights with the skeleton's keypoints; those of the default may differ."""
     from hrpose.metadata import Metadata, metadata_of
     from hrpose.weights import find
 
     found = metadata_of(find(weights or _DEFAULT), Metadata).skeleton.keypoints
-    if found != skeleton.keypoints:
-        if weights is None:
-            return None
-        raise UserError(
-            f"--weights {weights}: expected the keypoints of the project "
-            f"({', '.join(skeleton.keypoints)}), found {', '.join(found)}",
-            code="keypoints-differ",
-        )
+    if found == skeleton.keypoints:
+        return opened(weights or _DEFAULT)
+    if weights is None:
+        return None
+    raise UserError(
+        f"--weights {weights}: expected the keypoints of the project "
+        f"({', '.join(skeleton.keypoints)}), found {', '.join(found)}",
+        code="keypoints-differ",
+    )
+
+
+def _opened(
+    skeleton: "Skeleton", weights: str, detector: str, device: str, precision: str
+) -> "PoseEstimator":
+    from hrpose.api import load
+
     # The person detector finds nothing else; of others the full image is a first box.
     persons = detector != "auto" or "person" in (skeleton.category or skeleton.name)
     return load(
-        weights or _DEFAULT,
+        weights,
         detector=detector if persons else "full-image",
         refine=not persons,
         device=device,

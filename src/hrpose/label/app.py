@@ -7,6 +7,7 @@ answered with 200 is on the disk.
 import json
 import socket
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
 import cv2
@@ -21,6 +22,7 @@ from hrpose._version import __version__
 from hrpose.errors import UserError
 from hrpose.file_kinds import kind_of
 from hrpose.image import encode, read_reduced
+from hrpose.label.learn import Learner, Model
 from hrpose.label.project import Project
 from hrpose.label.store import Change, Conflict, ImageRow, Label, PersonRow
 from hrpose.label.suggestions import Assistant
@@ -91,13 +93,24 @@ class VerdictBody(_Body):
     key: Annotated[str, Field(max_length=10_000)]
 
 
+class ModelBody(_Body):
+    """A model of the project, by its name."""
+
+    name: Annotated[str, Field(pattern="^[0-9]{3,9}$")]
+
+
 def create_app(
-    project: Project, assistant: Assistant, token: str | None = None, access: Access | None = None
+    project: Project,
+    assistant: Assistant,
+    learner: Learner,
+    token: str | None = None,
+    access: Access | None = None,
 ) -> ASGIApp:
     """The application for a project. With a `token` all but the page's own files requires it."""
     app = FastAPI(title="hrpose label", version=__version__, docs_url=None, redoc_url=None)
     router = APIRouter(prefix="/v1/label", dependencies=[Depends(guard(token))] if token else [])
     _Labels(project, assistant).add_to(router)
+    _Models(project, assistant, learner).add_to(router)
     app.include_router(router)
     app.include_router(page({"/": "index.html"}, "hrpose.label", "/label"))
     app.include_router(page({}))
@@ -107,6 +120,7 @@ def create_app(
 def serve(
     project: Project,
     assistant: Assistant,
+    learner: Learner,
     listener: socket.socket,
     *,
     token: str | None = None,
@@ -114,7 +128,7 @@ def serve(
     ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. `ready` is called before the first request is accepted."""
-    app = create_app(project, assistant, token, access_at(listener, access or Access()))
+    app = create_app(project, assistant, learner, token, access_at(listener, access or Access()))
     ready()
     run(app, listener)
 
@@ -125,7 +139,6 @@ class _Labels:
     def __init__(self, project: Project, assistant: Assistant) -> None:
         self._project = project
         self._assistant = assistant
-        self._uploads = Uploads(_LIMITS)
 
     def add_to(self, router: APIRouter) -> None:
         router.get("/project")(self.about)
@@ -231,14 +244,14 @@ class _Labels:
 
     async def accept(self, request: Request, image_id: int) -> dict[str, Any]:
         """Remember that a finding is right as it is."""
-        body = await self._body(request, VerdictBody)
+        body = await _body(request, VerdictBody)
         self._find(image_id)
         await run_in_threadpool(self._project.store.accept, image_id, body.key, body.by)
         return {}
 
     async def pose(self, request: Request, image_id: int) -> dict[str, Any]:
         """The label that the model suggests for the person in a box; null without a model."""
-        body = await self._body(request, BoxBody)
+        body = await _body(request, BoxBody)
         find = self._assistant.in_box
         try:
             label = await run_in_threadpool(
@@ -250,7 +263,7 @@ class _Labels:
 
     async def change(self, request: Request) -> Response:
         """Make changes: 200 says that they are on the disk, 409 that others came first."""
-        body = await self._body(request, ChangesBody)
+        body = await _body(request, ChangesBody)
         changes = [self._checked(change) for change in body.changes]
         store, status = self._project.store, 200
         try:
@@ -293,26 +306,13 @@ class _Labels:
 
     async def take_agreement(self, request: Request) -> dict[str, Any]:
         """Use the constants of the annotators' agreement from now on."""
-        await self._body(request, _Body)
+        await _body(request, _Body)
         try:
             return await run_in_threadpool(self._project.take_agreement)
         except UserError as error:
             raise Refusal(409, "cannot_agree", str(error), cause=error.code) from error
 
     # ---- requests ---------------------------------------------------------------------------
-
-    async def _body(self, request: Request, kind: type[Kind]) -> Kind:
-        # A page of another origin may send this type only where it is allowed to.
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            raise Refusal(415, "wrong_type", "content type: expected application/json")
-        with self._uploads.body() as body:
-            data = await body.read(request)
-            try:
-                return kind.model_validate_json(data)
-            except ValidationError as error:
-                first = error.errors()[0]
-                where = ".".join(map(str, first["loc"]))[:100] or "body"
-                raise Refusal(422, "bad_request", f"{where}: {first['msg']}") from None
 
     def _checked(self, change: ChangeBody) -> Change:
         """Raises a Refusal for a label that is none of this skeleton."""
@@ -340,6 +340,80 @@ class _Labels:
             return work(self._find(image_id))
         except UserError as error:
             raise Refusal(422, "bad_image", str(error), cause=error.code) from error
+
+
+class _Models:
+    """The routes of learning: a training in a process of its own, and the models it made."""
+
+    def __init__(self, project: Project, assistant: Assistant, learner: Learner) -> None:
+        self._project = project
+        self._assistant = assistant
+        self._learner = learner
+
+    def add_to(self, router: APIRouter) -> None:
+        router.get("/models")(self.models)
+        router.post("/models/learn")(self.learn)
+        router.post("/models/stop")(self.stop)
+        router.post("/models/resume")(self.resume)
+        router.post("/models/use")(self.use)
+
+    def models(self) -> dict[str, Any]:
+        """The models of the project, the newest first, and the weights in use."""
+        models = [asdict(model) for model in self._learner.models()]
+        return {"models": models, "used": self._project.store.setting("model")}
+
+    async def learn(self, request: Request) -> dict[str, Any]:
+        """Train a model on all images that are done."""
+        await _body(request, _Body)
+        return await self._do(self._learner.start)
+
+    async def stop(self, request: Request) -> dict[str, Any]:
+        """Stop the training."""
+        await _body(request, _Body)
+        await run_in_threadpool(self._learner.stop)
+        return {}
+
+    async def resume(self, request: Request) -> dict[str, Any]:
+        """Continue a training that was stopped."""
+        body = await _body(request, ModelBody)
+        return await self._do(lambda: self._learner.resume(body.name))
+
+    async def use(self, request: Request) -> dict[str, Any]:
+        """Suggest and rank by a model from now on."""
+        body = await _body(request, ModelBody)
+
+        def use() -> Model:
+            model, estimator = self._learner.open(body.name)
+            self._assistant.use(estimator, model.label)
+            self._project.store.keep("model", body.name)
+            return model
+
+        return await self._do(use)
+
+    @staticmethod
+    async def _do(work: Callable[[], Model]) -> dict[str, Any]:
+        try:
+            return asdict(await run_in_threadpool(work))
+        except UserError as error:
+            raise Refusal(409, "cannot_learn", str(error), cause=error.code) from error
+
+
+# Bodies in memory, of all requests.
+_UPLOADS = Uploads(_LIMITS)
+
+
+async def _body(request: Request, kind: type[Kind]) -> Kind:
+    # A page of another origin may send this type only where it is allowed to.
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise Refusal(415, "wrong_type", "content type: expected application/json")
+    with _UPLOADS.body() as body:
+        data = await body.read(request)
+        try:
+            return kind.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))[:100] or "body"
+            raise Refusal(422, "bad_request", f"{where}: {first['msg']}") from None
 
 
 def _image(row: ImageRow, persons: int | None = None) -> dict[str, Any]:

@@ -68,15 +68,21 @@ class Suggestion:
         return cls(labels, tuple(value["scores"]), value["disagreement"], value["entropy"])
 
     @classmethod
-    def of(cls, poses: Poses) -> "Suggestion":
-        """Keypoints that the model is not sure of are left to whoever labels."""
+    def of(cls, poses: Poses, pixels: Pixels) -> "Suggestion":
+        """The poses in an image as labels.
+
+        Keypoints that the model is not sure of are left to whoever labels; those that it sees
+        beyond the edge, where nobody could take hold of them, are outside.
+        """
+        height, width = pixels.shape[:2]
         order = np.argsort(-poses.scores, kind="stable")
         labels = []
         for person in order.tolist():
-            points: list[Keypoint] = [
-                (x, y, VISIBLE) if score >= THRESHOLD else None
-                for x, y, score in poses.keypoints[person].astype(float).tolist()
-            ]
+            points: list[Keypoint] = []
+            for x, y, score in poses.keypoints[person].astype(float).tolist():
+                inside = -0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5
+                seen = (x, y, VISIBLE) if inside else (0.0, 0.0, OUTSIDE)
+                points.append(seen if score >= THRESHOLD else None)
             labels.append(Label.checked(poses.boxes[person].astype(float).tolist(), points))
         return cls(tuple(labels), tuple(poses.scores[order].astype(float).tolist()))
 
@@ -155,7 +161,7 @@ class Assistant:
         pixels = self.project.files.read(image.name)
         with self._computing:
             poses = estimator(pixels, [list(box)])
-        return replace(Suggestion.of(poses).labels[0], box=Label.checked(box, ()).box)
+        return replace(Suggestion.of(poses, pixels).labels[0], box=Label.checked(box, ()).box)
 
     # ---- the thread --------------------------------------------------------------------------
 
@@ -211,7 +217,7 @@ class Assistant:
 
     @staticmethod
     def _seen(estimator: PoseEstimator, pixels: Pixels, views: bool) -> Suggestion:
-        found = Suggestion.of(estimator(pixels))
+        found = Suggestion.of(estimator(pixels), pixels)
         if not views or not found.labels:
             return replace(found, entropy=(), disagreement=()) if views else found
         boxes = np.array([each.box for each in found.labels], np.float64)

@@ -26,7 +26,7 @@ export class Editor {
     this.keypoint = 0;
     this.cursor = { x: image.width / 2, y: image.height / 2 };
     for (const { id, version, label } of image.persons) saver.know(id, version, label);
-    saver.know(`image ${image.id}`, image.version);
+    saver.know(`image ${image.id}`, image.version, image.done);
     this.suggest(image.suggestions);
     this.#toUnlabeled(-1);
   }

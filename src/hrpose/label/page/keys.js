@@ -1,7 +1,10 @@
 // The keys: what each does, and what the list of them says.
 
+import { make } from "/page/dom.js";
+import { t } from "/page/language.js";
+
 /** [keys as shown, action, its text]; a key is `event.key`, letters in lower case. */
-export const KEYS = [
+const KEYS = [
   [["Space"], "place", "keyPlace"],
   [["N"], "next", "keyNext"],
   [["P"], "previous", "keyPrevious"],
@@ -51,4 +54,15 @@ export function actionOf(event) {
   if (event.key in ARROWS) return { action: "move", by: ARROWS[event.key], far: event.shiftKey };
   const action = (event.shiftKey && SHIFTED.get(key)) || PLAIN.get(key);
   return action ? { action } : null;
+}
+
+/** Fill a list with all keys, and what the mouse does. */
+export function showKeys(list) {
+  const mouse = ["mouseClick", "mouseDrag", "mouseRight", "mouseWheel"];
+  list.replaceChildren(...KEYS.flatMap(([keys, , text]) => [
+    make("dt", {}, ...keys.flatMap((key) => [make("kbd", { textContent: key }), " "])),
+    make("dd", { textContent: t(text) }),
+  ]), ...mouse.flatMap((key) => [
+    make("dt", { textContent: t(key) }), make("dd", { textContent: t(`${key}Help`) }),
+  ]));
 }

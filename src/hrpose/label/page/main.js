@@ -8,7 +8,8 @@ import { BoxMode, boxOf } from "/label/box-mode.js";
 import { showConflict } from "/label/conflicts.js";
 import { Editor, HIDDEN, OUTSIDE, VISIBLE } from "/label/editor.js";
 import { showFindings } from "/label/findings.js";
-import { KEYS, actionOf } from "/label/keys.js";
+import { actionOf, showKeys } from "/label/keys.js";
+import { Learning } from "/label/learn.js";
 import { followOthers } from "/label/others.js";
 import { showPanel } from "/label/panel.js";
 import { Saver, post } from "/label/saving.js";
@@ -41,8 +42,10 @@ const view = new View($("view"), {
   click: ({ x, y }, found, hidden) => {
     const { editor } = state;
     // Where something waits for its place, a click is that place; a drag moves what is there.
-    if (editor.point !== null && found) editor.choose(found.person, found.keypoint);
-    else if (editor.point === null) editor.place(x, y, hidden ? HIDDEN : VISIBLE);
+    if (editor.point !== null && found) {
+      editor.choose(found.person, found.keypoint);
+      if (hidden) editor.mark(editor.point[2] === HIDDEN ? VISIBLE : HIDDEN);
+    } else if (editor.point === null) editor.place(x, y, hidden ? HIDDEN : VISIBLE);
   },
   drag: ({ person, keypoint }, { x, y }, tag) => {
     state.editor.at = person;
@@ -63,6 +66,21 @@ const boxMode = new BoxMode(view, {
   failed: (error) => showProblem(error),
 });
 
+const learning = new Learning($("learning"), {
+  used: async () => {
+    try {
+      state.about = await fetchJson("/v1/label/project");
+      await loadImages();
+      updateWords();
+      if (state.editor?.persons.every((person) => person.suggested)) await show(state.editor.image.id);
+    } catch (error) {
+      showProblem(error);
+    }
+  },
+  show: (image) => show(image),
+  failed: (error) => showProblem(error),
+});
+
 const state = {
   about: null, // the answer of /v1/label/project
   images: [], // all of them, in the chosen order
@@ -80,6 +98,7 @@ async function loadImages() {
   const { revision, ready, images } = await fetchJson("/v1/label/images");
   saver.revision = Math.max(saver.revision, revision);
   Object.assign(state, { ready, images });
+  for (const image of images) image.done = saver.isDone(image);
   sortImages();
 }
 
@@ -198,13 +217,9 @@ function updateWords() {
       model ? t("suggestionsBy", { model }) : t("noSuggestions"),
     ].join(" · ");
   }
-  $("keys-list").replaceChildren(...KEYS.flatMap(([keys, , text]) => [
-    make("dt", {}, ...keys.flatMap((key) => [make("kbd", { textContent: key }), " "])),
-    make("dd", { textContent: t(text) }),
-  ]), ...["mouseClick", "mouseDrag", "mouseRight", "mouseWheel"].flatMap((key) => [
-    make("dt", { textContent: t(key) }), make("dd", { textContent: t(`${key}Help`) }),
-  ]));
+  showKeys($("keys-list"));
   notice.update();
+  learning.draw();
   updateStrip();
   update();
 }
@@ -289,12 +304,6 @@ function turnPerson(step) {
   if (count) editor.choose((editor.at + step + count) % count);
 }
 
-function setBrightness(value) {
-  $("brightness").value = value;
-  $("brightness-value").textContent = Number($("brightness").value).toFixed(1);
-  $("image").style.filter = `brightness(${$("brightness").value})`;
-}
-
 const actions = {
   place: edit((editor) => editor.place(editor.cursor.x, editor.cursor.y)),
   next: edit((editor) => editor.next()),
@@ -325,8 +334,8 @@ const actions = {
     if (box) view.fitBox(box);
   },
   labels: () => $("show-labels").click(),
-  brighter: () => setBrightness(Number($("brightness").value) + 0.2),
-  darker: () => setBrightness(Number($("brightness").value) - 0.2),
+  brighter: () => view.brighten(Number($("brightness").value) + 0.2),
+  darker: () => view.brighten(Number($("brightness").value) - 0.2),
   download: async () => {
     try {
       const address = URL.createObjectURL(await fetchFile("/v1/label/annotations.json"));
@@ -336,6 +345,7 @@ const actions = {
       showProblem(error);
     }
   },
+  learn: () => learning.learn(),
   keys: () => $("keys").showModal(),
   keysClose: () => $("keys").close(),
   cancel: () => $("ask").close(),
@@ -385,15 +395,13 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-$("show-labels").addEventListener("change", () => {
-  view.showLabels = $("show-labels").checked;
-  view.draw();
-});
-$("show-names").addEventListener("change", () => {
-  view.showNames = $("show-names").checked;
-  view.draw();
-});
-$("brightness").addEventListener("input", () => setBrightness($("brightness").value));
+for (const [id, part] of [["show-labels", "showLabels"], ["show-names", "showNames"]]) {
+  $(id).addEventListener("change", () => {
+    view[part] = $(id).checked;
+    view.draw();
+  });
+}
+$("brightness").addEventListener("input", () => view.brighten($("brightness").value));
 $("order").addEventListener("change", () => loadImages().catch(showProblem));
 $("annotator").addEventListener("change", () => {
   saver.by = $("annotator").value.trim();
@@ -420,6 +428,7 @@ async function start() {
     updateWords();
     const first = state.images.find((image) => !image.done) ?? state.images[0];
     if (first) await show(first.id);
+    await learning.update();
   } catch (error) {
     showProblem(error);
   }

@@ -18,7 +18,7 @@ export async function followOthers(state, saver, { load, changed }) {
       if (news.revision <= saver.revision) continue;
       for (const image of news.images) {
         const here = state.images.find((other) => other.id === image.id);
-        if (here) Object.assign(here, image);
+        if (here) Object.assign(here, image, { done: saver.isDone(image) });
       }
       const shown = state.editor;
       if (news.images.some((image) => image.id === shown?.image.id)) await takeLabels(state, saver);
@@ -44,7 +44,7 @@ async function takeLabels(state, saver) {
     if (gone && !saver.waits(id)) editor.replace(id, null);
   }
   if (!saver.waits(`image ${image.id}`)) {
-    saver.know(`image ${image.id}`, image.version);
+    saver.know(`image ${image.id}`, image.version, image.done);
     editor.image.done = image.done;
   }
 }

@@ -44,6 +44,16 @@ export class Saver {
     return this.#known.get(key)?.version ?? 0;
   }
 
+  /** Whether an image is done: what the server once said may be older than what was saved since. */
+  isDone({ id, version, done }) {
+    const key = `image ${id}`;
+    const mine = this.#waiting.get(key) ?? this.#sending?.get(key);
+    if (mine) return mine.done;
+    const known = this.#known.get(key);
+    return known && known.version > version ? known.label : done;
+  }
+
+  /** What the server has of a row: the `label` of a person, or whether an image is done. */
   know(key, version, label = null) {
     this.#known.set(key, { version, label });
   }
@@ -92,7 +102,7 @@ export class Saver {
         }
         for (const row of error.answer.images) {
           stale.add(`image ${row.id}`);
-          this.know(`image ${row.id}`, row.version);
+          this.know(`image ${row.id}`, row.version, row.done);
         }
         for (const [key, change] of this.#sending) if (!stale.has(key)) again.set(key, change);
       }
@@ -123,6 +133,6 @@ export class Saver {
   #take({ revision, persons, images }) {
     this.revision = Math.max(this.revision, revision);
     for (const row of persons) this.know(row.id, row.version, row.label);
-    for (const row of images) this.know(`image ${row.id}`, row.version);
+    for (const row of images) this.know(`image ${row.id}`, row.version, row.done);
   }
 }

@@ -49,6 +49,14 @@ export class View {
     this.fit();
   }
 
+  /** Show the image brighter, as its slider says; its pixels stay. */
+  brighten(value) {
+    const slider = document.getElementById("brightness");
+    slider.value = value;
+    document.getElementById("brightness-value").textContent = Number(slider.value).toFixed(1);
+    this.#image.style.filter = `brightness(${slider.value})`;
+  }
+
   // ---- zoom and pan -----------------------------------------------------------------------------
 
   get size() {
