@@ -274,8 +274,8 @@ class Learner:
             self._call(folder, "export", best, "--out", folder / "model.onnx", "-q")
             self._keep(self._measured(model))
         except _Failed as failed:
-            state = "stopped" if self._stopping else "failed"
-            self._keep(replace(self._current_state(model), state=state, reason=str(failed)))
+            state, reason = ("stopped", "") if self._stopping else ("failed", str(failed))
+            self._keep(replace(self._current_state(model), state=state, reason=reason))
         except Exception as error:  # a model that cannot be measured is not used
             _log.exception("learn")
             self._keep(replace(model, state="failed", reason=str(error)))
