@@ -76,6 +76,7 @@ model: .venv/installed
 AVERAGE = $(BIN)/python -m tools.average --detector recipes/person-detector.yaml --data $(DATA)
 TRAIN_DETECTOR = OMP_NUM_THREADS=1 $(BIN)/hrpose train-detector
 RUN = runs/person-detector
+DISTILL = OMP_NUM_THREADS=1 $(BIN)/python -m tools.distillation.detector
 person-detector: .venv/installed
 	for stage in 1 2 3 4 5; do \
 	  $(TRAIN_DETECTOR) $(STAGES)/person-detector-$$stage.yaml --data $(DATA) --out $(RUN)-$$stage --resume || exit; \
@@ -86,7 +87,11 @@ person-detector: .venv/installed
 	  --out $(RUN)-6 --resume
 	$(AVERAGE) $(RUN)-mean.safetensors $(RUN)-6/person-detector.safetensors \
 	  $(RUN)-6/person-detector.safetensors $(RUN).safetensors
-	$(BIN)/hrpose export $(RUN).safetensors --out src/hrpose/weights/person-detector.onnx
+	$(DISTILL) label $(DATA)/packed --teacher $(DATA)/yolox_nano.onnx
+	$(DISTILL) train $(DATA)/packed $(DATA)/finder --weights $(RUN).safetensors --out $(RUN)-7 --frames 110000
+	$(DISTILL) train $(DATA)/packed $(DATA)/finder --weights $(RUN).safetensors --out $(RUN)-7 --frames 155000 \
+	  --frame-side 320
+	$(DISTILL) release $(RUN)-7 $(DATA)/finder --side 352 --out src/hrpose/weights/person-detector.onnx
 
 # Choose the newest allowed versions again. A local suffix such as +cpu names a build, not a version.
 lock:

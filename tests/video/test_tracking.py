@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hrpose.poses import Poses
+from hrpose.poses import MIN_SCORE, Poses
 from hrpose.skeletons import COCO_17
 from hrpose.video import Tracker
 
@@ -105,7 +105,7 @@ def test_the_assignment_is_globally_optimal() -> None:
 
 @pytest.mark.parametrize(
     ("gap", "pose_score", "frames"),
-    [(1 / 30, 0.9, 3), (1 / 5, 0.9, 2), (1.0, 0.9, 1), (1.0, 0.25, 2), (1 / 30, 0.25, 3)],
+    [(1 / 30, 0.9, 3), (1 / 5, 0.9, 2), (1.0, 0.9, 1), (1.0, MIN_SCORE, 2), (1 / 30, MIN_SCORE, 3)],
 )
 def test_a_track_becomes_a_person_when_it_was_detected_often_enough(
     gap: float, pose_score: float, frames: int

@@ -198,7 +198,7 @@ class HeldOut:
     @torch.inference_mode()
     def decoded(self, network: HRNet, side: int, half: bool) -> list[Decoded]:
         """Of each image, resized to `side` pixels; with bfloat16 if `half`."""
-        metadata = DetectorMetadata("", NETWORK, side)
+        metadata = DetectorMetadata(NETWORK, side)
         normalize = Normalize(metadata.mean, metadata.std)
         rows = []
         for image, boxes in zip(self.images, self.boxes, strict=True):
@@ -238,7 +238,7 @@ def train(given: argparse.Namespace) -> None:
     crops = PackedPersons.load(given.data)
     frames = Frames(held_out.train, held_out.files, crops, given.frame_side)
     frames.load_teacher(given.data / "boxes.npz")
-    metadata = DetectorMetadata("", NETWORK, given.side)
+    metadata = DetectorMetadata(NETWORK, given.side)
     normalize = Normalize(metadata.mean, metadata.std)
     network, last = build_network(NETWORK), given.out / "last.ckpt"
     if not last.exists():
@@ -341,9 +341,9 @@ def release(given: argparse.Namespace) -> None:
     scores = scores_of(rows, given.side, confidence)
     recall, precision = scores.at(scores.best_threshold)
     metadata = DetectorMetadata(
-        "person-detector",
         NETWORK,
         given.side,
+        name="person-detector",
         threshold=scores.best_threshold,
         confidence=confidence,
         training_data=given.training_data,
