@@ -192,6 +192,8 @@ def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
         reader = csv.DictReader(file, strict=True)
         _check_columns(reader.fieldnames or ())
         for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(f"expected {len(reader.fieldnames or ())} cells")
             values: dict[str, Any] = {name: value or None for name, value in row.items()}
             for name in ("present", "filled"):
                 if values.get(name) is not None:
@@ -214,7 +216,9 @@ def _check_columns(found: Sequence[str]) -> None:
     """Raises ValueError where a column that every table has is missing."""
     missed = [name for name in columns() if name not in found]
     if missed:
-        raise ValueError(f"expected the columns {', '.join(missed)} too, found {', '.join(found)}")
+        raise ValueError(
+            f"expected the columns {', '.join(missed)} too, found {', '.join(found) or 'none'}"
+        )
 
 
 def check_parquet() -> None:

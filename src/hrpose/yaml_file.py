@@ -44,7 +44,8 @@ def load_as(path: Path, overrides: Iterable[str], kind: type[P]) -> P:
     document = read_yaml(path)
     if not isinstance(document, dict):
         raise UserError(
-            f"{path}: expected a mapping of keys, found {type(document).__name__}",
+            f"{path}: expected a mapping of keys, found "
+            f"{'nothing' if document is None else type(document).__name__}",
             code="recipe-invalid",
         )
     return checked(document, overrides, kind, path)

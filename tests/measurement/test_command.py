@@ -183,7 +183,9 @@ def test_mistakes_are_one_line(
     mentions: tuple[str, ...],
 ) -> None:
     monkeypatch.chdir(results[".csv"].parent)
-    check_refusal(run(*arguments, "--out", tmp_path / "out"), code, *mentions)
+    done = run(*arguments, "--out", tmp_path / "out")
+    check_refusal(done, code, *mentions)
+    assert "median" not in done.output
     assert not (tmp_path / "out" / "measures.csv").exists()
 
 
@@ -208,6 +210,61 @@ def test_foreign_files_are_named(
 ) -> None:
     (tmp_path / name).write_text(content)
     check_refusal(run(tmp_path / name, "--out", tmp_path / "out"), code, *mentions)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "mention"),
+    [
+        ("keypoints", [1e30] * 51, "1,000,000 pixels"),
+        ("covariance", [-1.0, 0.0, 1.0] * 17, "nose"),
+        ("covariance", [1.0, 5.0, 1.0] * 17, "nose"),
+        ("covariance", [1.0, 2.0, 1.0], "(1, 17, 2, 2)"),
+    ],
+)
+def test_impossible_numbers_are_refused(
+    tmp_path: Path, key: str, value: list[float], mention: str
+) -> None:
+    path = write_results(tmp_path, xy=truth()[:4])[".jsonl"]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[3]["persons"][0][key] = value
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    done = run(path, "--out", tmp_path / "out")
+    check_refusal(done, "results-invalid", "walk.jsonl", "frame 2", mention)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_that_ends_within_a_row_is_refused(tmp_path: Path) -> None:
+    path = write_results(tmp_path, xy=truth()[:2])[".csv"]
+    path.write_text(path.read_text().rsplit(",", 6)[0])
+    check_refusal(run(path, "--out", tmp_path / "out"), "table-invalid", "row 34", "cells")
+
+
+def test_results_without_entries_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[]")
+    done = run(tmp_path / "a.json", "--out", tmp_path / "out")
+    check_refusal(done, "persons-missing", "a.json")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+@pytest.mark.filterwarnings("error")
+def test_persons_in_few_frames_are_measured(tmp_path: Path, frames: int) -> None:
+    path = write_results(tmp_path, xy=truth()[:frames], sigma=None)[".jsonl"]
+    done = run(path, "--out", tmp_path / "out", "--repetitions", "knee_left")
+    assert done.exit_code == 0, done.output
+    assert len(rows(tmp_path / "out")) == frames * len(default_measures(COCO_17))
+
+
+def test_clips_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    paths = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        paths.append(write_results(tmp_path / name, xy=truth()[:3])[".jsonl"])
+    done = run(*paths, paths[0], "--out", tmp_path / "out", "--only", "trunk")
+    assert done.exit_code == 0, done.output
+    assert [row["file"] for row in rows(tmp_path / "out")] == [
+        f"{path}: walk.mp4" for path in paths for _ in range(3)
+    ]
 
 
 def test_times_that_go_back_are_refused(tmp_path: Path) -> None:

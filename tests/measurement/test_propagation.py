@@ -186,3 +186,11 @@ def test_speed_is_the_central_difference() -> None:
     assert found.sigmas[1:-1] == pytest.approx(expected)
     xy[2] = np.nan
     assert np.isnan(speed(measure("speed"), xy, times).values[[1, 3]]).all()
+
+
+def test_points_at_one_place_have_an_interval() -> None:
+    xy, covariance = np.zeros((1, 2, 2)), np.array([[[[4.0, 0.0], [0.0, 1.0]]] * 2])
+    for axis, sigma in (("horizontal", 8**0.5), ("vertical", 2**0.5), (None, 5**0.5)):
+        measure = Measure("gap", "distance", np.array([[-1.0, 1.0]]), axis=axis)  # type: ignore[arg-type]
+        found = propagate(measure, xy, covariance)
+        assert (found.values[0], found.sigmas[0]) == (0.0, pytest.approx(sigma))

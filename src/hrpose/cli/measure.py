@@ -40,6 +40,7 @@ from hrpose.errors import UserError, missing
 if TYPE_CHECKING:
     from hrpose.estimator import PoseEstimator
     from hrpose.measurement import Measurements
+    from hrpose.measurement.series import Repetitions, Series
     from hrpose.predict.inputs import Inputs
 
 # What `--save` knows here, and the files.
@@ -315,6 +316,10 @@ def measure(
             report(failure)
         if not recordings:
             finish(0, len(failures), signal())
+            raise UserError(
+                f"measure: expected persons, found none in {', '.join(sources)}",
+                code="persons-missing",
+            )
         measured = measure_recordings(
             recordings,
             definitions,
@@ -326,8 +331,13 @@ def measure(
             person=person,
             threshold=threshold,
         )
+        repeated: Sequence[tuple[Series, Repetitions]] = ()
+        if repetitions is not None:
+            repeated = measured.repetitions(repetitions, prominence=prominence)
         _summarize(measured)
-        _write(measured, files, repetitions, prominence)
+        _write(measured, files, repeated)
+        if repetitions is not None:
+            _report_repetitions(repeated)
         conclude(files=list(files.values()), failed=len(failures))
         say(
             f"{counted(len(recordings), 'recording')}, {counted(len(measured.series), 'person')} "
@@ -389,41 +399,38 @@ def _short(value: float) -> str:
 def _write(
     measured: "Measurements",
     files: dict[str, Path],
-    repetitions: str | None,
-    prominence: float | None,
+    repeated: "Sequence[tuple[Series, Repetitions]]",
 ) -> None:
-    """Write the files, and report the repetitions."""
     from hrpose.io import locked
     from hrpose.measurement import save_repetitions
 
-    found = []
-    if repetitions is not None:
-        found = measured.repetitions(repetitions, prominence=prominence)
     with locked(next(iter(files.values())).parent):
         for kind, path in files.items():
             if kind == "repetitions":
-                save_repetitions(path, found)
+                save_repetitions(path, repeated)
             elif kind == "html":
-                measured.save_html(path, found)
+                measured.save_html(path, repeated)
             else:
                 getattr(measured, f"save_{kind}")(path)
-    for series, each in found:
+
+
+def _report_repetitions(repeated: "Sequence[tuple[Series, Repetitions]]") -> None:
+    for series, each in repeated:
         cadence = "" if each.cadence is None else f", {each.cadence:.1f} per minute"
         say(
             f"{series.track.file}: person {series.track.person}: "
-            f"{counted(len(each), 'repetition')} of {repetitions}{cadence}"
+            f"{counted(len(each), 'repetition')} of {each.measure}{cadence}"
         )
-    if repetitions is not None:
-        facts = [
-            {
-                "file": series.track.file,
-                "person": series.track.person,
-                "count": len(each),
-                "cadence": each.cadence,
-            }
-            for series, each in found
-        ]
-        conclude(repetitions=facts)
+    facts = [
+        {
+            "file": series.track.file,
+            "person": series.track.person,
+            "count": len(each),
+            "cadence": each.cadence,
+        }
+        for series, each in repeated
+    ]
+    conclude(repetitions=facts)
 
 
 def _calibrate(

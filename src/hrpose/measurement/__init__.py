@@ -139,7 +139,8 @@ class Measurements:
                 continue
             (measure,) = choose(series.measures, [name], "--repetitions")
             at = series.measures.index(measure)
-            sigma = np.nanmedian(np.r_[series.high[:, at] - series.low[:, at], np.nan]) / 3.92
+            widths = (series.high - series.low)[:, at]
+            widths = widths[~np.isnan(widths)]
             found.append(
                 (
                     series,
@@ -147,7 +148,7 @@ class Measurements:
                         series.track.times,
                         np.where(series.flags[:, at] == MISSING, np.nan, series.values[:, at]),
                         name=name,
-                        sigma=0.0 if np.isnan(sigma) else 0.25 * float(sigma),
+                        sigma=0.25 * float(np.median(widths)) / 3.92 if len(widths) else 0.0,
                         prominence=prominence,
                         circular=measure.is_angle and measure.positive is not None,
                     ),

@@ -325,7 +325,7 @@ def _chart(
         flags = series.flags[rows, m]
         for doubtful in (False, True):
             # Between a value that is sure and one that is not, the line is dotted.
-            near = np.convolve(flags != OK, np.ones(3), "same") > 0
+            near = np.convolve(np.pad(flags != OK, 1), np.ones(3), "valid") > 0
             own = np.where(near if doubtful else flags == OK, values, np.nan)
             for part in _unbroken(series.track.frames[rows], own):
                 line = [*zip(x[part], y(values[part]), strict=True)]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.measurement.definitions import Kind, Measure
+from hrpose.measurement.definitions import Axis, Kind, Measure
 
 Floats = NDArray[np.float64]
 
@@ -95,9 +95,7 @@ def propagate(
             if measure.axis is not None:
                 vector = vector * ((1.0, 0.0) if measure.axis == "horizontal" else (0.0, 1.0))
             values = np.linalg.norm(vector, axis=-1)
-            unit = np.where(values[:, None] > 0, vector / values[:, None], np.sqrt(0.5))
-            if measure.axis is not None:
-                unit = np.where(vector != 0, unit, 0.0)
+            unit = _direction(vector, values, measure.axis)
             sigmas = _sigmas(np.einsum("k,td->tkd", segments[0], unit), covariance)
     return Values(values, np.where(np.isnan(values), np.nan, sigmas), short & ~np.isnan(values))
 
@@ -121,9 +119,7 @@ def speed(measure: Measure, xy: Floats, times: Floats, covariance: Floats | None
         if covariance is not None:
             own = np.einsum("k,tkij->tij", weights**2, covariance[:, chosen])
             around = (own[2:] + own[:-2]) / (steps**2)[..., None]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                unit = velocity / values[1:-1, None]
-            unit = np.where(np.isfinite(unit), unit, np.sqrt(0.5))
+            unit = _direction(velocity, values[1:-1], measure.axis)
             sigmas[1:-1] = np.sqrt(np.einsum("ti,tij,tj->t", unit, around, unit))
     sigmas[np.isnan(values)] = np.nan
     return Values(values, sigmas, np.zeros(len(xy), np.bool_))
@@ -180,6 +176,14 @@ def _sigmas(gradient: Floats, covariance: Floats | None) -> Floats:
         return np.full(len(gradient), np.nan)
     variance = np.einsum("tki,tkij,tkj->t", gradient, covariance, gradient)
     return np.asarray(np.sqrt(variance))
+
+
+def _direction(vectors: Floats, lengths: Floats, axis: Axis | None) -> Floats:
+    """(t, 2) unit vectors; of a vector without length that of the axis, or a diagonal."""
+    diagonal = (np.sqrt(0.5), np.sqrt(0.5))
+    still = diagonal if axis is None else (1.0, 0.0) if axis == "horizontal" else (0.0, 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(lengths[:, None] > 0, vectors / lengths[:, None], still)
 
 
 def _lengths(segments: Floats, xy: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # so that help() shows the names of types, not their contents
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 RESULTS = (".json", ".jsonl", ".csv", ".parquet")
 # The images that the page shows of a clip, and their longest side in pixels.
 _MOST_IMAGES, _SIDE = 160, 560
+# No keypoint is farther from the image's corner, in pixels.
+_FARTHEST = 1_000_000
 
 # Called with how much is done, of how much or None, and what it is.
 Progress = Callable[[int, int | None, str], object]
@@ -87,11 +90,12 @@ def recordings_of(
         from hrpose.data.skeleton_file import find_skeleton
 
         known = find_skeleton(skeleton)
+    sources = [*dict.fromkeys(sources)]
     results = [source for source in sources if Path(source).suffix.lower() in RESULTS]
     found = [each for source in results for each in read_results(Path(source), known)]
     others = [source for source in sources if source not in results]
     if not others:
-        return found, []
+        return _apart(found), []
     inputs = find_inputs(others, recursive=recursive)
     failures, estimator = list(inputs.problems), open_estimator(inputs)
     for done, image in enumerate(_of_images(estimator, inputs.images), start=1):
@@ -110,7 +114,17 @@ def recordings_of(
             raise missing(str(clip), error, "hrpose[video]") from error
         except UserError as error:
             failures.append(error)
-    return found, failures
+    return _apart(found), failures
+
+
+def _apart(recordings: Sequence[Recording]) -> list[Recording]:
+    """Those of one name are told apart by the file that the user named."""
+    times = Counter(each.name for each in recordings)
+    for each in recordings:
+        if times[each.name] > 1:
+            own = Path(each.origin).name == each.name
+            each.name = each.origin if own else f"{each.origin}: {each.name}"
+    return [*recordings]
 
 
 def _of_images(
@@ -227,8 +241,11 @@ def _of_record(path: Path) -> list[Recording]:
         )
         if entry.width is not None and entry.height is not None:
             recording.image_wh = (entry.width, entry.height)
-        shot = (entry.frame or 0, entry.time or 0.0, entry.poses(header.skeleton))
-        recording.shots.append(shot)
+        try:
+            poses = entry.poses(header.skeleton)
+        except ValueError as error:
+            raise _foreign(path, f"{entry.file_name}, frame {entry.frame}: {error}") from error
+        recording.shots.append((entry.frame or 0, entry.time or 0.0, poses))
     return [_in_order(recording) for recording in found.values()]
 
 
@@ -339,8 +356,10 @@ def _named(names: tuple[str, ...]) -> Skeleton:
 
 
 def _in_order(recording: Recording) -> Recording:
-    """By frame. Raises UserError where times do not grow with the frames."""
+    """By frame. Raises UserError where times do not grow, and for impossible numbers."""
     recording.shots.sort(key=lambda shot: shot[0])
+    for frame, _, poses in recording.shots:
+        _check_numbers(f"{recording.origin}: {recording.name}: frame {frame}", poses)
     times = [time for _, time, _ in recording.shots]
     frames = [frame for frame, _, _ in recording.shots]
     for at in range(1, len(times)) if recording.is_clip else ():
@@ -351,3 +370,26 @@ def _in_order(recording: Recording) -> Recording:
                 code="results-invalid",
             )
     return recording
+
+
+def _check_numbers(where: str, poses: Poses) -> None:
+    """Raises UserError for places and covariances that no image has; NaN is a missing one."""
+    if (np.abs(poses.keypoints) > _FARTHEST).any():
+        raise UserError(
+            f"{where}: expected keypoints within {_FARTHEST:,} pixels, found "
+            f"{np.nanmax(np.abs(poses.keypoints)):g}",
+            code="results-invalid",
+        )
+    if poses.covariance is None:
+        return
+    spread = poses.covariance.astype(np.float64)
+    a, b, c = spread[..., 0, 0], spread[..., 0, 1], spread[..., 1, 1]
+    # Tables have rounded numbers, so that a narrow ellipse may be a little narrower than none.
+    wrong = (a < 0) | (c < 0) | (b**2 > 1.01 * a * c + 1e-3) | (np.maximum(a, c) > _FARTHEST**2)
+    if wrong.any():
+        person, k = (int(at[0]) for at in np.nonzero(wrong))
+        raise UserError(
+            f"{where}: expected covariances of keypoints, found {a[person, k]:g}, "
+            f"{b[person, k]:g}, {c[person, k]:g} for {poses.skeleton.keypoints[k]}",
+            code="results-invalid",
+        )

@@ -190,8 +190,8 @@ class Camera:
         """The inverse of `save`. Raises UserError for another file."""
         try:
             data = json.loads(read_file(path, _MAX_BYTES))
-            if data["format"] != "hrpose-camera":
-                raise ValueError(f"format {data['format']!r}")
+            if not isinstance(data, dict) or data.get("format") != "hrpose-camera":
+                raise ValueError("another kind of JSON")
             width, height = (int(v) for v in data["image_wh"])
             return cls(
                 (width, height),
