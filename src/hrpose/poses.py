@@ -303,7 +303,8 @@ class Poses:
             return cls.empty(skeleton)
         values: dict[str, Any] = {}
         for field, key in (("keypoints", "keypoints"), ("boxes", "bbox"), ("scores", "score")):
-            values[field] = np.array([entry[key] for entry in entries], np.float32)
+            with np.errstate(over="ignore"):  # beyond float32 is infinite
+                values[field] = np.array([entry[key] for entry in entries], np.float32)
         values["keypoints"] = values["keypoints"].reshape(len(entries), -1, 3)
         if "track_id" in entries[0]:
             values["track_ids"] = np.array([entry["track_id"] for entry in entries], np.int64)

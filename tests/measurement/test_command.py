@@ -215,7 +215,7 @@ def test_foreign_files_are_named(
 @pytest.mark.parametrize(
     ("key", "value", "mention"),
     [
-        ("keypoints", [1e30] * 51, "1,000,000 pixels"),
+        ("keypoints", [1e300] * 51, "1,000,000 pixels"),
         ("covariance", [-1.0, 0.0, 1.0] * 17, "nose"),
         ("covariance", [1.0, 5.0, 1.0] * 17, "nose"),
         ("covariance", [1.0, 2.0, 1.0], "(1, 17, 2, 2)"),
@@ -253,6 +253,14 @@ def test_persons_in_few_frames_are_measured(tmp_path: Path, frames: int) -> None
     done = run(path, "--out", tmp_path / "out", "--repetitions", "knee_left")
     assert done.exit_code == 0, done.output
     assert len(rows(tmp_path / "out")) == frames * len(default_measures(COCO_17))
+
+
+def test_a_record_that_was_cut_off_is_measured_and_named(tmp_path: Path) -> None:
+    path = write_results(tmp_path, xy=truth()[:3])[".jsonl"]
+    path.write_text("\n".join(path.read_text().splitlines()[:-2]))
+    done = run(path, "--out", tmp_path / "out", "--json")
+    assert [each["complete"] for each in summary(done)["recordings"]] == [False]
+    assert "cut off" in done.stderr
 
 
 def test_clips_of_one_name_are_told_apart(tmp_path: Path) -> None:

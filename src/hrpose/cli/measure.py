@@ -65,7 +65,7 @@ class FacingName(StrEnum):
     "hrpose measure --print-board board.pdf",
     "hrpose measure board/ --calibrate camera.json --plane board/plane.jpg",
     recordings="an object for each image or clip: `name`, `persons`, `images`, `rate`, "
-    "`intervals`, `scale`",
+    "`intervals`, `scale`, `complete` (false where the record was cut off)",
     measures="an object for each person and measure: `file`, `person`, `measure`, `unit`, "
     "`median`, `half_interval`, `missing`, `short`",
     repetitions="with --repetitions, an object for each person: `file`, `person`, `count`, "
@@ -316,10 +316,8 @@ def measure(
             report(failure)
         if not recordings:
             finish(0, len(failures), signal())
-            raise UserError(
-                f"measure: expected persons, found none in {', '.join(sources)}",
-                code="persons-missing",
-            )
+            found = f"none in {', '.join(sources)}"
+            raise UserError(f"measure: expected persons, found {found}", code="persons-missing")
         measured = measure_recordings(
             recordings,
             definitions,
@@ -331,7 +329,7 @@ def measure(
             person=person,
             threshold=threshold,
         )
-        repeated: Sequence[tuple[Series, Repetitions]] = ()
+        repeated = []
         if repetitions is not None:
             repeated = measured.repetitions(repetitions, prominence=prominence)
         _summarize(measured)
@@ -384,10 +382,12 @@ def _summarize(measured: "Measurements") -> None:
     table(rows, "file", "person", "measure", "median", "95 %", "unit", "missing", "too short")
     facts = measured.facts()
     for about in facts:
+        name = about["name"]
+        if not about["complete"]:
+            warn(f"{name}: not all of it is there: the record was cut off")
         if about["persons"] and not about["intervals"]:
             warn(
-                f"{about['name']}: no intervals, as the results have no covariances; predict with "
-                "--covariance"
+                f"{name}: no intervals: the results have no covariances; predict with --covariance"
             )
     conclude(recordings=facts, measures=summary)
 
@@ -415,21 +415,15 @@ def _write(
 
 
 def _report_repetitions(repeated: "Sequence[tuple[Series, Repetitions]]") -> None:
+    facts = []
     for series, each in repeated:
         cadence = "" if each.cadence is None else f", {each.cadence:.1f} per minute"
         say(
             f"{series.track.file}: person {series.track.person}: "
             f"{counted(len(each), 'repetition')} of {each.measure}{cadence}"
         )
-    facts = [
-        {
-            "file": series.track.file,
-            "person": series.track.person,
-            "count": len(each),
-            "cadence": each.cadence,
-        }
-        for series, each in repeated
-    ]
+        about = {"file": series.track.file, "person": series.track.person}
+        facts.append({**about, "count": len(each), "cadence": each.cadence})
     conclude(repetitions=facts)
 
 

@@ -97,7 +97,7 @@ class Measurements:
         ]
 
     def facts(self) -> list[dict[str, Any]]:
-        """About each recording: name, persons, images, rate, whether it has intervals, scale."""
+        """About each recording: name, persons, images, rate, intervals, scale, completeness."""
         return [
             {
                 "name": each.name,
@@ -106,6 +106,7 @@ class Measurements:
                 "rate": each.rate,
                 "intervals": each.has_covariance,
                 "scale": self.scales.get(each.name),
+                "complete": each.complete,
             }
             for each in self.recordings
         ]

@@ -41,7 +41,7 @@ class Recording:
     `shots` are the frame, the time in seconds (0 for an image) and the poses of each image; frames
     without persons may lack. `images` are a few of the clip's frames, or the image, reduced, by
     their frame. `image_wh` is None where results do not say it. `origin` is the file that the user
-    named.
+    named. `complete` is false where the record was cut off.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Recording:
     shots: list[tuple[int, float, Poses]]
     image_wh: tuple[int, int] | None = None
     images: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+    complete: bool = True
 
     @property
     def rate(self) -> float | None:
@@ -246,6 +247,8 @@ def _of_record(path: Path) -> list[Recording]:
         except ValueError as error:
             raise _foreign(path, f"{entry.file_name}, frame {entry.frame}: {error}") from error
         recording.shots.append((entry.frame or 0, entry.time or 0.0, poses))
+    for recording in found.values():
+        recording.complete = record.end is not None
     return [_in_order(recording) for recording in found.values()]
 
 
