@@ -217,7 +217,8 @@ def _check_columns(found: Sequence[str]) -> None:
     missed = [name for name in columns() if name not in found]
     if missed:
         raise ValueError(
-            f"expected the columns {', '.join(missed)} too, found {', '.join(found) or 'none'}"
+            f"expected the columns {', '.join(missed)} too, found "
+            f"{', '.join(found)[:100] or 'none'}"
         )
 
 

@@ -1,5 +1,6 @@
 """The page of `hrpose measure` in a browser: the image and the values follow the cursor."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +41,17 @@ def test_the_values_follow_the_cursor(browser: Any, page: Path, width: int, sche
         before = limbs.first.get_attribute("x1")
         view.locator("input[type=range]").fill("60")
         assert float(limbs.first.get_attribute("x1")) > float(before) + 50  # to the right
+
+
+@pytest.mark.browser
+def test_a_narrow_page_begins_where_the_person_enters(browser: Any, tmp_path: Path) -> None:
+    path = write_results(tmp_path, xy=truth()[:40])[".jsonl"]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines[1:11]:
+        line["persons"] = []
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    hrpose.measure(path).save_html(tmp_path / "p.html")
+    with opened(browser, tmp_path / "p.html", 390, "light") as view:
+        assert view.locator("output").inner_text().startswith("frame 10,")
+        assert view.locator(".overlay line").count() == 19
+        assert view.locator(".chart text").first.bounding_box()["height"] > 9

@@ -169,9 +169,10 @@ def given(context: typer.Context, name: str) -> bool:
 def chosen(option: str, words: str, known: Collection[str]) -> frozenset[str]:
     """The words, between commas, of an option's value. Raises UserError for unknown ones."""
     found = frozenset(word.strip() for word in words.split(",") if word.strip())
-    if not found <= set(known):
+    if unknown := found - set(known):
         raise UserError(
-            f"{option}: expected some of {', '.join(known)} with commas between, found '{words}'",
+            f"{option}: expected some of {', '.join(known)} with commas between, found "
+            f"'{', '.join(sorted(unknown))}'",
             code="option-invalid",
         )
     return found

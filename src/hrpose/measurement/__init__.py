@@ -284,11 +284,17 @@ def _check_rates(recordings: Sequence[Recording]) -> None:
         first, expected = clips[0]
         if abs(rate - expected) > _SAME_RATE * expected:
             raise UserError(
-                f"{recording.origin}: {recording.name}: expected {expected:.5g} frames per second "
+                f"{_where(recording)}: expected {expected:.5g} frames per second "
                 f"as in {first.name}, found {rate:.5g}; measure clips of different rates one by "
                 "one",
                 code="rates-differ",
             )
+
+
+def _where(recording: Recording) -> str:
+    """The file that the user named, and of results the clip in it."""
+    origin, name = recording.origin, recording.name
+    return origin if Path(origin).name == Path(name).name else f"{origin}: {name}"
 
 
 def _check_scaled(

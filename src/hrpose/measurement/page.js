@@ -70,6 +70,12 @@ for (const section of document.querySelectorAll(".recording")) {
     }
   }
 
+  // The frame itself where the person is in it, else the first one where the person is.
+  function entered(at) {
+    const { rows } = data.persons[person];
+    return rows.length && !rows.includes(at) ? rows[0] : at;
+  }
+
   function follow(event) {
     const chart = event.currentTarget.closest(".chart");
     const box = event.currentTarget.getBoundingClientRect();
@@ -95,7 +101,7 @@ for (const section of document.querySelectorAll(".recording")) {
   select.addEventListener("change", () => {
     person = Number(select.value);
     blocks.forEach((block, index) => { block.hidden = index !== person; });
-    show(frame);
+    show(entered(frame));
   });
-  show(0);
+  show(entered(0));
 }

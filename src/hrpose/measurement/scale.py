@@ -62,12 +62,12 @@ class Scale:
         try:
             x, y, x2, y2 = (float(part) for part in points.split(","))
             distance, pixels = float(meters), float(np.hypot(x2 - x, y2 - y))
-            if not (0 < distance < np.inf and 0 < pixels < np.inf):
+            if not (1e-6 <= distance <= 1e6 and 1 <= pixels <= 1e6):
                 raise ValueError
         except ValueError as error:
             raise UserError(
-                f"{option}: expected two different points in pixels and their distance in meters, "
-                f"as 100,400,500,400=2.5, found '{text}'",
+                f"{option}: expected two points in pixels, 1 apart or more, and their distance in "
+                f"meters, as 100,400,500,400=2.5, found '{text}'",
                 code="option-invalid",
             ) from error
         sigma = float(np.sqrt(2) * _POINT_SIGMA / pixels)
