@@ -17,7 +17,7 @@ from clips import colors, times, write_clip
 from hrpose.cli.main import app
 from hrpose.covariance import RADIUS, CovarianceFit
 from hrpose.measurement.definitions import default_measures
-from hrpose.measurement.propagation import propagate
+from hrpose.measurement.propagation import FITTED, propagate
 from hrpose.skeletons import COCO_17
 from measurement.recorded import SIZE_WH, truth, write_results
 from refusals import check_refusal
@@ -59,7 +59,9 @@ def test_results_become_a_table(tmp_path: Path, results: dict[str, Path], suffix
     row = next(row for row in table if row["measure"] == "thigh_left" and row["frame"] == "30")
     assert (row["file"], row["time"], row["person"]) == ("walk.mp4", "1.0", "1")
     assert (row["unit"], row["flag"]) == ("px", "")
-    assert float(row["high"]) - float(row["low"]) == pytest.approx(2 * 1.6 * 2 * 2**0.5, rel=1e-3)
+    assert float(row["high"]) - float(row["low"]) == pytest.approx(
+        2 * FITTED.z95["length"] * 2 * 2**0.5, rel=1e-3
+    )
     pandas = pytest.importorskip("pandas")
     frame = pandas.read_parquet(tmp_path / "measures.parquet")
     assert frame["value"].tolist() == pytest.approx([float(row["value"]) for row in table])
@@ -376,9 +378,10 @@ def test_a_camera_takes_out_the_lens(tmp_path: Path, results: dict[str, Path]) -
 
 
 def test_short_segments_are_flagged(tmp_path: Path) -> None:
-    path = write_results(tmp_path, sigma=18.0)[".jsonl"]
-    measured = hrpose.measure(path, only=["thigh_left", "trunk_length"])
-    thigh, trunk = measured.summary()
-    assert thigh.short > 0.9  # about 70 pixels, of which each end is known to 18
-    assert trunk.short < 0.1
-    assert np.isfinite(measured.series[0].high).all()
+    for sigma, share in ((18.0, 0.0), (40.0, 1.0)):  # of each end of about 70 pixels
+        path = write_results(tmp_path, sigma=sigma)[".jsonl"]
+        measured = hrpose.measure(path, only=["thigh_left", "trunk_length"])
+        thigh, trunk = measured.summary()
+        assert thigh.short == pytest.approx(share, abs=0.1)
+        assert trunk.short < 0.1
+        assert np.isfinite(measured.series[0].high).all()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hrpose.measurement.definitions import Measure, choose, default_measures, read_definitions
-from hrpose.measurement.propagation import TOO_SHORT, Z95, interval, propagate, speed, wrapped
+from hrpose.measurement.propagation import NORMAL, Z95, interval, propagate, speed, wrapped
 from hrpose.skeletons import COCO_17, SHIPPED
 
 MEASURES = default_measures(COCO_17)
@@ -119,7 +119,7 @@ def test_intervals_hold_95_percent_of_the_truths(name: str, seed: int, ratio: fl
     # The shortest segment is `ratio` times as long as the flag asks for.
     own = np.einsum("sk,kij->sij", each.segments**2, (roots @ roots.swapaxes(-1, -2))[0])
     length = np.linalg.norm(each.segments @ truth[0], axis=-1)
-    shrink = (length / np.sqrt(np.linalg.eigvalsh(own)[:, -1])).min() / (TOO_SHORT * ratio)
+    shrink = (length / np.sqrt(np.linalg.eigvalsh(own)[:, -1])).min() / (NORMAL.shortest * ratio)
     roots *= shrink
     covariance = roots @ roots.swapaxes(-1, -2)
     noisy = truth + np.einsum("tkij,tkj->tki", roots, rng.normal(size=(n, 17, 2)))
@@ -153,7 +153,7 @@ def test_short_segments_are_flagged_and_missing_ones_have_no_value() -> None:
     thigh = measure("thigh_left")
     assert not propagate(thigh, person(), covariance).short[0]
     # The segment's variance is that of both ends.
-    limit = 40 / TOO_SHORT / np.sqrt(2)
+    limit = 40 / NORMAL.shortest / np.sqrt(2)
     assert propagate(thigh, person(), 1.01 * limit**2 * covariance).short[0]
     assert not propagate(thigh, person(), 0.99 * limit**2 * covariance).short[0]
     assert propagate(thigh, person(left_knee=(104, 90))).short[0]  # 4 pixels

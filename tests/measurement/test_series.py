@@ -6,7 +6,7 @@ from benchmarks.walkers import walk
 from numpy.typing import NDArray
 
 from hrpose.measurement.definitions import choose, default_measures
-from hrpose.measurement.propagation import FITTED_Z95, NORMAL_Z95
+from hrpose.measurement.propagation import FITTED, NORMAL
 from hrpose.measurement.series import (
     FILLED,
     MISSING,
@@ -46,7 +46,7 @@ def test_intervals_hold_95_percent_on_walkers() -> None:
             track(noisy, times, roots @ roots.swapaxes(-1, -2)),
             MEASURES,
             facing="right",
-            z=NORMAL_Z95,
+            errors=NORMAL,
         )
         for m, measure in enumerate(MEASURES):
             sure = found.flags[:, m] == OK
@@ -74,7 +74,7 @@ def test_the_whole_width_of_an_interval_is_that_of_the_covariance() -> None:
     found = measure_track(track(xy, np.arange(10) / 30, covariance), MEASURES)
     thigh = found.names.index("thigh_left")
     width = found.high[:, thigh] - found.low[:, thigh]
-    assert width == pytest.approx(2 * FITTED_Z95["length"] * np.sqrt(8))
+    assert width == pytest.approx(2 * FITTED.z95["length"] * np.sqrt(8))
 
 
 def test_facing_follows_the_head_and_is_unclear_from_the_front() -> None:

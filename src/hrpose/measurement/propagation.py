@@ -3,8 +3,8 @@
 A measure is a function of keypoints, each with a 2x2 covariance. To first order its variance is
 the sum over the keypoints of g' C g, where g is the gradient with respect to the keypoint and C its
 covariance (the delta method). Errors of different keypoints are taken as independent. The
-approximation needs segments that are long compared with their uncertainty; `TOO_SHORT` says from
-where on it holds.
+approximation needs segments that are long compared with their uncertainty; `Errors.shortest` says
+from where on it holds.
 
 Convention: pixels, x to the right and y down, so that angles grow clockwise in the image. A person
 who faces right has `facing` 1, left -1.
@@ -22,19 +22,29 @@ Floats = NDArray[np.float64]
 
 # 95 % of a normal distribution are within so many standard deviations.
 Z95 = 1.959964
-# A segment is too short to trust where it is shorter than so many of its standard deviations in its
-# worst direction: below, the intervals of angles hold fewer than 93 % of the truths
-# (tests/measurement/test_propagation.py measures it).
-TOO_SHORT = 4.0
-# As many standard deviations hold 95 % of the errors of measures where the covariances are those
-# that hrpose fits to labels. They are fewer than `Z95`: errors have heavier tails than a normal
-# distribution, neighboring keypoints err alike, and more along a limb than across it. Measured with
-# both shipped models on COCO's val2017 (benchmarks/measures.py).
-FITTED_Z95: Mapping[Kind, float] = {
-    "angle": 1.15, "tilt": 1.15, "length": 1.6, "distance": 1.4, "speed": 1.6,
-}  # fmt: skip
-# The same where errors are known to be normal and independent.
-NORMAL_Z95: Mapping[Kind, float] = dict.fromkeys(FITTED_Z95, Z95)
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """How errors of measures are distributed around what first-order propagation says.
+
+    `z95` standard deviations hold 95 % of the errors of each kind of measure, where no segment is
+    shorter than `shortest` of its own standard deviations in its worst direction. Intervals of
+    shorter ones hold fewer.
+    """
+
+    z95: Mapping[Kind, float]
+    shortest: float
+
+
+# Where the covariances are those that hrpose fits to labels: errors have heavier tails than a
+# normal distribution, so that most are far smaller than the covariance says, neighboring keypoints
+# err alike, and more along a limb than across it. Measured with `w32-small` on 400 persons of
+# COCO's train2017 that it was not trained on (benchmarks/measures.py --as-shipped), speeds on drawn
+# persons that move.
+FITTED = Errors({"angle": 1.2, "tilt": 1.2, "length": 1.5, "distance": 1.4, "speed": 1.0}, 1.5)
+# Where errors are normal and independent (tests/measurement/test_propagation.py).
+NORMAL = Errors(dict.fromkeys(FITTED.z95, Z95), 4.0)
 # Or shorter than so many pixels, with or without a covariance: a keypoint is not found more
 # precisely than to about a pixel.
 MIN_PIXELS = 8.0
@@ -60,12 +70,13 @@ def propagate(
     covariance: Floats | None = None,
     facing: float | Floats = 1.0,
     pixels: Floats | None = None,
-    z: float = Z95,
+    shortest: float = NORMAL.shortest,
 ) -> Values:
     """An angle, tilt, length or distance from keypoints `xy` (t, k, 2), NaN where missing.
 
     `covariance` (t, k, 2, 2) is that of `xy`, None where unknown. `pixels` (t, k, 2) are the
-    keypoints in pixels, where `xy` are meters. `z` is how many standard deviations hold 95 %.
+    keypoints in pixels, where `xy` are meters. Segments of fewer than `shortest` standard
+    deviations are marked.
     """
     chosen = measure.keypoints
     segments, xy = measure.segments[:, chosen], xy[:, chosen]
@@ -76,7 +87,7 @@ def propagate(
     if covariance is not None:
         covariance = covariance[:, chosen]
         of_segments = np.einsum("sk,tkij->tsij", segments**2, covariance)
-        short |= (lengths < TOO_SHORT * z / Z95 * _largest(of_segments)).any(axis=1)
+        short |= (lengths < shortest * _largest(of_segments)).any(axis=1)
     if measure.kind == "distance":  # two points may well be near each other
         short = np.zeros(len(xy), np.bool_)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -1,6 +1,6 @@
 """Measures of one person over time: values with intervals, and the repetitions in them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -8,10 +8,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose.measurement.definitions import Kind, Measure
+from hrpose.measurement.definitions import Measure
 from hrpose.measurement.propagation import (
-    FITTED_Z95,
+    FITTED,
     Z95,
+    Errors,
     Floats,
     Values,
     interval,
@@ -124,12 +125,12 @@ def measure_track(
     scale: Scale | None = None,
     camera: Camera | None = None,
     facing: Facing = "auto",
-    z: Mapping[Kind, float] = FITTED_Z95,
+    errors: Errors = FITTED,
 ) -> Series:
     """All measures of a person.
 
-    Lengths are meters where there is a `scale`, or a `camera` with a plane. `z` is how many
-    standard deviations hold 95 % of the errors of each kind of measure.
+    Lengths are meters where there is a `scale`, or a `camera` with a plane. `errors` says
+    how many standard deviations hold 95 % of the errors of each kind of measure.
     """
     pixels, covariance = track.xy, track.covariance
     xy = pixels
@@ -145,12 +146,14 @@ def measure_track(
         on_ground = camera.apply(pixels, track.covariance, ground=True)
     columns, flags = [], []
     for measure in measures:
-        own = z[measure.kind]
+        own = errors.z95[measure.kind]
         place = on_ground if measure.on_ground else (xy, covariance)
         if measure.kind == "speed":
             found = _speed(measure, track, *place)
         else:
-            found = propagate(measure, *place, np.where(faces < 0, -1.0, 1.0), pixels, own)
+            found = propagate(
+                measure, *place, np.where(faces < 0, -1.0, 1.0), pixels, errors.shortest
+            )
         by_scale = measure.meters is not False and not measure.is_angle and not measure.on_ground
         if by_scale and scale is not None:
             # The scale's own error is normal, whatever that of keypoints is.
