@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import hrpose
 
 PACKAGE = Path(hrpose.__file__).parent
-IMAGE = Path(__file__).parents[1] / "examples" / "astronaut.jpg"
+IMAGE = Path(__file__).resolve().parents[1] / "examples/people/walking.jpg"  # one box
 # Bodies of modules and classes run at import.
 AT_IMPORT = "<module>"
 

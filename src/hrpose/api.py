@@ -54,7 +54,7 @@ def load(
     file, a function of your own, or `full-image`, which takes each image as the box of one person;
     see `hrpose.detection.open_detector`. Boxes with a score below `box_threshold`, in [0, 1], are
     dropped; by default the threshold is the detector's own. Poses with a score below `min_score`,
-    in [0, 1], are dropped; by default 0.3 for detected persons, 0 in given boxes. Large JPEG files
+    in [0, 1], are dropped; by default 0.25 for detected persons, 0 in given boxes. Large JPEG files
     are decoded at a reduced size where the crops are small anyway; `exact` decodes them at full
     size, as `evaluate` does. `flip_test`, `refine`, `batch_size` (crops) and `bit_depth` (8 to 16,
     of files with more than 8 bits a channel) are those of `PoseEstimator`. With `covariance` poses

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 THRESHOLD = 0.3
 # Persons that a detector found are left out where their pose has a lower score, by default: of the
 # poses above it more are right than wrong (docs/guide/detection.md).
-MIN_SCORE = 0.3
+MIN_SCORE = 0.25
 # Of two poses with a higher OKS, in boxes that a detector found, one is left out.
 MAX_OKS = 0.5
 # The official code's threshold for the keypoints that count in a pose's score.
@@ -357,7 +357,7 @@ def select(poses: Poses, *, detected: bool, min_score: float | None = None) -> N
     """The indices of the poses to return, in order.
 
     Poses with a score below `min_score` are left out. Of persons that a detector found, those whose
-    pose repeats a better one are left out too, and `min_score` is 0.3 by default instead of 0.
+    pose repeats a better one are left out too, and `min_score` is 0.25 by default instead of 0.
     """
     if min_score is None:
         min_score = MIN_SCORE if detected else 0.0

@@ -189,7 +189,7 @@ def test_every_error_has_its_line(minimal: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "mention"),
     [
-        (b"", "NoneType"),
+        (b"", "nothing"),
         (b"- a\n", "list"),
         (b"name: [", "YAML"),
         (b"name: \xff\n", "YAML"),

@@ -114,7 +114,7 @@ MinScore = Annotated[
     typer.Option(
         min=0,
         max=1,
-        help="Leave out persons whose pose has a lower score; by default 0.3 for detected persons "
+        help="Leave out persons whose pose has a lower score; by default 0.25 for detected persons "
         "and 0 where the boxes are given.",
         rich_help_panel=PERSONS,
     ),

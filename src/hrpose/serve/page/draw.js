@@ -49,7 +49,7 @@ function widthFor(person, threshold) {
 /** How opaque a keypoint is drawn: unsure ones, and those of unsure poses, are faint. As in hrpose.draw. */
 function opacity(score, person) {
   const ramp = (value, [low, faint], high) => Math.min(1, Math.max(faint, faint + (1 - faint) * (value - low) / (high - low)));
-  return ramp(score, [0.3, 0.4], 0.6) * ramp(person.score, [0.3, 0.65], 0.45);
+  return ramp(score, [0.3, 0.4], 0.6) * ramp(person.score, [0.25, 0.65], 0.45);
 }
 
 const css = (rgb) => `rgb(${rgb.join(" ")})`;

@@ -8,7 +8,7 @@ import { mirrored, warp } from "./pixels.js";
 import { keypointScore, poseScore, select } from "./scores.js";
 
 const MOST_PERSONS = 100;
-const MIN_SCORE = 0.3; // of the poses of persons that were detected
+const MIN_SCORE = 0.25; // of the poses of persons that were detected
 const THRESHOLD = 0.3;
 
 const rounded = (value, digits) => Math.round(value * 10 ** digits) / 10 ** digits;
