@@ -1,9 +1,11 @@
 """Labels in a real browser: by mouse and keys, in two tabs, while the server is killed."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,15 @@ from benchmarks.labeling import LabelPage, LabelServer, label_folder, truth_of
 
 from hrpose.data.coco import read_annotations
 from hrpose.data.skeleton_file import find_skeleton, to_yaml
+from hrpose.label.learn import Model, Score
 from hrpose.synthetic import ANIMAL, write_dataset
 
 pytestmark = pytest.mark.browser
 
 SIZE = (320, 240)
+ROOT = Path(__file__).parents[2]
+# `npm install --no-save axe-core` puts it there; it is not part of the package.
+AXE = Path(os.environ.get("HRPOSE_AXE", ROOT / "node_modules" / "axe-core" / "axe.min.js"))
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +194,59 @@ def test_agreement_is_shown_and_taken(animals: Path, server: LabelServer, browse
     assert page.faults == []
     kept = find_skeleton(str(server.folder / "hrpose-labels" / "skeleton.yaml"))
     assert kept.sigmas[0] == pytest.approx(float(measured), abs=6e-4)
+
+
+@pytest.mark.skipif(
+    not AXE.exists(), reason="axe-core is not installed (npm install --no-save axe-core)"
+)
+@pytest.mark.parametrize(
+    ("scheme", "language", "width", "height"),
+    [("light", "en", 1400, 900), ("dark", "zh", 390, 844)],
+)
+def test_accessibility(
+    animals: Path,
+    server: LabelServer,
+    browser: Any,
+    scheme: str,
+    language: str,
+    width: int,
+    height: int,
+) -> None:
+    """No finding of axe-core, with labels, findings, agreement and models, and in the dialog."""
+    annotations = animals / "annotations.json"
+    server.options = [*server.options, "--annotations", annotations, "--other", annotations]
+    score = Score(0.8, 0.75, 0.84)
+    ready = Model("002", "ready", "ab12", "w16-small", 0.0, 9, 3, score=score, better=((1, 0.2),))
+    for model in (
+        Model("001", "failed", "ab12", "w16-small", 0.0, 9, 3, reason="a reason"),
+        replace(ready, before=score),
+        Model("003", "training", "ab12", "w16-small", 0.0, 9, 3, metric=0.5),
+    ):
+        file = server.folder / "hrpose-labels" / "models" / model.name / "model.json"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(asdict(model)), "utf-8")
+    server.start()
+    viewport = {"width": width, "height": height}
+    page = tab(browser, server, viewport=viewport, color_scheme=scheme)
+    page.page.click(f"[data-language={language}]")
+    page.until("document.querySelectorAll('#learning li').length === 3")
+    page.until("document.querySelectorAll('#agreement tbody tr').length > 5")
+    page.page.keyboard.press("a")
+    page.click(500, 100, SIZE)
+
+    def check(view: str) -> None:
+        page.page.evaluate(AXE.read_text("utf-8"))
+        found = page.page.evaluate("axe.run().then(({ violations }) => violations)")
+        lines = [
+            f"{view}: {one['impact']} {one['id']}: {one['nodes'][0]['html'][:120]}" for one in found
+        ]
+        assert lines == []
+
+    check("labels")
+    if folder := os.environ.get("HRPOSE_SHOTS"):
+        page.page.screenshot(path=f"{folder}/label-{scheme}-{width}.png", full_page=True)
+    page.page.keyboard.press("?")
+    page.page.wait_for_selector("#keys[open]")
+    check("keys")
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.faults == []

@@ -2,7 +2,7 @@
 
 Every change is a transaction that is on the disk before it is confirmed, so that a process that is
 killed loses nothing that it confirmed. Every row has a version: a change names the one that it was
-made from, and is refused where somebody else's came first (docs/decisions/0041).
+made from, and is refused where somebody else's came first (docs/decisions/0042).
 """
 
 import json
