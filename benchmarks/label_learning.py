@@ -165,7 +165,7 @@ def main() -> None:
         sigmas = project.skeleton.sigmas
         print(
             f"{len(train['images'])} images, {model.persons} persons to learn from and "
-            f"{model.held_out} held out: {seconds / 60:.1f} minutes; the page says OKS {model.score}"
+            f"{model.held_out} held out: {seconds / 60:.1f} minutes; the page says {model.score}"
         )
         measured = {"before": guesses(train, test), "after": predictions(weights, roots[1], test)}
         for word, found in measured.items():
