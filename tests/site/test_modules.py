@@ -91,7 +91,10 @@ def test_a_crop_is_cut_as_by_opencv(run: Run, box: list[float], unit_lengths: bo
     )
     assert np.allclose(matrix, crop.matrix)
     assert np.allclose(inverse, crop.inverse_matrix)
-    assert cut == warp(image, crop).ravel().tolist()
+    # OpenCV rounds in another way on some processors.
+    difference = np.abs(np.array(cut, int) - warp(image, crop).ravel())
+    assert difference.max() <= 1
+    assert difference.mean() < 0.01
 
 
 @pytest.mark.parametrize("size", [(200, 150), (61, 47), (130, 977), (640, 480)])

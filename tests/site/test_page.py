@@ -127,9 +127,17 @@ def test_keypoints_are_those_of_python(visit: Visit) -> None:
     for name, content in ten_images().items():
         flip_test = name in ("turned", "walking")
         estimator.flip_test = flip_test
-        expected = estimator(content)
+        detected = estimator(content)
         answer = visit.poses(content, flipTest=flip_test)
-        assert (answer["width"], answer["height"]) == expected.image_wh, name
+        assert (answer["width"], answer["height"]) == detected.image_wh, name
+        boxes = np.array([one["box"] for one in answer["persons"]])
+        assert boxes.shape == detected.boxes.shape, name
+        # OpenCV rounds by one gray level on some processors, where the detector's input is warped.
+        assert np.abs(boxes - detected.boxes).max() < 0.25, name
+        scores = [one["score"] for one in answer["persons"]]
+        assert np.allclose(scores, detected.scores, atol=0.01), name
+        # In the same boxes: one elbow with two peaks of one height jumps with a tenth of a pixel.
+        expected = estimator(content, boxes)
         found = np.array(
             [[[p["x"], p["y"], p["score"]] for p in one["keypoints"]] for one in answer["persons"]]
         )
@@ -139,7 +147,6 @@ def test_keypoints_are_those_of_python(visit: Visit) -> None:
         distances = np.linalg.norm(found[..., :2] - expected.xy, axis=-1)[seen]
         assert distances.max() < 1, f"{name}: {distances.max():.2f} pixels"
         assert np.abs(found[..., 2] - expected.conf).max() < 0.02, name
-        assert np.allclose([one["score"] for one in answer["persons"]], expected.scores, atol=0.01)
         persons += len(found)
     assert persons >= 12
 
