@@ -28,6 +28,7 @@ from hrpose.geometry import Crop
 from hrpose.image import read_image
 from hrpose.io import MAX_MODEL_BYTES, read_file, write_atomically
 from hrpose.metadata import DetectorMetadata, Metadata, check_weights, metadata_of
+from hrpose.poses import MIN_SCORE, THRESHOLD
 from hrpose.session import open_session
 from hrpose.site.runtime import DEVICES, LICENSE, VERSION, Build, builds
 from hrpose.viz import keypoint_colors, limb_colors
@@ -190,6 +191,7 @@ def _description(
         "version": __version__,
         "about": about(pose),
         "pose": model(POSE, pose, _POSE_KEYS),
+        "scores": {"pose": MIN_SCORE, "keypoint": THRESHOLD},
         "detector": None if found is None else model(DETECTOR, found, _DETECTOR_KEYS),
         "runtime": runtime,
         "check": _check(weights, detector, files[_CHECKED]),

@@ -8,15 +8,17 @@ import { mirrored, warp } from "./pixels.js";
 import { keypointScore, poseScore, select } from "./scores.js";
 
 const MOST_PERSONS = 100;
-const MIN_SCORE = 0.25; // of the poses of persons that were detected
-const THRESHOLD = 0.3;
 
 const rounded = (value, digits) => Math.round(value * 10 ** digits) / 10 ** digits;
 
 export class Estimator {
-  /** `pose` and `detector` are {network, metadata}; without a detector the image is one box. */
-  constructor(name, pose, detector) {
+  /**
+   * `pose` and `detector` are {network, metadata}; without a detector the image is one box. `least`
+   * has the least scores of the `pose` of a detected person and of a `keypoint` that is present.
+   */
+  constructor(name, pose, detector, least) {
     this.name = name;
+    this.least = least;
     this.pose = pose;
     this.detector = detector;
     const { input_wh: input, codec } = pose.metadata;
@@ -70,7 +72,7 @@ export class Estimator {
       estimated.push({ box, score: poseScore(keypoints, score), keypoints, crop, maps });
     }
     const selected = select(estimated, {
-      minScore: given ? 0 : minScore ?? (this.detector ? MIN_SCORE : 0),
+      minScore: given ? 0 : minScore ?? (this.detector ? this.least.pose : 0),
       sigmas: metadata.skeleton.sigmas,
       distinct: !given && this.detector !== null,
     });
@@ -79,7 +81,7 @@ export class Estimator {
       width: image.width,
       height: image.height,
       boxes_from: given ? "request" : this.detector ? "builtin" : "the full image",
-      threshold: THRESHOLD,
+      threshold: this.least.keypoint,
       persons: selected.map((person) => this.#person(person, heatmaps)),
     };
   }
@@ -94,7 +96,7 @@ export class Estimator {
         x: rounded(point.x, 2),
         y: rounded(point.y, 2),
         score: rounded(point.score, 4),
-        present: point.score >= THRESHOLD,
+        present: point.score >= this.least.keypoint,
       })),
     };
     return withHeatmaps ? { ...person, heatmaps: this.#heatmaps(maps, crop) } : person;

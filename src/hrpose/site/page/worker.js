@@ -34,6 +34,7 @@ const kinds = {
         site.about.name,
         { network: await runtime.open(pose), metadata: site.pose.metadata },
         site.detector && { network: await runtime.open(detector), metadata: site.detector.metadata },
+        site.scores,
       );
       return await difference(site.check);
     };
