@@ -14,6 +14,8 @@ from hrpose.cli.options import (
     CopyToo,
     ImagesBeside,
     ImagesToCopy,
+    KnownDistance,
+    KnownHeight,
     MergeCategories,
     NewFolder,
     Overwrite,
@@ -339,25 +341,14 @@ def results(
             + "."
         ),
     ] = "coco",
-    height: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1,
-            max=3,
-            metavar="METERS",
-            help="How tall the person is, the largest one: trc is written in meters, y up.",
-        ),
-    ] = None,
-    known: Annotated[
-        str | None,
-        typer.Option(
-            metavar="POINTS=METERS",
-            help="The same by two points in pixels and their distance, as 100,400,500,400=2.5.",
-        ),
-    ] = None,
+    height: KnownHeight = None,
+    known: KnownDistance = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """From a record of `hrpose predict`, also one that a crash cut off, to its other files."""
+    """From a record of `hrpose predict`, also one that a crash cut off, to its other files.
+
+    With --height or --known, trc is in meters, y up; else in pixels.
+    """
     from hrpose.predict.record import Record, write_files
 
     kinds = chosen("--save", save, FORMATS)

@@ -21,12 +21,15 @@ from hrpose.cli.console import (
 )
 from hrpose.cli.options import (
     CLIPS,
+    METERS,
     RESULTS,
     THRESHOLD,
     BatchSize,
     Detector,
     Device,
     FlipTest,
+    KnownDistance,
+    KnownHeight,
     Out,
     Overwrite,
     Precision,
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
 _SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "html": ".html"}
 KINDS = {kind: f"measures{suffix}" for kind, suffix in _SUFFIXES.items()}
 REPETITIONS = "repetitions.csv"
-MEASURES, METERS = "Measures", "Meters"
+MEASURES = "Measures"
 
 
 class FacingName(StrEnum):
@@ -147,24 +150,8 @@ def measure(
             rich_help_panel=MEASURES,
         ),
     ] = None,
-    height: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1,
-            max=3,
-            metavar="METERS",
-            help="How tall the person is, the largest one: lengths become meters.",
-            rich_help_panel=METERS,
-        ),
-    ] = None,
-    known: Annotated[
-        str | None,
-        typer.Option(
-            metavar="POINTS=METERS",
-            help="Two points in pixels and their distance, as 100,400,500,400=2.5.",
-            rich_help_panel=METERS,
-        ),
-    ] = None,
+    height: KnownHeight = None,
+    known: KnownDistance = None,
     camera: Annotated[
         Path | None,
         typer.Option(

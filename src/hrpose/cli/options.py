@@ -11,7 +11,7 @@ from hrpose.predict import FORMATS
 
 # The panels of the help. What has none is under "Options".
 MODEL, PERSONS, RESULTS = "Model", "Person detection", "Results"
-CLIPS, DATA = "Clips and cameras", "Data"
+CLIPS, DATA, METERS = "Clips and cameras", "Data", "Meters"
 
 
 Weights = Annotated[
@@ -28,6 +28,26 @@ Yes = Annotated[
         "--yes",
         help="Download released weights that are not here yet, without asking.",
         rich_help_panel=MODEL,
+    ),
+]
+KnownHeight = Annotated[
+    float | None,
+    typer.Option(
+        "--height",
+        min=0.1,
+        max=3,
+        metavar="METERS",
+        help="How tall the person is, the largest one: lengths are in meters.",
+        rich_help_panel=METERS,
+    ),
+]
+KnownDistance = Annotated[
+    str | None,
+    typer.Option(
+        "--known",
+        metavar="POINTS=METERS",
+        help="Two points in pixels and their distance, as 100,400,500,400=2.5.",
+        rich_help_panel=METERS,
     ),
 ]
 FlipTest = Annotated[
