@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -154,13 +155,22 @@ def test_a_lost_machine_leaves_the_same_table(tmp_path: Path) -> None:
 
         first = begin([*command, "--engine", "ray", "--address", address, "--out", str(out)])
         wait_until(lambda: done() > 0 and len(actors()) == 2, first)
+        # Held, so that the job does not end while the machine is being taken away.
+        both = actors()
+        for actor in both:
+            os.kill(actor, signal.SIGSTOP)
         print(file=holder.stdin, flush=True)
         assert holder.stdout.readline() == "1\n"
         wait_until(lambda: len(actors()) == 1, first)
+        (left,) = actors()
+        for actor in both:
+            if actor != left:
+                with suppress(ProcessLookupError):
+                    os.kill(actor, signal.SIGKILL)  # no child of the cluster without its machine
         before = done()
+        os.kill(left, signal.SIGCONT)
         wait_until(lambda: done() > before, first)
-        (actor,) = actors()
-        os.kill(actor, signal.SIGKILL)
+        os.kill(left, signal.SIGKILL)
         stdout, stderr = first.communicate(timeout=300)
         holder.stdin.close()
     assert first.returncode == 1, stderr  # for the broken images
