@@ -11,17 +11,30 @@ from hypothesis import strategies as st
 
 from hrpose.skeleton import DEFAULT_SIGMA, Skeleton, guess_flip_pairs, one_sided, spelled_alike
 from hrpose.skeletons import (
+    AFLW_19,
     AP_10K,
     COCO_17,
+    COCO_FEET_23,
+    COCO_HANDS_59,
+    COFW_29,
     CROWDPOSE_14,
+    FACE_68,
     HALPE_26,
+    HALPE_136,
     HAND_21,
+    INTERHAND_21,
     LSP_14,
     MPII_16,
+    RHD_21,
     SHIPPED,
+    WFLW_98,
     WHOLEBODY_133,
     from_coco_category,
+    with_hands,
 )
+
+# Faces whose points have numbers for names.
+NUMBERED = (FACE_68, WFLW_98, COFW_29, AFLW_19)
 
 
 def test_coco() -> None:
@@ -84,25 +97,26 @@ def test_names_in_other_spellings(name: str, alike: list[str], others: list[str]
 @pytest.mark.parametrize("skeleton", SHIPPED.values(), ids=SHIPPED)
 def test_the_shipped_skeletons(skeleton: Skeleton) -> None:
     assert skeleton.name.endswith(str(len(skeleton))) or skeleton is AP_10K
-    assert skeleton.has_sigmas
+    assert skeleton.has_sigmas or skeleton in NUMBERED[1:]
     # Every pair that the names have, and beside them only the points of a face, which have numbers.
     guessed, pairs = set(guess_flip_pairs(skeleton.keypoints)), set(skeleton.flip_pairs)
     assert guessed <= pairs
+    numbers = tuple(f"{face.keypoints[0].partition('-')[0]}-" for face in NUMBERED)
     for pair in pairs - guessed:
-        assert all(skeleton.keypoints[index].startswith("face-") for index in pair)
+        assert all(skeleton.keypoints[index].startswith(numbers) for index in pair)
     # Mirrored, the limbs are the same limbs.
     order = skeleton.flip_permutation
     limbs = {frozenset(limb) for limb in skeleton.limbs}
     assert {frozenset(int(order[end]) for end in limb) for limb in limbs} == limbs
     connected = {index for limb in limbs for index in limb}
     loose = {skeleton.keypoints[index] for index in set(range(len(skeleton))) - connected}
-    assert all(name.startswith("face-") for name in loose)
+    assert not loose or skeleton in NUMBERED[1:]
     upper = {int(order[index]) for index in skeleton.upper_body}
     assert upper == set(skeleton.upper_body)
 
 
 def test_a_keypoint_of_two_skeletons_has_one_sigma() -> None:
-    for skeleton in (MPII_16, LSP_14, HALPE_26, CROWDPOSE_14, WHOLEBODY_133):
+    for skeleton in (MPII_16, LSP_14, HALPE_26, CROWDPOSE_14, COCO_FEET_23, WHOLEBODY_133):
         for name in set(COCO_17.keypoints) & set(skeleton.keypoints):
             sigma = skeleton.sigmas[skeleton.keypoints.index(name)]
             assert sigma == COCO_17.sigmas[COCO_17.keypoints.index(name)]
@@ -131,6 +145,49 @@ def test_whole_body() -> None:
     # The tip of the nose and the chin are in the middle of a face.
     assert [int(WHOLEBODY_133.flip_permutation[23 + i]) - 23 for i in (8, 30, 0)] == [8, 30, 16]
     assert WHOLEBODY_133.sigmas[91:112] == WHOLEBODY_133.sigmas[112:] == HAND_21.sigmas
+    assert WHOLEBODY_133.keypoints[:23] == COCO_FEET_23.keypoints
+    assert WHOLEBODY_133.keypoints[23:91] == HALPE_136.keypoints[26:94] == FACE_68.keypoints
+    # Everything but the hands, and a name, is what two looks begin with.
+    assert COCO_HANDS_59.keypoints[17:] == WHOLEBODY_133.keypoints[91:]
+    assert with_hands(WHOLEBODY_133) is WHOLEBODY_133
+
+
+def test_the_outlines_of_a_face() -> None:
+    # Jaw, two eyebrows, bridge and wings of the nose are lines; eyes and lips are closed.
+    count = dict.fromkeys(range(68), 0)
+    for limb in FACE_68.limbs:
+        for index in limb:
+            count[index] += 1
+    ends = {index for index, limbs in count.items() if limbs == 1}
+    assert ends == {0, 16, 17, 21, 22, 26, 27, 30, 31, 35}
+    assert set(count.values()) == {1, 2}
+
+
+@pytest.mark.parametrize("skeleton", [RHD_21, INTERHAND_21], ids=lambda s: s.name)
+def test_hands_in_other_orders_are_the_same_hand(skeleton: Skeleton) -> None:
+    assert skeleton.keypoints != HAND_21.keypoints
+    assert set(skeleton.keypoints) == set(HAND_21.keypoints)
+
+    def named(hand: Skeleton) -> tuple[set[frozenset[str]], dict[str, tuple[object, ...]]]:
+        limbs = {frozenset(hand.keypoints[end] for end in limb) for limb in hand.limbs}
+        looks = zip(hand.sigmas, hand.colors, strict=True)
+        return limbs, dict(zip(hand.keypoints, looks, strict=True))
+
+    assert named(skeleton) == named(HAND_21)
+    # InterHand2.6M lists the wrist last; a finger is a chain from it to the tip.
+    assert INTERHAND_21.keypoints[-1] == "wrist"
+    assert (20, 3) in INTERHAND_21.limbs
+
+
+@pytest.mark.parametrize("face", NUMBERED, ids=lambda s: s.name)
+def test_the_middle_of_a_face_stays_in_place(face: Skeleton) -> None:
+    middle = {
+        "face-68": [8, 27, 28, 29, 30, 33, 51, 57, 62, 66],
+        "wflw-98": [16, 51, 52, 53, 54, 57, 79, 85, 90, 94],
+        "cofw-29": [20, 21, 24, 25, 26, 27, 28],
+        "aflw-19": [13, 16, 18],
+    }[face.name]
+    assert [i for i in range(len(face)) if face.flip_permutation[i] == i] == middle
 
 
 @pytest.mark.parametrize("pairs", [(), ((0, 1),), ((0, 3), (1, 2))])

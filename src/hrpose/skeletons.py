@@ -1,6 +1,7 @@
 """The shipped skeletons, with the keypoints of the data sets that they are named after."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hrpose.skeleton import Skeleton, guess_flip_pairs, spelled_alike
@@ -141,6 +142,7 @@ AP_10K = Skeleton(
 
 _FINGERS = ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger")
 _FINGER_COLORS = ((255, 140, 0), (255, 110, 200), (0, 158, 255), (240, 70, 70), (90, 220, 120))
+_WRIST_COLOR = (200, 200, 200)
 # Each finger has four keypoints, from the palm to its tip.
 _HAND = tuple(f"{finger}{keypoint}" for finger in _FINGERS for keypoint in range(1, 5))
 _HAND_LIMBS = tuple((0 if tip % 4 == 1 else tip - 1, tip) for tip in range(1, 21))
@@ -154,18 +156,54 @@ _HAND_SIGMAS = (
     0.020, 0.019, 0.022, 0.031,
 )  # fmt: skip
 
-# One hand, left or right: its mirror image is a hand too, so no keypoints swap.
+# One hand, left or right: its mirror image is a hand too, so no keypoints swap. The order of
+# COCO-WholeBody, OneHand10K, FreiHAND and Panoptic.
 HAND_21 = Skeleton(
     name="hand-21",
     keypoints=("wrist", *_HAND),
     limbs=_HAND_LIMBS,
     sigmas=_HAND_SIGMAS,
-    colors=((200, 200, 200), *(color for color in _FINGER_COLORS for _ in range(4))),
+    colors=(_WRIST_COLOR, *(color for color in _FINGER_COLORS for _ in range(4))),
     category="hand",
 )
 
+
+def _hand_in_order(name: str, keypoints: tuple[str, ...]) -> Skeleton:
+    """The same hand as `HAND_21`, with the keypoints of other data sets' order."""
+    place = [HAND_21.keypoints.index(keypoint) for keypoint in keypoints]
+    return Skeleton(
+        name=name,
+        keypoints=keypoints,
+        limbs=tuple((place.index(a), place.index(b)) for a, b in HAND_21.limbs),
+        sigmas=tuple(HAND_21.sigmas[i] for i in place),
+        colors=tuple(HAND_21.colors[i] for i in place),
+        category="hand",
+    )
+
+
+_FROM_TIPS = tuple(f"{finger}{keypoint}" for finger in _FINGERS for keypoint in (4, 3, 2, 1))
+# RHD (Zimmermann and Brox, ICCV 2017) and InterHand2.6M (Moon et al., ECCV 2020) go from the tips
+# to the palm. MMPose's names of RHD count from the tip; here 1 is at the palm in every skeleton.
+RHD_21 = _hand_in_order("rhd-21", ("wrist", *_FROM_TIPS))
+INTERHAND_21 = _hand_in_order("interhand-21", (*_FROM_TIPS, "wrist"))
+
 _FEET = ("big_toe", "small_toe", "heel")
-_FEET_AT, _FACE_AT, _LEFT_HAND_AT, _RIGHT_HAND_AT = 17, 23, 91, 112
+_FEET_SIGMAS = (0.068, 0.066, 0.066, 0.092, 0.094, 0.094)
+
+# COCO's keypoints and the feet, in COCO-WholeBody's order: by side, where Halpe's is by part.
+COCO_FEET_23 = Skeleton(
+    name="coco-feet-23",
+    keypoints=(
+        *COCO_17.keypoints,
+        *(f"{side}_{part}" for side in ("left", "right") for part in _FEET),
+    ),
+    flip_pairs=(*COCO_17.flip_pairs, *((17 + i, 20 + i) for i in range(3))),
+    limbs=(*COCO_17.limbs, *((15, 17 + i) for i in range(3)), *((16, 20 + i) for i in range(3))),
+    sigmas=(*COCO_17.sigmas, *_FEET_SIGMAS),
+    upper_body=COCO_17.upper_body,
+    category="person",
+)
+
 # Face points (iBUG's 68) that swap in the mirror image, the person's left first: jaw, eyebrows,
 # nostrils, eyes, outer and inner lips.
 _FACE_PAIRS = (
@@ -192,35 +230,103 @@ _FACE_SIGMAS = (
     0.007, 0.008, 0.011, 0.008, 0.008, 0.008, 0.010, 0.008,
 )  # fmt: skip
 
-WHOLEBODY_133 = Skeleton(
-    name="coco-wholebody-133",
-    keypoints=(
-        *COCO_17.keypoints,
-        *(f"{side}_{part}" for side in ("left", "right") for part in _FEET),
-        *(f"face-{i}" for i in range(68)),
-        *(f"{side}_{part}" for side in ("left", "right") for part in ("hand_root", *_HAND)),
-    ),
+# The outlines that OpenPose draws: jaw, eyebrows, bridge and wings of the nose, eyes, lips.
+_FACE_LIMBS = (
+    *((i, i + 1) for i in range(67) if i not in (16, 21, 26, 30, 35, 41, 47, 59)),
+    (41, 36), (47, 42), (59, 48), (67, 60),
+)  # fmt: skip
+
+# One face: iBUG's 68 points (300-W), which are those of COCO-WholeBody's and Halpe's faces too.
+FACE_68 = Skeleton(
+    name="face-68",
+    keypoints=tuple(f"face-{i}" for i in range(68)),
+    flip_pairs=_FACE_PAIRS,
+    limbs=_FACE_LIMBS,
+    sigmas=_FACE_SIGMAS,
+    category="face",
+)
+
+# WFLW (Wu et al., CVPR 2018), COFW (Burgos-Artizzu et al., ICCV 2013) and AFLW (Koestinger et al.,
+# ICCVW 2011), as MMPose has them: pairs of points, without names, limbs or OKS constants; their
+# measure is NME. Of COFW and AFLW no source says which of a pair is the person's left.
+WFLW_98 = Skeleton(
+    name="wflw-98",
+    keypoints=tuple(f"wflw-{i}" for i in range(98)),
     flip_pairs=(
-        *COCO_17.flip_pairs,
-        *((_FEET_AT + i, _FEET_AT + 3 + i) for i in range(3)),
-        *((_FACE_AT + left, _FACE_AT + right) for left, right in _FACE_PAIRS),
-        *((_LEFT_HAND_AT + i, _RIGHT_HAND_AT + i) for i in range(21)),
+        *((32 - i, i) for i in range(16)),
+        (46, 33), (45, 34), (44, 35), (43, 36), (42, 37), (50, 38), (49, 39), (48, 40), (47, 41),
+        (59, 55), (58, 56),
+        (72, 60), (71, 61), (70, 62), (69, 63), (68, 64), (75, 65), (74, 66), (73, 67),
+        (82, 76), (81, 77), (80, 78), (83, 87), (84, 86), (92, 88), (91, 89), (93, 95), (97, 96),
     ),
-    limbs=(
-        *COCO_17.limbs,
-        *((15, _FEET_AT + i) for i in range(3)),
-        *((16, _FEET_AT + 3 + i) for i in range(3)),
-        *((at + a, at + b) for at in (_LEFT_HAND_AT, _RIGHT_HAND_AT) for a, b in _HAND_LIMBS),
+    category="face",
+)  # fmt: skip
+COFW_29 = Skeleton(
+    name="cofw-29",
+    keypoints=tuple(f"cofw-{i}" for i in range(29)),
+    flip_pairs=(
+        (0, 1), (2, 3), (4, 6), (5, 7), (8, 9), (10, 11), (12, 14), (13, 15), (16, 17), (18, 19),
+        (22, 23),
     ),
-    sigmas=(
-        *COCO_17.sigmas,
-        *(0.068, 0.066, 0.066, 0.092, 0.094, 0.094),
-        *_FACE_SIGMAS,
-        *_HAND_SIGMAS,
-        *_HAND_SIGMAS,
-    ),
-    upper_body=(*COCO_17.upper_body, *range(_FACE_AT, 133)),
-    category="person",
+    category="face",
+)  # fmt: skip
+AFLW_19 = Skeleton(
+    name="aflw-19",
+    keypoints=tuple(f"aflw-{i}" for i in range(19)),
+    flip_pairs=((0, 5), (1, 4), (2, 3), (6, 11), (7, 10), (8, 9), (12, 14), (15, 17)),
+    category="face",
+)
+
+
+def _with_face(body: Skeleton) -> Skeleton:
+    """A body and a face: the face's keypoints behind the body's."""
+    at = len(body)
+    return replace(
+        body,
+        keypoints=(*body.keypoints, *FACE_68.keypoints),
+        flip_pairs=(*body.flip_pairs, *((at + a, at + b) for a, b in FACE_68.flip_pairs)),
+        limbs=(*body.limbs, *((at + a, at + b) for a, b in FACE_68.limbs)),
+        sigmas=(*body.sigmas, *FACE_68.sigmas),
+        weights=(*body.weights, *FACE_68.weights),
+        upper_body=(*body.upper_body, *range(at, at + 68)),
+    )
+
+
+def with_hands(body: Skeleton) -> Skeleton:
+    """A body and its hands, with COCO-WholeBody's names: the left hand's 21 keypoints behind the
+    body's, then the right hand's. A body that has them all is returned as it is.
+
+    The limbs of a hand start at its root, as OpenPose draws them; MMPose's start at the wrist.
+    """
+    names = tuple(f"{side}_{part}" for side in ("left", "right") for part in ("hand_root", *_HAND))
+    if set(names) <= set(body.keypoints):
+        return body
+    left = len(body)
+    right = left + 21
+    return replace(
+        body,
+        name=f"{body.name.rpartition('-')[0] or body.name}-hands-{left + 42}",
+        keypoints=(*body.keypoints, *names),
+        flip_pairs=(*body.flip_pairs, *((left + i, right + i) for i in range(21))),
+        limbs=(*body.limbs, *((at + a, at + b) for at in (left, right) for a, b in _HAND_LIMBS)),
+        sigmas=(*body.sigmas, *_HAND_SIGMAS, *_HAND_SIGMAS),
+        weights=(*body.weights, *(1.0,) * 42),
+        upper_body=(*body.upper_body, *range(left, left + 42)),
+    )
+
+
+COCO_HANDS_59, HALPE_HANDS_68 = with_hands(COCO_17), with_hands(HALPE_26)
+# COCO-WholeBody (Jin et al., ECCV 2020); its weights of keypoints are 1, also where COCO's are not.
+WHOLEBODY_133 = replace(
+    with_hands(_with_face(COCO_FEET_23)), name="coco-wholebody-133", weights=(1.0,) * 133
+)
+# Halpe in full. MMPose names the root of a hand as the wrist, which is a keypoint of the body; its
+# sigmas are those of Halpe's own evaluation, 0.015 for face and hands.
+HALPE_136 = replace(
+    with_hands(_with_face(HALPE_26)),
+    name="halpe-136",
+    weights=(1.0,) * 136,
+    sigmas=(*HALPE_26.sigmas, *(0.015,) * 110),
 )
 
 
@@ -233,7 +339,17 @@ SHIPPED = {
         HALPE_26,
         CROWDPOSE_14,
         WHOLEBODY_133,
+        HALPE_136,
+        COCO_FEET_23,
+        COCO_HANDS_59,
+        HALPE_HANDS_68,
         HAND_21,
+        RHD_21,
+        INTERHAND_21,
+        FACE_68,
+        WFLW_98,
+        COFW_29,
+        AFLW_19,
         AP_10K,
     )
 }
