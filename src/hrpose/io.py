@@ -266,18 +266,20 @@ def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
     return (*((0, int(part)) if i % 2 else (1, part) for i, part in enumerate(parts)), (1, name))
 
 
-def prefetch(work: Callable[[T], R], items: Iterable[T], threads: int = 2) -> Iterator[R]:
+def prefetch(
+    work: Callable[[T], R], items: Iterable[T], threads: int = 2, waiting: int = 4
+) -> Iterator[R]:
     """The results of `work` for each item, in order, computed by threads before they are requested.
 
-    At most 2 x `threads` results wait, so that memory is bounded. An error of `work` is raised in
-    place of the item's result.
+    At most `waiting` results wait, so that memory is bounded. An error of `work` is raised in place
+    of the item's result.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
     begun: deque[Future[R]] = deque()
     try:
         for item in items:
             begun.append(pool.submit(work, item))
-            if len(begun) >= 2 * threads:
+            if len(begun) >= waiting:
                 yield begun.popleft().result()
         while begun:
             yield begun.popleft().result()

@@ -237,7 +237,7 @@ class Worker:
         failures: deque[tuple[int, dict[str, Any]]] = deque()
 
         def readable() -> Iterator["InputImage"]:
-            read = prefetch(self._read, names, self._readers)
+            read = prefetch(self._read, names, self._readers, 2 * self._readers)
             for index, (image, size_or_failure) in enumerate(read):
                 if image is None:
                     failures.append((index, failed_row(names[index], *size_or_failure)))

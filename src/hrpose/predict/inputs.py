@@ -293,6 +293,11 @@ class Failure:
     error: UserError
 
 
+# Images that wait with their boxes: about those of a batch of crops, so that images are read and
+# persons detected while the network has a batch.
+_WAITING = 8
+
+
 def predict_images(
     estimator: PoseEstimator,
     images: Sequence[ImageInput],
@@ -317,7 +322,7 @@ def predict_images(
             return Failure(source, UserError(text, code=error.code))
 
     def readable() -> Iterator[InputImage]:
-        for index, image in enumerate(prefetch(read, images)):
+        for index, image in enumerate(prefetch(read, images, waiting=_WAITING)):
             if isinstance(image, Failure):
                 failures.append((index, image))
             else:

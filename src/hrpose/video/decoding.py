@@ -140,7 +140,7 @@ class Decoder:
             decoded, index, time, step = timed
             return Frame(self.upright(decoded), index, time, step)
 
-        yield from prefetch(frame, timed(), threads=1)
+        yield from prefetch(frame, timed(), threads=1, waiting=2)
         if count == 0:
             raise UserError(
                 f"{self.name}: expected frames, found none that can be read", code="clip-invalid"
