@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from hrpose.cli import console
 from hrpose.cli.main import app
 from hrpose.errors import UserError
 from hrpose.synthetic import write_dataset
+from refusals import check_refusal
 from tiny_weights import write_tiny_weights
 
 ROOT: Any = get_command(app)
@@ -231,3 +233,20 @@ def test_a_sign_of_work_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 )  # fmt: skip
 def test_plurals(number: int, words: tuple[str, ...], expected: str) -> None:
     assert console.counted(number, *words) == expected
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "analyze results.json --annotations val.json --images images",
+        "measure clip.mp4",
+        "quantize w16-small --annotations val.json --images images",
+        "weights calibrate w16-small --annotations val.json --images images",
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_work(arguments: str, tmp_path: Path) -> None:
+    """None of these inputs is there: nothing was read yet."""
+    file = tmp_path / "file"
+    file.touch()
+    out = file if arguments.startswith("measure") else file / "out.onnx"
+    check_refusal(CliRunner().invoke(app, [*arguments.split(), "--out", str(out)]), "write-failed")

@@ -1,6 +1,9 @@
 """`hrpose` on the command line: how commands are declared, and how they read what was given."""
 
+import errno
 import inspect
+import os
+import tempfile
 from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from functools import wraps
@@ -14,6 +17,7 @@ from typer.models import OptionInfo
 from hrpose._version import __version__
 from hrpose.cli.console import speaking
 from hrpose.errors import UserError
+from hrpose.io import write_error
 
 _OUTPUT_PANEL = "Output"
 # What every command has.
@@ -194,3 +198,14 @@ def pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
 def conflict(message: str) -> UserError:
     """The error of options that do not go together, or have no effect."""
     return UserError(message, code="option-conflict")
+
+
+def check_writable(path: Path) -> None:
+    """Raises UserError where the file `path` cannot be written, before work that would be lost."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise write_error(path, error) from error

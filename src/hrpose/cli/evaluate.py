@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli import conflict, describe
+from hrpose.cli import check_writable, conflict, describe
 from hrpose.cli.console import (
     PARTLY_DONE,
     conclude,
@@ -291,6 +291,7 @@ def analyze(
 
     if len(results) > 2:
         raise conflict(f"RESULTS: expected one file or two, found {len(results)}")
+    check_writable(out)
     if len(results) == 2:
         if weights is not None:
             raise conflict("--weights: are those of one file of results; leave it out with two")

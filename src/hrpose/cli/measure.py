@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hrpose.cli import chosen, conflict, describe, given
+from hrpose.cli import check_writable, chosen, conflict, describe, given
 from hrpose.cli.console import (
     conclude,
     counted,
@@ -347,6 +347,7 @@ def _check_results(files: dict[str, Path], sources: Sequence[str], *, overwrite:
                 f"{path}: is there already; choose another --out, or replace it with --overwrite",
                 code="overwrite-refused",
             )
+        check_writable(path)
 
 
 def _summarize(measured: "Measurements") -> None:

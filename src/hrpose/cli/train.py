@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli import conflict, describe
+from hrpose.cli import check_writable, conflict, describe
 from hrpose.cli.console import conclude, counted, is_quiet, note, plain_console, say, warn
 from hrpose.cli.options import (
     MODEL,
@@ -310,6 +310,7 @@ def quantize(
         if calibration_annotations is None or calibration_images is None
         else (calibration_annotations, calibration_images)
     )
+    check_writable(out)
     report = quantize(
         store.find(weights),
         out,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hrpose.cli import add, chosen, conflict, describe, group
+from hrpose.cli import add, check_writable, chosen, conflict, describe, group
 from hrpose.cli.console import conclude, counted, progress, say, warn
 from hrpose.cli.options import (
     Annotations,
@@ -245,6 +245,7 @@ def calibrate(
     parts = chosen("--fit", fit, PARTS)
     file = find(weights)
     check_copy(file, out)
+    check_writable(out)
     estimator = load(
         weights, detector="full-image", flip_test=flip_test, batch_size=batch_size, precision="fp32"
     )
