@@ -46,6 +46,7 @@ source=None, covariance=None, presence=None)
   .draw(image=None, threshold=0.3, **options)
   .empty(skeleton)
   .from_coco(entries, skeleton)
+  .from_target(target, skeleton=None, *, label=1, logits=False)
   .keypoint(name)
   .save(path, **options)
   .show(**options)
@@ -53,6 +54,7 @@ source=None, covariance=None, presence=None)
   .to_json(threshold=0.3)
   .to_pandas(threshold=0.3)
   .to_supervision(threshold=0.3)
+  .to_target(convert=None, threshold=0.3)
   .xy
   .xyn
 Skeleton(name, keypoints, flip_pairs=(), limbs=(), sigmas=(), weights=(), upper_body=(), \
@@ -66,7 +68,7 @@ colors=(), category='', has_sigmas=None)
 UserError
 draw(image, poses, threshold=0.3, boxes=False, *, ids=False, scores=False, names=False, \
 ellipses=False, present=False, color='side', hide=None)
-evaluate(name_or_file, annotations, images, *, boxes='ground-truth', detector='auto', \
+evaluate(name_or_file, annotations, images=None, *, boxes='ground-truth', detector='auto', \
 box_threshold=None, nms='hard', metric='auto', max_detections=20, category=None, \
 merge_categories=False, flip_test=True, refine=False, batch_size=64, device='auto', \
 precision='auto', out=None, progress=None, notify=None)

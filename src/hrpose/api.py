@@ -16,6 +16,7 @@ from hrpose.estimator import PoseEstimator
 from hrpose.image import ImageSource
 from hrpose.poses import THRESHOLD, Poses
 from hrpose.session import open_session
+from hrpose.targets import TargetDataset, as_files, kept_as_files
 from hrpose.weights import find
 
 if TYPE_CHECKING:
@@ -246,8 +247,8 @@ def train(
 
 
 def finetune(
-    train: str | Path,
-    val: str | Path,
+    train: str | Path | TargetDataset,
+    val: str | Path | TargetDataset,
     out: str | Path | None = None,
     *,
     weights: str | Path = "w16-small",
@@ -263,14 +264,15 @@ def finetune(
 ) -> Path:
     """Fine-tune weights on keypoints of your own; returns the best weights. Needs `hrpose[train]`.
 
-    `train` and `val` are COCO keypoints files; the best epoch is the one with the best metric on
-    `val`. Their `images` and `val_images` are folders, `images.zip` or `images.zip@/folder`, by
-    default `images` beside each file. `weights` are those to begin with, by name or file:
-    keypoints with names that they know keep theirs. `skeleton` is a YAML file of
-    `hrpose data skeleton`, corrected. `category` is the one to read where there are several with
-    keypoints, by its name or id; `merge_categories` reads all that have the same keypoints as one.
-    `input_size` is the network's input (w, h) in pixels, multiples of 32; by default about as large
-    as that of `weights`, in the shape of the boxes.
+    `train` and `val` are COCO keypoints files, or data sets of (image, target) as torchvision's,
+    which are written to `out`; the best epoch is the one with the best metric on `val`. Their
+    `images` and `val_images` are folders, `images.zip` or `images.zip@/folder`, by default `images`
+    beside each file. `weights` are those to begin with, by name or file: keypoints with names that
+    they know keep theirs. `skeleton` is a YAML file of `hrpose data skeleton`, corrected.
+    `category` is the one to read where there are several with keypoints, by its name or id;
+    `merge_categories` reads all that have the same keypoints as one. `input_size` is the network's
+    input (w, h) in pixels, multiples of 32; by default about as large as that of `weights`, in the
+    shape of the boxes.
 
     A recipe is made for this data and written to `recipe.yaml` in the folder `out`, by default
     `runs/NAME`, with the checkpoints and logs; `overrides` change its values, each as
@@ -284,8 +286,8 @@ def finetune(
         return None if given is None else Path(given)
 
     return finetune(
-        Path(train),
-        Path(val),
+        kept_as_files(train, path(out), "train", resume or resume_with_changes),
+        kept_as_files(val, path(out), "val", resume or resume_with_changes),
         path(out),
         start=weights,
         images=path(images),
@@ -302,8 +304,8 @@ def finetune(
 
 def evaluate(
     name_or_file: str | Path,
-    annotations: str | Path,
-    images: str | Path,
+    annotations: str | Path | TargetDataset,
+    images: str | Path | None = None,
     *,
     boxes: str | Path = "ground-truth",
     detector: AnyDetector = "auto",
@@ -324,7 +326,8 @@ def evaluate(
 ) -> Report:
     """COCO's ten metrics of weights on a data set, MPII's PCKh or PCK. Needs `hrpose[train]`.
 
-    `annotations` is a COCO keypoints file, `images` a folder, `images.zip` or `images.zip@/folder`.
+    `annotations` is a COCO keypoints file, `images` a folder, `images.zip` or `images.zip@/folder`;
+    or `annotations` is a data set of (image, target) as torchvision's, see `hrpose.targets`.
     `boxes` is "ground-truth", a COCO detections file, or "detector", which measures the weights and
     `detector` together; detected boxes with a score below `box_threshold`, in [0, 1], are dropped.
     `nms` is "hard" or "soft"; `metric` is "AP", "PCKh", "PCK", "NME", "EPE", or "auto", which
@@ -356,22 +359,20 @@ def evaluate(
         device=device,
         precision="fp32" if asked(device, precision)[1] == "auto" else precision,
     )
-    parsed = read_annotations(
-        Path(annotations), category=category, merge_categories=merge_categories
-    )
-    return evaluate(
-        estimator,
-        parsed,
-        images,
-        boxes,
-        None if out is None else Path(out),
-        box_threshold=box_threshold or 0.0,
-        nms=nms,
-        metric=metric,
-        max_detections=max_detections,
-        progress=progress,
-        notify=notify,
-    )
+    with as_files(annotations, images, estimator.metadata.skeleton) as (file, pixels):
+        return evaluate(
+            estimator,
+            read_annotations(file, category=category, merge_categories=merge_categories),
+            pixels,
+            boxes,
+            None if out is None else Path(out),
+            box_threshold=box_threshold or 0.0,
+            nms=nms,
+            metric=metric,
+            max_detections=max_detections,
+            progress=progress,
+            notify=notify,
+        )
 
 
 @overload

@@ -1,14 +1,12 @@
 """The estimator: an image and boxes around persons in, `Poses` out.
 
-    image ─ detector ─▶ boxes ─▶ crops ─▶ heatmaps ─▶ keypoints in the crops ─▶ Poses
-
-`InputImage` is an image that was read, with boxes.
+image ─ detector ─▶ boxes ─▶ crops ─▶ heatmaps ─▶ keypoints in the crops ─▶ Poses
 """
 
 from __future__ import annotations  # so that help() shows the names of types, not their contents
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Literal, Protocol, overload
@@ -26,6 +24,7 @@ from hrpose.io import prefetch
 from hrpose.metadata import Metadata
 from hrpose.poses import Poses, boxes_around, rescore, select
 from hrpose.session import Session
+from hrpose.targets import AnyBoxes, boxes_of
 
 # Of the boxes that a detector finds, the best ones; boxes that are given are all used.
 MAX_PERSONS = 100
@@ -61,7 +60,7 @@ class InputImage:
     def of(
         cls,
         image: AnyImage,
-        boxes: ArrayLike | None = None,
+        boxes: AnyBoxes | None = None,
         box_scores: ArrayLike | None = None,
         *,
         bit_depth: int | None = None,
@@ -186,7 +185,7 @@ class PoseEstimator:
     def __call__(
         self,
         image: AnyImage,
-        boxes: ArrayLike | None = None,
+        boxes: AnyBoxes | None = None,
         box_scores: ArrayLike | None = None,
         *,
         bgr: bool = False,
@@ -201,7 +200,7 @@ class PoseEstimator:
     def __call__(
         self,
         image: AnyImages,
-        boxes: ArrayLike | None = None,
+        boxes: AnyBoxes | None = None,
         box_scores: ArrayLike | None = None,
         *,
         bgr: bool = False,
@@ -215,10 +214,10 @@ class PoseEstimator:
         such as "images/*.jpg", a generator, or an array (n, h, w, 3); with `stream` their poses are
         an iterator, which prefetches a few images and keeps none.
 
-        `boxes` (n, 4) [x, y, w, h] in pixels, of one image; without them, those that the detector
-        finds. `box_scores` (n,) in [0, 1] are the confidences of the boxes, 1 if left out; they
-        scale the scores of the poses. The poses refer to the image, for `Poses.draw`. Raises
-        UserError where an image cannot be read or a box is wrong.
+        `boxes` (n, 4) [x, y, w, h] in pixels, of one image, or a target of torchvision (see
+        `hrpose.targets`); without them, those that the detector finds. `box_scores` (n,) in [0, 1]
+        are their confidences, 1 if left out; they scale the scores of the poses. The poses refer to
+        the image, for `Poses.draw`. Raises UserError where an image or a box is wrong.
         """
         several = sources_in(image)
         if several is None and not stream:
@@ -250,7 +249,7 @@ class PoseEstimator:
     def image(
         self,
         image: AnyImage,
-        boxes: ArrayLike | None = None,
+        boxes: AnyBoxes | None = None,
         box_scores: ArrayLike | None = None,
         *,
         bgr: bool = False,
@@ -264,10 +263,8 @@ class PoseEstimator:
         image cannot be read, and which box is wrong and how.
         """
         if boxes is None and box_scores is not None:
-            raise UserError(
-                "box_scores: expected boxes that they belong to, found none; add boxes",
-                code="boxes-invalid",
-            )
+            reason = "box_scores: expected boxes that they belong to, found none; add boxes"
+            raise UserError(reason, code="boxes-invalid")
         source = ImageSource.of(image, bgr)
         content, file = source.content(), None
         detects = boxes is None and not isinstance(self.detector, FullImage)
@@ -444,7 +441,9 @@ def to_poses(
 
 
 def _check(
-    boxes: ArrayLike | None, scores: ArrayLike | None, width: int, height: int
+    boxes: AnyBoxes | None, scores: ArrayLike | None, width: int, height: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if isinstance(boxes, Mapping):
+        boxes, scores = boxes_of(boxes, scores)
     checked = checked_boxes([[0, 0, width, height]] if boxes is None else boxes, width, height)
     return checked, checked_scores(np.ones(len(checked)) if scores is None else scores, checked)

@@ -321,6 +321,28 @@ class Poses:
             values["presence"] = present.reshape(len(entries), -1, 3)
         return cls(skeleton=skeleton, **values)
 
+    @classmethod
+    def from_target(
+        cls,
+        target: Mapping[str, Any],
+        skeleton: Skeleton | None = None,
+        *,
+        label: int | None = 1,
+        logits: bool = False,
+    ) -> Poses:
+        """Of a `target`, `skeleton`, `label` and `logits` as in `hrpose.targets.poses_of`."""
+        from hrpose.targets import poses_of
+
+        return poses_of(target, skeleton, label=label, logits=logits)
+
+    def to_target(self, convert: Any = None, threshold: float = THRESHOLD) -> dict[str, Any]:
+        """What Keypoint R-CNN returns, see `hrpose.targets.target_of`; a score below `threshold`,
+        in [0, 1], is not visible. `convert` makes each value of an array: `torch.as_tensor`.
+        """
+        from hrpose.targets import target_of
+
+        return target_of(self, threshold, convert)
+
     def to_pandas(self, threshold: float = THRESHOLD) -> pd.DataFrame:
         """One row per keypoint, see `hrpose.tables.Row`. Needs `hrpose[tables]`.
 

@@ -4,7 +4,7 @@ from __future__ import annotations  # so that help() shows the names of types, n
 
 import colorsys
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hrpose.covariance import ellipses_around, without_absent
 from hrpose.errors import UserError
+from hrpose.image import ImageSource
 from hrpose.poses import MIN_SCORE, THRESHOLD, Poses
 from hrpose.skeleton import Color, Skeleton
 from hrpose.viz.grids import (
@@ -102,7 +103,7 @@ def person_size(poses: Poses, person: int, threshold: float) -> float:
 
 def draw(
     image: NDArray[np.uint8],
-    poses: Poses,
+    poses: Poses | Mapping[str, Any],
     threshold: float = THRESHOLD,
     boxes: bool = False,
     *,
@@ -115,6 +116,9 @@ def draw(
     hide: str | None = None,
 ) -> NDArray[np.uint8]:
     """A copy of an (h, w, 3) uint8 RGB image with the skeletons of `poses` on it.
+
+    Torchvision's form is accepted too: a tensor (3, h, w), and the target of Keypoint R-CNN, see
+    `Poses.from_target`.
 
     With the `color` "side" the person's left limbs are blue, the right ones orange, the others
     green; with "person" each person has a color, which stays the same in a clip. Keypoints with a
@@ -130,6 +134,9 @@ def draw(
         raise UserError(
             f"color: expected one of {', '.join(COLORS)}, found '{color}'", code="option-invalid"
         )
+    if isinstance(poses, Mapping):
+        poses = Poses.from_target(poses)
+    image = image if isinstance(image, np.ndarray) else ImageSource.of(image).pixels()
     canvas = np.array(image, order="C") if hide is None else hide_persons(image, poses, hide)
     if present:
         poses = without_absent(poses)
