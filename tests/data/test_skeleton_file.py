@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hrpose.data.skeleton_file import complete_skeleton, to_yaml
+from hrpose.data.skeleton_file import complete_skeleton, find_skeleton, to_yaml
 from hrpose.errors import UserError
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import SHIPPED
@@ -43,6 +43,38 @@ def test_every_key(tmp_path: Path) -> None:
     assert horse.weights == (2, 2, 2, 2)
     assert horse.lower_body == (3,)
     assert horse.colors == ((255, 128, 0), *((190, 190, 190),) * 3)
+
+
+TUTORIAL = """{
+  "keypoints": ["nose", "ear_1", "ear_2", "tail"], "skeleton": [[1, 2], [1, 3], [1, 4]],
+  "flip_pairs": [[1, 2]], "kps_weights": [1.0, 1.2, 1.2, 1.5],
+  "upper_body_ids": [0, 1, 2], "lower_body_ids": [3]
+}"""
+
+
+def test_the_file_of_keypoints_by_number(tmp_path: Path) -> None:
+    horse = completed(tmp_path, TUTORIAL)
+    assert horse.limbs == ((0, 1), (0, 2), (0, 3))
+    assert horse.flip_pairs == ((1, 2),)
+    assert horse.weights == (1, 1.2, 1.2, 1.5)
+    assert (horse.upper_body, horse.lower_body) == ((0, 1, 2), (3,))
+    (tmp_path / "person_keypoints.json").write_text(TUTORIAL)
+    alone = find_skeleton(str(tmp_path / "person_keypoints.json"))
+    assert (alone.keypoints, alone.weights) == (horse.keypoints, horse.weights)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("[1, 4]]", "[1, 5]]", "from 1 to 4"),
+        ("[[1, 2]],", "[[1, true]],", "from 0 to 3"),
+        ("1.5]", "1.5, 1]", "4 numbers"),
+        ('"keypoints"', '"names"', "names"),
+    ],
+)
+def test_numbers_that_are_no_keypoints(tmp_path: Path, before: str, after: str, words: str) -> None:
+    with refused("recipe-invalid", words):
+        completed(tmp_path, TUTORIAL.replace(before, after, 1))
 
 
 def test_constants_are_given_where_the_file_gives_the_default(tmp_path: Path) -> None:

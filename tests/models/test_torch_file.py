@@ -4,6 +4,7 @@ import io
 import pickle
 import struct
 import zipfile
+from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hrpose.models import HRNet, torch_file
+from hrpose.models.checkpoint import read_torch
 from refusals import refused
 
 KINDS = {
@@ -94,11 +96,17 @@ def test_any_protocol(tmp_path: Path, protocol: int, zipped: bool) -> None:
 
 @FORMS
 def test_what_training_programs_add_is_left_out(tmp_path: Path, zipped: bool) -> None:
-    content = {"a": torch.ones(1), "b": np.float64(0.7), "c": np.ones(3), "d": torch.Size([1, 2])}
+    arguments = Namespace(lr=0.1, lr_steps=[170, 200], out=tmp_path)
+    content = {
+        "a": torch.ones(1), "b": np.float64(0.7), "c": np.ones(3), "d": torch.Size([1, 2]),
+        "args": arguments,
+    }  # fmt: skip
     torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     found = torch_file.read(tmp_path / "a.pth")
     assert found["a"] == 1
-    assert [found[key] is torch_file.LEFT_OUT for key in "bcd"] == [True] * 3
+    assert all(found[key] is torch_file.LEFT_OUT for key in ("b", "c", "d", "args"))
+    # With PyTorch, where it is installed.
+    assert read_torch(tmp_path / "a.pth")["a"] == 1
 
 
 class Call:

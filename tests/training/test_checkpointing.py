@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from hrpose.data.dataset import Sample
 from hrpose.errors import UserError
 from hrpose.models.checkpoint import read_torch
 from hrpose.synthetic import write_dataset
+from hrpose.training import checkpointing
 from hrpose.training import train as train_module
-from hrpose.training.checkpointing import last_checkpoint
+from hrpose.training.checkpointing import EpochWeights, last_checkpoint
 from hrpose.training.recipe import load_recipe
 from refusals import refused
 
@@ -57,7 +59,7 @@ EPOCHS, STEPS = 3, 5
 SMALL = [
     *("input_wh=[32, 32]", f"training.epochs={EPOCHS}", "training.batch_size=2"),
     *(f"training.samples_per_epoch={2 * STEPS}", "training.checkpoint_every_steps=2"),
-    *("training.ema_decay=0.9", "schedule.warmup_steps=3"),
+    *("training.ema_decay=0.9", "schedule.warmup_steps=3", "training.keep_every_epoch=true"),
 ]
 
 
@@ -120,6 +122,10 @@ def assert_same_end(out: Path, uninterrupted: Path) -> None:
     assert mine["global_step"] == theirs["global_step"] == EPOCHS * STEPS
     name = "synthetic.safetensors"
     assert (out / name).read_bytes() == (uninterrupted / name).read_bytes()
+    epochs = sorted((uninterrupted / "epochs").iterdir())
+    assert [path.name for path in epochs] == [f"epoch-00{i + 1}.safetensors" for i in range(EPOCHS)]
+    for path in epochs:
+        assert (out / "epochs" / path.name).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.slow
@@ -217,6 +223,22 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(
         # `crop_to_source` is only there where the device warps.
         assert batch.keys() == set(Sample._fields) - {"crop_to_source"}
         assert batch["image"].shape == (2, 32, 32, 3)
+
+
+def test_the_weights_of_every_epoch_need_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = EpochWeights(tmp_path / "out" / "epochs")
+    network = torch.nn.Linear(1000, 999)  # 4 MB
+    free = SimpleNamespace(free=9_000_000)
+    monkeypatch.setattr(checkpointing.shutil, "disk_usage", lambda path: free)
+    assert "2 files of 4 MB, 0.0 GB in all" in weights.check_space(network, 2)
+    with refused("disk-full", "3 files of 4 MB", "keep_every_epoch"):
+        weights.check_space(network, 3)
+    # Those of epochs that were trained before are there.
+    weights.folder.mkdir(parents=True)
+    weights.path(1).touch()
+    weights.check_space(network, 3)
 
 
 @pytest.mark.parametrize("samples", [6, 20])

@@ -6,11 +6,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+import hrpose
 from conftest import ROOT
+from hrpose.data.images import ImageFiles
 from hrpose.data.packed import PackSettings, write_pack
 from hrpose.evaluation.evaluate import Evaluator
+from hrpose.evaluation.predictions import predict
 from hrpose.synthetic import write_dataset
 from hrpose.training import data_module
 from hrpose.training.data_module import PoseData, shared_memory_bytes
@@ -37,6 +41,51 @@ def test_good_data_is_read(recipe: Recipe, data: Path) -> None:
     (batch,) = loaded.train_dataloader()
     assert batch.image.shape == (persons, 128, 96, 3)
     assert sum(len(b.image) for b in loaded.val_dataloader()) == len(loaded.val_table)
+
+
+@pytest.mark.parametrize(("drop", "sizes"), [("true", [2, 2]), ("false", [2, 2, 1])])
+def test_a_last_batch_that_is_not_full(data: Path, drop: str, sizes: list[int]) -> None:
+    overrides = ("training.batch_size=2", "training.samples_per_epoch=5", "training.workers=0")
+    recipe = load_recipe(
+        ROOT / "recipes" / "synthetic.yaml", [*overrides, f"training.drop_last={drop}"]
+    )
+    assert [len(batch.image) for batch in PoseData(recipe, data).train_dataloader()] == sizes
+
+
+def validated_on(recipe: Recipe, boxes: str) -> Recipe:
+    changes = {"boxes": boxes, "detector": "builtin", "box_threshold": 0.2}
+    return recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=changes)})
+
+
+def test_the_boxes_of_a_detector_are_those_of_evaluate(recipe: Recipe, data: Path) -> None:
+    loaded = PoseData(validated_on(recipe, "detector"), data)
+    estimator = hrpose.load("w16-small", detector="builtin", box_threshold=0.2)
+    source = ImageFiles(data / "val" / "images")
+    found = predict(estimator, loaded.val_table, None, source).instances
+    assert len(found) > 0
+    for one, other in (
+        (loaded.instances.image_index, found.image_index),
+        (loaded.instances.boxes, found.boxes),
+        (loaded.instances.box_scores, found.box_scores),
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    assert sum(len(b.image) for b in loaded.val_dataloader()) == len(found)
+    assert [name for name, _, _ in loaded.parts()][2:] == ["validation boxes"]
+
+
+def test_a_file_without_boxes_is_refused(recipe: Recipe, data: Path) -> None:
+    (data / "none.json").write_text("[]")
+    with refused("boxes-invalid", "none.json", "found 0"):
+        PoseData(validated_on(recipe, "none.json"), data)
+
+
+def test_a_pack_has_no_other_boxes(recipe: Recipe, data: Path) -> None:
+    folder, settings = data / "val", PackSettings(height=128, reach=1.0)
+    *_, _ = write_pack(folder / "annotations.json", folder / "images", folder / "p", settings)
+    val = recipe.data.val.model_copy(update={"images": Path("val/p")})
+    packed = recipe.model_copy(update={"data": recipe.data.model_copy(update={"val": val})})
+    with refused("pack-unsuitable", "evaluation.boxes", "val/p"):
+        PoseData(validated_on(packed, "detector"), data)
 
 
 def edited(path: Path, edit: Callable[[dict], None]) -> None:  # type: ignore[type-arg]

@@ -7,11 +7,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from hrpose.image import read_image
 from hrpose.training import progress as module
 from hrpose.training.progress import History, ShowProgress
+from hrpose.viz.curves import COLORS, Chart, draw_charts
+from hrpose.viz.html import Line
 
 
 def show(monkeypatch: pytest.MonkeyPatch, stream: Any, mode: str = "max") -> None:
@@ -97,6 +101,23 @@ def test_the_table_of_a_training_goes_on_where_it_is_resumed(tmp_path: Path) -> 
     assert expected.items() <= rows[-1].items()
     page = (tmp_path / "curves.html").read_text("utf-8")
     assert page.count("<polyline") == 5
+    # AP; PCKh; the losses; the learning rate: two charts in each of two rows.
+    height, width, _ = read_image(tmp_path / "curves.png").shape
+    assert (width, height) == (2 * 820, 2 * 500)
+
+
+def test_curves_as_an_image_are_where_their_values_are() -> None:
+    line = Line("AP", [1, 2, 3], [0.0, 1.0, 0.5], dots=True)
+    image = draw_charts([Chart("AP", [line], 2.0)], "epoch", (1.0, 3.0))
+    blue = np.argwhere((image == COLORS[0]).all(axis=-1))
+    assert blue.shape[0] > 1000
+    top, bottom = blue[:, 0].min(), blue[:, 0].max()
+    # At the left the curve is at the bottom of the box, in its middle at the top.
+    left, peak = blue[np.argmin(blue[:, 1])], blue[np.argmin(blue[:, 0])]
+    assert abs(left[0] - bottom) <= 6
+    assert abs(peak[1] - (96 + 820 - 24) / 2) <= 1
+    right = blue[np.argmax(blue[:, 1])]
+    assert abs(right[0] - (top + bottom) / 2) <= 6
 
 
 def test_a_new_training_starts_a_new_table(tmp_path: Path) -> None:

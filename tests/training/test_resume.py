@@ -86,7 +86,7 @@ def test_what_takes_effect_is_noted(tmp_path: Path, change: str, words: str) -> 
     [
         *("augmentation.scale=0.3", "loss.peak=0", "training.seed=1", "data.padding=1.5"),
         *("data.sampling={coco: 2}", "data.trust=true", "training.ema_decay=0.9"),
-        *("evaluation.flip_test=true", "evaluation.metric=PCK"),
+        *("evaluation.flip_test=true", "evaluation.metric=PCK", "evaluation.boxes=found.json"),
     ],
 )
 def test_what_makes_another_training_has_to_be_asked_for(tmp_path: Path, change: str) -> None:
@@ -106,6 +106,7 @@ def test_what_makes_another_training_has_to_be_asked_for(tmp_path: Path, change:
         *("network=w32", "input_wh=[128, 160]", "codec.name=udp", "codec.sigma=2"),
         *("training.batch_size=4", "training.samples_per_epoch=9", "optimizer.layer_decay=0.9"),
         *("training.freeze_stem=true", "training.frozen_norms=true", "weights=w16-small"),
+        "training.drop_last=false",
     ],
 )
 def test_what_fits_no_checkpoint_is_refused(tmp_path: Path, change: str) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from conftest import ROOT
 from data.mpii_files import write_mpii
 from hrpose import api
+from hrpose.data.coco import read_annotations
 from hrpose.data.formats.mpii import convert
 from hrpose.evaluation.evaluate import METRICS
 from hrpose.metadata import Metadata
@@ -28,6 +29,7 @@ from hrpose.skeleton import Skeleton
 from hrpose.skeletons import COCO_17, MPII_16
 from hrpose.synthetic import write_dataset
 from hrpose.training.recipe import Evaluation, Recipe, load_recipe
+from hrpose.training.recipe_checks import Finding
 from hrpose.training.train import build_network, read_start, train
 from refusals import refused
 
@@ -263,6 +265,40 @@ def test_a_training_logs_the_ap_of_evaluate_to_the_last_digit(
 
     monkeypatch.setattr(Metadata, "keypoint_scores", clipped)
     assert (ap_and_all()[0] == ap) == (gain == 1)
+
+
+@pytest.mark.slow
+def test_a_training_validates_on_other_boxes_as_evaluate_does(tmp_path: Path) -> None:
+    annotations = [write_dataset(tmp_path / part, 8, i) for i, part in enumerate(("val", "train"))]
+    table = read_annotations(annotations[0]).persons()
+    found = [
+        {"image_id": int(table.image_ids[image]), "category_id": 1, "bbox": box, "score": score}
+        for image, (x, y, w, h) in zip(table.image_index, table.boxes.tolist(), strict=True)
+        for box, score in (([x + 3, y, w, 0.9 * h], 0.9), ([x - 9, y, 2 * w, h], 0.6))
+    ]
+    (boxes := tmp_path / "found.json").write_text(json.dumps([*found, {**found[0], "score": 0.4}]))
+    overrides = (
+        *SMALL, "evaluation.flip_test=false", "evaluation.boxes=found.json",
+        "evaluation.box_threshold=0.5", "training.keep_every_epoch=true",
+    )  # fmt: skip
+    recipe = load_recipe(ROOT / "recipes" / "synthetic.yaml", overrides)
+    reported: list[Finding] = []
+    weights = train(recipe, tmp_path, tmp_path / "out", report=reported.append)
+    report = api.evaluate(
+        weights, annotations[0], tmp_path / "val" / "images", boxes=boxes, box_threshold=0.5,
+        flip_test=False,
+    )  # fmt: skip
+    validated = logged(tmp_path / "out")
+    assert report.persons == len(found)
+    assert validated["AP"] == report.value > 0
+    assert validated == pytest.approx(dict(report.metrics), rel=1e-6)
+    lines = "\n".join(finding.text for finding in reported)
+    assert f"validating on {len(found)} boxes (found.json)" in lines
+    assert "1 files of " in lines
+    assert "val loss" not in (tmp_path / "out" / "results.csv").read_text()
+    # The only epoch is the best one.
+    first = tmp_path / "out" / "epochs" / "epoch-001.safetensors"
+    assert first.read_bytes() == weights.read_bytes()
 
 
 def test_recipes_have_the_metrics_of_evaluate() -> None:

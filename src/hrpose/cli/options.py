@@ -202,6 +202,14 @@ MergeCategories = Annotated[
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")]
+EveryEpoch = Annotated[
+    bool,
+    typer.Option(
+        "--every-epoch",
+        help="Keep the weights of each epoch in OUT/epochs, not only the best; the size is said "
+        "before the training. As --set training.keep_every_epoch=true.",
+    ),
+]
 ResumeWithChanges = Annotated[
     bool,
     typer.Option(

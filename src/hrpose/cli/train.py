@@ -14,6 +14,7 @@ from hrpose.cli.options import (
     Annotations,
     Category,
     Data,
+    EveryEpoch,
     FlipTest,
     Images,
     InputSize,
@@ -44,6 +45,7 @@ def train(
     merge_categories: MergeCategories = False,
     out: RunFolder = None,
     overrides: Overrides = None,
+    every_epoch: EveryEpoch = False,
     resume: Resume = False,
     resume_with_changes: ResumeWithChanges = False,
     check: Annotated[
@@ -55,7 +57,7 @@ def train(
     from hrpose.training.distributed import launched
     from hrpose.training.recipe import load_recipe
 
-    chosen = _categories(category, merge_categories)
+    chosen = (*_categories(category, merge_categories), *_every_epoch(every_epoch))
     loaded = load_recipe(recipe, (*(overrides or ()), *chosen))
     if check:
         datamodule, _ = train_module.check(loaded, data, report, launched())
@@ -83,6 +85,11 @@ def _categories(category: str | None, merge: bool) -> list[str]:
     """Both options as overrides of a recipe, which has them too."""
     named = [] if category is None else [f"data.category={json.dumps(category)}"]
     return [*named, *["data.merge_categories=true"] * merge]
+
+
+def _every_epoch(keep: bool) -> list[str]:
+    """The option as an override of a recipe."""
+    return ["training.keep_every_epoch=true"] * keep
 
 
 def report(finding: "Finding") -> None:
@@ -153,6 +160,7 @@ def finetune(
     input_size: InputSize = None,
     out: RunFolder = None,
     overrides: Overrides = None,
+    every_epoch: EveryEpoch = False,
     resume: Resume = False,
     resume_with_changes: ResumeWithChanges = False,
 ) -> None:
@@ -175,7 +183,7 @@ def finetune(
         category=category,
         merge_categories=merge_categories,
         input_wh=parse_input_size(input_size),
-        overrides=overrides or (),
+        overrides=(*(overrides or ()), *_every_epoch(every_epoch)),
         resume=resume,
         with_changes=resume_with_changes,
         quiet=is_quiet(),

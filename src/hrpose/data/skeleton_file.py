@@ -9,8 +9,9 @@ COCO's categories have names and limbs. The file adds what else a training needs
     upper_body: [nose, left_ear, right_ear]
     colors: {nose: "#5adc78"}
 
-Every key is optional; without it the skeleton stays as it is. `find_skeleton` returns what the user
-names with `--skeleton`: a shipped skeleton, or that of a file.
+Every key is optional; without it the skeleton stays as it is. The JSON file of keypoints that the
+HRNet of WZMIAOMIAO/deep-learning-for-image-processing trains with is read as well. `find_skeleton`
+returns what the user names with `--skeleton`: a shipped skeleton, or that of a file.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import AliasChoices, ConfigDict, Field
+from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
 from hrpose.data.coco import read_annotations
 from hrpose.data.formats.cvat import children
@@ -33,6 +34,12 @@ Pairs = tuple[tuple[str, str], ...]
 
 # For keypoints without a color where others have one.
 _GRAY: Color = (190, 190, 190)
+
+
+# Keys of the file of that repository: limbs, weights of keypoints and both halves of the body, by
+# number. Only limbs are counted from 1, as in COCO.
+_MOST_OF_NUMBERED = 100_000  # bytes, of hundreds of keypoints
+_BY_NUMBER = ("skeleton", "flip_pairs", "kps_weights", "upper_body_ids", "lower_body_ids")
 
 
 class SkeletonFile(Part):
@@ -52,6 +59,38 @@ class SkeletonFile(Part):
     colors: dict[str, Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]] | None = Field(
         None, validation_alias=AliasChoices("colors", "colours")
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, document: Any) -> Any:
+        """The file of the repository in the form of this one."""
+        if not isinstance(document, dict) or "kps_weights" not in document:
+            return document
+        names = document.get("keypoints")
+        if not isinstance(names, list):
+            raise ValueError("keypoints: expected their names, which the other keys count")
+
+        def name(number: Any, first: int = 0) -> Any:
+            if type(number) is not int or not 0 <= number - first < len(names):
+                raise ValueError(
+                    f"expected numbers of keypoints from {first} to {len(names) - 1 + first}, "
+                    f"found {number!r}"
+                )
+            return names[number - first]
+
+        def pairs(key: str, first: int) -> list[list[Any]]:
+            return [[name(number, first) for number in pair] for pair in document.get(key, ())]
+
+        weights = document["kps_weights"]
+        if not isinstance(weights, list) or len(weights) != len(names):
+            raise ValueError(f"kps_weights: expected {len(names)} numbers, one for each keypoint")
+        return {
+            **{key: value for key, value in document.items() if key not in _BY_NUMBER},
+            "limbs": pairs("skeleton", 1),
+            "flip_pairs": pairs("flip_pairs", 0),
+            "weights": dict(zip(names, weights, strict=True)),
+            "upper_body": [name(number) for number in document.get("upper_body_ids", ())],
+        }
 
 
 def complete_skeleton(found: Skeleton, path: Path) -> Skeleton:
@@ -158,7 +197,7 @@ def find_skeleton(name: str) -> Skeleton:
             "(YAML, COCO JSON, Label Studio's XML), found no such file",
             code="skeleton-unknown",
         )
-    if path.name.endswith((".json", ".json.gz")):
+    if path.name.endswith((".json", ".json.gz")) and not _numbered(path):
         return read_annotations(path).skeleton
     if path.suffix == ".xml":
         return _of_label_studio(path)
@@ -169,6 +208,12 @@ def find_skeleton(name: str) -> Skeleton:
             code="skeleton-invalid",
         )
     return complete_skeleton(_plain(path, file.name or "person", file.keypoints), path)
+
+
+def _numbered(path: Path) -> bool:
+    """Whether a JSON file is one of keypoints by number, not of annotations."""
+    with path.open("rb") as file:
+        return b'"kps_weights"' in file.read(_MOST_OF_NUMBERED)
 
 
 def _of_label_studio(path: Path) -> Skeleton:

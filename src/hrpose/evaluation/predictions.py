@@ -13,7 +13,8 @@ from hrpose.data.images import ImageFiles, check_size
 from hrpose.data.persons import PersonTable, group_by_image
 from hrpose.data.rules import shown
 from hrpose.errors import UserError
-from hrpose.estimator import InputImage, PoseEstimator
+from hrpose.estimator import MAX_PERSONS as MAX_DETECTED
+from hrpose.estimator import Detector, InputImage, PoseEstimator
 from hrpose.geometry import iou_of_pairs
 from hrpose.io import prefetch
 from hrpose.metadata import Metadata
@@ -124,6 +125,26 @@ def detections(path: Path, table: PersonTable, threshold: float = 0.0) -> Instan
         )
     chosen &= (scores >= threshold) & (boxes[:, 2:] > 0).all(axis=1)
     return Instances(results.columns["image_index"][chosen], boxes[chosen], scores[chosen])
+
+
+def detected(
+    detector: Detector, table: PersonTable, source: ImageFiles, progress: Progress | None = None
+) -> Instances:
+    """What the detector finds in the images of the table, of each at most the best 100.
+
+    Raises UserError, naming the image, where one cannot be read.
+    """
+    index, boxes, scores = [np.zeros(0, np.int32)], [np.zeros((0, 4))], [np.zeros(0)]
+    for row, name in enumerate(table.file_names):
+        pixels = source.read(name.decode())
+        check_size(pixels, table.image_wh[row], name.decode())
+        found = detector(pixels).best(MAX_DETECTED)
+        index.append(np.full(len(found), row, np.int32))
+        boxes.append(found.xywh)
+        scores.append(found.scores)
+        if progress is not None:
+            progress(row + 1, len(table.file_names))
+    return Instances(np.concatenate(index), np.concatenate(boxes), np.concatenate(scores))
 
 
 def instances_of(

@@ -43,7 +43,7 @@ from hrpose.models.networks import check_shapes
 
 
 class _Ignored:
-    """Stands for NumPy values that training programs store beside the weights.
+    """Stands for values that training programs store beside the weights: NumPy's, and arguments.
 
     It accepts any arguments and drops them; NumPy's own functions are not safe for untrusted bytes.
     """
@@ -55,7 +55,10 @@ class _Ignored:
         pass
 
 
-_NUMPY_NAMES = (
+_LEFT_OUT = (
+    "argparse.Namespace",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
     "numpy.ndarray",
     "numpy.dtype",
     "numpy.core.multiarray._reconstruct",
@@ -66,14 +69,14 @@ _NUMPY_NAMES = (
 
 
 def read_torch(path: Path) -> Any:
-    """The content of a PyTorch file of tensors and plain values; NumPy values are dropped.
+    """The content of a PyTorch file of tensors and plain values; the `_LEFT_OUT` are dropped.
 
     Raises UserError, naming what the file asks for, where that is more. Members of its zip file
     must be stored, as PyTorch writes them: PyTorch decompresses others without a bound.
     """
     check_weights(path)
     _check_stored(path)
-    safe = torch.serialization.safe_globals([(_Ignored, name) for name in _NUMPY_NAMES])
+    safe = torch.serialization.safe_globals([(_Ignored, name) for name in _LEFT_OUT])
     try:
         with warnings.catch_warnings(), safe:
             # PyTorch warns of old pickles; all that matters is whether they can be read safely.

@@ -50,11 +50,12 @@ _TENSOR = "torch._utils._rebuild_tensor_v2"
 _PARAMETER = "torch._utils._rebuild_parameter"
 # What training programs store beside the weights. It is not made; a placeholder stands for it.
 _LEFT_OUT = (
-    "_codecs.encode", "builtins.bytearray", "builtins.complex", "builtins.set",
+    "_codecs.encode", "argparse.Namespace",
+    "builtins.bytearray", "builtins.complex", "builtins.set",
     "collections.Counter", "collections.defaultdict", "numpy.dtype", "numpy.ndarray",
     "numpy.core.multiarray._reconstruct", "numpy.core.multiarray.scalar",
     "numpy._core.multiarray._reconstruct", "numpy._core.multiarray.scalar",
-    "torch.Size", "torch.device",
+    "pathlib.PosixPath", "pathlib.WindowsPath", "torch.Size", "torch.device",
 )  # fmt: skip
 _KNOWN = (*_DICTS, _TENSOR, _PARAMETER, *_LEFT_OUT, *(f"torch.{name}" for name in _STORAGES))
 _PYTHON_2 = {"__builtin__": "builtins"}

@@ -2,9 +2,11 @@
 
 import io
 import logging
+import shutil
 import signal
 import threading
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,11 +16,12 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import nn
 
 from hrpose.errors import UserError
 from hrpose.io import write_atomically
 from hrpose.metadata import NO_CHECKSUM, with_checksum
-from hrpose.models.checkpoint import read_torch
+from hrpose.models.checkpoint import load, read_torch, save
 from hrpose.training.distributed import all_gather
 
 # How long a step or a validation may go on after a signal.
@@ -107,12 +110,20 @@ class LastCheckpoints(Checkpoint):
 
     They are written before each validation and at the end of each epoch, after each `every_steps`,
     and at SIGTERM or Ctrl-C, which end in SIGTERMException after the step, or after the validation;
-    after `STOP_SECONDS` in any case, without a checkpoint. A second Ctrl-C ends at once.
+    after `STOP_SECONDS` in any case, without a checkpoint. A second Ctrl-C ends at once. Once in
+    each epoch, after its last step, `each_epoch` is called in the first process with the number of
+    the epoch, from 1 on, and the checkpoint.
     `stop_signal` is the signal that was received. A training that is resumed from before a
     validation starts with it.
     """
 
-    def __init__(self, folder: Path, keep: int, every_steps: int | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keep: int,
+        every_steps: int | None,
+        each_epoch: Callable[[int, Path], None] | None = None,
+    ) -> None:
         super().__init__()
         self.folder = folder
         self.names = ["last.ckpt", *(f"last-{i}.ckpt" for i in range(1, keep))]
@@ -120,6 +131,7 @@ class LastCheckpoints(Checkpoint):
         self.stop_signal: signal.Signals | None = None
         self._interrupt: Any = None
         self._validation_due = False
+        self._each_epoch, self._epoch = each_epoch, -1
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Replaces Lightning's handler, which would communicate with the other processes at once.
@@ -205,6 +217,8 @@ class LastCheckpoints(Checkpoint):
             self._validation_due = trainer.is_last_batch
             self.save(trainer)
             self._validation_due = False
+            if trainer.is_last_batch:
+                self._keep(trainer)
         if stop:
             self._stop(trainer)
 
@@ -213,8 +227,16 @@ class LastCheckpoints(Checkpoint):
         # its progress bar, and the others have to take part before they wait for the file.
         _ = trainer.callback_metrics
         self.save(trainer)
+        self._keep(trainer)
         if self._should_stop(trainer) and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
             self._stop(trainer)
+
+    def _keep(self, trainer: L.Trainer) -> None:
+        """Pass on the checkpoint that was just saved, unless that of its epoch was already."""
+        epoch = trainer.current_epoch
+        if self._each_epoch is not None and trainer.is_global_zero and epoch != self._epoch:
+            self._each_epoch(epoch + 1, self.folder / self.names[0])
+        self._epoch = epoch
 
     def _stop(self, trainer: L.Trainer) -> NoReturn:
         # Reported now: torchrun ends the first process as soon as another one has exited.
@@ -256,6 +278,38 @@ def _check_finite(trainer: L.Trainer) -> None:
         "are kept: lower optimizer.lr or set training.precision=32, and start again",
         code="weights-not-finite",
     )
+
+
+class EpochWeights:
+    """The weights of every epoch in `folder`, with their metadata, as `epoch-001.safetensors`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, epoch: int) -> Path:
+        """The file of an epoch, from 1 on."""
+        return self.folder / f"epoch-{epoch:03}.safetensors"
+
+    def check_space(self, network: nn.Module, epochs: int) -> str:
+        """What the weights of `epochs` take, in words.
+
+        Raises UserError where the disk has less than those that are not there yet.
+        """
+        size = sum(value.nbytes for value in network.state_dict().values())
+        left = size * sum(not self.path(epoch).exists() for epoch in range(1, epochs + 1))
+        disk = next(p for p in (self.folder, *self.folder.absolute().parents) if p.exists())
+        needs = f"{epochs} files of {size / 1e6:,.0f} MB, {epochs * size / 1e9:,.1f} GB in all"
+        if left > (free := shutil.disk_usage(disk).free):
+            raise UserError(
+                f"{self.folder}: expected space for the weights of every epoch ({needs}), found "
+                f"{free / 1e9:,.1f} GB; free some, or set training.keep_every_epoch=false",
+                code="disk-full",
+            )
+        return f"keeping the weights of every epoch in {self.folder}: {needs}"
+
+    def keep(self, epoch: int, checkpoint: Path) -> None:
+        """Write the weights in the checkpoint after an epoch, averaged if the training averages."""
+        save(self.path(epoch), *load(checkpoint))
 
 
 class ResumeInEpoch(Callback):

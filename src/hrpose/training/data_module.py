@@ -15,6 +15,7 @@ from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.dataset import (
     Cutouts,
     EvaluationSampler,
+    Images,
     PoseDataset,
     Sample,
     TrainingSampler,
@@ -26,8 +27,17 @@ from hrpose.data.packed import Pack
 from hrpose.data.persons import PersonTable
 from hrpose.data.rules import note_lines
 from hrpose.data.skeleton_file import complete_skeleton
+from hrpose.detection.person_detector import open_detector
 from hrpose.errors import UserError
 from hrpose.evaluation.evaluate import Evaluator
+from hrpose.evaluation.predictions import (
+    DETECTOR,
+    GROUND_TRUTH,
+    Instances,
+    detected,
+    detections,
+    ground_truth,
+)
 from hrpose.training.distributed import SINGLE, Processes
 from hrpose.training.recipe import Data, DataSet, Recipe
 
@@ -103,6 +113,21 @@ class TrainingLoader(DataLoader[Sample]):
         yield from super().__iter__()
 
 
+def _unlabeled(table: PersonTable, instances: Instances) -> PersonTable:
+    """The images of the table with these instances as persons, none of whose keypoints is known."""
+    count = len(instances)
+    return replace(
+        table,
+        image_index=instances.image_index,
+        annotation_ids=np.zeros(count, np.int64),
+        boxes=instances.boxes,
+        keypoints=np.zeros((count, len(table.skeleton), 3), np.float32),
+        areas=instances.boxes[:, 2:].prod(axis=1),
+        trust=np.ones(count, np.float32),
+        box_scores=instances.box_scores.astype(np.float32),
+    )
+
+
 def read_part(data: Data, annotations: Path) -> CocoAnnotations:
     """Parse the annotations of a part of a recipe's data, of its categories."""
     return read_annotations(
@@ -144,9 +169,18 @@ class PoseData(L.LightningDataModule):
                 f"found {', '.join(self.val_table.skeleton.keypoints)}",
                 code="keypoints-differ",
             )
-        self.evaluator = Evaluator.choose(val_annotations, self.val_table, recipe.evaluation.metric)
+        paired = recipe.evaluation.boxes == GROUND_TRUTH
+        self.evaluator = Evaluator.choose(
+            val_annotations, self.val_table, recipe.evaluation.metric, paired
+        )
         self.evaluator.rehearse()
-        check_shared_memory(recipe, (self.train_table, self.val_table), processes)
+        self.instances = self._instances()
+        self.evaluated, self.evaluated_cutouts = self.val_table, self.val_cutouts
+        if not paired:
+            self.evaluated = _unlabeled(self.val_table, self.instances)
+            images = self.root / recipe.data.val.images
+            self.evaluated_cutouts = open_cutouts(images, self.evaluated, recipe.evaluation.boxes)
+        check_shared_memory(recipe, (self.train_table, self.evaluated), processes)
 
     def _check(self, annotations: Path, table: PersonTable) -> PersonTable:
         if len(table) == 0:
@@ -177,16 +211,54 @@ class PoseData(L.LightningDataModule):
             )
         return cutouts
 
+    def _instances(self) -> Instances:
+        """The boxes to validate on, by `evaluation.boxes`. Raises UserError where there are none,
+        and where validation images are packed, which have no other boxes than the persons' own.
+        """
+        settings = self.recipe.evaluation
+        if settings.boxes == GROUND_TRUTH:
+            return ground_truth(self.val_table)
+        if not isinstance(self.val_cutouts, Images):
+            raise UserError(
+                f"evaluation.boxes: expected images for {settings.boxes}, found a pack "
+                f"({self.recipe.data.val.images}), which has what is in the persons' own boxes; "
+                "set data.val.images to the images",
+                code="pack-unsuitable",
+            )
+        threshold = settings.box_threshold
+        if settings.boxes == DETECTOR:
+            detector = open_detector(settings.detector, threshold or None, precision="fp32")
+            found = detected(detector, self.val_table, self.val_cutouts.source)
+        else:
+            found = detections(self.root / settings.boxes, self.val_table, threshold)
+        if len(found) < self.processes.count:
+            raise UserError(
+                f"evaluation.boxes: expected boxes in the images of "
+                f"{self.recipe.data.val.annotations}, found {len(found)} ({settings.boxes}); "
+                "correct the file, or lower evaluation.box_threshold",
+                code="boxes-invalid",
+            )
+        return found
+
     def parts(self) -> Iterator[tuple[str, PersonTable, str]]:
-        """The name, the table and the hash of the images of both parts."""
+        """The name, the table and the hash of the images of both parts; and the boxes, where they
+        are not those of the annotations.
+        """
         yield "training", self.train_table, self.train_cutouts.digest()
         yield "validation", self.val_table, self.val_cutouts.digest()
+        if not self.evaluator.paired:
+            yield "validation boxes", self.evaluated, self.evaluated_cutouts.digest()
 
     def notes(self) -> Iterator[str]:
         """A line for each kind of entries that were repaired or left out in both files."""
         data = self.recipe.data
         for part, table in ((data.train, self.train_table), (data.val, self.val_table)):
             yield from note_lines(self.root / part.annotations, table.notes)
+        if not self.evaluator.paired:
+            yield (
+                f"validating on {len(self.instances):,} boxes ({self.recipe.evaluation.boxes}), "
+                f"where {len(self.val_table):,} persons are labeled; without a validation loss"
+            )
 
     def train_dataset(self, warped: bool = True) -> PoseDataset:
         return PoseDataset(
@@ -210,12 +282,12 @@ class PoseData(L.LightningDataModule):
             self.processes.rank,
             self.processes.count,
         )
-        return self._loader(dataset, sampler, self.batch_size, drop_last=True)
+        return self._loader(dataset, sampler, self.batch_size, drop_last=settings.drop_last)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         dataset = PoseDataset(
-            self.val_table,
-            self.val_cutouts,
+            self.evaluated,
+            self.evaluated_cutouts,
             self.recipe.input_wh,
             self.recipe.data.padding,
             unit_lengths=self.recipe.codec.codec().unit_lengths,

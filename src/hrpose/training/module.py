@@ -13,8 +13,7 @@ from torch.nn.functional import grid_sample
 
 from hrpose.data.dataset import Sample
 from hrpose.errors import UserError
-from hrpose.evaluation.evaluate import Evaluator
-from hrpose.evaluation.predictions import Predictions, ground_truth
+from hrpose.evaluation.predictions import Predictions
 from hrpose.geometry import transform
 from hrpose.image import encode
 from hrpose.io import write_atomically
@@ -23,6 +22,7 @@ from hrpose.models.checkpoint import norms
 from hrpose.models.hrnet import HRNet
 from hrpose.poses import Poses
 from hrpose.training.base_module import MicroBatches, NetworkModule
+from hrpose.training.data_module import PoseData
 from hrpose.training.distributed import gather
 from hrpose.training.recipe import Recipe
 from hrpose.viz import draw, grid, overlay
@@ -209,8 +209,9 @@ class PoseModule(MicroBatches, NetworkModule):
 
     def validation_step(self, batch: Sample, _index: int) -> None:
         heatmaps = self(batch.image)
-        loss = self._loss(heatmaps, *self._targets(batch))
-        self.log("val/loss", loss, on_epoch=True, batch_size=len(heatmaps), sync_dist=True)
+        if self.trainer.datamodule.evaluator.paired:  # type: ignore[attr-defined]
+            loss = self._loss(heatmaps, *self._targets(batch))
+            self.log("val/loss", loss, on_epoch=True, batch_size=len(heatmaps), sync_dist=True)
         if self.recipe.evaluation.flip_test:
             mirrored = self(torch.flip(batch.image, dims=[2]))
             heatmaps = self.metadata.codec.merge_flipped(heatmaps, mirrored, self.flip_permutation)
@@ -222,12 +223,12 @@ class PoseModule(MicroBatches, NetworkModule):
         self.predictions.append(np.concatenate([persons, keypoints.reshape(len(persons), -1)], 1))
 
     def on_validation_epoch_end(self) -> None:
-        evaluator: Evaluator = self.trainer.datamodule.evaluator  # type: ignore[attr-defined]
-        table = evaluator.table
-        most = math.ceil(len(table) / self.trainer.world_size)
-        rows = gather(self, np.concatenate(self.predictions), most)  # in the order of the table
+        data: PoseData = self.trainer.datamodule  # type: ignore[attr-defined]
+        evaluator, instances = data.evaluator, data.instances
+        most = math.ceil(len(instances) / self.trainer.world_size)
+        rows = gather(self, np.concatenate(self.predictions), most)  # in the order of the instances
         keypoints = rows[:, 1:].reshape(len(rows), -1, 3)
-        predictions = Predictions.of(self.metadata, ground_truth(table), keypoints)
+        predictions = Predictions.of(self.metadata, instances, keypoints)
         # Python numbers would be rounded to 32 bits, unlike those of `hrpose evaluate`.
         exact = torch.float32 if self.device.type == "mps" else torch.float64
         measured = evaluator.metrics(predictions)

@@ -1,10 +1,10 @@
-"""What a training shows: progress on the error stream, `results.csv` and `curves.html`."""
+"""What a training shows: progress on the error stream, `results.csv`, and its curves."""
 
 import csv
 import io
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,9 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
+from hrpose.image import encode
 from hrpose.io import write_atomically
+from hrpose.viz.curves import Chart, draw_charts
 from hrpose.viz.html import Line, document, line_chart
 
 if TYPE_CHECKING:
@@ -36,8 +38,8 @@ class History(Callback):
     """Keeps a table of a training, and its curves, in the training's folder `out`.
 
     `results.csv` has a row for each evaluation: `epoch`, `step`, `lr`, `train loss` (the mean since
-    the evaluation before), and all metrics. `curves.html` shows them. A resumed training continues
-    the table: rows of epochs that are trained again are replaced.
+    the evaluation before), and all metrics. `curves.html` and `curves.png` show them. A resumed
+    training continues the table: rows of epochs that are trained again are replaced.
     """
 
     def __init__(self, out: Path, best: ModelCheckpoint) -> None:
@@ -72,40 +74,49 @@ class History(Callback):
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" for k, v in r.items()} for r in self._rows)
         write_atomically(self._out / "results.csv", text.getvalue())
-        write_atomically(self._out / "curves.html", self._page(names))
+        charts = list(self._charts(names))
+        epochs = (1.0, max(2.0, self._rows[-1]["epoch"]))
+        write_atomically(self._out / "curves.html", self._page(charts, epochs))
+        image = draw_charts(charts, "epoch", epochs)
+        write_atomically(self._out / "curves.png", encode(image, ".png"))
 
-    def _page(self, names: list[str]) -> str:
+    def _charts(self, names: list[str]) -> Iterator[Chart]:
+        """The curves of the table, those of a kind together."""
         metrics = [name for name in names if name not in ("epoch", "step", "lr", *_LOSSES)]
         percent = [name for name in metrics if name.startswith("PCK")]
         shares = [name for name in metrics if name not in percent and self._most([name]) <= 1]
         # As many curves in a chart as there are colors.
-        charts = [self._chart(shares[i : i + 6], 1.0) for i in range(0, len(shares), 6)]
+        for start in range(0, len(shares), 6):
+            yield self._chart(shares[start : start + 6], 1.0)
         if percent:
-            charts.append(self._chart(percent, 100.0))
+            yield self._chart(percent, 100.0)
         others = [[name] for name in metrics if name not in shares + percent]
         for group in ([name for name in _LOSSES if name in names], ["lr"], *others):
             if group and self._most(group) > 0:
-                charts.append(self._chart(group, self._most(group)))
-        last = self._rows[-1]
-        header = f"<p>After epoch {last['epoch']:.0f}, step {last['step']:.0f}.</p>"
-        text = '<p>The numbers are in <a href="results.csv">results.csv</a>.</p>'
-        main = f'{text}<section class="charts">{"".join(charts)}</section>'
-        return document(f"{self._out.name}: training", "hrpose.evaluation", header, main, "hrpose")
+                yield self._chart(group, self._most(group))
 
     def _most(self, names: list[str]) -> float:
         return max(row.get(name, 0.0) for row in self._rows for name in names)
 
-    def _chart(self, names: list[str], most: float) -> str:
+    def _chart(self, names: list[str], most: float) -> Chart:
         """The values over epochs, relative to `most`."""
         lines = []
         for name in names:
             pairs = np.array([(r["epoch"], r[name]) for r in self._rows if name in r], float)
             y = np.clip(pairs[:, 1] / most, 0, 1)
             lines.append(Line(name, pairs[:, 0], y, dots=len(pairs) < 30))
-        last = max(2.0, self._rows[-1]["epoch"])
-        title = ", ".join(names)
-        scale = title if most == 1 else f"{title} (1.0 is {most:.3g})"
-        return line_chart(lines, "epoch", scale, (1.0, last))
+        return Chart(", ".join(names), lines, most)
+
+    def _page(self, charts: Sequence[Chart], epochs: tuple[float, float]) -> str:
+        drawn = []
+        for chart in charts:
+            scale = "" if chart.most == 1 else f" (1.0 is {chart.most:.3g})"
+            drawn.append(line_chart(chart.lines, "epoch", f"{chart.title}{scale}", epochs))
+        last = self._rows[-1]
+        header = f"<p>After epoch {last['epoch']:.0f}, step {last['step']:.0f}.</p>"
+        text = '<p>The numbers are in <a href="results.csv">results.csv</a>.</p>'
+        main = f'{text}<section class="charts">{"".join(drawn)}</section>'
+        return document(f"{self._out.name}: training", "hrpose.evaluation", header, main, "hrpose")
 
 
 _LOSSES = ("train loss", "val loss")

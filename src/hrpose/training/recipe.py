@@ -173,6 +173,10 @@ class Training(AnyTraining):
     """Workers only decode; the device warps the training crops, a batch at a time."""
     frozen_norms: bool = False
     """Keep the initial statistics, scale and shift of every BatchNorm."""
+    drop_last: bool = True
+    """Leave out the last batch of an epoch where it is not full; the official code trains on it."""
+    keep_every_epoch: bool = False
+    """Keep the weights of each epoch as `epochs/epoch-001.safetensors`, not only the best."""
     debug_images_every: Annotated[int, Field(ge=0)] = 0
     """Steps between images of a batch (`hrpose.training.module.DebugImages`); 0 is never."""
 
@@ -181,6 +185,13 @@ class Evaluation(Part):
     every_epochs: Annotated[int, Field(ge=1)] = 1
     batch_size: Annotated[int, Field(ge=1)] = 64
     flip_test: bool = True
+    boxes: str = "ground-truth"
+    """The boxes that are validated on: "ground-truth", "detector", or COCO detections, a file
+    relative to `--data`; with the last two there is no validation loss."""
+    box_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The least score of a box in the file, or of one that is detected; 0 leaves it to both."""
+    detector: str = "auto"
+    """For `boxes: detector`: its name or ONNX file, as in `hrpose evaluate --detector`."""
     metric: Literal["auto", "AP", "PCKh", "PCK", "NME", "EPE"] = "auto"
     """The primary metric, which chooses the best weights; `auto` depends on the data."""
 

@@ -283,11 +283,13 @@ def _evaluation(case: Case) -> Iterator[Finding]:
             "high, and the best epoch wrongly chosen; remove them from one of the two",
         )
     # MPII's protocol gives the boxes, and without OKS sigmas there is no published AP.
-    if case.val.skeleton != MPII_16 and case.val.skeleton.has_sigmas:
+    own = case.recipe.evaluation.boxes == "ground-truth"
+    if own and case.val.skeleton != MPII_16 and case.val.skeleton.has_sigmas:
         yield Finding(
             "note",
             "val/AP is measured with ground-truth boxes; most published AP is with a detector's, "
-            "and lower: compare with `hrpose evaluate --boxes DETECTIONS`",
+            "and lower: set evaluation.boxes to a file of detections, or compare with "
+            "`hrpose evaluate --boxes DETECTIONS`",
         )
 
 

@@ -34,7 +34,7 @@ TAKES_EFFECT = (
         for key in (
             *("epochs", "workers", "loggers", "precision", "channels_last", "compile"),
             *("early_stopping", "checkpoint_every_steps", "keep_checkpoints", "micro_batches"),
-            *("sync_batchnorm", "warp_on_device", "debug_images_every"),
+            *("sync_batchnorm", "warp_on_device", "debug_images_every", "keep_every_epoch"),
         )
     ),
 )
@@ -42,10 +42,13 @@ TAKES_EFFECT = (
 FIXED = (
     *("network", "input_wh", "frame_wh", "side", "weights", "codec"),
     *("training.batch_size", "training.samples_per_epoch"),
-    *("training.freeze_stem", "training.frozen_norms"),
+    *("training.freeze_stem", "training.frozen_norms", "training.drop_last"),
 )
 # With other ones of these, the best metric so far says nothing.
-VALIDATION = ("evaluation.metric", "evaluation.flip_test", "data.held_out_every", "validation data")
+VALIDATION = (
+    *("evaluation.metric", "evaluation.flip_test", "evaluation.boxes", "evaluation.box_threshold"),
+    *("evaluation.detector", "data.held_out_every", "validation data", "validation boxes data"),
+)
 _KEYS = ("hrpose.recipe", "hrpose.data", "hrpose.changes")
 
 Kind = Literal["free", "recorded", "fixed"]

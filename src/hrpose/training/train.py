@@ -37,7 +37,7 @@ from hrpose.models.hrnet import HRNet, Normalize
 from hrpose.session import open_session
 from hrpose.skeleton import Skeleton
 from hrpose.training.base_module import accelerated, decided
-from hrpose.training.checkpointing import last_checkpoint
+from hrpose.training.checkpointing import EpochWeights, last_checkpoint
 from hrpose.training.data_module import PoseData, read_part
 from hrpose.training.distributed import SINGLE, Processes, launched
 from hrpose.training.module import DebugImages, PoseModule
@@ -104,7 +104,8 @@ def train(
     """Train by `recipe` on the data below `data`; everything is written to `out`.
 
     A training that is not resumed starts with `check`; `report` and `persons` are its arguments.
-    `out/recipe.yaml` is the recipe with its overrides, and what was changed when it was resumed.
+    `out/recipe.yaml` is the recipe with its overrides, and what was changed when it was resumed;
+    `out/epochs` has the weights of each epoch, where the recipe keeps them.
     `out/checkpoints` has the last and the best checkpoint (by the primary metric of the
     evaluation), `out` the logs and, at the end, the best weights with their metadata, whose path is
     returned. `resume` continues from the last checkpoint, after the comparison of
@@ -149,6 +150,9 @@ def train(
         unfold(network, _crops(datamodule, metadata))
     module = PoseModule(network, recipe, metadata, images if processes.first else None)
     module.record = record
+    epochs = EpochWeights(out / "epochs") if training.keep_every_epoch else None
+    if epochs is not None and processes.first:
+        report(Finding("note", epochs.check_space(network, training.epochs)))
     best = fit(
         module,
         datamodule,
@@ -159,6 +163,7 @@ def train(
         every_epochs=recipe.evaluation.every_epochs,
         resume_from=last,
         new_validation=record.new_validation,
+        each_epoch=epochs.keep if epochs is not None else None,
         processes=processes,
         sync_batchnorm=recipe.training.sync_batchnorm,
         report=lambda text: report(Finding("note", text)),

@@ -158,6 +158,7 @@ def fit(
     processes: Processes = SINGLE,
     sync_batchnorm: bool = True,
     new_validation: bool = False,
+    each_epoch: Callable[[int, Path], None] | None = None,
     report: Callable[[str], None] = _log.info,
     quiet: bool = False,
 ) -> Path:
@@ -166,8 +167,8 @@ def fit(
     With `sync_batchnorm` several `processes` normalize over the full batch, as one does. Where a
     training is resumed with a `new_validation`, the best metric so far does not count. The progress
     is shown unless `quiet`; `report` is called with the engine, the precision and the speed after
-    the first epoch. `out/checkpoints` has the last checkpoints and the best, `out` the logs, with
-    those of `hrpose.training.progress`.
+    the first epoch, `each_epoch` as in `LastCheckpoints`. `out/checkpoints` has the last
+    checkpoints and the best, `out` the logs, and what `hrpose.training.progress` writes.
     SIGTERM and Ctrl-C end the training after the step is saved, in SystemExit(143) and (130).
     Raises UserError for failures of `known_failure`.
     """
@@ -183,7 +184,9 @@ def fit(
         save_on_train_epoch_end=False,  # but after the validation, wherever it takes place
     )
     best.starts_anew = new_validation
-    last = LastCheckpoints(folder, training.keep_checkpoints, training.checkpoint_every_steps)
+    last = LastCheckpoints(
+        folder, training.keep_checkpoints, training.checkpoint_every_steps, each_epoch
+    )
     speed = Speed(training, report if processes.first else lambda _: None)
     if training.compile_mode is not None and processes.first:
         report("compiling takes minutes before the first step; training.compile=false does without")
