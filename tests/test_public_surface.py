@@ -60,9 +60,11 @@ source=None, covariance=None, presence=None)
 Skeleton(name, keypoints, flip_pairs=(), limbs=(), sigmas=(), weights=(), upper_body=(), \
 colors=(), category='', has_sigmas=None)
   .__len__()
+  .fingers
   .flip_permutation
   .from_dict(data)
   .lower_body
+  .parts
   .to_coco_category(category_id=1)
   .to_dict()
 UserError

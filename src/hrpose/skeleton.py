@@ -83,6 +83,18 @@ class Skeleton:
         return order
 
     @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """(k,) the part that each keypoint is of, by its name: body, foot, face, hand, left_hand or
+        right_hand, as in COCO-WholeBody's evaluation.
+        """
+        return tuple(map(_part, self.keypoints))
+
+    @cached_property
+    def fingers(self) -> tuple[int | None, ...]:
+        """(k,) the finger of each keypoint, by its name: 0 (thumb) to 4, None for others."""
+        return tuple(_finger(_sided(name)) for name in self.keypoints)
+
+    @cached_property
     def lower_body(self) -> tuple[int, ...]:
         """The keypoints outside `upper_body`; empty if no halves are defined."""
         if not self.upper_body:
@@ -205,6 +217,27 @@ def _sided(name: str) -> tuple[str, ...]:
             end = found.end()
         parts += [word[end:]] if word[end:] else []
     return tuple(parts)
+
+
+# The word that says which finger, and those that say it together with "finger" only.
+_FINGERS = {"thumb": 0, "forefinger": 1, "index": 1, "pinky": 4}
+_WITH_FINGER = {"middle": 2, "ring": 3, "little": 4}
+
+
+def _finger(words: Sequence[str]) -> int | None:
+    known = {**_FINGERS, **_WITH_FINGER} if "finger" in words else _FINGERS
+    return next((known[word] for word in words if word in known), None)
+
+
+def _part(name: str) -> str:
+    words = _sided(name)
+    if "face" in words:
+        return "face"
+    if "toe" in words or "heel" in words:
+        return "foot"
+    if "hand" in words or _finger(words) is not None:
+        return "left_hand" if "L" in words else "right_hand" if "R" in words else "hand"
+    return "body"
 
 
 def _sides(parts: Sequence[str]) -> tuple[int, ...]:

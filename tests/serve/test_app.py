@@ -154,6 +154,9 @@ def test_any_number_of_keypoints(serve: Serve, tmp_path: Path, skeleton: Skeleto
     assert model["keypoints"] == list(skeleton.keypoints)
     assert len(model["keypoint_colors"]) == len(skeleton)
     assert len(model["limb_colors"]) == len(skeleton.limbs)
+    fine = {"head", "foot", "face", "left_hand", "right_hand"}
+    assert set(model["details"]) - {None} == (fine if skeleton is WHOLEBODY_133 else set())
+    assert len(model["details"]) == len(skeleton)
     (person,) = server.poses(image_of(3)).json()["persons"]
     assert [point["name"] for point in person["keypoints"]] == list(skeleton.keypoints)
 

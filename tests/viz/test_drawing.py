@@ -1,6 +1,7 @@
 """Drawing: keypoints above the threshold show, in their colors, and no others."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from hrpose.poses import Poses
 from hrpose.skeleton import Skeleton
-from hrpose.skeletons import COCO_17
+from hrpose.skeletons import COCO_17, COCO_HANDS_59, FACE_68, HAND_21, WHOLEBODY_133
 from hrpose.viz import (
     LEFT,
     MIDDLE,
@@ -21,8 +22,10 @@ from hrpose.viz import (
     side_by_side,
 )
 from hrpose.viz.drawing import line, line_width
-from hrpose.viz.grids import chip, enlarged, extent, shortened, write
+from hrpose.viz.grids import enlarged
+from hrpose.viz.text import chip, extent, shortened, write
 from refusals import refused
+from whole_bodies import face, hand, whole_body
 
 GRAY = 128
 
@@ -235,6 +238,84 @@ def test_a_limb_has_the_color_of_its_side() -> None:
     assert colors[5, 6] == MIDDLE
     # The nose has no side, the eye has.
     assert colors[0, 1] == LEFT
+
+
+def test_fingers_have_colors_and_faces_are_white() -> None:
+    colors = dict(zip(WHOLEBODY_133.keypoints, keypoint_colors(WHOLEBODY_133), strict=True))
+    assert (colors["left_wrist"], colors["right_big_toe"], colors["nose"]) == (LEFT, RIGHT, MIDDLE)
+    fingers = ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger")
+    for side in ("left", "right"):
+        of_fingers = [{colors[f"{side}_{finger}{i}"] for i in range(1, 5)} for finger in fingers]
+        assert all(len(of_finger) == 1 for of_finger in of_fingers)
+        assert len(set.union(*of_fingers)) == 5
+    assert {colors[f"face-{i}"] for i in range(68)} == {colors["left_hand_root"]}
+    # Two looks at hands are drawn like the hands of a whole body, and as a single hand is.
+    assert keypoint_colors(COCO_HANDS_59)[17:] == keypoint_colors(WHOLEBODY_133)[91:]
+    assert keypoint_colors(COCO_HANDS_59)[18:38] == keypoint_colors(HAND_21)[1:]
+    limbs = dict(zip(WHOLEBODY_133.limbs, limb_colors(WHOLEBODY_133), strict=True))
+    assert limbs[5, 6] == MIDDLE
+    assert limbs[91, 92] == colors["left_thumb1"]
+
+
+def standing(height: float) -> Poses:
+    """A whole person of this height in pixels, arms spread, in an image that is as large."""
+    parts = np.array([
+        (0, 8), (2, 6), (-2, 6), (4, 7), (-4, 7), (10, 20), (-10, 20), (25, 26), (-25, 26),
+        (38, 22), (-38, 22), (6, 50), (-6, 50), (8, 72), (-8, 72), (9, 94), (-9, 94),
+    ]) * height / 100 + (height / 2, 0)  # fmt: skip
+    return whole_body(poses(np.concatenate([parts, np.ones((17, 1))], axis=1)[None]), score=1.0)
+
+
+@pytest.mark.parametrize(
+    ("height", "of_face", "of_hand"),
+    [(150, 1, 0.9), (300, 0.9, 0.7), (600, 0.7, 0.5), (1200, 0.5, 0.4)],
+)
+def test_faces_and_hands_stay_readable(height: int, of_face: float, of_hand: float) -> None:
+    """They cover at most these parts of the boxes around them; with a body's lines it was all."""
+    found = standing(height)
+    drawn = draw(np.full((height, height, 3), GRAY, np.uint8), found)
+    for part in ("face", "left_hand", "right_hand"):
+        of_part = [index for index, name in enumerate(WHOLEBODY_133.parts) if name == part]
+        low, high = (f(found.xy[0, of_part], axis=0).astype(int) for f in (np.min, np.max))
+        region = changed(drawn)[low[1] : high[1], low[0] : high[0]]
+        assert region.mean() <= (of_face if part == "face" else of_hand), part
+
+
+@pytest.mark.parametrize("skeleton", [HAND_21, FACE_68], ids=lambda s: s.name)
+def test_a_hand_or_face_alone_is_drawn_as_a_body_is(skeleton: Skeleton) -> None:
+    points = (hand() if skeleton is HAND_21 else face()) * 40 + (80, 80)
+    alone = poses(np.concatenate([points, np.ones((len(points), 1))], axis=1)[None], skeleton)
+    drawn = changed(draw(canvas(), alone))
+    # The disc of a keypoint without neighbors: the tip of the thumb, and the end of the jaw.
+    x, y = np.rint(points[4 if skeleton is HAND_21 else 0]).astype(int)
+    width = line_width(float(np.ptp(points, axis=0).max()))
+    assert drawn[y, x - 8 : x + 9].sum() >= 2 * (width * 0.85 + 0.6)
+
+
+def test_names_of_details_cover_no_other_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: dict[str, tuple[float, float, float, float]] = {}
+
+    def note(
+        canvas: NDArray[np.uint8], at: tuple[float, float], text: str, size: int, _: Any
+    ) -> None:
+        width, height = extent(text, size)
+        written[text] = (*at, at[0] + width, at[1] + height)
+
+    monkeypatch.setattr("hrpose.viz.drawing.write", note)
+    draw(np.full((900, 900, 3), GRAY, np.uint8), standing(900), names=True)
+    assert {name.replace("_", " ") for name in COCO_17.keypoints} <= set(written)
+    details = [place for name, place in written.items() if name[:4] == "face" or name[-1].isdigit()]
+    assert details
+    assert len(written) < 133
+    for place in details:
+        others = [other for other in written.values() if other is not place]
+        assert not any(
+            place[0] < other[2]
+            and other[0] < place[2]
+            and place[1] < other[3]
+            and other[1] < place[3]
+            for other in others
+        )
 
 
 def test_a_rim_is_dark_around_a_limb() -> None:

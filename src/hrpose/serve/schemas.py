@@ -99,6 +99,10 @@ class ModelInfo(BaseModel):
     flip_pairs: list[tuple[int, int]]
     keypoint_colors: list[tuple[int, int, int]]
     limb_colors: list[tuple[int, int, int]]
+    details: list[str | None] = Field(
+        description="Of each keypoint, the part that is drawn finer than the body: head, foot, "
+        "face, left_hand, right_hand."
+    )
     codec: str
     training_data: str
     license: str

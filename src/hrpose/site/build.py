@@ -31,7 +31,7 @@ from hrpose.metadata import DetectorMetadata, Metadata, check_weights, metadata_
 from hrpose.poses import MIN_SCORE, THRESHOLD
 from hrpose.session import open_session
 from hrpose.site.runtime import DEVICES, LICENSE, VERSION, Build, builds
-from hrpose.viz import keypoint_colors, limb_colors
+from hrpose.viz import details, keypoint_colors, limb_colors
 
 POSE, DETECTOR = "models/pose.onnx", "models/detector.onnx"
 # The image whose heatmaps a browser compares with those of Python, before it shows its own.
@@ -109,6 +109,7 @@ def about(metadata: Metadata) -> dict[str, Any]:
         "flip_pairs": list(skeleton.flip_pairs),
         "keypoint_colors": keypoint_colors(skeleton),
         "limb_colors": limb_colors(skeleton),
+        "details": details(skeleton),
         "codec": metadata.codec.name,
         "training_data": metadata.training_data,
         "license": metadata.license,

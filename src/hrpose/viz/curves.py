@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.skeleton import Color
-from hrpose.viz.grids import PAPER, extent, shortened, write
 from hrpose.viz.html import Line, ticks
+from hrpose.viz.text import PAPER, extent, shortened, write
 
 # The colors of the pages' curves, and of their texts and rules.
 COLORS: tuple[Color, ...] = (

@@ -16,32 +16,35 @@ from hrpose.errors import UserError
 from hrpose.image import ImageSource
 from hrpose.poses import MIN_SCORE, THRESHOLD, Poses
 from hrpose.skeleton import Color, Skeleton
-from hrpose.viz.grids import (
+from hrpose.viz.hiding import hide as hide_persons
+from hrpose.viz.text import (
     INK,
     PAPER,
     Place,
     chip,
     chip_extent,
-    enlarged,
     extent,
     free_place,
-    grid,
-    overlay,
     places_beside,
     write,
 )
-from hrpose.viz.hiding import hide as hide_persons
 
 # After Okabe and Ito: distinct to most color-blind people, and bright on photos. RGB.
 LEFT, RIGHT, MIDDLE = (0, 158, 255), (255, 140, 0), (90, 220, 120)
+# Thumb to little finger, and what has no side or finger: faces and the roots of hands.
+FINGERS = (RIGHT, (255, 110, 200), LEFT, (240, 70, 70), MIDDLE)
+PLAIN = (235, 235, 235)
 
 # What colors tell apart: the sides of a person, or the persons.
 COLORS = ("side", "person")
-# Keypoints and poses are drawn opaque from these scores on, and fainter below.
+# Keypoints and poses are drawn opaque from these scores on; the least sure ones have the opacity.
 _SURE_KEYPOINT, _SURE_POSE = 0.6, 0.45
-# The opacity of the least sure ones.
 _FAINT_KEYPOINT, _FAINT_POSE = 0.4, 0.65
-# The hues of persons are this part of a circle apart: far, however many there are.
+# The size of a hand, and of a face, in widths of its lines; and what is finer by a fixed part.
+_FINENESS = (45, 100)
+_OF_BODY: dict[str | None, float] = {"foot": 0.65, "head": 0.5}
+_HEAD = ("nose", "eye", "ear")
+# The hues of persons are this part of a circle apart.
 _GOLDEN = 0.618034
 
 # (x, y); further values, such as a score, are ignored.
@@ -59,8 +62,8 @@ _FAR = 1e5
 def keypoint_colors(skeleton: Skeleton) -> list[Color]:
     """One RGB color per keypoint: the skeleton's own, or that of its side.
 
-    The first keypoint of a flip pair is the left one. A skeleton without colors and flip pairs gets
-    a hue for each keypoint.
+    The first keypoint of a flip pair is the left one. Beside a body, fingers have a color each, and
+    the face is white. A skeleton without colors and flip pairs gets a hue for each keypoint.
     """
     if skeleton.colors:
         return list(skeleton.colors)
@@ -71,6 +74,10 @@ def keypoint_colors(skeleton: Skeleton) -> list[Color]:
     colors: list[Color] = [MIDDLE] * len(skeleton)
     for left, right in skeleton.flip_pairs:
         colors[left], colors[right] = LEFT, RIGHT
+    for index, part in enumerate(details(skeleton)):
+        if part not in (None, *_OF_BODY):
+            finger = skeleton.fingers[index]
+            colors[index] = PLAIN if finger is None else FINGERS[finger]
     return colors
 
 
@@ -82,8 +89,23 @@ def limb_colors(skeleton: Skeleton) -> list[Color]:
     colored: list[Color] = []
     for start, end in skeleton.limbs:
         sides = {colors[start], colors[end]} - {MIDDLE}
-        colored.append(sides.pop() if len(sides) == 1 else MIDDLE)
+        between = sides.pop() if len(sides) == 1 else MIDDLE
+        colored.append(colors[end] if colors[start] == PLAIN else between)  # a finger's first limb
     return colored
+
+
+def details(skeleton: Skeleton) -> tuple[str | None, ...]:
+    """(k,) what is drawn finer than the body: foot, face, hand, left_hand, right_hand; or head, the
+    body's nose, eyes and ears where there is a face. None for others, and without a body.
+    """
+    named = [*zip(skeleton.keypoints, skeleton.parts, strict=True)]
+    if all(part != "body" or "wrist" in name for name, part in named):
+        return (None,) * len(named)
+    head = "head" if "face" in skeleton.parts else None
+    return tuple(
+        part if part != "body" else head if name.rpartition("_")[2] in _HEAD else None
+        for name, part in named
+    )
 
 
 def shown_keypoints(poses: Poses, person: int, threshold: float) -> NDArray[np.float32]:
@@ -189,13 +211,12 @@ def _draw_skeleton(
     threshold: float,
     own: Color | None,
 ) -> None:
-    """All rims first, then the colors, so that no rim crosses a neighboring limb; in the color
-    `own` of the person, if there is one.
-    """
+    """All rims first, then the colors, or the person's `own`: no rim crosses a neighboring limb."""
     # Lists of numbers: many small shapes are drawn faster without arrays.
     keypoints = poses.keypoints[person].tolist()
     present = (poses.keypoints[person, :, 2] >= threshold).tolist()
     opacity = _opacities(poses, person).tolist()
+    widths, radii, rims = _sizes(poses, person, width, threshold)
     limbs = [
         (start, end, own or color, min(opacity[start], opacity[end]))
         for (start, end), color in zip(
@@ -208,19 +229,36 @@ def _draw_skeleton(
         for index, color in enumerate(keypoint_colors(poses.skeleton))
         if present[index]
     ]
-    rim = 0.5 + width * 0.14
-    radius = width * 0.85 + 0.6
     # Rims are fainter than colors, which they would darken.
     for start, end, _, alpha in limbs:
-        line(canvas, keypoints[start], keypoints[end], width + 2 * rim, INK, alpha**2)
+        line(canvas, keypoints[start], keypoints[end], widths[end] + 2 * rims[end], INK, alpha**2)
     for index, _, alpha in dots:
-        disc(canvas, keypoints[index], radius + rim, INK, alpha**2)
+        disc(canvas, keypoints[index], radii[index] + rims[index], INK, alpha**2)
     for start, end, color, alpha in limbs:
-        line(canvas, keypoints[start], keypoints[end], width, color, alpha)
+        line(canvas, keypoints[start], keypoints[end], widths[end], color, alpha)
     for index, color, alpha in dots:
         if alpha >= 1:
-            disc(canvas, keypoints[index], radius + rim * 0.5, INK)
-        disc(canvas, keypoints[index], radius, color, alpha)
+            disc(canvas, keypoints[index], radii[index] + rims[index] * 0.5, INK)
+        disc(canvas, keypoints[index], radii[index], color, alpha)
+
+
+def _sizes(poses: Poses, person: int, width: float, threshold: float) -> list[list[float]]:
+    """(3, k) the line width at each keypoint, the radius of its disc, and the width of its rim.
+
+    `width` is that of the person; faces and hands have widths by their own size.
+    """
+    parts, keypoints = details(poses.skeleton), poses.keypoints[person]
+    bodies = (width * _OF_BODY.get(part, 1) for part in parts)
+    sizes = [(own, own * 0.85 + 0.6, 0.5 + own * 0.14) for own in bodies]
+    for part in {*parts} - _OF_BODY.keys() - {None}:
+        own = [index for index, other in enumerate(parts) if other == part]
+        shown = keypoints[own][keypoints[own, 2] >= threshold, :2]
+        size = np.ptp(shown, axis=0).max().item() if len(shown) else 0.0
+        fine = min(width, max(size / _FINENESS[part == "face"], 1))
+        # In a small hand or face, discs and rims would cover the lines.
+        small = (fine, min(fine * 0.7 + 0.6, size / 40), min(fine * 0.14 + 0.3, size / 100))
+        sizes = [small if other == part else own for own, other in zip(sizes, parts, strict=True)]
+    return [list(values) for values in zip(*sizes, strict=True)]
 
 
 def _draw_ellipses(
@@ -298,19 +336,24 @@ def _write_names(
     threshold: float,
     taken: list[Place],
 ) -> None:
-    """Each keypoint's name on the side away from the person; a thin line leads to distant ones."""
+    """Each keypoint's name on the side away from the person; a thin line leads to distant ones.
+
+    Those of faces and hands only where they cover no other text.
+    """
     shown = shown_keypoints(poses, person, threshold)
     middle = float(shown[:, 0].mean()) if len(shown) else 0.0
     reach = size * 0.4
     taken += [(x - reach, y - reach, x + reach, y + reach) for x, y in shown.tolist()]
-    colors = keypoint_colors(poses.skeleton)
-    for index, name in enumerate(poses.skeleton.keypoints):
+    colors, fine = keypoint_colors(poses.skeleton), details(poses.skeleton)
+    for index in sorted(range(len(fine)), key=lambda index: fine[index] not in (None, *_OF_BODY)):
         x, y, score = (float(value) for value in poses.keypoints[person, index])
-        if score < threshold:
-            continue
-        word = name.replace("_", " ")
+        word = poses.skeleton.keypoints[index].replace("_", " ")
         places = places_beside(x, y, extent(word, size), size * 0.6, right=x >= middle)
-        place = free_place(places, taken, canvas) or places[0]
+        place = free_place(places, taken, canvas) or (
+            places[0] if fine[index] in (None, *_OF_BODY) else None
+        )
+        if score < threshold or place is None:
+            continue
         taken.append(place)
         left, top, right, bottom = place
         if place not in places[:2]:
@@ -323,35 +366,6 @@ def _pale(color: Color) -> Color:
     """A color halfway to white, for text."""
     r, g, b = (round((value + c) / 2) for value, c in zip(color, PAPER, strict=True))
     return r, g, b
-
-
-def heatmap_sheet(
-    crop: NDArray[np.uint8],
-    heatmaps: NDArray[np.floating],
-    skeleton: Skeleton,
-    points: ArrayLike | None = None,
-    strides: tuple[float, float] = (4, 4),
-    scale: int = 2,
-    columns: int = 6,
-) -> NDArray[np.uint8]:
-    """A grid with one tile per keypoint: its heatmap over the crop, its name and its peak value.
-
-    `crop` (H, W, 3) uint8 RGB, `heatmaps` (k, h, w). `points` (k, 2), keypoints in pixels of the
-    crop, are marked if given. `strides` and `scale` are those of `overlay`.
-    """
-    tiles = [overlay(crop, heatmap, strides, scale) for heatmap in heatmaps]
-    if points is not None:
-        for tile, point, color in zip(
-            tiles, enlarged(points, scale), keypoint_colors(skeleton), strict=True
-        ):
-            radius = max(5.0, tile.shape[0] / 40)
-            ring(tile, point, radius, 4, INK)
-            ring(tile, point, radius, 2, color)
-    labels = [
-        f"{name.replace('_', ' ')}  {float(heatmap.max()):.2f}"
-        for name, heatmap in zip(skeleton.keypoints, heatmaps, strict=True)
-    ]
-    return grid(tiles, labels, columns)
 
 
 def line(
@@ -395,13 +409,6 @@ def disc(
     cv2.circle(layer, at, round(radius * _UNIT), color, -1, cv2.LINE_AA, _SHIFT)
     if opacity < 1:
         cv2.addWeighted(layer, opacity, part, 1 - opacity, 0, dst=part)
-
-
-def ring(canvas: NDArray[np.uint8], center: Point, radius: float, width: int, color: Color) -> None:
-    """A circle around (x, y), not filled."""
-    x, y = _point(center)
-    at = (round(x * _UNIT), round(y * _UNIT))
-    cv2.circle(canvas, at, round(radius * _UNIT), color, width, cv2.LINE_AA, _SHIFT)
 
 
 def box(canvas: NDArray[np.uint8], xywh: ArrayLike, width: float, color: Color) -> None:

@@ -20,7 +20,7 @@ export function render(context, view, scale) {
   }
   // Those of the selected person alone, which a crowd would hide.
   const named = persons[view.selected] ? [persons[view.selected]] : persons;
-  if (view.names) drawNames(context, named, threshold, scale, view.nameOf);
+  if (view.names) drawNames(context, named, view, scale);
   const point = persons[marked?.person]?.keypoints[marked.keypoint];
   if (point) drawMark(context, point, scale);
 }
@@ -38,12 +38,45 @@ function drawHeatmap(context, overlay, keypoint, strength, scale) {
   context.setTransform(1, 0, 0, 1, 0, 0);
 }
 
+/** The size of points in image pixels: that of the longer side of a box around them. */
+function extent(points) {
+  const spread = (axis) => Math.max(...points.map((p) => p[axis])) - Math.min(...points.map((p) => p[axis]));
+  return Math.max(spread("x"), spread("y"));
+}
+
 /** The line width in image pixels: it grows with the person. */
 function widthFor(person, threshold) {
   const shown = person.keypoints.filter((point) => point.score >= threshold);
-  const spread = (axis) => Math.max(...shown.map((p) => p[axis])) - Math.min(...shown.map((p) => p[axis]));
-  const size = shown.length > 1 ? Math.max(spread("x"), spread("y")) : Math.max(person.box[2], person.box[3]) / 2;
+  const size = shown.length > 1 ? extent(shown) : Math.max(person.box[2], person.box[3]) / 2;
   return Math.min(12, Math.max(1, size / 80));
+}
+
+/** What is finer than the body by a fixed part. */
+const OF_BODY = { foot: 0.65, head: 0.5 };
+
+/**
+ * The line width at each keypoint, and the radius and rim of its disc, in canvas pixels: faces and hands have widths by
+ * their own size. As in hrpose.draw.
+ */
+function sizesFor(person, { details }, threshold, scale) {
+  const ratio = window.devicePixelRatio || 1;
+  // Thinner lines could not be seen on a small screen, whatever the size of the image.
+  const width = Math.max(widthFor(person, threshold) * scale, 2 * ratio);
+  const sizes = new Map();
+  for (const part of new Set(details)) {
+    if (part === null || part in OF_BODY) {
+      const line = width * (OF_BODY[part] ?? 1);
+      sizes.set(part, { line, disc: line, rim: line * 0.25 });
+      continue;
+    }
+    const shown = person.keypoints.filter((point, index) => details[index] === part && point.score >= threshold);
+    const size = shown.length ? extent(shown) * scale : 0;
+    const line = Math.min(width, Math.max(size / (part === "face" ? 100 : 45), ratio));
+    // In a small hand or face, discs and rims would cover the lines.
+    const disc = Math.min(line * 0.7 + 0.6 * ratio, size / 40);
+    sizes.set(part, { line, disc, rim: Math.min(line * 0.14 + 0.3 * ratio, size / 100) });
+  }
+  return details.map((part) => sizes.get(part));
 }
 
 /** How opaque a keypoint is drawn: unsure ones, and those of unsure poses, are faint. As in hrpose.draw. */
@@ -56,8 +89,7 @@ const css = (rgb) => `rgb(${rgb.join(" ")})`;
 
 function drawPerson(context, person, model, threshold, scale) {
   const points = person.keypoints;
-  // Thinner lines could not be seen on a small screen, whatever the size of the image.
-  const width = Math.max(widthFor(person, threshold) * scale, 2 * (window.devicePixelRatio || 1));
+  const sizes = sizesFor(person, model, threshold, scale);
   context.lineCap = "round";
   for (const rim of [true, false]) {
     model.limbs.forEach(([i, j], limb) => {
@@ -65,7 +97,7 @@ function drawPerson(context, person, model, threshold, scale) {
       const alpha = opacity(Math.min(points[i].score, points[j].score), person);
       context.globalAlpha = rim ? alpha * alpha : alpha;
       context.strokeStyle = rim ? RIM : css(model.limb_colors[limb]);
-      context.lineWidth = rim ? width * 1.5 : width;
+      context.lineWidth = sizes[j].line + (rim ? 2 * sizes[j].rim : 0);
       context.beginPath();
       context.moveTo((points[i].x + 0.5) * scale, (points[i].y + 0.5) * scale);
       context.lineTo((points[j].x + 0.5) * scale, (points[j].y + 0.5) * scale);
@@ -76,7 +108,8 @@ function drawPerson(context, person, model, threshold, scale) {
     if (point.score < threshold) return;
     const alpha = opacity(point.score, person);
     const color = css(model.keypoint_colors[index]);
-    for (const [radius, fill, opaque] of [[width * 1.25, RIM, alpha * alpha], [width, color, alpha]]) {
+    const { disc, rim } = sizes[index];
+    for (const [radius, fill, opaque] of [[disc + rim, RIM, alpha * alpha], [disc, color, alpha]]) {
       context.globalAlpha = opaque;
       context.fillStyle = fill;
       context.beginPath();
@@ -87,18 +120,21 @@ function drawPerson(context, person, model, threshold, scale) {
   context.globalAlpha = 1;
 }
 
-/** The names of the persons' keypoints; a line leads from a name to its keypoint where it is not beside it. */
-function drawNames(context, persons, threshold, scale, nameOf) {
+/**
+ * The names of the persons' keypoints, those of the body first; a line leads from a name to its keypoint where it is not
+ * beside it.
+ */
+function drawNames(context, persons, { model, threshold, nameOf }, scale) {
   const size = 12 * (window.devicePixelRatio || 1);
   context.font = `600 ${size}px system-ui, sans-serif`;
   context.textBaseline = "middle";
   context.lineJoin = "round";
-  const labels = persons.flatMap((person) => person.keypoints)
-    .filter((point) => point.score >= threshold)
-    .map((point) => ({
+  const labels = persons.flatMap((person) => person.keypoints.map((point, index) => [point, model.details[index]]))
+    .filter(([point]) => point.score >= threshold)
+    .map(([point, part]) => ({
       x: (point.x + 0.5) * scale,
       y: (point.y + 0.5) * scale,
-      score: point.score,
+      score: point.score - (part === null || part in OF_BODY ? 0 : 1),
       text: nameOf(point.name),
       width: context.measureText(nameOf(point.name)).width + size / 3,
     }));
