@@ -301,7 +301,7 @@ def test_names_of_details_cover_no_other_name(monkeypatch: pytest.MonkeyPatch) -
         width, height = extent(text, size)
         written[text] = (*at, at[0] + width, at[1] + height)
 
-    monkeypatch.setattr("hrpose.viz.drawing.write", note)
+    monkeypatch.setattr("hrpose.viz.text.write", note)
     draw(np.full((900, 900, 3), GRAY, np.uint8), standing(900), names=True)
     assert {name.replace("_", " ") for name in COCO_17.keypoints} <= set(written)
     details = [place for name, place in written.items() if name[:4] == "face" or name[-1].isdigit()]

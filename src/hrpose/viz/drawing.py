@@ -17,17 +17,7 @@ from hrpose.image import ImageSource
 from hrpose.poses import MIN_SCORE, THRESHOLD, Poses
 from hrpose.skeleton import Color, Skeleton
 from hrpose.viz.hiding import hide as hide_persons
-from hrpose.viz.text import (
-    INK,
-    PAPER,
-    Place,
-    chip,
-    chip_extent,
-    extent,
-    free_place,
-    places_beside,
-    write,
-)
+from hrpose.viz.text import INK, PAPER, pale, write_labels
 
 # After Okabe and Ito: distinct to most color-blind people, and bright on photos. RGB.
 LEFT, RIGHT, MIDDLE = (0, 158, 255), (255, 140, 0), (90, 220, 120)
@@ -108,16 +98,10 @@ def details(skeleton: Skeleton) -> tuple[str | None, ...]:
     )
 
 
-def shown_keypoints(poses: Poses, person: int, threshold: float) -> NDArray[np.float32]:
-    """(m, 2): the keypoints of a person whose score reaches the threshold."""
-    keypoints = poses.keypoints[person]
-    shown: NDArray[np.float32] = keypoints[keypoints[:, 2] >= threshold, :2]
-    return shown
-
-
 def person_size(poses: Poses, person: int, threshold: float) -> float:
     """The extent of the shown keypoints in pixels; half the box for fewer than two."""
-    shown = shown_keypoints(poses, person, threshold)
+    keypoints = poses.keypoints[person]
+    shown = keypoints[keypoints[:, 2] >= threshold, :2]
     if len(shown) < 2:
         return float(poses.boxes[person, 2:].max()) / 2
     return float(np.ptp(shown, axis=0).max())
@@ -173,7 +157,12 @@ def draw(
             _draw_ellipses(canvas, poses, person, threshold, own)
         _draw_skeleton(canvas, poses, person, width, threshold, own)
     if ids or scores or names:
-        _write_labels(canvas, poses, order, threshold, ids=ids, scores=scores, names=names)
+        persons = {person: person_size(poses, person, threshold) for person in order}
+        colors, parts = keypoint_colors(poses.skeleton), details(poses.skeleton)
+        minor = {index for index, part in enumerate(parts) if part not in (None, *_OF_BODY)}
+        write_labels(
+            canvas, poses, persons, colors, minor, threshold, ids=ids, scores=scores, names=names
+        )
     return canvas
 
 
@@ -269,103 +258,8 @@ def _draw_ellipses(
     corners = ellipses_around(poses)[person]
     for index in np.flatnonzero(poses.keypoints[person, :, 2] >= threshold).tolist():
         fixed = np.round(np.clip(corners[index], -_FAR, _FAR) * _UNIT).astype(np.int32)
-        for width, shade in ((3, INK), (1, _pale(own or colors[index]))):
+        for width, shade in ((3, INK), (1, pale(own or colors[index]))):
             cv2.polylines(canvas, [fixed], True, shade, width, cv2.LINE_AA, _SHIFT)
-
-
-def _write_labels(
-    canvas: NDArray[np.uint8],
-    poses: Poses,
-    order: Sequence[int],
-    threshold: float,
-    *,
-    ids: bool,
-    scores: bool,
-    names: bool,
-) -> None:
-    """Write the ids, scores and names of persons, in this order, so that no text covers another."""
-    taken: list[Place] = []
-    for person in order:
-        size = _text_size(person_size(poses, person, threshold), canvas)
-        if names:
-            _write_names(canvas, poses, person, max(10, round(size * 0.8)), threshold, taken)
-        label = [f"#{_number(poses, person)}"] * ids + [f"{poses.scores[person]:.2f}"] * scores
-        if label:
-            _write_label(canvas, poses, person, "  ".join(label), size, threshold, taken)
-
-
-def _text_size(size: float, canvas: NDArray[np.uint8]) -> int:
-    """Pixels: an eighteenth of the person, but readable, and not too large for the image."""
-    return int(np.clip(size / 18, 11, max(11, min(32, canvas.shape[0] / 16))))
-
-
-def _write_label(
-    canvas: NDArray[np.uint8],
-    poses: Poses,
-    person: int,
-    label: str,
-    size: int,
-    threshold: float,
-    taken: list[Place],
-) -> None:
-    """Above the person's highest keypoint or box, moved a little where another text is."""
-    x, y, w, _ = (float(value) for value in poses.boxes[person])
-    shown = shown_keypoints(poses, person, threshold)
-    middle, top = x + w / 2, y
-    if len(shown):
-        highest = shown[int(np.argmin(shown[:, 1]))]
-        middle, top = float(highest[0]), min(top, float(highest[1]) - size / 2)
-    width, height = chip_extent(label, size)
-    most = (canvas.shape[1] - width, canvas.shape[0] - height)
-    places: list[Place] = []
-    for rows in (0, 1, -1, 2, -2):
-        for columns in (0, -0.6, 0.6):
-            left = min(max(middle + (columns - 0.5) * width, 0), max(most[0], 0))
-            upper = min(max(top + (rows - 1.2) * height, 0), max(most[1], 0))
-            places.append((left, upper, left + width, upper + height))
-    place = free_place(places, taken, canvas) or places[0]
-    taken.append(place)
-    chip(canvas, place[:2], label, size)
-
-
-def _write_names(
-    canvas: NDArray[np.uint8],
-    poses: Poses,
-    person: int,
-    size: int,
-    threshold: float,
-    taken: list[Place],
-) -> None:
-    """Each keypoint's name on the side away from the person; a thin line leads to distant ones.
-
-    Those of faces and hands only where they cover no other text.
-    """
-    shown = shown_keypoints(poses, person, threshold)
-    middle = float(shown[:, 0].mean()) if len(shown) else 0.0
-    reach = size * 0.4
-    taken += [(x - reach, y - reach, x + reach, y + reach) for x, y in shown.tolist()]
-    colors, fine = keypoint_colors(poses.skeleton), details(poses.skeleton)
-    for index in sorted(range(len(fine)), key=lambda index: fine[index] not in (None, *_OF_BODY)):
-        x, y, score = (float(value) for value in poses.keypoints[person, index])
-        word = poses.skeleton.keypoints[index].replace("_", " ")
-        places = places_beside(x, y, extent(word, size), size * 0.6, right=x >= middle)
-        place = free_place(places, taken, canvas) or (
-            places[0] if fine[index] in (None, *_OF_BODY) else None
-        )
-        if score < threshold or place is None:
-            continue
-        taken.append(place)
-        left, top, right, bottom = place
-        if place not in places[:2]:
-            end = (min(max(x, left), right), top if y < top else bottom)
-            line(canvas, (x, y), end, 1.5, _pale(colors[index]))
-        write(canvas, (left, top), word, size, _pale(colors[index]))
-
-
-def _pale(color: Color) -> Color:
-    """A color halfway to white, for text."""
-    r, g, b = (round((value + c) / 2) for value, c in zip(color, PAPER, strict=True))
-    return r, g, b
 
 
 def line(

@@ -1,13 +1,15 @@
-"""Text on images, (h, w, 3) uint8 RGB arrays: lines, labels, and places that are free."""
+"""Text on images, (h, w, 3) uint8 RGB arrays: lines, labels, and the names of keypoints."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from hrpose.poses import Poses
 from hrpose.skeleton import Color
 
 # A thin dark rim keeps light text and lines visible on any background.
@@ -142,3 +144,113 @@ def free_place(
         ):
             return place
     return None
+
+
+def write_labels(
+    canvas: NDArray[np.uint8],
+    poses: Poses,
+    persons: Mapping[int, float],
+    colors: Sequence[Color],
+    minor: Collection[int],
+    threshold: float,
+    *,
+    ids: bool,
+    scores: bool,
+    names: bool,
+) -> None:
+    """Write the ids, scores and names of persons, in this order, so that no text covers another.
+
+    `persons` are their indices with their sizes in pixels. Names have the `colors` (k,) of their
+    keypoints; those of the `minor` keypoints are written only where they cover no other text.
+    """
+    taken: list[Place] = []
+    for person, pixels in persons.items():
+        size = _text_size(pixels, canvas)
+        if names:
+            _write_names(
+                canvas, poses, person, colors, minor, max(10, round(size * 0.8)), threshold, taken
+            )
+        number = person if poses.track_ids is None else int(poses.track_ids[person])
+        label = [f"#{number}"] * ids + [f"{poses.scores[person]:.2f}"] * scores
+        if label:
+            _write_label(canvas, poses, person, "  ".join(label), size, threshold, taken)
+
+
+def _shown(poses: Poses, person: int, threshold: float) -> NDArray[np.float32]:
+    keypoints = poses.keypoints[person]
+    shown: NDArray[np.float32] = keypoints[keypoints[:, 2] >= threshold, :2]
+    return shown
+
+
+def _text_size(size: float, canvas: NDArray[np.uint8]) -> int:
+    """Pixels: an eighteenth of the person, but readable, and not too large for the image."""
+    return int(np.clip(size / 18, 11, max(11, min(32, canvas.shape[0] / 16))))
+
+
+def _write_label(
+    canvas: NDArray[np.uint8],
+    poses: Poses,
+    person: int,
+    label: str,
+    size: int,
+    threshold: float,
+    taken: list[Place],
+) -> None:
+    """Above the person's highest keypoint or box, moved a little where another text is."""
+    x, y, w, _ = (float(value) for value in poses.boxes[person])
+    shown = _shown(poses, person, threshold)
+    middle, top = x + w / 2, y
+    if len(shown):
+        highest = shown[int(np.argmin(shown[:, 1]))]
+        middle, top = float(highest[0]), min(top, float(highest[1]) - size / 2)
+    width, height = chip_extent(label, size)
+    most = (canvas.shape[1] - width, canvas.shape[0] - height)
+    places: list[Place] = []
+    for rows in (0, 1, -1, 2, -2):
+        for columns in (0, -0.6, 0.6):
+            left = min(max(middle + (columns - 0.5) * width, 0), max(most[0], 0))
+            upper = min(max(top + (rows - 1.2) * height, 0), max(most[1], 0))
+            places.append((left, upper, left + width, upper + height))
+    place = free_place(places, taken, canvas) or places[0]
+    taken.append(place)
+    chip(canvas, place[:2], label, size)
+
+
+def _write_names(
+    canvas: NDArray[np.uint8],
+    poses: Poses,
+    person: int,
+    colors: Sequence[Color],
+    minor: Collection[int],
+    size: int,
+    threshold: float,
+    taken: list[Place],
+) -> None:
+    """Each keypoint's name on the side away from the person; a thin line leads to distant ones.
+
+    Those of the `minor` keypoints only where they cover no other text.
+    """
+    shown = _shown(poses, person, threshold)
+    middle = float(shown[:, 0].mean()) if len(shown) else 0.0
+    reach = size * 0.4
+    taken += [(x - reach, y - reach, x + reach, y + reach) for x, y in shown.tolist()]
+    for index in sorted(range(len(colors)), key=lambda index: index in minor):
+        x, y, score = (float(value) for value in poses.keypoints[person, index])
+        word = poses.skeleton.keypoints[index].replace("_", " ")
+        places = places_beside(x, y, extent(word, size), size * 0.6, right=x >= middle)
+        place = free_place(places, taken, canvas) or (None if index in minor else places[0])
+        if score < threshold or place is None:
+            continue
+        taken.append(place)
+        left, top, right, bottom = place
+        if place not in places[:2]:
+            ends = ((x, y), (min(max(x, left), right), top if y < top else bottom))
+            start, end = ((round(x * 16), round(y * 16)) for x, y in ends)
+            cv2.line(canvas, start, end, pale(colors[index]), 1, cv2.LINE_AA, shift=4)
+        write(canvas, (left, top), word, size, pale(colors[index]))
+
+
+def pale(color: Color) -> Color:
+    """A color halfway to white, for text."""
+    r, g, b = (round((value + c) / 2) for value, c in zip(color, PAPER, strict=True))
+    return r, g, b
