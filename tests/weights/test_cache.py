@@ -1,7 +1,6 @@
 """From a published file to weights that predict, through the command line."""
 
 import errno
-import hashlib
 import io
 import json
 import subprocess
@@ -23,7 +22,7 @@ from hrpose.models import HRNet, convert
 from hrpose.session import open_session
 from hrpose.weights import find, find_start
 from hrpose.weights.download import fetch
-from hrpose.weights.registry import RELEASED, Released, home
+from hrpose.weights.registry import RELEASED, Released, file_sha256, home
 from refusals import check_refusal, refused
 from without import run_without
 
@@ -121,21 +120,37 @@ def test_a_full_disk_leaves_nothing_behind(
     assert [path for path in home().rglob("*") if path.is_file()] == []
 
 
-def test_the_next_address_is_tried(released: Released, server: Any) -> None:
-    dead = server.address.replace("/weights", "/none/weights")
-    row = Released(
-        "w16-mirrored",
-        "detector",
-        (dead, server.address),
-        server.sha256,
-        *("MIT", "nobody", 0.5, "AP", "on nothing"),
-    )
-    RELEASED[row.name] = row
-    try:
-        assert run("download", "w16-mirrored").exit_code == 0
-        assert hashlib.sha256(find("w16-mirrored").read_bytes()).hexdigest() == row.sha256
-    finally:
-        del RELEASED[row.name]
+@pytest.fixture
+def mirrored(released: Released, server: Any, monkeypatch: pytest.MonkeyPatch) -> Released:
+    """A row with two addresses."""
+    first = f"{server.address}?broken"
+    row = replace(released, name="w16-mirrored", addresses=(first, server.address))
+    monkeypatch.setitem(RELEASED, row.name, row)
+    return row
+
+
+def test_the_next_address_continues_what_the_first_began(
+    mirrored: Released, server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.cuts = [1_000_000, 0]
+    assert run("download", mirrored.name).exit_code == 0
+    assert server.requests == [None, "bytes=1000000-", "bytes=1000000-"]
+    assert file_sha256(home() / "weights" / mirrored.file_name) == server.sha256
+    assert f"trying 127.0.0.1:{server.server_port}" in caplog.text
+
+
+def test_an_address_that_has_others_behind_it_is_not_waited_for(
+    mirrored: Released, server: Any
+) -> None:
+    server.cuts = [0]
+    assert run("download", mirrored.name).exit_code == 0
+    assert len(server.requests) == 2
+
+
+def test_what_all_addresses_said_is_reported(mirrored: Released, server: Any) -> None:
+    server.content = b"<html>moved</html>"
+    ran = run("download", mirrored.name)
+    check_refusal(ran, "hash-differs", *mirrored.addresses)
 
 
 def test_a_file_that_rots_is_found(released: Released) -> None:

@@ -6,10 +6,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from hrpose.cli.weights import INSIDE
 from hrpose.models.networks import NETWORKS
-from hrpose.weights import EMBEDDED
-from hrpose.weights.registry import RELEASED, Released
+from hrpose.weights import EMBEDDED, find
+from hrpose.weights.registry import INSIDE, RELEASED, Released, listed, lookup, not_here, released
+from refusals import refused
 
 CARDS = Path(__file__).resolve().parents[2] / "docs/models"
 
@@ -26,23 +26,91 @@ def test_a_row_says_all_that_is_needed(row: Released) -> None:
         assert f"-{row.sha256[:8]}" in row.file_name
 
 
+# What the second part of a name stands for: the data set, by its skeleton.
+KEYPOINTS = {
+    "coco": 17, "coco-aic": 17, "humanart": 17, "macaque": 17, "ap10k": 17, "mpii": 16,
+    "crowdpose": 14, "wholebody": 133, "ubody": 133,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("row", RELEASED.values(), ids=lambda row: row.name)
 def test_a_pose_network_has_a_metadata_that_fits_its_name(row: Released) -> None:
     assert (row.metadata is not None) == (row.kind == "pose")
     if row.metadata is None:
         return
-    network, data, size, *codec = row.name.removesuffix("-official").split("-")
+    named = re.fullmatch(r"(w\d+)-(.+)-(\d+)x(\d+)(-\w+)?", row.name)
+    assert named is not None
+    network, data, height, width = named[1], named[2], int(named[3]), int(named[4])
     assert row.metadata.network == network
     assert network in NETWORKS
-    assert row.metadata.skeleton.name.startswith(data)
-    height, width = (int(side) for side in size.split("x"))
+    assert row.metadata.channels == KEYPOINTS[data]
     assert row.metadata.input_wh == (width, height)
-    assert [row.metadata.codec.name] == (codec or ["gaussian"])
-    assert row.metadata.codec.sigma == {256: 2.0, 384: 3.0}[height]
-    assert size in row.addresses[0]
-    assert network in row.addresses[0]
-    assert data in row.addresses[0]
+    codec = row.metadata.codec
+    assert codec.name == (named[5][1:] if named[5] in ("-dark", "-udp") else "gaussian")
+    assert codec.sigma == {256: 2.0, 384: 3.0}[height]
+    for part in (f"{height}x{width}", network, *data.split("-")[:1]):
+        assert part in row.addresses[0]
+    for name in ("dark", "udp"):
+        assert (name in row.addresses[0]) == (codec.name == name)
     assert row.score in row.metadata.scores.values()
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("td-hm_hrnet-w32_8xb64-210e_coco-256x192", "w32-coco-256x192-v1"),
+        (
+            "configs/body/coco/td-hm_hrnet-w48_udp-8xb32-210e_coco-384x288.py",
+            "w48-coco-384x288-udp",
+        ),
+        ("td-hm_hrnet-w48_dark-8xb32-210e_coco-wholebody-384x288", "w48-wholebody-384x288-dark"),
+        ("hrnet_w32_coco_256x192", "w32-coco-256x192"),
+        ("hrnet_w32_coco_256x192-c78dce93_20200708.pth", "w32-coco-256x192"),
+        ("hrnet_w48_ap10k_256x256-d95ab412_20211029", "w48-ap10k-256x256"),
+        ("pose_hrnet_w32_256x192.pth", "w32-coco-256x192-official"),
+        ("pose_hrnet_w48_384x288", "w48-coco-384x288-official"),
+        ("experiments/coco/hrnet/w48_384x288_adam_lr1e-3.yaml", "w48-coco-384x288-official"),
+        (r"configs\hrnet_w32_crowdpose_256x192.py", "w32-crowdpose-256x192"),
+        ("w32-coco-256x192", "w32-coco-256x192"),
+    ],
+)
+def test_the_publishers_names_are_understood(name: str, row: str) -> None:
+    assert lookup(name) is RELEASED[row]
+
+
+@pytest.mark.parametrize("name", ["hrnet_w32", "folder/pose_hrnet_w32_256x192.pth", "", "w32"])
+def test_other_names_are_not(name: str) -> None:
+    assert lookup(name) is None
+
+
+def test_a_file_comes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HRPOSE_HOME", str(tmp_path / "home"))
+    name = "pose_hrnet_w32_256x192.pth"
+    assert not_here(name) is RELEASED["w32-coco-256x192-official"]
+    Path(name).write_bytes(b"mine")
+    assert find(name) == Path(name)
+    assert not_here(name) is None
+
+
+def test_a_name_is_that_of_one_row() -> None:
+    names = [name for row in RELEASED.values() for name in (row.name, *row.aliases)]
+    assert len(set(names)) == len(names)
+    assert not set(EMBEDDED) & set(names)
+
+
+def test_a_misspelled_name_is_corrected() -> None:
+    with refused("weights-unknown", "w32-crowdpose-256x192"):
+        find("w32-crowdpose-256x129")
+    with refused("weights-unknown", "pose_hrnet_w32_256x192"):
+        released("pose_hrnet_w32_256x129.pth")
+
+
+def test_a_list_can_be_of_a_part() -> None:
+    assert {row["name"] for row in listed("ap10k")} == {"w32-ap10k-256x256", "w48-ap10k-256x256"}
+    assert [row["name"] for row in listed("c78dce93")] == ["w32-coco-256x192"]
+    with refused("weights-unknown", "w64"):
+        list(listed("w64"))
 
 
 @pytest.mark.parametrize(("name", "score", "_"), INSIDE)
@@ -55,4 +123,11 @@ def test_the_scores_of_weights_inside_are_those_of_their_cards(
 
 def test_files_and_names_are_one_to_one() -> None:
     assert len({row.file_name for row in RELEASED.values()}) == len(RELEASED)
-    assert not set(EMBEDDED) & set(RELEASED)
+
+
+@pytest.mark.parametrize("row", RELEASED.values(), ids=lambda row: row.name)
+def test_all_addresses_are_of_the_same_file(row: Released) -> None:
+    assert len(set(row.addresses)) == len(row.addresses)
+    assert {urlsplit(address).path.rpartition("/")[2] for address in row.addresses} == {
+        row.file_name
+    }

@@ -338,10 +338,10 @@ def _model(
         primary_metric,
         synthetic_persons,
     )
-    from hrpose.weights.registry import RELEASED
+    from hrpose.weights.registry import lookup
 
-    if published is None and against is None and weights in RELEASED:
-        published = RELEASED[weights].score
+    if published is None and against is None and (row := lookup(weights)):
+        published = row.score
     if published is not None and data is None:
         raise conflict(f"--weights {weights}: add --annotations and --images to measure it on")
     if published is None and against is None:

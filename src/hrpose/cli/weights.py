@@ -1,7 +1,6 @@
-"""`hrpose weights`: list, download, verify, convert and push files of weights."""
+"""`hrpose weights`: list, download, bundle, verify, convert and push files of weights."""
 
 import sys
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,28 +27,31 @@ if TYPE_CHECKING:
     from hrpose.weights.registry import Released
 
 
-# The weights inside the package, their AP on `SUBSET` (docs/models), and what they are best for.
-INSIDE = (("w32-small", 0.471, "a first try"), ("w16-small", 0.354, "speed"))
-SUBSET = "98 images of COCO val2017"
-
-Names = Annotated[list[str], typer.Argument(help="Names from `hrpose weights list`.")]
+_NAMES = "Names from `hrpose weights list`, or MMPose's and the official ones."
+Names = Annotated[list[str], typer.Argument(help=_NAMES)]
+NamesIfAny = Annotated[list[str] | None, typer.Argument(help=_NAMES)]
 
 
 @describe(
     "hrpose weights list",
+    "hrpose weights list wholebody",
     "hrpose weights list --json",
     weights="an object for each model: `name`, `kind`, `megabytes`, `score`, `metric`, `license`, "
-    "`here`, `recommended_for`, `addresses`, `sha256` and others",
+    "`here`, `recommended_for`, `aliases`, `addresses`, `sha256` and others",
     downloads="the folder of downloaded weights",
 )
-def list_weights() -> None:
+def list_weights(
+    word: Annotated[
+        str, typer.Argument(help="Only models with this in a name, also in the publishers'.")
+    ] = "",
+) -> None:
     """List the released models: size, published score, license, which are here and recommended.
 
-    --json has all facts, also addresses and hashes.
+    --json has all facts, also addresses, hashes and the publishers' names, which all commands take.
     """
-    from hrpose.weights.registry import home
+    from hrpose.weights.registry import SUBSET, home, listed
 
-    rows = list(_listed())
+    rows = list(listed(word))
     conclude(weights=rows, downloads=home())
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -73,57 +75,7 @@ def list_weights() -> None:
         score += "*" if row["here"] == "inside" else ""
         license = row["license"].partition(" (")[0]
         table.add_row(row["name"], size, score, license, row["here"], row["recommended_for"])
-    Console(width=max(110, Console().width)).print(table)
-
-
-def _listed() -> Iterator[dict[str, Any]]:
-    """A row for each model that a name stands for, as JSON."""
-    from hrpose.metadata import Metadata, metadata_of
-    from hrpose.weights import find
-    from hrpose.weights.registry import RELEASED, published_file, usable_file
-
-    def facts(metadata: Metadata | None) -> dict[str, Any]:
-        if metadata is None:
-            return {}
-        return {
-            "network": metadata.network,
-            "input_wh": metadata.input_wh,
-            "skeleton": metadata.skeleton.name,
-            "codec": metadata.codec.name,
-            "training_data": metadata.training_data,
-        }
-
-    for name, score, recommended in INSIDE:
-        metadata = metadata_of(find(name), Metadata)
-        yield {
-            "name": name,
-            "kind": "pose",
-            "megabytes": find(name).stat().st_size / 1e6,
-            "score": score,
-            "metric": "COCO AP",
-            "measured": f"{SUBSET}, ground-truth boxes, flip test",
-            "license": metadata.license,
-            "here": "inside",
-            "recommended_for": recommended,
-            **facts(metadata),
-        }
-    for row in RELEASED.values():
-        usable, there = usable_file(row).is_file(), published_file(row).is_file()
-        yield {
-            "name": row.name,
-            "kind": row.kind,
-            "megabytes": row.megabytes,
-            "score": row.score,
-            "metric": row.metric,
-            "measured": row.measured,
-            "license": row.license,
-            "source": row.source,
-            "here": "yes" if usable else "not converted" if there else "",
-            "recommended_for": row.recommended,
-            "addresses": row.addresses,
-            "sha256": row.sha256,
-            **facts(row.metadata),
-        }
+    Console(width=max(124, Console().width)).print(table)
 
 
 def provide(row: "Released", yes: bool) -> None:
@@ -154,32 +106,81 @@ def provide(row: "Released", yes: bool) -> None:
 @describe(
     "hrpose weights download w32-coco-256x192 yolox-s",
     "hrpose weights download w32-coco-256x192 --from pose_hrnet_w32_256x192.pth",
+    "hrpose weights download --from weights.zip",
+    "hrpose weights download w32-coco-256x192-udp --from http://intranet/weights/",
     weights="an object for each name: `name`, `file`, `license`, `score`",
 )
 def download(
-    names: Names,
+    names: NamesIfAny = None,
     origin: Annotated[
-        str | None, typer.Option("--from", help="Another address, or a local file (for one name).")
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER|FILE|URL",
+            help="Where to get them instead: a bundle or a folder (without names, all in it), a "
+            "file, or the address of a file or, with / at its end, of a folder.",
+        ),
     ] = None,
 ) -> None:
     """Download weights into the cache and verify them; pose models are converted, ready to run."""
+    from hrpose.weights.bundle import rows_from
     from hrpose.weights.download import fetch
-    from hrpose.weights.registry import released
 
-    rows, found = [released(name) for name in names], []
-    if origin is not None and len(rows) > 1:
-        raise UserError(
-            f"--from {origin}: expected one name, found {len(rows)}; download one at a time",
-            code="option-invalid",
-        )
+    rows = rows_from(names or (), origin)
+    found: list[dict[str, Any]] = []
     for row in rows:
         with progress("bytes", row.name) as show:
-            path = fetch(row, origin, show)
+            path = fetch(row, origin, show, several=len(rows) > 1)
         found.append({"name": row.name, "file": path, "license": row.license, "score": row.score})
         conclude(weights=found)
         say(f"{row.name}: {path}")
         score = "" if row.score is None else f"; {row.score:.3f} {row.measured}"
         say(f"license: {row.license}{score}")
+
+
+@describe(
+    "hrpose weights bundle w32-coco-256x192-udp yolox-s weights.zip",
+    "hrpose weights bundle td-hm_hrnet-w48_udp-8xb32-210e_coco-384x288 --out w48.zip",
+    weights="an object for each name: `name`, `file` (its name in the bundle), `license`",
+    files="the bundle",
+)
+def bundle(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAMES [OUT.zip]", help=f"{_NAMES} The last may be the file."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The zip file to write.")
+    ] = None,
+) -> None:
+    """Write published files of weights as one zip file, for machines without internet.
+
+    Files that are not in the cache are downloaded first. There,
+    `hrpose weights download --from OUT.zip` verifies and converts them.
+    """
+    from hrpose.weights.bundle import rows_from, write_bundle
+    from hrpose.weights.download import published
+
+    if out is None and names[-1].endswith(".zip"):
+        out = Path(names.pop())
+    if out is None or out.suffix != ".zip" or not names:
+        raise UserError(
+            f"--out {out}: expected names of weights and a file that ends in .zip",
+            code="option-invalid",
+        )
+    rows = rows_from(names)
+    for row in rows:
+        with progress("bytes", row.name) as show:
+            published(row, progress=show)
+    with progress("bytes", out.name) as show:
+        write_bundle(rows, out, show)
+    for row in rows:
+        say(f"{row.name}: {row.file_name}, license: {row.license}")
+    conclude(
+        weights=[{"name": row.name, "file": row.file_name, "license": row.license} for row in rows],
+        files=[out],
+    )
+    say(f"wrote {out}, {out.stat().st_size / 1e6:.0f} MB")
 
 
 @describe(
@@ -434,12 +435,13 @@ def _skeleton(name: str | None) -> "Skeleton | None":
 
 
 app = group(
-    "List, download, verify, convert and push weights.",
+    "List, download, bundle, verify, convert and push weights.",
     "hrpose weights list",
     "hrpose weights download w32-coco-256x192",
 )
 add(app, "weights list", list_weights)
 add(app, "weights download", download)
+add(app, "weights bundle", bundle)
 add(app, "weights verify", verify)
 add(app, "weights path", path)
 add(app, "weights calibrate", calibrate)

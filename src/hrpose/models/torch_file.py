@@ -206,7 +206,7 @@ def _filled(value: Any, storages: Mapping[str, NDArray[Any]]) -> Any:
     return filled(value)
 
 
-class _Directory(io.FileIO):
+class BoundedDirectory(io.FileIO):
     """A zip file, of whose directory no more is read than is bounded."""
 
     def read(self, size: int | None = -1) -> Any:
@@ -220,7 +220,7 @@ class _Directory(io.FileIO):
 
 def _zipped(path: Path, content: memoryview) -> Any:
     """The content of the form of PyTorch 1.6 and later: members of a zip file, not compressed."""
-    with _Directory(path) as file, zipfile.ZipFile(file) as archive:
+    with BoundedDirectory(path) as file, zipfile.ZipFile(file) as archive:
         members = {info.filename: info for info in archive.infolist()}
     packed = next((m for m in members.values() if m.compress_type != zipfile.ZIP_STORED), None)
     if packed is not None:

@@ -9,7 +9,6 @@ import hashlib
 import http.client
 import logging
 import os
-import stat
 import tempfile
 import urllib.error
 import urllib.request
@@ -22,8 +21,9 @@ from urllib.parse import urlsplit
 
 from hrpose._version import __version__
 from hrpose.errors import UserError, missing
-from hrpose.io import MAX_MODEL_BYTES, not_regular, replacing, write_error
+from hrpose.io import MAX_MODEL_BYTES, replacing, write_error
 from hrpose.metadata import check_weights
+from hrpose.weights.bundle import address_in, opened
 from hrpose.weights.registry import Released, file_sha256, published_file, usable_file
 
 if TYPE_CHECKING:
@@ -44,13 +44,14 @@ def download(
     *,
     max_bytes: int = MAX_MODEL_BYTES,
     timeout: float = 30,
+    patient: bool = True,
 ) -> None:
     """Download `address` to `target`.
 
     `sha256` is the hash in lower case or its first digits; `max_bytes` bounds the size; `timeout`
-    in seconds is for each response of the server. A broken connection is resumed a few times; after
-    that the next call resumes it. Raises UserError where the file cannot be downloaded, is too
-    large, or has another hash.
+    in seconds is for each response of the server. A broken connection is resumed a few times, and a
+    `patient` call does so where nothing came at all; after that the next call resumes it. Raises
+    UserError where the file cannot be downloaded, is too large, or has another hash.
     """
     if urlsplit(address).scheme not in ("http", "https"):
         raise UserError(
@@ -63,11 +64,11 @@ def download(
         with _part_of(target) as part:
             if target.is_file() and file_sha256(target).startswith(sha256):
                 return  # Another process was faster.
-            resumed = part.is_file() and part.stat().st_size > 0
-            _fetch(address, part, report, max_bytes, timeout)
+            resumed = _size(part) > 0
+            _fetch(address, part, report, max_bytes, timeout, patient)
             if resumed and not file_sha256(part).startswith(sha256):
                 part.unlink()  # It may have been the beginning of another file.
-                _fetch(address, part, report, max_bytes, timeout)
+                _fetch(address, part, report, max_bytes, timeout, patient)
             if not (found := file_sha256(part)).startswith(sha256):
                 part.unlink()
                 raise _differs(address, sha256, found)
@@ -125,21 +126,28 @@ class _Interrupted(Exception):
     """The connection broke; what was downloaded so far is good."""
 
 
-def _fetch(address: str, part: Path, progress: Progress, max_bytes: int, timeout: float) -> None:
+def _fetch(
+    address: str, part: Path, progress: Progress, max_bytes: int, timeout: float, patient: bool
+) -> None:
     """Download until `part` is complete, over several connections where one breaks."""
     for attempt in range(1, _TRIES + 1):
+        before = _size(part)
         try:
             return _transfer(address, part, progress, max_bytes, timeout)
         except urllib.error.HTTPError as error:
             error.close()
             raise _unreachable(address, part, error) from error
         except _Interrupted as error:
-            if attempt == _TRIES:
+            if attempt == _TRIES or not (patient or _size(part) > before):
                 raise _unreachable(address, part, error) from error
 
 
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.is_file() else 0
+
+
 def _transfer(address: str, part: Path, progress: Progress, max_bytes: int, timeout: float) -> None:
-    there = part.stat().st_size if part.is_file() else 0
+    there = _size(part)
     response = _open(address, there, timeout)
     if response is None:
         return
@@ -202,7 +210,7 @@ def _bound(address: str, part: Path, size: int, max_bytes: int) -> None:
 
 
 def _unreachable(address: str, part: Path, error: Exception) -> UserError:
-    size = part.stat().st_size if part.is_file() else 0
+    size = _size(part)
     again = (
         f"{size / 1e6:.1f} MB are here, and the same command resumes the download"
         if size
@@ -246,29 +254,50 @@ def _quiet(_there: int, _total: int | None) -> None:
     """Progress that is not shown."""
 
 
-def fetch(row: Released, origin: str | None = None, progress: Progress | None = None) -> Path:
+def fetch(
+    row: Released,
+    origin: str | None = None,
+    progress: Progress | None = None,
+    *,
+    several: bool = False,
+) -> Path:
     """Download the published file and make it usable; returns the usable file.
 
-    Sound files that are here already are not downloaded again. `origin` is another address, or a
-    file that was downloaded elsewhere; its hash must be the published one all the same. By default
-    the addresses of the table are tried one after the other. Pose models are written as ONNX, which
-    needs `hrpose[weights]`; without it nothing is downloaded.
+    Arguments are those of `published`. Pose models are written as ONNX, which needs
+    `hrpose[weights]`; without it nothing is downloaded.
     """
     check_package(row)
-    target = published_file(row)
-    if not is_sound(row):
-        if origin is None:
-            _fetch_anywhere(row, target, progress)
-        elif "://" in origin:
-            download(origin, target, row.sha256, progress)
-        else:
-            _copy(Path(origin), target, row.sha256)
+    target = published(row, origin, progress, several=several)
     usable = usable_file(row)
     if not _is_whole(usable):
         from hrpose.models import convert  # takes a while to import
 
         convert.write_hrpose(usable, convert.read(target), row.metadata)
     return usable
+
+
+def published(
+    row: Released,
+    origin: str | None = None,
+    progress: Progress | None = None,
+    *,
+    several: bool = False,
+) -> Path:
+    """The published file in the cache, downloaded and verified if it is not there.
+
+    By default the addresses of the table are tried one after the other. `origin` is another
+    address, of the file or of a folder (it ends in /, or `several` files are wanted of it), or a
+    file, folder or bundle on this machine; the hash must be the published one all the same.
+    """
+    target = published_file(row)
+    if not is_sound(row):
+        if origin is None:
+            _fetch_anywhere(row, target, progress)
+        elif "://" in origin:
+            download(address_in(origin, row, several), target, row.sha256, progress)
+        else:
+            _copy(Path(origin), target, row)
+    return target
 
 
 def _is_whole(usable: Path) -> bool:
@@ -292,29 +321,25 @@ def is_sound(row: Released) -> bool | None:
 
 
 def _fetch_anywhere(row: Released, target: Path, progress: Progress | None) -> None:
-    faults = []
+    """Download from the first address that has the file; what one began the next continues."""
+    faults: list[UserError] = []
     for address in row.addresses:
+        if faults:
+            log = logging.getLogger("hrpose")
+            log.warning("%s; trying %s", faults[-1], urlsplit(address).netloc)
         try:
-            return download(address, target, row.sha256, progress)
+            last = address == row.addresses[-1]
+            return download(address, target, row.sha256, progress, patient=last)
         except UserError as error:
             faults.append(error)
     raise UserError("; ".join(str(fault) for fault in faults), code=faults[-1].code)
 
 
-def _copy(origin: Path, target: Path, sha256: str) -> None:
-    try:
-        kind = origin.stat().st_mode
-        if not stat.S_ISREG(kind):
-            raise not_regular(origin, kind)
-        file = origin.open("rb")
-    except OSError as error:
-        raise UserError(
-            f"{origin}: cannot be read ({error.strerror or error})", code="file-unreadable"
-        ) from error
+def _copy(origin: Path, target: Path, row: Released) -> None:
     hasher = hashlib.sha256()
-    with file, replacing(target) as copy:
+    with opened(origin, row) as file, replacing(target) as copy:
         while block := file.read(_BLOCK):
             hasher.update(block)
             copy.write(block)
-        if not (found := hasher.hexdigest()).startswith(sha256):
-            raise _differs(origin, sha256, found)
+        if not (found := hasher.hexdigest()).startswith(row.sha256):
+            raise _differs(origin, row.sha256, found)

@@ -1,25 +1,31 @@
-"""The table of released weights (addresses, scores, hashes), and where weights are on this machine.
+"""The table of released weights (`released.csv`), and where weights are on this machine.
 
-Addresses, scores and hashes are those that the publishers state. A file is checked by its sha256,
-or by the first eight digits of it, which MMPose writes into the name of every file it publishes.
+Names, addresses, scores and licenses are those that the publishers state: MMPose in its model zoo
+(the metafiles beside its configurations; 0.x for macaques), the paper's authors and Megvii in their
+README. A file is checked by its sha256, or by the first eight digits of it, which MMPose writes
+into the name of every file.
 """
 
+import csv
+import difflib
 import hashlib
 import math
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import resources
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
-from hrpose.codec import Codec, sigma_for
+from hrpose.codec import Codec
 from hrpose.errors import UserError
-from hrpose.metadata import Metadata
+from hrpose.metadata import Metadata, metadata_of
 from hrpose.models.networks import NETWORKS, state_shapes
-from hrpose.skeletons import COCO_17, MPII_16
+from hrpose.skeleton import Skeleton
+from hrpose.skeletons import AP_10K, COCO_17, CROWDPOSE_14, MPII_16, WHOLEBODY_133
 
 Kind = Literal["pose", "backbone", "detector"]
 
@@ -31,7 +37,8 @@ class Released:
     `source` is the project that published it. `addresses` are tried one after the other; the file
     must have `sha256`, the whole hash or its first digits. `score` is the publishers' own, of the
     `metric`, under the conditions `measured`. `metadata` are those of pose models. `parameters` are
-    stated where they do not follow from it, and `recommended` says what for.
+    stated where they do not follow from it, `recommended` says what for, and `config` is the name
+    of the publishers' configuration.
     """
 
     name: str
@@ -46,10 +53,21 @@ class Released:
     metadata: Metadata | None = None
     parameters: int | None = None
     recommended: str = ""
+    config: str = ""
 
     @property
     def file_name(self) -> str:
         return urlsplit(self.addresses[0]).path.rpartition("/")[2]
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """The publishers' names: the configuration's, and the file's, with and without its ending.
+
+        MMPose 0.x calls a configuration like its file, without hash and date.
+        """
+        stem = self.file_name.rpartition(".")[0]
+        undated = stem.rpartition("-")[0] if self.source == "MMPose" else ""
+        return tuple(filter(None, dict.fromkeys((self.config, undated, stem, self.file_name))))
 
     @property
     def megabytes(self) -> float | None:
@@ -68,213 +86,142 @@ class Released:
         return ", ".join([size, *score, f"license {self.license}"])
 
 
-_MMPOSE = "https://download.openmmlab.com/mmpose"
-_V0 = f"{_MMPOSE}/top_down/hrnet"
-_V1 = f"{_MMPOSE}/v1/body_2d_keypoint/topdown_heatmap/coco"
-_YOLOX = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0"
-_W48_SMALL = "b9e0b3ab0439cb68e166c7543e59d2587cd8d7e9acf5ea62a8378eeb82fb50e5"
-_WHOLE_SHA256 = {_W48_SMALL[:8]: _W48_SMALL}
-# MMPose's server was unreachable for days; a mirror can serve nothing else than the right hash.
-_MIRRORS = {
-    _W48_SMALL: (
-        "https://huggingface.co/spaces/fffiloni/mmpose-estimation/resolve/main/"
-        "hrnet_w48_coco_256x192-b9e0b3ab_20200708.pth",
-    )
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """A data set: keypoints, what the weights were trained on, metric and conditions of scores."""
+
+    skeleton: Skeleton | None
+    trained_on: str
+    metric: str
+    measured: str
+
+
+_COCO_BOXES = "boxes of a detector with person AP 56.4, flip test"
+_COCO_AP = f"AP on COCO val2017, {_COCO_BOXES}"
+_WHOLE_AP = f"whole-body AP on COCO-WholeBody v1.0 val, {_COCO_BOXES}"
+_DATA = {
+    "coco": _Data(COCO_17, "COCO train2017", "COCO AP", _COCO_AP),
+    "coco-aic": _Data(COCO_17, "COCO train2017 and AI Challenger", "COCO AP", _COCO_AP),
+    "humanart": _Data(
+        COCO_17,
+        "COCO train2017 and Human-Art",
+        "Human-Art AP",
+        "AP on Human-Art val, boxes of a detector with person AP 56.2, flip test",
+    ),
+    "crowdpose": _Data(
+        CROWDPOSE_14,
+        "CrowdPose trainval",
+        "CrowdPose AP",
+        "AP on CrowdPose test, boxes of YOLOv3, flip test",
+    ),
+    "mpii": _Data(MPII_16, "MPII", "MPII PCKh", "PCKh@0.5 on MPII val, flip test"),
+    "wholebody": _Data(WHOLEBODY_133, "COCO-WholeBody v1.0", "COCO-WholeBody AP", _WHOLE_AP),
+    "ubody": _Data(WHOLEBODY_133, "UBody and COCO-WholeBody v1.0", "COCO-WholeBody AP", _WHOLE_AP),
+    "ap10k": _Data(
+        AP_10K, "AP-10K", "AP-10K AP", "AP on AP-10K val, ground-truth boxes, flip test"
+    ),
+    "macaque": _Data(
+        COCO_17,
+        "MacaquePose",
+        "MacaquePose AP",
+        "AP on MacaquePose val, ground-truth boxes, flip test",
+    ),
+    "imagenet": _Data(None, "ImageNet", "", "a start for training"),
+    "coco-boxes": _Data(None, "COCO", "COCO box AP", "box AP of all 80 classes on COCO val2017"),
 }
-# Copies of the authors' files, for which the authors have no direct address.
-_OFFICIAL = "https://huggingface.co/Prophetetc/cocopose/resolve/main"
-_OFFICIAL_LICENSE = "MIT (the paper's authors); trained on {}, whose images have their own terms"
-_MMPOSE_LICENSE = "Apache-2.0 (MMPose); trained on {}, whose images have their own terms"
 
-
-def _sha256(address: str) -> str:
-    """The whole hash if it is known, else the part in the name: ...-c78dce93_20200708.pth."""
-    prefix = address.rpartition("-")[2].partition("_")[0].partition(".")[0]
-    return _WHOLE_SHA256.get(prefix, prefix)
-
+_LICENSES = {
+    "HRNet": "MIT (the paper's authors)",
+    "MMPose": "Apache-2.0 (MMPose)",
+    "Megvii": "Apache-2.0 (Megvii)",
+}
 
 # The best choice for each purpose, by published scores.
 _RECOMMENDED = {
     "w32-coco-256x192-udp": "most uses",
     "w48-coco-384x288-udp": "highest AP",
+    "w48-humanart-256x192": "drawn people",
+    "w32-crowdpose-256x192": "crowds",
     "w32-mpii-256x256-dark": "MPII",
+    "w48-wholebody-384x288-dark": "whole body",
+    "w48-ap10k-256x256": "animals",
+    "w48-macaque-256x192": "macaques",
     "yolox-s": "person boxes",
 }
 
-# Keypoints, metric, training data and conditions of the published scores.
-_DATA = {
-    "coco": (
-        COCO_17,
-        "COCO AP",
-        "COCO train2017",
-        "AP on COCO val2017, boxes of a detector with person AP 56.4, flip test",
-    ),
-    "mpii": (MPII_16, "MPII PCKh", "MPII", "PCKh@0.5 on MPII val, flip test"),
-}
+# A mirror of the Hugging Face Hub: the same files at the same paths.
+_HUB, _HUB_MIRROR = "https://huggingface.co/", "https://hf-mirror.com/"
 
 
-def _pose(
-    data: str,
-    network: str,
-    input_wh: tuple[int, int],
-    codec: str,
-    score: float,
-    address: str,
-    official_sha256: str = "",
-) -> Released:
-    """A pose model: MMPose's, or that of the paper's authors if `official_sha256` is given."""
-    skeleton, metric, trained_on, measured = _DATA[data]
-    width, height = input_wh
-    ending = "-official" if official_sha256 else "" if codec == "gaussian" else f"-{codec}"
-    name = f"{network}-{data}-{height}x{width}{ending}"
-    sha256 = official_sha256 or _sha256(address)
-    source = "HRNet" if official_sha256 else "MMPose"
-    license = (_OFFICIAL_LICENSE if official_sha256 else _MMPOSE_LICENSE).format(trained_on)
-    metadata = Metadata(
-        network=network,
-        input_wh=input_wh,
-        skeleton=skeleton,
-        codec=Codec(codec, sigma_for(input_wh)),
-        name=name,
-        training_data=f"{trained_on}, by {source}",
+def _rows() -> Iterator[Released]:
+    table = (resources.files("hrpose.weights") / "released.csv").read_text("utf-8")
+    return map(_released, csv.DictReader(table.splitlines()))
+
+
+def _released(row: dict[str, str]) -> Released:
+    """A row of the table.
+
+    `input` is width x height, `coco_ap` a second score, of models whose `score` is measured
+    elsewhere. `copies` are other addresses of the same file, separated by blanks: where others
+    keep one, and where MMPose's own model zoo of 2020 had it.
+    """
+    about, address = _DATA[row["data"]], row["address"]
+    license = (
+        f"{_LICENSES[row['source']]}; trained on {about.trained_on}, whose images have their own "
+        "terms"
+    )
+    addresses = [address, *row["copies"].split()]
+    addresses += [each.replace(_HUB, _HUB_MIRROR) for each in addresses if each.startswith(_HUB)]
+    # MMPose's names end like ...-c78dce93_20200708.pth.
+    prefix = address.rpartition("-")[2].partition("_")[0].partition(".")[0]
+    metadata = None
+    if about.skeleton is not None:
+        width, height = (int(side) for side in row["input"].split("x"))
+        scores = {f"published {about.measured}": float(row["score"])}
+        if row["coco_ap"]:
+            scores[f"published {_COCO_AP}"] = float(row["coco_ap"])
+        metadata = Metadata(
+            network=row["network"],
+            input_wh=(width, height),
+            skeleton=about.skeleton,
+            codec=Codec(row["codec"], float(row["sigma"])),
+            name=row["name"],
+            training_data=f"{about.trained_on}, by {row['source']}",
+            license=license,
+            scores=scores,
+        )
+    return Released(
+        name=row["name"],
+        kind=cast("Kind", row["kind"]),
+        addresses=tuple(addresses),
+        sha256=row["sha256"] or prefix,
         license=license,
-        scores={f"published {measured}": score},
-    )
-    addresses = (address, *_MIRRORS.get(sha256, ()))
-    return Released(
-        name,
-        "pose",
-        addresses,
-        sha256,
-        license,
-        source,
-        score,
-        metric,
-        measured,
-        metadata,
-        recommended=_RECOMMENDED.get(name, ""),
-    )
-
-
-def _backbone(network: str, file_name: str) -> Released:
-    return Released(
-        f"{network}-imagenet",
-        "backbone",
-        (f"{_MMPOSE}/pretrain_models/{file_name}",),
-        _sha256(file_name),
-        _OFFICIAL_LICENSE.format("ImageNet"),
-        "HRNet",
-        None,
-        "",
-        "a start for training",
-    )
-
-
-def _yolox(size: str, ap: float, parameters: int, sha256: str) -> Released:
-    name = f"yolox-{size}"
-    return Released(
-        name,
-        "detector",
-        (f"{_YOLOX}/yolox_{size}.onnx",),
-        sha256,
-        "Apache-2.0 (Megvii); trained on COCO, whose images have their own terms",
-        "Megvii",
-        ap,
-        "COCO box AP",
-        "box AP of all 80 classes on COCO val2017",
-        parameters=parameters,
-        recommended=_RECOMMENDED.get(name, ""),
-    )
-
-
-def _rows() -> tuple[Released, ...]:
-    small, large, square = (192, 256), (288, 384), (256, 256)
-    return (
-        _pose(
-            "coco",
-            "w32",
-            small,
-            "gaussian",
-            0.744,
-            f"{_OFFICIAL}/pose_hrnet_w32_256x192.pth",
-            "19bc083708bb8d873211e50d85d56344c10290c6e8b564c813fdde09645c4c1c",
-        ),
-        _pose(
-            "coco",
-            "w48",
-            large,
-            "gaussian",
-            0.763,
-            f"{_OFFICIAL}/pose_hrnet_w48_384x288.pth",
-            "95e0fec3194826d5e3f806ea89be68bbb84517b114c3a32b3058c56610b5ef61",
-        ),
-        *(
-            _pose("coco", network, size, "gaussian", ap, f"{_V0}/hrnet_{network}_coco_{run}.pth")
-            for network, size, ap, run in (
-                ("w32", small, 0.746, "256x192-c78dce93_20200708"),
-                ("w32", large, 0.760, "384x288-d9f0d786_20200708"),
-                ("w48", small, 0.756, "256x192-b9e0b3ab_20200708"),
-                ("w48", large, 0.767, "384x288-314c8528_20200708"),
-            )
-        ),
-        *(
-            _pose(
-                "coco", network, size, codec, ap, f"{_V1}/td-hm_hrnet-{network}_{codec}-{run}.pth"
-            )
-            for network, size, codec, ap, run in (
-                ("w32", small, "dark", 0.757, "8xb64-210e_coco-256x192-0e00bf12_20220914"),
-                ("w32", large, "dark", 0.766, "8xb64-210e_coco-384x288-9bab4c9b_20220917"),
-                ("w48", small, "dark", 0.764, "8xb32-210e_coco-256x192-e1ebdd6f_20220913"),
-                ("w48", large, "dark", 0.772, "8xb32-210e_coco-384x288-39c3c381_20220916"),
-                ("w32", small, "udp", 0.762, "8xb64-210e_coco-256x192-73ede547_20220914"),
-                ("w32", large, "udp", 0.768, "8xb64-210e_coco-384x288-9a3f7c85_20220914"),
-                ("w48", small, "udp", 0.768, "8xb32-210e_coco-256x192-3feaef8f_20220913"),
-                ("w48", large, "udp", 0.773, "8xb32-210e_coco-384x288-70d7ab01_20220913"),
-            )
-        ),
-        *(
-            _pose("mpii", network, square, codec, pckh, f"{_V0}/hrnet_{network}_mpii_{run}.pth")
-            for network, codec, pckh, run in (
-                ("w32", "gaussian", 0.900, "256x256-6c4f923f_20200812"),
-                ("w48", "gaussian", 0.901, "256x256-92cab7bd_20200812"),
-                ("w32", "dark", 0.904, "256x256_dark-f1601c5b_20200927"),
-                ("w48", "dark", 0.905, "256x256_dark-0decd39f_20200927"),
-            )
-        ),
-        _backbone("w32", "hrnet_w32-36af842e.pth"),
-        _backbone("w48", "hrnet_w48-8ef0771d.pth"),
-        _yolox(
-            "nano",
-            0.258,
-            910_000,
-            "c789161ed43c8269fcd4e67c67eeeb4e80c622da2eb296a20bc6007bd18a0b7d",
-        ),
-        _yolox(
-            "tiny",
-            0.328,
-            5_060_000,
-            "427cc366d34e27ff7a03e2899b5e3671425c262ea2291f88bb942bc1cc70b0f7",
-        ),
-        _yolox(
-            "s",
-            0.405,
-            9_000_000,
-            "c5c2d13e59ae883e6af3b45daea64af4833a4951c92d116ec270d9ddbe998063",
-        ),
+        source=row["source"],
+        score=float(row["score"]) if row["score"] else None,
+        metric=about.metric,
+        measured=about.measured,
+        metadata=metadata,
+        parameters=int(row["parameters"]) if row["parameters"] else None,
+        recommended=_RECOMMENDED.get(row["name"], ""),
+        config=row["config"],
     )
 
 
 RELEASED: dict[str, Released] = {row.name: row for row in _rows()}
 
-# The weights inside the package: the default, and the fast ones.
-EMBEDDED = ("w32-small", "w16-small")
+# The weights inside the package, the default first: their AP on `SUBSET` (docs/models), and what
+# they are best for.
+INSIDE = (("w32-small", 0.471, "a first try"), ("w16-small", 0.354, "speed"))
+SUBSET = "98 images of COCO val2017"
+EMBEDDED = tuple(name for name, *_ in INSIDE)
 
 
 def find(name_or_file: str | Path) -> Path:
     """The file of weights given by name or as a file. Raises UserError where there is none.
 
-    Names are those inside the package, those of `hrpose weights list`, and `hf:owner/name@revision`
-    for the Hugging Face Hub, whose files are downloaded if they are not in its cache.
+    Names are those inside the package, those of `hrpose weights list` and the publishers' names of
+    the same (see `lookup`), and `hf:owner/name@revision` for the Hugging Face Hub, whose files are
+    downloaded if they are not in its cache.
     """
     name = str(name_or_file)
     if name in EMBEDDED:
@@ -286,17 +233,19 @@ def find(name_or_file: str | Path) -> Path:
         from hrpose.weights.hub import HubName, fetch
 
         return fetch(HubName.parse(name))
-    if name not in RELEASED:
+    row = lookup(name)
+    if row is None:
         raise UserError(
             f"{name}: no such weights; expected a file (.onnx, .safetensors, .ckpt), "
-            f"{', '.join(EMBEDDED)}, a name of `hrpose weights list`, or hf:owner/name",
+            f"{', '.join(EMBEDDED)}, a name of `hrpose weights list`, or hf:owner/name"
+            f"{_alike(name)}",
             code="weights-unknown",
         )
-    row = RELEASED[name]
     usable = usable_file(row)
     if not usable.is_file():
         raise UserError(
-            f"{name}: not downloaded yet ({row.facts}); `hrpose weights download {name}` does that",
+            f"{name}: not downloaded yet ({row.facts}); `hrpose weights download {row.name}` does "
+            "that",
             code="weights-not-downloaded",
         )
     return _as_published(row) if usable == published_file(row) else usable
@@ -308,7 +257,7 @@ def find_start(name_or_file: str | Path) -> Path:
     Of released pose models it is the one that was published: that which is run has no BatchNorm.
     """
     path = find(name_or_file)
-    row = RELEASED.get(str(name_or_file))
+    row = lookup(str(name_or_file))
     if row is None or path != usable_file(row):
         return path
     return _as_published(row) if published_file(row).is_file() else path
@@ -341,8 +290,8 @@ def file_sha256(path: Path) -> str:
 
 def not_here(name_or_file: str | Path | None) -> Released | None:
     """The row of the table, where these are released weights that `find` does not find yet."""
-    row = RELEASED.get(str(name_or_file))
-    if row is None or Path(row.name).is_file() or usable_file(row).is_file():
+    row = None if name_or_file is None else lookup(str(name_or_file))
+    if row is None or Path(str(name_or_file)).is_file() or usable_file(row).is_file():
         return None
     return row
 
@@ -370,11 +319,102 @@ def usable_file(row: Released) -> Path:
     return published_file(row)
 
 
+def lookup(name: str) -> Released | None:
+    """The row of the table with this name, or one that its publishers use; None without one.
+
+    MMPose's and the official names of configurations (td-hm_hrnet-w32_8xb64-210e_coco-256x192, also
+    as a path that ends in .py or .yaml) and of files (pose_hrnet_w32_256x192.pth, with and without
+    the ending).
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    name = path.stem if path.suffix in (".py", ".yaml", ".yml") else name
+    return RELEASED.get(name) or RELEASED.get(_aliases().get(name, ""))
+
+
+@cache
+def _aliases() -> dict[str, str]:
+    """The publishers' names, and those of the table that they mean."""
+    return {alias: row.name for row in RELEASED.values() for alias in row.aliases}
+
+
 def released(name: str) -> Released:
-    """The row of the table. Raises UserError, naming those that exist."""
-    if name not in RELEASED:
+    """As `lookup`. Raises UserError where there is no such row, naming those alike."""
+    row = lookup(name)
+    if row is None:
         raise UserError(
-            f"{name}: no such released weights; expected one of {', '.join(RELEASED)}",
+            f"{name}: no such released weights; `hrpose weights list` has the names{_alike(name)}",
             code="weights-unknown",
         )
-    return RELEASED[name]
+    return row
+
+
+def _alike(name: str) -> str:
+    """The names most like this one, as a part of a message; empty without one."""
+    known = (*EMBEDDED, *RELEASED, *_aliases())
+    close = difflib.get_close_matches(name, known, n=2)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def listed(word: str = "") -> Iterator[dict[str, Any]]:
+    """The facts of all weights that a name stands for, as JSON: those inside, then released ones.
+
+    Only those with `word` in one of their names. Raises UserError where there is none.
+    """
+    found = False
+    for facts in (*_inside(), *map(_facts, RELEASED.values())):
+        if any(word in name for name in (facts["name"], *facts["aliases"])):
+            found = True
+            yield facts
+    if not found:
+        raise UserError(
+            f"{word}: in no name of weights; `hrpose weights list` has them all",
+            code="weights-unknown",
+        )
+
+
+def _inside() -> Iterator[dict[str, Any]]:
+    for name, score, recommended in INSIDE:
+        metadata = metadata_of(find(name), Metadata)
+        yield {
+            "name": name,
+            "kind": "pose",
+            "megabytes": find(name).stat().st_size / 1e6,
+            "score": score,
+            "metric": "COCO AP",
+            "measured": f"{SUBSET}, ground-truth boxes, flip test",
+            "license": metadata.license,
+            "here": "inside",
+            "recommended_for": recommended,
+            "aliases": (),
+            **_described(metadata),
+        }
+
+
+def _facts(row: Released) -> dict[str, Any]:
+    usable, there = usable_file(row).is_file(), published_file(row).is_file()
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        "megabytes": row.megabytes,
+        "score": row.score,
+        "metric": row.metric,
+        "measured": row.measured,
+        "license": row.license,
+        "source": row.source,
+        "here": "yes" if usable else "not converted" if there else "",
+        "recommended_for": row.recommended,
+        "aliases": row.aliases,
+        "addresses": row.addresses,
+        "sha256": row.sha256,
+        **({} if row.metadata is None else _described(row.metadata)),
+    }
+
+
+def _described(metadata: Metadata) -> dict[str, Any]:
+    return {
+        "network": metadata.network,
+        "input_wh": metadata.input_wh,
+        "skeleton": metadata.skeleton.name,
+        "codec": metadata.codec.name,
+        "training_data": metadata.training_data,
+    }
