@@ -4,7 +4,7 @@ import re
 
 from tools.figures import exchange, network
 
-from hrpose.models.networks import NETWORKS
+from hrpose.models.networks import NETWORKS, HRNetSpec
 from hrpose.skeletons import COCO_17
 
 from .pages import ROOT
@@ -19,7 +19,8 @@ def test_drawings_are_up_to_date() -> None:
 
 
 def test_network_shows_every_block_of_the_table() -> None:
-    for name, spec in NETWORKS.items():
+    hrnets = {name: spec for name, spec in NETWORKS.items() if isinstance(spec, HRNetSpec)}
+    for name, spec in hrnets.items():
         blocks = sum(stage.modules * len(stage.widths) for stage in spec.stages)
         assert network.drawing(name).count(" x R<") == blocks
 

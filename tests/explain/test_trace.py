@@ -183,3 +183,5 @@ def test_another_network_has_no_features(tmp_path: Path) -> None:
     file = write_tiny_weights(tmp_path / "tiny.onnx")
     assert features(file, METADATA, view) is None
     assert features(file, replace(METADATA, network="w16-small"), view) is None
+    for name in ("hrnetv2-w18", "litehrnet-18"):
+        assert features(file, replace(METADATA, network=name), view) is None

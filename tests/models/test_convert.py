@@ -313,7 +313,7 @@ BAD: dict[str, tuple[Callable[[State], object], tuple[str, ...]]] = {
         lambda s: change(s, final_layer__weight=torch.tensor(1.0)),
         ("final_layer.weight", "()"),
     ),
-    "another network": (lambda s: other_width(s, 18), ("w16-small (16)", "18")),
+    "another network": (lambda s: other_width(s, 20), ("w16-small (16)", "20")),
     "the name of one network and the body of another": (lambda s: other_width(s, 32), ("w32",)),
     "no HRNet": (lambda s: {"layer1.0.conv1.weight": torch.ones(1)}, ("layer1.0.conv1.weight",)),
     "NaN": (lambda s: change(s, bn1__bias=torch.full((64,), torch.nan)), ("bn1.bias", "NaN")),

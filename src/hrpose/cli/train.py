@@ -381,8 +381,8 @@ def summary(
 
     from hrpose.errors import UserError
     from hrpose.metadata import Metadata
-    from hrpose.models import NETWORKS, HRNet
-    from hrpose.models.hrnet import summarize
+    from hrpose.models import NETWORKS
+    from hrpose.models.build import build, summarize
     from hrpose.session import open_session
     from hrpose.weights import EMBEDDED, find
 
@@ -398,7 +398,7 @@ def summary(
             code="weights-unsuitable",
         )
     input_wh = parse_input_size(input_size) or metadata.input_wh
-    model = HRNet.from_name(metadata.network, len(metadata.skeleton))
+    model = build(metadata.network, len(metadata.skeleton))
     stages = summarize(model, input_wh)
     table = Table(
         "stage",

@@ -15,7 +15,7 @@ from hrpose.estimator import FullImage, PoseEstimator
 from hrpose.geometry import Crop, warp
 from hrpose.io import protobuf_field, protobuf_fields
 from hrpose.metadata import Metadata
-from hrpose.models.networks import NETWORKS
+from hrpose.models.networks import NETWORKS, HRNetSpec
 from hrpose.poses import Poses
 from hrpose.predict.inputs import ImageInput, boxes_by_image
 from hrpose.session import Session
@@ -151,13 +151,14 @@ def trace(
 
 
 def features(weights: Path, metadata: Metadata, view: NDArray[np.uint8]) -> Features | None:
-    """What a network computes from the crop `view` (h, w, 3); None where it is no HRNet.
+    """What a network computes from the crop `view` (h, w, 3); None where it is no HRNet of
+    version 1.
 
     The graph of an ONNX file gets more outputs; PyTorch's files are written as ONNX before.
     """
     ort = onnxruntime()
     spec = NETWORKS.get(metadata.network)
-    if spec is None:
+    if not isinstance(spec, HRNetSpec) or spec.version != 1:
         return None
     if weights.suffix == ".onnx":
         content = weights.read_bytes()

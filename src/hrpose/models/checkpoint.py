@@ -38,7 +38,7 @@ from hrpose.metadata import (
     read_metadata,
     write_with_metadata,
 )
-from hrpose.models.hrnet import HRNet
+from hrpose.models.build import Network, build
 from hrpose.models.networks import check_shapes
 
 
@@ -128,13 +128,13 @@ def _first_bytes(path: Path, count: int) -> bytes:
         return b""
 
 
-def save(path: Path, network: HRNet, metadata: AnyMetadata) -> None:
+def save(path: Path, network: Network, metadata: AnyMetadata) -> None:
     """Write the weights of a pose model or a person detector as safetensors, with metadata."""
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     write_with_metadata(path, safetensors.torch.save(state), metadata)
 
 
-def load(path: Path) -> tuple[HRNet, Metadata]:
+def load(path: Path) -> tuple[Network, Metadata]:
     """Read a `.safetensors` file or a training checkpoint (`.ckpt`), ready for evaluation.
 
     Raises UserError where the file is missing, broken, not from hrpose, or does not fit.
@@ -147,23 +147,23 @@ def load(path: Path) -> tuple[HRNet, Metadata]:
     return _network(path, metadata, state), metadata
 
 
-def load_detector(path: Path) -> tuple[HRNet, DetectorMetadata]:
+def load_detector(path: Path) -> tuple[Network, DetectorMetadata]:
     """As `load`, a person detector's `.safetensors` file."""
     check_weights(path)
     metadata = metadata_of(path, DetectorMetadata)
     return _network(path, metadata, _tensors(path)), metadata
 
 
-def _network(path: Path, metadata: AnyMetadata, state: Mapping[str, Tensor]) -> HRNet:
+def _network(path: Path, metadata: AnyMetadata, state: Mapping[str, Tensor]) -> Network:
     try:
-        network = HRNet.from_name(metadata.network, metadata.channels)
+        network = build(metadata.network, metadata.channels)
     except ValueError as error:
         raise UserError(f"{path}: {error}", code="weights-unsuitable") from error
     load_state(network, state, path)
     return network.eval()
 
 
-def load_state(network: HRNet, state: Mapping[str, Tensor], where: object) -> None:
+def load_state(network: Network, state: Mapping[str, Tensor], where: object) -> None:
     """Fill `network`; every key and shape must fit. Raises UserError that says which do not."""
     fit = f"{where}: does not fit the network {network.spec.name} with {network.num_keypoints}"
     check_state(network.state_dict(), state, f"{fit} heatmaps")
@@ -264,14 +264,22 @@ def read_onnx(path: Path) -> tuple[dict[str, Tensor], Metadata | None]:
             if onnx.helper.tensor_dtype_to_np_dtype(entry.data_type).kind == "f"
         }
         with torch.device("meta"):
-            network = HRNet.from_name(metadata.network, metadata.channels)
-        state = {key: found[key] for key in ("final_layer.weight", "final_layer.bias")}
+            network = build(metadata.network, metadata.channels)
+        folded = {conv_name for conv_name, _, _, _ in norms(network)}
+        state = {
+            f"{name}.{part}": found[f"{name}.{part}"]
+            for name, module in network.named_modules()
+            if isinstance(module, nn.Conv2d) and name not in folded
+            for part in ("weight", "bias")
+        }
         names = _stored_names(read_texts(path))
-        for conv_name, _, norm_name, norm in norms(network):
+        for conv_name, conv, norm_name, norm in norms(network):
             # Older files do not store the names; they have those of PyTorch 2.13.
             usual = (f"{conv_name}.weight", f"{conv_name}.weight_bias")
             weight, bias = (found[entry] for entry in names.get(conv_name, usual))
             state[f"{conv_name}.weight"] = weight
+            if conv.bias is not None:  # which is in that of the BatchNorm
+                state[f"{conv_name}.bias"] = torch.zeros_like(bias)
             state[f"{norm_name}.weight"] = torch.ones_like(bias)
             state[f"{norm_name}.bias"] = bias
             state[f"{norm_name}.running_mean"] = torch.zeros_like(bias)
@@ -325,7 +333,8 @@ def _folded(conv: nn.Conv2d, norm: BatchNorm) -> tuple[Tensor, Tensor]:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    return conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+    mean = norm.running_mean if conv.bias is None else norm.running_mean - conv.bias
+    return conv.weight * scale[:, None, None, None], norm.bias - mean * scale
 
 
 def _stored_names(metadata: Mapping[str, str]) -> dict[str, tuple[str, str]]:
@@ -340,7 +349,7 @@ def _stored_names(metadata: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     return names
 
 
-def is_folded(network: HRNet) -> bool:
+def is_folded(network: Network) -> bool:
     """Whether no BatchNorm has statistics, as `read_onnx` leaves them."""
     return all(
         not norm.running_mean.any() and (norm.running_var == 1 - norm.eps).all()  # type: ignore[union-attr]
@@ -349,7 +358,7 @@ def is_folded(network: HRNet) -> bool:
 
 
 @torch.no_grad()
-def unfold(network: HRNet, batches: Iterable[Tensor]) -> None:
+def unfold(network: Network, batches: Iterable[Tensor]) -> None:
     """Give the BatchNorms the statistics of `batches`, normalized inputs (n, 3, h, w).
 
     The network computes the same as before. Each convolution is scaled to outputs of variance 1
@@ -384,6 +393,8 @@ def unfold(network: HRNet, batches: Iterable[Tensor]) -> None:
         variance = squares / count - mean.square()
         scale = variance.clamp_min(_MIN_VARIANCE).rsqrt()
         conv.weight.mul_(scale.float()[:, None, None, None])
+        if conv.bias is not None:
+            conv.bias.mul_(scale.float())
         variance = (variance * scale.square()).clamp_min(0)
         norm.running_mean = (mean * scale).float()
         norm.running_var = variance.float()

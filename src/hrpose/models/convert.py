@@ -22,16 +22,18 @@ from hrpose.errors import UserError, missing
 from hrpose.io import write_atomically
 from hrpose.metadata import Metadata, check_weights, metadata_in, write_with_metadata
 from hrpose.models import torch_file
-from hrpose.models.networks import NETWORKS, check_shapes, state_shapes
+from hrpose.models.forward import state_shapes
+from hrpose.models.networks import NETWORKS, HRNetSpec, LiteHRNetSpec, check_shapes
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import COCO_17, MPII_16
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hrpose.models.hrnet import HRNet
+    from hrpose.models.build import Network
 
 HEAD = "final_layer."
+LAYERS = "conv_layers."
 State = dict[str, NDArray[Any]]
 
 # Where training programs keep the state dict. The official code's `best_state_dict` is the same as
@@ -39,7 +41,14 @@ State = dict[str, NDArray[Any]]
 _WRAPPERS = ("best_state_dict", "state_dict", "model_state_dict", "model")
 # DataParallel, hrpose's own training, mmpose.
 _PREFIX = re.compile(r"^(module\.)?(network\.|backbone\.)?")
-_MMPOSE_HEAD = re.compile(r"^(keypoint_)?head\.final_layer\.(?=weight$|bias$)")
+# Heads under other names: MMPose's; with layers before the last, MMPose 0.x's and the official face
+# landmark code's.
+_HEADS = (
+    (re.compile(r"^(keypoint_)?head\.final_layer\.(?=weight$|bias$)"), HEAD),
+    (re.compile(r"^head\.conv_layers\.(?=\d\.\w+$)"), LAYERS),
+    (re.compile(r"^(keypoint_head\.final_layer|head)\.(?=[01]\.\w+$)"), LAYERS),
+    (re.compile(r"^(keypoint_head\.final_layer|head)\.3\.(?=weight$|bias$)"), HEAD),
+)
 
 _SUPERFLUOUS = (
     (re.compile(r"data_preprocessor\."), "mmpose's preprocessing, which the metadata has here"),
@@ -95,16 +104,18 @@ class Weights:
 
         return {key: torch.from_numpy(value) for key, value in self.state.items()}
 
-    def build(self, skeleton: Skeleton) -> "HRNet":
+    def build(self, skeleton: Skeleton) -> "Network":
         """A network with these weights.
 
         Where the keypoints differ it has a new head, in which keypoints of the same name keep
         their rows.
         """
-        from hrpose.models.hrnet import HRNet
+        from hrpose.models.build import build
 
-        network, state = HRNet.from_name(self.network, len(skeleton)), self.tensors()
+        network, state = build(self.network, len(skeleton)), self.tensors()
         head = {key: value for key, value in network.state_dict().items() if _is_head(key)}
+        if self.num_keypoints is not None:  # whose layers before the last are for any keypoints
+            head = {key: value for key, value in head.items() if key.startswith(HEAD)}
         if self.fits_head(skeleton):
             head = {}
         elif self.skeleton is not None:
@@ -145,8 +156,8 @@ def read(path: Path) -> Weights:
         else:
             state[name] = value
     name, expected = _recognize(path, state)
-    last = f"stage4.{NETWORKS[name].stage4.modules - 1}.fuse_layers."
-    unread = [key for key in state.keys() - expected.keys() if re.match(rf"{last}[1-9]\.", key)]
+    last = rf"stage4\.{NETWORKS[name].stage4.modules - 1}\.fuse_layers\.[1-9]\."
+    unread = [key for key in state.keys() - expected.keys() if re.match(last, key)]
     if unread:
         dropped[_UNREAD_OUTPUTS] = len(unread)
     counters = [key for key in expected if key.endswith("num_batches_tracked") and key not in state]
@@ -260,11 +271,11 @@ def _state_dict(path: Path, content: Any) -> State:
 
 def _official_name(key: str) -> str:
     bare = _PREFIX.sub("", key)
-    return _MMPOSE_HEAD.sub(HEAD, bare)
+    return next((head.sub(to, bare) for head, to in _HEADS if head.match(bare)), bare)
 
 
 def _is_head(key: str) -> bool:
-    return key.startswith(HEAD)
+    return key.startswith((HEAD, LAYERS))
 
 
 def _recognize(
@@ -272,29 +283,34 @@ def _recognize(
 ) -> tuple[str, dict[str, tuple[int, ...]]]:
     """The network's name and the shapes of its state dict.
 
-    Networks are recognized by the width of the finest branch and by the names of their weights; the
-    head says the number of keypoints.
+    HRNets are recognized by the width of the finest branch, Lite-HRNets by a block's name, and
+    those alike by the names of their weights; the head says the number of keypoints.
     """
     finest = state.get("stage4.0.branches.0.0.conv1.weight")
-    if finest is None or finest.ndim != 4:
+    if finest is not None and finest.ndim == 4:
+        width = finest.shape[0]
+        hrnets = [spec for spec in NETWORKS.values() if isinstance(spec, HRNetSpec)]
+        alike = [spec.name for spec in hrnets if spec.stage4.widths[0] == width]
+        if not alike:
+            known = ", ".join(f"{spec.name} ({spec.stage4.widths[0]})" for spec in hrnets)
+            raise UserError(
+                f"{path}: expected a network of the widths {known}, found an HRNet of width "
+                f"{width}",
+                code="weights-unsuitable",
+            )
+    elif any(key.startswith("stage0.0.layers.0.cross_resolution_weighting.") for key in state):
+        alike = [name for name, spec in NETWORKS.items() if isinstance(spec, LiteHRNetSpec)]
+    else:
         some = ", ".join(list(state)[:3]) or "nothing"
         raise UserError(
             f"{path}: expected the weights of an HRNet, found {some} ...", code="weights-unsuitable"
-        )
-    width = finest.shape[0]
-    alike = [n for n, spec in NETWORKS.items() if spec.stage4.widths[0] == width]
-    if not alike:
-        known = ", ".join(f"{n} ({spec.stage4.widths[0]})" for n, spec in NETWORKS.items())
-        raise UserError(
-            f"{path}: expected a network of the widths {known}, found an HRNet of width {width}",
-            code="weights-unsuitable",
         )
     head = state.get(f"{HEAD}weight")
     k = 1 if head is None or head.ndim == 0 else max(head.shape[0], 1)
     shapes = {name: state_shapes(NETWORKS[name], k) for name in alike}
     name = min(alike, key=lambda n: len(shapes[n].keys() ^ state.keys()))
     expected = shapes[name]
-    if head is None and f"{HEAD}bias" not in state:
+    if not any(map(_is_head, state)):
         expected = {key: shape for key, shape in expected.items() if not _is_head(key)}
     return name, expected
 

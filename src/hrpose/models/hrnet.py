@@ -1,13 +1,13 @@
-"""HRNet: the blocks, the network itself, and its cost. The table of networks is `networks`."""
+"""HRNet: the blocks and the network itself. The table of networks is `networks`."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from hrpose.models.networks import NETWORKS, HRNetSpec, StageSpec
+from hrpose.models.networks import NETWORKS, HRNetSpec, Interpolation, StageSpec
 
 
 def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> list[nn.Module]:
@@ -65,10 +65,18 @@ def descend(in_channels: int, out_channels: int, steps: int, last_relu: bool) ->
     return nn.Sequential(*hops, nn.Sequential(*last))
 
 
-def ascend(in_channels: int, out_channels: int, steps: int) -> nn.Sequential:
-    """Double the resolution `steps` times: 1x1 convolution, then nearest neighbor."""
-    upsample = nn.Upsample(scale_factor=2**steps, mode="nearest")
-    return nn.Sequential(*conv_bn(in_channels, out_channels, 1), upsample)
+def upsample(factor: int, how: Interpolation) -> nn.Upsample:
+    """Enlarge `factor` times."""
+    mode, _, aligned = how.partition(", ")
+    corners = None if mode == "nearest" else bool(aligned)
+    return nn.Upsample(scale_factor=factor, mode=mode, align_corners=corners)
+
+
+def ascend(
+    in_channels: int, out_channels: int, steps: int, how: Interpolation = "nearest"
+) -> nn.Sequential:
+    """Double the resolution `steps` times: 1x1 convolution, then interpolation."""
+    return nn.Sequential(*conv_bn(in_channels, out_channels, 1), upsample(2**steps, how))
 
 
 class Transition(nn.ModuleList):
@@ -100,23 +108,25 @@ class Exchange(nn.Module):
     each brought to the output's resolution and width. Only the first `outputs` are computed.
     """
 
-    def __init__(self, widths: Sequence[int], blocks: int, outputs: int) -> None:
+    def __init__(
+        self, widths: Sequence[int], blocks: int, outputs: int, how: Interpolation = "nearest"
+    ) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
             nn.Sequential(*(BasicBlock(width) for _ in range(blocks))) for width in widths
         )
         self.fuse_layers = nn.ModuleList(
-            nn.ModuleList(self._path(widths, source, target) for source in range(len(widths)))
+            nn.ModuleList(self._path(widths, source, target, how) for source in range(len(widths)))
             for target in range(outputs)
         )
         self.relu = nn.ReLU(inplace=True)
 
     @staticmethod
-    def _path(widths: Sequence[int], source: int, target: int) -> nn.Module:
+    def _path(widths: Sequence[int], source: int, target: int, how: Interpolation) -> nn.Module:
         if source == target:
             return nn.Identity()
         if source > target:
-            return ascend(widths[source], widths[target], source - target)
+            return ascend(widths[source], widths[target], source - target, how)
         return descend(widths[source], widths[target], target - source, last_relu=False)
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
@@ -147,8 +157,19 @@ class HRNet(nn.Module):
     exchange their features after every few blocks.
 
     `spec` is a row of `hrpose.models.networks.NETWORKS` or one of your own, `num_keypoints` the
-    number of heatmaps. State dict keys and their order equal those of the official code.
+    number of heatmaps. State dict keys and their order equal those of the official code, and those
+    of version 2 MMPose's.
     """
+
+    # The parts, in the order in which the image passes them.
+    parts: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "stem": ("conv1", "bn1", "conv2", "bn2"),
+        "stage 1": ("layer1",),
+        "stage 2": ("transition1", "stage2"),
+        "stage 3": ("transition2", "stage3"),
+        "stage 4": ("transition3", "stage4"),
+        "head": ("conv_layers", "final_layer"),
+    }
 
     def __init__(self, spec: HRNetSpec, num_keypoints: int = 17) -> None:
         super().__init__()
@@ -164,24 +185,36 @@ class HRNet(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.layer1 = bottlenecks(stem, spec.bottleneck_width, spec.bottlenecks)
         self.transition1 = Transition((stage1_width,), s2.widths)
-        self.stage2 = _stage(s2, outputs=2)
+        self.stage2 = _stage(s2, 2, spec.interpolation)
         self.transition2 = Transition(s2.widths, s3.widths)
-        self.stage3 = _stage(s3, outputs=3)
+        self.stage3 = _stage(s3, 3, spec.interpolation)
         self.transition3 = Transition(s3.widths, s4.widths)
-        self.stage4 = _stage(s4, outputs=1)
-        self.final_layer = nn.Conv2d(s4.widths[0], num_keypoints, 1)
-        self.apply(_initialize)
+        self.stage4 = _stage(s4, spec.outputs, spec.interpolation)
+        self.enlarge = nn.ModuleList(
+            upsample(2**branch, spec.interpolation) for branch in range(1, spec.outputs)
+        )
+        width = sum(s4.widths[: spec.outputs])
+        self.conv_layers = (
+            nn.Identity()
+            if spec.version == 1
+            else nn.Sequential(
+                nn.Conv2d(width, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+            )
+        )
+        self.final_layer = nn.Conv2d(width, num_keypoints, 1)
+        self.apply(initialize)
 
     @classmethod
     def from_name(cls, name: str, num_keypoints: int = 17) -> "HRNet":
-        """Build a network of the table in `hrpose.models.networks`, with fresh weights.
+        """Build an HRNet of the table in `hrpose.models.networks`, with fresh weights.
 
         `num_keypoints` is the number of heatmaps, 17 for COCO. Raises ValueError, naming the
-        networks that exist, where `name` is not in the table.
+        HRNets that exist, where `name` is none of them; `hrpose.models.build` has all networks.
         """
-        if name not in NETWORKS:
-            raise ValueError(f"network: expected one of {', '.join(NETWORKS)}, found '{name}'")
-        return cls(NETWORKS[name], num_keypoints)
+        specs = {spec.name: spec for spec in NETWORKS.values() if isinstance(spec, HRNetSpec)}
+        if name not in specs:
+            raise ValueError(f"network: expected one of {', '.join(specs)}, found '{name}'")
+        return cls(specs[name], num_keypoints)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalized RGB floats (n, 3, h, w) to heatmaps (n, k, h/4, w/4).
@@ -193,23 +226,26 @@ class HRNet(nn.Module):
         branches = [self.layer1(x)]
         branches = self.stage2(self.transition1(branches))
         branches = self.stage3(self.transition2(branches))
-        (finest,) = self.stage4(self.transition3(branches))
-        heatmaps: Tensor = self.final_layer(finest)
+        x, *coarser = self.stage4(self.transition3(branches))
+        if coarser:
+            enlarged = [up(branch) for up, branch in zip(self.enlarge, coarser, strict=True)]
+            x = torch.cat([x, *enlarged], dim=1)
+        heatmaps: Tensor = self.final_layer(self.conv_layers(x))
         return heatmaps
 
 
-def _stage(spec: StageSpec, outputs: int) -> nn.Sequential:
+def _stage(spec: StageSpec, outputs: int, how: Interpolation) -> nn.Sequential:
     """`modules` exchange units; the last one computes only the `outputs` that are read."""
     full = len(spec.widths)
     return nn.Sequential(
         *(
-            Exchange(spec.widths, spec.blocks, full if unit < spec.modules - 1 else outputs)
+            Exchange(spec.widths, spec.blocks, full if unit < spec.modules - 1 else outputs, how)
             for unit in range(spec.modules)
         )
     )
 
 
-def _initialize(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Normal, standard deviation 0.001, biases zero: the official code's initialization."""
     # Tensors of the meta device have no content, and initializing them takes seconds.
     if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
@@ -232,58 +268,3 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return (images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
-
-
-# The parts of the network, in the order in which the image passes them.
-_STAGES = {
-    "stem": ("conv1", "bn1", "conv2", "bn2"),
-    "stage 1": ("layer1",),
-    "stage 2": ("transition1", "stage2"),
-    "stage 3": ("transition2", "stage3"),
-    "stage 4": ("transition3", "stage4"),
-    "head": ("final_layer",),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class StageCost:
-    """One stage: its learned parameters, and its multiply-accumulates (MACs) for one crop."""
-
-    stage: str
-    parameters: int
-    macs: int
-
-
-def summarize(network: HRNet, input_wh: tuple[int, int]) -> tuple[StageCost, ...]:
-    """The cost of each stage at this input size (w, h).
-
-    Only convolutions are counted, which are 99 % of the work. A MAC is one multiplication and one
-    addition; some papers call it a FLOP. The network is run on tensors without content.
-    """
-    with torch.device("meta"):
-        meta = HRNet(network.spec, network.num_keypoints).eval()
-    macs = dict.fromkeys(_STAGES, 0)
-
-    def count(stage: str, module: nn.Module, output: Tensor) -> None:
-        assert isinstance(module, nn.Conv2d)
-        # Each number of the output is a sum of products with the weights of one kernel.
-        macs[stage] += output.numel() * module.weight[0].numel()
-
-    for stage, parts in _STAGES.items():
-        for part in parts:
-            for module in getattr(meta, part).modules():
-                if isinstance(module, nn.Conv2d):
-                    module.register_forward_hook(
-                        lambda conv, _, out, stage=stage: count(stage, conv, out)
-                    )
-    width, height = input_wh
-    with torch.inference_mode():
-        meta(torch.empty((1, 3, height, width), device="meta"))
-    return tuple(
-        StageCost(
-            stage,
-            sum(p.numel() for part in parts for p in getattr(meta, part).parameters()),
-            macs[stage],
-        )
-        for stage, parts in _STAGES.items()
-    )

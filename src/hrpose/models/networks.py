@@ -1,16 +1,15 @@
-"""The networks: rows of a table, and the way through them, for any kind of operations.
-
-`hrpose.models.hrnet` builds them with PyTorch; `forward` here is the same way as a function of the
-operations, by which `hrpose.models.onnx_graph` writes ONNX and `state_shapes` lists the weights.
+"""The networks: rows of a table, and the operations that they are made of.
 
 The paper (section 3, "Network instantiation") writes an HRNet as four stages. Each stage runs
 `modules` exchange units; in a unit every parallel branch has `blocks` residual blocks of its
 width. Stage 1 is the stem followed by bottlenecks at one resolution.
+
+The way through a network is `hrpose.models.forward`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from hrpose.errors import UserError
 
@@ -27,9 +26,19 @@ class StageSpec:
     blocks: int = 4
 
 
+Interpolation = Literal["nearest", "bilinear", "bilinear, corners aligned"]
+"""How features are enlarged. "Corners aligned" keeps the centers of the outermost pixels in place,
+as PyTorch's `align_corners`; plain "bilinear" keeps the outer edges in place."""
+
+
 @dataclass(frozen=True, slots=True)
 class HRNetSpec:
-    """A network. A bottleneck has four times its inner `bottleneck_width` output channels."""
+    """A network. A bottleneck has four times its inner `bottleneck_width` output channels.
+
+    Version 1 makes heatmaps from the finest branch. Version 2 (Wang et al., "Deep High-Resolution
+    Representation Learning for Visual Recognition", PAMI 2020) makes them from all branches,
+    enlarged and concatenated, and enlarges bilinearly instead of by the nearest neighbor.
+    """
 
     name: str
     bottlenecks: int
@@ -38,13 +47,58 @@ class HRNetSpec:
     stage3: StageSpec
     stage4: StageSpec
     stem_width: int = 64
+    version: Literal[1, 2] = 1
+
+    @property
+    def stages(self) -> tuple[StageSpec, StageSpec, StageSpec]:
+        return self.stage2, self.stage3, self.stage4
+
+    @property
+    def interpolation(self) -> Literal["nearest", "bilinear"]:
+        """How branches are enlarged."""
+        return "nearest" if self.version == 1 else "bilinear"
+
+    @property
+    def outputs(self) -> int:
+        """The number of branches that the last exchange unit gives the head, finest first."""
+        return 1 if self.version == 1 else len(self.stage4.widths)
+
+
+@dataclass(frozen=True, slots=True)
+class LiteHRNetSpec:
+    """A Lite-HRNet (Yu et al., "Lite-HRNet: A Lightweight High-Resolution Network", CVPR 2021).
+
+    Stage 1 is the stem; a block is a unit of conditional channel weighting.
+
+    Weights of channels pass through a layer that is narrower by `reduction` across resolutions, and
+    by `spatial_reduction` within one.
+    """
+
+    name: str
+    stage2: StageSpec
+    stage3: StageSpec
+    stage4: StageSpec
+    stem_width: int = 32
+    reduction: int = 8
+    spatial_reduction: int = 4
 
     @property
     def stages(self) -> tuple[StageSpec, StageSpec, StageSpec]:
         return self.stage2, self.stage3, self.stage4
 
 
-NETWORKS: dict[str, HRNetSpec] = {
+NetworkSpec = HRNetSpec | LiteHRNetSpec
+
+
+def _lite(name: str, modules: tuple[int, int, int]) -> LiteHRNetSpec:
+    two, three, four = (
+        StageSpec(n, (40, 80, 160, 320)[:branches], blocks=2)
+        for branches, n in enumerate(modules, start=2)
+    )
+    return LiteHRNetSpec(name, two, three, four)
+
+
+NETWORKS: dict[str, NetworkSpec] = {
     spec.name: spec
     for spec in (
         HRNetSpec(
@@ -79,6 +133,17 @@ NETWORKS: dict[str, HRNetSpec] = {
             stage3=StageSpec(1, (32, 64, 128), blocks=2),
             stage4=StageSpec(1, (32, 64, 128, 256), blocks=2),
         ),
+        HRNetSpec(
+            "hrnetv2-w18",
+            bottlenecks=4,
+            bottleneck_width=64,
+            stage2=StageSpec(1, (18, 36)),
+            stage3=StageSpec(4, (18, 36, 72)),
+            stage4=StageSpec(3, (18, 36, 72, 144)),
+            version=2,
+        ),
+        _lite("litehrnet-18", (2, 4, 2)),
+        _lite("litehrnet-30", (3, 8, 3)),
     )
 }
 
@@ -86,142 +151,50 @@ NETWORKS: dict[str, HRNetSpec] = {
 class Operations(Protocol[T]):
     """What a network is made of, on features T of any kind."""
 
-    def conv(self, x: T, name: str, norm: str | None, width: int, kernel: int, stride: int) -> T:
+    def conv(
+        self,
+        x: T,
+        name: str,
+        norm: str | None,
+        width: int,
+        kernel: int,
+        stride: int,
+        *,
+        groups: int = 1,
+        bias: bool = False,
+    ) -> T:
         """A convolution to `width` channels that keeps the size (divided by `stride`), with the
-        weights `name`.weight, and the BatchNorm `norm` behind it, or `name`.bias where it has none.
+        weights `name`.weight and, if `bias`, `name`.bias, and the BatchNorm `norm` behind it.
         """
         ...
 
     def relu(self, x: T) -> T: ...
 
+    def sigmoid(self, x: T) -> T: ...
+
     def add(self, x: T, y: T) -> T: ...
 
-    def upsample(self, x: T, factor: int) -> T:
-        """Nearest neighbor."""
+    def multiply(self, x: T, y: T) -> T:
+        """Each channel of `x` by that of `y`, which has the size of `x` or is a single pixel."""
         ...
 
+    def upsample(self, x: T, factor: int, how: Interpolation) -> T: ...
 
-def forward(spec: HRNetSpec, num_keypoints: int, to: Operations[T], x: T) -> T:
-    """From a normalized image of 3 channels to one heatmap for each keypoint.
+    def pool(self, x: T, factor: int | None) -> T:
+        """The mean of squares of `factor` pixels a side, or without it of the whole map."""
+        ...
 
-    The names of weights and the order in which they are read are those of the official state dict.
-    """
+    def concat(self, parts: Sequence[T]) -> T:
+        """The channels of all parts, one after the other."""
+        ...
 
-    def conv(
-        x: T, name: str, norm: str, width: int, kernel: int = 3, stride: int = 1, relu: bool = True
-    ) -> T:
-        y = to.conv(x, name, norm, width, kernel, stride)
-        return to.relu(y) if relu else y
+    def split(self, x: T, widths: Sequence[int]) -> list[T]:
+        """Parts of so many channels each."""
+        ...
 
-    def bottleneck(x: T, at: str, project: bool) -> T:
-        inner, wide = spec.bottleneck_width, 4 * spec.bottleneck_width
-        y = conv(x, f"{at}.conv1", f"{at}.bn1", inner, 1)
-        y = conv(y, f"{at}.conv2", f"{at}.bn2", inner)
-        y = conv(y, f"{at}.conv3", f"{at}.bn3", wide, 1, relu=False)
-        if project:
-            x = conv(x, f"{at}.downsample.0", f"{at}.downsample.1", wide, 1, relu=False)
-        return to.relu(to.add(y, x))
-
-    def block(x: T, at: str, width: int) -> T:
-        y = conv(x, f"{at}.conv1", f"{at}.bn1", width)
-        y = conv(y, f"{at}.conv2", f"{at}.bn2", width, relu=False)
-        return to.relu(to.add(y, x))
-
-    def descend(x: T, at: str, before: int, after: int, steps: int, relu: bool) -> T:
-        for step in range(steps):
-            last = step == steps - 1
-            names = f"{at}.{step}.0", f"{at}.{step}.1"
-            x = conv(x, *names, after if last else before, stride=2, relu=relu or not last)
-        return x
-
-    def transition(x: list[T], at: str, before: Sequence[int], after: Sequence[int]) -> list[T]:
-        paths = []
-        for branch, width in enumerate(after):
-            path = f"{at}.{branch}"
-            if branch >= len(before):
-                steps = branch - len(before) + 1
-                paths.append(descend(x[-1], path, before[-1], width, steps, relu=True))
-            elif before[branch] == width:
-                paths.append(x[branch])
-            else:
-                paths.append(conv(x[branch], f"{path}.0", f"{path}.1", width))
-        return paths
-
-    def exchange(x: list[T], at: str, stage: StageSpec, outputs: int) -> list[T]:
-        widths = stage.widths
-        for branch, width in enumerate(widths):
-            for number in range(stage.blocks):
-                x[branch] = block(x[branch], f"{at}.branches.{branch}.{number}", width)
-        sums = []
-        for target in range(outputs):
-            terms = [
-                path(x[source], f"{at}.fuse_layers.{target}.{source}", widths, source, target)
-                for source in range(len(widths))
-            ]
-            total = terms[0]
-            for term in terms[1:]:
-                total = to.add(total, term)
-            sums.append(to.relu(total))
-        return sums
-
-    def path(x: T, at: str, widths: Sequence[int], source: int, target: int) -> T:
-        if source == target:
-            return x
-        if source > target:
-            x = conv(x, f"{at}.0", f"{at}.1", widths[target], 1, relu=False)
-            return to.upsample(x, 2 ** (source - target))
-        return descend(x, at, widths[source], widths[target], target - source, relu=False)
-
-    x = conv(x, "conv1", "bn1", spec.stem_width, stride=2)
-    x = conv(x, "conv2", "bn2", spec.stem_width, stride=2)
-    before: Sequence[int] = (4 * spec.bottleneck_width,)
-    for number in range(spec.bottlenecks):
-        x = bottleneck(x, f"layer1.{number}", number == 0 and spec.stem_width != before[0])
-    branches = [x]
-    for number, stage in enumerate(spec.stages, start=2):
-        branches = transition(branches, f"transition{number - 1}", before, stage.widths)
-        for unit in range(stage.modules):
-            # The last unit of all has one output, the finest branch.
-            all_of_them = number < 4 or unit < stage.modules - 1
-            outputs = len(stage.widths) if all_of_them else 1
-            branches = exchange(branches, f"stage{number}.{unit}", stage, outputs)
-        before = stage.widths
-    return to.conv(branches[0], "final_layer", None, num_keypoints, 1, 1)
-
-
-class _Shapes:
-    """Operations on numbers of channels, which note the shapes of weights."""
-
-    def __init__(self) -> None:
-        self.noted: dict[str, tuple[int, ...]] = {}
-
-    def conv(
-        self, x: int, name: str, norm: str | None, width: int, kernel: int, _stride: int
-    ) -> int:
-        self.noted[f"{name}.weight"] = (width, x, kernel, kernel)
-        if norm is None:
-            self.noted[f"{name}.bias"] = (width,)
-            return width
-        for part in ("weight", "bias", "running_mean", "running_var"):
-            self.noted[f"{norm}.{part}"] = (width,)
-        self.noted[f"{norm}.num_batches_tracked"] = ()
-        return width
-
-    def relu(self, x: int) -> int:
-        return x
-
-    def add(self, x: int, _y: int) -> int:
-        return x
-
-    def upsample(self, x: int, _factor: int) -> int:
-        return x
-
-
-def state_shapes(spec: HRNetSpec, num_keypoints: int) -> dict[str, tuple[int, ...]]:
-    """The names of a network's weights and their shapes, in the order of the state dict."""
-    shapes = _Shapes()
-    forward(spec, num_keypoints, shapes, 3)
-    return shapes.noted
+    def shuffle(self, x: T) -> T:
+        """The channels of both halves, alternating (ShuffleNet)."""
+        ...
 
 
 def check_shapes(expected: Shapes, found: Shapes, error: str) -> None:

@@ -6,6 +6,7 @@ file that decodes heatmaps, and there is no second one. Inputs, outputs and meta
 `hrpose.models.export`. Each BatchNorm is folded into the convolution before it.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from hrpose.metadata import FOLDED_KEY, Metadata
-from hrpose.models.networks import NETWORKS, forward
+from hrpose.models.forward import forward
+from hrpose.models.networks import NETWORKS, Interpolation
 
 # As docs/guide/deploy.md states.
 OPSET = 18
@@ -315,6 +317,12 @@ class Namespace:
 _EPSILON = 1e-5
 # Of the names of weights, as in files that PyTorch exported.
 _PREFIX = "network."
+# Mode and coordinates of ONNX's Resize.
+_RESIZE = {
+    "nearest": ("nearest", "asymmetric"),
+    "bilinear": ("linear", "half_pixel"),
+    "bilinear, corners aligned": ("linear", "align_corners"),
+}
 
 
 class _Nodes:
@@ -328,24 +336,25 @@ class _Nodes:
         self.folded: dict[str, tuple[str, str]] = {}
 
     def conv(
-        self, x: Array, name: str, norm: str | None, width: int, kernel: int, stride: int
-    ) -> Array:
+        self, x: Array, name: str, norm: str | None, width: int, kernel: int, stride: int,
+        *, groups: int = 1, bias: bool = False,
+    ) -> Array:  # fmt: skip
         weight_name, bias_name = f"{name}.weight", f"{name}.bias"
         weight = self.state[weight_name].astype(np.float64)
-        if norm is None:
-            bias = self.state[bias_name].astype(np.float64)
-        else:
+        shift = self.state[bias_name].astype(np.float64) if bias else np.zeros(width)
+        if norm is not None:
             bias_name = f"{name}.weight_bias"
-            scale, shift, mean, variance = (
+            scale, norm_bias, mean, variance = (
                 self.state[f"{norm}.{part}"].astype(np.float64)
                 for part in ("weight", "bias", "running_mean", "running_var")
             )
             factor = scale / np.sqrt(variance + _EPSILON)
-            weight, bias = weight * factor[:, None, None, None], shift - mean * factor
+            weight = weight * factor[:, None, None, None]
+            shift = norm_bias + (shift - mean) * factor
             self.folded[name] = (weight_name, bias_name)
         names = [
             self.graph.weight(f"{_PREFIX}{part}", value.astype(np.float32))
-            for part, value in ((weight_name, weight), (bias_name, bias))
+            for part, value in ((weight_name, weight), (bias_name, shift))
         ]
         batch, _, height, columns = x.shape
         assert isinstance(height, int)
@@ -358,26 +367,63 @@ class _Nodes:
             kernel_shape=[kernel, kernel],
             pads=[kernel // 2] * 4,
             strides=[stride, stride],
+            group=groups,
         )
 
     def relu(self, x: Array) -> Array:
         return self.graph.node("Relu", [x.name], x.shape, x.dtype)
 
+    def sigmoid(self, x: Array) -> Array:
+        return self.graph.node("Sigmoid", [x.name], x.shape, x.dtype)
+
     def add(self, x: Array, y: Array) -> Array:
         return x + y
 
-    def upsample(self, x: Array, factor: int) -> Array:
+    def multiply(self, x: Array, y: Array) -> Array:
+        return x * y
+
+    def upsample(self, x: Array, factor: int, how: Interpolation) -> Array:
         batch, width, height, columns = x.shape
         scales = self.graph.constant([1, 1, factor, factor], np.float32)
+        mode, centers = _RESIZE[how]
         return self.graph.node(
             "Resize",
             [x.name, "", scales.name],
             (batch, width, height * factor, columns * factor),
             x.dtype,
-            mode="nearest",
-            coordinate_transformation_mode="asymmetric",
+            mode=mode,
+            coordinate_transformation_mode=centers,
             nearest_mode="floor",
         )
+
+    def pool(self, x: Array, factor: int | None) -> Array:
+        batch, width, *sides = x.shape
+        if factor is None:
+            return self.graph.node("GlobalAveragePool", [x.name], (batch, width, 1, 1), x.dtype)
+        shape, square = (batch, width, *(n // factor for n in sides)), [factor, factor]
+        return self.graph.node(
+            "AveragePool", [x.name], shape, x.dtype, kernel_shape=square, strides=square
+        )
+
+    def concat(self, parts: Sequence[Array]) -> Array:
+        return self.graph.namespace.concat(parts, axis=1)
+
+    def split(self, x: Array, widths: Sequence[int]) -> list[Array]:
+        ends = itertools.accumulate(widths)
+        return [
+            self.graph.node(
+                "Slice",
+                [x.name, *(self.graph.constant([n]).name for n in (end - width, end, 1))],
+                (x.shape[0], width, *x.shape[2:]),
+                x.dtype,
+            )
+            for width, end in zip(widths, ends, strict=True)
+        ]
+
+    def shuffle(self, x: Array) -> Array:
+        xp, (batch, width, *sides) = self.graph.namespace, x.shape
+        halves = xp.reshape(x, (batch, 2, width // 2, *sides))
+        return xp.reshape(xp.permute_dims(halves, (0, 2, 1, 3, 4)), x.shape)
 
 
 def pose_model(state: Mapping[str, NDArray[Any]], metadata: Metadata) -> onnx.ModelProto:

@@ -18,7 +18,8 @@ from torch.utils.checkpoint import checkpoint
 
 from hrpose.errors import UserError
 from hrpose.metadata import DetectorMetadata, Metadata
-from hrpose.models.hrnet import HRNet, Normalize
+from hrpose.models.build import Network
+from hrpose.models.hrnet import Normalize
 from hrpose.training.recipe import AnyTraining, DetectorRecipe, Optimizer, Recipe, Schedule
 from hrpose.training.resume import RunRecord
 
@@ -30,14 +31,14 @@ T = TypeVar("T", bound=AnyTraining)
 
 
 def optimizers(
-    module: L.LightningModule, settings: Optimizer, schedule: Schedule, training: AnyTraining
+    module: "NetworkModule", settings: Optimizer, schedule: Schedule, training: AnyTraining
 ) -> Any:
     """The result of a module's `configure_optimizers`, by a recipe; without frozen weights."""
     lr = settings.rate(training.batch_size)
     groups: dict[int, list[Tensor]] = {}
     for name, weights in module.named_parameters():
         if weights.requires_grad:
-            depth = 0 if settings.layer_decay == 1 else stages_before_head(name)
+            depth = 0 if settings.layer_decay == 1 else stages_before_head(name, module.network)
             groups.setdefault(depth, []).append(weights)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
     optimizer = kind(
@@ -58,12 +59,11 @@ def optimizers(
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def stages_before_head(name: str) -> int:
-    """0 for weights of the head, 1 for those of stage 4, up to 5 for the stem."""
-    stages = (("transition3", "stage4"), ("transition2", "stage3"), ("transition1", "stage2"))
-    rows = (*stages, ("layer1",), ("conv1", "bn1", "conv2", "bn2"))
+def stages_before_head(name: str, network: Network) -> int:
+    """0 for weights of the head, 1 for those of stage 4, and so on to the stem."""
     part = name.removeprefix("network.").partition(".")[0]
-    return next((depth for depth, parts in enumerate(rows, 1) if part in parts), 0)
+    depths = enumerate(reversed([*network.parts.values()]))
+    return next((depth for depth, parts in depths if part in parts), 0)
 
 
 def rate_at(step: int, steps: int, schedule: Schedule, epochs: int) -> float:
@@ -84,7 +84,10 @@ class NetworkModule(L.LightningModule):
     """What checkpoints store of this training, to be compared when it is resumed."""
 
     def __init__(
-        self, network: HRNet, recipe: Recipe | DetectorRecipe, metadata: Metadata | DetectorMetadata
+        self,
+        network: Network,
+        recipe: Recipe | DetectorRecipe,
+        metadata: Metadata | DetectorMetadata,
     ) -> None:
         super().__init__()
         self.network = network
@@ -138,13 +141,14 @@ class NetworkModule(L.LightningModule):
             checkpoint.update(self.record.as_entries())
 
 
-def stem(network: HRNet) -> nn.ModuleList:
+def stem(network: Network) -> nn.ModuleList:
     """All layers before stage 2: the stem of two convolutions, and stage 1.
 
     They compute at the highest resolutions, and their features (edges, textures) serve any
     keypoints. With them frozen, a core trains on half as many samples again in the same time.
     """
-    return nn.ModuleList([network.conv1, network.bn1, network.conv2, network.bn2, network.layer1])
+    names = (*network.parts["stem"], *network.parts.get("stage 1", ()))
+    return nn.ModuleList(network.get_submodule(name) for name in names)
 
 
 def decided(training: T, persons: int) -> T:
@@ -169,7 +173,7 @@ def _has_compiler() -> bool:
     return shutil.which(compiler) is not None and (headers / "Python.h").is_file()
 
 
-def accelerated(network: HRNet, settings: AnyTraining) -> HRNet:
+def accelerated(network: Network, settings: AnyTraining) -> Network:
     """The network in the memory layout of a recipe, and compiled where the recipe asks for it."""
     if settings.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -18,8 +18,8 @@ from hrpose.geometry import transform
 from hrpose.image import encode
 from hrpose.io import write_atomically
 from hrpose.metadata import Metadata
+from hrpose.models.build import Network
 from hrpose.models.checkpoint import norms
-from hrpose.models.hrnet import HRNet
 from hrpose.poses import Poses
 from hrpose.training.base_module import MicroBatches, NetworkModule
 from hrpose.training.data_module import PoseData
@@ -127,7 +127,11 @@ class PoseModule(MicroBatches, NetworkModule):
     metadata: Metadata
 
     def __init__(
-        self, network: HRNet, recipe: Recipe, metadata: Metadata, images: DebugImages | None = None
+        self,
+        network: Network,
+        recipe: Recipe,
+        metadata: Metadata,
+        images: DebugImages | None = None,
     ) -> None:
         super().__init__(network, recipe, metadata)
         self.micro_batches = recipe.training.micro_batches

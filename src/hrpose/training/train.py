@@ -31,9 +31,10 @@ from hrpose.evaluation.calibrate import calibrated, measure
 from hrpose.metadata import MAX_SIDE, Metadata, write_with_metadata
 from hrpose.metrics.calibration import MIN_COVARIANCE_KEYPOINTS, MIN_COVARIANCE_PERSONS
 from hrpose.models import checkpoint, convert
+from hrpose.models.build import Network, build
 from hrpose.models.checkpoint import is_folded, unfold
 from hrpose.models.convert import Weights
-from hrpose.models.hrnet import HRNet, Normalize
+from hrpose.models.hrnet import Normalize
 from hrpose.session import open_session
 from hrpose.skeleton import Skeleton
 from hrpose.training.base_module import accelerated, decided
@@ -225,12 +226,9 @@ def read_start(recipe: Recipe) -> Weights | None:
     return start
 
 
-def build_network(recipe: Recipe, skeleton: Skeleton, start: Weights | None) -> HRNet:
+def build_network(recipe: Recipe, skeleton: Skeleton, start: Weights | None) -> Network:
     """The network of a recipe, with its initial weights if any."""
-    if start is None:
-        network = HRNet.from_name(recipe.network, len(skeleton))
-    else:
-        network = start.build(skeleton)
+    network = build(recipe.network, len(skeleton)) if start is None else start.build(skeleton)
     return accelerated(network, recipe.training)
 
 

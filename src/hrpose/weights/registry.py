@@ -23,7 +23,8 @@ from urllib.parse import urlsplit
 from hrpose.codec import Codec
 from hrpose.errors import UserError
 from hrpose.metadata import Metadata, metadata_of
-from hrpose.models.networks import NETWORKS, state_shapes
+from hrpose.models.forward import state_shapes
+from hrpose.models.networks import NETWORKS
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import AP_10K, COCO_17, CROWDPOSE_14, MPII_16, WHOLEBODY_133
 

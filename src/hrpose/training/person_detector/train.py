@@ -23,8 +23,8 @@ from hrpose.metadata import Confidence, DetectorMetadata
 from hrpose.metrics.calibration import fit_confidence
 from hrpose.metrics.coco import BoxScores, evaluate_boxes, matched
 from hrpose.models import checkpoint, convert
+from hrpose.models.build import Network, build
 from hrpose.models.checkpoint import is_folded, read_torch, unfold
-from hrpose.models.hrnet import HRNet
 from hrpose.training.base_module import NetworkModule, accelerated, decided
 from hrpose.training.checkpointing import last_checkpoint
 from hrpose.training.distributed import launched
@@ -39,14 +39,14 @@ from hrpose.training.trainer import fit
 CENTER_BIAS = -2.19
 
 
-def build_network(name: str, start: Path | None = None) -> HRNet:
+def build_network(name: str, start: Path | None = None) -> Network:
     """The network of a person detector by its name in the table, with the weights of `start`.
 
     The head is initialized from another person detector, but not from a pose model. Raises
     UserError where `start` is of another network.
     """
     channels = DetectorMetadata.channels
-    network = HRNet.from_name(name, channels)
+    network = build(name, channels)
     torch.nn.init.constant_(network.get_parameter("final_layer.bias")[:1], CENTER_BIAS)
     if start is None:
         return network
@@ -145,7 +145,7 @@ def write_weights(
 
 
 def fit_metadata(
-    network: HRNet,
+    network: Network,
     recipe: DetectorRecipe,
     datamodule: DetectorDataModule,
     metadata: DetectorMetadata,
@@ -178,7 +178,9 @@ class DetectorModule(NetworkModule):
     recipe: DetectorRecipe
     metadata: DetectorMetadata
 
-    def __init__(self, network: HRNet, recipe: DetectorRecipe, metadata: DetectorMetadata) -> None:
+    def __init__(
+        self, network: Network, recipe: DetectorRecipe, metadata: DetectorMetadata
+    ) -> None:
         super().__init__(network, recipe, metadata)
         self.truth: list[NDArray[np.float64]] = []
         self.decoded: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
