@@ -116,6 +116,38 @@ CROWDPOSE_14 = Skeleton(
 )  # fmt: skip
 
 
+# PoseTrack18 (Andriluka et al., CVPR 2018): COCO's keypoints with the head's ends for the eyes, and
+# MMPose's published metrics with COCO's constants.
+POSETRACK18_17 = replace(
+    COCO_17,
+    name="posetrack18-17",
+    keypoints=("nose", "head_bottom", "head_top", *COCO_17.keypoints[3:]),
+    flip_pairs=COCO_17.flip_pairs[1:],
+    limbs=(*COCO_17.limbs[:12], (0, 1), (0, 2), (0, 3), (0, 4), (1, 5), (1, 6)),
+)
+
+# AI Challenger 2017, with the OKS constants of its evaluation.
+AIC_14 = Skeleton(
+    name="aic-14",
+    keypoints=(
+        "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
+        "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "head_top",
+        "neck",
+    ),
+    flip_pairs=((3, 0), (4, 1), (5, 2), (9, 6), (10, 7), (11, 8)),
+    limbs=(
+        (2, 1), (1, 0), (0, 13), (13, 3), (3, 4), (4, 5), (8, 7), (7, 6), (6, 9), (9, 10), (10, 11),
+        (12, 13), (0, 6), (3, 9),
+    ),
+    sigmas=(
+        0.01388152, 0.01515228, 0.01057665, 0.01417709, 0.01497891, 0.01402144, 0.03909642,
+        0.03686941, 0.01981803, 0.03843971, 0.03412318, 0.02415081, 0.01291456, 0.01236173,
+    ),
+    weights=(1, 1.2, 1.5, 1, 1.2, 1.5, 1, 1.2, 1.5, 1, 1.2, 1.5, 1, 1),
+    upper_body=(0, 1, 2, 3, 4, 5, 12, 13),
+    category="person",
+)  # fmt: skip
+
 # AP-10K (Yu et al., NeurIPS 2021). Its authors measured no OKS constants. These are the numbers, in
 # this order, that published metrics were computed with: COCO's, assigned regardless of the
 # keypoints, so that the sides differ.
@@ -139,6 +171,27 @@ AP_10K = Skeleton(
     category="animal",
 )  # fmt: skip
 
+
+# Animal-Pose (Cao et al., ICCV 2019). Its OKS constants are those of MMPose's published metrics.
+ANIMALPOSE_20 = Skeleton(
+    name="animalpose-20",
+    keypoints=(
+        "left_eye", "right_eye", "left_ear_base", "right_ear_base", "nose", "throat", "tail_base",
+        "withers", "left_front_elbow", "right_front_elbow", "left_back_elbow", "right_back_elbow",
+        "left_front_knee", "right_front_knee", "left_back_knee", "right_back_knee",
+        "left_front_paw", "right_front_paw", "left_back_paw", "right_back_paw",
+    ),
+    flip_pairs=((0, 1), (2, 3), (8, 9), (10, 11), (12, 13), (14, 15), (16, 17), (18, 19)),
+    limbs=(
+        (0, 1), (0, 2), (1, 3), (0, 4), (1, 4), (4, 5), (5, 7), (7, 6), (5, 8), (8, 12), (12, 16),
+        (5, 9), (9, 13), (13, 17), (6, 10), (10, 14), (14, 18), (6, 11), (11, 15), (15, 19),
+    ),
+    sigmas=(0.025, 0.025, 0.026, 0.035, 0.035, *(0.1,) * 3, *(0.107,) * 4, *(0.087,) * 4,
+            *(0.089,) * 4),
+    weights=(*(1.0,) * 12, *(1.2,) * 4, *(1.5,) * 4),
+    upper_body=(0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17),
+    category="animal",
+)  # fmt: skip
 
 _FINGERS = ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger")
 _FINGER_COLORS = ((255, 140, 0), (255, 110, 200), (0, 158, 255), (240, 70, 70), (90, 220, 120))
@@ -351,6 +404,9 @@ SHIPPED = {
         COFW_29,
         AFLW_19,
         AP_10K,
+        POSETRACK18_17,
+        AIC_14,
+        ANIMALPOSE_20,
     )
 }
 

@@ -29,7 +29,8 @@ def test_a_row_says_all_that_is_needed(row: Released) -> None:
 # What the second part of a name stands for: the data set, by its skeleton.
 KEYPOINTS = {
     "coco": 17, "coco-aic": 17, "humanart": 17, "macaque": 17, "ap10k": 17, "mpii": 16,
-    "crowdpose": 14, "wholebody": 133, "ubody": 133,
+    "crowdpose": 14, "posetrack18": 17, "aic": 14, "wholebody": 133, "ubody": 133, "halpe": 136,
+    "animalpose": 20,
 }  # fmt: skip
 
 
@@ -47,7 +48,7 @@ def test_a_pose_network_has_a_metadata_that_fits_its_name(row: Released) -> None
     assert row.metadata.input_wh == (width, height)
     codec = row.metadata.codec
     assert codec.name == (named[5][1:] if named[5] in ("-dark", "-udp") else "gaussian")
-    assert codec.sigma == {256: 2.0, 384: 3.0}[height]
+    assert codec.sigma == {256: 2.0, 384: 2.0 if data == "posetrack18" else 3.0}[height]
     for part in (f"{height}x{width}", network, *data.split("-")[:1]):
         assert part in row.addresses[0]
     for name in ("dark", "udp"):

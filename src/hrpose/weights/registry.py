@@ -1,4 +1,4 @@
-"""The table of released weights (`released.csv`), and where weights are on this machine.
+"""The table of released weights, `released.csv`, and where weights are on this machine.
 
 Names, addresses, scores and licenses are those that the publishers state: MMPose in its model zoo
 (the metafiles beside its configurations; 0.x for macaques), the paper's authors and Megvii in their
@@ -25,8 +25,7 @@ from hrpose.errors import UserError
 from hrpose.metadata import Metadata, metadata_of
 from hrpose.models.forward import state_shapes
 from hrpose.models.networks import NETWORKS
-from hrpose.skeleton import Skeleton
-from hrpose.skeletons import AP_10K, COCO_17, CROWDPOSE_14, MPII_16, WHOLEBODY_133
+from hrpose.skeletons import SHIPPED
 
 Kind = Literal["pose", "backbone", "detector"]
 
@@ -87,107 +86,57 @@ class Released:
         return ", ".join([size, *score, f"license {self.license}"])
 
 
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """A data set: keypoints, what the weights were trained on, metric and conditions of scores."""
-
-    skeleton: Skeleton | None
-    trained_on: str
-    metric: str
-    measured: str
-
-
-_COCO_BOXES = "boxes of a detector with person AP 56.4, flip test"
-_COCO_AP = f"AP on COCO val2017, {_COCO_BOXES}"
-_WHOLE_AP = f"whole-body AP on COCO-WholeBody v1.0 val, {_COCO_BOXES}"
-_DATA = {
-    "coco": _Data(COCO_17, "COCO train2017", "COCO AP", _COCO_AP),
-    "coco-aic": _Data(COCO_17, "COCO train2017 and AI Challenger", "COCO AP", _COCO_AP),
-    "humanart": _Data(
-        COCO_17,
-        "COCO train2017 and Human-Art",
-        "Human-Art AP",
-        "AP on Human-Art val, boxes of a detector with person AP 56.2, flip test",
-    ),
-    "crowdpose": _Data(
-        CROWDPOSE_14,
-        "CrowdPose trainval",
-        "CrowdPose AP",
-        "AP on CrowdPose test, boxes of YOLOv3, flip test",
-    ),
-    "mpii": _Data(MPII_16, "MPII", "MPII PCKh", "PCKh@0.5 on MPII val, flip test"),
-    "wholebody": _Data(WHOLEBODY_133, "COCO-WholeBody v1.0", "COCO-WholeBody AP", _WHOLE_AP),
-    "ubody": _Data(WHOLEBODY_133, "UBody and COCO-WholeBody v1.0", "COCO-WholeBody AP", _WHOLE_AP),
-    "ap10k": _Data(
-        AP_10K, "AP-10K", "AP-10K AP", "AP on AP-10K val, ground-truth boxes, flip test"
-    ),
-    "macaque": _Data(
-        COCO_17,
-        "MacaquePose",
-        "MacaquePose AP",
-        "AP on MacaquePose val, ground-truth boxes, flip test",
-    ),
-    "imagenet": _Data(None, "ImageNet", "", "a start for training"),
-    "coco-boxes": _Data(None, "COCO", "COCO box AP", "box AP of all 80 classes on COCO val2017"),
-}
-
 _LICENSES = {
     "HRNet": "MIT (the paper's authors)",
     "MMPose": "Apache-2.0 (MMPose)",
     "Megvii": "Apache-2.0 (Megvii)",
 }
 
-# The best choice for each purpose, by published scores.
-_RECOMMENDED = {
-    "w32-coco-256x192-udp": "most uses",
-    "w48-coco-384x288-udp": "highest AP",
-    "w48-humanart-256x192": "drawn people",
-    "w32-crowdpose-256x192": "crowds",
-    "w32-mpii-256x256-dark": "MPII",
-    "w48-wholebody-384x288-dark": "whole body",
-    "w48-ap10k-256x256": "animals",
-    "w48-macaque-256x192": "macaques",
-    "yolox-s": "person boxes",
-}
+_COCO_AP = "published AP on COCO val2017, boxes of a detector with person AP 56.4, flip test"
 
 # A mirror of the Hugging Face Hub: the same files at the same paths.
 _HUB, _HUB_MIRROR = "https://huggingface.co/", "https://hf-mirror.com/"
 
 
+def _table(name: str) -> Iterator[dict[str, str]]:
+    text = (resources.files("hrpose.weights") / f"{name}.csv").read_text("utf-8")
+    return csv.DictReader(text.splitlines())
+
+
 def _rows() -> Iterator[Released]:
-    table = (resources.files("hrpose.weights") / "released.csv").read_text("utf-8")
-    return map(_released, csv.DictReader(table.splitlines()))
+    data_sets = {each["data"]: each for each in _table("data_sets")}
+    for row in _table("released"):
+        yield _released(row, data_sets[row["data"]])
 
 
-def _released(row: dict[str, str]) -> Released:
-    """A row of the table.
+def _released(row: dict[str, str], data: dict[str, str]) -> Released:
+    """A row of `released.csv`, and that of `data_sets.csv` to which it belongs.
 
     `input` is width x height, `coco_ap` a second score, of models whose `score` is measured
     elsewhere. `copies` are other addresses of the same file, separated by blanks: where others
-    keep one, and where MMPose's own model zoo of 2020 had it.
+    keep one, and where MMPose's own model zoo of 2020 had it. `recommended` are the best for each
+    purpose, by published scores. `trained_on`, `metric` and `measured` belong to all rows of a data
+    set, and so does the skeleton.
     """
-    about, address = _DATA[row["data"]], row["address"]
-    license = (
-        f"{_LICENSES[row['source']]}; trained on {about.trained_on}, whose images have their own "
-        "terms"
-    )
+    license, address = _LICENSES[row["source"]], row["address"]
+    license += f"; trained on {data['trained_on']}, whose images have their own terms"
     addresses = [address, *row["copies"].split()]
     addresses += [each.replace(_HUB, _HUB_MIRROR) for each in addresses if each.startswith(_HUB)]
     # MMPose's names end like ...-c78dce93_20200708.pth.
     prefix = address.rpartition("-")[2].partition("_")[0].partition(".")[0]
     metadata = None
-    if about.skeleton is not None:
+    if row["kind"] == "pose":
         width, height = (int(side) for side in row["input"].split("x"))
-        scores = {f"published {about.measured}": float(row["score"])}
+        scores = {f"published {data['measured']}": float(row["score"])}
         if row["coco_ap"]:
-            scores[f"published {_COCO_AP}"] = float(row["coco_ap"])
+            scores[_COCO_AP] = float(row["coco_ap"])
         metadata = Metadata(
             network=row["network"],
             input_wh=(width, height),
-            skeleton=about.skeleton,
+            skeleton=SHIPPED[data["skeleton"]],
             codec=Codec(row["codec"], float(row["sigma"])),
             name=row["name"],
-            training_data=f"{about.trained_on}, by {row['source']}",
+            training_data=f"{data['trained_on']}, by {row['source']}",
             license=license,
             scores=scores,
         )
@@ -199,11 +148,11 @@ def _released(row: dict[str, str]) -> Released:
         license=license,
         source=row["source"],
         score=float(row["score"]) if row["score"] else None,
-        metric=about.metric,
-        measured=about.measured,
+        metric=data["metric"],
+        measured=data["measured"],
         metadata=metadata,
         parameters=int(row["parameters"]) if row["parameters"] else None,
-        recommended=_RECOMMENDED.get(row["name"], ""),
+        recommended=row["recommended"],
         config=row["config"],
     )
 
