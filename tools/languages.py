@@ -18,6 +18,8 @@ PAIRS = {
     "README.md": "README.zh-CN.md",
     "docs/index.md": "docs/zh/index.md",
     "docs/how-it-works.md": "docs/zh/how-it-works.md",
+    "docs/guide/coming-from-official.md": "docs/zh/coming-from-official.md",
+    "docs/guide/coming-from-tutorial.md": "docs/zh/coming-from-tutorial.md",
 }
 MARK = re.compile(r"\n<!-- for the English text (\w+) -->\n$")
 REVIEWED = "`python -m tools.languages --reviewed` records the review"
