@@ -35,6 +35,7 @@ exact=False, batch_size=16, bit_depth=None, covariance=False)
   .keypoints(crops)
   .metadata
   .selected(image, poses)
+  .skeleton
   .stream(images, *, clip_scores=True, select=True)
 Poses(keypoints, boxes, scores, skeleton, track_ids=None, filled=None, image_wh=None, \
 source=None, covariance=None, presence=None)
@@ -60,11 +61,13 @@ source=None, covariance=None, presence=None)
 Skeleton(name, keypoints, flip_pairs=(), limbs=(), sigmas=(), weights=(), upper_body=(), \
 colors=(), category='', has_sigmas=None)
   .__len__()
+  .body
   .fingers
   .flip_permutation
   .from_dict(data)
   .lower_body
   .parts
+  .subset(chosen)
   .to_coco_category(category_id=1)
   .to_dict()
 UserError
@@ -81,7 +84,7 @@ resume_with_changes=False)
 from_pretrained(repo_id, *, revision=None, **options)
 load(name_or_file='w32-small', *, detector='auto', box_threshold=None, min_score=None, \
 flip_test=False, refine=False, exact=False, batch_size=16, bit_depth=None, \
-covariance=False, threads=None, device='auto', precision='auto')
+covariance=False, hands=None, threads=None, device='auto', precision='auto')
 measure(sources, definitions=None, *, weights='w32-small', skeleton=None, only=(), height=None, \
 known=None, camera=None, facing='auto', person=None, threshold=0.3, \
 offline=True, **options)

@@ -190,6 +190,36 @@ def test_the_middle_of_a_face_stays_in_place(face: Skeleton) -> None:
     assert [i for i in range(len(face)) if face.flip_permutation[i] == i] == middle
 
 
+def test_the_body_of_a_whole_body() -> None:
+    assert COCO_HANDS_59.subset(COCO_HANDS_59.body) == replace(COCO_17, name="coco-hands-59")
+    for skeleton, k in ((WHOLEBODY_133, 23), (HALPE_136, 26), (HAND_21, 21), (FACE_68, 68)):
+        assert skeleton.body == tuple(range(k))
+        assert skeleton.subset(range(len(skeleton))) == skeleton
+    parts = dict.fromkeys(WHOLEBODY_133.parts, 0)
+    for part in WHOLEBODY_133.parts:
+        parts[part] += 1
+    # As COCO-WholeBody's evaluation counts them.
+    assert parts == {"body": 17, "foot": 6, "face": 68, "left_hand": 21, "right_hand": 21}
+    right = HAND_21.subset([0, 4])
+    assert (right.keypoints, right.limbs) == (("wrist", "thumb4"), ())
+
+
+OTHER_NAMES = [
+    ("LThumb1", "left_hand", 0), ("index_finger_tip", "hand", 1),
+    ("R_MiddleFinger2", "right_hand", 2), ("left_ring_finger3", "left_hand", 3),
+    ("RightPinky", "right_hand", 4),
+    ("left_hand_root", "left_hand", None), ("LBigToe", "foot", None), ("face_12", "face", None),
+    ("left_wrist", "body", None), ("middle_of_back", "body", None), ("earring", "body", None),
+    ("left_front_paw", "body", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "part", "finger"), OTHER_NAMES)
+def test_names_say_the_part(name: str, part: str, finger: int | None) -> None:
+    skeleton = Skeleton("one", (name,))
+    assert (skeleton.parts, skeleton.fingers) == ((part,), (finger,))
+
+
 @pytest.mark.parametrize("pairs", [(), ((0, 1),), ((0, 3), (1, 2))])
 def test_mirroring_twice_is_the_identity(pairs: tuple[tuple[int, int], ...]) -> None:
     skeleton = Skeleton("four", ("a", "b", "c", "d"), flip_pairs=pairs)

@@ -43,6 +43,7 @@ def load(
     batch_size: int = 16,
     bit_depth: int | None = None,
     covariance: bool = False,
+    hands: str | Path | None = None,
     threads: int | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -59,7 +60,9 @@ def load(
     are decoded at a reduced size where the crops are small anyway; `exact` decodes them at full
     size, as `evaluate` does. `flip_test`, `refine`, `batch_size` (crops) and `bit_depth` (8 to 16,
     of files with more than 8 bits a channel) are those of `PoseEstimator`. With `covariance` poses
-    have `Poses.covariance`, how uncertain the place of each keypoint is. The networks run in at
+    have `Poses.covariance`, how uncertain the place of each keypoint is. `hands` are weights of a
+    hand, by name or file: each hand is looked at again with them, and the poses have its keypoints
+    too, see `hrpose.second_look.TwoLookEstimator`. The networks run in at
     most `threads` threads, by default on all usable cores. They run on `device`: auto, cpu, cuda,
     cuda:1, tensorrt, coreml, directml, openvino or openvino:GPU, with `precision`: auto, fp32,
     bf16, fp16, or int8 for eight-bit weights; the environment variables HRPOSE_DEVICE and
@@ -70,17 +73,23 @@ def load(
     """
     if exact and asked(device, precision)[1] == "auto":
         precision = "fp32"
-    return PoseEstimator(
-        open_session(find(name_or_file), threads, device, precision),
-        detector=open_detector(detector, box_threshold, threads, device, precision),
-        min_score=min_score,
-        flip_test=flip_test,
-        refine=refine,
-        exact=exact,
-        batch_size=batch_size,
-        bit_depth=bit_depth,
-        covariance=covariance,
-    )
+    session = open_session(find(name_or_file), threads, device, precision)
+    options: dict[str, Any] = {
+        "detector": open_detector(detector, box_threshold, threads, device, precision),
+        "min_score": min_score,
+        "flip_test": flip_test,
+        "refine": refine,
+        "exact": exact,
+        "batch_size": batch_size,
+        "bit_depth": bit_depth,
+        "covariance": covariance,
+    }
+    if hands is None:
+        return PoseEstimator(session, **options)
+    from hrpose.second_look import TwoLookEstimator
+
+    hand_session = open_session(find(hands), threads, device, precision)
+    return TwoLookEstimator(session, hand_session, **options)
 
 
 def track(

@@ -24,6 +24,7 @@ from hrpose.io import prefetch
 from hrpose.metadata import Metadata
 from hrpose.poses import Poses, boxes_around, rescore, select
 from hrpose.session import Session
+from hrpose.skeleton import Skeleton
 from hrpose.targets import AnyBoxes, boxes_of
 
 # Of the boxes that a detector finds, the best ones; boxes that are given are all used.
@@ -139,8 +140,7 @@ class PoseEstimator:
         covariance: bool = False,
     ) -> None:
         if batch_size < 1:
-            reason = f"batch_size: expected at least 1, found {batch_size}"
-            raise UserError(reason, code="option-invalid")
+            raise UserError(f"batch_size: expected > 0, found {batch_size}", code="option-invalid")
         if min_score is not None and not 0 <= min_score <= 1:
             raise UserError(f"min_score: expected 0 to 1, found {min_score}", code="option-invalid")
         if bit_depth is not None and not 8 <= bit_depth <= 16:
@@ -160,6 +160,11 @@ class PoseEstimator:
     def metadata(self) -> Metadata:
         """What the weights are: network, skeleton, input size, codec, license, scores."""
         return self.session.metadata
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The skeleton of the poses."""
+        return self.metadata.skeleton
 
     @property
     def engine(self) -> str:
@@ -310,7 +315,8 @@ class PoseEstimator:
         """
         found = self._stream(((image, image) for image in images), clip_scores)
         if self.refine:
-            refined = ((image, _refined(image, poses)) for image, poses in found)
+            around = ((i, boxes_around(p.keypoints, i.boxes, i.image_wh)) for i, p in found)
+            refined = ((image, replace(image, boxes=boxes)) for image, boxes in around)
             found = self._stream(refined, clip_scores)
         for image, poses in found:
             yield image, poses[self.selected(image, poses)] if select else poses
@@ -400,11 +406,6 @@ class PoseEstimator:
         direct, mirrored = np.split(both, 2)
         order, codec = self.metadata.skeleton.flip_permutation, self.metadata.codec
         return np.asarray(codec.merge_flipped(direct, mirrored, order), np.float32)
-
-
-def _refined(image: InputImage, poses: Poses) -> InputImage:
-    """The same image with boxes around the poses."""
-    return replace(image, boxes=boxes_around(poses.keypoints, image.boxes, image.image_wh))
 
 
 def to_poses(

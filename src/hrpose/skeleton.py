@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -90,6 +90,13 @@ class Skeleton:
         return tuple(map(_part, self.keypoints))
 
     @cached_property
+    def body(self) -> tuple[int, ...]:
+        """The keypoints without those of faces and hands; all of a skeleton of only these."""
+        main = [i for i, part in enumerate(self.parts) if part in ("body", "foot")]
+        wrists = all("wrist" in self.keypoints[i] for i in main)
+        return tuple(range(len(self)) if wrists else main)
+
+    @cached_property
     def fingers(self) -> tuple[int | None, ...]:
         """(k,) the finger of each keypoint, by its name: 0 (thumb) to 4, None for others."""
         return tuple(_finger(_sided(name)) for name in self.keypoints)
@@ -100,6 +107,24 @@ class Skeleton:
         if not self.upper_body:
             return ()
         return tuple(i for i in range(len(self)) if i not in self.upper_body)
+
+    def subset(self, chosen: Sequence[int]) -> "Skeleton":
+        """The skeleton of the `chosen` keypoints, in this order, and what is between them."""
+        place = {index: new for new, index in enumerate(chosen)}
+
+        def within(pairs: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+            return tuple((place[a], place[b]) for a, b in pairs if a in place and b in place)
+
+        return replace(
+            self,
+            keypoints=tuple(self.keypoints[i] for i in chosen),
+            flip_pairs=within(self.flip_pairs),
+            limbs=within(self.limbs),
+            sigmas=tuple(self.sigmas[i] for i in chosen),
+            weights=tuple(self.weights[i] for i in chosen),
+            upper_body=tuple(place[i] for i in self.upper_body if i in place),
+            colors=tuple(self.colors[i] for i in chosen) if self.colors else (),
+        )
 
     def to_coco_category(self, category_id: int = 1) -> dict[str, Any]:
         """The category of a COCO file: names, and limbs counted from 1."""

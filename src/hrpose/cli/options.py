@@ -218,6 +218,14 @@ ResumeWithChanges = Annotated[
         "metadata of the weights.",
     ),
 ]
+Hands = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WEIGHTS",
+        help="Look at each hand again with these weights of a hand, in a crop beside the wrist.",
+        rich_help_panel=MODEL,
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Crops in one batch.", rich_help_panel=MODEL)]
 BatchSizeOfWeights = Annotated[
     int, typer.Option(min=1, help="With --weights: crops in one batch.", rich_help_panel=MODEL)

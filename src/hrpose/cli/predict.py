@@ -40,6 +40,7 @@ from hrpose.cli.options import (
     Detector,
     Device,
     FlipTest,
+    Hands,
     Hide,
     Mark,
     MaxGap,
@@ -102,6 +103,7 @@ def predict(
     yes: Yes = False,
     flip_test: FlipTest = False,
     refine: Refine = False,
+    hands: Hands = None,
     batch_size: BatchSize = 16,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -131,8 +133,7 @@ def predict(
 
     The poses in images are written to DIR/poses.json, those in a clip to DIR/CLIP.json, with a
     track_id for each person. The records DIR/poses.jsonl and DIR/CLIP.jsonl have a line for each
-    image or frame, also for those without persons and those that failed; they are written as the
-    work goes. Ctrl-C stops and saves the results so far.
+    image or frame, also for those that failed, as the work goes. Ctrl-C saves the results so far.
     """
     from hrpose.api import load
     from hrpose.engines import for_images
@@ -150,13 +151,14 @@ def predict(
     saving = Saving(out, kinds, threshold, marks, overwrite, color.value, hide)
     read = [] if boxes is None else [boxes]
     saving.check(inputs, others=read)
-    download_missing(yes, weights, detector if boxes is None else None, side_by_side)
+    download_missing(yes, weights, detector if boxes is None else None, side_by_side, hands)
     if not inputs.clips:
         device, precision = for_images(device, precision, len(inputs.images))
     how: dict[str, Any] = {
         "min_score": min_score,
         "flip_test": flip_test,
         "refine": refine,
+        "hands": hands,
         "batch_size": batch_size,
         "device": device,
         "precision": precision,
@@ -170,10 +172,9 @@ def predict(
     )
     estimator.exact = True  # poses are drawn on the full image, which is decoded anyway
     if hide is not None:
-        check_hiding(hide, estimator.metadata.skeleton)
-    beside = None
-    if side_by_side is not None:
-        beside = load(side_by_side, detector="full-image", **how)  # in the boxes of the first
+        check_hiding(hide, estimator.skeleton)
+    # In the boxes of the first.
+    beside = load(side_by_side, detector="full-image", **how) if side_by_side else None
     whole_clip = OfflineOptions(person, max_gap, recrop) if offline else None
     conclude(
         images=0,

@@ -358,7 +358,7 @@ def _needs_pairs(metric: str) -> UserError:
 
 def _table(annotations: CocoAnnotations, estimator: PoseEstimator) -> tuple[PersonTable, bool]:
     """The persons, MPII's unlabeled ones too, and whether the file has annotations at all."""
-    skeleton = estimator.metadata.skeleton
+    skeleton = estimator.skeleton
     images = annotations.test_images(skeleton)
     if images is not None:
         return images, False

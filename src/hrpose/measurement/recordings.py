@@ -167,7 +167,7 @@ def _of_clip(
         else:
             followed = follow(estimator, clip, smooth=False)
         name = Path(str(source.source)).name
-        found = Recording(name, str(source), estimator.metadata.skeleton, True, [])
+        found = Recording(name, str(source), estimator.skeleton, True, [])
         for frame, poses in followed:
             found.shots.append((frame.index, frame.time, replace(poses, source=None)))
             found.image_wh = (frame.image.shape[1], frame.image.shape[0])

@@ -239,7 +239,7 @@ class ImageResults:
         self._names, self._flat = names(images), flat_names(images)
         self._targets = drawn_images(saving.folder, images)
         metadata = estimator.metadata
-        header = Header("images", metadata.skeleton, saving.threshold, None, metadata.title)
+        header = Header("images", estimator.skeleton, saving.threshold, None, metadata.title)
         header = replace(
             header, detector=detector, engine=estimator.engine, covariance=estimator.covariance
         )
@@ -408,7 +408,7 @@ class ClipResults:
         metadata, (height, width) = self._estimator.metadata, frame.image.shape[:2]
         return Header(
             "clip",
-            metadata.skeleton,
+            self._estimator.skeleton,
             self._saving.threshold,
             name_to_text(str(self._source)),
             metadata.title,

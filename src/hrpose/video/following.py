@@ -204,10 +204,15 @@ class _Follower:
         scores = np.concatenate([found.scores, expected.scores[looked]])
         image = InputImage.of(frame.image, boxes, scores)
         ((_, poses),) = self.estimator.stream([image], select=False)
-        around = boxes_around(poses.keypoints, boxes, (width, height))
+        # Faces and hands have many keypoints, but say little about who is who.
+        body = poses.skeleton.body
+        bodies = poses if len(body) == len(poses.skeleton) else Poses(
+            poses.keypoints[:, body], poses.boxes, poses.scores, poses.skeleton.subset(body)
+        )  # fmt: skip
+        around = boxes_around(bodies.keypoints, boxes, (width, height))
         numbers = self.tracker.update(
-            poses, frame.time, owners=owners, boxes=around, box_scores=scores, detected=detect,
-            colors=limb_colors(frame.image, poses),
+            bodies, frame.time, owners=owners, boxes=around, box_scores=scores, detected=detect,
+            colors=limb_colors(frame.image, bodies),
         )  # fmt: skip
         return replace(poses, track_ids=numbers)[numbers > 0]
 

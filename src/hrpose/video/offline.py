@@ -230,7 +230,7 @@ def follow_offline(
         check_person(person)
     name = source.name if isinstance(source, Clip) else source
     report = progress or (lambda what, done: True)
-    skeleton = estimator.metadata.skeleton
+    skeleton = estimator.skeleton
     first = _Pass("poses", report)
     with Clip.open(name) as clip:
         if clip.live:

@@ -88,13 +88,12 @@ def details(skeleton: Skeleton) -> tuple[str | None, ...]:
     """(k,) what is drawn finer than the body: foot, face, hand, left_hand, right_hand; or head, the
     body's nose, eyes and ears where there is a face. None for others, and without a body.
     """
-    named = [*zip(skeleton.keypoints, skeleton.parts, strict=True)]
-    if all(part != "body" or "wrist" in name for name, part in named):
-        return (None,) * len(named)
+    if len(skeleton.body) == len(skeleton) and "foot" not in skeleton.parts:
+        return (None,) * len(skeleton)
     head = "head" if "face" in skeleton.parts else None
     return tuple(
         part if part != "body" else head if name.rpartition("_")[2] in _HEAD else None
-        for name, part in named
+        for name, part in zip(skeleton.keypoints, skeleton.parts, strict=True)
     )
 
 
