@@ -30,7 +30,8 @@ def test_a_row_says_all_that_is_needed(row: Released) -> None:
 KEYPOINTS = {
     "coco": 17, "coco-aic": 17, "humanart": 17, "macaque": 17, "ap10k": 17, "mpii": 16,
     "crowdpose": 14, "posetrack18": 17, "aic": 14, "wholebody": 133, "ubody": 133, "halpe": 136,
-    "animalpose": 20,
+    "animalpose": 20, "wholebody-hand": 21, "onehand10k": 21, "rhd": 21, "wholebody-face": 68,
+    "300w": 68, "300wlp": 68, "wflw": 98, "cofw": 29, "aflw": 19,
 }  # fmt: skip
 
 
@@ -39,7 +40,7 @@ def test_a_pose_network_has_a_metadata_that_fits_its_name(row: Released) -> None
     assert (row.metadata is not None) == (row.kind == "pose")
     if row.metadata is None:
         return
-    named = re.fullmatch(r"(w\d+)-(.+)-(\d+)x(\d+)(-\w+)?", row.name)
+    named = re.fullmatch(r"((?:hrnetv2-|litehrnet-)?w?\d+)-(.+)-(\d+)x(\d+)(-\w+)?", row.name)
     assert named is not None
     network, data, height, width = named[1], named[2], int(named[3]), int(named[4])
     assert row.metadata.network == network
@@ -48,8 +49,9 @@ def test_a_pose_network_has_a_metadata_that_fits_its_name(row: Released) -> None
     assert row.metadata.input_wh == (width, height)
     codec = row.metadata.codec
     assert codec.name == (named[5][1:] if named[5] in ("-dark", "-udp") else "gaussian")
-    assert codec.sigma == {256: 2.0, 384: 2.0 if data == "posetrack18" else 3.0}[height]
-    for part in (f"{height}x{width}", network, *data.split("-")[:1]):
+    odd = {"posetrack18": 2.0, "300w": 1.5, "300wlp": 1.5, "cofw": 1.5}
+    assert codec.sigma == odd.get(data, {256: 2.0, 384: 3.0}[height])
+    for part in (f"{height}x{width}", network.rpartition("-")[2], *data.split("-")):
         assert part in row.addresses[0]
     for name in ("dark", "udp"):
         assert (name in row.addresses[0]) == (codec.name == name)

@@ -173,7 +173,6 @@ def predict(
     estimator.exact = True  # poses are drawn on the full image, which is decoded anyway
     if hide is not None:
         check_hiding(hide, estimator.skeleton)
-    # In the boxes of the first.
     beside = load(side_by_side, detector="full-image", **how) if side_by_side else None
     whole_clip = OfflineOptions(person, max_gap, recrop) if offline else None
     conclude(

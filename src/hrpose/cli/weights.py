@@ -75,7 +75,7 @@ def list_weights(
         score += "*" if row["here"] == "inside" else ""
         license = row["license"].partition(" (")[0]
         table.add_row(row["name"], size, score, license, row["here"], row["recommended_for"])
-    Console(width=max(124, Console().width)).print(table)
+    Console(width=max(142, Console().width)).print(table)
 
 
 def provide(row: "Released", yes: bool) -> None:

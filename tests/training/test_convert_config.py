@@ -1,0 +1,405 @@
+"""`hrpose convert-config`: every key of a configuration is accounted for, and nothing runs."""
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from conftest import ROOT
+from hrpose.cli.main import app
+from hrpose.training.config_files import leaves_of, read_config
+from hrpose.training.convert_config import Conversion, convert_config
+from hrpose.training.recipe import load_recipe
+from refusals import check_refusal, refused
+
+
+def stages(width: int, spell: Any) -> dict[str, Any]:
+    """Stages 2 to 4 of the paper's networks, with keys spelled as a project spells them."""
+    return {
+        spell(f"stage{number}"): {
+            spell("num_modules"): modules,
+            spell("num_branches"): number,
+            spell("block"): "BASIC",
+            spell("num_blocks"): [4] * number,
+            spell("num_channels"): [width * 2**branch for branch in range(number)],
+        }
+        for number, modules in ((2, 1), (3, 4), (4, 3))
+    }
+
+
+def official(width: int, wh: tuple[int, int], sigma: int, per_gpu: int, mpii: bool) -> Any:
+    """The keys of a configuration in `experiments` that the trainings of the paper differ by."""
+    return {
+        "GPUS": "(0,1,2,3)", "PRINT_FREQ": 100,
+        "DATASET": {
+            "COLOR_RGB": True, "DATASET": "mpii" if mpii else "coco", "DATA_FORMAT": "jpg",
+            "FLIP": True, "NUM_JOINTS_HALF_BODY": 8, "PROB_HALF_BODY": -1.0 if mpii else 0.3,
+            "ROOT": "data/coco/", "ROT_FACTOR": 30 if mpii else 45,
+            "SCALE_FACTOR": 0.25 if mpii else 0.35,
+            "TEST_SET": "valid" if mpii else "val2017",
+            "TRAIN_SET": "train" if mpii else "train2017",
+        },
+        "MODEL": {
+            "NAME": "pose_hrnet", "NUM_JOINTS": 16 if mpii else 17, "TARGET_TYPE": "gaussian",
+            "PRETRAINED": f"models/hrnet_w{width}-{'36af842e' if width == 32 else '8ef0771d'}.pth",
+            "IMAGE_SIZE": [*wh], "HEATMAP_SIZE": [wh[0] // 4, wh[1] // 4], "SIGMA": sigma,
+            "EXTRA": {"FINAL_CONV_KERNEL": 1, **stages(width, str.upper)},
+        },
+        "LOSS": {"USE_TARGET_WEIGHT": True},
+        "TRAIN": {"BATCH_SIZE_PER_GPU": per_gpu, "LR": 0.001, "LR_FACTOR": 0.1,
+                  "LR_STEP": [170, 200], "WD": 0.0001, "OPTIMIZER": "adam", "END_EPOCH": 210},
+        "TEST": {"FLIP_TEST": True, "USE_GT_BBOX": True, "POST_PROCESS": True,
+                 "SHIFT_HEATMAP": True, "OKS_THRE": 0.9, "IN_VIS_THRE": 0.2},
+    }  # fmt: skip
+
+
+W32 = official(32, (192, 256), 2, 32, False)
+
+
+def write_yaml(path: Path, keys: Any) -> Path:
+    path.write_text(yaml.safe_dump(keys))
+    return path
+
+
+PAPER = {
+    "w32-coco-256x192": W32,
+    "w32-coco-384x288": official(32, (288, 384), 3, 32, False),
+    "w48-coco-256x192": official(48, (192, 256), 2, 32, False),
+    "w48-coco-384x288": official(48, (288, 384), 3, 24, False),
+    "w32-mpii-256x256": official(32, (256, 256), 2, 32, True),
+    "w48-mpii-256x256": official(48, (256, 256), 2, 32, True),
+}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_official_configurations_become_the_recipes_of_the_paper(name: str, tmp_path: Path) -> None:
+    found = convert_config(write_yaml(tmp_path / f"{name}.yaml", PAPER[name]))
+    expected = load_recipe(ROOT / "recipes" / f"{name}.yaml")
+    assert found.not_supported == ()
+    parts = ("name", "network", "input_wh", "weights", "codec", "loss", "optimizer", "schedule",
+             "augmentation")  # fmt: skip
+    for part in parts:
+        assert getattr(found.recipe, part) == getattr(expected, part), part
+    assert found.recipe.training.batch_size == expected.training.batch_size
+    assert found.recipe.training.epochs == expected.training.epochs == 210
+    if "coco" in name:
+        assert found.recipe.data.train == expected.data.train
+
+
+BASE = """
+custom_hooks = [dict(type='SyncBuffersHook')]
+train_cfg = dict(by_epoch=True)
+backend = dict(backend='disk')
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=1, momentum=0.9))
+"""
+MMPOSE = f"""
+_base_ = ['../../_base_/runtime.py']
+train_cfg = dict(max_epochs=210, val_interval=10)
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='Adam', lr=5e-4))
+param_scheduler = [
+    dict(type='LinearLR', begin=0, end=500, start_factor=0.001, by_epoch=False),
+    dict(type='MultiStepLR', begin=0, end=210, milestones=[170, 200], gamma=0.1, by_epoch=True)]
+auto_scale_lr = dict(base_batch_size=512)
+codec = dict(type='MSRAHeatmap', input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
+model = dict(
+    type='TopdownPoseEstimator',
+    data_preprocessor=dict(type='PoseDataPreprocessor', mean=[123.675, 116.28, 103.53],
+                           std=[58.395, 57.12, 57.375], bgr_to_rgb=True),
+    backbone=dict(type='HRNet', in_channels=3, extra={stages(32, str)!r},
+                  init_cfg=dict(type='Pretrained', checkpoint='https://example.org/'
+                                'hrnet_w32-36af842e.pth')),
+    head=dict(type='HeatmapHead', in_channels=32, out_channels=17, decoder=codec,
+              loss=dict(type='KeypointMSELoss', use_target_weight=True)),
+    test_cfg=dict(flip_test=True, flip_mode='heatmap', shift_heatmap=True))
+root = 'data/coco/'
+train_pipeline = [
+    dict(type='LoadImage', backend_args={{{{_base_.backend}}}}),
+    dict(type='GetBBoxCenterScale'), dict(type='RandomFlip', direction='horizontal'),
+    dict(type='RandomHalfBody'), dict(type='RandomBBoxTransform', shift_prob=0),
+    dict(type='TopdownAffine', input_size=codec['input_size']),
+    dict(type='GenerateTarget', encoder=codec), dict(type='PackPoseInputs')]
+train_dataloader = dict(batch_size=64, num_workers=2, dataset=dict(
+    type='CocoDataset', data_root=root, ann_file=f'annotations/train.json',
+    data_prefix=dict(img='train2017/'), pipeline=train_pipeline))
+val_dataloader = dict(batch_size=32, dataset=dict(
+    type='CocoDataset', data_root=root, ann_file='annotations/val.json',
+    bbox_file=root + 'boxes/detected.json', data_prefix=dict(img='val2017/'),
+    test_mode=True, pipeline=[
+        dict(type='LoadImage'), dict(type='GetBBoxCenterScale'),
+        dict(type='TopdownAffine', input_size=codec['input_size']), dict(type='PackPoseInputs')]))
+test_dataloader = val_dataloader
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """An MMPose configuration in a tree like the project's."""
+    (tmp_path / "configs" / "_base_").mkdir(parents=True)
+    (tmp_path / "configs" / "body" / "coco").mkdir(parents=True)
+    (tmp_path / "configs" / "_base_" / "runtime.py").write_text(BASE)
+    path = tmp_path / "configs" / "body" / "coco" / "hrnet.py"
+    path.write_text(MMPOSE)
+    return path
+
+
+def replaced(path: Path, *pairs: tuple[str, str]) -> Path:
+    text = path.read_text()
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    return path
+
+
+def test_an_mmpose_configuration_becomes_a_recipe(config: Path) -> None:
+    found = convert_config(config)
+    recipe = found.recipe
+    assert found.not_supported == ()
+    assert (recipe.name, recipe.network, recipe.input_wh) == ("hrnet", "w32", (192, 256))
+    assert str(recipe.weights) == "w32-imagenet"
+    assert (recipe.codec.name, recipe.codec.sigma) == ("gaussian", 2)
+    assert (recipe.optimizer.name, recipe.optimizer.lr) == ("adam", 5e-4)
+    assert (recipe.training.batch_size, recipe.optimizer.base_batch_size) == (512, 512)
+    assert (recipe.schedule.warmup_steps, recipe.schedule.milestones) == (500, (170, 200))
+    assert recipe.augmentation.model_dump() == {
+        "scale": 0.5, "rotation_deg": 40, "rotation_probability": 0.6, "flip_probability": 0.5,
+        "half_body_probability": 0.3, "half_body_min_keypoints": 8, "half_body_padding": 1.5,
+        "half_body_upper_probability": 0.7, "shift": 0, "photometric": 0, "draws": "normal",
+    }  # fmt: skip
+    assert not recipe.loss.keypoint_weights
+    assert str(recipe.data.train.images) == "train2017"
+    assert recipe.evaluation.boxes == "boxes/detected.json"
+    assert recipe.evaluation.every_epochs == 10
+
+
+def test_what_a_pipeline_lacks_is_off(config: Path) -> None:
+    replaced(
+        config,
+        ("dict(type='RandomFlip', direction='horizontal'),", ""),
+        ("dict(type='RandomHalfBody'), dict(type='RandomBBoxTransform', shift_prob=0),", ""),
+    )
+    augmentation = convert_config(config).recipe.augmentation
+    assert augmentation.flip_probability == augmentation.half_body_probability == 0
+    assert augmentation.scale == augmentation.rotation_deg == 0
+
+
+@pytest.mark.parametrize(
+    ("codec", "shift", "expected"),
+    [
+        ("type='MSRAHeatmap', unbiased=True, blur_kernel_size=11", "True", "dark"),
+        ("type='UDPHeatmap'", "False", "udp"),
+    ],
+)
+def test_codecs(config: Path, codec: str, shift: str, expected: str) -> None:
+    affine = "input_size=codec['input_size']" + (", use_udp=True" if expected == "udp" else "")
+    replaced(
+        config,
+        ("type='MSRAHeatmap'", codec),
+        ("shift_heatmap=True", f"shift_heatmap={shift}"),
+        ("input_size=codec['input_size']", affine),
+    )
+    found = convert_config(config)
+    assert found.recipe.codec.name == expected
+    assert found.not_supported == ()
+
+
+@pytest.mark.parametrize("neck", [True, False])
+def test_the_second_version_of_the_network(config: Path, neck: bool) -> None:
+    widths = [18, 36, 72, 144]
+    head = "type='HeatmapHead', conv_out_channels=(270,), conv_kernel_sizes=(1,)"
+    concat = "neck=dict(type='FeatureMapProcessor', concat=True), "
+    if not neck:
+        concat = ""
+        head += f", input_transform='resize_concat', input_index=(0, 1, 2, 3), more={widths}"
+    replaced(
+        config,
+        (repr(stages(32, str)), repr(stages(18, str))),
+        ("head=dict(type='HeatmapHead', in_channels=32", f"{concat}head=dict({head}"),
+    )
+    found = convert_config(config)
+    assert found.recipe.network == "hrnetv2-w18"
+    assert [entry.key for entry in found.not_supported] == ["model.head.more"] * (not neck)
+
+
+NOT_SUPPORTED = [
+    ("decoder=codec", "decoder=codec, final_layer=dict(kernel_size=3)",
+     "model.head.final_layer.kernel_size"),
+    ("optimizer=dict(_delete_=True,", "clip_grad=dict(max_norm=1), optimizer=dict(_delete_=True,",
+     "optim_wrapper.clip_grad.max_norm"),
+    ("shift_heatmap=True", "shift_heatmap=False", "model.test_cfg.shift_heatmap"),
+    ("encoder=codec", "encoder=dict(codec, sigma=3)".replace("codec, ", "**codec, "),
+     "train_dataloader.dataset.pipeline.GenerateTarget.encoder.sigma"),
+    ("dict(type='GenerateTarget'", "dict(type='Mixup', prob=.5), dict(type='GenerateTarget'",
+     "train_dataloader.dataset.pipeline.Mixup.prob"),
+    ("type='Adam', lr", "type='Lion', lr", "optim_wrapper.optimizer.type"),
+    ("use_target_weight=True", "use_target_weight=False", "model.head.loss.use_target_weight"),
+    ("type='CocoDataset', data_root=root, ann_file=f", "type='MpiiDataset', ann_file=f",
+     "train_dataloader.dataset.type"),
+    ("shift_prob=0", "shift_prob=0, scale_factor=(.8, 1.5)",
+     "train_dataloader.dataset.pipeline.RandomBBoxTransform.scale_factor"),
+    ("backend_args=", "imdecode_backend='cv2', backend_args=", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "key"), NOT_SUPPORTED)
+def test_what_hrpose_cannot_follow_is_listed(config: Path, old: str, new: str, key: str) -> None:
+    found = convert_config(replaced(config, (old, new)))
+    assert [entry.key for entry in found.not_supported] == [key] * bool(key)
+
+
+REFUSED = [
+    ("num_branches': 3", "num_branches': 3, 'num_modules': 9", "network"),
+    ("type='HRNet'", "type='HRFormer'", "model.backbone.type"),
+    ("head=dict(type='HeatmapHead'", "neck=dict(type='Map'), head=dict(type='HeatmapHead'", "neck"),
+    ("type='MSRAHeatmap'", "type='SimCCLabel'", "codec"),
+    ("type='CocoDataset', data_root=root, ann_file=f", "type='CombinedDataset', files=f", "merge"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "named"), REFUSED)
+def test_another_training_is_refused(config: Path, old: str, new: str, named: str) -> None:
+    with refused("config-unsupported", named):
+        convert_config(replaced(config, (old, new)))
+
+
+def test_mmpose_0_is_named(tmp_path: Path) -> None:
+    (path := tmp_path / "old.py").write_text("data_cfg = dict()\nmodel = dict(type='TopDown')")
+    with refused("config-unsupported", "MMPose 0.x"):
+        convert_config(path)
+
+
+def every(found: Conversion) -> list[str]:
+    sorts = (found.mapped, found.without_effect, found.not_supported)
+    return [entry.key for sort in sorts for entry in sort]
+
+
+VALUES = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5) | st.just([1, 2])
+
+
+def changed(keys: Any, path: tuple[str, ...], value: Any) -> Any:
+    copied = copy.deepcopy(keys)
+    node = copied
+    for name in path[:-1]:
+        node = node[name]
+    node[path[-1]] = value
+    return copied
+
+
+def paths(keys: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, value in keys.items():
+        yield (*above, name)
+        if isinstance(value, dict):
+            yield from paths(value, (*above, name))
+
+
+GROUPS = [(), ("MODEL",), ("MODEL", "EXTRA"), ("TRAIN",), ("TEST",), ("DATASET",)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(sorted(paths(W32)))
+    | st.tuples(st.sampled_from(GROUPS), st.text("AB_", min_size=1)).map(lambda p: (*p[0], p[1])),
+    VALUES,
+)
+def test_every_key_is_accounted_for_once(
+    tmp_path_factory: pytest.TempPathFactory, path: tuple[str, ...], value: Any
+) -> None:
+    keys = changed(W32, path, value)
+    file = write_yaml(tmp_path_factory.mktemp("config") / "changed.yaml", keys)
+    own = {key for key, _ in leaves_of(keys, "")}
+    try:
+        found = every(convert_config(file))
+    except Exception as error:
+        assert getattr(error, "code", "") in ("config-unsupported", "recipe-invalid")  # noqa: PT017
+        return
+    assert len(found) == len(set(found))
+    assert own <= set(found)
+
+
+DOES = {
+    "an import": "import os",
+    "a call": "a = open('x')",
+    "a method": "a = ''.join(['x'])",
+    "an attribute": "a = 'x'\nb = a.upper",
+    "a class's": "a = dict.mro",
+    "a loop": "a = [b for b in 'xy']",
+    "a condition": "a = 1 if True else 2",
+    "a function": "def a(): pass",
+    "a lambda": "a = lambda: 1",
+    "an f-string's format": "a = f'{1!r}'",
+    "a power": "a = 9 ** 9 ** 9",
+    "a product of text": "a = 'x' * 10**9",
+    "a growing text": "a = 'xx'\n" + "a = a + a\n" * 99,
+    "a growing number": "a = 999\n" + "a = a * a\n" * 99,
+    "a growing list": "a = [0]\n" + "a = [a, a, a]\n" * 99,
+    "an unknown name": "a = b",
+    "an index too high": "a = [1]\nb = a[1]",
+    "two targets": "a = b = 1",
+    "a part": "a = {}\na['b'] = 1",
+    "depth": "a = " + "[" * 5000,
+    "signs": "a = " + "-" * 90000 + "1",
+    "a sum": "a = " + "1+" * 90000 + "1",
+    "a long number": "a = " + "9" * 9000,
+    "itself": "_base_ = './config.py'",
+    "another folder": "_base_ = '../secret.py'",
+    "an absolute name": "_base_ = '/etc/passwd'",
+    "no name": "_base_ = 7",
+    "half a character": r"a = '\ud800'",
+    "damage": "a = (",
+}
+
+
+@pytest.mark.parametrize("case", DOES)
+def test_nothing_runs(case: str, tmp_path: Path) -> None:
+    (tmp_path / "secret.py").write_text("a = 1")
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (path := folder / "config.py").write_text(DOES[case])
+    with refused("config-invalid", "config.py"):
+        read_config(path)
+
+
+def test_links_do_not_lead_out_of_the_root(tmp_path: Path) -> None:
+    (tmp_path / "secret.py").write_text("a = 1")
+    (folder := tmp_path / "configs").mkdir()
+    (folder / "linked.py").symlink_to(tmp_path / "secret.py")
+    (path := folder / "config.py").write_text("_base_ = 'linked.py'")
+    with refused("config-invalid", "root"):
+        read_config(path)
+    assert read_config(path, tmp_path) == {"a": 1}
+
+
+def test_a_scope_is_the_root(config: Path) -> None:
+    replaced(config, ("'../../_base_/runtime.py'", "'mmpose::_base_/runtime.py'"))
+    assert convert_config(config).recipe.name == "hrnet"
+
+
+def test_a_key_in_two_bases_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.py").write_text("x = 1")
+    (path := tmp_path / "c.py").write_text("_base_ = ['a.py', 'b.py']")
+    with refused("config-invalid", "x again"):
+        read_config(path)
+
+
+def test_the_command(config: Path, tmp_path: Path) -> None:
+    replaced(config, ("shift_heatmap=True", "shift_heatmap=False"))
+    out = tmp_path / "made.yaml"
+    ran = CliRunner().invoke(app, ["convert-config", str(config), "--out", str(out), "--json"])
+    assert ran.exit_code == 0, ran.output
+    summary = json.loads(ran.stdout)
+    assert [entry["key"] for entry in summary["not_supported"]] == ["model.test_cfg.shift_heatmap"]
+    assert load_recipe(out) == convert_config(config).recipe
+    assert "model.test_cfg.shift_heatmap = false" in out.read_text()
+    listed = CliRunner().invoke(app, ["convert-config", str(config), "--out", str(out), "--keys"])
+    count = sum(len(summary[sort]) for sort in ("mapped", "without_effect", "not_supported"))
+    assert len(listed.stdout.splitlines()) == count + 1
+    ran = CliRunner().invoke(app, ["convert-config", str(tmp_path / "no.py"), "--out", str(out)])
+    check_refusal(ran, "file-unreadable", "no.py")
