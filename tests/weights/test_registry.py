@@ -96,6 +96,11 @@ def test_a_file_comes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not_here(name) is None
 
 
+def test_errors_of_a_few_percent_have_a_digit_more() -> None:
+    assert "published COCO AP 0.746," in RELEASED["w32-coco-256x192"].facts
+    assert "published WFLW NME 0.0406," in RELEASED["hrnetv2-w18-wflw-256x256"].facts
+
+
 def test_a_name_is_that_of_one_row() -> None:
     names = [name for row in RELEASED.values() for name in (row.name, *row.aliases)]
     assert len(set(names)) == len(names)

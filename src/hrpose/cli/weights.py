@@ -49,7 +49,7 @@ def list_weights(
 
     --json has all facts, also addresses, hashes and the publishers' names, which all commands take.
     """
-    from hrpose.weights.registry import SUBSET, home, listed
+    from hrpose.weights.registry import SUBSET, digits, home, listed
 
     rows = list(listed(word))
     conclude(weights=rows, downloads=home())
@@ -71,7 +71,7 @@ def list_weights(
     )
     for row in rows:
         size = "" if row["megabytes"] is None else f"{row['megabytes']:.0f}"
-        score = "" if row["score"] is None else f"{row['metric']} {row['score']:.3f}"
+        score = "" if row["score"] is None else f"{row['metric']} {digits(row['score'])}"
         score += "*" if row["here"] == "inside" else ""
         license = row["license"].partition(" (")[0]
         table.add_row(row["name"], size, score, license, row["here"], row["recommended_for"])
@@ -125,6 +125,7 @@ def download(
     """Download weights into the cache and verify them; pose models are converted, ready to run."""
     from hrpose.weights.bundle import rows_from
     from hrpose.weights.download import fetch
+    from hrpose.weights.registry import digits
 
     rows = rows_from(names or (), origin)
     found: list[dict[str, Any]] = []
@@ -134,7 +135,7 @@ def download(
         found.append({"name": row.name, "file": path, "license": row.license, "score": row.score})
         conclude(weights=found)
         say(f"{row.name}: {path}")
-        score = "" if row.score is None else f"; {row.score:.3f} {row.measured}"
+        score = "" if row.score is None else f"; {digits(row.score)} {row.measured}"
         say(f"license: {row.license}{score}")
 
 

@@ -82,8 +82,13 @@ class Released:
     def facts(self) -> str:
         """What to know before a download: size, score and license, on one line."""
         size = "size unknown" if self.megabytes is None else f"about {self.megabytes:.0f} MB"
-        score = [] if self.score is None else [f"published {self.metric} {self.score:.3f}"]
+        score = [] if self.score is None else [f"published {self.metric} {digits(self.score)}"]
         return ", ".join([size, *score, f"license {self.license}"])
+
+
+def digits(score: float) -> str:
+    """A published score as text; errors of a few percent have a digit more."""
+    return f"{score:.3f}" if score >= 0.1 else f"{score:.4f}"
 
 
 _LICENSES = {
