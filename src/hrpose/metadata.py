@@ -48,6 +48,7 @@ MAX_PADDING = 100.0
 
 # What reading JSON of any content can raise: nested lists without end, numbers that are not finite.
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
+_OPTIONAL = ("calibration", "covariance", "presence", "changes", "distillation")
 # Logits beyond this are probabilities of 0 and 1.
 _MAX_LOGIT = 100.0
 
@@ -91,8 +92,9 @@ class Metadata:
     `padding` the factor by which a person's box grows, `mean` and `std` those of RGB in [0, 1].
     `training_data` and `license` are sentences, `scores` maps metrics, with the data set in their
     names, to values. A `calibration` is applied to keypoint scores; `covariance` says how uncertain
-    keypoints are, `presence` whether they are there. `changes` are those made by
-    `--resume-with-changes`, as sentences. Raises ValueError where values are out of range.
+    keypoints are, `presence` whether they are there. `changes` are the sentences of
+    `--resume-with-changes`, `distillation` facts about a teacher (`hrpose.training.teacher`).
+    Raises ValueError where values are out of range.
     """
 
     keys: ClassVar = ("hrpose.metadata", "hrpose.passport")
@@ -114,6 +116,7 @@ class Metadata:
     covariance: CovarianceFit | None = None
     presence: PresenceFit | None = None
     changes: tuple[str, ...] = ()
+    distillation: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < self.padding <= MAX_PADDING:
@@ -174,8 +177,7 @@ class Metadata:
             width, height = (int(v) for v in data["input_wh"])
             if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
                 raise ValueError(f"input_wh: expected 1 to {MAX_SIDE}, found {width}, {height}")
-            names = ("calibration", "covariance", "presence")
-            calibration, covariance, presence = map(data.get, names)
+            calibration, covariance, presence = map(data.get, _OPTIONAL[:3])
             for part, name in ((covariance, "keypoints"), (presence, "visible_offsets")):
                 if part is not None and len(part[name]) != len(skeleton):
                     raise ValueError(f"{name}: expected {len(skeleton)} keypoints")
@@ -187,6 +189,7 @@ class Metadata:
                 calibration=None if calibration is None else Calibration(**calibration),
                 covariance=covariance and CovarianceFit(**_numbers(covariance)),
                 presence=presence and PresenceFit(**_numbers(presence)),
+                distillation=dict(data.get("distillation", {})),
                 **_common(data),
             )
         except _DAMAGE as error:
@@ -406,10 +409,7 @@ def _check_normalization(mean: tuple[float, float, float], std: tuple[float, flo
 
 def _text(metadata: AnyMetadata) -> str:
     """The JSON of metadata, without what there is none of."""
-    values = asdict(metadata)
-    for name in ("calibration", "covariance", "presence", "changes"):
-        if name in values and not values[name]:
-            del values[name]
+    values = {name: v for name, v in asdict(metadata).items() if v or name not in _OPTIONAL}
     return json.dumps({"version": 1, **values})
 
 

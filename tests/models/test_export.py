@@ -33,7 +33,13 @@ from refusals import refused
 
 pytestmark = pytest.mark.slow
 
-METADATA = Metadata("w16-small", (64, 96), codec=Codec(sigma=1.5), name="test")
+METADATA = Metadata(
+    "w16-small",
+    (64, 96),
+    codec=Codec(sigma=1.5),
+    name="test",
+    distillation={"teacher": "w32-small", "license": "unknown", "accepted": True, "with": 0.5},
+)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from hrpose.cli.main import app
 from hrpose.codec import Codec
 from hrpose.metadata import Calibration, Metadata
 from hrpose.models import rtmlib
+from hrpose.models.onnx_pose import SOURCE_KEY
 from hrpose.session import open_session
 from hrpose.synthetic import render_image
 from hrpose.weights import find
@@ -80,7 +81,7 @@ def test_the_command_needs_no_pytorch(tmp_path: Path, monkeypatch: pytest.Monkey
     model = onnx.load(out)
     texts = {text.key: text.value for text in model.metadata_props}
     # License and training data travel along, but hrpose does not take it for a file of its own.
-    assert Metadata.from_json(texts[rtmlib.METADATA_KEY]).name == "w16-small"
+    assert Metadata.from_json(texts[SOURCE_KEY]).name == "w16-small"
     with refused("metadata-missing", str(out)):
         hrpose.load(out)
 

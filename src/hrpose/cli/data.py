@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hrpose.cli import add, chosen, conflict, convert, describe, editing, group
+from hrpose.cli import add, chosen, conflict, convert, describe, editing, group, label
 from hrpose.cli.console import (
     conclude,
     counted,
@@ -440,4 +440,5 @@ for _function in (skeleton, sigmas):
     add(app, f"data {_function.__name__}", _function, panel=_KEYPOINTS)
 for _function in (editing.merge, editing.split, editing.subset, editing.pack, editing.synthetic):
     add(app, f"data {_function.__name__}", _function, panel=_WRITE)
+add(app, "data predict-labels", label.predict_labels, panel=_WRITE)
 app.add_typer(convert.app, name="convert", rich_help_panel=_WRITE)

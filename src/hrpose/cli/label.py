@@ -1,4 +1,4 @@
-"""`hrpose label`: label keypoints in the browser."""
+"""`hrpose label`: label keypoints in the browser; `hrpose data predict-labels`: by a model."""
 
 from functools import partial
 from pathlib import Path
@@ -6,10 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli import describe
-from hrpose.cli.console import conclude, counted, say
+from hrpose.cli import conflict, describe
+from hrpose.cli.console import conclude, counted, finish, persons_in, progress, say, warn
 from hrpose.cli.deploy import AllowedHost, Host, Port, Token, checked_token
-from hrpose.cli.options import PERSONS, Detector, Device, Precision
+from hrpose.cli.options import (
+    MODEL,
+    PERSONS,
+    Boxes,
+    BoxThreshold,
+    Copy,
+    Detector,
+    Device,
+    NewFolder,
+    Precision,
+    Recursive,
+    Weights,
+)
 from hrpose.errors import UserError, missing
 
 if TYPE_CHECKING:
@@ -164,3 +176,97 @@ def _opened(
         device=device,
         precision=precision,
     )
+
+
+@describe(
+    "hrpose data predict-labels photos --out labeled",
+    "hrpose data predict-labels clip.mp4 --out labeled --every 30 --min-trust 0.9",
+    "hrpose data predict-labels photos --out labeled --weights other.onnx --boxes boxes.json",
+    images="number of images with a labeled person",
+    persons="number of labeled persons",
+    keypoints="number of labeled keypoints",
+    resumed="number of images that an earlier run had done",
+    left_out="what was left out: an object of numbers by reason",
+    unread="what could not be read, and why: a list of texts",
+    files="the annotations",
+)
+def predict_labels(
+    sources: Annotated[
+        list[str], typer.Argument(help="Images and clips: files, folders, addresses.")
+    ],
+    out: NewFolder,
+    weights: Weights = "w32-small",
+    conventions: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file: what an ONNX file of another program expects, as `conventions` in "
+            "recipes.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    detector: Detector = "auto",
+    box_threshold: BoxThreshold = None,
+    boxes: Boxes = None,
+    min_trust: Annotated[
+        float, typer.Option(min=0, max=1, help="Least agreement of the views of a keypoint.")
+    ] = 0.8,
+    min_keypoints: Annotated[
+        int, typer.Option(min=1, help="Least number of such keypoints of a person.")
+    ] = 6,
+    every: Annotated[int, typer.Option(min=1, help="Of clips, label every N-th frame.")] = 15,
+    recursive: Recursive = False,
+    copy: Copy = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Label images and clips with a model: where its views of a person agree; can be resumed.
+
+    The views are the image, its mirror image, and shifted, smaller and larger crops. Each labeled
+    keypoint has its trust, their agreement; review the labels before you rely on them.
+    """
+    from hrpose.detection import open_detector
+    from hrpose.io import locked
+    from hrpose.models.onnx_pose import USUAL_CONVENTIONS, open_pose_model
+    from hrpose.predict.inputs import boxes_by_image, find_inputs
+    from hrpose.quality import pseudo_labels
+    from hrpose.training.recipe import Conventions
+    from hrpose.weights.registry import file_sha256, find
+    from hrpose.yaml_file import load_as
+
+    inputs = find_inputs(sources, recursive=recursive, results=out)
+    if boxes is not None and inputs.clips:
+        raise conflict("--boxes: are boxes in images; leave it out for clips")
+    given = None if boxes is None else boxes_by_image(boxes, inputs.images)[0]
+    file = find(weights)
+    read = USUAL_CONVENTIONS
+    if conventions is not None:
+        read = load_as(conventions, (), Conventions).conventions()
+    model = open_pose_model(file, read, device=device, precision=precision)
+    finder = open_detector(detector, box_threshold, device=device, precision=precision)
+    facts = {"name": model.metadata.title, "sha256": file_sha256(file)}
+    facts["license"] = model.metadata.license
+    limits = pseudo_labels.Thresholds(min_trust, min_keypoints, every)
+    for problem in inputs.problems:
+        warn(str(problem))
+    with progress("images") as show, locked(out):
+        done = pseudo_labels.predict_labels(
+            model, facts, finder, inputs, out, limits, boxes=given, copy=copy, progress=show
+        )
+    conclude(
+        images=done.images,
+        persons=done.persons,
+        keypoints=done.keypoints,
+        resumed=done.resumed,
+        left_out=done.left_out,
+        unread=done.unread,
+        files=[done.path],
+    )
+    for line in done.unread:
+        warn(line)
+    say(
+        f"wrote {done.path}: {persons_in(done.persons, done.images)}, "
+        f"{counted(done.keypoints, 'keypoint')}"
+    )
+    for reason, count in done.left_out.items():
+        say(f"  left out: {count:,} {reason}")
+    finish(done.images, len(done.unread) + len(inputs.problems))

@@ -26,6 +26,7 @@ from hrpose.engines import onnxruntime
 from hrpose.errors import UserError
 from hrpose.metadata import Calibration, Metadata, check_weights, metadata_of, write_with_metadata
 from hrpose.models.onnx_graph import OPSET, Array, Graph
+from hrpose.models.onnx_pose import SOURCE_KEY
 from hrpose.session import open_session
 
 # Of rtmlib's ViTPose: mean and standard deviation, for BGR, and the factor by which boxes grow.
@@ -36,9 +37,6 @@ PADDING = 1.25
 _STRIDE, _SIGMA = 2, 1.5
 # rtmlib's blur. `hrpose.codec.decode_taylor` has the same where this is the sigma.
 _BLUR = 2.0
-# The key of the model's metadata. Under hrpose's own, the file would be taken for one with its
-# inputs and outputs.
-METADATA_KEY = "hrpose.source"
 # The greatest distance in crop pixels, and the greatest difference of scores, of keypoints read
 # again from the drawn heatmaps.
 TOLERANCE = 1e-2
@@ -107,7 +105,7 @@ def rtmlib_model(weights: Path) -> onnx.ModelProto:
         onnx.compose.add_prefix(drawn, "drawn_"),
         io_map=[("model_heatmaps", "drawn_heatmaps")],
     )
-    helper.set_model_props(whole, {METADATA_KEY: metadata.to_json()})
+    helper.set_model_props(whole, {SOURCE_KEY: metadata.to_json()})
     whole.producer_name = "hrpose"
     onnx.checker.check_model(whole)
     return whole

@@ -40,6 +40,7 @@ from hrpose.evaluation.predictions import (
 )
 from hrpose.training.distributed import SINGLE, Processes
 from hrpose.training.recipe import Data, DataSet, Recipe
+from hrpose.training.teacher import JoinedCutouts, joined, unlabeled_persons
 
 # Validation has no augmentation.
 _NONE = Augmentation(scale=0, half_body_probability=0)
@@ -161,6 +162,8 @@ class PoseData(L.LightningDataModule):
         self.val_table = self._check(val, val_annotations.persons())
         augmentation = recipe.augmentation.augmentation()
         self.train_cutouts = self._cutouts(recipe.data.train, self.train_table, augmentation)
+        self.labeled, self.unlabeled = len(self.train_table), 0
+        self._add_unlabeled(augmentation)
         self.val_cutouts = self._cutouts(recipe.data.val, self.val_table, _NONE)
         if self.train_table.skeleton != self.val_table.skeleton:
             raise UserError(
@@ -240,6 +243,18 @@ class PoseData(L.LightningDataModule):
             )
         return found
 
+    def _add_unlabeled(self, augmentation: Augmentation) -> None:
+        """Add the persons that only the teacher labels, behind the labeled ones."""
+        teacher = self.recipe.teacher
+        if teacher is None or teacher.unlabeled is None:
+            return
+        part = teacher.unlabeled
+        table = unlabeled_persons(self.root / part.annotations, self.train_table.skeleton)
+        cutouts = self._cutouts(part, table, augmentation)
+        self.unlabeled = len(table)
+        self.train_table = joined(self.train_table, table)
+        self.train_cutouts = JoinedCutouts(self.train_cutouts, cutouts, self.labeled)
+
     def parts(self) -> Iterator[tuple[str, PersonTable, str]]:
         """The name, the table and the hash of the images of both parts; and the boxes, where they
         are not those of the annotations.
@@ -275,6 +290,8 @@ class PoseData(L.LightningDataModule):
         settings = self.recipe.training
         dataset = self.train_dataset(warped=not settings.warp_on_device)
         weights = sampling_weights(self.train_table, self.recipe.data.sampling)
+        if self.recipe.teacher is not None:
+            weights[self.labeled :] *= self.recipe.teacher.unlabeled_draws
         sampler = TrainingSampler(
             weights,
             settings.seed,

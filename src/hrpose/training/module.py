@@ -25,6 +25,7 @@ from hrpose.training.base_module import MicroBatches, NetworkModule
 from hrpose.training.data_module import PoseData
 from hrpose.training.distributed import gather
 from hrpose.training.recipe import Recipe
+from hrpose.training.teacher import TeacherTargets
 from hrpose.viz import draw, grid, overlay
 
 # Persons of a grid of debug images, and of one with heatmaps.
@@ -120,7 +121,7 @@ class DebugImages:
 class PoseModule(MicroBatches, NetworkModule):
     """Trains `network` by `recipe`; targets and normalization are computed on the device.
 
-    `images` writes debug images of batches.
+    `images` writes debug images of batches; `teacher` adds its keypoints to those of the labels.
     """
 
     recipe: Recipe
@@ -132,8 +133,10 @@ class PoseModule(MicroBatches, NetworkModule):
         recipe: Recipe,
         metadata: Metadata,
         images: DebugImages | None = None,
+        teacher: TeacherTargets | None = None,
     ) -> None:
         super().__init__(network, recipe, metadata)
+        self.teacher = teacher
         self.micro_batches = recipe.training.micro_batches
         self.images = images
         weights = torch.tensor(metadata.skeleton.weights)
@@ -179,8 +182,13 @@ class PoseModule(MicroBatches, NetworkModule):
     def training_step(self, batch: Sample, _index: int) -> Tensor:
         batch = self.cropped(batch)
         targets, weights = self._targets(batch)
+        teacher, codec, input_wh = self.teacher, self.metadata.codec, self.metadata.input_wh
+        if teacher is not None and teacher.settings.loss == "heatmap":
+            targets, weights = teacher.blended(batch, codec, input_wh, targets, weights)
         heatmaps = self.in_parts(batch.image)
         loss = self._loss(heatmaps, targets, weights)
+        if teacher is not None and teacher.settings.loss == "coordinates":
+            loss = loss + teacher.distance(batch, codec, input_wh, heatmaps)
         size = len(targets)
         options: Any = {"on_step": True, "on_epoch": True, "batch_size": size, "sync_dist": True}
         self.log("train/loss", loss, prog_bar=True, **options)

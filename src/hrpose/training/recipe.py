@@ -12,10 +12,14 @@ from pydantic import BeforeValidator, Field, model_validator
 from hrpose.codec import Codec
 from hrpose.data.augmentation import Augmentation
 from hrpose.io import write_atomically
+from hrpose.metadata import IMAGENET_MEAN, IMAGENET_STD
+from hrpose.models import onnx_pose
 from hrpose.models.networks import NETWORKS
+from hrpose.skeletons import SHIPPED
 from hrpose.yaml_file import Part, load_as
 
 PAPER = Augmentation()
+Positive = Annotated[float, Field(gt=0)]
 
 
 class DataSet(Part):
@@ -89,6 +93,56 @@ class Loss(Part):
     weighting: Literal["squared", "linear"] = "squared"
     """The weights of keypoints (the skeleton's, and trust) multiply heatmaps before the error is
     squared, as in the official code, so that they act squared; `linear` multiplies the error."""
+
+
+class Conventions(Part):
+    """See `hrpose.models.onnx_pose.Conventions`; files of hrpose need none."""
+
+    skeleton: str | None = None
+    """The keypoints in their order: the name of a shipped skeleton, such as halpe-26."""
+    input_wh: tuple[int, int] | None = None
+    padding: Annotated[float, Field(gt=0)] = 1.25
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[Positive, Positive, Positive] = IMAGENET_STD
+    bgr: bool = False
+    codec: CodecPart = CodecPart(name="dark")
+    license: str = "unknown"
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Conventions":
+        if self.skeleton is not None and self.skeleton not in SHIPPED:
+            raise ValueError(
+                f"skeleton: expected one of {', '.join(SHIPPED)}, found '{self.skeleton}'"
+            )
+        return self
+
+    def conventions(self) -> onnx_pose.Conventions:
+        named = {"skeleton": self.skeleton and SHIPPED[self.skeleton], "codec": self.codec.codec()}
+        return onnx_pose.Conventions(**{**self.model_dump(), **named})
+
+
+class Teacher(Part):
+    """A trained pose model from which another one learns; see `hrpose.training.teacher`."""
+
+    weights: Path
+    """A name (`w32-small`, or one of `hrpose weights list`) or a file: of hrpose, or any ONNX pose
+    model with heatmaps or SimCC vectors."""
+    conventions: Conventions = Conventions()
+    loss: Literal["heatmap", "coordinates"] = "heatmap"
+    """`heatmap`: Gaussians at the teacher's keypoints, as high as its scores, in the targets.
+    `coordinates`: the distance of the heatmaps' centers from the teacher's keypoints, added."""
+    share: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """The teacher's part where a keypoint is labeled."""
+    weight: Annotated[float, Field(ge=0)] = 0.8
+    """Of a keypoint that only the teacher has, relative to a labeled one; times its trust."""
+    min_trust: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The teacher's keypoints with less agreement of its views are left out."""
+    unlabeled: DataSet | None = None
+    """A COCO file of persons' boxes, and their images; persons with labels in it are left out."""
+    unlabeled_draws: Annotated[float, Field(ge=0)] = 1.0
+    """How often an unlabeled person is drawn, relative to a labeled one."""
+    compare_with: Path | None = None
+    """Weights of the same training without the teacher. Without it, the initial weights."""
 
 
 class Optimizer(Part):
@@ -210,6 +264,7 @@ class Recipe(Part):
     codec: CodecPart = CodecPart()
     augmentation: AugmentationPart = AugmentationPart()
     loss: Loss = Loss()
+    teacher: Teacher | None = None
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     training: Training = Training()

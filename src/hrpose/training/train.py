@@ -56,6 +56,14 @@ from hrpose.training.recipe import (
 )
 from hrpose.training.recipe_checks import Case, Finding, Report, examine, log
 from hrpose.training.resume import record_of, resumed
+from hrpose.training.teacher import (
+    TeacherTargets,
+    check_teacher,
+    judge,
+    keypoints_of,
+    marked,
+    with_verdict,
+)
 from hrpose.training.trainer import check_loggers, fit
 from hrpose.yaml_file import checked
 
@@ -81,6 +89,8 @@ def check(
     datamodule = PoseData(recipe, data, processes, persons)
     for line in datamodule.notes() if processes.first else ():
         report(Finding("note", line))
+    if recipe.teacher is not None:
+        check_teacher(recipe.teacher, datamodule.train_table.skeleton)
     findings = examine(Case(recipe, datamodule.train_table, datamodule.val_table, start))
     errors = [finding for finding in findings if finding.level == "error"]
     for finding in findings:
@@ -132,6 +142,9 @@ def train(
         training_data=recipe.data.description,
         license=recipe.data.license,
     )
+    if recipe.teacher is not None:
+        persons_by_kind = (datamodule.labeled, datamodule.unlabeled)
+        metadata = marked(metadata, recipe.teacher, persons_by_kind)
     record = record_of(recipe, datamodule.parts())
     notes = list(_notes(recipe, processes))
     if last is not None:
@@ -149,7 +162,12 @@ def train(
     images = DebugImages(out / "images", metadata, recipe.training.debug_images_every)
     if start is not None and is_folded(network):
         unfold(network, _crops(datamodule, metadata))
-    module = PoseModule(network, recipe, metadata, images if processes.first else None)
+    teacher = None
+    if recipe.teacher is not None:
+        table, cutouts = datamodule.train_table, datamodule.train_cutouts
+        found = keypoints_of(recipe.teacher, table, cutouts, out, report, processes.first)
+        teacher = TeacherTargets(found, recipe.teacher, table.skeleton)
+    module = PoseModule(network, recipe, metadata, images if processes.first else None, teacher)
     module.record = record
     epochs = EpochWeights(out / "epochs") if training.keep_every_epoch else None
     if epochs is not None and processes.first:
@@ -174,6 +192,11 @@ def train(
     if processes.first:
         trained, _ = checkpoint.load(best)
         checkpoint.save(path, trained, metadata)
+        if recipe.teacher is not None:
+            evaluated = (datamodule.evaluator, datamodule.instances, datamodule.evaluated_cutouts)
+            verdict = judge(path, recipe, *evaluated, out / "comparison")
+            checkpoint.save(path, trained, with_verdict(metadata, verdict))
+            report(Finding("note" if verdict.accepted else "warning", f"distillation {verdict}"))
     return path
 
 
