@@ -339,10 +339,11 @@ def evaluate(
     or `annotations` is a data set of (image, target) as torchvision's, see `hrpose.targets`.
     `boxes` is "ground-truth", a COCO detections file, or "detector", which measures the weights and
     `detector` together; detected boxes with a score below `box_threshold`, in [0, 1], are dropped.
-    `nms` is "hard" or "soft"; `metric` is "AP", "PCKh", "PCK", "NME", "EPE", or "auto", which
-    depends on the annotations; the AP counts the `max_detections` best poses of each image, as in
-    the evaluation of COCO with 20. `category` is the one to read where they have several with
-    keypoints, by its name or id; `merge_categories` reads all that have the same keypoints as one.
+    `nms` is "hard" or "soft"; `metric` is "AP", "PCKh", "PCK", "NME", "EPE", the name of a
+    benchmark such as "CrowdPose", or "auto", which depends on the annotations; the AP counts the
+    `max_detections` best poses of each image, as in the evaluation of COCO with 20. `category` is
+    the one to read where they have several with keypoints, by its name or id; `merge_categories`
+    reads all that have the same keypoints as one.
     `flip_test`, `refine` and `batch_size` (crops) are those of `PoseEstimator`. `device` and
     `precision` are those of `load`, but auto is always fp32. `metrics.json` and the results are
     written to the folder `out`. `progress` is called with the number of finished images and of all,

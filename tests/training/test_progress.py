@@ -13,8 +13,7 @@ import torch
 
 from hrpose.image import read_image
 from hrpose.training import progress as module
-from hrpose.training.progress import History, ShowProgress
-from hrpose.viz.curves import COLORS, Chart, draw_charts
+from hrpose.training.progress import COLORS, Chart, History, ShowProgress, draw_charts
 from hrpose.viz.html import Line
 
 

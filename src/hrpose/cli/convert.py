@@ -21,7 +21,7 @@ from hrpose.cli.options import (
     NewFolder,
     Overwrite,
 )
-from hrpose.data.formats import SOURCES, TARGETS, Source, Target
+from hrpose.data.formats import BENCHMARKS, SOURCES, TARGETS, Source, Target
 from hrpose.errors import UserError
 from hrpose.predict import FORMATS, check_formats
 
@@ -116,6 +116,36 @@ def to_mpii(
     conclude(files=written)
     for path in written:
         say(f"wrote {path}")
+
+
+def _benchmark(name: str, what: str) -> Callable[..., None]:
+    file = "FOLDER" if name == "posetrack18" else what.split(",")[0]
+
+    @describe(
+        f"hrpose data convert {name} {file} --out converted",
+        f"hrpose data convert {name} {file} --out converted --images images",
+        sets="an object for each file: `file`, `images`, `persons`, `resized`",
+        files="the files written",
+    )
+    def convert(
+        source: Annotated[Path, typer.Argument(help=what)],
+        out: NewFolder,
+        images: Annotated[
+            Path | None, typer.Option(help="Its images, from whose files sizes are read.")
+        ] = None,
+    ) -> None:
+        from hrpose.metrics import benchmarks
+
+        written = benchmarks.convert(name, source, out, images)
+        names = ("images", "persons", "resized")
+        sets = [{"file": e.path, **{n: getattr(e, n) for n in names}} for e in written]
+        conclude(sets=sets, files=[each.path for each in written])
+        for each in written:
+            say(f"wrote {each.path}: {persons_in(each.persons, each.images)}")
+            if each.resized:
+                say(f"  {counted(each.resized, 'image')} had another size in the annotations")
+
+    return convert
 
 
 Skeleton = Annotated[
@@ -442,6 +472,8 @@ add(app, "data convert mpii", mpii, panel=_FROM)
 for _name, _source in SOURCES.items():
     _text = f"From {_source.help}."
     add(app, f"data convert {_name}", _reader(_name, _source), panel=_FROM, text=_text)
+for _name, (_what, _help) in BENCHMARKS.items():
+    add(app, f"data convert {_name}", _benchmark(_name, _what), panel=_FROM, text=f"From {_help}.")
 add(app, "data convert results", results, panel=_FROM)
 add(app, "data convert to-mpii", to_mpii, panel=_TO)
 add(app, "data convert to-yolo", to_yolo, panel=_TO)

@@ -42,6 +42,7 @@ from hrpose.errors import missing
 
 if TYPE_CHECKING:
     from hrpose.data.coco import CocoAnnotations
+    from hrpose.evaluation.evaluate import Report
 
 MaxDetections = Annotated[
     int,
@@ -57,7 +58,7 @@ class Nms(StrEnum):
 
 
 class Metric(StrEnum):
-    """COCO's AP, MPII's PCKh, or PCK, NME and EPE; auto goes by the annotations."""
+    """COCO's AP, MPII's PCKh, PCK, NME and EPE, or a benchmark; auto goes by the annotations."""
 
     auto = "auto"
     ap = "AP"
@@ -65,11 +66,16 @@ class Metric(StrEnum):
     pck = "PCK"
     nme = "NME"
     epe = "EPE"
+    crowdpose = "CrowdPose"
+    ochuman = "OCHuman"
+    coco_wholebody = "COCO-WholeBody"
+    posetrack18 = "PoseTrack18"
 
 
 @describe(
     "hrpose evaluate --annotations val.json --images images --boxes detector --out results",
     "hrpose evaluate --annotations val.json --images images --weights w32.safetensors --json",
+    "hrpose evaluate --annotations crowdpose_test.json --results results.json",
     images="number of images",
     persons="number of persons",
     boxes="where the boxes came from",
@@ -83,8 +89,12 @@ def evaluate(
     annotations: Annotated[
         Path, typer.Option(help="COCO keypoints JSON, or a test set's image_info JSON.")
     ],
-    images: Images,
+    images: ImagesIfAny = None,
     weights: Weights = "w32-small",
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Measure these COCO keypoint results, instead of weights on images."),
+    ] = None,
     boxes: Annotated[
         str, typer.Option(help="ground-truth, detector, or a COCO detections file.")
     ] = "ground-truth",
@@ -98,7 +108,8 @@ def evaluate(
         Metric,
         typer.Option(
             case_sensitive=False,
-            help="auto: PCKh with head boxes, PCK without OKS sigmas, else AP.",
+            help="auto: the benchmark of the annotations, PCKh with head boxes, PCK without OKS "
+            "sigmas, else AP.",
         ),
     ] = Metric.auto,
     max_detections: MaxDetections = 20,
@@ -116,11 +127,20 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure weights on a data set: COCO's ten metrics, PCKh or PCK; or predict a test set."""
-    from rich.table import Column, Table
-
     from hrpose import api
-    from hrpose.metrics.pck import DISTANCES
+    from hrpose.data.coco import read_annotations
+    from hrpose.evaluation.evaluate import evaluate_results
+    from hrpose.metrics.benchmarks import BENCHMARKS
 
+    if images is None or results is not None:
+        if images is not None or results is None:
+            raise conflict("--images: expected it or --results, which are measured without images")
+        truth = read_annotations(
+            annotations, category=category, merge_categories=merge_categories, sized=False
+        )
+        report = evaluate_results(truth, results, metric.value, max_detections, out, warn)
+        _say_report(report, f"{results} on {annotations.name}", f"metric: {report.metric}")
+        return
     with progress("images") as show:
         report = api.evaluate(
             weights,
@@ -144,31 +164,39 @@ def evaluate(
             notify=warn,
         )
     flip = f"flip test: {'on' if flip_test else 'off'}{'; refined' if refine else ''}"
-    say(
-        f"{weights} on {annotations.name}: {persons_in(report.persons, report.images)}",
-        f"boxes: {report.boxes}; {flip}; {report.engine}",
-    )
+    found = f"{weights} on {annotations.name}: {persons_in(report.persons, report.images)}"
+    benchmark = f"; metric: {report.metric}" if report.metric in BENCHMARKS else ""
+    _say_report(report, found, f"boxes: {report.boxes}; {flip}; {report.engine}{benchmark}")
+
+
+def _say_report(report: "Report", *lines: str) -> None:
+    """The lines, the tables of metrics, and the files that were written."""
+    from rich.table import Column, Table
+
+    from hrpose.metrics.pck import DISTANCES
+
+    say(*lines)
     conclude(
         images=report.images,
         persons=report.persons,
         boxes=report.boxes,
         metrics={} if report.primary is None else report.metrics,
         primary=report.primary,
-        flip_test=flip_test,
+        flip_test=report.flip_test,
         engine=report.engine,
         files=report.files,
     )
     if report.primary is None:
         say("no metrics: the annotations have no labels")
-    else:
-        console = plain_console(110)
-        # Distances are printed in a table of their own.
-        for last in (False, True):
-            part = {n: v for n, v in report.metrics.items() if (n in DISTANCES) is last}
-            table = Table(*(Column(name, justify="right") for name in part))
-            table.add_row(*("-" if math.isnan(v) else f"{v:.3f}" for v in part.values()))
-            if part:
-                console.print(table)
+    # Distances are printed in a table of their own; PoseTrack18's rows have eight columns.
+    width = 8 if report.metric == "PoseTrack18" else 10
+    for last in (False, True) if report.primary is not None else ():
+        own = [(n, v) for n, v in report.metrics.items() if (n in DISTANCES) is last]
+        for at in range(0, len(own), width):
+            part = own[at : at + width]
+            table = Table(*(Column(name, justify="right") for name, _ in part))
+            table.add_row(*("-" if math.isnan(v) else f"{v:.3f}" for _, v in part))
+            plain_console(110).print(table)
     if report.files:
         say(f"wrote {' and '.join(map(str, report.files))}")
 
@@ -200,7 +228,7 @@ def evaluate_detector(
     Persons without an annotation, such as those too small to label in COCO keypoints files, count
     as false positives, which lowers the precision.
     """
-    from hrpose.evaluation.evaluate import evaluate_detector
+    from hrpose.evaluation.predictions import evaluate_detector
 
     with progress("images") as show:
         report = evaluate_detector(

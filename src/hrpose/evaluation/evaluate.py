@@ -1,4 +1,4 @@
-"""Evaluation of pose models and person detectors on a data set.
+"""Evaluation of pose models on a data set.
 
 `hrpose evaluate` calls `evaluate`; the validation of a training makes its own predictions and calls
 the same `Evaluator`, so that its log has the numbers of `hrpose evaluate` with the same boxes.
@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from hrpose.data.coco import CocoAnnotations, read_annotations
+from hrpose.data.coco import CocoAnnotations, CocoResults, read_annotations, read_results
 from hrpose.data.formats.matlab import write_mat
-from hrpose.data.formats.mpii import PckhTruth, pckh_truth
+from hrpose.data.formats.mpii import PckhTruth, heads_of, is_mpii
 from hrpose.data.images import ImageFiles, compare_sizes
 from hrpose.data.persons import PersonTable
-from hrpose.data.rules import note_lines
-from hrpose.detection.person_detector import AnyDetector, open_detector
+from hrpose.data.rules import NUM_KEYPOINTS, Note, note_lines
 from hrpose.errors import UserError
 from hrpose.estimator import PoseEstimator
 from hrpose.evaluation.predictions import (
@@ -33,28 +32,30 @@ from hrpose.evaluation.predictions import (
     ranked_results,
 )
 from hrpose.io import write_atomically
+from hrpose.metrics.benchmarks import BENCHMARKS, check_benchmark, joined_results, recognize
 from hrpose.metrics.coco import (
     MAX_DETECTIONS,
-    BoxScores,
+    Poses,
     crowded_images,
-    evaluate_boxes,
     evaluate_keypoints,
     to_results,
     write_results,
 )
 from hrpose.metrics.pck import distances, pckh
 from hrpose.poses import rescore
-from hrpose.skeleton import Skeleton, spelled_alike
-from hrpose.skeletons import MPII_16
+from hrpose.skeleton import spelled_alike
 
 # The choices of a metric, and the one number by which weights are then compared.
-PRIMARY = {"AP": "AP", "PCKh": "PCKh", "PCK": "PCK@0.1", "NME": "NME", "EPE": "EPE"}
+PRIMARY = {
+    **{"AP": "AP", "PCKh": "PCKh", "PCK": "PCK@0.1", "NME": "NME", "EPE": "EPE"},
+    **dict.fromkeys(BENCHMARKS, "AP"),
+}
 METRICS = ("auto", *PRIMARY)
+# Those of ranked results, for which predictions need not be one for each person.
+RANKED = ("AP", *BENCHMARKS)
 NMS = ("hard", "soft")
 # Distances, where less is better.
 FALLING = ("NME", "EPE")
-# The curve of a detector has boxes with at least this score.
-MIN_BOX_SCORE = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ class Report:
     where there is one prediction for each person, PCK@0.2, PCK@0.1 and NME in percent and EPE in
     pixels. NaN where nothing is labeled. `primary` is the name of the metric by which weights are
     compared. Images without labels have neither. `notes` are lines about odd annotations, `files`
-    are those that were written, `engine` is what ran the networks.
+    are those that were written, `engine` is what ran the networks. `metric` is the one of `METRICS`
+    that was measured.
     """
 
     metrics: Mapping[str, float]
@@ -81,6 +83,7 @@ class Report:
     notes: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     engine: str = ""
+    metric: str = ""
 
     @property
     def value(self) -> float:
@@ -97,6 +100,7 @@ class Report:
         return {
             # Metrics of keypoints without labels are NaN, which JSON does not have.
             **{name: None if math.isnan(v) else v for name, v in self.metrics.items()},
+            **({"benchmark": self.metric} if self.metric in BENCHMARKS else {}),
             "boxes": self.boxes,
             "flip_test": self.flip_test,
             "engine": self.engine,
@@ -136,9 +140,9 @@ class Evaluator:
     ) -> "Evaluator":
         """The evaluator of a `metric`, one of `METRICS`.
 
-        "auto" is PCKh where the persons have MPII's keypoints and head boxes, PCK where the
-        skeleton has no OKS sigmas and predictions are `paired`, else AP. Raises UserError where the
-        metric cannot be measured on these data.
+        "auto" is the benchmark that the annotations are of, PCKh where the persons have MPII's
+        keypoints and head boxes, PCK where the skeleton has no OKS sigmas and predictions are
+        `paired`, else AP. Raises UserError where the metric cannot be measured on these data.
         """
         _check_choice("metric", metric, METRICS)
         if not table.keypoints[..., 2].any():
@@ -149,12 +153,15 @@ class Evaluator:
             )
         heads = None
         if metric == "PCKh" or (metric == "auto" and is_mpii(table.skeleton)):
-            heads = _heads(annotations, table, required=metric == "PCKh")
+            heads = heads_of(annotations, table, required=metric == "PCKh")
         if metric == "auto" and heads is not None:
             metric = "PCKh"
         elif metric == "auto":
-            metric = "PCK" if paired and not table.skeleton.has_sigmas else "AP"
-        if not paired and metric != "AP":
+            plain = "PCK" if paired and not table.skeleton.has_sigmas else "AP"
+            metric = recognize(annotations) or plain
+        elif metric in BENCHMARKS:
+            check_benchmark(metric, annotations)
+        if not paired and metric not in RANKED:
             raise _needs_pairs(metric)
         return cls(annotations, table, metric, heads, paired, max_detections)
 
@@ -167,6 +174,12 @@ class Evaluator:
     def more_is_better(self) -> bool:
         """Whether a greater primary metric is a better one; not so with distances."""
         return self.primary not in FALLING
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What was repaired or left out. CrowdPose counts visible keypoints, as its files do."""
+        counted = self.metric == "CrowdPose"
+        return tuple(n for n in self.table.notes if not (counted and n.kind is NUM_KEYPOINTS))
 
     def rehearse(self) -> None:
         """Measure the labels themselves, before work is spent on predictions.
@@ -191,11 +204,19 @@ class Evaluator:
 
     def results(self, predictions: Predictions, nms: str = "hard") -> list[dict[str, Any]]:
         """COCO results: for AP rescored and after `nms`, else one for each person."""
-        if self.metric == "AP":
+        if self.metric in RANKED:
             return ranked_results(self.table, predictions, nms, self.max_detections)
         ids = self.table.image_ids[predictions.instances.image_index]
         scores = rescore(predictions.keypoints, predictions.instances.box_scores)
         return to_results(ids, predictions.keypoints, scores, self.table.category_id)
+
+    def ranked(self, results: Poses) -> dict[str, float]:
+        """The metrics of ranked results."""
+        most = self.max_detections
+        if self.metric in BENCHMARKS:
+            return BENCHMARKS[self.metric].measure(self.annotations, results, most)
+        sigmas = self.table.skeleton.sigmas
+        return evaluate_keypoints(self.annotations, results, sigmas, None, most).as_dict()
 
     def metrics(
         self, predictions: Predictions, results: list[dict[str, Any]] | None = None
@@ -206,11 +227,9 @@ class Evaluator:
         is `paired` and there is not one prediction for each person.
         """
         measured: dict[str, float] = {}
-        if self.metric == "AP":
+        if self.metric in RANKED:
             results = self.results(predictions) if results is None else results
-            sigmas, most = self.table.skeleton.sigmas, self.max_detections
-            scores = evaluate_keypoints(self.annotations, results, sigmas, max_detections=most)
-            measured |= scores.as_dict()
+            measured |= self.ranked(results)
         if not self.paired:
             return measured
         if not np.array_equal(predictions.instances.image_index, self.table.image_index):
@@ -228,11 +247,6 @@ class Evaluator:
             ).as_dict()
         away = distances(predictions.keypoints, self.table.keypoints, self.table.boxes)
         return measured | away.as_dict()
-
-
-def is_mpii(skeleton: Skeleton) -> bool:
-    """Whether the keypoints are the 16 that PCKh is defined for."""
-    return skeleton.keypoints == MPII_16.keypoints
 
 
 def evaluate(
@@ -254,7 +268,7 @@ def evaluate(
     `images` is a folder, `images.zip` or `images.zip@/folder`. `boxes` is "ground-truth",
     "detector" (the estimator's own, on every image) or a COCO detections file, of which boxes
     scored below `box_threshold` are left out. Metrics with different boxes must not be compared, so
-    the report says which. `metric` is "AP", "PCKh", "PCK", "NME", "EPE" or "auto", see
+    the report says which. `metric` is "AP", "PCKh", "PCK", "NME", "EPE", a benchmark or "auto", see
     `Evaluator.choose`.
 
     - AP: poses are rescored (the box's score times the mean of the keypoint scores above 0.2),
@@ -295,8 +309,8 @@ def evaluate(
     instances, source = instances_of(estimator, table, boxes, box_threshold)
     files = ImageFiles(images)
     compare_sizes(files, table.file_names, table.image_wh, parsed.path)
-    notes = note_lines(parsed.path, table.notes)
-    if evaluator is not None and evaluator.metric == "AP":
+    notes = note_lines(parsed.path, table.notes if evaluator is None else evaluator.notes)
+    if evaluator is not None and evaluator.metric in RANKED:
         notes += note_lines(parsed.path, [crowded_images(parsed, max_detections)])
     if notify is not None:
         for note in notes:
@@ -315,6 +329,7 @@ def evaluate(
         max_detections=max_detections,
         notes=notes,
         engine=estimator.engine,
+        metric="" if evaluator is None else evaluator.metric,
     )
     if not labeled:
         assert out is not None
@@ -336,8 +351,53 @@ def evaluate(
     else:
         path = out / "results.json"
         write_results(path, results)
-    report = replace(report, files=(out / "metrics.json", path))
-    write_atomically(out / "metrics.json", json.dumps(report.as_dict(), indent=2) + "\n")
+    return _written(replace(report, files=(out / "metrics.json", path)))
+
+
+def evaluate_results(
+    annotations: Path | CocoAnnotations,
+    results: Path,
+    metric: str = "auto",
+    max_detections: int = MAX_DETECTIONS,
+    out: Path | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> Report:
+    """Measure results of any model: a COCO results file, with one entry for each pose.
+
+    `metric` is "AP", a benchmark or "auto"; the other arguments are those of `evaluate`. Results of
+    COCO-WholeBody may have feet, face and hands in lists of their own. Writes `metrics.json` to
+    `out`. Raises UserError where the files do not fit each other or the metric.
+    """
+    _check_choice("metric", metric, ("auto", *RANKED))
+    parsed = read_annotations(annotations, sized=False)
+    table = parsed.table(parsed.instances(crowds=False).columns)
+    evaluator = Evaluator.choose(parsed, table, metric, False, max_detections)
+    poses = joined_results(results, read_results(results).entries)
+    notes = note_lines(parsed.path, [*evaluator.notes, crowded_images(parsed, max_detections)])
+    if notify is not None:
+        for note in notes:
+            notify(note)
+    report = Report(
+        metrics=evaluator.ranked(CocoResults(results, poses)),
+        primary=evaluator.primary,
+        boxes=f"results: {results}",
+        flip_test=False,
+        refine=False,
+        persons=len(poses),
+        images=len({pose.get("image_id") for pose in poses}),
+        nms="none",
+        max_detections=max_detections,
+        notes=notes,
+        metric=evaluator.metric,
+    )
+    if out is None:
+        return report
+    return _written(replace(report, files=(out / "metrics.json",)))
+
+
+def _written(report: Report) -> Report:
+    """The report, after the first of its files, its metrics, has been written."""
+    write_atomically(report.files[0], json.dumps(report.as_dict(), indent=2) + "\n")
     return report
 
 
@@ -372,71 +432,3 @@ def _table(annotations: CocoAnnotations, estimator: PoseEstimator) -> tuple[Pers
         )
     # The weights may carry more of the skeleton than a COCO file can.
     return replace(table, skeleton=skeleton) if skeleton.has_sigmas else table, True
-
-
-def _heads(annotations: CocoAnnotations, table: PersonTable, required: bool) -> PckhTruth | None:
-    """The labels of PCKh. Raises UserError where they are `required` and missing."""
-    if not is_mpii(table.skeleton):
-        raise UserError(
-            f"{annotations.path}: PCKh is for MPII's 16 keypoints, found others",
-            code="metric-unavailable",
-        )
-    truth = pckh_truth(annotations, table.annotation_ids)
-    if truth is None and required:
-        raise UserError(
-            f"{annotations.path}: expected persons with a 'head_box', found none; "
-            "run 'hrpose data convert mpii' on a folder with gt_valid.mat",
-            code="metric-unavailable",
-        )
-    return truth
-
-
-@dataclass(frozen=True, slots=True)
-class DetectorReport:
-    """The `scores` of the detector `name` on a number of `images`.
-
-    `threshold` is the one it runs with, at which it gives `boxes_per_image`.
-    """
-
-    name: str
-    images: int
-    scores: BoxScores
-    threshold: float
-    boxes_per_image: float
-
-
-def evaluate_detector(
-    detector: AnyDetector,
-    annotations: Path,
-    images: str,
-    *,
-    box_threshold: float | None = None,
-    min_height: float = 96.0,
-    min_iou: float = 0.5,
-    progress: Progress | None = None,
-) -> DetectorReport:
-    """Measure a person detector against the boxes of a COCO file.
-
-    `box_threshold` in [0, 1] replaces the detector's own. Persons and boxes lower than `min_height`
-    pixels are ignored; a box matches a person from an IoU of `min_iou` on. Raises UserError where
-    the files or the detector cannot be read. The network computes in float32.
-    """
-    table = read_annotations(annotations).boxes()
-    source = ImageFiles(images)
-    measured = open_detector(detector, box_threshold, precision="fp32")
-    threshold = float(getattr(measured, "threshold", 0.0))
-    sensitive = open_detector(detector, min(MIN_BOX_SCORE, threshold), precision="fp32")
-    detections = []
-    for done, name in enumerate(table.file_names, start=1):
-        detections.append(sensitive(source.read(name)))
-        if progress is not None:
-            progress(done, len(table))
-    boxes, scores = [each.xywh for each in detections], [each.scores for each in detections]
-    count = sum(int((each >= threshold).sum()) for each in scores)
-    return DetectorReport(
-        name=measured.name,
-        images=len(table),
-        scores=evaluate_boxes(table.boxes, boxes, scores, min_height, min_iou),
-        threshold=threshold,
-        boxes_per_image=count / max(len(table), 1),
-    )

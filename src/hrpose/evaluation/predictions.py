@@ -1,4 +1,6 @@
-"""Predictions on a data set, in ground-truth, detected or perturbed boxes."""
+"""Predictions on a data set, in ground-truth, detected or perturbed boxes; how good detected boxes
+are.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,17 +10,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose.data.coco import CocoAnnotations, read_results
+from hrpose.data.coco import CocoAnnotations, read_annotations, read_results
 from hrpose.data.images import ImageFiles, check_size
 from hrpose.data.persons import PersonTable, group_by_image
 from hrpose.data.rules import shown
+from hrpose.detection.person_detector import AnyDetector, open_detector
 from hrpose.errors import UserError
 from hrpose.estimator import MAX_PERSONS as MAX_DETECTED
 from hrpose.estimator import Detector, InputImage, PoseEstimator
 from hrpose.geometry import iou_of_pairs
 from hrpose.io import prefetch
 from hrpose.metadata import Metadata
-from hrpose.metrics.coco import MAX_DETECTIONS, evaluate_keypoints, select_results
+from hrpose.metrics.coco import (
+    MAX_DETECTIONS,
+    BoxScores,
+    evaluate_boxes,
+    evaluate_keypoints,
+    select_results,
+)
 from hrpose.skeleton import Skeleton
 
 GROUND_TRUTH = "ground-truth"
@@ -306,3 +315,58 @@ def box_noise(
         points.append(BoxNoise(amount, overlap, scores.AP))
         progress(step + 1, len(AMOUNTS))
     return points
+
+
+# The curve of a detector has boxes with at least this score.
+MIN_BOX_SCORE = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorReport:
+    """The `scores` of the detector `name` on a number of `images`.
+
+    `threshold` is the one it runs with, at which it gives `boxes_per_image`.
+    """
+
+    name: str
+    images: int
+    scores: BoxScores
+    threshold: float
+    boxes_per_image: float
+
+
+def evaluate_detector(
+    detector: AnyDetector,
+    annotations: Path,
+    images: str,
+    *,
+    box_threshold: float | None = None,
+    min_height: float = 96.0,
+    min_iou: float = 0.5,
+    progress: Progress | None = None,
+) -> DetectorReport:
+    """Measure a person detector against the boxes of a COCO file.
+
+    `box_threshold` in [0, 1] replaces the detector's own. Persons and boxes lower than `min_height`
+    pixels are ignored; a box matches a person from an IoU of `min_iou` on. Raises UserError where
+    the files or the detector cannot be read. The network computes in float32.
+    """
+    table = read_annotations(annotations).boxes()
+    source = ImageFiles(images)
+    measured = open_detector(detector, box_threshold, precision="fp32")
+    threshold = float(getattr(measured, "threshold", 0.0))
+    sensitive = open_detector(detector, min(MIN_BOX_SCORE, threshold), precision="fp32")
+    detections = []
+    for done, name in enumerate(table.file_names, start=1):
+        detections.append(sensitive(source.read(name)))
+        if progress is not None:
+            progress(done, len(table))
+    boxes, scores = [each.xywh for each in detections], [each.scores for each in detections]
+    count = sum(int((each >= threshold).sum()) for each in scores)
+    return DetectorReport(
+        name=measured.name,
+        images=len(table),
+        scores=evaluate_boxes(table.boxes, boxes, scores, min_height, min_iou),
+        threshold=threshold,
+        boxes_per_image=count / max(len(table), 1),
+    )

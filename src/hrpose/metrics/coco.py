@@ -134,8 +134,7 @@ def evaluate_keypoints(
     poses with the best scores count, 20 in COCO's evaluation. Nothing is printed. Raises UserError
     where the files do not fit the COCO format or each other.
     """
-    evaluation = _evaluated(ground_truth, results, sigmas, image_ids, max_detections)
-    return KeypointScores(*(float(value) for value in evaluation.stats))
+    return compared(ground_truth, results, sigmas, image_ids).scores(max_detections)
 
 
 # The rows and the columns of `precision_curves`.
@@ -153,23 +152,58 @@ def precision_curves(
 
     Arguments and errors as in `evaluate_keypoints`.
     """
-    precision = _evaluated(ground_truth, results, sigmas, None, max_detections).eval["precision"]
+    precision = compared(ground_truth, results, sigmas).run(max_detections).eval["precision"]
     # Thresholds, recalls, categories, sizes (the first is all), detections per image.
     curves: NDArray[np.float64] = np.asarray(precision)[:, :, :, 0, -1].mean(axis=2)
     return curves
 
 
-def _evaluated(
+@dataclass(frozen=True, slots=True, eq=False)
+class Compared:
+    """Labels and poses of the images `image_ids`, in the form of COCO's evaluator.
+
+    Labels have `num_keypoints`, without which a person is ignored, and the `area` of OKS; poses the
+    `area` by which unmatched ones are medium or large. `sigmas` (k,) are the OKS constants.
+    """
+
+    image_ids: tuple[int, ...]
+    category: Mapping[str, Any]
+    labels: list[dict[str, Any]]
+    poses: list[dict[str, Any]]
+    sigmas: NDArray[np.float64]
+
+    def run(self, max_detections: int = MAX_DETECTIONS) -> Any:
+        """COCO's evaluator after its run; it is given copies."""
+        from faster_coco_eval import COCO, COCOeval_faster
+
+        images = [{"id": image} for image in self.image_ids]
+        header = {"images": images, "categories": [dict(self.category)]}
+        evaluation = COCOeval_faster(
+            COCO({**header, "annotations": [dict(label) for label in self.labels]}),
+            COCO({**header, "annotations": [dict(pose) for pose in self.poses]}),
+            "keypoints",
+            kpt_oks_sigmas=self.sigmas,
+            print_function=_silent,
+        )
+        evaluation.params.imgIds = list(self.image_ids)
+        evaluation.params.catIds = [self.category["id"]]
+        evaluation.params.maxDets = [max_detections]
+        evaluation.run()
+        return evaluation
+
+    def scores(self, max_detections: int = MAX_DETECTIONS) -> KeypointScores:
+        """The ten metrics."""
+        return KeypointScores(*(float(value) for value in self.run(max_detections).stats))
+
+
+def compared(
     ground_truth: Truth,
     results: Poses,
-    sigmas: ArrayLike | None,
-    image_ids: Iterable[int] | None,
-    max_detections: int = MAX_DETECTIONS,
-) -> Any:
-    """COCO's evaluator after its run."""
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    annotations, found = _annotations(ground_truth), _results(results)
+    sigmas: ArrayLike | None = None,
+    image_ids: Iterable[int] | None = None,
+) -> Compared:
+    """What is compared; arguments and errors as in `evaluate_keypoints`."""
+    annotations, found = _annotations(ground_truth), as_results(results)
     constants = np.asarray(annotations.skeleton.sigmas if sigmas is None else sigmas, float)
     images = set(annotations.image_columns["image_ids"].tolist())
     chosen = images if image_ids is None else images & set(image_ids)
@@ -188,22 +222,13 @@ def _evaluated(
             "only; correct the one or the other, or choose with --category",
             code="annotations-invalid",
         )
-    header = {
-        "images": [{"id": image} for image in sorted(chosen)],
-        "categories": [c for c in annotations.entries("categories") if c.get("keypoints")],
-    }
-    evaluation = COCOeval_faster(
-        COCO({**header, "annotations": _labels(annotations, chosen)}),
-        COCO({**header, "annotations": _poses(poses, chosen)}),
-        "keypoints",
-        kpt_oks_sigmas=constants,
-        print_function=_silent,
+    return Compared(
+        image_ids=tuple(sorted(chosen)),
+        category={"id": annotations.category_id, "name": annotations.skeleton.name},
+        labels=_labels(annotations, chosen),
+        poses=_poses(poses, chosen),
+        sigmas=constants,
     )
-    evaluation.params.imgIds = sorted(chosen)
-    evaluation.params.catIds = [annotations.category_id]
-    evaluation.params.maxDets = [max_detections]
-    evaluation.run()
-    return evaluation
 
 
 def crowded_images(annotations: CocoAnnotations, max_detections: int = MAX_DETECTIONS) -> str:
@@ -238,7 +263,8 @@ def _annotations(source: Truth) -> CocoAnnotations:
     return CocoAnnotations(Path("ground truth"), {**source, "images": images})
 
 
-def _results(source: Poses) -> CocoResults:
+def as_results(source: Poses) -> CocoResults:
+    """Results as a parsed file."""
     if isinstance(source, Path | str):
         return read_results(Path(source))
     return source if isinstance(source, CocoResults) else CocoResults(Path("results"), list(source))

@@ -246,7 +246,10 @@ class Evaluation(Part):
     """The least score of a box in the file, or of one that is detected; 0 leaves it to both."""
     detector: str = "auto"
     """For `boxes: detector`: its name or ONNX file, as in `hrpose evaluate --detector`."""
-    metric: Literal["auto", "AP", "PCKh", "PCK", "NME", "EPE"] = "auto"
+    metric: Literal[
+        "auto", "AP", "PCKh", "PCK", "NME", "EPE",
+        "CrowdPose", "OCHuman", "COCO-WholeBody", "PoseTrack18",
+    ] = "auto"  # fmt: skip
     """The primary metric, which chooses the best weights; `auto` depends on the data."""
 
 

@@ -3,6 +3,7 @@
 `SOURCES` are the formats that are read, `TARGETS` those that are written; YOLO-pose is written by a
 function of its own, as it holds several subsets. `convert.py` works by way of COCO keypoints JSON;
 `pose_set.py` has what all formats are read into. The tables import a module when it is used.
+MPII, and `BENCHMARKS`, which `hrpose.metrics.benchmarks` reads, have more than COCO.
 """
 
 from collections.abc import Mapping
@@ -72,6 +73,20 @@ SOURCES: Mapping[str, Source] = {
         "convert",
         "COCO keypoints JSON",
         "COCO keypoints of other tools, to one category without crowds",
+    ),
+}
+
+# Benchmarks with annotations of their own: what the user names, and the help.
+BENCHMARKS: Mapping[str, tuple[str, str]] = {
+    "crowdpose": ("crowdpose_val.json, or another file", "CrowdPose, with the images' true sizes"),
+    "ochuman": ("ochuman.json", "OCHuman: val and test, with the MaxIoU of each person"),
+    "coco-wholebody": (
+        "coco_wholebody_val_v1.0.json, or another file",
+        "COCO-WholeBody, with body, feet, face and hands as 133 keypoints",
+    ),
+    "posetrack18": (
+        "The folder of its files, one for each clip, or one of them",
+        "PoseTrack18, all clips as one file",
     ),
 }
 

@@ -25,9 +25,11 @@ from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.formats.matlab import read_mat, write_mat
 from hrpose.data.formats.pose_set import invalid
 from hrpose.data.images import ImageFiles, stays_inside
+from hrpose.data.persons import PersonTable
 from hrpose.errors import UserError
 from hrpose.geometry import xywh_to_xyxy
 from hrpose.io import read_json, write_atomically
+from hrpose.skeleton import Skeleton
 from hrpose.skeletons import MPII_16
 
 SETS = ("train", "valid", "trainval", "test")
@@ -303,6 +305,28 @@ def pckh_truth(
         head_boxes=corners.round(_DIGITS),
         known=np.isfinite(boxes).all(axis=1),
     )
+
+
+def is_mpii(skeleton: Skeleton) -> bool:
+    """Whether the keypoints are the 16 that PCKh is defined for."""
+    return skeleton.keypoints == MPII_16.keypoints
+
+
+def heads_of(annotations: CocoAnnotations, table: PersonTable, required: bool) -> PckhTruth | None:
+    """The labels of PCKh for a table. Raises UserError where they are `required` and missing."""
+    if not is_mpii(table.skeleton):
+        raise UserError(
+            f"{annotations.path}: PCKh is for MPII's 16 keypoints, found others",
+            code="metric-unavailable",
+        )
+    truth = pckh_truth(annotations, table.annotation_ids)
+    if truth is None and required:
+        raise UserError(
+            f"{annotations.path}: expected persons with a 'head_box', found none; "
+            "run 'hrpose data convert mpii' on a folder with gt_valid.mat",
+            code="metric-unavailable",
+        )
+    return truth
 
 
 def _numbers(
