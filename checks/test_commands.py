@@ -32,12 +32,14 @@ def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
             continue
         text = re.sub(r"\\\n\s*", " ", block.text)
         for offset, line in enumerate(text.splitlines()):
-            if not re.match(r"(\w+=\S+ )*(hrpose|make|pip|python -m|cd) ", line):
+            if not re.match(r"(\w+=\S+ )*(hrpose|uvx|make|pip|python -m|cd) ", line):
                 continue
             words = shlex.split(line, comments=True)
             for part in _split(words):
                 while re.match(r"[A-Z_]+=", part[0]):
                     part = part[1:]
+                if part[0] == "uvx":  # it runs hrpose, by default from PyPI
+                    part = part[part.index("hrpose") :]
                 yield f"{name(page)}:{block.line + offset}", part
 
 

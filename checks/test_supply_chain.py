@@ -3,6 +3,7 @@
 import re
 import tomllib
 
+import yaml
 from tools.supply_chain import covers
 
 from .pages import ROOT
@@ -35,3 +36,11 @@ def test_hashes_of_another_system_are_not_used(tmp_path) -> None:  # type: ignor
     )
     assert not covers(other)
     assert not covers(tmp_path / "none.txt")
+
+
+def test_pre_commit_runs_the_pinned_versions() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+    hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
+    assert all(repo["repo"] == "local" for repo in config["repos"])
+    needed = {text for hook in hooks for text in hook["additional_dependencies"]}
+    assert needed == {f"{name}=={PINS[name]}" for name in ("ruff", "typos")}

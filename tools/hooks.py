@@ -14,19 +14,12 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from tools import command_line
+from tools import command_line, llms
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # Files outside docs/ that are pages of the site.
-ADOPTED = {
-    "CHANGELOG.md": "changelog.md",
-    "benchmarks/RESULTS.md": "benchmarks.md",
-    "benchmarks/TRACKING.md": "benchmarks-tracking.md",
-    "benchmarks/SERVER.md": "benchmarks-server.md",
-    "benchmarks/SITE.md": "benchmarks-site.md",
-    "examples/README.md": "examples.md",
-}
+ADOPTED = {source: page for page, source in llms.ELSEWHERE.items()}
 
 # How much more a word counts in the search where users look, than in decisions and history.
 WEIGHTS = {
@@ -103,6 +96,11 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
     if page.file.src_uri.startswith("zh/"):
         return output.replace('<html lang="en"', '<html lang="zh-CN"', 1)
     return output
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Add llms.txt, with links to the pages of the site."""
+    Path(config.site_dir, "llms.txt").write_text(llms.text(llms.on_site), "utf-8")
 
 
 def _recipes() -> str:

@@ -58,6 +58,8 @@ def test_a_notebook_can_be_read_where_it_lies(path: Path) -> None:
     """`python -m tools.notebooks` makes the outputs again."""
     assert path.stat().st_size < 400_000
     notebook = read(path)
+    # Those of `python -m tools.addresses` are not run here.
+    notebook["cells"] = [c for c in notebook["cells"] if not c["id"].startswith("colab-")]
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
