@@ -1,4 +1,4 @@
-"""`hrpose data convert`: other data sets to COCO keypoints, and back; `hrpose convert-config`."""
+"""`hrpose data convert`: other data sets to COCO keypoints JSON, and back."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hrpose.cli import add, chosen, conflict, describe, group, pairs
-from hrpose.cli.console import conclude, counted, persons_in, say, warn
+from hrpose.cli.console import conclude, counted, persons_in, say
 from hrpose.cli.options import (
     Coco,
     Copy,
@@ -17,7 +17,6 @@ from hrpose.cli.options import (
     KnownDistance,
     KnownHeight,
     MergeCategories,
-    NewFile,
     NewFolder,
     Overwrite,
 )
@@ -27,38 +26,6 @@ from hrpose.predict import FORMATS, check_formats
 
 if TYPE_CHECKING:
     from hrpose.skeleton import Skeleton as PoseSkeleton
-
-
-@describe(
-    "hrpose convert-config td-hm_hrnet-w32_8xb64-210e_coco-256x192.py --out w32.yaml",
-    "hrpose convert-config w32_256x192_adam_lr1e-3.yaml --out w32.yaml --keys",
-    mapped="an object for each key: `key`, `value`, `meaning`",
-    without_effect="the same of keys that hrpose does not need",
-    not_supported="the same of keys that hrpose cannot follow",
-    files="the recipe",
-)
-def convert_config(
-    config: Annotated[
-        Path, typer.Argument(help="Configuration of MMPose 1.x (.py) or the official code (.yaml).")
-    ],
-    out: NewFile,
-    root: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the files that it inherits from; by default configs/ above."),
-    ] = None,
-    keys: Annotated[
-        bool, typer.Option("--keys", help="Print what became of every key of the configuration.")
-    ] = False,
-) -> None:
-    """To a recipe of `hrpose train`; read as data, nothing of it runs."""
-    from hrpose.training.convert_config import write_converted
-
-    sorts, lines = write_converted(config, out, root)
-    for line in lines:
-        if line.startswith("not supported"):
-            warn(line)
-    conclude(**sorts, files=[out])
-    say(*(lines if keys else lines[-1:]))
 
 
 @describe(

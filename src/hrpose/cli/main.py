@@ -19,7 +19,6 @@ from typer.core import TyperGroup
 from hrpose.cli import (
     add,
     conflict,
-    convert,
     data,
     deploy,
     describe,
@@ -423,7 +422,7 @@ add(app, "label", label.label, panel=_TRAIN)
 add(app, "train", train.train, panel=_TRAIN)
 add(app, "train-detector", train.train_detector, panel=_TRAIN)
 add(app, "finetune", train.finetune, panel=_TRAIN)
-add(app, "convert-config", convert.convert_config, panel=_TRAIN)
+add(app, "convert-config", train.convert_config, panel=_TRAIN)
 app.add_typer(data.app, name="data", rich_help_panel=_DATA)
 app.add_typer(weights.app, name="weights", rich_help_panel=_WEIGHTS)
 add(app, "export", train.export, panel=_WEIGHTS)

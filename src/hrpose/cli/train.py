@@ -1,4 +1,4 @@
-"""`hrpose train`, `train-detector`, `finetune`, `export`, `quantize` and `summary`."""
+"""`hrpose train`, `train-detector`, `finetune`, `convert-config`, `export` and others."""
 
 import json
 from enum import StrEnum
@@ -192,6 +192,34 @@ def finetune(
     if launched().first:
         conclude(name=written.stem, files=[written.parent / "recipe.yaml", written])
         say(f"wrote {written}")
+
+
+@describe(
+    "hrpose convert-config td-hm_hrnet-w32_8xb64-210e_coco-256x192.py --out w32.yaml",
+    "hrpose convert-config w32_256x192_adam_lr1e-3.yaml --out w32.yaml --keys",
+    mapped="an object for each key: `key`, `value`, `meaning`",
+    without_effect="the same of keys that hrpose does not need",
+    not_supported="the same of keys that hrpose cannot follow",
+    files="the recipe",
+)
+def convert_config(
+    config: Annotated[Path, typer.Argument(help="MMPose 1.x (.py), or official (.yaml).")],
+    out: NewFile,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the files that it inherits from; by default configs/ above."),
+    ] = None,
+    keys: Annotated[bool, typer.Option("--keys", help="Print what became of every key.")] = False,
+) -> None:
+    """To a recipe of `hrpose train`; read as data, nothing of it runs."""
+    from hrpose.training.convert_config import write_converted
+
+    sorts, lines = write_converted(config, out, root)
+    for line in lines:
+        if line.startswith("not supported"):
+            warn(line)
+    conclude(**sorts, files=[out])
+    say(*(lines if keys else lines[-1:]))
 
 
 class Target(StrEnum):
