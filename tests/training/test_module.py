@@ -186,6 +186,18 @@ def test_warped_batches_pass_through(persons: Path) -> None:
     assert module().cropped(batch) is batch
 
 
+def test_parts_of_a_batch_are_normalized_by_their_own_statistics() -> None:
+    """As on the four GPUs of the official code: what the paper's recipes say of micro_batches."""
+    images = batch().image
+    parted = module("training.micro_batches=2").train()
+    with torch.no_grad():
+        together = module().train()(images)
+        alone = torch.cat([module().train()(image[None]) for image in images])
+        found = parted.in_parts(images)
+    assert torch.equal(found, alone)
+    assert (found - together).abs().max() > 0.1 * together.std()
+
+
 @pytest.mark.parametrize(
     ("overrides", "key"),
     [

@@ -294,7 +294,7 @@ def test_a_training_validates_on_other_boxes_as_evaluate_does(tmp_path: Path) ->
     assert validated == pytest.approx(dict(report.metrics), rel=1e-6)
     lines = "\n".join(finding.text for finding in reported)
     assert f"validating on {len(found)} boxes (found.json)" in lines
-    assert "1 files of " in lines
+    assert "1 file of " in lines
     assert "val loss" not in (tmp_path / "out" / "results.csv").read_text()
     # The only epoch is the best one.
     first = tmp_path / "out" / "epochs" / "epoch-001.safetensors"

@@ -51,7 +51,7 @@ _RULE: Color = (227, 230, 235)
 
 # In pixels: a chart, the margins around its box, and its text.
 _WIDTH, _HEIGHT = 820, 500
-_LEFT, _RIGHT, _TOP, _BOTTOM = 96, 24, 92, 64
+_LEFT, _RIGHT, _TOP, _BOTTOM = 96, 24, 76, 64
 _TITLE, _TEXT = 24, 20
 # Bits behind the point of coordinates that OpenCV draws at.
 _SHIFT = 4
@@ -59,7 +59,9 @@ _SHIFT = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chart:
-    """`lines` whose y are relative to `most`, the value at the top of the chart."""
+    """`lines` whose y are relative to `most`, the value at the top; several have a key above them,
+    one has the `title`.
+    """
 
     title: str
     lines: Sequence[Line]
@@ -91,13 +93,15 @@ def _draw(
     def at(x: float, y: float) -> tuple[float, float]:
         return _LEFT + (x - low) / (high - low) * inner_w, _TOP + (1 - y) * inner_h
 
-    write(pixels, (_LEFT, 14), shortened(chart.title, _TITLE, inner_w), _TITLE, _INK, rim=None)
+    if len(chart.lines) == 1:
+        title = shortened(chart.title, _TITLE, inner_w)
+        write(pixels, (_LEFT, _TOP - 44), title, _TITLE, _INK, rim=None)
     for value in ticks(0, chart.most, 5):
         _, y = at(low, value / chart.most)
         cv2.line(pixels, (_LEFT, round(y)), (_WIDTH - _RIGHT, round(y)), _RULE, 1)
         width, height = extent(text := f"{value:.4g}", _TEXT)
         write(pixels, (_LEFT - 10 - width, y - height / 2), text, _TEXT, _QUIET, rim=None)
-    for value in ticks(low, high, 8):
+    for value in ticks(low, high, min(8, max(1, round(high - low)))):
         x, _ = at(value, 0)
         width, _ = extent(text := f"{value:.4g}", _TEXT)
         write(pixels, (x - width / 2, _HEIGHT - _BOTTOM + 6), text, _TEXT, _QUIET, rim=None)
@@ -114,9 +118,9 @@ def _draw(
             for x, y in path.tolist():
                 cv2.circle(pixels, (x, y), 5 << _SHIFT, color, -1, cv2.LINE_AA, _SHIFT)
         if len(chart.lines) == 1:
-            break  # the title names it
-        cv2.line(pixels, (round(at_x), 64), (round(at_x) + 22, 64), color, 4)
-        write(pixels, (at_x + 28, 52), line.name, _TEXT, _INK, rim=None)
+            break
+        cv2.line(pixels, (round(at_x), _TOP - 28), (round(at_x) + 22, _TOP - 28), color, 4)
+        write(pixels, (at_x + 28, _TOP - 40), line.name, _TEXT, _INK, rim=None)
         at_x += 28 + extent(line.name, _TEXT)[0] + 18
     canvas[:] = pixels
 
@@ -192,7 +196,7 @@ class History(Callback):
             pairs = np.array([(r["epoch"], r[name]) for r in self._rows if name in r], float)
             y = np.clip(pairs[:, 1] / most, 0, 1)
             lines.append(Line(name, pairs[:, 0], y, dots=len(pairs) < 30))
-        return Chart(", ".join(names), lines, most)
+        return Chart(", ".join("learning rate" if n == "lr" else n for n in names), lines, most)
 
     def _page(self, charts: Sequence[Chart], epochs: tuple[float, float]) -> str:
         drawn = []
