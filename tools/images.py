@@ -62,6 +62,34 @@ def _drawn(names: Sequence[str], folder: Path, out: str, **options: bool) -> Non
     _write(out, Image.fromarray(np.concatenate(tiles, axis=1)), "JPEG", quality=85, optimize=True)
 
 
+def trust() -> None:
+    """Keypoints on which the views of a person agree (discs) and others (rings)."""
+    import cv2
+
+    from hrpose.detection import open_detector
+    from hrpose.geometry import warp
+    from hrpose.image import read_image
+    from hrpose.models.onnx_pose import open_pose_model
+    from hrpose.quality.pseudo_labels import Thresholds, consensus
+    from hrpose.weights import find
+
+    model, detector = open_pose_model(find("w32-small")), open_detector()
+    tiles = []
+    for path, persons in ((EXAMPLES / "astronaut.jpg", 1), (PEOPLE / "balancing.jpg", 2)):
+        image = read_image(path)
+        boxes = detector(image).best(persons).xywh
+        agreed = consensus(model, boxes, lambda _, crop, image=image: warp(image, crop))
+        scale = HEIGHT / image.shape[0]
+        drawn = _high(image, HEIGHT).copy()
+        points, values = agreed.points.reshape(-1, 2) * scale, agreed.trust.ravel()
+        for (x, y), value in zip(points, values, strict=True):
+            sure = value >= Thresholds().min_trust
+            color, width = ((90, 220, 120), -1) if sure else ((230, 60, 60), 2)
+            cv2.circle(drawn, (round(x), round(y)), 6, color, width, cv2.LINE_AA)
+        tiles.append(drawn)
+    _write("trust.jpg", Image.fromarray(np.concatenate(tiles, axis=1)), "JPEG", quality=85)
+
+
 def clip() -> None:
     """A tracked clip as an animation."""
     frames, times = [], []
@@ -214,6 +242,7 @@ ALL = {
     "label": label,
     "site": site,
     "ellipses": ellipses,
+    "trust": trust,
     "how": how.main,
 }
 

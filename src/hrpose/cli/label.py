@@ -268,5 +268,5 @@ def predict_labels(
         f"{counted(done.keypoints, 'keypoint')}"
     )
     for reason, count in done.left_out.items():
-        say(f"  left out: {count:,} {reason}")
+        say(f"  left out: {reason}: {count:,}")
     finish(done.images, len(done.unread) + len(inputs.problems))
