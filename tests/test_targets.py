@@ -248,7 +248,7 @@ def test_a_training_keeps_its_data_set(tmp_path: Path) -> None:
     wrong = ["optimizer.lrr=1"]
     with refused("option-missing", "out"):
         hrpose.finetune(Drawn(), Drawn(), overrides=wrong)
-    for resume in (False, True):
+    for count, resume, written in ((1, False, 1), (2, True, 1), (2, False, 2)):
         with refused("recipe-invalid", "lrr"):
-            hrpose.finetune(Drawn(), Drawn(1), tmp_path, overrides=wrong, resume=resume)
-    assert len(read_annotations(tmp_path / "val" / "annotations.json").images) == 1
+            hrpose.finetune(Drawn(), Drawn(count), tmp_path, overrides=wrong, resume=resume)
+        assert len(read_annotations(tmp_path / "val" / "annotations.json").images) == written

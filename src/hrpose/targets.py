@@ -205,6 +205,12 @@ def write_coco(
             f"{folder}: expected a new or empty folder, found files there; choose another",
             code="folder-not-empty",
         )
+    return _write_coco(dataset, folder, skeleton, label)
+
+
+def _write_coco(
+    dataset: TargetDataset, folder: Path, skeleton: Skeleton | None, label: int | None = PERSON
+) -> Path:
     images, annotations = [], list[dict[str, Any]]()
     ids: set[int] = set()
     for index in range(min(len(dataset), _MAX_IMAGES)):
@@ -266,7 +272,7 @@ def kept_as_files(
 ) -> Path:
     """COCO annotations: those given, or of a data set, written to the folder `name` in `out`.
 
-    `written` is whether that was done before, as where a training is resumed.
+    Those of an earlier try are replaced; where a training is resumed, they were `written` before.
     """
     if isinstance(annotations, str | Path):
         return Path(annotations)
@@ -277,7 +283,7 @@ def kept_as_files(
         )
     if written and (file := out / name / "annotations.json").exists():
         return file
-    return write_coco(annotations, out / name)
+    return _write_coco(annotations, out / name, None)
 
 
 def _annotations(
