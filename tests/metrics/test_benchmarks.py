@@ -4,6 +4,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tools.benchmark_files import OCHUMAN_19
+from tools.benchmark_files import OCHUMAN_19, POSETRACK_17
 from tools.benchmark_metrics import BENCHMARKS, write
 from typer.testing import CliRunner, Result
 
+from evaluation.oracle import Oracle
 from golden_rules import GOLDEN
 from hrpose.cli.main import app
 from hrpose.data.coco import CocoAnnotations, load_persons, read_annotations
 from hrpose.data.rules import NUM_KEYPOINTS
-from hrpose.evaluation.evaluate import Evaluator
+from hrpose.estimator import PoseEstimator
+from hrpose.evaluation.evaluate import Evaluator, evaluate
 from hrpose.evaluation.predictions import Predictions, ground_truth
+from hrpose.metrics.benchmarks import PARTS, read_wholebody
 from hrpose.metrics.posetrack import average_precision, inside, track
+from hrpose.skeletons import WHOLEBODY_133
 from refusals import check_refusal, refused
+from tiny_weights import METADATA
 
 Files = dict[str, Path]
 NAMES = {
@@ -216,6 +222,71 @@ def test_posetrack_needs_heads_and_its_keypoints(files: Callable[[str], tuple[Pa
     measured = facts("evaluate", "--annotations", truth, "--results", results)["metrics"]
     assert "AP" in measured
     assert "MOTA" not in measured
+
+
+def test_weights_are_measured_on_clips_with_tracks(tmp_path: Path) -> None:
+    # Two persons who walk past each other, the labels as predictions.
+    rest = np.array([[40.0 * (i % 3), 20.0 * (i // 3)] for i in range(len(POSETRACK_17))])
+    images, labels = [], []
+    for clip, frame in np.ndindex(2, 8):
+        image_id = 100 * clip + frame
+        name = f"{clip}/{frame}.jpg"
+        image = {"id": image_id, "vid_id": str(clip), "file_name": name}
+        images.append({**image, "width": 900, "height": 400})
+        for person in (0, 1):
+            start = np.array([10 + 600 * person + 4 * frame * (1 - 2 * person), 50 + 100 * person])
+            points = rest + start
+            values = np.column_stack([points, np.full(len(points), 2)])
+            values[3:5] = 0
+            label = {"id": len(labels) + 1, "image_id": image_id, "category_id": 1, "area": 9000}
+            box = [*points.min(axis=0).tolist(), 80.0, 100.0]
+            labels.append(
+                {
+                    **label,
+                    "bbox": box,
+                    "bbox_head": [0, 0, 24, 32],
+                    "track_id": person + 1,
+                    "keypoints": values.ravel().tolist(),
+                }
+            )
+    category = {"id": 1, "name": "person", "keypoints": list(POSETRACK_17)}
+    document = {"images": images, "annotations": labels, "categories": [category]}
+    path = tmp_path / "posetrack.json"
+    path.write_text(json.dumps(document))
+    parsed, table = read_annotations(path), load_persons(path)
+    evaluator = Evaluator.choose(parsed, table)
+    assert evaluator.metric == "PoseTrack18"
+    labeled = table.keypoints.copy()
+    labeled[..., 2] = labeled[..., 2] > 0
+    predictions = Predictions(ground_truth(table), labeled, np.full(len(table), 9000.0))
+    results = evaluator.results(predictions)
+    assert len({result["track_id"] for result in results}) == 2
+    measured = evaluator.metrics(predictions, results)
+    assert measured["MOTA"] == measured["IDF1"] == measured["AP"] == 100
+    # Another person's track from the fourth image on.
+    for result in results:
+        if result["image_id"] % 100 > 3:
+            result["track_id"] = 3 - result["track_id"]
+    assert evaluator.ranked(results)["MOTA"] < 90
+
+
+def test_whole_body_weights_need_no_conversion(tmp_path: Path) -> None:
+    write("coco_wholebody", 0, tmp_path)
+    source = tmp_path / "truth.json"
+    document = json.loads(source.read_text())
+    document["images"] = document["images"][:4]
+    document["annotations"] = [p for p in document["annotations"] if p["image_id"] <= 4]
+    source.write_text(json.dumps(document))
+    (tmp_path / "images").mkdir()
+    for image in document["images"]:
+        Image.new("RGB", (640, 640)).save(tmp_path / "images" / image["file_name"])
+    joined = tmp_path / "joined.json"
+    joined.write_text(json.dumps(read_wholebody(source)["truth"]))
+    oracle = Oracle(joined, replace(METADATA, skeleton=WHOLEBODY_133))
+    report = evaluate(PoseEstimator(oracle), source, tmp_path / "images")
+    assert report.metric == "COCO-WholeBody"
+    assert set(PARTS) == {n.removesuffix(" AR") for n in report.metrics if n.endswith(" AR")}
+    assert report.metrics["body AR"] > 0.5
 
 
 points = st.integers(0, 6)

@@ -163,7 +163,8 @@ def _size_differs(what: str, expected: tuple[int, ...], found: tuple[int, int]) 
     elif expected == found[::-1]:
         hint = (
             "; either width and height are swapped in the annotations, or the labels are for the "
-            "image before EXIF turns it: correct them, or save the images upright"
+            "image before EXIF turns it: correct them ('hrpose data convert crowdpose' those of "
+            "CrowdPose), or save the images upright"
         )
     shown = (f"{width} x {height}" for width, height in (expected, found))
     return UserError(

@@ -30,9 +30,17 @@ from hrpose.evaluation.predictions import (
     instances_of,
     predict,
     ranked_results,
+    with_tracks,
 )
 from hrpose.io import write_atomically
-from hrpose.metrics.benchmarks import BENCHMARKS, check_benchmark, joined_results, recognize
+from hrpose.metrics.benchmarks import (
+    BENCHMARKS,
+    check_benchmark,
+    has_parts,
+    joined_results,
+    recognize,
+    whole_body,
+)
 from hrpose.metrics.coco import (
     MAX_DETECTIONS,
     Poses,
@@ -44,6 +52,7 @@ from hrpose.metrics.coco import (
 from hrpose.metrics.pck import distances, pckh
 from hrpose.poses import rescore
 from hrpose.skeleton import spelled_alike
+from hrpose.skeletons import WHOLEBODY_133
 
 # The choices of a metric, and the one number by which weights are then compared.
 PRIMARY = {
@@ -203,9 +212,13 @@ class Evaluator:
             )
 
     def results(self, predictions: Predictions, nms: str = "hard") -> list[dict[str, Any]]:
-        """COCO results: for AP rescored and after `nms`, else one for each person."""
+        """COCO results: for AP rescored and after `nms`, else one for each person. Those of
+        PoseTrack18 have tracks.
+        """
         if self.metric in RANKED:
-            return ranked_results(self.table, predictions, nms, self.max_detections)
+            found = ranked_results(self.table, predictions, nms, self.max_detections)
+            tracked = self.metric == "PoseTrack18"
+            return with_tracks(self.annotations, found, self.table.skeleton) if tracked else found
         ids = self.table.image_ids[predictions.instances.image_index]
         scores = rescore(predictions.keypoints, predictions.instances.box_scores)
         return to_results(ids, predictions.keypoints, scores, self.table.category_id)
@@ -287,6 +300,9 @@ def evaluate(
     _check_choice("nms", nms, NMS)
     paired = str(boxes) == GROUND_TRUTH
     parsed = read_annotations(annotations)
+    whole = estimator.metadata.skeleton.keypoints == WHOLEBODY_133.keypoints
+    if whole and "annotations" in parsed.document and has_parts(parsed):
+        parsed = whole_body(parsed)
     table, labeled = _table(parsed, estimator)
     # MPII's test set has persons without labels: there are predictions, but no metrics.
     unlabeled_mpii = labeled and is_mpii(table.skeleton) and not table.keypoints.any()

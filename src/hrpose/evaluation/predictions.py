@@ -28,7 +28,9 @@ from hrpose.metrics.coco import (
     evaluate_keypoints,
     select_results,
 )
+from hrpose.poses import Poses
 from hrpose.skeleton import Skeleton
+from hrpose.video import Tracker
 
 GROUND_TRUTH = "ground-truth"
 DETECTOR = "detector"
@@ -251,6 +253,48 @@ def ranked_results(
         category_id=table.category_id,
         max_detections=max_detections,
     )
+
+
+# Between the images of PoseTrack18's clips.
+_SECONDS = 1 / 25
+
+
+def with_tracks(
+    annotations: CocoAnnotations, results: list[dict[str, Any]], skeleton: Skeleton
+) -> list[dict[str, Any]]:
+    """Results with the `track_id` that `hrpose.video.Tracker` gives poses, clip by clip.
+
+    Images of one `vid_id` are a clip, in their order. A pose that is no person's has an id of its
+    own.
+    """
+    of_image: dict[int, list[int]] = {}
+    for row, result in enumerate(results):
+        of_image.setdefault(result["image_id"], []).append(row)
+    clips: dict[Any, list[int]] = {}
+    ids = annotations.image_columns["image_ids"].tolist()
+    for image_id, image in zip(ids, annotations.images, strict=True):
+        clips.setdefault(image.get("vid_id"), []).append(image_id)
+    tracks: dict[int, int] = {}
+    for images in clips.values():
+        tracker, numbers = Tracker(), dict[int, int]()
+        for at, image_id in enumerate(images):
+            rows = of_image.get(image_id, [])
+            found = _poses([results[row] for row in rows], skeleton)
+            numbers |= dict(zip(rows, tracker.update(found, at * _SECONDS).tolist(), strict=True))
+        persons = {row: tracker.id_of(number) for row, number in numbers.items() if number}
+        last = max([0, *(each or 0 for each in persons.values())])
+        tracks |= {row: persons.get(row) or last + 1 + at for at, row in enumerate(numbers)}
+    return [{**result, "track_id": tracks[row]} for row, result in enumerate(results)]
+
+
+def _poses(results: list[dict[str, Any]], skeleton: Skeleton) -> Poses:
+    keypoints = np.array([result["keypoints"] for result in results], np.float32)
+    keypoints = keypoints.reshape(len(results), len(skeleton), 3)
+    keypoints[..., 2] = keypoints[..., 2].clip(0, 1)
+    start = keypoints[..., :2].min(axis=1)
+    boxes = np.concatenate([start, keypoints[..., :2].max(axis=1) - start], axis=1)
+    scores = np.array([result["score"] for result in results], np.float32).clip(0, 1)
+    return Poses(keypoints, boxes, scores, skeleton)
 
 
 AMOUNTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)

@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hrpose.data.coco import CocoAnnotations, read_annotations
-from hrpose.data.formats.mpii import keep_apart
+from hrpose.data.formats.mpii import keep_apart, numbers
 from hrpose.data.formats.pose_set import invalid
 from hrpose.data.images import ImageFiles
 from hrpose.data.rules import Entry
@@ -113,8 +112,8 @@ def _ochuman_part(
         for person in entry["annotations"]:
             if not 0 <= (overlap := _number(where, person, "max_iou")) < 1:
                 continue
-            x, y, right, bottom = _numbers(where, person, "bbox", 4).tolist()
-            points = _numbers(where, person, "keypoints", 3 * len(names)).reshape(-1, 3)[rows]
+            x, y, right, bottom = numbers(where, person, "bbox", (4,)).tolist()
+            points = numbers(where, person, "keypoints", (3 * len(names),)).reshape(-1, 3)[rows]
             try:
                 seen = [_OCHUMAN_VISIBILITY[int(v)] for v in points[:, 2]]
             except KeyError as error:
@@ -143,15 +142,24 @@ def _ochuman_part(
 
 def read_wholebody(source: Path) -> dict[str, Document]:
     """COCO-WholeBody's file with all 133 keypoints in `keypoints`."""
-    annotations = read_annotations(source, sized=False)
-    joined = [
-        _joined(f"{source}: annotation {entry.get('id')}", entry)
-        for entry in annotations.entries("annotations")
-    ]
-    for entry in joined:
-        entry["num_keypoints"] = int(np.count_nonzero(np.asarray(entry["keypoints"])[2::3]))
+    return {source.stem: dict(whole_body(read_annotations(source, sized=False)).document)}
+
+
+def has_parts(annotations: CocoAnnotations) -> bool:
+    """Whether feet, face and hands of COCO-WholeBody are in lists of their own."""
+    return any(PART_KEYS.keys() & entry.keys() for entry in annotations.entries("annotations"))
+
+
+def whole_body(annotations: CocoAnnotations) -> CocoAnnotations:
+    """Annotations of COCO-WholeBody with all 133 keypoints in `keypoints`."""
+    joined = []
+    for given in annotations.entries("annotations"):
+        entry = _joined(f"{annotations.path}: annotation {given.get('id')}", given)
+        count = int(np.count_nonzero(entry["keypoints"][2::3]))
+        joined.append({**entry, "num_keypoints": count})
     category = WHOLEBODY_133.to_coco_category(annotations.category_id)
-    return {source.stem: {**annotations.document, "annotations": joined, "categories": [category]}}
+    parts = {"annotations": joined, "categories": [category]}
+    return replace(annotations, document={**annotations.document, **parts}, category=None)
 
 
 def joined_results(source: Path, results: list[Entry]) -> list[Entry]:
@@ -163,9 +171,9 @@ def joined_results(source: Path, results: list[Entry]) -> list[Entry]:
 
 
 def _joined(where: str, entry: Entry) -> Entry:
-    keypoints = _numbers(where, entry, "keypoints", 3 * len(COCO_17)).tolist()
+    keypoints = numbers(where, entry, "keypoints", (3 * len(COCO_17),)).tolist()
     for key, count in PART_KEYS.items():
-        keypoints += _numbers(where, entry, key, 3 * count).tolist()
+        keypoints += numbers(where, entry, key, (3 * count,)).tolist()
     rest = {key: value for key, value in entry.items() if key not in PART_KEYS}
     return {**rest, "keypoints": keypoints}
 
@@ -238,18 +246,6 @@ def _number(where: str, entry: Mapping[str, Any], key: str) -> float:
     if not isinstance(value, int | float) or not np.isfinite(value):
         raise invalid(f"{where}: '{key}'", "a number", value)
     return value
-
-
-def _numbers(where: str, entry: Mapping[str, Any], key: str, count: int) -> NDArray[np.float64]:
-    """(count,) finite numbers of an entry."""
-    value = entry.get(key)
-    try:
-        numbers = np.asarray(value, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        numbers = np.zeros(0)
-    if numbers.shape != (count,) or not (np.abs(numbers) < 1e9).all():
-        raise invalid(f"{where}: '{key}'", f"{count} numbers", value)
-    return numbers
 
 
 # CrowdPose's images by crowd index, which is in [0, 1]: from the first number to below the second.

@@ -127,15 +127,15 @@ def _person(where: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     name = entry.get("image")
     if not isinstance(name, str) or not stays_inside(name):
         raise invalid(f"{where}: 'image'", "a relative path without '..'", name)
-    center = _numbers(where, entry, "center", (2,)).tolist()
-    scale = float(_numbers(where, entry, "scale", ()))
+    center = numbers(where, entry, "center", (2,)).tolist()
+    scale = float(numbers(where, entry, "scale", ()))
     if not 0 < scale <= 1000:
         raise invalid(f"{where}: 'scale'", "a number above 0", scale)
     mpii: dict[str, Any] = {"center": center, "scale": scale}
     joints = np.zeros((16, 3))
     if "joints" in entry or "joints_vis" in entry:  # the test set has none
-        points = _numbers(where, entry, "joints", (16, 2))
-        labeled = _numbers(where, entry, "joints_vis", (16,))
+        points = numbers(where, entry, "joints", (16, 2))
+        labeled = numbers(where, entry, "joints_vis", (16,))
         if not np.isin(labeled, (0, 1)).all():
             raise invalid(f"{where}: 'joints_vis'", "0 and 1", labeled.tolist())
         joints[:, :2] = np.where(labeled[:, None] > 0, (points - 1).round(_DIGITS), 0)
@@ -295,9 +295,9 @@ def pckh_truth(
     for row, person in enumerate(persons[int(i)] for i in ids):
         where = f"{annotations.path}: annotation {person['id']}"
         key = "pckh_keypoints" if "pckh_keypoints" in person else "keypoints"
-        points[row] = _numbers(where, person, key, (48,)).reshape(16, 3)
+        points[row] = numbers(where, person, key, (48,)).reshape(16, 3)
         if "head_box" in person:
-            boxes[row] = _numbers(where, person, "head_box", (4,))
+            boxes[row] = numbers(where, person, "head_box", (4,))
     corners = xywh_to_xyxy(boxes).reshape(-1, 2, 2) + 1
     return PckhTruth(
         points=(points[..., :2] + 1).round(_DIGITS),
@@ -329,17 +329,17 @@ def heads_of(annotations: CocoAnnotations, table: PersonTable, required: bool) -
     return truth
 
 
-def _numbers(
+def numbers(
     where: str, entry: Mapping[str, Any], key: str, shape: tuple[int, ...]
 ) -> NDArray[np.float64]:
     """An entry's finite numbers of this shape. Raises UserError that begins with `where`."""
     value = entry.get(key)
     form = f"numbers of shape {shape}" if shape else "a number"
     try:
-        numbers = np.asarray(value, np.float64)
+        found = np.asarray(value, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise invalid(f"{where}: '{key}'", form, str(error)) from error
-    if numbers.shape != shape or not (np.abs(numbers) < 1e6).all():
-        found = f"shape {numbers.shape}" if numbers.shape != shape else "NaN, infinity or far away"
-        raise invalid(f"{where}: '{key}'", form, found)
-    return numbers
+    if found.shape != shape or not (np.abs(found) < 1e6).all():
+        what = f"shape {found.shape}" if found.shape != shape else "NaN, infinity or far away"
+        raise invalid(f"{where}: '{key}'", form, what)
+    return found
