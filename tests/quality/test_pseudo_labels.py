@@ -137,6 +137,21 @@ def test_a_run_that_was_cut_off_goes_on(images: Path) -> None:
     assert len(file.read_text().splitlines()) == 3
 
 
+def test_an_image_of_another_folder_does_not_take_the_place_of_one_with_its_name(
+    images: Path,
+) -> None:
+    labels(images)
+    root = images.parent
+    (root / "others").mkdir()
+    (root / "others" / "a.png").write_bytes(encode(dot(100, 70, SIZE), ".png"))
+    summary = json.loads(labels(root / "others").stdout)
+    assert (summary["resumed"], summary["images"], summary["persons"]) == (2, 2, 2)
+    table = load_persons(root / "out" / "annotations.json")
+    linked = [(root / "out" / "images" / table.image_name(i)).resolve() for i in range(2)]
+    assert linked == [images / "a.png", root / "others" / "a.png"]
+    assert np.abs(table.keypoints[1, :, :2] - (100, 70)).max() < 4
+
+
 def test_other_settings_are_refused(images: Path) -> None:
     labels(images)
     check_refusal(labels(images, "--min-trust", 0.9), "resume-mismatch", "thresholds")

@@ -14,8 +14,9 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import count
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -189,6 +190,7 @@ def predict_labels(
     file = out / "labels.jsonl"
     done = _begun(file, plan)
     resumed, unread = len(done), []
+    taken = {line["file_name"] for line in done.values()}
     (out / "images").mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as lines:
 
@@ -196,6 +198,7 @@ def predict_labels(
             lines.write(json.dumps(line) + "\n")
             lines.flush()
             done[line["key"]] = line
+            taken.add(line["file_name"])
 
         names = flat_names(inputs.images)
         for number, image in enumerate(inputs.images, 1):
@@ -207,13 +210,14 @@ def predict_labels(
                 except UserError as error:
                     unread.append(str(error))  # tried again by the next run
                 else:
-                    name = name_to_text(names[image])
+                    name = _free(name_to_text(names[image]), taken)
                     _place(out / "images" / name, image, pixels, copy)
                     add({"key": str(image), "file_name": name, **found})
             progress(number, len(inputs.images) if not inputs.clips else None)
         for clip in inputs.clips:
             try:
-                for key, name, pixels in _frames(clip, thresholds.every, done):
+                for key, given_name, pixels in _frames(clip, thresholds.every, done):
+                    name = _free(given_name, taken)
                     found = _labeled(model, pixels, _boxes(detector, pixels, None), thresholds)
                     if found["persons"]:
                         path = out / "images" / name
@@ -334,6 +338,16 @@ def _frames(
                 yield key, f"{clip.stem}_{frame.index:06d}.jpg", frame.image
         if opened.damage is not None:
             raise UserError(opened.damage, code="file-unreadable")
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """The name, or where an image of an earlier run has it, another one."""
+    path, free = PurePath(name), name
+    for number in count(2):
+        if free not in taken:
+            break
+        free = f"{path.stem}-{number}{path.suffix}"
+    return free
 
 
 def _place(path: Path, image: ImageInput, pixels: NDArray[np.uint8], copy: bool) -> None:

@@ -28,6 +28,7 @@ TAKES_EFFECT = (
     *("name", "optimizer", "schedule", "evaluation.batch_size", "evaluation.every_epochs"),
     *("data.train", "data.val", "data.skeleton", "data.category", "data.merge_categories"),
     *("data.description", "data.license", "data.partly_boxed.annotations"),
+    *("teacher.compare_with", "teacher.unlabeled.annotations", "teacher.unlabeled.images"),
     "data.partly_boxed.images",
     *(
         f"training.{key}"
