@@ -25,6 +25,10 @@ Crop(center, size, input_wh, rotation_deg=0.0, mirrored=False, unit_lengths=Fals
 HRNet(spec, num_keypoints=17)
   .forward(x)
   .from_name(name, num_keypoints=17)
+HubHRNet(network='w32', num_keypoints=17)
+  .generate_model_card(repo_id='OWNER/NAME', **options)
+  .of(network)
+  .push_to_hub(repo_id, **options)
 PoseEstimator(session, *, detector=None, min_score=None, flip_test=False, refine=False, \
 exact=False, batch_size=16, bit_depth=None, covariance=False)
   .__call__(image, boxes=None, box_scores=None, *, bgr=False, stream=False)
@@ -82,6 +86,13 @@ finetune(train, val, out=None, *, weights='w16-small', images=None, val_images=N
 skeleton=None, category=None, merge_categories=False, input_size=None, overrides=(), resume=False, \
 resume_with_changes=False)
 from_pretrained(repo_id, *, revision=None, **options)
+hrnet_w16_small(weights=None, *, num_keypoints=None, download=False)
+hrnet_w32(weights=None, *, num_keypoints=None, download=False)
+hrnet_w32_small(weights=None, *, num_keypoints=None, download=False)
+hrnet_w48(weights=None, *, num_keypoints=None, download=False)
+hrnetv2_w18(weights=None, *, num_keypoints=None, download=False)
+litehrnet_18(weights=None, *, num_keypoints=None, download=False)
+litehrnet_30(weights=None, *, num_keypoints=None, download=False)
 load(name_or_file='w32-small', *, detector='auto', box_threshold=None, min_score=None, \
 flip_test=False, refine=False, exact=False, batch_size=16, bit_depth=None, \
 covariance=False, hands=None, threads=None, device='auto', precision='auto')

@@ -29,6 +29,16 @@ if TYPE_CHECKING:
     from hrpose.estimator import PoseEstimator
     from hrpose.geometry import Crop
     from hrpose.models.hrnet import HRNet
+    from hrpose.models.pretrained import (
+        HubHRNet,
+        hrnet_w16_small,
+        hrnet_w32,
+        hrnet_w32_small,
+        hrnet_w48,
+        hrnetv2_w18,
+        litehrnet_18,
+        litehrnet_30,
+    )
     from hrpose.poses import Poses
     from hrpose.skeleton import Skeleton
     from hrpose.viz import draw
@@ -51,13 +61,22 @@ _MODULES = {
     "Skeleton": "hrpose.skeleton",
     "Crop": "hrpose.geometry",
     "HRNet": "hrpose.models.hrnet",
+    "HubHRNet": "hrpose.models.pretrained",
+    "hrnet_w32": "hrpose.models.pretrained",
+    "hrnet_w48": "hrpose.models.pretrained",
+    "hrnet_w32_small": "hrpose.models.pretrained",
+    "hrnet_w16_small": "hrpose.models.pretrained",
+    "hrnetv2_w18": "hrpose.models.pretrained",
+    "litehrnet_18": "hrpose.models.pretrained",
+    "litehrnet_30": "hrpose.models.pretrained",
     "UserError": "hrpose.errors",
 }
 
 __all__ = [
-    "Crop", "HRNet", "PoseEstimator", "Poses", "Skeleton", "UserError",
-    "draw", "evaluate", "export", "finetune", "from_pretrained", "load", "measure", "push_to_hub",
-    "track", "train",
+    "Crop", "HRNet", "HubHRNet", "PoseEstimator", "Poses", "Skeleton", "UserError",
+    "draw", "evaluate", "export", "finetune", "from_pretrained", "hrnet_w16_small", "hrnet_w32",
+    "hrnet_w32_small", "hrnet_w48", "hrnetv2_w18", "litehrnet_18", "litehrnet_30", "load",
+    "measure", "push_to_hub", "track", "train",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import hrpose
 from conftest import ROOT
 from hrpose.cli.main import app
 from hrpose.metadata import Metadata
+from hrpose.skeletons import COCO_17
 from hrpose.weights import find
 from hrpose.weights.hub import HubName, model_card
 from refusals import refused
@@ -205,3 +206,23 @@ def test_names_come_back_as_they_were_said() -> None:
     assert HubName.parse("ann/tiny") == HubName("ann/tiny", None)
     # On Windows a recipe's path has the other slash.
     assert HubName.parse("hf:ann\\tiny") == HubName("ann/tiny", None)
+
+
+def test_networks_go_to_the_hub_and_come_back(hub: Hub) -> None:
+    """By the methods of the Hub's own library; hrpose's read what these wrote."""
+    torch = pytest.importorskip("torch")
+    network = hrpose.HubHRNet("w16-small", 17)
+    network.metadata = replace(METADATA, network="w16-small", skeleton=COCO_17)
+    network.push_to_hub("ann/network", private=True)
+    (_, files) = hub.repositories["ann/network"][-1]
+    assert {"config.json", "model.safetensors", "README.md"} <= files.keys()
+    assert b'from_pretrained("ann/network")' in files["README.md"]
+    found = hrpose.HubHRNet.from_pretrained("ann/network")
+    assert found.metadata == network.metadata
+    for key, value in network.state_dict().items():
+        assert torch.equal(found.state_dict()[key], value), key
+    assert hrpose.from_pretrained("ann/network", detector="none").metadata == network.metadata
+    hrpose.push_to_hub(find("w16-small"), "ann/exported")  # ONNX alone
+    assert hrpose.HubHRNet.from_pretrained("ann/exported").spec.name == "w16-small"
+    with refused("weights-unknown", "ann/nothing"):
+        hrpose.HubHRNet.from_pretrained("ann/nothing")

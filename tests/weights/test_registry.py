@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import golden_rules
+from hrpose.models.forward import state_shapes
 from hrpose.models.networks import NETWORKS
 from hrpose.weights import EMBEDDED, find
 from hrpose.weights.registry import INSIDE, RELEASED, Released, listed, lookup, not_here, released
@@ -56,6 +58,24 @@ def test_a_pose_network_has_a_metadata_that_fits_its_name(row: Released) -> None
     for name in ("dark", "udp"):
         assert (name in row.addresses[0]) == (codec.name == name)
     assert row.score in row.metadata.scores.values()
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in RELEASED.values() if row.metadata], ids=lambda row: row.name
+)
+def test_the_weights_are_those_of_mmposes_own_network(row: Released) -> None:
+    """Names, their order and shapes, as recorded from MMPose's code (tests/golden/README.md)."""
+    assert row.metadata is not None
+    network, k = row.metadata.network, row.metadata.channels
+    entries = golden_rules.arrays("mmpose_networks")[f"{network}.state_dict"]
+    expected = {}
+    for entry in entries:
+        key, *shape = str(entry).split()
+        name = re.sub(r"^(backbone|head)\.", "", key)
+        expected[name] = tuple(map(int, shape))
+        if name.startswith("final_layer."):  # recorded for another number of keypoints
+            expected[name] = (k, *expected[name][1:])
+    assert list(state_shapes(NETWORKS[network], k).items()) == list(expected.items())
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,9 @@ from torch.nn import functional
 from hrpose.models.forward import ChannelCounts, forward
 from hrpose.models.hrnet import HRNet, initialize, upsample
 from hrpose.models.networks import NETWORKS, Interpolation, LiteHRNetSpec, NetworkSpec
+
+if TYPE_CHECKING:
+    from hrpose.metadata import Metadata
 
 
 class LiteHRNet(nn.Module):
@@ -27,6 +30,7 @@ class LiteHRNet(nn.Module):
         "head": ("head_layer", "final_layer"),
     }
     final_layer: nn.Conv2d
+    metadata: "Metadata | None" = None
 
     def __init__(self, spec: LiteHRNetSpec, num_keypoints: int = 17) -> None:
         super().__init__()

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from hrpose.models.networks import NETWORKS, HRNetSpec, Interpolation, StageSpec
+
+if TYPE_CHECKING:
+    from hrpose.metadata import Metadata
 
 
 def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> list[nn.Module]:
@@ -170,6 +173,8 @@ class HRNet(nn.Module):
         "stage 4": ("transition3", "stage4"),
         "head": ("conv_layers", "final_layer"),
     }
+    # What belongs to its weights: input, keypoints, codec; None without any.
+    metadata: "Metadata | None" = None
 
     def __init__(self, spec: HRNetSpec, num_keypoints: int = 17) -> None:
         super().__init__()

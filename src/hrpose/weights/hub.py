@@ -48,28 +48,29 @@ class HubName:
         return f"{PREFIX}{self.repo}" + (f"@{self.revision}" if self.revision else "")
 
 
-def fetch(name: HubName) -> Path:
+def fetch(name: HubName, files: Sequence[str] = FILES, **options: Any) -> Path:
     """The repository's weights in huggingface_hub's cache, downloaded if they are not in it.
 
-    A revision that is a whole commit hash is never requested twice. Raises UserError where there is
+    It is the first of these `files` that there is; `options` are those of `hf_hub_download`. A
+    revision that is a whole commit hash is never requested twice. Raises UserError where there is
     no such repository, revision or file, where the file is too large, and where the Hub is needed
     and cannot be reached.
     """
     api, errors = _api()
     with _explained(name):
-        for file in FILES:
+        for file in files:
+            request = {"repo_id": name.repo, "filename": file, "revision": name.revision, **options}
             try:
-                about = api.hf_hub_download(name.repo, file, revision=name.revision, dry_run=True)
-                _bound(name, file, about)
-                return Path(api.hf_hub_download(name.repo, file, revision=name.revision))
+                _bound(name, file, api.hf_hub_download(dry_run=True, **request))
+                return Path(api.hf_hub_download(**request))
             except errors.LocalEntryNotFoundError:
                 # The Hub cannot be reached, but the other file may be in the cache.
-                if file == FILES[-1]:
+                if file == files[-1]:
                     raise
             except errors.EntryNotFoundError:
                 continue
     raise UserError(
-        f"{name}: has no {' and no '.join(FILES)}; expected weights of hrpose",
+        f"{name}: has no {' and no '.join(files)}; expected weights of hrpose",
         code="weights-unknown",
     )
 
