@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from hrpose.metrics.benchmarks import PART_KEYS
 from hrpose.metrics.posetrack import KEYPOINTS
-from hrpose.skeletons import COCO_17, CROWDPOSE_14
+from hrpose.skeletons import COCO_17, CROWDPOSE_14, POSETRACK18_17
 
 Files = tuple[dict[str, Any], list[dict[str, Any]]]
-# The keypoints of PoseTrack18's files, in their order; the ears are not labeled.
-POSETRACK_17 = ("nose", "head_bottom", "head_top", *COCO_17.keypoints[3:])
 OCHUMAN_19 = (*COCO_17.keypoints[5:], *COCO_17.keypoints[:5], "head", "neck")
 
 
@@ -80,11 +78,9 @@ def ochuman(seed: int) -> Files:
                 }
             )
         size = {key: image[key] for key in ("file_name", "width", "height")}
-        images.append({"image_id": f"{row:06d}", **size, "annotations": persons})
+        images.append({"image_id": row, **size, "annotations": persons})
         if any(p["keypoints"] and p["segms"] and p["max_iou"] < 1 for p in persons):
             numbers[image["id"]] = len(numbers) + 1
-    for entry in images:
-        entry["image_id"] = int(entry["image_id"])
     raw = {
         "keypoint_names": list(OCHUMAN_19),
         "keypoint_visible": {"missing": 0, "vis": 1, "self_occluded": 2, "others_occluded": 3},
@@ -144,11 +140,16 @@ def _result(rng: np.random.Generator, image_id: int, points: NDArray[Any]) -> di
 
 
 def _clip(rng: np.random.Generator, clip: int, frames: int) -> tuple[Any, Any]:
-    k = len(POSETRACK_17)
-    category = {"id": 1, "name": "person", "keypoints": list(POSETRACK_17), "skeleton": []}
+    k = len(POSETRACK18_17)
+    category = {
+        "id": 1,
+        "name": "person",
+        "keypoints": list(POSETRACK18_17.keypoints),
+        "skeleton": [],
+    }
     truth: dict[str, Any] = {"images": [], "annotations": [], "categories": [category]}
     found: dict[str, Any] = {"images": [], "annotations": [], "categories": [category]}
-    unlabeled = [POSETRACK_17.index(f"{side}_ear") for side in ("left", "right")]
+    unlabeled = [POSETRACK18_17.keypoints.index(f"{side}_ear") for side in ("left", "right")]
     starts = rng.uniform(50, 400, (4, 2))
     bodies = rng.uniform(0, 120, (4, k, 2))
     speeds = rng.normal(0, 6, (4, 2))

@@ -63,14 +63,13 @@ def coco_wholebody(folder: Path) -> Values:
 
 def posetrack18(folder: Path) -> Values:
     """PoseTrack18 by ours, all clips as one file."""
-    for name in ("truth", "results"):
-        (folder / name).mkdir()
-        for clip, document in enumerate(json.loads((folder / f"{name}.json").read_text())):
-            (folder / name / f"{clip:06d}.json").write_text(json.dumps(document))
-    truth = CocoAnnotations(
-        folder, benchmarks.read_posetrack18(folder / "truth")["truth"], sized=False
-    )
-    found = benchmarks.read_posetrack18(folder / "results")["results"]["annotations"]
+    (folder / "clips").mkdir()
+    for clip, document in enumerate(json.loads((folder / "truth.json").read_text())):
+        (folder / "clips" / f"{clip:06d}.json").write_text(json.dumps(document))
+    document = benchmarks.read_posetrack18(folder / "clips")["clips"]
+    truth = CocoAnnotations(folder, document, sized=False)
+    clips = json.loads((folder / "results.json").read_text())
+    found = [pose for clip in clips for pose in clip["annotations"]]
     scores = posetrack.posetrack18(truth, found)
     keypoints = {name: each.keypoints.tolist() for name, each in scores.items()}
     return {f"{n} {j}": v for n, own in keypoints.items()

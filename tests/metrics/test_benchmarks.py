@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tools.benchmark_files import OCHUMAN_19, POSETRACK_17
+from tools.benchmark_files import OCHUMAN_19
 from tools.benchmark_metrics import BENCHMARKS, write
 from typer.testing import CliRunner, Result
 
@@ -28,7 +28,7 @@ from hrpose.evaluation.evaluate import Evaluator, evaluate
 from hrpose.evaluation.predictions import Predictions, ground_truth
 from hrpose.metrics.benchmarks import PARTS, read_wholebody
 from hrpose.metrics.posetrack import average_precision, inside, track
-from hrpose.skeletons import WHOLEBODY_133
+from hrpose.skeletons import POSETRACK18_17, WHOLEBODY_133
 from refusals import check_refusal, refused
 from tiny_weights import METADATA
 
@@ -185,6 +185,7 @@ def test_ochuman_is_divided_after_2500_images(tmp_path: Path) -> None:
         ("ochuman", lambda d: d["images"][0].update(annotations=[{}]), "annotations"),
         ("coco_wholebody", lambda d: d["annotations"][1].pop("face_kpts"), "face_kpts"),
         ("posetrack18", lambda d: d[0]["images"][1].update(id=10000), "10000"),
+        ("posetrack18", lambda d: [p.pop("bbox_head") for p in d[0]["annotations"]], "bbox_head"),
     ],
 )  # fmt: skip
 def test_entries_that_do_not_fit_are_named(
@@ -226,7 +227,7 @@ def test_posetrack_needs_heads_and_its_keypoints(files: Callable[[str], tuple[Pa
 
 def test_weights_are_measured_on_clips_with_tracks(tmp_path: Path) -> None:
     # Two persons who walk past each other, the labels as predictions.
-    rest = np.array([[40.0 * (i % 3), 20.0 * (i // 3)] for i in range(len(POSETRACK_17))])
+    rest = np.array([[40.0 * (i % 3), 20.0 * (i // 3)] for i in range(len(POSETRACK18_17))])
     images, labels = [], []
     for clip, frame in np.ndindex(2, 8):
         image_id = 100 * clip + frame
@@ -249,7 +250,7 @@ def test_weights_are_measured_on_clips_with_tracks(tmp_path: Path) -> None:
                     "keypoints": values.ravel().tolist(),
                 }
             )
-    category = {"id": 1, "name": "person", "keypoints": list(POSETRACK_17)}
+    category = POSETRACK18_17.to_coco_category()
     document = {"images": images, "annotations": labels, "categories": [category]}
     path = tmp_path / "posetrack.json"
     path.write_text(json.dumps(document))

@@ -27,7 +27,7 @@ from hrpose.data.coco import CocoAnnotations, read_annotations
 from hrpose.data.formats.mpii import keep_apart, numbers
 from hrpose.data.formats.pose_set import invalid
 from hrpose.data.images import ImageFiles
-from hrpose.data.rules import Entry
+from hrpose.data.rules import Entry, id_key
 from hrpose.errors import UserError
 from hrpose.io import read_json, write_atomically
 from hrpose.metrics.coco import MAX_DETECTIONS, Compared, KeypointScores, Poses, compared
@@ -90,13 +90,14 @@ def read_ochuman(source: Path) -> dict[str, Document]:
     if not isinstance(names, list) or not set(COCO_17.keypoints) <= set(map(str, names)):
         raise invalid(str(source), "OCHuman's annotations with its 'keypoint_names'", names)
     rows = [names.index(keypoint) for keypoint in COCO_17.keypoints]
-    images = {}
+    images: dict[Any, Entry] = {}
     for entry in CocoAnnotations(source, raw).entries("images"):
         where = f"{source}: image {entry.get('image_id')}"
         persons = [p for p in _list(where, entry, "annotations") if p["keypoints"] and p["segms"]]
         if persons:
-            images[int(_number(where, entry, "image_id"))] = {**entry, "annotations": persons}
-    kept = [images[number] for number in sorted(images)]
+            images[id_key(entry.get("image_id"))] = {**entry, "annotations": persons}
+    # Numbers, also as text, go before other texts.
+    kept = [images[key] for key in sorted(images, key=lambda key: (isinstance(key, str), key))]
     parts = {"val": kept[:_OCHUMAN_VAL], "test": kept[_OCHUMAN_VAL:]}
     return {part: _ochuman_part(source, own, names, rows) for part, own in parts.items() if own}
 
@@ -201,6 +202,8 @@ def read_posetrack18(source: Path) -> dict[str, Document]:
                 raise invalid(f"{path}: image {number}", "an id of its own", "that of another")
             images[number] = {**entry, "vid_id": entry.get("vid_id", path.stem)}
         annotations += clip.entries("annotations")
+    if not any("bbox_head" in entry for entry in annotations):
+        raise invalid(f"{source}: 'annotations'", "those of PoseTrack18, with a 'bbox_head'", None)
     annotations = [{**entry, "id": row} for row, entry in enumerate(annotations, 1)]
     document = {
         "images": list(images.values()),
@@ -362,17 +365,17 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     ),
     "OCHuman": Benchmark(
         lambda found: any("max_iou" in entry for entry in found.annotations),
-        "annotations with a 'max_iou'; run 'hrpose data convert ochuman'",
+        "annotations with a 'max_iou'",
         ochuman,
     ),
     "COCO-WholeBody": Benchmark(
         lambda found: found.skeleton.keypoints == WHOLEBODY_133.keypoints,
-        f"{len(WHOLEBODY_133)} keypoints; run 'hrpose data convert coco-wholebody'",
+        f"{len(WHOLEBODY_133)} keypoints",
         coco_wholebody,
     ),
     "PoseTrack18": Benchmark(
         lambda found: any("bbox_head" in entry for entry in found.annotations),
-        "annotations with a 'bbox_head'; run 'hrpose data convert posetrack18'",
+        "annotations with a 'bbox_head'",
         lambda annotations, results, _: table(posetrack18(annotations, results)),
     ),
 }
@@ -441,6 +444,7 @@ def _max_iou(annotations: CocoAnnotations, entry: Mapping[str, Any]) -> float:
 
 def _unavailable(annotations: CocoAnnotations, name: str) -> UserError:
     return UserError(
-        f"{annotations.path}: {name} needs {BENCHMARKS[name].expected}, found none",
+        f"{annotations.path}: expected {BENCHMARKS[name].expected}, which {name} has, found none; "
+        f"give its own annotations, after 'hrpose data convert {name.lower()}'",
         code="metric-unavailable",
     )
