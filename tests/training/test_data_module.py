@@ -77,6 +77,8 @@ def test_a_file_without_boxes_is_refused(recipe: Recipe, data: Path) -> None:
     (data / "none.json").write_text("[]")
     with refused("boxes-invalid", "none.json", "found 0"):
         PoseData(validated_on(recipe, "none.json"), data)
+    with refused("boxes-invalid", "ground-truth", "found 'groundtruth'"):
+        PoseData(validated_on(recipe, "groundtruth"), data)
 
 
 def test_a_pack_has_no_other_boxes(recipe: Recipe, data: Path) -> None:

@@ -233,7 +233,14 @@ class PoseData(L.LightningDataModule):
             detector = open_detector(settings.detector, threshold or None, precision="fp32")
             found = detected(detector, self.val_table, self.val_cutouts.source)
         else:
-            found = detections(self.root / settings.boxes, self.val_table, threshold)
+            path = self.root / settings.boxes
+            if not path.is_file():
+                raise UserError(
+                    f"evaluation.boxes: expected {GROUND_TRUTH}, {DETECTOR}, or a file of COCO "
+                    f"detections, found '{settings.boxes}', and no file {path}",
+                    code="boxes-invalid",
+                )
+            found = detections(path, self.val_table, threshold)
         if len(found) < self.processes.count:
             raise UserError(
                 f"evaluation.boxes: expected boxes in the images of "

@@ -252,6 +252,17 @@ class Evaluation(Part):
     ] = "auto"  # fmt: skip
     """The primary metric, which chooses the best weights; `auto` depends on the data."""
 
+    @model_validator(mode="after")
+    def _fits(self) -> "Evaluation":
+        if self.boxes != "detector" and self.detector != "auto":
+            raise ValueError(f"detector: expected boxes: detector, found {self.boxes}")
+        if self.boxes != "ground-truth" and self.metric not in ("auto", "AP"):
+            raise ValueError(
+                f"metric: expected AP, which needs no labels for each box, found {self.metric} "
+                f"with boxes: {self.boxes}"
+            )
+        return self
+
 
 class Recipe(Part):
     """A recipe of a pose model."""
