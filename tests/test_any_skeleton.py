@@ -15,15 +15,17 @@ import onnxruntime as ort
 import pytest
 from typer.testing import CliRunner, Result
 
+import hrpose
 from clips import colors, times, write_clip
 from hrpose.cli.main import app
+from hrpose.data.coco import read_annotations
 from hrpose.metadata import Metadata
 from hrpose.models import HRNet, checkpoint
 from hrpose.session import open_session
 from hrpose.skeleton import Skeleton
-from hrpose.skeletons import WHOLEBODY_133
+from hrpose.skeletons import HALPE_26, WHOLEBODY_133
 from hrpose.synthetic import ANIMAL
-from tiny_weights import METADATA, write_tiny_weights
+from tiny_weights import METADATA, marker_colors, write_marker_weights, write_tiny_weights
 
 SKELETONS = (Skeleton("ball", ("center",)), ANIMAL.skeleton, WHOLEBODY_133)
 
@@ -134,3 +136,40 @@ def test_followed_through_a_clip(weights: Path, tmp_path: Path) -> None:
     entries = json.loads((tmp_path / "out" / "a.json").read_text())
     k = len(open_session(weights).metadata.skeleton)
     assert {len(entry["keypoints"]) for entry in entries} == {3 * k}
+
+
+def test_halpe_is_evaluated_and_converted(tmp_path: Path) -> None:
+    """Known persons of 26 keypoints: an AP of 1, and the same points in other formats."""
+    colors = marker_colors(26)
+    metadata = Metadata("markers", (96, 128), HALPE_26, name="halpe")
+    weights = write_marker_weights(tmp_path / "halpe.onnx", metadata, colors)
+    places = np.stack(np.meshgrid(range(40, 300, 50), range(40, 300, 60)), axis=-1).reshape(-1, 2)
+    images, annotations = [], []
+    (tmp_path / "images").mkdir()
+    for number in range(2):
+        points = np.random.default_rng(number).permutation(places)[:26]
+        pixels = np.zeros((330, 340, 3), np.uint8)
+        for (x, y), color in zip(points.tolist(), colors[:, ::-1].tolist(), strict=True):
+            cv2.circle(pixels, (x, y), 10, color, -1)
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), pixels)
+        images.append({"id": number, "file_name": f"{number}.png", "width": 340, "height": 330})
+        annotations.append({
+            "id": number + 1, "image_id": number, "category_id": 1, "num_keypoints": 26,
+            "keypoints": np.column_stack([points, np.full(26, 2)]).ravel().tolist(),
+            "bbox": [20, 20, 300, 290], "area": 50_000, "iscrowd": 0,
+        })  # fmt: skip
+    halpe, folder = tmp_path / "halpe.json", tmp_path / "images"
+    category = HALPE_26.to_coco_category()
+    halpe.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": [category]})
+    )
+    assert hrpose.evaluate(weights, halpe, folder, flip_test=False).metrics["AP"] == 1
+    run("data", "convert", "to-yolo", halpe, "--images", folder, "--out", tmp_path / "yolo")
+    run("data", "convert", "yolo", tmp_path / "yolo/data.yaml", "--out", tmp_path / "of-yolo")
+    run("data", "convert", "to-cvat", halpe, "--images", folder, "--out", tmp_path / "cvat")
+    run("data", "convert", "cvat", tmp_path / "cvat/annotations.xml", "--out", tmp_path / "of-cvat")
+    for path in (tmp_path / "of-yolo/train.json", tmp_path / "of-cvat/annotations.json"):
+        assert read_annotations(path).skeleton == HALPE_26
+        again = json.loads(path.read_text())["annotations"]
+        for one, other in zip(annotations, again, strict=True):
+            np.testing.assert_allclose(one["keypoints"], other["keypoints"], atol=0.01)

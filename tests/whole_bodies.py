@@ -57,17 +57,19 @@ def whole_body(poses: Poses, score: float = 0.9) -> Poses:
     keypoints = np.zeros((len(poses), 133, 3), np.float32)
     keypoints[:, :17] = poses.keypoints
     for person, body in zip(keypoints, poses.keypoints.astype(float), strict=True):
-        person[17:, 2] = score
+        person[23:91, 2] = score
         xy = body[:, :2]
         for side, (knee, ankle) in enumerate(((13, 15), (14, 16))):
             down = (xy[ankle] - xy[knee]) * 0.2
             across = np.array([down[1], -down[0]]) * (1 if side == 0 else -1)
             feet = [down * 0.9 + across * 0.7, down * 0.8 + across, down * 0.5 - across * 0.2]
             person[17 + 3 * side : 20 + 3 * side, :2] = xy[ankle] + feet
+            person[17 + 3 * side : 20 + 3 * side, 2] = min(score, body[ankle, 2])
         eyes = xy[1] - xy[2]
         person[23:91, :2] = _placed(face(), (xy[1] + xy[2]) / 2, eyes)
         for at, (elbow, wrist), turn in ((91, (7, 9), 1), (112, (8, 10), -1)):
             forearm = xy[wrist] - xy[elbow]
+            person[at : at + 21, 2] = min(score, body[wrist, 2], body[elbow, 2])
             points = hand() * (1, turn)
             person[at : at + 21, :2] = _placed(points, xy[wrist] + forearm * 0.06, forearm * 0.72)
     return Poses(

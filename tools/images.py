@@ -29,7 +29,11 @@ from PIL import Image
 
 import hrpose
 import tools.figures.__main__ as how
+from hrpose.geometry import Crop, warp
+from hrpose.image import read_image
 from hrpose.io import write_atomically
+from hrpose.second_look import arms_of, hand_crops
+from hrpose.viz.drawing import box
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES, OUT = ROOT / "examples", ROOT / "docs" / "images"
@@ -88,6 +92,34 @@ def trust() -> None:
             cv2.circle(drawn, (round(x), round(y)), 6, color, width, cv2.LINE_AA)
         tiles.append(drawn)
     _write("trust.jpg", Image.fromarray(np.concatenate(tiles, axis=1)), "JPEG", quality=85)
+
+
+def whole_body() -> None:
+    """How 133 keypoints are drawn: face, feet and hands are placed by rule, as in tests."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from whole_bodies import whole_body as around
+
+    estimator = hrpose.load(exact=True)
+    tiles = []
+    for path in (PEOPLE / "balancing.jpg", EXAMPLES / "grace_hopper.jpg"):
+        poses = estimator(path)
+        largest = int(poses.boxes[:, 2:].prod(axis=1).argmax())
+        tiles.append(_high(around(poses[largest]).draw(), HEIGHT))
+    _write("whole-body.jpg", Image.fromarray(np.concatenate(tiles, axis=1)), "JPEG", quality=85)
+
+
+def hands() -> None:
+    """Where a second look at hands looks: squares beside the wrists, and what is in them."""
+    image = read_image(PEOPLE / "walking.jpg")
+    poses = hrpose.load(exact=True)(image)[:1]
+    squares = hand_crops(poses.keypoints, arms_of(poses.skeleton))[0]
+    drawn = poses.draw(image)
+    for square in squares:
+        box(drawn, square, 3, (255, 255, 255))
+    side = HEIGHT // 2
+    crops = [warp(image, Crop.from_box(square, (side, side), padding=1)) for square in squares]
+    tiles = [_high(drawn, HEIGHT), np.concatenate(crops, axis=0)]
+    _write("hands.jpg", Image.fromarray(np.concatenate(tiles, axis=1)), "JPEG", quality=85)
 
 
 def clip() -> None:
@@ -243,6 +275,8 @@ ALL = {
     "site": site,
     "ellipses": ellipses,
     "trust": trust,
+    "whole-body": whole_body,
+    "hands": hands,
     "how": how.main,
 }
 

@@ -22,8 +22,7 @@ from hrpose.viz import (
     side_by_side,
 )
 from hrpose.viz.drawing import line, line_width
-from hrpose.viz.grids import enlarged
-from hrpose.viz.text import chip, extent, shortened, write
+from hrpose.viz.grids import chip, enlarged, extent, shortened, write
 from refusals import refused
 from whole_bodies import face, hand, whole_body
 
@@ -301,7 +300,7 @@ def test_names_of_details_cover_no_other_name(monkeypatch: pytest.MonkeyPatch) -
         width, height = extent(text, size)
         written[text] = (*at, at[0] + width, at[1] + height)
 
-    monkeypatch.setattr("hrpose.viz.text.write", note)
+    monkeypatch.setattr("hrpose.viz.grids.write", note)
     draw(np.full((900, 900, 3), GRAY, np.uint8), standing(900), names=True)
     assert {name.replace("_", " ") for name in COCO_17.keypoints} <= set(written)
     details = [place for name, place in written.items() if name[:4] == "face" or name[-1].isdigit()]

@@ -20,8 +20,7 @@ from hrpose.image import read_image
 from hrpose.session import open_session
 from hrpose.viz import LEFT, grid, heatmap_sheet, overlay
 from hrpose.viz.drawing import line
-from hrpose.viz.grids import BACKGROUND
-from hrpose.viz.text import write
+from hrpose.viz.grids import BACKGROUND, write
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = ROOT / "examples" / "people" / "walking.jpg"

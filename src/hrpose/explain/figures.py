@@ -13,10 +13,19 @@ from hrpose.geometry import Crop, transform
 from hrpose.poses import Poses
 from hrpose.skeleton import Color
 from hrpose.viz import LEFT, MIDDLE, RIGHT, draw, keypoint_colors, overlay
-from hrpose.viz.drawing import Point, box, disc, line, outline, polygon
-from hrpose.viz.grids import BACKGROUND, color_map, enlarged, ring
+from hrpose.viz.drawing import Point, box, disc, line, outline, polygon, ring
+from hrpose.viz.grids import (
+    BACKGROUND,
+    INK,
+    PAPER,
+    chip,
+    chip_extent,
+    color_map,
+    enlarged,
+    extent,
+    write,
+)
 from hrpose.viz.html import source
-from hrpose.viz.text import INK, PAPER, chip, chip_extent, extent, write
 
 # The longer side of a figure in pixels.
 LONG_SIDE = 840

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from hrpose.image import encode
 from hrpose.io import write_atomically
 from hrpose.skeleton import Color
+from hrpose.viz.grids import PAPER, extent, shortened, write
 from hrpose.viz.html import Line, document, line_chart, ticks
-from hrpose.viz.text import PAPER, extent, shortened, write
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -1,7 +1,16 @@
 """Drawing: poses on images, hidden faces, heatmaps over crops, grids of tiles, HTML pages."""
 
-from hrpose.viz.drawing import LEFT, MIDDLE, RIGHT, details, draw, keypoint_colors, limb_colors
-from hrpose.viz.grids import grid, heatmap_sheet, overlay, side_by_side
+from hrpose.viz.drawing import (
+    LEFT,
+    MIDDLE,
+    RIGHT,
+    details,
+    draw,
+    heatmap_sheet,
+    keypoint_colors,
+    limb_colors,
+)
+from hrpose.viz.grids import grid, overlay, side_by_side
 from hrpose.viz.hiding import HIDDEN, Hider, hide
 
 __all__ = [

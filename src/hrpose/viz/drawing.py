@@ -16,8 +16,8 @@ from hrpose.errors import UserError
 from hrpose.image import ImageSource
 from hrpose.poses import MIN_SCORE, THRESHOLD, Poses
 from hrpose.skeleton import Color, Skeleton
+from hrpose.viz.grids import INK, PAPER, enlarged, grid, overlay, pale, write_labels
 from hrpose.viz.hiding import hide as hide_persons
-from hrpose.viz.text import INK, PAPER, pale, write_labels
 
 # After Okabe and Ito: distinct to most color-blind people, and bright on photos. RGB.
 LEFT, RIGHT, MIDDLE = (0, 158, 255), (255, 140, 0), (90, 220, 120)
@@ -261,6 +261,35 @@ def _draw_ellipses(
             cv2.polylines(canvas, [fixed], True, shade, width, cv2.LINE_AA, _SHIFT)
 
 
+def heatmap_sheet(
+    crop: NDArray[np.uint8],
+    heatmaps: NDArray[np.floating],
+    skeleton: Skeleton,
+    points: ArrayLike | None = None,
+    strides: tuple[float, float] = (4, 4),
+    scale: int = 2,
+    columns: int = 6,
+) -> NDArray[np.uint8]:
+    """A grid with one tile per keypoint: its heatmap over the crop, its name and its peak value.
+
+    `crop` (H, W, 3) uint8 RGB, `heatmaps` (k, h, w). `points` (k, 2), keypoints in pixels of the
+    crop, are marked if given. `strides` and `scale` are those of `overlay`.
+    """
+    tiles = [overlay(crop, heatmap, strides, scale) for heatmap in heatmaps]
+    if points is not None:
+        for tile, point, color in zip(
+            tiles, enlarged(points, scale), keypoint_colors(skeleton), strict=True
+        ):
+            radius = max(5.0, tile.shape[0] / 40)
+            ring(tile, point, radius, 4, INK)
+            ring(tile, point, radius, 2, color)
+    labels = [
+        f"{name.replace('_', ' ')}  {float(heatmap.max()):.2f}"
+        for name, heatmap in zip(skeleton.keypoints, heatmaps, strict=True)
+    ]
+    return grid(tiles, labels, columns)
+
+
 def line(
     canvas: NDArray[np.uint8],
     start: Point,
@@ -302,6 +331,13 @@ def disc(
     cv2.circle(layer, at, round(radius * _UNIT), color, -1, cv2.LINE_AA, _SHIFT)
     if opacity < 1:
         cv2.addWeighted(layer, opacity, part, 1 - opacity, 0, dst=part)
+
+
+def ring(canvas: NDArray[np.uint8], center: Point, radius: float, width: int, color: Color) -> None:
+    """A circle around (x, y), not filled."""
+    x, y = _point(center)
+    at = (round(x * _UNIT), round(y * _UNIT))
+    cv2.circle(canvas, at, round(radius * _UNIT), color, width, cv2.LINE_AA, _SHIFT)
 
 
 def box(canvas: NDArray[np.uint8], xywh: ArrayLike, width: float, color: Color) -> None:

@@ -1,16 +1,260 @@
-"""Heatmaps over crops, and grids of labeled tiles, as (h, w, 3) uint8 RGB arrays."""
+"""Text and labels on images, heatmaps over crops, grids of tiles: (h, w, 3) uint8 RGB arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache, lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFont
 
-from hrpose.skeleton import Color, Skeleton
-from hrpose.viz.drawing import Point, keypoint_colors
-from hrpose.viz.text import INK, extent, shortened, write
+from hrpose.poses import Poses
+from hrpose.skeleton import Color
 
+# A thin dark rim keeps light text and lines visible on any background.
+INK: Color = (18, 20, 26)
+PAPER: Color = (255, 255, 255)
 BACKGROUND: Color = (24, 27, 34)
+
+
+@cache
+def font(size: int) -> Any:
+    """Pillow's built-in font, `size` in pixels."""
+    return ImageFont.load_default(size)
+
+
+def extent(text: str, size: int) -> tuple[int, int]:
+    """(w, h) in pixels of a line of text; the height is the same for every text."""
+    ascent, descent = font(size).getmetrics()
+    return round(font(size).getlength(text) + 0.5), ascent + descent
+
+
+def shortened(text: str, size: int, width: int) -> str:
+    """The text, or the part of it that fits into `width` pixels with an ellipsis."""
+    if extent(text, size)[0] <= width:
+        return text
+    while text and extent(text + "...", size)[0] > width:
+        text = text[:-1]
+    return text + "..."
+
+
+def write(
+    canvas: NDArray[np.uint8],
+    at: tuple[float, float],
+    text: str,
+    size: int,
+    color: Color = PAPER,
+    rim: Color | None = INK,
+) -> None:
+    """Write a line of text with a thin rim; `at` (x, y) is its top left corner."""
+    width, height = extent(text, size)
+    stroke = max(1, size // 8) if rim is not None else 0
+    left, top = round(at[0]) - stroke, round(at[1]) - stroke
+    patch = _patch(canvas, left, top, width + 2 * stroke, height + 2 * stroke)
+    if patch is None:
+        return
+    pixels, (dx, dy) = patch
+    image = Image.fromarray(pixels)
+    ImageDraw.Draw(image).text(
+        (stroke - dx, stroke - dy),
+        text,
+        fill=color,
+        font=font(size),
+        stroke_width=stroke,
+        stroke_fill=rim,
+    )
+    pixels[:] = np.asarray(image)
+
+
+def chip(
+    canvas: NDArray[np.uint8],
+    at: tuple[float, float],
+    text: str,
+    size: int,
+    background: Color = INK,
+) -> None:
+    """Write a line of text on a rounded, slightly transparent label; `at` is its top left corner.
+
+    A label that would leave the canvas is moved inside.
+    """
+    width, height = chip_extent(text, size)
+    left = round(min(max(at[0], 0), max(0, canvas.shape[1] - width)))
+    top = round(min(max(at[1], 0), max(0, canvas.shape[0] - height)))
+    patch = _patch(canvas, left, top, width, height)
+    if patch is None:
+        return
+    pixels, _ = patch
+    alpha = _rounded(width, height, size // 3)[: pixels.shape[0], : pixels.shape[1]]
+    pixels[:] = (pixels * (1 - alpha) + np.array(background) * alpha).astype(np.uint8)
+    write(canvas, (left + size * 0.4, top + size * 0.1), text, size, rim=None)
+
+
+@lru_cache(64)
+def _rounded(width: int, height: int, radius: int) -> NDArray[np.float64]:
+    """The opacity (h, w, 1) of a slightly transparent rounded rectangle."""
+    label = Image.new("L", (width, height))
+    ImageDraw.Draw(label).rounded_rectangle((0, 0, width - 1, height - 1), radius, fill=215)
+    return np.asarray(label)[..., None] / 255
+
+
+def chip_extent(text: str, size: int) -> tuple[int, int]:
+    """(w, h) in pixels of a `chip`."""
+    width, height = extent(text, size)
+    return width + round(size * 0.8), height + round(size * 0.2)
+
+
+def _patch(
+    canvas: NDArray[np.uint8], left: int, top: int, width: int, height: int
+) -> tuple[NDArray[np.uint8], tuple[int, int]] | None:
+    """The part of a rectangle on the canvas, and by how much (x, y) its corner was cut."""
+    x, y = max(left, 0), max(top, 0)
+    part = canvas[y : max(top + height, 0), x : max(left + width, 0)]
+    return (part, (x - left, y - top)) if part.size else None
+
+
+# [left, top, right, bottom]
+Place = tuple[float, float, float, float]
+
+
+def places_beside(
+    x: float, y: float, extent: tuple[int, int], gap: float, right: bool
+) -> list[Place]:
+    """Places for a name beside (x, y), the best first: level with it, then further up and down."""
+    width, height = extent
+    places = []
+    for rows in (0.0, -1.0, 1.0, -2.0, 2.0, -3.0, 3.0):
+        for outside in (right, not right):
+            left = x + gap if outside else x - gap - width
+            top = y + (rows - 0.5) * height
+            places.append((left, top, left + width, top + height))
+    return places
+
+
+def free_place(
+    places: Sequence[Place], taken: Sequence[Place], canvas: NDArray[np.uint8]
+) -> Place | None:
+    """The first place on the canvas that covers no other text."""
+    height, width = canvas.shape[:2]
+    for place in places:
+        left, top, right, bottom = place
+        inside = left >= 0 and top >= 0 and right <= width and bottom <= height
+        if inside and not any(
+            left < other[2] and other[0] < right and top < other[3] and other[1] < bottom
+            for other in taken
+        ):
+            return place
+    return None
+
+
+def write_labels(
+    canvas: NDArray[np.uint8],
+    poses: Poses,
+    persons: Mapping[int, float],
+    colors: Sequence[Color],
+    minor: Collection[int],
+    threshold: float,
+    *,
+    ids: bool,
+    scores: bool,
+    names: bool,
+) -> None:
+    """Write the ids, scores and names of persons, in this order, so that no text covers another.
+
+    `persons` are their indices with their sizes in pixels. Names have the `colors` (k,) of their
+    keypoints; those of the `minor` keypoints are written only where they cover no other text.
+    """
+    taken: list[Place] = []
+    for person, pixels in persons.items():
+        size = _text_size(pixels, canvas)
+        if names:
+            _write_names(
+                canvas, poses, person, colors, minor, max(10, round(size * 0.8)), threshold, taken
+            )
+        number = person if poses.track_ids is None else int(poses.track_ids[person])
+        label = [f"#{number}"] * ids + [f"{poses.scores[person]:.2f}"] * scores
+        if label:
+            _write_label(canvas, poses, person, "  ".join(label), size, threshold, taken)
+
+
+def _shown(poses: Poses, person: int, threshold: float) -> NDArray[np.float32]:
+    keypoints = poses.keypoints[person]
+    shown: NDArray[np.float32] = keypoints[keypoints[:, 2] >= threshold, :2]
+    return shown
+
+
+def _text_size(size: float, canvas: NDArray[np.uint8]) -> int:
+    """Pixels: an eighteenth of the person, but readable, and not too large for the image."""
+    return int(np.clip(size / 18, 11, max(11, min(32, canvas.shape[0] / 16))))
+
+
+def _write_label(
+    canvas: NDArray[np.uint8],
+    poses: Poses,
+    person: int,
+    label: str,
+    size: int,
+    threshold: float,
+    taken: list[Place],
+) -> None:
+    """Above the person's highest keypoint or box, moved a little where another text is."""
+    x, y, w, _ = (float(value) for value in poses.boxes[person])
+    shown = _shown(poses, person, threshold)
+    middle, top = x + w / 2, y
+    if len(shown):
+        highest = shown[int(np.argmin(shown[:, 1]))]
+        middle, top = float(highest[0]), min(top, float(highest[1]) - size / 2)
+    width, height = chip_extent(label, size)
+    most = (canvas.shape[1] - width, canvas.shape[0] - height)
+    places: list[Place] = []
+    for rows in (0, 1, -1, 2, -2):
+        for columns in (0, -0.6, 0.6):
+            left = min(max(middle + (columns - 0.5) * width, 0), max(most[0], 0))
+            upper = min(max(top + (rows - 1.2) * height, 0), max(most[1], 0))
+            places.append((left, upper, left + width, upper + height))
+    place = free_place(places, taken, canvas) or places[0]
+    taken.append(place)
+    chip(canvas, place[:2], label, size)
+
+
+def _write_names(
+    canvas: NDArray[np.uint8],
+    poses: Poses,
+    person: int,
+    colors: Sequence[Color],
+    minor: Collection[int],
+    size: int,
+    threshold: float,
+    taken: list[Place],
+) -> None:
+    """Each keypoint's name on the side away from the person; a thin line leads to distant ones.
+
+    Those of the `minor` keypoints only where they cover no other text.
+    """
+    shown = _shown(poses, person, threshold)
+    middle = float(shown[:, 0].mean()) if len(shown) else 0.0
+    reach = size * 0.4
+    taken += [(x - reach, y - reach, x + reach, y + reach) for x, y in shown.tolist()]
+    for index in sorted(range(len(colors)), key=lambda index: index in minor):
+        x, y, score = (float(value) for value in poses.keypoints[person, index])
+        word = poses.skeleton.keypoints[index].replace("_", " ")
+        places = places_beside(x, y, extent(word, size), size * 0.6, right=x >= middle)
+        place = free_place(places, taken, canvas) or (None if index in minor else places[0])
+        if score < threshold or place is None:
+            continue
+        taken.append(place)
+        left, top, right, bottom = place
+        if place not in places[:2]:
+            ends = ((x, y), (min(max(x, left), right), top if y < top else bottom))
+            start, end = ((round(x * 16), round(y * 16)) for x, y in ends)
+            cv2.line(canvas, start, end, pale(colors[index]), 1, cv2.LINE_AA, shift=4)
+        write(canvas, (left, top), word, size, pale(colors[index]))
+
+
+def pale(color: Color) -> Color:
+    """A color halfway to white, for text."""
+    r, g, b = (round((value + c) / 2) for value, c in zip(color, PAPER, strict=True))
+    return r, g, b
 
 
 def color_map(values: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -56,12 +300,6 @@ def overlay(
     return result
 
 
-def ring(canvas: NDArray[np.uint8], center: Point, radius: float, width: int, color: Color) -> None:
-    """A circle around (x, y), not filled, placed to 1/16 of a pixel."""
-    at = (round(center[0] * 16), round(center[1] * 16))
-    cv2.circle(canvas, at, round(radius * 16), color, width, cv2.LINE_AA, shift=4)
-
-
 def grid(
     tiles: Sequence[NDArray[np.uint8]], labels: Sequence[str], columns: int, size: int = 0
 ) -> NDArray[np.uint8]:
@@ -95,32 +333,3 @@ def side_by_side(images: Sequence[NDArray[np.uint8]], labels: Sequence[str]) -> 
         width = max(1, round(image.shape[1] * height / image.shape[0]))
         tiles.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
     return grid(tiles, labels, len(tiles))  # type: ignore[arg-type]
-
-
-def heatmap_sheet(
-    crop: NDArray[np.uint8],
-    heatmaps: NDArray[np.floating],
-    skeleton: Skeleton,
-    points: ArrayLike | None = None,
-    strides: tuple[float, float] = (4, 4),
-    scale: int = 2,
-    columns: int = 6,
-) -> NDArray[np.uint8]:
-    """A grid with one tile per keypoint: its heatmap over the crop, its name and its peak value.
-
-    `crop` (H, W, 3) uint8 RGB, `heatmaps` (k, h, w). `points` (k, 2), keypoints in pixels of the
-    crop, are marked if given. `strides` and `scale` are those of `overlay`.
-    """
-    tiles = [overlay(crop, heatmap, strides, scale) for heatmap in heatmaps]
-    if points is not None:
-        for tile, point, color in zip(
-            tiles, enlarged(points, scale), keypoint_colors(skeleton), strict=True
-        ):
-            radius = max(5.0, tile.shape[0] / 40)
-            ring(tile, point, radius, 4, INK)
-            ring(tile, point, radius, 2, color)
-    labels = [
-        f"{name.replace('_', ' ')}  {float(heatmap.max()):.2f}"
-        for name, heatmap in zip(skeleton.keypoints, heatmaps, strict=True)
-    ]
-    return grid(tiles, labels, columns)
