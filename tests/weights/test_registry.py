@@ -42,7 +42,9 @@ def test_a_pose_network_has_a_metadata_that_fits_its_name(row: Released) -> None
     assert (row.metadata is not None) == (row.kind == "pose")
     if row.metadata is None:
         return
-    named = re.fullmatch(r"((?:hrnetv2-|litehrnet-)?w?\d+)-(.+)-(\d+)x(\d+)(-\w+)?", row.name)
+    named = re.fullmatch(
+        r"((?:hrnetv2-|litehrnet-)?w?\d+)-(.+)-(\d+)x(\d+)(?:-(\w+))?(?:-v0)?", row.name
+    )
     assert named is not None
     network, data, height, width = named[1], named[2], int(named[3]), int(named[4])
     assert row.metadata.network == network
@@ -50,7 +52,7 @@ def test_a_pose_network_has_a_metadata_that_fits_its_name(row: Released) -> None
     assert row.metadata.channels == KEYPOINTS[data]
     assert row.metadata.input_wh == (width, height)
     codec = row.metadata.codec
-    assert codec.name == (named[5][1:] if named[5] in ("-dark", "-udp") else "gaussian")
+    assert codec.name == (named[5] if named[5] in ("dark", "udp") else "gaussian")
     odd = {"posetrack18": 2.0, "300w": 1.5, "300wlp": 1.5, "cofw": 1.5}
     assert codec.sigma == odd.get(data, {256: 2.0, 384: 3.0}[height])
     for part in (f"{height}x{width}", network.rpartition("-")[2], *data.split("-")):

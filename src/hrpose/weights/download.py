@@ -322,17 +322,30 @@ def is_sound(row: Released) -> bool | None:
 
 def _fetch_anywhere(row: Released, target: Path, progress: Progress | None) -> None:
     """Download from the first address that has the file; what one began the next continues."""
-    faults: list[UserError] = []
+    faults: list[str] = []
     for address in row.addresses:
-        if faults:
-            log = logging.getLogger("hrpose")
-            log.warning("%s; trying %s", faults[-1], urlsplit(address).netloc)
+        last = address == row.addresses[-1]
         try:
-            last = address == row.addresses[-1]
             return download(address, target, row.sha256, progress, patient=last)
         except UserError as error:
-            faults.append(error)
-    raise UserError("; ".join(str(fault) for fault in faults), code=faults[-1].code)
+            if len(row.addresses) == 1:
+                raise
+            host = urlsplit(address).netloc
+            faults.append(f"{host}: {_reason(error)}")
+            if last:
+                raise UserError(
+                    f"{row.name}: cannot be downloaded ({'; '.join(faults)}); the same command "
+                    f"tries again, or download {row.file_name} elsewhere and give it with --from",
+                    code=error.code,
+                ) from error
+            logging.getLogger("hrpose").warning("%s; trying the next address", faults[-1])
+
+
+def _reason(error: UserError) -> str:
+    """Why a download failed, without the address and the remedy."""
+    if error.code == "hash-differs":
+        return "gave another file"
+    return " ".join(str(error.__cause__ or error).split())
 
 
 def _copy(origin: Path, target: Path, row: Released) -> None:
