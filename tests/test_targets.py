@@ -60,7 +60,7 @@ PERSONS = st.integers(0, 3).flatmap(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=25, deadline=None)
 @given(PERSONS, st.floats(0, 1))
 def test_predictions_survive_the_round_trip(parts: Any, threshold: float) -> None:
     keypoints, boxes, scores = parts
@@ -128,7 +128,7 @@ ANYTHING = st.recursive(
 KEYS = st.sampled_from(["boxes", "labels", "keypoints", "scores", "image_id"])
 
 
-@settings(max_examples=40)
+@settings(max_examples=25, deadline=None)
 @given(st.dictionaries(KEYS, ANYTHING))
 def test_anything_is_read_or_refused(target: dict[str, Any]) -> None:
     problem = None

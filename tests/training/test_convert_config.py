@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from conftest import ROOT
 from hrpose.cli.main import app
+from hrpose.errors import UserError
 from hrpose.training.config_files import leaves_of, read_config
 from hrpose.training.convert_config import Conversion, convert_config
 from hrpose.training.recipe import load_recipe
@@ -302,7 +304,7 @@ def paths(keys: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
 GROUPS = [(), ("MODEL",), ("MODEL", "EXTRA"), ("TRAIN",), ("TEST",), ("DATASET",)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.sampled_from(sorted(paths(W32)))
     | st.tuples(st.sampled_from(GROUPS), st.text("AB_", min_size=1)).map(lambda p: (*p[0], p[1])),
@@ -364,6 +366,22 @@ def test_nothing_runs(case: str, tmp_path: Path) -> None:
     (path := folder / "config.py").write_text(DOES[case])
     with refused("config-invalid", "config.py"):
         read_config(path)
+
+
+@pytest.mark.parametrize("text", ["TRAIN: {LR: .inf}", "? [1, 2]\n: 3", "- 1", "a: [", "7"])
+def test_yaml_that_is_no_configuration_is_refused(text: str, tmp_path: Path) -> None:
+    (path := tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_config(path)
+    assert caught.value.code in ("config-invalid", "recipe-invalid")
+    assert "config.yaml" in str(caught.value)
+
+
+def test_dates_are_texts(tmp_path: Path) -> None:
+    path = write_yaml(tmp_path / "dated.yaml", changed(W32, ("DATE",), date(2026, 11, 30)))
+    assert [str(each) for each in convert_config(path).not_supported] == [
+        'DATE = "2026-11-30": hrpose does not know this key'
+    ]
 
 
 def test_links_do_not_lead_out_of_the_root(tmp_path: Path) -> None:

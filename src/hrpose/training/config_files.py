@@ -132,9 +132,9 @@ def read_config(path: Path, root: Path | None = None) -> Values:
         if not isinstance(found, dict):
             raise _invalid(f"{path}", "keys and values", f"{type(found).__name__}")
         try:
-            return dict(json.loads(json.dumps(found, default=str)))  # dates are texts
-        except TypeError as error:
-            raise _invalid(f"{path}", "keys that are texts", "others") from error
+            return dict(json.loads(json.dumps(found, default=str, allow_nan=False)))
+        except (TypeError, ValueError) as error:  # dates become texts
+            raise _invalid(f"{path}", "texts as keys, and finite numbers", "others") from error
     if path.suffix != ".py":
         raise _invalid(f"{path}", "a file .py or .yaml", f"one {path.suffix or 'without a suffix'}")
     file = path.resolve()
