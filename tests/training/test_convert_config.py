@@ -271,10 +271,149 @@ def test_another_training_is_refused(config: Path, old: str, new: str, named: st
         convert_config(replaced(config, (old, new)))
 
 
-def test_mmpose_0_is_named(tmp_path: Path) -> None:
-    (path := tmp_path / "old.py").write_text("data_cfg = dict()\nmodel = dict(type='TopDown')")
-    with refused("config-unsupported", "MMPose 0.x"):
-        convert_config(path)
+OLD = f"""
+_base_ = ['runtime.py']
+total_epochs = 210
+evaluation = dict(interval=10, metric='mAP', save_best='AP')
+optimizer = dict(type='Adam', lr=5e-4)
+optimizer_config = dict(grad_clip=None)
+lr_config = dict(policy='step', warmup='linear', warmup_iters=500, warmup_ratio=0.001,
+                 step=[170, 200])
+channel_cfg = dict(num_output_channels=17, dataset_joints=17)
+model = dict(
+    type='TopDown', pretrained='https://example.org/' 'hrnet_w32-36af842e.pth',
+    backbone=dict(type='HRNet', in_channels=3, extra={stages(32, str)!r}),
+    keypoint_head=dict(type='TopdownHeatmapSimpleHead', in_channels=32, num_deconv_layers=0,
+                       out_channels=channel_cfg['num_output_channels'],
+                       extra=dict(final_conv_kernel=1, ),
+                       loss_keypoint=dict(type='JointsMSELoss', use_target_weight=True)),
+    train_cfg=dict(),
+    test_cfg=dict(flip_test=True, post_process='unbiased', shift_heatmap=True, modulate_kernel=11))
+data_cfg = dict(
+    image_size=[192, 256], heatmap_size=[48, 64], num_joints=channel_cfg['dataset_joints'],
+    inference_channel=[0, 1], soft_nms=False, nms_thr=1.0, oks_thr=0.9, vis_thr=0.2,
+    use_gt_bbox=False, det_bbox_thr=0.0, bbox_file='data/coco/boxes/' 'detected.json')
+normalize = dict(type='NormalizeTensor', mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+train_pipeline = [
+    dict(type='LoadImageFromFile'), dict(type='TopDownGetBboxCenterScale', padding=1.2),
+    dict(type='TopDownRandomShiftBboxCenter', shift_factor=0.16, prob=0.3),
+    dict(type='TopDownRandomFlip', flip_prob=0.5),
+    dict(type='TopDownHalfBodyTransform', num_joints_half_body=8, prob_half_body=0.3),
+    dict(type='TopDownGetRandomScaleRotation', rot_factor=40, scale_factor=0.5),
+    dict(type='TopDownAffine'), dict(type='ToTensor'), normalize,
+    dict(type='TopDownGenerateTarget', sigma=2, unbiased_encoding=True),
+    dict(type='Collect', keys=['img'], meta_keys=['center', 'scale'])]
+val_pipeline = [
+    dict(type='LoadImageFromFile'), dict(type='TopDownGetBboxCenterScale', padding=1.2),
+    dict(type='TopDownAffine'), dict(type='ToTensor'), normalize,
+    dict(type='Collect', keys=['img'], meta_keys=['center'])]
+root = 'data/coco'
+data = dict(
+    samples_per_gpu=64, workers_per_gpu=2, val_dataloader=dict(samples_per_gpu=32),
+    train=dict(type='TopDownCocoDataset', ann_file=f'{{root}}/annotations/train.json',
+               img_prefix=f'{{root}}/train2017/', data_cfg=data_cfg, pipeline=train_pipeline,
+               dataset_info={{{{_base_.dataset_info}}}}),
+    val=dict(type='TopDownCocoDataset', ann_file=f'{{root}}/annotations/val.json',
+             img_prefix=f'{{root}}/val2017/', data_cfg=data_cfg, pipeline=val_pipeline))
+"""
+OLD_BASE = """
+checkpoint_config = dict(interval=10)
+log_config = dict(interval=50, hooks=[dict(type='TextLoggerHook')])
+log_level = 'INFO'
+load_from = None
+resume_from = None
+dist_params = dict(backend='nccl')
+workflow = [('train', 1)]
+dataset_info = dict(dataset_name='coco', keypoint_info={0: dict(name='nose', id=0, swap='')})
+"""
+
+
+@pytest.fixture
+def old_config(tmp_path: Path) -> Path:
+    """A configuration of MMPose 0.x."""
+    (tmp_path / "runtime.py").write_text(OLD_BASE)
+    (path := tmp_path / "old.py").write_text(OLD)
+    return path
+
+
+def test_mmpose_0_becomes_a_recipe(old_config: Path) -> None:
+    found = convert_config(old_config)
+    recipe = found.recipe
+    assert found.not_supported == ()
+    assert (recipe.network, recipe.input_wh, str(recipe.weights)) == (
+        "w32", (192, 256), "w32-imagenet"
+    )  # fmt: skip
+    assert (recipe.codec.name, recipe.codec.sigma, recipe.data.padding) == ("dark", 2, 1.2)
+    assert recipe.augmentation.model_dump() == {
+        "scale": 0.5, "rotation_deg": 40, "rotation_probability": 0.6, "flip_probability": 0.5,
+        "half_body_probability": 0.3, "half_body_min_keypoints": 8, "half_body_padding": 1.5,
+        "half_body_upper_probability": 0.69, "shift": 0.0506, "photometric": 0, "draws": "normal",
+    }  # fmt: skip
+    assert (recipe.training.epochs, recipe.training.batch_size) == (210, 64)
+    assert (recipe.schedule.warmup_steps, recipe.schedule.milestones) == (500, (170, 200))
+    assert recipe.evaluation.boxes == "data/coco/boxes/detected.json"
+    assert str(recipe.data.val.images) == "data/coco/val2017"
+
+
+def test_the_second_version_of_the_network_in_mmpose_0(old_config: Path) -> None:
+    replaced(
+        old_config,
+        (repr(stages(32, str)), repr(stages(18, str))),
+        ("in_channels=32,", "in_channels=[18, 36, 72, 144], in_index=(0, 1, 2, 3),"),
+        ("extra=dict(final_conv_kernel=1, )", "input_transform='resize_concat', extra=dict("
+         "final_conv_kernel=1, num_conv_layers=1, num_conv_kernels=(1, ))"),
+    )  # fmt: skip
+    found = convert_config(old_config)
+    assert found.recipe.network == "hrnetv2-w18"
+    assert found.not_supported == ()
+
+
+OLD_CHANGES = [
+    ("type='TopDownGenerateTarget', sigma=2, unbiased_encoding=True", "udp",
+     "type='TopDownGenerateTarget', sigma=2, encoding='UDP', target_type='GaussianHeatmap'"),
+    (", unbiased_encoding=True", "gaussian", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "codec", "new"), OLD_CHANGES)
+def test_codecs_of_mmpose_0(old_config: Path, old: str, codec: str, new: str) -> None:
+    udp = codec == "udp"
+    more = f"post_process='default', shift_heatmap={not udp}, use_udp={udp}"
+    replaced(
+        old_config,
+        (old, new),
+        ("post_process='unbiased', shift_heatmap=True", more),
+        ("dict(type='TopDownAffine')", f"dict(type='TopDownAffine', use_udp={udp})"),
+    )
+    found = convert_config(old_config)
+    assert found.recipe.codec.name == codec
+    assert found.not_supported == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        (
+            "sigma=2,",
+            "sigma=2, kernel=(11, 11),",
+            "data.train.pipeline.TopDownGenerateTarget.kernel",
+        ),
+        ("flip_prob=0.5", "flip_prob=0.5, more=1", "data.train.pipeline.TopDownRandomFlip.more"),
+        ("policy='step'", "policy='poly'", "lr_config.policy"),
+        ("grad_clip=None", "grad_clip=1.0", "optimizer_config.grad_clip"),
+        ("modulate_kernel=11", "modulate_kernel=17", "model.test_cfg.modulate_kernel"),
+        (
+            "final_conv_kernel=1,",
+            "final_conv_kernel=3,",
+            "model.keypoint_head.extra.final_conv_kernel",
+        ),
+    ],
+)
+def test_what_mmpose_0_does_otherwise_is_listed(
+    old_config: Path, old: str, new: str, key: str
+) -> None:
+    found = convert_config(replaced(old_config, (old, new)))
+    assert [entry.key for entry in found.not_supported] == [key]
 
 
 def every(found: Conversion) -> list[str]:

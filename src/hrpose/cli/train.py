@@ -203,7 +203,7 @@ def finetune(
     files="the recipe",
 )
 def convert_config(
-    config: Annotated[Path, typer.Argument(help="MMPose 1.x (.py), or official (.yaml).")],
+    config: Annotated[Path, typer.Argument(help="MMPose's (.py), or official (.yaml).")],
     out: NewFile,
     root: Annotated[
         Path | None,

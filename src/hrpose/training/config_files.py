@@ -425,3 +425,14 @@ def weights(value: Any, _: Leaves) -> str | None:
 def boxes_in(value: Any, root: Any) -> str:
     """Detections, relative to the folder of the data."""
     return str(value).removeprefix(str(root)).lstrip("/") or "ground-truth"
+
+
+def one_of(**names: Any) -> Made:
+    """What each of the names that are known becomes."""
+
+    def chosen(value: Any, _: Leaves) -> Any:
+        if value not in names:
+            raise Unsupported(f"expected one of {', '.join(names)}")
+        return names[value]
+
+    return chosen

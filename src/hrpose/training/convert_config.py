@@ -1,4 +1,4 @@
-"""Configurations of MMPose 1.x and of the official code to recipes: tables, and their interpreter.
+"""Configurations of MMPose and of the official code to recipes: tables, and their interpreter.
 
 Each key becomes a key of the recipe or a part of one, or has no effect (hrpose does the same, or
 does it elsewhere), or is not supported, as is every key that no table names.
@@ -25,7 +25,7 @@ from hrpose.training.config_files import (
     times,
     weights,
 )
-from hrpose.training.mmpose_config import MMPOSE, RUNNER, STARTS
+from hrpose.training.mmpose_config import MMPOSE, MMPOSE_0, RUNNER, RUNNER_0, STARTS
 from hrpose.training.recipe import Recipe, write_recipe
 from hrpose.yaml_file import checked
 
@@ -54,7 +54,7 @@ class Conversion:
 
 
 def convert_config(path: Path, root: Path | None = None) -> Conversion:
-    """The recipe of an MMPose 1.x configuration (.py) or one of the official code (.yaml).
+    """The recipe of a configuration of MMPose (.py) or of the official code (.yaml).
 
     `root` is that of `read_config`. Raises UserError where the file cannot be read, and where it is
     not of the training of a top-down HRNet that hrpose has.
@@ -65,9 +65,12 @@ def convert_config(path: Path, root: Path | None = None) -> Conversion:
     elif isinstance(values.get("train_dataloader"), dict) and "model" in values:
         rules, document = MMPOSE, _document(**STARTS)
         variables = {key: values.pop(key) for key in values.keys() - RUNNER}
+    elif isinstance(values.get("data"), dict) and "model" in values:
+        rules, document = MMPOSE_0, _document(**STARTS)
+        variables = {key: values.pop(key) for key in values.keys() - RUNNER_0}
     else:
-        found = "one of MMPose 0.x" if "data_cfg" in values else f"keys {', '.join(values)}"[:80]
-        raise _refused(path, "a training of MMPose 1.x or of the official code", found)
+        found = f"keys {', '.join(values)}"[:80]
+        raise _refused(path, "a training of MMPose or of the official code", found)
     own = dict(leaves_of(values, ""))
     missing = {
         key: value

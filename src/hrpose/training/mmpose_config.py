@@ -1,4 +1,4 @@
-"""What the keys of MMPose 1.x's configurations mean: `configs/`, and its transforms' defaults."""
+"""What the keys of MMPose's configurations mean, of 1.x and of 0.x; its transforms' defaults."""
 
 import math
 from collections.abc import Callable
@@ -7,13 +7,13 @@ from typing import Any
 from hrpose.metadata import IMAGENET_MEAN, IMAGENET_STD
 from hrpose.training.config_files import (
     Leaves,
-    Made,
     Rules,
     Unsupported,
     Values,
     as_it_is,
     boxes_in,
     network,
+    one_of,
     quarter,
     size,
     weights,
@@ -46,9 +46,12 @@ RUNNER = {
 }  # fmt: skip
 
 
-def _mmpose_network(value: Any, leaves: Leaves) -> Any:
+def _network(value: Any, leaves: Leaves) -> Any:
     needed = {"model.type": "TopdownPoseEstimator", "model.backbone.type": "HRNet",
               "model.head.type": "HeatmapHead"}  # fmt: skip
+    if "model.keypoint_head.type" in leaves:  # 0.x
+        needed = {"model.type": "TopDown", "model.backbone.type": "HRNet",
+                  "model.keypoint_head.type": "TopdownHeatmapSimpleHead"}  # fmt: skip
     for key, expected in needed.items():
         if leaves.get(key) != expected:
             raise Unsupported(f"no network of hrpose: {key} is {leaves.get(key)!r}"[:100])
@@ -60,8 +63,8 @@ def _mmpose_network(value: Any, leaves: Leaves) -> Any:
 
 def _second(leaves: Leaves) -> bool:
     """Whether it is an HRNetV2, whose head sees all branches, by a neck or itself."""
-    transform = leaves.get("model.head.input_transform")
-    return leaves.get("model.neck.concat") is True or transform == "resize_concat"
+    heads = ("model.head.input_transform", "model.keypoint_head.input_transform")
+    return leaves.get("model.neck.concat") is True or "resize_concat" in map(leaves.get, heads)
 
 
 def _before_last(leaves: Leaves) -> tuple[Any, ...]:
@@ -130,32 +133,31 @@ def _cosine(value: Any, leaves: Leaves) -> str:
     return "cosine"
 
 
-def _one_of(**names: Any) -> Made:
-    def chosen(value: Any, _: Leaves) -> Any:
-        if value not in names:
-            raise Unsupported(f"expected one of {', '.join(names)}")
-        return names[value]
-
-    return chosen
-
-
 _STRAIGHT = {name: _same_as(f"{_DECODER}.{name}") for name in
              ("type", "input_size", "heatmap_size", "sigma", "unbiased", "heatmap_type",
               "blur_kernel_size")}  # fmt: skip
+_STAGES = ("model.type", "model.backbone.type", "model.backbone.extra.stage?.num_*",
+           "model.backbone.extra.stage?.block", "model.backbone.extra.stage?.multiscale_output",
+           "model.backbone.extra.upsample.*")  # fmt: skip
+_BACKBONE = {
+    "model.backbone.type": (("HRNet",), "no network of hrpose"),
+    "model.backbone.in_channels": ((3,), "images are RGB"),
+    "model.backbone.extra.stage1.num_blocks": (([4],), "no network of hrpose"),
+    "model.backbone.extra.stage1.num_channels": (([64],), "no network of hrpose"),
+    "model.backbone.extra.stage1.block": (("BOTTLENECK",), "no network of hrpose"),
+    "model.backbone.extra.stage[234].block": (("BASIC",), "no network of hrpose"),
+    "model.backbone.norm_cfg.type": (("BN", "SyncBN"), "the network has BatchNorm"),
+    "model.backbone.norm_eval": ((False,), "training.frozen_norms is close to it"),
+    "model.backbone.frozen_stages": ((-1,), "training.freeze_stem is close to it"),
+    "model.backbone.init_cfg": ((None,), "set weights=FILE"),
+    "model.backbone.init_cfg.type": (("Pretrained",), "set weights=FILE"),
+    "model.backbone.extra.upsample.mode": (("bilinear",), "no network of hrpose"),
+    "model.backbone.extra.upsample.align_corners": ((False,), "no network of hrpose"),
+}
 MMPOSE = Rules(
     only={
         "model.type": (("TopdownPoseEstimator",), "no network of hrpose"),
-        "model.backbone.type": (("HRNet",), "no network of hrpose"),
-        "model.backbone.in_channels": ((3,), "images are RGB"),
-        "model.backbone.extra.stage1.num_blocks": (([4],), "no network of hrpose"),
-        "model.backbone.extra.stage1.num_channels": (([64],), "no network of hrpose"),
-        "model.backbone.extra.stage1.block": (("BOTTLENECK",), "no network of hrpose"),
-        "model.backbone.extra.stage[234].block": (("BASIC",), "no network of hrpose"),
-        "model.backbone.norm_cfg.type": (("BN", "SyncBN"), "the network has BatchNorm"),
-        "model.backbone.norm_eval": ((False,), "training.frozen_norms is close to it"),
-        "model.backbone.frozen_stages": ((-1,), "training.freeze_stem is close to it"),
-        "model.backbone.init_cfg": ((None,), "set weights=FILE"),
-        "model.backbone.init_cfg.type": (("Pretrained",), "set weights=FILE"),
+        **_BACKBONE,
         "model.data_preprocessor.type": (("PoseDataPreprocessor",), "normalization by ImageNet's"),
         "model.data_preprocessor.mean": (_scaled(IMAGENET_MEAN), "the mean is ImageNet's"),
         "model.data_preprocessor.std": (_scaled(IMAGENET_STD), "the deviation is ImageNet's"),
@@ -166,8 +168,6 @@ MMPOSE = Rules(
         "model.head.conv_kernel_sizes": ((None, [], [1]), "no network of hrpose"),
         "model.head.input_index": (([0, 1, 2, 3],), "no network of hrpose"),
         "model.neck.type": (("FeatureMapProcessor",), "no network of hrpose"),
-        "model.backbone.extra.upsample.mode": (("bilinear",), "no network of hrpose"),
-        "model.backbone.extra.upsample.align_corners": ((False,), "no network of hrpose"),
         "model.head.loss.use_target_weight": ((True,), "keypoints without a label do not count"),
         "model.head.loss.loss_weight": ((1,), "the loss has the weight 1"),
         f"{_DECODER}.heatmap_size": (quarter(f"{_DECODER}.input_size"), "heatmaps have a quarter"),
@@ -202,13 +202,13 @@ MMPOSE = Rules(
         "resume": ((False,), "`hrpose train --resume`"),
     },
     becomes={
-        "model.backbone.extra.stage4.num_channels": ("network", _mmpose_network),
+        "model.backbone.extra.stage4.num_channels": ("network", _network),
         "model.backbone.init_cfg.checkpoint": ("weights", weights),
         f"{_DECODER}.type": ("codec.name", _codec),
         f"{_DECODER}.sigma": ("codec.sigma", as_it_is),
         f"{_DECODER}.input_size": ("input_wh", size),
         "model.head.loss.type": (
-            "loss.name", _one_of(KeypointMSELoss="mse", KeypointOHKMMSELoss="ohkm")),
+            "loss.name", one_of(KeypointMSELoss="mse", KeypointOHKMMSELoss="ohkm")),
         "model.head.loss.topk": ("loss.top", as_it_is),
         "model.test_cfg.flip_test": ("evaluation.flip_test", as_it_is),
         f"{_TRAIN}.ann_file": ("data.train.annotations", as_it_is),
@@ -240,8 +240,8 @@ MMPOSE = Rules(
         "train_cfg.val_interval": ("evaluation.every_epochs", as_it_is),
         "auto_scale_lr.base_batch_size": ("optimizer.base_batch_size", as_it_is),
         "optim_wrapper.type": (
-            "training.precision", _one_of(OptimWrapper="auto", AmpOptimWrapper="fp16")),
-        "optim_wrapper.optimizer.type": ("optimizer.name", _one_of(Adam="adam", AdamW="adamw")),
+            "training.precision", one_of(OptimWrapper="auto", AmpOptimWrapper="fp16")),
+        "optim_wrapper.optimizer.type": ("optimizer.name", one_of(Adam="adam", AdamW="adamw")),
         "optim_wrapper.optimizer.lr": ("optimizer.lr", as_it_is),
         "optim_wrapper.optimizer.weight_decay": ("optimizer.weight_decay", as_it_is),
         "param_scheduler.LinearLR.end": ("schedule.warmup_steps", as_it_is),
@@ -249,17 +249,15 @@ MMPOSE = Rules(
         "param_scheduler.MultiStepLR.gamma": ("schedule.gamma", as_it_is),
         "param_scheduler.CosineAnnealingLR.T_max": ("schedule.name", _cosine),
         "val_evaluator.type": (
-            "evaluation.metric", _one_of(CocoMetric="AP", MpiiPCKAccuracy="PCKh", PCKAccuracy="PCK",
+            "evaluation.metric", one_of(CocoMetric="AP", MpiiPCKAccuracy="PCKh", PCKAccuracy="PCK",
                                          NME="NME", EPE="EPE")),
         "custom_hooks.EarlyStoppingHook.patience": ("training.early_stopping", _above_zero),
         "custom_hooks.EMAHook.momentum": ("training.ema_decay", lambda v, _: 1 - v),
         "randomness.seed": ("training.seed", as_it_is),
     },
     parts={
-        "network": ("model.type", "model.backbone.type", "model.backbone.extra.stage*",
-                    "model.head.type", "model.head.in_channels", "model.head.input_*",
-                    "model.head.conv_*", "model.neck.type", "model.neck.concat",
-                    "model.backbone.extra.upsample.*"),
+        "network": (*_STAGES, "model.head.type", "model.head.in_channels", "model.head.input_*",
+                    "model.head.conv_*", "model.neck.type", "model.neck.concat"),
         "codec.name": (f"{_DECODER}.unbiased", f"{_DECODER}.heatmap_type",
                        "model.test_cfg.shift_heatmap"),
         "augmentation.shift": (f"{_PIPELINE}.RandomBBoxTransform.shift_prob",),
@@ -299,4 +297,153 @@ MMPOSE = Rules(
             "RandomBBoxTransform.shift_factor": 0.16, "RandomBBoxTransform.shift_prob": 0.3,
         }.items()
     },
+)  # fmt: skip
+
+# MMPose 0.x: one data set for each split, whose settings are in `data_cfg`.
+
+_OLD, _OLD_VAL = "data.train", "data.val"
+_STEPS, _TARGET = f"{_OLD}.pipeline", f"{_OLD}.pipeline.TopDownGenerateTarget"
+_ZOOM, _HALF = f"{_STEPS}.TopDownGetRandomScaleRotation", f"{_STEPS}.TopDownHalfBodyTransform"
+_UNIFORM = 1 / math.sqrt(3)
+RUNNER_0 = {
+    "model", "data", "optimizer", "optimizer_config", "lr_config", "total_epochs", "evaluation",
+    "checkpoint_config", "log_config", "log_level", "load_from", "resume_from", "dist_params",
+    "workflow", "work_dir", "custom_hooks", "fp16", "cudnn_benchmark", "opencv_num_threads",
+    "mp_start_method", "seed",
+}  # fmt: skip
+
+
+def _codec_0(sigma: Any, leaves: Leaves) -> dict[str, Any]:
+    if leaves.get(f"{_TARGET}.target_type", "GaussianHeatmap") != "GaussianHeatmap":
+        raise Unsupported("no codec of hrpose")
+    unbiased = leaves.get(f"{_TARGET}.unbiased_encoding", False)
+    udp = leaves.get(f"{_TARGET}.encoding", "MSRA") == "UDP"
+    return {"name": "udp" if udp else "dark" if unbiased else "gaussian", "sigma": sigma}
+
+
+def _udp_0(leaves: Leaves) -> tuple[bool]:
+    return (leaves.get(f"{_TARGET}.encoding", "MSRA") == "UDP",)
+
+
+def _processed_0(leaves: Leaves) -> tuple[str]:
+    return ("unbiased" if leaves.get(f"{_TARGET}.unbiased_encoding") else "default",)
+
+
+def _kernel_0(leaves: Leaves) -> tuple[int]:
+    return (2 * math.ceil(2.5 * leaves[f"{_TARGET}.sigma"]) + 1,)
+
+
+def _layers_0(leaves: Leaves) -> tuple[int]:
+    return (1 if _second(leaves) else 0,)
+
+
+def _boxes_0(labeled: Any, leaves: Leaves) -> str:
+    return "ground-truth" if labeled else boxes_in(leaves[f"{_OLD_VAL}.data_cfg.bbox_file"], "")
+
+
+def _shift_0(value: Any, leaves: Leaves) -> float:
+    often = float(leaves[f"{_STEPS}.TopDownRandomShiftBboxCenter.prob"])
+    return round(float(value) * _UNIFORM * math.sqrt(often), 4)
+
+
+MMPOSE_0 = Rules(
+    only={
+        **_BACKBONE,
+        "model.type": (("TopDown",), "no network of hrpose"),
+        "model.keypoint_head.type": (("TopdownHeatmapSimpleHead",), "no network of hrpose"),
+        "model.keypoint_head.num_deconv_layers": ((0,), "no network of hrpose"),
+        "model.keypoint_head.extra.final_conv_kernel": ((1,), "no network of hrpose"),
+        "model.keypoint_head.loss_keypoint.use_target_weight": ((True,), "unlabeled do not count"),
+        "model.test_cfg.shift_heatmap": (lambda keys: (not _udp_0(keys)[0],), "the codec has it"),
+        "model.test_cfg.use_udp": (_udp_0, "the codec has it"),
+        "model.test_cfg.post_process": (_processed_0, "the codec has it"),
+        "model.test_cfg.modulate_kernel": (_kernel_0, "the codec blurs as wide as its sigma"),
+        "model.keypoint_head.extra.num_conv_layers": (_layers_0, "no network of hrpose"),
+        "model.keypoint_head.extra.num_conv_kernels": (([], [1]), "no network of hrpose"),
+        "model.keypoint_head.extra.[!fn]*": ((), "no network of hrpose"),
+        "model.keypoint_head.input_transform": (("resize_concat",), "no network of hrpose"),
+        "model.keypoint_head.in_index": (([0, 1, 2, 3],), "no network of hrpose"),
+        "*.TopDownAffine.use_udp": (_udp_0, "the codec has it"),
+        "*.NormalizeTensor.mean": ((list(IMAGENET_MEAN),), "the mean is ImageNet's"),
+        "*.NormalizeTensor.std": ((list(IMAGENET_STD),), "the deviation is ImageNet's"),
+        "data.*.data_cfg.heatmap_size": (quarter(f"{_OLD}.data_cfg.image_size"), "a quarter"),
+        "data.*.data_cfg.oks_thr": ((0.9,), "OKS-NMS is at 0.9"),
+        "data.*.data_cfg.vis_thr": ((0.2,), "keypoints above 0.2 count for the score of a pose"),
+        "data.*.data_cfg.soft_nms": ((False,), "validation has hard OKS-NMS"),
+        "data.train.type": (("TopDownCocoDataset", "TopDownCocoWholeBodyDataset",
+                             "TopDownCrowdPoseDataset", "AnimalAP10KDataset"),
+                            "convert the data to COCO keypoints: `hrpose data convert`"),
+        "optimizer_config.grad_clip": ((None,), "gradients are not clipped"),
+        "lr_config.policy": (("step",), "schedules are steps or a cosine"),
+        "lr_config.warmup": (("linear", None), "the warm-up is linear"),
+        "load_from": ((None,), "set weights=FILE"),
+        "resume_from": ((None,), "`hrpose train --resume`"),
+    },
+    becomes={
+        "model.backbone.extra.stage4.num_channels": ("network", _network),
+        "model.pretrained": ("weights", weights),
+        "model.keypoint_head.loss_keypoint.type": (
+            "loss.name", one_of(JointsMSELoss="mse", JointsOHKMMSELoss="ohkm")),
+        "model.test_cfg.flip_test": ("evaluation.flip_test", as_it_is),
+        f"{_TARGET}.sigma": ("codec", _codec_0),
+        f"{_OLD}.data_cfg.image_size": ("input_wh", size),
+        f"{_OLD}.ann_file": ("data.train.annotations", as_it_is),
+        f"{_OLD}.img_prefix": ("data.train.images", _folder),
+        f"{_OLD_VAL}.ann_file": ("data.val.annotations", as_it_is),
+        f"{_OLD_VAL}.img_prefix": ("data.val.images", _folder),
+        f"{_OLD_VAL}.data_cfg.use_gt_bbox": ("evaluation.boxes", _boxes_0),
+        f"{_OLD_VAL}.data_cfg.det_bbox_thr": ("evaluation.box_threshold", as_it_is),
+        f"{_STEPS}.TopDownGetBboxCenterScale.padding": ("data.padding", as_it_is),
+        f"{_STEPS}.TopDownRandomShiftBboxCenter.shift_factor": ("augmentation.shift", _shift_0),
+        f"{_STEPS}.TopDownRandomFlip.flip_prob": ("augmentation.flip_probability", as_it_is),
+        f"{_HALF}.prob_half_body": ("augmentation.half_body_probability", as_it_is),
+        f"{_HALF}.num_joints_half_body": ("augmentation.half_body_min_keypoints", as_it_is),
+        f"{_ZOOM}.scale_factor": ("augmentation.scale", as_it_is),
+        f"{_ZOOM}.rot_factor": ("augmentation.rotation_deg", as_it_is),
+        f"{_ZOOM}.rot_prob": ("augmentation.rotation_probability", as_it_is),
+        "data.samples_per_gpu": ("training.batch_size", as_it_is),
+        "data.workers_per_gpu": ("training.workers", as_it_is),
+        "data.val_dataloader.samples_per_gpu": ("evaluation.batch_size", as_it_is),
+        "optimizer.type": ("optimizer.name", one_of(Adam="adam", AdamW="adamw")),
+        "optimizer.lr": ("optimizer.lr", as_it_is),
+        "optimizer.weight_decay": ("optimizer.weight_decay", as_it_is),
+        "lr_config.step": ("schedule.milestones", as_it_is),
+        "lr_config.gamma": ("schedule.gamma", as_it_is),
+        "lr_config.warmup_iters": ("schedule.warmup_steps", as_it_is),
+        "total_epochs": ("training.epochs", as_it_is),
+        "evaluation.interval": ("evaluation.every_epochs", as_it_is),
+        "evaluation.metric": ("evaluation.metric", one_of(mAP="AP", PCKh="PCKh", PCK="PCK")),
+        "seed": ("training.seed", as_it_is),
+    },
+    parts={
+        "network": (*_STAGES, "model.keypoint_head.type", "model.keypoint_head.in*",
+                    "model.keypoint_head.num_deconv_layers", "model.keypoint_head.extra.*"),
+        "codec.name": (f"{_TARGET}.unbiased_encoding", f"{_TARGET}.encoding",
+                       f"{_TARGET}.target_type", "model.test_cfg.shift_heatmap",
+                       "model.test_cfg.use_udp", "model.test_cfg.post_process",
+                       "model.test_cfg.modulate_kernel", "model.test_cfg.target_type"),
+        "augmentation.shift": (f"{_STEPS}.TopDownRandomShiftBboxCenter.prob",),
+        "evaluation.boxes": (f"{_OLD_VAL}.data_cfg.bbox_file",),
+    },
+    nothing={
+        "the annotations name the keypoints": (
+            "model.keypoint_head.out_channels", "data.*.data_cfg.num_*", "data.*.dataset_info*",
+            "data.*.data_cfg.*_channel"),
+        "hrpose does the same": ("*.LoadImageFromFile*", "*.ToTensor*", "*.TopDownAffine",
+                                 "*.Collect.*", "model.train_cfg"),
+        "it has its defaults": (f"{_ZOOM}",),
+        "of the data set that is trained on": ("data.val.type",),
+        "not of a training on the labeled boxes": ("data.train.data_cfg.*",),
+        "validation has no augmentation": ("data.val.pipeline.TopDownGetBboxCenterScale*",),
+        "the size is that of training": ("data.val.data_cfg.image_size",),
+        "OKS-NMS alone is used": ("data.*.data_cfg.nms_thr",),
+        "`evaluation.metric` chooses it": ("evaluation.save_best", "evaluation.key_indicator"),
+        "the warm-up begins near 0": ("lr_config.warmup_ratio",),
+        "`hrpose evaluate` tests": ("data.test.*", "data.test_dataloader.*"),
+        "`hrpose train --out`": ("work_dir",),
+        "hrpose has its own": ("checkpoint_config*", "log_config*", "log_level", "dist_params*",
+                               "workflow", "cudnn_benchmark", "opencv_num_threads",
+                               "mp_start_method"),
+    },
+    defaults={f"{_ZOOM}.scale_factor": 0.5, f"{_ZOOM}.rot_factor": 40, f"{_ZOOM}.rot_prob": 0.6},
 )  # fmt: skip
