@@ -91,6 +91,9 @@ def test_official_configurations_become_the_recipes_of_the_paper(name: str, tmp_
         assert getattr(found.recipe, part) == getattr(expected, part), part
     assert found.recipe.training.batch_size == expected.training.batch_size
     assert found.recipe.training.epochs == expected.training.epochs == 210
+    assert found.recipe.evaluation == expected.evaluation.model_copy(
+        update={"batch_size": 4 * PAPER[name]["TEST"].get("BATCH_SIZE_PER_GPU", 32)}
+    )
     if "coco" in name:
         assert found.recipe.data.train == expected.data.train
 
@@ -292,7 +295,7 @@ model = dict(
 data_cfg = dict(
     image_size=[192, 256], heatmap_size=[48, 64], num_joints=channel_cfg['dataset_joints'],
     inference_channel=[0, 1], soft_nms=False, nms_thr=1.0, oks_thr=0.9, vis_thr=0.2,
-    use_gt_bbox=False, det_bbox_thr=0.0, bbox_file='data/coco/boxes/' 'detected.json')
+    use_gt_bbox=False, det_bbox_thr=0.1, bbox_file='data/coco/boxes/' 'detected.json')
 normalize = dict(type='NormalizeTensor', mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 train_pipeline = [
     dict(type='LoadImageFromFile'), dict(type='TopDownGetBboxCenterScale', padding=1.2),
@@ -352,6 +355,7 @@ def test_mmpose_0_becomes_a_recipe(old_config: Path) -> None:
     assert (recipe.training.epochs, recipe.training.batch_size) == (210, 64)
     assert (recipe.schedule.warmup_steps, recipe.schedule.milestones) == (500, (170, 200))
     assert recipe.evaluation.boxes == "data/coco/boxes/detected.json"
+    assert recipe.evaluation.box_threshold == 0.1
     assert str(recipe.data.val.images) == "data/coco/val2017"
 
 

@@ -206,7 +206,10 @@ OFFICIAL = Rules(
         "TEST.BATCH_SIZE_PER_GPU": ("evaluation.batch_size", times("GPUS")),
         "TEST.FLIP_TEST": ("evaluation.flip_test", as_it_is),
         "TEST.USE_GT_BBOX": ("evaluation.boxes", _official_boxes),
-        "TEST.IMAGE_THRE": ("evaluation.box_threshold", as_it_is),
+        "TEST.IMAGE_THRE": (
+            "evaluation.box_threshold",
+            lambda v, leaves: 0.0 if leaves["TEST.USE_GT_BBOX"] else v,
+        ),
         "DEBUG.DEBUG": (
             "training.debug_images_every",
             lambda v, leaves: leaves.get("PRINT_FREQ", 20) if v else 0,

@@ -392,7 +392,8 @@ MMPOSE_0 = Rules(
         f"{_OLD_VAL}.ann_file": ("data.val.annotations", as_it_is),
         f"{_OLD_VAL}.img_prefix": ("data.val.images", _folder),
         f"{_OLD_VAL}.data_cfg.use_gt_bbox": ("evaluation.boxes", _boxes_0),
-        f"{_OLD_VAL}.data_cfg.det_bbox_thr": ("evaluation.box_threshold", as_it_is),
+        f"{_OLD_VAL}.data_cfg.det_bbox_thr": ("evaluation.box_threshold", lambda v, keys: (
+            0.0 if keys[f"{_OLD_VAL}.data_cfg.use_gt_bbox"] else v)),
         f"{_STEPS}.TopDownGetBboxCenterScale.padding": ("data.padding", as_it_is),
         f"{_STEPS}.TopDownRandomShiftBboxCenter.shift_factor": ("augmentation.shift", _shift_0),
         f"{_STEPS}.TopDownRandomFlip.flip_prob": ("augmentation.flip_probability", as_it_is),
