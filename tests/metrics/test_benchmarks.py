@@ -211,6 +211,14 @@ def test_posetrack_needs_heads_and_its_keypoints(files: Callable[[str], tuple[Pa
 
     with refused("annotations-invalid", "bbox_head"):
         posetrack18(CocoAnnotations(truth, broken, sized=False), [])
+    region = {**document["images"][0], "ignore_regions_x": [[1, 2, 3]]}
+    for y in ([], [[1, 2]], [[1, 2, float("nan")]], 7):
+        images = [{**region, "ignore_regions_y": y}, *document["images"][1:]]
+        with refused("annotations-invalid", "10000"):
+            posetrack18(CocoAnnotations(truth, {**document, "images": images}, sized=False), [])
+    wild = {**json.loads(results.read_text())[0], "scores": [1]}
+    with refused("annotations-invalid", "scores"):
+        posetrack18(CocoAnnotations(truth, document, sized=False), [wild])
     names = [*document["categories"][0]["keypoints"][:-1], "tail"]
     other = {**document, "categories": [{**document["categories"][0], "keypoints": names}]}
     with refused("annotations-invalid", "right_ankle"):

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from hrpose.data.coco import CocoAnnotations, read_annotations
-from hrpose.data.formats.mpii import keep_apart, numbers
+from hrpose.data.dataset_folder import must_be_new
+from hrpose.data.formats.mpii import numbers
 from hrpose.data.formats.pose_set import invalid
 from hrpose.data.images import ImageFiles
 from hrpose.data.rules import Entry, id_key
@@ -59,7 +60,7 @@ def convert(name: str, source: Path, out: Path, images: Path | None = None) -> l
     `images`, a folder or zip file, is read for the sizes of images. Raises UserError, naming the
     file and the entry, before anything is written.
     """
-    keep_apart(source if source.is_dir() else source.parent, out)
+    must_be_new(out)
     documents = READERS[name](source)
     files = None if images is None else ImageFiles(images)
     resized = {each: _resize(document, files) for each, document in documents.items()}
@@ -96,7 +97,6 @@ def read_ochuman(source: Path) -> dict[str, Document]:
         persons = [p for p in _list(where, entry, "annotations") if p["keypoints"] and p["segms"]]
         if persons:
             images[id_key(entry.get("image_id"))] = {**entry, "annotations": persons}
-    # Numbers, also as text, go before other texts.
     kept = [images[key] for key in sorted(images, key=lambda key: (isinstance(key, str), key))]
     parts = {"val": kept[:_OCHUMAN_VAL], "test": kept[_OCHUMAN_VAL:]}
     return {part: _ochuman_part(source, own, names, rows) for part, own in parts.items() if own}
@@ -235,8 +235,7 @@ def _resize(document: Document, files: ImageFiles | None) -> int:
 
 
 def _list(where: str, entry: Mapping[str, Any], key: str) -> list[Entry]:
-    value = entry.get(key)
-    keys = ("keypoints", "segms")
+    value, keys = entry.get(key), ("keypoints", "segms")
     if not isinstance(value, list) or not all(
         isinstance(each, dict) and all(name in each for name in keys) for each in value
     ):
@@ -425,7 +424,8 @@ def _scored(pose: Mapping[str, Any]) -> bool:
 def _visible(entry: Mapping[str, Any]) -> int:
     """The number of keypoints of CrowdPose's annotation that are counted."""
     count = entry.get("num_keypoints")
-    return count if isinstance(count, int) else sum(v == 2 for v in entry["keypoints"][2::3])
+    seen = (entry.get("keypoints") or [])[2::3]
+    return count if isinstance(count, int) else sum(v == 2 for v in seen)
 
 
 def _crowd_index(annotations: CocoAnnotations, image: Mapping[str, Any]) -> float:

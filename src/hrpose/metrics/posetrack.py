@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose.data.coco import CocoAnnotations, CocoResults
+from hrpose.data.formats.mpii import numbers
+from hrpose.data.formats.pose_set import invalid
 from hrpose.data.persons import group_by_image
-from hrpose.data.rules import shown
-from hrpose.errors import UserError
 from hrpose.metrics.coco import Poses, as_results
 
 KEYPOINTS = (
@@ -178,7 +178,7 @@ def posetrack18(annotations: CocoAnnotations, results: Poses) -> Scores:
         name: KeypointValues(100 * column)
         for name, column in zip(names, np.array(curves).T, strict=True)
     }
-    if any((each.ids < 0).any() for each in found):
+    if any((each.ids < 0).any() for frame in frames for each in (frame.truth, frame.found)):
         return measured
     clips: dict[Any, list[Frame]] = {}
     for frame in frames:
@@ -382,15 +382,13 @@ def _by_image(image_ids: Sequence[int]) -> dict[int, NDArray[np.intp]]:
 
 
 def _labeled(annotations: CocoAnnotations, entries: list[Any], rows: list[int]) -> Persons:
-    keypoints = np.array([entry["keypoints"] for entry in entries], np.float64)
-    keypoints = keypoints.reshape(len(entries), -1, 3)[:, rows]
+    nothing = [0] * (3 * len(annotations.skeleton))
+    given = [entry.get("keypoints") or nothing for entry in entries]
+    keypoints = np.array(given, np.float64).reshape(len(entries), -1, 3)[:, rows]
     heads = []
     for entry in entries:
-        try:
-            x, y, width, height = (float(value) for value in entry["bbox_head"])
-        except (KeyError, TypeError, ValueError) as error:
-            where = f"annotation {entry['id']}: 'bbox_head'"
-            raise annotations.error(where, "[x, y, w, h]", entry.get("bbox_head")) from error
+        where = f"{annotations.path}: annotation {entry['id']}"
+        x, y, width, height = numbers(where, entry, "bbox_head", (4,)).tolist()
         # poseval has the corners.
         heads.append(HEAD_BIAS * np.linalg.norm([x + width - x, y + height - y]))
     there = (keypoints != 0).any(axis=2)
@@ -406,37 +404,29 @@ def _predicted(
     points, there = keypoints[:, rows, :2], (keypoints[:, rows] != 0).any(axis=2)
     scores = keypoints[:, rows, 2].copy()
     for row, entry in enumerate(entries):
-        given = entry.get("scores")
-        if given is None:
-            continue
-        try:
-            scores[row] = np.asarray(given, np.float64)[rows]
-        except (IndexError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{found.path}: result {chosen[row]}: 'scores': expected a number for each "
-                f"keypoint, found {shown(given)}",
-                code="annotations-invalid",
-            ) from error
+        if "scores" in entry:
+            where = f"{found.path}: result {chosen[row]}"
+            scores[row] = numbers(where, entry, "scores", keypoints.shape[1:2])[rows]
     return Persons(points, there, scores, np.zeros(len(entries)), _ids(entries))
 
 
 def _ids(entries: list[Any]) -> NDArray[np.int64]:
     given = [entry.get("track_id") for entry in entries]
-    return np.array([each if isinstance(each, int) else -1 for each in given], np.int64)
+    known = [each if isinstance(each, int) and 0 <= each < 2**62 else -1 for each in given]
+    return np.array(known, np.int64)
 
 
 def _polygons(annotations: CocoAnnotations, image: Mapping[str, Any]) -> list[Floats]:
     """The regions of an image to ignore."""
-    parts = zip(
-        image.get("ignore_regions_x") or (), image.get("ignore_regions_y") or (), strict=False
-    )
+    x, y = (image.get(f"ignore_regions_{axis}") or [] for axis in "xy")
+    where = f"{annotations.path}: image {image.get('id')}: region to ignore"
+    if not isinstance(x, list) or not isinstance(y, list) or len(x) != len(y):
+        raise invalid(where, "as many lists of x as of y", [x, y])
     polygons = []
-    for x, y in parts:
-        try:
-            polygon = np.array([x, y], np.float64).T
-        except (TypeError, ValueError) as error:
-            where = f"image {image.get('id')}: 'ignore_regions_x'"
-            raise annotations.error(where, "as many numbers as in y", x) from error
-        if polygon.ndim == 2 and len(polygon) >= 3:
-            polygons.append(polygon)
+    for pair in zip(x, y, strict=True):
+        own = dict(zip("xy", pair, strict=True))
+        count = len(own["x"]) if isinstance(own["x"], list) else 0
+        sides = [numbers(where, own, axis, (count,)) for axis in "xy"]
+        if count >= 3:
+            polygons.append(np.stack(sides, axis=1))
     return polygons
