@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,30 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def report(weights: Path) -> ExportReport:
-    return export_pose(weights, weights.with_suffix(".onnx"))
+def graphs() -> list[onnx.ModelProto]:
+    """The graph that PyTorch made for `report`."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def report(weights: Path, graphs: list[onnx.ModelProto]) -> ExportReport:
+    to_onnx = export_module.to_onnx
+
+    def keep(*given: Any, **named: Any) -> onnx.ModelProto:
+        graphs.append(deepcopy(made := to_onnx(*given, **named)))
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_module, "to_onnx", keep)
+        return export_pose(weights, weights.with_suffix(".onnx"))
+
+
+@pytest.fixture
+def one_graph(
+    report: ExportReport, graphs: list[onnx.ModelProto], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch takes seconds for a graph; these tests are about what is done with it."""
+    monkeypatch.setattr(export_module, "to_onnx", lambda *_, **__: deepcopy(graphs[0]))
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +106,7 @@ def test_the_taylor_step_is_exported_too(weights: Path, tmp_path: Path, name: st
     assert report.keypoint_difference <= export_module.KEYPOINT_TOLERANCE
 
 
+@pytest.mark.usefixtures("one_graph")
 def test_float16_weights_are_half_as_large_and_give_nearly_the_same(
     weights: Path, report: ExportReport, session: Any, tmp_path: Path
 ) -> None:
@@ -102,6 +126,7 @@ def test_float16_weights_are_half_as_large_and_give_nearly_the_same(
     assert metadata_of(path, Metadata) == METADATA
 
 
+@pytest.mark.slow
 def test_trained_weights_are_exported_for_rtmlib_too(weights: Path, tmp_path: Path) -> None:
     command = ["export", str(weights), "--for", "rtmlib", "--half"]
     ran = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "r.onnx"), "--json"])
@@ -110,6 +135,7 @@ def test_trained_weights_are_exported_for_rtmlib_too(weights: Path, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["r.onnx"]
 
 
+@pytest.mark.usefixtures("one_graph")
 def test_too_coarse_float16_weights_are_not_written(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,7 +180,7 @@ def test_another_ending_is_refused(weights: Path, tmp_path: Path) -> None:
         export_pose(weights, tmp_path / "w.pb")
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("one_graph")
 def test_a_difference_writes_nothing(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +190,7 @@ def test_a_difference_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("one_graph")
 def test_nan_is_a_difference(weights: Path, tmp_path: Path) -> None:
     network, metadata = checkpoint.load(weights)
     assert isinstance(network, HRNet)
