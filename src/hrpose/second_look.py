@@ -55,17 +55,21 @@ class TwoLookEstimator(PoseEstimator):
             batch_size=self.batch_size,
             covariance=self.covariance,
         )
+        names = f"{session.metadata.title}, hands: {hands.metadata.title}"
+        self._metadata = replace(session.metadata, name=names)
         self._arms = arms_of(session.metadata.skeleton)
         self._skeleton = with_hands(session.metadata.skeleton)
         self._places = _places(self._skeleton, hands.metadata)
 
     @property
+    def metadata(self) -> Metadata:
+        """That of the body's weights; its name is of both, and is in results."""
+        return self._metadata
+
+    @property
     def skeleton(self) -> Skeleton:
         """The skeleton of the poses: the body's, with hands."""
         return self._skeleton
-
-    def __repr__(self) -> str:
-        return f"{super().__repr__()[:-1]}, hands: {self.hands.metadata.title})"
 
     def stream(
         self, images: Iterable[InputImage], *, clip_scores: bool = True, select: bool = True
