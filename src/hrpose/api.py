@@ -14,9 +14,9 @@ from hrpose.engines import asked
 from hrpose.errors import UserError, missing
 from hrpose.estimator import PoseEstimator
 from hrpose.image import ImageSource
+from hrpose.keypoint_rcnn import TargetDataset, as_files, kept_as_files
 from hrpose.poses import THRESHOLD, Poses
 from hrpose.session import open_session
-from hrpose.targets import TargetDataset, as_files, kept_as_files
 from hrpose.weights import find
 
 if TYPE_CHECKING:
@@ -336,7 +336,7 @@ def evaluate(
     """COCO's ten metrics of weights on a data set, MPII's PCKh or PCK. Needs `hrpose[train]`.
 
     `annotations` is a COCO keypoints file, `images` a folder, `images.zip` or `images.zip@/folder`;
-    or `annotations` is a data set of (image, target) as torchvision's, see `hrpose.targets`.
+    or `annotations` is a data set of (image, target) as torchvision's, see `hrpose.keypoint_rcnn`.
     `boxes` is "ground-truth", a COCO detections file, or "detector", which measures the weights and
     `detector` together; detected boxes with a score below `box_threshold`, in [0, 1], are dropped.
     `nms` is "hard" or "soft"; `metric` is "AP", "PCKh", "PCK", "NME", "EPE", the name of a

@@ -21,11 +21,11 @@ from hrpose.geometry import Boxes, Crop, checked_boxes, checked_scores, transfor
 from hrpose.image import AnyImage, AnyImages, File, ImageSource, image_size, read_reduced
 from hrpose.image_inputs import sources_in
 from hrpose.io import prefetch
+from hrpose.keypoint_rcnn import AnyBoxes, boxes_of
 from hrpose.metadata import Metadata
 from hrpose.poses import Poses, boxes_around, rescore, select
 from hrpose.session import Session
 from hrpose.skeleton import Skeleton
-from hrpose.targets import AnyBoxes, boxes_of
 
 # Of the boxes that a detector finds, the best ones; boxes that are given are all used.
 MAX_PERSONS = 100
@@ -220,9 +220,9 @@ class PoseEstimator:
         an iterator, which prefetches a few images and keeps none.
 
         `boxes` (n, 4) [x, y, w, h] in pixels, of one image, or a target of torchvision (see
-        `hrpose.targets`); without them, those that the detector finds. `box_scores` (n,) in [0, 1]
-        are their confidences, 1 if left out; they scale the scores of the poses. The poses refer to
-        the image, for `Poses.draw`. Raises UserError where an image or a box is wrong.
+        `hrpose.keypoint_rcnn`); without them, those that the detector finds. `box_scores` (n,) in
+        [0, 1] are their confidences, 1 if left out; they scale the scores of the poses. The poses
+        refer to the image, for `Poses.draw`. Raises UserError where an image or a box is wrong.
         """
         several = sources_in(image)
         if several is None and not stream:

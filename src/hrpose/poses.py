@@ -330,16 +330,17 @@ class Poses:
         label: int | None = 1,
         logits: bool = False,
     ) -> Poses:
-        """Of a `target`, `skeleton`, `label` and `logits` as in `hrpose.targets.poses_of`."""
-        from hrpose.targets import poses_of
+        """Of a `target`, `skeleton`, `label` and `logits` as in `hrpose.keypoint_rcnn.poses_of`."""
+        from hrpose.keypoint_rcnn import poses_of
 
         return poses_of(target, skeleton, label=label, logits=logits)
 
     def to_target(self, convert: Any = None, threshold: float = THRESHOLD) -> dict[str, Any]:
-        """What Keypoint R-CNN returns, see `hrpose.targets.target_of`; a score below `threshold`,
-        in [0, 1], is not visible. `convert` makes each value of an array: `torch.as_tensor`.
+        """What Keypoint R-CNN returns, see `hrpose.keypoint_rcnn.target_of`; a score below
+        `threshold`, in [0, 1], is not visible. `convert`, such as `torch.as_tensor`, makes each
+        value of an array.
         """
-        from hrpose.targets import target_of
+        from hrpose.keypoint_rcnn import target_of
 
         return target_of(self, threshold, convert)
 

@@ -14,11 +14,11 @@ from hypothesis.extra.numpy import arrays
 import hrpose
 from hrpose.data.coco import read_annotations
 from hrpose.image import read_image
+from hrpose.keypoint_rcnn import Target, poses_of, target_of, write_coco
 from hrpose.poses import Poses
 from hrpose.skeleton import Skeleton
 from hrpose.skeletons import AP_10K, COCO_17
 from hrpose.synthetic import render_image
-from hrpose.targets import Target, poses_of, target_of, write_coco
 from refusals import refused
 
 PAIR = Skeleton("pair", ("a", "b"))
