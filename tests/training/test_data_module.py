@@ -81,15 +81,6 @@ def test_a_file_without_boxes_is_refused(recipe: Recipe, data: Path) -> None:
         PoseData(validated_on(recipe, "groundtruth"), data)
 
 
-def test_a_pack_has_no_other_boxes(recipe: Recipe, data: Path) -> None:
-    folder, settings = data / "val", PackSettings(height=128, reach=1.0)
-    *_, _ = write_pack(folder / "annotations.json", folder / "images", folder / "p", settings)
-    val = recipe.data.val.model_copy(update={"images": Path("val/p")})
-    packed = recipe.model_copy(update={"data": recipe.data.model_copy(update={"val": val})})
-    with refused("pack-unsuitable", "evaluation.boxes", "val/p"):
-        PoseData(validated_on(packed, "detector"), data)
-
-
 def edited(path: Path, edit: Callable[[dict], None]) -> None:  # type: ignore[type-arg]
     content = json.loads(path.read_text())
     edit(content)
@@ -179,6 +170,10 @@ def test_a_pack_must_hold_what_the_recipe_draws(data: Path) -> None:
     PoseData(load_recipe(ROOT / "recipes" / "synthetic.yaml", packs), data)
     recipe = load_recipe(ROOT / "recipes" / "synthetic.yaml", [*packs, "augmentation.shift=0.2"])
     with refused("pack-unsuitable", "train/p", "--reach 2.35"):
+        PoseData(recipe, data)
+    boxes = ["evaluation.boxes=detector", "evaluation.detector=builtin"]
+    recipe = load_recipe(ROOT / "recipes" / "synthetic.yaml", [*packs, *boxes])
+    with refused("pack-unsuitable", "evaluation.boxes", "val/p"):
         PoseData(recipe, data)
 
 
