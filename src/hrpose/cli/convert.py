@@ -108,9 +108,8 @@ def _benchmark(name: str, what: str) -> Callable[..., None]:
         sets = [{"file": e.path, **{n: getattr(e, n) for n in names}} for e in written]
         conclude(sets=sets, files=[each.path for each in written])
         for each in written:
-            say(f"wrote {each.path}: {persons_in(each.persons, each.images)}")
-            if each.resized:
-                say(f"  {counted(each.resized, 'image')} had another size in the annotations")
+            sizes = f"; the sizes of {counted(each.resized, 'image')} are new" * (each.resized > 0)
+            say(f"wrote {each.path}: {persons_in(each.persons, each.images)}{sizes}")
 
     return convert
 
