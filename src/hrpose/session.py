@@ -197,13 +197,15 @@ class OpenVinoNetwork:
                 "ENABLE_CPU_PINNING": False,
             }
         core = openvino()
-        self._model = core.compile_model(core.read_model(path), device, settings)
+        model = core.read_model(path)
+        self._model = core.compile_model(model, device, settings)
         self.engine = engine
         self._opened = (path, engine, threads)
         # As many as threads have called at once. To make one takes half as long as a small network.
         self._requests: list[Any] = []
-        self.inputs = tuple(map(_openvino_port, self._model.inputs))
-        self.outputs = tuple(map(_openvino_port, self._model.outputs))
+        # Compiled, a port has the names of inner nodes as well, and says any of them.
+        self.inputs = tuple(map(_openvino_port, model.inputs))
+        self.outputs = tuple(map(_openvino_port, model.outputs))
 
     def __call__(
         self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None

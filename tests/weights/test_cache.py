@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from conftest import ROOT
+from hrpose import engines
 from hrpose.cli.main import app
 from hrpose.cli.weights import provide
 from hrpose.errors import UserError
@@ -71,6 +73,16 @@ def test_downloaded_weights_predict_by_their_name(released: Released, server: An
     before = len(server.requests)
     assert run("download", "w16-test").exit_code == 0
     assert len(server.requests) == before, "files that are here are not downloaded again"
+
+
+def test_downloaded_weights_run_on_every_engine(released: Released, tmp_path: Path) -> None:
+    assert run("download", "w16-test", "--from", str(tmp_path / "published.pth")).exit_code == 0
+    images = np.random.default_rng(0).integers(0, 256, (1, 128, 96, 3), np.uint8)
+    expected = open_session(find("w16-test"), device="cpu", precision="fp32")(images)
+    if not engines.openvino_devices():
+        pytest.skip("OpenVINO is not installed")
+    found = open_session(find("w16-test"), device="openvino", precision="fp32")(images)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_download_killed_by_the_network_goes_on(released: Released, server: Any) -> None:
