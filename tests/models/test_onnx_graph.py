@@ -143,6 +143,11 @@ def test_a_training_can_start_from_it(
     again = convert.read(tmp_path / "a.onnx")
     assert again.metadata == metadata
     images = smooth_images(2, 64, 64).permute(0, 3, 1, 2).float() / 100 - 1
+    # An exporter chooses the names; they are found by the values.
+    graph = onnx.load(tmp_path / "a.onnx").graph
+    assert checkpoint.folded_names(network, graph) == {
+        name: (f"{name}.weight", f"{name}.weight_bias") for name, *_ in checkpoint.norms(network)
+    }
     found = again.build(COCO_17).eval()
     with torch.no_grad():
         expected = network(images)
