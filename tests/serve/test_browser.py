@@ -1,11 +1,21 @@
 """The page in a real browser: what a user does, and what the page then shows."""
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from hrpose.image import read_image
+from hrpose.metadata import Metadata
+from hrpose.poses import Poses
+from hrpose.site.build import about
+from hrpose.skeletons import COCO_17, WHOLEBODY_133
+from hrpose.viz.drawing import FINGERS
+from whole_bodies import whole_body
 
 from .conftest import Process
 from .tab import Tab, keypoints
@@ -626,3 +636,41 @@ def test_unsure_persons_are_left_out(tab: Tab) -> None:
     assert "No person" in tab.summary()
     assert tab.page.inner_text("#min-score-value") == "0.90"
     assert len(choose(0.1)["persons"]) >= 1
+
+
+def test_whole_bodies_are_drawn_finely(tab: Tab) -> None:
+    """Hands and faces by their own size, with colors of fingers: as in `hrpose.draw`."""
+    height = 600
+    parts = np.array([
+        (0, 8), (2, 6), (-2, 6), (4, 7), (-4, 7), (10, 20), (-10, 20), (25, 26), (-25, 26),
+        (38, 22), (-38, 22), (6, 50), (-6, 50), (8, 72), (-8, 72), (9, 94), (-9, 94),
+    ]) * height / 100 + (height / 2, 0)  # fmt: skip
+    body = np.concatenate([parts, np.ones((17, 1))], axis=1)[None].astype(np.float32)
+    box = np.array([[0, 0, height, height]], np.float32)
+    (points,) = whole_body(Poses(body, box, np.ones(1, np.float32), COCO_17)).keypoints.tolist()
+    person = {"box": box[0].tolist(), "score": 1.0}
+    person["keypoints"] = [{"name": "", "x": x, "y": y, "score": 1.0} for x, y, _ in points]
+    model = about(Metadata("w32", (288, 384), WHOLEBODY_133))
+    png = tab.page.evaluate(
+        """async ([person, model, size]) => {
+            const { render } = await import("./page/draw.js");
+            const image = new OffscreenCanvas(size, size);
+            image.getContext("2d").fillRect(0, 0, size, size);
+            const context = new OffscreenCanvas(size, size).getContext("2d");
+            const view = { image, persons: [person], model, threshold: 0.3, keypoint: null };
+            view.skeletons = true;
+            render(context, view, 1);
+            const png = await context.canvas.convertToBlob();
+            return btoa(String.fromCharCode(...new Uint8Array(await png.arrayBuffer())));
+        }""",
+        [person, model, height],
+    )
+    drawn = read_image(base64.b64decode(png)).astype(int)
+    for at, size, most in ((23, 68, 0.6), (91, 21, 0.5), (112, 21, 0.5)):
+        own = np.array(points)[at : at + size, :2].astype(int)
+        (left, top), (right, bottom) = own.min(axis=0), own.max(axis=0)
+        assert (drawn[top:bottom, left:right] > 60).any(axis=-1).mean() < most
+    for finger, color in enumerate(FINGERS):
+        x, y = (round(value) for value in points[91 + 4 * finger + 4][:2])
+        near = drawn[y - 2 : y + 3, x - 2 : x + 3].reshape(-1, 3)
+        assert np.abs(near - color).sum(axis=1).min() < 60
