@@ -1,11 +1,12 @@
 """Weights for a laboratory without internet: bundles, folders and another server."""
 
+import io
 import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,19 @@ from refusals import check_refusal, refused
 POSE, DETECTOR = "w16-laboratory", "detector-laboratory"
 
 
-@pytest.fixture
-def rows(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Released]]:
-    """Two rows on the server, of which the one is a pose model; a second address of neither."""
-    file = tmp_path / "published.pth"
+@cache
+def published() -> bytes:
+    """A file in the form of the publishers."""
     state = HRNet.from_name("w16-small").state_dict()
+    file = io.BytesIO()
     torch.save({f"backbone.{key}": value for key, value in state.items()}, file)
-    server.content = file.read_bytes()
+    return file.getvalue()
+
+
+@pytest.fixture
+def rows(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Released]:
+    """Two rows on the server, of which one is a pose model."""
+    server.content = published()
     about = ("MIT", "nobody", 0.5, "AP", "on nothing")
     pose = Released(POSE, "pose", (server.address,), server.sha256[:8], *about)
     pose = replace(pose, metadata=Metadata("w16-small", (96, 128), name=POSE))
@@ -41,8 +48,7 @@ def rows(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     for row in (pose, detector):
         monkeypatch.setitem(RELEASED, row.name, row)
     monkeypatch.setenv("HRPOSE_HOME", str(tmp_path / "connected"))
-    yield [pose, detector]
-    assert file.is_file()
+    return [pose, detector]
 
 
 @pytest.fixture
