@@ -159,7 +159,7 @@ def test_what_is_saved_comes_back_and_predicts(network: hrpose.HRNet, tmp_path: 
     folder = tmp_path / "saved"
     hrpose.HubHRNet.of(network).save_pretrained(folder)
     assert sorted(path.name for path in folder.iterdir()) == [
-        "README.md", "config.json", "model.safetensors",
+        "README.md", "config.json", "metadata.json", "model.safetensors",
     ]  # fmt: skip
     config = json.loads((folder / "config.json").read_text())
     assert config == {"network": "w16-small", "num_keypoints": 17}

@@ -13,6 +13,7 @@ from typing import Any, cast
 import safetensors.torch
 
 from hrpose.errors import UserError, missing
+from hrpose.io import write_atomically
 from hrpose.metadata import write_with_metadata
 from hrpose.models import convert
 from hrpose.models.build import LiteHRNet, Network, build
@@ -187,6 +188,8 @@ class HubHRNet(HRNet, PyTorchModelHubMixin, library_name="hrpose"):
         state = {key: value.contiguous() for key, value in self.state_dict().items()}
         content = safetensors.torch.save(state, {"format": "pt"})
         write_with_metadata(save_directory / _FILE, content, self.metadata)
+        if self.metadata is not None:
+            write_atomically(save_directory / "metadata.json", self.metadata.to_json())
 
     def generate_model_card(self, repo_id: str = "OWNER/NAME", **options: Any) -> "ModelCard":
         """The card of hrpose for the repository `repo_id`, where there are metadata.
