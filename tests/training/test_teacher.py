@@ -225,6 +225,7 @@ def test_only_a_sure_gain_is_accepted(
     assert Metadata.from_json(marked.to_json()).distillation["accepted"] is accepted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["heatmap", "coordinates"])
 def test_a_training_with_a_teacher_says_so_in_its_weights(
     data: Path, tmp_path: Path, trainings: Trainings, loss: str
