@@ -27,6 +27,7 @@ _WHEEL_ENDINGS = {
     ".onnx",
     ".npz",
     ".json",
+    ".csv",
     ".css",
     ".js",
     ".html",

@@ -30,7 +30,6 @@ from hrpose.metrics.coco import (
 )
 from hrpose.poses import Poses
 from hrpose.skeleton import Skeleton
-from hrpose.video import Tracker
 
 GROUND_TRUTH = "ground-truth"
 DETECTOR = "detector"
@@ -267,6 +266,8 @@ def with_tracks(
     Images of one `vid_id` are a clip, in their order. A pose that is no person's has an id of its
     own.
     """
+    from hrpose.video import Tracker  # needs SciPy
+
     of_image: dict[int, list[int]] = {}
     for row, result in enumerate(results):
         of_image.setdefault(result["image_id"], []).append(row)
