@@ -109,6 +109,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "NaN": ({"boxes": [[0, 0, np.nan, 1]]}, "finite"),
     "far away": ({"boxes": [[0, 0, 1e7, 1]]}, "million"),
     "no keypoints": ({"boxes": [[0, 0, 1, 1]]}, "keypoints"),
+    "nothing": ({}, "found none"),
+    "a list of them": ([TARGET], "output[0]"),
+    "numbers as words": ({**TARGET, "labels": ["1", "3"]}, "labels"),
+    "complex numbers": ({**TARGET, "boxes": np.ones((2, 4), complex)}, "boxes"),
     "other keypoints": ({"boxes": [[0, 0, 1, 1]], "keypoints": np.zeros((1, 3, 3))}, "pair"),
 }
 
@@ -118,6 +122,18 @@ def test_other_targets_are_refused(case: str) -> None:
     target, named = WRONG[case]
     with refused("target-invalid", named):
         poses_of(target, PAIR)
+
+
+def test_a_skeleton_is_not_its_name() -> None:
+    with refused("target-invalid", "skeleton", "coco-17"):
+        poses_of(TARGET, "coco-17")  # type: ignore[arg-type]
+
+
+def test_numbers_of_any_precision_are_read() -> None:
+    torch = pytest.importorskip("torch")
+    for dtype in (torch.bfloat16, torch.float16, torch.int16):
+        boxes = torch.tensor(TARGET["boxes"], dtype=dtype)
+        assert Target.of({"boxes": boxes}).boxes.tolist() == TARGET["boxes"]
 
 
 ANYTHING = st.recursive(
@@ -210,14 +226,16 @@ def test_a_data_set_becomes_coco(tmp_path: Path) -> None:
         (Drawn(image_id=[1, 2]), None, "dataset[0]: image_id"),
         (Drawn(), PAIR, "dataset[0]: keypoints"),
         ([(IMAGE,)], None, "dataset[0]"),
-        ([(np.zeros((4, 4)), TARGET)], PAIR, "dataset[0]"),
+        (iter([(IMAGE, TARGET)]), None, "len()"),
+        ([(IMAGE, {**TARGET, "labels": [2, 3]})], PAIR, "label=None"),
+        ([(np.zeros((4, 4)), TARGET)], PAIR, "uint8"),
     ],
-    ids=["empty", "id again", "no id", "skeleton", "no pair", "no image"],
+    ids=["empty", "id again", "no id", "skeleton", "no pair", "no index", "labels", "no image"],
 )
 def test_other_data_sets_are_refused(
     tmp_path: Path, dataset: Any, skeleton: Skeleton | None, named: str
 ) -> None:
-    code = "array-invalid" if skeleton is PAIR and isinstance(dataset, list) else "target-invalid"
+    code = "array-invalid" if named == "uint8" else "target-invalid"
     with refused(code, named):
         write_coco(dataset, tmp_path / "set", skeleton)
 

@@ -444,7 +444,7 @@ def to_poses(
 def _check(
     boxes: AnyBoxes | None, scores: ArrayLike | None, width: int, height: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if isinstance(boxes, Mapping):
+    if isinstance(boxes, Mapping | list | tuple):
         boxes, scores = boxes_of(boxes, scores)
     checked = checked_boxes([[0, 0, width, height]] if boxes is None else boxes, width, height)
     return checked, checked_scores(np.ones(len(checked)) if scores is None else scores, checked)

@@ -52,7 +52,8 @@ class Target:
 
     `boxes` (n, 4) are [left, top, right, bottom]. `keypoints` (n, k, 3) are x, y and visibility: 0,
     or 1 and 2 where labeled. `scores` (n,) and `keypoint_scores` (n, k) are those of predictions.
-    `areas` (n,) in pixels² and `crowds` (n,) are those of COCO, `image_id` is the image's.
+    `areas` (n,) in pixels² and `crowds` (n,) are those of COCO, `image_id` is the image's;
+    `left_out` counts the entries with other labels.
     """
 
     boxes: NDArray[np.float64]
@@ -62,6 +63,7 @@ class Target:
     areas: NDArray[np.float64] | None = None
     crowds: NDArray[np.bool_] | None = None
     image_id: int | None = None
+    left_out: int = 0
 
     @classmethod
     def of(cls, target: Mapping[str, Any], label: int | None = PERSON) -> Target:
@@ -71,7 +73,11 @@ class Target:
         wrong and how.
         """
         if not isinstance(target, Mapping) or "boxes" not in target:
-            found = f"keys {', '.join(map(str, target))}" if isinstance(target, Mapping) else target
+            found: object = target
+            if isinstance(target, Mapping):
+                found = f"keys {', '.join(map(str, target))}" if target else "none"
+            elif isinstance(target, list | tuple):
+                found = f"a {type(target).__name__}; give that of one image, such as output[0]"
             raise _wrong("target", "a dictionary with boxes (n, 4)", _short(found))
         form = getattr(getattr(target["boxes"], "format", None), "value", "XYXY")
         if form != "XYXY":
@@ -81,8 +87,9 @@ class Target:
         keypoints = None
         if target.get("keypoints") is not None:
             keypoints = _numbers(target["keypoints"], "keypoints", (n, -1, 3))
-            if not np.isin(keypoints[..., 2], (0, 1, 2)).all():
-                raise _wrong("keypoints", "a visibility of 0, 1 or 2", "another")
+            others = keypoints[..., 2][~np.isin(keypoints[..., 2], (0, 1, 2))]
+            if others.size:
+                raise _wrong("keypoints", "a visibility of 0, 1 or 2", f"{others[0]:g}")
         k = 0 if keypoints is None else keypoints.shape[1]
         shapes = {"labels": (n,), "scores": (n,), "keypoints_scores": (n, k), "area": (n,),
                   "iscrowd": (n,)}  # fmt: skip
@@ -105,6 +112,7 @@ class Target:
             picked.get("area"),
             picked["iscrowd"] > 0 if "iscrowd" in picked else None,
             _image_id(target.get("image_id")),
+            int((~chosen).sum()),
         )
 
     @property
@@ -122,10 +130,17 @@ class Target:
 
 
 def boxes_of(
-    target: Mapping[str, Any], scores: ArrayLike | None
-) -> tuple[NDArray[np.float64], ArrayLike | None]:
-    """The boxes (n, 4) [x, y, w, h] of a target's persons, and `scores` or else the target's."""
-    read = Target.of(target)
+    boxes: AnyBoxes | None, scores: ArrayLike | None
+) -> tuple[ArrayLike | None, ArrayLike | None]:
+    """Boxes (n, 4) [x, y, w, h] and scores: those given, or of the persons of a target.
+
+    Given `scores` count instead of the target's. Raises UserError for what is no target, such as
+    the list of several that torchvision's models return.
+    """
+    several = isinstance(boxes, list | tuple) and boxes and isinstance(boxes[0], Mapping)
+    if not (several or isinstance(boxes, Mapping)):
+        return boxes, scores
+    read = Target.of(boxes)  # type: ignore[arg-type]
     return read.boxes_xywh, read.scores if scores is None else scores
 
 
@@ -155,7 +170,8 @@ def poses_of(
     of_poses = np.ones(len(keypoints)) if read.scores is None else read.scores
     for name, values in (("keypoints_scores", scores), ("scores", of_poses)):
         if not ((values >= 0) & (values <= 1)).all():
-            remedy = "; those of torchvision's models need logits=True" if values is scores else ""
+            remedy = "; Poses.from_target(target, logits=True) takes those of torchvision's models"
+            remedy = remedy if values is scores else ""
             raise _wrong(name, "0 to 1", f"{values.min():g} to {values.max():g}{remedy}")
     found = np.concatenate([keypoints[..., :2], scores[..., None]], axis=-1)
     return Poses(
@@ -211,8 +227,12 @@ def write_coco(
 def _write_coco(
     dataset: TargetDataset, folder: Path, skeleton: Skeleton | None, label: int | None = PERSON
 ) -> Path:
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        raise _wrong("dataset", "one of (image, target) with len() and an index, such as a "
+                     "torch.utils.data.Dataset", type(dataset).__name__)  # fmt: skip
     images, annotations = [], list[dict[str, Any]]()
     ids: set[int] = set()
+    left_out = 0
     for index in range(min(len(dataset), _MAX_IMAGES)):
         pair = dataset[index]
         if not isinstance(pair, tuple | list) or len(pair) != 2:
@@ -233,8 +253,13 @@ def _write_coco(
         height, width = pixels.shape[:2]
         images.append({"id": image_id, "file_name": name, "width": width, "height": height})
         annotations += _annotations(read, keypoints, image_id, len(annotations) + 1)
+        left_out += read.left_out
     if skeleton is None:
         raise _wrong("dataset", "at least one (image, target)", "none")
+    if left_out and not annotations:
+        remedy = "hrpose.keypoint_rcnn.write_coco(..., label=None) takes all"
+        raise _wrong("dataset", f"persons with the label {label}",
+                     f"{left_out} with others; {remedy}")  # fmt: skip
     document = {
         "images": images,
         "annotations": annotations,
@@ -312,6 +337,9 @@ def _skeleton(keypoints: NDArray[np.float64], given: Skeleton | None) -> Skeleto
     from hrpose.skeletons import COCO_17
 
     skeleton = COCO_17 if given is None else given
+    if not isinstance(skeleton, Skeleton):
+        raise _wrong("skeleton", "a hrpose.Skeleton, such as those of hrpose.skeletons",
+                     _short(given))  # fmt: skip
     n, count, _ = keypoints.shape
     if n and count != len(skeleton):
         remedy = "" if given else "; name the others with a skeleton"
@@ -339,11 +367,16 @@ def _numbers(values: Any, key: str, shape: tuple[int, ...]) -> NDArray[np.float6
 
 def _array(values: Any, key: str) -> NDArray[np.float64]:
     try:
-        if is_tensor(values):
-            values = values.detach().cpu().numpy()
-        return np.asarray(values, dtype=np.float64)
+        if is_tensor(values):  # NumPy has no bfloat16
+            values = values.detach().cpu()
+            values = (values.double() if values.is_floating_point() else values).numpy()
+        array = np.asarray(values)
+        converted = array.astype(np.float64) if array.dtype.kind != "c" else None
     except (TypeError, ValueError, OverflowError, RuntimeError, NotImplementedError) as error:
         raise _wrong(key, "numbers", _short(error)) from error
+    if converted is None or array.dtype.kind in "US":
+        raise _wrong(key, "numbers", f"{array.dtype.name} {array.ravel()[:3].tolist()}")
+    return converted
 
 
 def _image_id(value: Any) -> int | None:

@@ -128,10 +128,10 @@ class Poses:
     def xyn(self) -> NDArray[np.float32]:
         """(n, k, 2) the keypoints in parts of the image's width and height.
 
-        Raises ValueError where the size of the image is not known.
+        Raises UserError where the size of the image is not known.
         """
         if self.image_wh is None:
-            raise ValueError("xyn: expected poses with an image_wh, found none")
+            raise UserError("xyn: the size of the image is not known", code="image-missing")
         return np.asarray(self.xy / self.image_wh, np.float32)
 
     @property

@@ -259,7 +259,61 @@ def test_what_hrpose_cannot_follow_is_listed(config: Path, old: str, new: str, k
     assert [entry.key for entry in found.not_supported] == [key] * bool(key)
 
 
+OTHERS = [
+    ("MODEL.NAME", "pose_higher_resolution_net"),
+    ("MODEL.IMAGE_SIZE", "192x256"),
+    ("DATASET.TRAIN_SET", ["train2017", "more"]),
+]
+
+
+def with_key(key: str, value: Any) -> Any:
+    keys = copy.deepcopy(W32)
+    section, name = key.split(".")
+    keys[section][name] = value
+    return keys
+
+
+@pytest.mark.parametrize(("key", "value"), OTHERS)
+def test_another_training_of_the_official_form_is_refused(
+    key: str, value: Any, tmp_path: Path
+) -> None:
+    named = "train" if key == "DATASET.TRAIN_SET" else key
+    with refused("config-unsupported", named):
+        convert_config(write_yaml(tmp_path / "other.yaml", with_key(key, value)))
+
+
+def test_texts_of_the_official_code_are_what_yacs_takes_them_for(tmp_path: Path) -> None:
+    keys = copy.deepcopy(W32)
+    keys["TRAIN"] |= {"LR": "1e-3", "LR_STEP": "(170, 200)", "BATCH_SIZE_PER_GPU": "32"}
+    keys["DATASET"] |= {"PROB_HALF_BODY": "0.3", "FLIP": "True"}
+    keys["MODEL"] |= {"IMAGE_SIZE": "[192, 256]"}
+    plain = convert_config(write_yaml(tmp_path / "w32.yaml", W32))
+    texts = convert_config(write_yaml(tmp_path / "w32.yaml", keys))
+    assert texts.recipe == plain.recipe
+    assert texts.not_supported == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("DATASET.FLIP", "false"), ("TEST.USE_GT_BBOX", "no"),
+                       ("TEST.USE_GT_BBOX", False), ("LOSS.USE_OHKM", "false")]
+)  # fmt: skip
+def test_what_is_neither_true_nor_false_and_boxes_without_a_file_are_listed(
+    key: str, value: Any, tmp_path: Path
+) -> None:
+    found = convert_config(write_yaml(tmp_path / "w32.yaml", with_key(key, value)))
+    assert [entry.key for entry in found.not_supported] == [key]
+    assert found.recipe.loss.name == "mse"
+
+
+def test_one_schedule_needs_no_list(config: Path) -> None:
+    scheduled = "\nparam_scheduler = dict(type='MultiStepLR', milestones=[9], gamma=0.5)\n"
+    config.write_text(MMPOSE + scheduled)
+    schedule = convert_config(config).recipe.schedule
+    assert (schedule.milestones, schedule.gamma) == ((9,), 0.5)
+
+
 REFUSED = [
+    ("decoder=codec", "decoder=codec, conv_out_channels=(32,), conv_kernel_sizes=(1,)", "conv_out"),
     ("num_branches': 3", "num_branches': 3, 'num_modules': 9", "network"),
     ("type='HRNet'", "type='HRFormer'", "model.backbone.type"),
     ("head=dict(type='HeatmapHead'", "neck=dict(type='Map'), head=dict(type='HeatmapHead'", "neck"),

@@ -159,8 +159,11 @@ class _Reader:
         try:
             body = ast.parse(content.decode("utf-8-sig")).body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            reason = " ".join(str(error).split())[:200] or "too much within each other"
-            raise _invalid(f"{path}", "Python", reason) from error
+            place, reason = f"{path}", str(error)
+            if isinstance(error, SyntaxError) and error.lineno:
+                place, reason = f"{path}, line {error.lineno}", error.msg
+            reason = " ".join(reason.split())[:200] or "too much within each other"
+            raise _invalid(place, "Python", reason) from error
         names: Values = {}
         base: Values = {}
         try:

@@ -4,6 +4,7 @@ Each key becomes a key of the recipe or a part of one, or has no effect (hrpose 
 does it elsewhere), or is not supported, as is every key that no table names.
 """
 
+import ast
 import json
 import re
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from hrpose.errors import UserError
 from hrpose.training.config_files import (
     Leaves,
     Rules,
+    Unsupported,
     Values,
     as_it_is,
     boxes_in,
@@ -62,14 +64,17 @@ def convert_config(path: Path, root: Path | None = None) -> Conversion:
     values, variables = read_config(path, root), Values()
     if isinstance(values.get("MODEL"), dict):
         rules, document = OFFICIAL, _document(codec={"name": "gaussian"})
+        values = _as_yacs(values)
     elif isinstance(values.get("train_dataloader"), dict) and "model" in values:
         rules, document = MMPOSE, _document(**STARTS)
         variables = {key: values.pop(key) for key in values.keys() - RUNNER}
+        if isinstance(values.get("param_scheduler"), dict):  # one, or a list of them
+            values["param_scheduler"] = [values["param_scheduler"]]
     elif isinstance(values.get("data"), dict) and "model" in values:
         rules, document = MMPOSE_0, _document(**STARTS)
         variables = {key: values.pop(key) for key in values.keys() - RUNNER_0}
     else:
-        found = f"keys {', '.join(values)}"[:80]
+        found = f"keys {', '.join(values)}"[:80] if values else "no keys"
         raise _refused(path, "a training of MMPose or of the official code", found)
     own = dict(leaves_of(values, ""))
     missing = {
@@ -88,12 +93,16 @@ def convert_config(path: Path, root: Path | None = None) -> Conversion:
             note = "" if key in own else " (the default there)"
             sorts[sort].append(Entry(key, value, meaning + note))
     document["name"] = re.sub(r"[^\w.-]+", "-", path.stem)
-    essentials = {"network": document, "input_wh": document, "name": document.get("codec", {})}
-    for essential, where in essentials.items():
-        if essential not in where:
-            problems = [str(entry) for entry in sorts["not"] if "no " in entry.meaning]
-            what = "codec" if essential == "name" else essential
-            raise _refused(path, f"a {what} that hrpose has", (problems or ["none"])[0])
+    essentials = {
+        "network": (document.get("network"), "a network that hrpose has"),
+        "input_wh": (document.get("input_wh"), "the width and height of the input"),
+        "codec": (document.get("codec", {}).get("name"), "a codec that hrpose has"),
+    }
+    for essential, (value, expected) in essentials.items():
+        reasons = (f"no {essential} of hrpose", f"no value for {essential}")
+        problems = [entry for entry in sorts["not"] if entry.meaning.startswith(reasons)]
+        if value is None or (problems and essential == "network"):
+            raise _refused(path, expected, str(problems[0]) if problems else "none")
     for split in ("train", "val"):
         if set(document["data"].get(split, ())) != {"annotations", "images"}:
             raise _refused(path, f"one data set for {split}", "none, or several: merge them first")
@@ -140,8 +149,31 @@ def _refused(path: Path, expected: str, found: str) -> UserError:
 
 # The official code: lib/config/default.py and experiments/.
 
+# Texts that yacs takes for what they are in Python: 1e-3, True, (0,1,2,3).
+_LITERAL = re.compile(r"True|False|[-+\d.eE,()\[\]\s]{1,100}")
+
+
+def _as_yacs(value: Any) -> Any:
+    """Values as yacs reads them, with lists for tuples."""
+    if isinstance(value, dict):
+        return {key: _as_yacs(each) for key, each in value.items()}
+    if isinstance(value, str) and _LITERAL.fullmatch(value):
+        try:
+            return json.loads(json.dumps(ast.literal_eval(value.strip())))
+        except (SyntaxError, ValueError):
+            return value
+    return value
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Unsupported("expected true or false")
+    return value
+
 
 def _official_set(split: Any, leaves: Leaves) -> dict[str, str]:
+    if not isinstance(split, str | int):
+        raise Unsupported("expected the name of one data set")
     mpii = leaves["DATASET.DATASET"] == "mpii"  # as `hrpose data convert mpii` writes it
     suffix = ".zip" if leaves["DATASET.DATA_FORMAT"] == "zip" else ""
     return {
@@ -151,7 +183,9 @@ def _official_set(split: Any, leaves: Leaves) -> dict[str, str]:
 
 
 def _official_boxes(labeled: Any, leaves: Leaves) -> str:
-    file = "" if labeled else leaves.get("TEST.COCO_BBOX_FILE", "")
+    file = "" if _truth(labeled) else leaves.get("TEST.COCO_BBOX_FILE", "")
+    if not (labeled or file):
+        raise Unsupported("without a TEST.COCO_BBOX_FILE, validation is on the labeled boxes")
     return boxes_in(file, leaves.get("DATASET.ROOT", ""))
 
 
@@ -188,13 +222,13 @@ OFFICIAL = Rules(
         "MODEL.PRETRAINED": ("weights", weights),
         "DATASET.TRAIN_SET": ("data.train", _official_set),
         "DATASET.TEST_SET": ("data.val", _official_set),
-        "DATASET.FLIP": ("augmentation.flip_probability", lambda v, _: 0.5 if v else 0.0),
+        "DATASET.FLIP": ("augmentation.flip_probability", lambda v, _: 0.5 if _truth(v) else 0.0),
         "DATASET.SCALE_FACTOR": ("augmentation.scale", as_it_is),
         "DATASET.ROT_FACTOR": ("augmentation.rotation_deg", as_it_is),
         "DATASET.PROB_HALF_BODY": ("augmentation.half_body_probability", lambda v, _: max(0.0, v)),
         "DATASET.NUM_JOINTS_HALF_BODY": ("augmentation.half_body_min_keypoints", as_it_is),
         "LOSS.USE_DIFFERENT_JOINTS_WEIGHT": ("loss.keypoint_weights", as_it_is),
-        "LOSS.USE_OHKM": ("loss.name", lambda v, _: "ohkm" if v else "mse"),
+        "LOSS.USE_OHKM": ("loss.name", lambda v, _: "ohkm" if _truth(v) else "mse"),
         "LOSS.TOPK": ("loss.top", as_it_is),
         "TRAIN.BATCH_SIZE_PER_GPU": ("training.batch_size", times("GPUS")),
         "TRAIN.OPTIMIZER": ("optimizer.name", as_it_is),
@@ -208,11 +242,11 @@ OFFICIAL = Rules(
         "TEST.USE_GT_BBOX": ("evaluation.boxes", _official_boxes),
         "TEST.IMAGE_THRE": (
             "evaluation.box_threshold",
-            lambda v, leaves: 0.0 if leaves["TEST.USE_GT_BBOX"] else v,
+            lambda v, leaves: 0.0 if _truth(leaves["TEST.USE_GT_BBOX"]) else v,
         ),
         "DEBUG.DEBUG": (
             "training.debug_images_every",
-            lambda v, leaves: leaves.get("PRINT_FREQ", 20) if v else 0,
+            lambda v, leaves: leaves.get("PRINT_FREQ", 20) if _truth(v) else 0,
         ),
     },
     parts={

@@ -352,7 +352,7 @@ MMPOSE_0 = Rules(
         "model.type": (("TopDown",), "no network of hrpose"),
         "model.keypoint_head.type": (("TopdownHeatmapSimpleHead",), "no network of hrpose"),
         "model.keypoint_head.num_deconv_layers": ((0,), "no network of hrpose"),
-        "model.keypoint_head.extra.final_conv_kernel": ((1,), "no network of hrpose"),
+        "model.keypoint_head.extra.final_conv_kernel": ((1,), "the head is one of size 1"),
         "model.keypoint_head.loss_keypoint.use_target_weight": ((True,), "unlabeled do not count"),
         "model.test_cfg.shift_heatmap": (lambda keys: (not _udp_0(keys)[0],), "the codec has it"),
         "model.test_cfg.use_udp": (_udp_0, "the codec has it"),
