@@ -57,11 +57,11 @@ def colab(path: Path, repository: str, root: Path = ROOT) -> str:
 
 def with_badges(text: str, repository: str) -> str:
     """The README with badges below its title."""
-    shields, actions = "https://img.shields.io/pypi", f"https://github.com/{repository}/actions"
-    package = "https://pypi.org/project/hrpose"
+    home, shields = f"https://github.com/{repository}", "https://img.shields.io/pypi"
+    actions = f"{home}/actions"
     badges = [
-        f"[![PyPI]({shields}/v/hrpose)]({package})",
-        f"[![Python]({shields}/pyversions/hrpose)]({package})",
+        f"[![PyPI]({shields}/v/hrpose)]({home}/releases)",
+        f"[![Python]({shields}/pyversions/hrpose)]({home}/releases)",
         f"[![Tests]({actions}/workflows/check.yml/badge.svg)]({actions}/workflows/check.yml)",
         "[![Apache-2.0](https://img.shields.io/badge/license-Apache--2.0-blue)](LICENSE)",
         colab(notebooks()[0], repository),

@@ -242,7 +242,7 @@ def predict_labels(
     if conventions is not None:
         read = load_as(conventions, (), Conventions).conventions()
     model = open_pose_model(file, read, device=device, precision=precision)
-    finder = open_detector(detector, box_threshold, device=device, precision=precision)
+    opened = open_detector(detector, box_threshold, device=device, precision=precision)
     facts = {"name": model.metadata.title, "sha256": file_sha256(file)}
     facts["license"] = model.metadata.license
     limits = pseudo_labels.Thresholds(min_trust, min_keypoints, every)
@@ -250,7 +250,7 @@ def predict_labels(
         warn(str(problem))
     with progress("images") as show, locked(out):
         done = pseudo_labels.predict_labels(
-            model, facts, finder, inputs, out, limits, boxes=given, copy=copy, progress=show
+            model, facts, opened, inputs, out, limits, boxes=given, copy=copy, progress=show
         )
     conclude(
         images=done.images,
