@@ -99,6 +99,17 @@ def test_other_keypoints_get_a_new_last_layer(network: hrpose.HRNet, file: Path)
     assert built.final_layer.weight.std() < 0.002
 
 
+@pytest.mark.parametrize("count", [0, -1, "17", 17.0, True, 10**9])
+def test_a_number_of_keypoints_is_a_small_whole_one(count: Any, file: Path) -> None:
+    with refused("option-invalid", repr(count)):
+        hrpose.hrnet_w16_small(num_keypoints=count)
+    folder = file.parent
+    file.rename(folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"num_keypoints": count}))
+    with refused("option-invalid", repr(count)):
+        hrpose.HubHRNet.from_pretrained(folder)
+
+
 def test_weights_of_another_network_are_refused(file: Path) -> None:
     with refused("weights-unsuitable", str(file), "w32", "w16-small"):
         hrpose.hrnet_w32(file)

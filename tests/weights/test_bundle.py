@@ -191,11 +191,13 @@ def test_a_pipe_in_a_folder_is_not_waited_for(rows: list[Released], tmp_path: Pa
     [
         (("download",), "option-missing"),
         (("download", "--from", "http://127.0.0.1/weights/"), "option-missing"),
-        (("download", "--from", "weights.pth"), "option-missing"),
+        (("download", "--from", __file__), "option-missing"),
+        (("download", "--from", "weights"), "file-unreadable"),
         (("download", POSE, "--from", "http://127.0.0.1/weights.zip"), "option-invalid"),
         (("download", POSE, DETECTOR, "--from", "weights.pth"), "option-invalid"),
         (("bundle", POSE, DETECTOR), "option-invalid"),
         (("bundle", "out.zip"), "option-invalid"),
+        (("bundle", POSE, str(Path(__file__) / "out.zip")), "write-failed"),
         (("bundle", POSE, "--out", "out.tar"), "option-invalid"),
         (("bundle", "w64", "out.zip"), "weights-unknown"),
         (("bundle", "w32-small", "out.zip"), "weights-unknown"),
@@ -205,6 +207,17 @@ def test_wrong_arguments_are_refused(
     rows: list[Released], arguments: tuple[str, ...], code: str
 ) -> None:
     check_refusal(run(*arguments), code)
+
+
+def test_the_place_of_another_file_is_named(
+    rows: list[Released], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file := tmp_path / rows[0].file_name).write_bytes(b"other")
+    for place in (tmp_path, file):
+        ran = run("download", POSE, "--from", str(place))
+        check_refusal(ran, "hash-differs", str(tmp_path), rows[0].file_name, "publisher")
+    monkeypatch.setattr("hrpose.weights.bundle.MAX_MODEL_BYTES", 4)
+    check_refusal(run("download", POSE, "--from", str(file)), "file-too-large", str(file))
 
 
 def test_an_address_is_that_of_a_file_or_of_a_folder(rows: list[Released]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hrpose.errors import UserError
 from hrpose.weights.download import download, file_sha256
 from refusals import refused
 
@@ -70,7 +71,7 @@ def test_another_file_is_not_kept(server: Any, tmp_path: Path) -> None:
     address, expected = server.address, server.sha256[:8]
     server.content = b"<html>Log in to this network first</html>"
     found = server.sha256[:8]
-    with refused("hash-differs", expected, found):
+    with refused("hash-differs", expected, found, "a web page"):
         download(address, tmp_path / "w.pth", expected)
     assert left_in(tmp_path) == []
 
@@ -98,7 +99,22 @@ def test_a_redirect_out_of_http_is_not_followed(server: Any, tmp_path: Path) -> 
     assert left_in(tmp_path) == ["secret"]
 
 
-@pytest.mark.parametrize("address", ["file:///etc/hostname", "ftp://example.org/w.pth", "w.pth"])
+def test_an_address_may_have_any_characters(server: Any, tmp_path: Path) -> None:
+    address = server.address.replace("/weights", "/ä b/weights")
+    download(address, tmp_path / "w.pth", server.sha256)
+
+
+def test_a_password_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        download("https://me:secret@example.org/w.pth", tmp_path / "w.pth", "0" * 64)
+    assert caught.value.code == "address-invalid"
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["file:///etc/hostname", "ftp://example.org/w.pth", "w.pth", "http://[::1", "https:///w.pth"],
+)
 def test_only_http_is_an_address(tmp_path: Path, address: str) -> None:
     with refused("address-invalid", address):
         download(address, tmp_path / "w.pth", "0" * 64)

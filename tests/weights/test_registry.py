@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -136,9 +137,21 @@ def test_a_misspelled_name_is_corrected() -> None:
         released("pose_hrnet_w32_256x129.pth")
 
 
+def test_weights_inside_need_no_download() -> None:
+    with refused("weights-unknown", "w32-small", "inside"):
+        released("w32-small")
+
+
+@pytest.mark.parametrize("weights", [True, {}, 3])
+def test_what_is_no_name_is_refused(weights: Any) -> None:
+    with refused("weights-unknown", type(weights).__name__):
+        find(weights)
+
+
 def test_a_list_can_be_of_a_part() -> None:
     assert {row["name"] for row in listed("ap10k")} == {"w32-ap10k-256x256", "w48-ap10k-256x256"}
     assert [row["name"] for row in listed("c78dce93")] == ["w32-coco-256x192"]
+    assert len(list(listed("AP10K"))) == 2
     with refused("weights-unknown", "w64"):
         list(listed("w64"))
 

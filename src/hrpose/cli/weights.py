@@ -166,9 +166,10 @@ def bundle(
         out = Path(names.pop())
     if out is None or out.suffix != ".zip" or not names:
         raise UserError(
-            f"--out {out}: expected names of weights and a file that ends in .zip",
+            f"{out or names[-1]}: expected names and a file that ends in .zip",
             code="option-invalid",
         )
+    check_writable(out)
     rows = rows_from(names)
     for row in rows:
         with progress("bytes", row.name) as show:
@@ -177,10 +178,8 @@ def bundle(
         write_bundle(rows, out, show)
     for row in rows:
         say(f"{row.name}: {row.file_name}, license: {row.license}")
-    conclude(
-        weights=[{"name": row.name, "file": row.file_name, "license": row.license} for row in rows],
-        files=[out],
-    )
+    found = [{"name": row.name, "file": row.file_name, "license": row.license} for row in rows]
+    conclude(weights=found, files=[out])
     say(f"wrote {out}, {out.stat().st_size / 1e6:.0f} MB")
 
 

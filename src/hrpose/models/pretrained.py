@@ -20,6 +20,7 @@ from hrpose.models.build import LiteHRNet, Network, build
 from hrpose.models.convert import Weights
 from hrpose.models.hrnet import HRNet
 from hrpose.models.networks import NETWORKS, HRNetSpec
+from hrpose.models.onnx_pose import MAX_KEYPOINTS
 from hrpose.weights.download import published
 from hrpose.weights.hub import FILES, HubName, fetch, model_card
 from hrpose.weights.registry import find_start, lookup, not_here
@@ -125,6 +126,7 @@ def litehrnet_30(
 
 
 def _built(name: str, weights: Start, num_keypoints: int | None, download: bool) -> Network:
+    _check_count(num_keypoints)
     if weights is None:
         return build(name, num_keypoints or 17)
     absent = not_here(weights) if download else None
@@ -138,6 +140,17 @@ def _built(name: str, weights: Start, num_keypoints: int | None, download: bool)
     if row is not None and read.num_keypoints == network.num_keypoints:
         network.metadata = network.metadata or row.metadata
     return network
+
+
+def _check_count(num_keypoints: object) -> None:
+    """Raises UserError for what is no number of keypoints; None is that of the weights."""
+    whole = isinstance(num_keypoints, int) and not isinstance(num_keypoints, bool)
+    if num_keypoints is not None and not (whole and 1 <= cast(int, num_keypoints) <= MAX_KEYPOINTS):
+        raise UserError(
+            f"num_keypoints: expected a whole number from 1 to {MAX_KEYPOINTS}, found "
+            f"{num_keypoints!r}",
+            code="option-invalid",
+        )
 
 
 def load_weights(network: Network, weights: Weights) -> None:
@@ -235,6 +248,7 @@ class HubHRNet(HRNet, PyTorchModelHubMixin, library_name="hrpose"):
                 )
         else:
             file = fetch(HubName(model_id, revision), _READ, **options)
+        _check_count(num_keypoints)
         weights = convert.read(file)
         try:
             made = cls(network or weights.network, num_keypoints or weights.num_keypoints or 17)

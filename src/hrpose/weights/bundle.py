@@ -92,10 +92,13 @@ def rows_from(names: Sequence[str], origin: str | None = None) -> list[Released]
     here = None if origin is None or "://" in origin else Path(origin)
     is_several = here is not None and (here.is_dir() or here.suffix == ".zip")
     if not names:
+        if here is not None and not here.exists():
+            raise _unreadable(here, FileNotFoundError())
         if here is None or not is_several:
+            where = "" if origin is None else f"--from {origin}: "
             raise UserError(
-                f"--from {origin}: expected a name of `hrpose weights list`; without names, a "
-                "bundle (.zip) or a folder on this machine",
+                f"{where}expected a name of `hrpose weights list`; without names, --from a bundle "
+                "(.zip) or a folder on this machine",
                 code="option-missing",
             )
         return _rows_in(here)
@@ -145,7 +148,7 @@ def address_in(origin: str, row: Released, several: bool = False) -> str:
 def opened(origin: Path, row: Released) -> Iterator[IO[bytes]]:
     """The row's file in a bundle (.zip) or folder, or the file itself, open for reading.
 
-    Raises UserError where it is not there, cannot be read, or is no regular file.
+    Raises UserError where it is not there, cannot be read, is too large, or is no regular file.
     """
     if origin.suffix == ".zip":
         with _archive(origin) as archive, _opened(origin, archive, row) as file:
@@ -153,16 +156,30 @@ def opened(origin: Path, row: Released) -> Iterator[IO[bytes]]:
     else:
         path = origin / row.file_name if origin.is_dir() else origin
         try:
-            kind = path.stat().st_mode
-            if not stat.S_ISREG(kind):
-                raise not_regular(path, kind)
+            about = path.stat()
+            if not stat.S_ISREG(about.st_mode):
+                raise not_regular(path, about.st_mode)
             found = path.open("rb")
         except OSError as error:
-            raise UserError(
-                f"{path}: cannot be read ({error.strerror or error})", code="file-unreadable"
-            ) from error
+            raise _unreadable(path, error) from error
         with found:
+            _bound(f"{path}", about.st_size)
             yield found
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    reason = f"cannot be read ({error.strerror or error})"
+    if isinstance(error, FileNotFoundError):
+        reason = "no such file or folder; an address begins with https:// or http://"
+    return UserError(f"{path}: {reason}", code="file-unreadable")
+
+
+def _bound(where: str, size: int) -> None:
+    if size > MAX_MODEL_BYTES:
+        raise UserError(
+            f"{where}: expected at most {MAX_MODEL_BYTES / 1e6:.0f} MB, found {size / 1e6:.0f} MB",
+            code="file-too-large",
+        )
 
 
 @contextmanager
@@ -174,9 +191,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     except UserError:
         raise
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror or error})", code="file-unreadable"
-        ) from error
+        raise _unreadable(path, error) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
         raise UserError(
             f"{path}: damaged, or no zip file ({error}); copy it again", code="archive-invalid"
@@ -192,12 +207,7 @@ def _opened(origin: Path, archive: zipfile.ZipFile, row: Released) -> Iterator[I
             code="file-unreadable",
         )
     member = archive.getinfo(row.file_name)
-    if member.file_size > MAX_MODEL_BYTES:
-        raise UserError(
-            f"{origin}: {row.file_name}: expected at most {MAX_MODEL_BYTES / 1e6:.0f} MB, found "
-            f"{member.file_size / 1e6:.0f} MB",
-            code="file-too-large",
-        )
+    _bound(f"{origin}: {row.file_name}", member.file_size)
     if member.flag_bits & _ENCRYPTED:
         raise UserError(
             f"{origin}: expected a file without a password, found an encrypted one",

@@ -9,6 +9,7 @@ import hashlib
 import http.client
 import logging
 import os
+import string
 import tempfile
 import urllib.error
 import urllib.request
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from hrpose._version import __version__
 from hrpose.errors import UserError, missing
@@ -53,11 +54,7 @@ def download(
     `patient` call does so where nothing came at all; after that the next call resumes it. Raises
     UserError where the file cannot be downloaded, is too large, or has another hash.
     """
-    if urlsplit(address).scheme not in ("http", "https"):
-        raise UserError(
-            f"{address}: expected an address that starts with https:// or http://",
-            code="address-invalid",
-        )
+    _check_address(address)
     report = progress or _quiet
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -70,8 +67,10 @@ def download(
                 part.unlink()  # It may have been the beginning of another file.
                 _fetch(address, part, report, max_bytes, timeout, patient)
             if not (found := file_sha256(part)).startswith(sha256):
+                page = " (a web page)" if _is_page(part) else ""
                 part.unlink()
-                raise _differs(address, sha256, found)
+                remedy = "try again later, or give a copy with --from"
+                raise _differs(f"{address}{page}", sha256, found, remedy)
             os.replace(part, target)
     except OSError as error:
         raise write_error(target, error, "set HRPOSE_HOME to a folder with space") from error
@@ -113,11 +112,36 @@ def _lock(target: Path) -> "BaseFileLock | None":
     return lock
 
 
-def _differs(origin: object, expected: str, found: str) -> UserError:
+def _check_address(address: str) -> None:
+    try:
+        parts = urlsplit(address)
+        scheme, host, user = parts.scheme, parts.hostname, parts.username
+    except ValueError:  # of brackets that do not fit
+        scheme, host, user = "", None, None
+    if scheme not in ("http", "https") or not host:
+        raise UserError(
+            f"{address}: expected an address that starts with https:// or http:// and has a host",
+            code="address-invalid",
+        )
+    if user is not None:
+        raise UserError(
+            f"{host}: expected an address without a name and password, found them before the host; "
+            "download the file elsewhere and give it with --from FILE",
+            code="address-invalid",
+        )
+
+
+def _is_page(part: Path) -> bool:
+    """Whether a web page came, such as that of a network which wants a login."""
+    with part.open("rb") as file:
+        start = file.read(1000).lstrip().lower()
+    return start.startswith((b"<!doctype html", b"<html"))
+
+
+def _differs(origin: object, expected: str, found: str, remedy: str) -> UserError:
     return UserError(
         f"{origin}: is not the published file: expected sha256 {expected}, found "
-        f"{found[: max(len(expected), 8)]}; it was not kept; try again later, or give a copy with "
-        "--from",
+        f"{found[: max(len(expected), 8)]}; it was not kept; {remedy}",
         code="hash-differs",
     )
 
@@ -173,7 +197,7 @@ def _open(address: str, start: int, timeout: float) -> http.client.HTTPResponse 
     headers = {"User-Agent": f"hrpose/{__version__}", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    request = urllib.request.Request(address, headers=headers)
+    request = urllib.request.Request(quote(address, safe=string.punctuation), headers=headers)
     try:
         response: http.client.HTTPResponse = _opener().open(request, timeout=timeout)
     except urllib.error.HTTPError as error:
@@ -214,6 +238,8 @@ def _unreachable(address: str, part: Path, error: Exception) -> UserError:
     again = (
         f"{size / 1e6:.1f} MB are here, and the same command resumes the download"
         if size
+        else "check the address"
+        if isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500
         else "check the connection and try again"
     )
     return UserError(
@@ -355,4 +381,5 @@ def _copy(origin: Path, target: Path, row: Released) -> None:
             hasher.update(block)
             copy.write(block)
         if not (found := hasher.hexdigest()).startswith(row.sha256):
-            raise _differs(origin, row.sha256, found)
+            place = origin if origin.name == row.file_name else f"{origin}: {row.file_name}"
+            raise _differs(place, row.sha256, found, "copy it again from its publisher")

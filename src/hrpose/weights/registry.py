@@ -178,6 +178,11 @@ def find(name_or_file: str | Path) -> Path:
     the same (see `lookup`), and `hf:owner/name@revision` for the Hugging Face Hub, whose files are
     downloaded if they are not in its cache.
     """
+    if not isinstance(name_or_file, str | os.PathLike):
+        raise UserError(
+            f"weights: expected a name or a file, found {type(name_or_file).__name__}",
+            code="weights-unknown",
+        )
     name = str(name_or_file)
     if name in EMBEDDED:
         return Path(str(resources.files("hrpose.weights") / f"{name}.onnx"))
@@ -295,6 +300,11 @@ def _aliases() -> dict[str, str]:
 def released(name: str) -> Released:
     """As `lookup`. Raises UserError where there is no such row, naming those alike."""
     row = lookup(name)
+    if name in EMBEDDED:
+        raise UserError(
+            f"{name}: inside the package, which needs no download; expected released weights",
+            code="weights-unknown",
+        )
     if row is None:
         raise UserError(
             f"{name}: no such released weights; `hrpose weights list` has the names{_alike(name)}",
@@ -313,11 +323,11 @@ def _alike(name: str) -> str:
 def listed(word: str = "") -> Iterator[dict[str, Any]]:
     """The facts of all weights that a name stands for, as JSON: those inside, then released ones.
 
-    Only those with `word` in one of their names. Raises UserError where there is none.
+    Only those with `word` in one of their names, in any case. Raises UserError where there is none.
     """
     found = False
     for facts in (*_inside(), *map(_facts, RELEASED.values())):
-        if any(word in name for name in (facts["name"], *facts["aliases"])):
+        if any(word.lower() in name.lower() for name in (facts["name"], *facts["aliases"])):
             found = True
             yield facts
     if not found:
