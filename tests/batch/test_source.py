@@ -244,6 +244,12 @@ def test_no_message_shows_a_key(monkeypatch: pytest.MonkeyPatch, text: str, code
     assert "key=secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("scheme", ["http", "rtsp", "s3"])
+def test_an_address_whose_brackets_do_not_fit_is_refused(scheme: str) -> None:
+    with refused("address-invalid", f"{scheme}://[::1"):
+        list(source_module.sources_at(f"{scheme}://me:secret@[::1"))
+
+
 class Faulty(io.RawIOBase):
     """A line without an end, which fails after so many bytes."""
 

@@ -283,6 +283,14 @@ def test_what_can_only_be_guessed_is_asked_for(
         metadata_for(weights, path, known)
 
 
+def test_a_person_who_is_wider_than_high_is_doubted(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "w.pth"
+    weights = written(path, state)
+    for wh, doubted in (((256, 192), True), ((192, 256), False)):
+        _, reasons = metadata_for(weights, path, Known(input_wh=wh))
+        assert any("the height first" in reason for reason in reasons) == doubted
+
+
 def test_a_backbone_has_no_metadata(tmp_path: Path, state: State) -> None:
     path = tmp_path / "w.pth"
     with refused("weights-unsuitable", str(path)):

@@ -209,6 +209,13 @@ def sources_at(address: str) -> Iterator[tuple[str, Literal["image", "clip"], st
 
     Raises UserError where there are none.
     """
+    try:
+        urlsplit(address)
+    except ValueError as error:  # of brackets that do not fit
+        raise UserError(
+            f"{without_secrets(address)}: expected an address ({error}); check it",
+            code="address-invalid",
+        ) from error
     scheme, name = address.partition("://")[0], PurePosixPath(without_query(address)).name
     suffix = PurePosixPath(name).suffix.lower()
     if scheme in ("rtsp", "rtsps"):

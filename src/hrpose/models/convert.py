@@ -401,7 +401,8 @@ def _input_wh(
     path: Path, skeleton: Skeleton, given: tuple[int, int] | None
 ) -> tuple[tuple[int, int], str]:
     if given is not None:
-        return given, "as given"
+        wide = given[0] > given[1] and skeleton in USUAL_INPUT
+        return (given, "as given; papers have the height first" if wide else "as given")
     named = re.search(r"(?<!\d)(\d{2,4})x(\d{2,4})(?!\d)", path.stem)
     if named is not None:
         height, width = int(named[1]), int(named[2])

@@ -14,7 +14,6 @@ from fractions import Fraction
 from pathlib import Path
 from time import monotonic
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import av
 from av.container import InputContainer
@@ -341,7 +340,7 @@ def _open(source: str) -> InputContainer:
 
 
 def _open_stream(address: str) -> InputContainer:
-    scheme, name = urlsplit(address).scheme, without_secrets(address)
+    scheme, name = address.partition("://")[0], without_secrets(address)
     if scheme not in SCHEMES:
         raise UserError(
             f"{name}: expected a stream at {', '.join(SCHEMES)}://", code="address-invalid"
