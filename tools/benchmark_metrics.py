@@ -54,10 +54,9 @@ def coco_wholebody(folder: Path) -> Values:
     """COCO-WholeBody by ours, converted."""
     path = folder / "results.json"
     document = benchmarks.read_wholebody(folder / "truth.json")["truth"]
-    results = benchmarks.joined_results(path, json.loads(path.read_text()))
-    parts = benchmarks.whole_body_parts(
-        CocoAnnotations(folder, document), CocoResults(path, results)
-    )
+    truth = CocoAnnotations(folder, document)
+    truth, results = benchmarks.joined_results(truth, path, json.loads(path.read_text()))
+    parts = benchmarks.whole_body_parts(truth, CocoResults(path, results))
     return {f"{p} {n}": v for p, scores in parts.items() for n, v in scores.as_dict().items()}
 
 

@@ -8,6 +8,7 @@ import difflib
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
@@ -212,4 +213,7 @@ def _keys_at(parents: list[Any], kind: Any) -> list[str]:
         # Below a mapping of names, every name has the same keys.
         of_names = get_origin(kind) is dict
         kind = get_args(kind)[1] if of_names else kind.model_fields[str(parent)].annotation
+        if isinstance(kind, UnionType):
+            # A part that may be left out: `Part | None`.
+            kind = next(each for each in get_args(kind) if each is not NoneType)
     return list(kind.model_fields)

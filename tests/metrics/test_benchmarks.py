@@ -119,6 +119,7 @@ def test_a_benchmark_needs_its_own_annotations(files: Callable[[str], tuple[Path
     check_refusal(run(*command, "--metric", "PCKh"), "option-invalid", "PCKh")
     check_refusal(run(*command, "--images", "images"), "option-conflict", "--images")
     check_refusal(run(*command[:3]), "option-conflict", "--images")
+    check_refusal(run(*command, "--weights", "w32-small"), "option-conflict", "--weights")
 
 
 def test_validation_measures_the_benchmark_too(files: Callable[[str], tuple[Path, Path]]) -> None:
@@ -145,6 +146,11 @@ def test_sizes_of_crowdpose_are_corrected(tmp_path: Path) -> None:
     options = ("--out", tmp_path / "out", "--images", tmp_path / "images")
     (done,) = facts("data", "convert", "crowdpose", tmp_path / "truth.json", *options)["sets"]
     assert done["resized"] == done["images"] == len(document["images"])
+    # Another folder holds none of them.
+    (tmp_path / "others").mkdir()
+    wrong = ("--out", tmp_path / "again", "--images", tmp_path / "others")
+    done = run("data", "convert", "crowdpose", tmp_path / "truth.json", *wrong)
+    check_refusal(done, "images-missing", "others")
     converted = json.loads((tmp_path / "out" / "truth.json").read_text())
     assert {(i["width"], i["height"]) for i in converted["images"]} == {(50, 30)}
     assert converted["images"][0]["crowdIndex"] == document["images"][0]["crowdIndex"]
@@ -183,6 +189,7 @@ def test_ochuman_is_divided_after_2500_images(tmp_path: Path) -> None:
         ("crowdpose", lambda d: d["images"][2].update(crowdIndex="much"), "crowdIndex"),
         ("ochuman", lambda d: d.pop("keypoint_names"), "keypoint_names"),
         ("ochuman", lambda d: d["images"][0].update(annotations=[{}]), "annotations"),
+        ("ochuman", lambda d: d.update(images=[]), "'images'"),
         ("coco_wholebody", lambda d: d["annotations"][1].pop("face_kpts"), "face_kpts"),
         ("posetrack18", lambda d: d[0]["images"][1].update(id=10000), "10000"),
         ("posetrack18", lambda d: [p.pop("bbox_head") for p in d[0]["annotations"]], "bbox_head"),
@@ -223,10 +230,18 @@ def test_posetrack_needs_heads_and_its_keypoints(files: Callable[[str], tuple[Pa
     other = {**document, "categories": [{**document["categories"][0], "keypoints": names}]}
     with refused("annotations-invalid", "right_ankle"):
         posetrack18(CocoAnnotations(truth, other, sized=False), [])
-    # Without ids of tracks there is AP alone.
-    poses = [
-        {k: v for k, v in r.items() if k != "track_id"} for r in json.loads(results.read_text())
-    ]
+    # Ids of tracks may be texts of numbers, but no names, and all poses have one or none.
+    poses = json.loads(results.read_text())
+    given = posetrack18(CocoAnnotations(truth, document, sized=False), poses)
+    texts = [{**pose, "track_id": str(pose["track_id"])} for pose in poses]
+    measured = posetrack18(CocoAnnotations(truth, document, sized=False), texts)
+    assert measured["MOTA"].total == given["MOTA"].total
+    for track_id, mention in (("anna", "anna"), (None, "1 poses without")):
+        with refused("annotations-invalid", "track_id", mention):
+            wrong = [{**poses[0], "track_id": track_id}, *poses[1:]]
+            posetrack18(CocoAnnotations(truth, document, sized=False), wrong)
+    # Without any there is AP alone.
+    poses = [{k: v for k, v in pose.items() if k != "track_id"} for pose in poses]
     results.write_text(json.dumps(poses))
     measured = facts("evaluate", "--annotations", truth, "--results", results)["metrics"]
     assert "AP" in measured
@@ -336,3 +351,28 @@ def test_average_precision_by_hand() -> None:
     assert area == pytest.approx(0.25 * 1 + 0.5 * 0.75)
     assert (precision, recall) == (0.75, 0.75)
     assert average_precision(np.zeros(0), np.zeros(0, bool), 4) == (0, 0, 0)
+
+
+def test_results_of_the_whole_body_need_no_conversion(
+    files: Callable[[str], tuple[Path, Path]], tmp_path: Path
+) -> None:
+    truth, results = files("coco_wholebody")
+    command = ("--results", results, "--metric", "COCO-WholeBody")
+    converted = facts("evaluate", "--annotations", truth, *command)
+    raw = facts("evaluate", "--annotations", tmp_path / "truth.json", *command)
+    assert raw["metrics"] == converted["metrics"]
+
+
+def test_results_without_poses_or_of_other_categories_are_told(
+    files: Callable[[str], tuple[Path, Path]],
+) -> None:
+    truth, results = files("crowdpose")
+    poses = json.loads(results.read_text())
+    for some, words in (
+        ([], "no poses"),
+        ([{**poses[0], "category_id": 7}, *poses[1:]], f"1 of {len(poses)} poses are not of"),
+    ):
+        results.write_text(json.dumps(some))
+        done = run("evaluate", "--annotations", truth, "--results", results)
+        assert done.exit_code == 0
+        assert words in " ".join(done.output.split())

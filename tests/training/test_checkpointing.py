@@ -232,7 +232,7 @@ def test_the_weights_of_every_epoch_need_space(
     network = torch.nn.Linear(1000, 999)  # 4 MB
     free = SimpleNamespace(free=9_000_000)
     monkeypatch.setattr(checkpointing.shutil, "disk_usage", lambda path: free)
-    assert "2 files of 4 MB, 0.0 GB in all" in weights.check_space(network, 2)
+    assert "2 files of 4 MB, 8 MB in all" in weights.check_space(network, 2)
     with refused("disk-full", "3 files of 4 MB", "keep_every_epoch"):
         weights.check_space(network, 3)
     # Those of epochs that were trained before are there.

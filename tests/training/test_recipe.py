@@ -150,6 +150,7 @@ def test_the_last_override_counts(minimal: Path) -> None:
         ("optimiser.lr=1e-3", "unknown key 'optimiser'; did you mean 'optimizer'?"),
         ("optimizer.learning=1", "unknown key 'optimizer.learning'; known here: "),
         ("training.epoch=1", "unknown key 'training.epoch'; did you mean 'epochs'?"),
+        ("teacher={weights: a, los: b}", "unknown key 'teacher.los'; did you mean 'loss'?"),
         ("data.train.image=x", "unknown key 'data.train.image'; did you mean 'images'?"),
         ("training.epochs=0", "training.epochs: Input should be greater than or equal to 1, found"),
         ("training.precision=16", "precision: Input should be 'auto', '32', 'bf16' or 'fp16', fo"),

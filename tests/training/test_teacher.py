@@ -196,6 +196,12 @@ def test_the_teachers_keypoints_are_found_once(
     stored.flush()
     np.testing.assert_allclose(found("tiny.onnx"), first)
     assert sum(asked) == 2
+    # A file that was cut off does not teach zeros.
+    kept = (tmp_path / "teacher.npy").read_bytes()
+    for damaged in (kept[: len(kept) // 2], b"", b"no array"):
+        (tmp_path / "teacher.npy").write_bytes(damaged)
+        np.testing.assert_allclose(found("tiny.onnx"), first)
+        assert sum(asked) == len(table)
     assert not np.allclose(found("other.onnx"), first)
     assert sum(asked) == len(table)
 

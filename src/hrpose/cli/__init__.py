@@ -170,6 +170,13 @@ def given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT", "PROMPT")
 
 
+def refuse_with(context: typer.Context, option: str, *names: str) -> None:
+    """Raises UserError for a parameter that the user gave, and that has no effect with `option`."""
+    for name in names:
+        if given(context, name):
+            raise conflict(f"--{name.replace('_', '-')}: has no effect with {option}")
+
+
 def chosen(option: str, words: str, known: Collection[str]) -> frozenset[str]:
     """The words, between commas, of an option's value. Raises UserError for unknown ones."""
     found = frozenset(word.strip() for word in words.split(",") if word.strip())

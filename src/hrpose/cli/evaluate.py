@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose.cli import check_writable, conflict, describe
+from hrpose.cli import check_writable, conflict, describe, refuse_with
 from hrpose.cli.console import (
     PARTLY_DONE,
     conclude,
@@ -86,6 +86,7 @@ class Metric(StrEnum):
     files="the files written",
 )
 def evaluate(
+    context: typer.Context,
     annotations: Annotated[
         Path, typer.Option(help="COCO keypoints JSON, or a test set's image_info JSON.")
     ],
@@ -135,6 +136,7 @@ def evaluate(
     if images is None or results is not None:
         if images is not None or results is None:
             raise conflict("--images: expected it or --results, which are measured without images")
+        refuse_with(context, "--results", "weights", "boxes", "detector", "refine", "nms")
         truth = read_annotations(
             annotations, category=category, merge_categories=merge_categories, sized=False
         )
@@ -353,8 +355,7 @@ def analyze(
     most = ", ".join(f"{g.error} {g.scores.AP - analysis.scores.AP:+.3f}" for g in gains[:3])
     conclude(analysis=analysis.as_dict(), comparison=None, files=[out])
     say(f"AP {analysis.scores.AP:.3f}; largest gains if fixed: {most}")
-    if "all" in analysis.coverage:
-        within = analysis.coverage["all"]
+    if (within := analysis.coverage.get("all")) is not None:
         say(f"labels inside the {within.levels[-1]:.0%} ellipses: {within.found[-1]:.1%}")
     say(f"wrote {out} (open the page in a browser)")
 
@@ -375,8 +376,7 @@ def _compare(
     a, b = results
     with progress("draws") as show:
         comparison = compare(
-            a,
-            b,
+            *results,
             annotations,
             images,
             skeleton=skeleton,

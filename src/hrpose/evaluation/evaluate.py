@@ -46,6 +46,7 @@ from hrpose.metrics.coco import (
     Poses,
     crowded_images,
     evaluate_keypoints,
+    notes_of_results,
     to_results,
     write_results,
 )
@@ -386,10 +387,11 @@ def evaluate_results(
     """
     _check_choice("metric", metric, ("auto", *RANKED))
     parsed = read_annotations(annotations, sized=False)
+    parsed, poses = joined_results(parsed, results, read_results(results).entries)
     table = parsed.table(parsed.instances(crowds=False).columns)
     evaluator = Evaluator.choose(parsed, table, metric, False, max_detections)
-    poses = joined_results(results, read_results(results).entries)
     notes = note_lines(parsed.path, [*evaluator.notes, crowded_images(parsed, max_detections)])
+    notes += notes_of_results(parsed, results, poses)
     if notify is not None:
         for note in notes:
             notify(note)
@@ -406,9 +408,7 @@ def evaluate_results(
         notes=notes,
         metric=evaluator.metric,
     )
-    if out is None:
-        return report
-    return _written(replace(report, files=(out / "metrics.json",)))
+    return report if out is None else _written(replace(report, files=(out / "metrics.json",)))
 
 
 def _written(report: Report) -> Report:

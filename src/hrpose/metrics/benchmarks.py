@@ -63,6 +63,13 @@ def convert(name: str, source: Path, out: Path, images: Path | None = None) -> l
     must_be_new(out)
     documents = READERS[name](source)
     files = None if images is None else ImageFiles(images)
+    entries = [entry for document in documents.values() for entry in document["images"]]
+    if files is not None and not any(str(each.get("file_name")) in files for each in entries):
+        raise UserError(
+            f"{images}: expected the images of {source}, found none of them; name the folder that "
+            "their 'file_name' begins in",
+            code="images-missing",
+        )
     resized = {each: _resize(document, files) for each, document in documents.items()}
     done = []
     for each, document in documents.items():
@@ -97,6 +104,8 @@ def read_ochuman(source: Path) -> dict[str, Document]:
         persons = [p for p in _list(where, entry, "annotations") if p["keypoints"] and p["segms"]]
         if persons:
             images[id_key(entry.get("image_id"))] = {**entry, "annotations": persons}
+    if not images:
+        raise invalid(f"{source}: 'images'", "persons with keypoints and a mask", None)
     kept = [images[key] for key in sorted(images, key=lambda key: (isinstance(key, str), key))]
     parts = {"val": kept[:_OCHUMAN_VAL], "test": kept[_OCHUMAN_VAL:]}
     return {part: _ochuman_part(source, own, names, rows) for part, own in parts.items() if own}
@@ -118,7 +127,7 @@ def _ochuman_part(
             try:
                 seen = [_OCHUMAN_VISIBILITY[int(v)] for v in points[:, 2]]
             except KeyError as error:
-                raise invalid(f"{where}: 'keypoints'", "visibility 0 to 3", error) from error
+                raise invalid(f"{where}: 'keypoints'", "visibility 0 to 3", str(error)) from error
             keypoints = np.column_stack([points[:, :2], seen]).ravel().tolist()
             persons.append(
                 {
@@ -134,11 +143,11 @@ def _ochuman_part(
                 }
             )
         if persons:
-            size = {key: entry.get(key) for key in ("file_name", "width", "height")}
-            images.append({"id": image_id, **size})
+            kept = {key: entry.get(key) for key in ("file_name", "width", "height")}
+            images.append({"id": image_id, **kept})
             annotations += persons
-    category = COCO_17.to_coco_category()
-    return {"images": images, "annotations": annotations, "categories": [category]}
+    categories = [COCO_17.to_coco_category()]
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def read_wholebody(source: Path) -> dict[str, Document]:
@@ -163,12 +172,19 @@ def whole_body(annotations: CocoAnnotations) -> CocoAnnotations:
     return replace(annotations, document={**annotations.document, **parts}, category=None)
 
 
-def joined_results(source: Path, results: list[Entry]) -> list[Entry]:
-    """Results of COCO-WholeBody with the 133 keypoints as one list; others stay as they are."""
-    return [
+def joined_results(
+    annotations: CocoAnnotations, source: Path, results: list[Entry]
+) -> tuple[CocoAnnotations, list[Entry]]:
+    """Annotations and results of COCO-WholeBody with the 133 keypoints as one list, where the
+    results have them; others stay as they are.
+    """
+    joined = [
         _joined(f"{source}: result {row}", entry) if PART_KEYS.keys() & entry.keys() else entry
         for row, entry in enumerate(results)
     ]
+    lists = [each["keypoints"] for each in joined if isinstance(each.get("keypoints"), list)]
+    whole = any(len(each) == 3 * len(WHOLEBODY_133) for each in lists) and has_parts(annotations)
+    return (whole_body(annotations) if whole else annotations), joined
 
 
 def _joined(where: str, entry: Entry) -> Entry:
@@ -205,12 +221,8 @@ def read_posetrack18(source: Path) -> dict[str, Document]:
     if not any("bbox_head" in entry for entry in annotations):
         raise invalid(f"{source}: 'annotations'", "those of PoseTrack18, with a 'bbox_head'", None)
     annotations = [{**entry, "id": row} for row, entry in enumerate(annotations, 1)]
-    document = {
-        "images": list(images.values()),
-        "annotations": annotations,
-        "categories": categories,
-    }
-    return {source.stem: document}
+    document = {"images": list(images.values()), "annotations": annotations}
+    return {source.stem: {**document, "categories": categories}}
 
 
 READERS: Mapping[str, Callable[[Path], dict[str, Document]]] = {
@@ -225,8 +237,7 @@ def _resize(document: Document, files: ImageFiles | None) -> int:
     """Give images the sizes of their files, and return how many had others."""
     resized = 0
     for row, entry in enumerate(document["images"]):
-        name = entry.get("file_name")
-        if files is None or not isinstance(name, str) or name not in files:
+        if files is None or (name := str(entry.get("file_name"))) not in files:
             continue
         width, height = files.size(name)
         resized += (entry.get("width"), entry.get("height")) != (width, height)
@@ -243,10 +254,10 @@ def _list(where: str, entry: Mapping[str, Any], key: str) -> list[Entry]:
     return value
 
 
-def _number(where: str, entry: Mapping[str, Any], key: str) -> float:
-    value = entry.get(key)
-    if not isinstance(value, int | float) or not np.isfinite(value):
-        raise invalid(f"{where}: '{key}'", "a number", value)
+def _number(where: str, entry: Mapping[str, Any], key: str, most: float = 1e18) -> float:
+    value, expected = entry.get(key), f"a number up to {most:g}"
+    if not isinstance(value, int | float) or not abs(value) <= most:
+        raise invalid(f"{where}: '{key}'", expected, value if value is None else repr(value))
     return value
 
 
@@ -287,7 +298,8 @@ def crowdpose(
     measured = {name: getattr(scores, name) for name in ("AP", "AP50", "AP75")}
     measured |= {name: getattr(scores, name) for name in ("AR", "AR50", "AR75")}
     ids = annotations.image_columns["image_ids"].tolist()
-    indices = [_crowd_index(annotations, image) for image in annotations.images]
+    key, where = "crowdIndex", f"{annotations.path}: image"
+    indices = [_number(f"{where} {e['id']}", e, key, most=1) for e in annotations.images]
     for level, (low, high) in CROWD_LEVELS.items():
         own = {image for image, index in zip(ids, indices, strict=True) if low <= index < high}
         measured[f"AP {level}"] = _of_images(given, own).scores(max_detections).AP
@@ -305,7 +317,8 @@ def ochuman(
     """
     given = compared(annotations, results)
     measured = given.scores(max_detections).as_dict()
-    overlaps = [_max_iou(annotations, entry) for entry in annotations.annotations]
+    key, where = "max_iou", f"{annotations.path}: annotation"
+    overlaps = [_number(f"{where} {e['id']}", e, key, most=1) for e in annotations.annotations]
     for level, (low, high) in OVERLAPS.items():
         pairs = zip(given.labels, overlaps, strict=True)
         labels = [label for label, overlap in pairs if low <= overlap < high]
@@ -426,20 +439,6 @@ def _visible(entry: Mapping[str, Any]) -> int:
     count = entry.get("num_keypoints")
     seen = (entry.get("keypoints") or [])[2::3]
     return count if isinstance(count, int) else sum(v == 2 for v in seen)
-
-
-def _crowd_index(annotations: CocoAnnotations, image: Mapping[str, Any]) -> float:
-    index = image.get("crowdIndex")
-    if not isinstance(index, int | float) or not np.isfinite(index):
-        raise annotations.error(f"image {image['id']}: 'crowdIndex'", "a number", index)
-    return index
-
-
-def _max_iou(annotations: CocoAnnotations, entry: Mapping[str, Any]) -> float:
-    overlap = entry.get("max_iou")
-    if not isinstance(overlap, int | float) or not 0 <= overlap <= 1:
-        raise annotations.error(f"annotation {entry['id']}: 'max_iou'", "0 to 1", overlap)
-    return overlap
 
 
 def _unavailable(annotations: CocoAnnotations, name: str) -> UserError:

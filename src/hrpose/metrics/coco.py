@@ -270,6 +270,18 @@ def as_results(source: Poses) -> CocoResults:
     return source if isinstance(source, CocoResults) else CocoResults(Path("results"), list(source))
 
 
+def notes_of_results(
+    annotations: CocoAnnotations, path: Path, poses: Sequence[Mapping[str, Any]]
+) -> tuple[str, ...]:
+    """What may be wrong with results: that there are none, or some of other categories."""
+    if not poses:
+        return (f"{path}: no poses: every labeled person counts as missed",)
+    own = annotations.category_id
+    others = sum(pose.get("category_id") not in (own, str(own)) for pose in poses)
+    line = f"{path}: {others} of {len(poses)} poses are not of category {own}, and left out"
+    return (line,) * (others > 0)
+
+
 def _labels(annotations: CocoAnnotations, chosen: set[int]) -> list[dict[str, Any]]:
     """The persons of the images `chosen`, with ids from 1: the evaluator reserves id 0."""
     instances = annotations.instances()

@@ -17,6 +17,7 @@ IDF1 (Ristani et al., 2016), which poseval does not have, is the mean over clips
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from hrpose.data.coco import CocoAnnotations, CocoResults
 from hrpose.data.formats.mpii import numbers
 from hrpose.data.formats.pose_set import invalid
 from hrpose.data.persons import group_by_image
+from hrpose.data.rules import BROKEN, IMAGE_ID, as_number
 from hrpose.metrics.coco import Poses, as_results
 
 KEYPOINTS = (
@@ -156,6 +158,7 @@ def posetrack18(annotations: CocoAnnotations, results: Poses) -> Scores:
     score of a keypoint is its third number, or that of a list `scores`, and `track_id` is the same
     for one person through a clip. Raises UserError where the files do not have this form.
     """
+    results = as_results(results)
     frames = read_frames(annotations, results)
     found = [frame.found for frame in frames]
     scores, there = (
@@ -178,8 +181,13 @@ def posetrack18(annotations: CocoAnnotations, results: Poses) -> Scores:
         name: KeypointValues(100 * column)
         for name, column in zip(names, np.array(curves).T, strict=True)
     }
-    if any((each.ids < 0).any() for frame in frames for each in (frame.truth, frame.found)):
-        return measured
+    for path, persons in ((annotations.path, [f.truth for f in frames]), (results.path, found)):
+        ids = np.concatenate([np.zeros(0, np.int64), *(each.ids for each in persons)])
+        if len(ids) and (ids < 0).all():
+            return measured
+        if lacking := int((ids < 0).sum()):
+            expected = f"a 'track_id' of all {len(ids)} poses, or of none"
+            raise invalid(str(path), expected, f"{lacking} poses without")
     clips: dict[Any, list[Frame]] = {}
     for frame in frames:
         clips.setdefault(frame.clip, []).append(frame)
@@ -393,7 +401,9 @@ def _labeled(annotations: CocoAnnotations, entries: list[Any], rows: list[int]) 
         heads.append(HEAD_BIAS * np.linalg.norm([x + width - x, y + height - y]))
     there = (keypoints != 0).any(axis=2)
     none = np.zeros(there.shape)
-    return Persons(keypoints[..., :2], there, none, np.array(heads), _ids(entries))
+    return Persons(
+        keypoints[..., :2], there, none, np.array(heads), _ids(annotations.path, entries)
+    )
 
 
 def _predicted(
@@ -407,26 +417,33 @@ def _predicted(
         if "scores" in entry:
             where = f"{found.path}: result {chosen[row]}"
             scores[row] = numbers(where, entry, "scores", keypoints.shape[1:2])[rows]
-    return Persons(points, there, scores, np.zeros(len(entries)), _ids(entries))
+    return Persons(points, there, scores, np.zeros(len(entries)), _ids(found.path, entries))
 
 
-def _ids(entries: list[Any]) -> NDArray[np.int64]:
-    given = [entry.get("track_id") for entry in entries]
-    known = [each if isinstance(each, int) and 0 <= each < 2**62 else -1 for each in given]
-    return np.array(known, np.int64)
+def _ids(path: Path, entries: list[Any]) -> NDArray[np.int64]:
+    """The tracks, -1 where there is none: without `track_id`, or with null or -1."""
+    ids = []
+    for entry in entries:
+        given = entry.get("track_id")
+        try:
+            ids.append(-1 if given is None else max(IMAGE_ID.read(as_number(given)), -1))
+        except BROKEN as error:
+            where = f"{path}: pose of image {entry['image_id']}: 'track_id'"
+            raise invalid(where, "a whole number", repr(given)) from error
+    return np.array(ids, np.int64)
 
 
 def _polygons(annotations: CocoAnnotations, image: Mapping[str, Any]) -> list[Floats]:
     """The regions of an image to ignore."""
     x, y = (image.get(f"ignore_regions_{axis}") or [] for axis in "xy")
     where = f"{annotations.path}: image {image.get('id')}: region to ignore"
-    if not isinstance(x, list) or not isinstance(y, list) or len(x) != len(y):
+    lists = isinstance(x, list) and isinstance(y, list) and all(isinstance(s, list) for s in x + y)
+    if not lists or len(x) != len(y):
         raise invalid(where, "as many lists of x as of y", [x, y])
     polygons = []
     for pair in zip(x, y, strict=True):
         own = dict(zip("xy", pair, strict=True))
-        count = len(own["x"]) if isinstance(own["x"], list) else 0
-        sides = [numbers(where, own, axis, (count,)) for axis in "xy"]
-        if count >= 3:
+        sides = [numbers(where, own, axis, (len(own["x"]),)) for axis in "xy"]
+        if len(own["x"]) >= 3:
             polygons.append(np.stack(sides, axis=1))
     return polygons

@@ -267,7 +267,8 @@ def _begun(file: Path, plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if first != plan:
         other = [key for key in plan if first.get(key) != plan[key]]
         raise UserError(
-            f"{file.parent}: has labels made with another {', '.join(other)}; choose another --out",
+            f"{file.parent}: has labels made with other settings ({', '.join(other)}); choose "
+            "another --out",
             code="resume-mismatch",
         )
     if whole != text:

@@ -299,7 +299,7 @@ class EpochWeights:
         left = size * sum(not self.path(epoch).exists() for epoch in range(1, epochs + 1))
         disk = next(p for p in (self.folder, *self.folder.absolute().parents) if p.exists())
         files = f"{epochs} file{'s' * (epochs != 1)} of {size / 1e6:,.0f} MB"
-        needs = f"{files}, {epochs * size / 1e9:,.1f} GB in all"
+        needs = f"{files}, {epochs * size / 1e6:,.0f} MB in all"
         if left > (free := shutil.disk_usage(disk).free):
             raise UserError(
                 f"{self.folder}: expected space for the weights of every epoch ({needs}), found "

@@ -34,7 +34,7 @@ from hrpose.evaluation.compare import Difference, compare
 from hrpose.evaluation.evaluate import Evaluator
 from hrpose.evaluation.predictions import Instances, Predictions
 from hrpose.geometry import Crop, transform, warp
-from hrpose.io import write_atomically
+from hrpose.io import replacing, write_atomically
 from hrpose.metadata import Metadata
 from hrpose.metrics.coco import write_results
 from hrpose.models import onnx_pose
@@ -166,17 +166,15 @@ def keypoints_of(
     target, plan = out / "teacher.npy", out / "teacher.json"
     document = _plan(model.metadata, path, table, cutouts)
     shape = (len(table), len(wanted), 4)
-    while not first and not (_is_plan(plan, document) and _finished(target)):
+    while not first and not (_is_plan(plan, document) and not np.isnan(_kept(target)).any()):
         time.sleep(1)
-    if _is_plan(plan, document) and target.is_file():
-        found = np.lib.format.open_memmap(target, "r+" if first else "r")
-    else:
-        out.mkdir(parents=True, exist_ok=True)
+    if not (_is_plan(plan, document) and _kept(target).shape == shape):
         plan.unlink(missing_ok=True)
-        found = np.lib.format.open_memmap(target, "w+", np.float32, shape)
-        found[:] = np.nan
-        found.flush()
+        # Written whole, not mapped: a full disk ends a process that writes to a mapped hole.
+        with replacing(target) as file:
+            np.save(file, np.full(shape, np.nan, np.float32))
         write_atomically(plan, json.dumps(document, indent=2) + "\n")
+    found = np.lib.format.open_memmap(target, "r+" if first else "r")
     todo = np.flatnonzero(np.isnan(found).any(axis=(1, 2)))
     if len(todo):
         report(
@@ -233,11 +231,13 @@ def _is_plan(path: Path, document: dict[str, Any]) -> bool:
     return found
 
 
-def _finished(path: Path) -> bool:
+def _kept(path: Path) -> NDArray[np.float32]:
+    """The keypoints in a file; one NaN where there are none, or the file was cut off."""
     try:
-        return not np.isnan(np.load(path, mmap_mode="r", allow_pickle=False)).any()
-    except (OSError, ValueError):
-        return False
+        kept: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return np.full(1, np.nan, np.float32)
+    return kept
 
 
 class TeacherTargets(nn.Module):

@@ -335,6 +335,8 @@ def numbers(
     """An entry's finite numbers of this shape. Raises UserError that begins with `where`."""
     value = entry.get(key)
     form = f"numbers of shape {shape}" if shape else "a number"
+    if value is None:
+        raise invalid(f"{where}: '{key}'", form, None)
     try:
         found = np.asarray(value, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
