@@ -271,6 +271,7 @@ def test_weights_of_hrpose_keep_their_metadata(tmp_path: Path, state: State) -> 
     [
         (17, Known(skeleton=MPII_16), "keypoints-differ", "mpii-16"),
         (5, Known(), "option-missing", "--skeleton"),
+        (21, Known(), "option-missing", "--skeleton hand-21, rhd-21, interhand-21 or a file"),
         (5, Known(skeleton=Skeleton("s", tuple("abcde"))), "option-missing", "--input-size"),
     ],
 )

@@ -25,7 +25,7 @@ from hrpose.models import torch_file
 from hrpose.models.forward import state_shapes
 from hrpose.models.networks import NETWORKS, HRNetSpec, LiteHRNetSpec, check_shapes
 from hrpose.skeleton import Skeleton
-from hrpose.skeletons import COCO_17, MPII_16
+from hrpose.skeletons import COCO_17, MPII_16, SHIPPED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -383,9 +383,11 @@ def _skeleton(k: int, path: Path, given: Skeleton | None) -> tuple[Skeleton, str
     if given is None:
         known = next((s for s in USUAL_INPUT if len(s) == k), None)
         if known is None:
+            shipped = ", ".join(name for name, each in SHIPPED.items() if len(each) == k)
+            names = f"{shipped} or a file" if shipped else "FILE"
             raise UserError(
-                f"{path}: has {k} keypoints and no names for them; name them with --skeleton coco, "
-                "mpii or a COCO keypoints JSON",
+                f"{path}: has {k} keypoints and no names for them; name them with "
+                f"--skeleton {names}, such as a COCO keypoints JSON",
                 code="option-missing",
             )
         return known, f"because there are {k}"
