@@ -376,7 +376,8 @@ def _compare(
     a, b = results
     with progress("draws") as show:
         comparison = compare(
-            *results,
+            a,
+            b,
             annotations,
             images,
             skeleton=skeleton,
@@ -394,8 +395,7 @@ def _compare(
         f"{comparison.lost} worse",
         f"wrote {out} (open the page in a browser)",
     )
-    # Written so that NaN fails.
-    if fail_below is not None and not ap.low >= fail_below:
+    if fail_below is not None and not ap.low >= fail_below:  # NaN fails.
         note(f"--fail-below {fail_below:g}: the interval begins at {ap.low:+.4f}")
         raise typer.Exit(PARTLY_DONE)
 

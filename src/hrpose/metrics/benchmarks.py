@@ -63,8 +63,8 @@ def convert(name: str, source: Path, out: Path, images: Path | None = None) -> l
     must_be_new(out)
     documents = READERS[name](source)
     files = None if images is None else ImageFiles(images)
-    entries = [entry for document in documents.values() for entry in document["images"]]
-    if files is not None and not any(str(each.get("file_name")) in files for each in entries):
+    listed = [entry for document in documents.values() for entry in document["images"]]
+    if files is not None and not any(str(each.get("file_name")) in files for each in listed):
         raise UserError(
             f"{images}: expected the images of {source}, found none of them; name the folder that "
             "their 'file_name' begins in",
