@@ -103,8 +103,9 @@ def test_files_for_rtmlib_are_refused(tmp_path: Path) -> None:
 
 def test_files_with_metadata_need_no_conventions(tmp_path: Path) -> None:
     weights = write_tiny_weights(tmp_path / "tiny.onnx")
-    given = Conventions(codec=Codec("udp", 3.0), padding=2.0)
-    model = open_pose_model(weights, given)
+    with refused("option-conflict", "tiny.onnx"):
+        open_pose_model(weights, Conventions(codec=Codec("udp", 3.0), padding=2.0))
+    model = open_pose_model(weights)
     assert model.metadata.padding == 1.25
     assert model.keypoints(dot(20, 40)[None])[0].shape == (1, 17, 2)
 

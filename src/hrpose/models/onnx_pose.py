@@ -88,9 +88,16 @@ def open_pose_model(
     """Open a pose model: one with metadata of hrpose, or any ONNX file of a known kind.
 
     Files with metadata need no `conventions`. The other arguments are those of `open_session`.
-    Raises UserError for a file that is missing or of no known kind.
+    Raises UserError for a file that is missing or of no known kind, and for conventions that a file
+    with metadata does not follow.
     """
     if path.suffix != ".onnx" or isinstance(read_metadata(path), Metadata):
+        if conventions != USUAL_CONVENTIONS:
+            raise UserError(
+                f"{path}: says its skeleton, input and codec itself, so that conventions have no "
+                "effect on it; leave them out",
+                code="option-conflict",
+            )
         return PoseEstimator(open_session(path, threads, device, precision))
     if SOURCE_KEY in read_texts(path):
         raise UserError(
