@@ -124,6 +124,12 @@ def test_other_targets_are_refused(case: str) -> None:
         poses_of(target, PAIR)
 
 
+@pytest.mark.parametrize("given", [None, [TARGET]])
+def test_only_poses_and_a_target_are_drawn(given: Any) -> None:
+    with refused("target-invalid", "boxes"):
+        hrpose.draw(IMAGE, given)
+
+
 def test_a_skeleton_is_not_its_name() -> None:
     with refused("target-invalid", "skeleton", "coco-17"):
         poses_of(TARGET, "coco-17")  # type: ignore[arg-type]

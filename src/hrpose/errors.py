@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 
@@ -20,6 +21,12 @@ class UserError(ValueError):
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions are pickled by their arguments, and the code is not among them.
         return partial(type(self), code=self.code), (str(self),)
+
+
+def check_not_input(out: Path, given: Path) -> None:
+    """Raises UserError where the file `out` would replace the input `given`."""
+    if out.exists() and given.exists() and out.samefile(given):
+        raise UserError(f"{out}: is the input; choose another --out", code="overwrite-refused")
 
 
 def missing(what: str, error: ImportError, install: str) -> UserError:

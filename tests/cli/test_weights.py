@@ -110,6 +110,13 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     assert not (tmp_path / arguments[0]).exists()
 
 
+def test_the_checkpoint_is_not_replaced(run: Run, released: Path) -> None:
+    content = released.read_bytes()
+    ran = run("weights", "convert", released, "--out", released)
+    assert (ran.code, "[overwrite-refused]" in ran.stderr) == (2, True)
+    assert released.read_bytes() == content
+
+
 @pytest.mark.parametrize("name", ["coco", "coco-17", "keypoints.yaml"])
 def test_a_skeleton_by_name_or_file(tmp_path: Path, run: Run, released: Path, name: str) -> None:
     (tmp_path / "keypoints.yaml").write_text(f"keypoints: [{', '.join(COCO_17.keypoints)}]")

@@ -604,6 +604,16 @@ def test_a_key_in_two_bases_is_refused(tmp_path: Path) -> None:
         read_config(path)
 
 
+@pytest.mark.parametrize(
+    ("out", "code"), [("w32.yaml", "overwrite-refused"), ("made.py", "option-invalid")]
+)
+def test_the_configuration_is_kept(out: str, code: str, tmp_path: Path) -> None:
+    content = (path := write_yaml(tmp_path / "w32.yaml", W32)).read_bytes()
+    ran = CliRunner().invoke(app, ["convert-config", str(path), "--out", str(tmp_path / out)])
+    check_refusal(ran, code, out)
+    assert path.read_bytes() == content
+
+
 def test_the_command(config: Path, tmp_path: Path) -> None:
     replaced(config, ("shift_heatmap=True", "shift_heatmap=False"))
     out = tmp_path / "made.yaml"

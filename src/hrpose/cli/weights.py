@@ -20,7 +20,7 @@ from hrpose.cli.options import (
     NewFile,
     parse_input_size,
 )
-from hrpose.errors import UserError
+from hrpose.errors import UserError, check_not_input
 
 if TYPE_CHECKING:
     from hrpose.skeleton import Skeleton
@@ -381,6 +381,7 @@ def convert(
             f"--out {out}: expected a name that ends in {', '.join(_OWN)} or {_OFFICIAL[0]}",
             code="option-invalid",
         )
+    check_not_input(out, source)
     weights = convert.read(source)
     k = weights.num_keypoints
     what = "a backbone without a head" if k is None else counted(k, "keypoint")
@@ -429,8 +430,7 @@ def _skeleton(name: str | None) -> "Skeleton | None":
 
     if name is None:
         return None
-    # As most papers call them.
-    short = {"coco": COCO_17, "mpii": MPII_16}
+    short = {"coco": COCO_17, "mpii": MPII_16}  # as most papers call them
     return short[name] if name in short else find_skeleton(name)
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hrpose.errors import UserError
+from hrpose.errors import UserError, check_not_input
 from hrpose.training.config_files import (
     Leaves,
     Rules,
@@ -115,8 +115,12 @@ def write_converted(
 ) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
     """Write the recipe of a configuration to `out`, with what is not supported as comments.
 
-    Returns the keys by sort, as plain values, and a line for each, the last one about all.
+    Returns the keys by sort, as plain values, and a line for each, the last one about all. Raises
+    UserError as `convert_config`, and where `out` is the configuration or no name of a recipe.
     """
+    if out.suffix not in (".yaml", ".yml"):
+        raise UserError(f"--out {out}: expected a name that ends in .yaml", code="option-invalid")
+    check_not_input(out, path)
     converted = convert_config(path, root)
     sorts = {
         "mapped": converted.mapped,

@@ -139,7 +139,7 @@ def draw(
         raise UserError(
             f"color: expected one of {', '.join(COLORS)}, found '{color}'", code="option-invalid"
         )
-    if isinstance(poses, Mapping):
+    if not isinstance(poses, Poses):
         poses = Poses.from_target(poses)
     image = image if isinstance(image, np.ndarray) else ImageSource.of(image).pixels()
     canvas = np.array(image, order="C") if hide is None else hide_persons(image, poses, hide)
