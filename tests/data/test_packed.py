@@ -32,6 +32,8 @@ from hrpose.geometry import Crop, transform, warp
 from hrpose.synthetic import write_dataset
 from refusals import refused
 
+pytestmark = pytest.mark.slow
+
 LOSSLESS = PackSettings(quality=100)
 
 

@@ -17,6 +17,8 @@ from hrpose.evaluation.sigmas import from_limbs, from_repeats
 from hrpose.skeletons import COCO_17
 from refusals import refused
 
+pytestmark = pytest.mark.slow
+
 PERSONS = 400
 SIGMAS = np.asarray(COCO_17.sigmas)
 

@@ -29,6 +29,8 @@ from hrpose.weights import find
 from offline_page import opened
 from tiny_weights import METADATA, write_tiny_weights
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 Run = Callable[..., Result]
 

@@ -24,6 +24,8 @@ from hrpose.models.export import CropsToKeypoints
 from hrpose.session import open_session
 from hrpose.skeletons import HAND_21
 
+pytestmark = pytest.mark.slow
+
 FILE = "mmpose_networks"
 # Keypoints, skeleton, seed of the images, and their height and width.
 CASES = {

@@ -24,6 +24,8 @@ from hrpose.training.checkpointing import EpochWeights, last_checkpoint
 from hrpose.training.recipe import load_recipe
 from refusals import refused
 
+pytestmark = pytest.mark.slow
+
 # Trains by the arguments, killed in each of the given steps, and then to the end; prints the status
 # of each kill. It forks, because importing PyTorch would take most of the time.
 PROGRAM = """

@@ -24,6 +24,8 @@ from hrpose.weights import find
 from hrpose.weights.registry import RELEASED, Released
 from refusals import refused
 
+pytestmark = pytest.mark.slow
+
 BUILDERS: dict[str, Callable[..., Network]] = {
     "w32": hrpose.hrnet_w32,
     "w48": hrpose.hrnet_w48,

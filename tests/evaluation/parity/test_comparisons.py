@@ -25,6 +25,8 @@ from hrpose.evaluation.parity.comparisons import (
 )
 from hrpose.evaluation.parity.golden import Golden
 
+pytestmark = pytest.mark.slow
+
 TORCH = Arrays("torch cpu", torch.tensor, lambda tensor: tensor.numpy())
 W32 = "hrnet_w32_coco_256x192"
 
