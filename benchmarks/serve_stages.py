@@ -68,7 +68,7 @@ def run(session: Free, pipe: Connection) -> None:
         pipe.send(listener.getsockname()[1])
         threading.Thread(target=answer, daemon=True).start()
 
-    serve([session], listener, FullImage(), ready=ready)
+    serve([session], listener, [FullImage()], ready=ready)
 
 
 def of_threads(goods: list[Request], session: Free, clients: int) -> dict[str, list[float]]:

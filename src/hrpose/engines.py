@@ -70,6 +70,11 @@ class Engine:
         """As the user names it, such as cuda:1."""
         return f"{self.kind}:{self.which}" if self.which else self.kind
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it runs on the cores of this machine."""
+        return self.kind == "cpu" or (self.kind == "openvino" and self.which in ("", "CPU"))
+
     def __str__(self) -> str:
         if self.kind == "openvino":
             return f"OpenVINO on {self.which or 'CPU'}, {self.precision}"

@@ -87,7 +87,7 @@ class InProcess:
         self._stack = ExitStack()
         session = open_session(write_tiny_weights(folder / "tiny.onnx"), threads=1)
         batcher = self._stack.enter_context(Batcher([session], gather_seconds=0, queue_crops=64))
-        service = self._stack.enter_context(Service(batcher, open_detector("none"), LIMITS))
+        service = self._stack.enter_context(Service(batcher, [open_detector("none")], LIMITS))
         self._app = create_app(service, Metrics())
         self._loop = asyncio.new_event_loop()
 

@@ -120,7 +120,7 @@ def serve(session: Session) -> Iterator[Serve]:
             observe=metrics.batch_crops.observe,
         )
         batcher.__enter__()
-        service = Service(batcher, open_detector(detector), limits)
+        service = Service(batcher, [open_detector(detector)], limits)
         ends.append(lambda: service.__exit__(None, None, None))
         ends.append(lambda: batcher.__exit__(None, None, None))
         return Server(create_app(service, metrics, token, access), limits, metrics, batcher)

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from hrpose.geometry import Boxes
 from hrpose.metadata import Metadata
-from hrpose.serve.inference import BATCH, Batcher, CropKeypoints, OutOfMemory, QueueFull
+from hrpose.serve.inference import BATCH, Batcher, CropKeypoints, Detectors, OutOfMemory, QueueFull
 from tiny_weights import METADATA
 
 
@@ -107,6 +108,83 @@ def test_callers_share_a_batch() -> None:
         jobs = [batcher.submit(crops_of(number)) for number in range(BATCH)]
         assert [numbers_in(job.result(2)) for job in jobs] == [[n] for n in range(BATCH)]
     assert session.batches == [BATCH]
+
+
+def test_the_first_session_is_for_a_batch_alone_and_the_others_run_side_by_side() -> None:
+    alone, *shared = sessions = [Echo() for _ in range(3)]
+    with Batcher(sessions, gather_seconds=0, queue_crops=64) as batcher:
+        assert numbers_in(batcher.submit(crops_of(1)).result(5)) == [1]
+        assert numbers_in(batcher.submit(crops_of(2)).result(5)) == [2]
+        assert [session.batches for session in sessions] == [[1, 1], [], []]
+        for session in sessions:
+            session.gate.clear()
+        first = batcher.submit(crops_of(3))
+        while batcher.waiting:  # until a thread has taken it
+            pass
+        second = batcher.submit(crops_of(4, 5))
+        while batcher.waiting:  # the other thread, as the first one waits at the gate
+            pass
+        for session in shared:
+            session.gate.set()
+        assert numbers_in(second.result(5)) == [4, 5]
+        assert not first.done()
+        alone.gate.set()
+        assert numbers_in(first.result(5)) == [3]
+    assert alone.batches == [1, 1, 1]
+    assert sorted(session.batches for session in shared) == [[], [2]]
+
+
+def test_a_failed_batch_leaves_the_next_one_alone() -> None:
+    alone, shared = sessions = [Echo(), Echo()]
+    with Batcher(sessions, gather_seconds=0, queue_crops=64) as batcher:
+        with pytest.raises(RuntimeError, match="broken"):
+            batcher.submit(crops_of(255)).result(5)
+        assert numbers_in(batcher.submit(crops_of(1)).result(5)) == [1]
+    assert alone.batches == [1, 1]
+    assert shared.batches == []
+
+
+class Gated:
+    """A detector that counts the images it looks at, one at a time, and waits at its gate."""
+
+    name = "gated"
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)
+        self._busy = threading.Lock()
+
+    def __call__(self, image: NDArray[np.uint8]) -> Boxes:
+        assert self._busy.acquire(blocking=False)  # never two images at once
+        self.entered.release()
+        assert self.gate.wait(10)
+        self.images += 1
+        self._busy.release()
+        return Boxes(np.zeros((3, 4)), np.array([0.1, 0.9, 0.5]))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_detectors_share_the_images(count: int) -> None:
+    alone, *shared = given = [Gated() for _ in range(count)]
+    detectors = Detectors(given, most=2)
+    image = np.zeros((4, 4, 3), np.uint8)
+    assert detectors(image).scores.tolist() == [0.9, 0.5]
+    assert alone.images == 1
+    alone.gate.clear()
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(detectors, image)
+        assert alone.entered.acquire(timeout=5)
+        assert alone.entered.acquire(timeout=5)
+        others = [pool.submit(detectors, image) for _ in range(2)]
+        if shared:
+            assert [len(other.result(5)) for other in others] == [2, 2]
+        assert not first.done()
+        alone.gate.set()
+        assert [len(job.result(5)) for job in (first, *others)] == [2, 2, 2]
+    assert sum(detector.images for detector in given) == 4
+    assert alone.images == (2 if shared else 4)
 
 
 def test_a_full_queue_refuses_and_accepts_again_later() -> None:

@@ -292,11 +292,14 @@ def serve(
     device: Device = "auto",
     precision: Precision = "auto",
     workers: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=1, max=64, help="Batches that run at the same time; they share the cores."
+            min=1,
+            max=64,
+            help="Batches that run at the same time; they share the cores. Two by default, and one "
+            "on a GPU.",
         ),
-    ] = 1,
+    ] = None,
     token: Token = None,
     allowed_host: AllowedHost = None,
     allowed_origin: Annotated[
@@ -316,28 +319,24 @@ def serve(
     """Serve poses over HTTP, with a demo page at /. SIGTERM or Ctrl-C stops it."""
     try:
         from hrpose.serve.middleware import Access, Limits, is_loopback
-        from hrpose.serve.server import listen, serve, url_of
+        from hrpose.serve.server import listen, open_networks, serve, url_of
     except ModuleNotFoundError as error:
         raise missing("serve", error, "hrpose[serve]") from error
     from hrpose import weights as registry
-    from hrpose.detection import open_detector
     from hrpose.estimator import PoseEstimator
-    from hrpose.session import open_session, usable_cores
 
     token = checked_token(token)
     access = Access.parse(allowed_host or (), allowed_origin or ())
     file = registry.find(weights)
-    threads = max(1, usable_cores() // workers)
-    sessions = [open_session(file, threads, device, precision) for _ in range(workers)]
-    opened = open_detector(detector, threads=threads, device=device, precision=precision)
-    engine = PoseEstimator(sessions[0], detector=opened).engine
+    sessions, detectors = open_networks(file, detector, device, precision, workers)
+    engine = PoseEstimator(sessions[0], detector=detectors[0]).engine
     limits = Limits(max_bytes=round(max_megabytes * 1e6), max_pixels=round(max_megapixels * 1e6))
     with listen(host, port) as listener:
 
         def ready() -> None:
-            conclude(address=url_of(listener), detector=opened.name, engine=engine)
+            conclude(address=url_of(listener), detector=detectors[0].name, engine=engine)
             typer.echo(f"hrpose: {weights} at {url_of(listener)}; Ctrl-C stops it")
-            typer.echo(f"hrpose: person detector: {opened.name}; {engine}")
+            typer.echo(f"hrpose: person detector: {detectors[0].name}; {engine}")
             if is_loopback(listener.getsockname()[0]):
                 return
             if token is None:
@@ -345,7 +344,7 @@ def serve(
             if not access.hosts:
                 typer.echo("hrpose: reached by IP address only; for a name see --allowed-host")
 
-        serve(sessions, listener, opened, token=token, access=access, limits=limits, ready=ready)
+        serve(sessions, listener, detectors, token=token, access=access, limits=limits, ready=ready)
 
 
 @describe(

@@ -65,7 +65,11 @@ class _Job:
 
 
 class Batcher:
-    """Runs sessions, each in its own thread, on crops submitted from any thread.
+    """Runs sessions on crops submitted from any thread.
+
+    Of several, the first is for a batch while no other one runs and nothing else waits: it may use
+    all cores. The others share them, each in its own thread. So one client gets its answer soon,
+    and many get more in all.
 
     A batch that fails is split in two and tried again, until only the job at fault fails.
 
@@ -81,18 +85,19 @@ class Batcher:
         queue_crops: int,
         observe: Callable[[int], None] = lambda crops: None,
     ) -> None:
-        self.session = sessions[0]
+        self.session, *shared = sessions
         self.metadata = self.session.metadata
         self._gather_seconds = gather_seconds
         self._queue_crops = queue_crops
         self._observe = observe
         self._jobs: deque[_Job] = deque()
         self._waiting = 0
+        self._running = 0
         self._closed = False
         self._changed = threading.Condition()
         self._threads = [
             threading.Thread(target=self._work, args=(session,), name=f"batches-{i}", daemon=True)
-            for i, session in enumerate(sessions)
+            for i, session in enumerate(shared or sessions)
         ]
 
     def __enter__(self) -> Self:
@@ -146,11 +151,11 @@ class Batcher:
         return job.result
 
     def _work(self, session: Session) -> None:
-        estimators = {
-            flip_test: PoseEstimator(session, flip_test=flip_test, batch_size=BATCH)
-            for flip_test in (False, True)
-        }
+        alone, shared = _estimators(self.session), _estimators(session)
         while jobs := self._next_jobs():
+            with self._changed:
+                estimators = shared if self._running or self._jobs else alone
+                self._running += 1
             for flip_test, estimator in estimators.items():
                 # Jobs whose client is gone are canceled, and left out.
                 running = [
@@ -160,6 +165,8 @@ class Batcher:
                 ]
                 if running:
                     self._run(estimator, running)
+            with self._changed:
+                self._running -= 1
 
     def _next_jobs(self) -> list[_Job]:
         """The jobs of the next batch; none when closed and all are done."""
@@ -222,6 +229,14 @@ class Batcher:
         )
 
 
+def _estimators(session: Session) -> dict[bool, PoseEstimator]:
+    """Without the flip test, and with it."""
+    return {
+        flip_test: PoseEstimator(session, flip_test=flip_test, batch_size=BATCH)
+        for flip_test in (False, True)
+    }
+
+
 def _as_exception(error: BaseException) -> Exception:
     """OutOfMemory where NumPy, ONNX Runtime or PyTorch ran out of it; no BaseException."""
     text = str(error).lower()
@@ -232,7 +247,7 @@ def _as_exception(error: BaseException) -> Exception:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cropped:
-    """The persons cropped from an image of `size` (w, h), one crop and its pixels for each.
+    """The persons cropped from an image of `size` (w, h): n crops, and their `pixels` (n, h, w, 3).
 
     `image` has no pixels: it may be large, and many requests wait at once.
     """
@@ -241,35 +256,53 @@ class _Cropped:
     image: InputImage
     boxes_from: str
     crops: list[Crop]
-    pixels: list[NDArray[np.uint8]]
+    pixels: NDArray[np.uint8]
 
 
-class _SerialDetector:
-    """A detector for one image at a time, as each uses all cores; its `most` best boxes."""
+class Detectors:
+    """Detectors as one, which gives its `most` best boxes.
 
-    def __init__(self, detector: Detector, most: int) -> None:
-        self.name = detector.name
-        self.input_wh: tuple[int, int] | None = getattr(detector, "input_wh", None)
-        self._detector = detector
+    The first is for an image while no other is looked at: it may use all cores. The others share
+    them, each for one image at a time.
+    """
+
+    def __init__(self, detectors: Sequence[Detector], most: int) -> None:
+        alone, *shared = detectors
+        self.name = alone.name
+        self.input_wh: tuple[int, int] | None = getattr(alone, "input_wh", None)
+        self._alone = alone
+        self._shared = shared
         self._most = most
-        self._lock = threading.Lock()
+        self._running = 0
+        self._free = threading.Condition()
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
-        with self._lock:
-            return self._detector(image).best(self._most)
+        with self._free:
+            while self._running and not self._shared:
+                self._free.wait()
+            detector = self._shared.pop() if self._running else self._alone
+            self._running += 1
+        try:
+            return detector(image).best(self._most)
+        finally:
+            with self._free:
+                self._running -= 1
+                if detector is not self._alone:
+                    self._shared.append(detector)
+                self._free.notify()
 
 
 class Service:
     """Answers requests for poses. A context manager, to be left before the batcher is."""
 
-    def __init__(self, batcher: Batcher, detector: Detector, limits: Limits) -> None:
+    def __init__(self, batcher: Batcher, detectors: Sequence[Detector], limits: Limits) -> None:
         self.batcher = batcher
         self.metadata = batcher.metadata
-        self.detector = detector
+        self.detector = detector = detectors[0]
         self.limits = limits
         # Reads, detects and crops; the batcher runs the network.
         if not isinstance(detector, FullImage):
-            detector = _SerialDetector(detector, limits.max_boxes)
+            detector = Detectors(detectors, limits.max_boxes)
         self._estimator = PoseEstimator(batcher.session, detector=detector)
         self.engine = PoseEstimator(batcher.session, detector=self.detector).engine
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
@@ -294,7 +327,7 @@ class Service:
                 if not cropped.crops:
                     return self._answer(cropped, Poses.empty(self.metadata.skeleton), None, options)
                 job = self.batcher.submit(
-                    np.stack(cropped.pixels), flip_test=options.flip_test, heatmaps=options.heatmaps
+                    cropped.pixels, flip_test=options.flip_test, heatmaps=options.heatmaps
                 )
                 result = await asyncio.wrap_future(job)
                 poses = to_poses(
@@ -320,7 +353,10 @@ class Service:
         except UserError as error:
             raise Refusal(422, "bad_boxes", str(error), cause=error.code) from error
         crops = [self.metadata.crop(box) for box in image.boxes]
-        pixels = [image.cut(crop) for crop in crops]
+        width, height = self.metadata.input_wh
+        pixels = np.empty((len(crops), height, width, 3), np.uint8)
+        for i, crop in enumerate(crops):
+            pixels[i] = image.cut(crop)
         boxes_from = self.detector.name if boxes is None else "request"
         without_pixels = replace(image, pixels=np.zeros((1, 1, 3), np.uint8))
         return _Cropped(size, without_pixels, boxes_from, crops, pixels)

@@ -12,19 +12,22 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import cv2
 import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from hrpose.detection import open_detector
 from hrpose.errors import UserError
 from hrpose.estimator import Detector
 from hrpose.serve.app import create_app
 from hrpose.serve.inference import Batcher, Service
 from hrpose.serve.middleware import HEAD_BYTES, Access, Limits, Metrics, is_loopback
-from hrpose.session import Session
+from hrpose.session import OnnxSession, Session, open_session, usable_cores
 
 # From the start of a connection, or the first byte of a request, to the end of its head.
 HEAD_SECONDS = 10
@@ -164,10 +167,33 @@ def _canceled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
     return None
 
 
+def open_networks(
+    weights: Path, detector: str, device: str, precision: str, workers: int | None
+) -> tuple[list[Session], list[Detector]]:
+    """Sessions and detectors for `serve`.
+
+    `workers` is the number of batches that run at the same time; None for two, or one on a GPU.
+    """
+
+    def open_both(threads: int | None) -> tuple[Session, Detector]:
+        session = open_session(weights, threads, device, precision)
+        return session, open_detector(detector, threads=threads, device=device, precision=precision)
+
+    session, opened = open_both(None)
+    cores = usable_cores()
+    if workers is None:  # PyTorch has threads of its own, and a GPU runs one batch at a time
+        on_cpu = isinstance(session, OnnxSession) and session.engine.on_cpu
+        workers = min(2, cores) if on_cpu else 1
+    if workers == 1:
+        return [session], [opened]
+    shared = [open_both(max(1, cores // workers)) for _ in range(workers)]
+    return [session, *(s for s, _ in shared)], [opened, *(d for _, d in shared)]
+
+
 def serve(
     sessions: Sequence[Session],
     listener: socket.socket,
-    detector: Detector,
+    detectors: Sequence[Detector],
     *,
     token: str | None = None,
     access: Access | None = None,
@@ -176,8 +202,11 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then answer the requests in progress and return.
 
-    Each session runs in its own thread. `ready` is called before the first request is accepted.
+    Of several sessions or detectors, the first is for one request alone, and may use all cores; the
+    others share them. `ready` is called before the first request is accepted.
     """
+    # Requests are what runs side by side here: OpenCV's own threads would only spin between them.
+    cv2.setNumThreads(1)
     limits = limits or Limits()
     access = access_at(listener, access or Access())
     metrics = Metrics()
@@ -187,7 +216,7 @@ def serve(
         queue_crops=limits.queue_crops,
         observe=metrics.batch_crops.observe,
     )
-    with batcher, Service(batcher, detector, limits) as service:
+    with batcher, Service(batcher, detectors, limits) as service:
         metrics.engine.labels(service.engine).set(1)
         app = create_app(service, metrics, token, access)
         gc.freeze()  # what is made so far stays: no use to look for garbage in it again and again
