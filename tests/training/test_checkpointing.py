@@ -193,9 +193,11 @@ def test_a_kill_while_renaming_leaves_the_newest(uninterrupted: Path, tmp_path: 
         last_checkpoint(tmp_path, resume=False)
 
 
-def test_an_empty_folder_has_no_training(tmp_path: Path) -> None:
-    assert last_checkpoint(tmp_path, resume=True) is None
+def test_an_empty_folder_has_no_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert last_checkpoint(tmp_path, resume=False) is None
+    assert not caplog.records
+    assert last_checkpoint(tmp_path, resume=True) is None
+    assert str(tmp_path) in caplog.text
 
 
 @pytest.mark.slow

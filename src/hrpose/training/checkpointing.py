@@ -80,6 +80,8 @@ def last_checkpoint(out: Path, resume: bool, first: bool = True) -> Path | None:
                 logging.getLogger("hrpose").warning("%s; resuming from the one before", error)
         else:
             return path
+    if resume and first:
+        logging.getLogger("hrpose").warning("%s: has no checkpoint to resume; begins anew", out)
     return None
 
 
