@@ -21,6 +21,7 @@ class Echo:
 
     def __init__(self) -> None:
         self.batches: list[int] = []
+        self.entered = threading.Semaphore(0)
         self.gate = threading.Event()
         self.gate.set()
 
@@ -29,6 +30,7 @@ class Echo:
         return METADATA
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.entered.release()
         assert self.gate.wait(10)
         self.batches.append(len(crops))
         if (crops == 255).any():
@@ -119,11 +121,8 @@ def test_the_first_session_is_for_a_batch_alone_and_the_others_run_side_by_side(
         for session in sessions:
             session.gate.clear()
         first = batcher.submit(crops_of(3))
-        while batcher.waiting:  # until a thread has taken it
-            pass
+        assert all(alone.entered.acquire(timeout=5) for _ in range(3))
         second = batcher.submit(crops_of(4, 5))
-        while batcher.waiting:  # the other thread, as the first one waits at the gate
-            pass
         for session in shared:
             session.gate.set()
         assert numbers_in(second.result(5)) == [4, 5]

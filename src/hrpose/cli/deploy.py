@@ -279,7 +279,7 @@ class _Watch:
 
 @describe(
     "hrpose serve --port 8000",
-    "hrpose serve --host 0.0.0.0 --weights w32-coco-256x192 --workers 2",
+    "hrpose serve --host 0.0.0.0 --weights w32-coco-256x192",
     address="the address that it listened on",
     detector="the name of the person detector",
     engine="what ran the pose model",

@@ -208,7 +208,7 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         """For JSON: everything but the images."""
 
-        def people(changes: list[Change]) -> list[dict[str, Any]]:
+        def entries(changes: list[Change]) -> list[dict[str, Any]]:
             names = ("image", "annotation", "oks_a", "oks_b")
             return [{name: getattr(each, name) for name in names} for each in changes]
 
@@ -225,8 +225,8 @@ class Comparison:
             },
             "gained": self.gained,
             "lost": self.lost,
-            "better": people(self.better),
-            "worse": people(self.worse),
+            "better": entries(self.better),
+            "worse": entries(self.worse),
         }
 
 

@@ -8,8 +8,9 @@ import base64
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TypeVar
@@ -151,12 +152,15 @@ class Batcher:
         return job.result
 
     def _work(self, session: Session) -> None:
-        alone, shared = _estimators(self.session), _estimators(session)
+        estimators = {
+            flip_test: tuple(
+                PoseEstimator(each, flip_test=flip_test, batch_size=BATCH)
+                for each in (self.session, session)
+            )
+            for flip_test in (False, True)
+        }
         while jobs := self._next_jobs():
-            with self._changed:
-                estimators = shared if self._running or self._jobs else alone
-                self._running += 1
-            for flip_test, estimator in estimators.items():
+            for flip_test, (alone, shared) in estimators.items():
                 # Jobs whose client is gone are canceled, and left out.
                 running = [
                     job
@@ -164,7 +168,17 @@ class Batcher:
                     if job.flip_test is flip_test and job.result.set_running_or_notify_cancel()
                 ]
                 if running:
-                    self._run(estimator, running)
+                    self._run(alone, shared, running)
+
+    @contextmanager
+    def _one_of(self, alone: PoseEstimator, shared: PoseEstimator) -> Iterator[PoseEstimator]:
+        """`alone` where no other batch runs and nothing waits, else `shared`."""
+        with self._changed:
+            chosen = shared if self._running or self._jobs else alone
+            self._running += 1
+        try:
+            yield chosen
+        finally:
             with self._changed:
                 self._running -= 1
 
@@ -190,15 +204,16 @@ class Batcher:
                 if jobs:  # else another thread was faster
                     return jobs
 
-    def _run(self, estimator: PoseEstimator, jobs: list[_Job]) -> None:
+    def _run(self, alone: PoseEstimator, shared: PoseEstimator, jobs: list[_Job]) -> None:
         try:
             crops = np.concatenate([job.crops for job in jobs])
-            batch = self._infer(estimator, crops, any(job.heatmaps for job in jobs))
+            with self._one_of(alone, shared) as estimator:
+                batch = self._infer(estimator, crops, any(job.heatmaps for job in jobs))
         except BaseException as error:  # the thread must go on: others wait for it
             if len(jobs) > 1:  # one job's fault, or too much at once
                 half = len(jobs) // 2
-                self._run(estimator, jobs[:half])
-                self._run(estimator, jobs[half:])
+                self._run(alone, shared, jobs[:half])
+                self._run(alone, shared, jobs[half:])
             else:
                 jobs[0].result.set_exception(_as_exception(error))
             return
@@ -227,14 +242,6 @@ class Batcher:
             if keep_heatmaps
             else None,
         )
-
-
-def _estimators(session: Session) -> dict[bool, PoseEstimator]:
-    """Without the flip test, and with it."""
-    return {
-        flip_test: PoseEstimator(session, flip_test=flip_test, batch_size=BATCH)
-        for flip_test in (False, True)
-    }
 
 
 def _as_exception(error: BaseException) -> Exception:
