@@ -47,7 +47,7 @@ def test_the_command_writes_a_smaller_file_with_nearly_the_same_heatmaps(
     assert done.exit_code == 0, done.output
     assert "left_wrist" in done.output
     original = weights.find("w16-small")
-    assert out.stat().st_size < 0.4 * original.stat().st_size
+    assert out.stat().st_size < 0.7 * original.stat().st_size  # of float16 to int8
     before, after = OnnxSession(original), OnnxSession(out)
     assert after.metadata.name == "w16-small-int8"
     assert after.metadata.codec == before.metadata.codec
@@ -67,14 +67,14 @@ def test_the_command_writes_a_smaller_file_with_nearly_the_same_heatmaps(
     assert kinds.count("QuantizeLinear") > 40
 
 
-def test_float16_weights_are_made_float32(tmp_path: Path) -> None:
-    original, half = weights.find("w16-small"), tmp_path / "half.onnx"
-    half.write_bytes(halved(onnx.load(original)).SerializeToString())
-    found = quantize_module._in_float32(onnx.load(half)).graph
+def test_float16_weights_are_made_float32() -> None:
+    shipped = onnx.load(weights.find("w16-small"))
+    full = quantize_module._in_float32(shipped)
+    half = halved(full)
+    assert any(entry.data_type == onnx.TensorProto.FLOAT16 for entry in half.graph.initializer)
+    found = quantize_module._in_float32(half).graph
     assert all(entry.data_type != onnx.TensorProto.FLOAT16 for entry in found.initializer)
-    assert [node.name for node in found.node] == [
-        node.name for node in onnx.load(original).graph.node
-    ]
+    assert [node.name for node in found.node] == [node.name for node in full.graph.node]
 
 
 @pytest.mark.slow

@@ -235,7 +235,7 @@ def test_what_a_released_files_name_says(
     assert ("from the file's name" in text) == any(word in name for word in ("x192", "x2"))
 
 
-@pytest.mark.parametrize("name", ["w32", "w32-small"])
+@pytest.mark.parametrize("name", ["w32", "w32-small", "w16-small", "w16-wide"])
 def test_networks_of_one_width_are_told_apart_by_their_weights(tmp_path: Path, name: str) -> None:
     assert written(tmp_path / "a.pth", state_by_rule(name, 17)).network == name
 

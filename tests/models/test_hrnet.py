@@ -69,7 +69,7 @@ def test_every_weight_learns(monkeypatch: pytest.MonkeyPatch, spec: NetworkSpec)
 
 
 def test_an_unknown_network_names_those_that_exist() -> None:
-    known = "expected one of w32, w48, w16-small, w32-small, hrnetv2-w18"
+    known = "expected one of w32, w48, w16-small, w32-small, w16-wide, hrnetv2-w18"
     with pytest.raises(ValueError, match=f"{known}, found 'litehrnet-18'"):
         HRNet.from_name("litehrnet-18")
     with pytest.raises(ValueError, match=f"{known}, litehrnet-18, litehrnet-30, found 'w64'"):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from tools.distillation import checkpoint as small
 from tools.distillation.data import _splits
@@ -34,10 +35,11 @@ def test_a_small_checkpoint_has_weights_moments_and_counters(tmp_path: Path) -> 
     assert checkpoint.load(weights)[1] == metadata
 
 
-def test_a_widened_network_computes_the_same() -> None:
+@pytest.mark.parametrize(("name", "channels"), [("w32-small", 17), ("w16-wide", 5)])
+def test_a_widened_network_computes_the_same(name: str, channels: int) -> None:
     torch.manual_seed(0)
-    narrow = HRNet.from_name("w16-small").eval()
-    wide = expand(narrow, "w32-small", torch.Generator().manual_seed(1))
+    narrow = HRNet.from_name("w16-small", channels).eval()
+    wide = expand(narrow, name, torch.Generator().manual_seed(1))
     images = torch.randn(1, 3, 64, 32)
     with torch.inference_mode():
         torch.testing.assert_close(wide(images), narrow(images), rtol=0, atol=1e-5)

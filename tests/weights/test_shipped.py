@@ -14,7 +14,7 @@ from refusals import refused
 from tiny_weights import write_tiny_weights
 
 TENSORS = {
-    "w16-small": "8f0f06281e90cc4ac7055fa6be301f5e3af429c3c3b370fc2a60f7f9a9e04d86",
+    "w16-small": "523ae781779c6f1abd88f92e6746da6b01ca812574ad8d1d846156d8f5241343",
     "w32-small": "19ac5e16019fbc14e457253a8a17c4dbd1ef55c69de86ebe083667ffa35ba40b",
 }
 

@@ -7,14 +7,15 @@
 DATA is a folder of `tools.distillation.data`: crops of one labeled person each. `label` adds
 `boxes.npz`, the teacher's boxes in them. BOXED has `train.json` (COCO, every person with a box) and
 `images/`; every twentieth image is held out. Every `--minutes`, RUN gets `last.ckpt`, from which
-the same command continues exactly, and a line in `log.md`. `release` makes the averaged weights the
-file that ships, with scores and threshold fitted on the held-out images.
+the same command continues exactly, and a line in `log.md`; with other `--frames`, the same training
+goes on with other settings. A network wider than START's begins with what START computes.
+`release` makes the averaged weights the file that ships, with scores and threshold fitted on the
+held-out images, and writes RUN/averaged.safetensors, from which another training can start.
 """
 
 import argparse
 import io
 import math
-import tempfile
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -37,7 +38,7 @@ from hrpose.io import write_atomically
 from hrpose.metadata import Confidence, DetectorMetadata
 from hrpose.metrics.calibration import fit_confidence
 from hrpose.metrics.coco import BoxScores, evaluate_boxes, matched
-from hrpose.models import checkpoint
+from hrpose.models import checkpoint, convert
 from hrpose.models.checkpoint import is_folded, unfold
 from hrpose.models.export import export_detector
 from hrpose.models.hrnet import HRNet, Normalize
@@ -51,6 +52,7 @@ from hrpose.training.person_detector.train import (
 )
 from hrpose.training.recipe import Framing
 from tools.distillation.data import PackedPersons
+from tools.distillation.expand import expand
 
 NETWORK = "w16-small"
 SEED = 31
@@ -240,13 +242,16 @@ def train(given: argparse.Namespace) -> None:
     frames.load_teacher(given.data / "boxes.npz")
     metadata = DetectorMetadata(NETWORK, given.side)
     normalize = Normalize(metadata.mean, metadata.std)
-    network, last = build_network(NETWORK), given.out / "last.ckpt"
+    network, last = build_network(given.network), given.out / "last.ckpt"
     if not last.exists():
-        network = build_network(NETWORK, given.weights)
+        start = convert.read(given.weights).network
+        network = build_network(start, given.weights)
         if is_folded(network):
             far = 10**8  # frames that the training does not reach
             batches = (batch_of(frames, far + 8 * n, 8)[0] for n in range(32))
             unfold(network, map(normalize, batches))
+        if start != given.network:
+            network = expand(network, given.network, torch.Generator().manual_seed(25))
     network = network.to(memory_format=torch.channels_last)
     parameters = list(network.parameters())
     optimizer = torch.optim.AdamW(
@@ -276,15 +281,16 @@ def train(given: argparse.Namespace) -> None:
         write_atomically(last, content.getvalue())
 
     def measured() -> str:
-        averaged = build_network(NETWORK).to(memory_format=torch.channels_last)
+        averaged = build_network(given.network).to(memory_format=torch.channels_last)
         averaged.load_state_dict(average)
         rows = held_out.decoded(averaged, given.side, half=True)
         return text_of(scores_of(rows, given.side, Confidence()))
 
     saved, losses = time.monotonic(), []
+    first = given.begin // given.batch
     while step < steps:
         for group in optimizer.param_groups:
-            cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
+            cosine = 0.5 * (1 + math.cos(math.pi * (step - first) / (steps - first)))
             group["lr"] = given.lr * min(1, (step + 1) / 200) * cosine
         images, heat, distances, weights, counts = batch_of(frames, step * given.batch, given.batch)
         network.train()
@@ -327,7 +333,7 @@ def label(given: argparse.Namespace) -> None:
 def release(given: argparse.Namespace) -> None:
     """Write the file that ships, with confidence and threshold by the held-out images."""
     held_out = HeldOut(given.boxed)
-    network = build_network(NETWORK)
+    network = build_network(given.network)
     network.load_state_dict(torch.load(given.run / "last.ckpt", weights_only=True)["avg"])
     network.eval()
     rows = held_out.decoded(network, given.side, half=False)
@@ -341,7 +347,7 @@ def release(given: argparse.Namespace) -> None:
     scores = scores_of(rows, given.side, confidence)
     recall, precision = scores.at(scores.best_threshold)
     metadata = DetectorMetadata(
-        NETWORK,
+        given.network,
         given.side,
         name="person-detector",
         threshold=scores.best_threshold,
@@ -354,10 +360,9 @@ def release(given: argparse.Namespace) -> None:
             "held-out precision": precision,
         },
     )
-    with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder, "weights.safetensors")
-        checkpoint.save(weights, network, metadata)
-        print(export_detector(weights, given.out))
+    weights = given.run / "averaged.safetensors"
+    checkpoint.save(weights, network, metadata)
+    print(export_detector(weights, given.out))
     print(text_of(scores), f"threshold {scores.best_threshold:.2f}")
 
 
@@ -374,7 +379,9 @@ def main() -> None:
     one.add_argument("boxed", type=Path)
     one.add_argument("--out", type=Path, required=True)
     one.add_argument("--weights", type=Path, required=True)
+    one.add_argument("--network", default=NETWORK)
     one.add_argument("--frames", type=int, default=150_000)
+    one.add_argument("--begin", type=int, default=0, help="frame at which the cosine begins")
     one.add_argument("--batch", type=int, default=8)
     one.add_argument("--lr", type=float, default=1e-3)
     one.add_argument("--frame-side", type=int, default=256)
@@ -385,6 +392,7 @@ def main() -> None:
     one.add_argument("run", type=Path)
     one.add_argument("boxed", type=Path)
     one.add_argument("--out", type=Path, required=True)
+    one.add_argument("--network", default=NETWORK)
     one.add_argument("--side", type=int, default=320)
     one.add_argument("--training-data", default="")
     one.add_argument("--license", default="")

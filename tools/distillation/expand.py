@@ -22,7 +22,7 @@ def expand(narrow: HRNet, name: str, generator: torch.Generator) -> HRNet:
 
     The same stages with at least as many channels in each layer are expected.
     """
-    wide = HRNet.from_name(name)
+    wide = HRNet.from_name(name, narrow.num_keypoints)
     old = narrow.state_dict()
     wide.load_state_dict(
         {key: _expanded(key, old[key], new, generator) for key, new in wide.state_dict().items()}

@@ -284,7 +284,7 @@ def _recognize(
     """The network's name and the shapes of its state dict.
 
     HRNets are recognized by the width of the finest branch, Lite-HRNets by a block's name, and
-    those alike by the names of their weights; the head says the number of keypoints.
+    those alike by the names and shapes of their weights; the head says the number of keypoints.
     """
     finest = state.get("stage4.0.branches.0.0.conv1.weight")
     if finest is not None and finest.ndim == 4:
@@ -308,7 +308,8 @@ def _recognize(
     head = state.get(f"{HEAD}weight")
     k = 1 if head is None or head.ndim == 0 else max(head.shape[0], 1)
     shapes = {name: state_shapes(NETWORKS[name], k) for name in alike}
-    name = min(alike, key=lambda n: len(shapes[n].keys() ^ state.keys()))
+    found = {key: tensor.shape for key, tensor in state.items()}
+    name = min(alike, key=lambda n: len(shapes[n].items() ^ found.items()))
     expected = shapes[name]
     if not any(map(_is_head, state)):
         expected = {key: shape for key, shape in expected.items() if not _is_head(key)}

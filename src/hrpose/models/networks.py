@@ -133,6 +133,15 @@ NETWORKS: dict[str, NetworkSpec] = {
             stage3=StageSpec(1, (32, 64, 128), blocks=2),
             stage4=StageSpec(1, (32, 64, 128, 256), blocks=2),
         ),
+        # Twice the parameters of w16-small for a sixth more time: coarse branches are cheap.
+        HRNetSpec(
+            "w16-wide",
+            bottlenecks=1,
+            bottleneck_width=32,
+            stage2=StageSpec(1, (16, 32), blocks=2),
+            stage3=StageSpec(1, (16, 32, 96), blocks=2),
+            stage4=StageSpec(1, (16, 32, 96, 192), blocks=2),
+        ),
         HRNetSpec(
             "hrnetv2-w18",
             bottlenecks=4,
