@@ -77,6 +77,8 @@ AVERAGE = $(BIN)/python -m tools.average --detector recipes/person-detector.yaml
 TRAIN_DETECTOR = OMP_NUM_THREADS=1 $(BIN)/hrpose train-detector
 RUN = runs/person-detector
 DISTILL = OMP_NUM_THREADS=1 $(BIN)/python -m tools.distillation.detector
+WIDE = $(DISTILL) train $(DATA)/packed $(DATA)/finder --network w16-wide --out $(RUN)-8 \
+  --weights $(RUN)-7/averaged.safetensors
 person-detector: .venv/installed
 	for stage in 1 2 3 4 5; do \
 	  $(TRAIN_DETECTOR) $(STAGES)/person-detector-$$stage.yaml --data $(DATA) --out $(RUN)-$$stage --resume || exit; \
@@ -91,7 +93,13 @@ person-detector: .venv/installed
 	$(DISTILL) train $(DATA)/packed $(DATA)/finder --weights $(RUN).safetensors --out $(RUN)-7 --frames 110000
 	$(DISTILL) train $(DATA)/packed $(DATA)/finder --weights $(RUN).safetensors --out $(RUN)-7 --frames 155000 \
 	  --frame-side 320
-	$(DISTILL) release $(RUN)-7 $(DATA)/finder --side 352 --out src/hrpose/weights/person-detector.onnx
+	$(DISTILL) release $(RUN)-7 $(DATA)/finder --side 352 --out $(RUN)-7/person-detector.onnx
+	$(WIDE) --frames 97000 --begin -97000 --lr 2e-3
+	$(WIDE) --frames 127000 --begin 67000 --lr 5e-4 --frame-side 320
+	$(WIDE) --frames PHASE3 --begin BEGIN3 --lr 1.5e-3
+	$(WIDE) --frames PHASE4 --begin BEGIN4 --lr 5e-4 --frame-side 320
+	$(DISTILL) release $(RUN)-8 $(DATA)/finder --network w16-wide --side SIDE \
+	  --out src/hrpose/weights/person-detector.onnx
 
 # Choose the newest allowed versions again. A local suffix such as +cpu names a build, not a version.
 lock:

@@ -345,12 +345,13 @@ def release(given: argparse.Namespace) -> None:
         np.concatenate(right),
     )
     scores = scores_of(rows, given.side, confidence)
-    recall, precision = scores.at(scores.best_threshold)
+    threshold = scores.best_threshold if given.threshold is None else given.threshold
+    recall, precision = scores.at(threshold)
     metadata = DetectorMetadata(
         given.network,
         given.side,
         name="person-detector",
-        threshold=scores.best_threshold,
+        threshold=threshold,
         confidence=confidence,
         training_data=given.training_data,
         license=given.license,
@@ -363,7 +364,7 @@ def release(given: argparse.Namespace) -> None:
     weights = given.run / "averaged.safetensors"
     checkpoint.save(weights, network, metadata)
     print(export_detector(weights, given.out))
-    print(text_of(scores), f"threshold {scores.best_threshold:.2f}")
+    print(f"{text_of(scores)}; threshold {threshold:.2f}: {recall:.3f} at {precision:.3f}")
 
 
 def main() -> None:
@@ -394,6 +395,7 @@ def main() -> None:
     one.add_argument("--out", type=Path, required=True)
     one.add_argument("--network", default=NETWORK)
     one.add_argument("--side", type=int, default=320)
+    one.add_argument("--threshold", type=float, help="by default where recall is precision")
     one.add_argument("--training-data", default="")
     one.add_argument("--license", default="")
     one.set_defaults(run_it=release)
