@@ -96,9 +96,7 @@ person-detector: .venv/installed
 	$(DISTILL) release $(RUN)-7 $(DATA)/finder --side 352 --out $(RUN)-7/person-detector.onnx
 	$(WIDE) --frames 97000 --begin -97000 --lr 2e-3
 	$(WIDE) --frames 127000 --begin 67000 --lr 5e-4 --frame-side 320
-	$(WIDE) --frames PHASE3 --begin BEGIN3 --lr 1.5e-3
-	$(WIDE) --frames PHASE4 --begin BEGIN4 --lr 5e-4 --frame-side 320
-	$(DISTILL) release $(RUN)-8 $(DATA)/finder --network w16-wide --side SIDE \
+	$(DISTILL) release $(RUN)-8 $(DATA)/finder --network w16-wide --side 352 --threshold 0.2 \
 	  --out src/hrpose/weights/person-detector.onnx
 
 # Choose the newest allowed versions again. A local suffix such as +cpu names a build, not a version.
