@@ -65,7 +65,8 @@ def heatmaps(network: Network) -> torch.Tensor:
 
 
 def test_every_network_has_a_builder() -> None:
-    assert BUILDERS.keys() == NETWORKS.keys()
+    # All but the person detector's, which no poses were trained with.
+    assert BUILDERS.keys() == NETWORKS.keys() - {"w16-wide"}
     with torch.device("meta"):
         for name, builder in BUILDERS.items():
             built = builder(num_keypoints=3)  # without content

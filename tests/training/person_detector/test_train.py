@@ -85,16 +85,19 @@ def test_sources_that_are_unknown_or_all_are_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("exported", [builtin_file(), weights.find("w16-small")])
-def test_exported_weights_can_be_trained(data: Path, tmp_path: Path, exported: Path) -> None:
-    recipe = load_as(data / "recipe.yaml", [f"weights={exported}"], DetectorRecipe)
-    network = build_network("w16-small", exported).eval()
+@pytest.mark.parametrize(
+    ("name", "exported"), [("w16-wide", builtin_file()), ("w16-small", weights.find("w16-small"))]
+)
+def test_exported_weights_can_be_trained(
+    data: Path, tmp_path: Path, name: str, exported: Path
+) -> None:
+    given = [f"weights={exported}", f"network={name}"]
+    recipe = load_as(data / "recipe.yaml", given, DetectorRecipe)
+    network = build_network(name, exported).eval()
     assert is_folded(network)
     inputs = smooth_images(2, 96, 96).permute(0, 3, 1, 2).float() / 100 - 1
     before = network(inputs)
-    unfold(
-        network, train.DetectorDataModule(recipe, data).frames(DetectorMetadata("w16-small", 96))
-    )
+    unfold(network, train.DetectorDataModule(recipe, data).frames(DetectorMetadata(name, 96)))
     spread = float(before.detach().std())
     torch.testing.assert_close(network(inputs), before, rtol=0, atol=1e-3 * spread)
     trained, _ = checkpoint.load_detector(train.train(recipe, data, tmp_path))
