@@ -69,7 +69,7 @@ model: .venv/installed
 	$(BIN)/python -m tools.average runs/w16-small-7[ab]/w16-small.safetensors runs/w16-small-7.safetensors
 	$(TRAIN) recipes/w16-small.yaml --set weights=runs/w16-small-7.safetensors --data $(DATA) \
 	  --out runs/w16-small-8 --resume
-	$(BIN)/hrpose export runs/w16-small-8/w16-small.safetensors --out src/hrpose/weights/w16-small.onnx
+	$(BIN)/hrpose export runs/w16-small-8/w16-small.safetensors --half --out src/hrpose/weights/w16-small.onnx
 
 # Train the shipped person detector again, after the model: DATA is the folder with finder/ and people/.
 # Stage 6 starts from an average, and its end is averaged with its start; a file given twice counts twice.

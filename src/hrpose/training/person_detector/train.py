@@ -53,7 +53,8 @@ def build_network(name: str, start: Path | None = None) -> Network:
     weights = convert.read(start)
     if weights.network != name:
         raise UserError(
-            f"{start}: expected weights of {name}, found {weights.network}",
+            f"{start}: expected weights of {name}, found {weights.network}; set network to "
+            f"{weights.network}, or choose other weights",
             code="weights-unsuitable",
         )
     has_head = weights.metadata is None and weights.num_keypoints == channels
